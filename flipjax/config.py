@@ -2,13 +2,14 @@
 
 A key is one annotated field with its default, range and meaning. The fields of `PoolSpec` to `InterveneSpec` are
 static: each value compiles a program, as in the grid `config.grid.model.width = (8, 16)`. Those of `Axes`,
-`flipjax.methods.Knobs` and `Augmentation` are traced and vary by member, as in `config.axes.crop = (0.0, 1.0)`.
+`Cue`, `flipjax.methods.Knobs` and `Augmentation` are traced and vary by member, as in `config.axes.crop = (0.0, 1.0)`.
 """
 
 import dataclasses
 import difflib
 import functools
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
@@ -43,7 +44,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """The source of the images."""
+    """The source of the images; `blended`: whether the cue of any member is weaker than 1."""
 
     name: Annotated[str, one_of(*POOL_NAMES), "source of the images"] = "synthetic"
     size: Annotated[int, multiple(8, 16, 2**14), "pixels a side"] = 48
@@ -60,6 +61,13 @@ class PoolSpec:
     attribute: Annotated[str, ANY, "what a scene is, such as site or scanner; for pages"] = "scene"
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
     features: Annotated[tuple[str, ...], FEATURES, "tfds: names; for other data"] = ("image", "mask", "class", "scene")
+    blended: bool = False
+
+
+class Cue(NamedTuple):
+    """A member's cue, in training and in every test: a traced scalar and key of `config.pool`."""
+
+    cue_strength: Annotated[Any, within(0, 1), "synthetic: weight of the cue; for doses"] = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +204,7 @@ class Key(NamedTuple):
 STATIC = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec}
 SECTIONS: dict[str, tuple[type, ...]] = {
     **{name: (spec,) for name, spec in STATIC.items()},
+    "pool": (PoolSpec, Cue),
     "train": (TrainSpec, Augmentation),
     "population": (PopulationSpec,),
     "axes": (Axes,),
@@ -210,7 +219,7 @@ def _keys_of(section: str, part: type) -> dict[str, Key]:
         entry = getattr(hint, "__metadata__", ())
         if len(entry) > 1:
             default = STRENGTHS[name] if part is Knobs else getattr(part(), name)
-            keys[f"{section}.{name}"] = Key(default, entry[-2], entry[-1], part in (Axes, Augmentation, Knobs))
+            keys[f"{section}.{name}"] = Key(default, entry[-2], entry[-1], part in (Axes, Augmentation, Cue, Knobs))
     return keys
 
 
@@ -221,7 +230,7 @@ KEYS = {
 
 AXES = {
     name.split(".")[1]: name
-    for section in ("axes", "knobs", "train")
+    for section in ("axes", "knobs", "train", "pool")
     for name, key in KEYS.items()
     if key.traced and name.startswith(section)
 }
@@ -289,6 +298,17 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for own in config.grid for name in own))
     alike = {name: config[section][field] for name in names for section, field in [name.split(".")]}
     return [alike | dict(own) for own in config.grid]
+
+
+def spec_of(config: Config, section: str, overrides: Mapping[str, Any]) -> Any:
+    """Returns the specification of a static section, with dotted `overrides` from a grid."""
+    values = {field.name: config[section].get(field.name) for field in dataclasses.fields(STATIC[section])}
+    values |= {name.split(".")[1]: value for name, value in overrides.items() if name.startswith(f"{section}.")}
+    if section == "pool":
+        values["blended"] = any(strength != 1 for strength in values_of(config, "cue_strength"))
+    if section == "train":
+        values["strongest"] = Augmentation(**{name: max(values_of(config, name)) for name in Augmentation._fields})
+    return STATIC[section](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def nearest(name: str, *, prefix: str = "config.") -> str:

@@ -15,6 +15,7 @@ from flipjax.config import (
     ModelSpec,
     check,
     leaves,
+    spec_of,
     static_settings,
     unlisted,
     values_of,
@@ -41,12 +42,13 @@ GALLERY_RHO = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A member without arrays: its name, the values of all axes (static first) and its knobs."""
+    """A member without arrays: its name, the values of all axes (static first), its knobs and its cue."""
 
     name: str
     axes: Mapping[str, Any]
     knobs: Knobs
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    cue_strength: Any = 1.0
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -157,13 +159,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     Raises:
       ConfigError: fields are incompatible.
     """
-    parts: dict[str, Any] = {}
-    for section, spec in STATIC.items():
-        values = {field.name: config[section].get(field.name) for field in dataclasses.fields(spec)}
-        values |= {name.split(".")[1]: value for name, value in overrides.items() if name.startswith(f"{section}.")}
-        parts[section] = spec(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in values.items()})
-    strongest = {name: max(values_of(config, name)) for name in Augmentation._fields}
-    parts["train"] = dataclasses.replace(parts["train"], strongest=Augmentation(**strongest))
+    parts = {section: spec_of(config, section, overrides) for section in STATIC}
     built = Experiment(**parts, active_knobs=active_knobs(values_of(config, "method"), methods_of(config)))
     _check_model(built)
     n_train = built.split.n_train
@@ -199,7 +195,8 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
     knobs = knobs_of(values["method"], strengths, methods_of(config))
     augmentation = {part: values.get(part, config.train[part]) for part in Augmentation._fields}
     shown = {field: name_of(value) or ("none" if value is None else value) for field, value in static.items()}
-    return Setting(name, {**shown, **values}, knobs, Augmentation(**augmentation))
+    strength = values.get("cue_strength", config.pool.cue_strength)
+    return Setting(name, {**shown, **values}, knobs, Augmentation(**augmentation), strength)
 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
@@ -216,6 +213,11 @@ def check_setting(experiment: Experiment, setting: Setting, config: Config) -> N
             raise ConfigError(
                 f"config.train.{name}", "above 0 in the configuration of the program, for such a member", 0
             )
+    strength = setting.cue_strength
+    if not experiment.pool.blended and not (isinstance(strength, int | float) and strength == 1):
+        raise ConfigError(
+            "config.axes.cue_strength", "1, or a level below 1 in the configuration of the program", strength
+        )
     _check_first_run(setting, experiment)
 
 

@@ -186,7 +186,8 @@ class RunMember:
         own = {name: value for name, value in self._static.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, own)
         config.grid = default_config().grid
-        return benchmark(config, rho=self.axes["rho"], seed=int(self.axes["seed"]), data=self.run.data)
+        axes = {name: value for name, value in self.axes.items() if name in ("rho", "cue_strength")}
+        return benchmark(config, **axes, seed=int(self.axes["seed"]), data=self.run.data)
 
     def model(self, rule: str | None = None, *, build: Callable | None = None) -> Model:
         """Returns the network with the weights kept by a selection rule, the first by default.
@@ -206,7 +207,7 @@ class RunMember:
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             found = f"config.population.keep kept {', '.join(kept) or 'none'}"
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
-        network: Any = build or self._static.get("model.build", self.run.config.model.build)
+        network: Callable[..., Any] | None = build or self._static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network if callable(network) else None)
 
 

@@ -13,7 +13,7 @@ from flipjax.config import Config, ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
 from flipjax.data.folder import list_folder
-from flipjax.data.pool import Catalog, Pool, catalog_of, scenes_alone
+from flipjax.data.pool import Catalog, Pool, at_strength, catalog_of, scenes_alone
 from flipjax.data.split import Split, split_pool
 from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic
@@ -42,7 +42,8 @@ class Task(NamedTuple):
 def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     """Loads and splits the program's pool; returns the program with the pool's groups, and the task.
 
-    The `pool` and `catalog` of `data` replace the pool, for a configuration from `with_data`.
+    The `pool` and `catalog` of `data` replace the pool, for a configuration from `with_data`. The cue has the strength
+    of the first member.
 
     See the pools and `flipjax.data.split.split_pool` for errors.
     """
@@ -53,6 +54,7 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     if spec.train.crop_in == "photo" and pool.aspects is None:
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)
+    pool = at_strength(pool, program.settings[0].cue_strength)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     experiment = dataclasses.replace(spec, groups=catalog.groups)
@@ -120,6 +122,7 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
         recipe=Recipe(*map(jnp.float32, recipe)),
         knobs=Knobs(*map(jnp.float32, setting.knobs)),
         augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
+        cue_strength=jnp.float32(setting.cue_strength),
     )
 
 
@@ -199,15 +202,26 @@ def check_scenes(task: Task, wanted: Config) -> None:
 def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
     """Returns a composite pool's training scenes of each kind, (S, D, H, W, channels) in 0..1, and weights (D,).
 
+    Of a pool with a strength: those at strengths 0 and 1, (2, S, D, H, W, channels).
+
     Args:
         task: of the program.
         wanted: `config.intervene`, as checked by `check_scenes`.
         seed: of the split and the draw, so that all members use the same scenes.
     """
+    pool = task.pool
+    if pool.strength is None:
+        return _training_scenes(pool, task, wanted, seed=seed)
+    levels = at_strength(pool, 0), dataclasses.replace(pool, strength=None)
+    scenes, weights = zip(*(_training_scenes(each, task, wanted, seed=seed) for each in levels), strict=True)
+    return jnp.stack(scenes), weights[0]
+
+
+def _training_scenes(pool: Pool, task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
     scenes = task.split.train.scenes
     kinds = task.catalog.scene_kind[scenes]
-    pool = task.pool
-    photos = pool.scenes if pool.cue == "scene" else 255 * scenes_alone(pool, np.arange(len(pool.scenes)))
+    whole = pool.cue == "scene" and pool.strength is None
+    photos = pool.scenes if whole else 255 * scenes_alone(pool, np.arange(len(pool.scenes)))
     photos = np.asarray(photos)
     count = kinds.max() + 1
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]

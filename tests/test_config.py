@@ -25,6 +25,7 @@ def section(name, /, **values):
 BAD = {
     **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, features=("image", "mask")),
     **section("pool", classes=("cat",), scene_kinds=("land", "land"), usual=("land", ()), cue="colour"),
+    **section("pool", cue_strength=1.5),
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
@@ -231,3 +232,15 @@ def test_knobs_and_augmentation_are_axes_of_one_program():
     assert knobs[2:] == [("bg_cutmix", None, 0.0, 0.25)]
     assert [s.augmentation.crop for s in program.settings] == [0.0, 0.75] * 3
     assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes
+
+
+def test_a_program_blends_cues_only_where_a_member_asks_for_it():
+    config = default_config()
+    assert not plan(config)[0].experiment.pool.blended and "cue_strength" not in plan(config)[0].settings[0].axes
+    config.axes.rho, config.axes.cue_strength = (0.9,), (1.0,)
+    assert not plan(config)[0].experiment.pool.blended and "cue_strength" in plan(config)[0].settings[0].axes
+    config.axes.cue_strength = (1.0, 0.25)
+    assert plan(config)[0].experiment.pool.blended
+    config.pool.name, config.pool.root = "folder", "photos"
+    with pytest.raises(ConfigError, match="cue_strength"):
+        plan(config)

@@ -65,7 +65,8 @@ def test_evaluation_lowers(given):
     weights = current.states.best["val_loss"].weights
     scenes = jnp.zeros((2, 1, *pool.scenes.shape[1:]), jnp.float32), jnp.ones(1)
     for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
-        check(population._map_selected, experiment, layout, function, weights, np.ones(2, bool), pool, rows, *more)
+        stacked = (weights, np.ones(2, bool), np.ones(2, np.float32))
+        check(population._map_selected, experiment, layout, function, *stacked, pool, rows, *more)
 
 
 def test_the_first_weights_and_what_methods_do_between_epochs_lower(given):

@@ -62,6 +62,27 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
 
 
+def test_cue_strength_is_a_traced_number_of_a_member(quick_compilation):
+    options = {"train__epochs": 2, "axes__method": ("ce", "bg_cutmix"), "axes__rho": (0.9,), "axes__seed": (0,)}
+    train, bare = make(**options, axes__cue_strength=(0.0, 1.0)), make(**options)
+    compiled = jax.jit(train)
+    none, some, whole = (compiled(train.member(cue_strength=level)) for level in (0.0, 0.3, 1.0))
+    assert compiled._cache_size() == 1
+    populations.assert_same(whole.best, jax.jit(bare)(bare.member()).best)
+    sets = np.argsort(train.setup.task.tables["test"].pairs, kind="stable").reshape(-1, 2).T
+    one, other = np.asarray(none.test["val_loss"].confusion)[sets]
+    np.testing.assert_array_equal(one, other)  # So that Flip of common and rare groups is the same.
+    one, other = np.asarray(whole.test["val_loss"].confusion)[sets]
+    assert (one != other).any()
+    mapped = jax.jit(jax.vmap(lambda level: train(train.member(cue_strength=level))))(jnp.float32([0.0, 0.3]))
+    for place, alone in enumerate((none, some)):
+        np.testing.assert_allclose(mapped.history["valid_loss"][place], alone.history["valid_loss"], atol=1e-2)
+    with pytest.raises(ConfigError, match="cue_strength"):
+        bare.member(cue_strength=0.5)
+    with pytest.raises(ConfigError, match="cue_strength"):
+        train.member(cue_strength=1.5)
+
+
 def test_vmap_over_traced_levels_seeds_and_rates(small, quick_compilation):
     def run(train, rho, seed, rate):
         return train(train.member(rho=rho, seed=seed, learning_rate=rate))

@@ -10,7 +10,7 @@ import pytest
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import synthetic
 from flipjax.data.naming import CREATURES, CUES, LANDSCAPES, known_groups
-from flipjax.data.pool import gather, scenes_alone
+from flipjax.data.pool import at_strength, gather, scenes_alone
 from flipjax.data.synthetic import creatures, landscapes
 
 SPEC = PoolSpec(size=32, seed=3, objects=200, scenes=40)
@@ -194,6 +194,28 @@ def test_a_cue_is_all_that_differs_within_a_set(cue):
     scenes = np.asarray(scenes_alone(drawn, np.arange(len(catalog.scene_kind))))
     means = [scenes[catalog.scene_kind == kind].mean(0) for kind in (0, 1)]
     assert scenes.min() >= 0 and scenes.max() <= 1 and np.abs(means[0] - means[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("cue", CUES)
+def test_strength_blends_an_image_without_its_cue_and_that_with_it(cue):
+    spec = PoolSpec(size=16, objects=4, scenes=3, cue=cue)
+    plain = synthetic.load_synthetic(spec)[0]
+    blended = synthetic.load_synthetic(dataclasses.replace(spec, blended=True))[0]
+    rows = np.stack(np.divmod(np.arange(8 * 6), 6), axis=-1).reshape(8, 6, 2)
+    (made, masks), compiled = gather(plain, rows), jax.jit(gather)
+    images = {level: compiled(at_strength(blended, level), rows) for level in (0.0, 0.25, 1.0)}
+    assert all((other == masks).all() for _, other in images.values())
+    whole, none = np.asarray(images[1.0][0]), np.asarray(images[0.0][0])
+    # Compiled as quickly as can be, a tint's product of constants is rounded once more.
+    np.testing.assert_allclose(whole, made, atol=1e-7 if cue == "tint" else 0)
+    np.testing.assert_array_equal(gather(at_strength(blended, 1.0), rows)[0], made)
+    np.testing.assert_array_equal(none, np.broadcast_to(none[:, :1], none.shape))
+    np.testing.assert_allclose(images[0.25][0], none + 0.25 * (whole - none), atol=1e-6)
+    if cue == "scene":
+        behind = (np.asarray(plain.masks) == 0)[:, None]
+        mean = np.asarray(plain.scenes).mean(0).round() / 255
+        np.testing.assert_allclose(np.where(behind[..., None], none - mean, 0), 0, atol=1e-6)
+    assert at_strength(plain, 0.5) is plain
 
 
 def test_images_of_a_folder_have_no_cue_of_another_kind():

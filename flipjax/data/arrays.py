@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.command import configure
-from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, static_settings, values_of
+from flipjax.config import ConfigError, check, check_value, spec_of, static_settings, values_of
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
-from flipjax.data.naming import check_sizes, groups_of
-from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of, gather
+from flipjax.data.naming import check_sizes, groups_of, known_groups
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, at_strength, catalog_of, gather
 from flipjax.data.split import PARTS, split_pool
 from flipjax.data.store import BadFilesError, names_of, with_digest
 from flipjax.groups import Groups
@@ -56,7 +56,9 @@ class Benchmark:
     seed: int
 
 
-def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None" = None) -> Benchmark:
+def benchmark(
+    config: Any, *, rho: float, seed: int = 0, cue_strength: float | None = None, data: "ArrayData | None" = None
+) -> Benchmark:
     """Returns the training, validation and test images of one member, for any framework.
 
     They are exactly the images that the member uses, before augmentation. `flipjax.results.score` turns predictions for
@@ -67,6 +69,7 @@ def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None
         rho: fraction of a class's training images that show its usual scene. If `config.split.n_train` is 0, only a
             level in `config.axes.rho` gives the images of the sweep.
         seed: the member's seed.
+        cue_strength: the member's, in [0, 1]; None: the configuration's first.
         data: images in memory, instead of the configuration's pool.
 
     Returns:
@@ -91,9 +94,14 @@ def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None
     varied = [name for name in static_settings(config)[0] if name.startswith(("pool.", "split."))]
     if varied:
         raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
-    spec, sizes = PoolSpec(**config.pool), SplitSpec(**config.split)
+    strength = values_of(config, "cue_strength")[0] if cue_strength is None else cue_strength
+    check_value("pool.cue_strength", strength)
+    sizes = spec_of(config, "split", {})
+    spec = dataclasses.replace(spec_of(config, "pool", {}), blended=strength != 1)
+    spec = dataclasses.replace(spec, name="arrays") if data else spec
+    known_groups(spec)
     pool, catalog = data or POOLS[spec.name](spec)
-    pool = jax.tree.map(jnp.asarray, pool)
+    pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)
     rhos = (*values_of(config, "rho"), rho)
     check_sizes(catalog.groups, sizes, rhos)
     split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)

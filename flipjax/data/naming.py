@@ -66,7 +66,7 @@ def known_groups(spec: PoolSpec) -> Groups | None:
     """Returns the groups of a pool if the configuration names its classes and scenes, else None.
 
     Raises:
-        ConfigError: the synthetic pool draws no such class or scene, or usual scenes as in `groups_of`.
+        ConfigError: the pool draws no such class, scene or cue, or usual scenes as in `groups_of`.
 
     Example:
         >>> known_groups(PoolSpec(classes=CREATURES[1:], scene_kinds=LANDSCAPES[1:])).common
@@ -74,6 +74,8 @@ def known_groups(spec: PoolSpec) -> Groups | None:
     """
     if spec.name != "synthetic" and spec.cue != "scene":
         raise ConfigError("config.pool.cue", "scene, as images have no other cue", spec.cue)
+    if spec.name != "synthetic" and spec.blended:
+        raise ConfigError("config.axes.cue_strength", f"1 for config.pool.name {spec.name}", "a weaker cue")
     classes, scenes = drawn_names(spec) if spec.name == "synthetic" else (spec.classes, spec.scene_kinds)
     return groups_of(classes, scenes, spec.usual) if classes and scenes else None
 

@@ -1,7 +1,7 @@
 """Pools, the uint8 images shared by all members, and catalogs, which describe them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ TINTED = 0.35
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "masks", "labels", "scenes", "aspects", "backdrops"],
+    data_fields=["images", "masks", "labels", "scenes", "aspects", "backdrops", "strength"],
     meta_fields=["kind", "cue"],
 )
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class Pool:
 
     A composite pool holds cut-outs and scene photos; a pair of indices makes an image. A photo pool holds whole photos.
     Cues other than scenes replace the scene photos by layers: a marker or tint over the image, or a texture behind the
-    object.
+    object. A pool with a `strength` blends each image with that of no cue: the same object without its layer, or on the
+    mean scene.
 
     Attributes:
         kind: 'composite' or 'photo'.
@@ -41,7 +42,9 @@ class Pool:
         aspects: float32 (N,), aspect ratio (width / height) of each photo, or of the photo that a cut-out comes from,
             before it was resized to a square; None if unknown.
         cue: the attribute that goes with the class: 'scene', or layers of 'marker', 'tint' or 'texture'.
-        backdrops: uint8 (N, H, W, 3), the scene behind each object for other cues; None if scenes are the cue.
+        backdrops: uint8 (N, H, W, 3), the scene behind each object for other cues; where scenes are the cue, their mean
+            (1, H, W, 3) in a pool with a strength, else None.
+        strength: float32 () in [0, 1], weight of the image with its cue; None: images are not blended.
     """
 
     kind: Kind
@@ -52,6 +55,7 @@ class Pool:
     aspects: jax.Array | None = None
     cue: Cue = "scene"
     backdrops: jax.Array | None = None
+    strength: jax.Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,7 +161,8 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     """Makes the images and masks of rows of an index table.
 
     A composite is cut-out + scene * (1 - alpha), under a marker or tint layer; its mask is the object's label where
-    alpha > 127. Sums are integers below 2**24, divided once, so that jit, eager and NumPy agree.
+    alpha > 127. Sums are integers below 2**24, divided once, so that jit, eager and NumPy agree; strength 1 gives the
+    same bits as none.
 
     Args:
         pool: the pool.
@@ -191,6 +196,11 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     return _over(pool, images, rows), jnp.where(masks > 127, labels, 0)
 
 
+def at_strength(pool: Pool, strength: jax.Array | float) -> Pool:
+    """Returns the pool with a cue of this strength in [0, 1]; a pool that does not blend stays as it is."""
+    return pool if pool.strength is None else replace(pool, strength=jnp.float32(strength))
+
+
 def scenes_alone(pool: Pool, photos: jax.Array | np.ndarray) -> jax.Array:
     """Returns scenes of a composite pool without objects: float32 (..., H, W, 3) in [0, 1].
 
@@ -207,13 +217,19 @@ def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
         return images
     layers = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32) / 255
     shares = TINTED if pool.cue == "tint" else (layers > 0).any(-1, keepdims=True)
+    if pool.strength is not None:
+        shares = shares * pool.strength
     return images + shares * (layers - images)
 
 
 def _behind(pool: Pool, rows: jax.Array) -> jax.Array:
     """Returns the pixels behind the objects, (..., H, W, 3) in 0..255."""
     scenes = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32)
-    if pool.cue == "scene":
+    if pool.cue == "scene" and pool.strength is None:
         return scenes
-    behind = jnp.asarray(pool.backdrops)[rows[..., 0]].astype(jnp.float32)
-    return jnp.clip(behind + scenes - 128, 0, 255) if pool.cue == "texture" else behind
+    plain = jnp.asarray(pool.backdrops)[0 if pool.cue == "scene" else rows[..., 0]].astype(jnp.float32)
+    if pool.cue in ("marker", "tint"):
+        return plain
+    shown = scenes if pool.cue == "scene" else jnp.clip(plain + scenes - 128, 0, 255)
+    # Both are integers, so that strength 1 gives exactly what is shown.
+    return shown if pool.strength is None else plain + pool.strength * (shown - plain)

@@ -288,7 +288,8 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
 def drawn_shapes(spec: PoolSpec, objects: int, scenes: int) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of a drawn pool's arrays; other cues than scenes stand before a backdrop for each object."""
     shapes = shapes_of(objects, scenes, spec.size)
-    return shapes if spec.cue == "scene" else shapes | {"backdrops": shapes["images"]}
+    behind = objects if spec.cue != "scene" else int(spec.blended)
+    return shapes | {"backdrops": (behind, spec.size, spec.size, 3)} if behind else shapes
 
 
 def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] | None) -> None:

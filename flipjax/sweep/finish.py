@@ -9,7 +9,7 @@ import numpy as np
 
 from flipjax import intervene, metrics
 from flipjax.config import Config, values_of
-from flipjax.data.pool import gather
+from flipjax.data.pool import at_strength, gather
 from flipjax.groups import Groups
 from flipjax.intervene.identity import training_evidence
 from flipjax.model import Model
@@ -239,10 +239,11 @@ def _galleries(
         # An empty selection would compile a program of its own.
         if len(indices):
             rows = jnp.asarray(table.rows[indices])
-            weights = population.take_member(best, program.names.index(name))
-            logits = _predict(program.experiment, weights, task.pool, rows)
+            place = program.names.index(name)
+            pool = at_strength(task.pool, program.settings[place].cue_strength)
+            logits = _predict(program.experiment, population.take_member(best, place), pool, rows)
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
-            galleries.append(gallery.make_gallery(*gather(task.pool, rows), logits, **about))
+            galleries.append(gallery.make_gallery(*gather(pool, rows), logits, **about))
     return galleries
 
 

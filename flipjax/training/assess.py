@@ -60,10 +60,14 @@ class Questions:
     def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Any) -> Assessed:
         """Evaluates pool rows (n, 2).
 
-        `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), or the pool rows (m, 2) whose mean
+        `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), for a pool with a strength at strengths 0
+        and 1, (2, K, D, H, W, 3); or the pool rows (m, 2) whose mean
         surroundings form one; otherwise None.
         """
+        scenes: Any
         scenes, shares = scenery if self.scenes == "given" else ((), ())
+        if self.scenes == "given" and pool.strength is not None:
+            scenes = (1 - pool.strength) * scenes[0] + pool.strength * scenes[1]
         if self.scenes == "surroundings":
             scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
 

@@ -26,7 +26,7 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run: key, training rows (n, 2), groups (n,) int32, and how it is trained."""
+    """The traced half of a run: key, training rows (n, 2), groups (n,) int32, how it is trained, and its cue."""
 
     key: jax.Array
     rows: jax.Array
@@ -34,6 +34,7 @@ class Member:
     recipe: Recipe
     knobs: Knobs
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    cue_strength: jax.Array | float = 1.0
 
 
 class Best(NamedTuple):

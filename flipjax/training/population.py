@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
-from flipjax.data.pool import Pool
+from flipjax.data.pool import Pool, at_strength
 from flipjax.training import run
 from flipjax.training.devices import AXIS, Layout, deal, queue, replicate, shard
 from flipjax.training.member import Member, State, Status, init_state
@@ -211,18 +211,21 @@ def map_selected(
     layout: Layout,
     population: Population,
     function: Callable,
+    pool: Pool,
     *shared: Any,
     later: Callable | None = None,
 ) -> Any:
-    """Evaluates `function(experiment, weights, *shared)` on every member's weights kept by each rule.
+    """Evaluates `function(experiment, weights, pool, *shared)` on every member's weights kept by each rule.
 
-    Rules that kept the same epoch of a member share one result; the loop computes it once.
+    The pool shows each member's cue. Rules that kept the same epoch of a member share one result, which the loop
+    computes once.
 
     Args:
       experiment: of all members.
       layout: of the population.
       population: trained.
       function: pure; static.
+      pool: shared by all members.
       *shared: further arguments.
       later: a function for rules after the first, which returns None for some leaves.
 
@@ -235,7 +238,14 @@ def map_selected(
     first = (epochs[:, None] == epochs).argmax(1)
     values = [
         _map_selected(
-            experiment, layout, later if later and index else function, selected.weights, first[index] == index, *shared
+            experiment,
+            layout,
+            later if later and index else function,
+            selected.weights,
+            first[index] == index,
+            population.members.cue_strength,
+            pool,
+            *shared,
         )
         for index, selected in enumerate(best)
     ]
@@ -249,18 +259,26 @@ def map_selected(
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
 def _map_selected(
-    experiment: Experiment, layout: Layout, function: Callable, weights: Weights, wanted: jax.Array, *shared: Any
+    experiment: Experiment,
+    layout: Layout,
+    function: Callable,
+    weights: Weights,
+    wanted: jax.Array,
+    strengths: jax.Array,
+    pool: Pool,
+    *shared: Any,
 ) -> Any:
-    def local(stacked: Weights, wanted: jax.Array, *shared: Any) -> Any:
+    def local(stacked: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *shared: Any) -> Any:
         call = functools.partial(function, dataclasses.replace(experiment, packed=layout.packed))
         blank = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, take_member(stacked, 0), *shared)
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, take_member(stacked, 0), pool, *shared)
         )
 
-        def one(inputs: tuple[Weights, jax.Array]) -> Any:
-            weights, wanted = inputs
-            return jax.lax.cond(wanted, lambda: call(weights, *shared), lambda: blank)
+        def one(inputs: tuple[Weights, jax.Array, jax.Array]) -> Any:
+            weights, wanted, strength = inputs
+            return jax.lax.cond(wanted, lambda: call(weights, at_strength(pool, strength), *shared), lambda: blank)
 
-        return jax.lax.map(one, (stacked, wanted), batch_size=layout.width if layout.width > 1 else None)
+        return jax.lax.map(one, (stacked, wanted, strengths), batch_size=layout.width if layout.width > 1 else None)
 
-    return shard(layout, local, P(AXIS), P(AXIS), *[P()] * len(shared))(weights, wanted, *shared)
+    specs = [P(AXIS)] * 3 + [P()] * (1 + len(shared))
+    return shard(layout, local, *specs)(weights, wanted, strengths, pool, *shared)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
-from flipjax.data.pool import Pool, gather
+from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
 from flipjax.metrics.decomposition import margins, rates
 from flipjax.ranges import functions_of
@@ -69,6 +69,7 @@ def validate(
       The validation, and the group weights, which only the reference's GroupDRO updates here.
     """
     weights = state.evaluated
+    pool = at_strength(pool, member.cue_strength)
     rows, groups, _, refit = map(jnp.asarray, table)
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
@@ -185,6 +186,7 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
     of the foreground flipped. The epoch count continues; weights (`start`: see `init_state`), optimiser, selection and
     patience are reset.
     """
+    pool = at_strength(pool, member.cue_strength)
     flip = evaluate(experiment, state.weights, pool, member.rows).flip
     image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
     fresh = init_state(experiment, member, start)
@@ -193,6 +195,7 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
 
 def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Any, Any]) -> State:
     """Refits each rule's head for a member with DFR: one half of the rows fits, the other picks the ridge."""
+    pool = at_strength(pool, member.cue_strength)
 
     def fitted(best: dict[str, Best]) -> dict[str, Best]:
         return {
@@ -268,5 +271,6 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     state, history = jax.lax.while_loop(running, epoch, carry)
     if "dfr" in experiment.active_knobs:
         state = refit(experiment, member, state, data.pool, data.halves)
-    test = {rule: evaluate(experiment, kept.weights, data.pool, data.test) for rule, kept in state.best.items()}
+    pool = at_strength(data.pool, member.cue_strength)
+    test = {rule: evaluate(experiment, kept.weights, pool, data.test) for rule, kept in state.best.items()}
     return Trained(state.status, state.epoch, history, state.best, test)

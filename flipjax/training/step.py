@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from flipjax import augment
 from flipjax.config import Experiment
-from flipjax.data.pool import Pool, gather
+from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
 from flipjax.methods import Augmentation
 from flipjax.ranges import functions_of
@@ -30,6 +30,7 @@ def make_batch(
     """
     knobs = member.knobs
     augmentation = member.augmentation
+    pool = at_strength(pool, member.cue_strength)
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
     rows = member.rows[batch]
     groups = member.groups[batch]

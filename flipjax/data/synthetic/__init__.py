@@ -60,6 +60,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         labels=jnp.asarray(1 + object_class, jnp.uint8),
         scenes=scenes,
         aspects=jnp.ones(len(object_class)),
+        strength=jnp.float32(1) if spec.blended else None,
     )
     if spec.cue != "scene":
         # The drawn scenes become backdrops independent of the class, and the cue replaces them.
@@ -68,6 +69,9 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         draw = jax.jit(jax.vmap(partial(cues.draw_cue, cue=spec.cue, size=spec.size, drawn=drawn[1])))
         layers = draw(jax.random.split(cue_key, len(scene_kind)), scene_kind)
         pool = dataclasses.replace(pool, scenes=layers, backdrops=scenes[behind], cue=spec.cue)
+    elif spec.blended:
+        mean = np.asarray(scenes).mean(0, keepdims=True)
+        pool = dataclasses.replace(pool, backdrops=jnp.asarray(mean.round(), jnp.uint8))
     return pool, catalog
 
 

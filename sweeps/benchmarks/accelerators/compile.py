@@ -116,7 +116,9 @@ def traced(program, experiment, mesh, members, form):
     if program == "decompose":
         weights = states.best[experiment.train.selection[0]].weights
         wanted = shape((members,), jnp.bool_)
-        return population._map_selected.trace(experiment, layout, evaluate, weights, wanted, pool, validation[0])
+        strengths = shape((members,), jnp.float32)
+        asked = weights, wanted, strengths, pool, validation[0]
+        return population._map_selected.trace(experiment, layout, evaluate, *asked)
     packed = dataclasses.replace(experiment, packed=layout.packed)
 
     def steps(members, pool, states, batches, keys):
