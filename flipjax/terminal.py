@@ -54,7 +54,7 @@ class Bar:
         self._total = total
         self._done = 0
         self._start = time.monotonic()
-        # Progress and time at the first `advance`, which may include a compilation.
+        # Progress and time at `begin`, or else at the first `advance`, which may include a compilation.
         self._first: tuple[int, float] | None = None
         self._spoken = float("-inf")
         self._bar: Any = _live_bar(self._stream) if self._stream.isatty() or _in_notebook() else None
@@ -78,6 +78,10 @@ class Bar:
         else:
             say(text, stream=self._stream)
 
+    def begin(self) -> None:
+        """Marks the end of what happens only once, so that the first item counts for the time left."""
+        self._first = self._first or (self._done, time.monotonic())
+
     def skip(self, count: int) -> None:
         """Counts items that took no time, done by an earlier run or not needed."""
         self._total -= count
@@ -85,18 +89,19 @@ class Bar:
             self._bar.update(self._task, total=self._total)
 
     def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
-        """Counts completed items, with a note. Plain lines give the time left, occasionally and at the `last`."""
+        """Counts completed items, with a note and the time left; a plain line occasionally and at the `last`."""
         now = time.monotonic()
         self._done += count
         self._first = self._first or (self._done, now)
+        timed = self._done - self._first[0]
+        seconds = (now - self._first[1]) / timed * (self._total - self._done) if timed else None
+        left = "time left known soon" if seconds is None else f"{clock(seconds)} left"
+        note = f"{note}{'; ' if note else ''}{left}"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=note)
         elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES):
             self._spoken = now
-            timed = self._done - self._first[0]
-            seconds = (now - self._first[1]) / timed * (self._total - self._done) if timed else None
-            left = "time left known soon" if seconds is None else f"{clock(seconds)} left"
-            self.say(f"[{clock(now - self._start)}] {note}{'; ' if note else ''}{left}")
+            self.say(f"[{clock(now - self._start)}] {note}")
 
 
 def _in_notebook() -> bool:
@@ -108,11 +113,13 @@ def _live_bar(stream: TextIO) -> Any:
     """Returns a rich progress bar, or None if rich is not installed."""
     try:
         from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
     except ImportError:
         return None
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(file=stream))
+    # Its own time left forgets epochs longer than 30 s.
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = texts[0], BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), texts[1]
+    return Progress(*columns, console=Console(file=stream))
 
 
 def one_line(text: str) -> str:

@@ -38,6 +38,7 @@ def _parser() -> command.ConfigParser:
         choices=("shapes", "compiled"),
         help="list cells, members, steps and memory, and stop; =compiled asks the compiler, and takes as long",
     )
+    parser.add_argument("--time", action="store_true", help="with --dry_run: the hours needed, from one timed epoch")
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
     parser.add_argument(
@@ -78,6 +79,8 @@ def main(arguments: list[str]) -> int:
         programs = plan(options.config)
         if sources_of(options.config):
             _check_functions(programs)
+        if options.time and not options.dry_run:
+            raise ConfigError("--time", "--dry_run before it")
         if options.dry_run:
             return _dry_run(programs, options)
         folder = options.workdir or Path("runs") / options.config_name
@@ -102,19 +105,21 @@ def main(arguments: list[str]) -> int:
 
 
 def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
-    """Prints the plan and its compiled memory use; returns the exit code."""
+    """Prints the plan, and its compiled memory use or its hours; returns the exit code."""
     from flipjax.sweep import memory
-    from flipjax.sweep.dry_run import check_pools, describe_plan
+    from flipjax.sweep.dry_run import check_pools, describe_plan, time_plan
     from flipjax.task import make_task
 
     print("\n".join(describe_plan(programs)), flush=True)
     for problem in (problems := check_pools(programs)):
         say(printable(f"flipjax sweep: {problem}"))
-    if problems or options.dry_run != "compiled":
+    if problems or not (options.time or options.dry_run == "compiled"):
         return command.SOME_FAILED if problems else command.DONE
     code, spec = command.DONE, PopulationSpec(**options.config.population)
     print(backend.start_backend(spec, max(len(program.names) for program in programs)))
-    for program in programs:
+    if options.time:
+        print("\n".join(time_plan(programs, options.config)), flush=True)
+    for program in programs if options.dry_run == "compiled" else ():
         try:
             loaded, task = make_task(program)
             print(memory.fit(loaded, spec, task)[1])

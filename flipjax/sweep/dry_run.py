@@ -1,16 +1,20 @@
-"""Dry runs: describes a plan from shapes alone, without starting a backend."""
+"""Dry runs: describes a plan from shapes alone, without starting a backend, and times it from one epoch."""
 
+import dataclasses
 import math
+import time
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from flipjax.config import ConfigError, Experiment, ModelSpec
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.data import store, tfds
 from flipjax.methods import Knobs
-from flipjax.plan import Program
-from flipjax.task import check_sizes_of
+from flipjax.plan import Program, restrict
+from flipjax.sweep.program import epoch_work, layout_of
+from flipjax.task import Task, check_pool, check_sizes_of, make_members, make_task, starting_weights, training_size
+from flipjax.training import devices, population
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
 
@@ -33,6 +37,47 @@ def check_pools(programs: Sequence[Program]) -> list[str]:
         except ValueError as error:
             lines.append(f"cell {program.name} would fail: {error}")
     return lines
+
+
+def time_plan(programs: Sequence[Program], config: Config) -> list[str]:
+    """Trains an epoch of each program on as many members as run at once; returns lines with the hours of all."""
+    spec, lines, hours = PopulationSpec(**config.population), [], 0.0
+    for program in programs:
+        loaded, task = make_task(program)
+        check_pool(loaded, task.catalog)
+        split = dataclasses.replace(loaded.experiment.split, n_train=training_size(loaded, task.catalog, task.split))
+        loaded = dataclasses.replace(loaded, experiment=dataclasses.replace(loaded.experiment, split=split))
+        seconds = epoch_seconds(loaded, spec, task)
+        evaluations = len(program.settings) * evaluation_work(loaded, config) / epoch_work(loaded)
+        needed = seconds * (sum(program.epochs) + evaluations) / 3600
+        lines.append(f"cell {program.name}: {seconds:.2f} s for an epoch of a member, {needed:.2f} hours at most")
+        hours += needed
+    return [*lines, f"training and evaluation: {hours:.2f} hours at most, without compilation and the page"]
+
+
+def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
+    """Returns the seconds of an epoch, per member, from the second epoch of as many members as run at once."""
+    count, train = len(program.settings), program.experiment.train
+    layout = layout_of(program, spec, members=count)
+    size = min(count, layout.devices * layout.width)
+    members = make_members(restrict(program, [program.names[place * count // size] for place in range(size)]), task)
+    longer = dataclasses.replace(train, epochs=max(2, train.epochs), patience=max(2, train.patience))
+    experiment = dataclasses.replace(program.experiment, train=longer)
+    current = population.create(experiment, layout, members, start=starting_weights(experiment))
+    shared = devices.replicate(layout, (task.pool, task.tables["val"]))
+    # The first one includes the compilation.
+    current, _ = population.run_epoch(experiment, layout, current, *shared)
+    start = time.perf_counter()
+    population.run_epoch(experiment, layout, current, *shared)
+    return (time.perf_counter() - start) / size
+
+
+def evaluation_work(program: Program, config: Config) -> int:
+    """Returns the work of evaluating a member after training, in the unit of `epoch_work`."""
+    spec, wanted = program.experiment, config.intervene
+    draws = {"none": 0, "mean": 1, "sampled": 1, "both": 2}[wanted.scenes]
+    passes = len(spec.train.selection) + 3 * (wanted.scores == "all") + 2 * draws * spec.groups.scenes
+    return passes * (spec.split.n_val + spec.split.n_test) * spec.pool.size**2
 
 
 def describe_program(program: Program) -> list[str]:

@@ -70,6 +70,12 @@ def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> device
     return devices.make_layout(spec, members=members, model=experiment.model.title, batch_size=batch_size)
 
 
+def epoch_work(program: Program) -> int:
+    """Returns the work of a member's epoch in pixels evaluated, three for each pixel trained on."""
+    spec = program.experiment
+    return (3 * spec.split.n_train + spec.split.n_val) * spec.pool.size**2
+
+
 def train(
     program: Program,
     spec: PopulationSpec,
@@ -104,15 +110,16 @@ def train(
     current = population.create(program.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
     history = blank_history(program)
-    budgets = np.array(program.epochs)
+    budgets, work = np.array(program.epochs), epoch_work(program)
     epoch = 0
     stored = checkpoints.restore((population.states_of(current), history), say=bar.say)
     if stored:
         epoch, (states, history) = stored
         current = population.create(program.experiment, layout, members, states)
         bar.say(f"cell {program.name}: continues after epoch {epoch}")
-        bar.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
+        bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
+    bar.begin()
     while (current.status == Status.RUNNING).any():
         if stop_requested():
             checkpoints.close()
@@ -129,9 +136,9 @@ def train(
         checkpoints.save(epoch, (states, history))
         after_epoch(history_rows(program, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
-        bar.skip(int((budgets - epoch)[ended].sum()))
+        bar.skip(work * int((budgets - epoch)[ended].sum()))
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
-        bar.advance(int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
+        bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     checkpoints.close()
     # Write again, since a run killed right after its last checkpoint has not written it.
     rows = history_rows(program, history, population.states_of(current).epoch)

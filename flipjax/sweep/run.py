@@ -23,7 +23,7 @@ from flipjax.sweep import storage
 from flipjax.sweep.finish import blank_rows, finish
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import fit, halve
-from flipjax.sweep.program import InterruptedRunError, train
+from flipjax.sweep.program import InterruptedRunError, epoch_work, train
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, check_scenes, make_task
@@ -248,7 +248,7 @@ def run_sweep(
             workdir.describe(settings, facts, backend.describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             signals.training, start = True, time.monotonic()
-            with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:
+            with Bar("training", total=sum(epoch_work(part) * sum(part.epochs) for part in parts)) as bar:
                 unbroken = sweep.train(bar, fail_fast=fail_fast)
             if shard is None:
                 workdir.add_session(time.monotonic() - start)
