@@ -2,9 +2,10 @@
 
     python sweeps/studies/make.py STUDY [--photos DIR] [--data DIR] [--runs runs]
 
-STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monitor, one_scale or published_models. Run
-it from the root of the repository; a finished run is not trained again. --photos holds cut-outs of two classes and two
-kinds of scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py).
+STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monitor, one_scale, published_models,
+phase_diagram, dose or tuned_methods. Run it from the root of the repository; a finished run is not trained again.
+--photos holds cut-outs of two classes and two kinds of scenes (flipjax/data/README.md), --data published models and
+their photos (published_models/published.py).
 photos_grid and monitor convert weights of EfficientNet-Lite0 with PyTorch (pip install 'flipjax[pretrained]').
 """
 
@@ -66,6 +67,17 @@ RUNS = {
         "--config.axes.rho=(.8,.95)",
         "--config.axes.seed=(40,41)",
     ),
+    "phase_diagram": (
+        "correlation_grid",
+        "--config.pool.size=32",
+        "--config.grid.pool.cue=('scene','texture','marker','tint')",
+        "--config.axes.cue_strength=(.1,.2,.4,.7,1.)",
+        "--config.axes.seed=(0,1,2)",
+        "--config.intervene.scores=none",
+        "--config.population.keep=none",
+    ),
+    "dose": (str(HERE / "dose/config.py"),),
+    "tuned_methods": (str(HERE / "tuned_methods/config.py"),),
 }
 """The sweep behind each run folder: configuration and overrides."""
 NEEDS = {
@@ -85,6 +97,9 @@ COMMANDS = {
     ),
     "monitor": ("monitor/study.py {runs}/fresh {runs}/photos_pretrained",),
     "one_scale": ("one_scale/study.py {runs}",),
+    "phase_diagram": ("phase_diagram/study.py {runs}/phase_diagram",),
+    "dose": ("dose/study.py {runs}/dose",),
+    "tuned_methods": ("tuned_methods/study.py {runs}/tuned_methods {runs}/tuned_fresh",),
     "published_models": (
         "published_models/ask.py {data} {runs}/published_models --photos {photos}",
         "published_models/study.py {data} {runs}/published_models",

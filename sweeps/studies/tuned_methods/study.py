@@ -1,0 +1,182 @@
+"""Methods compared once tuned: python sweeps/studies/tuned_methods/study.py RUN FRESH
+
+RUN is the run folder that make.py trains, of config.py. Chooses each method's draw, trains the winners and the untuned
+methods with fresh seeds in the folder FRESH, and writes winners.csv, methods.csv, ranks.csv and tuned.png beside this
+file.
+"""
+
+import json
+import pathlib
+import runpy
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau, t
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+import flipjax
+
+HERE = pathlib.Path(__file__).parent
+CHOOSERS = {
+    "worst-group IoU, with group labels": ("val_worst_group_iou", "valid_worst_group_iou", -1),
+    "loss at rho, without": ("val_loss_at_rho", "valid_loss_at_rho", 1),
+    "flip-risk, without labels": ("label_free_risk", "valid_risk", 1),
+}
+"""How a draw is chosen: the rule of the epoch, the measure of the validation images, and its sign (least is best)."""
+UNTUNED = "untuned"
+RULE_OF = {UNTUNED: "val_loss"} | {name: rule for name, (rule, *_) in CHOOSERS.items()}
+FRESH = tuple(range(10, 15))
+SAMPLES = 2000
+BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#8a8a8a", "#009e73"
+
+
+def scores(run):
+    """Returns a row a member and chooser: axes, and the measure of its validation images at the epoch kept."""
+    table, history = pd.read_csv(run / "results.csv"), pd.read_csv(run / "history.csv")
+    history = history.set_index(["member", "epoch"])
+    parts = []
+    for name, (rule, measure, sign) in CHOOSERS.items():
+        rows = table[(table["selection"] == rule) & (table["split"] == "test") & (table["group"] == "all")]
+        places = pd.MultiIndex.from_frame(rows[["member", "best_epoch"]])
+        values = sign * history[measure].reindex(places).to_numpy()
+        values = np.where((rows["status"] == "diverged") | ~np.isfinite(values), np.inf, values)
+        parts.append(rows.assign(chooser=name, score=values))
+    return pd.concat(parts, ignore_index=True)
+
+
+def setting_of(members, settings):
+    """Returns the number of each member's setting: a program trains them in order, each with every rho and seed."""
+    numbers = members.str[1:].astype(int)
+    assert (numbers.max() + 1) % len(settings) == 0, "two settings train alike"
+    return numbers // ((numbers.max() + 1) // len(settings))
+
+
+def winners_of(run, settings):
+    """Returns the chosen draw, by method, rho and chooser: the least mean over seeds."""
+    rows = scores(run)
+    rows["draw"] = setting_of(rows["member"], settings)
+    means = rows.groupby(["method", "rho", "chooser", "draw"])["score"].mean().reset_index()
+    best = means.loc[means.groupby(["method", "rho", "chooser"])["score"].idxmin()]
+    return best.assign(setting=[json.dumps(settings[draw]) for draw in best["draw"]]).reset_index(drop=True)
+
+
+def train_winners(config, winners, folder):
+    """Trains each distinct winner and every untuned method with fresh seeds.
+
+    Returns a row a method, rho, chooser and seed: Flip (rare) and foreground IoU of the test.
+    """
+    untuned = [{"method": method} for method in winners["method"].unique()]
+    asked = [(row.rho, row.chooser, json.loads(row.setting)) for row in winners.itertuples()]
+    asked += [(rho, UNTUNED, setting) for rho in winners["rho"].unique() for setting in untuned]
+    settings = [{"rho": float(rho), **setting} for rho, _, setting in asked]
+    distinct = [setting for place, setting in enumerate(settings) if setting not in settings[:place]]
+    config.axes.update(rho=config.axes.rho[:1], seed=FRESH)
+    config.members = distinct
+    results = flipjax.run(config, workdir=folder).results
+    test = results[(results["split"] == "test") & results["group"].isin(["all", "rare"])]
+    test = test.assign(setting=setting_of(test["member"], distinct))
+    rows = []
+    for (rho, chooser, _), setting in zip(asked, settings, strict=True):
+        own = test[(test["setting"] == distinct.index(setting)) & (test["selection"] == RULE_OF[chooser])]
+        whole, rare = (own[own["group"] == group].set_index("seed") for group in ("all", "rare"))
+        values = {"rare": rare["fg_flip"], "iou": whole["iou_foreground"], "status": whole["status"]}
+        rows.append(pd.DataFrame(values).assign(method=setting["method"], rho=rho, chooser=chooser).reset_index())
+    return pd.concat(rows, ignore_index=True)
+
+
+def interval(values):
+    """Returns mean, low and high of Student's t over seeds."""
+    values = values.dropna()
+    half = t.ppf(0.975, len(values) - 1) * values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
+def ranks_of(values):
+    """Returns the rank of each method by Flip (rare), with bootstrap intervals over seeds; 1 flips least."""
+    random, rows = np.random.default_rng(0), []
+    for (rho, chooser), own in values.groupby(["rho", "chooser"]):
+        wide = own.pivot(index="seed", columns="method", values="rare").fillna(1.0)
+        drawn = [wide.iloc[random.integers(0, len(wide), len(wide))].mean().rank() for _ in range(SAMPLES)]
+        low, high = (pd.DataFrame(drawn).quantile(q) for q in (0.025, 0.975))
+        ranks, ious = wide.mean().rank(), own.groupby("method")["iou"].mean()
+        for method in wide:
+            mean, least, most = interval(wide[method])
+            rows.append({
+                "rho": rho, "chooser": chooser, "method": method, "rare": mean, "rare_low": least, "rare_high": most,
+                "iou": ious[method], "rank": ranks[method], "rank_low": low[method], "rank_high": high[method],
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def cost_of(values):
+    """Returns, by rho, method and chooser, Flip (rare) less that of the draw chosen with group labels, over seeds."""
+    first = next(iter(CHOOSERS))
+    wide = values.pivot(index=["rho", "method", "seed"], columns="chooser", values="rare")
+    less = wide.drop(columns=first).sub(wide[first], axis=0).stack().rename("cost")
+    return less.groupby(level=["rho", "chooser", "method"]).apply(interval)
+
+
+def verdicts(ranks, costs):
+    """Returns a row for each prediction of the page: what was measured, and whether it holds."""
+    labelled, at_rho, risk = CHOOSERS
+    high = ranks[ranks["rho"] == ranks["rho"].max()].pivot(index="method", columns="chooser")
+    gain = high["rare"][UNTUNED] - high["rare"][labelled]
+    best = set(high["rank"][labelled].nsmallest(3).index)
+    inert = [method for method in ("ce", "dice_ce", "bg_cutmix", "ema", "swa") if method in gain]
+    mean = {name: costs.xs(name, level="chooser").map(lambda each: each[0]).mean() for name in (at_rho, risk)}
+    tau = kendalltau(high["rank"][UNTUNED], high["rank"][labelled])[0]
+    lost = costs.xs(at_rho, level="chooser").map(lambda each: each[0]).groupby("method").mean()
+    rows = [
+        ("1 the best three: bg_swap, balanced, balanced+group_dro", ", ".join(sorted(best)),
+         best == {"bg_swap", "balanced", "balanced+group_dro"}),
+        ("2 ce, dice_ce, bg_cutmix, ema, swa gain less than .1", gain[inert].round(2).to_dict(),
+         (gain[inert] < 0.1).all()),
+        ("3 group_dro gains .15 or more", f"{gain.get('group_dro', np.nan):.2f}", gain.get("group_dro", 0) >= 0.15),
+        ("4 loss at rho costs .1 or more on average", f"{mean[at_rho]:.2f}", mean[at_rho] >= 0.1),
+        ("4 flip-risk costs more than loss at rho", f"{mean[risk]:.2f}", mean[risk] > mean[at_rho]),
+        ("5 ranks with and without tuning: tau of .6 or more", f"{tau:.2f}", tau >= 0.6),
+        ("6 loss at rho costs JTT or group_dro most", str(lost.idxmax()), lost.idxmax() in ("jtt", "group_dro")),
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["prediction", "measured", "holds"])
+
+
+def draw(ranks):
+    """Draws Flip (rare) of every method, by chooser, a panel a level of rho."""
+    levels, colours = sorted(ranks["rho"].unique()), dict(zip(RULE_OF, (GREY, BLUE, ORANGE, GREEN), strict=True))
+    figure, axes = plt.subplots(1, len(levels), figsize=(11, 5), layout="constrained", sharey=True, squeeze=False)
+    order = ranks[ranks["chooser"] == UNTUNED].groupby("method")["rare"].mean().sort_values().index[::-1]
+    for axis, rho in zip(axes[0], levels, strict=True):
+        for turn, (chooser, colour) in enumerate(colours.items()):
+            own = ranks[(ranks["rho"] == rho) & (ranks["chooser"] == chooser)].set_index("method").loc[order]
+            places = np.arange(len(own)) + 0.18 * (1.5 - turn)
+            error = [own["rare"] - own["rare_low"], own["rare_high"] - own["rare"]]
+            axis.errorbar(own["rare"], places, xerr=error, fmt="o", markersize=4, color=colour, label=chooser)
+        axis.set_yticks(range(len(order)), order)
+        axis.set(xlabel="Flip, rare groups", title=f"rho {rho:g}", xlim=(0, 1))
+    axes[0][0].legend(frameon=False, fontsize="small")
+    figure.savefig(HERE / "tuned.png", dpi=120)
+
+
+def main():
+    run, fresh = map(pathlib.Path, sys.argv[1:])
+    config = runpy.run_path(str(HERE / "config.py"))["get_config"]()
+    settings = [dict(setting) for setting in config.members]
+    winners = winners_of(run, settings)
+    winners.to_csv(HERE / "winners.csv", index=False)
+    values = train_winners(config, winners, fresh)
+    values.to_csv(HERE / "methods.csv", index=False, float_format="%.4f")
+    ranks, costs = ranks_of(values), cost_of(values)
+    ranks.to_csv(HERE / "ranks.csv", index=False, float_format="%.4f")
+    print(winners.to_string(index=False))
+    print(ranks.round(3).to_string(index=False))
+    print(costs.map(lambda each: "{:+.2f} [{:+.2f}, {:+.2f}]".format(*each)).unstack().to_string())
+    print(verdicts(ranks, costs).to_string(index=False))
+    draw(ranks)
+
+
+if __name__ == "__main__":
+    main()
