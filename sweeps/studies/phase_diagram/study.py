@@ -120,7 +120,7 @@ def verdicts(members, fits, line):
     at = line[0.95].fillna(np.inf)
     rows = [
         ("1 rises with rho and strength, to .1", f"largest fall {falls:.2f}", falls <= 0.1),
-        ("2 tint needs less strength than scene at .95", at[["tint", "scene"]].round(2).to_dict(), at["tint"] < at["scene"]),
+        ("2 tint needs less than scene at .95", at[["tint", "scene"]].round(2).to_dict(), at["tint"] < at["scene"]),
         ("2 marker flips no half at full strength below .99", f"{at['marker']:.2f}", np.isinf(at["marker"])),
         ("3 R2 of evidence, each cue .6 to .9", alone.round(2).to_dict(), alone.between(0.6, 0.9).all()),
         ("3 fitted power of s below 1, each cue", powers.round(2).to_dict(), (powers < 1).all()),
