@@ -1,6 +1,5 @@
 """Orbax checkpoints of a population: stacked states and the history so far."""
 
-import errno
 import json
 import logging
 import os
@@ -18,11 +17,12 @@ from flipjax.config import ConfigError
 from flipjax.files import DamagedError, adding_folder, sha256
 
 MAX_CHECKPOINTS = 2
-SPARE = 2**20
-"""Bytes of a disk that a checkpoint leaves free."""
 # Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
+BYTES = "bytes"
+CHUNK = 2**26
+"""Bytes that are compressed and written at once."""
 
 
 class Checkpoints:
@@ -45,13 +45,12 @@ class Checkpoints:
         """
         arrays = _flat(tree)
         place = self._folder / str(epoch)
-        # Check free space first, since TensorStore's threads print tracebacks on a full disk.
-        disk = next(path for path in self._folder.parents if path.exists())
-        if shutil.disk_usage(disk).free < SPARE + 2 * sum(array.nbytes for array in arrays.values()):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
         try:
             with adding_folder(place) as partial:
-                self._orbax.save(partial / ARRAYS, args=ocp.args.StandardSave(arrays))
+                # One array: after an error, TensorStore prints a traceback for each other one that it still writes.
+                whole = {BYTES: np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays.values()])}
+                options = {BYTES: ocp.SaveArgs(chunk_byte_size=CHUNK)}
+                self._orbax.save(partial / ARRAYS, args=ocp.args.StandardSave(whole, options))
                 record = {**self._description(epoch, arrays), "files": _file_digests(partial)}
                 (partial / RECORD).write_text(json.dumps(record, indent=1))
         except Exception as error:
@@ -82,8 +81,11 @@ class Checkpoints:
             if others:
                 problem = f"{place} is a whole checkpoint, but not of this {others[0]}; move it away, or pass --fresh"
                 raise ConfigError("--workdir", problem=problem)
-            stored = self._orbax.restore(place / ARRAYS, args=ocp.args.StandardRestore(blank))
-            leaves = [np.asarray(stored[name]) for name in blank]
+            ends = np.cumsum([array.nbytes for array in blank.values()])
+            blanks = ocp.args.StandardRestore({BYTES: np.empty(ends[-1], np.uint8)})
+            parts = np.split(self._orbax.restore(place / ARRAYS, args=blanks)[BYTES], ends[:-1])
+            arrays = zip(parts, blank.values(), strict=True)
+            leaves = [part.view(array.dtype).reshape(array.shape) for part, array in arrays]
             return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
         return None
 
@@ -97,11 +99,12 @@ class Checkpoints:
 
     def _description(self, epoch: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         layout = {name: [str(array.dtype), *array.shape] for name, array in arrays.items()}
-        return {"run": self._identity, "epoch": epoch, "layout of arrays": layout}
+        return {"run": self._identity, "epoch": epoch, "layout of bytes": layout}
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
