@@ -1,0 +1,49 @@
+"""Times the convolutions of a small U-Net on one CPU core, inside `lax.scan`; needs JAX alone, for a report upstream.
+
+taskset -c 0 python sweeps/benchmarks/throughput/upstream.py    (once for each version of JAX, several times in turn)
+"""
+
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Name, images NHWC, kernel HWIO, strides, padding, kernel dilation, calls in a training step.
+SHAPES = [
+    ("padded, 4 columns at once", (16, 32, 32, 8), (3, 6, 8, 32), (1, 4), 1, (1, 1), 6),
+    ("padded, 2 columns at once", (16, 16, 16, 16), (3, 4, 16, 32), (1, 2), 1, (1, 1), 6),
+    ("padded", (16, 8, 8, 32), (3, 3, 32, 32), (1, 1), 1, (1, 1), 2),
+    ("unpadded", (16, 10, 10, 32), (2, 2, 32, 64), (1, 1), 0, (1, 1), 1),
+    ("unpadded", (16, 18, 18, 16), (2, 2, 16, 32), (1, 1), 0, (1, 1), 1),
+    ("kernel gradient, 4 columns", (8, 32, 32, 16), (32, 8, 16, 32), (1, 1), 1, (1, 4), 3),
+    ("kernel gradient, 2 columns", (16, 16, 16, 16), (16, 8, 16, 32), (1, 1), 1, (1, 2), 3),
+    ("kernel gradient", (32, 8, 8, 16), (8, 8, 16, 32), (1, 1), 1, (1, 1), 1),
+]
+STEPS, ROUNDS = 200, 9
+
+
+def milliseconds(images, kernel, strides, padding, dilation):
+    options = {"padding": [(padding, padding)] * 2, "rhs_dilation": dilation}
+    options["dimension_numbers"] = ("NHWC", "HWIO", "NHWC")
+
+    def step(carry, _):
+        x, w, carry = lax.optimization_barrier((jnp.ones(images), jnp.ones(kernel), carry))
+        return carry + lax.conv_general_dilated(x, w, strides, **options).ravel()[0], None
+
+    run = jax.jit(lambda: lax.scan(step, jnp.float32(0), None, length=STEPS)[0]).lower().compile()
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        run().block_until_ready()
+        times.append((time.perf_counter() - start) / STEPS * 1e3)
+    return statistics.median(times)
+
+
+total = 0.0
+print(f"JAX {jax.__version__}, milliseconds a call, median of {ROUNDS}")
+for name, *shape, calls in SHAPES:
+    total += calls * (took := milliseconds(*shape))
+    print(f"{took:7.3f} x {calls}  {name}: {shape[0]} * {shape[1]}")
+print(f"{total:7.2f} of a training step")
