@@ -92,46 +92,18 @@ def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_pa
     assert code == 0 and "Flip" in text and asked == [("ray", 3, folder / "logs", {"gpus": "1"})]
 
 
-KILLS_A_PROCESS_ONCE = """
-import os, pathlib, threading, time
-from flipjax.report import html, page
-
-html.draw_chart = lambda chart: {{"svg": b""}}  # As faults.sweep: no trial asks for the report's pictures.
-page.save_gallery = lambda *_: None
-
-def kill():
-    while not list(pathlib.Path({run!r}).glob("checkpoints/*/1/record.json")):
-        time.sleep(0.01)
-    try:
-        pathlib.Path({mark!r}).touch(exist_ok=False)
-    except FileExistsError:
-        return
-    process = os.getpid()
-    while (process == os.getpid() or pathlib.Path(f"/proc/{{process}}/comm").read_text() == "sh\\n"):
-        process = int(pathlib.Path(f"/proc/{{process}}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(process, 9)
-
-if "FLIPJAX_SHARD_JOB" in os.environ:
-    threading.Thread(target=kill, daemon=True).start()
-"""
-
-
-def test_real_engines_whose_worker_is_killed_give_the_bytes_of_one_process(engines, tmp_path):
+def test_real_engines_start_a_shard_again_whose_worker_was_killed(engines, tmp_path):
+    killing = 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $PPID; sleep 9; fi'
     processes = {}
     for engine in engines:
-        folder, config, mark = (tmp_path / f"{engine}{name}" for name in ("", ".py", ".mark"))
-        config.write_text(faults.CONFIG + KILLS_A_PROCESS_ONCE.format(run=str(folder), mark=str(mark)))
-        # One shard has two members, as all small runs have in the tests: one program.
-        (shard,) = shard_commands(["--config", str(config), "--workdir", str(folder)], 1)
-        line = launcher(engine, folder / "logs", shard, FAILING)
+        killed = ("sh", "-c", killing, str(tmp_path / f"{engine}.mark"))
+        line = launcher(engine, tmp_path / engine, killed, FAILING)
         processes[engine] = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for engine, process in processes.items():
         said = process.communicate(timeout=900)[1]
         assert "shard 0 ended with 0" in said and "shard 1 ended with 2" in said and "no such pool" in said, said
         assert "was ended with 137" in said or engine == "ray"  # Ray starts it again itself.
-        folder = tmp_path / engine
-        assert (tmp_path / f"{engine}.mark").exists() and not list(folder.glob(".lock*"))
-        assert faults.same(folder)
+        assert (tmp_path / engine / "shard-0-of-2.log").read_text() == "done\n"
     absent = {"slurm", "ray"} - {*engines}
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)} (apt-get install slurm-wlm munge; pip install '.[slurm,ray]')")

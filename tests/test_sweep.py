@@ -1,7 +1,6 @@
 """The command on a tiny grid: what it writes, and that a run that is killed or interrupted goes on."""
 
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -18,6 +17,7 @@ from flipjax.__main__ import main as every_command
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep.__main__ import main
+from flipjax.terminal import Bar
 from flipjax.training import network
 
 
@@ -53,27 +53,18 @@ def test_a_run_writes_what_the_contract_names():
     assert "epoch 3/3" in said and "flip, rare" in said
 
 
-def start(folder, *before, stderr=None):
-    environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning:flipjax"}
-    line = [*before, sys.executable, "-m", "flipjax.sweep", "--config", faults.whole_run()[1], "--workdir", folder]
-    return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
-
-
-def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path):
+def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     # As daemons and cron start it: without any standard stream.
-    process = start(folder, "sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
-    faults.wait_for(folder / "checkpoints/000/1", process)
-    process.kill()
-    process.wait()
+    line = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "flipjax.sweep"]
+    with subprocess.Popen([*line, "--config", faults.whole_run()[1], "--workdir", folder]) as process:
+        faults.wait_for(folder / "checkpoints/000/1", process)
+        process.kill()
     assert not (folder / "results.csv").exists()
-
-    process = start(folder, stderr=subprocess.PIPE)
-    faults.wait_for(folder / "checkpoints/000/2", process)
-    # Who read its words is gone, as `head` is, or a terminal that was closed.
-    process.stderr.close()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) in (75, 0)  # 0: the last epoch was done before the signal came
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "advance", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+        code, text = faults.run(folder)
+    assert code == 75 and "continues after epoch" in text and "the same command continues in" in text
     assert faults.run(folder)[0] == 0
     assert faults.same(folder, "results.csv", "history.csv", "report/summary.csv")
 
