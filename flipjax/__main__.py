@@ -7,19 +7,18 @@ from collections.abc import Sequence
 import flipjax
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.sweep.signals import Signals
-from flipjax.terminal import open_closed_streams
+from flipjax.terminal import Signals, open_closed_streams
 
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
-    "audit": ("flipjax.audit.__main__", "measure flips in anyone's stored predictions"),
-    "context": ("flipjax.audit.context_command", "tell whether a photo's context says which wrong class a flip takes"),
-    "monitor": ("flipjax.monitor.__main__", "flag images of a model at work, and test its scores for drift"),
+    "audit": ("flipjax.audit.__main__", "measure flips in stored predictions"),
+    "context": ("flipjax.audit.context_command", "measure how context influences which wrong class is predicted"),
+    "monitor": ("flipjax.monitor.__main__", "flag images of a deployed model and test its scores for drift"),
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
-    "report": ("flipjax.report.__main__", "make a run's page again from its stored results"),
-    "export": ("flipjax.results.export", "hand a run's members to MLflow, Trackio or W&B, or write them as CSV"),
+    "report": ("flipjax.report.__main__", "redraw a run's page from its stored results"),
+    "export": ("flipjax.results.export", "export a run to MLflow, Trackio, W&B or CSV"),
     "evaluate": ("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
-    "convert": ("flipjax.models.__main__", "convert weights from PyTorch's names"),
+    "convert": ("flipjax.models.__main__", "convert PyTorch weights"),
 }
 """The module of each command, whose `main` takes the arguments behind it, and what it does."""
 

@@ -19,12 +19,12 @@ from flipjax.threads import cores
 PACKAGES = ("flipjax", "jax", "jaxlib", "flax", "optax", "numpy")
 BITS = "random bits"
 COMPARED = ("flipjax", "jax", "jaxlib", "flax", "backend", BITS)
-"""Facts of a start that change results; `backend` is the kind of device, without their number."""
+"""Entries of a session record that can change results; `backend` is the kind of device, not the number."""
 PROGRAMS = 2**31
 """Bytes of compiled programs that are kept on a machine."""
 
 ADDRESSES = 2_500_000 << 10
-"""Bytes of address space with which the smallest sweep runs on two cores; with less XLA ends without a word."""
+"""Address space, in bytes, that the smallest sweep needs on two cores; with less, XLA exits silently."""
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
@@ -90,13 +90,16 @@ def key_of(seed: Any) -> Any:
     """Returns the PRNG key of a seed in [0, 2**31), which may be traced, regardless of JAX settings."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
-    words = jnp.stack([jnp.uint32(0), jnp.asarray(seed).astype(jnp.uint32)])
+    # On the host nothing compiles.
+    stack: Any = jnp if isinstance(seed, jax.Array) else np
+    words = stack.stack([stack.uint32(0), stack.asarray(seed).astype(stack.uint32)])
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
 def backend_problem() -> str:
-    """Returns why JAX, if loaded, cannot start the devices named in its environment; empty if it can."""
+    """Returns the reason why JAX, if loaded, cannot start the devices named in the environment, or ''."""
     try:
         sys.modules["jax"].devices()
     except KeyError:
@@ -118,7 +121,8 @@ def describe_start(device: str) -> dict[str, str]:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         facts["commit"] = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     facts |= {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return facts | {BITS: " ".join(f"{word:08x}" for word in jax.random.bits(key_of(0), (2,)).tolist())}
+    bits = jax.jit(lambda: jax.random.bits(key_of(0), (2,)))().tolist()
+    return facts | {BITS: " ".join(f"{word:08x}" for word in bits)}
 
 
 def differing_software(earlier: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> str:

@@ -17,14 +17,14 @@ from flipjax.backend import backend_problem
 from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, assign, default_config, leaves, nearest
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
-from flipjax.terminal import one_line, printable, say
+from flipjax.terminal import INTERRUPTED, one_line, printable, say
 from flipjax.threads import cores
 
-DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
-"""Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
+DONE, SOME_FAILED, USAGE = 0, 1, 2
+"""Exit codes of every command, besides INTERRUPTED."""
 
 DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
-"""Distribution of each package whose import name differs."""
+"""PyPI name of each package whose import name differs."""
 
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours

@@ -17,7 +17,7 @@ from flipjax.files import sha256
 from flipjax.ranges import name_of
 
 SAME_RUN = {"population.memory_gb", "population.keep", "pool.attribute"}
-"""Fields of which other values make no other run."""
+"""Fields that do not distinguish runs."""
 
 
 def digest_of(config: Config | Mapping[str, Any]) -> str:

@@ -202,7 +202,8 @@ def image_loss(
 def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
     """Returns an upper bound on the loss of a uniform prediction.
 
-    Its cross-entropy is log(num_classes) and its Dice loss at most 1. A user's loss has no known bound: infinity.
+    Its cross-entropy is log(num_classes) and its Dice loss at most 1. Infinite for a user's loss, whose bound is
+    unknown.
 
     Example:
         >>> round(float(guess_loss(Knobs(dice=1.0), num_classes=3)), 4)

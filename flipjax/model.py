@@ -24,12 +24,12 @@ from flipjax.training.network import Weights, build, logits_of, model_of, weight
 
 ABOUT = "flipjax_model"
 BATCH = 16
-"""Images at once: those of a sweep's evaluation up to 256 pixels, whose bits these are."""
-# A block of PyTorch's U-Net is a Sequential of convolution, norm and ReLU, twice.
+"""Batch size; equals a sweep's evaluation batch for images up to 256 pixels, so that results agree bit for bit."""
+# Indices of the layers in PyTorch's Sequential block (convolution, norm, ReLU, twice).
 LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 COUNT = "num_batches_tracked"
-"""A buffer of PyTorch's norms without a counterpart here."""
+"""Buffer of PyTorch's BatchNorm that flipjax does not have."""
 
 
 @functools.partial(

@@ -23,7 +23,7 @@ from flipjax.sweep.run import run_sweep
 from flipjax.task import with_data
 
 OWN = ("model.build", "train.loss", "train.augment")
-"""Keys of functions of one's own, of which config.json has names and texts alone."""
+"""Keys whose values are the user's functions; config.json stores only their names and sources."""
 TITLES = {"all": "Flip", "common": "Flip, common", "rare": "Flip, rare"}
 
 

@@ -16,7 +16,7 @@ from flipjax.data.folder import list_folder
 from flipjax.data.pool import Catalog, Pool, at_strength, catalog_of, scenes_alone
 from flipjax.data.split import Split, split_pool
 from flipjax.data.store import BadFilesError, with_usual
-from flipjax.data.synthetic import list_synthetic
+from flipjax.data.synthetic import list_synthetic, load_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.identity import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
@@ -51,6 +51,11 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     if (spec.pool.name == "arrays") != (data is not None):
         raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.pool.name)
     pool, catalog = (jax.tree.map(jnp.asarray, data.pool), data.catalog) if data else POOLS[spec.pool.name](spec.pool)
+    return _task_of(program, pool, catalog)
+
+
+def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, Task]:
+    spec = program.experiment
     if spec.train.crop_in == "photo" and pool.aspects is None:
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)
@@ -59,6 +64,15 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     experiment = dataclasses.replace(spec, groups=catalog.groups)
     return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, split, tables)
+
+
+def outline_task(program: Program) -> tuple[Program, Task] | None:
+    """Returns `make_task` with shapes in place of a drawn pool's images, enough to compile; None for other pools."""
+    spec = program.experiment
+    if spec.pool.name != "synthetic":
+        return None
+    pool = jax.eval_shape(lambda: load_synthetic(spec.pool)[0])
+    return _task_of(program, pool, list_synthetic(spec.pool))
 
 
 def with_data(config: Config, data: Any) -> Config:

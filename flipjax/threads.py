@@ -10,7 +10,7 @@ Job = TypeVar("Job")
 Out = TypeVar("Out")
 
 AHEAD = 8
-"""Results for each core that wait to be taken, at most."""
+"""Most results per core that are computed ahead."""
 
 
 def cores() -> int:

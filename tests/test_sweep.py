@@ -1,7 +1,9 @@
 """The command on a tiny grid: what it writes, and that a run that is killed or interrupted goes on."""
 
+import collections
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import traceback
 
 import faults
+import jax
 import numpy as np
 import pytest
 
@@ -51,6 +54,25 @@ def test_a_run_writes_what_the_contract_names():
         assert (folder / "report" / name).stat().st_size > 0
     said = (folder.parent / "said").read_text()
     assert "epoch 3/3" in said and "flip, rare" in said
+
+
+def test_few_programs_are_compiled_and_none_twice(tmp_path):
+    names = []
+
+    def note(event, _, *, fun_name="", **__):
+        if event.endswith("backend_compile_duration"):
+            names.append(fun_name)
+
+    faults.whole_run()  # What compiles here takes this one's programs from the cache of the disk.
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        assert faults.run(tmp_path / "run")[0] == 0
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    counts = collections.Counter(re.sub(r"jit\((.*)\)", r"\1", name) for name in names)
+    assert counts.total() <= 45, counts
+    assert [counts[name] for name in ("_epoch", "_map_selected", "init_state", "_show")] == [1] * 4, counts
 
 
 def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path, monkeypatch):

@@ -3,8 +3,7 @@
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
-from flipjax.sweep.signals import Signals
-from flipjax.terminal import open_closed_streams
+from flipjax.terminal import Signals, open_closed_streams, printable, say
 
 if __name__ == "__main__":
     open_closed_streams()
@@ -25,7 +24,6 @@ from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
-from flipjax.terminal import printable, say
 
 
 def _parser() -> command.ConfigParser:
@@ -36,18 +34,18 @@ def _parser() -> command.ConfigParser:
         nargs="?",
         const="shapes",
         choices=("shapes", "compiled"),
-        help="list cells, members, steps and memory, and stop; =compiled asks the compiler, and takes as long",
+        help="list programs, members, steps and memory, and stop; =compiled adds the compiler's memory estimate",
     )
     parser.add_argument("--time", action="store_true", help="with --dry_run: the hours needed, from one timed epoch")
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
-    parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
+    parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
     parser.add_argument(
-        "--strict_versions", action="store_true", help="refuse to continue with other software than a run began with"
+        "--strict_versions", action="store_true", help="refuse to continue a run with other software versions"
     )
-    parser.add_argument("--force_unlock", action="store_true", help="take the folder from a process that is gone")
-    parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shares of the members, into one folder")
-    parser.add_argument("--collect", action="store_true", help="write the tables of what shards have trained")
-    parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs of an engine, then collect")
+    parser.add_argument("--force_unlock", action="store_true", help="take over the folder of a process that has died")
+    parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shards of the members")
+    parser.add_argument("--collect", action="store_true", help="write the tables of all trained shards")
+    parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs, then collect")
     parser.add_argument(
         "--shards", type=int, default=2, metavar="N", help="how many shards a launcher runs (default 2)"
     )

@@ -1,15 +1,17 @@
 """Results of a trained program: decompositions, a gallery, and the rows of results.csv."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flipjax import intervene, metrics
-from flipjax.config import Config, values_of
-from flipjax.data.pool import at_strength, gather
+from flipjax.backend import key_of
+from flipjax.config import Config, Experiment, PopulationSpec, values_of
+from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
 from flipjax.intervene.identity import training_evidence
 from flipjax.model import Model
@@ -21,16 +23,16 @@ from flipjax.results.images import counterfactual_flip, region_quantities
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.rows import member_rows
 from flipjax.results.swapped_scenes import scene_quantities
-from flipjax.sweep.storage import shown_images
-from flipjax.sweep.workdir import Workdir
+from flipjax.sweep.program import layout_of
+from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.task import Task, split_evenly, training_scenes
 from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status
-from flipjax.training.network import Weights, predict
+from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, predict
 
-_predict = jax.jit(predict, static_argnums=0)
-
+# Rules after the first, which the tables compare, get no extra forward passes: six would dominate the evaluation.
+LATER = Questions("none", logits=False, passes=False, masks=False)
 GALLERY_MEMBERS = 6
 # Unpacked size limit of a program's predicted classes; above it, seeds are not compared.
 MASK_BYTES = 2**28
@@ -88,29 +90,45 @@ def finish(
     return stored
 
 
+def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, task: Task) -> None:
+    """Compiles what `finish` runs for all of a program's members; thread-safe, and the run reuses it."""
+    experiment, members = program.experiment, len(program.names)
+    layout = layout_of(program, spec, members=members)
+    weights = jax.eval_shape(lambda: first_weights(experiment, key_of(0), NO_WEIGHTS))
+    questions, shared = _questions(program, config, task)
+    stacked = devices.shapes_of(layout, (weights, np.float32(1)), members=members)
+    for asked in (questions, LATER)[: len(experiment.train.selection)]:
+        lowered = population.lower_selected(experiment, layout, asked, *stacked, *devices.shapes_of(layout, shared))
+        lowered.compile()
+    rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
+    _show.lower(experiment, weights, task.pool, rows).compile()
+
+
+def _questions(program: Program, config: Config, task: Task) -> tuple[Questions, tuple[Any, ...]]:
+    """Returns the questions to ask of every member, and their pool, rows and scenery."""
+    wanted = config.intervene
+    form, scenery = "none", None
+    if wanted.scenes != "none" and task.pool.kind == "composite":
+        form, scenery = "given", training_scenes(task, wanted, seed=program.experiment.split.seed)
+    elif wanted.scenes != "none":
+        form, scenery = "surroundings", task.tables["val"].rows
+    asked = wanted.scores != "none"
+    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
+    # Both splits share one program.
+    rows = np.concatenate([table.rows for table in task.tables.values()])
+    return questions, (task.pool, rows, scenery)
+
+
 def _assess(
     program: Program, config: Config, task: Task, layout: devices.Layout, current: population.Population
 ) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, metrics.RegionSums]]:
     """Returns each split's stored results, the score names, and the sums over regions (S, K, n, ...)."""
-    wanted = config.intervene
-    pool = task.pool
-    form, last, shares = "none", None, None
-    if wanted.scenes != "none" and pool.kind == "composite":
-        form = "given"
-        last = training_scenes(task, wanted, seed=program.experiment.split.seed)
-        shares = np.repeat(np.asarray(last[1]) / 2, 2)
-    elif wanted.scenes != "none":
-        form = "surroundings"
-        last = jnp.asarray(task.tables["val"].rows)
-    asked = wanted.scores != "none"
-    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
-    # Only the first rule, which the tables compare, gets extra passes: for six they would dominate the evaluation.
-    fewer = Questions("none", logits=False, passes=False, masks=False)
-    # One program for all splits compiles as fast as one for a single split.
+    questions, shared = _questions(program, config, task)
+    form, scenery = questions.scenes, shared[-1]
+    shares = np.repeat(np.asarray(scenery[1]) / 2, 2) if form == "given" else None
+    replicated = devices.replicate(layout, shared)
+    whole = population.map_selected(program.experiment, layout, current, questions, *replicated, later=LATER)
     ends = np.cumsum([len(table.rows) for table in task.tables.values()])
-    rows = np.concatenate([table.rows for table in task.tables.values()])
-    shared = devices.replicate(layout, (pool, rows, last))
-    whole = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     answers = {
         part: population.take_member(whole, np.s_[:, :, end - len(table.rows) : end])
         for (part, table), end in zip(task.tables.items(), ends, strict=True)
@@ -148,7 +166,7 @@ def _split_points(log_odds: np.ndarray) -> np.ndarray:
 
 
 def _masks_fit(config: Config) -> bool:
-    """Returns whether the predicted classes of the whole grid, not just this part, are useful and fit."""
+    """Returns whether predicted classes are comparable over seeds, and those of the whole grid within the limit."""
     members = len(member_axes(config))
     images = config.split.n_val + config.split.n_test
     side = min(config.pool.size, MASK_SIDE)
@@ -236,15 +254,21 @@ def _galleries(
     galleries = []
     for name in names:
         indices, kinds = shown_images(stored, name)
-        # An empty selection would compile a program of its own.
         if len(indices):
-            rows = jnp.asarray(table.rows[indices])
+            # One number of images, so that one program serves all members.
+            rows = table.rows[np.resize(indices, gallery_size(stored.groups))]
             place = program.names.index(name)
             pool = at_strength(task.pool, program.settings[place].cue_strength)
-            logits = _predict(program.experiment, population.take_member(best, place), pool, rows)
+            shown = jax.device_get(_show(program.experiment, population.take_member(best, place), pool, rows))
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
-            galleries.append(gallery.make_gallery(*gather(pool, rows), logits, **about))
+            galleries.append(gallery.make_gallery(*(leaf[: len(indices)] for leaf in shown), **about))
     return galleries
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns images, labels and logits of pool rows."""
+    return *gather(pool, rows), predict(experiment, weights, pool, rows)
 
 
 def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str) -> list[Row]:

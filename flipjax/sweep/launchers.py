@@ -1,4 +1,4 @@
-"""Engines that run a sweep's shards as jobs: the sweep's command with `--shard i/n`, never a pickle."""
+"""Engines that run a sweep's shards as jobs. Each job runs the sweep's command line with `--shard i/n`."""
 
 import dataclasses
 import logging
@@ -11,11 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from flipjax.config import ConfigError
 from flipjax.sweep.lock import SHARD_JOB
-from flipjax.sweep.signals import INTERRUPTED
+from flipjax.terminal import INTERRUPTED
 
 SLURM_OPTIONS = {
     "partition": ("slurm_partition", str),
@@ -37,23 +37,6 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Engine(Protocol):
-    """Runs the commands of `Jobs`."""
-
-    def submit(self, shards: Sequence[int]) -> None:
-        """Starts or restarts the commands of some shards."""
-
-    def poll(self, shard: int) -> int | None:
-        """Returns the exit code of a shard's job: None while it waits or runs, 128 or more if it was killed."""
-
-    def describe(self, shard: int) -> str:
-        """Returns where a shard's job runs or ran: host and process, or the engine's job id."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Stops everything this process started."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Jobs:
     """The commands of all shards, their log folder, and the engine's options."""
@@ -65,6 +48,11 @@ class Jobs:
     def log(self, shard: int) -> Path:
         """Returns a shard's log file."""
         return self.logs / f"shard-{shard}-of-{len(self.commands)}.log"
+
+    def line(self, shard: int) -> str:
+        """Returns the shell line that runs a shard's command and appends its output to the log."""
+        log = shlex.quote(str(self.log(shard).absolute()))
+        return f"exec {shlex.join(self.commands[shard])} < /dev/null >> {log} 2>&1"
 
     def parameters(self, options: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
         """Returns the engine's parameters; `options` maps each option to its name and type. Raises ConfigError."""
@@ -82,7 +70,7 @@ class Jobs:
 def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
     """Returns each shard's command: the sweep's arguments without the launcher's.
 
-    Each carries its job's name, which shows a restarted shard that its predecessor has ended.
+    The command sets the job's name, by which a restarted shard recognises its predecessor's lock.
     """
     shared = []
     skip = False
@@ -101,7 +89,7 @@ def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...
     )
 
 
-def run_jobs(engine: Engine, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
+def run_jobs(engine: "Local | Slurm | Ray", jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
     """Runs all shards, restarting killed or interrupted ones, and returns their exit codes.
 
     Reports each shard's progress from the last line of its log, and the host, process and log of failures.
@@ -161,10 +149,7 @@ class Local:
     def submit(self, shards: Sequence[int]) -> None:
         """Starts the processes."""
         for shard in shards:
-            with self._jobs.log(shard).open("ab") as log:
-                streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-                command = self._jobs.commands[shard]
-                self._processes[shard] = subprocess.Popen(command, start_new_session=True, **streams)
+            self._processes[shard] = subprocess.Popen(["sh", "-c", self._jobs.line(shard)], start_new_session=True)
 
     def poll(self, shard: int) -> int | None:
         """Returns the exit code."""
@@ -205,12 +190,8 @@ class Slurm:
     def submit(self, shards: Sequence[int]) -> None:
         """Submits the shards as one job array."""
         # Return the exit code as the job's result, since submitit turns failing commands into tracebacks.
-        lines = [
-            f"{shlex.join(self._jobs.commands[shard])} >> {shlex.quote(str(self._jobs.log(shard).absolute()))} 2>&1"
-            for shard in shards
-        ]
         with self._executor.batch():
-            submitted = [self._executor.submit(os.system, line) for line in lines]
+            submitted = [self._executor.submit(os.system, self._jobs.line(shard)) for shard in shards]
         self._submitted |= dict(zip(shards, submitted, strict=True))
         for shard in shards:
             self._ended.pop(shard, None)
@@ -248,11 +229,6 @@ def _queued(job: Any) -> bool:
     return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
 
 
-def _run_command(command: tuple[str, ...], log: str) -> int:
-    with open(log, "ab") as stream:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
-
-
 class Ray:
     """Runs tasks that Ray restarts when a worker dies; the run folder must be on a disk shared by all nodes.
 
@@ -267,15 +243,18 @@ class Ray:
         self._jobs = jobs
         options = {"max_calls": 1, "max_retries": 2, "num_cpus": 1, "address": "local"} | jobs.parameters(RAY_OPTIONS)
         ray.init(address=options.pop("address"), log_to_driver=False, include_dashboard=False)
+
+        def call(line: str) -> int:
+            return os.waitstatus_to_exitcode(os.system(line))
+
         # Pickled by value, so that workers need only the standard library.
-        self._task = ray.remote(**options)(_run_command)
+        self._task = ray.remote(**options)(call)
         self._tasks: dict[int, Any] = {}
 
     def submit(self, shards: Sequence[int]) -> None:
         """Submits the shards."""
         for shard in shards:
-            log = os.path.abspath(self._jobs.log(shard))
-            self._tasks[shard] = self._task.remote(self._jobs.commands[shard], log)
+            self._tasks[shard] = self._task.remote(self._jobs.line(shard))
 
     def poll(self, shard: int) -> int | None:
         """Returns the command's exit code; SIGKILL's if Ray gave up the task."""

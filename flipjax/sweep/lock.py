@@ -18,7 +18,7 @@ from flipjax.terminal import say
 
 PREFIX = ".lock"
 OWNER = ".owner"
-# The launcher's name of a shard's job. A restart has the same name, which shows that the first job has ended.
+# Environment variable with the name of a shard's job. A restart has the same name and may take its lock.
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
 SECONDS_TO_END = 10.0
 # A job's shard index and count, for SLURM arrays, Kubernetes indexed jobs and SLURM tasks.

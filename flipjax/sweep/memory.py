@@ -4,14 +4,12 @@ import functools
 import os
 
 import jax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program, restrict
 from flipjax.sweep.dry_run import megabytes
 from flipjax.sweep.program import layout_of
-from flipjax.task import Task, make_members
+from flipjax.task import Task, make_members, starting_weights
 from flipjax.training import devices, population
 from flipjax.training.member import init_state
 
@@ -31,21 +29,19 @@ def compiled_bytes(program: Program, spec: PopulationSpec, task: Task, *, member
     """
     experiment = program.experiment
     layout = layout_of(program, spec, members=members)
-    slots = members + -members % layout.devices
-
-    def stacked(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-        sharding = NamedSharding(layout.mesh, P(devices.AXIS))
-        return jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype, sharding=sharding)
-
-    read = (task.pool, task.tables["val"])
-    everywhere = NamedSharding(layout.mesh, P())
-    shared = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), read)
+    shared = devices.shapes_of(layout, (task.pool, task.tables["val"]))
     member = make_members(restrict(program, program.names[:1]), task)[0]
     one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
-    lowered = population.lower_epoch(experiment, layout, *jax.tree.map(stacked, one), *shared)
-    analysis = lowered.compile().memory_analysis()
+    stacked = devices.shapes_of(layout, one, members=members)
+    analysis = population.lower_epoch(experiment, layout, *stacked, *shared).compile().memory_analysis()
     given = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return given, analysis.temp_size_in_bytes
+
+
+def compile_start(program: Program, task: Task) -> None:
+    """Compiles the initial state of a member, as the run makes it."""
+    member = make_members(restrict(program, program.names[:1]), task)[0]
+    population.lower_start(program.experiment, member, starting_weights(program.experiment)).compile()
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
@@ -85,7 +81,7 @@ def fit(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
 
 
 def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
-    """Returns an error message for a first member that does not fit: its memory, and which keys to lower."""
+    """Returns the error message for a member that does not fit, with its memory and the keys to lower."""
     given, working = compiled_bytes(program, spec, task, members=1)
     devices = layout_of(program, spec, members=1).mesh.size
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"

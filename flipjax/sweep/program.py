@@ -140,7 +140,7 @@ def train(
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     checkpoints.close()
-    # Write again, since a run killed right after its last checkpoint has not written it.
+    # Rewrite history.csv: a run killed right after its last checkpoint has not.
     rows = history_rows(program, history, population.states_of(current).epoch)
     after_epoch(rows)
     bar.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")

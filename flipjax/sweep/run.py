@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import importlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,16 @@ from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
-from flipjax.report import page
 from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
-from flipjax.sweep import storage
-from flipjax.sweep.finish import blank_rows, finish
+from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
-from flipjax.sweep.memory import fit, halve
+from flipjax.sweep.memory import compile_start, fit, halve
 from flipjax.sweep.program import InterruptedRunError, epoch_work, train
-from flipjax.sweep.signals import Signals
-from flipjax.sweep.workdir import Workdir
-from flipjax.task import Task, check_scenes, make_task
-from flipjax.terminal import Bar, say
+from flipjax.sweep.workdir import Workdir, merge_parts, read_program, rows_of
+from flipjax.task import Task, check_scenes, make_task, outline_task
+from flipjax.terminal import Bar, Signals, say
 from flipjax.training.own import check_own
 
 # How long the last shard waits for another one to collect.
@@ -73,9 +72,9 @@ class Sweep:
     def read(self, say: Callable[[str], Any]) -> None:
         """Reads the stored results of every program."""
         for program in self.programs:
-            stored = storage.read_program(self.workdir, program, say=say)
+            stored = read_program(self.workdir, program, say=say)
             self.stored[program.name] = stored
-            self.histories[program.name] = storage.rows_of(program, stored, "history")
+            self.histories[program.name] = rows_of(program, stored, "history")
 
     def pending(self) -> list[Program]:
         """Returns the programs, restricted to this process's members that are not stored."""
@@ -98,24 +97,10 @@ class Sweep:
         """
         for program in self.pending():
             try:
-                loaded, task = self._load(program, bar)
-                size, text = fit(loaded, self.spec, task)
-                if size < len(loaded.names):
-                    bar.say(text)
-                names = loaded.names
-                while names:
-                    wave = restrict(loaded, names[:size])
-                    try:
-                        self._train_wave(wave, task, bar)
-                        names = names[size:]
-                    except jax.errors.JaxRuntimeError as error:
-                        size = halve(error, wave, self.spec, task)
-                        bar.say(
-                            f"cell {program.name}: no memory for {len(wave.names)} members at a time; on with {size}"
-                        )
+                self._train_program(program, bar)
             except InterruptedRunError:
                 return False
-            except (ConfigError, OSError, MemoryError):
+            except (ConfigError, OSError, MemoryError, ImportError):
                 raise
             except Exception as error:
                 # A ValueError's message explains an invalid request; any other error needs a traceback.
@@ -126,6 +111,30 @@ class Sweep:
                     return True
         return True
 
+    def _train_program(self, program: Program, bar: Bar) -> None:
+        """Trains as many members at a time as fit, compiling side by side and, where it is drawn, beside the pool."""
+        with ThreadPoolExecutor() as threads:
+            outline = outline_task(program)
+            epoch = threads.submit(fit, outline[0], self.spec, outline[1]) if outline else None
+            loaded, task = self._load(program, bar)
+            evaluation = threads.submit(compile_evaluation, loaded, self.config, self.spec, task)
+            epoch = epoch or threads.submit(fit, loaded, self.spec, task)
+            compile_start(loaded, task)
+            # Slow to import, and not needed before.
+            importlib.import_module("flipjax.report.page")
+            size, text = epoch.result()
+            if size < len(loaded.names):
+                bar.say(text)
+            names = loaded.names
+            while names:
+                wave = restrict(loaded, names[:size])
+                try:
+                    self._train_wave(wave, task, bar, evaluation)
+                    names = names[size:]
+                except jax.errors.JaxRuntimeError as error:
+                    size = halve(error, wave, self.spec, task)
+                    bar.say(f"cell {program.name}: no memory for {len(wave.names)} members at a time; on with {size}")
+
     def _load(self, program: Program, bar: Bar) -> tuple[Program, Task]:
         program, task = make_task(program, self.data)
         check_own(program.experiment)
@@ -135,9 +144,9 @@ class Sweep:
         bar.say(f"cell {program.name}: compiling, then training {len(program.names)} members")
         return program, task
 
-    def _train_wave(self, wave: Program, task: Task, bar: Bar) -> None:
+    def _train_wave(self, wave: Program, task: Task, bar: Bar, evaluation: Future) -> None:
         whole = next(program for program in self.programs if program.name == wave.name)
-        before = storage.rows_of(whole, self.stored[wave.name], "history")
+        before = rows_of(whole, self.stored[wave.name], "history")
 
         def after_epoch(rows: list[Row]) -> None:
             if self.shard is None:
@@ -146,6 +155,7 @@ class Sweep:
 
         options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
         layout, trained, history = train(wave, self.spec, task, self.workdir, bar=bar, **options)
+        evaluation.result()
         cell = finish(wave, self.config, task, layout, trained, self.workdir, history=history, shown=select(whole))
         self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
         self.workdir.remove_checkpoints(wave)
@@ -174,6 +184,8 @@ class Sweep:
         if not made.is_file() or made.stat().st_mtime_ns < max(cells):
             made.unlink(missing_ok=True)
             write_images(folder)
+        from flipjax.report import page
+
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
@@ -182,15 +194,15 @@ class Sweep:
         rows, failures = list[Row](), list[Row]()
         for program in self.programs:
             stored = self.stored[program.name]
-            storage.gather(self.workdir, program, stored)
-            rows += storage.rows_of(program, stored, "rows")
+            merge_parts(self.workdir, program, stored)
+            rows += rows_of(program, stored, "rows")
             absent = [name for name in program.names if name not in stored]
             if absent:
                 known = [(cell.class_names, cell.groups) for cell in stored.values()]
                 names, groups = self.pools.get(program.name) or (*known, (("background",), TWO_BY_TWO))[0]
                 status = "failed" if program.name in self.failed else NOT_DONE
                 failures += blank_rows(restrict(program, absent), names, groups, status=status)
-            self.histories[program.name] = storage.rows_of(program, stored, "history") or self.histories[program.name]
+            self.histories[program.name] = rows_of(program, stored, "history") or self.histories[program.name]
         return rows, failures
 
 
@@ -268,7 +280,7 @@ def run_sweep(
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     """Returns a shard's summary and exit code, and collects once all other shards are done."""
     sweep.workdir.close()
-    rows = (row for program in sweep.programs for row in storage.rows_of(program, sweep.stored[program.name], "rows"))
+    rows = (row for program in sweep.programs for row in rows_of(program, sweep.stored[program.name], "rows"))
     failed = bool(sweep.failed) or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)
     sweep.read(lambda line: None)
     missing = sweep.missing()

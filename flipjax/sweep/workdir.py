@@ -1,35 +1,44 @@
-"""The run folder, which stores all completed work, so that the same command continues or finishes a sweep."""
+"""The run folder and its stored results, from which the same command continues or finishes a sweep."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from flipjax.backend import differing_software
 from flipjax.config import ConfigError
-from flipjax.files import write_text
-from flipjax.plan import Program, first_difference
+from flipjax.data.pool import Catalog
+from flipjax.files import DamagedError, write_text
+from flipjax.groups import Groups
+from flipjax.plan import Program, first_difference, select
+from flipjax.results import gallery
+from flipjax.results.cells import StoredCell, load_cell, save_cell
+from flipjax.results.frames import Row
 from flipjax.sweep.lock import PREFIX, Lock
 from flipjax.terminal import say
 
-if TYPE_CHECKING:
-    from flipjax.data.pool import Catalog
-
 CONFIG = "config.json"
 POOLS = "pools.json"
-# The lock for changing config.json, one shard at a time.
+# Name of the lock that guards config.json.
 CHANGING = ".config.tmp"
-# Keys of config.json, which distinguish a run from another program's folder.
+# Keys by which config.json identifies a run of flipjax.
 KEYS = {"name", "command", "device", "flipjax", "config"}
-# A run's temporary files.
+# Temporary files of a run.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
+# Axis of the members in each stored array.
+AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
+
+# Images of each kind in a gallery, besides counterfactual sets.
+EACH = 6
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
@@ -128,7 +137,7 @@ class Workdir:
         if self._lock and not self._lock.owned():
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
-    def record_pool(self, program: Program, catalog: "Catalog") -> None:
+    def record_pool(self, program: Program, catalog: Catalog) -> None:
         """Records the digest of a pool read from files, so that an unfinished run cannot continue with another pool.
 
         Args:
@@ -219,6 +228,94 @@ class Workdir:
         folders = self.folder / "cells", self.folder / "report"
         for path in (*self.folder.glob(".*.tmp"), *(path for folder in folders for path in folder.rglob(".*.tmp"))):
             path.unlink(missing_ok=True)
+
+
+def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, StoredCell]:
+    """Returns the intact stored results of a program, by member.
+
+    A damaged file is reported through `say`, and its members count as missing.
+    """
+    folder = workdir.results_of(program)
+    stored: dict[str, StoredCell] = {}
+    for path in (folder / "decomposition.npz", *sorted((folder / "parts").glob("*.npz"))):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                cell = load_cell(path)
+                if cell.program != program.identity or not set(cell.members) <= set(program.names):
+                    raise DamagedError(f"{path}: expected members of this run's cell {program.name}; found others")
+                _check_gallery(workdir, program, cell)
+                stored = dict.fromkeys(cell.members, cell) | stored
+            except DamagedError as error:
+                say(f"{error}; its members are done again")
+        if len(stored) == len(program.names):
+            break
+    return stored
+
+
+def _check_gallery(workdir: Workdir, program: Program, cell: StoredCell) -> None:
+    """Raises DamagedError if the gallery of a cell is damaged."""
+    shown = select(program)
+    if shown in cell.members and len(shown_images(cell, shown)[0]):
+        path = workdir.results_of(program) / "gallery.npz"
+        try:
+            gallery.load_gallery(path, program=program.identity)
+        except FileNotFoundError as error:
+            raise DamagedError(f"{path}: missing") from error
+
+
+def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a member's test images for the gallery, and the reasons; see `flipjax.results.gallery.choose_images`."""
+    test = stored.parts["test"]
+    decomposition = stored.decomposition(member, "test")
+    options = {"riskiest": EACH, "typical": EACH, "paired": gallery.PAIRS}
+    return gallery.choose_images(decomposition, test.groups, test.pairs, **options)
+
+
+def gallery_size(groups: Groups) -> int:
+    """Returns the largest number of a member's images in the gallery."""
+    return 2 * EACH + gallery.PAIRS * groups.scenes
+
+
+def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:
+    """Returns the stored members' rows of the table `rows` or `history`, in the program's order."""
+    by_member: dict[str, list[Row]] = {}
+    for cell in _unique(stored):
+        for row in getattr(cell, table):
+            if stored.get(row["member"]) is cell:
+                by_member.setdefault(row["member"], []).append(row)
+    return [row for name in program.names for row in by_member.get(name, [])]
+
+
+def _unique(stored: Mapping[str, StoredCell]) -> Iterable[StoredCell]:
+    return {id(cell): cell for cell in stored.values()}.values()
+
+
+def _merged(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
+    """Merges the cells of a program's parts into one, with members in the program's order."""
+    cells = [stored[name] for name in program.names]
+    places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
+    parts = {}
+    for part, first in cells[0].parts.items():
+        arrays: dict[str, np.ndarray | None] = dict.fromkeys(AXES)
+        for field, axis in AXES.items():
+            values = [getattr(cell.parts[part], field) for cell in cells]
+            # Parts written by an older version may lack some.
+            if all(value is not None for value in values):
+                members = [value.take(place, axis) for value, place in zip(values, places, strict=True)]
+                arrays[field] = np.stack(members, axis)
+        parts[part] = dataclasses.replace(first, **arrays)
+    rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
+    return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
+
+
+def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell]) -> None:
+    """Writes one decomposition.npz for a program with all members stored, and removes the parts."""
+    folder = workdir.results_of(program) / "parts"
+    if len(stored) < len(program.names) or not folder.is_dir():
+        return
+    if len(list(_unique(stored))) > 1:
+        save_cell(workdir.decomposition_of(program), _merged(program, stored))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -19,7 +19,7 @@ from flipjax.training.network import Weights, evaluation_batch, logits_of, map_b
 
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 MASK_SIDE = 64
-"""Predicted classes are kept at no more than this many rows and columns, at even distances."""
+"""Largest height and width of stored predictions; larger images are subsampled evenly."""
 
 
 class Assessed(NamedTuple):
@@ -43,7 +43,7 @@ class Questions:
 
     `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
     `logits`: scores from logits, without extra passes. `passes`: the mirrored image and two fills of the surroundings,
-    three passes. `masks`: the predicted classes; `whole`: of every pixel.
+    which cost three forward passes. `masks`: the predicted classes; `whole`: of every pixel.
     """
 
     scenes: str = "given"

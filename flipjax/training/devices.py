@@ -76,7 +76,7 @@ def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: 
     if asked > available or (asked and batch_size % asked):
         expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
         raise ConfigError("config.population.batch_devices", expected, asked)
-    # CPU cores share one device's work anyway, and unshared batches keep a member's bits the same as alone.
+    # XLA:CPU already uses all cores for one device, and an unshared batch keeps a member's bits.
     idle = 1 if cpu else max(1, available // members)
     return asked or max(share for share in range(1, idle + 1) if batch_size % share == 0)
 
@@ -84,6 +84,13 @@ def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: 
 def replicate(layout: Layout, tree: Any) -> Any:
     """Copies every array to each device, for data shared by all members."""
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
+
+
+def shapes_of(layout: Layout, tree: Any, *, members: int | None = None) -> Any:
+    """Returns the shapes of a tree as `replicate` places it, or of one member as `population.create` stacks it."""
+    lead = () if members is None else (members + -members % layout.devices,)
+    sharding = NamedSharding(layout.mesh, P() if members is None else P(AXIS))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
 
 def shard(layout: Layout, function: Callable, *specs: P) -> Callable:

@@ -11,11 +11,11 @@ from flipjax.data.pool import Pool, gather
 from flipjax.training.network import Weights, evaluation_batch, map_batches, model_of
 
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
-"""Weights of the squared norm of the head: from the strongest, each fit starts at the last one."""
+"""Ridge penalties, strongest first; each fit starts from the previous solution."""
 STEPS = 6
 """Newton steps for each ridge."""
 LENGTHS = (1.0, 0.5, 0.125, 0.0)
-"""Shares of a Newton step that are tried; the one with the lowest loss is taken."""
+"""Step sizes tried in each Newton step; the one with the lowest loss is used."""
 
 
 def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array) -> Any:

@@ -52,8 +52,8 @@ class State:
 
     `average` is None unless a method of the experiment averages weights, and `image_weights` (n,) unless one draws
     images unevenly. `epoch` counts finished epochs; `restart` is its value at the start of the present run (0, or JTT's
-    second run); `lost` counts the latest consecutive epochs with losses beyond a guess. `best_score` and `best_epoch`
-    are the first rule's, for patience; `best` holds a `Best` per selection rule.
+    second run); `lost` counts the latest consecutive epochs whose losses exceed `run.MARGIN` times that of a uniform
+    guess. `best_score` and `best_epoch` are the first rule's, for patience; `best` holds a `Best` per selection rule.
     """
 
     weights: Weights

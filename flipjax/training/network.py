@@ -99,7 +99,7 @@ def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> ja
         with jax.default_matmul_precision("float32"):
             return apply(experiment, *weights, images, training=False)[0]
 
-    # All members are evaluated on the same images.
+    # Evaluation images are shared by all members, so they have no member axis.
     return _packable(logits, logits, experiment, common=(1,))(weights, deal_batch(images))
 
 
@@ -198,8 +198,7 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
 def evaluation_batch(experiment: Experiment) -> int:
     """Returns the evaluation batch size: 16, fewer for large images, but at least a training batch.
 
-    On a CPU, images of 48 x 48 in batches of 16 take four fifths of the time in batches of 64
-    (`sweeps/scene_swap/cost.py` of b4a3fac).
+    On a CPU, images of 48 x 48 in batches of 16 take four fifths of the time in batches of 64.
     """
     return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 

@@ -56,7 +56,7 @@ def update(
 
 
 def kept_share(step: jax.Array, *, ema: jax.Array, swa: jax.Array, total: int) -> jax.Array:
-    """Returns the fraction of the weight average that a step keeps; 0 if the average equals the last weights.
+    """Returns the decay of the weight average at a step; 0 copies the current weights.
 
     Args:
       step: counted from 0.

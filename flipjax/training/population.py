@@ -65,17 +65,26 @@ def create(
         placed = _stack([_init(experiment, member, start) for member in padded])
     else:
         placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
-    idle = jnp.where(jnp.arange(count + padding) < count, jnp.asarray(placed.status), Status.STOPPED)
-    placed = jax.device_put(dataclasses.replace(placed, status=idle.astype(jnp.int32)), sharding)
+    idle = np.where(np.arange(count + padding) < count, placed.status, Status.STOPPED).astype(np.int32)
+    placed = jax.device_put(dataclasses.replace(placed, status=idle), sharding)
     return Population(stacked, placed, np.arange(count))
 
 
 _init = jax.jit(init_state, static_argnums=0)
+lower_start = _init.lower
 _begin = jax.jit(run.second_run, static_argnums=0)
 
 
 def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Stacks leaves on the host: on a device each shape would compile a program."""
+
+    def stack(*leaves: Any) -> Any:
+        if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+            words: Any = np.stack([jax.random.key_data(leaf) for leaf in leaves])
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
+        return np.stack(leaves)
+
+    return jax.tree.map(stack, *trees)
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
@@ -104,7 +113,7 @@ def _epoch(
                 train = jax.vmap(one, in_axes=(0, None, 0, None))
             member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
             new = train(member, pool, state, table)
-            # Positions past the last active member are out of bounds; reads are arbitrary and writes dropped.
+            # Padding positions are out of bounds: JAX drops their writes, and their reads are not used.
             return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
 
         return jax.lax.fori_loop(0, (active[0] + width - 1) // width, chunk, (states, records))
@@ -255,6 +264,15 @@ def map_selected(
         return stacked[first[: len(stacked)], np.arange(first.shape[1])][:, population.slots]
 
     return jax.tree.map(gathered, *values)
+
+
+def lower_selected(
+    experiment: Experiment, layout: Layout, function: Callable, weights: Weights, strengths: Any, *shared: Any
+) -> Any:
+    """Lowers a function of stacked weights and strengths of the cue, given as shapes, as `map_selected` calls it."""
+    return _map_selected.lower(
+        experiment, layout, function, weights, np.ones(strengths.shape, bool), strengths, *shared
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))

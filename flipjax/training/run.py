@@ -24,10 +24,10 @@ from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_b
 from flipjax.training.step import total_steps, train_epoch
 
 FLIPPED = 0.5
-"""Share of an image's foreground above which JTT counts the image as flipped."""
+"""JTT counts an image as flipped above this flip share."""
 
 MARGIN = 2.0
-"""How many times the loss of a guess a loss must be before it counts as lost."""
+"""Ratio to the loss of a uniform guess above which training counts as diverging."""
 LOST_EPOCHS = 3
 
 
@@ -86,7 +86,7 @@ def validate(
     count = experiment.groups.count
     group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]
     loss = group_losses.mean()
-    # Compilers do not fuse across a loop, so a sequential map rounds alike alone and in any population.
+    # XLA does not fuse across a loop, so a sequential map rounds identically for one member and for many.
     counts = jax.nn.one_hot(member.groups, count).sum(0)
     total = jax.lax.fori_loop(0, count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
     loss_at_rho = total / len(member.groups)
@@ -210,8 +210,8 @@ def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halv
 class Data(NamedTuple):
     """Data shared by the members of an experiment.
 
-    `pool`; `val`: the validation `Table`; `test`: pool rows (n, 2) of test images; `halves`: the rows of validation
-    images on which DFR refits, and of those that pick its ridge.
+    `pool`; `val`: the validation `Table`; `test`: pool rows (n, 2) of test images; `halves`: rows of the
+    validation images that fit DFR's head, and of those that select its ridge.
     """
 
     pool: Pool

@@ -53,7 +53,7 @@ def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Arr
 
 
 def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:
-    """Draws n positions in random order, each about weight / mean weight times.
+    """Draws n positions in random order, position i about n * weights[i] / sum(weights) times.
 
     Systematic resampling (Kitagawa, 1996) draws each position the floor or ceiling of that number of times.
 

@@ -67,7 +67,7 @@ def _flip_and_crop(
     crop_key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
-    # In a loop over members these are branches, so only augmented members pay for them.
+    # In a loop over members `cond` is a real branch, so only augmented members pay for it.
     if experiment.train.strongest.crop:
         aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
         crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)

@@ -70,8 +70,8 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         layers = draw(jax.random.split(cue_key, len(scene_kind)), scene_kind)
         pool = dataclasses.replace(pool, scenes=layers, backdrops=scenes[behind], cue=spec.cue)
     elif spec.blended:
-        mean = np.asarray(scenes).mean(0, keepdims=True)
-        pool = dataclasses.replace(pool, backdrops=jnp.asarray(mean.round(), jnp.uint8))
+        mean = scenes.astype(jnp.float32).mean(0, keepdims=True)
+        pool = dataclasses.replace(pool, backdrops=mean.round().astype(jnp.uint8))
     return pool, catalog
 
 
