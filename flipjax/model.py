@@ -29,7 +29,9 @@ BATCH = 16
 LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 COUNT = "num_batches_tracked"
-"""Buffer of PyTorch's BatchNorm that flipjax does not have."""
+"""Buffer of PyTorch's BatchNorm that the small U-Net does not have."""
+RANDOM = "drop_path_key"
+"""State of MiT's stochastic depth that PyTorch does not have."""
 
 
 @functools.partial(
@@ -47,7 +49,7 @@ class Model:
 
     Example:
         >>> spec = ModelSpec(width=4, depth=1)
-        >>> model = Model(draw_weights(spec, 3, jax.random.key(0)), spec, ("background", "cat", "dog"), 16)
+        >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
         >>> model(jnp.zeros((2, 16, 24, 3))).shape, model.predict(np.zeros((5, 16, 16, 3), np.uint8)).shape
         ((2, 16, 24, 3), (5, 16, 16))
     """
@@ -123,7 +125,7 @@ class Model:
         The small U-Net uses the names of `sweeps/examples/benchmark_pytorch.py`, the large ones those of
         segmentation_models_pytorch. A user's own network keeps its names and axis order.
         """
-        flat = {_name(self.spec, path): leaf for path, leaf in _flat(self.weights).items()}
+        flat = {_name(self.spec, path): leaf for path, leaf in _flat(self.weights).items() if path[-1] != RANDOM}
         arrays = {name: _torch_array(self.spec, name, np.asarray(leaf)) for name, leaf in flat.items()}
         if self.spec.title == "unet":
             means = [name for name in arrays if name.endswith("running_mean")]
@@ -180,17 +182,21 @@ def from_state_dict(
     Raises:
         WeightsError: arrays are missing, unused or misshapen.
     """
-    outline = jax.eval_shape(lambda: draw_weights(spec, len(class_names), jax.random.key(0)))
-    paths = {_name(spec, path): (path, leaf) for path, leaf in _flat(outline).items()}
-    if spec.title == "unet":
-        arrays = {name: array for name, array in arrays.items() if not name.endswith(COUNT)}
-    check_arrays(arrays, {name: _torch_shape(spec, name, leaf.shape) for name, (_, leaf) in paths.items()})
-    flat = {path: jnp.asarray(_jax_array(spec, name, arrays[name]), leaf.dtype) for name, (path, leaf) in paths.items()}
+    outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(class_names)))
+    leaves = _flat(outline)
+    paths = {_name(spec, path): path for path in leaves if path[-1] != RANDOM}
+    ignored = (RANDOM, COUNT) if spec.title == "unet" else RANDOM
+    arrays = {name: array for name, array in arrays.items() if not name.endswith(ignored)}
+    check_arrays(arrays, {name: _torch_shape(spec, name, leaves[path].shape) for name, path in paths.items()})
+    flat = {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in leaves.items() if path[-1] == RANDOM}
+    flat |= {
+        path: jnp.asarray(_jax_array(spec, name, arrays[name]), leaves[path].dtype) for name, path in paths.items()
+    }
     parts = [unflatten_dict({path: flat[path] for path in flatten_dict(part)}) for part in outline]
     return Model(Weights(*parts), spec, class_names, size)
 
 
-def draw_weights(spec: ModelSpec, num_classes: int, key: jax.Array) -> Weights:
+def draw_weights(key: jax.Array, spec: ModelSpec, num_classes: int) -> Weights:
     """Returns a network's initial weights."""
     return weights_of(build(_experiment(spec, num_classes), key))
 

@@ -8,9 +8,12 @@ import jax
 import numpy as np
 from flax import nnx
 
+from flipjax.config import ModelSpec
+from flipjax.model import from_state_dict
 from flipjax.models import encoders, smp
 from flipjax.training import network
 
+NAMES = ("background", "cat", "dog")
 BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
 """Of what is trained or run in many ways: more of the same would compile and be moved, and answer nothing."""
 
@@ -29,11 +32,11 @@ def shrink(patch):
 
 
 def make(encoder):
-    """Returns PyTorch's state_dict of an encoder's U-Net, the model, and its logits as a compiled call."""
+    """Returns PyTorch's state_dict of an encoder's U-Net, its `Model`, and its logits as a compiled call."""
     shapes = smp.expected_shapes(encoder, num_classes=3)
     state_dict = {name: golden_weight(name, shape) for name, shape in shapes.items()}
-    model = smp.from_state_dict(encoder, state_dict)
-    graph, state = nnx.split(model)
+    model = from_state_dict(state_dict, ModelSpec(name=f"smp_{encoder}"), NAMES, 64)
+    graph, state = nnx.split(model.nnx())
     logits = functools.partial(jax.jit(lambda state, images: nnx.merge(graph, state)(images)), state)
     return SimpleNamespace(state_dict=state_dict, model=model, logits=logits)
 

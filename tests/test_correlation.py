@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, training_table
+from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
 from flipjax.data.deck import deal, draw_deck, scene_orders, traced_orders
 from flipjax.data.pool import Catalog
-from flipjax.data.split import shuffle, split_pool
+from flipjax.data.split import count_content, shuffle, split_pool
 from flipjax.groups import Groups
 
 SHARES = st.floats(0, 1)
@@ -232,25 +232,28 @@ def test_fixed_parts_are_kept():
 
 SPLIT, TRAIN = {"n_val": 8, "n_test": 8, "seed": 0}, {"rho": 0.9, "seed": 0, "n_train": 8}
 IMPOSSIBLE = [
-    (split_pool, SPLIT | {"n_val": 6}, "n_val: expected a positive multiple of 4"),
-    (split_pool, SPLIT | {"n_test": 0}, "n_test: expected a positive multiple of 4"),
-    (split_pool, SPLIT | {"n_val": 24, "n_test": 24}, r"largest n_val \+ n_test is 44"),
-    (split_pool, SPLIT | {"seed": -1}, "seed: expected"),
-    (training_table, TRAIN | {"rho": 0.4}, r"rho: expected .*\[0.5, 1\]"),
-    (training_table, TRAIN | {"n_train": 7}, "n_train: expected a positive multiple of 2"),
+    (split_pool, SPLIT | {"n_val": 6}, "n_val: .*4"),
+    (split_pool, SPLIT | {"n_test": 0}, "n_test: .*4"),
+    (split_pool, SPLIT | {"n_val": 24, "n_test": 24}, r"n_val \+ n_test is 44"),
+    (split_pool, SPLIT | {"seed": -1}, "seed"),
+    (training_table, TRAIN | {"rho": 0.4}, "rho: "),
+    (training_table, TRAIN | {"n_train": 7}, "n_train: .*2"),
     (training_table, TRAIN | {"n_train": 20}, "train cat 8, dog 8, land scenes 4"),
-    (evaluation_table, {"part": "train"}, "expected 'val' or 'test', found 'train'"),
-    (largest_n_train, {"rhos": []}, "at least one rho"),
+    (evaluation_table, {"part": "train"}, "'train'"),
+    (largest_n_train, {"rhos": []}, "rhos"),
 ]
 
 
-def test_impossible_requests_say_what_is_possible():
+@pytest.mark.parametrize(("function", "options", "named"), IMPOSSIBLE)
+def test_impossible_requests_say_what_is_possible(function, options, named):
     pool = catalog()
     split = split_pool(pool, **SPLIT)
-    for function, options, message in IMPOSSIBLE:
-        with pytest.raises(ValueError, match=message):
-            function(pool, *[split] * (function is not split_pool), **options)
-    with pytest.raises(ValueError, match="2 scene photos of kind 'land'"):
+    with pytest.raises(ValueError, match=named):
+        function(pool, *[split] * (function is not split_pool), **options)
+
+
+def test_every_part_needs_a_scene_photo():
+    with pytest.raises(ValueError, match="'land'"):
         split_pool(catalog(scenes=(2, 6)), n_val=4, n_test=4, seed=0)
 
 
@@ -258,7 +261,7 @@ def test_photo_pool_says_its_largest_size_and_rho():
     """After 1 + 1 photos of each group for val and test, train holds 10, 4, 4, 10."""
     pool = catalog("photo", objects=(12, 6, 6, 12))
     split = split_pool(pool, n_val=4, n_test=4, seed=0)
-    assert count_groups(pool, split) == {"train": (10, 4, 4, 10), "val": (1, 1, 1, 1), "test": (1, 1, 1, 1)}
+    assert [[*count_content(pool, part).values()] for part in split] == [[10, 4, 4, 10], [1] * 4, [1] * 4]
     assert [largest_n_train(pool, split, rhos=[rho]) for rho in (0.5, 0.75, 1)] == [16, 28, 20]
     assert largest_n_train(pool, split, rhos=[0.5, 0.75, 1]) == 16
     for n_train, rho, rhos, said in (

@@ -6,25 +6,12 @@ import networks
 import numpy as np
 import pytest
 
+from flipjax.config import ModelSpec
+from flipjax.model import from_state_dict
 from flipjax.models import smp
-from flipjax.models.encoders import Depthwise
 from flipjax.models.weights import canonical, convert_weights, load_weights, read_weights
 
 NAME = "efficientnet_lite0"
-
-
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
-def test_a_depthwise_convolution_and_its_gradients_are_xlas(size, stride):
-    def ours(images, kernel):
-        layer = Depthwise(6, size, stride=stride)
-        layer.weight[...] = kernel
-        return layer(images)
-
-    def xlas(images, kernel):
-        options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 6}
-        return jax.lax.conv_general_dilated(images, kernel, (stride, stride), "SAME", **options)
-
-    networks.assert_alike(ours, xlas, (2, 8, 12, 6), (size, size, 1, 6))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +30,8 @@ def test_features_are_pytorchs(published, tmp_path):
     _, arrays = canonical(read_weights(published))
     shapes = smp.expected_shapes(NAME, num_classes=3)
     assert {name for name in shapes if name.startswith("encoder.")} == arrays.keys()
-    model = smp.from_state_dict(NAME, {name: arrays.get(name, np.zeros(shapes[name])) for name in shapes})
+    whole = {name: arrays.get(name, np.zeros(shapes[name])) for name in shapes}
+    model = from_state_dict(whole, ModelSpec(name=f"smp_{NAME}"), networks.NAMES, 64).nnx()
     np.testing.assert_array_equal(params["encoder"]["_conv_stem"]["weight"], model.encoder._conv_stem.weight[...])
     images = np.random.default_rng(0).random((2, 64, 96, 3)).astype(np.float32)
     twin = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=published).eval()

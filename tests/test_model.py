@@ -37,7 +37,7 @@ class Net(nnx.Module):
 
 def drawn(spec, seed=0):
     """A model whose every weight, running statistics too, is drawn."""
-    weights = draw_weights(spec, len(NAMES), jax.random.key(0))
+    weights = draw_weights(jax.random.key(0), spec, len(NAMES))
     leaves, structure = jax.tree.flatten(weights)
     generator = np.random.default_rng(seed)
     noise = [jnp.asarray(generator.uniform(0.2, 1, leaf.shape), leaf.dtype) for leaf in leaves]

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from flax import nnx
 from populations import assert_same
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import MODELS, encoders, layers, smp
+from flipjax.model import Model, draw_weights, from_state_dict
+from flipjax.models import encoders, layers, smp
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import logits_of
@@ -47,8 +47,8 @@ def test_logits_are_pytorchs(encoder, network):
 def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, network):
     """Some logits of the network of the golden cases, written down when it equalled PyTorch's there."""
     made = network(encoder)
-    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(made.model, nnx.Param))) == ENCODERS[encoder]
-    back = smp.to_state_dict(made.model)
+    assert sum(leaf.size for leaf in jax.tree.leaves(made.model.weights.params)) == ENCODERS[encoder]
+    back = made.model.state_dict()
     assert back.keys() == made.state_dict.keys()
     for name, array in made.state_dict.items():
         np.testing.assert_array_equal(back[name], array, strict=True)
@@ -60,21 +60,19 @@ def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, 
 
 def test_weights_of_other_networks_are_refused(network):
     with pytest.raises(smp.WeightsError, match=r"head.0.weight \(3, 16, 3, 3\) instead of \(5, 16, 3, 3\)"):
-        smp.from_state_dict("mit_b2", network("mit_b2").state_dict, num_classes=5)
-    with pytest.raises(ValueError, match="vgg"):
-        smp.from_state_dict("vgg", {})
+        from_state_dict(network("mit_b2").state_dict, ModelSpec(name="smp_mit_b2"), tuple("abcde"), 64)
 
 
 def test_images_must_divide(network):
     for shape in ((1, 48, 64, 3), (64, 64, 3), (1, 64, 64, 4)):
         with pytest.raises(ValueError, match="H and W multiples of 32; found"):
-            network("resnet50").model(jnp.zeros(shape))
+            network("resnet50").model.nnx()(jnp.zeros(shape))
 
 
 def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
     monkeypatch.setattr(encoders, "BLOCKS", (1, 1, 1, 1))
     spec = setting("mit_b2")[0].model
-    model = nnx.jit(lambda: MODELS[spec.name](spec, num_classes=3, rngs=nnx.Rngs(9)))()
+    drawn = jax.jit(lambda: draw_weights(jax.random.key(9), spec, 3))()
     wanted = {  # Standard deviation, and the bound of a uniform draw: of PyTorch's own fresh U-Net.
         "encoder.patch_embed1.proj.weight": (np.sqrt(2 / (49 * 64)), None),
         "encoder.block1.0.attn.q.weight": (0.02, None),
@@ -82,7 +80,7 @@ def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
         "decoder.blocks.0.conv1.0.weight": (np.sqrt(2 / (9 * 832)), np.sqrt(6 / (9 * 832))),
         "segmentation_head.0.weight": (np.sqrt(2 / (9 * 19)), np.sqrt(6 / (9 * 19))),
     }
-    weights = smp.to_state_dict(model)
+    weights = Model(drawn, spec, networks.NAMES, 32).state_dict()
     for name, (deviation, bound) in wanted.items():
         assert abs(weights[name].std() / deviation - 1) < 4 / np.sqrt(weights[name].size), name
         assert bound is None or 0.97 * bound < np.abs(weights[name]).max() <= bound
@@ -107,8 +105,7 @@ def test_batch_norm_moves_as_pytorchs():
 
 
 def test_branches_are_left_out_in_training_alone(network):
-    graph, state = nnx.split(network("mit_b2").model)
-    encoder = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state)).encoder
+    encoder = network("mit_b2").model.nnx().encoder
     assert (encoder._branch_scales(5) == 1).all()
     encoder.train()
     before = np.asarray(encoder.drop_path_key[...])

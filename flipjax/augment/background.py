@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 SIDES = (0.1, 0.4)
-"""Least and largest side of a CutMix rectangle, as a share of the image's."""
+"""Smallest and largest side of a CutMix rectangle, as a fraction of the image side."""
 ENOUGH = 0.3
 """Share of the rectangle that must be background in both images."""
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in a grey value, as torchvision has them."""
+"""Weights of red, green and blue in a grey value, as in torchvision."""
 
 
 def colour_jitter(

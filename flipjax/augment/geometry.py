@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 DRAWS = 10
 PHOTO = 512
-"""Rows assumed for a photo that is not square; its rectangles are rounded to these pixels before they must fit."""
+"""Assumed height of a non-square photo in pixels, to which rectangles are rounded before checking that they fit."""
 Scalar = float | jax.Array
 
 

@@ -1,10 +1,9 @@
-"""Data sets before a sweep: checked, prepared, listed.
+"""Checks, prepares and lists data sets for sweeps.
 
-check DIR: what is wrong with a folder of yours, and which grids it allows. prepare NAME: makes a TFDS data set from
-archives, which `config.pool.name = NAME` then reads. manifest NAME: writes which bird stands in which scene at any rho.
+check DIR reports unusable files and the grids that a folder allows. prepare NAME makes a TFDS data set from archives,
+for config.pool.name = NAME. manifest NAME writes a CSV that pairs birds with scenes at any rho.
 
-Exit codes: 0 done, 1 files are bad, missing or cannot be written, 2 usage, 75 interrupted (the same
-command starts anew).
+Exit codes: 0 done, 1 files are bad, missing or not writable, 2 usage, 75 interrupted (repeat the command).
 """
 
 import argparse
@@ -56,14 +55,16 @@ def _parser() -> command.Parser:
         prepare = makers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         text = "pixels a side (default: as large as each photo, for sweeps of any size)"
         prepare.add_argument("--size", type=int, default=0, help=text)
-        prepare.add_argument("--data_dir", default="", metavar="DIR", help="where TFDS keeps it (default: TFDS's own)")
+        prepare.add_argument("--data_dir", default="", metavar="DIR", help="TFDS folder (default: TFDS's own)")
         prepare.set_defaults(run=_prepare, make=module.prepare)
         (_add_coco_cd if module is coco_cd else _add_waterbirds_seg)(prepare)
     manifest = commands.add_parser("manifest", help="write a manifest of any rho")
     manifest.add_argument("name", choices=["waterbirds_seg"])
     _add_archives(manifest)
-    manifest.add_argument("--rho", type=float, required=True, help="share of a class in its usual scene, in [0.5, 1]")
-    manifest.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    manifest.add_argument(
+        "--rho", type=float, required=True, help="fraction of each class in its usual scene, in [0.5, 1]"
+    )
+    manifest.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     manifest.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
     manifest.set_defaults(run=_manifest)
     return parser
@@ -73,8 +74,12 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("dir", metavar="DIR", help="a composite or photo folder")
     add("--size", type=int, default=48, help="pixels a side (default 48)")
-    add("--n_val", type=int, help="validation images (default: the config's, fewer in a small folder)")
-    add("--n_test", type=int, help="test images (default: the config's, fewer in a small folder)")
+    add(
+        "--n_val",
+        type=int,
+        help="number of validation images (default: the configuration's, or fewer if the folder is small)",
+    )
+    add("--n_test", type=int, help="number of test images (default: the same)")
     add("--seed", type=int, default=0, help="the split's seed (default 0)")
     add(
         "--class_names",
@@ -98,15 +103,15 @@ def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
     text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
     add("--stuff_dir", type=command.read_folder, metavar="DIR", help=text)
-    text = "reference: val and test are the paper's (the default); free: a sweep draws them by its own seed"
+    text = "reference (default): the paper's validation and test images; free: the sweep draws them"
     add("--split", choices=("reference", "free"), default="reference", help=text)
     text = "animals (default: cat,dog)"
     add("--classes", type=command.read_names, default=coco_cd.CLASSES, metavar="A,B", help=text)
     text = "indoor, outdoor, or stuff by category or supercategory, as grass,water (default: indoor,outdoor)"
     add("--scenes", type=command.read_names, default=coco_cd.SCENES, metavar="A,B", help=text)
-    add("--rho", type=float, help="the paper's training set of this level (default: all that is left)")
+    add("--rho", type=float, help="make the paper's training set at this rho (default: all remaining photos)")
     for part, count in (("val", coco_cd.N_VAL), ("test", coco_cd.N_TEST)):
-        text = f"{part} images a group of the reference's split (default {count})"
+        text = f"{part} images per group with --split reference (default {count})"
         add(f"--{part}_per_group", dest=f"n_{part}", type=int, default=count, help=text)
 
 
@@ -115,9 +120,9 @@ def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     text = "fetch CUB and Places365 first (27 GB) in place of --cub_dir and --places_dir"
     parser.add_argument("--download", action="store_true", help=text)
     content = parser.add_mutually_exclusive_group()
-    text = "make this manifest's own composites, instead of cut-outs and scenes for any rho"
+    text = "store the composites of this manifest instead of cut-outs and scenes"
     content.add_argument("--manifest", type=_read_file, metavar="CSV", help=text)
-    text = "cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)"
+    text = "use only the birds and scenes of these manifests, in the parts that they assign (the first one wins)"
     content.add_argument("--split_by", type=_read_file, nargs="+", default=[], metavar="CSV", help=text)
     most = waterbirds_seg.manifests.SCENES
     text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
@@ -128,7 +133,7 @@ def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> 
     add = functools.partial(parser.add_argument, type=command.read_folder, required=required, metavar="DIR")
     add("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
     add("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
-    text = "call Eastern Towhee, Western Meadowlark and Western Wood Pewee landbirds (the lists: waterbirds)"
+    text = "label Eastern Towhee, Western Meadowlark and Western Wood Pewee as landbirds, not waterbirds"
     parser.add_argument("--fix_labels", action="store_true", help=text)
 
 

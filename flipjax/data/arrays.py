@@ -19,7 +19,7 @@ from flipjax.data.store import BadFilesError, names_of, with_digest
 from flipjax.groups import Groups
 
 AT_ONCE = 256
-"""Images that are made at once."""
+"""Batch size."""
 
 _gather = jax.jit(gather)
 
@@ -66,8 +66,8 @@ def benchmark(
 
     Args:
         config: a configuration, the name of a shipped one, or a file; only its pool, split and levels of rho matter.
-        rho: fraction of a class's training images that show its usual scene. If `config.split.n_train` is 0, only a
-            level in `config.axes.rho` gives the images of the sweep.
+        rho: fraction of a class's training images that show its usual scene. If `config.split.n_train` is 0,
+            it must be a level of `config.axes.rho` to give the images of the sweep.
         seed: the member's seed.
         cue_strength: the member's, in [0, 1]; None: the configuration's first.
         data: images in memory, instead of the configuration's pool.
@@ -235,7 +235,7 @@ def _data(listing: Listing, usual: Sequence[Any], **pixels: np.ndarray) -> Array
     labels = np.array([1 + item.y for item in listing.objects], np.uint8)
     arrays = pixels | {"masks": pixels["masks"].astype(np.uint8), "labels": labels}
     groups = groups_of(listing.class_names, listing.scene_names, usual)
-    # As in files: NaN where unknown.
+    # Unknown aspects are NaN, as for files.
     unknown = {"aspects": np.full(len(labels), np.nan, np.float32)}
     catalog = dataclasses.replace(with_digest(unknown | arrays, catalog_of(listing)), usual=groups.usual)
     # NumPy arrays, so that JAX starts no device before training.

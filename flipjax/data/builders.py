@@ -34,7 +34,7 @@ from flipjax.terminal import Bar, printable, say
 
 BLOCK = 1 << 20
 ATTEMPTS = 5
-"""Connections in a row without a byte, after which the command ends."""
+"""Consecutive connections without data after which the download fails."""
 
 if importlib.util.find_spec("tensorflow") is None:
     # TFDS shuffles splits above 1 GB through a thousand files, more than a process may open. The order does not depend
@@ -169,7 +169,7 @@ class Archive(NamedTuple):
     """An archive on the web, .zip or .tar, compressed or not.
 
     Attributes:
-        url: its address.
+        url: address of the archive.
         members: a regular expression; only members whose names contain a match are unpacked.
         into: the folder to unpack into.
         flat: whether members lose their folders.
@@ -262,7 +262,7 @@ def _blocks(answer: http.client.HTTPResponse, done: int) -> Iterator[tuple[int, 
 
 
 def _problem(archive: Archive, path: Path) -> str:
-    """Returns the problem with a complete download, or ''."""
+    """Returns the reason why a complete download is unusable, or ''."""
     if archive.md5:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "md5").hexdigest()

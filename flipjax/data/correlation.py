@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.data.deck import deal, draw_deck, scene_orders
-from flipjax.data.split import PARTS, Split, SplitPart, interleave, strata, strata_names
+from flipjax.data.split import PARTS, Split, SplitPart, count_content, interleave, strata, strata_names
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
@@ -172,27 +172,8 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
     )
 
 
-def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
-    """Counts the contents of each part.
-
-    Args:
-        catalog: the pool's catalog.
-        split: its split.
-
-    Returns:
-        For 'train', 'val' and 'test', the number of photos in each group; in a composite pool, of objects in each class
-        and scene photos of each scene.
-    """
-    counts = {}
-    for name, part in zip(PARTS, split, strict=True):
-        objects = np.bincount(strata(catalog)[part.objects], minlength=len(strata_names(catalog)))
-        kinds = np.bincount(catalog.scene_kind[part.scenes], minlength=len(catalog.scene_names))
-        counts[name] = (*map(int, objects), *(map(int, kinds) if catalog.kind == "composite" else ()))
-    return counts
-
-
 class Capacity(NamedTuple):
-    """The largest number of training images per class: common, rare, and in total."""
+    """Largest numbers of training images per class: common, rare and total."""
 
     usual: int
     rare: int
@@ -247,12 +228,9 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
     low = catalog.groups.independence
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
     capacity = capacity_of(catalog, split)
-    heads = strata_names(catalog)
-    if catalog.kind == "composite":
-        heads += [f"{name} scenes" for name in catalog.scene_names]
     parts = "; ".join(
-        f"{part} " + ", ".join(f"{head} {count}" for head, count in zip(heads, counts, strict=True))
-        for part, counts in count_groups(catalog, split).items()
+        f"{name} " + ", ".join(f"{head} {count}" for head, count in count_content(catalog, part).items())
+        for name, part in split._asdict().items()
     )
     possible = [m for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
     allowed = "no rho is possible"

@@ -75,12 +75,12 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Dec
 
 
 def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
-    """Deals a training set: n images of each class, of which the first `common` ranks stand in usual scenes.
+    """Deals a training set: n images of each class, the first `common` ranks in usual scenes.
 
-    Ranks cycle through the scenes of a class: common ranks from the first one forwards, rare ranks from the last one
-    backwards. In a composite pool, slot i of a scene shows photo i modulo the number of its photos; common slots count
-    from the first, rare slots from the last. So when rho grows, unaffected images keep their scene photo, and two
-    classes exchange theirs.
+    Common ranks take the usual scenes of their class in turn, from the first; rare ranks take the other scenes in turn,
+    from the last. In a composite pool, slot i of a scene shows photo i modulo the number of its photos; common slots
+    count from the first, rare slots from the last. So when rho grows, unaffected images keep their scene photo, and
+    two classes exchange theirs.
 
     Args:
         groups: F classes in S scenes.
@@ -130,7 +130,7 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
     matchings).
     """
     usual = np.array([[scene in own for scene in range(groups.scenes)] for own in groups.usual])
-    # A second class in a scene costs more. The roots break ties, so that all versions of SciPy agree.
+    # Each further class in a scene costs more. Square roots make costs unique, so that all versions of SciPy agree.
     roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
     costs = np.arange(groups.classes) + 1e-3 * (roots % 1)
     sides = []

@@ -1,4 +1,4 @@
-"""Loads composite and photo pools from a folder, and reports on it: bad files, masks, counts, possible levels."""
+"""Loads composite and photo pools from a folder, and reports its bad files, mask values, counts and possible levels."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec, check_value
 from flipjax.data import images, store
-from flipjax.data.correlation import count_groups, largest_n_train
+from flipjax.data.correlation import largest_n_train
 from flipjax.data.images import BadFileError, Pixels, listed, read_file
 from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem, catalog_of
-from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata, strata_names
+from flipjax.data.split import PARTS, Split, count_content, count_fixed, split_pool, strata
 from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
 from flipjax.files import csv_rows, sha256
 from flipjax.groups import Groups
@@ -169,7 +169,7 @@ def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) ->
 
 
 def _refused(name: str) -> str:
-    """Returns why a file name is unusable, or ''."""
+    """Returns the reason why a file name is unusable, or ''."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return "expected a name below the folder"
     return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
@@ -405,13 +405,9 @@ def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[dic
 
 
 def _count_table(catalog: Catalog, split: Split | None) -> list[str]:
-    heads = strata_names(catalog)
-    totals = count_fixed(catalog).sum(axis=1).tolist()
-    if catalog.kind == "composite":
-        heads += [f"{name} scenes" for name in catalog.scene_names]
-        totals += np.bincount(catalog.scene_kind, minlength=len(catalog.scene_names)).tolist()
-    counts = {"all": totals} | (count_groups(catalog, split) if split else {})
-    lines = [_table(pd.DataFrame.from_dict(counts, orient="index", columns=heads))]
+    parts = {"all": None} | (split._asdict() if split else {})
+    counts = {name: count_content(catalog, part) for name, part in parts.items()}
+    lines = [_table(pd.DataFrame.from_dict(counts, orient="index"))]
     fixed = Counter(np.concatenate([catalog.object_split, catalog.scene_split]).tolist())
     if len(fixed) > 1 or -1 not in fixed:
         counts = ", ".join(f"{part} {fixed[i]}" for i, part in enumerate(PARTS))

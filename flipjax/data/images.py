@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""All that is opened: other decoders of Pillow start programs, or are rarely used and rarely tested."""
+"""Image formats that are opened. Pillow's other decoders start programs or are rarely tested."""
 MAX_PIXELS = 2**26
-"""Pixels of the largest image that is opened."""
+"""Largest image, in pixels."""
 BYTES_A_PIXEL = 8
-"""A file may have as many bytes for each pixel that it may have: twice RGBA."""
+"""Largest file, in bytes per allowed pixel."""
 SHOWN = 10
 """Values of a list in a message, besides the last."""
 SOFT = 4
-"""More values than these make a mask's edge soft."""
+"""A mask with more distinct values has a soft edge."""
 
 
 class Pixels(NamedTuple):

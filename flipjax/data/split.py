@@ -141,6 +141,22 @@ def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict
     return {part: np.concatenate(scenes[part]) for part in PARTS}
 
 
+def count_content(catalog: Catalog, part: SplitPart | None = None) -> dict[str, int]:
+    """Counts the content of a part, or of the whole pool, by name.
+
+    Returns:
+        The number of photos in each group; in a composite pool, of objects in each class and of scene photos of each
+        scene.
+    """
+    objects, scenes = part or (slice(None), slice(None))
+    names, numbers = strata_names(catalog), np.bincount(strata(catalog)[objects], minlength=len(strata_names(catalog)))
+    if catalog.kind == "composite":
+        names += [f"{name} scenes" for name in catalog.scene_names]
+        kinds = np.bincount(catalog.scene_kind[scenes], minlength=len(catalog.scene_names))
+        numbers = np.concatenate([numbers, kinds])
+    return dict(zip(names, numbers.tolist(), strict=True))
+
+
 def count_fixed(catalog: Catalog) -> np.ndarray:
     """Counts the objects of each stratum that are free, and fixed to train, val and test: int64 (strata, 4)."""
     parts = [catalog.object_split[strata(catalog) == c] for c in range(len(strata_names(catalog)))]
@@ -148,23 +164,18 @@ def count_fixed(catalog: Catalog) -> np.ndarray:
 
 
 def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
-    names = strata_names(catalog)
-    counts = count_fixed(catalog).tolist()
-    words = [f"{name} {sum(row)}{_fixed_words(row)}" for name, row in zip(names, counts, strict=True)]
+    counts = count_fixed(catalog)
+    held = []
+    for name, row in zip(strata_names(catalog), counts.tolist(), strict=True):
+        fixed = " (free {}, fixed train {}, val {}, test {})".format(*row) if any(row[1:]) else ""
+        held.append(f"{name} {sum(row)}{fixed}")
+    most = ""
+    if not counts[:, 2:].any():
+        # A composite pool keeps an object of each class for training.
+        spare = counts[:, 0] - (counts[:, 1] == 0) * (catalog.kind == "composite")
+        most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
     return (
         f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
         f"each {'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
-        f"{', '.join(words)}{_possible_sizes(catalog, counts)}"
+        f"{', '.join(held)}{most}"
     )
-
-
-def _fixed_words(row: list[int]) -> str:
-    return f" (free {row[0]}, fixed train {row[1]}, val {row[2]}, test {row[3]})" if any(row[1:]) else ""
-
-
-def _possible_sizes(catalog: Catalog, counts: list[list[int]]) -> str:
-    """States how large val and test may be together, if neither has fixed images."""
-    # A composite pool keeps an object of each class for training.
-    spare = [row[0] - int(catalog.kind == "composite" and row[1] == 0) for row in counts]
-    fixed = any(any(row[2:]) for row in counts)
-    return "" if fixed else f"; the largest n_val + n_test is {catalog.groups.count * max(0, min(spare))}"

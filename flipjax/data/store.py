@@ -30,17 +30,17 @@ Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
 SHARED = 5
-"""Files of the same problem that are listed one by one."""
+"""Most files with the same problem that are listed singly."""
 RESERVED = ("foreground", "background")
-"""Names that stand beside the classes in tables of results."""
+"""Reserved names: rows of result tables besides the classes."""
 FORMAT = 2
-"""Part of every key: raise it when other pixels are made of the same files."""
+"""Version of the pixels, part of every key: increase it when the same files give other pixels."""
 ARRAYS = ("images", "masks", "labels", "scenes", "aspects")
 COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
 """The arrays of a catalog."""
 RECORD = "pool.json"
 BLOCK = 1 << 24
-"""Bytes that are hashed at once."""
+"""Hashing block, in bytes."""
 
 Arrays = dict[str, np.ndarray]
 Reader = Callable[[PoolItem], Pixels]
@@ -201,7 +201,7 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
         asked: the names in the wanted order; empty: all in the default order.
 
     Raises:
-        BadFilesError: there are fewer than two, one has no image, or one is not allowed in results.
+        BadFilesError: fewer than two names, a name without images, or a reserved name.
     """
     names = tuple(asked or counts)
     counted = listed([f"{name} ({count})" for name, count in counts.items()])

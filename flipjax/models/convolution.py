@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 from jax import lax
-
-from flipjax.models.kernel_gradient import convolve_on_accelerator
+from jax.custom_batching import custom_vmap
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 2**15
@@ -47,7 +46,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
     On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with
     permuted dimensions, and inside a loop its CPU backend has no fast path for those. Elsewhere this is
-    `flipjax.models.kernel_gradient.convolve_on_accelerator`.
+    `convolve_on_accelerator`.
 
     Args:
         images: (B, H, W, C) float.
@@ -194,16 +193,12 @@ def _fold(kernel: jax.Array) -> jax.Array:
     return kernel.reshape(2, 2, kernel.shape[2], -1)
 
 
-def _margin(images: jax.Array, kernel: jax.Array) -> int:
-    """Returns how many rows and columns the convolution itself pads: one where images are large."""
-    _, H, W, C = images.shape
-    return int(H * W * max(C, kernel.shape[-1]) > LARGE)
-
-
 def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at every corner between pixels, those at the edge as well: (B, H, W, C) to (B, H + 1, W + 1, O)."""
-    # The rest beforehand: XLA:CPU has a fast path for an output no larger than its input alone.
-    margin = _margin(images, kernel)
+    # Where images are large the convolution pads a row and a column, and the rest is padded before: XLA:CPU has a fast
+    # path only for an output no larger than its input.
+    _, H, W, C = images.shape
+    margin = int(H * W * max(C, kernel.shape[-1]) > LARGE)
     before = (1, 1 - margin)
     padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), before, before, (0, 0))))
     return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, margin),) * 2, dimension_numbers=_LAYOUT)
@@ -267,45 +262,127 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
     return lax.conv_general_dilated(images, kernel, (stride, stride), (padding, padding), dimension_numbers=_LAYOUT)
 
 
-def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves each channel by itself with stride 1 and zero padding that keeps the size.
+def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
+    """Convolves each channel by itself, zero-padded as TensorFlow pads.
 
-    On a CPU it is a sum of shifted products, which XLA fuses into one pass: 17 times faster and more than its own
-    grouped convolution. Elsewhere it is that convolution.
+    On a CPU, and with a stride, this is a sum of shifted products, which XLA fuses into one pass: at least 17 times
+    faster than its own grouped convolution. Elsewhere it is that convolution.
 
     Args:
-        images: (B, H, W, C) float.
+        images: (B, H, W, C) float, H and W multiples of the stride.
         kernel: (h, w, 1, C) float of the same dtype, h and w odd.
+        stride: 1 or 2, in both directions.
 
     Returns:
-        (B, H, W, C), the dtype of `images`.
+        (B, H / stride, W / stride, C), the dtype of `images`.
 
     Example:
         >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
+    if stride > 1:
+        return _sum_of_taps(images, kernel, stride=stride)
     if _for_cpu():
         return _depthwise_on_cpu(images, kernel)
     return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
 
 
-def _shifted(images: jax.Array, shape: tuple[int, ...]) -> list[list[jax.Array]]:
-    """Returns the images as each tap of a kernel sees them."""
-    height, width, *_ = shape
+def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[jax.Array]:
+    """Returns what each tap of a kernel sees, row by row: views (B, H / stride, W / stride, C).
+
+    Args:
+        images: (B, H, W, C), H and W multiples of the stride; zero-padded as TensorFlow pads.
+        size: height and width of the kernel.
+        stride: in both directions.
+    """
     _, H, W, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
-    return [[padded[:, i : i + H, j : j + W] for j in range(width)] for i in range(height)]
+    margins = [((length - stride) // 2, (length - stride + 1) // 2) for length in size]
+    padded = jnp.pad(images, ((0, 0), *margins, (0, 0)))
+    ends = H - stride + 1, W - stride + 1
+    return [
+        padded[:, i : i + ends[0] : stride, j : j + ends[1] : stride] for i in range(size[0]) for j in range(size[1])
+    ]
 
 
-def _sum_of_shifted(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    rows = zip(_shifted(images, kernel.shape), kernel[:, :, 0], strict=True)
-    return functools.reduce(jnp.add, [seen * tap for row, taps in rows for seen, tap in zip(row, taps, strict=True)])
+def _sum_of_taps(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    seen = taps(images, kernel.shape[:2], stride=stride)
+    weights = kernel.reshape(len(seen), -1)
+    return functools.reduce(jnp.add, [view * weight for view, weight in zip(seen, weights, strict=True)])
 
 
 def _depthwise_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    taps = [[(seen * gradient).sum((0, 1, 2)) for seen in row] for row in _shifted(images, kernel.shape)]
-    return _sum_of_shifted(gradient, kernel[::-1, ::-1]), jnp.array(taps)[:, :, None]
+    sums = [(view * gradient).sum((0, 1, 2)) for view in taps(images, kernel.shape[:2])]
+    return _sum_of_taps(gradient, kernel[::-1, ::-1], stride=1), jnp.stack(sums).reshape(kernel.shape)
 
 
-_depthwise_on_cpu = with_gradient(_sum_of_shifted, _depthwise_backward)
+_depthwise_on_cpu = with_gradient(lambda *arrays: _sum_of_taps(*arrays, stride=1), _depthwise_backward)
+
+
+def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
+    """Convolves with zero padding of half the kernel; equal to `lax.conv_general_dilated` to rounding.
+
+    Under a map over members, XLA turns a kernel's gradient into a grouped forward convolution with a window as large as
+    the image, for which cuDNN has no efficient kernel. Here the members become groups before the gradient is taken,
+    which is then a grouped backward filter with the kernel's own window.
+
+    Args:
+        images: (B, H, W, C) float, H and W multiples of the stride.
+        kernel: (h, w, C / groups, O) float of the same dtype, h and w odd.
+        stride: in both directions.
+        groups: a divisor of C and O.
+
+    Returns:
+        (B, H / stride, W / stride, O), the dtype of `images`.
+
+    Example:
+        >>> convolve_on_accelerator(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+        [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    return _accelerated(stride, groups, images, kernel)
+
+
+def _xla(stride: int, groups: int, images: jax.Array, kernel: jax.Array) -> jax.Array:
+    padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    return lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=groups
+    )
+
+
+_accelerated = jax.custom_vjp(_xla, nondiff_argnums=(0, 1))
+
+
+def _accelerated_backward(
+    stride: int, groups: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    (image_gradient,) = jax.linear_transpose(lambda images: _xla(stride, groups, images, kernel), images)(gradient)
+    return image_gradient, _grouped_gradient(stride, groups, kernel.shape)(images, gradient)
+
+
+_accelerated.defvjp(lambda stride, groups, *saved: (_xla(stride, groups, *saved), saved), _accelerated_backward)
+
+
+@functools.cache
+def _grouped_gradient(stride: int, groups: int, shape: tuple[int, ...]) -> custom_vmap:
+    """Returns the kernel's gradient as a function of images and the output's gradient."""
+    height, width, inputs, outputs = shape
+
+    def of(images: jax.Array, gradient: jax.Array, *, members: int = 1) -> jax.Array:
+        kernels = jax.ShapeDtypeStruct((height, width, inputs, members * outputs), images.dtype)
+        convolved = functools.partial(_xla, stride, members * groups, images)
+        return jax.linear_transpose(convolved, kernels)(gradient)[0]
+
+    mapped = custom_vmap(lambda images, gradient: of(images, gradient))
+
+    @mapped.def_vmap
+    def rule(members: int, batched: list[bool], *arguments: jax.Array) -> tuple[jax.Array, bool]:
+        each = [
+            value if own else jnp.broadcast_to(value, (members, *value.shape))
+            for value, own in zip(arguments, batched, strict=True)
+        ]
+        beside = [jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in each]
+        kernels = of(*beside, members=members)
+        return jnp.moveaxis(kernels.reshape(height, width, inputs, members, outputs), 3, 0), True
+
+    return mapped

@@ -4,16 +4,14 @@ ResNet-50 (He et al., 2016) has its stride in the 3 x 3 convolution, as torchvis
 al., 2021); EfficientNet-Lite0 (Tan and Le, 2019) is padded as TensorFlow pads.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 
-from flipjax.models.convolution import depthwise
-from flipjax.models.layers import BatchNorm, Convolution, DepthwiseConvolution, LayerNorm, Linear, gelu, softmax
+from flipjax.models.convolution import taps
+from flipjax.models.layers import BatchNorm, Convolution, Depthwise, LayerNorm, Linear, gelu, softmax
 
 BLOCKS = (3, 4, 6, 3)
 """Blocks in each stage of ResNet-50 and MiT-B2."""
@@ -36,8 +34,8 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 """Blocks, size of the kernel, stride of the first block, expansion and outputs of each stage."""
-FEATURES = (1, 2, 4, 6)
-"""Stages whose outputs are features, after the stem's."""
+FEATURES = (2, 4, 10, 15)
+"""Blocks whose outputs are features, besides the stem's."""
 LITE_EPSILON = 1e-3
 
 
@@ -133,18 +131,6 @@ class Attention(nnx.Module):
         return self.proj(mixed.swapaxes(1, 2).reshape(B, H, W, C))
 
 
-class Mixing(nnx.Module):
-    """The depthwise convolution inside the MLP, under PyTorch's name."""
-
-    def __init__(self, channels: int):
-        """Makes the layer."""
-        self.dwconv = DepthwiseConvolution(channels)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, channels) to the same shape."""
-        return self.dwconv(images)
-
-
 class Mlp(nnx.Module):
     """Two linear maps, between them a depthwise convolution and the exact GELU."""
 
@@ -152,11 +138,11 @@ class Mlp(nnx.Module):
         """Makes the layers."""
         self.fc1 = Linear(width, MLP_RATIO * width)
         self.fc2 = Linear(MLP_RATIO * width, width)
-        self.dwconv = Mixing(MLP_RATIO * width)
+        self.dwconv = nnx.Dict(dwconv=Depthwise(MLP_RATIO * width, bias=True))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, width) to the same shape."""
-        return self.fc2(gelu(self.dwconv(self.fc1(images))))
+        return self.fc2(gelu(self.dwconv["dwconv"](self.fc1(images))))
 
 
 class AttentionBlock(nnx.Module):
@@ -218,27 +204,6 @@ class MitB2(nnx.Module):
         return (jax.random.uniform(draw, shape) >= rates) / (1 - rates)
 
 
-class Depthwise(nnx.Module):
-    """A convolution of each channel by itself; `weight` (size, size, 1, channels)."""
-
-    def __init__(self, channels: int, size: int, *, stride: int):
-        """Starts at zero."""
-        self.weight = nnx.Param(jnp.zeros((size, size, 1, channels)))
-        self.stride = stride
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, channels) to (B, H / stride, W / stride, channels); 2 divides H and W where it strides."""
-        kernel = self.weight[...].astype(images.dtype)
-        # Without barriers XLA:CPU fuses the neighbouring operations into each tap: minutes to compile, and slow.
-        images = lax.optimization_barrier(images)
-        if self.stride == 1:
-            return lax.optimization_barrier(depthwise(images, kernel))
-        taps = _taps(images, len(kernel))
-        weights = kernel.reshape(len(taps), -1)
-        output = functools.reduce(jnp.add, [seen * weight for seen, weight in zip(taps, weights, strict=True)])
-        return lax.optimization_barrier(output)
-
-
 class Stem(nnx.Module):
     """A 3 x 3 convolution of stride 2, computed as one matrix product."""
 
@@ -249,15 +214,7 @@ class Stem(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, 3) to (B, H / 2, W / 2, outputs)."""
         weight = self.weight[...].astype(images.dtype)
-        return jnp.concatenate(_taps(images, 3), axis=-1) @ weight.reshape(27, -1)
-
-
-def _taps(images: jax.Array, size: int) -> list[jax.Array]:
-    """Returns the strided views (B, H / 2, W / 2, C) of the taps of a kernel of stride 2, row by row."""
-    _, H, W, _ = images.shape
-    padding = ((size - 2) // 2, (size - 1) // 2)
-    padded = jnp.pad(images, ((0, 0), padding, padding, (0, 0)))
-    return [padded[:, i : i + H - 1 : 2, j : j + W - 1 : 2] for i in range(size) for j in range(size)]
+        return jnp.concatenate(taps(images, (3, 3), stride=2), axis=-1) @ weight.reshape(27, -1)
 
 
 class InvertedResidual(nnx.Module):
@@ -268,17 +225,17 @@ class InvertedResidual(nnx.Module):
         hidden = expansion * inputs
         if expansion > 1:
             self._expand_conv, self._bn0 = Convolution(inputs, hidden, 1), BatchNorm(hidden, epsilon=LITE_EPSILON)
-        self._depthwise_conv, self._bn1 = (
-            Depthwise(hidden, size, stride=stride),
-            BatchNorm(hidden, epsilon=LITE_EPSILON),
-        )
+        self._depthwise_conv = Depthwise(hidden, size, stride=stride)
+        self._bn1 = BatchNorm(hidden, epsilon=LITE_EPSILON)
         self._project_conv, self._bn2 = Convolution(hidden, outputs, 1), BatchNorm(outputs, epsilon=LITE_EPSILON)
         self.expands, self.adds = expansion > 1, stride == 1 and inputs == outputs
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
         hidden = nnx.relu6(self._bn0(self._expand_conv(images))) if self.expands else images
-        hidden = nnx.relu6(self._bn1(self._depthwise_conv(hidden)))
+        # Without barriers XLA:CPU fuses the neighbouring operations into each tap: minutes to compile, and slow.
+        filtered = lax.optimization_barrier(self._depthwise_conv(lax.optimization_barrier(hidden)))
+        hidden = nnx.relu6(self._bn1(filtered))
         output = self._bn2(self._project_conv(hidden))
         return images + output if self.adds else output
 
@@ -286,7 +243,7 @@ class InvertedResidual(nnx.Module):
 class EfficientNetLite0(nnx.Module):
     """EfficientNet-Lite0 without its classifier; training drops no branches."""
 
-    channels = (STEM, *(STAGES[stage][-1] for stage in FEATURES))
+    channels = (STEM, 24, 40, 112, 320)
 
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers; draws nothing."""
@@ -303,10 +260,8 @@ class EfficientNetLite0(nnx.Module):
         """Maps (B, H, W, 3) in [0, 1] to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
         # Its weights expect images in [-1, 1].
         hidden = nnx.relu6(self._bn0(self._conv_stem(2 * images - 1)))
-        features, blocks = [hidden], iter(self._blocks)
-        for stage, (count, *_) in enumerate(STAGES):
-            for _ in range(count):
-                hidden = next(blocks)(hidden)
-            if stage in FEATURES:
-                features.append(hidden)
+        features = [hidden]
+        for index, block in enumerate(self._blocks):
+            hidden = block(hidden)
+            features += [hidden] if index in FEATURES else []
         return features

@@ -19,7 +19,7 @@ class Convolution(nnx.Module):
     """A convolution; `weight` (size, size, inputs, outputs). Padding keeps the size; patches that abut have none."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, bias: bool = False):
-        """Starts at zero; `stride` equal to a `size` above 1 gives patches that abut."""
+        """Initialises the weights to zero; `stride` equal to a `size` above 1 gives patches that abut."""
         self.weight = nnx.Param(jnp.zeros((size, size, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros((outputs,))) if bias else None
         self.stride = stride
@@ -30,25 +30,26 @@ class Convolution(nnx.Module):
         return output if self.bias is None else output + self.bias[...].astype(images.dtype)
 
 
-class DepthwiseConvolution(nnx.Module):
-    """A 3 x 3 convolution of each channel by itself; `weight` (3, 3, 1, channels)."""
+class Depthwise(nnx.Module):
+    """A convolution of each channel by itself; `weight` (size, size, 1, channels)."""
 
-    def __init__(self, channels: int):
-        """Starts at zero."""
-        self.weight = nnx.Param(jnp.zeros((3, 3, 1, channels)))
-        self.bias = nnx.Param(jnp.zeros((channels,)))
+    def __init__(self, channels: int, size: int = 3, *, stride: int = 1, bias: bool = False):
+        """Initialises the weights to zero."""
+        self.weight = nnx.Param(jnp.zeros((size, size, 1, channels)))
+        self.bias = nnx.Param(jnp.zeros((channels,))) if bias else None
+        self.stride = stride
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, channels) to the same shape."""
-        output = depthwise(images, self.weight[...].astype(images.dtype))
-        return output + self.bias[...].astype(images.dtype)
+        """Maps (B, H, W, channels) to (B, H / stride, W / stride, channels)."""
+        output = depthwise(images, self.weight[...].astype(images.dtype), stride=self.stride)
+        return output if self.bias is None else output + self.bias[...].astype(images.dtype)
 
 
 class Linear(nnx.Module):
     """A linear map of the last axis; `weight` (inputs, outputs)."""
 
     def __init__(self, inputs: int, outputs: int):
-        """Starts at zero."""
+        """Initialises the weights to zero."""
         self.weight = nnx.Param(jnp.zeros((inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros((outputs,)))
 
@@ -61,7 +62,7 @@ class LayerNorm(nnx.Module):
     """Layer normalisation of the last axis (Ba et al., 2016)."""
 
     def __init__(self, channels: int, *, epsilon: float = 1e-5):
-        """Starts as the plain normalisation."""
+        """Initialises to the identity: scale 1, offset 0."""
         self.weight = nnx.Param(jnp.ones((channels,)))
         self.bias = nnx.Param(jnp.zeros((channels,)))
         self.epsilon = epsilon
@@ -72,10 +73,10 @@ class LayerNorm(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation as PyTorch has it (Ioffe and Szegedy, 2015).
+    """PyTorch's batch normalisation (Ioffe and Szegedy, 2015).
 
-    In training the batch is normalised by its biased variance, and the running variance takes a tenth of the unbiased
-    one. `num_batches_tracked` counts training batches.
+    In training the batch is normalised by its biased variance, and the running variance is updated with a tenth of the
+    unbiased one. `num_batches_tracked` counts training batches.
     """
 
     def __init__(self, channels: int, *, epsilon: float = 1e-5):

@@ -1,7 +1,7 @@
 """A pack: activations of several members side by side in channels, so that narrow models fill a device's lanes.
 
 A pack is a list of chunks (B, H, W, members * C) of at most `LANES` channels, the members in order. A member alone is a
-pack of one. Zero times NaN is NaN: what is not finite in one member is kept from the others.
+pack of one. Because zero times NaN is NaN, non-finite values of one member are masked before they reach the others.
 """
 
 import functools
@@ -55,7 +55,7 @@ def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) ->
     interleaved.
 
     Args:
-        pack: what is convolved; a single image batch (B, H, W, C) is all members' own.
+        pack: the input; one batch (B, H, W, C) is shared by all members.
         kernel: (members, h, w, C, O) float of its dtype, C with that of `skip`.
         skip: twice the size of `pack`, which is doubled pixel by pixel; its channels follow, member by member.
 
@@ -98,14 +98,14 @@ def _convolve_chunk(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax
 def block_diagonal(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
     """Returns the block-diagonal kernel (h, w, members * C, g * O) of kernels (g, h, w, C, O).
 
-    Output member i reads input member first + i.
+    Output i takes the input of member first + i.
 
     Example:
         >>> block_diagonal(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
         [[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
     """
     g, height, width, C, O = kernel.shape  # noqa: E741
-    # A product and a mask: the transpose, which takes the blocks out again, is a product as well and no gather.
+    # Built by a product and a mask, so that its transpose is a product, too, not a gather.
     repeat = jnp.tile(jnp.eye(O, dtype=kernel.dtype), (1, g))
     rows = jnp.moveaxis(kernel, 0, 2).reshape(-1, O)
     repeated = jnp.dot(rows, repeat, precision=lax.Precision.HIGHEST).reshape(height, width, g * C, g * O)
@@ -120,7 +120,7 @@ def _clean(values: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def apart(product: Callable, images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns the bilinear `product` of a chunk and a block-diagonal kernel, NaN of one member kept from the others.
+    """Returns the bilinear `product` of a chunk and a block-diagonal kernel, without spreading the NaN of one member.
 
     Values and gradients that are not finite are read as 0. The kernel's own gradient keeps them: there they meet no
     other member.

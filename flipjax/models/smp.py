@@ -1,6 +1,6 @@
-"""The U-Nets of `segmentation_models_pytorch` (`smp.Unet`) with a ResNet-50 or a MiT-B2 encoder, weight for weight.
+"""The U-Nets of `segmentation_models_pytorch` (`smp.Unet`) with a ResNet-50 or a MiT-B2 encoder, with the same weights.
 
-A third, with an EfficientNet-Lite0 encoder and a decoder half as wide, is for CPUs.
+A third one, with an EfficientNet-Lite0 encoder and a decoder of half the width, is meant for CPUs.
 
 Paths of parameters follow PyTorch's state_dict: `decoder.blocks.0.conv1.0.weight` is
 `model.decoder.blocks[0].conv1[0].weight`. Kernels (outputs, inputs, height, width) become (height, width, inputs,
@@ -27,9 +27,9 @@ DECODER_CHANNELS = (256, 128, 64, 32, 16)
 NARROW_CHANNELS = (128, 64, 32, 16, 16)
 STRIDE = 32
 ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
-"""`encoder(rngs)`, with `channels` of its features from 1/2 of the size down to 1/32."""
+"""Encoders by name: `encoder(rngs)` has `channels`, those of its features at 1/2 to 1/32 of the size."""
 NAMED = 20
-"""Largest number of keys of a kind in a message."""
+"""Most keys listed in a message."""
 
 
 class WeightsError(ValueError):
@@ -112,43 +112,9 @@ def _initial(part: str, uniform: jax.Array) -> jax.Array:
         return uniform * math.sqrt(6 / (receptive * (inputs + outputs)))
     if part == "decoder":
         return uniform * math.sqrt(6 / (receptive * inputs))
-    # The encoders' are normal; a depthwise kernel has one output for each input.
+    # Encoder kernels are drawn from a normal distribution; a depthwise kernel has one output per input.
     fan_out = receptive * (1 if inputs == 1 else outputs)
     return jax.scipy.special.erfinv(uniform) * math.sqrt(2) * (math.sqrt(2 / fan_out) if taps else 0.02)
-
-
-def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes: int = 3) -> Unet:
-    """Makes a U-Net from PyTorch's weights.
-
-    Args:
-        encoder: a key of `ENCODERS`.
-        state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
-        num_classes: outputs of the head.
-
-    Returns:
-        The model in evaluation mode, float32.
-
-    Raises:
-        ValueError: for another encoder.
-        WeightsError: keys are missing, unused or misshapen; names them.
-    """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; found {encoder!r}")
-    arrays = to_jax(state_dict, expected_shapes(encoder, num_classes=num_classes))
-    graph, state = nnx.split(_outline(encoder, num_classes))
-    leaves = nnx.to_flat_state(state)
-    for path, leaf in leaves:
-        name = ".".join(map(str, path))
-        leaf.set_value(jnp.asarray(arrays[name] if name in arrays else np.zeros(leaf.shape, leaf.dtype)))
-    model = nnx.merge(graph, nnx.from_flat_state(leaves))
-    model.eval()
-    return model
-
-
-def to_state_dict(model: Unet) -> dict[str, np.ndarray]:
-    """Returns the model's weights under PyTorch's names at PyTorch's axis order: the inverse of `from_state_dict`."""
-    state = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
-    return {".".join(map(str, path)): to_torch(leaf[...]) for path, leaf in state}
 
 
 def expected_shapes(encoder: str, *, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -156,17 +122,6 @@ def expected_shapes(encoder: str, *, num_classes: int) -> dict[str, tuple[int, .
     state = nnx.to_flat_state(nnx.state(_outline(encoder, num_classes), (nnx.Param, nnx.BatchStat)))
     shapes = {".".join(map(str, path)): leaf.shape for path, leaf in state}
     return {name: tuple(shape[axis] for axis in torch_order(len(shape))) for name, shape in shapes.items()}
-
-
-def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
-
-    Raises:
-        WeightsError: keys are missing, unused or misshapen, or something is no array of real numbers; names them.
-    """
-    arrays = {name: np.asarray(value) for name, value in state_dict.items()}
-    check_arrays(arrays, shapes)
-    return {name: arrays[name].transpose(jax_order(arrays[name].ndim)).astype(dtype_of(name)) for name in shapes}
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -188,7 +143,7 @@ def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[in
 
 
 def to_torch(array: Any) -> np.ndarray:
-    """Returns a weight of this package at PyTorch's axis order; counts become int64, as PyTorch has them."""
+    """Returns a weight of this package in PyTorch's axis order; counts become int64, as PyTorch has them."""
     array = np.asarray(array)
     array = np.asarray(array.transpose(torch_order(array.ndim)), order="C")
     return array.astype(np.int64) if array.dtype.kind == "i" else array

@@ -14,7 +14,7 @@ from flipjax.models.convolution import with_gradient
 from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, sound, split
 
 MOMENTUM = 0.9
-"""A run has a few hundred steps: running averages must settle within tens of them."""
+"""Momentum of the running statistics: runs have a few hundred steps, so they must settle within tens."""
 
 
 def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
@@ -150,7 +150,9 @@ class ConvolutionBlock(nnx.Module):
         finite = []
         for kernel, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
             weights = kernel.astype(dtype)
-            weights = weights if weights.ndim == 5 else weights[None]  # A pack's have an axis of members.
+            weights = (
+                weights if weights.ndim == 5 else weights[None]
+            )  # The kernels of a pack have a leading member axis.
             convolved = convolve_pack(pack, weights, skip=skip)
             finite.append(sound(convolved, members=weights.shape[0]))
             pack = [nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)]
@@ -165,7 +167,7 @@ def halve(images: jax.Array) -> jax.Array:
 
 
 def halve_by_slices(images: jax.Array) -> jax.Array:
-    """Does as `halve`, by maxima of slices: faster where channels fill the lanes (sweeps/benchmarks/accelerators)."""
+    """Equals `halve`, as maxima of slices: faster if channels fill the lanes (sweeps/benchmarks/accelerators)."""
     B, H, W, C = images.shape
     rows = images.reshape(B, H // 2, 2, W, C)
     rows = jnp.maximum(rows[:, :, 0], rows[:, :, 1]).reshape(B, H // 2, W // 2, 2, C)
@@ -254,5 +256,5 @@ _planes = with_gradient(_product_by_class, _planes_backward)
 
 
 def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    # Pixels last, where they fill the lanes: a member has few classes.
+    # Pixels on the last axis fill the lanes; the few classes would not.
     return jnp.einsum("bhwl,lgo->gobhw", images, kernel)

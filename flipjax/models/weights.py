@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from flipjax.files import digest, replacing
-from flipjax.models.smp import WeightsError, check_arrays, dtype_of, expected_shapes, to_jax
+from flipjax.models.smp import WeightsError, check_arrays, dtype_of, expected_shapes, jax_order
 
 SUFFIX = ".safetensors"
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
@@ -58,8 +58,8 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, n
     """Returns the arrays of a PyTorch or safetensors file by name; searches checkpoints for the keys in NESTS.
 
     Raises:
-        WeightsError: no such file, another kind of file, PyTorch missing or unsafe, a damaged file, one that holds
-            more than arrays, or more than `max_bytes`.
+        WeightsError: no such file, another kind of file, PyTorch missing or unsafe, a damaged file, one with
+            objects other than arrays, or more than `max_bytes`.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,7 +71,7 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, n
         return _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
     except WeightsError:
         raise
-    except Exception as error:  # Parsers raise anything at damaged bytes.
+    except Exception as error:  # Parsers raise arbitrary errors on damaged files.
         text = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise WeightsError(f"{path} cannot be read as weights alone: {text}") from error
 
@@ -149,7 +149,7 @@ def convert_weights(
 
 
 def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under PyTorch's names at PyTorch's axis order: float32, counts int64.
+    """Writes arrays under PyTorch's names in PyTorch's axis order: float32, counts int64.
 
     Raises:
         WeightsError: for numbers that are not finite, or not within float32.
@@ -183,7 +183,12 @@ def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whol
     name, arrays = canonical(read_digested(path)[0])
     if name != encoder:
         raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {path}")
-    return _nested(to_jax(arrays, _shapes_of(arrays, encoder, num_classes, whole=whole)))
+    check_arrays(arrays, _shapes_of(arrays, encoder, num_classes, whole=whole))
+    parts: tuple[dict, dict] = {}, {}
+    for key, array in arrays.items():
+        steps = tuple(int(step) if step.isdigit() else step for step in key.split("."))
+        parts[steps[-1] in STATISTICS][steps] = array.transpose(jax_order(array.ndim)).astype(dtype_of(key))
+    return unflatten_dict(parts[0]), unflatten_dict(parts[1])
 
 
 def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -216,12 +221,6 @@ def file_of(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
-    paths = {tuple(int(step) if step.isdigit() else step for step in name.split(".")): name for name in arrays}
-    parts = [{p: arrays[name] for p, name in paths.items() if (p[-1] in STATISTICS) == kind} for kind in (False, True)]
-    return unflatten_dict(parts[0]), unflatten_dict(parts[1])
 
 
 def _shapes_of(arrays: Mapping[str, Any], encoder: str, num_classes: int, *, whole: bool) -> dict[str, tuple[int, ...]]:

@@ -150,7 +150,7 @@ def test_a_model_is_audited_on_photos(tmp_path):
 
 def test_a_saved_model_and_a_member_of_a_run_are_audited_alike(tmp_path, capsys):
     spec = ModelSpec(width=4, depth=1)
-    model = Model(draw_weights(spec, 3, jax.random.key(0)), spec, ("background", "cat", "dog"), 16)
+    model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
     photos = GENERATOR.integers(0, 256, (12, 12, 16, 3)).astype(np.uint8)
     labels = LABELS % 3
     (tmp_path / "photos").mkdir()

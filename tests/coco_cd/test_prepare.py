@@ -47,28 +47,26 @@ def test_pixels(tmp_path, capsys):
     np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
 
-def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
-    def refused():
-        """Runs the command, which must fail and leave nothing; returns what it says."""
-        assert prepare(root, tmp_path / "out", "--split", "free") == 1
-        assert not list((tmp_path / "out").glob("*"))
-        return capsys.readouterr().err
+def refused(root, folder, capsys, *options, code=1):
+    """Prepares a data set, which must fail and leave nothing; returns the error."""
+    assert prepare(root, folder / "out", *options) == code
+    assert not list((folder / "out").glob("*"))
+    return capsys.readouterr().err
 
+
+def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
     root = copy_coco(tmp_path / "coco")
     paths = sorted(root.glob("*2017/*.jpg"))
     paths[0].write_bytes(paths[0].read_bytes()[:200])
     paths[1].write_bytes(b"no photo")
     Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8)).save(paths[2])
-    said = refused()
-    assert f"{paths[0]}: unreadable" in said and f"{paths[1]}: " in said
-    assert f"{paths[2]}: the photo has 16 x 20 pixels, its annotation 20 x 16" in said
+    said = refused(root, tmp_path, capsys, "--split", "free")
+    assert "3 problems" in said and all(f"{path}: " in said for path in paths[:3])
     for path in (root / "train2017").glob("*.jpg"):
         path.unlink()
-    said = refused()
-    assert "files are missing for 16 images: 12 problems" in said
+    assert "12 problems" in refused(root, tmp_path, capsys, "--split", "free")
     (root / "annotations/stuff_val2017.json").unlink()  # Which is seen before any photo is opened.
-    said = refused()
-    assert "No such file or directory" in said and "stuff_val2017.json" in said
+    assert "stuff_val2017.json" in refused(root, tmp_path, capsys, "--split", "free").splitlines()[-1]
 
 
 def in_both_years(instances):
@@ -76,34 +74,37 @@ def in_both_years(instances):
 
 
 DAMAGES = [
-    ("instances_train2017", lambda v: v["annotations"][0].pop("image_id"), "items of 'annotations' with image_id"),
-    ("instances_train2017", lambda v: v.pop("categories"), "'categories' list is missing or empty"),
-    ("instances_train2017", lambda v: v["images"].pop(0), "annotations of image 0, which 'images' does not"),
-    ("instances_val2017", lambda v: v["images"][0].update(width="20"), "image 3: expected sides in whole"),
-    ("instances_val2017", lambda v: v["images"][0].update(width=40_000, height=40_000), "image 3: expected sides"),
-    ("instances_val2017", in_both_years, "image 0 is in train2017, too"),
-    ("stuff_train2017", lambda v: v["annotations"][0].pop("area"), "'annotations' with image_id"),
-    ("stuff_train2017", lambda v: v["annotations"][0].update(area=-1), "annotation 0: expected a number"),
-    ("stuff_train2017", lambda v: v.update(categories=[{"id": 1, "name": "x"}]), "none of its 1 categories"),
-    ("stuff_train2017", lambda v: v.update(annotations=[1, 2]), "'annotations' with image_id, category_id, area: 1"),
+    ("instances_train2017", lambda v: v["annotations"][0].pop("image_id")),
+    ("instances_train2017", lambda v: v.pop("categories")),
+    ("instances_train2017", lambda v: v["images"].pop(0)),
+    ("instances_val2017", lambda v: v["images"][0].update(width="20")),
+    ("instances_val2017", lambda v: v["images"][0].update(width=40_000, height=40_000)),
+    ("instances_val2017", in_both_years),
+    ("stuff_train2017", lambda v: v["annotations"][0].pop("area")),
+    ("stuff_train2017", lambda v: v["annotations"][0].update(area=-1)),
+    ("stuff_train2017", lambda v: v.update(categories=[{"id": 1, "name": "x"}])),
+    ("stuff_train2017", lambda v: v.update(annotations=[1, 2])),
 ]
 
 
-def test_damaged_annotations_are_named(tmp_path, capsys):
+def test_damaged_annotations_are_named(tmp_path):
     root = copy_coco(tmp_path / "coco")
+
+    def assert_named(path, whole):
+        with pytest.raises(BadFilesError, match=path.name):
+            read_selection(root)
+        path.write_text(whole)
+
     path = root / "annotations/stuff_val2017.json"
     text = path.read_text()
     for damaged in (text[: len(text) // 2], text[:-1], ""):
         path.write_text(damaged)
-        with pytest.raises(BadFilesError, match=rf"{path}: truncated or damaged JSON \({len(damaged):,} bytes\)"):
-            read_selection(root)
-    path.write_text(text)
-    for name, edit, reason in DAMAGES:
-        whole = (root / f"annotations/{name}.json").read_text()
+        assert_named(path, text)
+    for name, edit in DAMAGES:
+        path = root / f"annotations/{name}.json"
+        whole = path.read_text()
         change(root, name, edit)
-        with pytest.raises(BadFilesError, match=f"{name}.json.*{reason}"):
-            read_selection(root)
-        (root / f"annotations/{name}.json").write_text(whole)
+        assert_named(path, whole)
     assert prepare(root, tmp_path / "out", "--val_per_group", 1, "--test_per_group", 2, "--rho", 0.5) == 0
     assert [path.name for path in (tmp_path / "out/coco_cd").iterdir()] == ["corr0.5_1_2"]
 
@@ -146,24 +147,24 @@ def test_any_animals_and_scenes(tmp_path, capsys):
     assert labels == [[0, 1 + y] for y in catalog.object_class]
 
 
+MISUSE = [
+    "--classes cat,cow",
+    "--classes cat,cat",
+    "--scenes outdoor,grass --split free",
+    "--rho 2",
+    "--split free --rho 0.9",
+    "--val_per_group 0",
+    "--size 20",
+]
+
+
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
     root = copy_coco(tmp_path / "coco")
-    cases = {
-        ("--classes", "cat,cow"): "--split: expected free",
-        ("--classes", "cat,cat"): "--classes: expected two or more different names; found cat,cat",
-        ("--scenes", "outdoor,grass", "--split", "free"): "--scenes: expected scenes that share no category; found",
-        ("--rho", 2): "found 2.0",
-        ("--split", "free", "--rho", 0.9): "--rho: expected",
-        ("--val_per_group", 0): "--val_per_group: expected",
-        ("--size", 20): "--size: expected a multiple",
-        ("--test_per_group", 4): "cat indoor 4, cat outdoor 4, dog indoor 4, dog outdoor 4",
-    }
-    for options, reason in cases.items():
-        assert prepare(root, tmp_path / "out", *options) == 2
-        assert reason in capsys.readouterr().err
-    assert prepare(root, tmp_path / "out", "--classes", "cat,cow", "--split", "free") == 1
-    assert "categories is cow: is it another file? There are cat, x, dog" in capsys.readouterr().err
+    for options in MISUSE:
+        said = refused(root, tmp_path, capsys, *options.split(), code=2)
+        assert any(part in said for part in options.split() if part.startswith("--")) or "--split" in said
+    assert "outdoor 4" in refused(root, tmp_path, capsys, "--test_per_group", 4, code=2)
+    said = refused(root, tmp_path, capsys, "--classes", "cat,cow", "--split", "free")
+    assert "cow" in said and "cat, x, dog" in said
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    assert prepare(root, tmp_path / "out") == 2
-    assert "needs the package pycocotools: python -m pip install 'flipjax[coco]'" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    assert "flipjax[coco]" in refused(root, tmp_path, capsys, code=2)

@@ -21,89 +21,80 @@ PNG = encoded(Image.fromarray(square()), "PNG")
 FRAMES = encoded(Image.fromarray(square()), "PNG", save_all=True, append_images=[Image.fromarray(square(value=200))])
 FLOATS = encoded(Image.fromarray(square().astype(np.float32)), "TIFF")
 DAMAGED = PNG.replace(b"IDAT", b"IDAU", 1)
-BAD = [  # A file, None where it is taken away, and what is said. Some would start a program or take gigabytes.
-    ("cutouts/cat/00.jpg", JPEG[: len(JPEG) // 2], "cat/00.jpg: unreadable: (?i:.*truncated)"),
-    ("cutouts/cat/01.png", square(20, 30), "cat/01.png: the mask has 20 x 30 pixels, cutouts/cat/01.jpg has 20 x 20"),
-    ("cutouts/cat/02.png", palette(8), "cat/02.png: a palette mask, whose pixels are ids of colours: 0, 8; expected"),
-    ("cutouts/cat/03.png", np.dstack([square()] * 3), "cat/03.png: an RGB mask; expected one grey"),
-    ("cutouts/cat/04.png", None, "cat/04.jpg: no mask; expected 04.png beside it"),
-    ("cutouts/cat/05.jpg", None, "cat/05.png: no alpha channel, and no photo of that name"),
-    ("cutouts/cat/06.png", square(value=15), "cat/06.png: the mask has no object: its values are 0, 15"),
-    ("cutouts/cat/07.jpeg", solid(RED), "cat/07.jpeg: the name 07 stands for more than one photo"),
-    ("cutouts/cat/notes.txt", b"x", "cat/notes.txt: no image; expected .jpg"),
-    ("cutouts/cat/08.png", b"", "cat/08.png: unreadable: no image"),
-    ("cutouts/cat/09.png", np.zeros((20, 20), np.uint16), "cat/09.png: a mask of mode I;16; expected one grey"),
-    ("cutouts/cat/10.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n", "10.png: .*no image of JPEG, PNG"),
-    ("cutouts/cat/11.png", FRAMES, "11.png: .*2 frames"),
-    ("cutouts/cat/12.png", FLOATS, "12.png: .*mode F"),
-    ("cutouts/cat/13.png", DAMAGED, "13.png: unreadable"),
-    ("cutouts/cat/14.png", square(64, 64), "14.png: .*64 x 64 pixels, more than 1,000"),
-    ("cutouts/cat/15.jpg", bytes(9000), "15.jpg: .*9,000 bytes, more than the 8,000 of 1,000 pixels"),
-    ("cutouts/cat/a\x1b[2Jb.png", np.dstack([solid(RED), square()]), r"cat/a\\x1b\[2Jb.png: .*control characters"),
-    ("scenes/land/0.png", np.dstack([solid(GREEN), square()]), "land/0.png: .*has transparent pixels"),
-]
+BAD = {  # Files, None where one is taken away. Some would start a program or take gigabytes.
+    "cutouts/cat/00.jpg": JPEG[: len(JPEG) // 2],
+    "cutouts/cat/01.png": square(20, 30),
+    "cutouts/cat/02.png": palette(8),
+    "cutouts/cat/03.png": np.dstack([square()] * 3),
+    "cutouts/cat/04.png": None,
+    "cutouts/cat/05.jpg": None,
+    "cutouts/cat/06.png": square(value=15),
+    "cutouts/cat/07.jpeg": solid(RED),
+    "cutouts/cat/notes.txt": b"x",
+    "cutouts/cat/08.png": b"",
+    "cutouts/cat/09.png": np.zeros((20, 20), np.uint16),
+    "cutouts/cat/10.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n",
+    "cutouts/cat/11.png": FRAMES,
+    "cutouts/cat/12.png": FLOATS,
+    "cutouts/cat/13.png": DAMAGED,
+    "cutouts/cat/14.png": square(64, 64),
+    "cutouts/cat/15.jpg": bytes(9000),
+    "cutouts/cat/a\x1b[2Jb.png": np.dstack([solid(RED), square()]),
+    "scenes/land/0.png": np.dstack([solid(GREEN), square()]),
+}
 
 
-def test_every_bad_composite_file_is_listed(tmp_path, capsys, monkeypatch):
+def test_every_bad_composite_file_is_listed_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     root = composite(tmp_path / "data", objects=17)
-    place(root, {name: content for name, content, _ in BAD} | {"cutouts/cat/16.jpg": None})
+    place(root, BAD | {"cutouts/cat/16.jpg": None})
     os.mkfifo(root / "cutouts/cat/16.jpg")
     (root / "scenes" / "water" / "more").mkdir()
-    reasons = [reason for *_, reason in BAD]
-    reasons += ["16.jpg: .*no regular file", "water/more: a folder; images must lie in scenes/water/ itself"]
+    stems = [name.rpartition(".")[0].replace("\x1b", r"\x1b") for name in BAD]
+    stems += ["cutouts/cat/16", "scenes/water/more"]
     problems = problems_of(root)
-    for reason in reasons:
-        assert any(re.search(reason, problem) for problem in problems), (reason, problems)
-    assert len(problems) == len(reasons)
+    for stem in stems:
+        assert sum(problem.startswith(stem) for problem in problems) == 1, (stem, problems)
+    assert len(problems) == len(stems) and "\x1b" not in "".join(problems)
     assert main(["check", str(root), "--size", "16"]) == 1
-    assert f"Bad files: {len(reasons)}" in capsys.readouterr().out
+    assert f"Bad files: {len(stems)}" in capsys.readouterr().out
 
 
-def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
+def test_every_bad_photo_row_and_mask_is_listed_once(tmp_path):
     root = tmp_path / "data"
     rows = photos(root)
-    void = np.maximum(square(value=1), 255 * np.eye(20, dtype=np.uint8))
     masks = {
-        "cat_0_0.png": (square(value=2), "the mask has the values 0, 2; expected 0 and 1"),
-        "cat_0_1.png": (square(value=255), "the mask has the values 0, 255; expected 0 and 1"),
-        "cat_0_2.png": (void, "the mask has the values 0, 1, 255; expected 0 and 1"),
-        "cat_0_3.png": (np.dstack([square()] * 3), "a mask of mode RGB; expected one channel of labels 0, 1 and 2"),
-        "cat_0_4.png": (square(18, 20, value=1), "the mask has 18 x 20 pixels, images/cat_0_4.jpg has 20 x 20"),
-        "dog_1_0.png": (square(value=7), "the mask has the values 0, 7; expected 0 and 2"),
-        "dog_1_1.png": (square(value=0), "the mask has the values 0; expected 0 and 2"),
+        "cat_0_0.png": square(value=2),
+        "cat_0_1.png": square(value=255),
+        "cat_0_2.png": np.maximum(square(value=1), 255 * np.eye(20, dtype=np.uint8)),
+        "cat_0_3.png": np.dstack([square()] * 3),
+        "cat_0_4.png": square(18, 20, value=1),
+        "dog_1_0.png": square(value=7),
+        "dog_1_1.png": square(value=0),
     }
-    place(root / "masks", {name: mask for name, (mask, _) in masks.items()})
-    place(root / "masks", {"cat_0_5.png": None, "dog_1_2.png": palette(2)})  # Whose pixels are labels, here.
+    place(root / "masks", masks | {"cat_0_5.png": None, "dog_1_2.png": palette(2)})  # Whose pixels are labels, here.
     (root / "images" / ".ipynb").mkdir()
     place(root / "images", {"stray.jpg": solid(RED), ".ipynb/hidden.jpg": solid(RED)})
     kept = [row for row in rows if row[0] != "dog_0_0.jpg"]
-    last = len(kept) + 1
-    bad_rows = [
-        (rows[-1], f"'dog_1_5.jpg': images/dog_1_5.jpg is that of metadata.csv line {last}, too"),
-        (("ghost.jpg", "cat", "indoor", ""), "'ghost.jpg': no such file: images/ghost.jpg"),
-        (("dog_0_0.jpg", "", "indoor", ""), "no class"),
-        (("a,b.jpg", "cat"), "no scene"),
-        (("/etc/passwd", "cat", "indoor"), "'/etc/passwd': expected a name below the folder"),
-        (("a/../../b.jpg", "cat", "indoor"), "'a/../../b.jpg': expected a name below the folder"),
+    wrong = [("ghost.jpg", "cat", "indoor", ""), ("dog_0_0.jpg", "", "indoor", ""), ("a,b.jpg", "cat")]
+    wrong += [("/etc/passwd", "cat", "indoor"), ("a/../../b.jpg", "cat", "indoor"), rows[-1]]
+    write_metadata(root, [*kept, *wrong])
+    first = len(kept) + 2
+    lines = [f"metadata.csv line {number}" for number in (7, first, *range(first, first + len(wrong)))]
+    named = [
+        *lines,
+        *(f"masks/{name}" for name in masks),
+        "images/dog_0_0.jpg",
+        "images/stray.jpg",
+        "masks/dog_0_0.png",
     ]
-    write_metadata(root, [*kept, *(row for row, _ in bad_rows)])
-    expected = [f"metadata.csv line {last + 1 + i}: {reason}" for i, (_, reason) in enumerate(bad_rows)]
-    expected += [f"masks/{name}: {reason}" for name, (_, reason) in masks.items()]
-    expected += [
-        f"metadata.csv line {last + 2}: 'ghost.jpg': no such file: masks/ghost.png",
-        "metadata.csv line 7: 'cat_0_5.jpg': no such file: masks/cat_0_5.png",
-        "images/dog_0_0.jpg: no row of metadata.csv names it",
-        "images/stray.jpg: no row of metadata.csv names it",
-        "masks/dog_0_0.png: no row of metadata.csv names it",
-    ]
-    assert sorted(problems_of(root)) == sorted(expected)
+    assert sorted(problem.partition(": ")[0] for problem in problems_of(root)) == sorted(named)
     write_metadata(root, [*kept, ("x", "y", "z", "", "more")])
     (line,) = problems_of(root)
-    assert line == f"metadata.csv: no CSV in UTF-8 (line {last + 1} has more fields than there are columns)"
+    assert f"line {len(kept) + 2}" in line
     os.truncate(root / "metadata.csv", 1 << 30)  # Holes alone, which take no room on the disk.
     (line,) = problems_of(root)
-    assert "1,073,741,824 bytes, more than" in line
+    assert "1,073,741,824 bytes" in line
 
 
 def test_unknown_class_and_missing_column_in_metadata(tmp_path):
@@ -112,26 +103,22 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
     write_metadata(root, [*rows[:-1], (rows[-1][0], "dgo", "outdoor", "")])
     assert len(problems_of(root)) == 8  # Masks of the third class, which dog is by the alphabet, should hold 3.
     (line,) = problems_of(root, classes=("cat", "dog"))
-    assert line == "metadata.csv line 19: 'dog_1_5.jpg': class 'dgo' is none of cat, dog"
+    assert line.startswith("metadata.csv line 19: ") and "dgo" in line
     write_metadata(root, [(name, "cat", *rest) for name, _, *rest in rows])
-    assert problems_of(root) == ("classes: expected two or more that differ; found cat (18)",)
+    assert "cat (18)" in problems_of(root)[0]
     write_metadata(root, [row[:2] for row in rows], columns=("filename", "label"))
-    (line,) = problems_of(root)
-    assert "no column class, scene; expected the columns filename, class, scene; found filename, label" in line
+    assert "no column class, scene" in problems_of(root)[0]
 
 
 def test_folders_that_are_no_pool(root, tmp_path):
-    absent = spec(tmp_path / "absent")
-    for asked, said in ((PoolSpec(size=SIZE), "a folder of photos"), (absent, "a folder with cutouts/")):
-        with pytest.raises(ConfigError, match=rf"config\.pool\.root: expected {said}"):
+    for asked in (PoolSpec(size=SIZE), spec(tmp_path / "absent")):
+        with pytest.raises(ConfigError, match=r"config\.pool\.root: expected a folder"):
             load_folder(asked)
-    (tmp_path / "empty").mkdir()
-    assert "found nothing" in problems_of(tmp_path / "empty")[0]
     (tmp_path / "half" / "cutouts").mkdir(parents=True)
-    assert "whole; found cutouts/" in problems_of(tmp_path / "half")[0]
+    assert "found cutouts/" in problems_of(tmp_path / "half")[0]
     for path in (root / "cutouts" / "cat").iterdir():
         path.unlink()
-    assert problems_of(root) == ("classes: no image of cat; found cat (0), dog (12)",)
+    assert "cat (0), dog (12)" in problems_of(root)[0]
 
 
 @pytest.mark.parametrize("name", ["foreground", "$x^$", "a\x1b[2J"])
@@ -196,15 +183,10 @@ def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_p
     assert sweep([*line, "--dry_run"]) == 0
 
 
-MISUSE = {
-    "absent": "DIR: expected a folder",
-    ". --size 5": "--size: expected a multiple of 8",
-    ". --scene_kinds a": "--scene_kinds: expected two or more different names",
-    ". --n_val 3": "--n_val: expected a number in [4",
-}
+MISUSE = {"absent": "DIR", ". --size 5": "--size", ". --scene_kinds a": "--scene_kinds", ". --n_val 3": "--n_val"}
 
 
-def test_misuse_exits_with_2(capsys):
-    for arguments, message in MISUSE.items():
-        assert main(["check", *arguments.split()]) == 2
-        assert message in capsys.readouterr().err
+@pytest.mark.parametrize(("options", "named"), MISUSE.items())
+def test_misuse_exits_with_2(options, named, capsys):
+    assert main(["check", *options.split()]) == 2
+    assert f"{named}: expected" in capsys.readouterr().err

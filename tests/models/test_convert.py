@@ -146,35 +146,23 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     os.mkfifo(tmp_path / "fifo.safetensors")
-    cases = {
-        "misfit.safetensors": r"missing: .*; 1 unused: encoder\.bn1\.gain; 1 misshapen: encoder\.bn1\.bias \(65,\)",
-        "other.safetensors": r"found arrays such as a\\x1b",
-        "complex.safetensors": r"real numbers; found others: encoder\.layer1\.0\.conv1\.weight \(complex64\)",
-        "beyond.safetensors": r"finite numbers within float32; found others: encoder\.conv1\.weight",
-        "nan.safetensors": "finite numbers within float32",
-        "cut.safetensors": "cannot be read as weights alone",
-        "offsets.safetensors": "cannot be read as weights alone",
-        "fifo.safetensors": "expected a regular file of weights; found none",
-        "none.safetensors": "expected a regular file of weights; found none",
-        "text.txt": "that ends in",
-    }
     to = ("--out", tmp_path / "to")
-    for name, message in cases.items():
+    for name in (*files, "fifo.safetensors", "none.safetensors"):
         code, out, err = convert(capsys, "--from", tmp_path / name, *to)
-        assert (code, out, err.count("\n")) == (2, "", 1) and re.search(message, err), err
+        assert (code, out, err.count("\n")) == (2, "", 1) and name in err and "\x1b" not in err
         assert not (tmp_path / "to.safetensors").exists()
     (tmp_path / "loop.safetensors").symlink_to("nowhere")
     source = ("--from", folders / "mit.safetensors")
-    for options, message in (
-        ((*to, "--max_bytes", 1 << 10), r"at most 1,024 bytes \(--max_bytes sets the limit\)"),
-        (("--out", tmp_path / "text.txt" / "to"), "--out: expected a file that can be written; found"),
-        (("--out", folders / "encoder"), "--out: expected a file that does not exist yet"),
-        (("--out", tmp_path / "loop"), "--out: expected a file that does not exist yet"),
-        ((*to, "--encoder", "resnet50"), "weights of resnet50; found those of mit_b2"),
-        ((*to, "--num_classes", 0), "--num_classes: expected a whole number from 1"),
+    for options, named in (
+        ((*to, "--max_bytes", 1 << 10), "--max_bytes"),
+        (("--out", tmp_path / "text.txt" / "to"), "--out"),
+        (("--out", folders / "encoder"), "--out"),
+        (("--out", tmp_path / "loop"), "--out"),
+        ((*to, "--encoder", "resnet50"), "resnet50"),
+        ((*to, "--num_classes", 0), "--num_classes"),
     ):
         code, _, err = convert(capsys, *source, *options)
-        assert code == 2 and re.search(message, err), err
+        assert code == 2 and named in err, err
 
 
 @pytest.fixture(scope="module")

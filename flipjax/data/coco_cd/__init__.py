@@ -1,4 +1,4 @@
-"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
+"""Prepares COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
 
 import re
 from pathlib import Path
@@ -48,7 +48,7 @@ def prepare(
 
 
 def _name_of(config: Any) -> str:
-    """Returns the name of a configuration, which no other one has; raises ConfigError if an option is out of range."""
+    """Returns a name that contains every option; raises ConfigError if one is out of range."""
     if config.rho is not None and not (config.divided and Groups().rho_range.accepts(config.rho)):
         raise ConfigError("--rho", "a number in [0.5, 1], with --split reference", config.rho)
     sizes = (config.n_val, config.n_test)

@@ -19,11 +19,11 @@ CLASSES = ("cat", "dog")
 """Class y; its label in a mask is 1 + y."""
 
 SCENES = ("indoor", "outdoor")
-"""Unless others are asked for."""
+"""Default scenes."""
 
 N_VAL = 50
 N_TEST = 125
-"""Images of each group in val and test, in the reference's split."""
+"""Validation and test images per group in the reference's split."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -61,10 +61,10 @@ OUTDOOR_STUFF = _names(
 )
 
 THINGS = {"indoor": INDOOR_THINGS, "outdoor": OUTDOOR_THINGS}
-"""The names of a scene's categories that count in an instances file; none of a scene that is not here."""
+"""Categories in an instances file that indicate each scene; other scenes have none."""
 
 STUFF = {"indoor": INDOOR_STUFF | INDOOR_THINGS, "outdoor": OUTDOOR_STUFF | OUTDOOR_THINGS}
-"""The names of a scene's categories that count in a stuff file; a scene that is not here is a category, or many."""
+"""Categories in a stuff file that indicate each scene; any other scene is the name of a category or supercategory."""
 
 LEAST_SHARE = 0.02
 """Share of the image that a scene's categories must cover."""
@@ -136,7 +136,7 @@ def read_instances(
     names = _categories(path)
     labels = {key: 1 + classes.index(name) for key, (name, _) in names.items() if name in classes}
     _check_found(path, names, [name for y, name in enumerate(classes) if 1 + y not in labels.values()])
-    kinds = _kinds(names, [THINGS.get(scene, frozenset()) for scene in scenes])
+    kinds = _scene_of_category(names, [THINGS.get(scene, frozenset()) for scene in scenes])
     areas: Areas = {}
     animals: dict[int, list[dict]] = {}
     for item in _items(path, "annotations", ("image_id", "category_id", "area")):
@@ -181,9 +181,9 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
     names = _categories(path)
     # An instances file has the things of a scene.
     defined = [STUFF.get(scene, frozenset([scene])) - THINGS.get(scene, frozenset()) for scene in scenes]
-    found = _kinds(names, defined)
+    found = _scene_of_category(names, defined)
     _check_found(path, names, [scene for s, scene in enumerate(scenes) if s not in found.values()])
-    kinds = _kinds(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
+    kinds = _scene_of_category(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
     areas: Areas = {}
     for item in _items(path, "annotations", ("image_id", "category_id", "area")):
         if item["category_id"] in kinds:
@@ -223,7 +223,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
         if sum(runs) != height * width or min(runs) < 0:
             raise ValueError(f"its runs do not fill {height} x {width} pixels")
         return counts
-    except Exception as error:  # pycocotools raises bare exceptions, and a damaged file holds anything.
+    except Exception as error:  # pycocotools raises bare exceptions on damaged files.
         raise BadFileError(f"{where}: its segmentation cannot be used: {error or type(error).__name__}") from error
 
 
@@ -303,7 +303,7 @@ def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
         raise BadFileError(f"{path}: {problem} There are {there}")
 
 
-def _kinds(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
+def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
     """Returns the scene of each category; scenes must not share categories."""
     pairs = [(key, s) for key, each in names.items() for s, wanted in enumerate(scenes) if wanted & set(each)]
     twice = [names[key][0] for key, count in Counter(key for key, _ in pairs).items() if count > 1]

@@ -51,10 +51,10 @@ YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
 FILTER_SIZE = 512
 FOREGROUND = (0.01, 0.99)
-"""Share of the foreground, between which it must lie, in a mask resized to FILTER_SIZE (nearest pixel)."""
+"""Smallest and largest fraction of foreground, measured in a mask resized to FILTER_SIZE (nearest pixel)."""
 SEED = 13
 CAPS = {0.95: 834}
-"""Images a class in the released training set of a rho: the reference takes no more there."""
+"""Images per class in the released training sets, an upper bound of the reference's draw."""
 
 Parts = dict[str, list[int]]
 """Ids of 'train', 'val' and 'test', in drawn order."""

@@ -51,8 +51,8 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)), store.memory_limit())
     creature_key, scene_key = jax.random.split(key_of(spec.seed))
     drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
-    rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size, drawn=drawn[0])
-    scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size, drawn=drawn[1])
+    rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn[0])
+    scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=drawn[1])
     pool = Pool(
         kind="composite",
         images=rgba[..., :3],
@@ -89,39 +89,26 @@ def list_synthetic(spec: PoolSpec) -> Catalog:
     return with_usual(catalog_of(listing), spec)
 
 
-def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int, drawn: tuple[int, ...]) -> jax.Array:
-    creature = creatures.draw_creature(key, kind, identity_strength=strength, drawn=drawn)
-    return creatures.render_creature(creature, size)
+def _creature(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    return creatures.render_creature(creatures.draw_creature(key, kind, drawn=drawn), size)
 
 
-def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int, drawn: tuple[int, ...]) -> jax.Array:
+def _scene(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
     step = jax.random.randint(jax.random.fold_in(key, 1), (), 1, len(drawn))
-    u = landscapes.draw_landscape(key)
-    return landscapes.render_landscape(u, kind, size, scene_strength=strength, drawn=drawn, step=step)
+    return landscapes.render_landscape(landscapes.draw_landscape(key), kind, size, drawn=drawn, step=step)
 
 
-def _in_chunks(
-    item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int, drawn: tuple[int, ...]
-) -> jax.Array:
+def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
     """Renders item i from `fold_in(key, i)`, independent of N: uint8 (N, H, W, channels)."""
-    count = len(kinds)
-    index = np.arange(math.ceil(count / CHUNK) * CHUNK).reshape(-1, CHUNK)
-    kinds = np.resize(kinds, index.shape)
-    parts = [_chunk(key, *rows, strength, item=item, size=size, drawn=drawn) for rows in zip(index, kinds, strict=True)]
-    return jnp.concatenate(parts)[:count]
+    index = np.arange(math.ceil(len(kinds) / CHUNK) * CHUNK).reshape(-1, CHUNK)
+    rows = zip(index, np.resize(kinds, index.shape), strict=True)
+    return jnp.concatenate([_chunk(key, *row, item=item, size=size, drawn=drawn) for row in rows])[: len(kinds)]
 
 
 @partial(jax.jit, static_argnames=("item", "size", "drawn"))
 def _chunk(
-    key: jax.Array,
-    index: jax.Array,
-    kinds: jax.Array,
-    strength: jax.Array,
-    *,
-    item: Callable,
-    size: int,
-    drawn: tuple[int, ...] = creatures.PAIR,
-):
+    key: jax.Array, index: jax.Array, kinds: jax.Array, *, item: Callable, size: int, drawn: tuple[int, ...]
+) -> jax.Array:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    images = jax.vmap(partial(item, size=size, drawn=drawn), (0, 0, None))(keys, kinds, strength)
+    images = jax.vmap(partial(item, size=size, drawn=drawn))(keys, kinds)
     return jnp.round(255 * images).astype(jnp.uint8)

@@ -12,21 +12,21 @@ import jax
 import jax.numpy as jnp
 
 PAIR = (0, 1)
-"""Mossling and ripplet, by their places in `flipjax.data.naming.CREATURES`."""
+"""Indices of mossling and ripplet in `flipjax.data.naming.CREATURES`."""
 MIDDLE = (-0.15, -0.10)
 """Centre of a circle, in creature units, that holds every creature."""
 REACH = 1.40
 """Radius of that circle."""
 SCALES = (0.24, 0.345)
-"""Least and greatest length of one creature unit, as a share of the frame."""
+"""Smallest and largest length of one creature unit, as a fraction of the frame."""
 LEAN = 0.28
 """A creature leans towards its kind by u ** LEAN, u uniform in [0, 1]: most are plain, a few are hybrids."""
 STRAY = 0.2
-"""The furthest that one trait strays from the lean, as a share of the way from hybrid to wholly one kind."""
+"""Largest deviation of a trait from the creature's lean, on a scale from 0 (hybrid) to 1 (one kind)."""
 INK = 0.07
 """Width of the outline, in creature units."""
 FACE_PAINTS = ((0.95, 0.45, 0.45), (1.0, 1.0, 0.98), (0.10, 0.08, 0.12))
-"""Blush, white and pupil; they follow fur, markings, belly and ink."""
+"""Fixed colours: blush, white and pupil."""
 FACE = (
     (4, (0.50, -0.16), 0.090, 0.45),
     (5, (0.58, -0.36), 0.125, 1.0),
@@ -50,18 +50,15 @@ class Creature(NamedTuple):
     coat: jax.Array  # (5,) period, direction, two phases, contrast
 
 
-def draw_creature(
-    key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0, drawn: tuple[int, ...] = PAIR
-) -> Creature:
+def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ...] = PAIR) -> Creature:
     """Draws one creature of a kind.
 
-    A creature leans towards its kind by `identity_strength` times its own random number, from 0 (an unrecognisable
-    hybrid) to 1; each trait then varies a little. At `identity_strength` 0 the kind changes nothing.
+    A creature leans towards its kind by its own random number, from 0 (an unrecognisable hybrid) to 1; each trait then
+    varies a little.
 
     Args:
         key: PRNG key.
         kind: int32 (), its index in `drawn`.
-        identity_strength: in [0, 1].
         drawn: the possible kinds, as indices into `flipjax.data.naming.CREATURES`.
 
     Returns:
@@ -69,12 +66,12 @@ def draw_creature(
 
     Example:
         >>> import jax
-        >>> a, b = (draw_creature(jax.random.key(0), kind, identity_strength=0.0) for kind in (0, 1))
-        >>> bool((a.traits == b.traits).all())
-        True
+        >>> a, b = (draw_creature(jax.random.key(0), kind) for kind in (0, 1))
+        >>> bool((a.colours == b.colours).all()), bool((a.traits <= b.traits).all())
+        (True, True)
     """
     u = jax.random.uniform(key, (37,))
-    lean = identity_strength * u[0] ** LEAN
+    lean = u[0] ** LEAN
     if drawn == PAIR:
         traits = jnp.clip(0.5 + 0.5 * ((2.0 * kind - 1.0) * lean + STRAY * (u[1:5] + u[5:9] - 1)), 0.0, 1.0)
     else:
@@ -129,7 +126,7 @@ def _blend(w, *values) -> Any:
     if w.ndim:
         return sum(share * value for share, value in zip(w, values, strict=True))
     first, second, *_ = values
-    # Where the pair is alike, or has the trait itself, no sum is made: its pixels would round otherwise.
+    # Equal values, and traits of the pair itself, are not blended: a sum would round their pixels differently.
     if isinstance(first, float) and (first == second or (first, second) == (0, 1)):
         return first if first == second else w
     return _mix(first, second, w)
@@ -192,7 +189,7 @@ def _tail(p, w, size):
 
 
 def _markings(p, creature: Creature):
-    """Returns how far each point is marked, in [0, 1]: stripes, spots, bands or patches, by the coat trait."""
+    """Returns the strength of the markings at each point, in [0, 1]: stripes, spots, bands or patches."""
     period, direction, shift, slide, contrast = creature.coat
     w = creature.traits[3]
     x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)

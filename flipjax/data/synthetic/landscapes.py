@@ -1,8 +1,7 @@
 """Draws scenes of the synthetic pool from a key: hills, sea, desert or snow; pure and vmappable.
 
-All scenes have the same distribution of sky, light and horizon. A shore divides the ground into two sorts. The fraction
-of the scene's own sort grows with `scene_strength`, from one half at 0 (where with two kinds the kind changes nothing)
-to most or all of it at 1.
+All scenes have the same distribution of sky, light and horizon. A shore divides the ground into two sorts; the scene's
+own sort covers most or all of it.
 """
 
 import math
@@ -58,7 +57,6 @@ def render_landscape(
     kind: int | jax.Array,
     size: int,
     *,
-    scene_strength: float | jax.Array = 1.0,
     supersample: int = 2,
     drawn: tuple[int, ...] = PAIR,
     step: int | jax.Array = 1,
@@ -69,7 +67,6 @@ def render_landscape(
         u: its random numbers.
         kind: int32 (), its index in `drawn`.
         size: side of the image in pixels.
-        scene_strength: in [0, 1]; the scene's own sort covers about a fraction (1 + scene_strength) / 2.
         supersample: samples along each side of a pixel.
         drawn: the possible kinds, as indices into `flipjax.data.naming.LANDSCAPES`.
         step: offset in `drawn` of the other sort of ground.
@@ -90,7 +87,7 @@ def render_landscape(
     sky, light, sun = _sky(u, x, y, horizon, 0.6 * clouds + 0.4 * _noise(u.fine, y, x)[0])
     land, skyline = _land(u, x, y, horizon, sky, patches)
     water = _water(u, x, depth / (1 - horizon), sun)
-    lean = scene_strength * (1 - SHORES * u.shore[1] ** 2)
+    lean = 1 - SHORES * u.shore[1] ** 2
     below = _over(depth)[:, None]
     if drawn == PAIR:
         offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)

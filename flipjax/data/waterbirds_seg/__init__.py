@@ -1,4 +1,4 @@
-"""Waterbirds-Seg: CUB-200-2011 birds on Places365 scenes, at any correlation level."""
+"""Prepares Waterbirds-Seg: birds of CUB-200-2011 on scenes of Places365."""
 
 import re
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def prepare(
         raise ConfigError("--places_dir" if cub_dir else "--cub_dir", "a folder, or --download", "none")
     manifest = manifest or (None if split_by else _beside(cub_dir))
     tables = [manifest] if manifest else list(split_by)
-    # No two data sets share a folder: manifests are named by their content, in what TFDS can read as a name.
+    # The name contains every option, and a digest of each manifest, so that data sets do not share a folder.
     parts = ["manifest" if manifest else "cutouts"]
     for path in tables:
         parts += [re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII), sha256(path.read_bytes())[:8]]

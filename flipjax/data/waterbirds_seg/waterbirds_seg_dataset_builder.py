@@ -82,7 +82,7 @@ class Builder(ArchiveBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""
-        part = tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any")
+        part = tfds.features.ClassLabel(names=PARTS, doc="part of the split; -1 for any")
         homepage = "https://arxiv.org/abs/2604.13326"
         return self.info_of(CLASS_NAMES, SCENE_NAMES, homepage, id=tfds.features.Text(), part=part)
 

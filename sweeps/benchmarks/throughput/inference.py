@@ -46,9 +46,11 @@ def make_flipjax(encoder, devices):
     from jax.sharding import Mesh, NamedSharding
     from jax.sharding import PartitionSpec as P
 
-    from flipjax.models import smp
+    from flipjax.config import ModelSpec
+    from flipjax.model import from_state_dict
 
-    graph, state = nnx.split(smp.from_state_dict(encoder, weights_of(encoder)))
+    spec, names = ModelSpec(name=f"smp_{encoder}"), ("background", "cat", "dog")
+    graph, state = nnx.split(from_state_dict(weights_of(encoder), spec, names, 512).nnx())
     mesh = Mesh(np.array(jax.devices()), ("images",))
     state = jax.device_put(state, NamedSharding(mesh, P()))
 
