@@ -46,6 +46,6 @@ def test_examples_have_a_mask_of_their_class_and_their_group(module, config, tmp
 
 
 @pytest.mark.parametrize("module", [coco_cd, waterbirds_seg])
-def test_description_citation_and_tags_stand_beside_the_builder(module):
+def test_citation_and_tags_stand_beside_the_builder(module):
     metadata = module.Builder.get_metadata()
-    assert metadata.description and "@" in metadata.citation and "ml.task.semantic-segmentation" in metadata.tags
+    assert "@" in metadata.citation and "ml.task.semantic-segmentation" in metadata.tags
