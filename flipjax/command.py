@@ -236,7 +236,7 @@ def describe_configs() -> str:
 def describe_keys(config: Config) -> str:
     """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static."""
     values = leaves(config)
-    lines = ["Traced keys are data, and no value of theirs compiles anything; a static one is part of the program."]
+    lines = ["Traced keys are data, so their values compile nothing. A static key is part of the compiled program."]
     for name, (default, (_, expected), meaning, traced) in KEYS.items():
         axis = f"axes.{name.split('.')[1]}"
         place = axis if traced and axis in values else name

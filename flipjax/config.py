@@ -47,10 +47,10 @@ class PoolSpec:
     """The source of the images; `blended`: whether the cue of any member is weaker than 1."""
 
     name: Annotated[str, one_of(*POOL_NAMES), "source of the images"] = "synthetic"
-    size: Annotated[int, multiple(8, 16, 2**14), "pixels a side"] = 48
+    size: Annotated[int, multiple(8, 16, 2**14), "image size in pixels (one side)"] = 48
     seed: Annotated[int, SEED, "synthetic: seed of the drawings; for repeats"] = 0
-    objects: Annotated[int, within(4), "synthetic: objects a class"] = 400
-    scenes: Annotated[int, within(3), "synthetic: scenes a kind"] = 240
+    objects: Annotated[int, within(4), "synthetic: objects per class"] = 400
+    scenes: Annotated[int, within(3), "synthetic: scenes per kind"] = 240
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
     classes: Annotated[tuple[str, ...], NAMES, "classes in order (empty: as found; synthetic: the first two)"] = ()
     scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
@@ -75,8 +75,8 @@ class SplitSpec:
     """The number of images in each part, equal at every rho."""
 
     n_train: Annotated[int, within(0), "training images; 0: the largest number that every rho allows"] = 512
-    n_val: Annotated[int, within(4), "validation images, as many of each group"] = 128
-    n_test: Annotated[int, within(4), "test images, as many of each group"] = 400
+    n_val: Annotated[int, within(4), "validation images, balanced over groups"] = 128
+    n_test: Annotated[int, within(4), "test images, balanced over groups"] = 400
     seed: Annotated[int, SEED, "seed of the train/val/test split; for repeats"] = 0
 
 
@@ -113,9 +113,9 @@ class TrainSpec:
     augmentation of any member, so that the program holds only what it needs.
     """
 
-    epochs: Annotated[int, within(1), "passes over the training images at most"] = 15
-    batch_size: Annotated[int, within(1), "images a step"] = 16
-    patience: Annotated[int, within(1), "epochs without a better score of the first rule before a member stops"] = 8
+    epochs: Annotated[int, within(1), "largest number of epochs"] = 15
+    batch_size: Annotated[int, within(1), "batch size"] = 16
+    patience: Annotated[int, within(1), "epochs without improvement of the first rule after which a member stops"] = 8
     selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
     crop_in: Annotated[
         str, one_of("square", "photo"), "where crops are drawn: in the pool's squares or in the photos"
@@ -134,10 +134,10 @@ class PopulationSpec:
     """
 
     map: Annotated[str, one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps"] = "auto"
-    width: Annotated[int, within(0), "members at once on a device (0: as the map has it)"] = 0
-    devices: Annotated[int, within(0), "devices (0: all; of a CPU its cores); for machines that others use"] = 0
-    batch_devices: Annotated[int, within(0), "devices a batch (0: those idle; of a CPU 1); for few members"] = 0
-    memory_gb: Annotated[float, within(0, 1e9), "GB of a device (0: as it says); for shared devices"] = 0.0
+    width: Annotated[int, within(0), "members trained at once on a device (0: chosen by map)"] = 0
+    devices: Annotated[int, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines"] = 0
+    batch_devices: Annotated[int, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members"] = 0
+    memory_gb: Annotated[float, within(0, 1e9), "memory of a device in GB (0: as reported); for shared devices"] = 0.0
     keep: Annotated[str, one_of("first", "all", "none"), "rules whose weights are kept; for models of every rule"] = (
         "first"
     )
@@ -151,22 +151,24 @@ class InterveneSpec:
     `scores`: the scores besides flip-risk, from logits alone, or all, which take three more passes.
     """
 
-    scenes: Annotated[str, one_of("mean", "sampled", "both", "none"), "scenes behind regions; for real scenes"] = "mean"
-    scores: Annotated[str, one_of("all", "logits", "none"), "scores beside flip-risk; for speed, logits alone"] = "all"
+    scenes: Annotated[
+        str, one_of("mean", "sampled", "both", "none"), "scenes behind pasted regions; for real scenes"
+    ] = "mean"
+    scores: Annotated[str, one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits"] = "all"
 
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
     """The axes of every run, each a tuple in `config.axes` and a column of results.csv."""
 
-    rho: Annotated[float, RHO, "share of a class's training images that show a usual scene"] = 0.5
+    rho: Annotated[float, RHO, "fraction of a class's training images that show a usual scene"] = 0.5
     seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
     method: Annotated[str, METHOD, "method; names joined by + are combined"] = "ce"
-    learning_rate: Annotated[float, above(0), "of Adam"] = 2e-3
+    learning_rate: Annotated[float, above(0), "learning rate of Adam"] = 2e-3
     weight_decay: Annotated[float, within(0, 1e3), "above 0: AdamW; for transformers"] = 0.0
-    warmup: Annotated[float, within(0, 1), "share of the steps of a rising learning rate; for transformers"] = 0.0
-    schedule: Annotated[str, one_of("constant", "cosine"), "of the learning rate; for long training"] = "constant"
-    clip_norm: Annotated[float, within(0, 1e9), "largest norm of the gradients (0: any); for divergence"] = 0.0
+    warmup: Annotated[float, within(0, 1), "fraction of the steps with a rising learning rate; for transformers"] = 0.0
+    schedule: Annotated[str, one_of("constant", "cosine"), "learning-rate schedule; for long training"] = "constant"
+    clip_norm: Annotated[float, within(0, 1e9), "gradient-norm clipping (0: none); for divergence"] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,15 +22,15 @@ class Knobs(NamedTuple):
     cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix"] = 0.0
     # Also augments the partner, and fixes the order of the jitter.
     cutmix_reference: Annotated[Any, "1 for CutMix as the paper's code has it"] = 0.0
-    swap: Annotated[Any, 0.5, within(0, 1), "probability of a scene of the other kind; for tuning bg_swap"] = 0.0
+    swap: Annotated[Any, 0.5, within(0, 1), "probability of background swap; for tuning bg_swap"] = 0.0
     # Averages include the norms' running statistics (Izmailov et al., 2018, recompute them for SWA).
     ema: Annotated[Any, 0.99, within(0, 0.99999), "decay per step of the average of the weights; for tuning ema"] = 0.0
-    swa: Annotated[Any, 0.5, within(0, 0.99), "share of the epochs before the average starts; for tuning swa"] = 0.0
+    swa: Annotated[Any, 0.5, within(0, 0.99), "fraction of the epochs before averaging starts; for tuning swa"] = 0.0
     # The other half of the validation images selects.
     dfr: Annotated[Any, "1 to refit the head on a group-balanced half of the validation images"] = 0.0
     jtt_epochs: Annotated[Any, 4, within(1), "epochs of JTT's first run; for tuning jtt"] = 0.0
     jtt_weight: Annotated[
-        Any, 10.0, within(1), "how many times as often JTT draws an image that its first run flips; for tuning jtt"
+        Any, 10.0, within(1), "sampling weight of images that JTT's first run flips; for tuning jtt"
     ] = 1.0
     own_loss: Annotated[Any, "which of config.train.loss takes the place of the cross-entropy, from 1; 0: none"] = 0.0
     own_augment: Annotated[Any, "which of config.train.augment changes the images, from 1; 0: none"] = 0.0
@@ -61,22 +61,26 @@ METHODS: dict[str, Method] = {
     ),
     "group_dro_reference": Method(
         ("dro", "dro_step", "dro_reference"),
-        "the paper's code: a batch zeroes the weight of a group that it lacks, and validation moves weights too",
+        "GroupDRO as in the paper's code: a batch zeroes absent groups' weights, and validation also updates weights",
     ),
     "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
     "bg_cutmix": Method(("cutmix",), "fills rectangles of background from an image of the same class in another scene"),
     "bg_cutmix_reference": Method(
         ("cutmix", "cutmix_reference"),
-        "the paper's code: bg_cutmix whose partner is augmented too, with noise in place of a missing partner",
+        "background CutMix as in the paper's code: also augments the partner, and may replace a missing one by noise",
     ),
-    "bg_swap": Method(("swap",), "puts the object on a scene of the other kind; composite pools only"),
+    "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
     "dfr": Method(
-        ("dfr",), "refits the head on a group-balanced half of the validation images; the other half gives the val rows"
+        ("dfr",),
+        "refits the 1 x 1 head on a group-balanced half of the validation images; the other half selects the epoch. "
+        "One refit with a ridge, the paper's ten with an l1 penalty (Kirichenko et al., 2023)",
     ),
     "jtt": Method(
-        ("jtt_epochs", "jtt_weight"), "starts anew after a first run, and draws the images that it flips more often"
+        ("jtt_epochs", "jtt_weight"),
+        "restarts after four epochs, and draws flipped images (Flip > 0.5) ten times as often; the paper up-weights "
+        "misclassified ones (Liu et al., 2021)",
     ),
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""

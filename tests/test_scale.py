@@ -1,5 +1,6 @@
 """Members that one device does not hold, and devices that share a batch."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -68,6 +69,14 @@ def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_pat
     # How much memory there is makes no other run.
     shutil.copytree(faults.whole_run()[0], tmp_path / "run")
     assert faults.run(tmp_path / "run", options[0])[0] == 0
+
+
+def test_a_dry_run_times_one_epoch_for_all(tmp_path, quick_compilation):
+    code, text = faults.run(tmp_path / "dry", "--dry_run", "--time", "--config.population.devices=1")
+    seconds, whole = re.search(r"cell 000: (\S+) s for an epoch of a member, 0:(\d\d) for all", text).groups()
+    (program,) = plan(faults.read_config())
+    assert code == 0 and 0 < float(seconds) * sum(program.epochs) < int(whole) + 1, text
+    assert not (tmp_path / "dry").exists()
 
 
 def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_trained_one_by_one(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def _parser() -> command.ConfigParser:
         choices=("shapes", "compiled"),
         help="list programs, members, steps and memory, and stop; =compiled adds the compiler's memory estimate",
     )
-    parser.add_argument("--time", action="store_true", help="with --dry_run: the hours needed, from one timed epoch")
+    parser.add_argument("--time", action="store_true", help="with --dry_run: the time needed, from one epoch")
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
     parser.add_argument(

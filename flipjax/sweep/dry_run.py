@@ -14,6 +14,7 @@ from flipjax.methods import Knobs
 from flipjax.plan import Program, restrict
 from flipjax.sweep.program import epoch_work, layout_of
 from flipjax.task import Task, check_pool, check_sizes_of, make_members, make_task, starting_weights, training_size
+from flipjax.terminal import clock
 from flipjax.training import devices, population
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
@@ -40,8 +41,8 @@ def check_pools(programs: Sequence[Program]) -> list[str]:
 
 
 def time_plan(programs: Sequence[Program], config: Config) -> list[str]:
-    """Trains an epoch of each program on as many members as run at once; returns lines with the hours of all."""
-    spec, lines, hours = PopulationSpec(**config.population), [], 0.0
+    """Trains an epoch of each program on as many members as run at once; returns lines with the time of all."""
+    spec, lines, total = PopulationSpec(**config.population), [], 0.0
     for program in programs:
         loaded, task = make_task(program)
         check_pool(loaded, task.catalog)
@@ -49,10 +50,10 @@ def time_plan(programs: Sequence[Program], config: Config) -> list[str]:
         loaded = dataclasses.replace(loaded, experiment=dataclasses.replace(loaded.experiment, split=split))
         seconds = epoch_seconds(loaded, spec, task)
         evaluations = len(program.settings) * evaluation_work(loaded, config) / epoch_work(loaded)
-        needed = seconds * (sum(program.epochs) + evaluations) / 3600
-        lines.append(f"cell {program.name}: {seconds:.2f} s for an epoch of a member, {needed:.2f} hours at most")
-        hours += needed
-    return [*lines, f"training and evaluation: {hours:.2f} hours at most, without compilation and the page"]
+        needed = seconds * (sum(program.epochs) + evaluations)
+        lines.append(f"cell {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all")
+        total += needed
+    return [*lines, f"time: {clock(total)} at most for training and evaluation, without compilation and the page"]
 
 
 def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:

@@ -6,10 +6,9 @@ Cost: 576 members in one program, then at most 480 of the winners.
 
 import numpy as np
 
-from flipjax.command import read_config
-from flipjax.config import default_config
+import flipjax
 
-METHODS = read_config("methods_grid", []).axes.method
+METHODS = flipjax.configure("methods_grid").axes.method
 DRAWS = 8
 RULES = ("val_loss", "val_worst_group_iou", "val_loss_at_rho", "label_free_risk")
 """The rule of the untuned methods, and those that choose epoch and draw."""
@@ -30,7 +29,6 @@ STRENGTHS = {
     "group_dro_reference": {"dro_step": log_uniform(1e-3, 0.3)},
     "balanced+group_dro": {"dro_step": log_uniform(1e-3, 0.3)},
     "bg_cutmix": {"cutmix": uniform(0.1, 1)},
-    "bg_cutmix_reference": {"cutmix": uniform(0.1, 1)},
     "bg_swap": {"swap": uniform(0.1, 1)},
     "ema": {"ema": lambda random: 1 - log_uniform(1e-3, 0.1)(random)},
     "swa": {"swa": uniform(0.25, 0.9)},
@@ -52,11 +50,8 @@ def draws():
 
 
 def get_config():
-    config = default_config()
+    config = flipjax.configure("methods_grid")
     config.pool.size = 32
-    config.train.epochs = 10
-    config.train.crop = 1.0
-    config.train.jitter = 0.3
     config.train.selection = RULES
     config.intervene.scenes = "none"
     config.intervene.scores = "none"
