@@ -148,7 +148,7 @@ class InterveneSpec:
     """Scene-swap risk, repair and reliance, for the first selection rule's weights.
 
     `scenes`: the training scenes onto which each predicted region is pasted, the mean of each kind or samples.
-    `scores`: the scores besides flip-risk, from logits alone, or all, which take three more passes.
+    `scores`: the scores computed besides flip-risk: those of the logits, or all, which need three more forward passes.
     """
 
     scenes: Annotated[
@@ -175,9 +175,9 @@ class Axes:
 class Experiment:
     """The static, hashable half of a run, which determines the compiled program.
 
-    `active_knobs` names the knobs set by any method of the grid. The program holds every loss, but only the samplers,
-    augmentations and averages that these need. `packed`: whether mapped members form one pack. `groups` are the
-    pool's, two by two until known.
+    `active_knobs` names the knobs set by any method of the grid. The program contains every loss, but only the
+    samplers, augmentations and averages that these need. `packed`: whether mapped members form one pack. `groups` are
+    the pool's; two classes and two scenes before it is loaded.
     """
 
     pool: PoolSpec = PoolSpec()
@@ -239,16 +239,16 @@ AXES = {
 """Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
 
 PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
-# Programs share the reported rules; a user's losses and augmentations are methods, which are an axis already.
+# Selection rules are common to all programs; own losses and augmentations are methods, which are an axis.
 ALIKE = ("train.selection", "train.loss", "train.augment")
 STATIC_KEYS = {n: n for n, key in KEYS.items() if n.split(".")[0] in STATIC and not key.traced and n not in ALIKE}
 """Keys that `config.grid` may vary."""
 PLACES |= {f"grid.{name}": name for name in STATIC_KEYS}
-"""Every dotted name that a configuration may have, and the key whose values stand there."""
+"""Key of each dotted name that a configuration may contain."""
 
 
 LISTS = ("grid", "members")
-"""Fields that may be a list of settings: static keys that belong together, and axes of members that are no product."""
+"""Fields that take a list of settings instead of a product."""
 
 
 def default_config() -> Config:

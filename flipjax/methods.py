@@ -20,7 +20,7 @@ class Knobs(NamedTuple):
     dro_reference: Annotated[Any, "1 for the rule of the paper's code"] = 0.0
     balanced: Annotated[Any, "1 to draw every batch evenly over the groups"] = 0.0
     cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix"] = 0.0
-    # Also augments the partner, and fixes the order of the jitter.
+    # `cutmix_reference` also augments the partner, and fixes the order of the jitter.
     cutmix_reference: Annotated[Any, "1 for CutMix as the paper's code has it"] = 0.0
     swap: Annotated[Any, 0.5, within(0, 1), "probability of background swap; for tuning bg_swap"] = 0.0
     # Averages include the norms' running statistics (Izmailov et al., 2018, recompute them for SWA).
@@ -86,14 +86,14 @@ METHODS: dict[str, Method] = {
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""
 
 EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
-"""Methods that cannot be joined: two averages; a refit, and a rule that goes on learning from all validation images."""
+"""Methods that exclude each other: the two averages; DFR and the reference's GroupDRO, which use the same images."""
 
 STRENGTHS: dict[str, float] = {
     name: hint.__metadata__[0]
     for name, hint in get_type_hints(Knobs, include_extras=True).items()
     if len(hint.__metadata__) == 3
 }
-"""The value of a knob where a method sets it, `config.knobs`; the knobs that are not here are switches, 1 when set."""
+"""Value of each knob when a method sets it (`config.knobs`). All other knobs are switches, set to 1."""
 
 
 def own_methods(losses: Sequence[str], augmentations: Sequence[str]) -> dict[str, Method]:

@@ -37,7 +37,7 @@ from flipjax.methods import (
 from flipjax.ranges import functions_of, name_of
 
 GALLERY_RHO = 0.9
-"""The gallery shows a member of this rho, where flips are many and both kinds of images are trained on."""
+"""rho of the gallery's member: flips are frequent, and training shows both common and rare groups."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Setting:
 class Program:
     """One static experiment and the members that share its program; `rhos` are all levels of the grid.
 
-    `part` is empty for all members, and otherwise names the subset. `identity` is a digest of the configuration and the
-    program's place in it, stored in a run's files so that those of another run are rejected.
+    `part` names a subset of the members, or is empty. `identity` is a digest of the configuration and of the program's
+    position in it; stored results with another identity are rejected.
     """
 
     name: str
@@ -200,7 +200,7 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
-    """Raises ConfigError if a setting needs a part that the program leaves out because no planned member needs it."""
+    """Raises ConfigError if a setting needs a knob, an augmentation or a cue that the program omits."""
     method = setting.axes["method"]
     parts = parts_of(method, methods_of(config))
     if parts is None or not set(active_knobs([method], methods_of(config))) <= set(experiment.active_knobs):
