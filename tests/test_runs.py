@@ -70,7 +70,7 @@ def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule():
         opened.member(path.name.split(".")[0]).model(path.name.split(".")[1])
 
 
-def test_photos_in_memory_and_a_network_of_ones_own():
+def test_photos_in_memory_and_a_network_of_ones_own(quick_compilation):
     from test_arrays import NAMES, PHOTOS
     from test_model import Net
 
@@ -82,7 +82,8 @@ def test_photos_in_memory_and_a_network_of_ones_own():
     member = run.member("m000")
     test = member.images().test
     found = member.model().decompose(test.images, test.masks)
-    np.testing.assert_array_equal(found.confusion, member.decomposition().confusion)
-    np.testing.assert_allclose(found.risk_sum, member.decomposition().risk_sum, rtol=1e-5)
+    # Compiled quickly, a pixel whose classes tie may turn.
+    assert np.abs(found.confusion - member.decomposition().confusion).sum() <= 4
+    np.testing.assert_allclose(found.risk_sum, member.decomposition().risk_sum, rtol=1e-3)
     with pytest.raises(WeightsError, match="build"):
         flipjax.open_run(run.folder).member("m000").model()
