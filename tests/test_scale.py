@@ -51,8 +51,8 @@ def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(mo
     assert memory.fit(program, PopulationSpec(memory_gb=0.06), SimpleNamespace())[0] == 12
     assert memory.fit(program, PopulationSpec(memory_gb=0.02), SimpleNamespace()) == (
         3,
-        "cell 000: 3 of 12 members at a time take 12.0 MB of states and data and 2.0 MB of work on each of 2 devices, "
-        "which have 20.0 MB",
+        "program 000: 3 of 12 members at a time take 12.0 MB of states and data and 2.0 MB of work on each of 2 "
+        "devices, which have 20.0 MB",
     )
     assert asked == [12, 12, 6, 3]
 
@@ -64,7 +64,7 @@ def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_pat
     assert one < two
     options = f"--config.population.memory_gb={(one + two) / 2 / memory.USED / 1e9}", "--config.population.devices=1"
     code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", *options)
-    assert code == 0 and "cell 000: 1 of 2 members at a time take " in text, text
+    assert code == 0 and "program 000: 1 of 2 members at a time take " in text, text
     assert not (tmp_path / "dry").exists()
     # How much memory there is makes no other run.
     shutil.copytree(faults.whole_run()[0], tmp_path / "run")
@@ -88,9 +88,9 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_tra
         "config.pool.size or the size of the model\n"
     )
     code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", *options)
-    assert code == 2 and text.endswith(f"flipjax sweep: cell 001: {said}"), text
+    assert code == 2 and text.endswith(f"flipjax sweep: program 001: {said}"), text
     code, text = faults.run(tmp_path / "run", *options)
-    assert code == 1 and f"cell 001 failed: {said}" in text and "cell 000: 1 of 2 members at a time" in text, text
+    assert code == 1 and f"program 001 failed: {said}" in text and "program 000: 1 of 2 members at a time" in text, text
     rows, whole = (read_csv(folder / "results.csv") for folder in (tmp_path / "run", faults.whole_run()[0]))
     assert set(rows[rows.status == "failed"].member) == {"m002", "m003"}
     trained = rows[rows.status != "failed"].drop(columns="model.width").reset_index(drop=True)
@@ -109,7 +109,7 @@ def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
     monkeypatch.setattr(population, "run_epoch", full)
     code, text = faults.run(tmp_path / "run")
     assert code == 0, text
-    assert "no memory for 2 members at a time; on with 1" in text
+    assert "no memory for 2 members at once; on with 1" in text
     assert faults.same(tmp_path / "run", "results.csv", "history.csv")
 
 

@@ -97,7 +97,7 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path):
     assert code == 1, text
     assert [row["status"] for row in rows_of(tmp_path / "run")] == ["finished", "diverged"]
     code, text = faults.run(tmp_path / "impossible", "--config.split.n_train=64")
-    assert code == 1 and "n_train" in text and "64" in text and ": 16" in text and "no cell finished" in text
+    assert code == 1 and "n_train" in text and "64" in text and ": 16" in text and "no program finished" in text
     code, text = faults.run(tmp_path / "batch", "--config.split.n_train=0", "--config.train.batch_size=64")
     assert code == 2 and "config.train.batch_size: expected at most n_train (" in text and "found 64" in text
 
@@ -180,5 +180,5 @@ def test_dry_run_lists_cells_and_starts_no_backend():
     line = [sys.executable, "-c", code, faults.whole_run()[1]]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "cell 000: 2 members, rho [0.5, 1.0]" in done.stdout and done.stderr == ""
+    assert "program 000: 2 members, rho [0.5, 1.0]" in done.stdout and done.stderr == ""
     assert "unet, width 4, depth 1: " in done.stdout and "memory: pool 0.0 MB, shared; states 0.0 MB" in done.stdout

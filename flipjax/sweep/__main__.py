@@ -122,7 +122,7 @@ def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
             loaded, task = make_task(program)
             print(memory.fit(loaded, spec, task)[1])
         except memory.TooLargeError as error:
-            say(printable(f"flipjax sweep: cell {program.name}: {error}"))
+            say(printable(f"flipjax sweep: program {program.name}: {error}"))
             code = command.USAGE
     return code
 

@@ -28,7 +28,7 @@ def describe_plan(programs: Sequence[Program]) -> list[str]:
 
 
 def check_pools(programs: Sequence[Program]) -> list[str]:
-    """Returns a line for each cell whose pool is too small; raises ConfigError where the sweep would."""
+    """Returns a line for each program whose pool is too small; raises ConfigError where the sweep would."""
     lines = []
     for program in programs:
         try:
@@ -36,7 +36,7 @@ def check_pools(programs: Sequence[Program]) -> list[str]:
         except ConfigError:
             raise
         except ValueError as error:
-            lines.append(f"cell {program.name} would fail: {error}")
+            lines.append(f"program {program.name} would fail: {error}")
     return lines
 
 
@@ -51,7 +51,7 @@ def time_plan(programs: Sequence[Program], config: Config) -> list[str]:
         seconds = epoch_seconds(loaded, spec, task)
         evaluations = len(program.settings) * evaluation_work(loaded, config) / epoch_work(loaded)
         needed = seconds * (sum(program.epochs) + evaluations)
-        lines.append(f"cell {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all")
+        lines.append(f"program {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all")
         total += needed
     return [*lines, f"time: {clock(total)} at most for training and evaluation, without compilation and the page"]
 
@@ -98,7 +98,7 @@ def describe_program(program: Program) -> list[str]:
     size = pool_bytes(program)
     pool = f"not counted ({unknown})" if size is None else f"{megabytes(size)}, shared"
     return [
-        f"cell {program.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
+        f"program {program.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
         f"  model {_name_of(spec.model)}: {parameters:,} parameters",
         f"  work: {work}",
         f"  memory: pool {pool}; states {megabytes(states)}; --dry_run=compiled asks the compiler what training takes",

@@ -75,8 +75,8 @@ def fit(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
         raise TooLargeError(no_room(program, spec, task))
     given, working = map(megabytes, taken)
     return size, (
-        f"cell {program.name}: {size} of {members} members at a time take {given} of states and data and {working} of "
-        f"work on each of {devices} devices, which have {megabytes(limit)}"
+        f"program {program.name}: {size} of {members} members at a time take {given} of states and data and {working} "
+        f"of work on each of {devices} devices, which have {megabytes(limit)}"
     )
 
 

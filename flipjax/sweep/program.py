@@ -60,7 +60,7 @@ def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndar
     members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     finite = losses[np.isfinite(losses)]
     mean = f"{finite.mean():.4f}" if finite.size else "-"
-    return f"cell {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
+    return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
 
 
 def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> devices.Layout:
@@ -105,7 +105,7 @@ def train(
     layout = layout_of(program, spec, members=len(program.settings))
     members = make_members(program, task)
     for line in missing_group_notes(program, members):
-        bar.say(f"cell {program.name}: {line}")
+        bar.say(f"program {program.name}: {line}")
     start = starting_weights(program.experiment)
     current = population.create(program.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
@@ -116,7 +116,7 @@ def train(
     if stored:
         epoch, (states, history) = stored
         current = population.create(program.experiment, layout, members, states)
-        bar.say(f"cell {program.name}: continues after epoch {epoch}")
+        bar.say(f"program {program.name}: continues after epoch {epoch}")
         bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
     bar.begin()
@@ -143,5 +143,5 @@ def train(
     # Rewrite history.csv: a run killed right after its last checkpoint has not.
     rows = history_rows(program, history, population.states_of(current).epoch)
     after_epoch(rows)
-    bar.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
+    bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
     return layout, current, rows

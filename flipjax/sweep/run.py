@@ -105,7 +105,7 @@ class Sweep:
             except Exception as error:
                 # A ValueError's message explains an invalid request; any other error needs a traceback.
                 text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
-                bar.say(f"cell {program.name} failed: {text}")
+                bar.say(f"program {program.name} failed: {text}")
                 self.failed.add(program.name)
                 if fail_fast:
                     return True
@@ -133,7 +133,9 @@ class Sweep:
                     names = names[size:]
                 except jax.errors.JaxRuntimeError as error:
                     size = halve(error, wave, self.spec, task)
-                    bar.say(f"cell {program.name}: no memory for {len(wave.names)} members at a time; on with {size}")
+                    bar.say(
+                        f"program {program.name}: no memory for {len(wave.names)} members at a time; on with {size}"
+                    )
 
     def _load(self, program: Program, bar: Bar) -> tuple[Program, Task]:
         program, task = make_task(program, self.data)
@@ -141,7 +143,7 @@ class Sweep:
         self.pools[program.name] = ("background", *task.catalog.class_names), task.catalog.groups
         check_scenes(task, self.config.intervene)
         self.workdir.record_pool(program, task.catalog)
-        bar.say(f"cell {program.name}: compiling, then training {len(program.names)} members")
+        bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
         return program, task
 
     def _train_wave(self, wave: Program, task: Task, bar: Bar, evaluation: Future) -> None:
@@ -168,7 +170,7 @@ class Sweep:
         """Writes the run's tables and report; returns the report's text and the exit code."""
         folder = self.workdir.folder
         if not any(self.stored.values()):
-            return "no cell finished: no results", command.SOME_FAILED
+            return "no program finished: no results", command.SOME_FAILED
         rows, failures = self._gather()
         whole = not failures and all(row["status"] in DONE for row in rows)
         self.workdir.verify()

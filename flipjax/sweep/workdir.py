@@ -242,7 +242,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
             try:
                 cell = load_cell(path)
                 if cell.program != program.identity or not set(cell.members) <= set(program.names):
-                    raise DamagedError(f"{path}: expected members of this run's cell {program.name}; found others")
+                    raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
                 _check_gallery(workdir, program, cell)
                 stored = dict.fromkeys(cell.members, cell) | stored
             except DamagedError as error:
