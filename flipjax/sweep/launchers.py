@@ -31,8 +31,6 @@ RAY_OPTIONS = {"address": ("address", str), "gpus": ("num_gpus", float), "cpus":
 RETRIES = 2
 # A shell's exit code for a command ended by SIGKILL.
 KILLED = 137
-# Wait for results after a job's end, since file systems show other machines' files late.
-SECONDS_FOR_A_RESULT = 15.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -185,7 +183,6 @@ class Slurm:
         self._executor.update_parameters(**defaults | jobs.parameters(SLURM_OPTIONS))
         self._jobs = jobs
         self._submitted: dict[int, Any] = {}
-        self._ended: dict[int, float] = {}
 
     def submit(self, shards: Sequence[int]) -> None:
         """Submits the shards as one job array."""
@@ -193,8 +190,6 @@ class Slurm:
         with self._executor.batch():
             submitted = [self._executor.submit(os.system, self._jobs.line(shard)) for shard in shards]
         self._submitted |= dict(zip(shards, submitted, strict=True))
-        for shard in shards:
-            self._ended.pop(shard, None)
 
     def poll(self, shard: int) -> int | None:
         """Returns the command's exit code; SIGKILL's for a job that ended without one."""
@@ -202,11 +197,8 @@ class Slurm:
         if not job.done():
             # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
             return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
-        # Reading a missing result would block in submitit, and with it all other shards.
-        if not job.paths.result_pickle.exists():
-            ended = self._ended.setdefault(shard, time.monotonic())
-            return KILLED if time.monotonic() - ended > SECONDS_FOR_A_RESULT else None
         try:
+            # Waits up to 15 s for its file, since file systems show other machines' files late.
             return exit_code(os.waitstatus_to_exitcode(job.result()))
         except Exception:
             # Killed, timed out or out of memory: the engine's log has the cause.
