@@ -123,9 +123,11 @@ class Sweep:
             # Slow to import, and not needed before.
             importlib.import_module("flipjax.report.page")
             size, text = epoch.result()
-            if size < len(loaded.names):
-                bar.say(text)
             names = loaded.names
+            if size < len(names):
+                bar.say(text)
+                first = restrict(loaded, names[:size])
+                evaluation = threads.submit(compile_evaluation, first, self.config, self.spec, task)
             while names:
                 wave = restrict(loaded, names[:size])
                 try:
@@ -133,9 +135,7 @@ class Sweep:
                     names = names[size:]
                 except jax.errors.JaxRuntimeError as error:
                     size = halve(error, wave, self.spec, task)
-                    bar.say(
-                        f"program {program.name}: no memory for {len(wave.names)} members at a time; on with {size}"
-                    )
+                    bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
 
     def _load(self, program: Program, bar: Bar) -> tuple[Program, Task]:
         program, task = make_task(program, self.data)
@@ -157,7 +157,8 @@ class Sweep:
 
         options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
         layout, trained, history = train(wave, self.spec, task, self.workdir, bar=bar, **options)
-        evaluation.result()
+        # Waits; its errors are raised by `finish`, which needs the same programs.
+        evaluation.exception()
         cell = finish(wave, self.config, task, layout, trained, self.workdir, history=history, shown=select(whole))
         self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
         self.workdir.remove_checkpoints(wave)
