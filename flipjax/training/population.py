@@ -79,7 +79,7 @@ def _stack(trees: Sequence[Any]) -> Any:
     """Stacks leaves on the host: on a device each shape would compile a program."""
 
     def stack(*leaves: Any) -> Any:
-        if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        if isinstance(leaves[0], jax.Array) and jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
             words: Any = np.stack([jax.random.key_data(leaf) for leaf in leaves])
             return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
         return np.stack(leaves)
