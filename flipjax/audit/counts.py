@@ -1,5 +1,6 @@
 """Counts the confusion matrix, region sums and segments of each image of an audit."""
 
+import dataclasses
 import functools
 import math
 import multiprocessing
@@ -15,9 +16,11 @@ from flipjax import metrics
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_values
 from flipjax.backend import keep_programs
-from flipjax.metrics import Decomposition
+from flipjax.metrics import Decomposition, checks
 from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.objects import Columns
+from flipjax.metrics.regions import sum_regions
 from flipjax.metrics.segment_table import join_columns, segment_columns
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
@@ -64,18 +67,22 @@ def count_image(
         TypeError, ValueError: as in `flipjax.metrics.decompose` and `segment_tables`; a pixel has no finite score, or
             probabilities are passed as logits.
     """
-    own: dict[str, Any] = {
-        name: getattr(options, name) for name in ("background", "ignore_index", "kind", "spatial_ndim")
-    }
-    regions = None
+    prediction, truth, C = checks.check_pair(scores, labels, options)
+    truth, regions, risk_sum, risks = np.asarray(truth), None, math.nan, None
+    known = np.ones(truth.shape, bool) if options.ignore_index is None else truth != options.ignore_index
     if options.kind != "masks":
         _check_values(scores, options.kind)
-        regions = [np.asarray(leaf) for leaf in metrics.region_sums(scores, labels, **own)]
-    image = metrics.decompose(scores, labels, num_classes=options.num_classes, **own)
-    confusion = np.asarray(image.confusion, np.int32)
-    ignored = labels.size - int(confusion.sum(dtype=np.int64))
-    columns = segment_columns(scores, labels, options, unit=unit, predicted_unit=predicted_unit)
-    return ImageCounts(confusion, float(image.risk_sum), ignored, regions, columns)
+        maps = read_pixels(prediction, options)
+        regions = [np.asarray(leaf) for leaf in sum_regions(maps, truth, options, classes=C)]
+        prediction = maps.prediction
+        risk_sum = maps.risk[known & options.foreground(C)[prediction]].sum(dtype=np.float64)
+        risks = {"flip_risk": maps.risk, "max_softmax": 1 - maps.probability}
+    cells = truth[known].astype(np.int64) * C + prediction[known]
+    confusion = np.bincount(cells, minlength=C * C).reshape(C, C).astype(np.int32)
+    masks = dataclasses.replace(options, kind="masks", num_classes=C)
+    units = {"unit": unit, "predicted_unit": predicted_unit}
+    columns = segment_columns(prediction, truth, masks, risks=risks, **units)
+    return ImageCounts(confusion, float(risk_sum), int(np.count_nonzero(~known)), regions, columns)
 
 
 def _check_values(scores: np.ndarray, kind: str) -> None:

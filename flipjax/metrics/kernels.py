@@ -148,7 +148,10 @@ def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
     errors = partial(pixels.errors, classes=C, **own)
     if not labels.size or not on_host(scores, labels):
         return pixels.run(errors, jnp.asarray(scores), jnp.asarray(labels), kept=labels.ndim)
-    return _map_blocks(errors, _cut(scores, labels, C, read.spatial_ndim), labels.shape, read.spatial_ndim, np.uint8)
+    parts = _cut(scores, labels, C, read.spatial_ndim)
+    (codes,) = _map_blocks(lambda *block: (errors(*block),), parts, labels.shape, read.spatial_ndim, [np.uint8])
+    # Unlike `jnp.asarray`, compiles nothing for a new shape.
+    return jax.device_put(codes)
 
 
 def risk_map(logits: Any, **spec: Any) -> jax.Array:
@@ -168,18 +171,32 @@ def risk_map(logits: Any, **spec: Any) -> jax.Array:
         [[0.6931 0.    ]]
     """
     read = LabelSpec(**spec)
-    return entropies(checks.check_scores(logits, read), read)
+    scores = checks.check_scores(logits, read)
+    if scores.size and on_host(scores):
+        return jax.device_put(read_pixels(scores, read).risk)
+    risks = partial(pixels.risks, background=read.background_classes, kind=read.kind)
+    return pixels.run(risks, jnp.asarray(scores), kept=scores.ndim - 1)
 
 
-def entropies(scores: Any, spec: LabelSpec) -> jax.Array:
-    """Computes the entropy (..., *spatial) of the foreground classes for checked scores (..., *spatial, C)."""
-    risks = partial(pixels.risks, background=spec.background_classes, kind=spec.kind)
+class PixelMaps(NamedTuple):
+    """Maps (..., *spatial): prediction int32; confidence and entropy over the foreground classes; largest softmax."""
+
+    prediction: Any
+    confidence: Any
+    risk: Any
+    probability: Any
+
+
+def read_pixels(scores: Any, spec: LabelSpec) -> PixelMaps:
+    """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
+    own = {"background": spec.background_classes, "kind": spec.kind}
     if not scores.size or not on_host(scores):
-        return pixels.run(risks, jnp.asarray(scores), kept=scores.ndim - 1)
+        return PixelMaps(*pixels.read(jnp.asarray(scores), **own))
     *shape, C = scores.shape
     lead = len(shape) - spec.spatial_ndim
     parts = cut([np.asarray(scores)], (0,), spatial_ndim=spec.spatial_ndim, lead=lead, width=C)
-    return _map_blocks(risks, parts, tuple(shape), spec.spatial_ndim, np.float32)
+    dtypes = [np.int32, np.float32, np.float32, np.float32]
+    return PixelMaps(*_map_blocks(partial(pixels.read, **own), parts, tuple(shape), spec.spatial_ndim, dtypes))
 
 
 def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Array]:
@@ -261,16 +278,21 @@ def _sum_blocks(
 
 
 def _map_blocks(
-    program: Callable[..., jax.Array], parts: Iterable[Block], shape: tuple[int, ...], spatial_ndim: int, dtype: type
-) -> jax.Array:
-    """Maps a program over blocks of pixels to an array (..., *spatial)."""
+    program: Callable[..., tuple[jax.Array, ...]],
+    parts: Iterable[Block],
+    shape: tuple[int, ...],
+    spatial_ndim: int,
+    dtypes: Sequence[type],
+) -> list[np.ndarray]:
+    """Maps a program over blocks of pixels to arrays (..., *spatial)."""
     lead = len(shape) - spatial_ndim
-    output = np.empty((math.prod(shape[:lead]), math.prod(shape[lead:])), dtype)
+    outputs = [np.empty((math.prod(shape[:lead]), math.prod(shape[lead:])), dtype) for dtype in dtypes]
     with jax.ensure_compile_time_eval():
         for block in parts:
-            columns = block.place[1]
-            output[block.place] = block.taken(program(*block.arrays))[:, : columns.stop - columns.start]
-    return jnp.asarray(output.reshape(shape))
+            columns = block.place[1].stop - block.place[1].start
+            for output, part in zip(outputs, program(*block.arrays), strict=True):
+                output[block.place] = block.taken(part)[:, :columns]
+    return [output.reshape(shape) for output in outputs]
 
 
 class Block(NamedTuple):

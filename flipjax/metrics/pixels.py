@@ -143,14 +143,18 @@ def risks(scores: jax.Array, background: Classes, kind: str) -> jax.Array:
     return _per_pixel(lambda channels: (_entropy(channels, background),), scores, kind)[0]
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def read(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, ...]:
-    """Returns each pixel's prediction, and largest softmax and entropy over the foreground (..., *spatial)."""
+    """Returns prediction, largest softmax and entropy over the foreground, and largest softmax: (..., *spatial)."""
 
     def values(channels: Channels) -> tuple[jax.Array, ...]:
+        prediction, top = predict(channels)
         inside = _foreground(channels, background)
-        _, top = predict(inside)
-        rest = _add(_each(lambda _, gap: jnp.exp(-gap), _gaps(inside, top)))
-        return predict(channels)[0], 1 / rest, _entropy(channels, background)
+        tops = ((inside, predict(inside)[1]), (channels, top))
+        confidence, probability = (
+            1 / _add(_each(lambda _, gap: jnp.exp(-gap), _gaps(each, largest))) for each, largest in tops
+        )
+        return prediction, confidence, _entropy(channels, background), probability
 
     return _per_pixel(values, scores, kind)
 

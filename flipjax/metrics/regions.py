@@ -12,6 +12,7 @@ import numpy as np
 from flipjax.metrics import checks, pixels
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.kernels import PixelMaps, read_pixels
 
 SHARE = 24
 """Image height over the default width of the rim: two pixels of 48."""
@@ -97,32 +98,47 @@ def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int
         ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
     """
     read = LabelSpec(**spec)
-    scores, labels, _ = checks.check_pair(logits, labels, read, kinds=checks.SCORES)
+    scores, labels, C = checks.check_pair(logits, labels, read, kinds=checks.SCORES)
     if bins < 1:
         raise ValueError(f"bins: expected a number above 0, found {bins}.")
+    return sum_regions(read_pixels(scores, read), labels, read, classes=C, width=width, bins=bins)
+
+
+def sum_regions(
+    maps: PixelMaps, labels: Any, spec: LabelSpec, *, classes: int, width: int | None = None, bins: int = BINS
+) -> RegionSums:
+    """Computes `region_sums` from the maps of its logits with `classes` classes."""
     width = _width(width, labels.shape)
-    if labels.size and checks.on_host(scores, labels):
-        scores, labels = _padded(np.asarray(scores), np.asarray(labels), read)
-    return _sums(jnp.asarray(scores), jnp.asarray(labels), read, width, bins)
+    arrays = [labels, maps.prediction, maps.confidence, maps.risk]
+    if labels.size and checks.on_host(*arrays):
+        arrays = _padded([np.asarray(array) for array in arrays], spec.spatial_ndim)
+    return _sums(*arrays, spec, classes, width, bins)
 
 
-def _padded(scores: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Pads images to one of a few sizes, so that few programs compile, with pixels that are not counted."""
-    spatial = labels.shape[-spec.spatial_ndim :]
+def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
+    """Pads labels and maps to one of a few sizes, so that few programs compile, with pixels that are not counted."""
+    labels = arrays[0].astype(np.int32)
+    spatial = labels.shape[labels.ndim - spatial_ndim :]
     steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
-    more = [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
-    lead = [(0, 0)] * (labels.ndim - spec.spatial_ndim)
-    labels = np.pad(labels.astype(np.int32), [*lead, *more], constant_values=NOWHERE)
-    return np.pad(scores, [*lead, *more, (0, 0)]), labels
+    more = [(0, 0)] * (labels.ndim - spatial_ndim)
+    more += [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
+    return [np.pad(labels, more, constant_values=NOWHERE), *(np.pad(array, more) for array in arrays[1:])]
 
 
 # The width is traced, so that images of different heights share a program.
-@functools.partial(jax.jit, static_argnums=(2, 4))
-def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bins: int) -> RegionSums:
-    background, ignore_index, spatial_ndim = spec.background_classes, spec.ignore_index, spec.spatial_ndim
-    C = scores.shape[-1]
-    counted = pixels.counted_label(labels, C, ignore_index) < C
-    prediction, confidence, risk = pixels.read(scores, background, spec.kind)
+@functools.partial(jax.jit, static_argnums=(4, 5, 7))
+def _sums(
+    labels: jax.Array,
+    prediction: jax.Array,
+    confidence: jax.Array,
+    risk: jax.Array,
+    spec: LabelSpec,
+    classes: int,
+    width: Any,
+    bins: int,
+) -> RegionSums:
+    background, spatial_ndim = spec.background_classes, spec.spatial_ndim
+    counted = pixels.counted_label(labels, classes, spec.ignore_index) < classes
     true = counted & pixels.is_foreground(labels, background)
     predicted = counted & pixels.is_foreground(prediction, background)
     shared = true & predicted

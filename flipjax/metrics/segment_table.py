@@ -129,6 +129,7 @@ def segment_columns(
     *,
     unit: Any = "class",
     predicted_unit: Any = None,
+    risks: dict[str, np.ndarray] | None = None,
     rim: int = RIM,
     min_pixels: int | None = None,
 ) -> Columns:
@@ -140,6 +141,7 @@ def segment_columns(
         spec: of both; masks need `num_classes`.
         unit: `class`, `component` or ids (H, W).
         predicted_unit: unit of predicted segments; None: classes where `unit` is `class`, else components.
+        risks: for class indices, maps (H, W) of known scores: `flip_risk` and `max_softmax`.
         rim: as in `segment_tables`.
         min_pixels: as in `segment_tables`.
 
@@ -148,8 +150,9 @@ def segment_columns(
     """
     if predicted_unit is None:
         predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
-    arrays = _read(scores, labels, unit, spec)
-    return measure_image(*arrays, unit=unit, predicted_unit=predicted_unit, rim=rim, min_pixels=min_pixels)
+    prediction, truth, known, own, foreground = _read(scores, labels, unit, spec)
+    units: dict[str, Any] = {"unit": unit, "predicted_unit": predicted_unit}
+    return measure_image(prediction, truth, known, risks or own, foreground, **units, rim=rim, min_pixels=min_pixels)
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
@@ -175,16 +178,11 @@ def _read(
     prediction, truth, C = checks.check_pair(scores, labels, spec)
     risks = {}
     if spec.kind != "masks":
-        from flipjax.metrics.kernels import entropies
+        from flipjax.metrics.kernels import read_pixels
 
-        scores = prediction
-        risks["flip_risk"] = np.asarray(entropies(scores, spec))
-        values = np.asarray(scores, np.float32)
-        prediction, largest = np.asarray(scores).argmax(-1), values.max(-1)
-        if spec.kind == "logits":
-            with np.errstate(invalid="ignore"):
-                largest = 1 / np.exp(values - largest[..., None]).sum(-1)
-        risks["max_softmax"] = 1 - largest
+        maps = read_pixels(prediction, spec)
+        prediction = maps.prediction
+        risks = {"flip_risk": np.asarray(maps.risk), "max_softmax": 1 - np.asarray(maps.probability)}
     if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(
             f"unit: expected integer ids of the labels' shape {truth.shape}, found {unit.dtype} of shape {unit.shape}."
