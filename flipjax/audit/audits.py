@@ -16,17 +16,9 @@ from flipjax.audit.arrays import ArrayReader, AuditError, Limits, read_photo
 from flipjax.audit.compare import check_gates, failures, read_gates, try_gates
 from flipjax.audit.counts import ImageCounts, Measured, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
-from flipjax.audit.pairs import (
-    Encoding,
-    Inputs,
-    check_limit,
-    check_names,
-    find_photos,
-    in_options,
-    open_pairs,
-    read_pair,
-)
+from flipjax.audit.pairs import Encoding, Inputs, check_limit, in_options, open_pairs, read_pair
 from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
+from flipjax.audit.sources import check_names, find_photos
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, class_names, summarize
@@ -144,12 +136,12 @@ def audit_files(
         with ArrayReader() as reader:
 
             def maps_of(index: int) -> dict[str, np.ndarray]:
-                from flipjax.audit import pictures
+                from flipjax.audit.page import draw_maps
 
                 scores, truth, *_ = read_pair(reader, pairs[index], values)
                 photo = photos.get(names[index])
                 image = None if photo is None else read_photo(photo, truth.shape)
-                return pictures.draw_maps(scores, truth, values.options, image=image)
+                return draw_maps(scores, truth, values.options, image=image)
 
             files.write_audit(out, audit, document, maps_of, gates=tried)
         shutil.rmtree(out / "masks", ignore_errors=True)
@@ -342,7 +334,7 @@ class AuditStream:
             self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
         flipped = (part.segments.true["outcome"] == "flip").any()
         if (highest or flipped or flip > SHOWN_ABOVE) and not files.lacking_packages():
-            from flipjax.audit.pictures import draw_maps
+            from flipjax.audit.page import draw_maps
 
             maps = draw_maps(*job, self._encoding.options, image=photo)
             np.savez_compressed(self._path(len(self._parts)), allow_pickle=False, **maps)

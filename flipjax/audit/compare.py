@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import AuditError, listed, naming
-from flipjax.audit.pairs import check_names
+from flipjax.audit.sources import check_names
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize

@@ -1,4 +1,4 @@
-"""`flipjax context --labels DIR --predictions DIR`: measures how strongly context predicts the wrong class of a flip.
+"""Measures how strongly context predicts the wrong class of a flip.
 
 Labels and predictions are class indices in PNG, npy or npz: a folder with one file per image, matched by name, or one
 file with all images. Co-occurrence of classes is counted in the training labels. Exit codes: 0 done, 2 unusable input
@@ -20,12 +20,17 @@ def _parser() -> command.Parser:
     add("--training_labels", type=Path, metavar="DIR|CSV", help=text)
     add("--label_map", metavar="FILE|NAME", help="map of label values to classes, as for flipjax audit")
     add("--prediction_map", metavar="FILE|NAME", help="the same for predictions")
-    add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
+    add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels to ignore, such as 255")
     text = "a class, several, or none (default 0)"
     add("--background", type=command.read_classes, default=(0,), metavar="CLASSES", help=text)
     text = "names of all classes, or of those but the background"
     add("--class_names", dest="names", type=command.read_names, metavar="A,B,C", help=text)
-    add("--unit", choices=("class", "component"), default="class", help="what a segment is (default class)")
+    add(
+        "--unit",
+        choices=("class", "component"),
+        default="class",
+        help="a segment: all pixels of a class in an image (default), or a connected component",
+    )
     add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")
     add("--out", type=Path, default=Path("runs/context"), metavar="DIR", help="where to write (default runs/context)")
     return parser
@@ -36,7 +41,7 @@ def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = _parser().parse_args(arguments)
     # Imported late, because pandas takes a second and `--help` does not need it.
-    from flipjax.audit.context_files import measure_context
+    from flipjax.audit.context import measure_context
 
     print(printable(measure_context(**vars(options))))
     return command.DONE

@@ -67,11 +67,12 @@ def count_image(
         TypeError, ValueError: as in `flipjax.metrics.decompose` and `segment_tables`; a pixel has no finite score, or
             probabilities are passed as logits.
     """
+    if options.kind != "masks":
+        _check_values(scores, options.kind)
     prediction, truth, C = checks.check_pair(scores, labels, options)
     truth, regions, risk_sum, risks = np.asarray(truth), None, math.nan, None
     known = np.ones(truth.shape, bool) if options.ignore_index is None else truth != options.ignore_index
     if options.kind != "masks":
-        _check_values(scores, options.kind)
         maps = read_pixels(prediction, options)
         regions = [np.asarray(leaf) for leaf in sum_regions(maps, truth, options, classes=C)]
         prediction = maps.prediction

@@ -71,9 +71,9 @@ def write_audit(
         print(f"no page: it needs {', '.join(lacking)}; python -m pip install {' '.join(lacking)}", file=sys.stderr)
         return
     # Imported here, because tables need no drawing packages.
-    from flipjax.audit import page, pictures
+    from flipjax.audit import page
 
-    items, segments = pictures.draw_items(audit, maps_of), pictures.draw_segments(audit, maps_of)
+    items, segments = page.draw_items(audit, maps_of), page.draw_segments(audit, maps_of)
     page.write_audit_page(folder, audit, document, items, segments)
 
 

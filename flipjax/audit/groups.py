@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import AuditError, listed, read_table
-from flipjax.audit.pairs import check_names, stem_of
+from flipjax.audit.sources import check_names, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 
 INTEGER = r"\s*-?\d{1,18}\s*"

@@ -1,19 +1,25 @@
-"""Writes the page of an audit: its report with charts and pictures."""
+"""Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 
-from flipjax.audit.pictures import anchor_of, palette_of
+from flipjax import metrics
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import LINKED, most_flipped, segment_matrix
+from flipjax.metrics.classes import LabelSpec, background_classes
 from flipjax.report import panels
 from flipjax.report.chart import Chart
 from flipjax.report.document import Document, Numbers
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
-from flipjax.report.pictures import Item, save_items
+from flipjax.report.pictures import Item, Palette, save_items
+from flipjax.report.style import IGNORED as IGNORED_COLOUR
+from flipjax.report.style import class_colours
+from flipjax.results import gallery
 
 RISKIEST = (
     "The images of the highest flip-risk, and the most flipped ones of the less risky half; where scenes are known, "
@@ -24,6 +30,12 @@ CUT = "The largest flipped segments of the most frequent pairs, with a margin; f
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
 HINT = "Photos are shown where --images names their folder."
+SHOWN = 6
+LARGEST_SIDE = 256
+NAMED = 12
+PAIRS, EACH = 20, 3
+"""Pairs of classes of which segments are shown, and how many of each."""
+MARGIN = 8
 
 
 def write_audit_page(
@@ -103,5 +115,121 @@ def _shares(audit: Audit, note: str) -> Chart:
 
 
 def _part(audit: Audit, note: str, shown: int) -> str:
-    """Returns the note, with the number of classes shown if some are left out."""
+    """Returns the note; if classes are omitted, adds how many are shown."""
     return note if shown == len(audit.foreground) else f"{note} Shown are the {shown} classes in the most flips."
+
+
+def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices of example images and the reason for each; for masks, those with the largest flip share."""
+    if audit.has_scores:
+        return gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
+    flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
+    most = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
+    return most[flip[most] > 0], np.full(np.count_nonzero(flip[most]), "most flipped")
+
+
+def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
+    """Returns example images in the order chosen, requesting their maps in the order of the images."""
+    indices, kinds = choose_items(audit)
+    maps = {index: maps_of(index) for index in sorted(indices.tolist())}
+    return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=True)]
+
+
+def anchor_of(truth: int, predicted: int) -> str:
+    """Returns the page anchor of segments of one class predicted as another."""
+    return f"flip-{truth}-{predicted}"
+
+
+def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
+    """Returns crops of the largest flipped segments of the most frequent class pairs."""
+    true = audit.objects.tables.true
+    if "first" in true:
+        return []
+    flips = true[true["outcome"] == "flip"].sort_values("pixels", ascending=False, kind="stable")
+    found: dict[Any, list[Any]] = {tuple(pair[:2]): [] for pair in audit.objects.flipped_pairs()[:PAIRS]}
+    for row in flips.to_dict("records"):
+        own = found.get((row["class"], row["predicted"]), [])
+        if len(own) < EACH:
+            own.append(row)
+    drawn: dict[tuple[int, int, int], Item] = {}
+    chosen = [(*pair, place, row) for pair, own in found.items() for place, row in enumerate(own)]
+    for image in sorted({row["image"] for *_, row in chosen}):
+        maps = maps_of(image)
+        for truth, predicted, place, row in chosen:
+            if row["image"] == image:
+                cut = _cut(row, int(maps["step"]), maps["truth"].shape)
+                parts = {name: values[cut] for name, values in maps.items() if name != "step"}
+                pair = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
+                item = make_item(audit, image, pair, parts)
+                drawn[truth, predicted, place] = item._replace(
+                    flip=float(row["predicted_share"]),
+                    flip_risk=float(row["flip_risk"]),
+                    anchor="" if place else anchor_of(truth, predicted),
+                )
+    return [drawn[truth, predicted, place] for truth, predicted, place, _ in chosen]
+
+
+def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Returns the box of a segment in its maps, with a margin."""
+    sides = []
+    for low, high, size in zip(("top", "left"), ("bottom", "right"), shape, strict=True):
+        first, last = row[low] // step, -(-row[high] // step)
+        margin = max(MARGIN, (last - first) // 4)
+        sides.append(slice(max(0, first - margin), min(size, last + margin)))
+    return tuple(sides)
+
+
+def draw_maps(
+    scores: np.ndarray, labels: np.ndarray, options: LabelSpec, *, image: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Returns the maps of one image by name, at most LARGEST_SIDE pixels per side.
+
+    Args:
+        scores: float (H, W, C) or class indices (H, W).
+        labels: integers (H, W).
+        options: kernel options.
+        image: the photo uint8 (H, W, 3), shown beside them.
+    """
+    if labels.ndim == 3:
+        # For volumes of masks, shows the slice along the last axis with the most wrong voxels.
+        wrong = (scores != labels) & (True if options.ignore_index is None else labels != options.ignore_index)
+        scores, labels = (values[..., wrong.sum((0, 1)).argmax()] for values in (scores, labels))
+    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
+    scores, labels = scores[::step, ::step], labels[::step, ::step]
+    masks = options.kind == "masks"
+    own: dict[str, Any] = {"kind": options.kind, "background": options.background}
+    more: dict[str, Any] = {"ignore_index": options.ignore_index, "num_classes": options.num_classes}
+    classes = options.num_classes or scores.shape[-1]
+    ignored = False if options.ignore_index is None else labels == options.ignore_index
+    return ({} if image is None else {"image": image[::step, ::step]}) | {
+        "step": np.array(step),
+        "truth": np.where(ignored, classes, labels),
+        "prediction": scores if masks else scores.argmax(-1),
+        "errors": np.asarray(metrics.error_map(scores, labels, **own, **more)),
+        "risk": np.full(labels.shape, np.nan) if masks else np.asarray(metrics.risk_map(scores, **own)),
+    }
+
+
+def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> Item:
+    """Returns one image of an audit with its maps."""
+    return Item(
+        name=audit.names[index],
+        member="",
+        group="" if audit.groups is None else audit.group_names[int(audit.groups[index])],
+        kind=kind,
+        flip=float(audit.decomposition.flip[index]),
+        flip_risk=float(audit.decomposition.flip_risk[index]),
+        **{name: values for name, values in maps.items() if name != "step"},
+    )
+
+
+def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
+    """Returns the class colours; the legend has the classes with the most pixels in the items."""
+    classes = len(audit.class_names)
+    colours = [*class_colours(classes, background=audit.background), IGNORED_COLOUR]
+    maps = [values.ravel() for item in items for values in (item.truth, item.prediction)]
+    pixels = np.bincount(np.concatenate([*maps, np.zeros(0, int)]), minlength=classes + 1)
+    names = [*audit.class_names, "ignored"]
+    first = np.argsort(-pixels, kind="stable")[: NAMED + 1].tolist()
+    common = sorted(c for c in first if pixels[c] and c not in background_classes(audit.background))
+    return Palette(colours, {names[c]: to_hex(colours[c]) for c in common}, audit.background, classes)

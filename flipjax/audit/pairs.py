@@ -3,8 +3,7 @@
 import contextlib
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ import numpy as np
 from flipjax.audit.arrays import (
     IGNORED,
     NIFTI,
-    PHOTOS,
     ArrayReader,
     AuditError,
     LabelMap,
@@ -23,38 +21,19 @@ from flipjax.audit.arrays import (
     apply_label_map,
     listed,
     open_volume,
-    read_headers,
     read_label_map,
     read_photo,
     suffix_of,
 )
-from flipjax.audit.coco import VOID, Coco, open_coco
+from flipjax.audit.sources import VOID, Coco, Source, find_photos, open_source
 from flipjax.metrics.classes import Background, LabelSpec, background_classes, check_background, read_background
 
-RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
-INDICES = ("masks", "labels")
-"""Kinds of class indices, which PNG files may hold."""
-RANKS = {"logits": 3, "probabilities": 3, "masks": 2, "labels": 2}
-"""Axes of one image's array; a stack has one more."""
 FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
 """The axes of predictions, by that of the classes."""
 OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
 """Arguments of metrics that are options of the command."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
-
-
-class Source(NamedTuple):
-    """The images of one argument, in order. Without names they are identified by position."""
-
-    path: Path
-    names: tuple[str, ...] | None
-    images: tuple[StoredArray, ...]
-
-    @property
-    def stacked(self) -> bool:
-        """Whether the images are the rows of one array."""
-        return self.images[0].row is not None
 
 
 class Pair(NamedTuple):
@@ -157,8 +136,12 @@ def open_pairs(
     for name, value in (("prediction_map", prediction_map), ("num_classes", num_classes)):
         if value and not masks:
             raise AuditError(f"--{name}: expected --kind masks beside it, found {kind}")
+    for path, given in ((labels, label_map), (predictions, prediction_map)):
+        if given and path and path.suffix.lower() == ".json":
+            raise AuditError(f"{path}: expected no label map beside a COCO JSON, which has its own categories")
     sides: dict[str, Any] = {"suffixes": tuple(suffixes), "limits": limits}
-    truth_source, coco = _open_side(labels, "labels", label_map, truth=None, min_score=0, **sides)
+    truth_source = open_source(labels, wanted="labels", **sides)
+    coco = truth_source.coco
     if predict:
         if kind != "logits" or images is None:
             raise AuditError(f"--model: expected --images beside it and --kind logits, found {images} and {kind}")
@@ -166,7 +149,7 @@ def open_pairs(
     elif predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     else:
-        source, _ = _open_side(predictions, kind, prediction_map, truth=coco, min_score=min_score, **sides)
+        source = open_source(predictions, wanted=kind, truth=coco, min_score=min_score, **sides)
     pairs = pair_images(source, truth_source)
     unit = unit or ("instance" if coco else "class")
     if unit == "instance" and not coco:
@@ -186,46 +169,6 @@ def open_pairs(
     with in_options():
         check_background(background, encoding.classes, name=str(predictions or "--model"))
     return Inputs(pairs, encoding, source.names is None and truth_source.names is None, coco)
-
-
-def _open_side(
-    path: Path,
-    wanted: str,
-    label_map: str | None,
-    *,
-    truth: Coco | None,
-    min_score: float,
-    suffixes: tuple[str, ...],
-    limits: Limits,
-) -> tuple[Source, Coco | None]:
-    """Returns the images of one argument, and the categories of a COCO file."""
-    if path.suffix.lower() != ".json":
-        return open_source(path, wanted=wanted, suffixes=suffixes, limits=limits), truth
-    if wanted != "labels" and not (wanted == "masks" and truth):
-        raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format beside it")
-    if label_map is not None:
-        raise AuditError(f"{path}: expected no label map beside a COCO JSON, which has its own categories")
-    arrays, coco = open_coco(path, truth=truth, min_score=min_score)
-    named = [_without(name, suffixes) for name in arrays]
-    return Source(path, check_names(path, named), tuple(arrays.values())), coco
-
-
-def find_photos(folder: Path, names: Sequence[str] | None = None, *, suffixes: Sequence[str] = ()) -> dict[str, Path]:
-    """Returns the photos of images by name, or all photos of the folder without names.
-
-    Raises:
-        AuditError: the folder is missing, or an image has no photo or several.
-    """
-    if not folder.is_dir():
-        raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTOS and path.is_file()]
-    named = check_names(f"--images: {folder}", [stem_of(path, suffixes) for path in paths])
-    photos = dict(zip(named, paths, strict=True))
-    missing = [name for name in names or () if name not in photos]
-    if missing or not photos:
-        found = f"none for {listed(missing)}" if missing else "found none"
-        raise AuditError(f"--images: expected a photo named as each image in {folder}; {found}")
-    return photos if names is None else {name: photos[name] for name in names}
 
 
 def _predicted(predict: Predict, photos: Mapping[str, Path], labels: Source) -> Source:
@@ -262,105 +205,6 @@ def _count_classes(pairs: Sequence[Pair], encoding: Encoding, given: int | None,
     if names:
         least = len(names) + (0 if least <= len(names) else len(background_classes(encoding.background)))
     return given or least
-
-
-def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
-    """Returns image names; raises AuditError for duplicates."""
-    names = tuple(names)
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise AuditError(f"{where}: expected a name an image, found some more than once, {listed(twice)}")
-    return names
-
-
-def open_source(path: Path, *, wanted: str, limits: Limits, suffixes: Sequence[str] = ()) -> Source:
-    """Finds the images of a folder (one file per image) or of a file (a stack, or one array per image).
-
-    Reads only headers, and the names in an npz.
-
-    Args:
-        path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
-        wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
-        limits: size limits of an unpacked npz.
-        suffixes: endings to drop from names.
-
-    Raises:
-        AuditError: nothing is found, files are damaged or of another type, or a name is ambiguous.
-    """
-    rank = RANKS[wanted]
-    endings = (".npy", ".npz") if rank == 3 else (".npy", ".npz", ".png", *NIFTI)
-    files = sorted(file for file in path.iterdir() if file.name[0] != ".") if path.is_dir() else [path]
-    wrong = [file.name for file in files if not file.is_file() or suffix_of(file) not in endings]
-    if wrong or not files:
-        found = listed(wrong) if files and path.exists() else "nothing there"
-        raise AuditError(f"{path}: expected files of type {' '.join(endings)}, found {found}")
-    if path.is_dir():
-        names = check_names(path, [stem_of(file, suffixes) for file in files])
-        return Source(path, names, tuple(_alone(file, wanted, limits) for file in files))
-    arrays = read_headers(path, limits=limits)
-    array = _member(arrays, wanted)
-    if array is None:
-        each = {name: arrays[name] for name in sorted(arrays) if name not in RESERVED}
-        if not each or any(len(member.shape) != rank for member in each.values()):
-            texts = listed(f"{name} {member.shape}" for name, member in arrays.items())
-            raise AuditError(f"{path}: expected an array named {wanted}, or for each image one of {rank} axes; {texts}")
-        checked = tuple(_check_form(member, member.shape, wanted) for member in each.values())
-        return Source(path, check_names(path, each), checked)
-    if len(array.shape) == rank or suffix_of(path) in NIFTI:
-        return Source(path, (stem_of(path, suffixes),), (_check_form(array, array.shape, wanted),))
-    one = _check_form(array, array.shape[1:], wanted)
-    rows = tuple(one._replace(row=row) for row in range(array.shape[0]))
-    if "names" not in arrays:
-        return Source(path, None, rows)
-    stored = arrays["names"]
-    if stored.shape != (len(rows),) or stored.dtype.kind != "U":
-        raise AuditError(f"{stored}: expected {len(rows)} strings, found {stored.dtype} of shape {stored.shape}")
-    with ArrayReader() as reader:
-        return Source(path, check_names(stored, map(str, reader.read(stored))), rows)
-
-
-def _alone(file: Path, wanted: str, limits: Limits) -> StoredArray:
-    """Returns the one image of a file in a folder. Accepts a batch of one, which models often save."""
-    array = _member(read_headers(file, limits=limits), wanted)
-    if array and wanted in INDICES and len(array.shape) == 3 and array.shape[0] != 1 and suffix_of(file) not in NIFTI:
-        return _check_form(array, array.shape, wanted)
-    image, *others = open_source(file, wanted=wanted, limits=limits).images
-    if others:
-        raise AuditError(f"{file}: expected one image in each file of a folder, found {1 + len(others)}")
-    return image._replace(row=None)
-
-
-def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
-    """Returns the array named `wanted`, or the only one without another meaning."""
-    others = [array for name, array in arrays.items() if name not in RESERVED]
-    return arrays.get(wanted, others[0] if len(others) == 1 else None)
-
-
-def stem_of(path: Path, suffixes: Sequence[str] = ()) -> str:
-    """Returns the name of an image: its file name without extension and without one of the suffixes."""
-    return _without(path.name[: len(path.name) - len(suffix_of(path))], suffixes)
-
-
-def _without(name: str, suffixes: Sequence[str]) -> str:
-    return next((name.removesuffix(ending) for ending in suffixes if ending and name.endswith(ending)), name)
-
-
-def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> StoredArray:
-    """Checks an array for images of `shape`, and finds the class axis of one-hot masks."""
-    volume = suffix_of(array.path) in NIFTI
-    rank = 3 if volume else RANKS[wanted]
-    hot = wanted in INDICES and not volume and len(shape) == rank + 1
-    if len(shape) - hot != rank or array.dtype.kind not in ("iub" if hot else "iu" if wanted in INDICES else "f"):
-        form = f"{wanted} (H, W, C) or (C, H, W) in floating point; for class indices pass --kind masks"
-        form = "class indices (H, W) or one-hot masks of an integer type" if wanted in INDICES else form
-        raise AuditError(f"{array}: expected {form}; found {array.dtype} of shape {array.shape}")
-    if 0 in array.shape:
-        raise AuditError(f"{array}: expected images, found an array of shape {array.shape}")
-    if not hot:
-        return array._replace(shape=shape)
-    # Assumes fewer classes than rows or columns.
-    last = shape[-1] <= shape[0]
-    return array._replace(shape=shape[:-1] if last else shape[1:], axis=-1 if last else -3)
 
 
 def pair_images(predictions: Source, labels: Source) -> list[Pair]:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.contexts import measure_contexts
+from flipjax.audit.context import beta_of_audit
 from flipjax.audit.counts import Measured
 from flipjax.audit.flips import flip_gap, flip_pairs, flips_by_group
 from flipjax.backend import key_of
+from flipjax.context import Choice
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.intervene.identity import SceneSwap
@@ -42,7 +43,7 @@ class Objects(NamedTuple):
     budget: pd.DataFrame
     class_names: tuple[str, ...]
     foreground: list[int]
-    contexts: Mapping[str, Any]
+    beta: Choice | None
 
     @property
     def background(self) -> bool:
@@ -83,10 +84,10 @@ class Objects(NamedTuple):
             }
             for name, table in tables.items()
         }
-        context = {
-            name: {key: _number(v) for key, v in found._asdict().items()} for name, found in self.contexts.items()
-        }
-        return stored | {"segment_matrix": self.confusion.tolist()} | ({"context": context} if context else {})
+        stored["segment_matrix"] = self.confusion.tolist()
+        if self.beta is not None:
+            stored["context"] = {"beta": {key: _number(value) for key, value in self.beta._asdict().items()}}
+        return stored
 
 
 def count_objects(
@@ -95,8 +96,8 @@ def count_objects(
     """Counts segments. Intervals resample images (if there are several) or clusters."""
     C = len(class_names)
     decomposition, ignored, _, tables = measured
-    contexts, evidence = measure_contexts(tables.true, decomposition, ignored)
-    if contexts:
+    beta, evidence = beta_of_audit(tables.true, decomposition, ignored)
+    if beta is not None:
         tables = tables._replace(true=tables.true.assign(evidence=evidence))
     # Segment rates are ratios of sums over images, so a cluster can be treated as an image.
     place = tables.true["image"].to_numpy()
@@ -106,7 +107,7 @@ def count_objects(
     budget = error_budget(tables.pixels, num_classes=C)
     confusion = segment_confusion(tables.true, num_classes=C)
     foreground = np.flatnonzero(is_foreground(C, decomposition.background)).tolist()
-    return Objects(tables, flips, confusion, budget, tuple(class_names), foreground, contexts)
+    return Objects(tables, flips, confusion, budget, tuple(class_names), foreground, beta)
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.contexts import CONTEXT, context_table
+from flipjax.audit.context import CONTEXT, beta_table
 from flipjax.audit.results import Audit, Objects, image_rows, rows_by_name
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.decomposition import divide
@@ -376,7 +376,7 @@ def _segments(objects: Objects) -> list[Numbers]:
         Numbers("Ranking of wrong predicted segments by scores, AUROC", ranking(objects), folded=True),
         Numbers("Segments of a true class (row) predicted as a class (column)", matrix, folded=not classes),
     ]
-    blocks += [Numbers(CONTEXT, context_table(objects.contexts))] if objects.contexts else []
+    blocks += [] if objects.beta is None else [Numbers(CONTEXT, beta_table(objects.beta))]
     return [block for block in blocks if block.table.rows]
 
 

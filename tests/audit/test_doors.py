@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.pairs import open_source
+from flipjax.audit.sources import open_source
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)

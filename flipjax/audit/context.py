@@ -1,6 +1,7 @@
-"""Computes beta of stored predictions, and writes tables and a summary."""
+"""Computes beta, the influence of context on flips, of an audit or of stored predictions."""
 
 import csv
+import math
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -10,17 +11,69 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, open_pairs, open_source, read_labels, read_values
+from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, open_pairs, read_labels, read_values
+from flipjax.audit.sources import open_source
 from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
-from flipjax.context.evidence import context_evidence, image_shares
+from flipjax.context.evidence import SHOWN, context_evidence, image_shares
 from flipjax.files import replacing
-from flipjax.metrics import segment_confusion, segment_flips
-from flipjax.metrics.classes import Background, class_names
+from flipjax.metrics import Decomposition, segment_confusion, segment_flips
+from flipjax.metrics.classes import Background, class_names, is_foreground
 from flipjax.metrics.objects import Columns
 from flipjax.metrics.segment_table import join_columns, segment_columns
+from flipjax.results.text import TextTable, number
 from flipjax.threads import in_order
 
 FILES = ("shares.csv", "segments.csv", "segment_flips.csv", "flip_matrix.csv", "beta.csv")
+LEAST_CLASSES = 3
+"""Fewest foreground classes for beta: with two, there is only one wrong class to choose."""
+WORK = 5e7
+"""Most resamples times flips times classes: about ten seconds."""
+CONTEXT = "Context of flips, from where classes stand together in these images, each without itself"
+
+
+def beta_of_audit(
+    true: pd.DataFrame, decomposition: Decomposition, ignored: np.ndarray
+) -> tuple[Choice | None, np.ndarray]:
+    """Computes beta of an audit's flips, and the evidence of each segment's context for its predicted class.
+
+    Training statistics come from the audited labels; flips to classes that no image shows are left out.
+
+    Args:
+        true: S rows of `flipjax.metrics.segments`.
+        decomposition: of n images.
+        ignored: int (n,), ignored pixels of each image.
+
+    Returns:
+        None below 50 flips or three foreground classes; float (S,) in nats, NaN for segments that do not flip.
+    """
+    confusion, background = np.asarray(decomposition.confusion), decomposition.background
+    evidence = np.full(len(true), np.nan)
+    flip = np.asarray(true["outcome"] == "flip", bool)
+    labels, wrong = confusion.sum(2), np.asarray(true["predicted"], np.int64)
+    C = confusion.shape[-1]
+    shares = labels / (labels.sum(1) + ignored)[:, None]
+    shown = (shares >= SHOWN).any(0)[wrong] | ~flip
+    if (flip & shown).sum() < LEAST_FLIPS or is_foreground(C, background).sum() < LEAST_CLASSES:
+        return None, evidence
+    kept = true[shown].reset_index(drop=True)
+    with warnings.catch_warnings():
+        # CONTEXT already says that there are few images.
+        warnings.simplefilter("ignore", UserWarning)
+        own = context_evidence(kept, shares, own=np.arange(len(labels)), background=background)
+    if not own[flip[shown]].any():
+        return None, evidence
+    evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
+    samples = int(np.clip(WORK / (flip.sum() * C), 100, 1000))
+    return context_beta(kept, own, background=background, samples=samples), evidence
+
+
+def beta_table(beta: Choice) -> TextTable:
+    """Returns beta and its difference from the permutation baseline, with their meaning."""
+    values = [(beta.beta, beta.low, beta.high), (beta.difference, beta.difference_low, beta.difference_high)]
+    cells = [["-", "-"] if math.isnan(v) else [number(v), f"[{low:.3f}, {high:.3f}]"] for v, low, high in values]
+    meanings = [f"{beta.flips} flips; 1: as in the labels", beta.verdict]
+    rows = [[n, *c, m] for n, c, m in zip(("beta", "beta less shuffled"), cells, meanings, strict=True)]
+    return TextTable(["quantity", "value", "95% interval", "meaning"], rows)
 
 
 def measure_context(
@@ -59,13 +112,14 @@ def measure_context(
         raise AuditError(f"--samples: expected a number >= 1, found {samples}")
     if out.exists() and {path.name for path in out.iterdir()} - set(FILES):
         raise AuditError(f"--out: expected a new folder, or one of this command; found other files in {out}")
-    if labels.suffix == ".json":
-        raise AuditError(f"--labels: expected PNG, npy or npz, found {labels}")
+    for name, path in (("labels", labels), ("training_labels", training_labels)):
+        if path and path.suffix == ".json":
+            raise AuditError(f"--{name}: expected PNG, npy or npz, found {path}")
+    maps: dict[str, Any] = {"label_map": label_map, "prediction_map": prediction_map, "class_names": names}
+    maps |= {"background": background, "ignore_index": ignore_index, "unit": unit, "kind": "masks"}
     with in_options(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         stored = _read_shares(training_labels) if training_labels and training_labels.suffix == ".csv" else None
-        maps: dict[str, Any] = {"label_map": label_map, "prediction_map": prediction_map, "class_names": names}
-        maps |= {"background": background, "ignore_index": ignore_index, "unit": unit, "kind": "masks"}
         pairs, encoding, *_ = open_pairs(predictions, labels, **maps, num_classes=stored and stored[1].shape[1])
         shown = class_names(names, classes=encoding.classes, background=background)
         true, own_shares = _measure_images(pairs, encoding)
@@ -76,13 +130,10 @@ def measure_context(
         own = np.array([place.get(each.name, -1) for each in pairs])
         betas = _betas(true, context_evidence(true, shares, own=own, background=background), background, samples)
     flips = segment_flips(true, class_names=shown)
-    shares_table = pd.DataFrame(shares, columns=list(shown))
-    shares_table.insert(0, "name", rows)
-    matrix = pd.DataFrame(segment_confusion(true, num_classes=len(shown)), list(shown), list(shown))
-    beta_table = pd.DataFrame(betas.values())
-    beta_table.insert(0, "flips_of", list(betas))
     true = true.assign(image=[pairs[image].name for image in true["image"]])
-    tables = (shares_table, true, flips.reset_index(), matrix.rename_axis("class").reset_index(), beta_table)
+    matrix = pd.DataFrame(segment_confusion(true, num_classes=len(shown)), pd.Index(shown, name="class"), shown)
+    tables = [pd.DataFrame(shares, pd.Index(rows, name="name"), shown).reset_index(), true, flips.reset_index()]
+    tables += [matrix.reset_index(), pd.DataFrame(betas.values(), pd.Index(betas, name="flips_of")).reset_index()]
     for name, frame in zip(FILES, tables, strict=True):
         with replacing(out / name) as stream:
             frame.to_csv(stream, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL)
@@ -109,7 +160,7 @@ def _measure_images(pairs: list[Pair], encoding: Encoding) -> tuple[pd.DataFrame
 def _training_shares(path: Path, names: list[str], encoding: Encoding) -> tuple[list[str], np.ndarray]:
     """Returns the names of training images (those given if they have none) and their class shares."""
     source = open_source(path, wanted="labels", limits=Limits())
-    # Numbers alone would be the names of evaluated images.
+    # Numeric names would be mistaken for those of evaluated images.
     numbers = (f"training {i}" for i in range(len(source.images)))
     rows = source.names or (names if len(names) == len(source.images) else numbers)
     with ArrayReader() as reader:
