@@ -99,14 +99,14 @@ class Signals:
 class Bar:
     """A context manager that shows progress and the time left."""
 
-    def __init__(self, what: str, *, total: int, stream: TextIO | None = None):
-        """Starts the clock; `what` names the counted items, `total` is their number."""
+    def __init__(self, what: str, *, total: int, parts: int = 1, stream: TextIO | None = None):
+        """Starts the clock; `what` names the counted items, `total` is their number, in parts that each `begin`."""
         self._stream = stream or sys.stderr
-        self._total = total
-        self._done = 0
-        self._start = time.monotonic()
-        # Progress and time at `begin`, or else at the first `advance`, which may include a compilation.
-        self._first: tuple[int, float] | None = None
+        self._total, self._parts = total, parts
+        self._done = self._timed = 0
+        self._start = self._latest = time.monotonic()
+        # Seconds of timed items, and before each part, such as those of a compilation.
+        self._worked, self._idle = 0.0, list[float]()
         self._spoken = float("-inf")
         self._bar: Any = _live_bar(self._stream) if self._stream.isatty() or _in_notebook() else None
         self._task = None if self._bar is None else self._bar.add_task(what, total=total, note="")
@@ -130,8 +130,10 @@ class Bar:
             say(text, stream=self._stream)
 
     def begin(self) -> None:
-        """Marks the end of what happens only once, so that the first item counts for the time left."""
-        self._first = self._first or (self._done, time.monotonic())
+        """Begins a part: time since the latest item is not an item's. Without parts, the first item is not timed."""
+        now = time.monotonic()
+        self._idle.append(now - self._latest)
+        self._latest = now
 
     def skip(self, count: int) -> None:
         """Counts items that took no time, done by an earlier run or not needed."""
@@ -141,12 +143,17 @@ class Bar:
 
     def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
         """Counts completed items, with a note and the time left; a plain line occasionally and at the `last`."""
-        now = time.monotonic()
+        if self._idle:
+            self._worked += time.monotonic() - self._latest
+            self._timed += count
+        else:
+            self.begin()
+        now = self._latest = time.monotonic()
         self._done += count
-        self._first = self._first or (self._done, now)
-        timed = self._done - self._first[0]
-        seconds = (now - self._first[1]) / timed * (self._total - self._done) if timed else None
-        left = "time left known soon" if seconds is None else f"{clock(seconds)} left"
+        left = "time left known soon"
+        if self._timed:
+            rest = sum(self._idle) / len(self._idle) * max(0, self._parts - len(self._idle))
+            left = f"{clock(self._worked / self._timed * (self._total - self._done) + rest)} left"
         note = f"{note}{'; ' if note else ''}{left}"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=note)

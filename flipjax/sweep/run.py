@@ -263,7 +263,8 @@ def run_sweep(
             workdir.describe(settings, facts, backend.describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             signals.training, start = True, time.monotonic()
-            with Bar("training", total=sum(epoch_work(part) * sum(part.epochs) for part in parts)) as bar:
+            work = sum(epoch_work(part) * sum(part.epochs) for part in parts)
+            with Bar("training", total=work, parts=len(parts)) as bar:
                 unbroken = sweep.train(bar, fail_fast=fail_fast)
             if shard is None:
                 workdir.add_session(time.monotonic() - start)
