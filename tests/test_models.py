@@ -118,16 +118,6 @@ def test_convolution_in_bfloat16_stays_in_it():
         np.testing.assert_allclose(result.astype(jnp.float32), exact, atol=0.03 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize(
-    ("depth", "norm", "dtype"),
-    [(1, "none", "bfloat16"), (2, "group", "float32"), (3, "none", "float32"), (4, "batch", "bfloat16")],
-)
-def test_logits_have_the_shape_of_the_images(depth, norm, dtype):
-    images = jax.ShapeDtypeStruct((2, 24, 16, 3), jnp.float32)  # Nothing is computed.
-    logits = jax.eval_shape(lambda x: build(width=4, depth=depth, norm=norm, dtype=dtype)(x), images)
-    assert (logits.shape, logits.dtype) == ((2, 24, 16, 3), jnp.float32)
-
-
 @pytest.fixture(scope="module")
 def small():
     """A U-Net with statistics, its arrays, images, and `apply` compiled."""

@@ -134,8 +134,8 @@ def setting(encoder, dtype="float32"):
     model = ModelSpec(name=f"smp_{encoder}", dtype=dtype)
     experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4))
     rows = jnp.stack([jnp.arange(8), -jnp.ones(8, jnp.int32)], 1).astype(jnp.int32)
-    knobs, recipe = (jax.tree.map(jnp.float32, values) for values in (Knobs(), Recipe(learning_rate=1e-4)))
-    fixed = (rows, jnp.arange(8) % 4, recipe, knobs, Augmentation(hflip=0.0))
+    traced = (Recipe(learning_rate=1e-4), Knobs(), Augmentation(hflip=0.0))
+    fixed = (rows, jnp.arange(8) % 4, *jax.tree.map(jnp.float32, traced))
     return experiment, lambda seed: Member(jax.random.key(seed), *fixed)
 
 

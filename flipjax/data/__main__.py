@@ -56,7 +56,7 @@ def _parser() -> command.Parser:
         text = "pixels a side (default: as large as each photo, for sweeps of any size)"
         prepare.add_argument("--size", type=int, default=0, help=text)
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="TFDS folder (default: TFDS's own)")
-        prepare.set_defaults(run=_prepare, make=module.prepare)
+        prepare.set_defaults(run=_make, make=module.prepare)
         (_add_coco_cd if module is coco_cd else _add_waterbirds_seg)(prepare)
     manifest = commands.add_parser("manifest", help="write a manifest of any rho")
     manifest.add_argument("name", choices=["waterbirds_seg"])
@@ -66,7 +66,7 @@ def _parser() -> command.Parser:
     )
     manifest.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     manifest.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
-    manifest.set_defaults(run=_manifest)
+    manifest.set_defaults(run=_make, make=waterbirds_seg.write_manifest)
     return parser
 
 
@@ -148,31 +148,27 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name not in ("command", "name", "run", "make")}
 
 
-def _prepare(options: argparse.Namespace) -> int:
-    if options.size:
-        check_value("pool.size", options.size)
-    from flipjax.data.tfds import data_dir_of
+def _make(options: argparse.Namespace) -> int:
+    given = _given(options)
+    if given.get("size"):
+        check_value("pool.size", given["size"])
+    if "data_dir" in given:
+        from flipjax.data.tfds import data_dir_of
 
-    given = _given(options) | {"data_dir": data_dir_of(options.data_dir)}
+        given["data_dir"] = data_dir_of(given["data_dir"])
     print(printable(options.make(**given)))
-    return command.DONE
-
-
-def _manifest(options: argparse.Namespace) -> int:
-    print(printable(waterbirds_seg.write_manifest(**_given(options))))
     return command.DONE
 
 
 def _check(options: argparse.Namespace) -> int:
     from flipjax.data.folder import check_folder
 
-    pool = {name: getattr(options, name) for name in ("size", "classes", "scene_kinds", "usual")}
-    split = {name: getattr(options, name) for name in ("n_val", "n_test", "seed")}
-    for section, values in (("pool", pool), ("split", split)):
-        for name, value in values.items():
-            if value is not None:
-                check_value(f"{section}.{name}", value)
-    text, fine = check_folder(PoolSpec(name="folder", root=str(options.dir), **pool), **split)
+    pool = _given(options)
+    for section, name in (key.split(".")[1:] for key in FLAGS):
+        if pool.get(name) is not None:
+            check_value(f"{section}.{name}", pool[name])
+    split = {name: pool.pop(name) for name in ("n_val", "n_test", "seed")}
+    text, fine = check_folder(PoolSpec(name="folder", root=str(pool.pop("dir")), **pool), **split)
     print(text)
     return command.DONE if fine else command.SOME_FAILED
 

@@ -92,19 +92,6 @@ class Randomness(nnx.Variable):
     """Key data of the random numbers that training draws; not a weight."""
 
 
-class PatchEmbedding(nnx.Module):
-    """A strided convolution whose patches overlap, and a norm."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int):
-        """Makes the layers."""
-        self.proj = Convolution(inputs, outputs, size, stride=stride, bias=True)
-        self.norm = LayerNorm(outputs)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
-        return self.norm(self.proj(images))
-
-
 class Attention(nnx.Module):
     """Attention from every pixel to an image `reduction` times smaller."""
 
@@ -173,7 +160,8 @@ class MitB2(nnx.Module):
             blocks = [
                 AttentionBlock(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])
             ]
-            setattr(self, f"patch_embed{stage + 1}", PatchEmbedding(inputs, width, size, stride=stride))
+            overlapping = Convolution(inputs, width, size, stride=stride, bias=True)
+            setattr(self, f"patch_embed{stage + 1}", nnx.Dict(proj=overlapping, norm=LayerNorm(width)))
             setattr(self, f"block{stage + 1}", nnx.List(blocks))
             setattr(self, f"norm{stage + 1}", LayerNorm(width, epsilon=MIT_EPSILON))
         self.drop_path_key = Randomness(jax.random.key_data(rngs.params()))
@@ -186,7 +174,8 @@ class MitB2(nnx.Module):
         hidden = images
         features = [jnp.zeros((B, H // 2, W // 2, 0), images.dtype)]
         for stage in range(1, 1 + len(MIT_WIDTHS)):
-            hidden = getattr(self, f"patch_embed{stage}")(hidden)
+            embed = getattr(self, f"patch_embed{stage}")
+            hidden = embed["norm"](embed["proj"](hidden))
             for block in getattr(self, f"block{stage}"):
                 hidden = block(hidden, next(scales))
             hidden = getattr(self, f"norm{stage}")(hidden)
