@@ -1,7 +1,6 @@
 """Audits predictions in files (`audit_files`) or a model's batches (`stream`)."""
 
 import functools
-import shutil
 import sys
 import tempfile
 import warnings
@@ -11,17 +10,18 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, read_photo
 from flipjax.audit.compare import check_gates, failures, read_gates, try_gates
-from flipjax.audit.counts import ImageCounts, Measured, count_image, count_pairs, join_counts
+from flipjax.audit.counts import ImageCounts, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
-from flipjax.audit.pairs import Encoding, Inputs, check_limit, in_options, open_pairs, read_pair
+from flipjax.audit.pairs import Encoding, Pair, check_limit, in_options, open_pairs, read_pair
 from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
 from flipjax.audit.sources import check_names, find_photos
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
-from flipjax.metrics import Decomposition, class_names, summarize
+from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec, is_foreground, read_background
 from flipjax.metrics.objects import UNITS
@@ -31,9 +31,11 @@ from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.threads import in_order
 
 SHOWN_ABOVE = 0.1
-"""Flip share above which an image's maps are kept until the page selects from them."""
+"""Images with a larger flip share keep their maps for the page."""
 HIGHEST = 12
-"""Number of images of the highest flip-risk so far whose maps are kept as well."""
+"""Images of highest flip-risk that keep their maps as well."""
+STORED = ("kind", "channels", "background", "ignore_index", "unit")
+ASSUMED = "class 0, {!r}, is taken for the background; if no class is, pass {}, and if it is, {}."
 
 
 class Audited(NamedTuple):
@@ -92,21 +94,19 @@ def audit_files(
         encoding["predict"] = functools.partial(predict_photo, model)
         if jobs > 1:
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
-    own: dict[str, Any] = {"background": background, "class_names": class_names, "suffixes": suffixes}
-    own["images"] = images
-    inputs = open_pairs(predictions, labels, **own, **encoding, limits=limits)
-    pairs, values, _, coco = inputs
-    classes = values.classes
-    check_limit(f"confusion matrices of {classes} classes", 4 * len(pairs) * classes**2, limits, "unpacked")
+    encoding |= {"background": background, "suffixes": suffixes, "images": images}
+    inputs = open_pairs(predictions, labels, class_names=class_names, limits=limits, **encoding)
+    pairs, values, positional, coco = inputs
+    C = values.classes
+    check_limit(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, limits, "unpacked")
     with in_options():
-        all_names = _class_names(class_names or (coco and coco.names_of(classes)), values)
+        given = class_names or (coco and coco.names_of(C))
+        all_names = metrics.class_names(given, classes=C, background=values.background)
     if background == 0 and not coco and "background" not in all_names[0].lower():
-        print(
-            f"flipjax audit: class 0, {all_names[0]!r}, is taken for the background; where no class is, pass "
-            "--background none, and --background 0 where it is.",
-            file=sys.stderr,
-        )
-    found, names = _groups(inputs, all_names, groups, training_groups, suffixes)
+        print(f"flipjax audit: {ASSUMED.format(all_names[0], '--background none', '--background 0')}", file=sys.stderr)
+    own: dict[str, Any] = {"training": training_groups, "suffixes": suffixes, "positional": positional}
+    foreground = [all_names[c] for c in values.foreground]
+    found, names = read_groups(groups, [pair.name for pair in pairs], foreground=foreground, **own)
     together = read_clusters(clusters, found, names) if clusters else None
     photos = find_photos(images, names, suffixes=suffixes) if images else {}
     gates = read_gates(fail_above, fail_below)
@@ -116,41 +116,38 @@ def audit_files(
     source += f" Groups: {groups}." if groups else ""
     facts = [describe_images([each.labels.shape for each in pairs], values), source, *filter(None, [found.fact])]
     print(facts[0], file=sys.stderr, flush=True)
+    used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
+    used |= {"clusters": clusters, "jobs": jobs, **encoding, "suffixes": list(suffixes)}
+    used |= {name: getattr(values, name) for name in STORED} | {"class_names": list(all_names)}
+    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items() if name != "predict"}
     # An audit that fails half-way leaves no masks in the folder of an earlier one.
-    with tempfile.TemporaryDirectory(prefix=".masks-", suffix=".tmp", dir=out) as partial:
+    with tempfile.TemporaryDirectory(prefix=".masks-", suffix=".tmp", dir=out) as partial, ArrayReader() as reader:
         keep = None
         if photos:
             places = {pair.name: name for pair, name in zip(pairs, names, strict=True)}
-            own = {"classes": classes, "ignore_index": values.ignore_index, "names": places}
-            keep = functools.partial(files.write_masks, folder=Path(partial), **own)
+            options = {"classes": C, "ignore_index": values.ignore_index, "names": places}
+            keep = functools.partial(files.write_masks, folder=Path(partial), **options)
         measured = count_pairs(pairs, values, jobs=jobs, keep=keep)
-        audit = _conclude(names, found, measured, all_names, together)
-        used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
-        used |= {"clusters": clusters, "images": images, "suffixes": list(suffixes), "jobs": jobs} | encoding
-        used.pop("predict", None)
-        used |= {"channels": values.channels, "background": values.background, "class_names": list(all_names)}
-        used |= {"ignore_index": values.ignore_index, "unit": values.unit, "kind": values.kind}
-        used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
+        audit = conclude_audit(names, found, measured, class_names=all_names, clusters=together)
         tried = try_gates(gates, audit.summary, audit.intervals)
         document = make_document(audit, facts=facts, options=used)
-        with ArrayReader() as reader:
-
-            def maps_of(index: int) -> dict[str, np.ndarray]:
-                from flipjax.audit.page import draw_maps
-
-                scores, truth, *_ = read_pair(reader, pairs[index], values)
-                photo = photos.get(names[index])
-                image = None if photo is None else read_photo(photo, truth.shape)
-                return draw_maps(scores, truth, values.options, image=image)
-
-            files.write_audit(out, audit, document, maps_of, gates=tried)
-        shutil.rmtree(out / "masks", ignore_errors=True)
-        (out / "fiftyone.json").unlink(missing_ok=True)
-        if (Path(partial) / "masks").is_dir():
-            (Path(partial) / "masks").rename(out / "masks")
-        if photos:
-            files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
+        shown = [photos.get(name) for name in names]
+        files.write_audit(out, audit, document, functools.partial(_maps, reader, pairs, values, shown), gates=tried)
+        files.move_masks(Path(partial), out)
+    if photos:
+        files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
     return Audited(audit, terminal_text(document), failures(tried))
+
+
+def _maps(
+    reader: ArrayReader, pairs: Sequence[Pair], encoding: Encoding, photos: Sequence[Path | None], index: int
+) -> dict[str, np.ndarray]:
+    from flipjax.audit.page import draw_maps
+
+    scores, truth, *_ = read_pair(reader, pairs[index], encoding)
+    photo = photos[index]
+    image = None if photo is None else read_photo(photo, truth.shape)
+    return draw_maps(scores, truth, encoding.options, image=image)
 
 
 def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
@@ -162,28 +159,6 @@ def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
     return np.asarray(to_array(logits, name="predictions"), np.float32)[0, :height, :width]
 
 
-def _class_names(given: Sequence[str] | None, encoding: Encoding) -> tuple[str, ...]:
-    return class_names(given, classes=encoding.classes, background=encoding.background)
-
-
-def _groups(
-    inputs: Inputs,
-    all_names: Sequence[str],
-    groups: str | None,
-    training: Path | None,
-    suffixes: Sequence[str],
-) -> tuple[ImageGroups, list[str]]:
-    names = [entry.name for entry in inputs.pairs]
-    if not groups:
-        if training:
-            raise AuditError("--training_groups: expected --groups beside it, found none")
-        return ImageGroups(None), names
-    inside = np.flatnonzero(is_foreground(inputs.encoding.classes, inputs.encoding.background)).tolist()
-    foreground = [all_names[c] for c in inside]
-    own: dict[str, Any] = {"training": training, "suffixes": suffixes}
-    return read_groups(groups, names, foreground=foreground, positional=inputs.positional, **own)
-
-
 def _known_keys(names: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
     """Returns the keys of the summary for these classes and groups."""
     n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
@@ -193,18 +168,6 @@ def _known_keys(names: Sequence[str], background: Background, groups: ImageGroup
     named = name_groups(groups.all_groups, foreground, groups.scene_names, present=groups.numbers)
     known = {key for key, value in with_names(summary, named).items() if not isinstance(value, list)}
     return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
-
-
-def _conclude(
-    names: Sequence[str],
-    groups: ImageGroups,
-    measured: Measured,
-    all_names: tuple[str, ...],
-    clusters: np.ndarray | None = None,
-) -> Audit:
-    own: dict[str, Any] = {"all_groups": groups.all_groups, "scene_names": groups.scene_names}
-    own |= {"columns": groups.columns, "clusters": clusters}
-    return conclude_audit(names, groups.numbers, measured, class_names=all_names, **own)
 
 
 def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
@@ -299,13 +262,9 @@ class AuditStream:
         if self._class_names:
             return self._encoding, self._class_names
         encoding = self._encoding._replace(classes=classes)
-        names = _class_names(self._given, encoding)
+        names = metrics.class_names(self._given, classes=classes, background=encoding.background)
         if self._assumed and "background" not in names[0].lower():
-            warnings.warn(
-                f"class 0, {names[0]!r}, is taken for the background; where no class is, pass background=None, "
-                "and background=(0,) where it is.",
-                stacklevel=3,
-            )
+            warnings.warn(ASSUMED.format(names[0], "background=None", "background=(0,)"), stacklevel=3)
         return encoding, names
 
     def _check_groups(self, groups: Any, images: int, encoding: Encoding) -> None:
@@ -357,9 +316,8 @@ class AuditStream:
         groups = np.concatenate(self._groups) if self._groups else None
         measured = join_counts(self._parts, background=self._encoding.background)
         found = ImageGroups(groups, self._all_groups, self._scene_names)
-        audit = _conclude(self._names, found, measured, self._class_names)
-        known = ("kind", "channels", "background", "ignore_index", "unit")
-        options = {"out": str(self._folder)} | {name: getattr(self._encoding, name) for name in known}
+        audit = conclude_audit(self._names, found, measured, class_names=self._class_names)
+        options = {"out": str(self._folder)} | {name: getattr(self._encoding, name) for name in STORED}
         options["class_names"] = list(self._class_names)
         facts = [describe_images(self._shapes, self._encoding)]
         files.write_audit(self._folder, audit, make_document(audit, facts=facts, options=options), self._maps_of)

@@ -25,12 +25,8 @@ def _parser() -> command.Parser:
     add("--background", type=command.read_classes, default=(0,), metavar="CLASSES", help=text)
     text = "names of all classes, or of those but the background"
     add("--class_names", dest="names", type=command.read_names, metavar="A,B,C", help=text)
-    add(
-        "--unit",
-        choices=("class", "component"),
-        default="class",
-        help="a segment: all pixels of a class in an image (default), or a connected component",
-    )
+    text = "a segment: all pixels of a class in an image (default), or a connected component"
+    add("--unit", choices=("class", "component"), default="class", help=text)
     add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")
     add("--out", type=Path, default=Path("runs/context"), metavar="DIR", help="where to write (default runs/context)")
     return parser

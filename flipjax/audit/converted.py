@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from flipjax import backend
 from flipjax.audit import files, page
 from flipjax.audit.counts import Measured
+from flipjax.audit.groups import ImageGroups
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import make_document
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
@@ -216,14 +217,11 @@ def evaluate_weights(
     segments = count_segments(task, table, answer.masks)
     audit = conclude_audit(
         [catalog.object_names[index] for index in table.rows[:, 0]],
-        groups,
+        ImageGroups(groups, catalog.groups, tuple(catalog.scene_names), {"scene_photo": scenes}),
         Measured(answer.decomposition, np.zeros(len(groups), np.int64), answer.regions, segments),
         class_names=("background", *catalog.class_names),
         samples=samples,
         pairs=pairs,
-        scene_names=tuple(catalog.scene_names),
-        all_groups=catalog.groups,
-        columns={"scene_photo": scenes},
         swap=swap,
         further=further,
     )

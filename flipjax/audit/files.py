@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ FIELDS = ("ground_truth", "prediction")
 """Masks of a sample of FiftyOne."""
 SAMPLE_NUMBERS = ("flip", "miss", "flip_risk", "flip_risk_share")
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
-"""Modules that the page needs beside JAX and NumPy, and their packages."""
+"""Package of each module that the page needs besides JAX and NumPy."""
 
 
 def claim_folder(folder: Path) -> None:
@@ -122,6 +123,14 @@ def write_masks(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as stream:
             Image.fromarray(mask).save(stream, "PNG")
+
+
+def move_masks(partial: Path, folder: Path) -> None:
+    """Replaces the masks and samples of an earlier audit by the masks written to `partial`, if any."""
+    shutil.rmtree(folder / "masks", ignore_errors=True)
+    (folder / "fiftyone.json").unlink(missing_ok=True)
+    if (partial / "masks").is_dir():
+        (partial / "masks").rename(folder / "masks")
 
 
 def ignored_value(classes: int) -> int:

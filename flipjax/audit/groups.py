@@ -13,7 +13,7 @@ from flipjax.audit.sources import check_names, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 
 INTEGER = r"\s*-?\d{1,18}\s*"
-"""Of 64 bits; to int, 1_0 is ten, too."""
+"""A 64-bit integer. `int` is too lenient: it reads 1_0 as ten."""
 FORM = "a CSV with the columns name and group; or name, class and scene, or name and one other"
 TRAINING = "a CSV with the columns class and scene, a row a training image or with their number in the column images"
 
@@ -68,7 +68,7 @@ def read_clusters(given: str, groups: ImageGroups, names: Sequence[str]) -> np.n
 
 
 def read_groups(
-    given: str,
+    given: str | None,
     names: Sequence[str],
     *,
     foreground: Sequence[str],
@@ -82,7 +82,7 @@ def read_groups(
     has other names and a row per image, its rows must be in the images' order, and the images take its names.
 
     Args:
-        given: the path of a table, or a regular expression that matches the group in a name.
+        given: the path of a table, or a regular expression that matches the group in a name; None for no groups.
         names: the images' names, in order.
         foreground: the names of the F foreground classes. For two, integer groups are 0..3 (2 * class + scene).
         positional: whether the names are only positions.
@@ -93,6 +93,10 @@ def read_groups(
     Raises:
         AuditError: the table has another format, images have no group, or classes or groups are unknown.
     """
+    if given is None:
+        if training:
+            raise AuditError("--training_groups: expected --groups beside it, found none")
+        return ImageGroups(None), list(names)
     path = Path(given)
     if not path.exists() and path.suffix.lower() != ".csv":
         return _by_name(pd.Series(match_names(given, names, option="--groups"), dtype=object)), list(names)
@@ -129,7 +133,7 @@ def read_groups(
 def _of_scenes(
     path: Path, table: pd.DataFrame, foreground: Sequence[str], seen: pd.DataFrame, where: Path
 ) -> ImageGroups:
-    """Returns F x S groups. Classes without a known most frequent scene have no common side."""
+    """Returns F x S groups. A class whose most frequent scene is unknown has no common group."""
     wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]
     if wrong:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")

@@ -26,10 +26,17 @@ from flipjax.audit.arrays import (
     suffix_of,
 )
 from flipjax.audit.sources import VOID, Coco, Source, find_photos, open_source
-from flipjax.metrics.classes import Background, LabelSpec, background_classes, check_background, read_background
+from flipjax.metrics.classes import (
+    Background,
+    LabelSpec,
+    background_classes,
+    check_background,
+    is_foreground,
+    read_background,
+)
 
 FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
-"""The axes of predictions, by that of the classes."""
+"""Axes of a prediction, by position of the class axis."""
 OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
 """Arguments of metrics that are options of the command."""
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +52,7 @@ class Pair(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """One image: scores float32 (H, W, C) or a mask (H, W), labels (H, W), and the units of both: a word or ids."""
+    """One image: scores float32 (H, W, C) or a mask (H, W), labels (H, W), and the segment units of both."""
 
     scores: np.ndarray
     labels: np.ndarray
@@ -73,6 +80,11 @@ class Encoding(NamedTuple):
     predict: Predict | None = None
 
     @property
+    def foreground(self) -> list[int]:
+        """The foreground classes."""
+        return np.flatnonzero(is_foreground(self.classes, self.background)).tolist()
+
+    @property
     def options(self) -> LabelSpec:
         """Kernel options, for scores with classes last."""
         known = background_classes(self.background)
@@ -81,7 +93,7 @@ class Encoding(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Images, their encoding, whether they are matched by position only, and COCO categories or None."""
+    """Images, their encoding, whether they are matched by position only, and COCO categories if any."""
 
     pairs: list[Pair]
     encoding: Encoding

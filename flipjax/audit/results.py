@@ -14,6 +14,7 @@ import pandas as pd
 from flipjax.audit.context import beta_of_audit
 from flipjax.audit.counts import Measured
 from flipjax.audit.flips import flip_gap, flip_pairs, flips_by_group
+from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
 from flipjax.context import Choice
 from flipjax.files import replacing
@@ -135,7 +136,7 @@ def _number(value: Any) -> Any:
 
 
 FEWEST = 30
-"""Images of which tenths, of three each, are shown."""
+"""Fewest images of which deciles are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +195,7 @@ class Audit:
 
 def conclude_audit(
     names: Sequence[str],
-    groups: np.ndarray | None,
+    groups: ImageGroups,
     measured: Measured,
     *,
     class_names: tuple[str, ...],
@@ -203,15 +204,12 @@ def conclude_audit(
     clusters: np.ndarray | None = None,
     further: Mapping[str, float] | None = None,
     swap: SceneSwap | None = None,
-    all_groups: AnyGroups | None = None,
-    scene_names: tuple[str, ...] = (),
-    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Audit:
     """Summarises counts, with intervals from resampling images within groups.
 
     Args:
         names: n image names.
-        groups: int (n,) or None.
+        groups: of the n images; two by two by default for two foreground classes.
         measured: the counts of the n images.
         class_names: C names.
         samples: number of resamples.
@@ -219,52 +217,36 @@ def conclude_audit(
         clusters: int (n,), images sampled together, such as the frames of a film; None samples each alone.
         further: quantities computed elsewhere, by key.
         swap: the scene swap of the images, if any.
-        all_groups: the groups that are numbered; two by two by default for two foreground classes.
-        scene_names: names of the scenes of `all_groups`.
-        columns: further texts of each image, by name.
     """
-    decomposition = measured.decomposition
+    decomposition, numbers = measured.decomposition, groups.numbers
     foreground = np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist()
-    all_groups = all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
-    options = {"groups": groups, "class_names": class_names, "all_groups": all_groups}
-    summary = summarize(decomposition, **options)
-    # Already available as `Audit.confusion`.
-    del summary["flip_matrix"]
-    empty = tuple(
-        f"{key.removesuffix('n_images')}" for key, n in summary.items() if key.endswith("/n_images") and not n
-    )
-    if len(foreground) > 2:
-        summary = {key: value for key, value in summary.items() if not key.startswith(empty)}
+    all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
+    options = {"groups": numbers, "class_names": class_names, "all_groups": all_groups}
+    summary = _summarize(decomposition, options, rare=len(foreground) > 2)
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     if measured.regions is not None:
-        summary |= region_quantities(measured.regions, groups, all_groups=all_groups)
+        summary |= region_quantities(measured.regions, numbers, all_groups=all_groups)
     summary |= further or {}
-    intervals = {}
-    if keys:
-        resampled = functools.partial(
-            bootstrap, key=key_of(0), samples=samples, pairs=pairs, clusters=clusters, **options
-        )
-        intervals = resampled(decomposition, keys)
-        # The same key draws the same images for all quantities.
-        for stand_in, names_of in () if swap is None else _stand_ins(decomposition, swap):
-            renamed = {key: _renamed(key, names_of) for key in keys}
-            renamed = {key: name for key, name in renamed.items() if name in summary}
-            intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
+    resampled = functools.partial(bootstrap, key=key_of(0), samples=samples, pairs=pairs, clusters=clusters, **options)
+    intervals = resampled(decomposition, keys) if keys else {}
+    # The same key draws the same images for all quantities.
+    for stand_in, names_of in _stand_ins(decomposition, swap) if keys and swap else ():
+        renamed = {key: _renamed(key, names_of) for key in keys}
+        renamed = {key: name for key, name in renamed.items() if name in summary}
+        intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
     objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
-    summary |= objects.summary()
+    summary |= objects.summary() | _mean_risk(decomposition)
     intervals |= objects.intervals()
-    if not np.isnan(np.asarray(decomposition.risk_sum)).all():
-        summary |= _mean_risk(decomposition)
     own_names = [class_names[c] for c in foreground]
-    group_names = {} if groups is None else name_groups(all_groups, own_names, scene_names, present=groups)
-    places, class_of_group, sides = _places(groups, all_groups, foreground, scene_names)
+    group_names = {} if numbers is None else name_groups(all_groups, own_names, groups.scene_names, present=numbers)
+    places, class_of_group, sides = _places(numbers, all_groups, foreground, groups.scene_names)
     if sides:
         mean, *ends = flip_gap(decomposition, sides, clusters)
         summary["flip_gap/mean"] = mean
         intervals |= {} if np.isnan(ends).any() else {"flip_gap/mean": tuple(ends)}
     return Audit(
         names,
-        groups,
+        numbers,
         decomposition,
         measured.ignored,
         class_names,
@@ -277,9 +259,17 @@ def conclude_audit(
         flips_by_group(decomposition, places, class_names, clusters=clusters),
         flip_pairs(decomposition, class_names, clusters=clusters),
         swap,
-        columns or {},
+        groups.columns,
         clusters,
     )
+
+
+def _summarize(decomposition: Decomposition, options: Mapping[str, Any], *, rare: bool) -> dict[str, Any]:
+    """Returns the summary without its flip matrix and, if `rare`, without groups that have no images."""
+    summary = summarize(decomposition, **options)
+    del summary["flip_matrix"]
+    empty = tuple(key.removesuffix("n_images") for key, n in summary.items() if key.endswith("/n_images") and not n)
+    return {key: value for key, value in summary.items() if not (rare and key.startswith(empty))}
 
 
 def name_groups(
@@ -337,7 +327,9 @@ def _places(
 
 
 def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
-    """Returns the mean flip-risk over images, and its fraction of the maximum log F."""
+    """Returns the mean flip-risk over images and its fraction of the maximum log F; empty for masks."""
+    if np.isnan(np.asarray(decomposition.risk_sum)).all():
+        return {}
     risk = np.asarray(decomposition.flip_risk, np.float64)
     mean = float(np.nanmean(risk)) if np.isfinite(risk).any() else math.nan
     F = int(is_foreground(decomposition.confusion.shape[-1], decomposition.background).sum())

@@ -24,7 +24,7 @@ WORST = 10
 AT_ONCE = 12
 """Classes and groups of which a table shows all."""
 LEAST_AGREEMENT = 0.05
-"""Cohen's kappa below which predictions and labels agree hardly better than chance (Cohen, 1960)."""
+"""Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
 LEVEL = 0.05
 TENTHS = ("top_decile_flip_share", "top_decile_ceiling", "top_decile_of_ceiling")
 RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
@@ -45,13 +45,13 @@ LINKED = "; a number leads to pictures"
 
 def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, Any]) -> Document:
     """Returns the report without pictures, with sections in page order."""
-    numbered = [f"{len(audit.names)} images"]
+    which = "riskiest" if audit.has_scores else "most flipped"
     sections = {
         "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
         "Flip-risk": _deciles(audit),
         "Classes": _flip_list(audit),
         "Segments": _segments(audit.objects),
-        "Images": [Numbers(_riskiest_title(audit), riskiest(audit))],
+        "Images": [Numbers(f"The {which} images; all are in images.csv", riskiest(audit))],
         "Details": _details(audit),
     }
     terms = ["correct, flip, miss", "segment", "StrictFlip"]
@@ -60,12 +60,18 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
     terms += ["scene swap", "counterfactual pair"] if audit.swap else []
     return Document(
         title=TITLE,
-        facts=facts or numbered,
+        facts=facts,
         lines=findings(audit),
-        sections=[Section(title, blocks) for title, blocks in sections.items()],
+        sections=[Section(title, [b for b in blocks if b.table.rows]) for title, blocks in sections.items()],
         terms=terms,
         config=options,
     )
+
+
+def _first_and_others(first: str, others: str, table: TextTable) -> list[Numbers]:
+    """Returns the first rows of a table, and its other rows folded."""
+    parts = [table._replace(rows=rows) for rows in (table.rows[:WORST], table.rows[WORST:])]
+    return [Numbers(first, parts[0]), Numbers(others, parts[1], folded=True)]
 
 
 def findings(audit: Audit) -> list[str]:
@@ -102,29 +108,23 @@ def _overall_line(audit: Audit) -> str:
 
 
 def _group_lines(audit: Audit) -> list[str]:
-    lines = []
-    if len(audit.by_group):
-        rows = records_of(audit.by_group[audit.by_group["q"] < LEVEL][:1])
-        if rows:
-            row = rows[0]
-            more = "more" if row["difference"] > 0 else "less"
-            lines.append(
-                f"Largest difference between groups: {row['class']} flips {more} in {row['group']}, "
-                f"{_rate(row, 'flip', percent=True)} ({row['images']} images) against {row['others']:.1%} elsewhere "
-                f"({row['others_images']}): {_difference(row)}, q {_q(row)}."
-            )
-        else:
-            lines.append(
-                f"No class flips significantly more in one group than in the others (least q {_least(audit)})."
-            )
+    lines, table = [], audit.by_group
+    known = table["q"].notna().any()
+    rows = records_of(table[table["q"] < LEVEL] if known else table)[:1]
+    if known and not rows:
+        least = number(float(table["q"].min()), ".2f")
+        lines.append(f"No class flips significantly more in one group than in the others (least q {least}).")
+    for row in rows:
+        last = f"q {_q(row)}" if known else "without interval, because a group is one cluster"
+        lines.append(
+            f"Largest difference between groups: {row['class']} flips {'more' if row['difference'] > 0 else 'less'} in "
+            f"{row['group']}, {_rate(row, 'flip', percent=True)} ({row['images']} images) against {row['others']:.1%} "
+            f"elsewhere ({row['others_images']}): {_difference(row)}, {last}."
+        )
     if "flip_gap/mean" in audit.summary:
         gap = with_interval(audit, "flip_gap/mean", digits=3)
         lines.append(f"Flip in rare minus common groups, within classes and averaged over them: {gap}.")
     return lines
-
-
-def _least(audit: Audit) -> str:
-    return number(float(audit.by_group["q"].min()), ".2f")
 
 
 def _segment_lines(objects: Objects) -> list[str]:
@@ -178,24 +178,31 @@ def _by_group(audit: Audit) -> list[Numbers]:
     """Returns Flip by class and group, the largest differences, and the groups' main quantities."""
     if audit.groups is None:
         return []
-    table, blocks = audit.by_group, []
-    if len(table):
-        unit = "images" if audit.clusters is None else "clusters"
-        rows = []
-        for row in records_of(table):
-            shares = [number(row["flip"]), number(row["others"]), _difference(row), _q(row)]
-            rows.append([row["class"], row["group"], str(row["images"]), *shares])
-        header = ["class", "group", "images", "Flip", "elsewhere", "difference [95%]", "q"]
-        corrected = f"over {unit}, q over all {len(rows)} rows (Benjamini-Hochberg)"
-        caption = f"Flip of a class by group, largest lower bound of a difference first; {corrected}"
-        blocks.append(Numbers(caption, TextTable(header, rows[:WORST], 2)))
-        blocks += [Numbers("The other differences between groups", TextTable(header, rows[WORST:], 2), folded=True)]
-        blocks += _flip_of_groups(audit)
-    shown, others = _split_groups(audit)
-    which = f", those with the largest Flip of {len(shown) + len(others)}" if others else ""
-    blocks.append(Numbers(f"Groups{which}, with 95% intervals", by_group(audit, shown), folded=len(table) > 0))
-    blocks += [Numbers("The other groups", by_group(audit, others), folded=True)] if others else []
-    return [block for block in blocks if block.table.rows]
+    rows = [
+        [
+            *(str(row[name]) for name in ("class", "group", "images")),
+            *(number(row["flip"]), number(row["others"]), _difference(row), _q(row)),
+        ]
+        for row in records_of(audit.by_group)
+    ]
+    unit = "images" if audit.clusters is None else "clusters"
+    caption = (
+        f"Flip of a class by group, largest lower bound of a difference first; over {unit}, q over all {len(rows)} "
+        "rows (Benjamini-Hochberg)"
+    )
+    header = ["class", "group", "images", "Flip", "elsewhere", "difference [95%]", "q"]
+    blocks = _first_and_others(caption, "The other differences between groups", TextTable(header, rows, 2))
+    blocks += _flip_of_groups(audit) if rows else []
+    names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
+    shown, which = {*names}, ""
+    if len(names) > 2 * AT_ONCE:
+        flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
+        shown = {*sorted(names, key=lambda name: -flip[name])[:WORST], "common", "rare"}
+        which = f", those with the largest Flip of {len(names)}"
+    own = by_group(audit, [name for name in names if name in shown])
+    others = by_group(audit, [name for name in names if name not in shown])
+    blocks.append(Numbers(f"Groups{which}, with 95% intervals", own, folded=len(rows) > 0))
+    return [*blocks, Numbers("The other groups", others, folded=True)]
 
 
 def _difference(row: Mapping[str, Any]) -> str:
@@ -210,38 +217,22 @@ def _q(row: Mapping[str, Any]) -> str:
 
 def _flip_of_groups(audit: Audit) -> list[Numbers]:
     """Returns the matrix of Flip by class and group, if groups are few."""
-    groups = list(audit.groups_of_class)
-    if len(groups) > AT_ONCE:
+    places, confusion = audit.groups_of_class, np.asarray(audit.decomposition.confusion)
+    if len(places) > AT_ONCE:
         return []
     rows = []
     for c in most_flipped(audit, limit=AT_ONCE):
-        shares = [_flip_of(audit, c, group) for group in groups]
-        if any(share == share for share in shares):
-            rows.append([audit.class_names[c], *(number(share) for share in shares)])
-    return [Numbers("Flip of each class by group", TextTable(["class", *groups], rows))] if rows else []
-
-
-def _flip_of(audit: Audit, c: int, group: str) -> float:
-    rows = np.asarray(audit.decomposition.confusion)[audit.groups_of_class[group][c], c].sum(0, dtype=np.int64)
-    return float(divide(rows[audit.foreground].sum() - rows[c], rows.sum()))
-
-
-def _split_groups(audit: Audit) -> tuple[list[str], list[str]]:
-    """Splits groups into those shown at once (of many, those with the largest Flip) and the others."""
-    names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
-    if len(names) <= 2 * AT_ONCE:
-        return names, []
-    flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
-    shown = {*sorted(names, key=lambda name: -flip[name])[:WORST], "common", "rare"}
-    return [name for name in names if name in shown], [name for name in names if name not in shown]
+        counts = np.array([confusion[own[c], c].sum(0, dtype=np.int64) for own in places.values()])
+        shares = divide(counts[:, audit.foreground].sum(1) - counts[:, c], counts.sum(1)).tolist()
+        if not np.isnan(shares).all():
+            rows.append([audit.class_names[c], *map(number, shares)])
+    return [Numbers("Flip of each class by group", TextTable(["class", *places], rows))]
 
 
 def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
     """Returns the main quantities of groups, with the IoU of the group's own class, if any."""
     left_out = constant(audit)
-    columns = [
-        key for key in ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc") if key not in left_out
-    ]
+    columns = [key for key in OF_GROUPS if key not in left_out]
     columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
     own = {name: f"group/{name}/iou/{audit.class_of_group[name]}" for name in names if name in audit.class_of_group}
     rows = []
@@ -329,12 +320,7 @@ def _flip_list(audit: Audit) -> list[Numbers]:
         for row in records_of(audit.pairs[:WORST])
     ]
     table = TextTable(["flip", "images", "pixels", "share of the true class [95%]"], rows)
-    caption = "The largest flips by the lower bound; all are in flip_matrix.csv"
-    return [Numbers(caption, table)] if rows else []
-
-
-def _riskiest_title(audit: Audit) -> str:
-    return f"The {'riskiest' if audit.has_scores else 'most flipped'} images; all are in images.csv"
+    return [Numbers("The largest flips by the lower bound; all are in flip_matrix.csv", table)]
 
 
 def riskiest(audit: Audit) -> TextTable:
@@ -364,48 +350,50 @@ def _segments(objects: Objects) -> list[Numbers]:
     if not len(objects.flips) - 1:
         return []
     classes, matrix = segment_matrix(objects)
-    worst, others = by_segment_class(objects)
-    most, more = by_segment_pair(objects)
-    which = f"the {WORST} worst of {len(objects.flips) - 1} classes" if others.rows else "by class"
+    number_of, table = len(objects.flips) - 1, by_segment_class(objects)
+    which = f"the {WORST} worst of {number_of} classes" if number_of > WORST else "by class"
+    most, more = _first_and_others(
+        "Pairs of classes with the most flipped segments", "The other pairs of classes", by_segment_pair(objects)
+    )
+    # The rows of the worst classes and of all.
+    shown = min(WORST, number_of) + 1
+    rest = table.rows[shown:] if number_of > WORST else []
     blocks = [
-        Numbers(f"Segments, {which}, by the lower bound of SegFlip", worst),
-        Numbers("Pairs of classes with the most flipped segments", most),
+        Numbers(f"Segments, {which}, by the lower bound of SegFlip", table._replace(rows=table.rows[:shown])),
+        most,
         Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
-        Numbers("Segments of the other classes", others, folded=True),
-        Numbers("The other pairs of classes", more, folded=True),
+        Numbers("Segments of the other classes", table._replace(rows=rest), folded=True),
+        more,
         Numbers("Ranking of wrong predicted segments by scores, AUROC", ranking(objects), folded=True),
         Numbers("Segments of a true class (row) predicted as a class (column)", matrix, folded=not classes),
     ]
-    blocks += [] if objects.beta is None else [Numbers(CONTEXT, beta_table(objects.beta))]
-    return [block for block in blocks if block.table.rows]
+    return blocks + ([] if objects.beta is None else [Numbers(CONTEXT, beta_table(objects.beta))])
 
 
-def by_segment_class(objects: Objects) -> tuple[TextTable, TextTable]:
-    """Returns segment outcomes for the classes with the largest lower bound of SegFlip, and for the others."""
+def by_segment_class(objects: Objects) -> TextTable:
+    """Returns segment outcomes: the WORST classes by the lower bound of SegFlip, all, and the other classes."""
     classes = rows_by_name(objects.flips)
     total = classes.pop("all")
     bound = {name: row.get("seg_flip_low", row["seg_flip"]) for name, row in classes.items()}
     order = sorted(classes, key=lambda name: (-np.nan_to_num(bound[name]), -classes[name]["seg_flip"]))
-    worst = [[name, *_fate(classes[name])] for name in order[:WORST]]
-    rest = [[name, *_fate(classes[name])] for name in order[WORST:]]
-    rest += [[name, "0", *["-"] * 6] for name in objects.class_names if name not in classes]
+    rows = [[name, *_fate(classes[name])] for name in order]
+    rows += [[name, "0", *["-"] * 6] for name in objects.class_names if name not in classes]
+    rows.insert(min(WORST, len(order)), ["all", *_fate(total)])
     header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
     # Without background, no segment can be missed.
     kept = [place for place in range(len(header)) if header[place] != "miss" or objects.background]
-    header, *rows = ([row[place] for place in kept] for row in (header, *worst, ["all", *_fate(total)], *rest))
-    shown = len(worst) + 1
-    return TextTable(header, rows[:shown]), TextTable(header, rows[shown:] if order[WORST:] else [])
+    header, *rows = ([row[place] for place in kept] for row in (header, *rows))
+    return TextTable(header, rows)
 
 
-def by_segment_pair(objects: Objects) -> tuple[TextTable, TextTable]:
-    """Returns the class pairs with the most flipped segments, and the others."""
+def by_segment_pair(objects: Objects) -> TextTable:
+    """Returns the class pairs, most flipped segments first."""
     totals = objects.tables.true["class"].value_counts()
     rows = []
     for truth, predicted, size, pixels in objects.flipped_pairs():
         pair = f"{objects.class_names[truth]} as {objects.class_names[predicted]}"
         rows.append([pair, f"{size:,}", f"{size / totals[truth]:.1%}", f"{pixels:,}"])
-    header = ["flip", "segments", "share of the class's", "their pixels"]
-    return TextTable(header, rows[:WORST]), TextTable(header, rows[WORST:])
+    return TextTable(["flip", "segments", "share of the class's", "their pixels"], rows)
 
 
 def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
