@@ -10,8 +10,6 @@ from PIL import Image
 
 from flipjax import metrics
 from flipjax.audit import results
-from flipjax.audit.counts import count_pairs
-from flipjax.audit.pairs import open_pairs
 from flipjax.results.images import region_quantities
 
 
@@ -119,36 +117,6 @@ def test_sizes_may_differ(case, tmp_path, capsys, without_pictures):
     for i, count in enumerate(counts):
         assert float(by_name[f"img_{i:02d}"]["flip_risk"]) == pytest.approx(float(count.flip_risk[0]), abs=1e-6)
         assert int(by_name[f"img_{i:02d}"]["pixels"]) == 10 * (8 - i % 3) - 3
-
-
-def test_kinds_of_files_agree(case, tmp_path):
-    """Stacks in npy, npz (also one array an image), Fortran order, float16, probabilities, big-endian: equal counts."""
-    logits, labels, _ = case
-    logits = logits.astype(np.float16).astype(np.float32)
-    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    np.save(tmp_path / "half.npy", np.asfortranarray(logits.astype(np.float16)))
-    np.save(tmp_path / "big.npy", logits.astype(">f8"))
-    np.savez(tmp_path / "first.npz", logits=np.moveaxis(logits, -1, 1), names=[f"n{i}" for i in range(12)])
-    np.savez_compressed(tmp_path / "each.npz", **{f"n{i:02d}": z for i, z in enumerate(logits)})
-    np.save(tmp_path / "probabilities.npy", probabilities)
-    np.save(tmp_path / "labels.npy", labels.astype(np.int64))
-    np.savez(tmp_path / "named.npz", labels=labels, names=[f"n{i}" for i in range(12)])
-    np.savez(tmp_path / "labels.npz", **{f"n{i:02d}": mask for i, mask in reversed(list(enumerate(labels)))})
-    files = [
-        ("half.npy", "labels.npy"),
-        ("big.npy", "named.npz"),
-        ("first.npz", "named.npz"),
-        ("each.npz", "labels.npz"),
-        ("probabilities.npy", "labels.npy"),
-    ]
-    expected = metrics.decompose(logits, labels, ignore_index=255)
-    for predictions, masks in files:
-        kind = "probabilities" if "prob" in predictions else "logits"
-        pairs, encoding, *_ = open_pairs(tmp_path / predictions, tmp_path / masks, kind=kind, ignore_index=255)
-        decomposition, ignored, *_ = count_pairs(pairs, encoding)
-        assert np.array_equal(decomposition.confusion, expected.confusion), predictions
-        np.testing.assert_allclose(decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
-        assert ignored.tolist() == [3] * 12
 
 
 def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):

@@ -1,13 +1,11 @@
 """The monitor: thresholds by hand, the drift test against its definition, and the command line."""
 
 import io
-import itertools
 import json
 import math
 import re
 import sys
 import types
-from array import array
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from scipy.stats import beta
 from flipjax import monitor
 from flipjax.files import DamagedError
 from flipjax.monitor.__main__ import main
-from flipjax.monitor.monitor import BETS, FORMAT, _digest, _insert
+from flipjax.monitor.monitor import BETS, FORMAT, _digest
 from flipjax.terminal import open_closed_streams
 
 
@@ -68,14 +66,6 @@ def test_evidence_by_its_definition():
     expected = [evidence(reference, scores[:n], np.random.default_rng(3)) for n in range(1, 13)]
     np.testing.assert_allclose([verdict.evidence for verdict in verdicts], expected)
     np.testing.assert_allclose([v.p_value for v in verdicts], 1 / np.maximum.accumulate([1, *expected])[1:])
-
-
-def test_scores_are_kept_in_few_ascending_runs():
-    runs = [array("d", range(100))]
-    for score in np.random.default_rng(0).integers(0, 50, 1000).tolist():
-        _insert(runs, score)
-        assert all(len(a) > len(b) for a, b in itertools.pairwise(runs))
-    assert all(list(run) == sorted(run) for run in runs) and sum(map(len, runs)) == 1100
 
 
 def test_false_alarms_are_rare_and_drift_is_seen():

@@ -1,4 +1,4 @@
-"""`flipjax audit --predictions DIR|FILE --labels DIR|FILE`: how often a segmentation model flips, and how confidently.
+"""Measures label flips in stored predictions of a segmentation model.
 
 Predictions are npy or npz; labels and predicted masks npy, npz or PNG. A folder holds one file per image, matched by
 name; one file holds all images, matched by position. Exit codes: 0 done, 1 a limit of --fail_above or --fail_below
@@ -44,20 +44,20 @@ def _parser() -> command.Parser:
     text = "a column of --groups, or a regular expression on names: resamples whole films, patients or sites"
     add("--clusters", metavar="COLUMN|REGEX", help=text)
     add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
-    add("--channels", choices=("first", "last"), help="the class axis, if shapes leave it open")
+    add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
     text = "the class that is background, several as 0,1,2, or none (default 0)"
     add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
     text = "the label of pixels to ignore, such as 255"
     add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help=text)
     text = "names of all classes, or of those but the background"
     add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
-    add("--num_classes", type=int, metavar="C", help="number of classes of masks, if neither names nor values give it")
+    add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
     maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
     add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
     text = "a segment: all pixels of a class in an image (default), a connected component, or a COCO segment"
     add("--unit", choices=("class", "component", "instance"), help=text)
-    add("--min_score", type=float, default=0.5, metavar="P", help="of COCO results that count (default 0.5)")
+    add("--min_score", type=float, default=0.5, metavar="P", help="lowest score of COCO results to keep (default 0.5)")
     text = "endings to drop from file names, such as _gtFine_labelIds,_leftImg8bit"
     add("--suffixes", type=command.read_names, default=(), metavar="A,B", help=text)
     limits = Limits()

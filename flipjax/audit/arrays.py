@@ -77,7 +77,7 @@ class StoredArray(NamedTuple):
 
 
 def listed(names: Iterable[object]) -> str:
-    """Returns the number of names and the first ten.
+    """Formats a list of names as its length and first ten items.
 
     Example:
         >>> listed(range(12))

@@ -20,7 +20,7 @@ PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}
 COLUMNS = ("old", "new", "difference", "low", "high")
 SHOWN = 12
-"""Differences that the terminal shows beside the main ones."""
+"""Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 ENDS = ("low", "high")
 
@@ -150,14 +150,10 @@ def compare_audits(
     images = {"old": str(old), "new": str(new), "images": len(after.names)}
     if after.clusters is not None:
         images["clusters"] = len(np.unique(after.clusters))
-    numbers = {key: dict(zip(COLUMNS, map(_number, row), strict=True)) for key, row in found.items()}
+    numbers = table.round(6).astype(object).where(table.notna(), None).to_dict("index")
     stored = {"program": PROGRAM, **images, "differences": numbers, "gates": tried}
     write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     return Comparison(table, _text(table, images), failures(tried))
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 6)
 
 
 def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:

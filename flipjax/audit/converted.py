@@ -92,7 +92,7 @@ def map_rows(
 def ask_questions(
     program: Program, weights: Weights, task: Task, table: Table, *, intervene: Config | None
 ) -> tuple[Any, np.ndarray | None]:
-    """Returns a network's `Assessed` results on a table's images, and the split point or None.
+    """Assesses a network on the images of a table; returns the results and the split point, if any.
 
     Args:
         program: the model's program.

@@ -28,7 +28,7 @@ from flipjax.threads import in_order
 # Half a percent bounds the rounding of a float16 sum over 150 classes.
 TOLERANCE = 5e-3
 PIECES = 8
-"""Pieces per process; progress advances by pieces."""
+"""Chunks of images per process; progress advances by one chunk."""
 Keep = Callable[[Pair, Arrays], None]
 
 

@@ -101,7 +101,7 @@ def flips_by_group(
     rows = []
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
         flip, whole = _pixels(decomposition, c)
-        # A class that never flips has no differences, and would only strengthen the correction.
+        # A class that never flips would only make the correction stricter.
         own = (
             {}
             if not flip.any()

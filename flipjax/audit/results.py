@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,13 +78,9 @@ class Objects(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Returns SegFlip by class, the flip matrix in segments and the budget, with None for undefined values."""
-        tables = {"segments": self.flips, "budget": self.budget}
         stored: dict[str, Any] = {
-            name: {
-                key: {column: _number(value) for column, value in row.items()}
-                for key, row in rows_by_name(table).items()
-            }
-            for name, table in tables.items()
+            name: {key: {c: _number(value) for c, value in row.items()} for key, row in rows_by_name(table).items()}
+            for name, table in (("segments", self.flips), ("budget", self.budget))
         }
         stored["segment_matrix"] = self.confusion.tolist()
         if self.beta is not None:
@@ -297,12 +294,8 @@ def name_groups(
 
 def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict[str, Any]:
     """Replaces group numbers in keys `group/<number>/...` by names."""
-    numbers = {f"group/{group}/": f"group/{name}/" for group, name in group_names.items()}
-    named = {}
-    for key, value in table.items():
-        prefix = "/".join(key.split("/", 2)[:2]) + "/"
-        named[numbers.get(prefix, prefix) + key.removeprefix(prefix) if key.startswith("group/") else key] = value
-    return named
+    names = {f"group/{group}/": f"group/{name}/" for group, name in group_names.items()}
+    return {re.sub("^group/[^/]+/", lambda found: names.get(found[0], found[0]), k): v for k, v in table.items()}
 
 
 def _places(

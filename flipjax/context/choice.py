@@ -9,7 +9,7 @@ from flipjax.metrics.classes import Background, is_foreground
 
 LEAST_FLIPS = 50
 KAPPA = 5.0
-"""Flips of the shares over all classes that are added to those of a class."""
+"""Weight, in flips, of the overall rates in the shrunken rates of a class."""
 ROUNDS = 50
 CHUNK = 1 << 22
 """Numbers of resamples times flips times classes that are held at once."""
@@ -109,8 +109,7 @@ def context_beta(
     The estimate is observational: images with another context also differ in other ways.
 
     With few flips the permutation baseline is above 0, because shrinkage of `a` leaves class-level evidence
-    unexplained: .18 for a published model on 445 photos of VOC-val (sweeps/studies/published_models). `difference`
-    subtracts it.
+    unexplained; `difference` subtracts it.
 
     Args:
         true: S rows of `flipjax.metrics.segments`.
@@ -184,14 +183,14 @@ def fit_logit(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weight
 
 def _newton(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
     beta = np.zeros(len(weights))
-    told = evidence[np.arange(len(wrong)), wrong]
+    chosen = evidence[np.arange(len(wrong)), wrong]
     for _ in range(ROUNDS):
         utility = rates + beta[:, None, None] * evidence
         share = np.exp(utility - utility.max(-1, keepdims=True))
         share /= share.sum(-1, keepdims=True)
         mean = np.einsum("rnc,nc->rn", share, evidence)
         spread = np.einsum("rnc,nc->rn", share, evidence**2) - mean**2
-        slope = (weights * (told - mean)).sum(1)
+        slope = (weights * (chosen - mean)).sum(1)
         # The ridge handles resamples with equal contexts; steps are at most 1 since the loss is not quadratic.
         change = np.clip(slope / ((weights * spread).sum(1) + 1e-6), -1, 1)
         beta = beta + change

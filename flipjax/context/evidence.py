@@ -10,13 +10,12 @@ import pandas as pd
 from flipjax.metrics.classes import Background, is_foreground
 
 SEEN = 0.01
-"""Share of the image from which on a class is part of a segment's context."""
+"""Smallest share of the image at which a class counts as part of a segment's context."""
 SHOWN = 0.001
-"""Share of the image from which on a training image shows a class."""
+"""Smallest share of the image at which a training image shows a class."""
 LAPLACE = 1.0
 FEW = 1000
-"""Training images below which the statistics are thin: of a model kept aside in the trial, 455 masks gave beta .10
-[-.04, .37], 10,582 gave .56 [.31, .97]."""
+"""Fewest training images for reliable statistics."""
 
 
 def image_shares(labels: Sequence[Any], *, num_classes: int) -> np.ndarray:
@@ -92,8 +91,8 @@ def context_evidence(
     check_shown(true, truth, shown)
     if len(shares) < FEW:
         warnings.warn(
-            f"shares: found {len(shares)} training images, from which contexts are known roughly; beta is too small by "
-            f"then. Below {FEW:,} pass those of all training labels where you can.",
+            f"shares: found {len(shares)} training images, so that beta is too small; pass the shares of all training "
+            f"labels, of at least {FEW:,} images if you can.",
             stacklevel=2,
         )
     images = np.asarray(true["image"], np.int64)

@@ -15,7 +15,7 @@ from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, is_foreground
 
 RIVAL = 0.02
-"""Share of the flips from which on a class is a rival."""
+"""Smallest share of the flips at which a class counts as a rival."""
 
 
 class Use(NamedTuple):

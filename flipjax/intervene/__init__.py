@@ -5,6 +5,7 @@ can be pasted onto other scenes, for any callable from images to logits. Modules
 so that functions of stored log-odds need no JAX.
 """
 
+# ruff: noqa: F401
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -37,41 +38,20 @@ if TYPE_CHECKING:
         scene_swap_risk,
     )
 
-__all__ = [
-    "blurred_scenes",
-    "choose_scenes",
-    "find_regions",
-    "foreground",
-    "grey_scenes",
-    "label_shares",
-    "log_odds_on_scenes",
-    "mean_scenes",
-    "mean_surroundings",
-    "mirror_risk",
-    "paste",
-    "region_images",
-    "region_label",
-    "region_log_odds",
-    "repair",
-    "scene_marginal",
-    "scene_reliance",
-    "scene_shift",
-    "scene_swap",
-    "scene_swap_risk",
-    "scene_use",
-    "soft_edge",
-    "split_point",
-    "training_evidence",
-]
+_MODULES = {
+    "identity": "label_shares scene_reliance scene_shift scene_swap scene_use split_point training_evidence",
+    "regions": "find_regions foreground region_images region_label",
+    "scenes": "blurred_scenes choose_scenes grey_scenes mean_scenes mean_surroundings paste soft_edge",
+    "swap": "log_odds_on_scenes mirror_risk region_log_odds repair scene_marginal scene_swap_risk",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for home in ("identity", "regions", "scenes", "swap"):
-            module = importlib.import_module(f"flipjax.intervene.{home}")
-            if hasattr(module, name):
-                return getattr(module, name)
-    raise AttributeError(f"module 'flipjax.intervene' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flipjax.intervene' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"flipjax.intervene.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ CENTERS = ("median", "quota")
 SUM = 1e-3
 """Largest distance of the sum of a prior from 1."""
 LEAST_EVIDENCE = 1e-12
-"""Squared nats below which the scenes carry the same evidence."""
+"""Variance of the evidence, in squared nats, below which scenes count as equally informative."""
 
 
 class SceneSwap(NamedTuple):
@@ -29,7 +29,7 @@ class SceneSwap(NamedTuple):
 
 
 def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.ndarray:
-    """Returns the identity at which a model is undecided between classes, from unlabelled images.
+    """Estimates the log-odds at which a model is undecided between classes, from unlabelled images.
 
     Pasting shifts log-odds, so zero is a poor centre. `median` assumes equally frequent classes. `quota` chooses
     per-class offsets so that predicted class counts match the prior; use it for more than two classes, which are rarely

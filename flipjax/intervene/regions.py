@@ -24,8 +24,8 @@ def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.nda
 def find_regions(logits: Any, *, regions: Any = "objects", background: Background = 0) -> np.ndarray | None:
     """Returns the number of each pixel's region within its image.
 
-    An object is an 8-connected component of predicted foreground of any classes. So a half-flipped object is one
-    object, and so are two that touch.
+    An object is an 8-connected component of predicted foreground, whatever its classes: a half-flipped object is one
+    object, and so are two objects that touch.
 
     Args:
         logits: (B, H, W, C) floating point.

@@ -12,11 +12,11 @@ from flipjax.metrics.checks import to_array
 Use = Literal["mean", "sampled", "both"]
 
 SIGMA = 0.7 / 48
-"""Standard deviation of the edge's blur, as a share of the image's height."""
+"""Standard deviation of the edge blur, relative to the image height."""
 REACH = 4.0
-"""Standard deviations after which the blur ends."""
+"""Radius of the blur kernel, in standard deviations."""
 WIDE = 0.1
-"""Standard deviation of the blur that fills the surroundings, as a share of the image's height."""
+"""Standard deviation of the blur of whole images, relative to the image height."""
 
 
 def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
@@ -48,7 +48,7 @@ def choose_scenes(
     """Chooses scenes of each kind, and their weights, for `scene_marginal`.
 
     Small models trained from scratch do better on mean scenes; ImageNet-pretrained models, which never saw such blurs,
-    on several real ones. `both` was worse for none of the kinds of models tried.
+    on several real ones. `both` was never worse in our trials.
 
     Args:
         key: a JAX PRNG key; not used for `mean`.
@@ -162,7 +162,7 @@ def finish_surroundings(sums: jax.Array, counts: jax.Array) -> jax.Array:
 
 
 def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
-    """Returns the cover of regions: the Gaussian blur of their indicators, without dilation.
+    """Returns the cover of regions: their masks blurred by a Gaussian, without dilation.
 
     Args:
         regions: (..., H, W) bool.
@@ -202,8 +202,8 @@ def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
 def grey_scenes(images: Any) -> jax.Array:
     """Returns a uniform scene with the mean colour of each image. It is smooth, but not neutral.
 
-    Classes that training showed before smooth scenes profit: published models predicted 11 to 19 of 70 objects on such
-    scenes as birds, as if before the sky. A fair control is a scene of the object's own class.
+    Classes often seen on smooth scenes benefit: published models classify objects on grey as birds. A fairer control is
+    a scene of the object's own class.
 
     Args:
         images: (B, H, W, channels) floating point.

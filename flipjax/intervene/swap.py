@@ -41,8 +41,7 @@ def log_odds_on_scenes(
     """Returns the log-odds of each region pasted on each scene: (N, D, F) float32.
 
     Args:
-        predict: maps D batches of images to D batches of logits, such as `lambda inputs: map(model, inputs)`, or a
-            function that stacks them for `jax.lax.map`.
+        predict: maps an iterable of D image batches to D logit batches, such as `lambda inputs: map(model, inputs)`.
         images: (B, H, W, channels) floating point.
         regions: as in `region_log_odds`.
         scenes: D arrays (H, W, channels), or (B, H, W, channels) with one scene per image.
@@ -200,7 +199,8 @@ def scene_swap_risk(
 ) -> np.ndarray:
     """Returns the swap risk of each region, which needs no labels and also detects confident flips.
 
-    It is the largest centred log-odds of the other classes less those of the predicted class, averaged over scenes.
+    Equals the largest centred log-odds among the other classes minus those of the predicted class, averaged over
+    scenes.
     Above 0 the model predicts another class on average scenes.
 
     Evaluate it over all groups: within rare groups, any detector of agreement with the scene has a high AUROC.

@@ -1,16 +1,14 @@
 """Monitors a deployed model without labels: which images to inspect, and whether their scores have drifted.
 
-fit --scores CSV|- --out MONITOR: fits a threshold and a drift test to reference images, such as validation images. A
-CSV has a column score (or flip_risk, as in an audit's images.csv), and loss (or flip) for --risk, precision and recall;
-- reads JSON lines with these keys from standard input. Prints a table of thresholds.
+`fit` fits a flagging threshold and a drift test to the scores of reference images, such as validation images, and
+prints a table of thresholds. The CSV has a column score (or flip_risk, as in an audit's images.csv) and, for --risk,
+precision and recall, a column loss (or flip). With `--scores -` it reads JSON lines with these keys.
 
-watch MONITOR: reads JSON lines {"id", "score"} from standard input as they come (score null: the model predicts no
-foreground). Writes a JSON line {"id", "score", "flagged", "drift": {"evidence", "p_value", "alarm"}} for each, and a
-summary on standard error. A line that cannot be read is reported there by its number and skipped. The drift alarm is a
-sequential test: on a stream drawn as the reference images were it is ever raised with probability at most
---false_alarm. Output is valid input: to resume, give the lines written before first. For several objects an image,
-write a line for each region, with the keys region, max_softmax and flip_risk_share (flipjax.monitor.region_scores),
-which are copied.
+`watch` reads JSON lines {"id", "score"} from standard input and writes {"id", "score", "flagged", "drift": {"evidence",
+"p_value", "alarm"}} for each; a null score means no predicted foreground. It skips unreadable lines and reports their
+numbers on standard error. Its output is valid input, so a stream can be resumed. For several objects per image, write a
+line for each region; region, max_softmax and flip_risk_share (flipjax.monitor.region_scores) are copied. If the stream
+is like the reference images, the drift alarm is ever raised with probability at most --false_alarm.
 
 Exit codes: 0 done, 1 some lines could not be read, 2 usage, 75 interrupted.
 """

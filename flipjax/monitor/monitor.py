@@ -33,9 +33,9 @@ FORMAT = "flipjax monitor 2"
 LARGEST = 1 << 28
 """Bytes of a monitor's file."""
 LEAST_ALARM = 1e-300
-"""Smallest false-alarm probability whose evidence a float holds."""
+"""Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
 RARE = 0.05
-"""Images without predicted foreground are flagged where at most this fraction of the reference images are such."""
+"""Images without predicted foreground are flagged if at most this fraction of the reference images have none."""
 ERROR = 0.5
 """Loss above which an image counts as an error, as for `risk_auroc`."""
 BETS = np.array(
@@ -51,7 +51,7 @@ class Monitor:
     """A fitted monitor.
 
     Attributes:
-        scores: float64 (n,), those of the reference images, ascending; high where an error is expected.
+        scores: float64 (n,), reference scores in ascending order; a high score predicts an error.
         threshold: an image with a higher score is flagged.
         false_alarm: the probability that `watch` ever alarms on a stream that is exchangeable with the reference.
         without_region: reference images whose score was NaN: the model predicted no foreground.
@@ -139,13 +139,13 @@ def _quantile(ordered: np.ndarray, rate: float) -> float:
 
 
 def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
-    """Returns which scores (n,) exceed the threshold: bool (n,). For NaN see `Monitor.flags_empty`."""
+    """Flags scores (n,) above the threshold: bool (n,). For NaN see `Monitor.flags_empty`."""
     values = np.asarray(scores, np.float64)
     return np.where(np.isnan(values), monitor.flags_empty, values > monitor.threshold)
 
 
 class Detection(NamedTuple):
-    """Images that a monitor flags, each a fraction with the ends of its 95% interval; NaN where undefined.
+    """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined.
 
     flagged: of all images. precision: errors among the flagged images. recall: flagged images among the errors.
     """
@@ -156,7 +156,7 @@ class Detection(NamedTuple):
 
 
 def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detection:
-    """Returns how many images are flagged, and how well flags detect errors: losses above 0.5.
+    """Computes the fraction of images flagged, and the precision and recall of flags for losses above 0.5.
 
     Args:
         monitor: of `fit`.
@@ -176,7 +176,7 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
 
 def _fraction(events: np.ndarray) -> tuple[float, float, float]:
     """Returns the fraction of events, bool (n,), and its Wilson 95% interval."""
-    from scipy.stats import binomtest  # Slow to import, and of no use to `watch`.
+    from scipy.stats import binomtest  # Imported here because it is slow and `watch` does not need it.
 
     if not len(events):
         return math.nan, math.nan, math.nan
@@ -186,7 +186,7 @@ def _fraction(events: np.ndarray) -> tuple[float, float, float]:
 
 
 def save_monitor(monitor: Monitor, path: str | Path) -> None:
-    """Writes a monitor as JSON with a digest; equal monitors are equal bytes."""
+    """Writes a monitor as JSON with a digest; equal monitors give equal files."""
     values = dataclasses.asdict(monitor) | {"format": FORMAT, "scores": monitor.scores.tolist()}
     with replacing(path) as stream:
         stream.write(json.dumps(values | {"digest": _digest(values)}, sort_keys=True).encode() + b"\n")
@@ -248,7 +248,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         score: as given; NaN without predicted foreground.
-        flagged: as `flag` has it.
+        flagged: result of `flag`.
         evidence: the capital of the drift test, 1 at the start; constant after the alarm.
         p_value: of no drift so far, valid at any time: one over the largest evidence.
         alarm: whether `p_value` has reached the monitor's `false_alarm`.
@@ -306,7 +306,7 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, streams: int = 21, longe
 
     Args:
         monitor: of `fit`.
-        scores: (n,) of images after a change: of such images, or the reference scores with a shift added.
+        scores: (n,), of images after a change, or the reference scores with a shift added.
         streams: number of streams.
         longest: images of each.
         seed: of the draws.

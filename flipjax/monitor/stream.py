@@ -1,4 +1,4 @@
-"""Scores of images from a CSV or JSON lines: fitting a monitor to them, and watching a stream of them."""
+"""Fits a monitor to scores from a CSV or JSON lines, and watches a stream of scores."""
 
 import csv
 import dataclasses
@@ -33,16 +33,16 @@ from flipjax.terminal import printable
 
 SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
-"""Names of a column or key; the second of each is an audit's."""
+"""Accepted names of each column or key; the second is the one that audits use."""
 BESIDE = ("region", "max_softmax", "flip_risk_share")
-"""Keys that are copied from a line to its answer: the region, and its other scores."""
+"""Keys copied from an input line to its output: the region and its other scores."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST = 1 << 20
 """Bytes of a line, at most."""
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Flag rates of the table of `fit_monitor`."""
 SHIFTS = (0.5, 1.0, 2.0)
-"""Rises of the scores, in standard deviations, for which the delay of the drift alarm is given."""
+"""Shifts of the scores, in standard deviations, for which `fit` reports the alarm delay."""
 LONGEST_DELAY = 1000
 
 
@@ -89,8 +89,8 @@ def fit_monitor(
 
 
 def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: float | None) -> list[str]:
-    """Returns the table of thresholds, what is bounded, the rule for empty images and the delay of the drift alarm."""
-    from flipjax.results.text import TextTable, to_text  # pandas, which `watch` does without.
+    """Returns the summary of a fit: thresholds, bounds, the treatment of empty images and the alarm delay."""
+    from flipjax.results.text import TextTable, to_text  # Imported here because `watch` does not need pandas.
 
     rows = []
     for name, own in _alternatives(monitor):
@@ -180,8 +180,8 @@ def read_table(path: Path) -> list[ScoredImage]:
     """Reads scores from a CSV with a column of SCORES; an empty field is an image without predicted foreground.
 
     Raises:
-        ConfigError: another content; names the line.
-        OSError: it cannot be read.
+        ConfigError: the file is not such a CSV; the message names the line.
+        OSError: the file cannot be read.
     """
     number, images = 1, []
     try:
@@ -194,7 +194,7 @@ def read_table(path: Path) -> list[ScoredImage]:
 
 
 def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
-    """Yields the images of JSON lines as they come, and complains of each line that cannot be read, by its number."""
+    """Yields the image of each JSON line; reports unreadable lines by number to `complain`."""
     number = 0
     while line := stream.readline(LONGEST):
         number += 1
@@ -258,6 +258,6 @@ def _refuse(problem: str) -> None:
 
 
 def _say(text: str) -> None:
-    # Without standard error, print would write among the JSON lines.
+    # If standard error is closed, print would write into the JSON output.
     if sys.stderr is not None:
         print(printable(f"flipjax monitor: {text}"), file=sys.stderr, flush=True)
