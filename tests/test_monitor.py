@@ -14,8 +14,8 @@ from scipy.stats import beta
 
 from flipjax import monitor
 from flipjax.files import DamagedError
+from flipjax.monitor import BETS, FORMAT, _digest
 from flipjax.monitor.__main__ import main
-from flipjax.monitor.monitor import BETS, FORMAT, _digest
 from flipjax.terminal import open_closed_streams
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError, csv_rows
 from flipjax.metrics.selective import accepted
-from flipjax.monitor.monitor import (
+from flipjax.monitor import (
     ERROR,
     RARE,
     Monitor,

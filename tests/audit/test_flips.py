@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipjax.audit.flips import flip_gap, flip_pairs, flips_by_group, ratios
+from flipjax.audit.results import flip_gap, flip_pairs, flips_by_group, ratios
 from flipjax.metrics import Decomposition
 
 NAMES = ("background", "cat", "dog", "cow")
