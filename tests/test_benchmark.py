@@ -56,6 +56,16 @@ def test_the_images_are_a_members_own(config, images):
     assert images.class_names == ("background", "mossling", "ripplet") and images.scene_names == ("land", "water")
 
 
+def test_images_have_the_members_strength_of_the_cue(config, images):
+    config.axes.cue_strength = (1.0, 0.0)
+    none = benchmark(config, rho=0.95, seed=1, cue_strength=0.0).test
+    sets = none.images[np.argsort(none.pairs, kind="stable")]
+    np.testing.assert_array_equal(sets[::2], sets[1::2])
+    np.testing.assert_array_equal(benchmark(config, rho=0.95, seed=1).test.images, images.test.images)
+    with pytest.raises(ConfigError, match="cue_strength"):
+        benchmark(config, rho=0.95, cue_strength=-0.5)
+
+
 def test_the_rows_are_those_of_the_sweep(images):
     """Of the predicted classes that the recorded run has stored: all that needs no scores is in its results.csv."""
     cell, run = load_cell(RECORDED / "run/cells/000/decomposition.npz"), load(RECORDED / "run").members
