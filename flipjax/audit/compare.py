@@ -14,7 +14,7 @@ from flipjax.audit.sources import check_names
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
-from flipjax.metrics.statistics import draw_images
+from flipjax.metrics.statistics import draw_images, percentile_ends
 
 PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}
@@ -135,18 +135,13 @@ def compare_audits(
         raise AuditError(f"--out: expected a new folder, or that of an earlier comparison; found other files in {out}")
     draws = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
     drawn = [resampled(each.decomposition, keys, draws, **own) for each in (before, after)]
-    found = {}
-    for key in keys:
-        first, second = (float(value[key]) for value in values)
-        changes = drawn[1][key] - drawn[0][key]
-        known = changes[~np.isnan(changes)]
-        ends = np.percentile(known, [2.5, 97.5]).tolist() if len(known) else [math.nan] * 2
-        found[key] = [first, second, second - first, *ends]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=list(COLUMNS)).rename_axis("quantity")
-    limits = {key: (row[3], row[4]) for key, row in found.items()}
-    tried = try_gates(gates, {key: row[2] for key, row in found.items()}, limits)
+    table = pd.DataFrame([[each[key] for each in values] for key in keys], keys, list(COLUMNS[:2]), dtype=float)
+    table["difference"] = table["new"] - table["old"]
+    table["low"], table["high"] = percentile_ends(np.stack([drawn[1][key] - drawn[0][key] for key in keys], axis=1))
+    limits = dict(zip(keys, zip(table["low"], table["high"], strict=True), strict=True))
+    tried = try_gates(gates, dict(zip(keys, table["difference"], strict=True)), limits)
     with replacing(out / "compare.csv") as stream:
-        table.to_csv(stream, float_format="%.6g")
+        table.rename_axis("quantity").to_csv(stream, float_format="%.6g")
     images = {"old": str(old), "new": str(new), "images": len(after.names)}
     if after.clusters is not None:
         images["clusters"] = len(np.unique(after.clusters))
