@@ -17,13 +17,18 @@ def train(experiment, members, pool, validation, *, spec=LOOP, states=None, epoc
     layout = devices.make_layout(spec, members=len(members))
     shared = devices.replicate(layout, (pool, validation))
     current = population.create(experiment, layout, members, states)
-    states, records = [population.states_of(current)], []
+    states, records = [copied(current)], []
     while (current.status == Status.RUNNING).any() and len(records) < epochs:
         current, record = population.run_epoch(experiment, layout, current, *shared)
         current = population.start_second_runs(experiment, layout, current, pool)
-        states.append(population.states_of(current))
+        states.append(copied(current))
         records.append(record)
     return SimpleNamespace(layout=layout, shared=shared, current=current, states=states, records=records)
+
+
+def copied(current):
+    """Returns the states of a population on the host."""
+    return jax.tree.map(np.asarray, population.states_of(current))
 
 
 def assert_same(result, wanted):

@@ -42,9 +42,9 @@ def test_the_last_two_are_kept_and_damaged_ones_are_passed_over(checkpoints, tmp
     ("identity", "tree", "said"),
     [
         ("other", TREE, "run"),
-        ("mine", {**TREE, "ema": np.zeros(2)}, "layout of bytes"),
-        ("mine", {**TREE, "b": np.arange(3, dtype=np.float32)}, "layout of bytes"),
-        ("mine", {**TREE, "b": np.arange(4.0)}, "layout of bytes"),
+        ("mine", {**TREE, "ema": np.zeros(2)}, "layout of blocks"),
+        ("mine", {**TREE, "b": np.arange(3, dtype=np.float32)}, "layout of blocks"),
+        ("mine", {**TREE, "b": np.arange(4.0)}, "layout of blocks"),
     ],
 )
 def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(checkpoints, tmp_path, identity, tree, said):
@@ -77,3 +77,16 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept(checkpoints, monkeypatch):
         with pytest.raises(PermissionError):
             checkpoints.restore(TREE, say=print)
     assert checkpoints.restore(TREE, say=print)[0] == 3
+
+
+def test_large_arrays_are_written_block_by_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "BLOCK", 100)
+    tree = {"a": np.arange(10.0), "b": np.array(True), "c": np.arange(3, dtype=np.int32), "d": np.arange(40.0)}
+    made = Checkpoints(tmp_path)
+    made.save(1, tree)
+    assert len(list((tmp_path / "1/arrays").iterdir())) == 2
+    stored = made.restore(tree, say=print)[1]
+    made.close()
+    assert [(name, leaf.dtype, leaf.tolist()) for name, leaf in stored.items()] == [
+        (name, leaf.dtype, leaf.tolist()) for name, leaf in tree.items()
+    ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-from populations import assert_same
+from populations import assert_same, copied
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.correlation import Table
@@ -147,7 +147,7 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     drawn = jax.jit(init_state, static_argnums=0)(experiment, make_member(9)).weights
     start = jax.tree.map(np.asarray, [{"encoder": tree["encoder"]} for tree in drawn])
     made = population.create(experiment, layout, members, start=start)
-    first = population.states_of(made)
+    first = copied(made)
     params = first.weights.params
     assert_same(params["encoder"], jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start[0]["encoder"]))
     own, other = (tree["decoder"]["blocks"][0]["conv1"][0]["weight"] for tree in (params, drawn.params))
@@ -156,10 +156,10 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     table = Table(members[0].rows[:4], members[0].groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
     shared = devices.replicate(layout, (photos, table))
     current, record = population.run_epoch(experiment, layout, made, *shared)
-    result = population.states_of(current).weights
+    result = copied(current).weights
     turned = population.create(experiment, layout, members[::-1], population.take_member(first, turn))
     turned, other = population.run_epoch(experiment, layout, turned, *shared)
-    assert_same(population.take_member((other, population.states_of(turned).weights), turn), (record, result))
+    assert_same(population.take_member((other, copied(turned).weights), turn), (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["num_batches_tracked"] == 2).all() and (part["running_mean"][0] != part["running_mean"][1]).any()

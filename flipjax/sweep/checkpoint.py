@@ -1,7 +1,9 @@
 """Orbax checkpoints of a population: stacked states and the history so far."""
 
+import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -14,15 +16,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError, adding_folder, sha256
+from flipjax.files import DamagedError, adding_folder
 
 MAX_CHECKPOINTS = 2
 # Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
 BYTES = "bytes"
-CHUNK = 2**26
-"""Bytes that are compressed and written at once."""
+BLOCK = 2**26
+"""Bytes up to which arrays are copied, compressed and written at once."""
 
 
 class Checkpoints:
@@ -43,15 +45,16 @@ class Checkpoints:
         Raises:
             OSError: writing failed.
         """
-        arrays = _flat(tree)
+        leaves = _flat(tree)
         place = self._folder / str(epoch)
         try:
             with adding_folder(place) as partial:
-                # One array: after an error, TensorStore prints a traceback for each other one that it still writes.
-                whole = {BYTES: np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays.values()])}
-                options = {BYTES: ocp.SaveArgs(chunk_byte_size=CHUNK)}
-                self._orbax.save(partial / ARRAYS, args=ocp.args.StandardSave(whole, options))
-                record = {**self._description(epoch, arrays), "files": _file_digests(partial)}
+                # One array at a time: after an error, TensorStore prints a traceback for others that it still writes.
+                for number, block in enumerate(_blocks(leaves)):
+                    arrays = (np.asarray(leaves[name], order="C") for name in block)
+                    whole = np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays])
+                    self._orbax.save(partial / ARRAYS / str(number), args=ocp.args.StandardSave({BYTES: whole}))
+                record = {**self._description(epoch, leaves), "files": _file_digests(partial)}
                 (partial / RECORD).write_text(json.dumps(record, indent=1))
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
@@ -67,7 +70,7 @@ class Checkpoints:
         Raises:
             ConfigError: an intact checkpoint belongs to another run, epoch or layout; it is kept.
         """
-        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _flat(like).items()}
+        blank = _flat(like)
         for epoch in reversed(self._epochs()):
             place = self._folder / str(epoch)
             expected = self._description(epoch, blank)
@@ -81,11 +84,14 @@ class Checkpoints:
             if others:
                 problem = f"{place} is a whole checkpoint, but not of this {others[0]}; move it away, or pass --fresh"
                 raise ConfigError("--workdir", problem=problem)
-            ends = np.cumsum([array.nbytes for array in blank.values()])
-            blanks = ocp.args.StandardRestore({BYTES: np.empty(ends[-1], np.uint8)})
-            parts = np.split(self._orbax.restore(place / ARRAYS, args=blanks)[BYTES], ends[:-1])
-            arrays = zip(parts, blank.values(), strict=True)
-            leaves = [part.view(array.dtype).reshape(array.shape) for part, array in arrays]
+            leaves = []
+            for number, block in enumerate(_blocks(blank)):
+                wanted = [blank[name] for name in block]
+                ends = np.cumsum([_bytes(leaf) for leaf in wanted])
+                form = ocp.args.StandardRestore({BYTES: jax.ShapeDtypeStruct(ends[-1:], np.uint8)})
+                whole = np.asarray(self._orbax.restore(place / ARRAYS / str(number), args=form)[BYTES])
+                parts = zip(np.split(whole, ends[:-1]), wanted, strict=True)
+                leaves += [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in parts]
             return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
         return None
 
@@ -97,19 +103,37 @@ class Checkpoints:
         names = [path.name for path in self._folder.glob("*") if path.is_dir() and path.name.isdecimal()]
         return sorted(int(name) for name in names if name == str(int(name)))
 
-    def _description(self, epoch: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-        layout = {name: [str(array.dtype), *array.shape] for name, array in arrays.items()}
-        return {"run": self._identity, "epoch": epoch, "layout of bytes": layout}
+    def _description(self, epoch: int, leaves: dict[str, Any]) -> dict[str, Any]:
+        layout = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in leaves.items()}
+        return {"run": self._identity, "epoch": epoch, "layout of blocks": layout}
 
 
-def _flat(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves}
+def _flat(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _bytes(leaf: Any) -> int:
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def _blocks(leaves: dict[str, Any]) -> list[list[str]]:
+    """Returns the names of leaves, in order, in blocks of at most BLOCK bytes or one leaf."""
+    blocks, size = list[list[str]](), BLOCK + 1
+    for name, leaf in leaves.items():
+        size += _bytes(leaf)
+        if size > BLOCK:
+            blocks, size = [*blocks, []], _bytes(leaf)
+        blocks[-1].append(name)
+    return blocks
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
     paths = sorted(path for path in (folder / ARRAYS).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()) for path in paths}
+    digests = {}
+    for path in paths:
+        with path.open("rb") as stream:
+            digests[str(path.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
 
 
 def _verified_record(place: Path) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def finish(
     if "dfr" in program.experiment.active_knobs:
         pool = devices.replicate(layout, task.pool)
         current = population.refit_heads(program.experiment, layout, current, pool, task.tables["val"])
+    population.free_training(current)
     parts, score_names, regions = _assess(program, config, task, layout, current)
     names = ("background", *task.catalog.class_names)
     scenes, usual = task.catalog.scene_names, task.catalog.groups.usual

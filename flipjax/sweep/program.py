@@ -107,15 +107,15 @@ def train(
     for line in missing_group_notes(program, members):
         bar.say(f"program {program.name}: {line}")
     start = starting_weights(program.experiment)
-    current = population.create(program.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
     history = blank_history(program)
     budgets, work = np.array(program.epochs), epoch_work(program)
-    epoch = 0
-    stored = checkpoints.restore((population.states_of(current), history), say=bar.say)
-    if stored:
-        epoch, (states, history) = stored
-        current = population.create(program.experiment, layout, members, states)
+    like = [history, population.blank(program.experiment, members, start)]
+    epoch, stored = checkpoints.restore(like, say=bar.say) or (0, [history, None])
+    # Popped, so that `create` frees what it has copied.
+    current = population.create(program.experiment, layout, members, stored.pop(), start)
+    history = stored.pop()
+    if epoch:
         bar.say(f"program {program.name}: continues after epoch {epoch}")
         bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
@@ -133,15 +133,15 @@ def train(
             current = population.start_second_runs(program.experiment, layout, current, task.pool, start)
         states = population.states_of(current)
         workdir.verify()
-        checkpoints.save(epoch, (states, history))
-        after_epoch(history_rows(program, history, states.epoch))
+        checkpoints.save(epoch, [history, states])
+        after_epoch(history_rows(program, history, np.asarray(states.epoch)))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     checkpoints.close()
     # Rewrite history.csv: a run killed right after its last checkpoint has not.
-    rows = history_rows(program, history, population.states_of(current).epoch)
+    rows = history_rows(program, history, np.asarray(population.states_of(current).epoch))
     after_epoch(rows)
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
     return layout, current, rows

@@ -9,7 +9,7 @@ batch (`flipjax.training.network.deal_batch`).
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -43,6 +43,41 @@ class Population:
         return np.asarray(self.states.status)[self.slots]
 
 
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A leaf of stacked states in member order, copied from the devices only when indexed or made an array.
+
+    JAX would keep on the host what NumPy reads of an array on several devices.
+    """
+
+    stacked: jax.Array
+    slots: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the leaf, (K, ...)."""
+        return len(self.slots), *self.stacked.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the leaf."""
+        return self.stacked.dtype
+
+    def __getitem__(self, members: Any) -> np.ndarray:
+        """Copies the rows of one member or several."""
+        slots = self.slots[members]
+        rows = np.empty((*slots.shape, *self.shape[1:]), self.dtype)
+        for part in self.stacked.addressable_shards:
+            first, end, _ = part.index[0].indices(self.stacked.shape[0])
+            held = (first <= slots) & (slots < end)
+            rows[held] = np.asarray(part.data)[slots[held] - first]
+        return rows
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Copies all rows."""
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
 def create(
     experiment: Experiment,
     layout: Layout,
@@ -56,18 +91,38 @@ def create(
     `flipjax.training.member.init_state`.
     """
     count = len(members)
-    padding = -count % layout.devices
-    sharding = NamedSharding(layout.mesh, P(AXIS))
-    padded = [*members, *[members[-1]] * padding]
-    stacked = jax.device_put(_stack(padded), sharding)
+    slots = np.minimum(np.arange(count + -count % layout.devices), count - 1)
+    stacked = _put(layout, _stack([members[slot] for slot in slots]))
     if states is None:
         # Initialise each member with the same program as alone: under a map its last bits may differ.
-        placed = _stack([_init(experiment, member, start) for member in padded])
-    else:
-        placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
-    idle = np.where(np.arange(count + padding) < count, placed.status, Status.STOPPED).astype(np.int32)
-    placed = jax.device_put(dataclasses.replace(placed, status=idle), sharding)
-    return Population(stacked, placed, np.arange(count))
+        states = _fill(blank(experiment, members, start), (_init(experiment, member, start) for member in members))
+    idle = np.where(np.arange(len(slots)) < count, np.asarray(states.status)[slots], Status.STOPPED).astype(np.int32)
+    # Leaf by leaf: large states are never held twice, unless the caller keeps them.
+    leaves, structure = jax.tree.flatten(states)
+    del states
+    placed = jax.tree.unflatten(structure, [_put(layout, leaves.pop(0)[slots]) for _ in range(len(leaves))])
+    return Population(stacked, dataclasses.replace(placed, status=_put(layout, idle)), np.arange(count))
+
+
+def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
+    """Returns the shapes of the members' states, leaves (K, ...), as in `states_of`."""
+    one = jax.eval_shape(functools.partial(init_state, experiment), members[0], start)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), one)
+
+
+def _fill(shapes: State, states: Iterable[State]) -> State:
+    """Stacks states on the host, and holds one of them at a time."""
+    stacked = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+    leaves = jax.tree.leaves(stacked)
+    for index, state in enumerate(states):
+        for rows, leaf in zip(leaves, jax.tree.leaves(state), strict=True):
+            rows[index] = leaf
+    return stacked
+
+
+def _put(layout: Layout, tree: Tree) -> Tree:
+    """Copies stacked leaves to the devices, which share no memory with them: such leaves cannot be donated."""
+    return jax.device_put(tree, NamedSharding(layout.mesh, P(AXIS)), may_alias=False)
 
 
 _init = jax.jit(init_state, static_argnums=0)
@@ -140,8 +195,9 @@ def run_epoch(
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)
     if order is not None:
-        members, states = _take(layout, (population.members, population.states), order)
-        population, running = Population(members, states, np.argsort(order)[population.slots]), running[order]
+        slots, running = np.argsort(order)[population.slots], running[order]
+        states = _replace(layout, population.states, lambda rows: rows[order])
+        population = Population(_take(layout, population.members, order), states, slots)
     queued = queue(running, devices=layout.devices, width=layout.width)
     states, records = _epoch(experiment, layout, population.members, population.states, queued, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
@@ -153,7 +209,7 @@ def start_second_runs(
 ) -> Population:
     """Starts the second run of every member whose first one (JTT) is over; leaves the others unchanged.
 
-    `start`: see `flipjax.training.member.init_state`.
+    If any starts, the old population's arrays are freed. `start`: see `flipjax.training.member.init_state`.
     """
     states = population.states
     due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
@@ -167,26 +223,35 @@ def start_second_runs(
         member, state = take_member((population.members, states), slot)
         begun[slot] = _begin(experiment, *jax.device_put((member, pool, state, start), device))
 
-    def merge(leaf: jax.Array, *fresh: jax.Array) -> np.ndarray:
-        merged = np.array(leaf)
-        merged[list(begun)] = jax.device_get(fresh)
-        return merged
+    def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
+        rows[list(begun)] = jax.device_get(fresh)
+        return rows
 
-    merged = jax.tree.map(merge, states, *begun.values())
-    return dataclasses.replace(population, states=jax.device_put(merged, NamedSharding(layout.mesh, P(AXIS))))
+    return dataclasses.replace(population, states=_replace(layout, states, merge, *begun.values()))
+
+
+def _replace(layout: Layout, states: State, change: Callable, *others: State) -> State:
+    """Returns states with changed leaves: one at a time is on the host, and each old one is freed."""
+
+    def replace(leaf: jax.Array, *other: Any) -> jax.Array:
+        rows = change(Rows(leaf, np.arange(leaf.shape[0]))[:], *other)
+        leaf.delete()
+        return _put(layout, rows)
+
+    return jax.tree.map(replace, states, *others)
 
 
 def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
     """Refits the heads of members with DFR, for every selection rule.
 
-    The table's refit images fit the head, and its other images pick the ridge.
+    The table's refit images fit the head, and its other images pick the ridge. The old population's arrays are donated.
     """
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
     states = _refit_heads(experiment, layout, population.members, population.states, pool, halves)
     return dataclasses.replace(population, states=states)
 
 
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
+@functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
 def _refit_heads(
     experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
 ) -> State:
@@ -206,8 +271,15 @@ def _take(layout: Layout, tree: Any, order: jax.Array) -> Any:
 
 
 def states_of(population: Population) -> State:
-    """Returns the states on the host in member order, numpy leaves (K, ...), as stored in checkpoints."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
+    """Returns the states in member order, leaves (K, ...) of `Rows`, which are lost when the population is donated."""
+    return jax.tree.map(lambda leaf: Rows(leaf, population.slots), population.states)
+
+
+def free_training(population: Population) -> None:
+    """Frees what only training needs of the states: the last epoch's weights, their averages and the optimiser's."""
+    states = population.states
+    for leaf in jax.tree.leaves((states.weights, states.average, states.opt_state)):
+        leaf.delete()
 
 
 def take_member(stacked: Tree, index: Any) -> Tree:
@@ -260,8 +332,8 @@ def map_selected(
     ]
 
     def gathered(*leaves: jax.Array | None) -> np.ndarray:
-        stacked = np.stack([np.asarray(leaf) for leaf in leaves if leaf is not None])
-        return stacked[first[: len(stacked)], np.arange(first.shape[1])][:, population.slots]
+        stacked = np.stack([Rows(leaf, population.slots)[:] for leaf in leaves if leaf is not None])
+        return stacked[first[: len(stacked), population.slots], np.arange(len(population.slots))]
 
     return jax.tree.map(gathered, *values)
 
