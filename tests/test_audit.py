@@ -10,7 +10,7 @@ from PIL import Image
 
 from flipjax import metrics
 from flipjax.audit import results
-from flipjax.results.images import region_quantities
+from flipjax.results.rows import region_quantities
 
 
 @pytest.fixture(scope="session")

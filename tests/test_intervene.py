@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from flipjax import intervene, metrics
-from flipjax.results.swapped_scenes import scene_quantities
+from flipjax.results.rows import scene_quantities
 
 H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])

@@ -6,7 +6,7 @@ import pytest
 from metrics.logits import draw
 
 from flipjax import metrics
-from flipjax.results.images import region_quantities
+from flipjax.results.rows import region_quantities
 
 
 def test_rims_by_hand():

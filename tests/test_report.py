@@ -17,9 +17,8 @@ from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.report import html
 from flipjax.report.__main__ import main
-from flipjax.report.charts import pull_charts
 from flipjax.report.document import Document, Numbers, Section, terminal_text
-from flipjax.report.page import build_report, findings
+from flipjax.report.page import build_report, findings, pull_charts
 from flipjax.report.run import MOST, SHOWN, read_run
 from flipjax.results import gallery
 from flipjax.results.cells import load_cell, save_cell

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from metrics.logits import EXAMPLES
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition, statistics
+from flipjax.metrics import Decomposition
+from flipjax.metrics.summary import draw_images
 
 
 def images(flip, risk, foreground=20):
@@ -195,7 +196,7 @@ def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
 @EXAMPLES
 @given(st.lists(st.integers(-1, 4), min_size=1, max_size=12), st.integers(1, 5))
 def test_clusters_are_drawn_whole_and_as_many_as_there_are(numbers, samples):
-    draws = statistics.draw_images(np.random.default_rng(0), len(numbers), samples=samples, clusters=np.array(numbers))
+    draws = draw_images(np.random.default_rng(0), len(numbers), samples=samples, clusters=np.array(numbers))
     own = np.where(np.array(numbers) < 0, -1 - np.arange(len(numbers)), numbers)
     first = np.unique(own, return_index=True)[1]
     assert (draws.counts[:, first].sum(1) == len(first)).all() and (draws.sizes == draws.counts.sum(1)).all()
@@ -218,7 +219,7 @@ def test_summaries_depend_on_no_order_and_resamples_on_no_shortcut(seed, cluster
         np.testing.assert_allclose(again[key], value, rtol=1e-9, atol=1e-12, err_msg=key)
     keys = [key for key in summary if key != "flip_matrix"]
     together = {"clusters": rng.integers(-1, 3, n)} if clustered else {"groups": groups, "pairs": None}
-    draws = statistics.draw_images(rng, n, samples=3, **together)
+    draws = draw_images(rng, n, samples=3, **together)
     values = metrics.resampled(whole, keys, draws, groups=groups)
     for k, row in enumerate(draws.rows):
         row = row[row >= 0]

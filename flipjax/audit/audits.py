@@ -24,8 +24,8 @@ from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec, is_foreground, read_background
-from flipjax.metrics.objects import UNITS
-from flipjax.metrics.statistics import members_of
+from flipjax.metrics.segment_table import UNITS
+from flipjax.metrics.summary import members_of
 from flipjax.report.document import terminal_text
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.threads import in_order

@@ -14,7 +14,7 @@ from flipjax.audit.sources import check_names
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
-from flipjax.metrics.statistics import draw_images, percentile_ends
+from flipjax.metrics.summary import draw_images, percentile_ends
 
 PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}

@@ -18,8 +18,7 @@ from flipjax.context.evidence import SHOWN, context_evidence, image_shares
 from flipjax.files import replacing
 from flipjax.metrics import Decomposition, segment_confusion, segment_flips
 from flipjax.metrics.classes import Background, class_names, is_foreground
-from flipjax.metrics.objects import Columns
-from flipjax.metrics.segment_table import join_columns, segment_columns
+from flipjax.metrics.segment_table import Columns, join_columns, segment_columns
 from flipjax.results.text import TextTable, number
 from flipjax.threads import in_order
 

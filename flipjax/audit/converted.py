@@ -29,9 +29,8 @@ from flipjax.plan import Program, plan
 from flipjax.report.document import terminal_text
 from flipjax.report.pictures import Item, member_items
 from flipjax.results import gallery
-from flipjax.results.images import counterfactual_flip
+from flipjax.results.rows import counterfactual_flip, scene_quantities
 from flipjax.results.scores import unpack_classes
-from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.assess import Questions

@@ -19,9 +19,8 @@ from flipjax.backend import keep_programs
 from flipjax.metrics import Decomposition, checks
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import read_pixels
-from flipjax.metrics.objects import Columns
 from flipjax.metrics.regions import sum_regions
-from flipjax.metrics.segment_table import join_columns, segment_columns
+from flipjax.metrics.segment_table import Columns, join_columns, segment_columns
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
 

@@ -17,7 +17,7 @@ from flipjax.audit.results import Audit, image_rows, summary_rows, write_segment
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import records_of, write_csv
-from flipjax.results.images import flip_rows
+from flipjax.results.rows import flip_rows
 
 PROGRAM = "flipjax.audit"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}

@@ -13,9 +13,9 @@ from flipjax.audit.results import Audit
 from flipjax.audit.tables import LINKED, most_flipped, segment_matrix
 from flipjax.metrics.classes import LabelSpec, background_classes
 from flipjax.report import panels
-from flipjax.report.chart import Chart
 from flipjax.report.document import Document, Numbers
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
+from flipjax.report.panels import Chart
 from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours

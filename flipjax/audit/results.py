@@ -34,8 +34,8 @@ from flipjax.metrics import (
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
-from flipjax.results.images import image_columns, region_quantities
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
+from flipjax.results.rows import image_columns, region_quantities
 
 
 class Objects(NamedTuple):

@@ -11,11 +11,11 @@ from flipjax.audit.context import CONTEXT, beta_table
 from flipjax.audit.results import Audit, Objects, image_rows, rows_by_name
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.decomposition import divide
-from flipjax.metrics.objects import STRATA
+from flipjax.metrics.segment_table import STRATA
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
-from flipjax.results.swapped_scenes import REPAIR_NOTE
+from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import TextTable, number
 
 TITLE = "Audit of flips"

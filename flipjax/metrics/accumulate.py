@@ -13,8 +13,7 @@ from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate, flips_of
 from flipjax.metrics.kernels import decompose
-from flipjax.metrics.statistics import members_of
-from flipjax.metrics.summary import summarize
+from flipjax.metrics.summary import members_of, summarize
 
 
 class FlipMetric:

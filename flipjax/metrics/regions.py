@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.metrics import checks, pixels
+from flipjax.metrics import checks, kernels
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import PixelMaps, read_pixels
@@ -82,7 +82,7 @@ def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int
         **spec: fields of `LabelSpec`. Ignored pixels do not make a rim.
 
     Returns:
-        `RegionSums`; `flipjax.results.images` computes rates and the expected calibration error.
+        `RegionSums`; `flipjax.results.rows` computes rates and the expected calibration error.
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.
@@ -138,9 +138,9 @@ def _sums(
     bins: int,
 ) -> RegionSums:
     background, spatial_ndim = spec.background_classes, spec.spatial_ndim
-    counted = pixels.counted_label(labels, classes, spec.ignore_index) < classes
-    true = counted & pixels.is_foreground(labels, background)
-    predicted = counted & pixels.is_foreground(prediction, background)
+    counted = kernels.counted_label(labels, classes, spec.ignore_index) < classes
+    true = counted & kernels.is_foreground(labels, background)
+    predicted = counted & kernels.is_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
@@ -152,7 +152,7 @@ def _sums(
     values = [jnp.where(half, risk, 0) for half in risky]
     values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(bins)]
     # One pass over the pixels, row by row.
-    rows = pixels.sum_together(*(count.astype(jnp.int32) for count in counts), *values)
+    rows = kernels.sum_together(*(count.astype(jnp.int32) for count in counts), *values)
     sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
     true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
     return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))

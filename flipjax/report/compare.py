@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import leaves
-from flipjax.report.chart import Chart
-from flipjax.report.charts import flip_chart
 from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
 from flipjax.report.html import Picture, write_page
-from flipjax.report.panels import forest_panels
+from flipjax.report.page import flip_chart
+from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
 from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import Resamples, aggregate, compare, judge, seeds_of

@@ -11,12 +11,12 @@ import jinja2
 
 from flipjax.files import replacing, write_text
 from flipjax.report import pictures
-from flipjax.report.chart import Chart, draw_chart
 from flipjax.report.document import Document, visible
+from flipjax.report.panels import Chart, draw_chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES
+from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
-from flipjax.results.swapped_scenes import REPAIR_NOTE
 
 LONGEST = 600
 ROW, GAP = 12.08, 0.164

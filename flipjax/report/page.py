@@ -1,4 +1,4 @@
-"""Builds the report of a run folder: findings, tables, figures and a page."""
+"""The report of a run folder: its charts and tables, section by section, and the page that holds them."""
 
 import contextlib
 import hashlib
@@ -6,23 +6,413 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
+from itertools import cycle, islice, product
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
+from flipjax.backend import differing_software
 from flipjax.files import write_text
-from flipjax.report import charts
-from flipjax.report.chart import Chart
-from flipjax.report.charts import left_out, score_blocks
+from flipjax.metrics import selective, summarize
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
+from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
-from flipjax.report.panels import Line, line_panels
+from flipjax.report.panels import (
+    COVERAGE,
+    Chart,
+    Curve,
+    Line,
+    Panel,
+    at_coverage,
+    cell_drawing,
+    curve_panel,
+    forest_panels,
+    line_chart,
+    line_panels,
+    mean_curve,
+    share_panels,
+)
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
-from flipjax.report.run import TABLES, RunTables, read_run
+from flipjax.report.run import TABLES, RunTables, images_by_setting, read_run
+from flipjax.report.style import CLASSES, COMMON, DARK, FLIP, RARE, REPAIRED, WHOLE
 from flipjax.results import text
-from flipjax.results.frames import records_of, write_csv
-from flipjax.results.rows import NOT_LEARNT
-from flipjax.results.text import TextTable, comparison_table, varying_axes
+from flipjax.results.cells import StoredCell
+from flipjax.results.estimates import JUDGED
+from flipjax.results.frames import groups_of, records_of, write_csv
+from flipjax.results.quantities import title_of
+from flipjax.results.rows import COMPARED, NOT_LEARNT, kept_records
+from flipjax.results.scores import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
+from flipjax.results.text import COLUMNS, TextTable, comparison_table, score_table, setting_label, varying_axes
+
+FLIP_LINES = (
+    Line("group/common/fg_flip", "common groups", COMMON),
+    Line("group/rare/fg_flip", "rare groups", RARE, "s"),
+    Line("group/common/repair_flip", "common, repaired", COMMON, "v"),
+    Line("group/rare/repair_flip", "rare, repaired", REPAIRED, "D"),
+)
+AUROC = (
+    Line("risk_auroc", "entropy, all", WHOLE),
+    Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
+    Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
+)
+CALIBRATION = (
+    Line("group/common/fg_ece", "common groups", COMMON),
+    Line("group/rare/fg_ece", "rare groups", RARE, "s"),
+)
+MEASURES = {
+    "valid_loss": "validation loss",
+    "valid_flip": "validation flip",
+    "valid_worst_group_iou": "validation worst-group IoU",
+}
+UNIT = (0.0, 1.0)
+QUANTITIES = {"fg_flip": "Flip", "iou": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
+TRAINED = 12
+MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
+FIELDS = ("command", "started", "host", "device", "commit")
+
+
+def flip_charts(run: RunTables) -> list[Chart]:
+    """Returns charts of flips, the IoU gap, reliance if it was measured, and pixel shares."""
+    names = dict.fromkeys(run.summary["quantity"])
+    looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
+    of_classes = [name for name in names if name.startswith("gap/") and name != "gap/mean"]
+    gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
+    gaps.append(Line("gap/mean", "mean", WHOLE))
+    options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
+    caption = "A class's IoU in its common groups minus that in its rare groups. 0: the scene does not matter."
+    charts = [
+        flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
+        line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
+    ]
+    if run.summary[run.summary["quantity"] == "context_use"]["mean"].notna().any():
+        lines = [Line("context_use", "context use", REPAIRED)]
+        caption = (
+            "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that members use, from "
+            "unlabelled images. 0: none of it; 1: all."
+        )
+        options = {"y": "nat per nat", "reference": (0.0, "")}
+        charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
+    return [*charts, panels.shares_chart(share_panels(run.summary), note=run.note(interval=False))]
+
+
+def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
+    """Returns the chart of flips over rho, from a summary and the records of its members."""
+    caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
+    if "group/rare/repair_flip" in set(summary["quantity"]):
+        caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
+    drawn = line_panels(summary, records, FLIP_LINES, y="flip, share of the true foreground")
+    return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
+
+
+def _span(run: RunTables, lines: Iterable[Line]) -> tuple[float, float]:
+    """Returns limits that cover 0, all means, intervals and seeds, within -1 and 1."""
+    wanted = [line.quantity for line in lines]
+    means = run.summary[run.summary["quantity"].isin(wanted)][["mean", "low", "high"]]
+    ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(wanted))])
+    return max(-1.0, float(np.nanmin(ends)) - 0.05), min(1.0, float(np.nanmax(ends)) + 0.05)
+
+
+def risk_charts(run: RunTables) -> list[Chart]:
+    """Returns charts of how well flip-risk ranks flips."""
+    caption = (
+        "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind."
+    )
+    title = "How well flip-risk ranks flipped images"
+    charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
+    lines = [Line("top_decile_flip_share", "flip-risk", WHOLE), Line("top_decile_ceiling", "best ranking", COMMON, "^")]
+    options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
+    caption = (
+        "Part of all flips in the tenth of the images with the highest flip-risk, and the most that any tenth holds."
+    )
+    charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
+    if run.summary[run.summary["quantity"] == "group/rare/fg_ece"]["mean"].notna().any():
+        caption = "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy."
+        options = {"y": "calibration error"}
+        charts.append(line_chart(run, "calibration", "Calibration inside regions", caption, CALIBRATION, **options))
+    facets: dict[str, dict[str, panels.Ranking]] = {}
+    for _, setting, members in images_by_setting(run):
+        label = setting_label(setting, varying_axes(run.summary))
+        facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
+        facets.setdefault(facet, {})[name] = _mean_ranking([images for _, images in members])
+    return [*charts, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
+
+
+def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
+    """Averages the members' rankings by flip-risk."""
+    summaries = [summarize(images) for images in members]
+    tenths = {name: mean_curve([summary[name] for summary in summaries]) for name in panels.DECILES}
+    return panels.Ranking(**tenths, remaining=mean_curve([panels.remaining(images) for images in members]))
+
+
+def map_charts(run: RunTables) -> list[Chart]:
+    """Returns maps and distributions over all settings of a run whose page shows only some of them."""
+    if run.shown() is run or "rho" not in run.summary:
+        return []
+    caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
+    drawn = panels.map_panels(run.summary, JUDGED)
+    return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
+
+
+def method_charts(run: RunTables) -> list[Chart]:
+    """Returns the chart of differences between methods; none for one method."""
+    if run.comparison.empty:
+        return []
+    caption = (
+        "Differences between a method and the first one of the grid, same seed and rho. Bars are not corrected for "
+        "their number: verdicts are in the table. Left of 0 is better for flip "
+        "and the gap, right of 0 for IoU."
+    )
+    return [
+        Chart("methods", "Differences between methods", caption, run.note(dots=True), forest_panels(run.comparison))
+    ]
+
+
+def class_sections(run: RunTables) -> list[Numbers | Picture]:
+    """Returns the confusion between classes, and the group tables."""
+    matrices = []
+    for title, _, members in images_by_setting(run):
+        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for _, images in members], axis=0)
+        matrices.append(panels.matrix_panel(confusion, members[0][0].class_names, title=title))
+    charts = [Picture(panels.matrix_chart(matrices, note=run.note(interval=False)))] if matrices else []
+    return [*charts, *map(Picture, pull_charts(run)), *_group_tables(run)]
+
+
+def _group_tables(run: RunTables) -> list[Numbers]:
+    """Returns group means over seeds, with the lowest and highest seed."""
+    if not run.cells:
+        return []
+    cell = next(iter(run.cells.values()))
+    names = varying_axes(run.summary)
+    groups = {str(group): group for group in range(cell.groups.count)}
+    rows = kept_records(run.rows[(run.rows["split"] == "test") & run.rows["group"].isin(groups.keys())])
+    rows = rows if "rho" in rows else rows.assign(rho="")
+    own = [f"iou_{cell.class_names[1 + cell.groups.class_of(groups[name])]}" for name in rows["group"]]
+    iou = [row[column] for row, column in zip(records_of(rows), own, strict=True)]
+    levels = sorted(rows["rho"].unique())
+    tables = []
+    for column, title in QUANTITIES.items():
+        body = []
+        for (group, *setting), members in groups_of(rows.assign(iou=iou), ["group", *names]):
+            label = cell.groups.title_of(groups[group], cell.class_names[1:], cell.scene_names)
+            texts = [_range(members[column][members["rho"] == level].dropna()) for level in levels]
+            body.append([f"{label} ({cell.groups.kind_of(groups[group])})", *map(str, setting), *texts])
+        header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
+        caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
+        tables.append(Numbers(caption, TextTable(header, body), folded=len(body) > 24))
+    return tables
+
+
+def _range(values: pd.Series) -> str:
+    if values.empty:
+        return "-"
+    return f"{values.mean():.3f}" + (f" ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else "")
+
+
+def training_charts(run: RunTables) -> list[Chart]:
+    """Returns training curves, averaged over the members of a setting that are still training."""
+    if run.history.empty:
+        return []
+    axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
+    levels = [name for name in ("rho",) if name in run.records]
+    # An axis such as learning_rate is also a history column, with the value of the last step.
+    history = run.history.drop(columns=axes, errors="ignore")
+    table = history.merge(run.records[["member", *axes, *levels]], on="member")
+    drawn = []
+    for setting, rows in islice(groups_of(table, axes), TRAINED):
+        title = setting_label(dict(zip(axes, setting, strict=True)), axes)
+        for measure, y in MEASURES.items():
+            curves = []
+            known = rows[rows[measure].notna()] if measure in rows else rows[:0]
+            for level, part in groups_of(known.sort_values([*levels, "epoch"]), levels):
+                means = part.groupby("epoch")[measure].mean()
+                label = f"rho {level[0]}" if level else ""
+                curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
+            limits = (0.0, None) if measure == "valid_loss" else UNIT
+            drawn += [curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
+    caption = "Each curve is the mean over the seeds that still train; a member that stops early leaves it."
+    return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
+
+
+def made_of(run: RunTables) -> Numbers:
+    """Returns command, commit, device, time and versions from config.json."""
+    facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
+    rows = [[key, facts[key]] for key in FIELDS if key in facts]
+    sessions = run.config.get("sessions", [])
+    rows += _time(run, [float(entry["seconds"]) for entry in sessions if "seconds" in entry])
+    for place, session in enumerate(sessions[1:], start=2):
+        others = differing_software([run.config], session)
+        rows += [[f"start {place}, other software", others]] if others else []
+    rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
+    rows = rows or [["nothing", "-"]]
+    return Numbers("The run, from config.json", TextTable(["fact", "value"], rows), words=True)
+
+
+def _time(run: RunTables, sessions: Sequence[float]) -> list[list[str]]:
+    """Returns the total wall time of all sessions, and training images per second."""
+    seconds = sum(sessions)
+    if not seconds:
+        return []
+    minutes, rest = divmod(round(seconds), 60)
+    times = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
+    rows = [["wall time", f"{minutes} min {rest} s{times}" if minutes else f"{seconds:.1f} s"]]
+    images = len(run.history) * int(run.config.get("config", {}).get("split", {}).get("n_train", 0))
+    return [*rows, ["training images a second", f"{images / seconds:,.0f}, all members"]] if images else rows
+
+
+def members_table(run: RunTables) -> Numbers:
+    """Returns axes, status and main test quantities, one row per member."""
+    axes = varying_axes(run.records, until="member")
+    axes += ["rho"] if "rho" in run.records else []
+    known = [name for name in MEMBER if name in run.records]
+    body: list[list[str]] = []
+    exact: list[list[str | None]] = []
+    for record in records_of(run.records):
+        names = [str(record[name]) for name in ("member", *axes, "status")]
+        values = [record[name] for name in known]
+        body.append([*names, *(f"{value:.3f}" if value == value else "-" for value in values)])
+        exact.append([*(None for _ in names), *(repr(value) if value == value else None for value in values)])
+    header = ["member", *axes, "status", *map(title_of, known)]
+    return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)
+
+
+PULL = Line("scene_pull", "pull of the scene", FLIP)
+OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
+
+
+def pull_charts(run: RunTables) -> list[Chart]:
+    """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
+    if PULL.quantity not in set(run.summary["quantity"]) or not run.cells:
+        return []
+    chance = pull_chance(next(iter(run.cells.values())).groups)
+    options = {"y": "share of the flips in rare groups", "reference": (chance, f"chance, {chance:.2f}")}
+    caption = "Of the flips in rare groups, the share that goes to a class whose usual scene the image shows."
+    matrices = [pull_panel(members, title=title) for title, _, members in images_by_setting(run)]
+    where = "Of the flips of objects in a scene that is not theirs, the class that they go to. Framed: the class whose "
+    where += f"usual scene it is; flips that choose evenly put {chance:.0%} of all into the frames."
+    return [
+        line_chart(run, "pull", "Pull of the scene", caption, [PULL], **options),
+        Chart("pull_matrix", "Where a scene's flips go", where, run.note(interval=False), matrices),
+    ]
+
+
+def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: str) -> Panel:
+    """Returns a panel of the flips in each scene by predicted class, for members of one setting."""
+    cell, _ = members[0]
+    usual = usual_table(cell.groups)
+    cubes = [flip_cube(images.confusion, own.parts["test"].groups, all_groups=cell.groups) for own, images in members]
+    flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
+    shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
+    names = cell.scene_names, cell.class_names[1:]
+    pull = (flips * usual.T).sum() / max(flips.sum(), 1)
+    head = f"{title}: {pull:.0%} in the frames"
+    draw, size = cell_drawing(shares, [[FLIP] * len(names[1])] * len(names[0]), *names, title=head, y="flips on")
+
+    def framed(axes: Axes) -> None:
+        draw(axes)
+        for scene, y in np.argwhere(usual.T):
+            axes.add_patch(Rectangle((y - 0.47, scene - 0.47), 0.94, 0.94, **OUTLINE))
+
+    return Panel(framed, f"{head}.", size)
+
+
+DRAWN = {
+    "flip_risk": ("entropy", WHOLE),
+    "energy": ("energy", "#56B4E9"),
+    "mirror": ("mirror", "#E69F00"),
+    "disagreement": ("seeds", RARE),
+    "grey_fill": ("smooth: grey", COMMON),
+    "swap_risk": ("scene swap", REPAIRED),
+}
+FACETS = 4
+ALONE = "no setting has two seeds, or too many members to store what they predict"
+REASONS = {"disagreement": ALONE, "pairwise_dice": ALONE, "swap_risk": "config.intervene.scenes is none"}
+REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene.scores is not all")
+
+
+def score_blocks(run: RunTables) -> list[Numbers | Picture]:
+    """Returns tables and curves of all stored scores; nothing if flip-risk is the only one."""
+    rows = _rows(run)
+    if rows.empty or rows["score"].nunique() < 2:
+        return []
+    summary = score_summary(rows)
+    caption = (
+        "Scores of images, AUROC over all groups: how well each ranks images with a flip share above 0.5; mean and "
+        "interval"
+    )
+    areas = (
+        "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
+        "common and rare groups, are in scores.csv"
+    )
+    carried = (
+        f"A threshold for a mean flip of at most {WANTED_RISK:g}, chosen on validation images and carried to the test: "
+        "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
+    )
+    return [
+        Numbers(caption, score_table(summary, "auroc")),
+        Numbers(areas, score_table(summary, "augrc"), folded=True),
+        _coverage(run, rows),
+        Numbers(carried, score_table(summary, *THRESHOLD)),
+    ]
+
+
+def left_out(run: RunTables) -> str:
+    """Returns a sentence on missing scores and the reason."""
+    there = {*_rows(run).get("score", ())}
+    by_reason: dict[str, list[str]] = {}
+    for name, score in SCORES.items():
+        if there and name not in there:
+            by_reason.setdefault(REASONS.get(name, "config.intervene.scores is none"), []).append(score.title)
+    texts = [f"{', '.join(titles)} ({reason})" for reason, titles in by_reason.items()]
+    return f"Not in this run: {'; '.join(texts)}." if texts else ""
+
+
+def _rows(run: RunTables) -> pd.DataFrame:
+    if run.scores.empty:
+        return run.scores
+    of_rule = run.scores["selection"] == run.rows["selection"].iloc[0]
+    return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
+
+
+def _coverage(run: RunTables, rows: pd.DataFrame) -> Picture:
+    """Returns risk-coverage at the highest rho for the first settings: all, common and rare groups."""
+    highest = rows["rho"].max() if "rho" in rows else None
+    axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
+    shown = rows if highest is None else rows[rows["rho"] == highest]
+    settings = {row["member"]: tuple(row[name] for name in axes) for row in records_of(shown)}
+    facets = list(dict.fromkeys(settings.values()))[:FACETS]
+    curves: dict[tuple, list[np.ndarray]] = {}
+    for cell in run.cells.values():
+        for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
+            if settings.get(member) not in facets:
+                continue
+            losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
+            for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
+                # Coverage counts all images; the loss is the mean over retained images of this side.
+                left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
+                curves.setdefault((settings[member], side, name), []).append(at_coverage(left.risk))
+    drawn = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
+    where = "" if highest is None else f" at rho {highest:g}"
+    caption = (
+        "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
+        "groups that are left. A score that helps on average can leave the rare groups worse off than before (Jones et "
+        "al., Selective classification can magnify disparities across groups, 2021)."
+    )
+    chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), drawn)
+    return Picture(chart)
+
+
+def _panel(setting: tuple, side: str, members: dict[tuple, list[np.ndarray]]) -> Panel:
+    drawn = [(*look, members[setting, side, name]) for name, look in DRAWN.items() if (setting, side, name) in members]
+    curves = [Curve(label, COVERAGE, mean_curve(of_members), colour) for label, colour, of_members in drawn]
+    title = ", ".join([*map(str, setting), side])
+    return curve_panel(curves, title=title, x="coverage: share of all images kept", y="mean flip share of those kept")
+
 
 MADE_OF = "made_of.json"
 FLIP = "group/rare/fg_flip"
@@ -55,11 +445,11 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     facts = [f"{run.members()} {run.note()}"]
     attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
     facts += [f"The scene of an image is its {attribute}."] if attribute != "scene" else []
-    maps = charts.map_charts(run)
+    maps = map_charts(run)
     run = run.shown()
     lines = findings(run)
     items = items_of(run)
-    flip, *others = charts.flip_charts(run)
+    flip, *others = flip_charts(run)
     first = front_chart(run, flip)
     document = Document(
         title=run.name,
@@ -116,12 +506,12 @@ def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> 
     return [
         Section("Results", [first, *_numbers(trends)]),
         Section("Flip over rho", pictures_of(flips)),
-        Section("Flip-risk", [*pictures_of(charts.risk_charts(run)), *score_blocks(run)], left_out(run)),
-        Section("Methods and selection", [*pictures_of(charts.method_charts(run)), *_numbers(selection)]),
-        Section("Classes and groups", charts.class_sections(run)),
-        Section("Training", pictures_of(charts.training_charts(run))),
+        Section("Flip-risk", [*pictures_of(risk_charts(run)), *score_blocks(run)], left_out(run)),
+        Section("Methods and selection", [*pictures_of(method_charts(run)), *_numbers(selection)]),
+        Section("Classes and groups", class_sections(run)),
+        Section("Training", pictures_of(training_charts(run))),
         Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
-        Section("How it was made", [charts.made_of(run), charts.members_table(run)]),
+        Section("How it was made", [made_of(run), members_table(run)]),
     ]
 
 

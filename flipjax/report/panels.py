@@ -1,28 +1,123 @@
-"""Panels shared by the pages of sweeps, audits and evaluations, drawn from decompositions.
+"""Charts and their panels, shared by the pages of sweeps, audits and evaluations.
 
-Pure functions from arrays to drawing functions. They avoid pyplot and its global state.
+A panel is a pure function from arrays to a drawing function. Nothing uses pyplot and its global state.
 """
 
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from flipjax.metrics import statistics
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.report.chart import Chart, Panel
+from flipjax.metrics.summary import read_images
 from flipjax.report.run import RunTables
-from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
+from flipjax.report.style import (
+    CORRECT,
+    DARK,
+    FAINT,
+    FLIP,
+    LIGHT,
+    MISS,
+    NOTE,
+    PAPER,
+    PLAIN,
+    dress,
+    legend,
+    plain,
+    shades,
+)
 from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import setting_label, varying_axes
+
+DPI = 150
+NOTE_INCHES = 0.3
+PANELS = 18
+
+
+class Panel(NamedTuple):
+    """One pair of axes: a drawing function, a description in words, and a size (width, height) in inches."""
+
+    draw: Callable[[Axes], Any]
+    text: str
+    size: tuple[float, float] = (3.9, 3.3)
+
+
+class Chart(NamedTuple):
+    """Panels under one title. `caption` explains how to read them, and `note` states n and the kind of interval.
+
+    At most PANELS panels are drawn; the caption states how many are left out. `stretch` scales their widths.
+    """
+
+    name: str
+    title: str
+    caption: str
+    note: str
+    panels: Sequence[Panel]
+    columns: int = 3
+    stretch: float = 1.0
+
+    @property
+    def drawn(self) -> Sequence[Panel]:
+        """The panels that are drawn."""
+        return self.panels[:PANELS]
+
+    @property
+    def widths(self) -> list[float]:
+        """The width of each column, in inches."""
+        columns = min(self.columns, len(self.drawn))
+        widths = [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
+        return [self.stretch * width for width in widths]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the figure, in inches."""
+        rows = math.ceil(len(self.drawn) / len(self.widths))
+        return sum(self.widths), rows * max(panel.size[1] for panel in self.drawn) + NOTE_INCHES
+
+    @property
+    def text(self) -> str:
+        """The caption, with the number of panels left out."""
+        left_out = len(self.panels) - len(self.drawn)
+        more = f" {left_out} further panels are left out; their numbers are in the tables." if left_out else ""
+        return f"{self.caption}{more}"
+
+
+def draw_chart(chart: Chart) -> dict[str, bytes]:
+    """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with matplotlib.rc_context(PLAIN):
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=chart.size, dpi=DPI, facecolor="white", layout=layout)
+        columns = len(chart.widths)
+        rows = math.ceil(len(chart.drawn) / columns)
+        grid = figure.subplots(rows, columns, squeeze=False, width_ratios=chart.widths).ravel()
+        for axes, panel in zip(grid, chart.drawn, strict=False):
+            panel.draw(axes)
+        for axes in grid[len(chart.drawn) :]:
+            axes.set_axis_off()
+        figure.supxlabel(chart.note, **NOTE)
+        # The layout is computed once for both files.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+        # Figure.savefig would draw the figure twice for each file.
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+    return {"svg": svg.getvalue(), "png": png.getvalue()}
+
 
 SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LIGHT), ("fg_miss", "miss", MISS, LIGHT))
 COVERAGE, TENTHS = np.linspace(0.02, 1, 50), np.arange(1.0, 11.0)
@@ -60,7 +155,7 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
         >>> remaining(Decomposition(counts, np.array([1.0, 2.0])))[[0, 24, 25, 49]].tolist()
         [0.0, 0.0, 0.25, 0.25]
     """
-    images = statistics.read_images(decomposition)
+    images = read_images(decomposition)
     flip = images.flip[np.argsort(images.rank)][: images.ranked.sum()]
     return at_coverage(np.cumsum(flip) / np.arange(1, len(flip) + 1))
 

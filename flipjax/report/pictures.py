@@ -21,12 +21,12 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.report.chart import DPI
+from flipjax.report.panels import DPI
 from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, class_colours, plain
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
-from flipjax.results.images import region_class
+from flipjax.results.rows import region_class
 from flipjax.results.text import setting_label, varying_axes
 
 SMALL_SIDE = 96

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from flipjax.metrics import resampled, statistics
-from flipjax.metrics.summary import risk_aurocs
+from flipjax.metrics.summary import Draws, draw_images, percentile_ends, resampled, risk_aurocs
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import DIGITS, groups_of, rounded
 from flipjax.results.quantities import PULL_QUANTITIES, RANGES, of_classes, quantity_of
@@ -44,7 +43,7 @@ class Resamples:
         """Takes the cells of `flipjax.results.cells.read_cells`, by name."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
         self._samples = samples
-        self._draws: dict[int, statistics.Draws] = {}
+        self._draws: dict[int, Draws] = {}
 
     def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
         """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
@@ -59,7 +58,7 @@ class Resamples:
         found = {}
         for key in drawn[0]:
             mean = np.mean([each[key] for each in drawn], axis=0)
-            found[key] = statistics.percentile_ends(mean)
+            found[key] = percentile_ends(mean)
         return found | {key: np.mean([each[key] for each in ends], axis=0) for key in ends[0]}
 
     def _of(self, member: str, cell: Any, selection: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -70,8 +69,8 @@ class Resamples:
         if id(cell) not in self._draws:
             sets = {"groups": part.groups, "pairs": part.pairs}
             generator = np.random.default_rng(0)
-            drawn = statistics.draw_images(generator, len(part.groups), samples=self._samples, **sets)
-            self._draws[id(cell)] = statistics.Draws(drawn.rows, len(part.groups), keep=True)
+            drawn = draw_images(generator, len(part.groups), samples=self._samples, **sets)
+            self._draws[id(cell)] = Draws(drawn.rows, len(part.groups), keep=True)
         aurocs = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
         ends = {key: np.array([each.low, each.high]) for key, each in aurocs.items()}
         return resampled(counts, keys, self._draws[id(cell)], **options), ends

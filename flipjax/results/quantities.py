@@ -190,7 +190,7 @@ SCENE_IMAGE_QUANTITIES = _by_key(
     Quantity("repaired_flip", "flip after repair", "share", "down",
              "Flip with the identity's class for the whole region."),
 )
-"""Quantities of one image whose scene was swapped: see `flipjax.results.swapped_scenes`."""
+"""Quantities of one image whose scene was swapped: see `flipjax.results.rows`."""
 # fmt: on
 
 COLUMNS = QUANTITIES | PULL_QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES

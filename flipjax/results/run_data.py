@@ -14,8 +14,8 @@ from flipjax.files import DamagedError, replacing
 from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
 from flipjax.results.estimates import Resamples, aggregate
 from flipjax.results.frames import read_csv
-from flipjax.results.images import image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
+from flipjax.results.rows import image_columns
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
 
 MOST_IMAGES = 2_000_000

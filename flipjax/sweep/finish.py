@@ -19,10 +19,8 @@ from flipjax.plan import Program, member_axes
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
-from flipjax.results.images import counterfactual_flip, region_quantities
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
-from flipjax.results.rows import member_rows
-from flipjax.results.swapped_scenes import scene_quantities
+from flipjax.results.rows import counterfactual_flip, member_rows, region_quantities, scene_quantities
 from flipjax.sweep.program import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.task import Task, split_evenly, training_scenes

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition, kernels, pixels
+from flipjax.metrics import Decomposition, kernels
 from metrics.logits import EXAMPLES, FakeTensor, one_hot, random_case, slow_decompose, slow_entropy, softmax
 
 # Few, so that few programs compile; more than 192 classes are read in blocks.
@@ -267,7 +267,7 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
         result = metrics.decompose(np.ascontiguousarray(np.moveaxis(logits, -1, 1)), labels, channels="first")
         assert len(result.flip) == len(result.flip_risk) == len(metrics.flip_risk(logits)) == images
         metrics.error_map(logits, labels)
-        return [function._cache_size() for function in (pixels.count, pixels.sum_scores, pixels.errors)]
+        return [function._cache_size() for function in (kernels.count_pixels, kernels.sum_scores, kernels.find_errors)]
 
     before = programs(4, 24, 24)
     for shape in ((3, 24, 24), (1, 24, 24), (4, 17, 31), (7, 30, 34), (90, 5, 3)):

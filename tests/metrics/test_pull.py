@@ -7,7 +7,7 @@ import pytest
 from flipjax import metrics
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
-from flipjax.metrics.statistics import flip_cube, pull_chance, pull_counts
+from flipjax.metrics.summary import flip_cube, pull_chance, pull_counts
 
 MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
 

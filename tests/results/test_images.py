@@ -5,7 +5,7 @@ import numpy as np
 from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics import Decomposition
 from flipjax.report.pictures import member_items
-from flipjax.results import gallery, images
+from flipjax.results import gallery, rows
 from results import tables
 
 LABELS = np.array([[1, 1], [1, 2], [2, 1], [0, 2], [2, 2]])
@@ -24,20 +24,20 @@ def member(labels):
 
 def test_pairs_change_where_their_labels_differ():
     one = member(LABELS)
-    assert images.region_class(one).tolist() == LABELS.ravel().tolist()
-    np.testing.assert_array_equal(images.label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
-    assert images.counterfactual_flip(one, PAIRS) == 0.5
-    assert np.isnan(images.counterfactual_flip(one, np.full(10, -1)))
+    assert rows.region_class(one).tolist() == LABELS.ravel().tolist()
+    np.testing.assert_array_equal(rows.label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
+    assert rows.counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(rows.counterfactual_flip(one, np.full(10, -1)))
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
-    np.testing.assert_array_equal(images.label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
+    np.testing.assert_array_equal(rows.label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
 
 
 def test_sets_of_three_scenes_change_where_any_label_differs():
     labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
     three = np.repeat(np.arange(4), 3)
-    np.testing.assert_array_equal(images.label_changes(member(labels), three), [0, 1, np.nan, 1])
-    assert images.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
+    np.testing.assert_array_equal(rows.label_changes(member(labels), three), [0, 1, np.nan, 1])
+    assert rows.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
     _, kinds = gallery.choose_images(member(labels), None, three, riskiest=0, typical=0, paired=1)
     assert kinds.tolist() == ["pair 0"] * 3
 

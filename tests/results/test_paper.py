@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from flipjax.metrics import summarize
+from flipjax.report import paper
 from flipjax.report.__main__ import main
-from flipjax.results import paper
+from flipjax.report.paper import SHARES, published_curves
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv
-from flipjax.results.paper import SHARES, published_curves
 from results.tables import RECORDED
 
 

@@ -27,11 +27,9 @@ from flipjax.config import SELECTIONS
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import write_csv
-from flipjax.results.images import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
-from flipjax.results.rows import member_rows
+from flipjax.results.rows import counterfactual_flip, member_rows, scene_quantities
 from flipjax.results.scores import SCORES
-from flipjax.results.swapped_scenes import scene_quantities
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")
 RHOS = (0.5, 0.9, 0.95, 0.99)

@@ -17,8 +17,7 @@ import scenes
 from ask import OPTIONS
 
 from flipjax import context, intervene, metrics
-from flipjax.metrics.objects import STRATA
-from flipjax.metrics.segment_table import segment_auroc
+from flipjax.metrics.segment_table import STRATA, segment_auroc
 
 HERE = pathlib.Path(__file__).parent
 SAMPLES = 1000
