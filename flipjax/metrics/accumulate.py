@@ -11,7 +11,7 @@ import numpy as np
 from flipjax.groups import AnyGroups
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
-from flipjax.metrics.decomposition import Decomposition, concatenate, flips_of
+from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import members_of, summarize
 
@@ -132,18 +132,6 @@ class FlipMetric:
             if inner not in known and not (of_class and not named and spec.num_classes is None):
                 raise ValueError(f"keys: expected keys of summarize that are one number, found {key!r}.")
 
-    def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
-        """Returns the k most frequent flips: true class, predicted class, and the share of the true class's pixels.
-
-        Sorted by pixels; class pairs without flips are omitted.
-        """
-        confusion = self.decomposition.confusion.sum(0, dtype=np.int64)
-        flips = flips_of(confusion, background=self.spec.background)
-        names = self.spec.names(len(flips))
-        order = np.argsort(-flips, axis=None, kind="stable")[: max(0, k)]
-        pairs = [divmod(int(place), len(flips)) for place in order]
-        return [(names[t], names[p], float(flips[t, p] / confusion[t].sum())) for t, p in pairs if flips[t, p]]
-
     def merge(self, *others: FlipMetric) -> Self:
         """Adds the images of other metrics, in order, and returns this metric.
 
@@ -167,19 +155,3 @@ class FlipMetric:
         self._parts.extend(parts)
         self._groups.extend(groups)
         return self
-
-    def plot(self, ax: Any = None) -> tuple[Any, Any]:
-        """Plots the correct, flip and miss shares and returns the matplotlib figure and axes.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        from matplotlib import pyplot
-
-        summary = self.compute()
-        figure, ax = pyplot.subplots() if ax is None else (ax.figure, ax)
-        names = ("correct", "flip", "miss")
-        bars = ax.bar(names, [summary[f"fg_{name}"] for name in names], color=["#0072B2", "#E69F00", "#999999"])
-        ax.bar_label(bars, fmt="{:.3f}")
-        ax.set(ylim=(0, 1), ylabel="share of the true foreground", title=f"{summary['n_images']} images")
-        return figure, ax

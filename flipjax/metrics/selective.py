@@ -17,13 +17,6 @@ _Z = 1.959963984540054
 _HALVINGS = 40
 
 
-class RiskCoverage(NamedTuple):
-    """Coverage k / n and the mean loss of the k images of least score: float64 (n,) each."""
-
-    coverage: np.ndarray
-    risk: np.ndarray
-
-
 def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = None) -> Any:
     """Computes the AUROC of scores for events: ties count half; NaN where one side is empty.
 
@@ -58,8 +51,8 @@ def _aurocs(order: _Order, events: np.ndarray, weights: np.ndarray) -> np.ndarra
     return divide((positive * twice_below).sum(1), 2 * positive.sum(1) * below[:, -1])
 
 
-def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> RiskCoverage:
-    """Computes the risk-coverage curve: the mean loss of the k images of least score; ties share their mean loss.
+def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> np.ndarray:
+    """Computes the risk-coverage curve, the mean loss (n,) of the k images of least score; ties share their mean loss.
 
     Args:
         scores: (n,).
@@ -70,20 +63,31 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | N
     Source: Geifman and El-Yaniv, Selective classification for deep neural networks, 2017.
 
     Example:
-        >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).risk.round(3).tolist()
+        >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
-        >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1], inside=[True, False, True, False]).risk.tolist()
+        >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1], inside=[True, False, True, False]).tolist()
         [nan, 0.0, 0.5, 0.5]
     """
     scores, losses, members = _ranked(scores, losses, np.ones(np.shape(losses)) if inside is None else inside)
     order = _order(scores[None])
     whole = _running(order, members)[0]
-    risk = divide(_running(order, losses * members)[0], whole)
-    return RiskCoverage(np.arange(1, len(whole) + 1) / max(1, len(whole)), risk)
+    return divide(_running(order, losses * members)[0], whole)
 
 
 class Areas(NamedTuple):
-    """Areas of J scores: float64 (J,) each, NaN as in the functions of the same names."""
+    """Areas of J scores, float64 (J,) each.
+
+    Attributes:
+        auroc: of `auroc` for losses above 0.5.
+        aurc: of `aurc`.
+        excess_aurc: E-AURC, `aurc` minus that of a perfect ranking.
+        augrc: area under the generalised risk-coverage curve, risk times coverage, in trapezoids from coverage 1 / n
+            to 1: the mean risk of silent failures. NaN for fewer than two images.
+
+    Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, 2019, for
+        E-AURC; Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024, for
+        AUGRC, and the trapezoids of torch-uncertainty's `AUGRC`.
+    """
 
     auroc: np.ndarray
     aurc: np.ndarray
@@ -92,7 +96,7 @@ class Areas(NamedTuple):
 
 
 def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
-    """Returns `auroc` (of losses above 0.5), `aurc`, `excess_aurc` and `augrc` of J scores of n images at once.
+    """Returns the areas of J scores of n images at once.
 
     Args:
         scores: (J, n) without NaN.
@@ -117,11 +121,6 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     return Areas(auroc, aurc, aurc - best, augrc)
 
 
-def _areas_of_one(scores: ArrayLike, losses: ArrayLike) -> Areas:
-    scores, losses = _ranked(scores, losses)
-    return areas(scores[None], losses)
-
-
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
     """Computes the area under the risk-coverage curve: the mean loss of the k images of least score, averaged over k.
 
@@ -134,35 +133,8 @@ def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
         >>> round(aurc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
         0.1111
     """
-    return _areas_of_one(scores, losses).aurc.item()
-
-
-def excess_aurc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Computes E-AURC: the area under the risk-coverage curve minus that of a perfect ranking.
-
-    Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, 2019.
-
-    Example:
-        >>> excess_aurc([0.3, 0.4, 0.2], [0, 1, 0])
-        0.0
-    """
-    return _areas_of_one(scores, losses).excess_aurc.item()
-
-
-def augrc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Computes AUGRC, the area under the generalised risk-coverage curve: risk times coverage.
-
-    The mean risk of silent failures, which weights all images alike. The mean over trapezoids from coverage 1 / n to 1;
-    NaN for fewer than two images.
-
-    Source: Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024; the
-        trapezoids of torch-uncertainty's `AUGRC`.
-
-    Example:
-        >>> round(augrc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
-        0.0833
-    """
-    return _areas_of_one(scores, losses).augrc.item()
+    scores, losses = _ranked(scores, losses)
+    return areas(scores[None], losses).aurc.item()
 
 
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
@@ -222,14 +194,6 @@ def accepted_of_each(
     J, n = scores.shape
     risk = divide(inside @ losses, count)
     return count / n if n else np.full(J, math.nan), risk
-
-
-class AurocEstimate(NamedTuple):
-    """An AUROC with its 95% interval; NaN where one side is empty."""
-
-    value: float
-    low: float
-    high: float
 
 
 def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:

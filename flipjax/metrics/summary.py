@@ -19,7 +19,7 @@ from flipjax.metrics import selective
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition, Margins, divide, flips_of, margins, rates
-from flipjax.metrics.selective import AurocEstimate, auroc, auroc_ends
+from flipjax.metrics.selective import auroc, auroc_ends
 
 if TYPE_CHECKING:
     import jax
@@ -41,33 +41,29 @@ RANKED = (
 class Draws:
     """Resamples of N images: `rows` (S, n), indices of images, -1 for an empty place."""
 
-    def __init__(self, rows: np.ndarray, images: int, *, keep: bool = False, aligned: bool = True):
+    def __init__(self, rows: np.ndarray, images: int, *, aligned: bool = True):
         """Stores the resamples.
 
         Args:
             rows: int (S, n).
             images: N.
-            keep: whether to store the draws of each group, for many models on the same resamples.
             aligned: whether column i always holds an image of the group of image i.
         """
         self.rows = rows
         self._images = images
         self._aligned = aligned
-        self._parts: dict[str, Draws] | None = {} if keep else None
+        self._parts: dict[str, Draws] = {}
 
     def part(self, name: str, members: np.ndarray) -> Draws:
         """Returns the draws within a group, given its name and the indices of its images."""
-        if self._parts is None or name not in self._parts:
+        if name not in self._parts:
             if self._aligned:
                 rows = self.rows[:, members]
             else:
                 inside = np.zeros(self._images + 1, bool)
                 inside[members] = True
                 rows = np.where(inside[self.rows], self.rows, -1)
-            part = Draws(rows, self._images, aligned=self._aligned)
-            if self._parts is None:
-                return part
-            self._parts[name] = part
+            self._parts[name] = Draws(rows, self._images, aligned=self._aligned)
         return self._parts[name]
 
     @functools.cached_property
@@ -607,8 +603,8 @@ def bootstrap(
         known = summarize(decomposition, groups, class_names=names, all_groups=all_groups)
         _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
     together = {"pairs": pairs, "clusters": clusters}
-    estimates = _auroc_estimates(images, grouping.members, **together)
-    intervals = {name: Interval(estimates[name].low, estimates[name].high) for name in keys if name in estimates}
+    exact = _auroc_intervals(images, grouping.members, **together)
+    intervals = {name: exact[name] for name in keys if name in exact}
     drawn = [""] if callable(statistic) else [name for name in keys if name not in intervals]
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     parts, block = [], max(1, _INDICES_AT_ONCE // n)
@@ -642,7 +638,7 @@ def resampled(
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
         rows: (S, n) integers, the images of each resample; column i holds images of the group of image i. For many
-            models with the same groups pass `flipjax.metrics.summary.Draws(rows, n, keep=True)`.
+            models with the same groups pass one `flipjax.metrics.summary.Draws`.
         groups: (n,) integers as in `summarize`.
         class_names: as in `summarize`.
         all_groups: as in `summarize`.
@@ -665,27 +661,27 @@ def risk_aurocs(
     pairs: Any = None,
     clusters: Any = None,
     all_groups: AnyGroups | None = None,
-) -> dict[str, AurocEstimate]:
-    """Returns each `risk_auroc` of `summarize` with its interval, by key; arguments as in `bootstrap`."""
+) -> dict[str, Interval]:
+    """Returns the interval of each `risk_auroc` of `summarize`, by key; arguments as in `bootstrap`."""
     images, _, grouping = _read(decomposition, groups, None, all_groups)
-    return _auroc_estimates(images, grouping.members, pairs=pairs, clusters=clusters)
+    return _auroc_intervals(images, grouping.members, pairs=pairs, clusters=clusters)
 
 
-def _auroc_estimates(
+def _auroc_intervals(
     images: Images, members: Mapping[str, np.ndarray], *, pairs: Any = None, clusters: Any = None
-) -> dict[str, AurocEstimate]:
-    """Returns the AUROC of flip-risk for images with a flip share above 0.5; images drawn together count as one."""
+) -> dict[str, Interval]:
+    """Returns the intervals of the AUROC of flip-risk; images that are drawn together count as one."""
     numbers = independent(len(images.flip), pairs=pairs, clusters=clusters)
     sides = {"": np.arange(len(numbers))} | {f"group/{name}/": places for name, places in members.items()}
-    estimates = {}
+    intervals = {}
     for prefix, places in sides.items():
         places = places[images.ranked[places]]
         flipped = images.flip[places] > 0.5
         counts = [len(np.unique(numbers[places[side]])) for side in (flipped, ~flipped)]
         value = auroc(images.risk[places], flipped)
         ends = auroc_ends(value, counts[0], counts[1]) if min(counts) else (np.nan, np.nan)
-        estimates[f"{prefix}risk_auroc"] = AurocEstimate(value, *ends)
-    return estimates
+        intervals[f"{prefix}risk_auroc"] = Interval(*ends)
+    return intervals
 
 
 def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:

@@ -50,11 +50,10 @@ class Numbers(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section of the page: title, blocks (tables, charts and galleries) and introduction."""
+    """A section of the page: its title and blocks (tables, charts and galleries)."""
 
     title: str
     blocks: Sequence[Any]
-    lead: str = ""
 
     @property
     def anchor(self) -> str:

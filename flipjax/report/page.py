@@ -47,7 +47,7 @@ from flipjax.results.estimates import JUDGED
 from flipjax.results.frames import groups_of, records_of, write_csv
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import COMPARED, NOT_LEARNT, kept_records
-from flipjax.results.scores import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
+from flipjax.results.scores import THRESHOLD, WANTED_RISK, image_scores, score_summary
 from flipjax.results.text import COLUMNS, TextTable, comparison_table, score_table, setting_label, varying_axes
 
 FLIP_LINES = (
@@ -330,9 +330,6 @@ DRAWN = {
     "swap_risk": ("scene swap", REPAIRED),
 }
 FACETS = 4
-ALONE = "no setting has two seeds, or too many members to store what they predict"
-REASONS = {"disagreement": ALONE, "pairwise_dice": ALONE, "swap_risk": "config.intervene.scenes is none"}
-REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene.scores is not all")
 
 
 def score_blocks(run: RunTables) -> list[Numbers | Picture]:
@@ -361,17 +358,6 @@ def score_blocks(run: RunTables) -> list[Numbers | Picture]:
     ]
 
 
-def left_out(run: RunTables) -> str:
-    """Returns a sentence on missing scores and the reason."""
-    there = {*_rows(run).get("score", ())}
-    by_reason: dict[str, list[str]] = {}
-    for name, score in SCORES.items():
-        if there and name not in there:
-            by_reason.setdefault(REASONS.get(name, "config.intervene.scores is none"), []).append(score.title)
-    texts = [f"{', '.join(titles)} ({reason})" for reason, titles in by_reason.items()]
-    return f"Not in this run: {'; '.join(texts)}." if texts else ""
-
-
 def _rows(run: RunTables) -> pd.DataFrame:
     if run.scores.empty:
         return run.scores
@@ -395,7 +381,7 @@ def _coverage(run: RunTables, rows: pd.DataFrame) -> Picture:
             for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
                 # Coverage counts all images; the loss is the mean over retained images of this side.
                 left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
-                curves.setdefault((settings[member], side, name), []).append(at_coverage(left.risk))
+                curves.setdefault((settings[member], side, name), []).append(at_coverage(left))
     drawn = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
@@ -506,7 +492,7 @@ def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> 
     return [
         Section("Results", [first, *_numbers(trends)]),
         Section("Flip over rho", pictures_of(flips)),
-        Section("Flip-risk", [*pictures_of(risk_charts(run)), *score_blocks(run)], left_out(run)),
+        Section("Flip-risk", [*pictures_of(risk_charts(run)), *score_blocks(run)]),
         Section("Methods and selection", [*pictures_of(method_charts(run)), *_numbers(selection)]),
         Section("Classes and groups", class_sections(run)),
         Section("Training", pictures_of(training_charts(run))),

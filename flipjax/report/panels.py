@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.summary import read_images
+from flipjax.metrics.selective import risk_coverage
 from flipjax.report.run import RunTables
 from flipjax.report.style import (
     CORRECT,
@@ -155,9 +155,7 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
         >>> remaining(Decomposition(counts, np.array([1.0, 2.0])))[[0, 24, 25, 49]].tolist()
         [0.0, 0.0, 0.25, 0.25]
     """
-    images = read_images(decomposition)
-    flip = images.flip[np.argsort(images.rank)][: images.ranked.sum()]
-    return at_coverage(np.cumsum(flip) / np.arange(1, len(flip) + 1))
+    return at_coverage(risk_coverage(decomposition.flip_risk, decomposition.flip))
 
 
 def at_coverage(risks: np.ndarray) -> np.ndarray:

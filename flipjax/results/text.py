@@ -33,13 +33,8 @@ class TextTable(NamedTuple):
 
 def varying_axes(table: pd.DataFrame, *, until: str = "quantity") -> list[str]:
     """Returns the axes other than rho (columns before `until`) that take more than one value."""
-    return [name for name in _shown_axes(table, until=until) if name != "rho"] if len(table) else []
-
-
-def _shown_axes(table: pd.DataFrame, *, until: str) -> list[str]:
-    """Returns rho and the axes that take more than one value, in the order of their columns."""
-    names = list(table.columns)[: list(table.columns).index(until)]
-    return [name for name in names if name == "rho" or table[name].nunique(dropna=False) > 1]
+    names = list(table.columns)[: list(table.columns).index(until)] if len(table) else []
+    return [name for name in names if name != "rho" and table[name].nunique(dropna=False) > 1]
 
 
 def setting_label(row: Row, axes: Sequence[str]) -> str:

@@ -36,22 +36,6 @@ def test_segments_by_hand():
     assert table["flip_risk"].isna().all()
 
 
-@pytest.mark.parametrize(
-    ("row", "outcome"),
-    [
-        ([2, 2, 3, 0], "flip"),
-        ([2, 2, 3, 3, 0], "mixed"),
-        ([0, 0, 0, 2, 2], "miss"),
-        ([1, 1, 2, 3, 0], "correct"),
-        ([0, 2, 2, 0], "miss"),  # Of equal shares the first class is the largest.
-    ],
-)
-def test_outcomes_by_their_limits(row, outcome):
-    """Half of it as one other class is a flip; less is mixed; most of it as background is a miss."""
-    table = metrics.segments(np.array([row]), np.ones((1, len(row)), int), **OPTIONS)
-    assert table["outcome"].item() == outcome
-
-
 def test_void_has_the_nearest_label_for_components_alone():
     truth = np.array([[1, 1, 9, 9, 1, 0, 9, 2, 9, 2]])
     table = metrics.segments(np.where(truth == 9, 3, truth), truth, unit="component", **OPTIONS)

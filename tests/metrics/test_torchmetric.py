@@ -1,4 +1,4 @@
-"""The metric in torchmetrics' MetricCollection and in Lightning, against FlipMetric; skipped where they are absent."""
+"""The metric in torchmetrics' MetricCollection, against FlipMetric; tests/test_examples.py runs it in Lightning."""
 
 import pytest
 
@@ -65,28 +65,3 @@ def test_groups_keys_and_what_is_refused(batches):
     second.update(*batches[1])
     first._reduce_states({name: getattr(second, name) for name in ("confusion", "risk_sum", "groups")})
     check(first.compute(), expected(batches[:2]))
-
-
-# It would rather be started by srun, have workers and a logger.
-@pytest.mark.filterwarnings("ignore")
-def test_in_lightning(batches, tmp_path):
-    lightning = pytest.importorskip("lightning", reason="Lightning is no dependency")
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.flips = TorchFlipMetric(keys=("fg_flip", "iou/cat"), **OPTIONS)
-
-        def validation_step(self, batch, index):
-            self.flips.update(*batch)
-
-        def on_validation_epoch_end(self):
-            self.log_dict(self.flips.compute())
-            self.flips.reset()
-
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(accelerator="cpu", default_root_dir=tmp_path, enable_model_summary=False, **options)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None)
-    (logged,) = trainer.validate(Module(), loader, verbose=False)
-    summary = expected(batches)
-    assert logged == {name: pytest.approx(summary[name]) for name in ("fg_flip", "iou/cat")}

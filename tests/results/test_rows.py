@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipjax.files import DamagedError, replacing
+from flipjax.files import DamagedError
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import summarize
 from flipjax.metrics.selective import auroc
@@ -76,15 +76,6 @@ def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
         gaps = [record[f"gap/{name}"] for name in own]
         assert record["gap/mean"] == pytest.approx(sum(gaps) / 2, abs=2e-6)
         assert all(np.isnan(record[f"gap/{name}"]) for name in other)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.csv"
-    write_csv(path, [{"a": "=1+1"}])
-    with pytest.raises(RuntimeError), replacing(path) as stream:
-        stream.write(b"half")
-        raise RuntimeError
-    assert path.read_text() == "a\n'=1+1\n" and list(tmp_path.iterdir()) == [path]
 
 
 def test_cell_round_trip(tmp_path):
