@@ -165,9 +165,9 @@ def judge(*tables: pd.DataFrame) -> list[pd.DataFrame]:
     is 'lower', 'higher' or ''; rows outside the family have no p.
 
     Example:
-        >>> four = pd.DataFrame({"quantity": ["gap/mean"] * 2, "difference": [0.3, 0.1], "p": [0.01, 0.04]})
+        >>> four = pd.DataFrame({"quantity": ["gap/mean"] * 2, "difference": [0.3, 0.1], "p": [0.01, 0.03]})
         >>> judge(four, four[:0])[0][["p", "verdict"]].to_numpy().tolist()
-        [[0.02, 'higher'], [0.04, 'higher']]
+        [[0.02, 'higher'], [0.03, 'higher']]
     """
     p = [table["p"].where(table["quantity"].isin(JUDGED)).to_numpy(np.float64) for table in tables]
     adjusted = np.concatenate([np.zeros(0), *p])
