@@ -25,7 +25,7 @@ class FlipMetric:
     For torchmetrics and Lightning use `flipjax.metrics.torchmetric.TorchFlipMetric`.
 
     With `DataLoader(num_workers=...)` pass `persistent_workers=True`, so that no worker is forked after JAX has
-    started its threads; `update` raises in such a worker, which would hang.
+    started its threads; `update` raises an error in such a worker, which would otherwise hang.
 
     Args:
         **spec: fields of `LabelSpec`; masks need `num_classes`.
@@ -113,7 +113,7 @@ class FlipMetric:
         return summarize(self.decomposition, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
 
     def check_keys(self, keys: Iterable[str]) -> None:
-        """Raises a ValueError for keys that are no scalars of `compute`; without class names any class passes."""
+        """Raises a ValueError unless all keys are scalars of `compute`. Without class names any name is accepted."""
         spec, named = self.spec, len(self.spec.class_names or ())
         background = len(spec.background_classes)
         sizes = {spec.num_classes or max(named, background + 2), spec.num_classes or max(named, 2) + background}
@@ -121,7 +121,7 @@ class FlipMetric:
         for C in sizes:
             empty = Decomposition(np.zeros((0, C, C), np.int64), np.zeros(0), spec.background)
             names = {"class_names": spec.class_names, "all_groups": self.all_groups}
-            # Names of all classes are no names of the foreground alone.
+            # Names of all classes cannot serve as names of the foreground.
             with contextlib.suppress(ValueError):
                 summary = summarize(empty, np.zeros(0, np.int64), **names)
                 known |= {key for key, value in summary.items() if isinstance(value, int | float)}

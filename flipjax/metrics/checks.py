@@ -23,13 +23,13 @@ SCORES = ("logits", "probabilities")
 # Half a percent covers the rounding of float16 sums over 150 classes.
 _TOLERANCE = 5e-3
 _SAMPLE = 6
-# Without labels, channels-first is recognisable only where the last axis cannot be classes.
+# Without labels, channels-first is detected only if the last axis is too long to be classes.
 _FEW_ROWS = range(3, 8)
 MANY_CLASSES = 32
 _MOST_CLASSES = 1 << 12
 """Limit for masks: the confusion matrix of one image then takes 64 MiB."""
 _FORKED: list[int] = []
-"""Holds this process's id if it was forked after JAX started: it lacks JAX's threads and would hang."""
+"""Process id, if this process was forked after JAX started: it lacks JAX's threads, so JAX would hang."""
 
 
 def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
@@ -122,7 +122,7 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
 
 
 def check_logits(logits: Any, *, background: Background, spatial_ndim: int) -> jax.Array:
-    """Returns checked logits (..., *spatial, C) as a JAX array; raises what `check_scores` raises."""
+    """Returns checked logits (..., *spatial, C) as a JAX array; raises the errors of `check_scores`."""
     return jnp.asarray(check_scores(logits, LabelSpec(background, spatial_ndim=spatial_ndim)))
 
 
@@ -216,7 +216,7 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
             "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
             "kind='probabilities': flip-risk is another number for them."
         )
-    # The caller of the kernel: with labels, `check_pair` is one frame more.
+    # Points the warning at the kernel's caller; with labels `check_pair` adds a frame.
     warnings.warn(text, stacklevel=5 if labelled else 4)
 
 
@@ -249,7 +249,7 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
     if ignore_index is not None and not info.min <= ignore_index <= info.max:
         ignore_index = None
     if on_host(labels):
-        # Not on the device, where a cast to int32 could wrap a wide integer into the valid range.
+        # On the host: a cast to int32 on the device could wrap a large value into the valid range.
         low, high = _extremes(np.asarray(labels), ignore_index)
     else:
         with jax.ensure_compile_time_eval():

@@ -195,7 +195,7 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
 
 
 def divide(part: Any, whole: Any) -> Any:
-    """Divides, with NaN where the denominator is not above 0: float64 on the host, float32 for JAX arrays.
+    """Divides elementwise, with NaN where the denominator is not positive: float64 on the host, float32 for JAX arrays.
 
     Example:
         >>> divide([1, 0], [4, 0]).tolist()

@@ -91,7 +91,7 @@ def sum_scores(
 ) -> tuple[jax.Array, ...]:
     """Returns the number of `counted` pixels predicted as foreground (...) and their summed entropy.
 
-    With `p` also the sums of the other scores of `logit_scores`, in their order.
+    With `p`, appends the sums of the other scores of `logit_scores`, in order.
     """
 
     def terms_of(channels: Channels) -> tuple[jax.Array, ...]:
@@ -112,7 +112,7 @@ def sum_scores(
 def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     """Returns the scores of `logit_scores` other than the entropy, per pixel; NaN where a logit is NaN.
 
-    With g the gaps to the largest channel and r the sum of exp(-g) without that channel's own 1, the largest
+    Let g be the gaps to the largest channel and r the sum of exp(-g) over the other channels. Then the largest
     probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
     """
     prediction, top = predict(channels)
@@ -192,7 +192,7 @@ def _per_pixel(
     """Applies a function of channels to the pixels of scores (..., C)."""
     C = scores.shape[-1]
     if C <= _UNROLLED or not scores.size:
-        # Slices stay inside one XLA:CPU loop, where a reduction over the last axis would be a pass of its own.
+        # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
         return function(_logits([scores[..., c].astype(jnp.float32) for c in range(C)], kind))
     # A power of two, as are the blocks from outside jit.
     rows = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
@@ -282,7 +282,7 @@ def _predicted_risk(channels: Channels, background: Classes) -> tuple[jax.Array,
 def _entropy(channels: Channels, background: Classes) -> jax.Array:
     """Returns the entropy in nats of the softmax over the foreground channels.
 
-    With g the gaps to the largest channel, e = exp(-g), and r the sum of e without that channel's own 1:
+    Let g be the gaps to the largest channel, e = exp(-g), and r the sum of e over the other channels. Then
     H = log(1 + r) + sum(g e) / (1 + r). For two channels, with difference d: log1p(exp(-|d|)) + |d| sigmoid(-|d|).
     """
     channels = _foreground(channels, background)
@@ -347,13 +347,13 @@ def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) ->
 
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
 NORM = 5
-"""The p of the p-norm; its authors tune it on labelled images."""
+"""Exponent of the p-norm score, which its authors tune on labelled images."""
 SCORES = 1 << 21
-"""Most scores in a block: 8 MiB of float32."""
+"""Largest block, in scores: 8 MiB of float32."""
 _ALIGNMENT = 64
-"""Bytes: XLA:CPU reads arrays aligned to this in place and copies others."""
+"""Alignment in bytes at which XLA:CPU reads a NumPy array without a copy."""
 SHORTEST = 1 << 10
-"""Pixels of the shortest block."""
+"""Smallest block, in pixels."""
 
 # Registered here because `decomposition` does not import JAX.
 jax.tree_util.register_dataclass(Decomposition, data_fields=["confusion", "risk_sum"], meta_fields=["background"])

@@ -15,7 +15,7 @@ from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import PixelMaps, read_pixels
 
 SHARE = 24
-"""Image height over the default width of the rim: two pixels of 48."""
+"""The default width of the rim is the height divided by this: two pixels of 48."""
 BINS = 15
 NOWHERE = -1
 """A label that is not counted."""
@@ -71,7 +71,7 @@ def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int
     """Sums flips over rim and interior of the true region, and flip-risk over those of the predicted region.
 
     A flipped object flips rim and interior alike; a confused boundary flips the rim only. Also sums the calibration gap
-    where truth and prediction are foreground: confidence is the largest softmax over the foreground classes, and a
+    where truth and prediction are foreground. Confidence is the largest softmax over the foreground classes, and a
     pixel is correct if that class is the true one.
 
     Args:

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST_PIXELS, LEAST_SHARE = 64, 0.001
-"""Least pixels of a segment, and least share of its image."""
+"""Smallest segment: in pixels, and as a fraction of the image."""
 STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
-"""Limits of the size strata, as shares of the image: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
+"""Boundaries of the size strata, as fractions of the image: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
 OUTCOMES = ("correct", "flip", "miss", "mixed")
 KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
-"""Error type of each pixel: correct; flip in a flipped segment; flip near the border or inside of another segment;
+"""Error type of each pixel: correct; flip in a flipped segment; flip near the border of, or inside, another segment;
 missed; spill; confusion between background classes."""
 LARGEST = ("predicted", "second", "third")
 BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
 """Columns of the bounding box of an image and of a volume; ends are exclusive."""
 UNITS = ("class", "component")
 _DENSE = 1 << 20
-"""Most entries of a table that is counted densely."""
+"""Largest table that is counted densely, in entries."""
 
 
 class Columns(NamedTuple):
@@ -81,7 +81,7 @@ def measure_image(
     found = foreground[prediction]
     shares = np.bincount(truth[known], minlength=classes) / truth.size
     true = rows.columns()
-    true |= _fates(rows.count(prediction, classes), true, shares, foreground)
+    true |= _outcomes(rows.count(prediction, classes), true, shares, foreground)
     wrong = known & (prediction != truth)
     true["rim_pixels"] = rows.total(near)
     true["rim_errors"] = rows.total(near & wrong)
@@ -90,7 +90,7 @@ def measure_image(
     true |= _matches(rows, predicted)
     true |= _context(true, shares, size=truth.size)
     pixels = _pixels(prediction, truth, known, near, foreground, rows.chosen(true["outcome"] == "flip"))
-    return Columns(true, _ownership(predicted, truth, risks, found, classes), pixels)
+    return Columns(true, _predicted_columns(predicted, truth, risks, found, classes), pixels)
 
 
 class _Rows:
@@ -144,10 +144,10 @@ class _Rows:
         }
 
 
-def _fates(
+def _outcomes(
     counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns predictions and outcome of each segment from its counts (segments, C)."""
+    """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
     order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
     order = np.pad(order, ((0, 0), (0, len(LARGEST) - order.shape[1])))
     largest = np.take_along_axis(counts, order, 1)
@@ -187,10 +187,10 @@ def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
     return {"matched": classes[rows.kept], "iou": iou[rows.kept]}
 
 
-def _ownership(
+def _predicted_columns(
     rows: _Rows, truth: np.ndarray, risks: dict[str, np.ndarray], found: np.ndarray, classes: int
 ) -> dict[str, np.ndarray]:
-    """Returns the columns of predicted segments: their risks and the true class of most of their pixels."""
+    """Returns the columns of predicted segments: risks and majority true class."""
     columns = rows.columns()
     counts = rows.count(truth, classes)
     owner = counts.argmax(1)
@@ -328,7 +328,7 @@ def count_pairs(
 
 
 RIM = 4
-"""Pixels on each side of a border between labels, as in the trials of ESPNetv2 on CamVid."""
+"""Default width of the rim, in pixels on each side of a label boundary."""
 
 
 class SegmentTables(NamedTuple):
@@ -610,9 +610,9 @@ def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
 
 
 def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
-    """Computes how well a score, and size alone, rank wrong predicted segments above right ones.
+    """Computes the AUROC of a score, and of size alone, for wrong predicted segments.
 
-    Small segments are wrong and uncertain more often, so that any score that follows size ranks well. The AUROC within
+    Small segments are more often wrong and uncertain, so any score correlated with size ranks well. The AUROC within
     strata of size removes this effect.
 
     Args:
@@ -655,7 +655,8 @@ def _ranked(scores: dict[str, np.ndarray], wrong: np.ndarray, inside: np.ndarray
 def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     """Counts the wrong pixels of each kind and computes the mIoU gained by correcting that kind alone.
 
-    As TIDE does for detectors, the true class replaces the prediction of these pixels; gains do not add up. Kinds:
+    As in TIDE, each gain is computed by replacing only these predictions with the true class; gains do not add up.
+    Kinds:
     `whole`: flipped segments; `rim` and `inside`: flips in other segments; `miss`; `spill`; `background`: confusion
     between background classes.
 

@@ -52,13 +52,15 @@ def _aurocs(order: _Order, events: np.ndarray, weights: np.ndarray) -> np.ndarra
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> np.ndarray:
-    """Computes the risk-coverage curve, the mean loss (n,) of the k images of least score; ties share their mean loss.
+    """Computes the risk-coverage curve (n,): the mean loss of the k images with the lowest score.
+
+    Ties share their mean loss.
 
     Args:
         scores: (n,).
         losses: (n,) in 0..1.
-        inside: bool (n,), a group over which the risk is averaged while all images are ranked together: the effect of
-            one common threshold on it. NaN where none of it is among the k images.
+        inside: bool (n,), averages the risk over these images only, with all images ranked together, as if one
+            threshold served all groups. NaN where none of them is among the k images.
 
     Source: Geifman and El-Yaniv, Selective classification for deep neural networks, 2017.
 
@@ -122,10 +124,11 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Computes the area under the risk-coverage curve: the mean loss of the k images of least score, averaged over k.
+    """Computes the area under the risk-coverage curve.
 
-    NaN without images. `risk_aurc` of `flipjax.metrics.summarize`. Packages that sum trapezoids, such as
-    torch-uncertainty, weight both ends of the curve by half.
+    The mean loss of the k images with the lowest score, averaged over k; NaN without images.
+    `risk_aurc` of `flipjax.metrics.summarize`. Implementations with trapezoids, such as torch-uncertainty's, give the
+    end points half weight.
 
     Source: Geifman and El-Yaniv, 2017; the sum over n coverages of Geifman, Uziel and El-Yaniv, 2019.
 
@@ -138,7 +141,7 @@ def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
-    """Finds the largest score at or below which images have a mean loss of at most `risk`.
+    """Finds the largest threshold at which the accepted images have a mean loss of at most `risk`.
 
     Fit it on validation images and evaluate it on others with `accepted`.
 
@@ -200,7 +203,7 @@ def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
     """Computes the 95% interval of an AUROC by Newcombe's score method.
 
     It contains the values within 1.96 standard errors of the estimate, with the standard error at each value that
-    exponentially distributed scores have. One event suffices, and the interval has a width at 0 and 1, too.
+    exponentially distributed scores have. It needs only one event and does not collapse at 0 or 1.
     `sweeps/studies/coverage` measures its coverage.
 
     Args:

@@ -39,7 +39,7 @@ RANKED = (
 
 
 class Draws:
-    """Resamples of N images: `rows` (S, n), indices of images, -1 for an empty place."""
+    """Resamples of N images: `rows` (S, n), indices of images, -1 for padding."""
 
     def __init__(self, rows: np.ndarray, images: int, *, aligned: bool = True):
         """Stores the resamples.
@@ -47,7 +47,7 @@ class Draws:
         Args:
             rows: int (S, n).
             images: N.
-            aligned: whether column i always holds an image of the group of image i.
+            aligned: whether column i always draws from the group of image i.
         """
         self.rows = rows
         self._images = images
@@ -229,7 +229,7 @@ def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
 
     Images of equal risk share their mean flip share, so that their order does not matter.
     """
-    # Empty places have index -1, the appended last: not ranked.
+    # Padding has index -1, which selects an appended, unranked image.
     ranked = np.count_nonzero(np.append(images.ranked, False)[draws.rows], axis=1)
     place = np.sort(np.append(images.rank, len(images.rank)).astype(np.int32)[draws.rows], axis=1)
     inside = np.arange(place.shape[1]) < ranked[:, None]
@@ -411,7 +411,7 @@ def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Ba
 
 
 def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
-    """Counts the flipped pixels of images of rare groups, and those that flip to a class whose usual scene is shown.
+    """Counts flipped pixels in rare-group images, and those that flip to a class whose usual scene is shown.
 
     The ratio of their sums, second over first, is the *pull of the scene*.
 
@@ -437,7 +437,7 @@ def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: 
 
 
 def pull_chance(all_groups: Groups) -> float:
-    """Returns the pull of the scene by chance, for flips spread evenly over wrong classes: a mean over rare groups.
+    """Returns the scene pull of flips spread evenly over the wrong classes, averaged over rare groups.
 
     1 / (F - 1) where each scene is usual for one class.
 
@@ -490,7 +490,7 @@ def summarize(
     - `flip/<class>`: the share of a foreground class predicted as another foreground class.
     - `risk_auroc`: the AUROC of flip-risk for images with a flip share above 0.5; ties count half.
     - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
-      the mean flip share of the k images of least flip-risk, averaged over all k.
+      the mean flip share of the k images with the lowest flip-risk, averaged over all k.
     - `risk_decile`, `flip_by_risk_decile`: mean flip-risk and mean flip share of each tenth of the ranking, lists
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
     - `top_decile_flip_share`: the part of all flip shares in the last decile. `top_decile_ceiling`: the largest

@@ -10,9 +10,9 @@ from flipjax.results import text
 from flipjax.results.text import TextTable, literal
 
 LINES, SENTENCES = 48, 12
-"""Lines that a report takes on a terminal of WIDTH letters, and the sentences among them, at most."""
+"""Largest number of lines of WIDTH characters on a terminal, and of sentences among them."""
 ROWS, DENSE = 40, 16
-"""Rows from which a table opens on a click, and those of a table whose many columns make its cells break."""
+"""Rows above which a table is folded; the lower limit is for tables with many columns."""
 ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -40,7 +40,7 @@ class Numbers(NamedTuple):
 
     @property
     def closed(self) -> bool:
-        """Whether the table opens on a click."""
+        """Whether the table is folded at first."""
         return self.folded or len(self.table.rows) > (DENSE if self.dense else ROWS)
 
     @property
@@ -57,7 +57,7 @@ class Section(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """Its HTML anchor."""
+        """HTML anchor."""
         return self.title.lower().replace(" ", "-")
 
 
@@ -79,7 +79,7 @@ class Document(NamedTuple):
 
     @property
     def tables(self) -> list[Numbers]:
-        """The tables of results, in order."""
+        """All result tables, in order."""
         blocks = [block for section in self.sections for block in section.blocks if isinstance(block, Numbers)]
         return [block for block in blocks if not (block.searched or block.words)]
 

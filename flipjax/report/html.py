@@ -22,11 +22,11 @@ LONGEST = 600
 ROW, GAP = 12.08, 0.164
 """Inches of a page's width, and between two charts in it."""
 STRETCH = 1.6
-"""The most by which a chart is widened to fill the page."""
+"""Largest factor by which a chart is stretched to fill the page."""
 WIDE = 5.0
-"""Inches from which a chart scrolls where the page is narrower."""
+"""Width in inches above which a chart scrolls on a narrow page."""
 FIRST, WARNING = 4, "Warning"
-"""Sentences of the answer that a page shows at once, and how those begin that it never folds."""
+"""Number of findings shown unfolded, and the beginning of those that are never folded."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
 
 
@@ -49,13 +49,13 @@ class Picture:
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """Its width and height on the page."""
+        """Width and height on the page, in pixels."""
         width, height = self.chart.size
         return round(96 * width), round(96 * height)
 
     @property
     def wide(self) -> bool:
-        """Whether it would be unreadable at the width of a phone."""
+        """Whether the chart is too wide for a phone."""
         return self.chart.size[0] / self.chart.stretch > WIDE
 
 

@@ -85,7 +85,7 @@ def flip_charts(run: RunTables) -> list[Chart]:
     gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
     gaps.append(Line("gap/mean", "mean", WHOLE))
     options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
-    caption = "A class's IoU in its common groups minus that in its rare groups. 0: the scene does not matter."
+    caption = "IoU of a class in its common groups minus that in its rare groups. 0: the scene does not matter."
     charts = [
         flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
         line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
@@ -93,8 +93,8 @@ def flip_charts(run: RunTables) -> list[Chart]:
     if run.summary[run.summary["quantity"] == "context_use"]["mean"].notna().any():
         lines = [Line("context_use", "context use", REPAIRED)]
         caption = (
-            "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that members use, from "
-            "unlabelled images. 0: none of it; 1: all."
+            "Share of the evidence 2 log(rho / (1 - rho)) of the scene that members use, measured on unlabelled "
+            "images. 0: none of it; 1: all."
         )
         options = {"y": "nat per nat", "reference": (0.0, "")}
         charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
@@ -120,15 +120,13 @@ def _span(run: RunTables, lines: Iterable[Line]) -> tuple[float, float]:
 
 def risk_charts(run: RunTables) -> list[Chart]:
     """Returns charts of how well flip-risk ranks flips."""
-    caption = (
-        "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind."
-    )
+    caption = "AUROC for images with a flip share above 0.5. At 0.5 the score is no better than chance."
     title = "How well flip-risk ranks flipped images"
     charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
     lines = [Line("top_decile_flip_share", "flip-risk", WHOLE), Line("top_decile_ceiling", "best ranking", COMMON, "^")]
     options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
     caption = (
-        "Part of all flips in the tenth of the images with the highest flip-risk, and the most that any tenth holds."
+        "Part of all flips in the tenth of the images with the highest flip-risk, and the largest part of any tenth."
     )
     charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
     if run.summary[run.summary["quantity"] == "group/rare/fg_ece"]["mean"].notna().any():
@@ -164,9 +162,8 @@ def method_charts(run: RunTables) -> list[Chart]:
     if run.comparison.empty:
         return []
     caption = (
-        "Differences between a method and the first one of the grid, same seed and rho. Bars are not corrected for "
-        "their number: verdicts are in the table. Left of 0 is better for flip "
-        "and the gap, right of 0 for IoU."
+        "Differences from the first method of the grid, paired by seed at each rho. Bars are not corrected for "
+        "multiple comparisons; the table has the verdicts. Lower is better for flip and gap, higher for IoU."
     )
     return [
         Chart("methods", "Differences between methods", caption, run.note(dots=True), forest_panels(run.comparison))
@@ -235,7 +232,7 @@ def training_charts(run: RunTables) -> list[Chart]:
                 curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
             limits = (0.0, None) if measure == "valid_loss" else UNIT
             drawn += [curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
-    caption = "Each curve is the mean over the seeds that still train; a member that stops early leaves it."
+    caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
 
 
@@ -291,10 +288,10 @@ def pull_charts(run: RunTables) -> list[Chart]:
         return []
     chance = pull_chance(next(iter(run.cells.values())).groups)
     options = {"y": "share of the flips in rare groups", "reference": (chance, f"chance, {chance:.2f}")}
-    caption = "Of the flips in rare groups, the share that goes to a class whose usual scene the image shows."
+    caption = "Share of the flips in rare groups that go to a class whose usual scene the image shows."
     matrices = [pull_panel(members, title=title) for title, _, members in images_by_setting(run)]
-    where = "Of the flips of objects in a scene that is not theirs, the class that they go to. Framed: the class whose "
-    where += f"usual scene it is; flips that choose evenly put {chance:.0%} of all into the frames."
+    where = "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
+    where += f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
     return [
         line_chart(run, "pull", "Pull of the scene", caption, [PULL], **options),
         Chart("pull_matrix", "Where a scene's flips go", where, run.note(interval=False), matrices),
@@ -338,17 +335,14 @@ def score_blocks(run: RunTables) -> list[Numbers | Picture]:
     if rows.empty or rows["score"].nunique() < 2:
         return []
     summary = score_summary(rows)
-    caption = (
-        "Scores of images, AUROC over all groups: how well each ranks images with a flip share above 0.5; mean and "
-        "interval"
-    )
+    caption = "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval"
     areas = (
-        "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
-        "common and rare groups, are in scores.csv"
+        "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and E-AURC, "
+        "for common and rare groups, too"
     )
     carried = (
-        f"A threshold for a mean flip of at most {WANTED_RISK:g}, chosen on validation images and carried to the test: "
-        "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
+        f"Share of images kept by a threshold chosen on validation images for a mean flip of at most {WANTED_RISK:g}, "
+        "and their mean flip, on validation and test images; means over the seeds that keep any"
     )
     return [
         Numbers(caption, score_table(summary, "auroc")),
@@ -385,9 +379,9 @@ def _coverage(run: RunTables, rows: pd.DataFrame) -> Picture:
     drawn = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
-        "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
-        "groups that are left. A score that helps on average can leave the rare groups worse off than before (Jones et "
-        "al., Selective classification can magnify disparities across groups, 2021)."
+        "One threshold sets images of all groups aside; each panel shows the mean flip share of those of its groups "
+        "that are kept. A score that helps on average can make the rare groups worse (Jones et al., Selective "
+        "classification can magnify disparities across groups, 2021)."
     )
     chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), drawn)
     return Picture(chart)
@@ -404,7 +398,7 @@ MADE_OF = "made_of.json"
 FLIP = "group/rare/fg_flip"
 PAIR, TYPICAL = "pair", "typical"
 LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
-"""Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
+"""Colours and markers of settings, distinct from class colours."""
 
 
 def build_report(workdir: str | Path, *, again: bool = False) -> str:
@@ -463,7 +457,7 @@ def _digest(folder: Path) -> str:
         content = path.read_bytes() if path.is_file() else b""
         if path.suffix == ".json":
             with contextlib.suppress(ValueError, TypeError):
-                # A start that trains nothing only adds a session.
+                # Sessions are ignored: a start that trains nothing only appends one.
                 content = json.dumps(json.loads(content) | {"sessions": []}).encode()
         digest.update(hashlib.sha256(content).digest())
     for path in sorted(folder.glob("cells/**/*.npz")):

@@ -123,9 +123,9 @@ SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LI
 COVERAGE, TENTHS = np.linspace(0.02, 1, 50), np.arange(1.0, 11.0)
 DECILES = {"flip_by_risk_decile": "mean flip share", "risk_decile": "mean flip-risk (nats)"}
 IN_WORDS = 6
-"""Curves of a panel that its description names."""
+"""Largest number of curves that a description names."""
 LABELLED = 12
-"""Columns of a matrix, or bars, whose values are written out."""
+"""Largest number of bars, or of columns of a matrix, whose values are written out."""
 
 
 class Curve(NamedTuple):
@@ -159,7 +159,7 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
 
 
 def at_coverage(risks: np.ndarray) -> np.ndarray:
-    """Samples risks (n,), of the k images with lowest score, at COVERAGE of n: (50,), NaN for n = 0."""
+    """Samples a risk-coverage curve (n,) at COVERAGE: (50,), NaN for n = 0."""
     if not len(risks):
         return np.full(len(COVERAGE), np.nan)
     # Rounds fractional numbers of images up.
@@ -187,7 +187,7 @@ def ranking_charts(
         intervals: low and high (10,) of `flip_by_risk_decile` and `risk_decile`.
     """
     reference = None if mean is None else (mean, f"mean of all images, {mean:.2f}")
-    x, y = "coverage: share of the images kept, least risk first", "mean flip share of the images kept"
+    x, y = "coverage: share of the images kept, lowest risk first", "mean flip share of the images kept"
     coverage = []
     deciles = []
     for title, rankings in facets.items():
@@ -199,10 +199,10 @@ def ranking_charts(
             tenth = "flip-risk decile (10: the riskiest tenth)"
             deciles.append(curve_panel(curves, title=title, x=tenth, y=mean_of, ticks=TENTHS.tolist(), **more))
     kept = (
-        "Mean flip share of the images that are left when the riskiest are set aside. A curve that rises to the right: "
-        "setting aside helps."
+        "Mean flip share of the images that are kept when the riskiest are set aside. If a curve rises to the right, "
+        "setting images aside helps."
     )
-    tenth = "Images sorted by flip-risk, in tenths. A line that rises to the right: flip-risk points at the flips."
+    tenth = "Images sorted by flip-risk, in tenths. If a line rises to the right, flip-risk finds the flips."
     return [
         Chart("coverage", "Risk-coverage", kept, note, coverage),
         Chart("deciles", "Flips and flip-risk by flip-risk decile", tenth, note, deciles, columns=2),
@@ -284,7 +284,7 @@ def curve_panel(
         axes.set_xlim(low - room, high + room)
         axes.set_ylim(*limits)
         if limits == (0.0, None):
-            # Keeps points that differ little away from the upper edge.
+            # Keeps nearly equal points off the upper edge.
             axes.set_ylim(top=axes.get_ylim()[1] + 0.05 * axes.get_ylim()[1])
         if reference:
             draw_reference(axes, *reference)
@@ -372,8 +372,8 @@ class Line(NamedTuple):
     marker: str = "o"
 
 
-class Places(NamedTuple):
-    """Positions of rows: the facet of their setting and their rho, or without rho the index of the setting."""
+class Positions(NamedTuple):
+    """Facet and x position of each row: its rho, or without a rho axis the index of its setting."""
 
     axes: list[str]
     facets: list[str]
@@ -381,7 +381,7 @@ class Places(NamedTuple):
     over: str
 
     @classmethod
-    def of(cls, table: pd.DataFrame) -> "Places":
+    def of(cls, table: pd.DataFrame) -> "Positions":
         """Returns the positions of a summary's rows."""
         axes = varying_axes(table)
         labels = list(dict.fromkeys(setting_label(row, axes) for row in records_of(table)))
@@ -421,10 +421,10 @@ def line_panels(
         limits: of the y axis; None uses the range of the values.
         reference: a reference level and its name.
     """
-    places = Places.of(summary)
-    ticks, labels = list(places.ticks), list(places.ticks.values())
-    known = places.placed(summary[summary["mean"].notna()])
-    members = places.placed(records)
+    positions = Positions.of(summary)
+    ticks, labels = list(positions.ticks), list(positions.ticks.values())
+    known = positions.placed(summary[summary["mean"].notna()])
+    members = positions.placed(records)
 
     def panel(facet: str) -> Panel:
         inside = known[known["facet"] == facet]
@@ -437,9 +437,9 @@ def line_panels(
             for index, (line, rows) in enumerate(drawn):
                 shift = step * (index - (len(drawn) - 1) / 2)
                 seeds = dots.assign(x=dots["x"] + shift + step / 2)
-                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=places.over == "rho")
-            dress(axes, title=facet, x=places.over, y=y, ticks=ticks, labels=labels)
-            if not places.over:
+                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=positions.over == "rho")
+            dress(axes, title=facet, x=positions.over, y=y, ticks=ticks, labels=labels)
+            if not positions.over:
                 axes.set_xlim(-0.5, len(ticks) - 0.5)
             elif len(ticks) == 1:
                 axes.set_xlim(ticks[0] - 0.03, ticks[0] + 0.03)
@@ -450,14 +450,16 @@ def line_panels(
             if len(drawn) > 1:
                 legend(axes, columns=2)
 
-        where = "at rho" if places.over else "in"
+        where = "at rho" if positions.over else "in"
         texts = []
         for line, rows in drawn:
-            values = (f"{mean:.2f} {where} {places.ticks[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True))
+            values = (
+                f"{mean:.2f} {where} {positions.ticks[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True)
+            )
             texts.append(f"{line.label}: {', '.join(values)}.")
         return Panel(draw, f"{facet or y}. {' '.join(texts) or 'No values.'}")
 
-    return [panel(facet) for facet in places.facets]
+    return [panel(facet) for facet in positions.facets]
 
 
 def line_chart(run: RunTables, name: str, title: str, caption: str, lines: Sequence[Line], **options: Any) -> Chart:
@@ -528,16 +530,16 @@ def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
     """Returns panels of correct, flip and miss as stacked shares of the true foreground, common then rare groups."""
-    places = Places.of(summary)
-    labels = list(places.ticks.values())
-    placed = places.placed(summary).set_index("quantity")
+    positions = Positions.of(summary)
+    labels = list(positions.ticks.values())
+    placed = positions.placed(summary).set_index("quantity")
     panels = []
-    for facet in places.facets:
+    for facet in positions.facets:
         means = placed[placed["facet"] == facet]["mean"]
         for group in ("common", "rare"):
             shares = [means[[f"group/{group}/{name}"]].tolist() for name, *_ in SHARES]
             title = " · ".join(text for text in (facet, f"{group} groups") if text)
-            panels.append(bar_panel(shares, labels, title=title, x=places.over))
+            panels.append(bar_panel(shares, labels, title=title, x=positions.over))
     return panels
 
 

@@ -40,9 +40,9 @@ class Item(NamedTuple):
     """One image and its prediction by one member.
 
     truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
-    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` is the reason for its choice, `pair` the
-    outcome of a pair's label, and `anchor` its anchor on the page; `swap_risk` and `repaired_flip` are NaN without
-    scene swap.
+    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` is why it was chosen, `pair` how its label changes in
+    the counterfactual pair, and `anchor` its anchor on the page; `swap_risk` and `repaired_flip` are NaN without scene
+    swap.
     """
 
     name: str
@@ -160,10 +160,9 @@ def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
 
 
 CAPTION = (
-    "Test images and their predictions. Flip is the share of the image's true foreground; flip-risk is drawn "
-    "where foreground is predicted, over the faded image. Riskiest: highest flip-risk; typical: near its median. "
-    "A pair shows one object in all scenes. Scene-swap risk, "
-    "where there is one: above 0 the model itself would label the region otherwise on other scenes."
+    "Test images and their predictions. Flip is a share of the image's true foreground; flip-risk is drawn over the "
+    "faded image where foreground is predicted. Riskiest: highest flip-risk; typical: near its median. A pair shows "
+    "one object in all scenes. If scene-swap risk is above 0, the model labels the region differently on other scenes."
 )
 
 

@@ -30,9 +30,9 @@ from flipjax.results.text import setting_label, varying_axes
 
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000
-"""Members whose scores a report judges, at most."""
+"""Most members whose scores a report compares."""
 RESAMPLED = 200
-"""Members that have an interval over images, at most."""
+"""Most members with an interval over images."""
 MOST, SHOWN = 12, 4
 """Settings beside rho and seed that a page shows one by one, at most, and those it shows of more."""
 TABLES = ("summary", "trend", "comparison", "selection")
@@ -128,17 +128,17 @@ def read_run(workdir: str | Path) -> RunTables:
     folder = Path(workdir)
     missing: list[str] = []
     table = _results(folder)
-    history = _known(folder / "history.csv", read_csv, pd.DataFrame(), missing)
+    history = _read_or(folder / "history.csv", read_csv, pd.DataFrame(), missing)
     cells = dict(read_cells(folder, results=table, history=history))
     rows = table if len(table) else to_frame(row for cell in cells.values() for row in cell.rows)
     if table.empty and len(rows):
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    rows = _whole(rows, missing)
+    rows = _complete_rows(rows, missing)
     if rows.empty or not (rows["split"] == "test").any():
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
-    config = _known(folder / "config.json", _object, {}, missing, "; how the run was made is not known")
+    config = _read_or(folder / "config.json", _object, {}, missing, "; how the run was made is not known")
     stored, rows = rows, mark_unlearnt(rows, cells)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
@@ -173,8 +173,8 @@ def _results(folder: Path) -> pd.DataFrame:
         raise ReportError(f"{path}: expected a table of results ({error})") from error
 
 
-def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
-    """Returns the rows of members with all groups of a split, and adds a line about the others to `missing`."""
+def _complete_rows(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
+    """Returns the rows of members that have every group of a split, and notes the others in `missing`."""
     if rows.empty:
         return rows
     known = rows["group"].where(rows["group"].isin(COMPARED) | rows["group"].str.isdecimal())
@@ -186,8 +186,8 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     return rows[whole]
 
 
-def _known(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
-    """Reads a file of the run; on failure returns the default and adds a line about the loss to `missing`."""
+def _read_or(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
+    """Reads a file of the run, or returns the default and notes the loss in `missing`."""
     try:
         return read(path)
     except UNREADABLE as error:

@@ -102,7 +102,7 @@ def legend(axes: Axes, *, columns: int) -> None:
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.0}
     look: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
     look |= {"handletextpad": 0.4, "columnspacing": 1, "ncols": columns}
-    # The title makes room for it, and a narrower panel would leave none.
+    # The raised title makes room for it, so the layout must not narrow the panel.
     axes.legend(**look, **place).set_in_layout(False)
     axes.set_title(
         axes.get_title(loc="left") or " ", loc="left", pad=6 + 15 * math.ceil(len(handles) / columns), **SMALL

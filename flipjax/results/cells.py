@@ -83,7 +83,7 @@ class StoredCell:
         return Groups(len(self.class_names) - 1, len(self.scene_names), self.usual)
 
     def on_side(self, part: str, side: str) -> np.ndarray:
-        """Returns a mask, bool (n,), of the images in `common` or `rare` groups; other sides select all images."""
+        """Returns which images are in `common` or `rare` groups: bool (n,); all for any other name."""
         ids = self.groups.named.get(side, range(self.groups.count))
         return np.isin(self.parts[part].groups, ids)
 
@@ -161,7 +161,7 @@ def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
 
 
 MISSED = 0.5
-"""Share of the true foreground; a member that misses more has not learnt to find the object."""
+"""Members that miss a larger share of the true foreground count as not learnt."""
 KEYS = {"results": ["member", "selection", "split", "group"], "history": ["member", "epoch"]}
 """Columns that identify a row of each table."""
 

@@ -53,19 +53,18 @@ QUANTITIES = _by_key(
     Quantity("flip_image_mean", "flip, image mean", "share", "down",
              "Mean over images of each image's flip share; images without true foreground have none."),
     Quantity("flipped_images", "flipped images", "share", "down",
-             "Share of the images with true foreground whose flip share is above 0.5: what flip-risk is to rank "
-             "first."),
+             "Share of the images with true foreground whose flip share is above 0.5."),
     Quantity("iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."),
     Quantity("iou/foreground", "foreground IoU", "share", "up", "IoU of foreground, whatever the class."),
     Quantity("risk_auroc", "flip-risk AUROC", "share", "up",
              "How well flip-risk ranks images with a flip share above 0.5 over the others; 0.5 is chance."),
     Quantity("risk_aurc", "flip-risk AURC", "share", "down",
-             "Area under the risk-coverage curve: mean flip share of the k images of least flip-risk, averaged "
-             "over k."),
+             "Area under the risk-coverage curve: mean flip share of the k images with the lowest flip-risk, "
+             "averaged over k."),
     Quantity("top_decile_flip_share", "top-decile flip share", "share", "up",
-             "Part of all flip shares that the tenth of the images with the highest flip-risk holds; 0.1 is chance."),
+             "Part of all flip shares in the tenth of the images with the highest flip-risk; 0.1 is chance."),
     Quantity("top_decile_ceiling", "top-decile ceiling", "share", "",
-             "The largest top-decile flip share that any ranking of these images could have."),
+             "The largest top-decile flip share of any ranking of these images."),
     Quantity("top_decile_of_ceiling", "top-decile share of its ceiling", "ratio", "up",
              "Top-decile flip share above chance over its ceiling above chance: 0 is chance, 1 the ceiling; comparable "
              "over rho."),
@@ -86,33 +85,33 @@ PULL_QUANTITIES = _by_key(
 
 SCENE_QUANTITIES = _by_key(
     Quantity("swap_auroc", "scene-swap AUROC", "share", "up",
-             "How well scene-swap risk ranks images with a flip share above 0.5 over the others. In rare groups "
-             "alone it rewards any detector of 'the prediction agrees with the scene': judge it on all groups."),
+             "How well scene-swap risk ranks images with a flip share above 0.5 over the others. Judge it on all "
+             "groups: in rare groups alone any detector of 'the prediction agrees with the scene' does well."),
     Quantity("swap_aurc", "scene-swap AURC", "share", "down", "As flip-risk AURC, ranked by scene-swap risk."),
     Quantity("repair_flip", "flip after repair", "share", "down",
-             "Flip with the class of the scene-marginal identity for each predicted region; it brings out what "
-             "the model knows, and raises Flip on data still at the training rho."),
+             "Flip once each predicted region has the class predicted on other scenes. It raises Flip on data "
+             "with the training's rho."),
     Quantity("repair_correct", "correct after repair", "share", "up", "Correct with the repaired labels."),
     Quantity("repair_worst_iou", "worst-group IoU after repair", "share", "up",
              "Worst-group IoU with the repaired labels.", across=True),
     Quantity("scene_reliance", "scene reliance", "share", "down",
-             "Share of the variance of a region's log-odds that the scene makes; needs no labels. High: there is "
-             "a scene error to mend; not: the model knows the class.", across=True),
+             "Share of the variance of a region's log-odds that is due to the scene; needs no labels. It does not "
+             "show whether the model knows the class.", across=True),
     Quantity("scene_shift", "scene shift", "log-odds", "down",
              "Nats by which a region's log-odds for a class rise from its other scenes to its usual ones; needs no "
              "labels.", across=True),
     Quantity("context_use", "context use", "ratio", "down",
-             "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that the member uses: scene "
-             "shift over evidence; of more classes and scenes the slope of log-odds on log P(scene | class). Blank "
-             "where scenes say nothing, as at rho 0.5, or all, as at 1.", across=True),
+             "Scene shift over the evidence of the scene, 2 log(rho / (1 - rho)); with more classes and scenes the "
+             "slope of log-odds on log P(scene | class). Blank where scenes carry no evidence, as at rho 0.5, or "
+             "all, as at 1.", across=True),
 )
 """Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
 
 PAIR_QUANTITIES = _by_key(
     Quantity("counterfactual_flip", "counterfactual flip", "share", "down",
-             "Share of the counterfactual pairs, one object in both scenes (sets: in all), whose predicted label "
-             "(that of most of the region) changes with the scene alone; those in which an image has no region "
-             "are left out. Needs no labels.", across=True),
+             "Share of the counterfactual pairs (one object in all scenes) whose predicted label, the majority "
+             "label of the region, changes with the scene. Pairs with an image without region are left out. "
+             "Needs no labels.", across=True),
 )
 """Quantities of pairs: a column of a run whose images are composed."""
 
@@ -120,10 +119,10 @@ REGION_QUANTITIES = _by_key(
     Quantity("rim_flip", "flip in the rim", "share", "down",
              "Flip of the pixels of true regions next to their outside."),
     Quantity("interior_flip", "flip inside", "share", "down",
-             "Flip of the others: a wrong label flips rim and interior."),
+             "Flip of their other pixels: a wrong label flips rim and interior."),
     Quantity("rim_risk", "flip-risk in the rim", "nats", "", "Mean entropy of the rims of predicted regions."),
     Quantity("interior_risk", "flip-risk inside", "nats", "",
-             "Mean entropy of their interiors: needs no labels, either."),
+             "Mean entropy of their interiors; needs no labels, either."),
     Quantity("fg_ece", "foreground ECE", "share", "down",
              "Expected calibration error of the class where truth and prediction are foreground, of softmaxes "
              "over the foreground classes in 15 bins: confident flips make it large."),
@@ -140,10 +139,10 @@ SCORE_QUANTITIES = _by_key(
     Quantity("val_coverage", "coverage, validation", "share", "up",
              "Share of the validation images at or below the threshold."),
     Quantity("val_risk", "risk, validation", "share", "down",
-             "Their mean flip share: at most the wanted one over all groups."),
+             "Their mean flip share, over all groups at most the wanted one."),
     Quantity("test_coverage", "coverage, test", "share", "up", "Share of the test images at or below that threshold."),
     Quantity("test_risk", "risk, test", "share", "down",
-             "Their mean flip share: what the threshold gives where it is carried to."),
+             "Their mean flip share."),
 )
 """Quantities of a score of images: columns of scores.csv, as `<key>_<side>`."""
 
@@ -185,10 +184,10 @@ IMAGE_QUANTITIES = _by_key(
 
 SCENE_IMAGE_QUANTITIES = _by_key(
     Quantity("swap_risk", "scene-swap risk", "nats", "",
-             "How strongly the scene-marginal identity of the region speaks against its label: log-odds; above 0: "
-             "another."),
+             "Log-odds against the label of the region on other scenes; above 0 the model predicts another class "
+             "there."),
     Quantity("repaired_flip", "flip after repair", "share", "down",
-             "Flip with the identity's class for the whole region."),
+             "Flip once the whole region has the class predicted on other scenes."),
 )
 """Quantities of one image whose scene was swapped: see `flipjax.results.rows`."""
 # fmt: on
