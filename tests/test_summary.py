@@ -1,4 +1,6 @@
-"""summarize and bootstrap: hand-computed cases, slow twins, limits, and the paper's reference implementation."""
+"""summarize and bootstrap: hand-computed cases, slow twins, groups, AUROC intervals, and the paper's implementation."""
+
+import functools
 
 import jax
 import numpy as np
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from metrics.logits import EXAMPLES
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition
+from flipjax.groups import Groups
+from flipjax.metrics import Decomposition, bootstrap
+from flipjax.metrics.selective import auroc_ends
 from flipjax.metrics.summary import draw_images
 
 
@@ -223,3 +227,87 @@ def test_golden(path):
     case = read_case(path)
     summary = metrics.summarize(metrics.decompose(case["logits"], case["labels"]), case["groups"])
     check_summary(path, summary)
+
+
+MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Five images of each of twelve groups, each of one class."""
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(MANY.count), 5)
+    confusion = np.zeros((len(groups), 4, 4), np.int64)
+    confusion[:, 0] = rng.integers(0, 30, (len(groups), 4))
+    confusion[np.arange(len(groups)), 1 + MANY.class_of(groups)] = rng.integers(0, 30, (len(groups), 4))
+    return Decomposition(confusion, rng.uniform(0, 5, len(groups))), groups
+
+
+def pull_of(confusion, groups):
+    flips = pulled = 0
+    for counts, group in zip(confusion, groups, strict=True):
+        y, scene = divmod(int(group), 4)
+        for d in range(3):
+            if d != y and scene not in MANY.usual[y]:
+                flips += counts[1 + y, 1 + d]
+                pulled += counts[1 + y, 1 + d] * (scene in MANY.usual[d])
+    return pulled / flips
+
+
+def test_what_compares_groups_equals_loops_over_them(case):
+    decomposition, groups = case
+    names = ("background", "a", "b", "c")
+    summary = metrics.summarize(decomposition, groups, class_names=names, all_groups=MANY)
+    assert summary["scene_pull"] == pytest.approx(pull_of(decomposition.confusion, groups), rel=1e-12)
+    iou = {}
+    for group in range(MANY.count):
+        y = group // 4
+        counts = decomposition.confusion[groups == group].sum(0)
+        iou[group] = counts[1 + y, 1 + y] / (counts[1 + y].sum() + counts[:, 1 + y].sum() - counts[1 + y, 1 + y])
+    gaps = []
+    for y, name in enumerate("abc"):
+        sides = [[iou[4 * y + s] for s in range(4) if (s in MANY.usual[y]) == common] for common in (True, False)]
+        gaps.append(np.mean(sides[0]) - np.mean(sides[1]))
+        assert summary[f"gap/{name}"] == pytest.approx(gaps[-1], rel=1e-12)
+    assert summary["gap/mean"] == pytest.approx(np.mean(gaps)) and summary["worst_group_iou"] == min(iou.values())
+    rare = [s not in MANY.usual[y] for y, s in zip(*divmod(groups, 4), strict=True)]
+    counts = decomposition.confusion[rare].sum(0)[1:]
+    assert summary["group/rare/fg_flip"] == (counts[:, 1:].sum() - np.trace(counts[:, 1:])) / counts.sum()
+
+
+@pytest.mark.parametrize(("groups", "found"), [([12] * 60, r"4 \* y \+ scene in 0..11"), ([0] * 60, "of 2 classes")])
+def test_groups_that_do_not_fit_are_refused(case, groups, found):
+    counts = case[0].confusion if groups[0] else case[0].confusion[:, :3, :3]
+    with pytest.raises(ValueError, match=found):
+        metrics.summarize(Decomposition(counts, case[0].risk_sum), groups, all_groups=MANY)
+
+
+@pytest.mark.parametrize(("auroc", "events", "others"), [(0.5, 1, 1), (0.8, 3, 17), (0.0, 2, 9), (1.0, 1, 40)])
+def test_ends_are_the_outermost_values_within_196_of_their_own_errors(auroc, events, others):
+    values = np.linspace(0, 1, 100_001)
+    # Hanley and McNeil's variance, with (m + n) / 2 - 1 in place of m - 1 and n - 1.
+    one, other = values / (2 - values) - values**2, 2 * values**2 / (1 + values) - values**2
+    variance = (values * (1 - values) + ((events + others) / 2 - 1) * (one + other)) / (events * others)
+    within = values[(values - auroc) ** 2 <= 1.959964**2 * variance + 1e-12]
+    np.testing.assert_allclose(auroc_ends(auroc, events, others), [within[0], within[-1]], atol=3e-5)
+
+
+def drawn(n):
+    generator = np.random.default_rng(4)
+    confusion = np.zeros((n, 3, 3), np.int64)
+    confusion[:, 1, 2] = generator.integers(0, 21, n)
+    confusion[:, 1, 1] = 20 - confusion[:, 1, 2]
+    return Decomposition(confusion, generator.random(n) * 20)
+
+
+def test_bootstrap_of_an_auroc_has_these_ends_and_images_of_one_object_count_once():
+    model, groups = drawn(24), np.arange(24) % 4
+    ends = functools.partial(bootstrap, statistic="risk_auroc", key=jax.random.key(0))
+    events = int((np.asarray(model.flip) > 0.5).sum())
+    assert ends(model) == auroc_ends(metrics.summarize(model)["risk_auroc"], events, 24 - events)
+    twice = Decomposition(np.repeat(model.confusion, 2, 0), np.repeat(model.risk_sum, 2))
+    np.testing.assert_allclose(ends(twice, pairs=np.repeat(np.arange(24), 2)), ends(model), rtol=1e-9)
+    keys, inside = ["group/rare/risk_auroc", "fg_flip"], np.isin(groups, (1, 2))
+    both = bootstrap(model, keys, key=jax.random.key(0), groups=groups, samples=20)
+    rare = Decomposition(model.confusion[inside], model.risk_sum[inside])
+    assert list(both) == keys and both[keys[0]] == ends(rare)

@@ -1,4 +1,4 @@
-"""Rows of results.csv and the stored cells they follow from."""
+"""Rows of results.csv, the stored cells they follow from, counterfactual sets, and the table of quantities."""
 
 import dataclasses
 
@@ -8,13 +8,17 @@ import pytest
 
 from flipjax.files import DamagedError
 from flipjax.groups import TWO_BY_TWO
-from flipjax.metrics import summarize
+from flipjax.intervene.identity import SceneSwap
+from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.selective import auroc
-from flipjax.results import quantities
+from flipjax.report.pictures import member_items
+from flipjax.results import gallery, quantities, rows
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
+from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities, member_rows
 from flipjax.results.scores import score_rows
+from results import tables
 from results.tables import CLASSES, END, MEASURES, RECORDED, cell_of, random_decomposition
 
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
@@ -122,3 +126,70 @@ def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores():
         assert table["threshold"].isna().all() == unknown
         assert table["auroc_all"]["margin"] == table["auroc_all"]["flip_risk"]
         assert table["auroc_all"]["energy"] == round(auroc(scores[0, 8:, 1], decomposition.flip[8:] > 0.5), 6)
+
+
+LABELS = np.array([[1, 1], [1, 2], [2, 1], [0, 2], [2, 2]])
+"""The predicted labels of five pairs: same, changed, changed, no region in one scene, same."""
+PAIRS = np.repeat(np.arange(5), 2)
+
+
+def counts_of(labels):
+    """Counts of images whose true class is 1: ten pixels of the label each, one of the other."""
+    confusion = np.zeros((labels.size, 3, 3), int)
+    images = np.arange(labels.size)
+    confusion[images, 1, labels.ravel()] = 10
+    confusion[labels.ravel() > 0, 1, 2] += 1
+    return Decomposition(confusion, np.ones(labels.size))
+
+
+def test_pairs_change_where_their_labels_differ():
+    one = counts_of(LABELS)
+    assert rows.region_class(one).tolist() == LABELS.ravel().tolist()
+    np.testing.assert_array_equal(rows.label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
+    assert rows.counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(rows.counterfactual_flip(one, np.full(10, -1)))
+    order = np.random.default_rng(0).permutation(10)
+    shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
+    np.testing.assert_array_equal(rows.label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
+
+
+def test_sets_of_three_scenes_change_where_any_label_differs():
+    labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
+    three = np.repeat(np.arange(4), 3)
+    np.testing.assert_array_equal(rows.label_changes(counts_of(labels), three), [0, 1, np.nan, 1])
+    assert rows.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
+    _, kinds = gallery.choose_images(counts_of(labels), None, three, riskiest=0, typical=0, paired=1)
+    assert kinds.tolist() == ["pair 0"] * 3
+
+
+def test_a_pair_in_the_gallery_says_what_became_of_its_label():
+    cell = tables.cell_of({"m": [counts_of(LABELS)]}, np.tile([0, 1], 5), PAIRS)
+    indices, kinds = np.array([2, 3, 8, 9, 6]), ["pair 0", "pair 0", "pair 1", "pair 1", "riskiest"]
+    blank = np.zeros((5, 4, 4, 3))
+    options = {"indices": indices, "groups": [0, 1, 0, 1, 0], "kinds": kinds, "member": "m"}
+    made = gallery.make_gallery(blank, blank[..., 0].astype(int), blank, **options)
+    swap = SceneSwap(np.arange(10.0), counts_of(LABELS))
+    options = {"class_names": cell.class_names, "scene_names": cell.scene_names, "label": "m", "swap": swap}
+    items = member_items(made, cell.decomposition("m", "test"), PAIRS, **options)
+    changed = "the label changes with the scene, hopper and skimmer"
+    assert [item.pair for item in items[::2]] == [changed, "the label stays skimmer", ""]
+    assert [item.swap_risk for item in items] == [2, 3, 8, 9, 6]
+
+
+WORDS = ("background", "common", "rare")
+
+
+def test_every_number_of_a_summary_is_in_the_table_of_quantities():
+    counts = np.random.default_rng(0).integers(0, 40, (8, 3, 3))
+    decomposition = Decomposition(counts, np.linspace(0, 9, 8))
+    summary = summarize(decomposition, np.arange(8) % 4, class_names=WORDS)
+    keys = [key for key, value in summary.items() if not isinstance(value, list)]
+    audited = {"mean_iou", "flip/common", "flip/rare"}
+    assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(WORDS)) | audited
+    assert {quantities.quantity_of(key).unit for key in summary.keys() - {"flip_matrix"}} <= set(RANGES)
+    assert quantities.title_of("flip/rare") == "flip of rare"
+    assert quantities.title_of("group/rare/gap/common") == "IoU gap of common, rare"
+    assert quantities.title_of("group/rare/iou/rare") == "IoU of rare, rare"
+    assert quantities.quantity_of("group/rare/augrc").better == "down"
+    with pytest.raises(KeyError, match=r"fg_flip.*found 'flips'"):
+        quantities.quantity_of("flips")

@@ -1,14 +1,7 @@
 """Tables of a terminal and of Markdown."""
 
-import numpy as np
-
-from flipjax.results import quantities
-from flipjax.results.cells import load_cell
-from flipjax.results.estimates import Resamples, aggregate, compare, judge, trend
-from flipjax.results.frames import read_csv, records_of
-from flipjax.results.quantities import RANGES
+from flipjax.results.estimates import aggregate, judge, trend
 from flipjax.results.text import (
-    comparison_table,
     headline,
     legend,
     literal,
@@ -18,7 +11,7 @@ from flipjax.results.text import (
     trend_table,
     unlearnt_warning,
 )
-from results.tables import RECORDED, table_of
+from results.tables import table_of
 
 
 def grid(auroc, *, seeds=4):
@@ -57,21 +50,3 @@ def test_a_star_has_a_legend_and_a_name_breaks_no_table():
     assert "*" not in to_text(trend_table(*few)) and "*" in to_text(trend_table(*many))
     assert literal("a\n|![i](https://x)<b>`") == r"a \|![i]\(https://x)&lt;b>\`"
     assert unlearnt_warning([], members=2) == [] and "All 2 members" in unlearnt_warning(["a", "b"], members=2)[0]
-
-
-def test_no_share_or_interval_of_a_recorded_run_leaves_its_range():
-    table = read_csv(RECORDED / "results.csv")
-    rows = table[table["selection"] == "val_loss"]
-    resamples = Resamples({"000": load_cell(RECORDED / "cells/000/decomposition.npz")}, samples=50)
-    summary = aggregate(rows, resamples=resamples)
-    for row in records_of(summary):
-        least, most = RANGES[quantities.quantity_of(row["quantity"]).unit]
-        values = [row[name] for name in ("mean", "low", "high", "images_low", "images_high")]
-        assert all(least <= value <= most for value in values if np.isfinite(value)), row
-        assert not row["low"] - 1e-6 > row["high"]
-    trends, comparison, selection = judge(trend(rows), compare(rows), compare(table, axis="selection"))
-    shares = comparison[comparison["quantity"].str.startswith("fg_")]["difference"]
-    assert not (shares.abs() > 1).any()
-    shown = [summary_table(summary), trend_table(trends), comparison_table(comparison, "method")]
-    for each in [*shown, comparison_table(selection, "selection")]:
-        assert each.rows and max(map(len, to_text(each).splitlines())) <= 80
