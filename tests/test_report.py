@@ -102,7 +102,7 @@ def test_report_of_a_grid(grid):
     assert printed.startswith('a <grid>"><script>alert(1)</script>: 4 members: 4 finished.')
     first = files_of(folder)
     names = {"summary.csv", "trend.csv", "summary.md", "summary.tex", "index.html", "gallery.png"}
-    names |= {f"{name}.{kind}" for name in (*FIGURES, "coverage_scores") for kind in ("svg", "png")}
+    names |= {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
     assert names <= {path.name for path in first} and all(first.values())
     with Image.open(folder / "report/figures/flip.png") as figure:
         assert round(figure.info["dpi"][0]) == 150

@@ -51,7 +51,7 @@ def _aurocs(order: _Order, events: np.ndarray, weights: np.ndarray) -> np.ndarra
     return divide((positive * twice_below).sum(1), 2 * positive.sum(1) * below[:, -1])
 
 
-def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> np.ndarray:
+def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
     """Computes the risk-coverage curve (n,): the mean loss of the k images with the lowest score.
 
     Ties share their mean loss.
@@ -59,21 +59,15 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | N
     Args:
         scores: (n,).
         losses: (n,) in 0..1.
-        inside: bool (n,), averages the risk over these images only, with all images ranked together, as if one
-            threshold served all groups. NaN where none of them is among the k images.
 
     Source: Geifman and El-Yaniv, Selective classification for deep neural networks, 2017.
 
     Example:
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
-        >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1], inside=[True, False, True, False]).tolist()
-        [nan, 0.0, 0.5, 0.5]
     """
-    scores, losses, members = _ranked(scores, losses, np.ones(np.shape(losses)) if inside is None else inside)
-    order = _order(scores[None])
-    whole = _running(order, members)[0]
-    return divide(_running(order, losses * members)[0], whole)
+    scores, losses = _ranked(scores, losses)
+    return _running(_order(scores[None]), losses)[0] / np.arange(1, len(losses) + 1)
 
 
 class Areas(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,17 @@ from matplotlib.patches import Rectangle
 
 from flipjax.backend import differing_software
 from flipjax.files import write_text
-from flipjax.metrics import selective, summarize
+from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
 from flipjax.report.panels import (
-    COVERAGE,
     Chart,
     Curve,
     Line,
     Panel,
-    at_coverage,
     cell_drawing,
     curve_panel,
     forest_panels,
@@ -46,8 +44,8 @@ from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import JUDGED
 from flipjax.results.frames import groups_of, records_of, write_csv
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import COMPARED, NOT_LEARNT, kept_records
-from flipjax.results.scores import THRESHOLD, WANTED_RISK, image_scores, score_summary
+from flipjax.results.rows import NOT_LEARNT, kept_records
+from flipjax.results.scores import THRESHOLD, WANTED_RISK, score_summary
 from flipjax.results.text import COLUMNS, TextTable, comparison_table, score_table, setting_label, varying_axes
 
 FLIP_LINES = (
@@ -237,29 +235,18 @@ def training_charts(run: RunTables) -> list[Chart]:
 
 
 def made_of(run: RunTables) -> Numbers:
-    """Returns command, commit, device, time and versions from config.json."""
+    """Returns command, commit, device, wall time and versions from config.json."""
     facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
     rows = [[key, facts[key]] for key in FIELDS if key in facts]
     sessions = run.config.get("sessions", [])
-    rows += _time(run, [float(entry["seconds"]) for entry in sessions if "seconds" in entry])
+    seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
+    rows += [["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"]] if seconds else []
     for place, session in enumerate(sessions[1:], start=2):
         others = differing_software([run.config], session)
         rows += [[f"start {place}, other software", others]] if others else []
     rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
     rows = rows or [["nothing", "-"]]
     return Numbers("The run, from config.json", TextTable(["fact", "value"], rows), words=True)
-
-
-def _time(run: RunTables, sessions: Sequence[float]) -> list[list[str]]:
-    """Returns the total wall time of all sessions, and training images per second."""
-    seconds = sum(sessions)
-    if not seconds:
-        return []
-    minutes, rest = divmod(round(seconds), 60)
-    times = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
-    rows = [["wall time", f"{minutes} min {rest} s{times}" if minutes else f"{seconds:.1f} s"]]
-    images = len(run.history) * int(run.config.get("config", {}).get("split", {}).get("n_train", 0))
-    return [*rows, ["training images a second", f"{images / seconds:,.0f}, all members"]] if images else rows
 
 
 def members_table(run: RunTables) -> Numbers:
@@ -318,19 +305,8 @@ def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: st
     return Panel(framed, f"{head}.", size)
 
 
-DRAWN = {
-    "flip_risk": ("entropy", WHOLE),
-    "energy": ("energy", "#56B4E9"),
-    "mirror": ("mirror", "#E69F00"),
-    "disagreement": ("seeds", RARE),
-    "grey_fill": ("smooth: grey", COMMON),
-    "swap_risk": ("scene swap", REPAIRED),
-}
-FACETS = 4
-
-
-def score_blocks(run: RunTables) -> list[Numbers | Picture]:
-    """Returns tables and curves of all stored scores; nothing if flip-risk is the only one."""
+def score_blocks(run: RunTables) -> list[Numbers]:
+    """Returns tables of all stored scores; nothing if flip-risk is the only one."""
     rows = _rows(run)
     if rows.empty or rows["score"].nunique() < 2:
         return []
@@ -347,7 +323,6 @@ def score_blocks(run: RunTables) -> list[Numbers | Picture]:
     return [
         Numbers(caption, score_table(summary, "auroc")),
         Numbers(areas, score_table(summary, "augrc"), folded=True),
-        _coverage(run, rows),
         Numbers(carried, score_table(summary, *THRESHOLD)),
     ]
 
@@ -357,41 +332,6 @@ def _rows(run: RunTables) -> pd.DataFrame:
         return run.scores
     of_rule = run.scores["selection"] == run.rows["selection"].iloc[0]
     return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
-
-
-def _coverage(run: RunTables, rows: pd.DataFrame) -> Picture:
-    """Returns risk-coverage at the highest rho for the first settings: all, common and rare groups."""
-    highest = rows["rho"].max() if "rho" in rows else None
-    axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
-    shown = rows if highest is None else rows[rows["rho"] == highest]
-    settings = {row["member"]: tuple(row[name] for name in axes) for row in records_of(shown)}
-    facets = list(dict.fromkeys(settings.values()))[:FACETS]
-    curves: dict[tuple, list[np.ndarray]] = {}
-    for cell in run.cells.values():
-        for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
-            if settings.get(member) not in facets:
-                continue
-            losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
-            for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
-                # Coverage counts all images; the loss is the mean over retained images of this side.
-                left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
-                curves.setdefault((settings[member], side, name), []).append(at_coverage(left))
-    drawn = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
-    where = "" if highest is None else f" at rho {highest:g}"
-    caption = (
-        "One threshold sets images of all groups aside; each panel shows the mean flip share of those of its groups "
-        "that are kept. A score that helps on average can make the rare groups worse (Jones et al., Selective "
-        "classification can magnify disparities across groups, 2021)."
-    )
-    chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), drawn)
-    return Picture(chart)
-
-
-def _panel(setting: tuple, side: str, members: dict[tuple, list[np.ndarray]]) -> Panel:
-    drawn = [(*look, members[setting, side, name]) for name, look in DRAWN.items() if (setting, side, name) in members]
-    curves = [Curve(label, COVERAGE, mean_curve(of_members), colour) for label, colour, of_members in drawn]
-    title = ", ".join([*map(str, setting), side])
-    return curve_panel(curves, title=title, x="coverage: share of all images kept", y="mean flip share of those kept")
 
 
 MADE_OF = "made_of.json"
