@@ -41,29 +41,33 @@ RANKED = (
 class Draws:
     """Resamples of N images: `rows` (S, n), indices of images, -1 for padding."""
 
-    def __init__(self, rows: np.ndarray, images: int, *, aligned: bool = True):
+    def __init__(self, rows: np.ndarray, images: int, *, keep: bool = False, aligned: bool = True):
         """Stores the resamples.
 
         Args:
             rows: int (S, n).
             images: N.
+            keep: whether to store the draws of each group, for many models on the same resamples.
             aligned: whether column i always draws from the group of image i.
         """
         self.rows = rows
         self._images = images
         self._aligned = aligned
-        self._parts: dict[str, Draws] = {}
+        self._parts: dict[str, Draws] | None = {} if keep else None
 
     def part(self, name: str, members: np.ndarray) -> Draws:
         """Returns the draws within a group, given its name and the indices of its images."""
-        if name not in self._parts:
+        if self._parts is None or name not in self._parts:
             if self._aligned:
                 rows = self.rows[:, members]
             else:
                 inside = np.zeros(self._images + 1, bool)
                 inside[members] = True
                 rows = np.where(inside[self.rows], self.rows, -1)
-            self._parts[name] = Draws(rows, self._images, aligned=self._aligned)
+            part = Draws(rows, self._images, aligned=self._aligned)
+            if self._parts is None:
+                return part
+            self._parts[name] = part
         return self._parts[name]
 
     @functools.cached_property
@@ -638,7 +642,7 @@ def resampled(
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
         rows: (S, n) integers, the images of each resample; column i holds images of the group of image i. For many
-            models with the same groups pass one `flipjax.metrics.summary.Draws`.
+            models with the same groups pass `flipjax.metrics.summary.Draws(rows, n, keep=True)`.
         groups: (n,) integers as in `summarize`.
         class_names: as in `summarize`.
         all_groups: as in `summarize`.

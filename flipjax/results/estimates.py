@@ -69,7 +69,8 @@ class Resamples:
         if id(cell) not in self._draws:
             sets = {"groups": part.groups, "pairs": part.pairs}
             generator = np.random.default_rng(0)
-            self._draws[id(cell)] = draw_images(generator, len(part.groups), samples=self._samples, **sets)
+            drawn = draw_images(generator, len(part.groups), samples=self._samples, **sets)
+            self._draws[id(cell)] = Draws(drawn.rows, len(part.groups), keep=True)
         aurocs = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
         ends = {key: np.array(each) for key, each in aurocs.items()}
         return resampled(counts, keys, self._draws[id(cell)], **options), ends
