@@ -335,7 +335,6 @@ def _rows(run: RunTables) -> pd.DataFrame:
 
 
 MADE_OF = "made_of.json"
-FLIP = "group/rare/fg_flip"
 PAIR, TYPICAL = "pair", "typical"
 LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
 """Colours and markers of settings, distinct from class colours."""
@@ -457,7 +456,7 @@ def findings(run: RunTables) -> list[str]:
 def front_chart(run: RunTables, flip: Chart) -> Chart:
     """Returns `flip` for one setting; for several, one panel of Flip in the rare groups over rho, a line each."""
     axes = varying_axes(run.summary)
-    summary, records = run.summary[run.summary["quantity"] == FLIP], run.kept()
+    summary, records = run.summary[run.summary["quantity"] == JUDGED[0]], run.kept()
     if len(flip.panels) < 2 or records.empty:
         return flip
     labels, of_members = (
@@ -467,7 +466,7 @@ def front_chart(run: RunTables, flip: Chart) -> Chart:
         for table in (summary, records)
     )
     names = list(dict.fromkeys(labels))[: len(LOOKS)]
-    columns = {name: records[FLIP].where(of_members == name) for name in names}
+    columns = {name: records[JUDGED[0]].where(of_members == name) for name in names}
     lines = [Line(name, name, *look) for name, look in zip(names, LOOKS.items(), strict=False)]
     panels = line_panels(
         summary.assign(quantity=labels).drop(columns=axes),
