@@ -57,7 +57,7 @@ def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(mo
     assert asked == [12, 12, 6, 3]
 
 
-def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_path, quick_compilation):
+def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_path):
     (program,) = plan(faults.read_config())
     (program, task), spec = make_task(program), PopulationSpec(devices=1)
     one, two = (sum(memory.compiled_bytes(program, spec, task, members=members)) for members in (1, 2))
