@@ -35,7 +35,7 @@ def small():
 
 def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
     train = make(
-        train__epochs=4, train__patience=2, train__selection=("val_loss", "last"), axes__method=METHODS,
+        train__epochs=4, train__patience=2, axes__method=METHODS,
         axes__rho=(0.9,), axes__seed=(0, 1), axes__learning_rate=(0.05,), knobs__jtt_epochs=2,
     )  # fmt: skip
     setup, experiment = train.setup, train.experiment
