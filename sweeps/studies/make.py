@@ -18,6 +18,8 @@ import sys
 import figures
 import pandas as pd
 
+from flipjax.results import estimates
+
 HERE = pathlib.Path(__file__).parent
 RUNS = {
     "correlation_grid": ("correlation_grid",),
@@ -108,17 +110,13 @@ COMMANDS = {
 FILES = {
     "correlation_grid": ("results.csv", "report/figures/flip.png", "report/figures/gallery.png"),
     "classes": ("report/figures/pull_matrix.png",),
-    "methods_grid": (
-        "report/comparison.csv",
-        "report/selection.csv",
-        "report/figures/methods.png",
-    ),
+    "methods_grid": ("report/figures/methods.png",),
     "photos_grid": ("results.csv", "report/figures/flip.png"),
     "scene_swap": ("results.csv",),
 }
 """Files of the first run that a page keeps as they are."""
-
-
+TABLES = {"methods_grid": ("comparison.csv", "selection.csv")}
+"""Tables of the first run's report, of which a page keeps the judged quantities."""
 ROWS = {
     "classes": {"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
     "methods_grid": {"methods_grid": "results.csv"},
@@ -157,6 +155,10 @@ def keep(study, options):
     """Copies what the page keeps, and writes the rows of long tables that it needs."""
     for name in FILES.get(study, ()):
         shutil.copy(options.runs / study / name, HERE / study)
+    for name in TABLES.get(study, ()):
+        table = pd.read_csv(options.runs / study / "report" / name)
+        first = table.selection.isin(table.selection[:1]) | (name == "selection.csv")
+        table[first & table.quantity.isin(estimates.JUDGED)].to_csv(HERE / study / name, index=False)
     for name, file in ROWS.get(study, {}).items():
         table = pd.read_csv(options.runs / name / "results.csv", dtype=str, keep_default_na=False)
         rows = (table.split == "test") & (table.selection == table.selection[0]) & table.group.isin(GROUPS)
