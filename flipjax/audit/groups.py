@@ -99,7 +99,8 @@ def read_groups(
         return ImageGroups(None), list(names)
     path = Path(given)
     if not path.exists() and path.suffix.lower() != ".csv":
-        return _by_name(pd.Series(match_names(given, names, option="--groups"), dtype=object)), list(names)
+        found = match_names(given, names, option="--groups")
+        return _by_name(pd.Series(found, list(names), dtype=object)), list(names)
     table = pd.DataFrame(read_table(path))
     others = [name for name in map(str, table) if name != "name"]
     column = others[0] if len(others) == 1 else "group"
@@ -173,7 +174,9 @@ def _of_column(path: Path, texts: pd.Series, *, two: bool) -> ImageGroups:
 
 def _by_name(texts: pd.Series) -> ImageGroups:
     # Summary keys join group names with slashes.
-    cleaned = texts.str.strip().str.replace("/", "_")
+    cleaned = texts.str.split().str.join(" ").str.replace("/", "_")
+    if len(unnamed := cleaned.index[cleaned == ""]):
+        raise AuditError(f"--groups: expected a group for each image, found none for {listed(unnamed)}")
     alike = texts.groupby(cleaned).nunique()
     if (alike > 1).any():
         found = listed(map(repr, sorted(texts[cleaned.isin(alike.index[alike > 1])].unique())))

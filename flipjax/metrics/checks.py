@@ -315,9 +315,10 @@ def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim
 def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
     """Returns the advice for logits that are smaller than the labels by one factor on all axes, in either layout."""
     target = labels[-spatial_ndim:]
-    for source in (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:]):
+    sources = (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:])
+    for source in sources if len(target) == spatial_ndim else ():
         factors = {large / small for large, small in zip(target, source, strict=True) if small}
-        if len(target) == spatial_ndim and len(factors) == 1 and factors != {1.0}:
+        if len(factors) == 1 and factors != {1.0}:
             return (
                 f" The logits are {' x '.join(map(str, source))}, the labels {' x '.join(map(str, target))}: resize "
                 f"first, in PyTorch torch.nn.functional.interpolate(logits, size={tuple(target)}), in JAX "

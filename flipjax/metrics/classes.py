@@ -53,6 +53,10 @@ class LabelSpec:
             if getattr(self, name) not in known:
                 expected = " or ".join(map(repr, known))
                 raise ValueError(f"{name}: expected {expected}, found {getattr(self, name)!r}.")
+        for name in ("ignore_index", "num_classes"):
+            value = getattr(self, name)
+            if value is not None and not hasattr(value, "__index__"):
+                raise TypeError(f"{name}: expected an integer or None, found {value!r}.")
         if self.ignore_index is not None and not -(2**31) <= operator.index(self.ignore_index) < 2**31:
             raise ValueError(f"ignore_index: expected an int32, found {self.ignore_index}.")
         if self.num_classes is not None:

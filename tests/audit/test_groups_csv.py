@@ -65,10 +65,13 @@ def test_classes_in_scenes_have_gaps_whatever_their_number(masks, tmp_path, caps
     assert "Groups have no common side: no scene is the most frequent of dog, cow in" in capsys.readouterr().out
 
 
+def in_cities(cities):
+    return "name,city\n" + "".join(f"i{k},{cities[k % 2]}\n" for k in range(18))
+
+
 def test_any_column_makes_groups(masks, tmp_path):
     path, predictions, labels = masks
-    cities = ["Paris", "Rome/EUR"]
-    found = run(path, tmp_path, "name,city\n" + "".join(f"i{k},{cities[k % 2]}\n" for k in range(18)))
+    found = run(path, tmp_path, in_cities(["Paris", "Rome/EUR"]))
     all_groups = NamedGroups(("Paris", "Rome_EUR"))
     metric = metrics.FlipMetric(**OPTIONS, class_names=CLASSES, all_groups=all_groups)
     metric.update(predictions, labels, np.arange(18) % 2)
@@ -92,6 +95,8 @@ def test_of_many_groups_those_that_flip_most_come_first(masks, tmp_path, capsys,
     ("groups", "training", "message"),
     [
         (ROWS.replace("i4,dog", "i4,ox"), "", "expected classes of cat, dog, cow, found others, 1: i4 (ox)"),
+        (in_cities(["", "x"]), "", "expected a group for each image, found none for 9: i0"),
+        (in_cities(["x y", '"x\ny"']), "", "names that differ in more than spaces"),
         (ROWS, "class,images\ncat,2\n", "_groups.csv: expected a CSV with the columns class and scene"),
         (ROWS, "class,scene,images\ncat,sea,many\n", "_groups.csv: expected a CSV with the columns class and scene"),
     ],

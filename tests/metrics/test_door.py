@@ -34,6 +34,7 @@ SPOILED_SCORES = [
     ("background", lambda x, y: {"background": 1.0}),
     ("background", lambda x, y: {"background": "none"}),
     ("ignore_index", lambda x, y: {"ignore_index": 2**31}),
+    ("ignore_index", lambda x, y: {"ignore_index": 255.0}),
     ("logits", lambda x, y: {"background": tuple(range(x.shape[-1] - 1))}),
     ("logits", lambda x, y: {"logits": x[..., :2]}),
     ("logits", lambda x, y: {"logits": x.astype(int)}),
@@ -48,6 +49,8 @@ SPOILED_SCORES = [
 ]
 SPOILED_LABELS = [
     ("labels", lambda x, y: {"labels": y[..., 1:]}),
+    ("labels", lambda x, y: {"labels": y.ravel()}),
+    ("labels", lambda x, y: {"labels": None}),
     ("labels", lambda x, y: {"labels": y.astype(np.float32)}),
     ("labels", lambda x, y: {"labels": y + 253}),
     ("labels", lambda x, y: {"labels": jnp.asarray(y - 1)}),
@@ -62,6 +65,7 @@ SPOILED_MASKS = [
     ("predictions", masks(lambda y: {"logits": y.astype(float)})),
     ("num_classes", masks(lambda y: {"labels": np.where(y == 0, 10**6, y), "num_classes": None})),
     ("num_classes", masks(lambda y: {"num_classes": 2})),
+    ("num_classes", masks(lambda y: {"num_classes": 21.0})),
     ("predictions", masks(lambda y: dict.fromkeys(("logits", "labels"), np.broadcast_to(np.uint8(1), (1 << 16,) * 2)))),
 ]
 
