@@ -165,6 +165,6 @@ def test_a_dry_run_of_the_papers_grid_starts_no_backend(monkeypatch):
     code, text = faults.sweep("--config", "waterbirds:paper", "--dry_run")
     # As the sweep would end.
     assert code == 2 and "config.pool.root: no data set 'waterbirds_seg" in text
-    assert "smp_resnet50 in bfloat16, weights weights/resnet50: 32,521,395 parameters" in text
-    assert "smp_mit_b2 in bfloat16, weights weights/mit_b2: 27,477,299 parameters" in text
+    assert "smp_resnet50 in bfloat16, weights weights/resnet50 (no such file yet): 32,521,395 parameters" in text
+    assert "smp_mit_b2 in bfloat16, weights weights/mit_b2 (no such file yet): 27,477,299 parameters" in text
     assert "memory: pool not counted (no such data set yet); states " in text

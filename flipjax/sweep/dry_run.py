@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.data import store, tfds
 from flipjax.methods import Knobs
+from flipjax.models.weights import file_of
 from flipjax.plan import Program, restrict
 from flipjax.sweep.program import epoch_work, layout_of
 from flipjax.task import Task, check_pool, check_sizes_of, make_members, make_task, starting_weights, training_size
@@ -129,7 +130,8 @@ def _name_of(model: ModelSpec) -> str:
         return model.title
     if model.name == "unet":
         return f"unet, width {model.width}, depth {model.depth}"
-    return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}"
+    lacking = " (no such file yet)" if model.weights and not file_of(model.weights).is_file() else ""
+    return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}{lacking}"
 
 
 def megabytes(count: int) -> str:
