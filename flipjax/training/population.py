@@ -70,7 +70,8 @@ class Rows:
         for part in self.stacked.addressable_shards:
             first, end, _ = part.index[0].indices(self.stacked.shape[0])
             held = (first <= slots) & (slots < end)
-            rows[held] = np.asarray(part.data)[slots[held] - first]
+            # Where devices share batches, the compiler may divide other axes too.
+            rows[(held, *part.index[1:])] = np.asarray(part.data)[slots[held] - first]
         return rows
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
