@@ -1,6 +1,7 @@
 """The report of a run folder: its gallery, its figures and its page, on a tiny run made here."""
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -195,6 +196,9 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched
     printed = capsys.readouterr().out
     for name in ("history.csv", "incomplete", "planned members"):
         assert name in printed, name
+    for sessions in ("x", 5, ["x"], [{"seconds": "x"}]):
+        (tmp_path / "config.json").write_text(json.dumps({"sessions": sessions}))
+        assert main([str(tmp_path)]) == 0 and "config.json" in capsys.readouterr().out
     (tmp_path / "results.csv").write_bytes(b"\xff\xfe\x00")
     assert main([str(tmp_path)]) in (1, 2)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")

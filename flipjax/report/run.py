@@ -196,7 +196,11 @@ def _read_or(path: Path, read: Callable[[Path], Any], default: Any, missing: lis
 
 
 def _object(path: Path) -> dict[str, Any]:
-    return {} | json.loads(path.read_text(encoding="utf-8"))
+    """Returns config.json; raises TypeError or ValueError if it or its sessions are no objects."""
+    found = {} | json.loads(path.read_text(encoding="utf-8"))
+    for session in found.get("sessions", []):
+        float(({} | session).get("seconds", 0))
+    return found
 
 
 def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: list[str]) -> None:
