@@ -234,7 +234,9 @@ def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
 
 
 def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
-    """Returns a sentence per row on the difference of Flip in the rare groups from the reference at the highest rho.
+    """Returns sentences on differences of Flip in the rare groups from the reference.
+
+    Differences with a verdict come first, then the others at the highest rho, least p first.
 
     Args:
         comparison: judged rows of `compare` along `axis`.
@@ -243,9 +245,10 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
     """
     rows = comparison[(comparison["quantity"] == JUDGED[0]) & comparison["difference"].notna()]
     axes = _setting_axes(comparison, axis) if axes is None and len(rows) else axes or []
-    rows = rows[rows["rho"] == rows["rho"].max()] if "rho" in rows else rows
+    judged = rows["verdict"] != ""
+    last = rows["rho"] == rows["rho"].max() if "rho" in rows else ~judged
     sentences = []
-    for row in records_of(rows):
+    for row in records_of(pd.concat([rows[judged], rows[last & ~judged].sort_values("p", kind="stable")])):
         setting = setting_label(row, [*axes, *(["rho"] if "rho" in row else [])])
         where = f" ({setting})" if setting else ""
         start = f"{row[axis]} against {row['reference']}{where}: {title_of(row['quantity'])} {difference_text(row)}"
@@ -282,7 +285,10 @@ def _change(row: Row) -> str:
 
 
 def _judgement(row: Row) -> str:
-    return row["verdict"] or ("no significant difference" if row["n"] >= FEWEST else f"no verdict below {FEWEST} seeds")
+    if row["n"] < FEWEST:
+        return f"no verdict below {FEWEST} seeds"
+    inside = row["low"] <= 0 <= row["high"]
+    return row["verdict"] or ("no significant difference" if inside else "not significant after Holm's correction")
 
 
 def _ranking(row: Row) -> str:
