@@ -28,7 +28,7 @@ RUNS = {
     "classes_methods": (
         "classes_grid",
         "--config.axes.rho=(.95,)",
-        "--config.axes.seed=(0,1,2,3)",
+        "--config.axes.seed=(0,1,2)",
         "--config.axes.method=('ce','balanced','group_dro','bg_swap','bg_cutmix','jtt','dfr')",
     ),
     "methods_grid": ("methods_grid",),
