@@ -13,8 +13,8 @@ import natural_gap
 import numpy as np
 import pandas as pd
 import published
-import scenes
 from ask import OPTIONS
+from scenes import cluster_scenes, scene_evidence, scene_features
 
 from flipjax import context, intervene, metrics
 from flipjax.metrics.segment_table import STRATA, segment_auroc
@@ -29,8 +29,8 @@ SCORES = ("flip_risk", "max_softmax", "swap_quota", "swap_zero")
 def photo_scenes(images, labels):
     """Returns the cluster of each photo's scene, and the class shares of each photo."""
     small = images[:, ::2, ::2].astype(np.float32) / 255
-    features = [scenes.scene_features(small[i : i + 50], labels[i : i + 50, ::2, ::2] > 0) for i in range(0, 900, 50)]
-    return scenes.cluster_scenes(np.concatenate(features)), context.image_shares(labels, num_classes=21)
+    features = [scene_features(small[i : i + 50], labels[i : i + 50, ::2, ::2] > 0) for i in range(0, 900, 50)]
+    return cluster_scenes(np.concatenate(features)), context.image_shares(labels, num_classes=21)
 
 
 def about_flips(true, evidence, kept, told):
@@ -191,7 +191,7 @@ def about_model(answer, labels, shares, places, scenes, shown):
         # No photo here shows some classes that a flip can take: of their scenes nothing is known.
         known = (shown >= context.evidence.SHOWN).any(0)[own["predicted"].fillna(0).to_numpy(int)]
         kept = own[(own["outcome"] != "flip") | known].reset_index(drop=True)
-        told = scenes.scene_evidence(kept, scenes, shown, scenes, own=np.arange(len(labels)))
+        told = scene_evidence(kept, scenes, shown, scenes, own=np.arange(len(labels)))
         found = [*about_flips(own, evidence, kept, told)]
         if split == "val":
             matrix = metrics.segment_confusion(own, num_classes=21)
