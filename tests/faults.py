@@ -11,6 +11,7 @@ import collections
 import contextlib
 import functools
 import io
+import os
 import pathlib
 import random
 import shutil
@@ -59,7 +60,16 @@ def sweep(*arguments):
 
 @functools.cache
 def whole_run(*options):
-    """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file."""
+    """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file.
+
+    Its programs are compiled as for users whatever test asks first, since others compare its bits.
+    """
+    quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1"
+    if quick:
+        from conftest import compile_quickly, jax
+
+        jax.clear_caches()
+        compile_quickly(False)
     place = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     config = place / "tiny.py"
@@ -67,6 +77,8 @@ def whole_run(*options):
     code, text = sweep("--config", config, "--workdir", place / "whole", *options)
     assert code == 0, text
     (place / "said").write_text(text)
+    if quick:
+        compile_quickly(True)
     return place / "whole", config
 
 
