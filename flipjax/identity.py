@@ -53,9 +53,9 @@ def text_of(function: Any) -> str:
     Raises:
         ConfigError: no text identifies a bound value, or a function has no source.
     """
-    told: dict[Any, str] = {}
-    _tell(function, name_of(function), _file_of(function), told)
-    return "\n".join(told.values())
+    texts: dict[Any, str] = {}
+    _describe(function, name_of(function), _file_of(function), texts)
+    return "\n".join(texts.values())
 
 
 def _file_of(function: Any) -> str | None:
@@ -64,29 +64,29 @@ def _file_of(function: Any) -> str | None:
     return getattr(inspect.unwrap(function), "__module__", None)
 
 
-def _tell(value: Any, name: str, file: str | None, told: dict[Any, str]) -> None:
-    """Adds the text of a value and of its bound values to `told`, with each function and class once."""
+def _describe(value: Any, name: str, file: str | None, texts: dict[Any, str]) -> None:
+    """Adds the text of a value and of its bound values to `texts`, with each function and class once."""
     place = id(value) if callable(value) else name
-    if place in told:
+    if place in texts:
         return
     bound: dict[str, Any] = {}
     if isinstance(value, functools.partial):
-        _tell(value.func, name, file, told)
+        _describe(value.func, name, file, texts)
         arguments = {**dict(enumerate(value.args)), **value.keywords}
         bound = {f"partial.{argument}": entry for argument, entry in arguments.items()}
     elif inspect.ismodule(value) or (callable(value) and _file_of(value) != file):
-        told[place] = f"{name} = {getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
+        texts[place] = f"{name} = {getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
     elif callable(value):
         own = inspect.unwrap(value)
         try:
-            told[place] = inspect.getsource(own).rstrip()
+            texts[place] = inspect.getsource(own).rstrip()
         except (OSError, TypeError) as error:
             raise ConfigError(f"config: {name}", "a function or class with a source file", repr(value)) from error
         bound = dict(_bound(own))
     else:
-        told[place] = f"{name} = {_value_text(value, name)}"
+        texts[place] = f"{name} = {_value_text(value, name)}"
     for part, entry in bound.items():
-        _tell(entry, f"{name}.{part}", file, told)
+        _describe(entry, f"{name}.{part}", file, texts)
 
 
 def _bound(function: Any) -> Iterator[tuple[str, Any]]:

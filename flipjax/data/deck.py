@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WORD = 2**32 - 1
 MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
-"""Of PCG64."""
+"""The multiplier of the generator PCG64."""
 U32 = jnp.uint32
 
 

@@ -355,7 +355,7 @@ def check_folder(
 
 
 def _command(spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int]) -> str:
-    """Returns a sweep command for the folder, or the reason why none is possible."""
+    """Returns the command that sweeps the folder, or a sentence that explains why there is none."""
     rhos = (low := round(catalog.groups.independence, 6), *(rho for rho in GRID if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
     levels = tuple(rho for rho, n in largest.items() if n >= TrainSpec().batch_size)

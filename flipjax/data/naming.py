@@ -45,7 +45,7 @@ def groups_of(
     except ValueError as error:
         expected = str(error).removeprefix("usual: ").partition(", found")[0]
         found = f"{dict(zip(class_names, own, strict=False))} of scenes {', '.join(scene_names)}"
-        advice = "" if usual else "; unless told, class i has scene i mod S"
+        advice = "" if usual else "; by default class i has scene i mod S"
         raise ConfigError(field, problem=f"{expected}; found {found}{advice}") from error
 
 

@@ -226,7 +226,7 @@ class UNet(nnx.Module):
         pack, finite = self._features(images)
         kernel = self.head.kernel[...]
         bias = self.head.bias
-        assert bias is not None, "a linear layer has one unless told otherwise"
+        assert bias is not None, "a linear layer has one by default"
         if kernel.ndim == 2:
             return jnp.moveaxis(_planes(pack[0], kernel) + bias[...][:, None, None, None], 0, -1)
         size = kernel.shape[0] // len(pack)

@@ -98,16 +98,16 @@ class Lock:
             OSError: the folder cannot be written to.
         """
         deadline = time.monotonic() + seconds
-        told = None
+        reported = None
         while (owner := self._take(force=force)) is not None:
             who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
             waits = os.environ.get(SHARD_JOB) and not _may_run_elsewhere(owner)
             if not waits and time.monotonic() >= deadline:
                 problem = f"{self.folder} is in use by {who}; wait, or pass --force_unlock"
                 raise ConfigError("--workdir", problem=problem)
-            if waits and owner != told:
+            if waits and owner != reported:
                 say(f"waiting for {who}, which uses {self.folder}")
-            told = owner
+            reported = owner
             # Waiting processes have released their locks; random delays keep them from retrying in step.
             time.sleep(random.uniform(0.2, 1))
 
