@@ -52,6 +52,8 @@ def draws():
 def get_config():
     config = flipjax.configure("methods_grid")
     config.pool.size = 32
+    config.split.n_train = 256
+    config.split.n_test = 64
     config.train.selection = RULES
     config.intervene.scenes = "none"
     config.intervene.scores = "none"

@@ -30,6 +30,8 @@ CHOOSERS = {
 UNTUNED = "untuned"
 RULE_OF = {UNTUNED: "val_loss"} | {name: rule for name, (rule, *_) in CHOOSERS.items()}
 FRESH = tuple(range(10, 15))
+TEST = 400
+"""Seeds and test images of the winners; draws are chosen without a test."""
 SAMPLES = 2000
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#8a8a8a", "#009e73"
 
@@ -164,6 +166,7 @@ def draw(ranks):
 def main():
     run, fresh = map(pathlib.Path, sys.argv[1:])
     config = runpy.run_path(str(HERE / "config.py"))["get_config"]()
+    config.split.n_test = TEST
     settings = [dict(setting) for setting in config.members]
     winners = winners_of(run, settings)
     winners.to_csv(HERE / "winners.csv", index=False)
