@@ -180,5 +180,5 @@ def test_dry_run_lists_cells_and_starts_no_backend():
     line = [sys.executable, "-c", code, faults.whole_run()[1]]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "program 000: 2 members, rho [0.5, 1.0]" in done.stdout and done.stderr == ""
+    assert "program 000: 2 members, rho (0.5, 1), " in done.stdout and done.stderr == ""
     assert "unet, width 4, depth 1: " in done.stdout and "memory: pool 0.0 MB, shared; states 0.0 MB" in done.stdout

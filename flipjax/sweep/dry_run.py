@@ -20,6 +20,9 @@ from flipjax.training import devices, population
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
 
+LISTED = 7
+"""Most numbers of an axis that are listed."""
+
 
 def describe_plan(programs: Sequence[Program]) -> list[str]:
     """Returns the lines that describe a plan."""
@@ -99,11 +102,20 @@ def describe_program(program: Program) -> list[str]:
     size = pool_bytes(program)
     pool = f"not counted ({unknown})" if size is None else f"{megabytes(size)}, shared"
     return [
-        f"program {program.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
+        f"program {program.name}: {count} members, "
+        + ", ".join(f"{name} {_brief(values)}" for name, values in axes.items()),
         f"  model {_name_of(spec.model)}: {parameters:,} parameters",
         f"  work: {work}",
         f"  memory: pool {pool}; states {megabytes(states)}; --dry_run=compiled asks the compiler what training takes",
     ]
+
+
+def _brief(values: Sequence) -> str:
+    """Returns the values of an axis that methods use, or the range of many numbers."""
+    used = [value for value in values if value is not None]
+    if len(used) > LISTED and not isinstance(used[0], str):
+        return f"({len(used)} values, {min(used):.3g} to {max(used):.3g})"
+    return f"({', '.join(value if isinstance(value, str) else f'{value:.6g}' for value in used)})"
 
 
 def state_shapes(experiment: Experiment) -> State:

@@ -54,8 +54,8 @@ def betas(folder):
             counts = cell.decomposition(row["member"], "test").confusion[:, 1:, 1:].sum(1)
             truth, wrong = groups.class_of(part.groups), counts.argmax(1)
             shares = np.where(np.isin(np.arange(groups.count), groups.common), row["rho"], (1 - row["rho"]) / 3)
-            told = training_evidence(np.repeat(np.arange(groups.count), np.rint(3000 * shares).astype(int)), groups)
-            scene = told[groups.scene_of(part.groups)]
+            biased = training_evidence(np.repeat(np.arange(groups.count), np.rint(3000 * shares).astype(int)), groups)
+            scene = biased[groups.scene_of(part.groups)]
             evidence = np.pad(scene - scene[np.arange(len(truth)), truth][:, None], ((0, 0), (1, 0)))
             true = pd.DataFrame({"image": np.arange(len(truth)), "class": truth + 1, "predicted": wrong + 1})
             true["outcome"] = np.where(wrong == truth, "correct", "flip")
@@ -81,20 +81,20 @@ def ranked(members, column, *, other=None, samples=2000):
 
 
 def _named(rows, run):
-    """Returns what a member of a run has that the default has not."""
+    """Returns the setting by which the members of a run differ from the default."""
     column = VARIED[run]
     names = [each if column == "method" else f"{column.split('.')[1]} {each:g}" for each in rows[column]]
     return pd.Series(names, rows.index, dtype=object)
 
 
 def draw(members):
-    """Draws context use against rho, by what varies; and the gap against the shift."""
+    """Draws context use against rho and by setting, and the gap against the shift."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     base = members[members["run"] == "base"]
-    told = base[base["rho"] > 0.5]
-    levels = sorted(told["rho"].unique())
-    axes[0].plot([levels.index(rho) for rho in told["rho"]], told["context_use"], ".", color=GREY)
-    means = told.groupby("rho")["context_use"].mean()
+    biased = base[base["rho"] > 0.5]
+    levels = sorted(biased["rho"].unique())
+    axes[0].plot([levels.index(rho) for rho in biased["rho"]], biased["context_use"], ".", color=GREY)
+    means = biased.groupby("rho")["context_use"].mean()
     axes[0].plot(range(len(means)), means, "o-", color=ORANGE, label="mean of four seeds")
     axes[0].axhspan(0.46, 0.60, color=BLUE, alpha=0.2, label="published models on VOC-val")
     axes[0].set_xticks(range(len(levels)), [f"{rho:g}" for rho in levels])
@@ -108,11 +108,11 @@ def draw(members):
         axes[1].plot(others["context_use"][some], places, "o", color=colour, label=f"rho {rho:g}", alpha=0.7)
         axes[1].axvline(base["context_use"][base["rho"] == rho].mean(), color=colour, linewidth=0.8, linestyle=":")
     axes[1].set_yticks(range(len(labels)), labels)
-    axes[1].set(xlabel="context use (dotted: the default)", title="what changes it")
+    axes[1].set(xlabel="context use (dotted: the default)", title="by size, width and method")
     for run, colour in (("base", ORANGE), ("photos", BLUE)):
         some = members[members["run"] == run]
         axes[2].plot(some["scene_shift"], some["gap"], "o", color=colour, label={"base": "drawn", "photos": run}[run])
-    axes[2].set(xlabel="scene shift, nats", ylabel="Flip, rare less common", title="what it costs")
+    axes[2].set(xlabel="scene shift, nats", ylabel="Flip, rare less common", title="gap against scene shift")
     for axis in axes:
         axis.legend(frameon=False, fontsize="small")
     figure.savefig(HERE / "use.png", dpi=120)
