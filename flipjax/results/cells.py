@@ -135,8 +135,11 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         arrays["usual"] = np.array(json.dumps(cell.groups.usual))
     for name in TABLES:
         # Row by row: copying all rows at once would dominate the memory of a large grid.
-        rows = ({column: _plain(value) for column, value in row.items()} for row in getattr(cell, name))
-        arrays[name] = np.frombuffer(f"[{', '.join(map(json.dumps, rows))}]".encode(), np.uint8)
+        text = bytearray()
+        for row in getattr(cell, name):
+            text += b", " if text else b"["
+            text += json.dumps({column: _plain(value) for column, value in row.items()}).encode()
+        arrays[name] = np.frombuffer(text + b"]" if text else b"[]", np.uint8)
     write_arrays(path, arrays)
 
 

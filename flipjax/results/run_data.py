@@ -19,6 +19,8 @@ from flipjax.results.rows import image_columns
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
 
 MOST_IMAGES = 2_000_000
+GROUP = 2**16
+"""Rows of a row group of images.parquet."""
 
 
 class RunData:
@@ -130,13 +132,25 @@ def write_images(run: str | Path) -> Path | None:
 
     path = Path(run) / "images.parquet"
     members = read_csv(Path(run) / "results.csv")
-    # One row group per member, so that memory does not grow with the grid.
-    tables = (_arrow_table(part) for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
+    parts = (part for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
+    tables = map(_arrow_table, _joined(parts))
     first = next(tables)
     with replacing(path) as stream, parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
         for table in itertools.chain([first], tables):
             writer.write_table(table)
     return path
+
+
+def _joined(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Joins tables in order to ones of about GROUP rows, so that memory does not grow with the grid."""
+    held, rows = list[pd.DataFrame](), 0
+    for part in parts:
+        held, rows = [*held, part], rows + len(part)
+        if rows >= GROUP:
+            yield pd.concat(held, ignore_index=True)
+            held, rows = [], 0
+    if held:
+        yield pd.concat(held, ignore_index=True)
 
 
 def _arrow_table(frame: pd.DataFrame) -> Any:

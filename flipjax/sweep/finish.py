@@ -63,8 +63,11 @@ def finish(
     if "dfr" in program.experiment.active_knobs:
         pool = devices.replicate(layout, task.pool)
         current = population.refit_heads(program.experiment, layout, current, pool, task.tables["val"])
-    population.free_training(current)
+    kept = {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]
+    population.free((current.states.weights, current.states.average, current.states.opt_state))
     parts, score_names, regions = _assess(program, config, task, layout, current)
+    # The gallery shows the first rule's.
+    population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept])
     names = ("background", *task.catalog.class_names)
     scenes, usual = task.catalog.scene_names, task.catalog.groups.usual
     stored = StoredCell(program.names, rules, names, scenes, parts, score_names=score_names, usual=usual)
@@ -75,7 +78,7 @@ def finish(
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     # Weights come before the decompositions, which mark a program as done.
-    for rule in {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]:
+    for rule in kept:
         for index in np.flatnonzero(states.best[rule].epoch):
             weights = population.take_member(states.best[rule].weights, index)
             model = Model(weights, program.experiment.model, names, program.experiment.pool.size)

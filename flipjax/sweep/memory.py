@@ -1,5 +1,7 @@
 """The number of members that fit on the devices, from the compiler's memory analysis; the others wait."""
 
+import contextlib
+import ctypes
 import functools
 import os
 
@@ -108,6 +110,12 @@ def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) 
     if count == 1:
         raise TooLargeError(no_room(program, spec, task)) from error
     return (count + 1) // 2
+
+
+def trim() -> None:
+    """Returns freed memory to the system; glibc keeps what compilation freed, some hundred megabytes."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def out_of_memory(error: BaseException) -> bool:

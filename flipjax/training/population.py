@@ -276,10 +276,9 @@ def states_of(population: Population) -> State:
     return jax.tree.map(lambda leaf: Rows(leaf, population.slots), population.states)
 
 
-def free_training(population: Population) -> None:
-    """Frees what only training needs of the states: the last epoch's weights, their averages and the optimiser's."""
-    states = population.states
-    for leaf in jax.tree.leaves((states.weights, states.average, states.opt_state)):
+def free(tree: Any) -> None:
+    """Frees the memory of device arrays, such as the states that only training needs."""
+    for leaf in jax.tree.leaves(tree):
         leaf.delete()
 
 
@@ -333,7 +332,9 @@ def map_selected(
     ]
 
     def gathered(*leaves: jax.Array | None) -> np.ndarray:
-        stacked = np.stack([Rows(leaf, population.slots)[:] for leaf in leaves if leaf is not None])
+        known = [leaf for leaf in leaves if leaf is not None]
+        stacked = np.stack([Rows(leaf, population.slots)[:] for leaf in known])
+        free(known)
         return stacked[first[: len(stacked), population.slots], np.arange(len(population.slots))]
 
     return jax.tree.map(gathered, *values)
