@@ -18,7 +18,8 @@ class Groups:
         classes: F >= 2.
         scenes: S >= 2.
         usual: the usual scenes of each class; empty for scene y mod S of class y.
-        partial: whether a scene may be usual for no class, as for images that are only evaluated.
+        partial: whether a scene may be usual for no class, and a class have no usual scene and so neither common nor
+            rare groups, as for images that are only evaluated.
 
     Raises:
         ValueError: a class has no usual scene or no other scene, or a scene is usual for no class.
@@ -43,7 +44,8 @@ class Groups:
             )
         usual = self.usual or tuple((y % self.scenes,) for y in range(self.classes))
         object.__setattr__(self, "usual", usual)
-        if len(usual) != self.classes or not all(0 < len(set(own)) < self.scenes for own in usual):
+        least = 0 if self.partial else 1
+        if len(usual) != self.classes or not all(least <= len(set(own)) < self.scenes for own in usual):
             raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
         if not self.partial and {scene for own in usual for scene in own} != set(range(self.scenes)):
             raise ValueError(f"usual: expected each of {self.scenes} scenes for some class, found {usual}")
@@ -104,8 +106,9 @@ class Groups:
 
     @cached_property
     def rare(self) -> tuple[int, ...]:
-        """Groups of a class in another scene."""
-        return tuple(group for group in range(self.count) if group not in self.common)
+        """Groups of a class with usual scenes in another scene."""
+        known = (group for group in range(self.count) if self.usual[self.class_of(group)])
+        return tuple(group for group in known if group not in self.common)
 
     @cached_property
     def named(self) -> dict[str, tuple[int, ...]]:

@@ -36,3 +36,5 @@ def test_usual_scenes_that_cannot_be_are_refused():
     for numbers in ((1, 2), (2, 3)):
         with pytest.raises(ValueError, match=r"groups|usual"):
             Groups(*numbers)
+    evaluated = Groups(2, 2, ((0,), ()), partial=True)
+    assert (evaluated.common, evaluated.rare, evaluated.sides_of(1)) == ((0,), (1,), ((), ()))

@@ -134,7 +134,7 @@ def read_groups(
 def _of_scenes(
     path: Path, table: pd.DataFrame, foreground: Sequence[str], seen: pd.DataFrame, where: Path
 ) -> ImageGroups:
-    """Returns F x S groups. A class whose most frequent scene is unknown has no common group."""
+    """Returns F x S groups. A class without one most frequent scene has no common or rare group."""
     wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]
     if wrong:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
@@ -145,17 +145,18 @@ def _of_scenes(
     scenes = sorted({*table["scene"], *map(str, counts)})
     counts = counts.reindex(index=list(foreground), columns=scenes, fill_value=0)
     columns = {name: table[name].tolist() for name in ("class", "scene")}
-    present = counts.any(axis=1)
-    ties = present & (counts.eq(counts.max(axis=1), axis=0).sum(axis=1) > 1)
-    if ties.any() or len(scenes) < 2:
-        unsure = ", ".join(counts.index[ties])
-        fact = f"Groups have no common side: no scene is the most frequent of {unsure} in {where} (--training_groups)."
-        return _by_name(table["class"] + " in " + table["scene"])._replace(columns=columns, fact=fact)
-    usual = counts.to_numpy().argmax(1).tolist()
-    all_groups = Groups(len(foreground), len(scenes), tuple((scene,) for scene in usual), partial=True)
+    tops = (counts.eq(counts.max(axis=1), axis=0) & (counts > 0)).to_numpy()
+    usual = tuple(tuple(np.flatnonzero(row).tolist()) if row.sum() == 1 else () for row in tops)
+    if not any(usual) or len(scenes) < 2:
+        fact = f"Groups have no common side: no class has one most frequent scene of several in {where}"
+        named = _by_name(table["class"] + " in " + table["scene"])
+        return named._replace(columns=columns, fact=f"{fact} (--training_groups).")
+    all_groups = Groups(len(foreground), len(scenes), usual, partial=True)
     y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
-    pairs = [f"{name} in {scenes[s]}" for name, s in zip(foreground, usual, strict=True) if present[name]]
+    pairs = [f"{name} in {scenes[own[0]]}" for name, own in zip(foreground, usual, strict=True) if own]
     fact = f"Common, most frequent in {where}: {', '.join(pairs[:10])}{', ...' * (len(pairs) > 10)}."
+    unsure = sorted({*table["class"]} - {name for name, own in zip(foreground, usual, strict=True) if own})
+    fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}." if unsure else ""
     return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)
 
 

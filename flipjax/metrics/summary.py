@@ -353,7 +353,9 @@ def across_groups(
     across: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {}
     for y, name in enumerate(foreground):
         common, rare = all_groups.sides_of(y)
-        across[f"gap/{name}"] = tuple(f"group/{g}/iou/{name}" for g in common + rare), partial(_gap, common=len(common))
+        if common:
+            own = tuple(f"group/{g}/iou/{name}" for g in common + rare)
+            across[f"gap/{name}"] = own, partial(_gap, common=len(common))
     gaps = list(across.values())
     sides = tuple(side for own, _ in gaps for side in own)
 
@@ -363,7 +365,8 @@ def across_groups(
         return total / len(gaps)
 
     # NaN where one group has none.
-    across |= {"gap/mean": (sides, mean_gap), "worst_group_iou": (sides, lambda *ious: np.min(ious, axis=0))}
+    every = tuple(f"group/{g}/iou/{foreground[all_groups.class_of(g)]}" for g in range(all_groups.count))
+    across |= {"gap/mean": (sides, mean_gap), "worst_group_iou": (every, lambda *ious: np.min(ious, axis=0))}
     if all_groups.classes > 2:
         across["scene_pull"] = (), lambda: _pull(grouping, images, draws)
     return across

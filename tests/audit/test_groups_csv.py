@@ -59,10 +59,21 @@ def test_classes_in_scenes_have_gaps_whatever_their_number(masks, tmp_path, caps
     assert "training_groups.csv: cat in sea, dog in sea, cow in home." in said
     (row,) = (row for row in rows_of(tmp_path / "out/images.csv") if row["name"] == "i4")
     assert (row["class"], row["scene"], row["group"]) == ("dog", "home", "dog+home")
-    # The images themselves hold each pair twice, but for one: no scene is the most frequent of the two other classes.
+
+
+def test_a_class_without_one_most_frequent_scene_is_neither_common_nor_rare(masks, tmp_path, capsys):
+    """The images hold each pair twice, but for a cat: its scene is sea, and dogs and cows have no usual one."""
+    path, predictions, labels = masks
     found = run(path, tmp_path, ROWS.replace("i0,cat,barn", "i0,cat,sea"))
-    assert "gap/cat" not in found and found["group/dog in home/n_images"] == 2
-    assert "Groups have no common side: no scene is the most frequent of dog, cow in" in capsys.readouterr().out
+    scene = np.where(np.arange(18) == 0, 2, SCENE)
+    sides = [(CLASS == 0) & chosen for chosen in (scene == 2, scene != 2)]
+    flips = [metrics.summarize(metrics.decompose(predictions[s], labels[s], **OPTIONS))["fg_flip"] for s in sides]
+    assert found["flip_gap/mean"] == pytest.approx(flips[1] - flips[0])
+    assert found["gap/mean"] == found["gap/cat"] and "gap/dog" not in found
+    assert found["group/rare/n_images"] == sides[1].sum() and found["group/dog+home/n_images"] == 2
+    assert "neither common nor rare: cow, dog" in capsys.readouterr().out
+    found = run(path, tmp_path, ROWS)
+    assert "gap/mean" not in found and "flip_gap/mean" not in found and found["group/dog in home/n_images"] == 2
 
 
 def in_cities(cities):
