@@ -27,7 +27,7 @@ def shrink(patch):
     patch.setattr(encoders.ResNet50, "channels", (WIDTHS[0], *(encoders.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
-    for module, name in ((smp, "_outline"), (network, "graph")):
+    for module, name in ((smp, "_outline"), (network, "outline")):
         patch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
 
 

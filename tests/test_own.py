@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from populations import assert_same, train
 
 from flipjax import losses
 from flipjax.config import ConfigError, ModelSpec, default_config
@@ -117,6 +118,23 @@ def test_an_own_model_trains_and_counts(tiny, pool, validation, make_member, run
     assert np.isfinite(record["valid_loss"]) and (state.weights.statistics["norm"]["mean"] != 0).any()
 
 
+def dropping(num_classes, rngs):
+    return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
+
+
+def test_dropout_is_a_members_own_alone_among_others_and_continued(tiny, pool, validation, make_member):
+    experiment = dataclasses.replace(of_train(tiny, epochs=2), model=ModelSpec(build=dropping))
+    check_own(experiment)
+    members = [make_member(seed) for seed in range(2)]
+    both = train(experiment, members, pool, validation).states
+    streams = [state.weights.statistics["layers"][1]["rngs"] for state in both]
+    assert [stream["count"].tolist() for stream in streams] == [[0, 0], [3, 3], [6, 6]]
+    assert len(np.unique(streams[-1]["key"], axis=0)) == 2
+    for others in ({"members": members[1:]}, {"members": members, "states": both[1]}):
+        last = train(experiment, **others, pool=pool, validation=validation).states[-1]
+        assert_same(*(jax.tree.map(lambda leaf: leaf[-1], states) for states in (last, both[-1])))
+
+
 @pytest.mark.parametrize(("packed", "model"), [(True, {}), (False, {"build": Net})])
 def test_they_are_mapped_over_members(tiny, pool, validation, make_member, packed, model):
     """Shapes alone: as a pack, which takes an own loss and augmentation, and under vmap, which takes any model."""
@@ -194,10 +212,6 @@ def two_classes(num_classes, rngs):
     return Net(num_classes - 1, rngs)
 
 
-def dropping(num_classes, rngs):
-    return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
-
-
 DOORS = [
     ("train", "loss", scalar, "scalar to return float32[8]; found float32[]"),
     ("train", "loss", noisy, "noisy to be pure; found another program each time"),
@@ -206,7 +220,6 @@ DOORS = [
     ("train", "augment", dark, None),
     ("train", "augment", half, "found (bfloat16[8, 16, 16, 3], int32[8, 16, 16])"),
     ("model", "build", two_classes, "float32[8, 16, 16, 3]; found float32[8, 16, 16, 2]"),
-    ("model", "build", dropping, "without PRNG keys in its state, such as dropout's; found dropping (own)"),
     ("model", "build", mine, "found TypeError: mine() got an unexpected keyword argument 'num_classes'"),
 ]
 

@@ -36,10 +36,11 @@ NO_WEIGHTS = Weights({}, {})
 
 
 @functools.cache
-def graph(experiment: Experiment) -> nnx.GraphDef:
-    """Returns the static half of the experiment's model, without allocating arrays."""
+def outline(experiment: Experiment) -> tuple[nnx.GraphDef, Any]:
+    """Returns the static half of the experiment's model and the shapes of its statistics, without allocating arrays."""
     model = nnx.eval_shape(lambda: build(experiment, jax.random.key(0)))
-    return nnx.split(model, nnx.Param, ...)[0]
+    graph, _, statistics = nnx.split(model, nnx.Param, ...)
+    return graph, nnx.to_pure_dict(statistics)
 
 
 def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
@@ -51,7 +52,12 @@ def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
 
 def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
     """Returns the experiment's model with these weights."""
-    model = nnx.merge(graph(experiment), *weights)
+    graph, shapes = outline(experiment)
+
+    def restored(shape: Any, leaf: Any) -> Any:
+        return jax.random.wrap_key_data(leaf) if _is_key(shape) else leaf
+
+    model = nnx.merge(graph, weights.params, jax.tree.map(restored, shapes, weights.statistics))
     if training:
         model.train()
     else:
@@ -69,9 +75,17 @@ def apply(
 
 
 def weights_of(model: nnx.Module) -> Weights:
-    """Returns a model's parameters and other state, nested dicts of arrays."""
+    """Returns a model's parameters and other state, nested dicts of arrays; keys, such as dropout's, as integers."""
     _, params, statistics = nnx.split(model, nnx.Param, ...)
-    return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
+
+    def stored(leaf: Any) -> Any:
+        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+    return Weights(nnx.to_pure_dict(params), jax.tree.map(stored, nnx.to_pure_dict(statistics)))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Weights:

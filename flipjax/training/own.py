@@ -68,8 +68,6 @@ def _described(tree: Any) -> str:
 def _check_model(experiment: Experiment, key: Any, images: Any, logits: Any) -> None:
     field = "config.model.build"
     weights = _trace(field, lambda key: weights_of(build(experiment, key)), key)[1]
-    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(weights)):
-        raise ConfigError(field, "a model without PRNG keys in its state, such as dropout's", experiment.model.title)
     for training in (True, False):
 
         def answer(weights: Weights, images: Any, training: bool = training) -> Any:
