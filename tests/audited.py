@@ -3,7 +3,9 @@
 import csv
 import json
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from flipjax.audit.__main__ import main
 
@@ -31,3 +33,22 @@ def rows_of(path):
 def segments_of(folder):
     stored = folder / "segments.parquet"
     return pd.read_parquet(stored) if stored.is_file() else pd.read_csv(stored.with_suffix(".csv"))
+
+
+def save_pictures(folder, pictures, names, suffix="png"):
+    """Writes photos, and masks with a palette."""
+    folder.mkdir(parents=True)
+    for name, picture in zip(names, pictures, strict=True):
+        image = Image.fromarray(picture)
+        if picture.ndim == 2:
+            image.putpalette(np.arange(768).astype(np.uint8).tobytes())
+        image.save(folder / f"{name}.{suffix}")
+    return folder
+
+
+def save_masks(folder, predictions, labels, names=None, endings=("", "")):
+    """Writes masks in two folders, and returns the options that name them."""
+    names = names or [f"i{i}" for i in range(len(labels))]
+    for field, stack, ending in zip(("predictions", "labels"), (predictions, labels), endings, strict=True):
+        save_pictures(folder / field, stack, [f"{name}{ending}" for name in names])
+    return [f"--predictions={folder}/predictions", f"--labels={folder}/labels", "--kind=masks"]

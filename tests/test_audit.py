@@ -96,7 +96,7 @@ def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     charts = {f"{name}.{kind}" for name in ("shares", "coverage", "deciles", "flip_matrix") for kind in ("svg", "png")}
-    assert figures == charts | {"pictures.png"}
+    assert figures == charts
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     audit(tmp_path / "out", *options)
     assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
@@ -157,7 +157,6 @@ def test_nothing_to_rank(tmp_path, capsys, without_pictures):
     assert result["summary"]["fg_flip"] is None and result["intervals"] == {}
     assert row["flip"] == row["flip_risk"] == ""
     assert "1 of 1 images lack true or predicted foreground" in capsys.readouterr().out
-    assert not (tmp_path / "out" / "figures" / "pictures.png").exists()
 
 
 def test_what_looks_wrong_is_said(tmp_path, capsys, without_pictures):

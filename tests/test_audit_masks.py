@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from audited import audit, refused, rows_of, segments_of
+from audited import audit, refused, rows_of, save_masks, save_pictures, segments_of
 from PIL import Image
 
 from flipjax import metrics
@@ -26,17 +26,6 @@ def masks():
     predictions = np.where(flipped, (labels + 1) % 21, labels).astype(np.uint8)
     labels[:, 0] = 255
     return predictions, labels
-
-
-def save_masks(folder, predictions, labels):
-    for name, stack in ("predictions", predictions), ("labels", labels):
-        (folder / name).mkdir()
-        for i, mask in enumerate(stack):
-            image = Image.fromarray(mask)
-            if name == "labels":
-                image.putpalette(np.arange(768).astype(np.uint8).tobytes())
-            image.save(folder / name / f"i{i}.png")
-    return ["--predictions", folder / "predictions", "--labels", folder / "labels", "--kind", "masks"]
 
 
 def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_path, capsys):
@@ -91,10 +80,9 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
 
 
 def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path, capsys):
+    photos = np.arange(5).repeat(24 * 32 * 3).reshape(5, 24, 32, 3).astype(np.uint8)
+    save_pictures(tmp_path / "photos", photos, names := [f"i{i}" for i in range(5)], "jpg")
     options = [*save_masks(tmp_path, *masks), "--ignore_label", 255, "--images", tmp_path / "photos"]
-    (tmp_path / "photos").mkdir()
-    for i in range(5):
-        Image.new("RGB", (32, 24), (40 * i, 0, 0)).save(tmp_path / "photos" / f"i{i}.jpg")
     audit(tmp_path / "out", *options)
     capsys.readouterr()
     true = metrics.segments(*masks, kind="masks", num_classes=21, ignore_index=255)
@@ -106,7 +94,7 @@ def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_p
     expected = {f"flip-{t}-{p}": n for (t, p), n in counts.items()}
     assert linked and all(expected[name] == int(count) and f'id="{name}"' in page for name, count in linked)
     samples = json.loads((tmp_path / "out/fiftyone.json").read_text())["samples"]
-    assert [pathlib.Path(sample["filepath"]).name for sample in samples] == [f"i{i}.jpg" for i in range(5)]
+    assert [pathlib.Path(sample["filepath"]).name for sample in samples] == [f"{name}.jpg" for name in names]
     for i, sample in enumerate(samples):
         assert (sample["ground_truth"]["_cls"], sample["flips"]["_cls"]) == ("Segmentation", "Detections")
         masked = np.asarray(Image.open(sample["prediction"]["mask_path"]))
@@ -117,8 +105,7 @@ def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_p
             assert found["label"] == f"class{row['class']} as class{row['predicted']}"
             assert [y * 24, x * 32] == pytest.approx([row["top"], row["left"]])
             assert [(y + height) * 24, (x + width) * 32] == pytest.approx([row["bottom"], row["right"]])
-    for i in range(5):
-        Image.new("RGB", (9, 8)).save(tmp_path / "photos" / f"i{i}.jpg")
+    Image.new("RGB", (9, 8)).save(tmp_path / "photos" / "i3.jpg")
     assert "labels, 24 x 32, found 8 x 9" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
     (tmp_path / "photos" / "i3.jpg").unlink()
     assert "none for 1: i3" in refused(capsys, *options, f"--out={tmp_path / 'other'}")

@@ -16,7 +16,7 @@ from flipjax.audit.arrays import ArrayReader, AuditError, Limits, read_photo
 from flipjax.audit.compare import check_gates, failures, read_gates, try_gates
 from flipjax.audit.counts import ImageCounts, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
-from flipjax.audit.pairs import Encoding, Pair, check_limit, in_options, open_pairs, read_pair
+from flipjax.audit.pairs import Encoding, Inputs, Pair, check_limit, in_options, open_pairs, read_pair
 from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
 from flipjax.audit.sources import check_names, find_photos
 from flipjax.audit.tables import make_document
@@ -96,14 +96,10 @@ def audit_files(
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
     encoding |= {"background": background, "suffixes": suffixes, "images": images}
     inputs = open_pairs(predictions, labels, class_names=class_names, limits=limits, **encoding)
-    pairs, values, positional, coco = inputs
+    pairs, values, positional, _ = inputs
     C = values.classes
     check_limit(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, limits, "unpacked")
-    with in_options():
-        given = class_names or (coco and coco.names_of(C))
-        all_names = metrics.class_names(given, classes=C, background=values.background)
-    if background == 0 and not coco and "background" not in all_names[0].lower():
-        print(f"flipjax audit: {ASSUMED.format(all_names[0], '--background none', '--background 0')}", file=sys.stderr)
+    all_names = _name_classes(inputs, class_names, assumed=background == 0)
     own: dict[str, Any] = {"training": training_groups, "suffixes": suffixes, "positional": positional}
     foreground = [all_names[c] for c in values.foreground]
     found, names = read_groups(groups, [pair.name for pair in pairs], foreground=foreground, **own)
@@ -112,41 +108,54 @@ def audit_files(
     gates = read_gates(fail_above, fail_below)
     check_gates(gates, _known_keys(all_names, values.background, found) if gates else ())
     files.claim_folder(out)
-    source = f"Predictions: {predictions or f'of a model, from {images}'}. Labels: {labels}."
-    source += f" Groups: {groups}." if groups else ""
-    facts = [describe_images([each.labels.shape for each in pairs], values), source, *filter(None, [found.fact])]
+    shapes = [pair.labels.shape for pair in pairs]
+    given = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
+    given |= {"clusters": clusters, "jobs": jobs, **encoding}
+    facts, used = _describe(given, shapes, values, all_names)
+    facts += [found.fact] if found.fact else []
     print(facts[0], file=sys.stderr, flush=True)
-    used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
-    used |= {"clusters": clusters, "jobs": jobs, **encoding, "suffixes": list(suffixes)}
-    used |= {name: getattr(values, name) for name in STORED} | {"class_names": list(all_names)}
-    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items() if name != "predict"}
-    # An audit that fails half-way leaves no masks in the folder of an earlier one.
-    with tempfile.TemporaryDirectory(prefix=".masks-", suffix=".tmp", dir=out) as partial, ArrayReader() as reader:
-        keep = None
-        if photos:
-            places = {pair.name: name for pair, name in zip(pairs, names, strict=True)}
-            options = {"classes": C, "ignore_index": values.ignore_index, "names": places}
-            keep = functools.partial(files.write_masks, folder=Path(partial), **options)
-        measured = count_pairs(pairs, values, jobs=jobs, keep=keep)
+    pairs = [pair._replace(name=name) for pair, name in zip(pairs, names, strict=True)]
+    with files.collect_masks(out, classes=C, ignore_index=values.ignore_index) as keep, ArrayReader() as reader:
+        measured = count_pairs(pairs, values, jobs=jobs, keep=keep if photos else None)
         audit = conclude_audit(names, found, measured, class_names=all_names, clusters=together)
         tried = try_gates(gates, audit.summary, audit.intervals)
         document = make_document(audit, facts=facts, options=used)
-        shown = [photos.get(name) for name in names]
-        files.write_audit(out, audit, document, functools.partial(_maps, reader, pairs, values, shown), gates=tried)
-        files.move_masks(Path(partial), out)
+        files.write_audit(out, audit, document, functools.partial(_maps, reader, pairs, values, photos), gates=tried)
     if photos:
-        files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
+        files.write_samples(out, audit, photos, shapes)
     return Audited(audit, terminal_text(document), failures(tried))
 
 
+def _describe(
+    given: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], encoding: Encoding, class_names: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Returns sentences on the images and where they come from, and the options as summary.json stores them."""
+    source = f"Predictions: {given['predictions'] or 'of a model, from ' + str(given['images'])}."
+    source += "".join(f" {name.capitalize()}: {given[name]}." for name in ("labels", "groups") if given[name])
+    used = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    used.pop("predict", None)
+    used |= {name: getattr(encoding, name) for name in STORED} | {"class_names": list(class_names)}
+    return [describe_images(shapes, encoding), source], used
+
+
+def _name_classes(inputs: Inputs, given: Sequence[str] | None, *, assumed: bool) -> tuple[str, ...]:
+    """Returns the names of all classes; says so if class 0 is taken for the background by default."""
+    C = inputs.encoding.classes
+    with in_options():
+        given = given or (inputs.coco and inputs.coco.names_of(C))
+        names = metrics.class_names(given, classes=C, background=inputs.encoding.background)
+    if assumed and not inputs.coco and "background" not in names[0].lower():
+        print(f"flipjax audit: {ASSUMED.format(names[0], '--background none', '--background 0')}", file=sys.stderr)
+    return names
+
+
 def _maps(
-    reader: ArrayReader, pairs: Sequence[Pair], encoding: Encoding, photos: Sequence[Path | None], index: int
+    reader: ArrayReader, pairs: Sequence[Pair], encoding: Encoding, photos: Mapping[str, Path], index: int
 ) -> dict[str, np.ndarray]:
     from flipjax.audit.page import draw_maps
 
     scores, truth, *_ = read_pair(reader, pairs[index], encoding)
-    photo = photos[index]
-    image = None if photo is None else read_photo(photo, truth.shape)
+    image = read_photo(photos[pairs[index].name], truth.shape) if photos else None
     return draw_maps(scores, truth, encoding.options, image=image)
 
 
@@ -179,22 +188,66 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
 
 
 class AuditStream:
-    """Audits predictions batch by batch; see `flipjax.audit.stream`."""
+    """An audit that takes batches from any framework and writes the files of `flipjax audit`.
+
+    Keeps confusion matrices and segment rows in memory, and maps for the page in a temporary folder. Tables equal those
+    of the command byte for byte. A context manager: once closed, `summary` has the numbers of summary.json.
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.array([[[0, 1, 2]]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with stream(f"{folder}/audit", class_names=["background", "cat", "dog"], kind="masks") as audit:
+        ...         audit.add(labels, labels)
+        >>> audit.summary["fg_correct"]
+        1.0
+    """
 
     def __init__(
         self,
         out: Path | str,
-        encoding: Encoding,
         *,
-        class_names: Sequence[str] | None,
-        assumed: bool,
-        all_groups: AnyGroups | None,
-        scene_names: tuple[str, ...],
+        class_names: Sequence[str] | None = None,
+        background: Background = 0,
+        ignore_index: int | None = None,
+        kind: str = "logits",
+        channels: str = "last",
+        num_classes: int | None = None,
+        unit: str = "class",
+        all_groups: AnyGroups | None = None,
+        scene_names: Sequence[str] = (),
     ):
-        """Claims the folder. `assumed` is true for the default background 0."""
+        """Claims the folder.
+
+        Args:
+            out: a new folder, or the folder of an earlier audit.
+            class_names: names of all C classes, or of all except the background.
+            background: the background class, several in a tuple, or None.
+            ignore_index: label of pixels to ignore.
+            kind: `logits`, `probabilities` or `masks`.
+            channels: `last`, or `first` for (N, C, H, W).
+            num_classes: C of masks; None uses the number of names.
+            unit: of segments, `class` or `component`.
+            all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
+            scene_names: names of its S scenes.
+
+        Raises:
+            AuditError: the folder cannot be used.
+            TypeError, ValueError: options do not fit.
+        """
+        LabelSpec(ignore_index=ignore_index, kind=kind, channels=channels)
+        if unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
+        if kind == "masks" and num_classes is None:
+            if class_names is None:
+                raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
+            num_classes = len(class_names)
         self.summary: dict[str, Any] = {}
-        self._folder, self._encoding, self._given, self._assumed = Path(out), encoding, class_names, assumed
-        self._all_groups, self._scene_names = all_groups, scene_names
+        self._encoding = Encoding(
+            kind, channels, num_classes or 0, read_background(background), ignore_index, unit=unit
+        )
+        self._folder, self._given, self._assumed = Path(out), class_names, background == 0
+        self._all_groups, self._scene_names = all_groups, tuple(scene_names)
         self._class_names: tuple[str, ...] = ()
         self._parts: list[ImageCounts] = []
         self._names: list[str] = []
@@ -292,7 +345,7 @@ class AuditStream:
         if highest:
             self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
         flipped = (part.segments.true["outcome"] == "flip").any()
-        if (highest or flipped or flip > SHOWN_ABOVE) and not files.lacking_packages():
+        if (highest or flipped or flip > SHOWN_ABOVE) and files.draws_pages(quiet=True):
             from flipjax.audit.page import draw_maps
 
             maps = draw_maps(*job, self._encoding.options, image=photo)
@@ -336,60 +389,4 @@ class AuditStream:
         self._maps.cleanup()
 
 
-def stream(
-    out: Path | str,
-    *,
-    class_names: Sequence[str] | None = None,
-    background: Background = 0,
-    ignore_index: int | None = None,
-    kind: str = "logits",
-    channels: str = "last",
-    num_classes: int | None = None,
-    unit: str = "class",
-    all_groups: AnyGroups | None = None,
-    scene_names: Sequence[str] = (),
-) -> AuditStream:
-    """Returns an audit that takes batches from any framework and writes the files of `flipjax audit`.
-
-    Keeps confusion matrices and segment rows in memory, and maps for the page in a temporary folder. Tables equal those
-    of the command byte for byte.
-
-    Args:
-        out: a new folder, or the folder of an earlier audit.
-        class_names: names of all C classes, or of all except the background.
-        background: the background class, several in a tuple, or None.
-        ignore_index: label of pixels to ignore.
-        kind: `logits`, `probabilities` or `masks`.
-        channels: `last`, or `first` for (N, C, H, W).
-        num_classes: C of masks; None uses the number of names.
-        unit: of segments, `class` or `component`.
-        all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
-        scene_names: names of its S scenes.
-
-    Returns:
-        A context manager with `add(predictions, labels)` and `close()`. Once closed, `summary` has the numbers of
-        summary.json.
-
-    Raises:
-        AuditError: the folder cannot be used.
-        TypeError, ValueError: options do not fit.
-
-    Example:
-        >>> import tempfile
-        >>> labels = np.array([[[0, 1, 2]]])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with stream(f"{folder}/audit", class_names=["background", "cat", "dog"], kind="masks") as audit:
-        ...         audit.add(labels, labels)
-        >>> audit.summary["fg_correct"]
-        1.0
-    """
-    LabelSpec(ignore_index=ignore_index, kind=kind, channels=channels)
-    if unit not in UNITS:
-        raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
-    if kind == "masks" and num_classes is None:
-        if class_names is None:
-            raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
-        num_classes = len(class_names)
-    encoding = Encoding(kind, channels, num_classes or 0, read_background(background), ignore_index, unit=unit)
-    own: dict[str, Any] = {"all_groups": all_groups, "scene_names": tuple(scene_names)}
-    return AuditStream(out, encoding, class_names=class_names, assumed=background == 0, **own)
+stream = AuditStream

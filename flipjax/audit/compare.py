@@ -23,6 +23,7 @@ SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 ENDS = ("low", "high")
+ABOVE, BELOW = "--fail_above", "--fail_below"
 
 
 class Stored(NamedTuple):
@@ -162,30 +163,26 @@ def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
 
 
 class Gate(NamedTuple):
-    """A limit on a `key` of the summary, or on one `end` of its interval, that fails above or below it."""
+    """A limit of an option on a `key` of the summary, or on one `end` of its interval; `name` is as given."""
 
+    option: str
+    name: str
     key: str
     end: str
     limit: float
-    above: bool
 
     def __str__(self) -> str:
         """Returns the gate as the command line spells it."""
-        return f"--fail_{'above' if self.above else 'below'} {self.name}={self.limit:g}"
-
-    @property
-    def name(self) -> str:
-        """The key, with `:` and the end of its interval, if any."""
-        return f"{self.key}:{self.end}" if self.end else self.key
+        return f"{self.option} {self.name}={self.limit:g}"
 
 
 def read_gates(above: Mapping[str, float] | None, below: Mapping[str, float] | None) -> list[Gate]:
     """Returns gates from limits by key; `KEY:low` and `KEY:high` are the ends of an interval."""
     gates = []
-    for limits, is_above in ((above or {}, True), (below or {}, False)):
-        for name, limit in limits.items():
+    for option, limits in ((ABOVE, above), (BELOW, below)):
+        for name, limit in (limits or {}).items():
             key, _, end = name.rpartition(":")
-            gates.append(Gate(*((key, end) if end in ENDS and key else (name, "")), float(limit), is_above))
+            gates.append(Gate(option, name, *((key, end) if end in ENDS and key else (name, "")), float(limit)))
     return gates
 
 
@@ -194,11 +191,8 @@ def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:
     for gate in gates:
         if gate.key not in known:
             short = ", ".join(sorted(name for name in known if "/" not in name))
-            option = str(gate).partition(" ")[0]
-            raise AuditError(
-                f"{option}: expected a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high; "
-                f"found {gate.name!r}"
-            )
+            form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
+            raise AuditError(f"{gate.option}: expected {form}; found {gate.name!r}")
 
 
 def try_gates(
@@ -212,7 +206,7 @@ def try_gates(
     for gate in gates:
         found = intervals.get(gate.key, (math.nan,) * 2)[ENDS.index(gate.end)] if gate.end else values.get(gate.key)
         value = float(np.nan if found is None or np.ndim(found) else found)
-        passed = value <= gate.limit if gate.above else value >= gate.limit
+        passed = value <= gate.limit if gate.option == ABOVE else value >= gate.limit
         known = None if math.isnan(value) else value
         rows.append({"gate": str(gate), "limit": gate.limit, "value": known, "passed": passed})
     return rows
@@ -220,9 +214,5 @@ def try_gates(
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns a line per failed gate."""
-    lines = []
-    for row in rows:
-        if not row["passed"]:
-            found = "no number" if row["value"] is None else f"{row['value']:.6g}"
-            lines.append(f"{row['gate']}: found {found}")
-    return lines
+    failed = [(row["gate"], row["value"]) for row in rows if not row["passed"]]
+    return [f"{gate}: found {'no number' if value is None else format(value, '.6g')}" for gate, value in failed]

@@ -149,6 +149,31 @@ def draw_items(program: Program, weights: Weights, task: Task, table: Table, aud
     return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)
 
 
+def conclude_evaluation(task: Task, table: Table, answer: Any, point: np.ndarray | None, *, samples: int) -> Audit:
+    """Returns the audit of `ask_questions`' answer and split point on a table's images."""
+    groups, pairs, catalog = np.asarray(table.groups), np.asarray(table.pairs), task.catalog
+    swap = None
+    further = {}
+    if task.pool.kind == "composite":
+        further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
+    if point is not None:
+        swap = scene_swap(answer.decomposition, answer.scene_log_odds, point)
+        asked = (answer.decomposition, answer.scene_log_odds, point, groups)
+        further |= scene_quantities(*asked, all_groups=catalog.groups)
+    scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
+    segments = count_segments(task, table, answer.masks)
+    return conclude_audit(
+        [catalog.object_names[index] for index in table.rows[:, 0]],
+        ImageGroups(groups, catalog.groups, tuple(catalog.scene_names), {"scene_photo": scenes}),
+        Measured(answer.decomposition, np.zeros(len(groups), np.int64), answer.regions, segments),
+        class_names=("background", *catalog.class_names),
+        samples=samples,
+        pairs=pairs,
+        swap=swap,
+        further=further,
+    )
+
+
 def _load_task(program: Program) -> tuple[Program, Task]:
     try:
         return make_task(program)
@@ -201,32 +226,11 @@ def evaluate_weights(
         check_scenes(task, swapping)
     trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
     table = task.tables[split]
-    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
     answer, point = ask_questions(program, trained, task, table, intervene=swapping)
-    swap = None
-    catalog = task.catalog
-    further = {}
-    if task.pool.kind == "composite":
-        further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
-    if point is not None:
-        swap = scene_swap(answer.decomposition, answer.scene_log_odds, point)
-        asked = (answer.decomposition, answer.scene_log_odds, point, groups)
-        further |= scene_quantities(*asked, all_groups=catalog.groups)
-    scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
-    segments = count_segments(task, table, answer.masks)
-    audit = conclude_audit(
-        [catalog.object_names[index] for index in table.rows[:, 0]],
-        ImageGroups(groups, catalog.groups, tuple(catalog.scene_names), {"scene_photo": scenes}),
-        Measured(answer.decomposition, np.zeros(len(groups), np.int64), answer.regions, segments),
-        class_names=("background", *catalog.class_names),
-        samples=samples,
-        pairs=pairs,
-        swap=swap,
-        further=further,
-    )
+    audit = conclude_evaluation(task, table, answer, point, samples=samples)
     pool = program.experiment.pool
     facts = [
-        f"{spec.name} of {spec.weights} on {len(groups)} {split} images of {pool.name}, {pool.size} x "
+        f"{spec.name} of {spec.weights} on {len(audit.names)} {split} images of {pool.name}, {pool.size} x "
         f"{pool.size}, with 95% intervals over the images ({samples} resamples)."
     ]
     used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}

@@ -1,11 +1,14 @@
 """Writes the files of an audit atomically: tables, decomposition, masks and samples for FiftyOne."""
 
+import contextlib
+import functools
 import importlib.util
 import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +55,12 @@ def _is_audit(path: Path) -> bool:
     return isinstance(stored, dict) and stored.get("program") == PROGRAM
 
 
-def lacking_packages() -> list[str]:
-    """Returns missing packages that a page needs."""
-    return [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]
+def draws_pages(*, quiet: bool = False) -> bool:
+    """Returns whether the packages of a page are installed; names missing ones on stderr."""
+    lacking = [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]
+    if lacking and not quiet:
+        print(f"no page: it needs {', '.join(lacking)}; python -m pip install {' '.join(lacking)}", file=sys.stderr)
+    return not lacking
 
 
 def write_audit(
@@ -67,9 +73,7 @@ def write_audit(
 ) -> None:
     """Writes all files and, if its packages are installed, the page. `maps_of` returns the maps of an image."""
     write_tables(folder, audit, document, gates=gates)
-    lacking = lacking_packages()
-    if lacking:
-        print(f"no page: it needs {', '.join(lacking)}; python -m pip install {' '.join(lacking)}", file=sys.stderr)
+    if not draws_pages():
         return
     # Imported here, because tables need no drawing packages.
     from flipjax.audit import page
@@ -101,15 +105,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     write_summary(folder, document)
 
 
-def write_masks(
-    pair: Pair,
-    arrays: Arrays,
-    *,
-    folder: Path,
-    classes: int,
-    ignore_index: int | None,
-    names: Mapping[str, str],
-) -> None:
+def write_masks(pair: Pair, arrays: Arrays, *, folder: Path, classes: int, ignore_index: int | None) -> None:
     """Writes labels and prediction as PNGs of class indices for viewers; skips volumes."""
     from PIL import Image
 
@@ -119,18 +115,21 @@ def write_masks(
     scores = arrays.scores
     for field, values in ((FIELDS[0], arrays.labels), (FIELDS[1], scores if scores.ndim == 2 else scores.argmax(-1))):
         mask = np.where(values == ignore_index, ignored, values).astype(np.uint8 if ignored < 256 else np.uint16)
-        path = mask_path(folder, field, names[pair.name])
+        path = mask_path(folder, field, pair.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as stream:
             Image.fromarray(mask).save(stream, "PNG")
 
 
-def move_masks(partial: Path, folder: Path) -> None:
-    """Replaces the masks and samples of an earlier audit by the masks written to `partial`, if any."""
-    shutil.rmtree(folder / "masks", ignore_errors=True)
-    (folder / "fiftyone.json").unlink(missing_ok=True)
-    if (partial / "masks").is_dir():
-        (partial / "masks").rename(folder / "masks")
+@contextlib.contextmanager
+def collect_masks(folder: Path, *, classes: int, ignore_index: int | None) -> Iterator[Callable[[Pair, Arrays], None]]:
+    """Yields `write_masks`. Its masks replace those of an earlier audit, with their samples, at the end only."""
+    with tempfile.TemporaryDirectory(prefix=".masks-", suffix=".tmp", dir=folder) as partial:
+        yield functools.partial(write_masks, folder=Path(partial), classes=classes, ignore_index=ignore_index)
+        shutil.rmtree(folder / "masks", ignore_errors=True)
+        (folder / "fiftyone.json").unlink(missing_ok=True)
+        if (made := Path(partial) / "masks").is_dir():
+            made.rename(folder / "masks")
 
 
 def ignored_value(classes: int) -> int:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex
 
-from flipjax import metrics
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import LINKED, most_flipped, segment_matrix
-from flipjax.metrics.classes import LabelSpec, background_classes
+from flipjax.metrics import Decomposition
+from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
+from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
-from flipjax.report.document import Document, Numbers
+from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
 from flipjax.report.panels import Chart
-from flipjax.report.pictures import Item, Palette, save_items
+from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
 from flipjax.results import gallery
@@ -59,10 +60,6 @@ def write_audit_page(
         before = section.title in ("Flip-risk", "Classes")
         more = drawn.get(section.title, [])
         sections.append(section._replace(blocks=[*more, *blocks] if before else [*blocks, *more]))
-    path = folder / "figures" / "pictures.png"
-    path.unlink(missing_ok=True)
-    if items:
-        save_items(path, items, palette, title="Images to look at", note=caption)
     write_page(folder, document._replace(sections=sections))
 
 
@@ -89,9 +86,24 @@ def charts(audit: Audit) -> list[Chart]:
         bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
         ranked = panels.ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
         ranked = ranked if audit.has_tenths else ranked[:1]
-    cells = most_flipped(audit, limit=CELLS)
-    matrix = panels.matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)
-    return [_shares(audit, note), *ranked, panels.matrix_chart([matrix], note=_part(audit, note, len(cells)))]
+    return [_shares(audit, note), *ranked, _matrix(audit.confusion, audit.class_names, audit.background, note)]
+
+
+def _matrix(confusion: np.ndarray, class_names: Sequence[str], background: Background, note: str) -> Chart:
+    """Returns the chart of the flip matrix of the classes in the most flips."""
+    classes = most_flipped(confusion, background=background, limit=CELLS)
+    matrix = panels.matrix_panel(confusion, class_names, background=background, classes=classes)
+    foreground = int(is_foreground(len(class_names), background).sum())
+    return panels.matrix_chart([matrix], note=_part(note, len(classes), foreground))
+
+
+def write_context_page(
+    folder: Path, document: Document, decomposition: Decomposition, class_names: Sequence[str]
+) -> None:
+    """Writes the page of `flipjax context`, with the flip matrix of an audit."""
+    confusion = np.asarray(decomposition.confusion).sum(0, dtype=np.int64)
+    chart = _matrix(confusion, class_names, decomposition.background, f"{len(decomposition.confusion)} images.")
+    write_page(folder, document._replace(sections=[*document.sections, Section("Classes", [Picture(chart)])]))
 
 
 def _shares(audit: Audit, note: str) -> Chart:
@@ -100,7 +112,7 @@ def _shares(audit: Audit, note: str) -> Chart:
     groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
     names = ("fg_correct", "fg_flip", "fg_miss")
     by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name in names]
-    classes = most_flipped(audit, limit=BARS)
+    classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
     rows = audit.confusion[classes]
     correct = audit.confusion[classes, classes]
     miss = rows.sum(1) - rows[:, audit.foreground].sum(1)
@@ -111,12 +123,12 @@ def _shares(audit: Audit, note: str) -> Chart:
         panels.bar_panel(by_group, labels, title="by group" if keys else "all images"),
         panels.bar_panel(by_class.tolist(), names, title="by true class"),
     ]
-    return panels.shares_chart(bars, note=_part(audit, note, len(classes)))
+    return panels.shares_chart(bars, note=_part(note, len(classes), len(audit.foreground)))
 
 
-def _part(audit: Audit, note: str, shown: int) -> str:
+def _part(note: str, shown: int, foreground: int) -> str:
     """Returns the note; if classes are omitted, adds how many are shown."""
-    return note if shown == len(audit.foreground) else f"{note} Shown are the {shown} classes in the most flips."
+    return note if shown == foreground else f"{note} Shown are the {shown} classes in the most flips."
 
 
 def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
@@ -194,19 +206,24 @@ def draw_maps(
         # For volumes of masks, shows the slice along the last axis with the most wrong voxels.
         wrong = (scores != labels) & (True if options.ignore_index is None else labels != options.ignore_index)
         scores, labels = (values[..., wrong.sum((0, 1)).argmax()] for values in (scores, labels))
-    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
-    scores, labels = scores[::step, ::step], labels[::step, ::step]
     masks = options.kind == "masks"
-    own: dict[str, Any] = {"kind": options.kind, "background": options.background}
-    more: dict[str, Any] = {"ignore_index": options.ignore_index, "num_classes": options.num_classes}
+    # The program that counted the image.
+    found = None if masks else read_pixels(scores, options)
+    prediction, risk = (scores, np.full(labels.shape, np.nan)) if found is None else (found.prediction, found.risk)
+    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
+    labels, prediction, risk = (np.asarray(values)[::step, ::step] for values in (labels, prediction, risk))
     classes = options.num_classes or scores.shape[-1]
-    ignored = False if options.ignore_index is None else labels == options.ignore_index
+    ignored = labels == (classes if options.ignore_index is None else options.ignore_index)
+    inside = is_foreground(classes, options.background)
+    truth, seen = np.where(ignored, 0, labels), inside[prediction]
+    true = inside[truth]
+    errors = np.select([ignored, true & (truth == prediction), true & seen, true, seen], [0, 1, 2, 3, 4])
     return ({} if image is None else {"image": image[::step, ::step]}) | {
         "step": np.array(step),
         "truth": np.where(ignored, classes, labels),
-        "prediction": scores if masks else scores.argmax(-1),
-        "errors": np.asarray(metrics.error_map(scores, labels, **own, **more)),
-        "risk": np.full(labels.shape, np.nan) if masks else np.asarray(metrics.risk_map(scores, **own)),
+        "prediction": prediction,
+        "errors": errors.astype(np.uint8),
+        "risk": risk,
     }
 
 

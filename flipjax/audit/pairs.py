@@ -3,7 +3,7 @@
 import contextlib
 import math
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,16 +148,13 @@ def open_pairs(
     for name, value in (("prediction_map", prediction_map), ("num_classes", num_classes)):
         if value and not masks:
             raise AuditError(f"--{name}: expected --kind masks beside it, found {kind}")
-    for path, given in ((labels, label_map), (predictions, prediction_map)):
-        if given and path and path.suffix.lower() == ".json":
-            raise AuditError(f"{path}: expected no label map beside a COCO JSON, which has its own categories")
     sides: dict[str, Any] = {"suffixes": tuple(suffixes), "limits": limits}
     truth_source = open_source(labels, wanted="labels", **sides)
     coco = truth_source.coco
+    if coco and (label_map or prediction_map):
+        raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
     if predict:
-        if kind != "logits" or images is None:
-            raise AuditError(f"--model: expected --images beside it and --kind logits, found {images} and {kind}")
-        source = _predicted(predict, find_photos(images, truth_source.names, suffixes=suffixes), truth_source)
+        source = _predicted(predict, images, truth_source, kind, suffixes)
     elif predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     else:
@@ -167,10 +164,9 @@ def open_pairs(
     if unit == "instance" and not coco:
         raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
     to_class = read_label_map(label_map) if label_map else None
-    if coco:
-        ignore_index = VOID
-    elif to_class and ignore_index is None and IGNORED in to_class.classes.values():
+    if to_class and ignore_index is None and IGNORED in to_class.classes.values():
         ignore_index = IGNORED
+    ignore_index = VOID if coco else ignore_index
     found = read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
     background = _background(background, coco, masks=masks)
     encoding = Encoding(kind, channels, 0, background, ignore_index, to_class, found, unit, predict=predict)
@@ -183,8 +179,11 @@ def open_pairs(
     return Inputs(pairs, encoding, source.names is None and truth_source.names is None, coco)
 
 
-def _predicted(predict: Predict, photos: Mapping[str, Path], labels: Source) -> Source:
+def _predicted(predict: Predict, images: Path | None, labels: Source, kind: str, suffixes: Sequence[str]) -> Source:
     """Returns photos of labelled images as predictions to compute, with C taken from the first one."""
+    if kind != "logits" or images is None:
+        raise AuditError(f"--model: expected --images beside it and --kind logits, found {images} and {kind}")
+    photos = find_photos(images, labels.names, suffixes=suffixes)
     if labels.names is None:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
     first = predict(read_photo(photos[labels.names[0]], labels.images[0].shape))

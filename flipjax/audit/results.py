@@ -5,20 +5,20 @@ import functools
 import importlib.util
 import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
-from scipy.stats import false_discovery_control
 
-from flipjax.audit.context import beta_of_audit
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
-from flipjax.context import Choice
+from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
+from flipjax.context.evidence import SHOWN, context_evidence
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.intervene.identity import SceneSwap
@@ -39,30 +39,27 @@ from flipjax.results.rows import image_columns, region_quantities
 
 
 class Objects(NamedTuple):
-    """The segments of an audit: tables, SegFlip by class, flip matrix int64 (C, C) and error budget."""
+    """The segments of an audit: tables, SegFlip by class, flip matrix int64 (C, C), error budget, and betas by name."""
 
     tables: SegmentTables
     flips: pd.DataFrame
     confusion: np.ndarray
     budget: pd.DataFrame
     class_names: tuple[str, ...]
-    foreground: list[int]
-    beta: Choice | None
+    background: Background
+    betas: Mapping[str, Choice]
 
     @property
-    def background(self) -> bool:
+    def missable(self) -> bool:
         """Whether any class is background, so that segments can be missed."""
-        return len(self.foreground) < len(self.class_names)
+        return not is_foreground(len(self.class_names), self.background).all()
 
-    def summary(self) -> dict[str, float]:
-        """Returns SegFlip and StrictFlip of all segments."""
-        return {name: rows_by_name(self.flips)["all"][name] for name in ("seg_flip", "strict_flip")}
-
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns the intervals of SegFlip and StrictFlip, if any."""
-        names = [name for name in self.summary() if f"{name}_low" in self.flips]
+    def rates(self) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """Returns SegFlip and StrictFlip of all segments, and their intervals, if any."""
         row = rows_by_name(self.flips)["all"]
-        return {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in names}
+        names = ("seg_flip", "strict_flip")
+        ends = {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in names if f"{name}_low" in row}
+        return {name: row[name] for name in names}, ends
 
     def of_images(self, images: int) -> dict[str, list[int]]:
         """Returns two columns of images.csv: the numbers of segments and of flipped segments."""
@@ -85,20 +82,69 @@ class Objects(NamedTuple):
             for name, table in (("segments", self.flips), ("budget", self.budget))
         }
         stored["segment_matrix"] = self.confusion.tolist()
-        if self.beta is not None:
-            stored["context"] = {"beta": {key: _number(value) for key, value in self.beta._asdict().items()}}
+        if self.betas:
+            stored["context"] = {"beta": {key: _number(value) for key, value in self.betas["all"]._asdict().items()}}
         return stored
 
 
+LEAST_CLASSES = 3
+"""Fewest foreground classes for beta: with two, there is only one wrong class to choose."""
+WORK = 5e7
+"""Most resamples times flips times classes: about ten seconds."""
+
+
+def pixel_shares(measured: Measured) -> np.ndarray:
+    """Returns the fraction of each image that each class covers in the labels: float64 (n, C)."""
+    labels = np.asarray(measured.decomposition.confusion).sum(2)
+    return labels / (labels.sum(1) + measured.ignored)[:, None]
+
+
+def beta_of_audit(measured: Measured) -> tuple[Choice | None, np.ndarray]:
+    """Computes beta of an audit's flips, and the evidence of each segment's context for its predicted class.
+
+    Training statistics come from the audited labels; flips to classes that no image shows are left out.
+
+    Returns:
+        None below 50 flips or three foreground classes; float (S,) in nats, NaN for segments that do not flip.
+    """
+    true, background = measured.segments.true, measured.decomposition.background
+    evidence = np.full(len(true), np.nan)
+    flip, wrong = np.asarray(true["outcome"] == "flip", bool), np.asarray(true["predicted"], np.int64)
+    shares = pixel_shares(measured)
+    C = shares.shape[1]
+    shown = np.any(shares >= SHOWN, axis=0)[wrong] | ~flip
+    if (flip & shown).sum() < LEAST_FLIPS or is_foreground(C, background).sum() < LEAST_CLASSES:
+        return None, evidence
+    kept = true[shown].reset_index(drop=True)
+    with warnings.catch_warnings():
+        # The caption of beta already says that there are few images.
+        warnings.simplefilter("ignore", UserWarning)
+        own = context_evidence(kept, shares, own=np.arange(len(shares)), background=background)
+    if not own[flip[shown]].any():
+        return None, evidence
+    evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
+    samples = int(np.clip(WORK / (flip.sum() * C), 100, 1000))
+    return context_beta(kept, own, background=background, samples=samples), evidence
+
+
 def count_objects(
-    measured: Measured, class_names: Sequence[str], *, samples: int, clusters: np.ndarray | None = None
+    measured: Measured,
+    class_names: Sequence[str],
+    *,
+    samples: int,
+    clusters: np.ndarray | None = None,
+    betas: Mapping[str, Choice] | None = None,
 ) -> Objects:
-    """Counts segments. Intervals resample images (if there are several) or clusters."""
+    """Counts segments. Intervals resample images (if there are several) or clusters.
+
+    Without `betas`, beta comes from the audited labels, and the table of segments gets the column `evidence`.
+    """
     C = len(class_names)
-    decomposition, ignored, _, tables = measured
-    beta, evidence = beta_of_audit(tables.true, decomposition, ignored)
-    if beta is not None:
-        tables = tables._replace(true=tables.true.assign(evidence=evidence))
+    tables = measured.segments
+    if betas is None:
+        beta, evidence = beta_of_audit(measured)
+        betas = {} if beta is None else {"all": beta}
+        tables = tables if beta is None else tables._replace(true=tables.true.assign(evidence=evidence))
     # Segment rates are ratios of sums over images, so a cluster can be treated as an image.
     place = tables.true["image"].to_numpy()
     drawn = tables.true.assign(image=place if clusters is None else clusters[place])
@@ -106,8 +152,8 @@ def count_objects(
     flips = segment_flips(drawn, key=key, samples=samples, class_names=class_names)
     budget = error_budget(tables.pixels, num_classes=C)
     confusion = segment_confusion(tables.true, num_classes=C)
-    foreground = np.flatnonzero(is_foreground(C, decomposition.background)).tolist()
-    return Objects(tables, flips, confusion, budget, tuple(class_names), foreground, beta)
+    background = measured.decomposition.background
+    return Objects(tables, flips, confusion, budget, tuple(class_names), background, betas)
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
@@ -125,9 +171,9 @@ def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None
         table.to_parquet(stream, index=False)
 
 
-def rows_by_name(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+def rows_by_name(table: pd.DataFrame) -> dict[Any, dict[Any, float]]:
     """Returns the rows of a numeric table by index."""
-    return {str(key): dict(zip(map(str, table), map(float, row), strict=True)) for key, *row in table.itertuples()}
+    return table.astype(np.float64).rename(index=str, columns=str).to_dict("index")
 
 
 def _number(value: Any) -> Any:
@@ -145,8 +191,8 @@ class Audit:
     `summary` is from `flipjax.metrics.summarize`, without its matrix and with named groups; `intervals` are from
     `bootstrap`. `objects` holds the segments, `group_names` the name of each number in `groups`, `class_of_group` the
     class of each group of a class in a scene, and `groups_of_class` image indices by group (or by scene) and class.
-    `by_group` and `pairs` are from `flips_by_group` and `flip_pairs`. `swap` is the scene swap of the images, if the
-    model was available. `columns` are further texts of each image, `clusters` int (n,) or None.
+    `swap` is the scene swap of the images, if the model was available. `columns` are further texts of each image,
+    `clusters` int (n,) or None.
     """
 
     names: Sequence[str]
@@ -160,8 +206,6 @@ class Audit:
     group_names: Mapping[int, str]
     class_of_group: Mapping[str, str]
     groups_of_class: Mapping[str, Mapping[int, np.ndarray]]
-    by_group: pd.DataFrame
-    pairs: pd.DataFrame
     swap: SceneSwap | None
     columns: Mapping[str, Sequence[str]]
     clusters: np.ndarray | None
@@ -175,6 +219,16 @@ class Audit:
     def has_tenths(self) -> bool:
         """Whether enough images have a rank for deciles to be meaningful."""
         return self.has_scores and len(self.names) - self.summary["n_images_without_risk"] >= FEWEST
+
+    @functools.cached_property
+    def by_group(self) -> pd.DataFrame:
+        """Flip by class and group, from `flips_by_group`."""
+        return flips_by_group(self.decomposition, self.groups_of_class, self.class_names, clusters=self.clusters)
+
+    @functools.cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Flips between classes, from `flip_pairs`."""
+        return flip_pairs(self.decomposition, self.class_names, clusters=self.clusters)
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
@@ -228,21 +282,17 @@ def conclude_audit(
     summary |= further or {}
     resampled = functools.partial(bootstrap, key=key_of(0), samples=samples, pairs=pairs, clusters=clusters, **options)
     intervals = resampled(decomposition, keys) if keys else {}
-    # The same key draws the same images for all quantities.
-    for stand_in, names_of in _stand_ins(decomposition, swap) if keys and swap else ():
-        renamed = {key: _renamed(key, names_of) for key in keys}
-        renamed = {key: name for key, name in renamed.items() if name in summary}
-        intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
+    intervals |= _swap_intervals(decomposition, swap, keys, known=summary, resampled=resampled) if keys and swap else {}
     objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
-    summary |= objects.summary() | _mean_risk(decomposition)
-    intervals |= objects.intervals()
+    rates, ends = objects.rates()
+    summary |= rates | _mean_risk(decomposition)
+    intervals |= ends
     own_names = [class_names[c] for c in foreground]
     group_names = {} if numbers is None else name_groups(all_groups, own_names, groups.scene_names, present=numbers)
     places, class_of_group, sides = _places(numbers, all_groups, foreground, groups.scene_names)
     if sides:
-        mean, *ends = flip_gap(decomposition, sides, clusters)
-        summary["flip_gap/mean"] = mean
-        intervals |= {} if np.isnan(ends).any() else {"flip_gap/mean": tuple(ends)}
+        summary["flip_gap/mean"], low, high = flip_gap(decomposition, sides, clusters)
+        intervals |= {} if math.isnan(low) else {"flip_gap/mean": (low, high)}
     return Audit(
         names,
         numbers,
@@ -255,8 +305,6 @@ def conclude_audit(
         group_names,
         {group_names[group]: class_names[c] for group, c in class_of_group.items() if group in group_names},
         places,
-        flips_by_group(decomposition, places, class_names, clusters=clusters),
-        flip_pairs(decomposition, class_names, clusters=clusters),
         swap,
         groups.columns,
         clusters,
@@ -331,18 +379,21 @@ def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
     return {"flip_risk_mean": mean, "flip_risk_share": mean / math.log(F)}
 
 
-def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
-    """Returns decompositions whose `summarize` values are scene-swap quantities, with a map between keys."""
+def _swap_intervals(
+    decomposition: Decomposition, swap: SceneSwap, keys: Sequence[str], *, known: Collection[str], resampled: Callable
+) -> dict[str, Any]:
+    """Returns the intervals of `known` scene-swap quantities, from decompositions in which `keys` have their values."""
     inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
     predicted = swap.repaired.confusion[..., inside].sum((1, 2))
     ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
     after = {"fg_flip": "repair_flip", "fg_correct": "repair_correct", "worst_group_iou": "repair_worst_iou"}
-    return [(ranked, {"risk_auroc": "swap_auroc", "risk_aurc": "swap_aurc"}), (swap.repaired, after)]
-
-
-def _renamed(key: str, names: Mapping[str, str]) -> str:
-    prefix, slash, last = key.rpartition("/")
-    return prefix + slash + names.get(last, "")
+    intervals = {}
+    # The same key draws the same images for all quantities.
+    for stand_in, names in ((ranked, {"risk_auroc": "swap_auroc", "risk_aurc": "swap_aurc"}), (swap.repaired, after)):
+        renamed = {key: key.removesuffix(last := key.rpartition("/")[2]) + names.get(last, "") for key in keys}
+        renamed = {key: name for key, name in renamed.items() if name in known}
+        intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
+    return intervals
 
 
 def image_rows(audit: Audit) -> list[Row]:
@@ -466,14 +517,10 @@ def flips_by_group(
     rows = []
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
         flip, whole = _pixels(decomposition, c)
-        # A class that never flips would only make the correction stricter.
-        own = (
-            {}
-            if not flip.any()
-            else {group: places[c][whole[places[c]] > 0] for group, places in columns.items() if c in places}
-        )
+        own = {group: places[c][whole[places[c]] > 0] for group, places in columns.items() if c in places}
         own = {group: places for group, places in own.items() if len(places)}
-        for group, places in own.items() if len(own) > 1 else ():
+        # A class that never flips would only make the correction stricter.
+        for group, places in own.items() if len(own) > 1 and flip.any() else ():
             others = np.concatenate([rest for name, rest in own.items() if name != group])
             here, there = (
                 ratios(flip[few, None], whole[few, None], None if clusters is None else clusters[few])
@@ -491,6 +538,8 @@ def flips_by_group(
     known = table["p"].notna()
     table["q"] = np.nan
     if known.any():
+        from scipy.stats import false_discovery_control  # Imported here because it is slow.
+
         table.loc[known, "q"] = false_discovery_control(table.loc[known, "p"].to_numpy(np.float64))
     bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=-1)
     order = np.lexsort((-table["difference"].abs(), -bound))

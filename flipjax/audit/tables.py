@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.context import CONTEXT, beta_table
 from flipjax.audit.results import Audit, Objects, image_rows, rows_by_name
+from flipjax.context import Choice
 from flipjax.metrics import segment_auroc
-from flipjax.metrics.decomposition import divide
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.decomposition import divide, flips_of
 from flipjax.metrics.segment_table import STRATA
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.rows import REPAIR_NOTE
-from flipjax.results.text import TextTable, number
+from flipjax.results.text import TextTable, number, with_interval
 
 TITLE = "Audit of flips"
 WORST = 10
@@ -41,6 +42,9 @@ MENDED = {
     "background": "confusion between background classes",
 }
 LINKED = "; a number leads to pictures"
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+OWN_LABELS = "these labels, each image without itself"
+OBSERVATIONAL = "Observational: images with another context differ in other ways, too."
 
 
 def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, Any]) -> Document:
@@ -50,7 +54,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
         "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
         "Flip-risk": _deciles(audit),
         "Classes": _flip_list(audit),
-        "Segments": _segments(audit.objects),
+        "Segments": [*_segments(audit.objects), *_context(audit.objects.betas, OWN_LABELS)],
         "Images": [Numbers(f"The {which} images; all are in images.csv", riskiest(audit))],
         "Details": _details(audit),
     }
@@ -62,7 +66,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
         title=TITLE,
         facts=facts,
         lines=findings(audit),
-        sections=[Section(title, [b for b in blocks if b.table.rows]) for title, blocks in sections.items()],
+        sections=_sections(sections),
         terms=terms,
         config=options,
     )
@@ -78,20 +82,21 @@ def findings(audit: Audit) -> list[str]:
     """Returns findings as sentences. Each restates a row of a table or a value of summary.json."""
     lines = [_overall_line(audit), *_group_lines(audit)]
     for row in records_of(audit.pairs[:1]):
+        share = with_interval(row, "share", form=".1%")
         lines.append(
-            f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on "
-            f"{_rate(row, 'share', percent=True)} of its pixels ({row['flipped_images']} of {row['images']} images)."
+            f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on {share} of its "
+            f"pixels ({row['flipped_images']} of {row['images']} images)."
         )
     lines += _segment_lines(audit.objects)
     top = audit.summary["top_decile_flip_share"]
     if audit.has_tenths and top == top:
         lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
-    auroc = with_interval(audit, "risk_auroc", digits=2)
+    auroc = cell_of(audit, "risk_auroc", form=".2f")
     if audit.has_scores and auroc != "-":
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
     if audit.swap is not None:
-        auroc = with_interval(audit, "swap_auroc", digits=2)
-        after = with_interval(audit, "repair_flip", percent=True)
+        auroc = cell_of(audit, "swap_auroc", form=".2f")
+        after = cell_of(audit, "repair_flip", form=".1%")
         reliance = audit.summary.get("scene_reliance")
         tail = "" if reliance is None else f"; scene reliance {reliance:.2f}"
         lines += [f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {after}{tail}."]
@@ -101,9 +106,7 @@ def findings(audit: Audit) -> list[str]:
 
 def _overall_line(audit: Audit) -> str:
     names = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
-    shares = [
-        f"{with_interval(audit, key, percent=True)} {word}" for key, word in names.items() if key not in constant(audit)
-    ]
+    shares = [f"{cell_of(audit, key, form='.1%')} {word}" for key, word in names.items() if key not in constant(audit)]
     return f"Pixels of the true foreground: {', '.join(shares)}."
 
 
@@ -116,13 +119,14 @@ def _group_lines(audit: Audit) -> list[str]:
         lines.append(f"No class flips significantly more in one group than in the others (least q {least}).")
     for row in rows:
         last = f"q {_q(row)}" if known else "without interval, because a group is one cluster"
+        flip = with_interval(row, "flip", form=".1%")
         lines.append(
             f"Largest difference between groups: {row['class']} flips {'more' if row['difference'] > 0 else 'less'} in "
-            f"{row['group']}, {_rate(row, 'flip', percent=True)} ({row['images']} images) against {row['others']:.1%} "
-            f"elsewhere ({row['others_images']}): {_difference(row)}, {last}."
+            f"{row['group']}, {flip} ({row['images']} images) against {row['others']:.1%} elsewhere "
+            f"({row['others_images']}): {with_interval(row, *DIFFERENCE, form='+.3f')}, {last}."
         )
     if "flip_gap/mean" in audit.summary:
-        gap = with_interval(audit, "flip_gap/mean", digits=3)
+        gap = cell_of(audit, "flip_gap/mean", form=".3f")
         lines.append(f"Flip in rare minus common groups, within classes and averaged over them: {gap}.")
     return lines
 
@@ -181,7 +185,7 @@ def _by_group(audit: Audit) -> list[Numbers]:
     rows = [
         [
             *(str(row[name]) for name in ("class", "group", "images")),
-            *(number(row["flip"]), number(row["others"]), _difference(row), _q(row)),
+            *(number(row["flip"]), number(row["others"]), with_interval(row, *DIFFERENCE, form="+.3f"), _q(row)),
         ]
         for row in records_of(audit.by_group)
     ]
@@ -205,12 +209,6 @@ def _by_group(audit: Audit) -> list[Numbers]:
     return [*blocks, Numbers("The other groups", others, folded=True)]
 
 
-def _difference(row: Mapping[str, Any]) -> str:
-    ends = [row["difference_low"], row["difference_high"]]
-    interval = "" if np.isnan(ends).any() else f" [{ends[0]:+.3f}, {ends[1]:+.3f}]"
-    return f"{row['difference']:+.3f}{interval}"
-
-
 def _q(row: Mapping[str, Any]) -> str:
     return "<0.001" if row["q"] < 0.001 else number(row["q"])
 
@@ -221,7 +219,7 @@ def _flip_of_groups(audit: Audit) -> list[Numbers]:
     if len(places) > AT_ONCE:
         return []
     rows = []
-    for c in most_flipped(audit, limit=AT_ONCE):
+    for c in most_flipped(audit.confusion, background=audit.background, limit=AT_ONCE):
         counts = np.array([confusion[own[c], c].sum(0, dtype=np.int64) for own in places.values()])
         shares = divide(counts[:, audit.foreground].sum(1) - counts[:, c], counts.sum(1)).tolist()
         if not np.isnan(shares).all():
@@ -239,8 +237,8 @@ def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
     for group in names:
         cells = [str(audit.summary[f"group/{group}/n_images"])]
         if own:
-            cells.append(with_interval(audit, own[group], digits=3) if group in own else "")
-        cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
+            cells.append(cell_of(audit, own[group], form=".3f") if group in own else "")
+        cells += [cell_of(audit, f"group/{group}/{key}", form=".3f") for key in columns]
         rows.append([group, *cells])
     titles = (["IoU of the class"] if own else []) + [title_of(key) for key in columns]
     return TextTable(["group", "images", *titles], rows)
@@ -253,7 +251,7 @@ def overall(audit: Audit) -> TextTable:
     keys = [key for key in table if key in audit.summary and key not in left_out]
     keys = [key for key in keys[1:] if not key.startswith(("iou/", "flip/")) or key == "iou/foreground"]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
-    rows += [[title_of(key), cell] for key in keys if (cell := with_interval(audit, key)) != "-"]
+    rows += [[title_of(key), cell] for key in keys if (cell := cell_of(audit, key)) != "-"]
     return TextTable(["quantity", "value [95% interval]"], rows)
 
 
@@ -281,13 +279,13 @@ def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
         name = audit.class_names[c]
         pixels = audit.confusion[c].sum()
         own = [name, str(np.count_nonzero(np.asarray(audit.decomposition.confusion)[:, c].any(-1))), f"{pixels:,}"]
-        iou = with_interval(audit, f"iou/{name}") if pixels else "-"
+        iou = cell_of(audit, f"iou/{name}") if pixels else "-"
         if c not in audit.foreground:
             rows.append([*own, *[""] * (2 + missed), iou])
             continue
         correct = audit.confusion[c, c]
         miss = pixels - audit.confusion[c, audit.foreground].sum()
-        shares = [f"{correct / pixels:.4f}" if pixels else "-", with_interval(audit, f"flip/{name}", digits=3)]
+        shares = [f"{correct / pixels:.4f}" if pixels else "-", cell_of(audit, f"flip/{name}", form=".3f")]
         shares += [f"{miss / pixels:.4f}" if pixels else "-"] if missed else []
         rows.append([*own, *shares, iou])
     header = ["class", "images", "pixels", "correct", "Flip [95%]", *(["miss"] if missed else []), "IoU [95%]"]
@@ -301,7 +299,7 @@ def _deciles(audit: Audit) -> list[Numbers]:
     rows = []
     F = len(audit.foreground)
     for i in range(10):
-        risk, flip = (with_interval(audit, key, index=i) for key in ("risk_decile", "flip_by_risk_decile"))
+        risk, flip = (cell_of(audit, key, index=i) for key in ("risk_decile", "flip_by_risk_decile"))
         share = audit.summary["risk_decile"][i] / math.log(F)
         rows.append([str(i + 1), risk, number(share, ".1%"), flip])
     caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
@@ -315,7 +313,7 @@ def _flip_list(audit: Audit) -> list[Numbers]:
             f"{row['truth']} as {row['prediction']}",
             f"{row['flipped_images']} of {row['images']}",
             f"{row['pixels']:,}",
-            _rate(row, "share", percent=True),
+            with_interval(row, "share", form=".1%"),
         ]
         for row in records_of(audit.pairs[:WORST])
     ]
@@ -340,7 +338,7 @@ def _details(audit: Audit) -> list[Numbers]:
     rows = []
     for key, value in audit.summary.items():
         if not isinstance(value, list):
-            rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
+            rows.append([key, str(value) if isinstance(value, int) else cell_of(audit, key, form=".6f")])
     table = TextTable(["key", "value [95% interval]"], rows)
     return [Numbers("All numbers of summary.json", table, folded=True)]
 
@@ -367,7 +365,38 @@ def _segments(objects: Objects) -> list[Numbers]:
         Numbers("Ranking of wrong predicted segments by scores, AUROC", ranking(objects), folded=True),
         Numbers("Segments of a true class (row) predicted as a class (column)", matrix, folded=not classes),
     ]
-    return blocks + ([] if objects.beta is None else [Numbers(CONTEXT, beta_table(objects.beta))])
+    return blocks
+
+
+def _context(betas: Mapping[str, Choice], labels: str) -> list[Numbers]:
+    """Returns beta of the flips by name, its controls and the verdict; `labels` is where co-occurrences come from."""
+    rows = []
+    for name, beta in betas.items():
+        row = beta._asdict()
+        cells = [with_interval(row, "beta"), number(beta.shuffled), with_interval(row, *DIFFERENCE)]
+        rows.append([name, str(beta.flips), *cells, number(beta.within)])
+    header = ["flips", "number", "beta [95%]", "shuffled", "difference [95%]", "within classes"]
+    verdict = f": {betas['all'].verdict}" if betas else ""
+    caption = f"Influence of context, beta (0: none, 1: as in {labels}){verdict}"
+    return [Numbers(caption, TextTable(header, rows))]
+
+
+def context_document(
+    objects: Objects, *, facts: Sequence[str], notes: Sequence[str], options: Mapping[str, Any]
+) -> Document:
+    """Returns the report of `flipjax context`: the context and segments of an audit."""
+    return Document(
+        title="Context of flips",
+        facts=facts,
+        lines=[f"Verdict: {objects.betas['all'].verdict}", *_segment_lines(objects), OBSERVATIONAL, *notes],
+        sections=_sections({"Context": _context(objects.betas, "the training labels"), "Segments": _segments(objects)}),
+        terms=["segment", "StrictFlip"],
+        config=options,
+    )
+
+
+def _sections(blocks: Mapping[str, Sequence[Numbers]]) -> list[Section]:
+    return [Section(title, [block for block in own if block.table.rows]) for title, own in blocks.items()]
 
 
 def by_segment_class(objects: Objects) -> TextTable:
@@ -381,7 +410,7 @@ def by_segment_class(objects: Objects) -> TextTable:
     rows.insert(min(WORST, len(order)), ["all", *_fate(total)])
     header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
     # Without background, no segment can be missed.
-    kept = [place for place in range(len(header)) if header[place] != "miss" or objects.background]
+    kept = [place for place in range(len(header)) if header[place] != "miss" or objects.missable]
     header, *rows = ([row[place] for place in kept] for row in (header, *rows))
     return TextTable(header, rows)
 
@@ -401,18 +430,17 @@ def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
 
     Leaves out mixed segments, and adds a column for misses.
     """
-    inside = np.zeros(len(objects.class_names), bool)
-    inside[objects.foreground] = True
-    flips = objects.confusion * (inside[:, None] & inside & ~np.eye(len(inside), dtype=bool))
-    involved = flips.sum(0) + flips.sum(1)
-    classes = sorted(np.argsort(-involved, kind="stable")[: min(AT_ONCE, np.count_nonzero(involved))].tolist())
+    inside = is_foreground(len(objects.class_names), objects.background)
+    flips = flips_of(objects.confusion, background=objects.background)
+    shown = most_flipped(objects.confusion, background=objects.background, limit=AT_ONCE)
+    classes = [c for c in shown if flips[c].any() or flips[:, c].any()]
     rows = []
     for c in classes:
         counts = objects.confusion[c]
         others = flips[c].sum() - flips[c, classes].sum()
-        cells = [*counts[classes].tolist(), int(others), *([int(counts[~inside].sum())] if objects.background else [])]
+        cells = [*counts[classes].tolist(), int(others), *([int(counts[~inside].sum())] if objects.missable else [])]
         rows.append([objects.class_names[c], *(f"{count:,}" if count else "" for count in cells)])
-    missed = ["missed"] if objects.background else []
+    missed = ["missed"] if objects.missable else []
     header = ["true class", *(objects.class_names[c] for c in classes), "other classes", *missed]
     return classes, TextTable(header, rows)
 
@@ -445,31 +473,11 @@ def mending(objects: Objects) -> TextTable:
     return TextTable(["wrong pixels", "pixels", "share", "gain in mean IoU"], rows)
 
 
-def most_flipped(audit: Audit, *, limit: int) -> list[int]:
+def most_flipped(confusion: np.ndarray, *, background: Background, limit: int) -> list[int]:
     """Returns at most `limit` foreground classes in order, preferring those with the most flips to or from them."""
-    flips = audit.confusion * (1 - np.eye(len(audit.class_names), dtype=np.int64))
-    flips = flips[np.ix_(audit.foreground, audit.foreground)]
-    involved = dict(zip(audit.foreground, flips.sum(0) + flips.sum(1), strict=True))
-    return sorted(sorted(audit.foreground, key=lambda c: -involved[c])[:limit])
-
-
-def with_interval(audit: Audit, key: str, *, percent: bool = False, digits: int = 4, index: int | None = None) -> str:
-    """Returns a value of the summary with its interval in brackets, or '-' if it is undefined."""
-    values = [audit.summary[key], *audit.intervals.get(key, ())]
-    if index is not None:
-        values = [value[index] for value in values]
-    if values[0] != values[0]:
-        return "-"
-    if isinstance(values[0], int):
-        return f"{values[0]:,}"
-    texts = [f"{value:.1%}" if percent else f"{value:.{digits}f}" for value in values]
-    return texts[0] if len(texts) == 1 else f"{texts[0]} [{', '.join(texts[1:])}]"
-
-
-def _rate(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
-    form = ".1%" if percent else ".3f"
-    ends = "" if math.isnan(row["low"]) else f" [{row['low']:{form}}, {row['high']:{form}}]"
-    return f"{row[name]:{form}}{ends}"
+    flips = flips_of(confusion, background=background)
+    foreground = np.flatnonzero(is_foreground(len(confusion), background))
+    return sorted(foreground[np.argsort(-(flips.sum(0) + flips.sum(1))[foreground], kind="stable")][:limit].tolist())
 
 
 def _fate(row: Mapping[str, float]) -> list[str]:
@@ -479,6 +487,17 @@ def _fate(row: Mapping[str, float]) -> list[str]:
     return [f"{int(row['segments']):,}", *shares]
 
 
+def cell_of(audit: Audit, key: str, *, form: str = ".4f", index: int | None = None) -> str:
+    """Returns a value of the summary with its interval in brackets, or '-' if it is undefined."""
+    values = [audit.summary[key], *audit.intervals.get(key, ())]
+    if index is not None:
+        values = [value[index] for value in values]
+    if isinstance(values[0], int):
+        return f"{values[0]:,}"
+    value, low, high = [*values, math.nan, math.nan][:3]
+    return with_interval({"value": value, "low": low if value == value else math.nan, "high": high}, "value", form=form)
+
+
 def _share(row: Mapping[str, float], name: str) -> str:
-    ends = {end: row.get(f"{name}_{end}", np.nan) for end in ("low", "high")}
-    return _rate({name: row[name]} | ends, name) if row[name] == row[name] else "-"
+    # Rates of one image alone have no interval.
+    return with_interval({f"{name}_low": math.nan, **row}, name, f"{name}_low", f"{name}_high")

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from audited import audit, refused
+from audited import audit, refused, save_masks, save_pictures
 from PIL import Image
 from run_folder import END, make_run
 
@@ -24,13 +24,8 @@ NAMES = [f"{film}_{frame}" for film in "abc" for frame in range(4)]
 FILMS = np.repeat(np.arange(3), 4)
 
 
-def save(folder, stacks=(MASKS, LABELS), endings=("", "")):
-    """Writes masks as PNGs, and returns the options that name them."""
-    for field, stack, ending in zip(("predictions", "labels"), stacks, endings, strict=True):
-        (folder / field).mkdir(parents=True, exist_ok=True)
-        for name, mask in zip(NAMES, stack, strict=True):
-            Image.fromarray(mask).save(folder / field / f"{name}{ending}.png")
-    return [f"--predictions={folder}/predictions", f"--labels={folder}/labels", "--kind=masks", "--num_classes=4"]
+def save(folder, predictions=MASKS, labels=LABELS, **more):
+    return [*save_masks(folder, predictions, labels, NAMES, **more), "--num_classes=4"]
 
 
 def test_suffixes_are_no_part_of_names_and_processes_count_the_same(tmp_path):
@@ -58,7 +53,7 @@ def test_clusters_are_resampled_as_a_whole(tmp_path):
 
 def test_audits_are_compared_image_by_image_and_gated(tmp_path, capsys):
     audit(tmp_path / "old", *save(tmp_path / "a"))
-    audit(tmp_path / "new", *save(tmp_path / "b", (LABELS, LABELS)))
+    audit(tmp_path / "new", *save(tmp_path / "b", LABELS))
     line = [f"--out={tmp_path / 'out'}", "--compare", tmp_path / "old", tmp_path / "new"]
     capsys.readouterr()
     assert main([*map(str, line), "--fail_above=fg_flip:high=0", "--fail_below=mean_iou=0"]) == 0
@@ -72,7 +67,7 @@ def test_audits_are_compared_image_by_image_and_gated(tmp_path, capsys):
     assert "fg_flip" in capsys.readouterr().err
     same = ["--compare", tmp_path / "old", tmp_path / "old", f"--out={tmp_path / 'same'}", "--fail_above=fg_flip=0"]
     assert main([*map(str, same)]) == 0
-    audit(tmp_path / "other", *save(tmp_path / "c", (LABELS, MASKS)))
+    audit(tmp_path / "other", *save(tmp_path / "c", LABELS, MASKS))
     for pair, named in (((tmp_path / "old", tmp_path / "other"), "a_0"), ((tmp_path, tmp_path / "new"), str(tmp_path))):
         assert named in refused(capsys, "--compare", *pair, f"--out={tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
@@ -135,10 +130,8 @@ class Painted:
 
 def test_a_model_is_audited_on_photos(tmp_path):
     stored = audit(tmp_path / "stored", *save(tmp_path))
-    (tmp_path / "photos").mkdir()
-    for name, mask in zip(NAMES, MASKS, strict=True):
-        Image.fromarray(np.repeat(60 * mask[..., None], 3, -1)).save(tmp_path / "photos" / f"{name}.png")
-    own = {"out": tmp_path / "model", "images": tmp_path / "photos"}
+    photos = save_pictures(tmp_path / "photos", np.repeat(60 * MASKS[..., None], 3, -1), NAMES)
+    own = {"out": tmp_path / "model", "images": photos}
     found = audit_files(None, tmp_path / "labels", model=Painted(), **own)
     assert found.audit.confusion.tolist() == stored["flip_matrix"] and found.audit.has_scores
     assert found.audit.class_names == Painted.class_names
@@ -153,10 +146,7 @@ def test_a_saved_model_and_a_member_of_a_run_are_audited_alike(tmp_path, capsys)
     model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
     photos = GENERATOR.integers(0, 256, (12, 12, 16, 3)).astype(np.uint8)
     labels = LABELS % 3
-    (tmp_path / "photos").mkdir()
-    for name, photo in zip(NAMES, photos, strict=True):
-        Image.fromarray(photo).save(tmp_path / "photos" / f"{name}.png")
-    options = [save(tmp_path, (MASKS, labels))[1], f"--images={tmp_path / 'photos'}"]
+    options = [save(tmp_path, MASKS, labels)[1], f"--images={save_pictures(tmp_path / 'photos', photos, NAMES)}"]
     make_run(tmp_path / "run", [{"rho": 1, "seed": 0}], config={"config": {}})
     (tmp_path / "run/cells/only/weights").mkdir()
     stored = model.save(tmp_path / "run/cells/only/weights" / f"rho=1_seed=0.{END['selection']}.safetensors")
