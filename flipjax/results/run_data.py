@@ -2,7 +2,7 @@
 
 import importlib.util
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import DamagedError, replacing
+from flipjax.intervene.identity import SceneSwap
+from flipjax.metrics.decomposition import concatenate
 from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
 from flipjax.results.estimates import Resamples, aggregate
 from flipjax.results.frames import read_csv
@@ -19,8 +21,8 @@ from flipjax.results.rows import image_columns
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
 
 MOST_IMAGES = 2_000_000
-GROUP = 2**16
-"""Rows of a row group of images.parquet."""
+PART = 2**16
+"""Images whose rows are made, and written to images.parquet, at a time."""
 
 
 class RunData:
@@ -132,25 +134,12 @@ def write_images(run: str | Path) -> Path | None:
 
     path = Path(run) / "images.parquet"
     members = read_csv(Path(run) / "results.csv")
-    parts = (part for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
-    tables = map(_arrow_table, _joined(parts))
+    tables = (_arrow_table(part) for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
     first = next(tables)
     with replacing(path) as stream, parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
         for table in itertools.chain([first], tables):
             writer.write_table(table)
     return path
-
-
-def _joined(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Joins tables in order to ones of about GROUP rows, so that memory does not grow with the grid."""
-    held, rows = list[pd.DataFrame](), 0
-    for part in parts:
-        held, rows = [*held, part], rows + len(part)
-        if rows >= GROUP:
-            yield pd.concat(held, ignore_index=True)
-            held, rows = [], 0
-    if held:
-        yield pd.concat(held, ignore_index=True)
 
 
 def _arrow_table(frame: pd.DataFrame) -> Any:
@@ -164,22 +153,41 @@ def _arrow_table(frame: pd.DataFrame) -> Any:
 
 
 def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yields the images of each member, rule and split; some columns exist only for the first rule."""
+    """Yields the images of every rule and split, of as many members at a time as have about PART images."""
     rows = rows[rows["member"].isin(cell.places)]
-    order: list[str] = []
-    scores = {
-        (selection, split): dict(image_scores(cell, split, rows, selection=selection))
-        for selection in cell.selections
-        for split in cell.parts
-    }
-    for member, ((selection, split), of_members) in itertools.product(cell.members, scores.items()):
-        part = cell.parts[split]
-        ids = {"member": member, "selection": selection, "split": split, "image": np.arange(len(part.groups))}
-        ids |= {"object": part.rows[:, 0], "scene_photo": part.rows[:, 1], "pair": part.pairs, "group": part.groups}
-        counts = cell.decomposition(member, split, selection=selection)
-        swap = cell.scene_swap(member, split, selection=selection)
-        columns = image_columns(counts, cell.class_names, swap=swap)
-        columns |= {name: of_members[member].get(name, np.nan) for name in SCORES if name not in columns}
-        order = order or [*ids, *columns]
-        frame = pd.DataFrame(ids | columns).reindex(columns=order)
+    kinds = [*itertools.product(cell.selections, cell.parts)]
+    scores = {(rule, split): dict(image_scores(cell, split, rows, selection=rule)) for rule, split in kinds}
+    step = max(1, PART // sum(len(cell.parts[split].groups) for _, split in kinds))
+    for start in range(0, len(cell.members), step):
+        members = cell.members[start : start + step]
+        blocks = [_image_block(cell, members, *kind, scores[kind]) for kind in kinds]
+        # Some columns exist only for the first rule.
+        columns = {
+            name: np.concatenate([block.get(name, np.full(block["image"].shape, np.nan)) for block in blocks], axis=1)
+            for name in blocks[0]
+        }
+        frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
         yield frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))
+
+
+def _image_block(
+    cell: StoredCell, members: Sequence[str], rule: str, split: str, scores: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Returns the columns (members, n) of the n images of a split."""
+    part, shape = cell.parts[split], (len(members), len(cell.parts[split].groups))
+    columns = {"member": np.array(members)[:, None], "selection": np.array(rule), "split": np.array(split)}
+    columns |= {"image": np.arange(shape[1]), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
+    columns |= {"pair": part.pairs, "group": part.groups}
+    swaps = [cell.scene_swap(member, split, selection=rule) for member in members]
+    known = [swap for swap in swaps if swap is not None]
+    swap = SceneSwap(np.concatenate([s.risk for s in known]), concatenate(s.repaired for s in known)) if known else None
+    counts = concatenate(cell.decomposition(member, split, selection=rule) for member in members)
+    of_images = image_columns(counts, cell.class_names, swap=swap)
+    blank = np.full(shape[1], np.nan)
+    of_images |= {
+        name: np.concatenate([scores[member].get(name, blank) for member in members])
+        for name in SCORES
+        if name not in of_images
+    }
+    columns |= {name: values.reshape(shape) for name, values in of_images.items()}
+    return {name: np.broadcast_to(values, shape) for name, values in columns.items()}
