@@ -16,6 +16,8 @@ from flipjax.metrics import Decomposition, bootstrap
 from flipjax.metrics.selective import auroc_ends
 from flipjax.metrics.summary import draw_images
 
+MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
+
 
 def images(flip, risk, foreground=20):
     """A decomposition whose images have the given flip shares (of 20 foreground pixels) and flip-risks."""
@@ -56,49 +58,6 @@ def test_ranking_equals_its_slow_twin(pairs):
         np.testing.assert_allclose(summary[key], expected, rtol=1e-12, atol=1e-15)
 
 
-def test_summary_by_hand():
-    confusion = np.array(
-        [
-            [[4, 1, 0], [1, 6, 1], [0, 0, 0]],
-            [[2, 0, 0], [0, 1, 3], [0, 0, 0]],
-            [[3, 0, 0], [0, 0, 0], [0, 2, 2]],
-            [[0, 0, 0], [0, 0, 0], [2, 0, 6]],
-        ]
-    )
-    summary = metrics.summarize(
-        Decomposition(confusion, np.array([0.8, 2.0, 1.2, 0.6])), np.arange(4), class_names=("background", "cat", "dog")
-    )
-    expected = {
-        "n_images": 4,
-        "n_images_without_risk": 0,
-        "fg_correct": 15 / 24,
-        "fg_flip": 6 / 24,
-        "fg_miss": 3 / 24,
-        "flip_image_mean": (1 / 8 + 3 / 4 + 2 / 4 + 0) / 4,
-        "flipped_images": 1 / 4,
-        "iou/background": 9 / 13,
-        "iou/cat": 7 / (12 + 10 - 7),
-        "iou/dog": 8 / (12 + 12 - 8),
-        "iou/foreground": 21 / 25,
-        "risk_auroc": 1.0,
-        "top_decile_flip_share": 0.75 / 1.375,
-        "group/0/iou/cat": 6 / 9,
-        "group/1/iou/cat": 1 / 4,
-        "group/3/iou/dog": 6 / 8,
-        "group/2/iou/dog": 2 / 4,
-        "group/common/fg_flip": 1 / 16,
-        "group/rare/fg_flip": 5 / 8,
-        "gap/cat": 6 / 9 - 1 / 4,
-        "gap/dog": 6 / 8 - 2 / 4,
-        "gap/mean": (6 / 9 - 1 / 4 + 6 / 8 - 2 / 4) / 2,
-        "worst_group_iou": 1 / 4,
-    }
-    assert {key: summary[key] for key in expected} == pytest.approx(expected, rel=1e-12)
-    assert all(isinstance(value, (int, float, list)) for value in summary.values())
-    per_set = [key for key in summary if not key.startswith(("group/", "gap/", "worst", "flip_matrix"))]
-    assert len(summary) == 7 * len(per_set) + 5
-
-
 def test_images_without_true_or_predicted_foreground_are_not_ranked():
     result = images([0.0, 0.5, 1.0, 0.5, 1.0], [0.1, 0.2, 0.3, 0.4, np.nan])
     result.confusion[1] = [[20, 5, 0], [0, 0, 0], [0, 0, 0]]  # no true foreground
@@ -110,10 +69,7 @@ def test_images_without_true_or_predicted_foreground_are_not_ranked():
     np.testing.assert_allclose(summary["risk_decile"], [np.nan] * 4 + [0.1] + [np.nan] * 4 + [0.3])
 
 
-def test_no_flips_no_images_and_no_group():
-    summary = metrics.summarize(images([0.0] * 12, np.arange(12)))
-    assert np.isnan(summary["top_decile_flip_share"]) and np.isnan(summary["risk_auroc"])
-    assert summary["risk_aurc"] == 0 and summary["flip_by_risk_decile"] == [0.0] * 10
+def test_without_images_counts_are_0_and_shares_unknown():
     empty = metrics.summarize(images([], []), np.array([], int))
     assert empty["n_images"] == 0 and empty["group/rare/n_images"] == 0
     assert np.isnan([empty["fg_flip"], empty["iou/class1"], empty["gap/class1"], *empty["risk_decile"]]).all()
@@ -136,18 +92,22 @@ def test_summary_of_more_classes_and_another_background():
 
 def test_errors_at_the_door_of_summaries():
     result, key = images([0.0, 1.0], [0.1, 0.2]), jax.random.key(0)
-    for message, arguments, names in (
-        (r"concatenate\(parts\)", ([result, result],), None),
-        ("one leading image axis", (jax.tree.map(lambda leaf: leaf[None], result),), None),
-        ("integer counts", (Decomposition(result.confusion / 2, result.risk_sum),), None),
-        ("groups: expected 2 integers", (result, [0]), None),
-        (r"in 0..3 .*found \[1, 4\]", (result, [1, 4]), None),
-        ("class_names: expected 3 different names", (result,), ["cat"]),
-        ("class_names: expected 3 different names", (result,), ["a", "a", "b"]),
-        ("class_names: expected 3 different names", (result,), ["background", "foreground", "b"]),
+    four, many = Decomposition(np.ones((2, 4, 4), int), np.zeros(2)), {"all_groups": MANY}
+    for message, arguments, options in (
+        (r"concatenate\(parts\)", ([result, result],), {}),
+        ("one leading image axis", (jax.tree.map(lambda leaf: leaf[None], result),), {}),
+        ("integer counts", (Decomposition(result.confusion / 2, result.risk_sum),), {}),
+        ("groups: expected 2 integers", (result, [0]), {}),
+        (r"in 0..3 .*found \[1, 4\]", (result, [1, 4]), {}),
+        (r"4 \* y \+ scene in 0..11", (four, [12, 0]), many),
+        ("of 2 classes", (result, [0, 0]), many),
+        *[
+            ("class_names: expected 3 different names", (result,), {"class_names": names})
+            for names in (["cat"], ["a", "a", "b"], ["background", "foreground", "b"])
+        ],
     ):
         with pytest.raises((TypeError, ValueError), match=message):
-            metrics.summarize(*arguments, class_names=names)
+            metrics.summarize(*arguments, **options)
     for message, name, options in (
         (r"key=jax\.random\.key\(0\)", "fg_flip", {"key": 0}),
         (r"found 'fg_flop'. Valid: n_images, .*need groups=", "fg_flop", {"key": key}),
@@ -229,9 +189,6 @@ def test_golden(path):
     check_summary(path, summary)
 
 
-MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
-
-
 @pytest.fixture(scope="module")
 def case():
     """Five images of each of twelve groups, each of one class."""
@@ -254,32 +211,33 @@ def pull_of(confusion, groups):
     return pulled / flips
 
 
-def test_what_compares_groups_equals_loops_over_them(case):
+def iou_of(counts, c):
+    return counts[c, c] / (counts[c].sum() + counts[:, c].sum() - counts[c, c])
+
+
+def test_summaries_equal_loops_over_images_classes_and_groups(case):
     decomposition, groups = case
-    names = ("background", "a", "b", "c")
+    names, confusion = ("background", "a", "b", "c"), decomposition.confusion
     summary = metrics.summarize(decomposition, groups, class_names=names, all_groups=MANY)
-    assert summary["scene_pull"] == pytest.approx(pull_of(decomposition.confusion, groups), rel=1e-12)
-    iou = {}
-    for group in range(MANY.count):
-        y = group // 4
-        counts = decomposition.confusion[groups == group].sum(0)
-        iou[group] = counts[1 + y, 1 + y] / (counts[1 + y].sum() + counts[:, 1 + y].sum() - counts[1 + y, 1 + y])
-    gaps = []
+    whole, flips = confusion.sum(0), [counts[1:, 1:].sum() - np.trace(counts[1:, 1:]) for counts in confusion]
+    shares = np.array([flip / counts[1:].sum() for flip, counts in zip(flips, confusion, strict=True)])
+    true = whole[1:].sum()
+    expected = {"n_images": len(groups), "fg_correct": np.trace(whole[1:, 1:]) / true, "fg_flip": sum(flips) / true}
+    expected |= {"fg_miss": whole[1:, 0].sum() / true, "iou/foreground": whole[1:, 1:].sum() / whole.ravel()[1:].sum()}
+    expected |= {f"iou/{name}": iou_of(whole, c) for c, name in enumerate(names)}
+    expected |= {"flip_image_mean": shares.mean(), "flipped_images": (shares > 0.5).mean()}
+    expected["scene_pull"] = pull_of(confusion, groups)
+    own = {group: iou_of(confusion[groups == group].sum(0), 1 + group // 4) for group in range(MANY.count)}
+    expected |= {f"group/{group}/iou/{names[1 + group // 4]}": iou for group, iou in own.items()}
     for y, name in enumerate("abc"):
-        sides = [[iou[4 * y + s] for s in range(4) if (s in MANY.usual[y]) == common] for common in (True, False)]
-        gaps.append(np.mean(sides[0]) - np.mean(sides[1]))
-        assert summary[f"gap/{name}"] == pytest.approx(gaps[-1], rel=1e-12)
-    assert summary["gap/mean"] == pytest.approx(np.mean(gaps)) and summary["worst_group_iou"] == min(iou.values())
+        sides = [[own[4 * y + s] for s in range(4) if (s in MANY.usual[y]) == common] for common in (True, False)]
+        expected[f"gap/{name}"] = np.mean(sides[0]) - np.mean(sides[1])
+    expected |= {"gap/mean": np.mean([expected[f"gap/{name}"] for name in "abc"]), "worst_group_iou": min(own.values())}
     rare = [s not in MANY.usual[y] for y, s in zip(*divmod(groups, 4), strict=True)]
-    counts = decomposition.confusion[rare].sum(0)[1:]
-    assert summary["group/rare/fg_flip"] == (counts[:, 1:].sum() - np.trace(counts[:, 1:])) / counts.sum()
-
-
-@pytest.mark.parametrize(("groups", "found"), [([12] * 60, r"4 \* y \+ scene in 0..11"), ([0] * 60, "of 2 classes")])
-def test_groups_that_do_not_fit_are_refused(case, groups, found):
-    counts = case[0].confusion if groups[0] else case[0].confusion[:, :3, :3]
-    with pytest.raises(ValueError, match=found):
-        metrics.summarize(Decomposition(counts, case[0].risk_sum), groups, all_groups=MANY)
+    counts = confusion[rare].sum(0)[1:]
+    expected["group/rare/fg_flip"] = (counts[:, 1:].sum() - np.trace(counts[:, 1:])) / counts.sum()
+    assert {key: summary[key] for key in expected} == pytest.approx(expected, rel=1e-12)
+    assert all(isinstance(value, (int, float, list)) for value in summary.values())
 
 
 @pytest.mark.parametrize(("auroc", "events", "others"), [(0.5, 1, 1), (0.8, 3, 17), (0.0, 2, 9), (1.0, 1, 40)])

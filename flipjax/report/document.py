@@ -23,7 +23,7 @@ ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 class Numbers(NamedTuple):
-    """A table with its caption. `values`, if given, adds exact values to its cells.
+    """A table with its caption.
 
     `folded` tables open on a click and are not printed on a terminal. `searched` tables, on the page only, have a field
     that filters rows by text. Columns in `words` are text. `links` maps cells (row, column) to anchors on the page.
@@ -32,7 +32,6 @@ class Numbers(NamedTuple):
     template = "numbers"
     caption: str
     table: TextTable
-    values: Sequence[Sequence[Any]] | None = None
     folded: bool = False
     searched: bool = False
     words: bool = False

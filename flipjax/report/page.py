@@ -254,15 +254,12 @@ def members_table(run: RunTables) -> Numbers:
     axes = varying_axes(run.records, until="member")
     axes += ["rho"] if "rho" in run.records else []
     known = [name for name in MEMBER if name in run.records]
-    body: list[list[str]] = []
-    exact: list[list[str | None]] = []
-    for record in records_of(run.records):
-        names = [str(record[name]) for name in ("member", *axes, "status")]
-        values = [record[name] for name in known]
-        body.append([*names, *(f"{value:.3f}" if value == value else "-" for value in values)])
-        exact.append([*(None for _ in names), *(repr(value) if value == value else None for value in values)])
+    body = [
+        [*(str(record[name]) for name in ("member", *axes, "status")), *(text.number(record[name]) for name in known)]
+        for record in records_of(run.records)
+    ]
     header = ["member", *axes, "status", *map(title_of, known)]
-    return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)
+    return Numbers("All members, on the test images", TextTable(header, body), folded=True, searched=True)
 
 
 PULL = Line("scene_pull", "pull of the scene", FLIP)

@@ -155,11 +155,7 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
         >>> remaining(Decomposition(counts, np.array([1.0, 2.0])))[[0, 24, 25, 49]].tolist()
         [0.0, 0.0, 0.25, 0.25]
     """
-    return at_coverage(risk_coverage(decomposition.flip_risk, decomposition.flip))
-
-
-def at_coverage(risks: np.ndarray) -> np.ndarray:
-    """Samples a risk-coverage curve (n,) at COVERAGE: (50,), NaN for n = 0."""
+    risks = risk_coverage(decomposition.flip_risk, decomposition.flip)
     if not len(risks):
         return np.full(len(COVERAGE), np.nan)
     # Rounds fractional numbers of images up.

@@ -79,11 +79,6 @@ def with_interval(row: Row, value: str, low: str = "low", high: str = "high", *,
     return number(row[value], form) + ends
 
 
-def probability(p: float) -> str:
-    """Returns a p value as text."""
-    return "below 0.0001" if p < 1e-4 else f"{p:.4f}"
-
-
 def mean_text(row: Row, n: int | None = None) -> str:
     """Returns the mean of an `aggregate` row with its interval over seeds, or over images for one seed."""
     few = n is not None and row["n"] != n and not math.isnan(row["mean"])

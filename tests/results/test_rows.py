@@ -19,7 +19,7 @@ from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities, member_rows
 from flipjax.results.scores import score_rows
 from results import tables
-from results.tables import CLASSES, END, MEASURES, RECORDED, cell_of, random_decomposition
+from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition
 
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
 CONTRACT += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
@@ -100,16 +100,6 @@ def test_cell_round_trip(tmp_path):
     np.savez(tmp_path / "other.npz", members=np.array(["a"]))
     with pytest.raises(DamagedError, match=r"other\.npz"):
         load_cell(tmp_path / "other.npz")
-
-
-def test_a_recorded_run_gives_its_rows_again():
-    cell = load_cell(next(RECORDED.glob("cells/*/decomposition.npz")))
-    table = read_csv(RECORDED / "results.csv")
-    for row in records_of(table[(table["split"] == "test") & (table["group"] == "all")]):
-        counts = cell.decomposition(row["member"], "test", selection=row["selection"])
-        whole = summarize(counts, cell.parts["test"].groups, class_names=cell.class_names)
-        for key in quantities.of_classes(cell.class_names):
-            assert row[quantities.column(key)] == pytest.approx(whole[key], abs=1e-6, nan_ok=True)
 
 
 def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores():
