@@ -23,16 +23,13 @@ def case():
     return logits, labels, np.arange(12) % 4
 
 
-def write_folder(folder, case, *, first=False, sizes=False):
-    """A folder of npy files and one of PNG masks, palette and grey, and groups by file name."""
-    logits, labels, groups = case
+def write_folder(folder, images, groups):
+    """A folder of npy files, channels first, and one of PNG masks, palette and grey, and groups by file name."""
     (folder / "logits").mkdir(parents=True)
     (folder / "labels").mkdir()
     lines = ["name,group,comment"]
-    for i, (scores, mask) in enumerate(zip(logits, labels, strict=True)):
-        cut = np.s_[: 8 - i % 3] if sizes else np.s_[:]
-        scores, mask = scores[cut], mask[cut]
-        np.save(folder / "logits" / f"img_{i:02d}.npy", np.moveaxis(scores, -1, 0) if first else scores)
+    for i, (scores, mask) in enumerate(images):
+        np.save(folder / "logits" / f"img_{i:02d}.npy", np.moveaxis(scores, -1, 0))
         image = Image.fromarray(mask)
         if i % 2:
             image.putpalette(np.arange(768).astype(np.uint8).tobytes())
@@ -57,15 +54,18 @@ def test_golden_cases_from_one_file(path, tmp_path, without_pictures):
     check_summary(path, result["summary"])
 
 
-def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
+def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(results, "FEWEST", 12)
-    inputs = write_folder(tmp_path, case, first=True)
+    images = [(scores[: 8 - i % 3], mask[: 8 - i % 3]) for i, (scores, mask) in enumerate(zip(*case[:2], strict=True))]
+    inputs = write_folder(tmp_path, images, case[2])
     options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_index", 255, "--class_names", "cat,dog"]
     result, rows = audit(tmp_path / "out", *options), rows_of(tmp_path / "out/images.csv")
-    decomposition = metrics.decompose(*case[:2], ignore_index=255)
+    alone = [(scores[None], mask[None]) for scores, mask in images]
+    decomposition = metrics.concatenate([metrics.decompose(*image, ignore_index=255) for image in alone])
     expected = metrics.summarize(decomposition, case[2], class_names=["cat", "dog"])
     del expected["flip_matrix"]
-    expected |= region_quantities(metrics.region_sums(*case[:2], ignore_index=255), case[2])
+    sums = [metrics.region_sums(*image, ignore_index=255) for image in alone]
+    expected |= region_quantities(metrics.RegionSums(*map(np.concatenate, zip(*sums, strict=True))), case[2])
     for key, value in expected.items():
         np.testing.assert_allclose(np.array(result["summary"][key], float), value, rtol=1e-6, err_msg=key)
     assert set(result["summary"]) == {*expected, "flip_risk_mean", "flip_risk_share", "flip_gap/mean"} | {
@@ -78,7 +78,7 @@ def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     for name in ("flip", "correct", "miss", "spill", "flip_risk"):
         column = [float(row[name]) for row in rows]
         np.testing.assert_allclose(column, np.asarray(getattr(decomposition, name))[order], atol=1e-6, err_msg=name)
-    assert {(row["pixels"], row["ignored_pixels"]) for row in rows} == {("77", "3")}
+    assert {(row["pixels"], row["ignored_pixels"]) for row in rows} == {("77", "3"), ("67", "3"), ("57", "3")}
     assert result["class_names"] == ["background", "cat", "dog"]
     assert np.array_equal(result["flip_matrix"], np.asarray(decomposition.confusion).sum(0))
     written = (tmp_path / "out" / "summary.md").read_text()
@@ -86,7 +86,7 @@ def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     low, high = result["intervals"]["gap/cat"]
     assert low < result["summary"]["gap/cat"] < high
     printed = capsys.readouterr()
-    assert "12 images of 8 x 10 pixels, 3 classes (logits, channels first)." in printed.out
+    assert "12 images of 3 different sizes, 3 classes (logits, channels first)." in printed.out
     assert "The tenth of the images" in printed.out
     assert "Largest flip" in printed.out
     assert "12 of 12 images; 0:00 left" in printed.err
@@ -102,23 +102,6 @@ def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
 
 
-def test_sizes_may_differ(case, tmp_path, capsys, without_pictures):
-    inputs = write_folder(tmp_path, case, sizes=True)
-    result = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
-    # A tenth of twelve images is one.
-    assert not re.search("decile|tenth", capsys.readouterr().out)
-    counts = [
-        metrics.decompose(s[None, : 8 - i % 3], m[None, : 8 - i % 3], ignore_index=255)
-        for i, (s, m) in enumerate(zip(*case[:2], strict=True))
-    ]
-    total = sum(np.asarray(c.confusion)[0].astype(int) for c in counts)
-    assert result["flip_matrix"] == total.tolist()
-    by_name = {row["name"]: row for row in rows_of(tmp_path / "out/images.csv")}
-    for i, count in enumerate(counts):
-        assert float(by_name[f"img_{i:02d}"]["flip_risk"]) == pytest.approx(float(count.flip_risk[0]), abs=1e-6)
-        assert int(by_name[f"img_{i:02d}"]["pixels"]) == 10 * (8 - i % 3) - 3
-
-
 def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 11, (6, 5, 7))
@@ -130,7 +113,9 @@ def test_more_classes_another_background_and_groups_by_position(tmp_path, withou
     assert result["summary"]["group/41/fg_flip"] == pytest.approx(expected["group/41/fg_flip"])
     assert result["class_names"][10] == "background"
     assert sorted(row["name"] for row in rows_of(tmp_path / "out/images.csv")) == [f"x{i}.jpg" for i in range(6)]
-    assert "The largest flips" in (tmp_path / "out" / "summary.md").read_text()
+    written = (tmp_path / "out" / "summary.md").read_text()
+    # A tenth of six images is none.
+    assert "The largest flips" in written and not re.search("decile |tenth", written)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ ABOVE, BELOW = "--fail_above", "--fail_below"
 
 
 class Stored(NamedTuple):
-    """A stored audit of n images: names, counts, class names, and optional named groups and clusters."""
+    """A stored audit of n images by name: counts, class names, and optional named groups and clusters."""
 
     names: list[str]
     decomposition: Decomposition
@@ -35,15 +35,6 @@ class Stored(NamedTuple):
     groups: np.ndarray | None
     group_names: tuple[str, ...]
     clusters: np.ndarray | None
-
-    def take(self, rows: np.ndarray) -> "Stored":
-        """Returns the images in another order."""
-        counts = Decomposition(
-            self.decomposition.confusion[rows], self.decomposition.risk_sum[rows], self.decomposition.background
-        )
-        groups, clusters = (None if each is None else each[rows] for each in (self.groups, self.clusters))
-        names = [self.names[row] for row in rows]
-        return self._replace(names=names, decomposition=counts, groups=groups, clusters=clusters)
 
 
 class Comparison(NamedTuple):
@@ -65,21 +56,24 @@ def read_audit(folder: Path) -> Stored:
         raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
     with naming(path), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
+        names = check_names(path, map(str, arrays["names"]))
+        order = sorted(range(len(names)), key=names.__getitem__)
         background = json.loads((folder / "summary.json").read_bytes())["options"]["background"]
         background = tuple(background) if isinstance(background, list) else background
-        named, groups = np.unique(arrays["group_names"], return_inverse=True) if "group_names" in arrays else ((), None)
+        grouped = "group_names" in arrays
+        named, groups = np.unique(arrays["group_names"][order], return_inverse=True) if grouped else ((), None)
         return Stored(
-            list(check_names(path, map(str, arrays["names"]))),
-            Decomposition(arrays["confusion"], arrays["risk_sum"], background),
+            sorted(names),
+            Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background),
             tuple(map(str, arrays["class_names"])),
             groups,
             tuple(map(str, named)),
-            arrays.get("clusters"),
+            arrays["clusters"][order] if "clusters" in arrays else None,
         )
 
 
 def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
-    """Returns both audits with images in the order of the new one."""
+    """Reads both audits, which must have the same images and labels."""
     before, after = read_audit(old), read_audit(new)
     lacking = sorted({*before.names} ^ {*after.names})
     if lacking:
@@ -90,8 +84,6 @@ def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
     ):
         if first != second:
             raise AuditError(f"--compare: expected the same {what}, found {first} in {old} and {second} in {new}")
-    place = {name: row for row, name in enumerate(before.names)}
-    before = before.take(np.array([place[name] for name in after.names]))
     labels = [each.decomposition.confusion.sum(-1) for each in (before, after)]
     others = [name for name, same in zip(after.names, (labels[0] == labels[1]).all(-1), strict=True) if not same]
     if others:

@@ -20,10 +20,10 @@ from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import context_evidence, image_shares
 from flipjax.files import replacing
 from flipjax.metrics.classes import Background, class_names
-from flipjax.report.document import terminal_text
+from flipjax.report.document import terminal_text, write_summary
 
 TABLES = ("shares.csv", "segments.csv", "segment_flips.csv", "flip_matrix.csv", "beta.csv")
-FILES = {*TABLES, "index.html", "figures"}
+FILES = {*TABLES, "summary.md", "index.html", "figures"}
 
 
 def measure_context(
@@ -82,6 +82,7 @@ def measure_context(
     options = {"predictions": str(predictions), "labels": str(labels), "samples": samples}
     document = context_document(objects, facts=facts, notes=notes, options=options)
     _write_tables(out, objects, [each.name for each in pairs], pd.DataFrame(shares, pd.Index(rows, name="name"), shown))
+    write_summary(out, document)
     if draws_pages():
         from flipjax.audit.page import write_context_page
 

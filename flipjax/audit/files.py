@@ -87,7 +87,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
 
     summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
     """
-    stored = json.dumps(_as_json(audit, document, gates), indent=2, ensure_ascii=False)
+    stored = json.dumps(_finite(_as_json(audit, document, gates)), indent=2, ensure_ascii=False)
     write_text(folder / "summary.json", f"{stored}\n")
     write_csv(folder / "images.csv", image_rows(audit))
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
@@ -193,9 +193,9 @@ def _as_json(audit: Audit, document: Document, gates: Sequence[Mapping[str, Any]
         **({"gates": list(gates)} if gates else {}),
         "findings": list(document.lines),
         "class_names": list(audit.class_names),
-        "summary": {key: _finite(value) for key, value in audit.summary.items()},
-        "flips_by_group": [{name: _finite(cell) for name, cell in row.items()} for row in records_of(audit.by_group)],
-        "intervals": {key: _finite(np.stack(ends, axis=-1).tolist()) for key, ends in audit.intervals.items()},
+        "summary": dict(audit.summary),
+        "flips_by_group": records_of(audit.by_group),
+        "intervals": {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()},
         "flip_matrix": audit.confusion.tolist(),
         **audit.objects.as_json(),
     }
@@ -203,6 +203,8 @@ def _as_json(audit: Audit, document: Document, gates: Sequence[Mapping[str, Any]
 
 def _finite(value: Any) -> Any:
     """Replaces non-finite numbers by None, because JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -76,15 +76,11 @@ class Objects(NamedTuple):
         return counts.astype(np.int64).to_numpy().tolist()
 
     def as_json(self) -> dict[str, Any]:
-        """Returns SegFlip by class, the flip matrix in segments and the budget, with None for undefined values."""
-        stored: dict[str, Any] = {
-            name: {key: {c: _number(value) for c, value in row.items()} for key, row in rows_by_name(table).items()}
-            for name, table in (("segments", self.flips), ("budget", self.budget))
-        }
-        stored["segment_matrix"] = self.confusion.tolist()
-        if self.betas:
-            stored["context"] = {"beta": {key: _number(value) for key, value in self.betas["all"]._asdict().items()}}
-        return stored
+        """Returns SegFlip by class, the flip matrix in segments, the budget, and beta, if any."""
+        tables = {"segments": self.flips, "budget": self.budget}
+        stored: dict[str, Any] = {name: rows_by_name(table.round(DIGITS)) for name, table in tables.items()}
+        context = {"context": {"beta": self.betas["all"]._asdict()}} if self.betas else {}
+        return stored | {"segment_matrix": self.confusion.tolist()} | context
 
 
 LEAST_CLASSES = 3
@@ -171,13 +167,9 @@ def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None
         table.to_parquet(stream, index=False)
 
 
-def rows_by_name(table: pd.DataFrame) -> dict[Any, dict[Any, float]]:
+def rows_by_name(table: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
     """Returns the rows of a numeric table by index."""
-    return table.astype(np.float64).rename(index=str, columns=str).to_dict("index")
-
-
-def _number(value: Any) -> Any:
-    return None if np.isnan(value) else int(value) if float(value).is_integer() else rounded(float(value))
+    return table.rename(index=str, columns=str).to_dict("index")
 
 
 FEWEST = 30

@@ -376,7 +376,7 @@ def _context(betas: Mapping[str, Choice], labels: str) -> list[Numbers]:
         cells = [with_interval(row, "beta"), number(beta.shuffled), with_interval(row, *DIFFERENCE)]
         rows.append([name, str(beta.flips), *cells, number(beta.within)])
     header = ["flips", "number", "beta [95%]", "shuffled", "difference [95%]", "within classes"]
-    verdict = f": {betas['all'].verdict}" if betas else ""
+    verdict = f": {betas['all'].verdict.rstrip('.')}" if betas else ""
     caption = f"Influence of context, beta (0: none, 1: as in {labels}){verdict}"
     return [Numbers(caption, TextTable(header, rows))]
 
