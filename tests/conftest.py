@@ -28,11 +28,13 @@ import jax.numpy as jnp  # noqa: E402
 import networks  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.files import cache_folder, keep_newest  # noqa: E402
+from flipjax.groups import Groups  # noqa: E402
 from flipjax.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.training import run  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
@@ -40,20 +42,15 @@ from flipjax.training.optimise import Recipe  # noqa: E402
 
 PROGRAMS = 1 << 28
 """Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
-SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
+GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
+SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
 SLOWEST = ["sweep", "methods", "launchers", "scale", "run_folder", "smp", "examples"]
 SLOWEST += ["population", "synthetic", "audit", "evaluate", "report"]
 """Files that start first, so that the workers end together; those that train the same programs start apart."""
-EXACT = {
-    "test_launchers",
-    "test_make_train",
-    "test_population",
-    "test_run_folder",
-    "test_runs",
-    "test_scale",
-    "test_sweep",
-}
+EXACT = {f"test_{name}" for name in ["launchers", "make_train", "population", "run_folder", "runs", "scale", "sweep"]}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
+settings.register_profile("laws", derandomize=True, deadline=None, database=None)
+settings.load_profile("laws")
 
 
 def pytest_configure(config):
@@ -116,9 +113,10 @@ def tiny():
     """The experiment."""
     return Experiment(
         PoolSpec(size=SIZE),
-        SplitSpec(n_train=24, n_val=16, n_test=16),
+        SplitSpec(n_train=24, n_val=24, n_test=24),
         ModelSpec(width=4, depth=1),
         TrainSpec(epochs=6, batch_size=8, patience=2),
+        groups=GROUPS,
     )
 
 
@@ -126,14 +124,15 @@ def tiny():
 def pool():
     """A composite pool, class and kind 0 first: squares of the class's colour, scenes of the kind's brightness."""
     rng = np.random.default_rng(5)
-    labels = np.repeat([1, 2], OBJECTS).astype(np.uint8)
-    alpha = np.zeros((2 * OBJECTS, SIZE, SIZE), np.uint8)
+    labels = np.repeat([1, 2, 3], OBJECTS).astype(np.uint8)
+    alpha = np.zeros((len(labels), SIZE, SIZE), np.uint8)
     for mask in alpha:
         y, x = rng.integers(0, 7, 2)
         mask[y : y + 9, x : x + 9] = 255
     cutouts = rng.integers(0, 80, (*alpha.shape, 3))
-    cutouts[np.arange(2 * OBJECTS), ..., labels] += 150
-    scenes = rng.integers(0, 80, (2 * SCENES, SIZE, SIZE, 3)) + np.repeat([20, 120], SCENES)[:, None, None, None]
+    cutouts[np.arange(len(labels)), ..., labels - 1] += 150
+    light = np.repeat(np.arange(GROUPS.scenes), PHOTOS)[:, None, None, None] * 50
+    scenes = rng.integers(0, 80, (len(light), SIZE, SIZE, 3)) + light
     images = np.where(alpha[..., None] > 0, cutouts, 0).astype(np.uint8)
     return jax.tree.map(
         jnp.asarray, Pool(kind="composite", images=images, masks=alpha, labels=labels, scenes=scenes.astype(np.uint8))
@@ -141,12 +140,17 @@ def pool():
 
 
 def table(rho):
-    """Rows and groups: every object once, a share `rho` of each class in its usual scene."""
-    objects = np.arange(2 * OBJECTS)
-    y, rank = objects // OBJECTS, objects % OBJECTS
-    kind = np.where(rank < round(rho * OBJECTS), y, 1 - y)
-    rows = np.stack([objects, SCENES * kind + rank % SCENES], axis=1)
-    return jnp.asarray(rows, jnp.int32), jnp.asarray(2 * y + kind, jnp.int32)
+    """Rows and groups: every object once, a share `rho` of each class in its usual scenes, or if None evenly."""
+    rows, groups = [], []
+    for index in range(GROUPS.classes * OBJECTS):
+        y, rank = divmod(index, OBJECTS)
+        kinds = range(GROUPS.scenes)
+        if rho is not None:
+            kinds = [kind for kind in kinds if (kind in GROUPS.usual[y]) == (rank < round(rho * OBJECTS))]
+        kind = kinds[rank % len(kinds)]
+        rows.append((index, PHOTOS * kind + index % PHOTOS))
+        groups.append(GROUPS.of(y, kind))
+    return jnp.asarray(rows, jnp.int32), jnp.asarray(groups, jnp.int32)
 
 
 @pytest.fixture(scope="session")
@@ -165,8 +169,8 @@ def make_member():
 
 @pytest.fixture(scope="session")
 def validation():
-    """The table of a validation set: every third object, half of each class in each scene."""
-    rows, groups = (column[::3] for column in table(0.5))
+    """The table of a validation set: two images of each group."""
+    rows, groups = table(None)
     return Table(rows, groups, jnp.full(len(rows), -1, jnp.int32), half_of_each_group(np.asarray(groups)))
 
 

@@ -1,11 +1,10 @@
-"""Random damage to a run folder: `python tests/faults.py --count 200` continues damaged copies of a finished run.
+"""Random damage to a run folder: continues damaged copies of a finished run, FLIPJAX_FAULTS of them.
 
 Each trial damages one file of checkpoints or cells (a bit, 16 bytes, its end, its start twice, all of it), or puts a
 whole one of another run or of an earlier epoch in its place, in a run whose last epochs are gone, and runs the command
 again. It must end with the same results.csv and gallery, or with a refusal in one line that names the run folder.
 """
 
-import argparse
 import atexit
 import collections
 import contextlib
@@ -15,7 +14,6 @@ import os
 import pathlib
 import random
 import shutil
-import sys
 import tempfile
 import time
 from unittest import mock
@@ -32,10 +30,10 @@ from flipjax.config import default_config
 
 def get_config():
     config = default_config()
-    config.pool.size, config.pool.objects, config.pool.scenes = 16, 12, 6
-    config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 8
-    config.model.width, config.model.depth = 4, 1
-    config.train.epochs, config.train.batch_size = 3, 8
+    config.pool.update(size=16, objects=12, scenes=6)
+    config.split.update(n_train=16, n_val=8, n_test=8)
+    config.model.update(width=4, depth=1)
+    config.train.update(epochs=3, batch_size=8)
     config.axes.rho = (0.5, 1.0)
     return config
 """
@@ -162,15 +160,3 @@ def trials(place, count, *, seed=0):
         counts[path.relative_to(folder).parts[0], kind, outcome(folder)] += 1
         shutil.rmtree(folder)
     return counts
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        table = trials(pathlib.Path(place), options.count, seed=options.seed)
-    for (name, kind, result), number in sorted(table.items()):
-        print(f"{name:12} {kind:6} {number:5} {result}")
-    sys.exit(any(result not in ("same", "refused") for _, _, result in table))

@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
+SHARED = pathlib.Path(__file__).parents[2] / "shared"
+GOLDEN = SHARED / "golden"
 CASES = [GOLDEN / f"metrics_{name}.npz" for name in "abc"]
 golden_cases = pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 SHARES = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}

@@ -86,7 +86,7 @@ def spoiled(field, value):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 def test_what_is_no_pool_is_refused_by_name(chosen):
     make, whole = chosen.draw(st.sampled_from([(from_arrays, PHOTOS), (from_cut_outs, COMPOSITE)]))
     field = chosen.draw(st.sampled_from([*whole]))

@@ -1,5 +1,6 @@
-"""Laws of the split and of the index tables, over random small pools."""
+"""Laws of groups, of the split and of the index tables, over random small pools."""
 
+import itertools
 from collections import Counter
 
 import jax
@@ -12,14 +13,47 @@ from hypothesis import strategies as st
 from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
 from flipjax.data.deck import deal, draw_deck, scene_orders, traced_orders
 from flipjax.data.pool import Catalog
-from flipjax.data.split import count_content, shuffle, split_pool
-from flipjax.groups import Groups
+from flipjax.data.split import PARTS, count_content, shuffle, split_pool, strata
+from flipjax.groups import TWO_BY_TWO, Groups
+
+
+def test_two_by_two_is_the_papers():
+    assert TWO_BY_TWO.named == {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
+    groups = np.arange(4, dtype=np.int32)
+    np.testing.assert_array_equal(TWO_BY_TWO.moved(groups), groups ^ 1)
+    assert TWO_BY_TWO.moved(groups).dtype == np.int32
+
+
+@pytest.mark.parametrize(("classes", "scenes"), [(2, 2), (4, 4), (5, 3), (3, 2)])
+def test_every_group_is_a_class_in_a_scene(classes, scenes):
+    groups = Groups(classes, scenes)
+    numbers = np.arange(groups.count)
+    pairs = list(itertools.product(range(classes), range(scenes)))
+    assert list(zip(groups.class_of(numbers), groups.scene_of(numbers), strict=True)) == pairs
+    assert [groups.of(*pair) for pair in pairs] == numbers.tolist()
+    assert [groups.kind_of(group) == "common" for group in numbers] == [scene == y % scenes for y, scene in pairs]
+    assert sorted(groups.common + groups.rare) == numbers.tolist()
+    moved = [groups.moved(numbers, steps) for steps in range(scenes)]
+    assert all((groups.class_of(each) == groups.class_of(numbers)).all() for each in moved)
+    assert (np.sort(moved, axis=0) == np.sort(np.array(pairs)[:, :1] * scenes + np.arange(scenes), axis=1).T).all()
+
+
+def test_usual_scenes_that_cannot_be_are_refused():
+    for usual in (((0,),), ((0, 1), (1,)), ((0,), ()), ((0,), (2,))):
+        with pytest.raises(ValueError, match="usual"):
+            Groups(2, 2, usual)
+    for numbers in ((1, 2), (2, 3)):
+        with pytest.raises(ValueError, match=r"groups|usual"):
+            Groups(*numbers)
+    evaluated = Groups(2, 2, ((0,), ()), partial=True)
+    assert (evaluated.common, evaluated.rare, evaluated.sides_of(1)) == ((0,), (1,), ((), ()))
+
 
 SHARES = st.floats(0, 1)
 SEEDS = st.integers(0, 2**31 - 1)
 
 
-def catalog(kind="composite", objects=(12, 12), scenes=(6, 6), object_split=None, scene_split=None, usual=()):
+def catalog(kind="composite", objects=(12, 12), scenes=(6, 6), usual=()):
     """`objects`: number per class (composite) or per group (photo); `scenes`: number per kind."""
     cells = np.repeat(np.arange(len(objects)), objects).astype(np.int32)
     photo = kind == "photo"
@@ -35,8 +69,8 @@ def catalog(kind="composite", objects=(12, 12), scenes=(6, 6), object_split=None
         scene_kind=kinds,
         object_names=tuple(f"o{i}" for i in range(len(cells))),
         scene_photo_names=tuple(f"s{i}" for i in range(len(kinds))),
-        object_split=free if object_split is None else np.asarray(object_split, np.int32),
-        scene_split=np.full(len(kinds), -1, np.int32) if scene_split is None else np.asarray(scene_split, np.int32),
+        object_split=free.copy(),
+        scene_split=np.full(len(kinds), -1, np.int32),
         usual=usual,
     )
 
@@ -53,13 +87,19 @@ def pools(draw):
         usual = [draw(st.sets(st.integers(0, scenes - 1), min_size=1, max_size=scenes - 1)) for _ in usual]
     absent = set(range(scenes)).difference(*usual)
     assume(not absent)
-    numbers = st.integers(7, 20)
-    return catalog(
+    numbers = st.integers(9, 20)
+    made = catalog(
         kind,
         objects=[draw(numbers) for _ in range(classes * (scenes if kind == "photo" else 1))],
         scenes=[draw(numbers) for _ in range(scenes)],
         usual=tuple(tuple(sorted(own)) for own in usual),
     )
+    # Some of an equal number of the first of each have a part of their own.
+    parts = np.random.default_rng(draw(SEEDS)).integers(-1, 3, 99)
+    for column, own in ((made.object_split, strata(made)), (made.scene_split, made.scene_kind)):
+        first = np.arange(len(own)) - np.searchsorted(own, own) < draw(st.integers(0, 3))
+        column[first] = parts[np.flatnonzero(first) % len(parts)]
+    return made
 
 
 def regular(groups):
@@ -72,7 +112,7 @@ def rho_of(groups, share):
     return groups.independence + share * (1 - groups.independence)
 
 
-law = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+law = settings(max_examples=200)
 
 
 @law
@@ -153,17 +193,23 @@ def test_draws_are_nested(pool, low, high, seed):
 @law
 @given(pool=pools(), seed=SEEDS, n_val=st.sampled_from([1, 2]), n_test=st.sampled_from([1, 2, 3]))
 def test_split_and_evaluation_tables(pool, seed, n_val, n_test):
-    groups = pool.groups
+    groups, cells = pool.groups, strata(pool)
     split = split_pool(pool, n_val=n_val * groups.count, n_test=n_test * groups.count, seed=seed)
     objects = np.concatenate([part.objects for part in split])
     scenes = np.concatenate([part.scenes for part in split])
-    assert sorted(objects) == list(range(len(pool.object_names)))
-    assert sorted(scenes) == list(range(len(pool.scene_photo_names)))
+    assert len(set(objects)) == len(objects) and sorted(scenes) == list(range(len(pool.scene_photo_names)))
+    # What has a part of its own is drawn first there, or left out.
+    assert (np.delete(pool.object_split, objects) > 0).all()
+    for code, own in enumerate(split):
+        assert {*pool.object_split[own.objects], *pool.scene_split[own.scenes]} <= {-1, code}
     for part, each in (("val", n_val), ("test", n_test)):
         table = evaluation_table(pool, split, part)
         assert np.bincount(table.groups).tolist() == [each] * groups.count
         assert (pool.object_class[table.rows[:, 0]] == groups.class_of(table.groups)).all()
         assert set(table.rows[:, 0]) == set(getattr(split, part).objects)
+        fixed, drawn = pool.object_split == PARTS.index(part), np.isin(np.arange(len(cells)), table.rows[:, 0])
+        counts = [np.bincount(cells[each], minlength=cells.max() + 1) for each in (fixed, fixed & drawn)]
+        assert (np.minimum(counts[0], each) == counts[1]).all()
         # DFR's halves: as many of each group in both, up to one, and a set on one side.
         assert np.bincount(table.groups[table.refit], minlength=groups.count).tolist() == [-(-each // 2)] * groups.count
         if pool.kind == "photo":
@@ -211,23 +257,6 @@ def test_scene_photos_are_shared_in_proportion():
     assert [len(part.scenes) for part in plenty] == [184, 8, 8]
     least = split_pool(catalog(scenes=(3, 3)), n_val=4, n_test=16, seed=0)
     assert [len(part.scenes) for part in least] == [2, 2, 2]
-
-
-def test_fixed_parts_are_kept():
-    fixed = np.full(24, -1)
-    cells = catalog().object_class
-    for y in (0, 1):
-        fixed[np.flatnonzero(cells == y)[:8]] = [2, 2, 2, 1, 0, 0, 0, 0]
-    scene_split = [2, -1, -1, -1, -1, 0] * 2
-    pool = catalog(object_split=fixed, scene_split=scene_split)
-    split = split_pool(pool, n_val=8, n_test=8, seed=1)
-    assert (fixed[split.test.objects] == 2).all()
-    assert sorted(fixed[split.val.objects]) == [-1, -1, 1, 1]
-    assert (np.isin(fixed[split.train.objects], [0, -1])).all() and np.sum(fixed[split.train.objects] == 0) == 8
-    for part, code in (("train", 0), ("test", 2)):
-        assert set(np.flatnonzero(np.array(scene_split) == code)) <= set(getattr(split, part).scenes)
-    with pytest.raises(ValueError, match=r"left for test; .*cat 12 \(free 4, fixed train 4, val 1, test 3\)"):
-        split_pool(pool, n_val=8, n_test=40, seed=1)
 
 
 SPLIT, TRAIN = {"n_val": 8, "n_test": 8, "seed": 0}, {"rho": 0.9, "seed": 0, "n_train": 8}

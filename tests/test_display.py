@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,24 +39,6 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
         "[3:20] one more; 12:30 left",
         "[3:21] 0:00 left",
     ]
-
-
-# Of six members of correlation_grid at 32 px: seconds until training, then of each epoch, then until the page was done.
-RECORDED = (50.6, (6.4, 6.2, 6.9, 6.7, 6.5, 8.4, 8.5, 7.3, 6.1, 6.2, 5.8, 7.3, 6.1, 5.2, 5.4), 27.9)
-
-
-def test_the_time_left_is_right_within_half_after_one_epoch(monkeypatch):
-    start, epochs, end = RECORDED
-    now, stream = [0.0], io.StringIO()
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
-    with Bar("training", total=6 * len(epochs), stream=stream) as bar:
-        now[0] += start
-        bar.begin()
-        now[0] += epochs[0]
-        bar.advance(6)
-    minutes, seconds = map(int, re.search(r"(\d+):(\d+) left", stream.getvalue()).groups())
-    for whole in (sum(epochs[1:]), sum(epochs[1:]) + end):
-        assert 1 / 1.5 < (60 * minutes + seconds) / whole < 1.5
 
 
 def test_the_time_left_counts_from_the_first_epoch_and_the_starts_of_later_parts(monkeypatch):

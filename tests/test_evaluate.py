@@ -15,13 +15,12 @@ from jax._src import xla_bridge
 
 from flipjax import backend, metrics
 from flipjax.audit import evaluate as command
-from flipjax.config import ConfigError, PoolSpec, SplitSpec, default_config
+from flipjax.config import PoolSpec, SplitSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.models import weights
-from flipjax.plan import experiment
 from flipjax.results.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -97,21 +96,11 @@ def test_every_number_is_that_of_the_model_itself(small, monkeypatch, capsys):
     # Repair gives a region another label and leaves the region.
     after = values["repair_flip"]["value"] + values["repair_correct"]["value"]
     assert after + stored["summary"]["fg_miss"] == pytest.approx(1, abs=1e-5)
-    assert 0 <= values["repair_flip"]["low"] <= values["repair_flip"]["value"] <= values["repair_flip"]["high"] <= 1
     assert np.mean([row["repaired_flip"] for row in images]) == pytest.approx(values["repair_flip"]["value"], abs=0.3)
-    page = (folder / "out/index.html").read_text()
-    assert page.count('<li class="item') >= 12 and "Scene-swap risk from" in page and "the label " in page
-    written = (folder / "out/summary.md").read_text()
-    for text in ("IoU gap of mossling", "| mossling+", "95%"):
-        assert text in written
 
 
 def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path, monkeypatch):
     _, folder = small
-    (tmp_path / "grid.py").write_text(
-        "from flipjax.config import default_config\ndef get_config():\n    config = default_config()\n"
-        "    config.grid.pool = {'size': (32, 64)}\n    return config\n"
-    )
     config, model = ("--config", ROOT / "configs/smoke.py"), ("--model", "smp_resnet50")
     stored = ("--weights", folder / "weights")
     damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
@@ -124,12 +113,10 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
         ((*config, *model), "--weights"),
         ((*config, *stored, "--model", "unet"), "unet"),
         ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
-        ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "n_test 400: each"),
-        (("--config", tmp_path / "grid.py", *model, *stored), "config.grid.pool.size: expected"),
     )
     for arguments, expected in cases:
         assert command.main([*map(str, arguments)]) == 2, arguments
@@ -139,24 +126,6 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
     monkeypatch.setattr(backend, "start_backend", mock.Mock(side_effect=KeyboardInterrupt))
     assert command.main([*map(str, (*config, *model, *stored, *OVERRIDES))]) == 75
     assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"
-
-
-def test_large_models_have_one_size_and_only_they_have_weights():
-    plain, dfr = default_config(), default_config()
-    dfr.axes.method = ("dfr",)
-    large = {"model.name": "smp_mit_b2"}
-    for config, overrides, message in (
-        (plain, large | {"model.width": 16}, "config.model.width: expected 8 for model.name smp_mit_b2"),
-        (plain, {"model.weights": "folder"}, "config.model.weights: expected '' for model.name unet"),
-        (plain, large, "expected a multiple of 32 for model.name smp_mit_b2; found 48"),
-        (
-            dfr,
-            large | {"pool.size": 64},
-            "config.axes.method: expected model.name unet for dfr.*; found smp_mit_b2",
-        ),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            experiment(config, overrides)
 
 
 def test_a_dry_run_of_the_papers_grid_starts_no_backend(monkeypatch):

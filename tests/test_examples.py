@@ -12,6 +12,7 @@ import sys
 
 import faults
 import matplotlib
+import pandas as pd
 import pytest
 
 from flipjax import command, results
@@ -32,6 +33,7 @@ def run(tmp_path, monkeypatch):
             if f"\nimport {package}\n" in (EXAMPLES / name).read_text():
                 pytest.importorskip(package, reason="it is no dependency")
         monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend((EXAMPLES / name).parent)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
             runpy.run_path(str(EXAMPLES / name), run_name="__main__")
@@ -100,6 +102,12 @@ def test_a_plot_of_a_run(run, tmp_path):
     matplotlib.use("Agg")
     assert "rare" in run("pandas_plot.py", ROOT / "tests/recorded/run")
     assert (tmp_path / "flip.png").stat().st_size > 1000
+
+
+def test_what_a_card_did_in_time_is_written(run, tmp_path):
+    run("../benchmarks/throughput/gpu.py", "--device", "cpu", "--tiny", "--minutes", "0.02", "--out", "gpu.csv")
+    rows = pd.read_csv(tmp_path / "gpu.csv")
+    assert rows["what"][:2].tolist() == ["decompose", "read"] and (rows["seconds"] > 0).all()
 
 
 def test_a_tfds_data_set_and_its_sweep(run):

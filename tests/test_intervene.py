@@ -1,15 +1,19 @@
 """flipjax.intervene against slow NumPy twins, hand-computed cases, and for the quota an assignment solver."""
 
+import functools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics.logits import random_case
 from scipy import ndimage
 
 from flipjax import intervene, metrics
+from flipjax.intervene.scenes import draw_scenes
 from flipjax.results.rows import scene_quantities
 
 H = W = 12
@@ -115,35 +119,6 @@ def test_risk_and_repair_equal_their_twins(study):
     np.testing.assert_array_equal(repaired > 0, plain > 0)
 
 
-IMAGES = np.zeros((2, 4, 4, 3))
-MISFITS = [
-    *((make, (IMAGES.astype(np.uint8),), {}, "images") for make in (intervene.mean_scenes, intervene.grey_scenes)),
-    (intervene.blurred_scenes, (IMAGES.astype(np.uint8),), {}, "images"),
-    (intervene.mean_surroundings, (IMAGES.astype(np.uint8), IMAGES[..., 0] > 0), {}, "images"),
-    (intervene.mean_surroundings, (IMAGES, IMAGES[:1, ..., 0] > 0), {}, "regions"),
-    (intervene.mean_scenes, (IMAGES[0],), {}, "images"),
-    *((intervene.mean_scenes, (IMAGES,), {"kinds": kinds}, "kinds") for kinds in ([0, 2], [0])),
-    (intervene.choose_scenes, (None, IMAGES), {"scenes": "all"}, "scenes"),
-    (intervene.choose_scenes, (None, IMAGES), {"scenes": "sampled", "count": 3}, "count"),
-    (intervene.split_point, (np.zeros((2, 2)),), {}, "log_odds"),
-    (intervene.repair, (IMAGES, np.zeros((3, 1, 2))), {"center": 0.0}, "log_odds"),
-    (intervene.scene_marginal, (None, IMAGES, IMAGES[:1, :3]), {}, "scenes"),
-    (intervene.label_shares, ([0, 0],), {"num_classes": 3}, "labels"),
-    *((intervene.split_point, (np.zeros((2, 1, 3)),), {"center": center}, "center") for center in ("mean", 0.0)),
-    *(
-        (intervene.split_point, (np.zeros((2, 1, 3)),), {"prior": prior}, "prior")
-        for prior in (None, [0.5, 0.5], [0.5, 0.6, -0.1], [0.5, 0.4, 0.4], [0.5, np.nan, 0.5], [1, 0, 0])
-    ),
-    (intervene.split_point, (np.zeros((2, 1, 3)),), {"center": "median", "prior": [0.5, 0.25, 0.25]}, "prior"),
-]
-
-
-@pytest.mark.parametrize(("function", "arrays", "options", "field"), MISFITS)
-def test_what_does_not_fit_is_named(function, arrays, options, field):
-    with pytest.raises((TypeError, ValueError), match=f"^{field}:"):
-        function(*arrays, **options)
-
-
 def test_stored_counts_give_what_the_images_give(study):
     logits, log_odds, center = study.logits, np.asarray(study.log_odds), np.asarray(study.center)
     labels = np.random.default_rng(2).integers(0, study.C, logits.shape[:-1])
@@ -189,7 +164,7 @@ def largest_remainders(shares, n):
     return counts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 7), st.integers(5, 40), st.integers(0, 2**32 - 1))
 def test_quota_counts_are_those_of_the_prior_whatever_the_order_and_the_offsets(F, n, seed):
     rng = np.random.default_rng(seed)
@@ -227,3 +202,180 @@ def test_the_default_centre_of_more_classes_is_the_quota_and_a_class_left_out_is
     assert np.bincount(labels[:, 0, 0], minlength=4).tolist() == [0, 20, 10, 0]
     assert np.isinf(intervene.scene_swap_risk(logits, identity, center=center)).all()
     assert np.isnan(intervene.split_point(np.full_like(identity, np.nan), prior=prior)).all()
+
+
+RIGHT = np.array([[[1, 1, 0, 2, 2, 0], [1, 1, 0, 2, 2, 0]], [[0] * 6, [0] * 6], [[0, 0, 2, 1, 1, 1], [0] * 6]])
+"""Two objects, none, and one whose halves have two classes."""
+
+
+def predict(images):
+    """Right everywhere: the class is the sign of the pixel, background where it is 0."""
+    x = jnp.asarray(images)[..., 0]
+    return jnp.stack([0.5 - jnp.abs(x), -x, x], axis=-1)
+
+
+IMAGES = np.select([RIGHT == 1, RIGHT == 2], [-1.0, 1.0], 0.0).astype(np.float32)[..., None]
+LOGITS = np.stack([0.5 - np.abs(IMAGES[..., 0]), -IMAGES[..., 0], IMAGES[..., 0]], axis=-1)
+SCENES = np.zeros((2, 2, 6, 1), np.float32)
+marginal = functools.partial(intervene.scene_marginal, predict, sigma=0)
+
+
+def test_objects_keep_their_classes_where_an_image_of_two_loses_one():
+    with pytest.warns(UserWarning, match="^regions: 1 of 3 images predict several objects of different classes"):
+        whole = marginal(IMAGES, SCENES)
+    with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
+        repaired = intervene.repair(LOGITS, whole, center=0.0)
+    assert (repaired[0] != RIGHT[0]).mean() == 1 / 3
+    odds = marginal(IMAGES, SCENES, regions="objects")
+    assert odds.shape == (3, 2, 2)
+    np.testing.assert_allclose(odds[:, 0, 1], [-1, 1, -0.5], atol=1e-6)
+    numbers = intervene.find_regions(LOGITS)
+    assert intervene.region_images(numbers).tolist() == [0, 0, 2]
+    assert intervene.region_label(LOGITS, regions="objects").tolist() == [1, 2, 1]
+    np.testing.assert_allclose(
+        intervene.scene_swap_risk(LOGITS, odds, center=0.0, regions="objects"), [-2, -2, -1], atol=1e-6
+    )
+    repaired = intervene.repair(LOGITS, odds, center=0.0, regions=numbers)
+    np.testing.assert_array_equal(repaired[:2], RIGHT[:2])
+    np.testing.assert_array_equal(repaired[2], np.where(RIGHT[2] > 0, 1, 0))
+
+
+def test_given_instances_are_regions_within_the_predicted_foreground():
+    given = np.zeros(RIGHT.shape, np.int64)
+    given[0, 0], given[0, 1], given[2] = 7, 3, 5
+    numbers = intervene.find_regions(LOGITS, regions=given)
+    wanted = np.where(RIGHT > 0, np.array([[[2], [1]], [[0], [0]], [[1], [1]]]), 0)
+    np.testing.assert_array_equal(numbers, wanted)
+    np.testing.assert_array_equal(intervene.find_regions(LOGITS, regions=numbers), numbers)
+    mirrored = marginal(IMAGES, SCENES, regions=given, mirror=True)
+    np.testing.assert_allclose(mirrored[:, 0, 1], [0, 0, -0.5], atol=1e-6)
+
+
+def test_one_object_an_image_is_what_an_image_is():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.6, 1, (3, 6, 6, 1)).astype(np.float32) * np.pad(np.ones((4, 4, 1), np.float32), 1)[..., 1:2]
+    scenes = rng.uniform(-0.4, 0.4, (2, 6, 6, 1)).astype(np.float32)
+    both = [intervene.scene_marginal(predict, images, scenes, regions=each) for each in ("image", "objects")]
+    np.testing.assert_allclose(both[0], both[1], atol=1e-6)
+
+
+def test_a_predict_that_writes_to_its_input_does_no_harm():
+    def writes(batch):
+        answer = np.array(predict(batch))
+        if isinstance(batch, np.ndarray):
+            batch[...] = 7
+        return answer
+
+    images = IMAGES.copy()
+    odds = intervene.scene_marginal(writes, images, SCENES, sigma=0, regions="objects")
+    np.testing.assert_array_equal(images, IMAGES)
+    np.testing.assert_allclose(odds, marginal(IMAGES, SCENES, regions="objects"))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["image", "objects"]))
+def test_a_scene_blind_model_is_left_alone_and_of_a_scene_only_model_the_reliance_is_one(seed, regions):
+    """The first two channels are the object, one hot, the third is the scene."""
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, 2, 4)
+    images = np.zeros((4, 6, 6, 3), np.float32)
+    images[:, 2:4, 1:5, :2] = generator.uniform(1, 2, 4)[:, None, None, None] * np.eye(2)[classes][:, None, None]
+    images[..., 2] = generator.normal(size=(4, 6, 6))
+    scenes = np.zeros((2, 6, 6, 3), np.float32)
+    scenes[..., 2] = generator.normal(np.array([-1, 1])[:, None, None], 1, (2, 6, 6))
+
+    def blind(x):
+        return np.concatenate([np.full((*x.shape[:3], 1), 0.5), x[..., :2]], axis=-1)
+
+    def scene_only(x):
+        scene = np.where(x[..., :2].sum(-1) > 0, 0, x[..., 2]).mean((1, 2))[:, None, None] + 0 * x[..., 2]
+        return np.stack([10 - 20 * (x[..., :2].sum(-1) > 0.5), scene, -scene], axis=-1)
+
+    logits, options = blind(images), {"regions": regions, "sigma": 0}
+    odds = intervene.scene_marginal(blind, images, scenes, **options)
+    assert intervene.scene_reliance(odds) == 0
+    risk = intervene.scene_swap_risk(logits, odds, center=0.0, regions=regions)
+    assert (risk < 0).all()
+    np.testing.assert_array_equal(intervene.repair(logits, odds, center=0.0, regions=regions), logits.argmax(-1))
+    odds = intervene.scene_marginal(scene_only, images, scenes, **options)
+    np.testing.assert_allclose(intervene.scene_reliance(odds), 1, rtol=1e-5)
+
+
+def test_several_background_classes_act_as_one_of_their_maximum():
+    """Two background classes whose logits are one's and minus infinity."""
+    logits, _ = random_case(3, (4, 6, 7), 4)
+    single, several = logits[..., :3], logits.copy()
+    several[..., 3] = -1e9
+    log_odds = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32))
+    inside = intervene.foreground(several, background=(1, 3))
+
+    def act(x, background):
+        return [
+            intervene.foreground(x, background=background),
+            intervene.region_log_odds(x, inside, background=background),
+            intervene.scene_swap_risk(x, log_odds, center=0.0, background=background),
+            intervene.mirror_risk(x, x[:, :, ::-1], background=background),
+        ]
+
+    for one, other in zip(act(several, (1, 3)), act(single, 1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    repaired = np.asarray(intervene.repair(several, log_odds, center=0.0, background=(1, 3)))
+    target = np.array([0, 2])[np.asarray(log_odds).mean(1).argmax(-1)]
+    np.testing.assert_array_equal(repaired, np.where(inside, target[:, None, None], several.argmax(-1)))
+    with pytest.warns(UserWarning, match="background: found None"):
+        intervene.scene_marginal(predict, IMAGES, SCENES, background=None)
+
+
+INTEGERS, PRIOR, PASTED = IMAGES.astype(np.uint8), np.array([0.5, 0.25, 0.25]), SCENES.astype(np.uint8)
+REGIONS = ["object", np.ones((3, 2, 5), int), -np.ones((3, 2, 6), int)]
+PREDICTS = [
+    lambda x: predict(x)[:1],
+    lambda x: predict(x).mean((1, 2), keepdims=True),
+    lambda x: jnp.pad(predict(x), [(0, 0)] * 3 + [(0, 1)]),
+]
+PRIORS = [None, PRIOR[:2], PRIOR * [1, 2.4, -0.4], PRIOR * 1.3, PRIOR * [1, np.nan, 1], np.eye(3)[0]]
+# What each takes, and by field what it refuses.
+SPOILED = [
+    (intervene.mean_scenes, {"images": IMAGES}, {"images": [INTEGERS, IMAGES[0]], "kinds": [[0, 2, 2], [0]]}),
+    (intervene.grey_scenes, {"images": IMAGES}, {"images": [INTEGERS]}),
+    (intervene.blurred_scenes, {"images": IMAGES}, {"images": [INTEGERS]}),
+    (
+        intervene.mean_surroundings,
+        {"images": IMAGES, "regions": RIGHT > 0},
+        {"images": [INTEGERS], "regions": [RIGHT[:1]]},
+    ),
+    (intervene.choose_scenes, {"key": None, "images": IMAGES}, {"scenes": ["all"]}),
+    (draw_scenes, {"key": None, "kinds": [0, 1, 1], "count": 1}, {"count": [0, 2]}),
+    (intervene.split_point, {"log_odds": np.zeros((2, 1, 3)), "prior": PRIOR}, {"center": ["mean"], "prior": PRIORS}),
+    (intervene.split_point, {"log_odds": np.zeros((2, 1, 3)), "center": "median"}, {"center": [0.0], "prior": [PRIOR]}),
+    (intervene.split_point, {"log_odds": np.zeros((2, 1, 2))}, {"log_odds": [np.zeros((2, 2))]}),
+    (intervene.label_shares, {"labels": [1, 2], "num_classes": 3}, {"labels": [[0, 0]]}),
+    (intervene.region_label, {"logits": LOGITS}, {"logits": [LOGITS[0]], "regions": REGIONS}),
+    (
+        intervene.repair,
+        {"logits": LOGITS, "log_odds": np.zeros((3, 1, 2)), "center": 0.0, "regions": "objects"},
+        {"log_odds": [np.zeros((2, 1, 2))], "regions": REGIONS},
+    ),
+    (
+        intervene.scene_marginal,
+        {"predict": predict, "images": IMAGES, "scenes": SCENES, "regions": "objects", "logits": LOGITS},
+        {"scenes": [PASTED, SCENES[:, :1]], "predict": PREDICTS, "weights": [[5.0], [np.nan]], "regions": REGIONS}
+        | {"sigma": [-1.0, np.nan], "background": [-1]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "whole", "spoiled"), SPOILED)
+def test_what_does_not_fit_is_named(function, whole, spoiled):
+    for field, values in spoiled.items():
+        for value in values:
+            with pytest.raises((TypeError, ValueError)) as refused:
+                function(**whole | {field: value})
+            assert field in str(refused.value).split(":")[0], refused.value
+
+
+def test_no_images_no_regions_and_scenes_of_other_units():
+    assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(IMAGES).shape == (3, 2, 2)
+    assert marginal(IMAGES[:0], SCENES).shape == (0, 2, 2)
+    with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;"):
+        marginal(IMAGES, SCENES + 255, logits=LOGITS, regions="objects")

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, default_config
+from flipjax.plan import plan, shard_members
 from flipjax.sweep import lock as locks
-from flipjax.sweep.lock import Lock
+from flipjax.sweep.lock import Lock, read_shard
 
 HOLD = """
 import sys, pathlib
@@ -111,3 +112,31 @@ def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
     whole = Lock(tmp_path)
     whole.acquire()
     assert {path.name for path in tmp_path.iterdir()} == {".lock", ".lock.owner"}
+
+
+def test_shards_partition_members_whatever_the_grid_order():
+    config = default_config()
+    config.axes.seed = tuple(range(5))
+    programs = plan(config)
+    names = [shard_members(programs, index=index, count=3) for index in range(3)]
+    assert sorted(name for shard in names for name in shard) == [f"m{index:03d}" for index in range(10)]
+    assert sorted(map(len, names)) == [3, 3, 4]
+    chosen = {tuple(s.axes.items()) for s in programs[0].settings if s.name in names[0]}
+    config.axes.seed = tuple(reversed(range(5)))
+    again = plan(config)
+    members = shard_members(again, index=0, count=3)
+    assert {tuple(s.axes.items()) for s in again[0].settings if s.name in members} == chosen
+
+
+def test_what_a_job_says_of_its_shard(monkeypatch):
+    assert read_shard("0/3") == read_shard("3/3") == (0, 3)
+    for text in ("4/3", "1", "a/b", "0/0", "auto"):
+        with pytest.raises(ConfigError, match="--shard"):
+            read_shard(text)
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
+    monkeypatch.setenv("JOB_COMPLETIONS", "4")
+    assert read_shard("auto") == (2, 4)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
+    assert read_shard("auto") == (1, 3)

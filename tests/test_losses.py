@@ -2,14 +2,15 @@
 
 import functools
 import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics.logits import random_case, softmax
 
 from flipjax import losses as kernels
 from flipjax.losses import image_loss, reference_validation
@@ -21,8 +22,8 @@ soft_dice_loss = jax.jit(kernels.soft_dice_loss, static_argnames="include_backgr
 group_dro = jax.jit(kernels.group_dro, static_argnames="absent")
 batch_loss = jax.jit(kernels.batch_loss)
 
-GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 EVEN = np.full(4, 0.25, np.float32)
+SHAPE = (5, 6, 7)
 METHODS = {
     "cross-entropy": Knobs(),
     "Dice": Knobs(dice=1.0),
@@ -31,20 +32,8 @@ METHODS = {
 }
 
 
-def random_case(seed=0, shape=(5, 6, 7), classes=3, scale=2.0):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, shape)
-    labels[0] = 0  # An image without foreground.
-    return rng.normal(0, scale, (*shape, classes)).astype(np.float32), labels
-
-
 def traced(knobs):
     return Knobs(*map(np.float32, knobs))
-
-
-def softmax(logits):
-    shifted = np.exp(logits - logits.max())
-    return shifted / shifted.sum()
 
 
 def slow_cross_entropy(logits, labels):
@@ -56,7 +45,7 @@ def slow_cross_entropy(logits, labels):
 def slow_dice(logits, labels, include_background, smooth):
     """One image, float64: (2 overlap + smooth) / (mass + smooth) of each class."""
     classes = logits.shape[-1]
-    probabilities = np.array([softmax(z) for z in logits.astype(np.float64).reshape(-1, classes)])
+    probabilities = softmax(logits.astype(np.float64).reshape(-1, classes))
     terms = []
     for c in range(0 if include_background else 1, classes):
         truth = labels.ravel() == c
@@ -81,7 +70,8 @@ def slow_group_dro(losses, groups, weights, step_size, absent):
 
 @pytest.mark.parametrize("classes", [3, 5])
 def test_cross_entropy_and_dice_equal_their_twins(classes):
-    logits, labels = random_case(classes=classes)
+    logits, labels = random_case(0, SHAPE, classes)
+    labels[0] = 0  # An image without foreground.
     twin = [slow_cross_entropy(*case) for case in zip(logits, labels, strict=True)]
     np.testing.assert_allclose(cross_entropy(logits, labels), twin, rtol=1e-6)
     for include_background, smooth in ((False, 1e-5), (True, 1e-5), (False, 1.0)):
@@ -91,7 +81,7 @@ def test_cross_entropy_and_dice_equal_their_twins(classes):
 
 
 def test_half_precision_logits_are_computed_in_float32():
-    logits, labels = random_case()
+    logits, labels = random_case(0, SHAPE)
     half = logits.astype(jnp.bfloat16)
     for loss in (cross_entropy, soft_dice_loss):
         assert loss(half, labels).dtype == jnp.float32
@@ -99,13 +89,13 @@ def test_half_precision_logits_are_computed_in_float32():
 
 
 def test_losses_are_finite_for_huge_logits():
-    logits, labels = random_case(scale=1e4)
+    logits, labels = random_case(0, SHAPE, scale=1e4)
     for loss in (cross_entropy, soft_dice_loss):
         gradients = jax.jit(jax.grad(lambda z, loss=loss: loss(z, labels).sum()))(logits)
         assert np.isfinite(loss(logits, labels)).all() and np.isfinite(gradients).all()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 @given(
     losses=st.lists(st.floats(0, 8, width=32), min_size=6, max_size=6),
     groups=st.lists(st.integers(0, 3), min_size=6, max_size=6),
@@ -161,7 +151,7 @@ def test_no_gradient_flows_through_the_weights():
 
 
 def test_all_methods_share_one_trace():
-    logits, labels = random_case()
+    logits, labels = random_case(0, SHAPE)
     groups, traces = np.array([0, 1, 2, 2, 0]), []  # Group 3 is absent.
 
     @jax.jit
@@ -182,7 +172,7 @@ def test_all_methods_share_one_trace():
 
 
 def test_a_plain_member_is_untouched_by_weights_that_overflow():
-    logits, labels = random_case()
+    logits, labels = random_case(0, SHAPE)
     weights = np.zeros(4, np.float32)  # The unused branch divides by their sum.
 
     def loss_of(z):

@@ -1,8 +1,5 @@
 """`make_train` under the transformations of JAX, against the engine of a sweep."""
 
-import pathlib
-import traceback
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +11,7 @@ import flipjax
 from flipjax.backend import key_of
 from flipjax.config import ConfigError
 from flipjax.task import make_members
-from flipjax.training import network, population
+from flipjax.training import population
 from flipjax.training.member import Status, init_state
 from flipjax.training.network import evaluate
 
@@ -126,20 +123,6 @@ def test_data_in_memory_takes_the_place_of_the_pool(small):
         flipjax.make_train(small.setup.config, {"pool.name": "arrays"})
 
 
-def test_few_frames_lie_between_the_call_and_the_network(small, monkeypatch):
-    frames, plain = [], network.apply
-
-    def apply(*arguments, **options):
-        root = str(pathlib.Path(flipjax.__file__).parent)
-        frames.append(1 + sum(frame.filename.startswith(root) for frame in traceback.extract_stack()))
-        return plain(*arguments, **options)
-
-    monkeypatch.setattr(network, "apply", apply)
-    # A function of its own: JAX traces none twice.
-    jax.eval_shape(lambda member: small(member), small.member())
-    assert max(frames) <= 12
-
-
 @pytest.mark.parametrize(
     ("call", "names"),
     [
@@ -151,7 +134,6 @@ def test_few_frames_lie_between_the_call_and_the_network(small, monkeypatch):
         (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),
         (lambda train: train.members([]), "members"),
         (lambda train: flipjax.make_train("smoke", {"grid.model.width": (4, 8)}), "grid"),
-        (lambda train: flipjax.make_train("smoke", {"train.epoch": 4}), "train.epochs"),
     ],
 )
 def test_what_is_refused_is_named(small, call, names):

@@ -148,14 +148,6 @@ def test_statistics_move_in_training_alone(small):
         assert (new != old).any()
 
 
-def test_an_image_does_not_see_its_batch_in_evaluation(small):
-    experiment, apply, params, statistics, images = small
-    together = apply(experiment, params, statistics, images, training=False)[0]
-    np.testing.assert_allclose(
-        apply(experiment, params, statistics, np.repeat(images[:1], 4, 0), training=False)[0][0], together[0], atol=1e-5
-    )
-
-
 def test_bfloat16_is_close_to_float32(small):
     _, apply, params, statistics, images = small
     logits = [

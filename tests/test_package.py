@@ -99,19 +99,16 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
 CONFIG = "from flipjax.config import default_config\nconfig = default_config()\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("def get_config(:\n", r"broken\.py\", line 1\n.*SyntaxError"),
-        ("import nothing_of_that_name\n", "line 1, in <module>\n.*ModuleNotFoundError"),
-        ("def get_config():\n    return 1 / 0\n", "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError"),
-        (
-            "def get_config():\n    return 1\n",
-            r"broken\.py: expected get_config\(\) to return a ConfigDict",
-        ),
-        ("x = 1\n", "AttributeError: .*'get_config'"),
-    ],
-)
+BROKEN = {
+    "def get_config(:\n": "line 1\n.*SyntaxError",
+    "import nothing_of_that_name\n": "line 1, in <module>\n.*ModuleNotFoundError",
+    "def get_config():\n    return 1 / 0\n": "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError",
+    "def get_config():\n    return 1\n": "get_config.*ConfigDict",
+    "x = 1\n": "AttributeError: .*'get_config'",
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BROKEN.items())
 def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys, text, says):
     path = tmp_path / "broken.py"
     path.write_text(text)

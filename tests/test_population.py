@@ -1,20 +1,24 @@
 """A population against its members trained alone, bit for bit: dealt over two devices, stopped, diverged, continued."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import populations
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import Net
 from populations import LOOP, assert_same
 
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.training import population
 from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout, queue
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
+from flipjax.training.own import check_own
 from flipjax.training.population import take_member
 
 PACKED = PopulationSpec(map="packed", width=2)
@@ -100,10 +104,28 @@ def test_decompositions_are_those_of_each_member(tiny, train, trained, members):
     for spec in (LOOP, PACKED):
         made = train(members, spec=spec, states=trained.states[-1])
         result = population.map_selected(tiny, made.layout, made.current, evaluate, pool, rows)
-        assert (result.confusion.shape, result.risk_sum.shape) == ((1, 5, 8, 3, 3), (1, 5, 8))
+        assert (result.confusion.shape, result.risk_sum.shape) == ((1, 5, 24, 4, 4), (1, 5, 24))
         # Rounding may turn a pixel whose classes tie.
         assert np.abs(result.confusion[0] - confusion).sum((1, 2, 3)).max() <= (0 if spec is LOOP else 4)
         np.testing.assert_allclose(result.risk_sum[0], risk_sum, rtol=1e-3, atol=0.5)
+
+
+def dropping(num_classes, rngs):
+    return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
+
+
+def test_dropout_is_a_members_own_alone_among_others_and_continued(tiny, pool, validation, make_member):
+    recipe = dataclasses.replace(tiny.train, epochs=2)
+    experiment = dataclasses.replace(tiny, train=recipe, model=ModelSpec(build=dropping))
+    check_own(experiment)
+    members = [make_member(seed) for seed in range(2)]
+    both = populations.train(experiment, members, pool, validation).states
+    streams = [state.weights.statistics["layers"][1]["rngs"] for state in both]
+    assert [stream["count"].tolist() for stream in streams] == [[0, 0], [3, 3], [6, 6]]
+    assert len(np.unique(streams[-1]["key"], axis=0)) == 2
+    for others in ({"members": members[1:]}, {"members": members, "states": both[1]}):
+        last = populations.train(experiment, **others, pool=pool, validation=validation).states[-1]
+        assert_same(*(jax.tree.map(lambda leaf: leaf[-1], states) for states in (last, both[-1])))
 
 
 def test_layout_follows_the_backend_the_members_and_the_config():
@@ -131,7 +153,7 @@ def slots(draw):
     return np.array(running), devices, share
 
 
-law = settings(derandomize=True, deadline=None, max_examples=150, database=None)
+law = settings(max_examples=150)
 
 
 @law

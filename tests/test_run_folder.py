@@ -38,7 +38,7 @@ def run(tmp_path):
 
 
 def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
-    counts = faults.trials(tmp_path, 5, seed=3)
+    counts = faults.trials(tmp_path, int(os.environ.get("FLIPJAX_FAULTS", 5)), seed=3)
     assert {result for _, _, result in counts} <= {"same", "refused"}, counts
 
 

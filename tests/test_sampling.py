@@ -10,7 +10,7 @@ from flipjax.training import sampling
 # One program each: operation by operation each would compile dozens.
 balanced_order, weighted_order, draw = map(jax.jit, (sampling.balanced_order, sampling.weighted_order, sampling.draw))
 directory = jax.jit(sampling.directory, static_argnames="size")
-law = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+law = settings(max_examples=25)
 GROUPS = st.lists(st.integers(0, 3), min_size=24, max_size=24).map(np.array)
 
 

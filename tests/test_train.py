@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import GROUPS
 
-from flipjax import augment, losses
+from flipjax import losses
 from flipjax.data.pool import gather
 from flipjax.methods import Knobs
 from flipjax.metrics import decompose, flip_risk, summarize
 from flipjax.training import run, step
 from flipjax.training.member import Best, Member, State, Status, init_state
-from flipjax.training.network import apply, evaluate, map_batches, predict
+from flipjax.training.network import apply, map_batches
 from flipjax.training.run import Validation
 from flipjax.training.step import train_epoch
 
@@ -66,16 +67,6 @@ def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
     assert (orders[0] != orders[1]).any()
 
 
-def test_flip_moves_image_and_mask_alike():
-    images = np.arange(40 * 2 * 3 * 3, dtype=np.float32).reshape(40, 2, 3, 3)
-    masks = images[..., 0].astype(int)
-    flipped, labels = map(np.asarray, jax.jit(augment.horizontal_flip)(jax.random.key(1), images, masks))
-    mirrored = (flipped != images).any((1, 2, 3))
-    assert 8 < mirrored.sum() < 32
-    np.testing.assert_array_equal(flipped, np.where(mirrored[:, None, None, None], images[:, :, ::-1], images))
-    np.testing.assert_array_equal(labels, flipped[..., 0])
-
-
 @pytest.fixture(scope="module")
 def settle():
     return jax.jit(run.settle, static_argnums=0)
@@ -104,7 +95,7 @@ RULES = ("val_loss", "label_free_risk")
 SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
 
 
-# Six epochs, a patience of 2. Three epochs above twice log 3 are divergence.
+# Six epochs, a patience of 2. Three epochs above twice log 4 are divergence.
 @pytest.mark.parametrize(
     ("valid", "options", "status", "best"),
     [
@@ -149,7 +140,7 @@ def test_settle(settle, tiny, valid, options, status, best):
 
 def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
     rows, groups, _, refit = validation
-    state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
+    state = dataclasses.replace(epochs.states[-1], group_weights=jnp.linspace(0.01, 0.2, GROUPS.count))
     validate = jax.jit(run.validate, static_argnums=0)
 
     @jax.jit
@@ -162,14 +153,14 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     for dfr, kept in ((0.0, refit | True), (1.0, ~refit)):  # DFR keeps half of each group to itself.
         member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5, dfr=dfr))
         result, weights = validate(tiny, member, pool, state, validation)
-        of_group = [each[kept & (groups == g)].mean() for g in range(4)]
+        of_group = [each[kept & (groups == g)].mean() for g in range(GROUPS.count)]
         np.testing.assert_allclose(result.loss, np.mean(of_group), rtol=1e-5)  # Whatever the group weights are by now.
-        shares = np.bincount(member.groups, minlength=4) / len(member.groups)
+        shares = np.bincount(member.groups, minlength=GROUPS.count) / len(member.groups)
         np.testing.assert_allclose(result.loss_at_rho, shares @ of_group, rtol=1e-5)
         np.testing.assert_array_equal(weights, state.group_weights)
-        summary = summarize(decompose(logits[kept], labels[kept]), groups[kept])
+        summary = summarize(decompose(logits[kept], labels[kept]), groups[kept], all_groups=GROUPS)
         np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
-        worst = min(summary[f"group/{g}/iou/class{1 + g // 2}"] for g in range(4))
+        worst = min(summary[f"group/{g}/iou/class{1 + g // 4}"] for g in range(GROUPS.count))
         np.testing.assert_allclose(result.worst_group_iou, worst, rtol=1e-5)
         np.testing.assert_allclose(result.risk, np.nanmean(risks[kept]), rtol=1e-4)
 
@@ -183,7 +174,7 @@ def test_validation_changes_no_weight_and_no_statistic(tiny, pool, validation, m
         jax.tree.map(np.testing.assert_array_equal, getattr(one, name), getattr(other, name))
     assert record["valid_loss"] != other_record["valid_loss"]
     np.testing.assert_array_equal(record["group_weights"], one.group_weights)
-    assert np.ptp(one.group_weights) > 0.02 and abs(one.group_weights.sum() - 1) < 1e-6
+    assert np.ptp(one.group_weights) > 0.01 and abs(one.group_weights.sum() - 1) < 1e-6
 
 
 @pytest.mark.parametrize("count", [1, 6, 7, 8, 13, 14, 50])
@@ -198,12 +189,3 @@ def test_batches_cover_counts_that_do_not_divide(count):
     mapped = jax.jit(functools.partial(map_batches, function, largest=7))(rows)
     jax.tree.map(np.testing.assert_array_equal, mapped, function(rows))
     assert max(sizes[:-1]) <= 7
-
-
-def test_evaluation_is_of_the_weights_given(tiny, pool, validation, epochs):
-    weights, rows = epochs.states[-1].best["val_loss"].weights, validation.rows
-    logits, result = (jax.jit(ask, static_argnums=0)(tiny, weights, pool, rows) for ask in (predict, evaluate))
-    assert logits.shape == (8, 16, 16, 3) and np.ptp(logits) > 0.1
-    wanted = decompose(logits, gather(pool, rows)[1])
-    np.testing.assert_array_equal(result.confusion, wanted.confusion)
-    np.testing.assert_allclose(result.risk_sum, wanted.risk_sum, rtol=1e-4)

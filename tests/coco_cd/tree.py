@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from golden import SHARED
 
 from flipjax.config import PoolSpec
 from flipjax.data import POOLS, coco_cd
 from flipjax.data.__main__ import main
 
-SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "golden/coco_tiny"
 YEARS = ("train2017", "val2017")
 WIDTH, HEIGHT = 20, 16

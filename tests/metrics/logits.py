@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import settings
 
-EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+EXAMPLES = settings(max_examples=20)
 
 
 def draw(text):

@@ -11,7 +11,7 @@ from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.frames import records_of, to_frame
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
-"""The run that tests/recorded/make.py records."""
+"""The run of tests/recorded/config.py."""
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
 LEAVES = ("confusion", "risk_sum")

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from golden import SHARED
 
 from flipjax.config import PoolSpec
 from flipjax.data import POOLS, waterbirds_seg
 from flipjax.data.__main__ import main
 
-SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "golden/waterbirds_tiny"
 SIZE = 16
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is absent")

@@ -293,7 +293,7 @@ def scene_of(areas: Sequence[float], pixels: int) -> int | None:
 
 def _categories(path: Path) -> Categories:
     items = _items(path, "categories", ("id", "name"))
-    return {item["id"]: (item["name"], str(item.get("supercategory", ""))) for item in items}
+    return {item["id"]: (str(item["name"]), str(item.get("supercategory", ""))) for item in items}
 
 
 def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
@@ -313,7 +313,7 @@ def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> d
 
 
 def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, count: int, path: Path) -> None:
-    if not item["area"] >= 0:
+    if not isinstance(item["area"], int | float) or not item["area"] >= 0:
         raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number >= 0 as its area: {item['area']}")
     areas.setdefault(item["image_id"], [0.0] * count)[scene] += item["area"]
 

@@ -1,12 +1,62 @@
-"""Rims, interiors and calibration of regions against hand-made masks and a slow NumPy twin."""
+"""Scores of logits, sums of regions and selective prediction against slow NumPy twins and hand-computed cases."""
+
+import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from metrics.logits import draw
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flipjax import metrics
+from flipjax.metrics import selective
 from flipjax.results.rows import region_quantities
+from metrics.logits import draw
+
+
+def slow_scores(logits, *, background=0, p=5):
+    """Pixel by pixel, in float64."""
+    rows = []
+    for z in logits.reshape(-1, logits.shape[-1]).astype(np.float64):
+        if z.argmax() == background:
+            continue
+        softmax = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        inside = np.delete(softmax, background) / np.delete(softmax, background).sum()
+        second, first = np.sort(softmax)[-2:]
+        centred = z - z.mean()
+        norm = (np.abs(centred) ** p).sum() ** (1 / p)
+        entropy = -(inside * np.log(inside)).sum()
+        rows.append([entropy, 1 - first, 1 - (first - second), -np.log(np.exp(z).sum()), -centred.max() / norm])
+    return np.mean(rows, axis=0) if rows else np.full(5, np.nan)
+
+
+@pytest.mark.parametrize(("C", "background"), [(3, 0), (4, 2)])
+def test_scores_equal_their_twin(C, background):
+    logits = np.random.default_rng(C).normal(0, 2, (4, 6, 8, C)).astype(np.float32)
+    logits[-1, ..., background] = 50  # No region.
+    wanted = np.array([slow_scores(image, background=background) for image in logits]).T
+    scores = metrics.logit_scores(logits, background=background)
+    np.testing.assert_allclose(list(scores.values()), wanted, rtol=2e-5)
+    np.testing.assert_allclose(scores["flip_risk"], metrics.flip_risk(logits, background=background), rtol=1e-6)
+    traced = jax.jit(lambda logits: metrics.logit_scores(logits, background=background))(logits)
+    for name, values in scores.items():
+        np.testing.assert_allclose(traced[name], values, rtol=2e-5)
+    softmax = np.asarray(jax.nn.softmax(logits))
+    of_probabilities = metrics.logit_scores(softmax, background=background, kind="probabilities")
+    for name, values in of_probabilities.items():
+        np.testing.assert_allclose(values, np.full(4, np.nan) if name == "energy" else scores[name], rtol=2e-4)
+
+
+def test_limits_of_scores():
+    sure = jnp.full((1, 2, 3), -jnp.inf).at[..., 1].set(0.0)
+    assert [float(value) for value in metrics.logit_scores(sure).values()][:4] == [0, 0, 0, 0]
+    unsure = jnp.zeros((1, 2, 3)).at[..., 0].set(-1e-6)
+    np.testing.assert_allclose(metrics.logit_scores(unsure)["max_softmax"], 2 / 3, rtol=1e-5)
+    broken = jnp.zeros((1, 2, 3)).at[0, 0, 0].set(jnp.nan)
+    assert all(np.isnan(value) for value in metrics.logit_scores(broken).values())
+    with pytest.raises(ValueError, match=r"^p:"):
+        metrics.logit_scores(sure, p=0)
 
 
 def test_rims_by_hand():
@@ -93,3 +143,51 @@ def test_quantities_of_groups():
     assert "group/common/rim_flip" not in region_quantities(sums, np.array([0, 7, 9]), all_groups=None)
     with pytest.raises(ValueError, match=r"^bins"):
         metrics.region_sums(logits, np.zeros((3, 1, 4), int), bins=0)
+
+
+ROWS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=12)
+
+
+def columns(rows):
+    return np.array([score for score, _ in rows], float), np.array([loss for _, loss in rows], float)
+
+
+@given(ROWS)
+def test_auroc_is_the_share_of_ordered_pairs(rows):
+    scores, events = columns(rows)
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[events == 1] for b in scores[events == 0]]
+    np.testing.assert_allclose(selective.auroc(scores, events), np.mean(pairs) if pairs else np.nan)
+
+
+@given(st.permutations(range(8)), st.lists(st.booleans(), min_size=8, max_size=8))
+def test_areas_are_the_mean_and_the_trapezoids_of_their_curves(scores, losses):
+    losses = np.array(losses, float)
+    rates = np.cumsum(losses[np.argsort(scores)]) / np.arange(1, 9)
+    coverage = np.arange(1, 9) / 8
+    np.testing.assert_allclose(selective.aurc(scores, losses), rates.mean())
+    areas = selective.areas(np.array(scores, float)[None], losses)
+    np.testing.assert_allclose(areas.augrc, np.trapezoid(rates * coverage, coverage) / (7 / 8))
+    best = np.cumsum(np.sort(losses)) / np.arange(1, 9)
+    np.testing.assert_allclose(areas.excess_aurc, (rates - best).mean(), atol=1e-12)
+
+
+@given(ROWS, st.floats(0, 1))
+def test_a_threshold_keeps_its_risk_and_no_larger_one_does(rows, risk):
+    scores, losses = columns(rows)
+    threshold = selective.threshold_at_risk(scores, losses, risk=risk)
+    if threshold > -math.inf:
+        assert selective.accepted(scores, losses, threshold=threshold)[1] <= risk + 1e-12
+    for larger in np.unique(scores[scores > threshold]):
+        assert selective.accepted(scores, losses, threshold=larger)[1] > risk - 1e-12
+
+
+def test_the_order_of_equal_scores_is_nobodys():
+    assert selective.aurc([1, 1, 1], [1, 0, 0]) == selective.aurc([1, 1, 1], [0, 0, 1]) == pytest.approx(1 / 3)
+    assert selective.auroc([1, 1], [True, False]) == 0.5
+
+
+def test_images_without_score_have_no_rank():
+    assert selective.auroc([0.1, np.nan, 0.9], [False, True, True]) == 1.0
+    assert selective.accepted([0.1, np.nan], [0.5, 1.0], threshold=1.0) == (1.0, 0.5)
+    assert selective.aurc([np.nan, 1.0], [1, 0]) == 0.0
+    assert np.isnan([selective.aurc([np.nan], [1]), *selective.areas(np.ones((1, 1)), np.ones(1)).augrc]).all()

@@ -1,0 +1,331 @@
+"""Pools of a user's folder: pixels, parts, names, the store that finds them again, and what is said about bad files."""
+
+import os
+import re
+import shlex
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.data import images, store
+from flipjax.data.__main__ import main
+from flipjax.data.folder import check_folder, load_folder
+from flipjax.data.images import read_image
+from flipjax.groups import Groups
+from flipjax.sweep.__main__ import main as sweep
+from folder.pixels import BLUE, GREEN, RED, encoded, palette, place, save, solid, square
+from folder.tree import SIZE, composite, photos, problems_of, spec, write_metadata
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder of objects and scenes."""
+    return composite(tmp_path / "data")
+
+
+def test_composite_folder(root):
+    place(root, dict.fromkeys(("cutouts/.DS_Store", "cutouts/cat/.DS_Store", "scenes/land/Thumbs.db"), b""))
+    pool, catalog = load_folder(spec(root))
+    assert (pool.kind, catalog.class_names, catalog.scene_names) == ("composite", ("cat", "dog"), ("land", "water"))
+    assert pool.images.shape == (12, SIZE, SIZE, 3) and pool.scenes.shape == (8, SIZE, SIZE, 3)
+    assert catalog.object_names[6] == "cutouts/dog/00.jpg" and catalog.scene_photo_names[4] == "scenes/water/0.png"
+    assert pool.labels.tolist() == [1] * 6 + [2] * 6 and (catalog.object_scene == -1).all()
+    assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
+    assert pool.scenes[:, 0, 0].tolist() == [list(GREEN)] * 4 + [list(BLUE)] * 4
+    assert (np.asarray(pool.masks) > 127).sum((1, 2)).tolist() == [(SIZE // 2) ** 2] * 12
+
+
+def test_no_background_bleeds_into_a_soft_edge(root):
+    """A red object on a blue ground, mask with a soft edge: the composite over black holds no blue."""
+    photo = solid((0, 0, 255), 37, 23)
+    photo[square(37, 23) > 0] = (255, 0, 0)
+    alpha = np.asarray(Image.fromarray(square(37, 23)).resize((9, 9)).resize((37, 23), Image.Resampling.BILINEAR))
+    alpha = np.minimum(alpha, square(37, 23))
+    save(root / "cutouts" / "cat" / "soft.png", np.dstack([photo, alpha]))
+    pool, catalog = load_folder(spec(root))
+    index = catalog.object_names.index("cutouts/cat/soft.png")
+    image, mask = np.asarray(pool.images[index]), np.asarray(pool.masks[index])
+    assert image[..., 2].max() == 0 and len(np.unique(mask)) > 4
+    np.testing.assert_allclose(image[..., 0].astype(int), mask, atol=1)
+
+
+def test_masks_of_zero_and_one_and_grey_photos_are_fine(root):
+    files = {"00.png": square(value=1), "01.png": Image.fromarray(square()).convert("1"), "00.jpg": square() // 3}
+    place(root / "cutouts" / "cat", files)
+    pool, _ = load_folder(spec(root))
+    np.testing.assert_array_equal(pool.masks[0], pool.masks[2])
+    np.testing.assert_array_equal(pool.masks[1], pool.masks[2])
+    assert np.ptp(np.asarray(pool.images[0]), axis=-1).max() == 0
+
+
+def test_exif_orientation_and_scene_crop(root):
+    """Stored lying, shown standing: what is left in the file is on top in the pool."""
+    stored = np.hstack([solid(RED, 20, 20), solid(BLUE, 20, 20)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(root / "cutouts" / "cat" / "00.jpg", stored, exif=exif.tobytes(), quality=95)
+    save(root / "cutouts" / "cat" / "00.png", np.full((40, 20), 255, np.uint8))
+    save(root / "scenes" / "land" / "0.png", np.hstack([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)]))
+    pool, _ = load_folder(spec(root))
+    assert pool.aspects[0] == 0.5
+    np.testing.assert_allclose(pool.images[0, 1, 8].astype(int), RED, atol=6)
+    np.testing.assert_allclose(pool.images[0, -2, 8].astype(int), BLUE, atol=6)
+    np.testing.assert_array_equal(pool.scenes[0], np.broadcast_to(np.uint8(GREEN), (SIZE, SIZE, 3)))
+
+
+def test_photo_folder_with_splits(tmp_path):
+    root = tmp_path / "data"
+    photos(root, per_group=(9, 6, 6, 9), splits=("train", "val", "test"))
+    pool, catalog = load_folder(spec(root))
+    assert (pool.kind, catalog.class_names, catalog.scene_names) == ("photo", ("cat", "dog"), ("indoor", "outdoor"))
+    widths, heights = zip(*(read_image(root / name).size for name in catalog.object_names), strict=True)
+    np.testing.assert_allclose(pool.aspects, np.divide(widths, heights))
+    assert pool.scenes.shape == (0, SIZE, SIZE, 3) and len(catalog.scene_photo_names) == 0
+    assert catalog.object_split.tolist() == [0, 1, 2] * 10
+    for image, mask, y, scene in zip(pool.images, pool.masks, catalog.object_class, catalog.object_scene, strict=True):
+        np.testing.assert_allclose(image[0, 0].astype(int), (GREEN, BLUE)[scene], atol=2)
+        assert np.unique(mask).tolist() == [0, 1 + y]
+
+
+def test_names_can_be_given_in_order(root):
+    save(root / "cutouts" / "ant" / "0.png", np.dstack([solid(RED), square()]))
+    _, catalog = load_folder(spec(root, classes=("dog", "cat"), scene_kinds=("water", "land")))
+    assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
+    assert catalog.scene_names == ("water", "land") and catalog.scene_photo_names[0] == "scenes/water/0.png"
+    assert load_folder(spec(root, usual=("water", "water", "land")))[1].groups == Groups(3, 2, ((1,), (1,), (0,)))
+    assert "no image of cow" in problems_of(root, classes=("cat", "cow"))[0]
+
+
+def test_composite_metadata_fixes_parts(root):
+    write_metadata(root, [("cutouts/dog/01.jpg", "test"), ("scenes/land/2.png", "val")], columns=("filename", "split"))
+    _, catalog = load_folder(spec(root))
+    assert catalog.object_split[7] == 2 and catalog.scene_split[2] == 1
+    assert (catalog.object_split == -1).sum() == 11 and (catalog.scene_split == -1).sum() == 7
+    write_metadata(root, [("dog/01.jpg", "test"), ("scenes/land/2.png", "dev")], columns=("filename", "split"))
+    first, second = problems_of(root)
+    assert first == "metadata.csv line 2: 'dog/01.jpg' is no listed image of cutouts/ or scenes/"
+    assert second == "metadata.csv line 3: split: expected train, val, test or nothing; found 'dev'"
+
+
+def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    pools = tmp_path / "home/flipjax/pools"
+    first, catalog = load_folder(spec(root))
+    (folder,) = pools.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "build_pool", None)
+        again, result = load_folder(spec(root))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert result.content == catalog.content and result.object_names == catalog.object_names
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[-1 - len(whole) // 3] ^= 1
+        for damaged in (bytes(flipped), whole[:-20], b""):
+            path.write_bytes(damaged)
+            rebuilt, described = load_folder(spec(root))
+            assert described.content == catalog.content and path.read_bytes() == whole, path
+            np.testing.assert_array_equal(rebuilt.images, first.images)
+        assert f"the stored pool {folder} is damaged" in capsys.readouterr().err
+    (folder / "images.npy").unlink()
+    assert load_folder(spec(root))[1].content == catalog.content
+    save(root / "scenes" / "land" / "0.png", solid(RED))
+    other, described = load_folder(spec(root))
+    assert (np.asarray(other.scenes[0, 0, 0]) == RED).all() and described.content != catalog.content
+    assert len(list(pools.iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning_only(root, tmp_path, capsys, monkeypatch):
+    (tmp_path / "home").write_text("a file, not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    load_folder(spec(root))
+    assert "XDG_CACHE_HOME names another folder" in capsys.readouterr().err
+
+
+def test_a_dry_run_checks_the_pool_and_ends_as_the_sweep_would(tmp_path, capsys):
+    composite(tmp_path / "photos", objects=30)
+    line = ["--config", "photos_grid", "--dry_run"]
+    sizes = [f"--config.split.{name}" for name in ("n_train=32", "n_val=12", "n_test=44")]
+    asked = [f"--config.pool.root={tmp_path / 'photos'}", "--config.pool.size=16"]
+    for more, code, named in (
+        ([], 2, "config.pool.root"),
+        (["--config.pool.root=nowhere"], 2, "nowhere"),
+        (asked, 1, "config.split.n_test 400"),
+        ([*asked, *sizes[1:]], 1, "n_train 800 at rho 0.5"),
+        ([*asked, *sizes, "--config.pool.classes=('cat','emu')"], 1, "emu"),
+        ([*asked, *sizes], 0, ""),
+    ):
+        assert sweep([*line, *more]) == code, more
+        out, err = capsys.readouterr()
+        assert "nothing was trained" in out and named in err and err.count("\n") <= 2, err
+
+
+JPEG = encoded(Image.fromarray(solid(RED)), "JPEG", quality=95)
+PNG = encoded(Image.fromarray(square()), "PNG")
+FRAMES = encoded(Image.fromarray(square()), "PNG", save_all=True, append_images=[Image.fromarray(square(value=200))])
+FLOATS = encoded(Image.fromarray(square().astype(np.float32)), "TIFF")
+DAMAGED = PNG.replace(b"IDAT", b"IDAU", 1)
+BAD = {  # Files, None where one is taken away. Some would start a program or take gigabytes.
+    "cutouts/cat/00.jpg": JPEG[: len(JPEG) // 2],
+    "cutouts/cat/01.png": square(20, 30),
+    "cutouts/cat/02.png": palette(8),
+    "cutouts/cat/03.png": np.dstack([square()] * 3),
+    "cutouts/cat/04.png": None,
+    "cutouts/cat/05.jpg": None,
+    "cutouts/cat/06.png": square(value=15),
+    "cutouts/cat/07.jpeg": solid(RED),
+    "cutouts/cat/notes.txt": b"x",
+    "cutouts/cat/08.png": b"",
+    "cutouts/cat/09.png": np.zeros((20, 20), np.uint16),
+    "cutouts/cat/10.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n",
+    "cutouts/cat/11.png": FRAMES,
+    "cutouts/cat/12.png": FLOATS,
+    "cutouts/cat/13.png": DAMAGED,
+    "cutouts/cat/14.png": square(64, 64),
+    "cutouts/cat/15.jpg": bytes(9000),
+    "cutouts/cat/a\x1b[2Jb.png": np.dstack([solid(RED), square()]),
+    "scenes/land/0.png": np.dstack([solid(GREEN), square()]),
+}
+
+
+def test_every_bad_composite_file_is_listed_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    root = composite(tmp_path / "data", objects=17)
+    place(root, BAD | {"cutouts/cat/16.jpg": None})
+    os.mkfifo(root / "cutouts/cat/16.jpg")
+    (root / "scenes" / "water" / "more").mkdir()
+    stems = [name.rpartition(".")[0].replace("\x1b", r"\x1b") for name in BAD]
+    stems += ["cutouts/cat/16", "scenes/water/more"]
+    problems = problems_of(root)
+    for stem in stems:
+        assert sum(problem.startswith(stem) for problem in problems) == 1, (stem, problems)
+    assert len(problems) == len(stems) and "\x1b" not in "".join(problems)
+    assert main(["check", str(root), "--size", "16"]) == 1
+    assert f"Bad files: {len(stems)}" in capsys.readouterr().out
+
+
+def test_every_bad_photo_row_and_mask_is_listed_once(tmp_path):
+    root = tmp_path / "data"
+    rows = photos(root)
+    masks = {
+        "cat_0_0.png": square(value=2),
+        "cat_0_1.png": square(value=255),
+        "cat_0_2.png": np.maximum(square(value=1), 255 * np.eye(20, dtype=np.uint8)),
+        "cat_0_3.png": np.dstack([square()] * 3),
+        "cat_0_4.png": square(18, 20, value=1),
+        "dog_1_0.png": square(value=7),
+        "dog_1_1.png": square(value=0),
+    }
+    place(root / "masks", masks | {"cat_0_5.png": None, "dog_1_2.png": palette(2)})  # Whose pixels are labels, here.
+    (root / "images" / ".ipynb").mkdir()
+    place(root / "images", {"stray.jpg": solid(RED), ".ipynb/hidden.jpg": solid(RED)})
+    kept = [row for row in rows if row[0] != "dog_0_0.jpg"]
+    wrong = [("ghost.jpg", "cat", "indoor", ""), ("dog_0_0.jpg", "", "indoor", ""), ("a,b.jpg", "cat")]
+    wrong += [("/etc/passwd", "cat", "indoor"), ("a/../../b.jpg", "cat", "indoor"), rows[-1]]
+    write_metadata(root, [*kept, *wrong])
+    first = len(kept) + 2
+    lines = [f"metadata.csv line {number}" for number in (7, first, *range(first, first + len(wrong)))]
+    named = [
+        *lines,
+        *(f"masks/{name}" for name in masks),
+        "images/dog_0_0.jpg",
+        "images/stray.jpg",
+        "masks/dog_0_0.png",
+    ]
+    assert sorted(problem.partition(": ")[0] for problem in problems_of(root)) == sorted(named)
+    write_metadata(root, [*kept, ("x", "y", "z", "", "more")])
+    (line,) = problems_of(root)
+    assert f"line {len(kept) + 2}" in line
+    os.truncate(root / "metadata.csv", 1 << 30)  # Holes alone, which take no room on the disk.
+    (line,) = problems_of(root)
+    assert "1,073,741,824 bytes" in line
+
+
+def test_unknown_class_and_missing_column_in_metadata(tmp_path):
+    root = tmp_path / "data"
+    rows = photos(root)
+    write_metadata(root, [*rows[:-1], (rows[-1][0], "dgo", "outdoor", "")])
+    assert len(problems_of(root)) == 8  # Masks of the third class, which dog is by the alphabet, should hold 3.
+    (line,) = problems_of(root, classes=("cat", "dog"))
+    assert line.startswith("metadata.csv line 19: ") and "dgo" in line
+    write_metadata(root, [(name, "cat", *rest) for name, _, *rest in rows])
+    assert "cat (18)" in problems_of(root)[0]
+    write_metadata(root, [row[:2] for row in rows], columns=("filename", "label"))
+    assert "no column class, scene" in problems_of(root)[0]
+
+
+def test_folders_that_are_no_pool(root, tmp_path):
+    for asked in (PoolSpec(size=SIZE), spec(tmp_path / "absent")):
+        with pytest.raises(ConfigError, match=r"config\.pool\.root: expected a folder"):
+            load_folder(asked)
+    (tmp_path / "half" / "cutouts").mkdir(parents=True)
+    assert "found cutouts/" in problems_of(tmp_path / "half")[0]
+    for path in (root / "cutouts" / "cat").iterdir():
+        path.unlink()
+    assert "cat (0), dog (12)" in problems_of(root)[0]
+
+
+@pytest.mark.parametrize("name", ["foreground", "$x^$", "a\x1b[2J"])
+def test_classes_that_results_cannot_name_are_refused_at_once(root, name):
+    (root / "cutouts" / "cat").rename(root / "cutouts" / name)
+    (line,) = problems_of(root)
+    assert line.startswith("classes: the name ") and "\x1b" not in line
+
+
+def test_check_reports_a_photo_folder(tmp_path, capsys):
+    """12, 6, 6, 12 photos: 1 + 3 of each group evaluate in a folder this small, and train holds 8, 2, 2, 8."""
+    root = tmp_path / "data"
+    photos(root, per_group=(12, 6, 6, 12))
+    assert main(["check", str(root), "--n_val", "4", "--n_test", "12"]) == 0
+    report = capsys.readouterr().out
+    for words in ("36 photos", "18 values 0, 1", "cat 0.667 (12 of 18)", "dog 0.800 (8 of 10)"):
+        assert words in report, report
+    assert re.search(r"train +8 +2 +2 +8\n +val +1 +1 +1 +1\n +test +3 +3 +3 +3\n", report)
+    levels = dict(line.split(maxsplit=1) for line in report.splitlines() if line.strip().startswith(("rho", "n_train")))
+    assert levels["rho"].split() == ["0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "0.99", "1"]
+    assert levels["n_train"].split() == ["8", "12", "16", "20", "18", "16", "16", "16"]
+    # Ready to paste, for the levels that leave a batch.
+    command = report.splitlines()[-1].strip()
+    assert "n_train=16 " in command and "--config.axes.rho=(0.7,0.8,0.9,0.95,0.99)" in command
+    assert sweep([*shlex.split(command)[2:], "--dry_run"]) == 0
+    capsys.readouterr()
+    assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
+    report = capsys.readouterr().out
+    assert "below 0.5: the usual scenes may be others; try --usual indoor,outdoor" in report
+    assert "Counts for n_val 4, n_test 8, split seed 0 (too small for the default 128 and 400)" in report
+    assert main(["check", str(root), "--n_val", "400"]) == 1
+    assert "the largest n_val + n_test is 24" in capsys.readouterr().out
+
+
+def test_check_of_a_small_composite_folder(root):
+    report, fine = check_folder(spec(root))
+    assert fine and "too small for the default" in report
+    assert re.search(r"train +3 +3 +2 +2\n +val +1 +1 +1 +1\n +test +2 +2 +1 +1\n", report), report
+    assert "scenes/land/0.png" not in report
+    save(root / "scenes" / "land" / "copy.png", solid(GREEN, 30, 20))
+    assert "scenes/land/0.png, scenes/land/copy.png" in check_folder(spec(root))[0]
+
+
+def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_path, capsys):
+    """Of 12 cut-outs a class, 1 + 4 evaluate in a folder this small, and 7 train."""
+    root = composite(tmp_path / "data", 12, 4, ("cat", "cow", "dog"), ("field", "road", "sand", "sea"))
+    usual = ["--usual", "field+road,sand,sea"]
+    assert main(["check", str(root), *usual]) == 0
+    report = capsys.readouterr().out
+    for line in ("class 0 cat, usual scenes field, road\n", "any in [0.5, 1]: a cut-out can stand in any scene"):
+        assert line in report, report
+    line = shlex.split(report.splitlines()[-1])[2:]
+    assert "--config.split.n_train=21" in line
+    assert sweep([*line, "--dry_run"]) == 0
+
+
+MISUSE = {"absent": "DIR", ". --size 5": "--size", ". --scene_kinds a": "--scene_kinds", ". --n_val 3": "--n_val"}
+
+
+@pytest.mark.parametrize(("options", "named"), MISUSE.items())
+def test_misuse_exits_with_2(options, named, capsys):
+    assert main(["check", *options.split()]) == 2
+    assert f"{named}: expected" in capsys.readouterr().err

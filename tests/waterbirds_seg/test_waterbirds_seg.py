@@ -1,0 +1,393 @@
+"""Waterbirds-Seg from archives and manifests to pools, against golden cases and twins, and what it says of damage."""
+
+import csv
+import os
+import re
+import resource
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folder.pixels import place
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flipjax import files
+from flipjax.config import ConfigError
+from flipjax.data import images
+from flipjax.data.__main__ import main
+from flipjax.data.correlation import largest_n_train
+from flipjax.data.pool import Listing, catalog_of, gather
+from flipjax.data.split import count_content, split_pool
+from flipjax.data.waterbirds_seg import manifest
+from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
+from flipjax.data.waterbirds_seg.manifest import Bird, bird_files, class_of, read_birds, read_scenes, scene_file
+from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of
+from flipjax.files import adding_folder
+from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, needs_golden, open_pool, prepare
+
+
+@needs_golden
+def test_composites_equal_the_reference():
+    rows = manifest.read_manifest(GOLDEN / "metadata.csv")
+    assert len(rows) == 16
+    for row in rows:
+        bird, alpha = pixels.read_bird(*bird_files(GOLDEN / "cub", row.img_filename))
+        scene = images.read_image(scene_file(GOLDEN / "places", row.place_filename))
+        expected = (GOLDEN / "expected_images" / row.img_filename).with_suffix(".png")
+        np.testing.assert_array_equal(pixels.composite(bird, alpha, scene), Image.open(expected))
+        expected = (GOLDEN / "expected_masks" / row.img_filename).with_suffix(".png")
+        np.testing.assert_array_equal(pixels.label_mask(alpha, 1 + row.y, 0), Image.open(expected))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_product_is_rounded_as_in_float64(channels):
+    """All 256 x 256 pairs of a value and an alpha, before and behind black; alpha may have three channels."""
+    values, alphas = (np.repeat(each[..., None], 3, -1).astype(np.uint8) for each in np.meshgrid(*[np.arange(256)] * 2))
+    image, alpha = Image.fromarray(values), Image.fromarray(alphas if channels == 3 else alphas[..., 0])
+    black = Image.new("RGB", (256, 256))
+    front, back = pixels.composite(image, alpha, black), pixels.composite(black, alpha, image)
+    np.testing.assert_array_equal(front, np.around(values * (alphas / 255)))
+    np.testing.assert_array_equal(back, np.around(values * (1 - alphas / 255)))
+
+
+def twin_fit(scene, size):
+    """The rule in words: enlarge until it covers, cut what is too wide or too high off both sides, resize."""
+    (w, h), (width, height) = scene.size, size
+    if w < width or h < height:
+        larger = (width, int(width / w * h))
+        larger = larger if larger[1] >= height else (int(height / h * w), height)
+        return twin_fit(scene.resize(larger, Image.Resampling.LANCZOS), size)
+    array = np.asarray(scene)
+    if w / h > width / height:
+        cut = (w - int(width / height * h)) // 2
+        array = array[:, cut : w - cut]
+    else:
+        cut = (h - int(w / (width / height))) // 2
+        array = array[cut : h - cut]
+    return Image.fromarray(array).resize(size, Image.Resampling.LANCZOS)
+
+
+@settings(max_examples=40)
+@given(st.tuples(*[st.integers(8, 40)] * 4))
+def test_fit_equals_its_twin(sides):
+    scene = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*sides[1::-1], 3), np.uint8))
+    fitted = pixels.fit_scene(scene, sides[2:])
+    assert fitted.size == sides[2:]
+    np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
+
+
+@needs_golden
+def test_the_golden_tree_through_the_data_set_to_a_pool(tmp_path):
+    """It has no images.txt, so its manifest's own composites are taken: the reference's, to the bit."""
+    folders = ["--cub_dir", str(GOLDEN / "cub"), "--places_dir", str(GOLDEN / "places")]
+    assert main(["prepare", "waterbirds_seg", *folders, "--data_dir", str(tmp_path)]) == 0
+    pool, catalog = open_pool(tmp_path)
+    assert len(catalog.object_names) == 16 and (catalog.object_split == -1).all()
+    for name, image, mask in zip(catalog.object_names, np.asarray(pool.images), np.asarray(pool.masks), strict=True):
+        expected = Image.open((GOLDEN / "expected_images" / name).with_suffix(".png"))
+        np.testing.assert_array_equal(image, expected.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        expected = Image.open((GOLDEN / "expected_masks" / name).with_suffix(".png"))
+        np.testing.assert_array_equal(mask, expected.resize((SIZE, SIZE), Image.Resampling.NEAREST))
+
+
+def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
+    """Photos keep their size in the data set; a pool holds cut-outs and scenes as if they had never been in it."""
+    assert prepare(TREE, tmp_path) == 0
+    written = capsys.readouterr()
+    assert "birds: 20 of 20" in written.err and "birds 20, scenes 20" in written.out
+    pool, catalog = open_pool(tmp_path)
+    assert pool.kind == "composite" and pool.images.shape == (20, SIZE, SIZE, 3) and pool.scenes.shape[0] == 20
+    names = [bird.name for bird in read_birds(TREE / CUB)]
+    order = [names.index(name) for name in catalog.object_names]
+    assert catalog.object_class.tolist() == [[1, 1, 0, 0][i % 4] for i in order]
+    assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in order]
+    assert np.bincount(catalog.scene_kind).tolist() == [10, 10] and (catalog.scene_split == -1).all()
+    assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
+    for index in range(20):
+        bird, alpha = pixels.read_bird(*bird_files(TREE / CUB, catalog.object_names[index]))
+        image, alpha, *_ = images.cut_out(bird, alpha, name="it", size=SIZE)
+        np.testing.assert_array_equal(pool.images[index], image)
+        np.testing.assert_array_equal(pool.masks[index], alpha)
+        assert pool.aspects[index] == np.float32(bird.width / bird.height)
+    scene = images.read_image(scene_file(TREE / PLACES, catalog.scene_photo_names[12]))
+    np.testing.assert_array_equal(pool.scenes[12], images.read_scene(scene, name="it", size=SIZE).image)
+    assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
+    assert prepare(TREE, tmp_path) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_options_have_data_sets_of_their_own(tmp_path):
+    assert prepare(TREE, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
+    pool, catalog = open_pool(tmp_path)  # The only one that is there.
+    birds = [images.read_image(bird_files(TREE / CUB, name)[0]) for name in catalog.object_names]
+    np.testing.assert_allclose(pool.aspects, [bird.width / bird.height for bird in birds])
+    assert catalog.source.endswith("cutouts_scenes4_16_fixed/1.0.0")
+    assert catalog.object_class.sum() == 5 and pool.scenes.shape[0] == 8
+    assert prepare(TREE, tmp_path, "--scenes", 8) == 0
+    with pytest.raises(ConfigError, match=r"root: no data set .*/cutouts' .*cutouts_scenes4_16_fixed:1.0.0.*prepare"):
+        open_pool(tmp_path)
+    assert open_pool(tmp_path, "cutouts_scenes8")[0].scenes.shape[0] == 16
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A tree of the test's own."""
+    return shutil.copytree(TREE, tmp_path / "tree", ignore=shutil.ignore_patterns("metadata.csv"))
+
+
+def test_the_two_kinds_of_pool_show_the_same_image(tree, tmp_path):
+    """Birds and scenes of SIZE x SIZE need no resizing: a row of a manifest is a pair of indices, within a level."""
+    for path in [*tree.rglob("*.jpg"), *tree.rglob("*.png")]:
+        Image.open(path).resize((SIZE, SIZE)).save(path)
+    csv_path = tmp_path / "own.csv"
+    assert main(arguments(tree, "--rho", 0.75, "--out", csv_path, command="manifest")) == 0
+    assert prepare(tree, tmp_path / "photos", "--manifest", csv_path) == 0
+    assert prepare(tree, tmp_path / "parts", "--split_by", csv_path) == 0
+    photos, shown = open_pool(tmp_path / "photos")
+    parts, catalog = open_pool(tmp_path / "parts")
+    rows = sorted(manifest.read_manifest(csv_path), key=lambda row: row.img_filename)
+    assert photos.kind == "photo" and shown.object_names == tuple(row.img_filename for row in rows)
+    assert shown.object_scene.tolist() == [row.place for row in rows]
+    assert shown.object_split.tolist() == catalog.object_split.tolist() == [row.split for row in rows]
+    index = [catalog.scene_photo_names.index(row.place_filename) for row in rows]
+    assert catalog.scene_split[index].tolist() == [row.split for row in rows]
+    composites, masks = gather(parts, np.stack([np.arange(len(rows)), index], axis=1))
+    np.testing.assert_allclose(255 * composites, photos.images, atol=1.01)
+    np.testing.assert_array_equal(masks, photos.masks)
+
+
+def test_a_bird_of_which_nothing_is_left_is_left_out(tree, tmp_path, capsys):
+    name = read_birds(tree / CUB)[5].name
+    place(tree, {files_of(tree, 5)[1]: np.zeros((19, 22), np.uint8)})
+    assert prepare(tree, tmp_path) == 0
+    assert f"1 birds left out, nothing of them is left: {name}" in capsys.readouterr().err
+    pool, catalog = open_pool(tmp_path)
+    assert len(catalog.object_names) == len(pool.images) == 19 and name not in catalog.object_names
+
+
+def files_of(tree, index=3):
+    """The photo and the segmentation of a bird."""
+    return bird_files(tree / CUB, read_birds(tree / CUB)[index].name)
+
+
+def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
+    def assert_named(path, *options):
+        assert prepare(tree, tmp_path / "out", *options) == 1
+        text = capsys.readouterr().err
+        assert str(path) in text and "Traceback" not in text and not list((tmp_path / "out").iterdir())
+
+    photo, segmentation = files_of(tree)
+    scene = tree / PLACES / "b/bamboo_forest/00000000.jpg"
+    wrong = {photo: photo.read_bytes()[:100], scene: scene.read_bytes()[:100], segmentation: None}
+    for path, content in (*wrong.items(), (segmentation, np.full((9, 9), 255, np.uint8))):
+        whole = path.read_bytes()
+        place(tree, {path: content})
+        assert_named(path)
+        path.write_bytes(whole)
+    # Enlarged to the width of its bird this scene would have gigapixels.
+    tall, large, whole = np.zeros((30_000, 1, 3), np.uint8), np.zeros((400, 400, 3), np.uint8), np.full((400, 400), 255)
+    place(tree, {scene: tall, photo: large, segmentation: whole.astype(np.uint8)})
+    row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/{scene.name}"
+    (tree / "own.csv").write_text(f"{','.join(manifest.Row._fields)}\n{row}\n")
+    assert_named(scene, "--manifest", tree / "own.csv")
+
+
+def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert prepare(tree, tmp_path / "file/pool") == 1
+    assert "Traceback" not in capsys.readouterr().err
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        assert prepare(tree, tmp_path / "pool") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "pool").iterdir())
+    assert prepare(tree, tmp_path / "pool") == 0
+
+
+def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(tmp_path, capsys, monkeypatch):
+    """A .DS_Store is no reason to refuse; SIGTERM says how to go on; of two at once the first is kept."""
+    cutouts = tmp_path / "waterbirds_seg/cutouts"
+    killed = cutouts / f".1.0.0.{files._machine()}.{2**22 + 1}.0.tmp"  # No process has such a number.
+    killed.mkdir(parents=True)
+    (tmp_path / "waterbirds_seg/.DS_Store").write_text("")
+    signals, draw = iter([signal.SIGTERM]), pixels.draw_item
+
+    def interrupted(item, size):
+        for number in signals:
+            os.kill(os.getpid(), number)
+        return draw(item, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels, "draw_item", interrupted)
+        assert prepare(TREE, tmp_path) == 75
+    assert "the same command starts anew" in capsys.readouterr().err and not cutouts.exists()
+    killed.mkdir(parents=True)
+    assert prepare(TREE, tmp_path) == 0
+    assert [path.name for path in cutouts.iterdir()] == ["1.0.0"]
+    with adding_folder(cutouts / "2.0.0") as folder:
+        (folder / "slow").touch()
+        (cutouts / "2.0.0/fast").mkdir(parents=True)
+    assert [path.name for path in (cutouts / "2.0.0").iterdir()] == ["fast"] and len(list(cutouts.iterdir())) == 2
+
+
+def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
+    lists = {f"{CUB}/{name}.txt": f"cub_dir: .*{name}.txt" for name in ("images", "train_test_split")}
+    for absent, named in ({CUB: "cub_dir", PLACES: "places_dir"} | lists).items():
+        (tree / absent).rename(tree / "away")
+        assert prepare(tree, tmp_path / "pool") == 2
+        assert re.search(named, capsys.readouterr().err) and not list((tmp_path / "pool").rglob("*"))
+        (tree / "away").rename(tree / absent)
+    assert prepare(tree, tmp_path / "pool", "--manifest", tree / "absent.csv") == 2
+    assert "--manifest" in capsys.readouterr().err
+
+
+def test_malformed_lists(tree):
+    path = tree / CUB / "train_test_split.txt"
+    names = (tree / CUB / "images.txt").read_text()
+    whole = path.read_text()
+    for parts in ("1 1\n2 0\n", whole.replace("1 1\n", "1 x\n", 1), "1 1\n1 0\n", "one 1\n"):
+        path.write_text(parts)
+        with pytest.raises(ConfigError, match="cub_dir"):
+            read_birds(tree / CUB)
+    path.write_text("1 1\n2 0\n")
+    for text in ("1 a/b.jpg\n2 a/b.jpg\n", names):
+        (tree / CUB / "images.txt").write_text(text)
+        with pytest.raises(ConfigError, match="cub_dir"):
+            read_birds(tree / CUB)
+    with pytest.raises(ConfigError, match=r"places_dir: .*b/bamboo_forest/"):
+        manifest.read_scenes(tree / CUB)
+    os.truncate(path, 1 << 30)  # Holes alone, which take no room on the disk.
+    for read, where in ((read_birds, tree / CUB), (manifest.read_manifest, path)):
+        with pytest.raises(ConfigError, match="1,073,741,824 bytes"):
+            read(where)
+
+
+RELEASED = {rho: SHARED / f"reference/metadata_corr{rho}.csv" for rho in (0.5, 0.95)}
+FIXED = {"021.Eastern_Towhee", "088.Western_Meadowlark", "102.Western_Wood_Pewee"}
+needs_released = pytest.mark.skipif(not RELEASED[0.5].is_file(), reason="../shared/reference is absent")
+
+
+@needs_released
+def test_classes_are_the_released_ones_and_the_fix_moves_three_species():
+    for path in RELEASED.values():
+        rows = manifest.read_manifest(path)
+        assert [class_of(row.img_filename) for row in rows] == [row.y for row in rows]
+        pairs = zip(rows, manifest.read_manifest(path, fix_labels=True), strict=True)
+        moved = [(before, after) for before, after in pairs if before != after]
+        assert len(moved) == 180 and sum(row.split == 2 for row, _ in moved) == 90
+        assert sum(row.split == 2 and row.y == 1 for row in rows) == 1284
+        assert {row.img_filename.split("/")[0] for row, _ in moved} == FIXED
+        assert all((b.y, a.y, a.group_id) == (1, 0, b.place) for b, a in moved)
+
+
+@pytest.fixture(scope="module")
+def released_lists():
+    """All birds and scenes of the released manifests, as archives would list them."""
+    birds, scenes = {}, {}
+    for path in RELEASED.values():
+        for row in manifest.read_manifest(path):
+            part = 2 if row.split == 2 else -1
+            birds[row.img_filename] = Bird(row.img_id, row.img_filename, class_of(row.img_filename), part)
+            scenes[row.place_filename] = row.place
+    return [birds[name] for name in sorted(birds)], sorted(scenes.items())
+
+
+@needs_released
+@pytest.mark.parametrize("rho", [0.5, 0.95])
+def test_own_manifests_have_the_released_counts(released_lists, rho):
+    own = manifest.count_groups(manifest.make_manifest(*released_lists, rho=rho, seed=0))
+    assert own == manifest.count_groups(manifest.read_manifest(RELEASED[rho]))
+    assert own["train"] == {0.5: [615] * 4, 0.95: [1167, 62, 62, 1167]}[rho]
+
+
+@needs_released
+def test_a_released_manifest_makes_a_pool_with_the_papers_parts():
+    composites = composites_of(manifest.read_manifest(RELEASED[0.95]), Path("cub"), Path("places"))
+    objects = [item for items in composites.values() for item in items]
+    names = {"class_names": manifest.CLASS_NAMES, "scene_names": manifest.SCENE_NAMES}
+    catalog = catalog_of(Listing(source="", kind="photo", objects=objects, scenes=(), **names))
+    split = split_pool(catalog, n_val=296, n_test=2568, seed=0)
+    counts = [[1167, 62, 62, 1167], [74] * 4, [642] * 4]
+    assert [[*count_content(catalog, part).values()] for part in split] == counts
+    assert largest_n_train(catalog, split, rhos=[0.95]) == 2456  # round(0.95 * 1229) is 1168, one more than there are.
+
+
+def test_draws_are_nested_and_show_every_photo_once():
+    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
+    low, high = (manifest.make_manifest(birds, scenes, rho=rho, seed=3) for rho in (0.5, 0.75))
+    for rows in (low, high):
+        for field in ("img_filename", "place_filename"):
+            assert max(Counter(getattr(row, field) for row in rows).values()) == 1
+        assert rows == sorted(rows, key=lambda row: (row.split, row.group_id))
+    assert {row for row in low if row.split} == {row for row in high if row.split}
+    before, after = ({row.img_filename: row.place_filename for row in rows if not row.split} for rows in (low, high))
+    both = before.keys() & after.keys()
+    usual = [row for row in low if not row.split and row.y == row.place]
+    assert len(both) >= len(before) - 2 and all(before[r.img_filename] == after[r.img_filename] for r in usual)
+    official = {bird.name for bird in birds if bird.part == 2}
+    assert {row.img_filename for row in low if row.split == 2} <= official
+    assert not {row.img_filename for row in low if row.split < 2} & official
+    assert manifest.make_manifest(birds, scenes, rho=0.5, seed=4) != low
+
+
+@settings(max_examples=200)
+@given(st.integers(2, 3000), st.integers(50, 100))
+def test_image_counts_keep_to_rho(birds, percent):
+    total, usual = manifest.images_per_class(birds, percent / 100)
+    assert 0 <= usual <= total <= birds
+    assert usual * 100 <= percent * total < (usual + 1) * 100
+    assert birds - total <= 1 + 100 / percent
+
+
+def test_the_manifest_command(tmp_path, capsys):
+    out = tmp_path / "own.csv"
+    for more in (("--rho", 0.3), ("--rho", 0.8, "--seed", -1)):
+        assert main(arguments(TREE, *more, "--out", out, command="manifest")) == 2
+        assert f"{more[-2]}: expected" in capsys.readouterr().err and not out.exists()
+    assert main(arguments(TREE, "--rho", 0.75, "--out", out, command="manifest")) == 0
+    assert "train  groups 0 1 2 3:" in capsys.readouterr().out
+    rows = manifest.read_manifest(out)
+    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
+    assert rows == manifest.make_manifest(birds, scenes, rho=0.75, seed=0)
+    assert out.read_text().splitlines()[0] == "img_id,img_filename,y,split,place,group_id,place_filename"
+    assert all(scene_file(TREE / PLACES, row.place_filename).is_file() for row in rows)
+    fixed = read_birds(TREE / CUB, fix_labels=True)
+    assert Counter(bird.y for bird in fixed) == {0: 15, 1: 5}
+
+
+def test_too_few_scenes_or_birds_are_counted():
+    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
+    few = [scene for scene in scenes if scene[1] == 0] + [scene for scene in scenes if scene[1] == 1][:2]
+    with pytest.raises(ConfigError, match=r"places_dir: .*found land 10, water 2"):
+        manifest.make_manifest(birds, few, rho=0.5, seed=0)
+    with pytest.raises(ConfigError, match=r"cub_dir: .*found landbird 0"):
+        manifest.make_manifest([b for b in birds if b.y or b.part != 2], scenes, rho=0.5, seed=0)
+
+
+HEAD, ROW = ",".join(manifest.Row._fields), "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"
+BAD = {  # Lines below each other, and what is named.
+    f"{HEAD}\n{ROW}\n1,a/c.jpg,2,0,1,1,/o/x.jpg": "line 3: y",
+    f"{HEAD}\n{ROW}\n1,a/d.jpg,0,0,1,0,/o/x.jpg": "line 3: group_id",
+    f"{HEAD}\n{ROW}\n{ROW}": "line 3: img_filename",
+    f"{HEAD}\n{ROW}\n1,,0,0,1,1,/o/x.jpg": "line 3: img_filename",
+    f"{HEAD}\n{ROW}\n1,a/e.j": "line 3: y",
+    "img_id,y\n1,0\n": "img_filename",
+    HEAD.replace("place,", "y,") + "\n": "y",
+    HEAD: "rows",
+    HEAD + "\n1," + "a" * (csv.field_size_limit() + 1): "field",
+}
+
+
+@pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
+def test_bad_manifests_are_refused(text, tmp_path):
+    path = tmp_path / "metadata.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"manifest: .*{BAD[text]}"):
+        manifest.read_manifest(path)
