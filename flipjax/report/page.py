@@ -37,7 +37,7 @@ from flipjax.report.panels import (
     share_panels,
 )
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
-from flipjax.report.run import TABLES, RunTables, images_by_setting, read_run
+from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read_run
 from flipjax.report.style import CLASSES, COMMON, DARK, FLIP, RARE, REPAIRED, WHOLE
 from flipjax.results import text
 from flipjax.results.cells import StoredCell
@@ -361,9 +361,14 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     facts = [f"{run.members()} {run.note()}"]
     attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
     facts += [f"The scene of an image is its {attribute}."] if attribute != "scene" else []
-    maps = map_charts(run)
-    run = run.shown()
-    lines = findings(run)
+    maps, lines, few = map_charts(run), findings(run), run.shown()
+    if few is not run:
+        settings = len(run.summary[varying_axes(run.summary)].drop_duplicates())
+        facts.append(
+            f"Shown one by one are {SHOWN} of {settings} settings, from the least to the most Flip in the rare groups; "
+            "summary.csv and results.csv hold all."
+        )
+    run = few
     items = items_of(run)
     flip, *others = flip_charts(run)
     first = front_chart(run, flip)
@@ -441,12 +446,12 @@ def first_reference(table: pd.DataFrame) -> str:
 
 
 def findings(run: RunTables) -> list[str]:
-    """Returns the findings of a run in sentences that restate rows of its tables."""
-    unlearnt = run.records["member"][run.records["status"] == NOT_LEARNT].tolist()
+    """Returns the findings of a run in sentences that restate rows of its page's tables."""
+    unlearnt, few = run.records["member"][run.records["status"] == NOT_LEARNT].tolist(), run.shown()
     return [
         *text.unlearnt_warning(unlearnt, members=len(run.records)),
-        *text.verdicts(run.comparison),
-        *text.headline(run.summary, run.trend),
+        *text.verdicts(few.comparison),
+        *text.headline(few.summary, few.trend),
     ]
 
 

@@ -76,26 +76,24 @@ class RunTables(NamedTuple):
         return kept_records(self.records)
 
     def shown(self) -> "RunTables":
-        """Returns the run limited to SHOWN settings beside rho and seed if it has more than MOST, with a line about it.
+        """Returns the run limited to SHOWN settings beside rho and seed if it has more than MOST.
 
         They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
         of settings would be slow to draw and hard to read.
         """
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
         means = self.summary[self.summary["quantity"] == JUDGED[0]]
-        settings = (means[means["rho"] == means["rho"].max()] if "rho" in means else means).sort_values("mean")[names]
+        settings = (means[means["rho"] == means["rho"].max()] if "rho" in means else means).sort_values("mean")
         if len(settings) <= MOST or not names:
             return self
-        chosen = settings.iloc[np.linspace(0, len(settings) - 1, SHOWN).astype(int)].sort_index()
+        # NaN comes last, and settings without a mean show little.
+        most = max(SHOWN, settings["mean"].count())
+        chosen = settings[names].iloc[np.linspace(0, most - 1, SHOWN).astype(int)].sort_index()
         tables = {name: getattr(self, name) for name in ("rows", "records", *TABLES)}
         few = {name: table.merge(chosen) for name, table in tables.items() if {*names} <= {*table}}
         if len(self.history):
             few["history"] = self.history.merge(few["records"][["member"]])
-        line = (
-            f"shown are {SHOWN} of {len(settings)} settings beside rho and seed, from the least to the most Flip in "
-            "the rare groups; the maps, results.csv and summary.csv hold all"
-        )
-        return self._replace(**few, missing=[*self.missing, line])
+        return self._replace(**few)
 
     def members(self) -> str:
         """Returns a sentence on the number of members of each status."""

@@ -21,6 +21,7 @@ from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.rows import counterfactual_flip, member_rows, region_quantities, scene_quantities
+from flipjax.sweep.memory import trim
 from flipjax.sweep.program import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.task import Task, split_evenly, training_scenes
@@ -104,6 +105,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
         lowered.compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show.lower(experiment, weights, task.pool, rows).compile()
+    trim()
 
 
 def _questions(program: Program, config: Config, task: Task) -> tuple[Questions, tuple[Any, ...]]:

@@ -160,7 +160,6 @@ class Sweep:
         layout, trained, history = train(wave, self.spec, task, self.workdir, bar=bar, **options)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
-        trim()
         cell = finish(wave, self.config, task, layout, trained, self.workdir, history=history, shown=select(whole))
         self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
         self.workdir.remove_checkpoints(wave)
