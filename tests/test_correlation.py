@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
-from flipjax.data.deck import deal, draw_deck, scene_orders, traced_orders
+from flipjax.data.deck import deal, draw_deck, scene_orders
 from flipjax.data.pool import Catalog
 from flipjax.data.split import PARTS, count_content, shuffle, split_pool, strata
 from flipjax.groups import TWO_BY_TWO, Groups
@@ -156,12 +156,12 @@ def test_jax_deals_the_tables_of_numpy(pool, share, seed):
             assert one.dtype == two.dtype == np.int32
 
 
-def test_a_traced_seed_orders_as_numpy_does():
-    counts = {"train objects 0": 40, "train scenes 1": 7}
-    orders = jax.jit(lambda seed: traced_orders(seed, counts))
+@pytest.mark.parametrize("pool", [catalog(), catalog("photo", objects=(8,) * 4)], ids=lambda pool: pool.kind)
+def test_a_traced_seed_draws_as_numpy_does(pool):
+    split = split_pool(pool, n_val=4, n_test=4, seed=0)
+    draw = jax.jit(lambda seed: draw_deck(pool, split, seed=seed, n_train=8))
     for seed in (0, 7, 2**31 - 1):
-        for (name, count), order in zip(counts.items(), orders(jnp.int32(seed)), strict=True):
-            np.testing.assert_array_equal(order, shuffle(np.arange(count), seed, name))
+        jax.tree.map(np.testing.assert_array_equal, draw(jnp.int32(seed)), draw_deck(pool, split, seed=seed, n_train=8))
 
 
 @law

@@ -103,13 +103,9 @@ def shuffle(items: np.ndarray, seed: int, name: str) -> np.ndarray:
     """Shuffles items with a generator seeded by (seed, name); raises ValueError if the seed is negative."""
     if seed < 0:
         raise ValueError(f"seed: expected a whole number >= 0, found {seed}")
-    stream = np.random.PCG64(np.random.SeedSequence([seed, *map(int, name_words(name))]))
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist()
+    stream = np.random.PCG64(np.random.SeedSequence([seed, *words]))
     return items[np.argsort(stream.random_raw(len(items)), kind="stable")]
-
-
-def name_words(name: str) -> np.ndarray:
-    """Returns the eight 32-bit words by which a name seeds a generator: its SHA-256."""
-    return np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")
 
 
 def interleave(columns: list[np.ndarray]) -> np.ndarray:
