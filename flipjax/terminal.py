@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Self, TextIO
 
@@ -188,6 +188,18 @@ def one_line(text: str) -> str:
       'a\\nb'
     """
     return printable(text).replace("\n", r"\n")
+
+
+def listed(values: Iterable[object], *, most: int = 10) -> str:
+    """Returns the first `most` values as text, and the number of the others; "nothing" if there are none.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2), listed([])
+        ('a, b and 1 more', 'nothing')
+    """
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return (", ".join(texts[:most]) or "nothing") + more
 
 
 def printable(text: str) -> str:

@@ -7,13 +7,14 @@ import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flipjax.files import check_archive, csv_rows
+from flipjax.terminal import listed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,7 +35,6 @@ NAMED = {
     "cityscapes": dict.fromkeys(range(-1, 34), IGNORED) | {label: c for c, label in enumerate(CITYSCAPES)},
 }
 """Published maps: ADE20K ignores 0; Cityscapes' label ids become train ids, and train ids 255 and -1 are ignored."""
-SHOWN = 10
 NIFTI = (".nii", ".nii.gz")
 PHOTOS = (".png", ".jpg", ".jpeg")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -74,17 +74,6 @@ class StoredArray(NamedTuple):
         """Returns the file, with npz member and stack row if any."""
         name = f"{self.path}[{self.member}]" if self.member else str(self.path)
         return name if self.row is None else f"{name} row {self.row}"
-
-
-def listed(names: Iterable[object]) -> str:
-    """Formats a list of names as its length and first ten items.
-
-    Example:
-        >>> listed(range(12))
-        '12: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...'
-    """
-    texts = [str(name) for name in names]
-    return f"{len(texts)}: {', '.join([*texts[:SHOWN], *['...'] * (len(texts) > SHOWN)])}"
 
 
 def suffix_of(path: Path) -> str:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, listed, naming
+from flipjax.audit.arrays import AuditError, naming
 from flipjax.audit.sources import check_names
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
 from flipjax.metrics.summary import draw_images, percentile_ends
+from flipjax.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, listed, read_table
+from flipjax.audit.arrays import AuditError, read_table
 from flipjax.audit.sources import check_names, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
+from flipjax.terminal import listed
 
 INTEGER = r"\s*-?\d{1,18}\s*"
 """A 64-bit integer. `int` is too lenient: it reads 1_0 as ten."""

@@ -15,12 +15,12 @@ from flipjax.audit.arrays import (
     AuditError,
     Limits,
     StoredArray,
-    listed,
     mask_header,
     naming,
     read_headers,
     suffix_of,
 )
+from flipjax.terminal import listed
 
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 INDICES = ("masks", "labels")

@@ -26,11 +26,10 @@ from absl import logging
 from tensorflow_datasets.core import shuffle
 
 from flipjax.config import ConfigError
-from flipjax.data.images import listed
 from flipjax.data.pool import PoolItem
 from flipjax.data.store import BadFilesError, decoded
 from flipjax.files import adding_folder
-from flipjax.terminal import Bar, printable, say
+from flipjax.terminal import Bar, listed, printable, say
 
 BLOCK = 1 << 20
 ATTEMPTS = 5

@@ -17,13 +17,13 @@ from PIL.Image import Image
 from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec, check_value
 from flipjax.data import images, store
 from flipjax.data.correlation import largest_n_train
-from flipjax.data.images import BadFileError, Pixels, listed, read_file
+from flipjax.data.images import BadFileError, Pixels, read_file
 from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.split import PARTS, Split, count_content, count_fixed, split_pool, strata
 from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
 from flipjax.files import csv_rows, sha256
 from flipjax.groups import Groups
-from flipjax.terminal import printable
+from flipjax.terminal import listed, printable
 from flipjax.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

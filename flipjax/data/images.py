@@ -2,12 +2,13 @@
 
 import io
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from flipjax.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Image formats that are opened. Pillow's other decoders start programs or are rarely tested."""
@@ -15,8 +16,6 @@ MAX_PIXELS = 2**26
 """Largest image, in pixels."""
 BYTES_A_PIXEL = 8
 """Largest file, in bytes per allowed pixel."""
-SHOWN = 10
-"""Values of a list in a message, besides the last."""
 SOFT = 4
 """A mask with more distinct values has a soft edge."""
 
@@ -243,15 +242,3 @@ def check_sizes(photo: Image.Image, mask: Image.Image, *, names: tuple[str, str]
     if photo.size != mask.size:
         sizes = ["{} x {}".format(*each.size) for each in (mask, photo)]
         raise BadFileError(f"{names[1]}: the mask has {sizes[0]} pixels, {names[0]} has {sizes[1]}")
-
-
-def listed(values: Iterable[object]) -> str:
-    """Returns the first values and the last as text, or 'nothing'.
-
-    Example:
-        >>> listed(range(256))
-        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..., 255'
-    """
-    texts = [str(value) for value in values]
-    texts[SHOWN:-1] = ["..."] * (len(texts) > SHOWN + 2)
-    return ", ".join(texts) or "nothing"

@@ -16,12 +16,12 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import images, store
-from flipjax.data.images import Pixels, listed
+from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import Reader, names_of
 from flipjax.files import sha256
-from flipjax.terminal import printable
+from flipjax.terminal import listed, printable
 
 DEFAULTS = {"coco_cd": "coco_cd/photos", "waterbirds_seg": "waterbirds_seg/cutouts"}
 """Default configurations of flipjax's own builders."""

@@ -15,9 +15,10 @@ from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
 from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import Resamples, aggregate, compare, judge, seeds_of
-from flipjax.results.frames import listed, records_of, to_frame, write_csv
+from flipjax.results.frames import records_of, to_frame, write_csv
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes, verdicts
+from flipjax.terminal import listed
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."

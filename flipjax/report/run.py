@@ -22,11 +22,12 @@ from flipjax.results.estimates import (
     judge,
     trend,
 )
-from flipjax.results.frames import Row, groups_of, listed, read_csv, to_frame
+from flipjax.results.frames import Row, groups_of, read_csv, to_frame
 from flipjax.results.rows import COMPARED, LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load
 from flipjax.results.scores import score_rows
 from flipjax.results.text import setting_label, varying_axes
+from flipjax.terminal import listed
 
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000

@@ -17,8 +17,9 @@ from flipjax.groups import Groups
 from flipjax.identity import digest_of
 from flipjax.intervene.identity import SceneSwap, scene_swap
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.frames import Row, listed, to_frame
+from flipjax.results.frames import Row, to_frame
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, kept_records
+from flipjax.terminal import listed
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names", "score_names")

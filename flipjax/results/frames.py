@@ -129,13 +129,3 @@ def rounded(value: float) -> float | int | str:
     if isinstance(value, int):
         return value
     return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else ""
-
-
-def listed(names: Sequence[str], *, most: int = 20) -> str:
-    """Returns the first `most` names as text, and the number of the others.
-
-    Example:
-        >>> listed(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
