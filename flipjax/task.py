@@ -18,9 +18,9 @@ from flipjax.data.split import Split, split_pool
 from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic, load_synthetic
 from flipjax.data.tfds import list_tfds
-from flipjax.intervene.identity import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.methods import Augmentation, Knobs
+from flipjax.metrics.log_odds import split_point
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
 from flipjax.plan import Program, Setting

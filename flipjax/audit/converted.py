@@ -22,8 +22,8 @@ from flipjax.audit.tables import make_document
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
-from flipjax.intervene.identity import scene_swap
 from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.log_odds import scene_swap
 from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_columns
 from flipjax.plan import Program, plan
 from flipjax.report.document import terminal_text

@@ -21,7 +21,6 @@ from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import SHOWN, context_evidence
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
-from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics import (
     Decomposition,
     SegmentTables,
@@ -33,6 +32,7 @@ from flipjax.metrics import (
 )
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of
+from flipjax.metrics.log_odds import SceneSwap
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.rows import image_columns, region_quantities

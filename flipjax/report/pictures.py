@@ -18,9 +18,9 @@ from PIL import Image
 
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, Groups
-from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.log_odds import SceneSwap
 from flipjax.report.panels import DPI
 from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, class_colours, plain

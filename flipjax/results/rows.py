@@ -12,10 +12,10 @@ import pandas as pd
 
 from flipjax import metrics
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups
-from flipjax.intervene.identity import SceneSwap, scene_reliance, scene_shift, scene_swap, scene_use
 from flipjax.metrics import selective, summarize
 from flipjax.metrics.classes import Background, background_classes, is_foreground
 from flipjax.metrics.decomposition import Decomposition, divide, flips_of
+from flipjax.metrics.log_odds import SceneSwap, scene_reliance, scene_shift, scene_swap, scene_use
 from flipjax.results.frames import Row, rounded, to_frame
 from flipjax.results.quantities import (
     IMAGE_QUANTITIES,

@@ -13,7 +13,7 @@ from flipjax.backend import key_of
 from flipjax.config import Config, Experiment, PopulationSpec, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
-from flipjax.intervene.identity import training_evidence
+from flipjax.metrics.log_odds import training_evidence
 from flipjax.model import Model
 from flipjax.plan import Program, member_axes
 from flipjax.results import gallery

@@ -8,8 +8,8 @@ import pytest
 
 from flipjax.files import DamagedError
 from flipjax.groups import TWO_BY_TWO
-from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics import Decomposition, summarize
+from flipjax.metrics.log_odds import SceneSwap
 from flipjax.metrics.selective import auroc
 from flipjax.report.pictures import member_items
 from flipjax.results import gallery, quantities, rows
