@@ -75,9 +75,7 @@ def refuse(
     problem = _explain(error, options, system_code, advice)
     if problem is None:
         raise error
-    # Without standard error, print would write to standard output.
-    if sys.stderr is not None:
-        say(printable(f"{prog}: {problem[1]}"))
+    say(printable(f"{prog}: {problem[1]}"))
     return problem[0]
 
 

@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors.numpy import save as to_bytes
 
 from flipjax import metrics
 from flipjax.config import Experiment, ModelSpec
-from flipjax.files import digest, replacing, sha256
+from flipjax.files import sha256
 from flipjax.groups import Groups
 from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch, torch_order
-from flipjax.models.weights import DIGEST, read_digested
+from flipjax.models.weights import read_digested, write_digested
 from flipjax.training.network import Weights, build, logits_of, model_of, weights_of
 
 ABOUT = "flipjax_model"
@@ -60,11 +59,6 @@ class Model:
     size: int
 
     @property
-    def stride(self) -> int:
-        """The required divisor of height and width."""
-        return self.spec.stride
-
-    @property
     def experiment(self) -> Experiment:
         """The experiment of this network, for the functions of `flipjax.training`."""
         return _experiment(self.spec, len(self.class_names))
@@ -75,7 +69,7 @@ class Model:
         Raises:
             ValueError: images of another shape or type.
         """
-        images, stride = jnp.asarray(images), self.stride
+        images, stride = jnp.asarray(images), self.spec.stride
         if images.ndim != 4 or images.shape[1] % stride or images.shape[2] % stride or images.shape[3] != 3:
             raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {images.shape}")
         if images.dtype == jnp.uint8:
@@ -138,9 +132,7 @@ class Model:
         fields |= {"build": self.spec.title if self.spec.build else "", "weights": ""}
         about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
         arrays = {name: np.asarray(array, order="C") for name, array in self.state_dict().items()}
-        metadata = {"format": "pt", DIGEST: digest(arrays), ABOUT: f"{sha256(about)} {about}"}
-        with replacing(path) as stream:
-            stream.write(to_bytes(arrays, metadata=metadata))
+        write_digested(path, arrays, {ABOUT: f"{sha256(about)} {about}"})
         return Path(path)
 
 

@@ -45,8 +45,10 @@ def open_closed_streams() -> None:
 
 
 def say(text: str, *, stream: TextIO | None = None) -> None:
-    """Prints a line to a stream, standard error by default; does nothing if its reader is gone."""
-    out: TextIO = stream or sys.stderr
+    """Prints a line to a stream, standard error by default; does nothing if it is closed or its reader is gone."""
+    out: TextIO | None = stream or sys.stderr
+    if out is None:
+        return
     try:
         print(text, file=out, flush=True)
     except BrokenPipeError:

@@ -1,5 +1,6 @@
 """Measures context use: the change in log-odds per nat of evidence when a segment is pasted onto other scenes."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,10 +10,11 @@ from scipy import sparse
 
 from flipjax.context.choice import draw_images
 from flipjax.context.evidence import context_classes, count_classes
-from flipjax.intervene import paste, region_log_odds, soft_edge
-from flipjax.intervene.identity import slope_within
-from flipjax.metrics.checks import check_logits, to_array
+from flipjax.intervene.scenes import check_floating, check_photos, paste, soft_edge
+from flipjax.intervene.swap import region_log_odds
+from flipjax.metrics.checks import check_logits
 from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.log_odds import slope_within
 
 RIVAL = 0.02
 """Smallest share of the flips at which a class counts as a rival."""
@@ -57,13 +59,13 @@ def segment_shift(
         TypeError, ValueError: images, scenes or logits do not fit.
     """
     images, labels = check_photos(images, labels)
-    scenes = check_images("scenes", scenes, images.shape[1:])
+    scenes = np.asarray(check_floating(scenes, name="scenes"))
+    if scenes.shape[1:] != images.shape[1:]:
+        raise ValueError(f"scenes: expected (D, H, W, channels) for images {images.shape}, found {scenes.shape}.")
     image, own = (true[name].to_numpy(np.int64) for name in ("image", "class"))
     inside = is_foreground(count_classes(true), background)
     shift = np.zeros((len(true), len(inside)))
-
-    def ask(pixels: Any) -> np.ndarray:
-        return ask_model(predict, pixels, classes=len(inside), background=background)
+    ask = functools.partial(ask_model, predict, classes=len(inside), background=background)
 
     def pool(logits: np.ndarray, regions: np.ndarray) -> np.ndarray:
         return np.asarray(region_log_odds(logits, regions, background=background), np.float64)
@@ -81,7 +83,7 @@ def segment_shift(
 
 def ask_model(predict: Callable[[Any], Any], pixels: Any, *, classes: int, background: Background) -> np.ndarray:
     """Returns the logits of `predict` as float32 (b, H, W, C), after a check of their shape."""
-    logits = check_logits(predict(pixels), background=background, spatial_ndim=2)
+    logits = check_logits(predict(pixels), background=background)
     if logits.shape != (wanted := (*pixels.shape[:-1], classes)):
         raise ValueError(f"predict: expected logits {wanted} of as many classes as segments, found {logits.shape}.")
     return np.asarray(logits, np.float32)
@@ -130,30 +132,3 @@ def context_use(
 
     low, high = np.percentile(slope(counts.astype(np.float64)), (2.5, 97.5))
     return Use(float(slope(np.ones((1, counts.shape[1])))[0]), float(low), float(high), len(rows))
-
-
-def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (n, H, W, channels) and labels or objects (n, H, W) as NumPy arrays.
-
-    Raises:
-        TypeError, ValueError: images are not floating point, or masks have another shape.
-    """
-    images, masks = check_images("images", images), np.asarray(to_array(masks))
-    if masks.shape != images.shape[:3]:
-        raise ValueError(f"{name}: expected shape {images.shape[:3]}, found {masks.shape}.")
-    return images, masks
-
-
-def check_images(name: str, images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Returns images (n, H, W, channels), each of `shape`, as a NumPy array.
-
-    Raises:
-        TypeError, ValueError: they have another shape or are not floating point.
-    """
-    array = np.asarray(to_array(images))
-    if array.dtype.kind != "f" or array.ndim != 4 or (shape is not None and array.shape[1:] != shape):
-        wanted = ("H", "W", "channels") if shape is None else shape
-        raise ValueError(
-            f"{name}: expected floating point (.., {', '.join(map(str, wanted))}), found {array.dtype} {array.shape}."
-        )
-    return array

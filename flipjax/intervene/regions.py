@@ -112,7 +112,7 @@ def region_label(logits: Any, *, regions: Any = "image", background: Background 
     return np.where(counts.any(1), counts.argmax(1), next(iter(background_classes(background)), -1))
 
 
-def warn_of_objects(logits: Any, *, regions: Any, background: Background, stacklevel: int) -> None:
+def warn_of_objects(logits: Any, *, regions: Any, background: Background) -> None:
     """Warns if an image with several predicted objects of different classes is one region; silent under jit.
 
     Warns:
@@ -128,7 +128,7 @@ def warn_of_objects(logits: Any, *, regions: Any, background: Background, stackl
         warnings.warn(
             f"regions: {several} of {len(logits)} images predict several objects of different classes as one region, "
             "so repair gives all of them one class. Pass regions='objects' to treat each alone.",
-            stacklevel=stacklevel + 1,
+            stacklevel=3,
         )
 
 

@@ -141,10 +141,7 @@ def mean_surroundings(images: Any, regions: Any) -> jax.Array:
         >>> mean_surroundings(images, np.array([[[True], [False], [False], [False]]])).ravel().tolist()
         [6.0, 6.0, 5.0, 7.0]
     """
-    images, regions = check_floating(images), to_array(regions)
-    if images.ndim != 4 or regions.shape != images.shape[:3]:
-        raise ValueError(f"regions: expected (n, H, W) of images {images.shape}, found shape {regions.shape}.")
-    return finish_surroundings(*sum_surroundings(images, regions))
+    return finish_surroundings(*sum_surroundings(*check_photos(images, regions, name="regions")))
 
 
 def sum_surroundings(images: Any, regions: Any) -> tuple[jax.Array, jax.Array]:
@@ -259,6 +256,18 @@ def check_floating(images: Any, *, name: str = "images") -> jax.Array | np.ndarr
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"{name}: expected floating point, in the units of the model, found {images.dtype}.")
     return images
+
+
+def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (n, H, W, channels) and labels or regions (n, H, W) as NumPy arrays.
+
+    Raises:
+        TypeError, ValueError: images are not floating point, or masks have another shape.
+    """
+    images, masks = np.asarray(check_floating(images)), np.asarray(to_array(masks, name=name))
+    if images.ndim != 4 or masks.shape != images.shape[:3]:
+        raise ValueError(f"{name}: expected (n, H, W) of images {images.shape}, found shape {masks.shape}.")
+    return images, masks
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from flipjax.intervene.identity import SUM, split_point, swap_regions
 from flipjax.intervene.regions import (
     count_labels,
     find_regions,
@@ -21,6 +20,7 @@ from flipjax.intervene.regions import (
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
+from flipjax.metrics.log_odds import SUM, split_point, swap_regions
 
 Predict = Callable[[Any], Any]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.model.Model`, or any framework's."""
@@ -170,15 +170,15 @@ def scene_marginal(
     weights = _check_weights(np.full(D, 1 / D) if weights is None else weights, D)
     # A predict function may overwrite its input.
     logits = predict(images.copy()) if logits is None else logits
-    logits = check_logits(logits, background=background, spatial_ndim=2)
+    logits = check_logits(logits, background=background)
     if logits.shape[:-1] != images.shape[:-1]:
         raise ValueError(f"logits: expected {images.shape[:-1]} and classes last, found {logits.shape}.")
-    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
+    warn_of_objects(logits, regions=regions, background=background)
     numbers = find_regions(logits, regions=regions, background=background)
     inside = foreground(logits, background=background) if numbers is None else region_places(numbers)
 
     def ask(pasted: jax.Array) -> Any:
-        answer = check_logits(predict(pasted), background=background, spatial_ndim=2)
+        answer = check_logits(predict(pasted), background=background)
         if answer.shape != logits.shape:
             raise ValueError(f"predict: expected logits {logits.shape} of pasted images too, found {answer.shape}.")
         return answer
@@ -255,7 +255,7 @@ def repair(
         >>> repair(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
         [[[0, 2, 2]]]
     """
-    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
+    warn_of_objects(logits, regions=regions, background=background)
     _, target, rows, labels = _swap(logits, log_odds, center=center, regions=regions, background=background)
     # Pixels without a region have row -1, the last one.
     target = np.append(target, -1)[rows]
@@ -283,8 +283,8 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
         >>> round(mirror_risk(logits, -logits[:, :, ::-1]).item(), 4)
         0.6931
     """
-    logits = check_logits(logits, background=background, spatial_ndim=2)
-    mirrored = check_logits(mirrored, background=background, spatial_ndim=2)
+    logits = check_logits(logits, background=background)
+    mirrored = check_logits(mirrored, background=background)
     kept = is_foreground(logits.shape[-1], background)
     both = jnp.stack([logits, mirrored[:, :, ::-1]]).astype(jnp.float32)
     mean = jax.nn.softmax(both[..., np.flatnonzero(kept)]).mean(0)
@@ -298,7 +298,7 @@ def _swap(
     logits: Any, log_odds: Any, *, center: Any, regions: Any, background: Background
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Returns the risk and class of each region (N,), class -1 for none, and the region and label of each pixel."""
-    logits = check_logits(logits, background=background, spatial_ndim=2)
+    logits = check_logits(logits, background=background)
     rows, counts = count_labels(logits, regions=regions, background=background)
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
     log_odds = np.asarray(to_array(log_odds))

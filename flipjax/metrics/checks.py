@@ -121,9 +121,9 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
     return array
 
 
-def check_logits(logits: Any, *, background: Background, spatial_ndim: int) -> jax.Array:
-    """Returns checked logits (..., *spatial, C) as a JAX array; raises the errors of `check_scores`."""
-    return jnp.asarray(check_scores(logits, LabelSpec(background, spatial_ndim=spatial_ndim)))
+def check_logits(logits: Any, *, background: Background) -> jax.Array:
+    """Returns checked logits (..., H, W, C) as a JAX array; raises the errors of `check_scores`."""
+    return jnp.asarray(check_scores(logits, LabelSpec(background)))
 
 
 def check_pair(

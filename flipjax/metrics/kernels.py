@@ -148,12 +148,6 @@ def find_errors(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def find_risks(scores: jax.Array, background: Classes, kind: str) -> jax.Array:
-    """Returns the entropy (..., *spatial) of the foreground classes at each pixel."""
-    return _per_pixel(lambda channels: (_entropy(channels, background),), scores, kind)[0]
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
 def map_pixels(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, ...]:
     """Returns prediction, largest softmax and entropy over the foreground, and largest softmax: (..., *spatial)."""
 
@@ -500,11 +494,7 @@ def risk_map(logits: Any, **spec: Any) -> jax.Array:
         [[0.6931 0.    ]]
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
-    if scores.size and on_host(scores):
-        return jax.device_put(read_pixels(scores, read).risk)
-    risks = partial(find_risks, background=read.background_classes, kind=read.kind)
-    return run(risks, jnp.asarray(scores), kept=scores.ndim - 1)
+    return jax.device_put(read_pixels(checks.check_scores(logits, read), read).risk)
 
 
 class PixelMaps(NamedTuple):
@@ -518,14 +508,14 @@ class PixelMaps(NamedTuple):
 
 def read_pixels(scores: Any, spec: LabelSpec) -> PixelMaps:
     """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
-    own = {"background": spec.background_classes, "kind": spec.kind}
+    program = partial(map_pixels, background=spec.background_classes, kind=spec.kind)
     if not scores.size or not on_host(scores):
-        return PixelMaps(*map_pixels(jnp.asarray(scores), **own))
+        return PixelMaps(*run(program, jnp.asarray(scores), kept=scores.ndim - 1))
     *shape, C = scores.shape
     lead = len(shape) - spec.spatial_ndim
     parts = cut([np.asarray(scores)], (0,), spatial_ndim=spec.spatial_ndim, lead=lead, width=C)
     dtypes = [np.int32, np.float32, np.float32, np.float32]
-    return PixelMaps(*_map_blocks(partial(map_pixels, **own), parts, tuple(shape), spec.spatial_ndim, dtypes))
+    return PixelMaps(*_map_blocks(program, parts, tuple(shape), spec.spatial_ndim, dtypes))
 
 
 def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Array]:

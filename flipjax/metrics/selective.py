@@ -165,32 +165,25 @@ def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -
     return np.max(ordered, axis=1, initial=-math.inf, where=allowed)
 
 
-def accepted(scores: ArrayLike, losses: ArrayLike, *, threshold: float) -> tuple[float, float]:
+def accepted(scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns coverage and mean loss of the images with scores up to a threshold; NaN loss if there are none.
 
-    Example:
-        >>> accepted([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1], threshold=0.3)
-        (0.75, 0.3333333333333333)
-    """
-    scores, losses = _ranked(scores, losses)
-    coverage, risk = accepted_of_each(scores[None], losses, thresholds=np.array([threshold]))
-    return coverage.item(), risk.item()
+    Args:
+        scores: (J, n) without NaN.
+        losses: (n,) without NaN.
+        thresholds: (J,).
 
-
-def accepted_of_each(
-    scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `accepted` for J scores (J, n) and losses (n,), all without NaN: float64 (J,) each.
+    Returns:
+        Two float64 (J,).
 
     Example:
-        >>> accepted_of_each(np.array([[0.1, 0.2], [0.2, 0.1]]), np.array([0, 1]), thresholds=np.array([0.1, 0.1]))
+        >>> accepted(np.array([[0.1, 0.2], [0.2, 0.1]]), np.array([0, 1]), thresholds=np.array([0.1, 0.1]))
         (array([0.5, 0.5]), array([0., 1.]))
     """
     inside = scores <= thresholds[:, None]
     count = inside.sum(1)
     J, n = scores.shape
-    risk = divide(inside @ losses, count)
-    return count / n if n else np.full(J, math.nan), risk
+    return count / n if n else np.full(J, math.nan), divide(inside @ losses, count)
 
 
 def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:

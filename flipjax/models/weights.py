@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from safetensors import safe_open
+from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
 from flipjax.files import digest, replacing
@@ -67,7 +68,7 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, n
         raise WeightsError(f"expected a file that ends in {', '.join(SUFFIXES)}; found {path}")
     _check_size(path, path.stat().st_size, max_bytes)
     try:
-        return _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
+        return load_file(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
     except WeightsError:
         raise
     except Exception as error:  # Parsers raise arbitrary errors on damaged files.
@@ -78,11 +79,6 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, n
 def _check_size(path: Path, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise WeightsError(f"{path}: expected at most {max_bytes:,} bytes (--max_bytes sets the limit); found {size:,}")
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    with safe_open(path, framework="numpy") as stored:
-        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 
 
 def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
@@ -162,8 +158,7 @@ def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     others = [name for name, array in stored.items() if not np.isfinite(array).all()]
     if others:
         raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
-    with replacing(target) as stream:
-        stream.write(to_bytes(stored, metadata={"format": "pt", DIGEST: digest(stored)}))
+    write_digested(target, stored, {})
 
 
 def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
@@ -188,6 +183,12 @@ def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whol
         steps = tuple(int(step) if step.isdigit() else step for step in key.split("."))
         parts[steps[-1] in STATISTICS][steps] = array.transpose(jax_order(array.ndim)).astype(dtype_of(key))
     return unflatten_dict(parts[0]), unflatten_dict(parts[1])
+
+
+def write_digested(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+    """Writes arrays and metadata as .safetensors, with a digest of the arrays."""
+    with replacing(path) as stream:
+        stream.write(to_bytes(dict(arrays), metadata={"format": "pt", DIGEST: digest(arrays), **about}))
 
 
 def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -371,7 +371,7 @@ def region_scores(logits: Any, *, regions: Any = "objects", background: Backgrou
         >>> scores.label.tolist(), scores.flip_risk_share.round(3).tolist(), scores.max_softmax.round(3).tolist()
         ([1, 2], [1.0, 0.004], [0.532, 0.0])
     """
-    logits = np.asarray(check_logits(logits, background=background, spatial_ndim=2))
+    logits = np.asarray(check_logits(logits, background=background))
     numbers = find_regions(logits, regions=regions, background=background)
     if numbers is None:
         numbers = np.asarray(foreground(logits, background=background), np.int32)

@@ -16,7 +16,6 @@ import numpy as np
 
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError, csv_rows
-from flipjax.metrics.selective import accepted
 from flipjax.monitor import (
     ERROR,
     RARE,
@@ -29,7 +28,7 @@ from flipjax.monitor import (
     save_monitor,
     watch,
 )
-from flipjax.terminal import printable
+from flipjax.terminal import printable, say
 
 SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
@@ -103,7 +102,7 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
     else:
         lines.append(f"Precision: errors (loss above {ERROR}) among flagged images; recall: flagged among errors.")
     if risk is not None:
-        mean = accepted(scores, losses, threshold=monitor.threshold)[1]
+        mean = np.nanmean(losses[scores <= monitor.threshold])
         lines.append(
             f"--risk {risk:g} bounds the mean loss of reference images at or below the threshold ({mean:.4f}); it does "
             "not bound that of new images."
@@ -152,7 +151,7 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
 
     def complain(problem: str) -> None:
         counts["unreadable"] += 1
-        _say(problem)
+        say(printable(f"flipjax monitor: {problem}"))
 
     images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
     verdicts = watch(monitor, (image.score for image in twins), seed=seed)
@@ -163,10 +162,11 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
             counts["without foreground"] += math.isnan(verdict.score)
             if verdict.alarm and alarm == "no drift alarm":
                 alarm = f"drift alarm at image {counts['images']} ({image.id})"
-                _say(alarm)
+                say(printable(f"flipjax monitor: {alarm}"))
             print(_line(image, verdict), flush=True)
     finally:
-        _say(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm}")
+        totals = ", ".join(f"{count} {name}" for name, count in counts.items())
+        say(printable(f"flipjax monitor: {totals}; {alarm}"))
     return counts["unreadable"]
 
 
@@ -255,9 +255,3 @@ def _line(image: ScoredImage, verdict: Verdict) -> str:
 
 def _refuse(problem: str) -> None:
     raise ConfigError("standard input", problem=problem)
-
-
-def _say(text: str) -> None:
-    # If standard error is closed, print would write into the JSON output.
-    if sys.stderr is not None:
-        print(printable(f"flipjax monitor: {text}"), file=sys.stderr, flush=True)

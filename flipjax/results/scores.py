@@ -176,7 +176,7 @@ def _measures(cell: StoredCell, scores: Mapping[str, Arrays], losses: Arrays) ->
         for side, (part, (ranked, lost)) in itertools.product(COMPARED, inside.items()):
             chosen = cell.on_side(part, side)[known[part]]
             of_side = ranked[:, chosen], lost[chosen]
-            carried = selective.accepted_of_each(*of_side, thresholds=columns["threshold"])
+            carried = selective.accepted(*of_side, thresholds=columns["threshold"])
             columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
             if part == "test":
                 columns |= {f"{key}_{side}": value for key, value in selective.areas(*of_side)._asdict().items()}

@@ -10,8 +10,8 @@ from scenes import fill_objects
 
 from flipjax.context.choice import count_others, draw_images
 from flipjax.context.evidence import SHOWN, count_classes, image_shares
-from flipjax.context.use import ask_model, check_photos
-from flipjax.intervene import paste, soft_edge
+from flipjax.context.use import ask_model
+from flipjax.intervene.scenes import check_photos, paste, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 
 LARGEST = 0.25

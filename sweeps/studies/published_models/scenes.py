@@ -7,8 +7,7 @@ import pandas as pd
 from scipy import ndimage
 
 from flipjax.context.evidence import SHOWN, check_shown
-from flipjax.context.use import check_photos
-from flipjax.intervene.scenes import blurred_scenes, soft_edge
+from flipjax.intervene.scenes import blurred_scenes, check_photos, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 
 GROWN = 1 / 64
