@@ -4,7 +4,6 @@ import argparse
 import ast
 import difflib
 import functools
-import itertools
 import os
 import sys
 import traceback
@@ -14,7 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from flipjax.backend import backend_problem
-from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, assign, default_config, leaves, nearest
+from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, assign, check_name, default_config, leaves
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import INTERRUPTED, one_line, printable, say
@@ -174,15 +173,9 @@ class ConfigParser(Parser):
         Raises:
             ConfigError: the line is invalid or names no configuration.
         """
-        parts, overrides, others = map(underscored, arguments), list[str](), list[str]()
-        for part in parts:
-            if part.startswith("--config."):
-                overrides += [part] if "=" in part else [part, *itertools.islice(parts, 1)]
-            else:
-                others.append(part)
-        options, rest = self.parse_known_args(others)
+        options, rest = self.parse_known_args(arguments)
         for part in rest:
-            if part.startswith("-"):
+            if part.startswith("--") and not part.startswith("--config."):
                 near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
                 self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
         if options.list_configs:
@@ -193,7 +186,7 @@ class ConfigParser(Parser):
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
         file = find_config(name) if name else None
         options.config_name = f"{file.stem}_{variant}" if file and variant else file and file.stem
-        options.config = read_config(file, [*rest, *overrides], variant=variant)
+        options.config = read_config(file, rest, variant=variant)
         if options.list_keys:
             print(describe_keys(options.config))
             self.exit()
@@ -268,8 +261,6 @@ def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "
         name = option.removeprefix("--config.")
         if name == option:
             raise ConfigError("arguments", "options, such as --config correlation_grid", repr(option))
-        if name not in PLACES and name not in LISTS:
-            raise ConfigError(option, f"a key of the configuration; {nearest(name, prefix='--config.')}")
         if not equals and not rest:
             raise ConfigError(option, "a value", "none")
         assign(config, name, parse_value(name, text if equals else rest.pop(0)))
@@ -293,19 +284,18 @@ def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
     else:
         config = config.copy_and_resolve_references()
     for name, value in (changes or {}).items():
-        if name not in PLACES and name not in LISTS:
-            raise ConfigError(f"config.{name}", f"a key of the configuration; {nearest(name)}")
         assign(config, name, value)
     return config
 
 
 def parse_value(name: str, text: str) -> Any:
-    """Parses a command-line value for a dotted name, as a Python literal or bare strings.
+    """Parses a command-line value for a dotted name, as a Python literal or bare strings; raises as `check_name`.
 
     Example:
         >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
         ((0.9, 0.95), ('ce', 'group_dro'), '7')
     """
+    check_name(name, prefix="--config.")
     default = () if name in LISTS else KEYS[PLACES[name]].default
     several = name not in KEYS or name.startswith("axes.") or isinstance(default, tuple)
     try:

@@ -327,8 +327,19 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
 
 
+def check_name(name: str, *, prefix: str = "config.") -> None:
+    """Raises ConfigError for an unknown key, with the nearest one."""
+    if name not in PLACES and name not in LISTS:
+        raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
+
+
 def assign(config: Config, name: str, value: Any) -> None:
-    """Sets a dotted key of a configuration; `check` reports wrong types together with ranges."""
+    """Sets a dotted key of a configuration; `check` reports wrong types together with ranges.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest one.
+    """
+    check_name(name)
     *sections, field = name.split(".")
     if sections[:1] == ["grid"] and not hasattr(config.grid, "items"):
         raise ConfigError(f"config.{name}", "config.grid as a whole, which is a list here", "one key of it")

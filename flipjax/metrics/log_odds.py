@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -17,6 +16,8 @@ from flipjax.metrics.summary import usual_table
 CENTERS = ("median", "quota")
 SUM = 1e-3
 """Largest distance of the sum of a prior from 1."""
+MOST_REGIONS = 2000
+"""Regions from which a quota is estimated; of more, evenly spaced ones."""
 LEAST_EVIDENCE = 1e-12
 """Variance of the evidence, in squared nats, below which scenes count as equally informative."""
 
@@ -32,8 +33,9 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.n
     """Estimates the log-odds at which a model is undecided between classes, from unlabelled images.
 
     Pasting shifts log-odds, so zero is a poor centre. `median` assumes equally frequent classes. `quota` chooses
-    per-class offsets so that predicted class counts match the prior; use it for more than two classes, which are rarely
-    balanced. Both agree for two classes, equal frequencies and an even number of regions.
+    per-class offsets so that predicted class counts match the prior, on at most 2,000 evenly spaced images; use it for
+    more than two classes, which are rarely balanced. Both agree for two classes, equal frequencies and an even number
+    of regions.
 
     Args:
         log_odds: (n, K, F) of `scene_marginal`; images with NaN are left out.
@@ -122,48 +124,22 @@ def _check_prior(prior: Any, F: int) -> np.ndarray:
 def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Returns offsets (F,) that assign n regions to classes with counts closest to n * shares.
 
-    Solves a transport problem: the assignment with the wanted counts and the largest log-odds. The offsets lie in the
-    middle of its dual solutions.
+    The offsets lie in the middle of the dual solutions of the assignment with these counts and the largest log-odds.
     """
+    # Imported here because it is slow, and most who read log-odds need no quota.
+    from scipy.optimize import linear_sum_assignment
+
     used = shares > 0
-    scores, exact = identity[:, used], len(identity) * shares[used]
-    counts = np.floor(exact)
-    counts[np.argsort(counts - exact, kind="stable")[: len(identity) - int(counts.sum())]] += 1
+    # The solver needs n^2 memory and up to n^3 time.
+    scores = identity[:: -(-len(identity) // MOST_REGIONS), used]
+    exact = len(scores) * shares[used]
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: len(scores) - counts.sum()]] += 1
+    places = np.repeat(np.arange(len(counts)), counts)
+    classes = places[linear_sum_assignment(scores[:, places], maximize=True)[1]]
     points = np.full(len(shares), np.inf)
-    points[used] = _middle(scores, _assign(scores, counts))
+    points[used] = _middle(scores, classes)
     return points
-
-
-def _assign(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Assigns regions to classes with the given counts and the largest total score (n, F): classes (n,).
-
-    Starts from the classes of largest score and follows shortest paths among the F classes: a path moves a region from
-    each class to the next at the least loss. It is faster than an n x n assignment, which costs n^3.
-    """
-    F = scores.shape[1]
-    classes = scores.argmax(1)
-    excess = np.bincount(classes, minlength=F) - counts
-    losses, movers = np.empty((F, F)), np.empty((F, F), np.int64)
-    changed, tolerance = list(range(F)), 1e-12 * max(1.0, np.ptp(scores))
-    while True:
-        for c in changed:
-            members = np.flatnonzero(classes == c)
-            loss = scores[members, c][:, None] - scores[members]
-            losses[c] = loss.min(0, initial=np.inf)
-            movers[c] = members[loss.argmin(0)] if len(members) else -1
-        if not (excess > 0).any():
-            return classes
-        length, before = np.where(excess > 0, 0, np.inf), np.full(F, -1)
-        for _ in range(F):
-            through = length[:, None] + losses
-            shorter = through.min(0) < length - tolerance
-            before = np.where(shorter, through.argmin(0), before)
-            length = np.where(shorter, through.min(0), length)
-        changed = [int(np.where(excess < 0, length, np.inf).argmin())]
-        while (c := int(before[changed[-1]])) >= 0:
-            changed.append(c)
-        classes[[movers[c, d] for d, c in itertools.pairwise(changed)]] = changed[:-1]
-        excess[[changed[0], changed[-1]]] += 1, -1
 
 
 def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Tables of true segments, predicted segments and error pixels, and the rates that follow from them.
 
-`measure_image` finds the segments of one image with NumPy and SciPy; `segment_tables` joins images.
+`segment_columns` finds the segments of one image with NumPy and SciPy; `segment_tables` joins images.
 """
 
 from __future__ import annotations
@@ -44,53 +44,6 @@ class Columns(NamedTuple):
     true: dict[str, np.ndarray]
     predicted: dict[str, np.ndarray]
     pixels: dict[str, np.ndarray]
-
-
-def measure_image(
-    prediction: np.ndarray,
-    truth: np.ndarray,
-    known: np.ndarray,
-    risks: dict[str, np.ndarray],
-    foreground: np.ndarray,
-    *,
-    unit: str | np.ndarray,
-    predicted_unit: str | np.ndarray,
-    rim: int,
-    min_pixels: int | None,
-) -> Columns:
-    """Returns the columns of one image; see `flipjax.metrics.segment_tables`.
-
-    Args:
-        prediction: int (H, W) in 0..C-1.
-        truth: int (H, W) in 0..C-1.
-        known: bool (H, W), the pixels that count.
-        risks: float (H, W) by name: `flip_risk` and `max_softmax`, or none.
-        foreground: bool (C,).
-        unit: `class`, `component` or ids (H, W).
-        predicted_unit: unit of predicted segments.
-        rim: in pixels.
-        min_pixels: of a segment; None: 64 or 0.1 % of the image.
-    """
-    classes = len(foreground)
-    least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
-    filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
-    near = near_border(truth, known, rim)
-    units = find_units(filled, foreground, unit)
-    others = find_units(prediction, foreground, predicted_unit)
-    rows, predicted = _Rows(units, known, least), _Rows(others, known, least)
-    found = foreground[prediction]
-    shares = np.bincount(truth[known], minlength=classes) / truth.size
-    true = rows.columns()
-    true |= _outcomes(rows.count(prediction, classes), true, shares, foreground)
-    wrong = known & (prediction != truth)
-    true["rim_pixels"] = rows.total(near)
-    true["rim_errors"] = rows.total(near & wrong)
-    true["inside_errors"] = rows.total(wrong) - true["rim_errors"]
-    true["flip_risk"] = rows.mean(risks.get("flip_risk"), found)
-    true |= _matches(rows, predicted)
-    true |= _context(true, shares, size=truth.size)
-    pixels = _pixels(prediction, truth, known, near, foreground, rows.chosen(true["outcome"] == "flip"))
-    return Columns(true, _predicted_columns(predicted, truth, risks, found, classes), pixels)
 
 
 class _Rows:
@@ -457,9 +410,26 @@ def segment_columns(
     """
     if predicted_unit is None:
         predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
-    prediction, truth, known, own, foreground = _read(scores, labels, unit, spec)
-    units: dict[str, Any] = {"unit": unit, "predicted_unit": predicted_unit}
-    return measure_image(prediction, truth, known, risks or own, foreground, **units, rim=rim, min_pixels=min_pixels)
+    prediction, truth, known, own_risks, foreground = _read(scores, labels, unit, spec)
+    risks, classes = risks or own_risks, len(foreground)
+    least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
+    filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
+    near = near_border(truth, known, rim)
+    rows = _Rows(find_units(filled, foreground, unit), known, least)
+    predicted = _Rows(find_units(prediction, foreground, predicted_unit), known, least)
+    found = foreground[prediction]
+    shares = np.bincount(truth[known], minlength=classes) / truth.size
+    true = rows.columns()
+    true |= _outcomes(rows.count(prediction, classes), true, shares, foreground)
+    wrong = known & (prediction != truth)
+    true["rim_pixels"] = rows.total(near)
+    true["rim_errors"] = rows.total(near & wrong)
+    true["inside_errors"] = rows.total(wrong) - true["rim_errors"]
+    true["flip_risk"] = rows.mean(risks.get("flip_risk"), found)
+    true |= _matches(rows, predicted)
+    true |= _context(true, shares, size=truth.size)
+    pixels = _pixels(prediction, truth, known, near, foreground, rows.chosen(true["outcome"] == "flip"))
+    return Columns(true, _predicted_columns(predicted, truth, risks, found, classes), pixels)
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:

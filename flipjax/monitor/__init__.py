@@ -15,7 +15,7 @@ import dataclasses
 import json
 import math
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln
 
-from flipjax import metrics
 from flipjax.files import DamagedError, replacing, sha256
 from flipjax.intervene.regions import find_regions, foreground, region_images, region_label, region_places
 from flipjax.metrics import selective
 from flipjax.metrics.checks import check_logits
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.classes import Background, LabelSpec, is_foreground
+from flipjax.metrics.kernels import read_pixels
 
 FORMAT = "flipjax monitor 2"
 LARGEST = 1 << 28
@@ -271,7 +271,7 @@ def watch(monitor: Monitor, scores: Iterable[float], *, seed: int = 0) -> Iterat
     `monitor.false_alarm`. An alarm means that the distribution of scores changed, not that the model errs more. Images
     without predicted foreground rank above all scores, so a model that begins to miss everything raises the alarm.
     Each call is a new stream; equal scores and seeds give equal verdicts. Until the alarm, memory grows by 8 bytes an
-    image, and an image costs O(log(n)^2) of n before it.
+    image.
 
     Args:
         monitor: of `fit`.
@@ -285,18 +285,15 @@ def watch(monitor: Monitor, scores: Iterable[float], *, seed: int = 0) -> Iterat
         [False, True]
     """
     generator = np.random.default_rng(seed)
-    seen = [array("d", [*monitor.scores, *[math.inf] * monitor.without_region])]
-    count = len(seen[0])
+    seen = array("d", [*monitor.scores, *[math.inf] * monitor.without_region])
     capital = Capital()
     largest = 1.0
     for score in map(float, scores):
         if largest * monitor.false_alarm < 1:
             value = math.inf if math.isnan(score) else score
-            below = sum(bisect_left(run, value) for run in seen)
-            equal = sum(bisect_right(run, value) for run in seen) - below
-            rank = (count - below - equal + generator.random() * (equal + 1)) / (count + 1)
-            _insert(seen, value)
-            count += 1
+            above, equal = len(seen) - bisect_right(seen, value), bisect_right(seen, value) - bisect_left(seen, value)
+            rank = (above + generator.random() * (equal + 1)) / (len(seen) + 1)
+            insort(seen, value)
             capital = bet(capital, rank)
             largest = max(largest, capital.total)
         flagged = monitor.flags_empty if math.isnan(score) else score > monitor.threshold
@@ -327,14 +324,6 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, streams: int = 21, longe
         for draw in draws
     ]
     return float(np.median(delays))
-
-
-def _insert(runs: list[array], score: float) -> None:
-    """Adds a score to ascending runs, each longer than the next: merging costs O(log n) a score."""
-    runs.append(array("d", [score]))
-    while len(runs) > 1 and len(runs[-2]) <= len(runs[-1]):
-        last = runs.pop()
-        runs[-1] = array("d", sorted(runs[-1] + last))
 
 
 class RegionScores(NamedTuple):
@@ -379,9 +368,8 @@ def region_scores(logits: Any, *, regions: Any = "objects", background: Backgrou
     place = region_places(numbers)
     inside = place >= 0
     place = place[inside]
+    maps = read_pixels(logits, LabelSpec(background))
     count = np.bincount(place)
-    risk = np.bincount(place, np.asarray(metrics.risk_map(logits, background=background))[inside]) / count
-    likely = logits[inside].astype(np.float64)
-    softmax = 1 / np.exp(likely - likely.max(1, keepdims=True)).sum(1)
+    risk, softmax = (np.bincount(place, np.asarray(each)[inside]) / count for each in (maps.risk, maps.probability))
     share = risk / math.log(is_foreground(logits.shape[-1], background).sum())
-    return RegionScores(region_images(numbers), label, risk, share, np.bincount(place, 1 - softmax) / count)
+    return RegionScores(region_images(numbers), label, risk, share, 1 - softmax)
