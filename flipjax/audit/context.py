@@ -16,8 +16,7 @@ from flipjax.audit.pairs import Encoding, in_options, open_pairs, read_labels
 from flipjax.audit.results import Objects, count_objects, pixel_shares
 from flipjax.audit.sources import open_source
 from flipjax.audit.tables import context_document
-from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
-from flipjax.context.evidence import context_evidence, image_shares
+from flipjax.context import LEAST_FLIPS, Choice, context_beta, context_evidence, image_shares
 from flipjax.files import replacing
 from flipjax.metrics.classes import Background, class_names
 from flipjax.report.document import terminal_text, write_summary

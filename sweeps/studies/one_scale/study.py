@@ -59,7 +59,7 @@ def betas(folder):
             evidence = np.pad(scene - scene[np.arange(len(truth)), truth][:, None], ((0, 0), (1, 0)))
             true = pd.DataFrame({"image": np.arange(len(truth)), "class": truth + 1, "predicted": wrong + 1})
             true["outcome"] = np.where(wrong == truth, "correct", "flip")
-            if (wrong != truth).sum() >= context.choice.LEAST_FLIPS:
+            if (wrong != truth).sum() >= context.LEAST_FLIPS:
                 yield row["rho"], row["seed"], *context.context_beta(true, evidence)
 
 

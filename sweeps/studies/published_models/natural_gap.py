@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.context.choice import count_others, draw_images
-from flipjax.context.evidence import context_classes
+from flipjax.context import context_classes, count_others, draw_images
 
 
 class Gap(NamedTuple):

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from scenes import fill_objects
 
-from flipjax.context.choice import count_others, draw_images
-from flipjax.context.evidence import SHOWN, count_classes, image_shares
-from flipjax.context.use import ask_model
+from flipjax.context import SHOWN, ask_model, count_classes, count_others, draw_images, image_shares
 from flipjax.intervene.scenes import check_photos, paste, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from flipjax.context.evidence import SHOWN, check_shown
+from flipjax.context import SHOWN, check_shown
 from flipjax.intervene.scenes import blurred_scenes, check_photos, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 
