@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate": ("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
     "convert": ("flipjax.models.__main__", "convert PyTorch weights"),
 }
-"""The module of each command, whose `main` takes the arguments behind it, and what it does."""
+"""The module and the purpose of each command; its `main` takes the arguments after the name."""
 
 
 def _help() -> str:

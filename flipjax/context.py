@@ -270,7 +270,7 @@ def context_beta(
     truth = true["class"].to_numpy(np.int64)
     flip = (true["outcome"] == "flip").to_numpy() & (True if chosen is None else chosen)
     if flip.sum() < LEAST_FLIPS:
-        raise ValueError(f"flips: expected at least {LEAST_FLIPS}, found {flip.sum()}: too few to tell beta.")
+        raise ValueError(f"flips: expected at least {LEAST_FLIPS}, found {flip.sum()}: too few to estimate beta.")
     if not evidence[flip].any():
         raise ValueError("evidence: expected contexts that differ, found the same evidence for all classes.")
     is_rival = inside & (np.arange(C) != truth[:, None])
@@ -305,7 +305,7 @@ def fit_logit(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weight
         weights: float (R, n), weights of the flips in each fit.
 
     Example:
-        >>> two = np.log([[0.5, 0.5]] * 4)  # Of four flips three take what the evidence of 1 nat says.
+        >>> two = np.log([[0.5, 0.5]] * 4)  # Three of four flips follow the evidence of 1 nat.
         >>> beta = fit_logit(np.array([[1.0, 0.0]] * 4), two, np.array([0, 0, 0, 1]), np.ones((1, 4)))
         >>> float(np.exp(beta[0]).round(6))
         3.0
@@ -436,9 +436,9 @@ def context_use(
     x = evidence[rows, rivals]
     y = shift[rows, rivals] - shift[rows, truth[rows]]
     image, counts = draw_images(true["image"], np.random.default_rng(seed), samples=samples)
-    cells, cell = np.unique(truth[rows] * C + rivals, return_inverse=True)
-    shape = (counts.shape[1], len(cells))
-    sums = [sparse.csr_array((v, (image[rows], cell)), shape=shape) for v in (np.ones(len(x)), x, y, x * x, x * y)]
+    strata, stratum = np.unique(truth[rows] * C + rivals, return_inverse=True)
+    shape = (counts.shape[1], len(strata))
+    sums = [sparse.csr_array((v, (image[rows], stratum)), shape=shape) for v in (np.ones(len(x)), x, y, x * x, x * y)]
 
     def slope(weights: np.ndarray) -> np.ndarray:
         return -slope_within(*(weights @ each for each in sums))

@@ -174,7 +174,7 @@ def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
         members = archive.infolist()
     plain = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
     if any(member.flag_bits & 1 or member.compress_type not in plain for member in members):
-        raise ValueError("an archive that is encrypted, or packed in another way than NumPy packs it")
+        raise ValueError("an encrypted archive, or one with a compression that NumPy does not write")
     if len({member.filename for member in members}) < len(members):
         raise ValueError("an archive with several members of one name")
     size = sum(member.file_size for member in members)

@@ -23,13 +23,13 @@ SAME_RUN = {"population.memory_gb", "population.keep", "pool.attribute"}
 def digest_of(config: Config | Mapping[str, Any]) -> str:
     """Returns a digest of every setting that distinguishes runs; 1 and 1.0 are equal."""
     fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
-    plain = json.loads(json.dumps(fields, default=_told), parse_int=float)
+    plain = json.loads(json.dumps(fields, default=_as_text), parse_int=float)
     return sha256(json.dumps(plain, sort_keys=True))
 
 
 def settings_of(config: Config) -> dict[str, Any]:
     """Returns a configuration as nested JSON values; a function is its name and a digest, as `focal 1f0c2a9e77d3`."""
-    return json.loads(json.dumps(config.to_dict(), default=_told))
+    return json.loads(json.dumps(config.to_dict(), default=_as_text))
 
 
 def sources_of(config: Config) -> dict[str, str]:
@@ -38,7 +38,7 @@ def sources_of(config: Config) -> dict[str, str]:
     return {name_of(value): text_of(value) for field in fields for value in field if callable(value)}
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if not callable(value):
         return str(value)
     return f"{name_of(value)} {sha256(text_of(value))[:12]}"

@@ -185,7 +185,7 @@ def check_pool(program: Program, catalog: Catalog) -> None:
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
-# What each knob does if the training set lacks a group.
+# Effect of each knob if the training set lacks a group.
 WITHOUT_A_GROUP = {
     "cutmix": "its images take a random colour instead of a partner's background",
     "balanced": "batches are drawn evenly over the groups that exist",

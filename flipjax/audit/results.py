@@ -17,8 +17,7 @@ from scipy.special import stdtr, stdtrit
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
-from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
-from flipjax.context.evidence import SHOWN, context_evidence
+from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import (

@@ -142,12 +142,12 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
         rows = np.stack([chosen.objects, np.full(n, -1)], axis=1)
         groups = strata(catalog)[chosen.objects]
         return _table(rows, groups, np.full(n, -1), half_of_each_group(groups))
-    cells = catalog.groups
-    slots = np.arange(n) // cells.classes + y * (n // cells.classes)
-    kinds = [chosen.scenes[catalog.scene_kind[chosen.scenes] == s] for s in range(cells.scenes)]
+    all_groups = catalog.groups
+    slots = np.arange(n) // all_groups.classes + y * (n // all_groups.classes)
+    kinds = [chosen.scenes[catalog.scene_kind[chosen.scenes] == s] for s in range(all_groups.scenes)]
     rows = interleave([np.stack([chosen.objects, photos[slots % len(photos)]], axis=1) for photos in kinds])
-    groups = interleave([cells.of(y, scene) for scene in range(cells.scenes)])
-    return _table(rows, groups, np.repeat(np.arange(n), cells.scenes), half_of_each_group(groups))
+    groups = interleave([all_groups.of(y, scene) for scene in range(all_groups.scenes)])
+    return _table(rows, groups, np.repeat(np.arange(n), all_groups.scenes), half_of_each_group(groups))
 
 
 def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) -> int:
@@ -251,9 +251,9 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
         turns.append(steps // xp.where(is_common, len(usual), len(others)))
     # The classes alternate within each rank.
     scene, turn = (xp.stack(each, axis=1).reshape(-1) for each in (scenes, turns))
-    cells = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
+    numbers = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
     if deck.objects is None:
-        first = xp.asarray(deck.photos)[cells, turn]
+        first = xp.asarray(deck.photos)[numbers, turn]
         second = xp.full_like(first, -1)
     else:
         side = xp.repeat(is_common, groups.classes)
@@ -264,7 +264,7 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
                 slots = xp.where(chosen, place, slots)
         first = xp.asarray(deck.objects).T.reshape(-1)
         second = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
-    return xp.stack([first, second], axis=1).astype(np.int32), cells.astype(np.int32)
+    return xp.stack([first, second], axis=1).astype(np.int32), numbers.astype(np.int32)
 
 
 def _namespace(*arrays: Any) -> Any:

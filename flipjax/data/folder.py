@@ -391,15 +391,15 @@ def _twins(root: Path, listing: Listing) -> list[str]:
 
 def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[dict[str, int], str]:
     default = {name: getattr(SplitSpec(), name) for name in ("n_val", "n_test")}
-    cells = catalog.groups.count
+    groups = catalog.groups.count
     counts = count_fixed(catalog)
     sizes = {}
     for column, (name, size) in enumerate(default.items(), start=2):
         # Val and test take at most half of the free images, which leaves some for training.
         free = counts[:, 0] * size // (2 * sum(default.values()))
-        sizes[name] = cells * max(1, min(size // cells, int(np.min(counts[:, column] + free))))
+        sizes[name] = groups * max(1, min(size // groups, int(np.min(counts[:, column] + free))))
     asked = {name: value for name, value in (("n_val", n_val), ("n_test", n_test)) if value is not None}
-    small = len(asked) < 2 and sizes != {name: size // cells * cells for name, size in default.items()}
+    small = len(asked) < 2 and sizes != {name: size // groups * groups for name, size in default.items()}
     note = " (too small for the default {n_val} and {n_test})".format(**default) if small else ""
     return sizes | asked, note
 

@@ -82,10 +82,10 @@ def known_groups(spec: PoolSpec) -> Groups | None:
 
 def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:
     """Raises ConfigError if a split size is not a multiple that the groups require, or rho is out of range."""
-    cells = f"{groups.classes} classes x {groups.scenes} scenes"
+    both = f"{groups.classes} classes x {groups.scenes} scenes"
     every, each = multiple(groups.count, groups.count), multiple(groups.classes, 0)
     checks = [("split.n_train", each, f"{groups.classes} classes", split.n_train)]
-    checks += [("split.n_val", every, cells, split.n_val), ("split.n_test", every, cells, split.n_test)]
+    checks += [("split.n_val", every, both, split.n_val), ("split.n_test", every, both, split.n_test)]
     for field, (accepts, text), why, value in checks:
         if not accepts(value):
             raise ConfigError(f"config.{field}", f"{text} ({why})", value)

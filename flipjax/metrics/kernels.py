@@ -333,9 +333,9 @@ def _packed_counts(
 def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
     """Returns the confusion (..., C, C) by a scatter, whose cost does not depend on C."""
     lead = labels.shape[:-2]
-    cells = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
-    images = jnp.arange(len(cells))[:, None]
-    counts = jnp.zeros((len(cells), classes * classes), jnp.int32).at[images, cells].add(1, mode="drop")
+    entries = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
+    images = jnp.arange(len(entries))[:, None]
+    counts = jnp.zeros((len(entries), classes * classes), jnp.int32).at[images, entries].add(1, mode="drop")
     return counts.reshape(*lead, classes, classes)
 
 

@@ -309,10 +309,10 @@ def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
 
 
 def slope_within(n: Any, x: Any, y: Any, xx: Any, xy: Any) -> np.ndarray:
-    """Returns the least-squares slope of y on x with one intercept per cell: (..., cells) to (...).
+    """Returns the least-squares slope of y on x with one intercept per stratum: (..., strata) to (...).
 
     Args:
-        n: number of points in each cell.
+        n: number of points in each stratum.
         x: sums of x.
         y: sums of y.
         xx: sums of x * x.

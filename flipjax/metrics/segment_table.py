@@ -58,8 +58,8 @@ class _Rows:
         self.kept = np.flatnonzero(self.pixels >= least)
 
     def count(self, classes: np.ndarray, C: int) -> np.ndarray:
-        cells = self.places * C + classes[self.inside]
-        return np.bincount(cells, minlength=self.number * C).reshape(self.number, C)[self.kept]
+        entries = self.places * C + classes[self.inside]
+        return np.bincount(entries, minlength=self.number * C).reshape(self.number, C)[self.kept]
 
     def total(self, chosen: np.ndarray) -> np.ndarray:
         return np.bincount(self.places[chosen[self.inside]], minlength=self.number)[self.kept]
@@ -270,13 +270,13 @@ def count_pairs(
     first: np.ndarray, second: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts the pairs (first, second) that occur; returns both in ascending order, and the counts."""
-    cells = first.astype(np.int64) * shape[1] + second
+    entries = first.astype(np.int64) * shape[1] + second
     if shape[0] * shape[1] <= _DENSE:
-        counts = np.bincount(cells, minlength=shape[0] * shape[1])
+        counts = np.bincount(entries, minlength=shape[0] * shape[1])
         found = np.flatnonzero(counts)
         counts = counts[found]
     else:
-        found, counts = np.unique(cells, return_counts=True)
+        found, counts = np.unique(entries, return_counts=True)
     return found // shape[1], found % shape[1], counts
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,7 +33,9 @@ RANKED = (
     "flip_by_risk_decile",
     "n_images_without_risk",
 )
-"""Keys of `ranking`; `pooled` returns the others."""
+"""Keys of `ranking`; `pooled` returns the others, but those that compare groups."""
+ACROSS = ("gap/", "worst_group_iou", "scene_pull")
+"""Keys, or their beginnings, of `across_groups`."""
 
 
 class Draws:
@@ -326,60 +326,41 @@ def members_of(
 
 
 class Grouping(NamedTuple):
-    """Group numbers of n images, indices of the images of each group by name, and the groups that are numbered."""
+    """How n images are grouped.
+
+    Attributes:
+        numbers: (n,), the group of each.
+        members: indices of the images of each group, by name.
+        all_groups: the classes and scenes that are numbered, or None.
+        sides: the key of each group's IoU, that of its own class; empty without `all_groups`.
+    """
 
     numbers: np.ndarray
     members: dict[str, np.ndarray]
-    all_groups: AnyGroups | None
-
-
-def read_grouping(groups: Any, images: Images, all_groups: AnyGroups | None) -> Grouping:
-    """Groups images by groups (n,) or None; see `members_of` for `all_groups` and errors."""
-    if groups is None:
-        return Grouping(np.zeros(0, int), {}, None)
-    n, C = images.confusion.shape[:2]
-    members = members_of(groups, images=n, classes=C, background=images.background, all_groups=all_groups)
-    return Grouping(np.asarray(groups), members, all_groups or (TWO_BY_TWO if "common" in members else None))
+    all_groups: Groups | None = None
+    sides: tuple[str, ...] = ()
 
 
 def across_groups(
-    grouping: Grouping, images: Images, draws: Draws, names: Sequence[str]
-) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
-    """Returns the quantities that compare groups: for each key the IoU keys it needs and a function of them."""
+    values: Mapping[str, np.ndarray], grouping: Grouping, images: Images, draws: Draws
+) -> dict[str, np.ndarray]:
+    """Returns the quantities that compare groups, from the IoU of each: NaN where one that they need has none."""
     all_groups = grouping.all_groups
-    if not isinstance(all_groups, Groups):
+    if all_groups is None:
         return {}
-    foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background)).tolist()]
-    across: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {}
-    for y, name in enumerate(foreground):
-        common, rare = all_groups.sides_of(y)
+    ious = np.array([values[side] for side in grouping.sides])
+    table: dict[str, Any] = {}
+    for y in range(all_groups.classes):
+        common, rare = map(list, all_groups.sides_of(y))
         if common:
-            own = tuple(f"group/{g}/iou/{name}" for g in common + rare)
-            across[f"gap/{name}"] = own, partial(_gap, common=len(common))
-    gaps = list(across.values())
-    sides = tuple(side for own, _ in gaps for side in own)
-
-    def mean_gap(*ious: np.ndarray) -> np.ndarray:
-        values = iter(ious)
-        total: Any = sum(gap(*islice(values, len(own))) for own, gap in gaps)
-        return total / len(gaps)
-
-    # NaN where one group has none.
-    every = tuple(f"group/{g}/iou/{foreground[all_groups.class_of(g)]}" for g in range(all_groups.count))
-    across |= {"gap/mean": (sides, mean_gap), "worst_group_iou": (every, lambda *ious: np.min(ious, axis=0))}
+            name = grouping.sides[all_groups.of(y, 0)].split("/", 3)[-1]
+            table[f"gap/{name}"] = ious[common].mean(0) - ious[rare].mean(0)
+    table |= {"gap/mean": sum(table.values()) / len(table), "worst_group_iou": ious.min(0)}
     if all_groups.classes > 2:
-        across["scene_pull"] = (), lambda: _pull(grouping, images, draws)
-    return across
-
-
-def _gap(*ious: np.ndarray, common: int) -> np.ndarray:
-    return np.mean(ious[:common], axis=0) - np.mean(ious[common:], axis=0)
-
-
-def _pull(grouping: Grouping, images: Images, draws: Draws) -> np.ndarray:
-    options = {"all_groups": grouping.all_groups, "background": images.background}
-    flips, pulled = (draws.counts @ pull_counts(images.confusion, grouping.numbers, **options)).T
-    return divide(pulled, flips)
+        options = {"all_groups": all_groups, "background": images.background}
+        flips, pulled = (draws.counts @ pull_counts(images.confusion, grouping.numbers, **options)).T
+        table["scene_pull"] = divide(pulled, flips)
+    return table
 
 
 def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
@@ -543,8 +524,7 @@ def summarize(
     for prefix, draws in ({"": whole} | parts).items():
         inside = pooled(images, draws, names) | ranking(images, draws)
         summary |= {prefix + key: value for key, value in inside.items()}
-    for name, (sides, combine) in across_groups(grouping, images, whole, names).items():
-        summary[name] = combine(*(summary[side] for side in sides))
+    summary |= across_groups(summary, grouping, images, whole)
     matrix = images.confusion.sum(0)
     return {key: value[0].tolist() for key, value in summary.items()} | {"flip_matrix": matrix.tolist()}
 
@@ -704,9 +684,10 @@ def _evaluate(
     keys: Sequence[str], images: Images, draws: Draws, names: Sequence[str], grouping: Grouping
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` for all resamples at once, group by group."""
-    across = across_groups(grouping, images, draws, names)
+    across = [key for key in keys if key.startswith(ACROSS)]
+    sides = [key for key in keys if key not in across] + [*(grouping.sides if across else ())]
     by_group: dict[str, dict[str, str]] = {}
-    for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
+    for side in sides:
         group = next((group for group in grouping.members if side.startswith(f"group/{group}/")), "")
         by_group.setdefault(group, {})[side] = side.removeprefix(f"group/{group}/") if group else side
     values = {}
@@ -716,10 +697,8 @@ def _evaluate(
         table = ranking(images, inside) if ranked else {}
         table |= pooled(images, inside, names) if set(wanted.values()) - ranked else {}
         values |= {side: table[inner] for side, inner in wanted.items()}
-    for name in across.keys() & set(keys):
-        sides, combine = across[name]
-        values[name] = combine(*(values[side] for side in sides))
-    return {name: values[name] for name in keys}
+    values |= across_groups(values, grouping, images, draws) if across else {}
+    return {key: values[key] for key in keys}
 
 
 def _taken(decomposition: Decomposition, row: np.ndarray) -> Decomposition:
@@ -739,5 +718,15 @@ def _read(
 ) -> tuple[Images, tuple[str, ...], Grouping]:
     """Reads the arguments that all summaries share."""
     images = read_images(decomposition)
-    full = class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
-    return images, full, read_grouping(groups, images, all_groups)
+    n, C = images.confusion.shape[:2]
+    full = class_names_of(names, classes=C, background=images.background)
+    if groups is None:
+        return images, full, Grouping(np.zeros(0, int), {})
+    members = members_of(groups, images=n, classes=C, background=images.background, all_groups=all_groups)
+    grouping = Grouping(np.asarray(groups), members)
+    all_groups = all_groups or (TWO_BY_TWO if "common" in members else None)
+    if isinstance(all_groups, Groups):
+        own = [full[c] for c in np.flatnonzero(is_foreground(C, images.background))]
+        sides = [f"group/{g}/iou/{own[all_groups.class_of(g)]}" for g in range(all_groups.count)]
+        grouping = grouping._replace(all_groups=all_groups, sides=tuple(sides))
+    return images, full, grouping

@@ -103,7 +103,7 @@ def require_packages() -> tuple[ModuleType, ModuleType]:
     """Returns the modules `pycocotools.mask` and `ijson`, which only this data set needs.
 
     Raises:
-        ConfigError: one of them is missing; says how to install both.
+        ConfigError: one of them is missing; the message says how to install both.
     """
     try:
         import ijson
@@ -130,7 +130,7 @@ def read_instances(
         The images, in the order of their ids.
 
     Raises:
-        BadFileError: the file is truncated or damaged, or it is no instances file; says what is wrong.
+        BadFileError: the file is truncated or damaged, or it is no instances file.
         ConfigError: pycocotools or ijson is missing.
     """
     names = _categories(path)

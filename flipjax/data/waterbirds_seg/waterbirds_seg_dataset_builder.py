@@ -197,7 +197,7 @@ def draw_item(item: PoolItem, size: int) -> Pixels:
     if len(item.files) == 2:
         return images.cut_out(photo, alpha.convert("L"), name=item.name, size=size)
     view = images.rgb(images.read_image(scene), str(scene))
-    # What `fit_scene` would make of a scene of a few columns or rows behind a large bird.
+    # A scene of a few columns or rows behind a large bird would be enlarged beyond any memory.
     if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
         sizes = "{} x {} pixels cannot fill {} x {}".format(*view.size, *photo.size)
         raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
