@@ -261,9 +261,9 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
 
 
-def select(program: Program, *, rho: float = GALLERY_RHO) -> str:
-    """Returns the name of the first member whose rho is nearest to `rho`, by default the gallery's."""
-    return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - rho)).name
+def select(program: Program) -> str:
+    """Returns the name of the gallery's member, the first whose rho is nearest to GALLERY_RHO."""
+    return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - GALLERY_RHO)).name
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -173,7 +173,7 @@ def check_sizes_of(program: Program) -> None:
 
 
 def _listed_catalog(spec: PoolSpec) -> Catalog:
-    listing = list_folder(spec)[1] if spec.name == "folder" else list_tfds(spec)
+    listing = list_folder(spec) if spec.name == "folder" else list_tfds(spec)
     if listing.problems:
         raise BadFilesError(listing.source, listing.problems)
     return with_usual(catalog_of(listing), spec)

@@ -42,7 +42,7 @@ Content = tuple[Names, Names, list[PoolItem], list[PoolItem]]
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Loads a folder, and caches its decoded pool under a digest of the files.
 
-    `read_listing` describes the layouts, `decoder_of` the pixels.
+    `list_folder` describes the layouts, `decoder_of` the pixels.
 
     Args:
         spec: `root`, `size` (side in pixels), `classes` and `scene_kinds` (empty: all, alphabetically), and `usual`.
@@ -54,35 +54,27 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
         ConfigError: root is no folder, or size is out of range.
         BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists all of them.
     """
-    root, listing = list_folder(spec)
-    key = _content_key(root, listing, spec)
-    decoder = decoder_of(root, listing, size=spec.size)
-    return store.load_pool(spec, key, lambda: (listing, decoder))
+    listing = list_folder(spec)
+    options = (listing.kind, listing.class_names, listing.scene_names, listing.problems, spec.size)
+    items = [*listing.objects, *listing.scenes]
+    contents = digests(listing, [name for item in items for name in item.files])
+    key = sha256(f"folder {store.FORMAT} {options}\n{items} {contents}")[:32]
+    return store.load_pool(spec, key, lambda: (listing, decoder_of(listing, size=spec.size)))
 
 
-def list_folder(spec: PoolSpec) -> tuple[Path, Listing]:
-    """Returns the folder of a pool and its listing; raises as `load_folder` does."""
-    check_value("pool.size", spec.size)
-    if not spec.root:
-        raise ConfigError("config.pool.root", "a folder of photos: pass --config.pool.root=DIR", "none")
-    root = Path(spec.root).expanduser()
-    return root, read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
-
-
-def decoder_of(root: Path, listing: Listing, *, size: int) -> Reader:
+def decoder_of(listing: Listing, *, size: int) -> Reader:
     """Returns a reader for the items of a folder.
 
     Photos get their EXIF orientation and are converted to RGB. Cut-outs and photos are resized to size x size, cut-outs
     after premultiplication by alpha. Label masks take the nearest pixel. Scenes are cropped to their central square.
 
     Args:
-        root: the folder.
-        listing: its listing.
+        listing: of `list_folder`.
         size: side in pixels.
     """
 
     def open_image(name: str) -> Image:
-        return images.read_image(root / name, name=name, turn=True)
+        return images.read_image(Path(listing.source, name), name=name, turn=True)
 
     def read(item: PoolItem) -> Pixels:
         name, *mask = item.files
@@ -106,44 +98,37 @@ def decoder_of(root: Path, listing: Listing, *, size: int) -> Reader:
     return read
 
 
-def digests(root: Path, names: Sequence[str]) -> list[str]:
+def digests(listing: Listing, names: Sequence[str]) -> list[str]:
     """Returns a hex digest of each file's bytes; empty if it cannot be read, which decoding reports."""
 
     def digest(name: str) -> str:
         try:
-            return sha256(images.read_file(root / name))
+            return sha256(images.read_file(Path(listing.source, name)))
         except BadFileError:
             return ""
 
     return list(in_order(digest, names))
 
 
-def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
-    """Hashes names, classes and bytes of all files, the size and the options: 32 hex digits of SHA-256."""
-    options = (listing.kind, listing.class_names, listing.scene_names, listing.problems, spec.size)
-    items = [*listing.objects, *listing.scenes]
-    files = [name for item in items for name in item.files]
-    return sha256(f"folder {store.FORMAT} {options}\n{items} {digests(root, files)}")[:32]
-
-
-def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) -> Listing:
+def list_folder(spec: PoolSpec) -> Listing:
     """Lists a folder of either layout.
 
-    Args:
-        root: the folder. Composite: `cutouts/<class>/NAME.jpg` with `NAME.png` as its mask, or `NAME.png` alone with an
-            alpha channel; `scenes/<scene>/*`; optionally `metadata.csv` with filename (below the root) and split.
-            Photo: `images/`, `masks/` (the same names, .png) and `metadata.csv` with filename (below images/), class,
-            scene and optionally split: train, val, test or empty.
-        classes: the class names, y = 0 first; empty: all, alphabetically.
-        scene_kinds: the scene names; empty: all, in the order of the alphabet.
+    Composite: `cutouts/<class>/NAME.jpg` with `NAME.png` as its mask, or `NAME.png` alone with an alpha channel;
+    `scenes/<scene>/*`; optionally `metadata.csv` with filename (below the root) and split. Photo: `images/`, `masks/`
+    (the same names, .png) and `metadata.csv` with filename (below images/), class, scene and optionally split: train,
+    val, test or empty.
 
-    Returns:
-        The listing.
+    Args:
+        spec: as in `load_folder`.
 
     Raises:
-        ConfigError: root is no folder.
+        ConfigError: root is no folder, or size is out of range.
         BadFilesError: the folder has neither layout, or fewer than two classes or scenes.
     """
+    check_value("pool.size", spec.size)
+    if not spec.root:
+        raise ConfigError("config.pool.root", "a folder of photos: pass --config.pool.root=DIR", "none")
+    root = Path(spec.root).expanduser()
     if not os.path.isdir(root):
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
     parts: dict[Kind, list[Path]] = {
@@ -156,7 +141,7 @@ def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) ->
         raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if whole else 'whole'}; found {listed(names)}"])
     problems: list[str] = []
     read = _read_composite if whole == ["composite"] else _read_photo
-    class_names, scene_names, objects, scenes = read(root, classes, scene_kinds, problems)
+    class_names, scene_names, objects, scenes = read(root, spec, problems)
     return Listing(
         source=str(root),
         kind=whole[0],
@@ -175,9 +160,9 @@ def _refused(name: str) -> str:
     return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
 
 
-def _read_composite(root: Path, classes: Names, scene_kinds: Names, problems: list[str]) -> Content:
-    class_names = names_of(root, "classes", _count_files(root / "cutouts"), classes)
-    scene_names = names_of(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
+def _read_composite(root: Path, spec: PoolSpec, problems: list[str]) -> Content:
+    class_names = names_of(root, "classes", _count_files(root / "cutouts"), spec.classes)
+    scene_names = names_of(root, "scene_kinds", _count_files(root / "scenes"), spec.scene_kinds)
     objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
     scenes = [
         PoolItem(name, (name,), scene=kind)
@@ -219,10 +204,10 @@ def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, i
     return parts
 
 
-def _read_photo(root: Path, classes: Names, scene_kinds: Names, problems: list[str]) -> Content:
+def _read_photo(root: Path, spec: PoolSpec, problems: list[str]) -> Content:
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
-    class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
-    scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
+    class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), spec.classes)
+    scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), spec.scene_kinds)
     items: list[PoolItem] = []
     seen: dict[str, str] = {}
     for where, row in rows:
@@ -327,19 +312,18 @@ def check_folder(
         ConfigError: root is no folder, or usual scenes are invalid.
     """
     try:
-        root, listing = list_folder(spec)
+        listing = list_folder(spec)
     except BadFilesError as error:
         return str(error), False
     catalog = with_usual(catalog_of(listing), spec)
     problems = list(listing.problems)
     items = [*listing.objects, *listing.scenes]
-    decoder = decoder_of(root, listing, size=spec.size)
-    read = decoded(items, decoder, what="images", problems=problems)
+    read = decoded(items, decoder_of(listing, size=spec.size), what="images", problems=problems)
     masks = Counter(pixels.values for _, pixels in read if pixels.values)
     lines = _heading(listing, catalog.groups, spec.size)
     lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
     lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
-    lines += _twins(root, listing)
+    lines += _twins(listing)
     sizes, note = _sizes(catalog, n_val, n_test)
     try:
         split = split_pool(catalog, **sizes, seed=seed)
@@ -382,9 +366,9 @@ def _heading(listing: Listing, groups: Groups, size: int) -> list[str]:
     return lines
 
 
-def _twins(root: Path, listing: Listing) -> list[str]:
+def _twins(listing: Listing) -> list[str]:
     photos = [item.files[0] for item in (*listing.objects, *listing.scenes)]
-    same = pd.Series(photos).groupby(digests(root, photos), sort=False)
+    same = pd.Series(photos).groupby(digests(listing, photos), sort=False)
     twins = [f"  {listed(list(names))}" for digest, names in same if digest and len(names) > 1]
     return ["\nThe same image under several names (it may stand in two parts of the split)", *twins] if twins else []
 

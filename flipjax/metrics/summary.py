@@ -154,12 +154,6 @@ def _together(name: str, values: Any, images: int) -> np.ndarray:
     return np.where(numbers < 0, -1 - np.arange(images), numbers)
 
 
-def independent(images: int, *, pairs: Any = None, clusters: Any = None) -> np.ndarray:
-    """Returns integers (N,), equal for images that are drawn together."""
-    name, values = ("pairs", pairs) if clusters is None else ("clusters", clusters)
-    return _together(name, np.full(images, -1) if values is None else values, images)
-
-
 class Images(NamedTuple):
     """Counts, flip shares and flip-risks of images on the host.
 
@@ -379,14 +373,13 @@ def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
     return flips_of(confusion, background=background).sum(1)[:, inside]
 
 
-def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
+def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups) -> np.ndarray:
     """Counts the pixels of each class and scene that flip to each class: int64 (F, S, F).
 
     Args:
         confusion: int (n, C, C) of images with one class each.
         groups: int (n,).
         all_groups: the groups that they number.
-        background: as in `LabelSpec`.
 
     Example:
         >>> counts = np.array([[[9, 0, 0], [0, 3, 1], [0, 0, 0]]])
@@ -394,7 +387,7 @@ def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Ba
         [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]
     """
     cube = np.zeros((all_groups.count, all_groups.classes), np.int64)
-    np.add.at(cube, np.asarray(groups), flips_to(confusion, background=background))
+    np.add.at(cube, np.asarray(groups), flips_to(confusion))
     return cube.reshape(all_groups.classes, all_groups.scenes, all_groups.classes)
 
 
@@ -642,23 +635,20 @@ def resampled(
 
 
 def risk_aurocs(
-    decomposition: Decomposition,
-    groups: Any = None,
-    *,
-    pairs: Any = None,
-    clusters: Any = None,
-    all_groups: AnyGroups | None = None,
+    decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: AnyGroups | None = None
 ) -> dict[str, Interval]:
     """Returns the interval of each `risk_auroc` of `summarize`, by key; arguments as in `bootstrap`."""
     images, _, grouping = _read(decomposition, groups, None, all_groups)
-    return _auroc_intervals(images, grouping.members, pairs=pairs, clusters=clusters)
+    return _auroc_intervals(images, grouping.members, pairs=pairs)
 
 
 def _auroc_intervals(
     images: Images, members: Mapping[str, np.ndarray], *, pairs: Any = None, clusters: Any = None
 ) -> dict[str, Interval]:
     """Returns the intervals of the AUROC of flip-risk; images that are drawn together count as one."""
-    numbers = independent(len(images.flip), pairs=pairs, clusters=clusters)
+    name, together = ("pairs", pairs) if clusters is None else ("clusters", clusters)
+    single = np.full(len(images.flip), -1)
+    numbers = _together(name, single if together is None else together, len(single))
     sides = {"": np.arange(len(numbers))} | {f"group/{name}/": places for name, places in members.items()}
     intervals = {}
     for prefix, places in sides.items():

@@ -36,6 +36,8 @@ LARGEST = 1 << 28
 """Bytes of a monitor's file."""
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
+STREAMS, LONGEST_DELAY = 21, 1000
+"""Streams, and the images of each, on which the delay of the drift alarm is measured."""
 RARE = 0.05
 """Images without predicted foreground are flagged if at most this fraction of the reference images have none."""
 ERROR = 0.5
@@ -300,15 +302,13 @@ def watch(monitor: Monitor, scores: Iterable[float], *, seed: int = 0) -> Iterat
         yield Verdict(score, flagged, capital.total, 1 / largest, largest * monitor.false_alarm >= 1)
 
 
-def alarm_delay(monitor: Monitor, scores: ArrayLike, *, streams: int = 21, longest: int = 1000, seed: int = 0) -> float:
-    """Returns the median number of images until the drift alarm, on streams drawn from `scores` with replacement.
+def alarm_delay(monitor: Monitor, scores: ArrayLike, *, longest: int = LONGEST_DELAY) -> float:
+    """Returns the median number of images until the drift alarm, on 21 streams drawn from `scores` with replacement.
 
     Args:
         monitor: of `fit`.
         scores: (n,), of images after a change, or the reference scores with a shift added.
-        streams: number of streams.
         longest: images of each.
-        seed: of the draws.
 
     Returns:
         Infinite where half of the streams or more raise no alarm.
@@ -318,9 +318,9 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, streams: int = 21, longe
         >>> alarm_delay(monitor, monitor.scores + 2) < 20, alarm_delay(monitor, monitor.scores, longest=50)
         (True, inf)
     """
-    draws = np.random.default_rng(seed).choice(np.asarray(scores, np.float64), (streams, longest))
+    draws = np.random.default_rng(0).choice(np.asarray(scores, np.float64), (STREAMS, longest))
     delays = [
-        next((t for t, verdict in enumerate(watch(monitor, draw, seed=seed), start=1) if verdict.alarm), math.inf)
+        next((t for t, verdict in enumerate(watch(monitor, draw), start=1) if verdict.alarm), math.inf)
         for draw in draws
     ]
     return float(np.median(delays))

@@ -18,6 +18,7 @@ from flipjax.config import ConfigError
 from flipjax.files import DamagedError, csv_rows
 from flipjax.monitor import (
     ERROR,
+    LONGEST_DELAY,
     RARE,
     Monitor,
     Verdict,
@@ -42,7 +43,6 @@ RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Flag rates of the table of `fit_monitor`."""
 SHIFTS = (0.5, 1.0, 2.0)
 """Shifts of the scores, in standard deviations, for which `fit` reports the alarm delay."""
-LONGEST_DELAY = 1000
 
 
 class ScoredImage(NamedTuple):
@@ -113,7 +113,7 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
         f"(limit {RARE:.0%}). In the drift test they rank above all scores."
     )
     spread = float(monitor.scores.std())
-    delays = [(shift, alarm_delay(monitor, monitor.scores + shift * spread, longest=LONGEST_DELAY)) for shift in SHIFTS]
+    delays = [(shift, alarm_delay(monitor, monitor.scores + shift * spread)) for shift in SHIFTS]
     texts = [f"{delay:.0f}" if delay < math.inf else f"more than {LONGEST_DELAY}" for _, delay in delays]
     shifts = ", ".join(f"{shift:g}: {text}" for (shift, _), text in zip(delays, texts, strict=True))
     return [*lines, f"Median images until the drift alarm, by the rise of scores in standard deviations: {shifts}."]
