@@ -108,4 +108,4 @@ def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_p
     Image.new("RGB", (9, 8)).save(tmp_path / "photos" / "i3.jpg")
     assert "labels, 24 x 32, found 8 x 9" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
     (tmp_path / "photos" / "i3.jpg").unlink()
-    assert "none for 1: i3" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
+    assert "none for i3" in refused(capsys, *options, f"--out={tmp_path / 'other'}")

@@ -19,7 +19,6 @@ from flipjax.audit.arrays import (
     Limits,
     StoredArray,
     apply_label_map,
-    listed,
     open_volume,
     read_label_map,
     read_photo,
@@ -34,6 +33,7 @@ from flipjax.metrics.classes import (
     is_foreground,
     read_background,
 )
+from flipjax.terminal import listed
 
 FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
 """Axes of a prediction, by position of the class axis."""

@@ -58,7 +58,7 @@ GOOD = {f"a/{name}.npy": npy(z) for name, z in zip("pqrs", LOGITS, strict=True)}
 }
 # What is changed in two good folders, and what the line names.
 FOLDERS = [
-    ({"b/s.png": None, "b/t.png": png(LABELS[0])}, ["1: s", "1: t", "--suffixes"]),
+    ({"b/s.png": None, "b/t.png": png(LABELS[0])}, [", s", ", t", "--suffixes"]),
     ({"a/q.npy": npy(LOGITS[1])[:-40]}, ["q.npy", "truncated"]),
     ({"a/q.npy": endless(1 << 62, 0, 1 << 62)}, ["q.npy", "(4611686018427387904, 0"]),
     ({"a/q.npy": npy(LOGITS[1, :0]), "b/q.png": None, "b/q.npy": npy(LABELS[1, :0])}, ["(0, 7"]),
@@ -67,20 +67,20 @@ FOLDERS = [
     ({"b/q.png": png(LABELS[1], exif=TURNED)}, ["q.png", "EXIF"]),
     ({"b/q.png": png(LABELS[1], save_all=True, append_images=[Image.fromarray(LABELS[2])])}, ["q.png", "animation"]),
     ({"b/q.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 6\n"}, ["q.png"]),
-    ({"b/q.jpg": b"", "b/q.png": None}, ["1: q.jpg"]),
-    ({"a/p.npz": npz(x=LOGITS[0])}, ["1: p"]),
+    ({"b/q.jpg": b"", "b/q.png": None}, ["q.jpg"]),
+    ({"a/p.npz": npz(x=LOGITS[0])}, ["p"]),
     ({"a/q.npy": npy(LOGITS[:2])}, ["q.npy", "found 2"]),
     ({"a/q.npy": npy(LOGITS[1, :5])}, ["q (5, 7, 3)", "(6, 7)"]),
     ({"a/q.npy": npy(np.moveaxis(LOGITS[1], -1, 0))}, ["--channels"]),
     ({"a/q.npy": npy(np.concatenate([LOGITS[1]] * 2, -1))}, ["q (6)"]),
     ({name: None for name in GOOD if name[0] == "a"}, ["/a:"]),
     ({"g.csv": None}, ["g.csv"]),
-    ({"g.csv": GROUPS[:19]}, ["2: r, s"]),
+    ({"g.csv": GROUPS[:19]}, ["none for r, s"]),
     ({"g.csv": GROUPS.replace("r,2", "r,x")}, ["r (x)"]),
     ({"g.csv": GROUPS.replace("q,1", "q,1_0")}, ["q (1_0)"]),
     ({"g.csv": GROUPS.replace("r,2", "r,9")}, ["0, 1, 9"]),
-    ({"g.csv": GROUPS + "p,1\n"}, ["1: p"]),
-    ({"g.csv": GROUPS + "t,1\n"}, ["1: t"]),
+    ({"g.csv": GROUPS + "p,1\n"}, ["p"]),
+    ({"g.csv": GROUPS + "t,1\n"}, ["none, t"]),
     ({"g.csv": "name,city\np,a/b\nq,a_b\nr,c\ns,c\n"}, ["'a/b', 'a_b'"]),
     ({"g.csv": "name,city\np,a\nq,a \nr,c\ns,c\n"}, ["'a', 'a '"]),
     ({"g.csv": "name,group,group\np,0,1\nq,1,0\nr,2,3\ns,0,1\n"}, ["'group'"]),
@@ -112,9 +112,9 @@ VALUES = [
     (LOGITS, LABELS, ["--fail_above=flop=0.1"], ["--fail_above", "'flop'"]),
     (LOGITS, LABELS, ["--fail_below=fg_flip:middle=0.1"], ["--fail_below", "'fg_flip:middle'"]),
     (LOGITS, LABELS, ["--clusters=[0-9"], ["--clusters", "'[0-9'"]),
-    (LOGITS, LABELS, ["--clusters=film"], ["--clusters", "4: 0, 1, 2, 3"]),
+    (LOGITS, LABELS, ["--clusters=film"], ["--clusters", "not in 0, 1, 2, 3"]),
     (LOGITS, LABELS, ["--clusters=$"], ["--clusters", "two"]),
-    (LOGITS, LABELS, ["--groups=film"], ["--groups", "4: 0, 1, 2, 3"]),
+    (LOGITS, LABELS, ["--groups=film"], ["--groups", "not in 0, 1, 2, 3"]),
     (LOGITS, LABELS, ["--training_groups=g.csv"], ["--training_groups"]),
     (LOGITS, LABELS, ["--prediction_map=ade20k"], ["--prediction_map"]),
     (LOGITS, LABELS, ["--model=none.safetensors"], ["none.safetensors"]),
@@ -133,9 +133,9 @@ VALUES = [
     (LABELS[:, :5], LABELS, [MASKS], ["(5, 7)", "(6, 7)"]),
     (LABELS, LABELS, [MASKS, "--num_classes=2", "--background=0,1"], ["4 classes"]),
     (LABELS, LABELS, [MASKS, "--unit=instance"], ["--unit instance"]),
-    (npz(logits=LOGITS, names=[*"pqrs"]), npz(labels=LABELS, names=[*"pqsr"]), [], ["2: r, s"]),
+    (npz(logits=LOGITS, names=[*"pqrs"]), npz(labels=LABELS, names=[*"pqsr"]), [], ["rows, r, s"]),
     (npz(logits=LOGITS, names=[*"pq"]), LABELS, [], ["names"]),
-    (npz(scores=LOGITS, others=LOGITS), LABELS, [], ["2: scores"]),
+    (npz(scores=LOGITS, others=LOGITS), LABELS, [], ["scores ("]),
     (npz(**{f"n{i}": z for i, z in enumerate(LOGITS)}), LABELS, [], ["logits.npz", "labels.npy"]),
 ]
 
@@ -197,7 +197,7 @@ def test_bad_values_and_options(capsys, tmp_path, logits, labels, options, named
 
 
 def test_groups_by_position(capsys, tmp_path):
-    for row, name in (("00", "1: 0"), ("9" * 5000, "1: 999")):
+    for row, name in (("00", "once, 0"), ("9" * 5000, "none, 999")):
         (tmp_path / "g.csv").write_text(f"name,group\n0,1\n1,0\n2,0\n3,1\n{row},2\n")
         check_refused(capsys, tmp_path, [*inputs(tmp_path, LOGITS, LABELS), "--groups", tmp_path / "g.csv"], [name])
 

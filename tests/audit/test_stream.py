@@ -61,7 +61,7 @@ def test_a_stream_is_the_command(case, kind, tmp_path):
         ({"predictions": np.full((2, 4, 4, 4), np.nan)}, "predictions: expected a finite largest score"),
         ({"predictions": np.zeros((2, 4, 4), int)}, "expected floating point, .* pass kind='masks'"),
         ({"predictions": np.ones((2, 4, 4, 6)) * 2}, "class_names: expected 6 different names"),
-        ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, 1: a"),
+        ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, a"),
         ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
         ({"groups": [0]}, r"groups: expected 2 integers"),
         ({"images": np.zeros((2, 4, 4, 3))}, r"images: expected uint8 of shape \(2, 4, 4, 3\), found float64"),
