@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import DamagedError, replacing
-from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.decomposition import concatenate
+from flipjax.metrics.log_odds import SceneSwap
 from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
 from flipjax.results.estimates import Resamples, aggregate
 from flipjax.results.frames import read_csv
