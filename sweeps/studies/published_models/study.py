@@ -189,7 +189,7 @@ def about_model(answer, labels, shares, places, scenes, shown):
         own = take(parts, photos)
         evidence = context.context_evidence(own, shares, own=places)
         # No photo here shows some classes that a flip can take: of their scenes nothing is known.
-        known = (shown >= context.evidence.SHOWN).any(0)[own["predicted"].fillna(0).to_numpy(int)]
+        known = (shown >= context.SHOWN).any(0)[own["predicted"].fillna(0).to_numpy(int)]
         kept = own[(own["outcome"] != "flip") | known].reset_index(drop=True)
         told = scene_evidence(kept, scenes, shown, scenes, own=np.arange(len(labels)))
         found = [*about_flips(own, evidence, kept, told)]
