@@ -11,6 +11,7 @@ STEPS = 512
 
 def get_config():
     config = default_config()
+    config.pool.size = 32
     # So many that 2,048 images have distinct objects.
     config.pool.objects = 1160
     sizes = (128, 256, 512, 1024, 2048)
