@@ -180,3 +180,12 @@ def test_a_deal_is_a_balanced_permutation(case):
         assert np.ptp(running.reshape(devices, -1).sum(1)) <= 1
     # Time goes by the fullest device, and no deal makes that emptier.
     assert running.reshape(devices, -1).sum(1).max() == -(-running.sum() // devices)
+
+
+def test_rows_pass_the_host_so_that_no_device_waits_for_another(trained):
+    current = trained.current
+    rows = jax.tree.map(functools.partial(population._row, slot=0), (current.members, current.states))
+    held = [leaf for leaf in jax.tree.leaves(rows) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    assert held and not any(isinstance(leaf, jax.Array) for leaf in held)
+    assert_same(rows[1].epoch, np.asarray(current.states.epoch)[0])
+    assert (jax.random.key_data(rows[0].key) == jax.random.key_data(current.members.key[0])).all()

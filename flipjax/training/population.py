@@ -197,8 +197,8 @@ def run_epoch(
     order = deal(running, devices=layout.devices)
     if order is not None:
         slots, running = np.argsort(order)[population.slots], running[order]
-        states = _replace(layout, population.states, lambda rows: rows[order])
-        population = Population(_take(layout, population.members, order), states, slots)
+        dealt = _replace(layout, (population.members, population.states), lambda rows: rows[order])
+        population = Population(*dealt, slots)
     queued = queue(running, devices=layout.devices, width=layout.width)
     states, records = _epoch(experiment, layout, population.members, population.states, queued, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
@@ -221,7 +221,7 @@ def start_second_runs(
     for turn, slot in enumerate(np.flatnonzero(due)):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
-        member, state = take_member((population.members, states), slot)
+        member, state = jax.tree.map(functools.partial(_row, slot=slot), (population.members, states))
         begun[slot] = _begin(experiment, *jax.device_put((member, pool, state, start), device))
 
     def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
@@ -231,15 +231,28 @@ def start_second_runs(
     return dataclasses.replace(population, states=_replace(layout, states, merge, *begun.values()))
 
 
-def _replace(layout: Layout, states: State, change: Callable, *others: State) -> State:
-    """Returns states with changed leaves: one at a time is on the host, and each old one is freed."""
+# Rows pass the host: a program that takes them from several devices makes these wait for one another, and XLA:CPU ends
+# the process where one of them still trains after 40 seconds.
+
+
+def _row(leaf: jax.Array, slot: int) -> Any:
+    """Copies a row of stacked leaves to the host."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_row(jax.random.key_data(leaf), slot), impl=jax.random.key_impl(leaf))
+    return Rows(leaf, np.arange(leaf.shape[0]))[slot]
+
+
+def _replace(layout: Layout, tree: Tree, change: Callable, *others: Tree) -> Tree:
+    """Returns stacked trees with changed leaves: one at a time is on the host, and each old one is freed."""
 
     def replace(leaf: jax.Array, *other: Any) -> jax.Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(replace(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         rows = change(Rows(leaf, np.arange(leaf.shape[0]))[:], *other)
         leaf.delete()
         return _put(layout, rows)
 
-    return jax.tree.map(replace, states, *others)
+    return jax.tree.map(replace, tree, *others)
 
 
 def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
@@ -263,12 +276,6 @@ def _refit_heads(
         return jax.lax.map(one, (members, states))
 
     return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, pool, halves)
-
-
-@functools.partial(jax.jit, static_argnames="layout")
-def _take(layout: Layout, tree: Any, order: jax.Array) -> Any:
-    taken = jax.tree.map(lambda leaf: leaf[order], tree)
-    return jax.lax.with_sharding_constraint(taken, NamedSharding(layout.mesh, P(AXIS)))
 
 
 def states_of(population: Population) -> State:
