@@ -72,6 +72,7 @@ RUNS = {
     "phase_diagram": (
         "correlation_grid",
         "--config.pool.size=32",
+        "--config.train.epochs=8",
         "--config.grid.pool.cue=('scene','texture','marker','tint')",
         "--config.axes.cue_strength=(.1,.2,.4,.7,1.)",
         "--config.axes.seed=(0,1,2)",
