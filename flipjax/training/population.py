@@ -235,7 +235,7 @@ def start_second_runs(
 # the process where one of them still trains after 40 seconds.
 
 
-def _row(leaf: jax.Array, slot: int) -> Any:
+def _row(leaf: jax.Array, slot: Any) -> Any:
     """Copies a row of stacked leaves to the host."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_row(jax.random.key_data(leaf), slot), impl=jax.random.key_impl(leaf))
