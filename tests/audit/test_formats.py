@@ -63,7 +63,7 @@ def test_panoptic_segments_are_instances(tmp_path, capsys):
     ("change", "named"),
     [
         ({"info": [segment(5, 20)]}, ["truth/a.png", "truth.json", "70000, 70001"]),
-        ({"predicted": [segment(1, 8)]}, ["model.json: a.png: segment 1", "3: 7, 3, 20"]),
+        ({"predicted": [segment(1, 8)]}, ["model.json: a.png: segment 1", "7, 3, 20"]),
         ({"predicted": [segment(1, 7), segment(1, 3)]}, ["model.json: a.png", "found 1"]),
         ({"predicted": [{"id": 1}]}, ["model.json", "'category_id'"]),
     ],
