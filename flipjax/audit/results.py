@@ -572,7 +572,7 @@ def flip_gap(
         return float(np.nanmean(value)), np.nan, np.nan
     value, variance, freedom = value[known], variance[known], freedom[known]
     total = variance.sum()
-    mean = Ratios(value.mean(), total / len(value) ** 2, divide(total**2, (variance**2 / freedom).sum()))
+    mean = Ratios(np.asarray(value.mean()), total / len(value) ** 2, divide(total**2, (variance**2 / freedom).sum()))
     low, high = mean.interval(-1.0)
     return float(mean.value), float(low), float(high)
 

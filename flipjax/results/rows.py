@@ -55,7 +55,7 @@ def image_columns(
     """
     confusion = np.asarray(decomposition.confusion).astype(np.int64)
     host = Decomposition(confusion, np.asarray(decomposition.risk_sum, np.float64), decomposition.background)
-    columns = {name: np.asarray(getattr(host, name), np.float64) for name in IMAGE_QUANTITIES}
+    columns: dict[str, np.ndarray] = {name: np.asarray(getattr(host, name), np.float64) for name in IMAGE_QUANTITIES}
     if swap is not None:
         columns |= {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip, np.float64)}
     inside = is_foreground(confusion.shape[-1], decomposition.background)
@@ -117,7 +117,7 @@ def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
     """
     pairs = np.asarray(pairs)
     numbers, counts = np.unique(pairs[pairs >= 0], return_counts=True)
-    size = size or max(2, counts.max(initial=0))
+    size = size or max(2, int(counts.max(initial=0)))
     sets = [np.flatnonzero(pairs == number) for number in numbers[counts == size]]
     return np.array(sets, np.int64).reshape(-1, size)
 
