@@ -371,7 +371,7 @@ def segment_shift(
     Raises:
         TypeError, ValueError: images, scenes or logits do not fit.
     """
-    images, labels = check_photos(images, labels)
+    images, labels = map(np.asarray, check_photos(images, labels))
     scenes = np.asarray(check_floating(scenes, name="scenes"))
     if scenes.shape[1:] != images.shape[1:]:
         raise ValueError(f"scenes: expected (D, H, W, channels) for images {images.shape}, found {scenes.shape}.")

@@ -69,7 +69,7 @@ def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_archive_that_numpy_would_not_have_written_is_refused(tmp_path):
-    for names, method, said in (("aa", zipfile.ZIP_STORED, "one name"), ("ab", zipfile.ZIP_LZMA, "another way")):
+    for names, method, said in (("aa", zipfile.ZIP_STORED, "one name"), ("ab", zipfile.ZIP_LZMA, "compression")):
         with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
             for name in names:
                 archive.writestr(name, b"x")

@@ -98,6 +98,7 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_tra
 
 
 def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
+    faults.whole_run()  # Made before epochs fail.
     function, calls = population.run_epoch, []
 
     def full(experiment, layout, current, *given, **named):

@@ -258,13 +258,13 @@ def check_floating(images: Any, *, name: str = "images") -> jax.Array | np.ndarr
     return images
 
 
-def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (n, H, W, channels) and labels or regions (n, H, W) as NumPy arrays.
+def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[Any, Any]:
+    """Returns images (n, H, W, channels) and labels or regions (n, H, W) as arrays, traced ones as they are.
 
     Raises:
         TypeError, ValueError: images are not floating point, or masks have another shape.
     """
-    images, masks = np.asarray(check_floating(images)), np.asarray(to_array(masks, name=name))
+    images, masks = check_floating(images), to_array(masks, name=name)
     if images.ndim != 4 or masks.shape != images.shape[:3]:
         raise ValueError(f"{name}: expected (n, H, W) of images {images.shape}, found shape {masks.shape}.")
     return images, masks
