@@ -95,6 +95,7 @@ def quick_compilation():
     compile_quickly(True)
     yield
     compile_quickly(False)
+    jax.clear_caches()  # The same program may be in memory as it was compiled.
 
 
 @pytest.fixture(scope="module", autouse=True)
