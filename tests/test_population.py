@@ -184,7 +184,7 @@ def test_a_deal_is_a_balanced_permutation(case):
 
 def test_rows_pass_the_host_so_that_no_device_waits_for_another(trained):
     current = trained.current
-    rows = jax.tree.map(functools.partial(population._row, slot=0), (current.members, current.states))
+    rows = population.host_row((current.members, current.states), 0)
     held = [leaf for leaf in jax.tree.leaves(rows) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
     assert held and not any(isinstance(leaf, jax.Array) for leaf in held)
     assert_same(rows[1].epoch, np.asarray(current.states.epoch)[0])

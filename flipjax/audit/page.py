@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import LINKED, most_flipped, segment_matrix
-from flipjax.metrics import Decomposition
+from flipjax.metrics import Decomposition, error_map
 from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
 from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
@@ -213,16 +213,13 @@ def draw_maps(
     step = math.ceil(max(labels.shape) / LARGEST_SIDE)
     labels, prediction, risk = (np.asarray(values)[::step, ::step] for values in (labels, prediction, risk))
     classes = options.num_classes or scores.shape[-1]
-    ignored = labels == (classes if options.ignore_index is None else options.ignore_index)
-    inside = is_foreground(classes, options.background)
-    truth, seen = np.where(ignored, 0, labels), inside[prediction]
-    true = inside[truth]
-    errors = np.select([ignored, true & (truth == prediction), true & seen, true, seen], [0, 1, 2, 3, 4])
+    ignored = False if options.ignore_index is None else labels == options.ignore_index
+    own = {"background": options.background, "ignore_index": options.ignore_index, "num_classes": classes}
     return ({} if image is None else {"image": image[::step, ::step]}) | {
         "step": np.array(step),
         "truth": np.where(ignored, classes, labels),
         "prediction": prediction,
-        "errors": errors.astype(np.uint8),
+        "errors": np.asarray(error_map(prediction, labels, kind="masks", **own)),
         "risk": risk,
     }
 

@@ -45,7 +45,12 @@ def setting_label(row: Row, axes: Sequence[str]) -> str:
         >>> setting_label({"rho": 0.9, "method": "ce", "learning_rate": 0.001}, ["method", "learning_rate"])
         'method ce, learning_rate 0.001'
     """
-    return ", ".join(f"{name} {row[name]}" for name in axes if row[name] == row[name] and row[name] != "")
+    return ", ".join(f"{name} {_value(row[name])}" for name in axes if row[name] == row[name] and row[name] != "")
+
+
+def _value(value: object) -> str:
+    """Returns a value of an axis as text; random search draws numbers of 16 digits."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
@@ -56,7 +61,7 @@ def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple
 
 def _shown(values: Sequence) -> list[str]:
     """Returns a setting's values as text, with a dash for axes its method does not use."""
-    return ["-" if value != value else str(value) for value in values]
+    return ["-" if value != value else _value(value) for value in values]
 
 
 def number(value: float, form: str = ".3f") -> str:

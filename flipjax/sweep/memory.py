@@ -1,4 +1,4 @@
-"""The number of members that fit on the devices, from the compiler's memory analysis; the others wait."""
+"""Memory: how many members fit on the devices, by the compiler's analysis, and what goes back to the system."""
 
 import contextlib
 import ctypes

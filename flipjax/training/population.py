@@ -133,14 +133,16 @@ _begin = jax.jit(run.second_run, static_argnums=0)
 
 def _stack(trees: Sequence[Any]) -> Any:
     """Stacks leaves on the host: on a device each shape would compile a program."""
+    return jax.tree.map(functools.partial(_plainly, lambda *leaves: np.stack(leaves)), *trees)
 
-    def stack(*leaves: Any) -> Any:
-        if isinstance(leaves[0], jax.Array) and jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
-            words: Any = np.stack([jax.random.key_data(leaf) for leaf in leaves])
-            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
-        return np.stack(leaves)
 
-    return jax.tree.map(stack, *trees)
+def _plainly(function: Callable, *leaves: Any) -> Any:
+    """Applies a function of arrays to leaves, or to the words of PRNG keys."""
+    first = leaves[0]
+    if not (isinstance(first, jax.Array) and jnp.issubdtype(first.dtype, jax.dtypes.prng_key)):
+        return function(*leaves)
+    words = function(*map(jax.random.key_data, leaves))
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(first))
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
@@ -218,10 +220,10 @@ def start_second_runs(
     if not due.any():
         return population
     begun = {}
-    for turn, slot in enumerate(np.flatnonzero(due)):
+    for turn, slot in enumerate(np.flatnonzero(due).tolist()):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
-        member, state = jax.tree.map(functools.partial(_row, slot=slot), (population.members, states))
+        member, state = host_row((population.members, states), slot)
         begun[slot] = _begin(experiment, *jax.device_put((member, pool, state, start), device))
 
     def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
@@ -231,28 +233,27 @@ def start_second_runs(
     return dataclasses.replace(population, states=_replace(layout, states, merge, *begun.values()))
 
 
-# Rows pass the host: a program that takes them from several devices makes these wait for one another, and XLA:CPU ends
-# the process where one of them still trains after 40 seconds.
+def host_row(tree: Tree, slot: int) -> Tree:
+    """Copies the row of a slot of stacked trees to the host."""
+    return jax.tree.map(functools.partial(_plainly, lambda leaf: _rows(leaf)[slot]), tree)
 
 
-def _row(leaf: jax.Array, slot: Any) -> Any:
-    """Copies a row of stacked leaves to the host."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_row(jax.random.key_data(leaf), slot), impl=jax.random.key_impl(leaf))
-    return Rows(leaf, np.arange(leaf.shape[0]))[slot]
+def _rows(leaf: jax.Array) -> Rows:
+    """Returns a leaf whose rows, in the order of slots, pass the host."""
+    # A program that takes them from several devices makes these wait for one another, and XLA:CPU ends the process
+    # where one of them still trains after 40 seconds.
+    return Rows(leaf, np.arange(leaf.shape[0]))
 
 
 def _replace(layout: Layout, tree: Tree, change: Callable, *others: Tree) -> Tree:
     """Returns stacked trees with changed leaves: one at a time is on the host, and each old one is freed."""
 
     def replace(leaf: jax.Array, *other: Any) -> jax.Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(replace(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        rows = change(Rows(leaf, np.arange(leaf.shape[0]))[:], *other)
+        rows = change(_rows(leaf)[:], *other)
         leaf.delete()
         return _put(layout, rows)
 
-    return jax.tree.map(replace, tree, *others)
+    return jax.tree.map(functools.partial(_plainly, replace), tree, *others)
 
 
 def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
