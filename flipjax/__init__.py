@@ -24,23 +24,8 @@ if TYPE_CHECKING:
         training,
     )
 
-__all__ = [
-    "audit",
-    "augment",
-    "config",
-    "data",
-    "intervene",
-    "losses",
-    "methods",
-    "metrics",
-    "models",
-    "monitor",
-    "plan",
-    "report",
-    "results",
-    "training",
-]
-
+__all__ = ["audit", "augment", "config", "data", "intervene", "losses", "methods", "metrics", "models", "monitor"]
+__all__ += ["plan", "report", "results", "training"]
 
 NAMES = {"Model": "model", "configure": "command", "load_model": "model", "make_train": "train"}
 NAMES |= {"Run": "runs", "open_run": "runs", "run": "runs"}

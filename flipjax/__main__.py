@@ -23,35 +23,28 @@ COMMANDS = {
 """The module and the purpose of each command; its `main` takes the arguments after the name."""
 
 
-def _help() -> str:
-    lines = [f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items()]
-    return "\n".join(["usage: flipjax COMMAND [--help] ...", "", "commands:", *lines, "", "  --version, --help"])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 for an unknown command, otherwise as documented in its help."""
     if arguments is None:
         open_closed_streams()
         arguments = sys.argv[1:]
-    name, *rest = arguments or ("",)
-    if name not in COMMANDS:
-        return _describe([name])
-    try:
+    known = arguments and arguments[0] in COMMANDS
+    return command.main(f"flipjax {arguments[0]}" if known else "flipjax")(_run)(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    name, *rest = arguments or [""]
+    if name in COMMANDS:
         with Signals():
             module = importlib.import_module(COMMANDS[name][0])
-    except ModuleNotFoundError as error:
-        return command.refuse(f"flipjax {name}", error, options={})
-    # `python -m flipjax.models` has one command, which is this one.
-    return module.main([name, *rest] if name == "convert" else rest)
-
-
-@command.main("flipjax")
-def _describe(arguments: list[str]) -> int:
-    (name,) = arguments
+        # `python -m flipjax.models` has one command, which is this one.
+        return module.main([name, *rest] if name == "convert" else rest)
     if name == "--version":
         print(f"flipjax {flipjax.__version__}")
     elif name in ("", "-h", "--help"):
-        print(_help())
+        print("usage: flipjax COMMAND [--help] ...\n\ncommands:")
+        print(*(f"  {each:10}{purpose}" for each, (_, purpose) in COMMANDS.items()), sep="\n")
+        print("\n  --version, --help")
     else:
         raise ConfigError("COMMAND", f"one of {', '.join(COMMANDS)}", name)
     return command.DONE if name else command.USAGE

@@ -133,7 +133,7 @@ def differing_software(earlier: Iterable[Mapping[str, Any]], now: Mapping[str, A
         >>> differing_software([first], {"jax": "0.12.0", "flax": "0.12", "device": "8 x cpu (cpu)"})
         'jax 0.12.0 (before 0.10.2)'
     """
-    new, before = _compared(now), [_compared(start) for start in earlier]
+    new, *before = map(_compared, (now, *earlier))
     others = {name: {start.get(name, value) for start in before} - {value} for name, value in new.items()}
     return ", ".join(f"{name} {new[name]} (before {', '.join(sorted(old))})" for name, old in others.items() if old)
 

@@ -5,6 +5,7 @@ import ast
 import difflib
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -60,35 +61,24 @@ def main(
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return DONE
             except (Exception, KeyboardInterrupt) as error:
-                return refuse(prog, error, options=options or {}, system_code=system_code, advice=advice)
+                code, problem = _explain(error, options or {}, system_code, advice)
+                say(printable(f"{prog}: {problem}"))
+                return code
 
         return run
 
     return decorate
 
 
-def refuse(
-    prog: str, error: BaseException, *, options: Mapping[str, str], system_code: int = USAGE, advice: str = ""
-) -> int:
-    """Prints an error as one line and returns its exit code, as `main` does; re-raises programming errors."""
-    problem = _explain(error, options, system_code, advice)
-    if problem is None:
-        raise error
-    say(printable(f"{prog}: {problem[1]}"))
-    return problem[0]
-
-
-def _explain(error: BaseException, options: Mapping[str, str], system_code: int, advice: str) -> tuple[int, str] | None:
-    """Returns the exit code and line of an error; None for a programming error."""
+def _explain(error: BaseException, options: Mapping[str, str], system_code: int, advice: str) -> tuple[int, str]:
+    """Returns the exit code and line of an error; re-raises a programming error."""
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED, "interrupted; the same command starts anew"
         case ConfigError():
             return error.exit_code, f"{options.get(error.field, error.field)}: {error.problem}"
-        case ModuleNotFoundError():
-            if (error.name or "").startswith("flipjax"):
-                return None
-            name = (error.name or "").partition(".")[0]
+        case ModuleNotFoundError(name=str(module)) if not module.startswith("flipjax"):
+            name = module.partition(".")[0]
             brings = f"python -m pip install {DISTRIBUTIONS.get(name, name.replace('_', '-'))}"
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
             return USAGE, f"expected the package {name}, found none; {brings}; {works}"
@@ -100,8 +90,9 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     if (code := getattr(error, "exit_code", None)) is not None:
         return code, one_line(str(error))
-    problem = backend_problem()
-    return (USAGE, problem) if problem else None
+    if problem := backend_problem():
+        return USAGE, problem
+    raise error
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,8 +100,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         """Takes argparse's options: `prog` as in `flipjax NAME`, `description` the command's module docstring."""
-        layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(**layout | options)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError with argparse's message."""
@@ -130,10 +120,7 @@ def underscored(argument: str) -> str:
       >>> underscored("--dry-run"), underscored("--out=a-b"), underscored("a-b")
       ('--dry_run', '--out=a-b', 'a-b')
     """
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument[2:].partition("=")
-    return f"--{name.replace('-', '_')}{equals}{value}"
+    return re.sub("^--[^=]+", lambda option: f"--{option[0][2:].replace('-', '_')}", argument)
 
 
 def read_names(text: str) -> tuple[str, ...]:
@@ -181,12 +168,10 @@ class ConfigParser(Parser):
         if options.list_configs:
             print(describe_configs())
             self.exit()
-        name, _, variant = (options.config or "").partition(":")
-        if not name and not options.list_keys:
+        if not options.config and not options.list_keys:
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
-        file = find_config(name) if name else None
-        options.config_name = f"{file.stem}_{variant}" if file and variant else file and file.stem
-        options.config = read_config(file, rest, variant=variant)
+        options.config_name = run_name(options.config or "")
+        options.config = read_config(options.config, rest)
         if options.list_keys:
             print(describe_keys(options.config))
             self.exit()
@@ -198,6 +183,17 @@ def shipped_configs() -> dict[str, Path]:
     package = Path(__file__).parent
     folders = [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
     return {path.stem: path for path in sorted(folders[0].glob("*.py"))} if folders else {}
+
+
+def run_name(config: str | Path) -> str:
+    """Returns the name of a configuration's run folder, that of NAME|FILE and of its variant.
+
+    Example:
+        >>> run_name("configs/smoke.py"), run_name("photos_grid:pretrained")
+        ('smoke', 'photos_grid_pretrained')
+    """
+    file, _, variant = str(config).partition(":")
+    return "_".join(filter(None, (Path(file).stem, variant)))
 
 
 def find_config(name: str) -> Path:
@@ -218,9 +214,9 @@ def describe_configs() -> str:
     lines = []
     for name, path in shipped_configs().items():
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        paragraphs = text.replace("\nCost:", "\n\nCost:").replace("\nExpected", "\n\nExpected").split("\n\n")
-        cost = [paragraph for paragraph in paragraphs if paragraph.startswith("Cost:")]
-        lines += [name, *(f"  {' '.join(part.split())}" for part in (paragraphs[0], *cost))]
+        purpose, *others = re.split(r"\n\n|\n(?=Cost:|Expected)", text)
+        shown = [purpose, *(part for part in others if part.startswith("Cost:"))]
+        lines += [name, *(f"  {' '.join(part.split())}" for part in shown)]
     return "\n".join(lines)
 
 
@@ -232,29 +228,26 @@ def describe_keys(config: Config) -> str:
         axis = f"axes.{name.split('.')[1]}"
         place = axis if traced and axis in values else name
         kind = f"traced, as config.{axis}" if traced else "static"
-        lines += [
-            "",
-            f"--config.{place}={', '.join(map(name_of, functions_of(values[place]))) or repr(values[place])}",
-            f"  {meaning}; {kind}",
-            f"  {expected or type(default).__name__}",
-        ]
+        value = ", ".join(map(name_of, functions_of(values[place]))) or repr(values[place])
+        lines += ["", f"--config.{place}={value}", f"  {meaning}; {kind}", f"  {expected or type(default).__name__}"]
     lines += ["", "Methods, config.axes.method:"]
     return "\n".join([*lines, *(f"  {name:20}{method.meaning}" for name, method in METHODS.items())])
 
 
-def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "") -> Config:
-    """Returns the configuration of a file (None: the default) with `--config.KEY=VALUE` overrides.
+def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Returns a configuration with `--config.KEY=VALUE` overrides.
 
     Args:
-        path: a Python file whose `get_config` returns the configuration.
+        config: NAME|FILE or NAME|FILE:VARIANT; the `get_config` of the file returns the configuration and takes the
+            variant, if any. None: the default.
         overrides: command-line arguments; a value may be the argument after its key.
-        variant: the argument of `get_config`; empty: none.
 
     Raises:
         ConfigError: an error inside the file, with its traceback; an unknown key, with the nearest one; or any other
             invalid argument.
     """
-    config = _run(path, variant) if path else default_config()
+    file, _, variant = str(config or "").partition(":")
+    read = _run(find_config(file), variant) if file else default_config()
     rest = list(overrides)
     while rest:
         option, equals, text = rest.pop(0).partition("=")
@@ -263,8 +256,8 @@ def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "
             raise ConfigError("arguments", "options, such as --config correlation_grid", repr(option))
         if not equals and not rest:
             raise ConfigError(option, "a value", "none")
-        assign(config, name, parse_value(name, text if equals else rest.pop(0)))
-    return config
+        assign(read, name, parse_value(name, text if equals else rest.pop(0)))
+    return read
 
 
 def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
@@ -278,11 +271,7 @@ def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
         >>> config.train.epochs, config.axes.rho
         (2, (0.5, 0.9))
     """
-    if isinstance(config, str | Path):
-        name, _, variant = str(config).partition(":")
-        config = read_config(find_config(name), [], variant=variant)
-    else:
-        config = config.copy_and_resolve_references()
+    config = read_config(config) if isinstance(config, str | Path) else config.copy_and_resolve_references()
     for name, value in (changes or {}).items():
         assign(config, name, value)
     return config

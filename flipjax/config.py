@@ -22,6 +22,8 @@ Config = Any
 POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
+SWAPPED = ("mean", "sampled", "both", "none")
+CUES = ("scene", "marker", "tint", "texture")
 DTYPES = ("float32", "bfloat16")
 ANY = Range(lambda value: True, "")
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
@@ -54,9 +56,7 @@ class PoolSpec:
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
     classes: Annotated[tuple[str, ...], NAMES, "classes in order (empty: as found; synthetic: the first two)"] = ()
     scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
-    cue: Annotated[
-        str, one_of("scene", "marker", "tint", "texture"), "synthetic: what correlates with the class; for other cues"
-    ] = "scene"
+    cue: Annotated[str, one_of(*CUES), "synthetic: what correlates with the class; for other cues"] = "scene"
     usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
     attribute: Annotated[str, ANY, "what a scene is, such as site or scanner; for pages"] = "scene"
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
@@ -117,9 +117,7 @@ class TrainSpec:
     batch_size: Annotated[int, within(1), "batch size"] = 16
     patience: Annotated[int, within(1), "epochs without improvement of the first rule after which a member stops"] = 8
     selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
-    crop_in: Annotated[
-        str, one_of("square", "photo"), "where crops are drawn: in the pool's squares or in the photos"
-    ] = "square"
+    crop_in: Annotated[str, one_of("square", "photo"), "crops of the pool's squares or of the photos"] = "square"
     loss: Annotated[Any, LOSS, "own losses, each a method by its name"] = None
     augment: Annotated[Any, AUGMENT, "own augmentations, each a method by its name"] = None
     strongest: Augmentation = dataclasses.field(default_factory=Augmentation)
@@ -138,9 +136,7 @@ class PopulationSpec:
     devices: Annotated[int, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines"] = 0
     batch_devices: Annotated[int, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members"] = 0
     memory_gb: Annotated[float, within(0, 1e9), "memory of a device in GB (0: as reported); for shared devices"] = 0.0
-    keep: Annotated[str, one_of("first", "all", "none"), "rules whose weights are kept; for models of every rule"] = (
-        "first"
-    )
+    keep: Annotated[str, one_of("first", "all", "none"), "rules whose weights are kept; for all models"] = "first"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +147,7 @@ class InterveneSpec:
     `scores`: the scores computed besides flip-risk: those of the logits, or all, which need three more forward passes.
     """
 
-    scenes: Annotated[
-        str, one_of("mean", "sampled", "both", "none"), "scenes behind pasted regions; for real scenes"
-    ] = "mean"
+    scenes: Annotated[str, one_of(*SWAPPED), "scenes behind pasted regions; for real scenes"] = "mean"
     scores: Annotated[str, one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits"] = "all"
 
 
@@ -204,15 +198,9 @@ class Key(NamedTuple):
 
 
 STATIC = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec}
-SECTIONS: dict[str, tuple[type, ...]] = {
-    **{name: (spec,) for name, spec in STATIC.items()},
-    "pool": (PoolSpec, Cue),
-    "train": (TrainSpec, Augmentation),
-    "population": (PopulationSpec,),
-    "axes": (Axes,),
-    "knobs": (Knobs,),
-    "intervene": (InterveneSpec,),
-}
+SECTIONS = {"axes": (Axes,), "knobs": (Knobs,), "train": (TrainSpec, Augmentation), "pool": (PoolSpec, Cue)}
+SECTIONS |= {"split": (SplitSpec,), "model": (ModelSpec,), "population": (PopulationSpec,)}
+SECTIONS |= {"intervene": (InterveneSpec,)}
 
 
 def _keys_of(section: str, part: type) -> dict[str, Key]:
@@ -230,12 +218,7 @@ KEYS = {
 }
 """Every key by its dotted name."""
 
-AXES = {
-    name.split(".")[1]: name
-    for section in ("axes", "knobs", "train", "pool")
-    for name, key in KEYS.items()
-    if key.traced and name.startswith(section)
-}
+AXES = {name.split(".")[1]: name for name, key in KEYS.items() if key.traced}
 """Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
 
 PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
@@ -313,6 +296,11 @@ def spec_of(config: Config, section: str, overrides: Mapping[str, Any]) -> Any:
     return STATIC[section](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
+def specs_of(config: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the specification of every static section, by its name."""
+    return {section: spec_of(config, section, overrides) for section in STATIC}
+
+
 def nearest(name: str, *, prefix: str = "config.") -> str:
     """Suggests a name like an unknown one, by initials or spelling; otherwise lists those of its section.
 
@@ -355,8 +343,7 @@ def check(config: Config) -> None:
     for name in sorted(KEYS.keys() - fields.keys()):
         raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():
-        if name not in PLACES:
-            raise ConfigError(f"config.{name}", f"a field of default_config(); {nearest(name)}")
+        check_name(name)
         if name.startswith(("axes.", "grid.")):
             _check_axis(name, value)
         else:
@@ -372,17 +359,14 @@ def check(config: Config) -> None:
 def _check_settings(field: str, settings: Any) -> None:
     """Raises ConfigError unless `settings` is a list of mappings from axes (in a grid: static keys) to values."""
     kind, names = ("axes", AXES) if field == "members" else ("static keys", STATIC_KEYS)
-    if not isinstance(settings, list | tuple) or not all(hasattr(own, "items") and own for own in settings):
-        raise ConfigError(
-            f"config.{field}", f"a list of settings, each a mapping from {kind} to values", repr(settings)
-        )
+    listed = isinstance(settings, list | tuple) and (settings or field != "grid")
+    if not listed or not all(hasattr(own, "items") and own for own in settings):
+        raise ConfigError(f"config.{field}", f"a list of mappings from {kind} to values", repr(settings))
     for place, own in enumerate(settings):
         for name, value in own.items():
             if name not in names:
                 raise ConfigError(f"config.{field}[{place}].{name}", f"one of the {kind}: {', '.join(names)}")
             check_value(names[name], value)
-    if field == "grid" and not settings:
-        raise ConfigError("config.grid", "at least one setting", "none")
 
 
 def check_value(field: str, value: Any) -> None:

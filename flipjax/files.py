@@ -46,14 +46,10 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         same = str(arrays.pop(DIGEST)) == digest(arrays)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise DamagedError(f"{path}: damaged ({error})") from error
-    except MemoryError:
-        raise
     except Exception as error:
         # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
     if not same:
         raise DamagedError(f"{path}: damaged (its arrays are not those that were written)")

@@ -44,6 +44,18 @@ def _as_text(value: Any) -> str:
     return f"{name_of(value)} {sha256(text_of(value))[:12]}"
 
 
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Returns the first dotted field that differs between two configurations, with both values, or None.
+
+    Memory limits and which weights are kept do not distinguish runs.
+    """
+    before, after = leaves(old), leaves(new)
+    for name in sorted((before.keys() | after.keys()) - SAME_RUN):
+        if before.get(name) != after.get(name):
+            return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
+    return None
+
+
 def text_of(function: Any) -> str:
     """Returns the source of a function or class, and a line for each value bound to it.
 

@@ -1,9 +1,9 @@
 """Methods as data: a member's knobs and the values that each method sets. Imports no JAX."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from flipjax.ranges import within
+from flipjax.ranges import functions_of, name_of, within
 
 
 class Knobs(NamedTuple):
@@ -29,9 +29,7 @@ class Knobs(NamedTuple):
     # The other half of the validation images selects.
     dfr: Annotated[Any, "1 to refit the head on a group-balanced half of the validation images"] = 0.0
     jtt_epochs: Annotated[Any, 4, within(1), "epochs of JTT's first run; for tuning jtt"] = 0.0
-    jtt_weight: Annotated[
-        Any, 10.0, within(1), "sampling weight of images that JTT's first run flips; for tuning jtt"
-    ] = 1.0
+    jtt_weight: Annotated[Any, 10.0, within(1), "weight of images that JTT's first run flips; for tuning jtt"] = 1.0
     own_loss: Annotated[Any, "which of config.train.loss takes the place of the cross-entropy, from 1; 0: none"] = 0.0
     own_augment: Annotated[Any, "which of config.train.augment changes the images, from 1; 0: none"] = 0.0
 
@@ -56,34 +54,34 @@ METHODS: dict[str, Method] = {
     "ce": Method((), "nothing: cross-entropy"),
     "dice_ce": Method(("dice",), "adds the soft Dice loss of the foreground classes"),
     "group_dro": Method(
-        ("dro", "dro_step"),
-        "weighs groups by their losses (Sagawa et al., 2020); a group that a batch lacks keeps its weight",
+        ("dro", "dro_step"), "weighs groups by their losses, absent ones as before (Sagawa et al., 2020)"
     ),
     "group_dro_reference": Method(
         ("dro", "dro_step", "dro_reference"),
-        "GroupDRO as in the paper's code: a batch zeroes absent groups' weights, and validation also updates weights",
+        "as the paper's code: zeroes absent groups' weights, and validation updates them, too",
     ),
     "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
     "bg_cutmix": Method(("cutmix",), "fills rectangles of background from an image of the same class in another scene"),
     "bg_cutmix_reference": Method(
-        ("cutmix", "cutmix_reference"),
-        "background CutMix as in the paper's code: also augments the partner, and may replace a missing one by noise",
+        ("cutmix", "cutmix_reference"), "as the paper's code: augments the partner, too, or fills in noise without one"
     ),
     "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
     "dfr": Method(
-        ("dfr",),
-        "refits the 1 x 1 head on a group-balanced half of the validation images; the other half selects the epoch. "
-        "One refit with a ridge, the paper's ten with an l1 penalty (Kirichenko et al., 2023)",
+        ("dfr",), "refits the 1 x 1 head once on half of the validation images, with a ridge (Kirichenko et al., 2023)"
     ),
     "jtt": Method(
-        ("jtt_epochs", "jtt_weight"),
-        "restarts after four epochs, and draws flipped images (Flip > 0.5) ten times as often; the paper up-weights "
-        "misclassified ones (Liu et al., 2021)",
+        ("jtt_epochs", "jtt_weight"), "restarts, and draws images with Flip > 0.5 ten times as often (Liu et al., 2021)"
     ),
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""
+
+OWN = {
+    "loss": ("own_loss", "the configuration's own loss in place of the cross-entropy"),
+    "augment": ("own_augment", "the configuration's own augmentation, after the built-in ones"),
+}
+"""The knob and the meaning of the user's functions, by their key of `config.train`."""
 
 EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
 """Methods that exclude each other: the two averages; DFR and the reference's GroupDRO, which use the same images."""
@@ -96,17 +94,18 @@ STRENGTHS: dict[str, float] = {
 """Value of each knob when a method sets it (`config.knobs`). All other knobs are switches, set to 1."""
 
 
-def own_methods(losses: Sequence[str], augmentations: Sequence[str]) -> dict[str, Method]:
+def own_methods(config: Any) -> dict[str, Method]:
     """Returns the methods that a configuration adds, named after its losses and augmentations."""
-    changes = {
-        "own_loss": (losses, "the configuration's own loss in place of the cross-entropy"),
-        "own_augment": (augmentations, "the configuration's own augmentation, after the built-in ones"),
-    }
     return {
-        name: Method((knob,), meaning, float(place))
-        for knob, (names, meaning) in changes.items()
-        for place, name in enumerate(names, start=1)
+        name_of(function): Method((knob,), meaning, float(place))
+        for field, (knob, meaning) in OWN.items()
+        for place, function in enumerate(functions_of(config.train[field]), start=1)
     }
+
+
+def methods_of(config: Any) -> dict[str, Method]:
+    """Returns the methods by name: built-in ones, then the configuration's own."""
+    return METHODS | own_methods(config)
 
 
 def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] | None:

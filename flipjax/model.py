@@ -17,7 +17,7 @@ from flipjax import metrics
 from flipjax.config import Experiment, ModelSpec
 from flipjax.files import sha256
 from flipjax.groups import Groups
-from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch, torch_order
+from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch
 from flipjax.models.weights import read_digested, write_digested
 from flipjax.training.network import Weights, build, logits_of, model_of, weights_of
 
@@ -151,9 +151,7 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
     arrays, metadata = read_digested(path)
     stored, _, text = metadata.get(ABOUT, "").partition(" ")
     if stored != sha256(text):
-        raise WeightsError(
-            f"{path}: expected a file that flipjax.Model.save wrote; found another one, or a damaged one"
-        )
+        raise WeightsError(f"{path}: expected a file that flipjax.Model.save wrote; found another or a damaged one")
     about = json.loads(text)
     own = about["spec"].pop("build")
     if bool(own) != bool(build):
@@ -179,7 +177,8 @@ def from_state_dict(
     paths = {_name(spec, path): path for path in leaves if path[-1] != RANDOM}
     ignored = (RANDOM, COUNT) if spec.title == "unet" else RANDOM
     arrays = {name: array for name, array in arrays.items() if not name.endswith(ignored)}
-    check_arrays(arrays, {name: _torch_shape(spec, name, leaves[path].shape) for name, path in paths.items()})
+    blank = {name: np.broadcast_to(np.float32(0), leaves[path].shape) for name, path in paths.items()}
+    check_arrays(arrays, {name: _torch_array(spec, name, array).shape for name, array in blank.items()})
     flat = {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in leaves.items() if path[-1] == RANDOM}
     flat |= {
         path: jnp.asarray(_jax_array(spec, name, arrays[name]), leaves[path].dtype) for name, path in paths.items()
@@ -214,23 +213,14 @@ def _name(spec: ModelSpec, path: tuple) -> str:
     return f"{part}.{level}.{LAYERS[layer]}.{LEAVES[leaf[0]] if leaf else 'weight'}"
 
 
-def _torch_shape(spec: ModelSpec, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if spec.build:
-        return shape
-    return tuple(shape[axis] for axis in torch_order(len(shape))) + (1, 1) * _pointwise(spec, name)
-
-
 def _torch_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
-    if spec.build:
-        return array
-    return to_torch(array)[:, :, None, None] if _pointwise(spec, name) else to_torch(array)
+    array = array if spec.build else to_torch(array)
+    return array[:, :, None, None] if _pointwise(spec, name) else array
 
 
 def _jax_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
-    if spec.build:
-        return array
     array = array[:, :, 0, 0] if _pointwise(spec, name) else array
-    return array.transpose(jax_order(array.ndim))
+    return array if spec.build else array.transpose(jax_order(array.ndim))
 
 
 def _pointwise(spec: ModelSpec, name: str) -> bool:
@@ -244,11 +234,5 @@ def _batches(arrays: Any) -> list[Any]:
     return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
 
 
-@jax.jit
-def _logits(model: Model, images: jax.Array) -> jax.Array:
-    return model(images)
-
-
-@jax.jit
-def _classes(model: Model, images: jax.Array) -> jax.Array:
-    return model(images).argmax(-1).astype(jnp.uint8)
+_logits = jax.jit(Model.__call__)
+_classes = jax.jit(lambda model, images: model(images).argmax(-1).astype(jnp.uint8))

@@ -6,34 +6,11 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flipjax.config import (
-    AXES,
-    STATIC,
-    Config,
-    ConfigError,
-    Experiment,
-    ModelSpec,
-    check,
-    leaves,
-    spec_of,
-    static_settings,
-    unlisted,
-    values_of,
-)
+from flipjax.config import AXES, Config, ConfigError, Experiment, check, specs_of, static_settings, unlisted, values_of
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.files import sha256
-from flipjax.identity import SAME_RUN, digest_of
-from flipjax.methods import (
-    METHODS,
-    STRENGTHS,
-    Augmentation,
-    Knobs,
-    Method,
-    active_knobs,
-    knobs_of,
-    own_methods,
-    parts_of,
-)
+from flipjax.identity import digest_of
+from flipjax.methods import METHODS, OWN, STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of, methods_of, parts_of
 from flipjax.ranges import functions_of, name_of
 
 GALLERY_RHO = 0.9
@@ -93,22 +70,18 @@ def plan(config: Config) -> list[Program]:
     members = member_axes(config)
     rhos = values_of(config, "rho")
     programs: list[Program] = []
-    whole = digest_of(config)
+    whole, numbers = digest_of(config), itertools.count()
     statics = static_settings(config)
     if any(static in statics[:place] for place, static in enumerate(statics)):
         raise ConfigError("config.grid", "distinct settings", config.grid)
     for static in statics:
-        first = sum(len(program.settings) for program in programs)
         spec = experiment(config, static)
         if groups := known_groups(spec.pool):
             check_sizes(groups, spec.split, rhos)
             spec = dataclasses.replace(spec, groups=groups)
-        settings = tuple(
-            setting_of(config, values, name=f"m{first + index:03d}", static=static)
-            for index, values in enumerate(members)
-        )
+        settings = [setting_of(config, own, name=f"m{next(numbers):03d}", static=static) for own in members]
         name = f"{len(programs):03d}"
-        programs.append(Program(name, spec, settings, rhos, identity=f"{whole}/{name}"))
+        programs.append(Program(name, spec, tuple(settings), rhos, identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
     return programs
 
@@ -131,18 +104,11 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
     return [*found.values()]
 
 
-def methods_of(config: Config) -> dict[str, Method]:
-    """Returns the methods by name: built-in ones, then the configuration's own losses and augmentations."""
-    losses, augmentations = (map(name_of, functions_of(config.train[field])) for field in ("loss", "augment"))
-    return METHODS | own_methods([*losses], [*augmentations])
-
-
 def _check_names(config: Config) -> None:
-    methods = methods_of(config)
-    own = [name_of(each) for field in ("loss", "augment") for each in functions_of(config.train[field])]
+    methods, asked = methods_of(config), values_of(config, "method")
+    own = [name_of(each) for field in OWN for each in functions_of(config.train[field])]
     if len(methods) < len(METHODS) + len(own):
         raise ConfigError("config.train.loss", "names that no other method or augmentation has", ", ".join(own))
-    asked = values_of(config, "method")
     for method in asked:
         if parts_of(method, methods) is None:
             expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
@@ -159,26 +125,23 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     Raises:
       ConfigError: fields are incompatible.
     """
-    parts = {section: spec_of(config, section, overrides) for section in STATIC}
-    built = Experiment(**parts, active_knobs=active_knobs(values_of(config, "method"), methods_of(config)))
+    knobs = active_knobs(values_of(config, "method"), methods_of(config))
+    built = Experiment(**specs_of(config, overrides), active_knobs=knobs)
     _check_model(built)
-    n_train = built.split.n_train
-    batch_size = built.train.batch_size
+    n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
     return built
 
 
 def _check_model(built: Experiment) -> None:
-    model = built.model
-    size = built.pool.size
+    model, size = built.model, built.pool.size
     large = model.title != "unet"
     if large and "dfr" in built.active_knobs:
         raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.title)
     unset = ("width", "depth", "norm") if large else ("weights",)
     for field in ("name", "dtype", "weights", *unset) if model.build else unset:
-        default = getattr(ModelSpec(), field)
-        value = getattr(model, field)
+        default, value = getattr(type(model)(), field), getattr(model, field)
         if value != default:
             raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.title}", repr(value))
     if size % model.stride:
@@ -201,23 +164,18 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
     """Raises ConfigError if a setting needs a knob, an augmentation or a cue that the program omits."""
-    method = setting.axes["method"]
-    parts = parts_of(method, methods_of(config))
-    if parts is None or not set(active_knobs([method], methods_of(config))) <= set(experiment.active_knobs):
-        raise ConfigError(
-            "config.axes.method", f"one of the program's, {', '.join(values_of(config, 'method'))}", repr(method)
-        )
-    for name in ("crop", "jitter"):
-        value = getattr(setting.augmentation, name)
-        if not getattr(experiment.train.strongest, name) and not (isinstance(value, int | float) and value == 0):
-            raise ConfigError(
-                f"config.train.{name}", "above 0 in the configuration of the program, for such a member", 0
-            )
-    strength = setting.cue_strength
-    if not experiment.pool.blended and not (isinstance(strength, int | float) and strength == 1):
-        raise ConfigError(
-            "config.axes.cue_strength", "1, or a level below 1 in the configuration of the program", strength
-        )
+    method, methods = setting.axes["method"], methods_of(config)
+    if parts_of(method, methods) is None or not {*active_knobs([method], methods)} <= {*experiment.active_knobs}:
+        expected = f"one of the program's, {', '.join(values_of(config, 'method'))}"
+        raise ConfigError("config.axes.method", expected, repr(method))
+    strongest, own = experiment.train.strongest, setting.augmentation
+    for name, held, value, plain in (
+        ("train.crop", strongest.crop, own.crop, 0),
+        ("train.jitter", strongest.jitter, own.jitter, 0),
+        ("axes.cue_strength", experiment.pool.blended, setting.cue_strength, 1),
+    ):
+        if not held and not (isinstance(value, int | float) and value == plain):
+            raise ConfigError(f"config.{name}", f"{plain}, or another value in the program's configuration", value)
     _check_first_run(setting, experiment)
 
 
@@ -255,24 +213,10 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     The result does not depend on the order of the grid, and shard sizes differ by at most one.
     """
     settings = [setting for program in programs for setting in program.settings]
-    contents = {
-        setting.name: sha256(json.dumps(dict(setting.axes), sort_keys=True, default=str)) for setting in settings
-    }
-    return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
+    texts = ((json.dumps(dict(setting.axes), sort_keys=True, default=str), setting.name) for setting in settings)
+    return {name for _, name in sorted((sha256(text), name) for text, name in texts)[index::count]}
 
 
 def select(program: Program) -> str:
     """Returns the name of the gallery's member, the first whose rho is nearest to GALLERY_RHO."""
     return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - GALLERY_RHO)).name
-
-
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Returns the first dotted field that differs between two configurations, with both values, or None.
-
-    Memory limits and which weights are kept do not distinguish runs.
-    """
-    before, after = leaves(old), leaves(new)
-    for name in sorted((before.keys() | after.keys()) - SAME_RUN):
-        if before.get(name) != after.get(name):
-            return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
-    return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipjax.command import configure
+from flipjax.command import configure, run_name
 from flipjax.config import PLACES, Config, ConfigError, assign, default_config, leaves, static_settings
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.files import DamagedError
@@ -56,9 +56,9 @@ def run(
     own = configure(config, changes)
     if data is not None:
         own = with_data(own, data)
-    file, _, variant = str(config).partition(":") if isinstance(config, str | Path) else ("run", "", "")
-    name = Path(file).stem + (f"_{variant}" if variant else "")
-    plain = isinstance(config, str | Path) and digest_of(own) == digest_of(configure(config))
+    named = isinstance(config, str | Path)
+    name = run_name(config) if named else "run"
+    plain = named and digest_of(own) == digest_of(configure(config))
     folder = Path(workdir or Path("runs") / (name if plain else f"{name}-{digest_of(own)[:8]}"))
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
     text, _ = run_sweep(own, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
@@ -88,11 +88,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         first = self.results["selection"] == self.results["selection"].iloc[0]
-        flips = self.results[first & (self.results["split"] == "test")].pivot(index="member", columns="group")[
-            "fg_flip"
-        ]
-        table = self.members.join(flips[[*TITLES]].rename(columns=TITLES))
-        return table.to_html(na_rep="", float_format="{:.3g}".format)
+        rows = self.results[first & (self.results["split"] == "test")]
+        flips = rows.pivot(index="member", columns="group", values="fg_flip")[[*TITLES]].rename(columns=TITLES)
+        return self.members.join(flips).to_html(na_rep="", float_format="{:.3g}".format)
 
     @property
     def results(self) -> pd.DataFrame:

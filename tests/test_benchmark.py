@@ -26,7 +26,7 @@ RECORDED = pathlib.Path(__file__).parent / "recorded"
 
 @pytest.fixture
 def config():
-    return read_config(RECORDED / "config.py", [])
+    return read_config(RECORDED / "config.py")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experimen
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
 from flipjax.identity import digest_of
-from flipjax.methods import METHODS, STRENGTHS, Knobs, own_methods
+from flipjax.methods import STRENGTHS, Knobs, methods_of
 from flipjax.models import MODELS
 from flipjax.plan import experiment, plan
 
@@ -54,7 +54,9 @@ def test_default_is_whole_and_is_a_copy():
 def test_names_are_those_of_the_registries():
     assert set(POOL_NAMES) == {*POOLS, "arrays"}
     assert set(MODEL_NAMES) == set(MODELS)
-    methods = {**METHODS, **own_methods(["mine"], ["dark"])}
+    config = default_config()
+    config.train.update(loss=print, augment=max)
+    methods = methods_of(config)
     assert {knob for method in methods.values() for knob in method.knobs} == set(Knobs._fields)
     assert STRENGTHS.keys() <= set(Knobs._fields)
 

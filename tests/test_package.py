@@ -161,7 +161,7 @@ def test_a_configuration_has_the_fields_of_the_default_one(tmp_path):
     }.items():
         path.write_text(f"{CONFIG}with config.unlocked():\n    {line}\nget_config = lambda: config\n")
         with pytest.raises(ConfigError, match=message):
-            plan(command.read_config(path, []))
+            plan(command.read_config(path))
 
 
 def test_options_are_spelt_either_way_and_overrides_reach_the_grid():

@@ -19,7 +19,8 @@ from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
 from flipjax.files import DamagedError, write_text
 from flipjax.groups import Groups
-from flipjax.plan import Program, first_difference, select
+from flipjax.identity import first_difference
+from flipjax.plan import Program, select
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, load_cell, save_cell
 from flipjax.results.frames import Row
