@@ -7,6 +7,7 @@ import runpy
 
 import pytest
 
+from flipjax.command import configure
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, assign, check, default_config
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
@@ -110,13 +111,14 @@ def test_static_keys_that_belong_together_are_a_list():
     assert all((axes["model.width"], axes["pool.size"]) == (width, size) for width, size, axes in found)
 
 
-def test_members_that_are_the_same_training_are_one():
+@pytest.mark.parametrize("field", ["train", "model.width"])
+def test_a_field_that_is_gone_is_named(field):
     config = default_config()
-    config.axes.update(rho=(0.5,), method=("ce", "group_dro", "dice_ce"), dro_step=(0.01, 0.1), dice=(0.5, 1.0))
-    settings = plan(config)[0].settings
-    assert [(each.axes["method"], each.columns["dice"], each.columns["dro_step"]) for each in settings] == [
-        ("ce", "", ""), ("group_dro", "", 0.01), ("group_dro", "", 0.1), ("dice_ce", 0.5, ""), ("dice_ce", 1.0, "")
-    ]  # fmt: skip
+    *sections, last = field.split(".")
+    with config.unlocked():
+        del functools.reduce(getattr, sections, config)[last]
+    with pytest.raises(ConfigError, match=rf"config\.{field}.*: expected a value"):
+        plan(config)
 
 
 LAND, WATER = "land", "water"
@@ -190,13 +192,11 @@ def test_a_configuration_that_cannot_run_is_refused_by_name(field):
 
 
 def test_four_by_four_begins_at_a_quarter():
-    config = default_config()
-    config.pool.classes, config.pool.scene_kinds = CREATURES, LANDSCAPES
-    config.pool.usual = ((LAND, WATER), (WATER, "desert"), ("desert", "snow"), ("snow", LAND))
-    config.axes.rho = (0.5, 1.0)
-    assert plan(config)[0].experiment.pool.usual[1] == (WATER, "desert")
-    config.pool.usual, config.axes.rho = (), (0.25,)
-    assert plan(config)
+    changes = {"pool.classes": CREATURES, "pool.scene_kinds": LANDSCAPES}
+    usual = ((LAND, WATER), (WATER, "desert"), ("desert", "snow"), ("snow", LAND))
+    several = configure(default_config(), changes | {"pool.usual": usual, "axes.rho": (0.5, 1.0)})
+    assert plan(several)[0].experiment.pool.usual[1] == (WATER, "desert")
+    assert plan(configure(default_config(), changes | {"axes.rho": (0.25,)}))
 
 
 def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
@@ -220,16 +220,16 @@ def test_files_in_configs_can_run(path):
         assert plan(names["get_config"](*filter(None, [variant])))
 
 
-def test_knobs_and_augmentation_are_axes_of_one_program():
+def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice():
     config = default_config()
-    config.axes.rho, config.axes.method = (0.9,), ("group_dro", "bg_cutmix")
-    config.axes.dro_step, config.axes.crop, config.knobs.cutmix = (0.1, 1.0), (0.0, 0.75), 0.25
+    config.axes.update(rho=(0.9,), method=("ce", "group_dro", "bg_cutmix"), dro_step=(0.1, 1.0), crop=(0.0, 0.75))
+    config.knobs.cutmix = 0.25
     (program,) = plan(config)
     assert program.experiment.train.strongest.crop == 0.75
-    knobs = [(s.axes["method"], s.axes["dro_step"], s.knobs.dro_step, s.knobs.cutmix) for s in program.settings[::2]]
-    assert knobs[:2] == [("group_dro", 0.1, 0.1, 0.0), ("group_dro", 1.0, 1.0, 0.0)]
-    assert knobs[2:] == [("bg_cutmix", None, 0.0, 0.25)]
-    assert [s.augmentation.crop for s in program.settings] == [0.0, 0.75] * 3
+    found = [(s.axes["method"], s.columns["dro_step"], *s.knobs, s.augmentation.crop) for s in program.settings]
+    knobs = [Knobs(), Knobs(dro=1, dro_step=0.1), Knobs(dro=1, dro_step=1.0), Knobs(cutmix=0.25)]
+    methods = [("ce", ""), ("group_dro", 0.1), ("group_dro", 1.0), ("bg_cutmix", "")]
+    assert found == [(*each, *own, crop) for each, own in zip(methods, knobs, strict=True) for crop in (0.0, 0.75)]
     assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes
 
 
