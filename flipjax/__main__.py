@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         open_closed_streams()
         arguments = sys.argv[1:]
     known = arguments and arguments[0] in COMMANDS
-    return command.main(f"flipjax {arguments[0]}" if known else "flipjax")(_run)(arguments)
+    return command.main(f"flipjax {arguments[0]}" if known else "flipjax")(_run_command)(arguments)
 
 
-def _run(arguments: list[str]) -> int:
+def _run_command(arguments: list[str]) -> int:
     name, *rest = arguments or [""]
     if name in COMMANDS:
         with Signals():

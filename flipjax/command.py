@@ -247,7 +247,7 @@ def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Con
             invalid argument.
     """
     file, _, variant = str(config or "").partition(":")
-    read = _run(find_config(file), variant) if file else default_config()
+    read = _run_file(find_config(file), variant) if file else default_config()
     rest = list(overrides)
     while rest:
         option, equals, text = rest.pop(0).partition("=")
@@ -296,7 +296,7 @@ def parse_value(name: str, text: str) -> Any:
     return text if isinstance(default, str) and not isinstance(value, str) else value
 
 
-def _run(path: Path, variant: str) -> Config:
+def _run_file(path: Path, variant: str) -> Config:
     """Runs a user's configuration file; the message of an error is its traceback."""
     from ml_collections import ConfigDict
 

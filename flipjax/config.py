@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
@@ -203,19 +203,16 @@ SECTIONS |= {"split": (SplitSpec,), "model": (ModelSpec,), "population": (Popula
 SECTIONS |= {"intervene": (InterveneSpec,)}
 
 
-def _keys_of(section: str, part: type) -> dict[str, Key]:
-    keys = {}
-    for name, hint in get_type_hints(part, include_extras=True).items():
-        entry = getattr(hint, "__metadata__", ())
-        if len(entry) > 1:
-            default = STRENGTHS[name] if part is Knobs else getattr(part(), name)
-            keys[f"{section}.{name}"] = Key(default, entry[-2], entry[-1], part in (Axes, Augmentation, Cue, Knobs))
-    return keys
+def _keys() -> Iterator[tuple[str, Key]]:
+    for section, part in ((section, part) for section, parts in SECTIONS.items() for part in parts):
+        for name, hint in get_type_hints(part, include_extras=True).items():
+            *_, values, meaning = (None, None, *getattr(hint, "__metadata__", ()))
+            if values is not None:
+                default = STRENGTHS[name] if part is Knobs else getattr(part(), name)
+                yield f"{section}.{name}", Key(default, values, meaning, part in (Axes, Augmentation, Cue, Knobs))
 
 
-KEYS = {
-    name: key for section, parts in SECTIONS.items() for part in parts for name, key in _keys_of(section, part).items()
-}
+KEYS = dict(_keys())
 """Every key by its dotted name."""
 
 AXES = {name.split(".")[1]: name for name, key in KEYS.items() if key.traced}

@@ -39,9 +39,7 @@ class Groups:
     def __post_init__(self) -> None:
         """Fills in the usual scenes, and checks them."""
         if min(self.classes, self.scenes) < 2:
-            raise ValueError(
-                f"groups: expected at least two classes and two scenes, found {self.classes}, {self.scenes}"
-            )
+            raise ValueError(f"groups: expected two or more classes and scenes, found {self.classes}, {self.scenes}")
         usual = self.usual or tuple((y % self.scenes,) for y in range(self.classes))
         object.__setattr__(self, "usual", usual)
         least = 0 if self.partial else 1

@@ -158,9 +158,7 @@ class RunMember:
     @property
     def axes(self) -> dict[str, Any]:
         """The member's value of every axis."""
-        row = self.results.iloc[0]
-        names = [str(name) for name in self.results.columns]
-        return {name: row[name] for name in names[1 : names.index("split")]}
+        return self.results.iloc[0][:"split"].iloc[1:-1].to_dict()
 
     @cached_property
     def _cell(self) -> tuple[str, StoredCell]:

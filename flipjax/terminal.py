@@ -70,9 +70,8 @@ class Signals:
 
     def __enter__(self) -> Self:
         """Installs both handlers; does nothing outside the main thread, which alone receives signals."""
-        if threading.current_thread() is not threading.main_thread():
-            return self
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:

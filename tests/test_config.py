@@ -71,18 +71,24 @@ def test_a_bad_value_is_named_with_what_was_expected(field):
         check(config)
 
 
-def test_experiments_take_the_values_of_the_grid():
+PRODUCT = {"model": {"width": (4, 12), "norm": ("group",)}, "pool": {"size": (32, 64)}}
+BELONG = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
+
+
+@pytest.mark.parametrize(
+    ("grid", "wanted"), [(PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]), (BELONG, [(4, 32), (16, 48)])]
+)
+def test_a_grid_is_a_product_or_a_list_of_what_belongs_together(grid, wanted):
     config = default_config()
-    config.grid.model = {"width": (4, 12), "norm": ("group",)}
-    config.grid.pool = {"size": (32, 64)}
+    config.grid = grid
     programs = plan(config)
-    result = [(program.experiment.model.width, program.experiment.pool.size) for program in programs]
-    assert sorted(result) == [(4, 32), (4, 64), (12, 32), (12, 64)]
-    assert all(program.experiment.model.norm == "group" for program in programs)
-    assert len({hash(program.experiment) for program in programs}) == 4
-    assert len({name for program in programs for name in program.names}) == 4 * len(programs[0].names)
-    assert dict(programs[0].settings[0].axes)["model.width"] == programs[0].experiment.model.width
-    assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
+    specs = [program.experiment for program in programs]
+    assert [(spec.model.width, spec.pool.size) for spec in specs] == wanted
+    axes = [setting.axes for program in programs for setting in program.settings]
+    assert [(each["model.width"], each["pool.size"]) for each in axes[:: len(programs[0].names)]] == wanted
+    assert all(spec.model.norm == axes[0].get("model.norm", "batch") for spec in specs)
+    assert len({hash(spec) for spec in specs}) == len(wanted)
+    assert len({name for program in programs for name in program.names}) == len(axes)
 
 
 def test_members_that_are_no_product_stand_in_a_list():
@@ -101,14 +107,6 @@ def test_members_that_are_no_product_stand_in_a_list():
     assert [setting.knobs.dro for setting in program.settings] == [0, 0, 1, 1]
     assert [each["dro_step"] for each in axes] == [None, None, 0.1, 0.1]
     assert [[*each] for each in axes] == [[*axes[0]]] * 4
-
-
-def test_static_keys_that_belong_together_are_a_list():
-    config = default_config()
-    config.grid = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
-    found = [(each.experiment.model.width, each.experiment.pool.size, each.settings[0].axes) for each in plan(config)]
-    assert [each[:2] for each in found] == [(4, 32), (16, 48)]
-    assert all((axes["model.width"], axes["pool.size"]) == (width, size) for width, size, axes in found)
 
 
 @pytest.mark.parametrize("field", ["train", "model.width"])
@@ -234,9 +232,11 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
 
 
 def test_a_program_blends_cues_only_where_a_member_asks_for_it():
-    config = default_config()
-    assert not plan(config)[0].experiment.pool.blended and "cue_strength" not in plan(config)[0].settings[0].axes
-    config.axes.rho, config.axes.cue_strength = (0.9,), (1.0,)
-    assert not plan(config)[0].experiment.pool.blended and "cue_strength" in plan(config)[0].settings[0].axes
-    config.axes.cue_strength = (1.0, 0.25)
-    assert plan(config)[0].experiment.pool.blended
+    for changes, blended in (
+        ({}, False),
+        ({"axes.cue_strength": (1.0,)}, False),
+        ({"axes.cue_strength": (1, 0.25)}, True),
+    ):
+        (program,) = plan(configure(default_config(), changes))
+        assert program.experiment.pool.blended == blended
+        assert ("cue_strength" in program.settings[0].axes) == bool(changes)
