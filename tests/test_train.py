@@ -99,10 +99,8 @@ SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
 @pytest.mark.parametrize(
     ("valid", "options", "status", "best"),
     [
-        ([0.3, 0.2, 0.1], {}, RUNNING, 3),
         ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {}, FINISHED, 6),
         ([0.6, 0.5, 0.4, 0.3, 0.2, 0.2], {}, FINISHED, 5),
-        ([0.1, 0.2], {}, RUNNING, 1),
         ([0.1, 0.2, 0.3], {}, STOPPED, 1),
         ([0.1, 0.1, 0.1], {}, STOPPED, 1),
         ([0.4, 0.5, 0.3, 0.5, 0.4], {}, STOPPED, 3),
@@ -120,10 +118,8 @@ SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
         ([0.3, 0.2, 0.1], {"selection": RULES[::-1]}, STOPPED, (1, 3)),  # The risk stays as it is.
         ([0.3, 0.2, 0.1], {"selection": RULES, "risk": NAN}, RUNNING, (3, 0)),
         ([0.1, 0.2, 0.3, 0.9, 0.8, 0.85], {"knobs": SWA}, FINISHED, 5),  # The average begins in the fourth.
-        ([0.1, 0.2, 0.3], {"knobs": SWA}, RUNNING, 0),
         ([0.3, 0.3, 0.3, 0.5, 0.6, 0.7], {"knobs": SWA}, STOPPED, 4),
         ([0.1, NAN], {"knobs": SWA}, DIVERGED, 0),
-        ([0.1, 0.2, 0.3], {"knobs": JTT}, RUNNING, 1),
         ([0.1, 0.2, 0.3, 0.5, 0.6, 0.7], {"knobs": JTT, "restart": 3}, STOPPED, 4),
         ([0.1, 0.2, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {"knobs": JTT, "restart": 3}, FINISHED, 9),
     ],
