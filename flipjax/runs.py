@@ -53,9 +53,7 @@ def run(
         ConfigError: the configuration, the folder or the data cannot be used.
         RuntimeError: every program failed.
     """
-    own = configure(config, changes)
-    if data is not None:
-        own = with_data(own, data)
+    own = with_data(configure(config, changes), data)
     named = isinstance(config, str | Path)
     name = run_name(config) if named else "run"
     plain = named and digest_of(own) == digest_of(configure(config))
@@ -158,7 +156,8 @@ class RunMember:
     @property
     def axes(self) -> dict[str, Any]:
         """The member's value of every axis."""
-        return self.results.iloc[0][:"split"].iloc[1:-1].to_dict()
+        row = self.results.iloc[0]
+        return {str(name): row[name] for name in row[:"split"].index[1:-1]}
 
     @cached_property
     def _cell(self) -> tuple[str, StoredCell]:

@@ -76,7 +76,9 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
 
 
 def with_data(config: Config, data: Any) -> Config:
-    """Returns a configuration whose pool is `data`, with `pool` and `catalog` as from `flipjax.data.from_arrays`."""
+    """Returns a configuration whose pool is `data`, as from `flipjax.data.from_arrays`; itself if `data` is None."""
+    if data is None:
+        return config
     config = config.copy_and_resolve_references()
     catalog, size = data.catalog, int(data.pool.images.shape[1])
     names = {"classes": catalog.class_names, "scene_kinds": catalog.scene_names, "cue": "scene"}

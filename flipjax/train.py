@@ -172,9 +172,7 @@ def make_train(
         ((192, 2), (4,))
     """
     check_settings()
-    own = configure(config, changes)
-    if data is not None:
-        own = with_data(own, data)
+    own = with_data(configure(config, changes), data)
     programs = plan(own)
     if len(programs) > 1:
         raise ConfigError("config.grid", "one program; make_train is called for each", f"{len(programs)} programs")
