@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from flipjax.intervene.scenes import check_floating, check_photos, paste, soft_edge
-from flipjax.intervene.swap import region_log_odds
+from flipjax.intervene.scenes import check_floating, check_photos
+from flipjax.intervene.swap import log_odds_on_scenes, region_log_odds
 from flipjax.metrics.checks import check_logits
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.log_odds import slope_within
@@ -116,16 +116,12 @@ def context_evidence(
         )
     images = np.asarray(true["image"], np.int64)
     row = np.full(len(true), -1) if own is None else np.asarray(own, np.int64)[images]
-    known = row >= 0
-    counts = shown.sum(0).astype(np.float64)
-    both = shown.T.astype(np.float64) @ seen
+    counts, both = shown.sum(0), shown.T.astype(np.float64) @ seen
 
     def log_share(classes: np.ndarray) -> np.ndarray:
         """Returns log P(z_e | c), (S, C) over e, for one class c per segment."""
-        left_out = known & shown[row, classes]
-        n = (counts[classes] - left_out)[:, None]
-        part = both[classes] - left_out[:, None] * seen[row]
-        share = (part + LAPLACE) / (n + 2 * LAPLACE)
+        left_out = ((row >= 0) & shown[row, classes])[:, None]
+        share = (both[classes] - left_out * seen[row] + LAPLACE) / (counts[classes, None] - left_out + 2 * LAPLACE)
         return np.log(np.where(z, share, 1 - share))
 
     mine = log_share(truth)
@@ -141,12 +137,10 @@ def context_evidence(
 def check_shown(true: pd.DataFrame, truth: np.ndarray, shown: np.ndarray) -> None:
     """Raises ValueError if a true or wrongly predicted class is in no training image."""
     named = np.union1d(truth, true.loc[true["outcome"] == "flip", "predicted"].to_numpy(np.int64))
-    lacking = named[~np.any(shown, axis=0)[named]]
-    if len(lacking):
-        raise ValueError(
-            f"shares: expected a training image for each class that is true or flipped to, found none for "
-            f"{', '.join(map(str, lacking.tolist()))}."
-        )
+    lacking = named[~np.any(shown, axis=0)[named]].tolist()
+    if lacking:
+        form = "a training image for each class that is true or flipped to"
+        raise ValueError(f"shares: expected {form}, found none for {', '.join(map(str, lacking))}.")
 
 
 class Choice(NamedTuple):
@@ -278,11 +272,9 @@ def context_beta(
     wrong = true["predicted"].to_numpy(np.int64)[flip]
     generator = np.random.default_rng(seed)
     image, counts = draw_images(true["image"][flip], generator, samples=samples)
-    by_class = pd.DataFrame(evidence).groupby(truth)
-    centred = np.where(is_rival, evidence - by_class.transform("mean"), 0)
-    once = np.ones((1, len(wrong)))
+    centred = np.where(is_rival, evidence - pd.DataFrame(evidence).groupby(truth).transform("mean"), 0)
+    once, weights = np.ones((1, len(wrong))), counts[:, image].astype(np.float64)
     beta, within = (fit_logit(each[flip], rates, wrong, once).item() for each in (evidence, centred))
-    weights = counts[:, image].astype(np.float64)
     drawn = fit_logit(evidence[flip], rates, wrong, weights)
     rows = pd.Series(range(len(truth))).groupby(truth)
     orders = [rows.transform(generator.permutation)[flip] for _ in range(shuffles)]
@@ -290,8 +282,7 @@ def context_beta(
     apart = drawn.copy()
     for k, order in enumerate(orders):
         apart[k::shuffles] -= fit_logit(evidence[order], rates, wrong, weights[k::shuffles])
-    low, high = map(float, np.percentile(drawn, (2.5, 97.5)))
-    least, most = map(float, np.percentile(apart, (2.5, 97.5)))
+    (low, high), (least, most) = (np.percentile(each, (2.5, 97.5)).tolist() for each in (drawn, apart))
     return Choice(beta, low, high, shuffled, within, len(wrong), beta - shuffled, least, most)
 
 
@@ -312,7 +303,7 @@ def fit_logit(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weight
     """
     step = max(1, CHUNK // max(1, evidence.size))
     parts = [_newton(evidence, rates, wrong, weights[i : i + step]) for i in range(0, len(weights), step)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _newton(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -379,18 +370,14 @@ def segment_shift(
     inside = is_foreground(count_classes(true), background)
     shift = np.zeros((len(true), len(inside)))
     ask = functools.partial(ask_model, predict, classes=len(inside), background=background)
-
-    def pool(logits: np.ndarray, regions: np.ndarray) -> np.ndarray:
-        return np.asarray(region_log_odds(logits, regions, background=background), np.float64)
-
     for first in range(0, len(true), batch):
         rows = slice(first, first + batch)
         regions = labels[image[rows]] == own[rows, None, None]
-        pixels = images[image[rows]]
-        cover = soft_edge(regions)
-        moved = [pool(ask(paste(pixels, cover, scene)), regions) for scene in scenes]
         shown, place = np.unique(image[rows], return_inverse=True)
-        shift[rows, inside] = np.mean(moved, axis=0) - pool(ask(images[shown])[place], regions)
+        there = region_log_odds(ask(images[shown])[place], regions, background=background)
+        answers = functools.partial(map, ask)
+        moved = log_odds_on_scenes(answers, images[image[rows]], regions, scenes, background=background)
+        shift[rows, inside] = np.asarray(moved, np.float64).mean(1) - np.asarray(there, np.float64)
     return shift
 
 

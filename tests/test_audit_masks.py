@@ -12,7 +12,7 @@ from audited import audit, refused, rows_of, save_masks, save_pictures, segments
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.arrays import apply_label_map, read_label_map
+from flipjax.audit.arrays import read_label_map
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -73,10 +73,7 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
     ):
         found = read_label_map(name)
         assert found.count == count
-        assert (
-            apply_label_map(np.array(labels), found.classes, ignore_index=255, where="", origin=name).tolist()
-            == classes
-        )
+        assert found.apply(np.array(labels), where="", ignore_index=255).tolist() == classes
 
 
 def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path, capsys):

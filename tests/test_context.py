@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from flipjax import context
 from flipjax.__main__ import main
@@ -55,20 +54,6 @@ def test_beta_is_the_weight_of_the_context_of_a_made_up_model(weight):
     assert beta == context.context_beta(true, evidence, samples=300)
 
 
-@pytest.mark.parametrize("rho", [0.5, 0.8, 0.95])
-def test_evidence_of_composites_is_the_log_odds_of_rho(rho):
-    n = 10000  # Class 1 stands on water, class 3, in a share rho of the training images, class 2 in 1 - rho.
-    wet = np.concatenate([np.arange(n) < rho * n, np.arange(n) < round((1 - rho) * n)])
-    shares = np.zeros((2 * n, 4))
-    shares[:n, 1] = shares[n:, 2] = 0.3
-    shares[wet, 3] = 0.5
-    true = pd.DataFrame({"image": [0, 1, 2], "class": [1, 1, 2], "predicted": [1, 1, 2], "outcome": "correct"})
-    true[[f"context_{c}" for c in range(4)]] = [[0.7, 0, 0, 0], [0.2, 0, 0, 0.5], [0.2, 0, 0, 0.5]]
-    log_odds = np.log(rho / (1 - rho))
-    evidence = context.context_evidence(true, shares)
-    np.testing.assert_allclose(evidence[[0, 1, 2], [2, 2, 1]], [log_odds, -log_odds, log_odds], atol=0.01)
-
-
 def test_evidence_equals_its_twin_with_the_own_image_left_out():
     generator = np.random.default_rng(3)
     true, _, shares = made_up(0.5, seed=3)
@@ -109,16 +94,13 @@ def folders(tmp_path_factory):
     """Label maps of four classes side by side, and a model that flips every other object."""
     root = tmp_path_factory.mktemp("context")
     generator = np.random.default_rng(0)
-    for i in range(160):
-        labels = np.zeros((24, 24), np.uint8)
-        c, e = generator.permutation(4)[:2] + 1
-        labels[2:12, 2:12], labels[14:22, 14:23] = c, e
-        prediction = labels.copy()
-        if i % 2:
-            prediction[labels == c] = generator.choice([d for d in range(1, 5) if d != c])
-        for name, array in (("labels", labels), ("predictions", prediction)):
-            (root / name).mkdir(exist_ok=True)
-            Image.fromarray(array).save(root / name / f"{i}.png")
+    labels = np.zeros((160, 24, 24), np.uint8)
+    for image in labels:
+        image[2:12, 2:12], image[14:22, 14:23] = generator.permutation(4)[:2] + 1
+    predictions = labels.copy()
+    predictions[::2, 2:12, 2:12] = 1 + (labels[::2, 2:12, 2:12] + generator.integers(0, 3, (80, 1, 1))) % 4
+    for name, array in (("labels", labels), ("predictions", predictions)):
+        np.savez(root / f"{name}.npz", array, names=[f"i{i}" for i in range(160)])
     return root
 
 
@@ -127,7 +109,8 @@ def ask(folders, capsys):
     """Runs the command: its exit code, what it printed, and what it said."""
 
     def run(out, **options):
-        options = {"labels": folders / "labels", "predictions": folders / "predictions", "samples": 100} | options
+        own = {name: folders / f"{name}.npz" for name in ("labels", "predictions")}
+        options = own | {"samples": 100} | options
         line = [f"--{name}={value}" for name, value in (options | {"out": out}).items()]
         return main(["context", *line]), *capsys.readouterr()
 
@@ -138,7 +121,7 @@ def test_the_command_writes_tables_and_takes_its_own_shares(folders, ask):
     first, names = folders / "first", "cat,cow,dog,horse"
     assert ask(first, class_names=names)[0] == 0
     assert list(pd.read_csv(first / "shares.csv").columns) == ["name", "background", *names.split(",")]
-    for training in (first / "shares.csv", folders / "labels"):
+    for training in (first / "shares.csv", folders / "labels.npz"):
         assert ask(folders / "second", class_names=names, training_labels=training)[0] == 0
         for name in ("beta.csv", "flip_matrix.csv", "segments.csv"):
             assert (first / name).read_bytes() == (folders / "second" / name).read_bytes()
@@ -149,7 +132,7 @@ def test_the_command_refuses_in_one_line(folders, ask, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("kept")
     for out, options, expected in (
-        ("out", {"predictions": folders / "labels"}, "flips: expected at least 50, found 0"),
+        ("out", {"predictions": folders / "labels.npz"}, "flips: expected at least 50, found 0"),
         ("out", {"predictions": tmp_path / "none"}, "nothing there"),
         ("out", {"training_labels": tmp_path / "wrong.csv"}, "wrong.csv: expected"),
         ("mine", {}, "--out: expected"),

@@ -20,29 +20,28 @@ from flipjax.terminal import open_closed_streams
 
 
 def test_the_share_of_flagged_images_is_at_most_the_wanted_one():
-    scores = np.arange(1, 41.0)
-    # 41 places for a new image, of which floor(0.1 * 41) = 4 are above the 37th score.
-    assert monitor.fit(scores, flag_rate=0.1).threshold == 37
-    fitted = monitor.fit([np.nan, *scores])
-    assert (fitted.threshold, fitted.without_region, len(fitted.scores)) == (39, 1, 40)
+    # 41 places for a new image, of which floor(0.1 * 41) = 4 are above the 37th score, and floor(0.05 * 41) = 2.
+    for rate, threshold in ((0.1, 37), (None, 39)):
+        fitted = monitor.fit([np.nan, *range(1, 41)], flag_rate=rate)
+        assert (fitted.threshold, fitted.without_region, len(fitted.scores)) == (threshold, 1, 40)
 
 
 UNFIT = [
-    (np.zeros((2, 2)), {}, r"scores: expected \(n,\)"),
-    ([1.0, np.inf], {}, "found 1 infinite"),
-    (np.zeros(18), {}, "flag_rate: expected at least 0.0526 for 18"),
-    (np.zeros(40), {"flag_rate": 1.0}, "flag_rate: expected a number in"),
-    (np.zeros(40), {"flag_rate": 0.1, "risk": 0.1}, "found both"),
-    (np.zeros(40), {"risk": 0.1}, "losses: expected"),
-    (np.zeros(40), {"risk": 0.1, "losses": np.ones(40)}, "risk: expected"),
-    (np.zeros(40), {"false_alarm": 5e-324}, "false_alarm: expected"),
-    (np.zeros(40), {"losses": np.zeros(40), "risk": 2.0}, "risk: expected a mean loss in"),
+    (np.zeros((2, 2)), {}, "scores"),
+    ([1.0, np.inf], {}, "scores"),
+    (np.zeros(18), {}, "flag_rate: expected at least 0.0526, for 18"),
+    (np.zeros(40), {"flag_rate": 1.0}, "flag_rate"),
+    (np.zeros(40), {"flag_rate": 0.1, "risk": 0.1}, "flag_rate"),
+    (np.zeros(40), {"risk": 0.1}, "losses"),
+    (np.zeros(40), {"risk": 0.1, "losses": np.ones(40)}, "risk"),
+    (np.zeros(40), {"false_alarm": 5e-324}, "false_alarm"),
+    (np.zeros(40), {"losses": np.zeros(40), "risk": 2.0}, "risk"),
 ]
 
 
-@pytest.mark.parametrize(("scores", "options", "says"), UNFIT)
-def test_what_cannot_be_fitted(scores, options, says):
-    with pytest.raises(ValueError, match=says):
+@pytest.mark.parametrize(("scores", "options", "named"), UNFIT)
+def test_what_cannot_be_fitted(scores, options, named):
+    with pytest.raises(ValueError, match=f"^{named}"):
         monitor.fit(scores, **options)
 
 
@@ -70,9 +69,8 @@ def test_evidence_by_its_definition():
 
 def test_false_alarms_are_rare_and_drift_is_seen():
     generator = np.random.default_rng(0)
-    draws = np.round(generator.normal(size=(60, 400)), 1)  # With ties.
     alarms = 0
-    for draw in draws:
+    for draw in np.round(generator.normal(size=(60, 400)), 1):  # With ties.
         fitted = monitor.fit(draw[:100], false_alarm=0.1)
         alarms += list(monitor.watch(fitted, draw[100:]))[-1].alarm
         changed = np.where(np.arange(300) < 150, draw[100:], draw[100:] + 1.5)
@@ -120,17 +118,12 @@ def test_a_monitor_on_disk(tmp_path):
     assert (loaded.threshold, loaded.false_alarm, loaded.without_region) == (fitted.threshold, 0.01, 0)
     text = path.read_text()
     nested = {"format": FORMAT, "scores": [[1.0]], "threshold": 1.0, "false_alarm": 0.1, "without_region": 0}
-    for damaged, says in {
-        text[:50]: "expected a monitor",
-        "[]": "expected a monitor",
-        "[" * 100_000: "expected a monitor",
-        text.replace('"false_alarm": 0.01', '"false_alarm": 0.02'): "do not match",
-        json.dumps(nested | {"digest": _digest(nested)}): "expected a monitor",
-    }.items():
+    altered = text.replace('"false_alarm": 0.01', '"false_alarm": 0.02')
+    for damaged in (text[:50], "[]", "[" * 100_000, altered, json.dumps(nested | {"digest": _digest(nested)})):
         path.write_text(damaged)
-        with pytest.raises(DamagedError, match=rf"monitor\.json.*{says}"):
+        with pytest.raises(DamagedError, match=r"monitor\.json"):
             monitor.load_monitor(path)
-    with pytest.raises(DamagedError, match="a file of at most"):
+    with pytest.raises(DamagedError):
         monitor.load_monitor(tmp_path)
 
 
@@ -214,11 +207,11 @@ def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
     assert code == 0 and re.search(r"fitted +0.3 +0.20 \[.*\] +1.00 \[.*\] +1.00", printed)
     fitted = monitor.load_monitor(out)
     assert (fitted.threshold, fitted.without_region) == (0.3, 1)
-    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
-    lines = [{"score": float(score) if score else None, "loss": float(loss)} for _, score, loss in rows]
+    rows = (("0.1", 0), ("null", 0), ("4e-1", 1), ("0.3", 0.5), ("0.2", 0))
+    lines = [f'{{"score": {score}, "loss": {loss}}}' for score, loss in rows]
     stored = out.read_bytes()
     from_lines = "fit --scores - --out risk.json --risk 0.2"
-    assert run(from_lines, "\n".join(map(json.dumps, lines)).encode())[0] == 0 and out.read_bytes() == stored
+    assert run(from_lines, "\n".join(lines).encode())[0] == 0 and out.read_bytes() == stored
     for field in ("1_0", "\u0663", "nan"):
         table.write_text(f"name,flip_risk\na,1\nb,{field}\n")
         code, _, said = run("fit --scores images.csv --out other")

@@ -1,5 +1,6 @@
 """Audits predictions in files (`audit_files`) or a model's batches (`stream`)."""
 
+import dataclasses
 import functools
 import sys
 import tempfile
@@ -12,18 +13,17 @@ import numpy as np
 
 from flipjax import metrics
 from flipjax.audit import files
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits, read_photo
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, check_names, find_photos, read_photo
 from flipjax.audit.compare import check_gates, failures, read_gates, try_gates
 from flipjax.audit.counts import ImageCounts, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
-from flipjax.audit.pairs import Encoding, Inputs, Pair, check_limit, in_options, open_pairs, read_pair
+from flipjax.audit.pairs import Encoding, Pair, check_limit, in_options, open_pairs, read_pair
 from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
-from flipjax.audit.sources import check_names, find_photos
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import Background, LabelSpec, is_foreground, read_background
+from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.segment_table import UNITS
 from flipjax.metrics.summary import members_of
 from flipjax.report.document import terminal_text
@@ -34,8 +34,8 @@ SHOWN_ABOVE = 0.1
 """Images with a larger flip share keep their maps for the page."""
 HIGHEST = 12
 """Images of highest flip-risk that keep their maps as well."""
-STORED = ("kind", "channels", "background", "ignore_index", "unit")
-ASSUMED = "class 0, {!r}, is taken for the background; if no class is, pass {}, and if it is, {}."
+VOID_NAME = "void"
+"""Name of the class of pixels without a panoptic segment."""
 
 
 class Audited(NamedTuple):
@@ -95,27 +95,34 @@ def audit_files(
         if jobs > 1:
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
     encoding |= {"background": background, "suffixes": suffixes, "images": images}
-    inputs = open_pairs(predictions, labels, class_names=class_names, limits=limits, **encoding)
-    pairs, values, positional, _ = inputs
+    pairs, values, positional, coco = open_pairs(
+        predictions, labels, class_names=class_names, limits=limits, **encoding
+    )
     C = values.classes
     check_limit(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, limits, "unpacked")
-    all_names = _name_classes(inputs, class_names, assumed=background == 0)
+    with in_options():
+        given_names = class_names or (coco and (*coco.class_names, VOID_NAME)[:C])
+        all_names = metrics.class_names(given_names, classes=C, background=values.spec.background)
+    if background == 0 and not coco and (text := _assumes(all_names, "--background none", "--background 0")):
+        print(f"flipjax audit: {text}", file=sys.stderr)
     own: dict[str, Any] = {"training": training_groups, "suffixes": suffixes, "positional": positional}
-    foreground = [all_names[c] for c in values.foreground]
+    foreground = [all_names[c] for c in np.flatnonzero(values.spec.foreground(C))]
     found, names = read_groups(groups, [pair.name for pair in pairs], foreground=foreground, **own)
     together = read_clusters(clusters, found, names) if clusters else None
     photos = find_photos(images, names, suffixes=suffixes) if images else {}
     gates = read_gates(fail_above, fail_below)
-    check_gates(gates, _known_keys(all_names, values.background, found) if gates else ())
+    check_gates(gates, _known_keys(all_names, foreground, values.spec.background, found) if gates else ())
     files.claim_folder(out)
     shapes = [pair.labels.shape for pair in pairs]
-    given = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
-    given |= {"clusters": clusters, "jobs": jobs, **encoding}
-    facts, used = _describe(given, shapes, values, all_names)
-    facts += [found.fact] if found.fact else []
+    used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
+    used |= {"clusters": clusters, "jobs": jobs, **encoding, **values.as_json(), "class_names": list(all_names)}
+    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items() if name != "predict"}
+    source = f"Predictions: {predictions or f'of a model, from {images}'}. Labels: {labels}."
+    source += f" Groups: {groups}." if groups else ""
+    facts = [describe_images(shapes, values), source, *filter(None, [found.fact])]
     print(facts[0], file=sys.stderr, flush=True)
     pairs = [pair._replace(name=name) for pair, name in zip(pairs, names, strict=True)]
-    with files.collect_masks(out, classes=C, ignore_index=values.ignore_index) as keep, ArrayReader() as reader:
+    with files.collect_masks(out, classes=C, ignore_index=values.spec.ignore_index) as keep, ArrayReader() as reader:
         measured = count_pairs(pairs, values, jobs=jobs, keep=keep if photos else None)
         audit = conclude_audit(names, found, measured, class_names=all_names, clusters=together)
         tried = try_gates(gates, audit.summary, audit.intervals)
@@ -126,27 +133,13 @@ def audit_files(
     return Audited(audit, terminal_text(document), failures(tried))
 
 
-def _describe(
-    given: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], encoding: Encoding, class_names: Sequence[str]
-) -> tuple[list[str], dict[str, Any]]:
-    """Returns sentences on the images and where they come from, and the options as summary.json stores them."""
-    source = f"Predictions: {given['predictions'] or 'of a model, from ' + str(given['images'])}."
-    source += "".join(f" {name.capitalize()}: {given[name]}." for name in ("labels", "groups") if given[name])
-    used = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    used.pop("predict", None)
-    used |= {name: getattr(encoding, name) for name in STORED} | {"class_names": list(class_names)}
-    return [describe_images(shapes, encoding), source], used
-
-
-def _name_classes(inputs: Inputs, given: Sequence[str] | None, *, assumed: bool) -> tuple[str, ...]:
-    """Returns the names of all classes; says so if class 0 is taken for the background by default."""
-    C = inputs.encoding.classes
-    with in_options():
-        given = given or (inputs.coco and inputs.coco.names_of(C))
-        names = metrics.class_names(given, classes=C, background=inputs.encoding.background)
-    if assumed and not inputs.coco and "background" not in names[0].lower():
-        print(f"flipjax audit: {ASSUMED.format(names[0], '--background none', '--background 0')}", file=sys.stderr)
-    return names
+def _assumes(class_names: Sequence[str], none: str, zero: str) -> str:
+    """Returns what to say where class 0 is taken for the background by default but not named so, or nothing."""
+    if "background" in class_names[0].lower():
+        return ""
+    return (
+        f"class 0, {class_names[0]!r}, is taken for the background; if no class is, pass {none}, and if it is, {zero}."
+    )
 
 
 def _maps(
@@ -156,7 +149,7 @@ def _maps(
 
     scores, truth, *_ = read_pair(reader, pairs[index], encoding)
     image = read_photo(photos[pairs[index].name], truth.shape) if photos else None
-    return draw_maps(scores, truth, encoding.options, image=image)
+    return draw_maps(scores, truth, encoding.spec, image=image)
 
 
 def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
@@ -168,12 +161,13 @@ def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
     return np.asarray(to_array(logits, name="predictions"), np.float32)[0, :height, :width]
 
 
-def _known_keys(names: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
+def _known_keys(
+    names: Sequence[str], foreground: Sequence[str], background: Background, groups: ImageGroups
+) -> set[str]:
     """Returns the keys of the summary for these classes and groups."""
     n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
     empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
     summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups)
-    foreground = [names[c] for c in np.flatnonzero(is_foreground(C, background)).tolist()]
     named = name_groups(groups.all_groups, foreground, groups.scene_names, present=groups.numbers)
     known = {key for key, value in with_names(summary, named).items() if not isinstance(value, list)}
     return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
@@ -181,9 +175,9 @@ def _known_keys(names: Sequence[str], background: Background, groups: ImageGroup
 
 def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
     """Describes the images: their number, sizes, classes and form."""
-    sizes = sorted(set(shapes))
-    size = f"{' x '.join(map(str, sizes[0]))} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
-    form = encoding.kind if encoding.kind == "masks" else f"{encoding.kind}, channels {encoding.channels}"
+    sizes, form = set(shapes), encoding.spec.kind
+    size = f"{' x '.join(map(str, shapes[0]))} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
+    form += "" if form == "masks" else f", channels {encoding.channels}"
     return f"{len(shapes)} images of {size}, {encoding.classes} classes ({form})."
 
 
@@ -207,46 +201,35 @@ class AuditStream:
         self,
         out: Path | str,
         *,
-        class_names: Sequence[str] | None = None,
-        background: Background = 0,
-        ignore_index: int | None = None,
-        kind: str = "logits",
-        channels: str = "last",
-        num_classes: int | None = None,
         unit: str = "class",
         all_groups: AnyGroups | None = None,
         scene_names: Sequence[str] = (),
+        **spec: Any,
     ):
         """Claims the folder.
 
         Args:
             out: a new folder, or the folder of an earlier audit.
-            class_names: names of all C classes, or of all except the background.
-            background: the background class, several in a tuple, or None.
-            ignore_index: label of pixels to ignore.
-            kind: `logits`, `probabilities` or `masks`.
-            channels: `last`, or `first` for (N, C, H, W).
-            num_classes: C of masks; None uses the number of names.
             unit: of segments, `class` or `component`.
             all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
             scene_names: names of its S scenes.
+            **spec: `background`, `ignore_index`, `kind`, `channels`, `num_classes` and `class_names` of
+                `flipjax.metrics.LabelSpec`; masks need one of the last two.
 
         Raises:
             AuditError: the folder cannot be used.
             TypeError, ValueError: options do not fit.
         """
-        LabelSpec(ignore_index=ignore_index, kind=kind, channels=channels)
+        read = LabelSpec(**spec)
         if unit not in UNITS:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
-        if kind == "masks" and num_classes is None:
-            if class_names is None:
+        if read.kind == "masks" and read.num_classes is None:
+            if read.class_names is None:
                 raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
-            num_classes = len(class_names)
+            read = dataclasses.replace(read, num_classes=len(read.class_names))
         self.summary: dict[str, Any] = {}
-        self._encoding = Encoding(
-            kind, channels, num_classes or 0, read_background(background), ignore_index, unit=unit
-        )
-        self._folder, self._given, self._assumed = Path(out), class_names, background == 0
+        self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
+        self._folder, self._assumed = Path(out), spec.get("background", 0) == 0
         self._all_groups, self._scene_names = all_groups, tuple(scene_names)
         self._class_names: tuple[str, ...] = ()
         self._parts: list[ImageCounts] = []
@@ -278,69 +261,62 @@ class AuditStream:
         Raises:
             TypeError, ValueError: arrays do not fit; then no image of the batch is counted.
         """
-        truth = to_array(labels, name="labels")
-        scores = to_array(predictions, name="predictions")
+        truth, scores = to_array(labels, name="labels"), to_array(predictions, name="predictions")
+        masks = self._encoding.spec.kind == "masks"
         if truth.ndim != 3 or len(scores) != len(truth):
             raise ValueError(
                 f"labels: expected (N, H, W) for predictions of shape {scores.shape}, found {truth.shape}."
             )
-        if self._encoding.kind != "masks":
+        if not masks:
             scores = np.moveaxis(np.asarray(scores), 1, -1) if self._encoding.channels == "first" else scores
             scores = np.asarray(scores, np.float32 if np.issubdtype(scores.dtype, np.floating) else None, order="C")
-        photos = [None] * len(truth) if images is None else self._check_photos(images, truth.shape)
+        photos = [None] * len(truth) if images is None else np.asarray(to_array(images, name="images"))
+        if isinstance(photos, np.ndarray) and (photos.dtype != np.uint8 or photos.shape != (*truth.shape, 3)):
+            expected = f"uint8 of shape {(*truth.shape, 3)}"
+            raise ValueError(f"images: expected {expected}, found {photos.dtype} of shape {photos.shape}.")
         encoding, all_names = self._check_classes(scores)
-        self._check_groups(groups, len(truth), encoding)
+        numbers = [] if groups is None else [np.array(to_array(groups, name="groups"))]
+        if self._parts and bool(numbers) != bool(self._groups):
+            raise ValueError("groups: expected with every batch or with none.")
+        for each in numbers:
+            own: dict[str, Any] = {"classes": encoding.classes, "background": encoding.spec.background}
+            members_of(each, images=len(truth), all_groups=self._all_groups, **own)
         new = [str(len(self._names) + i) for i in range(len(truth))] if names is None else list(map(str, names))
         if len(new) != len(truth):
             raise ValueError(f"names: expected {len(truth)}, one an image, found {len(new)}.")
         check_names("names", [*self._names, *new])
 
         def count(job: tuple[np.ndarray, np.ndarray]) -> ImageCounts:
-            return count_image(*job, encoding.options, unit=encoding.unit)
+            return count_image(*job, encoding.spec, unit=encoding.unit)
 
         jobs = list(zip(np.asarray(scores), np.asarray(truth), strict=True))
-        parts = list(in_order(count, jobs) if encoding.kind == "masks" else map(count, jobs))
+        parts = list(in_order(count, jobs) if masks else map(count, jobs))
         self._encoding, self._class_names = encoding, all_names
         self._names += new
-        self._groups += [] if groups is None else [np.array(to_array(groups, name="groups"))]
+        self._groups += numbers
         for job, part, photo in zip(jobs, parts, photos, strict=True):
             self._keep_maps(job, part, photo)
             self._parts.append(part)
             self._shapes.append(job[1].shape)
 
     def _check_classes(self, scores: Any) -> tuple[Encoding, tuple[str, ...]]:
+        spec = self._encoding.spec
         classes = self._encoding.classes or scores.shape[-1]
-        if self._encoding.kind != "masks" and scores.shape[-1] != classes:
+        if spec.kind != "masks" and scores.shape[-1] != classes:
             raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
         if self._class_names:
             return self._encoding, self._class_names
-        encoding = self._encoding._replace(classes=classes)
-        names = metrics.class_names(self._given, classes=classes, background=encoding.background)
-        if self._assumed and "background" not in names[0].lower():
-            warnings.warn(ASSUMED.format(names[0], "background=None", "background=(0,)"), stacklevel=3)
-        return encoding, names
-
-    def _check_groups(self, groups: Any, images: int, encoding: Encoding) -> None:
-        if self._parts and (groups is None) == bool(self._groups):
-            raise ValueError("groups: expected with every batch or with none.")
-        if groups is not None:
-            own: dict[str, Any] = {"classes": encoding.classes, "background": encoding.background}
-            own["all_groups"] = self._all_groups
-            members_of(to_array(groups, name="groups"), images=images, **own)
-
-    def _check_photos(self, images: Any, shape: tuple[int, ...]) -> np.ndarray:
-        photos = np.asarray(to_array(images, name="images"))
-        if photos.dtype != np.uint8 or photos.shape != (*shape, 3):
-            raise ValueError(
-                f"images: expected uint8 of shape {(*shape, 3)}, found {photos.dtype} of shape {photos.shape}."
-            )
-        return photos
+        names = spec.names(classes)
+        if self._assumed and (text := _assumes(names, "background=None", "background=(0,)")):
+            warnings.warn(text, stacklevel=3)
+        return self._encoding._replace(spec=dataclasses.replace(spec, num_classes=classes)), names
 
     def _keep_maps(self, job: tuple[np.ndarray, np.ndarray], part: ImageCounts, photo: np.ndarray | None) -> None:
         """Stores the maps of an image for the page."""
-        one = Decomposition(part.confusion, np.float32(part.risk_sum), self._encoding.background)
-        flip = float(np.nan_to_num(one.flip))
-        rank = flip if self._encoding.kind == "masks" else float(np.nan_to_num(one.flip_risk))
+        spec = self._encoding.spec
+        one = Decomposition(part.confusion, np.float32(part.risk_sum), spec.background)
+        flip, risk = (float(np.nan_to_num(each)) for each in (one.flip, one.flip_risk))
+        rank = flip if spec.kind == "masks" else risk
         highest = len(self._ranks) < HIGHEST or rank > min(self._ranks)
         if highest:
             self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
@@ -348,14 +324,11 @@ class AuditStream:
         if (highest or flipped or flip > SHOWN_ABOVE) and files.draws_pages(quiet=True):
             from flipjax.audit.page import draw_maps
 
-            maps = draw_maps(*job, self._encoding.options, image=photo)
-            np.savez_compressed(self._path(len(self._parts)), allow_pickle=False, **maps)
-
-    def _path(self, index: int) -> Path:
-        return Path(self._maps.name) / f"{index}.npz"
+            maps = draw_maps(*job, spec, image=photo)
+            np.savez_compressed(f"{self._maps.name}/{len(self._parts)}.npz", allow_pickle=False, **maps)
 
     def _maps_of(self, index: int) -> dict[str, np.ndarray]:
-        with np.load(self._path(index), allow_pickle=False) as stored:
+        with np.load(f"{self._maps.name}/{index}.npz", allow_pickle=False) as stored:
             return dict(stored)
 
     def close(self) -> dict[str, Any]:
@@ -367,11 +340,10 @@ class AuditStream:
         if not self._parts:
             raise ValueError("stream: expected at least one image, found none.")
         groups = np.concatenate(self._groups) if self._groups else None
-        measured = join_counts(self._parts, background=self._encoding.background)
+        measured = join_counts(self._parts, background=self._encoding.spec.background)
         found = ImageGroups(groups, self._all_groups, self._scene_names)
         audit = conclude_audit(self._names, found, measured, class_names=self._class_names)
-        options = {"out": str(self._folder)} | {name: getattr(self._encoding, name) for name in STORED}
-        options["class_names"] = list(self._class_names)
+        options = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
         facts = [describe_images(self._shapes, self._encoding)]
         files.write_audit(self._folder, audit, make_document(audit, facts=facts, options=options), self._maps_of)
         self._maps.cleanup()

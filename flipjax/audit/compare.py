@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, naming
-from flipjax.audit.sources import check_names
+from flipjax.audit.arrays import AuditError, check_names, naming
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, open_source
 from flipjax.audit.audits import describe_images
 from flipjax.audit.counts import count_pairs
 from flipjax.audit.files import draws_pages
-from flipjax.audit.pairs import Encoding, in_options, open_pairs, read_labels
+from flipjax.audit.pairs import Pair, in_options, open_pairs
 from flipjax.audit.results import Objects, count_objects, pixel_shares
-from flipjax.audit.sources import open_source
 from flipjax.audit.tables import context_document
 from flipjax.context import LEAST_FLIPS, Choice, context_beta, context_evidence, image_shares
 from flipjax.files import replacing
-from flipjax.metrics.classes import Background, class_names
+from flipjax.metrics.classes import Background, LabelSpec, class_names
 from flipjax.report.document import terminal_text, write_summary
 
 TABLES = ("shares.csv", "segments.csv", "segment_flips.csv", "flip_matrix.csv", "beta.csv")
@@ -69,7 +68,7 @@ def measure_context(
         measured = count_pairs(pairs, values)
         rows, shares = stored or ([each.name for each in pairs], pixel_shares(measured))
         if training_labels and not stored:
-            rows, shares = _training_shares(training_labels, rows, values)
+            rows, shares = _training_shares(training_labels, pairs, values.spec)
         place = {name: row for row, name in enumerate(rows)}
         true = measured.segments.true
         images = np.array([place.get(each.name, -1) for each in pairs])
@@ -100,16 +99,15 @@ def _write_tables(out: Path, objects: Objects, names: list[str], shares: pd.Data
             table.to_csv(stream, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL)
 
 
-def _training_shares(path: Path, names: list[str], encoding: Encoding) -> tuple[list[str], np.ndarray]:
-    """Returns the names of training images (those given if they have none) and their class shares."""
-    source = open_source(path, wanted="labels", limits=Limits())
+def _training_shares(path: Path, pairs: list[Pair], spec: LabelSpec) -> tuple[list[str], np.ndarray]:
+    """Returns the names of training images (those of the pairs if they have none) and their class shares."""
+    source = open_source(path, wanted="labels", limits=Limits(), label_map=pairs[0].labels.label_map)
     # Numeric names would be mistaken for those of evaluated images.
     numbers = (f"training {i}" for i in range(len(source.images)))
-    rows = source.names or (names if len(names) == len(source.images) else numbers)
+    rows = source.names or ([pair.name for pair in pairs] if len(pairs) == len(source.images) else numbers)
     with ArrayReader() as reader:
-        own: dict[str, Any] = {"ignore_index": encoding.ignore_index}
-        labels = (read_labels(reader, image, encoding.label_map, **own)[0] for image in source.images)
-        shares = [image_shares([each], num_classes=encoding.classes)[0] for each in labels]
+        labels = (image.to_classes(reader.read(image), ignore_index=spec.ignore_index) for image in source.images)
+        shares = [image_shares([each], num_classes=spec.num_classes or 0)[0] for each in labels]
     return list(rows), np.stack(shares)
 
 

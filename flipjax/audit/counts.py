@@ -5,19 +5,17 @@ import functools
 import math
 import multiprocessing
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax import metrics
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_values
 from flipjax.backend import keep_programs
-from flipjax.metrics import Decomposition, checks
-from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics import Decomposition, RegionSums, SegmentTables, checks
+from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.regions import sum_regions
 from flipjax.metrics.segment_table import Columns, join_columns, segment_columns
@@ -46,8 +44,8 @@ class Measured(NamedTuple):
 
     decomposition: Decomposition
     ignored: np.ndarray
-    regions: metrics.RegionSums | None
-    segments: metrics.SegmentTables
+    regions: RegionSums | None
+    segments: SegmentTables
 
 
 def count_image(
@@ -80,16 +78,13 @@ def count_image(
     cells = truth[known].astype(np.int64) * C + prediction[known]
     confusion = np.bincount(cells, minlength=C * C).reshape(C, C).astype(np.int32)
     masks = dataclasses.replace(options, kind="masks", num_classes=C)
-    units = {"unit": unit, "predicted_unit": predicted_unit}
-    columns = segment_columns(prediction, truth, masks, risks=risks, **units)
+    columns = segment_columns(prediction, truth, masks, risks=risks, unit=unit, predicted_unit=predicted_unit)
     return ImageCounts(confusion, float(risk_sum), int(np.count_nonzero(~known)), regions, columns)
 
 
 def _check_values(scores: np.ndarray, kind: str) -> None:
     # -inf may exclude some classes of a pixel, but not all.
-    known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
-    if not np.all(known):
-        wrong = np.argwhere(~known)
+    if not np.isfinite([scores.min(), scores.max()]).all() and len(wrong := np.argwhere(~np.isfinite(scores.max(-1)))):
         row, column = wrong[0]
         raise ValueError(
             f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at row "
@@ -121,22 +116,21 @@ def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, kee
         for size, part in zip(sizes, counts, strict=True):
             parts.append(part)
             bar.advance(size, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
-    return join_counts(parts, background=encoding.background, with_ids=encoding.unit == "instance")
+    return join_counts(parts, background=encoding.spec.background, with_ids=encoding.unit == "instance")
 
 
 def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
     def count(job: tuple[Pair, Arrays]) -> ImageCounts:
-        pair, arrays = job
+        pair, (scores, labels, unit, predicted_unit) = job
         with in_options(pair):
-            units = {"unit": arrays.unit, "predicted_unit": arrays.predicted_unit}
-            part = count_image(arrays.scores, arrays.labels, encoding.options, **units)
+            part = count_image(scores, labels, encoding.spec, unit=unit, predicted_unit=predicted_unit)
         if keep is not None:
-            keep(pair, arrays)
+            keep(*job)
         return part
 
     with closing(read_values(pairs, encoding)) as values:
         jobs = zip(pairs, values, strict=True)
-        yield from in_order(count, jobs) if threads and encoding.kind == "masks" else map(count, jobs)
+        yield from in_order(count, jobs) if threads and encoding.spec.kind == "masks" else map(count, jobs)
 
 
 def _count_piece(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None) -> list[ImageCounts]:
@@ -158,12 +152,9 @@ def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Ke
         pool.shutdown(cancel_futures=True)
 
 
-def join_counts(parts: Sequence[ImageCounts], *, background: Any, with_ids: bool = False) -> Measured:
+def join_counts(parts: Sequence[ImageCounts], *, background: Background, with_ids: bool = False) -> Measured:
     """Joins the counts of images, in order."""
-    confusion = np.stack([part.confusion for part in parts])
-    risk_sum = np.array([part.risk_sum for part in parts], np.float32)
-    regions = [part.regions for part in parts if part.regions is not None]
-    sums = metrics.RegionSums(*map(np.stack, zip(*regions, strict=True))) if regions else None
-    ignored = np.array([part.ignored for part in parts], np.int64)
-    segments = join_columns([part.segments for part in parts], with_ids=with_ids)
-    return Measured(Decomposition(confusion, risk_sum, background), ignored, sums, segments)
+    confusion, risk_sum, ignored, regions, segments = zip(*parts, strict=True)
+    decomposition = Decomposition(np.stack(confusion), np.array(risk_sum, np.float32), background)
+    sums = None if regions[0] is None else RegionSums(*map(np.stack, zip(*regions, strict=True)))
+    return Measured(decomposition, np.array(ignored, np.int64), sums, join_columns(segments, with_ids=with_ids))

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, read_table
-from flipjax.audit.sources import check_names, stem_of
+from flipjax.audit.arrays import AuditError, check_names, read_table, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 from flipjax.terminal import listed
 
@@ -43,14 +42,13 @@ def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]
         >>> match_names("[a-z]+", ["rome_01", "paris_02"], option="--groups")
         ['rome', 'paris']
     """
-    form = f"{option}: expected a CSV, or a regular expression that is found in each image's name"
-    form = form.replace("a CSV", "a column of --groups") if option == "--clusters" else form
+    other = "a column of --groups" if option == "--clusters" else "a CSV"
+    form = f"{option}: expected {other}, or a regular expression that is found in each image's name"
     try:
         found = [re.search(pattern, name) for name in names]
     except re.error as error:
         raise AuditError(f"{form}; found {pattern!r} ({error})") from error
-    missing = [name for name, match in zip(names, found, strict=True) if match is None]
-    if missing:
+    if missing := [name for name, match in zip(names, found, strict=True) if match is None]:
         raise AuditError(f"{form}; {pattern!r} is not in {listed(missing)}")
     return [match[min(1, len(match.groups()))] or "" for match in found if match]
 
@@ -62,7 +60,7 @@ def read_clusters(given: str, groups: ImageGroups, names: Sequence[str]) -> np.n
         AuditError: neither exists, or all images are in one cluster.
     """
     texts = groups.table[given] if given in groups.table else match_names(given, names, option="--clusters")
-    numbers, present = pd.factorize(pd.Series(list(texts)), sort=True)
+    numbers, present = pd.factorize(np.array(texts, object), sort=True)
     if len(present) < 2:
         raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
     return numbers.astype(np.int64)
@@ -110,13 +108,12 @@ def read_groups(
         raise AuditError(f"{path}: expected {FORM}, found {', '.join(map(str, table)) or 'no row'}")
     rows = check_names(path, table["name"])
     places = {name: str(int(name)) for name in rows if positional and re.fullmatch(r"\d{1,18}", name)}
-    known = set(names)
-    images = tuple(places.get(name, name if name in known else stem_of(Path(name), suffixes)) for name in rows)
-    if positional and len(rows) == len(names) and len({*places.values()}) == len(places) and {*images} != {*names}:
-        images = names = rows
+    known = {*names}
+    images = [places.get(name, name if name in known else stem_of(Path(name), suffixes)) for name in rows]
+    if positional and len(rows) == len(names) and len({*places.values()}) == len(places) and {*images} != known:
+        images, names, known = rows, rows, {*rows}
     check_names(path, images)
-    known = set(names)
-    missing = sorted(known - set(images))
+    missing = sorted(known.difference(images))
     strangers = [name for name, image in zip(rows, images, strict=True) if image not in known]
     if missing or strangers:
         found = [f"none for {listed(missing)}"] if missing else []
@@ -126,18 +123,18 @@ def read_groups(
     if scenic:
         seen = table[["class", "scene"]] if training is None else pd.DataFrame(read_table(training))
         found = _of_scenes(path, table, foreground, seen, training or path)
-        return found._replace(table=table), list(names)
-    if training is not None:
+    elif training is not None:
         raise AuditError(f"--training_groups: expected the columns class and scene in {path}, found {column}")
-    return _of_column(path, table[column], two=len(foreground) == 2)._replace(table=table), list(names)
+    else:
+        found = _of_column(path, table[column], two=len(foreground) == 2)
+    return found._replace(table=table), list(names)
 
 
 def _of_scenes(
     path: Path, table: pd.DataFrame, foreground: Sequence[str], seen: pd.DataFrame, where: Path
 ) -> ImageGroups:
     """Returns F x S groups. A class without one most frequent scene has no common or rare group."""
-    wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]
-    if wrong:
+    if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
     images = seen.get("images", pd.Series("1", seen.index))
     if not {"class", "scene"} <= set(seen) or not images.str.fullmatch(INTEGER).all():
@@ -153,11 +150,12 @@ def _of_scenes(
         named = _by_name(table["class"] + " in " + table["scene"])
         return named._replace(columns=columns, fact=f"{fact} (--training_groups).")
     all_groups = Groups(len(foreground), len(scenes), usual, partial=True)
-    y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
-    pairs = [f"{name} in {scenes[own[0]]}" for name, own in zip(foreground, usual, strict=True) if own]
+    own = {name: scenes[found[0]] for name, found in zip(foreground, usual, strict=True) if found}
+    pairs = [f"{name} in {scene}" for name, scene in own.items()]
     fact = f"Common, most frequent in {where}: {', '.join(pairs[:10])}{', ...' * (len(pairs) > 10)}."
-    unsure = sorted({*table["class"]} - {name for name, own in zip(foreground, usual, strict=True) if own})
-    fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}." if unsure else ""
+    if unsure := sorted({*table["class"]}.difference(own)):
+        fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
+    y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
     return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)
 
 
@@ -168,9 +166,9 @@ def _of_column(path: Path, texts: pd.Series, *, two: bool) -> ImageGroups:
     if other:
         raise AuditError(f"{path}: expected integer groups, found others, {listed(other)}")
     numbers = texts.map(int).to_numpy(np.int64)
-    if two and not set(numbers) <= set(range(TWO_BY_TWO.count)):
-        found = listed(np.unique(numbers))
-        raise AuditError(f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found {found}")
+    if two and not {*numbers} <= {*range(TWO_BY_TWO.count)}:
+        expected = "groups 0..3 (2 * class + scene) for two foreground classes"
+        raise AuditError(f"{path}: expected {expected}, found {listed(np.unique(numbers))}")
     return ImageGroups(numbers, TWO_BY_TWO if two else None)
 
 

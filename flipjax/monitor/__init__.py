@@ -15,7 +15,7 @@ import dataclasses
 import json
 import math
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaln
 
 from flipjax.files import DamagedError, replacing, sha256
-from flipjax.intervene.regions import find_regions, foreground, region_images, region_label, region_places
+from flipjax.intervene.regions import count_labels, find_regions, foreground, region_images
 from flipjax.metrics import selective
 from flipjax.metrics.checks import check_logits
 from flipjax.metrics.classes import Background, LabelSpec, is_foreground
@@ -105,40 +105,33 @@ def fit(
         0.3
     """
     values = np.asarray(scores, np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"scores: expected (n,), found shape {values.shape}.")
-    if np.isinf(values).any():
-        raise ValueError(f"scores: expected numbers or NaN, found {int(np.isinf(values).sum())} infinite.")
-    if not LEAST_ALARM <= false_alarm < 1:
-        raise ValueError(f"false_alarm: expected a number in [{LEAST_ALARM}, 1), found {false_alarm}.")
-    if risk is not None and not 0 <= risk <= 1:
-        raise ValueError(f"risk: expected a mean loss in [0, 1], found {risk}.")
-    if risk is not None and flag_rate is not None:
-        raise ValueError("flag_rate: expected either flag_rate or risk, found both.")
+    problems = {
+        f"scores: expected (n,), found shape {values.shape}.": values.ndim != 1,
+        f"scores: expected numbers or NaN, found {np.isinf(values).sum()} infinite.": np.isinf(values).any(),
+        f"false_alarm: expected {LEAST_ALARM} <= P < 1, found {false_alarm}.": not LEAST_ALARM <= false_alarm < 1,
+        f"risk: expected a mean loss in [0, 1], found {risk}.": risk is not None and not 0 <= risk <= 1,
+        "flag_rate: expected either flag_rate or risk, found both.": None not in (flag_rate, risk),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ValueError(problem)
     ordered = np.sort(values[~np.isnan(values)])
-    if risk is not None:
-        if losses is None:
-            raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
-        threshold = selective.threshold_at_risk(values, losses, risk=risk)
-        if threshold == -math.inf:
-            raise ValueError(
-                f"risk: expected at least the mean loss of the images with the lowest scores, found {risk}."
-            )
-    else:
+    if risk is None:
         threshold = _quantile(ordered, 0.05 if flag_rate is None else flag_rate)
+    elif losses is None:
+        raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
+    elif (threshold := selective.threshold_at_risk(values, losses, risk=risk)) == -math.inf:
+        raise ValueError(f"risk: expected at least the mean loss of the images with the lowest scores, found {risk}.")
     return Monitor(ordered, threshold, false_alarm, len(values) - len(ordered))
 
 
 def _quantile(ordered: np.ndarray, rate: float) -> float:
     """Returns the score that a new image exceeds with probability `rate` at most."""
     n = len(ordered)
-    if not 0 < rate < 1:
-        raise ValueError(f"flag_rate: expected a number in (0, 1), found {rate}.")
-    above = math.floor(rate * (n + 1) + 1e-9)
+    above = math.floor(rate * (n + 1) + 1e-9) if 0 < rate < 1 else 0
     if above < 1:
-        images = math.ceil(1 / rate - 1 - 1e-9)
-        least = f"at least {1 / (n + 1):.3g} for {n} images with a score, or {images} images"
-        raise ValueError(f"flag_rate: expected {least}; found {rate}.")
+        least = f"at least {1 / (n + 1):.3g}, for {n} images with a score,"
+        raise ValueError(f"flag_rate: expected {least} and less than 1; found {rate}.")
     return float(ordered[n - min(above, n)])
 
 
@@ -220,33 +213,6 @@ def _digest(values: dict[str, Any]) -> str:
     return sha256(json.dumps(values, sort_keys=True))
 
 
-class Capital(NamedTuple):
-    """Capital of each bet after a number of images, float64 (8,); 1 / (images + 1) is not yet bet."""
-
-    images: int = 0
-    bets: np.ndarray = np.zeros(len(BETS))
-
-    @property
-    def total(self) -> float:
-        """The whole capital: 1 at the start."""
-        return 1 / (self.images + 1) + float(self.bets.sum())
-
-
-def bet(capital: Capital, rank: float) -> Capital:
-    """Returns the capital after one more rank in (0, 1): near 0 for a score higher than those before it.
-
-    A change may come at any image t: 1 / (t (t + 1)) of the initial capital is reserved for it, split over the bets.
-
-    Example:
-        >>> bet(Capital(), 0.5).total < 1 < bet(Capital(), 0.001).total
-        True
-    """
-    t = capital.images + 1
-    p = min(max(rank, _LEAST), 1 - _LEAST)
-    density = np.exp((BETS[:, 0] - 1) * np.log(p) + (BETS[:, 1] - 1) * np.log1p(-p) - _NORM)
-    return Capital(t, (capital.bets + 1 / (t * (t + 1) * len(BETS))) * density)
-
-
 class Verdict(NamedTuple):
     """Verdict on an image, and on the stream up to it.
 
@@ -288,18 +254,26 @@ def watch(monitor: Monitor, scores: Iterable[float], *, seed: int = 0) -> Iterat
     """
     generator = np.random.default_rng(seed)
     seen = array("d", [*monitor.scores, *[math.inf] * monitor.without_region])
-    capital = Capital()
-    largest = 1.0
-    for score in map(float, scores):
+    bets = np.zeros(len(BETS))
+    evidence = largest = 1.0
+    for t, score in enumerate(map(float, scores), start=1):
         if largest * monitor.false_alarm < 1:
             value = math.inf if math.isnan(score) else score
-            above, equal = len(seen) - bisect_right(seen, value), bisect_right(seen, value) - bisect_left(seen, value)
-            rank = (above + generator.random() * (equal + 1)) / (len(seen) + 1)
-            insort(seen, value)
-            capital = bet(capital, rank)
-            largest = max(largest, capital.total)
+            first, last = bisect_left(seen, value), bisect_right(seen, value)
+            rank = (len(seen) - last + generator.random() * (last - first + 1)) / (len(seen) + 1)
+            seen.insert(last, value)
+            # A change may come at any image t: 1 / (t (t + 1)) of the capital is reserved for it, split over the bets.
+            bets = (bets + 1 / (t * (t + 1) * len(BETS))) * _densities(rank)
+            evidence = 1 / (t + 1) + float(bets.sum())
+            largest = max(largest, evidence)
         flagged = monitor.flags_empty if math.isnan(score) else score > monitor.threshold
-        yield Verdict(score, flagged, capital.total, 1 / largest, largest * monitor.false_alarm >= 1)
+        yield Verdict(score, flagged, evidence, 1 / largest, largest * monitor.false_alarm >= 1)
+
+
+def _densities(rank: float) -> np.ndarray:
+    """Returns the density of each bet at a rank in (0, 1), which is near 0 for a score higher than those before it."""
+    p = min(max(rank, _LEAST), 1 - _LEAST)
+    return np.exp((BETS[:, 0] - 1) * np.log(p) + (BETS[:, 1] - 1) * np.log1p(-p) - _NORM)
 
 
 def alarm_delay(monitor: Monitor, scores: ArrayLike, *, longest: int = LONGEST_DELAY) -> float:
@@ -364,12 +338,9 @@ def region_scores(logits: Any, *, regions: Any = "objects", background: Backgrou
     numbers = find_regions(logits, regions=regions, background=background)
     if numbers is None:
         numbers = np.asarray(foreground(logits, background=background), np.int32)
-    label = np.asarray(region_label(logits, regions=numbers, background=background), np.int64)
-    place = region_places(numbers)
-    inside = place >= 0
-    place = place[inside]
+    rows, labels = count_labels(logits, regions=numbers, background=background)
+    inside, count = rows >= 0, labels.sum(1)
     maps = read_pixels(logits, LabelSpec(background))
-    count = np.bincount(place)
-    risk, softmax = (np.bincount(place, np.asarray(each)[inside]) / count for each in (maps.risk, maps.probability))
+    risk, softmax = (np.bincount(rows[inside], each[inside]) / count for each in (maps.risk, maps.probability))
     share = risk / math.log(is_foreground(logits.shape[-1], background).sum())
-    return RegionScores(region_images(numbers), label, risk, share, 1 - softmax)
+    return RegionScores(region_images(numbers), labels.argmax(1), risk, share, 1 - softmax)

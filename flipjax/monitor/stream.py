@@ -14,31 +14,19 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from flipjax import monitor as monitors
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError, csv_rows
-from flipjax.monitor import (
-    ERROR,
-    LONGEST_DELAY,
-    RARE,
-    Monitor,
-    Verdict,
-    alarm_delay,
-    detection,
-    fit,
-    load_monitor,
-    save_monitor,
-    watch,
-)
+from flipjax.monitor import Monitor, Verdict
 from flipjax.terminal import printable, say
 
 SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
 """Accepted names of each column or key; the second is the one that audits use."""
+LOSS_COLUMN = f"a column or key {' or '.join(LOSSES)}"
 BESIDE = ("region", "max_softmax", "flip_risk_share")
 """Keys copied from an input line to its output: the region and its other scores."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-LONGEST = 1 << 20
-"""Bytes of a line, at most."""
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Flag rates of the table of `fit_monitor`."""
 SHIFTS = (0.5, 1.0, 2.0)
@@ -71,36 +59,40 @@ def fit_monitor(
     """
     if os.path.lexists(out):
         try:
-            load_monitor(out)
+            monitors.load_monitor(out)
         except (DamagedError, OSError) as error:
             raise ConfigError("--out", "a new file, or a monitor to replace", out) from error
     images = list(read_lines(_stdin(), complain=_refuse) if scores == "-" else read_table(Path(scores)))
-    values, losses = ([getattr(image, name) for image in images] for name in ("score", "loss"))
-    if risk is not None and all(map(math.isnan, losses)):
-        raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
+    values, losses = (np.array([getattr(image, name) for image in images]) for name in ("score", "loss"))
+    if risk is not None and np.isnan(losses).all():
+        raise ConfigError("--risk", f"scores with losses: {LOSS_COLUMN}")
     try:
-        monitor = fit(values, losses=losses, flag_rate=flag_rate, risk=risk, false_alarm=false_alarm)
+        monitor = monitors.fit(values, losses=losses, flag_rate=flag_rate, risk=risk, false_alarm=false_alarm)
     except ValueError as error:
         name, _, problem = str(error).partition(": ")
         raise ConfigError(f"--{name}", problem=problem) from error
-    save_monitor(monitor, out)
-    return "\n".join([f"Wrote {out}.", *_summary(monitor, np.array(values), np.array(losses), risk)])
+    monitors.save_monitor(monitor, out)
+    return "\n".join([f"Wrote {out}.", *_summary(monitor, values, losses, risk)])
 
 
 def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: float | None) -> list[str]:
     """Returns the summary of a fit: thresholds, bounds, the treatment of empty images and the alarm delay."""
     from flipjax.results.text import TextTable, to_text  # Imported here because `watch` does not need pandas.
 
-    rows = []
-    for name, own in _alternatives(monitor):
-        found = [_fraction_text(values) for values in detection(own, scores, losses)]
-        rows.append([name, f"{own.threshold:.6g}", *found])
+    n, rows = len(monitor.scores), []
+    others = {f"{rate:g}": monitors.fit(monitor.scores, flag_rate=rate) for rate in RATES if rate * (n + 1) >= 1}
+    for name, other in {"fitted": monitor, **others}.items():
+        own = dataclasses.replace(monitor, threshold=other.threshold)
+        found = monitors.detection(own, scores, losses)
+        shown = ["-" if math.isnan(each[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*each) for each in found]
+        rows.append([name, f"{own.threshold:.6g}", *shown])
     table = to_text(TextTable(["flag_rate", "threshold", "flagged", "precision", "recall"], rows))
     lines = ["", table.rstrip(), "", "On the reference images, with 95% intervals (Wilson)."]
     if np.isnan(losses).all():
-        lines.append(f"Precision and recall need losses: a column or key {' or '.join(LOSSES)}.")
+        lines.append(f"Precision and recall need losses: {LOSS_COLUMN}.")
     else:
-        lines.append(f"Precision: errors (loss above {ERROR}) among flagged images; recall: flagged among errors.")
+        errors = f"errors (loss above {monitors.ERROR})"
+        lines.append(f"Precision: {errors} among flagged images; recall: flagged among errors.")
     if risk is not None:
         mean = np.nanmean(losses[scores <= monitor.threshold])
         lines.append(
@@ -110,26 +102,14 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
     empty, verb = monitor.without_region, "are" if monitor.flags_empty else "are not"
     lines.append(
         f"Images without predicted foreground {verb} flagged: {empty} of {len(scores)} reference images have none "
-        f"(limit {RARE:.0%}). In the drift test they rank above all scores."
+        f"(limit {monitors.RARE:.0%}). In the drift test they rank above all scores."
     )
-    spread = float(monitor.scores.std())
-    delays = [(shift, alarm_delay(monitor, monitor.scores + shift * spread)) for shift in SHIFTS]
-    texts = [f"{delay:.0f}" if delay < math.inf else f"more than {LONGEST_DELAY}" for _, delay in delays]
-    shifts = ", ".join(f"{shift:g}: {text}" for (shift, _), text in zip(delays, texts, strict=True))
-    return [*lines, f"Median images until the drift alarm, by the rise of scores in standard deviations: {shifts}."]
-
-
-def _alternatives(monitor: Monitor) -> Iterator[tuple[str, Monitor]]:
-    """Yields the fitted monitor, and those of other flag rates that its scores allow."""
-    yield "fitted", monitor
-    for rate in RATES:
-        if rate * (len(monitor.scores) + 1) >= 1:
-            threshold = fit(monitor.scores, flag_rate=rate).threshold
-            yield f"{rate:g}", dataclasses.replace(monitor, threshold=threshold)
-
-
-def _fraction_text(values: tuple[float, float, float]) -> str:
-    return "-" if math.isnan(values[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*values)
+    texts = []
+    for shift in SHIFTS:
+        delay = monitors.alarm_delay(monitor, monitor.scores + shift * monitor.scores.std())
+        texts.append(f"{shift:g}: {f'{delay:.0f}' if delay < math.inf else f'more than {monitors.LONGEST_DELAY}'}")
+    rise = "Median images until the drift alarm, by the rise of scores in standard deviations"
+    return [*lines, f"{rise}: {', '.join(texts)}."]
 
 
 def watch_stream(path: Path, *, seed: int = 0) -> int:
@@ -143,30 +123,32 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
         ConfigError: a seed below 0, or no standard input.
         DamagedError: no monitor.
     """
-    monitor = load_monitor(path)
+    monitor = monitors.load_monitor(path)
     if seed < 0:
         raise ConfigError("--seed", "a number >= 0", seed)
     counts = dict.fromkeys(("images", "flagged", "without foreground", "unreadable"), 0)
-    alarm = "no drift alarm"
+    alarm = ""
+
+    def tell(text: str) -> None:
+        say(printable(f"flipjax monitor: {text}"))
 
     def complain(problem: str) -> None:
         counts["unreadable"] += 1
-        say(printable(f"flipjax monitor: {problem}"))
+        tell(problem)
 
     images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
-    verdicts = watch(monitor, (image.score for image in twins), seed=seed)
+    verdicts = monitors.watch(monitor, (image.score for image in twins), seed=seed)
     try:
         for image, verdict in zip(images, verdicts, strict=False):
             counts["images"] += 1
             counts["flagged"] += verdict.flagged
             counts["without foreground"] += math.isnan(verdict.score)
-            if verdict.alarm and alarm == "no drift alarm":
+            if verdict.alarm and not alarm:
                 alarm = f"drift alarm at image {counts['images']} ({image.id})"
-                say(printable(f"flipjax monitor: {alarm}"))
+                tell(alarm)
             print(_line(image, verdict), flush=True)
     finally:
-        totals = ", ".join(f"{count} {name}" for name, count in counts.items())
-        say(printable(f"flipjax monitor: {totals}; {alarm}"))
+        tell(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm or 'no drift alarm'}")
     return counts["unreadable"]
 
 
@@ -195,15 +177,8 @@ def read_table(path: Path) -> list[ScoredImage]:
 
 def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
     """Yields the image of each JSON line; reports unreadable lines by number to `complain`."""
-    number = 0
-    while line := stream.readline(LONGEST):
-        number += 1
-        long = len(line) == LONGEST
-        while len(line) == LONGEST and not line.endswith(b"\n"):
-            line = stream.readline(LONGEST)
+    for number, line in enumerate(stream, start=1):
         try:
-            if long:
-                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
             if line.strip():
                 values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
                 yield _scored(values, number)

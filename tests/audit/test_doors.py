@@ -1,18 +1,17 @@
 """Inputs that an audit refuses: exit code 2, one line that names the thing, and nothing written."""
 
+import functools
 import io
-import os
 
 import numpy as np
 import pytest
 from audited import refused
-from damage import KINDS, damaged
+from damage import DAMAGES, FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.sources import open_source
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, open_source
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)
@@ -36,12 +35,7 @@ def png(array, palette=False, **options):
     return written(image.save, "PNG", **options)
 
 
-def npy(array):
-    return written(np.save, array)
-
-
-def npz(save=np.savez, **arrays):
-    return written(save, **arrays)
+npy, npz = (functools.partial(written, save) for save in (np.save, np.savez))
 
 
 def endless(*shape):
@@ -75,14 +69,11 @@ FOLDERS = [
     ({"a/q.npy": npy(np.concatenate([LOGITS[1]] * 2, -1))}, ["q (6)"]),
     ({name: None for name in GOOD if name[0] == "a"}, ["/a:"]),
     ({"g.csv": None}, ["g.csv"]),
-    ({"g.csv": GROUPS[:19]}, ["none for r, s"]),
-    ({"g.csv": GROUPS.replace("r,2", "r,x")}, ["r (x)"]),
-    ({"g.csv": GROUPS.replace("q,1", "q,1_0")}, ["q (1_0)"]),
+    ({"g.csv": GROUPS[:19] + "t,1\n"}, ["none for r, s", "none, t"]),
+    ({"g.csv": GROUPS.replace("r,2", "r,x").replace("q,1", "q,1_0")}, ["q (1_0), r (x)"]),
     ({"g.csv": GROUPS.replace("r,2", "r,9")}, ["0, 1, 9"]),
     ({"g.csv": GROUPS + "p,1\n"}, ["p"]),
-    ({"g.csv": GROUPS + "t,1\n"}, ["none, t"]),
-    ({"g.csv": "name,city\np,a/b\nq,a_b\nr,c\ns,c\n"}, ["'a/b', 'a_b'"]),
-    ({"g.csv": "name,city\np,a\nq,a \nr,c\ns,c\n"}, ["'a', 'a '"]),
+    ({"g.csv": "name,city\np,a/b\nq,a_b\nr,c\ns,c \n"}, ["'a/b', 'a_b', 'c', 'c '"]),
     ({"g.csv": "name,group,group\np,0,1\nq,1,0\nr,2,3\ns,0,1\n"}, ["'group'"]),
     ({"g.csv": GROUPS.replace("s,0", "s,0,3")}, ["line 5"]),
     ({"g.csv": "image;class\n"}, ["g.csv"]),
@@ -92,7 +83,7 @@ FOLDERS = [
 MASKS = "--kind=masks"
 BROKEN = LOGITS.copy()
 BROKEN[2, 1, 3, 0] = np.nan
-BIG = npz(np.savez_compressed, x=np.zeros((1, 600, 600, 3), np.float32))
+BIG = written(np.savez_compressed, x=np.zeros((1, 600, 600, 3), np.float32))
 VALUES = [
     (BROKEN, LABELS, [], ["row 2", "row 1, column 3", "nan"]),
     (np.where(np.arange(3) < 3, -np.inf, LOGITS), LABELS, [], ["row 0", "42"]),
@@ -114,7 +105,6 @@ VALUES = [
     (LOGITS, LABELS, ["--clusters=[0-9"], ["--clusters", "'[0-9'"]),
     (LOGITS, LABELS, ["--clusters=film"], ["--clusters", "not in 0, 1, 2, 3"]),
     (LOGITS, LABELS, ["--clusters=$"], ["--clusters", "two"]),
-    (LOGITS, LABELS, ["--groups=film"], ["--groups", "not in 0, 1, 2, 3"]),
     (LOGITS, LABELS, ["--training_groups=g.csv"], ["--training_groups"]),
     (LOGITS, LABELS, ["--prediction_map=ade20k"], ["--prediction_map"]),
     (LOGITS, LABELS, ["--model=none.safetensors"], ["none.safetensors"]),
@@ -130,7 +120,6 @@ VALUES = [
     (LABELS, LABELS + 158, [MASKS, "--label_map=ade20k"], ["labels.npy", "ade20k", "160"]),
     (LABELS + 1, LABELS, [MASKS, "--num_classes=3"], ["logits.npy", "--prediction_map"]),
     (LABELS, LABELS + 1, [MASKS, "--num_classes=3"], ["labels.npy", "--label_map"]),
-    (LABELS[:, :5], LABELS, [MASKS], ["(5, 7)", "(6, 7)"]),
     (LABELS, LABELS, [MASKS, "--num_classes=2", "--background=0,1"], ["4 classes"]),
     (LABELS, LABELS, [MASKS, "--unit=instance"], ["--unit instance"]),
     (npz(logits=LOGITS, names=[*"pqrs"]), npz(labels=LABELS, names=[*"pqsr"]), [], ["rows, r, s"]),
@@ -202,16 +191,16 @@ def test_groups_by_position(capsys, tmp_path):
         check_refused(capsys, tmp_path, [*inputs(tmp_path, LOGITS, LABELS), "--groups", tmp_path / "g.csv"], [name])
 
 
-FILES = {"a.npy": npy(LABELS), "b.npz": npz(np.savez_compressed, labels=LABELS), "d.png": png(LABELS[0])}
+FILES = {"a.npy": npy(LABELS), "b.npz": written(np.savez_compressed, labels=LABELS), "d.png": png(LABELS[0])}
 FILES["c.npz"] = npz(**{f"n{i}": mask for i, mask in enumerate(LABELS)})
 
 
-@given(st.sampled_from(sorted(FILES)), st.sampled_from(KINDS), st.integers(0, 1 << 16), st.integers(0, 255))
-@settings(max_examples=int(os.environ.get("FLIPJAX_FUZZ", 80)), deadline=None, derandomize=True, database=None)
-def test_a_damaged_file_is_an_error_or_the_same_labels(tmp_path_factory, name, kind, place, value):
+@given(st.sampled_from(sorted(FILES)), DAMAGES)
+@settings(max_examples=FUZZ, deadline=None, derandomize=True, database=None)
+def test_a_damaged_file_is_an_error_or_the_same_labels(tmp_path_factory, name, damage):
     """npy has no checksum: there another value may come out. All others give the same labels, or one line."""
     path = tmp_path_factory.mktemp("fuzz") / name
-    path.write_bytes(damaged(FILES[name], kind, place, value))
+    path.write_bytes(damaged(FILES[name], *damage))
     try:
         labels = images_of(path, "labels")
     except AuditError as error:

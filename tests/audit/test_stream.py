@@ -14,23 +14,16 @@ NAMES = ["background", "cat", "dog", "cow"]
 TABLES = ("images.csv", "flip_matrix.csv", "summary.csv", "segments.parquet", "segments.csv", "decomposition.npz")
 
 
-@pytest.fixture(scope="module")
-def case():
-    """Logits (12, 16, 20, 4), labels with ignored pixels, groups."""
-    generator = np.random.default_rng(0)
-    labels = np.kron(generator.integers(0, 4, (14, 2, 2)), np.ones((8, 10), int))
-    scores = generator.normal(0, 1.5, (14, 16, 20, 4)) + 2 * np.eye(4)[labels]
-    labels[:, 0, :3] = 255
-    return scores.astype(np.float32), labels, np.arange(14) % 3
-
-
 def tables(folder):
     return {name: (folder / name).read_bytes() for name in TABLES if (folder / name).is_file()}
 
 
 @pytest.mark.parametrize("kind", ["logits", "masks"])
-def test_a_stream_is_the_command(case, kind, tmp_path):
-    logits, labels, groups = case
+def test_a_stream_is_the_command(kind, tmp_path):
+    generator = np.random.default_rng(0)
+    labels, groups = np.kron(generator.integers(0, 4, (14, 2, 2)), np.ones((8, 10), int)), np.arange(14) % 3
+    logits = (generator.normal(0, 1.5, (14, 16, 20, 4)) + 2 * np.eye(4)[labels]).astype(np.float32)
+    labels[:, 0, :3] = 255  # Ignored pixels.
     predictions = logits if kind == "logits" else logits.argmax(-1)
     np.savez(tmp_path / "in.npz", predictions=predictions, labels=labels, names=[f"i{k}" for k in range(14)])
     rows = "".join(f"i{k},{g}\n" for k, g in enumerate(groups))
