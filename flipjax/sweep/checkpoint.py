@@ -23,7 +23,7 @@ MAX_CHECKPOINTS = 2
 RECORD = "record.json"
 ARRAYS = "arrays"
 BYTES = "bytes"
-BLOCK = 2**26
+BLOCK = 2**24
 """Bytes up to which arrays are copied, compressed and written at once."""
 
 

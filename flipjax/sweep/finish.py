@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from flipjax import intervene, metrics
-from flipjax.backend import key_of
+from flipjax.backend import key_of, trim
 from flipjax.config import Config, Experiment, PopulationSpec, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
@@ -21,7 +21,6 @@ from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.rows import counterfactual_flip, member_rows, region_quantities, scene_quantities
-from flipjax.sweep.memory import trim
 from flipjax.sweep.program import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.task import Task, split_evenly, training_scenes

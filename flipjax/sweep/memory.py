@@ -1,7 +1,5 @@
-"""Memory: how many members fit on the devices, by the compiler's analysis, and what goes back to the system."""
+"""Memory: how many members fit on the devices, by the compiler's analysis."""
 
-import contextlib
-import ctypes
 import functools
 import os
 
@@ -110,12 +108,6 @@ def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) 
     if count == 1:
         raise TooLargeError(no_room(program, spec, task)) from error
     return (count + 1) // 2
-
-
-def trim() -> None:
-    """Returns freed memory to the system; glibc keeps what compilation freed, some hundred megabytes."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flipjax.backend import trim
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program
 from flipjax.results.frames import Row
@@ -134,6 +135,7 @@ def train(
         states = population.states_of(current)
         workdir.verify()
         checkpoints.save(epoch, [history, states])
+        trim()
         after_epoch(history_rows(program, history, np.asarray(states.epoch)))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))

@@ -22,7 +22,7 @@ from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
-from flipjax.sweep.memory import compile_start, fit, halve, trim
+from flipjax.sweep.memory import compile_start, fit, halve
 from flipjax.sweep.program import InterruptedRunError, epoch_work, train
 from flipjax.sweep.workdir import Workdir, merge_parts, read_program, rows_of
 from flipjax.task import Task, check_scenes, make_task, outline_task
@@ -155,7 +155,7 @@ class Sweep:
                 self.histories[wave.name] = before + rows
                 self._write_history()
 
-        trim()
+        backend.trim()
         options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
         layout, trained, history = train(wave, self.spec, task, self.workdir, bar=bar, **options)
         # Waits; its errors are raised by `finish`, which needs the same programs.
@@ -183,7 +183,7 @@ class Sweep:
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
         self.histories.clear()
         rows.clear()
-        trim()
+        backend.trim()
         made = folder / "images.parquet"
         cells = [path.stat().st_mtime_ns for path in folder.glob("cells/**/*.npz")]
         if not made.is_file() or made.stat().st_mtime_ns < max(cells):
