@@ -53,6 +53,9 @@ def get_config(variant: str = ""):
 
 def set_pretrained(config):
     config.pool.size = 96
+    # All photos that the other parts leave.
+    config.split.n_train = 936
     config.model.update(name="smp_efficientnet_lite0", weights="weights/efficientnet_lite0")
-    config.train.update(epochs=8, crop=1.0, crop_in="photo", jitter=0.3)
-    config.axes.update(rho=(0.5, 0.8, 0.9, 0.95), seed=(0, 1, 2, 3), learning_rate=(1e-3,))
+    config.train.update(epochs=15, crop=1.0, jitter=0.3)
+    config.axes.update(rho=(0.5, 0.8, 0.9, 0.95), learning_rate=(3e-4,), weight_decay=(0.05,))
+    config.axes.update(schedule=("cosine",), warmup=(0.1,))
