@@ -38,9 +38,8 @@ def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_p
     tables = metrics.segment_tables(*masks, **options)
     flips = metrics.segment_flips(tables.true)
     assert result["summary"]["seg_flip"] == flips.loc["all", "seg_flip"]
-    assert result["budget"]["whole"]["gain"] == pytest.approx(
-        metrics.error_budget(tables.pixels, num_classes=21).loc["whole", "gain"], abs=1e-6
-    )
+    budget = metrics.error_budget(tables.pixels, num_classes=21)
+    assert result["budget"]["whole"]["gain"] == pytest.approx(budget.loc["whole", "gain"], abs=1e-6)
     stored = segments_of(tmp_path / "out")
     assert stored["name"].tolist() == [f"i{i}" for i in tables.true["image"]]
     assert stored["outcome"].tolist() == tables.true["outcome"].tolist()
@@ -96,12 +95,12 @@ def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_p
         assert (sample["ground_truth"]["_cls"], sample["flips"]["_cls"]) == ("Segmentation", "Detections")
         masked = np.asarray(Image.open(sample["prediction"]["mask_path"]))
         assert np.array_equal(masked, masks[0][i])
-        own = flips[flips["image"] == i]
-        for row, found in zip(own.to_dict("records"), sample["flips"]["detections"], strict=True):
-            x, y, width, height = found["bounding_box"]
-            assert found["label"] == f"class{row['class']} as class{row['predicted']}"
-            assert [y * 24, x * 32] == pytest.approx([row["top"], row["left"]])
-            assert [(y + height) * 24, (x + width) * 32] == pytest.approx([row["bottom"], row["right"]])
+        own, found = flips[flips["image"] == i], sample["flips"]["detections"]
+        pairs = zip(own["class"], own["predicted"], strict=True)
+        assert [each["label"] for each in found] == [f"class{t} as class{p}" for t, p in pairs]
+        x, y, width, height = np.array([each["bounding_box"] for each in found]).reshape(-1, 4).T
+        boxes = own[["left", "top", "right", "bottom"]] / [32, 24, 32, 24]
+        np.testing.assert_allclose(np.stack([x, y, x + width, y + height], axis=1), boxes)
     Image.new("RGB", (9, 8)).save(tmp_path / "photos" / "i3.jpg")
     assert "labels, 24 x 32, found 8 x 9" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
     (tmp_path / "photos" / "i3.jpg").unlink()

@@ -25,10 +25,23 @@ def limit(text: str) -> tuple[str, float]:
     return key, float(value)
 
 
+def add_classes(parser: command.Parser) -> None:
+    """Adds the options on the classes of labels and predictions, which `flipjax context` has, too."""
+    add = parser.add_argument
+    maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
+    add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
+    add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
+    add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help="label of pixels to ignore, such as 255")
+    text = "the class that is background, several as 0,1,2, or none (default 0)"
+    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
+    text = "names of all classes, or of those but the background"
+    add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
+
+
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
-    text = "the model's scores in floating point, or with --kind masks class indices"
+    text = "scores in floating point, or with --kind masks class indices"
     add("--predictions", "--logits", type=Path, metavar="DIR|FILE", help=text)
     add("--labels", type=Path, metavar="DIR|FILE", help="class indices, as integers")
     add("--model", metavar="FILE", help="a model that flipjax saved, which predicts the photos of --images")
@@ -45,26 +58,17 @@ def _parser() -> command.Parser:
     add("--clusters", metavar="COLUMN|REGEX", help=text)
     add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
     add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
-    text = "the class that is background, several as 0,1,2, or none (default 0)"
-    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
-    text = "the label of pixels to ignore, such as 255"
-    add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help=text)
-    text = "names of all classes, or of those but the background"
-    add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
     add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
-    maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
-    add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
-    add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
+    add_classes(parser)
     text = "a segment: all pixels of a class in an image (default), a connected component, or a COCO segment"
     add("--unit", choices=("class", "component", "instance"), help=text)
     add("--min_score", type=float, default=0.5, metavar="P", help="lowest score of COCO results to keep (default 0.5)")
     text = "endings to drop from file names, such as _gtFine_labelIds,_leftImg8bit"
     add("--suffixes", type=command.read_names, default=(), metavar="A,B", help=text)
-    limits = Limits()
-    add("--max_pixels", type=int, default=limits.pixels, metavar="N", help=f"of an image (default {limits.pixels:,})")
-    add("--max_bytes", type=int, default=limits.bytes, metavar="N", help=f"of its scores (default {limits.bytes:,})")
-    text = f"that an npz unpacks to (default {limits.unpacked:,})"
-    add("--max_unpacked", type=int, default=limits.unpacked, metavar="N", help=f"bytes {text}")
+    limits = {"pixels": "pixels of an image", "bytes": "bytes of its scores", "unpacked": "bytes of an unpacked npz"}
+    for name, what in limits.items():
+        most = getattr(Limits(), name)
+        add(f"--max_{name}", type=int, default=most, metavar="N", help=f"limit of the {what} (default {most:,})")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
     text = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
     more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}

@@ -10,7 +10,7 @@ import math
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -49,6 +49,13 @@ class AuditError(ValueError):
     """Unusable input or option. The message names it, with the expected and the found value."""
 
     exit_code = 2
+
+
+def check_folder(folder: Path, known: Collection[str]) -> None:
+    """Raises AuditError for an output folder with other files than those of an earlier call, or of a running one."""
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} if folder.exists() else set()
+    if names - {*known}:
+        raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
 
 
 class Limits(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, check_names, find_photos, read_photo
-from flipjax.audit.compare import check_gates, failures, read_gates, try_gates
+from flipjax.audit.compare import failures, read_gates, try_gates
 from flipjax.audit.counts import ImageCounts, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
 from flipjax.audit.pairs import Encoding, Pair, check_limit, in_options, open_pairs, read_pair
@@ -110,8 +110,8 @@ def audit_files(
     found, names = read_groups(groups, [pair.name for pair in pairs], foreground=foreground, **own)
     together = read_clusters(clusters, found, names) if clusters else None
     photos = find_photos(images, names, suffixes=suffixes) if images else {}
-    gates = read_gates(fail_above, fail_below)
-    check_gates(gates, _known_keys(all_names, foreground, values.spec.background, found) if gates else ())
+    known = _known_keys(all_names, foreground, values.spec.background, found) if fail_above or fail_below else ()
+    gates = read_gates(fail_above, fail_below, known)
     files.claim_folder(out)
     shapes = [pair.labels.shape for pair in pairs]
     used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, check_names, naming
-from flipjax.files import make_folder, replacing, write_text
+from flipjax.audit.arrays import AuditError, check_folder, check_names, naming
+from flipjax.files import make_folder, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
 from flipjax.metrics.summary import draw_images, percentile_ends
@@ -18,7 +18,6 @@ from flipjax.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}
-COLUMNS = ("old", "new", "difference", "low", "high")
 SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
@@ -27,13 +26,12 @@ ABOVE, BELOW = "--fail_above", "--fail_below"
 
 
 class Stored(NamedTuple):
-    """A stored audit of n images by name: counts, class names, and optional named groups and clusters."""
+    """A stored audit of n images by name: counts, class names, `groups` and `all_groups` if any, optional clusters."""
 
     names: list[str]
     decomposition: Decomposition
     class_names: tuple[str, ...]
-    groups: np.ndarray | None
-    group_names: tuple[str, ...]
+    groups: dict[str, Any]
     clusters: np.ndarray | None
 
 
@@ -60,16 +58,13 @@ def read_audit(folder: Path) -> Stored:
         order = sorted(range(len(names)), key=names.__getitem__)
         background = json.loads((folder / "summary.json").read_bytes())["options"]["background"]
         background = tuple(background) if isinstance(background, list) else background
-        grouped = "group_names" in arrays
-        named, groups = np.unique(arrays["group_names"][order], return_inverse=True) if grouped else ((), None)
-        return Stored(
-            sorted(names),
-            Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background),
-            tuple(map(str, arrays["class_names"])),
-            groups,
-            tuple(map(str, named)),
-            arrays["clusters"][order] if "clusters" in arrays else None,
-        )
+        groups = {}
+        if "group_names" in arrays:
+            named, numbers = np.unique(arrays["group_names"][order], return_inverse=True)
+            groups = {"groups": numbers, "all_groups": NamedGroups(tuple(map(str, named)))}
+        counts = Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background)
+        clusters = arrays["clusters"][order] if "clusters" in arrays else None
+        return Stored(sorted(names), counts, tuple(map(str, arrays["class_names"])), groups, clusters)
 
 
 def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
@@ -78,11 +73,9 @@ def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
     lacking = sorted({*before.names} ^ {*after.names})
     if lacking:
         raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listed(lacking)}")
-    for what, first, second in (
-        ("classes", before.class_names, after.class_names),
-        ("background", before.decomposition.background, after.decomposition.background),
-    ):
-        if first != second:
+    found = [{"classes": each.class_names, "background": each.decomposition.background} for each in (before, after)]
+    for what, first in found[0].items():
+        if first != (second := found[1][what]):
             raise AuditError(f"--compare: expected the same {what}, found {first} in {old} and {second} in {new}")
     labels = [each.decomposition.confusion.sum(-1) for each in (before, after)]
     others = [name for name, same in zip(after.names, (labels[0] == labels[1]).all(-1), strict=True) if not same]
@@ -117,24 +110,19 @@ def compare_audits(
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.
     """
     before, after = _pair(old, new)
-    own: dict[str, Any] = {"class_names": after.class_names, "groups": after.groups}
-    own["all_groups"] = NamedGroups(after.group_names) if after.group_names else None
+    own: dict[str, Any] = {"class_names": after.class_names, **after.groups}
     values = [summarize(each.decomposition, **own) for each in (before, after)]
     keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
-    gates = read_gates(fail_above, fail_below)
-    check_gates(gates, keys)
+    gates = read_gates(fail_above, fail_below, keys)
+    check_folder(out, FILES)
     make_folder(out)
-    if {path.name for path in out.iterdir()} - FILES:
-        raise AuditError(f"--out: expected a new folder, or that of an earlier comparison; found other files in {out}")
     draws = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
     drawn = [resampled(each.decomposition, keys, draws, **own) for each in (before, after)]
-    table = pd.DataFrame([[each[key] for each in values] for key in keys], keys, list(COLUMNS[:2]), dtype=float)
+    table = pd.DataFrame([[each[key] for each in values] for key in keys], keys, ["old", "new"], dtype=float)
     table["difference"] = table["new"] - table["old"]
     table["low"], table["high"] = percentile_ends(np.stack([drawn[1][key] - drawn[0][key] for key in keys], axis=1))
-    limits = dict(zip(keys, zip(table["low"], table["high"], strict=True), strict=True))
-    tried = try_gates(gates, dict(zip(keys, table["difference"], strict=True)), limits)
-    with replacing(out / "compare.csv") as stream:
-        table.rename_axis("quantity").to_csv(stream, float_format="%.6g")
+    tried = try_gates(gates, table["difference"].to_dict(), table[[*ENDS]].T.to_dict("list"))
+    write_text(out / "compare.csv", table.rename_axis("quantity").to_csv(float_format="%.6g"))
     images = {"old": str(old), "new": str(new), "images": len(after.names)}
     if after.clusters is not None:
         images["clusters"] = len(np.unique(after.clusters))
@@ -163,32 +151,30 @@ class Gate(NamedTuple):
     end: str
     limit: float
 
-    def __str__(self) -> str:
-        """Returns the gate as the command line spells it."""
-        return f"{self.option} {self.name}={self.limit:g}"
 
+def read_gates(
+    above: Mapping[str, float] | None, below: Mapping[str, float] | None, known: Collection[str]
+) -> list[Gate]:
+    """Returns gates from limits by key; `KEY:low` and `KEY:high` are the ends of an interval.
 
-def read_gates(above: Mapping[str, float] | None, below: Mapping[str, float] | None) -> list[Gate]:
-    """Returns gates from limits by key; `KEY:low` and `KEY:high` are the ends of an interval."""
+    Raises:
+        AuditError: a key is not `known`.
+    """
     gates = []
     for option, limits in ((ABOVE, above), (BELOW, below)):
         for name, limit in (limits or {}).items():
             key, _, end = name.rpartition(":")
-            gates.append(Gate(option, name, *((key, end) if end in ENDS and key else (name, "")), float(limit)))
+            gate = Gate(option, name, *((key, end) if end in ENDS else (name, "")), float(limit))
+            if gate.key not in known:
+                short = ", ".join(sorted(key for key in known if "/" not in key))
+                form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
+                raise AuditError(f"{option}: expected {form}; found {name!r}")
+            gates.append(gate)
     return gates
 
 
-def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:
-    """Raises AuditError for an unknown key."""
-    for gate in gates:
-        if gate.key not in known:
-            short = ", ".join(sorted(name for name in known if "/" not in name))
-            form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
-            raise AuditError(f"{gate.option}: expected {form}; found {gate.name!r}")
-
-
 def try_gates(
-    gates: Sequence[Gate], values: Mapping[str, Any], intervals: Mapping[str, tuple[Any, Any]]
+    gates: Sequence[Gate], values: Mapping[Any, Any], intervals: Mapping[Any, Sequence[Any]]
 ) -> list[dict[str, Any]]:
     """Returns a row per gate: key, limit, value (or None) and whether it passed.
 
@@ -200,7 +186,8 @@ def try_gates(
         value = float(np.nan if found is None or np.ndim(found) else found)
         passed = value <= gate.limit if gate.option == ABOVE else value >= gate.limit
         known = None if math.isnan(value) else value
-        rows.append({"gate": str(gate), "limit": gate.limit, "value": known, "passed": passed})
+        text = f"{gate.option} {gate.name}={gate.limit:g}"
+        rows.append({"gate": text, "limit": gate.limit, "value": known, "passed": passed})
     return rows
 
 

@@ -8,6 +8,7 @@ or option, 75 interrupted.
 from pathlib import Path
 
 from flipjax import command
+from flipjax.audit.__main__ import add_classes
 from flipjax.terminal import printable
 
 
@@ -18,13 +19,7 @@ def _parser() -> command.Parser:
     add("--predictions", type=Path, required=True, metavar="DIR|FILE", help="the model's class indices")
     text = "labels of the training images, or shares.csv as this command writes it (default: --labels)"
     add("--training_labels", type=Path, metavar="DIR|CSV", help=text)
-    add("--label_map", metavar="FILE|NAME", help="map of label values to classes, as for flipjax audit")
-    add("--prediction_map", metavar="FILE|NAME", help="the same for predictions")
-    add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels to ignore, such as 255")
-    text = "a class, several, or none (default 0)"
-    add("--background", type=command.read_classes, default=(0,), metavar="CLASSES", help=text)
-    text = "names of all classes, or of those but the background"
-    add("--class_names", dest="names", type=command.read_names, metavar="A,B,C", help=text)
+    add_classes(parser)
     text = "a segment: all pixels of a class in an image (default), or a connected component"
     add("--unit", choices=("class", "component"), default="class", help=text)
     add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")

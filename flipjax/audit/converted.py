@@ -1,5 +1,6 @@
 """Audits converted weights on a split of a configuration's pool."""
 
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from flipjax import backend
 from flipjax.audit import files, page
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
+from flipjax.audit.pairs import in_options
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import make_document
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
@@ -67,22 +69,14 @@ def map_rows(
     devices = jax.devices()
     size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
     mesh = Mesh(np.array(devices), ("images",))
-    fixed = (weights, pool, *shared)
-    run = jax.jit(
-        jax.shard_map(
-            lambda rows, weights, pool, *shared: function(experiment, weights, pool, rows, *shared),
-            mesh=mesh,
-            in_specs=(P("images"), *[P()] * len(fixed)),
-            out_specs=P("images"),
-            check_vma=False,
-        )
-    )
-    fixed = jax.device_put(fixed, NamedSharding(mesh, P()))
+    specs = {"in_specs": (P(), P(), P("images"), *[P()] * len(shared)), "out_specs": P("images")}
+    run = jax.jit(jax.shard_map(functools.partial(function, experiment), mesh=mesh, check_vma=False, **specs))
+    weights, pool, shared = jax.device_put((weights, pool, shared), NamedSharding(mesh, P()))
     parts = []
     with Bar(title, total=len(rows)) as bar:
         for first in range(0, len(rows), size):
             chunk = rows[first : first + size]
-            parts.append(jax.tree.map(np.asarray, run(np.resize(chunk, (size, 2)), *fixed)))
+            parts.append(jax.tree.map(np.asarray, run(weights, pool, np.resize(chunk, (size, 2)), *shared)))
             done = first + len(chunk)
             bar.advance(len(chunk), f"{done} of {len(rows)} images", last=done == len(rows))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
@@ -114,8 +108,7 @@ def ask_questions(
     # Concatenated, because another number of images would compile another program.
     rows = np.concatenate([rows, validation])
     both = map_rows(questions, program.experiment, weights, task.pool, rows, scenes, title="images on other scenes")
-    known = both.scene_log_odds[len(table.rows) :]
-    point = split_evenly(known)
+    point = split_evenly(both.scene_log_odds[len(table.rows) :])
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
 
 
@@ -132,8 +125,7 @@ def count_segments(task: Task, table: Table, masks: np.ndarray) -> SegmentTables
 
 def draw_items(program: Program, weights: Weights, task: Task, table: Table, audit: Audit) -> list[Item]:
     """Returns gallery images as in a sweep, with confident flips."""
-    groups = np.asarray(table.groups)
-    pairs = np.asarray(table.pairs)
+    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
     chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, confident=SURE, paired=gallery.PAIRS)
     if not len(chosen):
         return []
@@ -141,19 +133,15 @@ def draw_items(program: Program, weights: Weights, task: Task, table: Table, aud
     logits = map_rows(predict, program.experiment, weights, task.pool, rows, title="pictures")
     images, labels = gather(task.pool, jnp.asarray(rows))
     stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
-    names = {
-        "class_names": audit.class_names,
-        "scene_names": task.catalog.scene_names,
-        "all_groups": task.catalog.groups,
-    }
+    names: dict[str, Any] = {"class_names": audit.class_names, "scene_names": task.catalog.scene_names}
+    names["all_groups"] = task.catalog.groups
     return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)
 
 
 def conclude_evaluation(task: Task, table: Table, answer: Any, point: np.ndarray | None, *, samples: int) -> Audit:
     """Returns the audit of `ask_questions`' answer and split point on a table's images."""
     groups, pairs, catalog = np.asarray(table.groups), np.asarray(table.pairs), task.catalog
-    swap = None
-    further = {}
+    swap, further = None, {}
     if task.pool.kind == "composite":
         further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
     if point is not None:
@@ -172,15 +160,6 @@ def conclude_evaluation(task: Task, table: Table, answer: Any, point: np.ndarray
         swap=swap,
         further=further,
     )
-
-
-def _load_task(program: Program) -> tuple[Program, Task]:
-    try:
-        return make_task(program)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError("config.split", problem=str(error)) from error
 
 
 def evaluate_weights(
@@ -212,15 +191,15 @@ def evaluate_weights(
     """
     if samples < 1:
         raise ConfigError("--samples", "a number >= 1", samples)
-    spec = ModelSpec(name=model, dtype=dtype, weights=weights)
-    program = make_program(config, spec)
+    program = make_program(config, ModelSpec(name=model, dtype=dtype, weights=weights))
     swapping = config.intervene if intervene else None
     if swapping and swapping.scenes == "none":
         raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     if out:
         files.claim_folder(Path(out))
     device = backend.start_backend(PopulationSpec(**config.population), sys.maxsize)
-    program, task = _load_task(program)
+    with in_options():
+        program, task = make_task(program)
     start = starting_weights(program.experiment, whole=True)
     if swapping:
         check_scenes(task, swapping)
@@ -229,18 +208,11 @@ def evaluate_weights(
     answer, point = ask_questions(program, trained, task, table, intervene=swapping)
     audit = conclude_evaluation(task, table, answer, point, samples=samples)
     pool = program.experiment.pool
-    facts = [
-        f"{spec.name} of {spec.weights} on {len(audit.names)} {split} images of {pool.name}, {pool.size} x "
-        f"{pool.size}, with 95% intervals over the images ({samples} resamples)."
-    ]
+    images = f"{len(audit.images)} {split} images of {pool.name}, {pool.size} x {pool.size}"
+    facts = [f"{model} of {weights} on {images}, with 95% intervals over the images ({samples} resamples)."]
     used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}
-    used |= {
-        "background": 0,
-        "pool": pool.name,
-        "size": pool.size,
-        "device": device,
-        "intervene": swapping and dict(swapping),
-    }
+    used |= {"background": 0, "pool": pool.name, "size": pool.size, "device": device}
+    used["intervene"] = swapping and dict(swapping)
     document = make_document(audit, facts=facts, options=used)
     if out:
         items = draw_items(program, trained, task, table, audit)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib.util
 import json
-import math
 import shutil
 import sys
 import tempfile
@@ -14,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from flipjax.audit.arrays import AuditError
+from flipjax.audit.arrays import AuditError, check_folder
 from flipjax.audit.pairs import Arrays, Pair
-from flipjax.audit.results import Audit, image_rows, summary_rows, write_segments
+from flipjax.audit.results import Audit, summary_rows, write_segments
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.report.document import Document, write_summary
-from flipjax.results.frames import records_of, write_csv
+from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
 
 PROGRAM = "flipjax.audit"
@@ -38,21 +37,13 @@ def claim_folder(folder: Path) -> None:
     Raises:
         AuditError: the folder is not writable, or holds other files.
     """
+    stored = folder / "summary.json"
     try:
         make_folder(folder)
-        names = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
+        ours = stored.is_file() and f'"program": "{PROGRAM}"' in stored.read_text(errors="replace")
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
-    if names - FILES or (names and not _is_audit(folder / "summary.json")):
-        raise AuditError(f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}")
-
-
-def _is_audit(path: Path) -> bool:
-    try:
-        stored = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(stored, dict) and stored.get("program") == PROGRAM
+    check_folder(folder, FILES if ours else ())
 
 
 def draws_pages(*, quiet: bool = False) -> bool:
@@ -73,13 +64,11 @@ def write_audit(
 ) -> None:
     """Writes all files and, if its packages are installed, the page. `maps_of` returns the maps of an image."""
     write_tables(folder, audit, document, gates=gates)
-    if not draws_pages():
-        return
-    # Imported here, because tables need no drawing packages.
-    from flipjax.audit import page
+    if draws_pages():
+        from flipjax.audit import page  # Imported here, because tables need no drawing packages.
 
-    items, segments = page.draw_items(audit, maps_of), page.draw_segments(audit, maps_of)
-    page.write_audit_page(folder, audit, document, items, segments)
+        items, segments = page.draw_items(audit, maps_of), page.draw_segments(audit, maps_of)
+        page.write_audit_page(folder, audit, document, items, segments)
 
 
 def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -87,18 +76,27 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
 
     summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
     """
-    stored = json.dumps(_finite(_as_json(audit, document, gates)), indent=2, ensure_ascii=False)
-    write_text(folder / "summary.json", f"{stored}\n")
-    write_csv(folder / "images.csv", image_rows(audit))
+    stored = {"program": PROGRAM, "options": dict(document.config), **({"gates": gates} if gates else {})}
+    stored |= {"findings": document.lines, "class_names": audit.class_names, "summary": audit.summary}
+    stored["flips_by_group"] = records_of(audit.by_group)
+    stored["intervals"] = {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()}
+    tables = {"segments": audit.objects.flips, "budget": audit.objects.budget}
+    stored |= {"flip_matrix": audit.confusion.tolist(), "segment_matrix": audit.objects.confusion.tolist()}
+    stored |= {name: table.round(DIGITS).to_dict("index") for name, table in tables.items()}
+    stored |= {"context": {"beta": audit.objects.betas["all"]._asdict()}} if audit.objects.betas else {}
+    # JSON has no NaN.
+    stored = json.loads(json.dumps(stored), parse_constant=lambda _: None)
+    write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
+    write_csv(folder / "images.csv", audit.images)
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
     write_csv(folder / "flips_by_group.csv", audit.by_group)
     write_csv(folder / "summary.csv", summary_rows(audit))
-    write_segments(folder, audit.objects, audit.names)
+    images = audit.images.sort_index()
+    write_segments(folder, audit.objects, images["name"].tolist())
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
-    arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
-    arrays |= {} if audit.groups is None else {"groups": audit.groups}
+    arrays |= {"names": np.array([*images["name"]], np.str_), "class_names": np.array(audit.class_names, np.str_)}
     if audit.groups is not None:
-        arrays["group_names"] = np.array([audit.group_names[group] for group in audit.groups.tolist()], np.str_)
+        arrays |= {"groups": audit.groups, "group_names": np.array([*images["group"]], np.str_)}
     arrays |= {} if audit.clusters is None else {"clusters": audit.clusters}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
@@ -112,11 +110,10 @@ def write_masks(pair: Pair, arrays: Arrays, *, folder: Path, classes: int, ignor
     if arrays.labels.ndim != 2:
         return
     ignored = ignored_value(classes)
-    scores = arrays.scores
-    for field, values in ((FIELDS[0], arrays.labels), (FIELDS[1], scores if scores.ndim == 2 else scores.argmax(-1))):
+    predicted = arrays.scores if arrays.scores.ndim == 2 else arrays.scores.argmax(-1)
+    for field, values in zip(FIELDS, (arrays.labels, predicted), strict=True):
         mask = np.where(values == ignore_index, ignored, values).astype(np.uint8 if ignored < 256 else np.uint16)
         path = mask_path(folder, field, pair.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as stream:
             Image.fromarray(mask).save(stream, "PNG")
 
@@ -153,58 +150,27 @@ def write_samples(folder: Path, audit: Audit, photos: Mapping[str, Path], shapes
         photos: the photo of each image, by name.
         shapes: the shape of each image.
     """
-    rows = {row["name"]: row for row in image_rows(audit)}
     samples = []
-    for index, (name, shape) in enumerate(zip(audit.names, shapes, strict=True)):
-        sample: dict[str, Any] = {"filepath": str(photos[name].resolve()), "tags": []}
-        for field in FIELDS:
-            path = mask_path(folder, field, name)
-            if path.is_file():
-                sample[field] = {"_cls": "Segmentation", "mask_path": str(path.resolve())}
-        numbers = {key: rows[name].get(key, "") for key in SAMPLE_NUMBERS}
-        sample |= {key: value for key, value in numbers.items() if value != ""}
-        sample["flips"] = {"_cls": "Detections", "detections": _flips(audit, index, shape)}
-        samples.append(sample)
+    for (index, row), shape in zip(audit.images.sort_index().iterrows(), shapes, strict=True):
+        paths = {field: mask_path(folder, field, row["name"]).resolve() for field in FIELDS}
+        masks = {f: {"_cls": "Segmentation", "mask_path": str(path)} for f, path in paths.items() if path.is_file()}
+        flips = {"_cls": "Detections", "detections": _flips(audit, index, shape)}
+        sample = {"filepath": str(photos[row["name"]].resolve()), "tags": [], **masks}
+        samples.append(sample | row.reindex(SAMPLE_NUMBERS).dropna().to_dict() | {"flips": flips})
     targets = {str(c): name for c, name in enumerate(audit.class_names)}
     targets[str(ignored_value(len(audit.class_names)))] = "ignored"
     stored = {"samples": samples, "mask_targets": dict.fromkeys(FIELDS, targets), "classes": list(audit.class_names)}
     write_text(folder / "fiftyone.json", json.dumps(stored, ensure_ascii=False) + "\n")
 
 
-def _flips(audit: Audit, index: int, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+def _flips(audit: Audit, index: Any, shape: tuple[int, ...]) -> list[dict[str, Any]]:
     if len(shape) != 2:
         return []
-    true = audit.objects.tables.true
-    found = true[(true["image"] == index) & (true["outcome"] == "flip")]
     height, width = shape
     detections = []
-    for row in found.to_dict("records"):
+    for row in records_of(audit.objects.flipped[audit.objects.flipped["image"] == index]):
         top, left = row["top"] / height, row["left"] / width
         box = [left, top, row["right"] / width - left, row["bottom"] / height - top]
         label = f"{audit.class_names[row['class']]} as {audit.class_names[row['predicted']]}"
         detections.append({"_cls": "Detection", "label": label, "bounding_box": box, "tags": [], "attributes": {}})
     return detections
-
-
-def _as_json(audit: Audit, document: Document, gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "program": PROGRAM,
-        "options": dict(document.config),
-        **({"gates": list(gates)} if gates else {}),
-        "findings": list(document.lines),
-        "class_names": list(audit.class_names),
-        "summary": dict(audit.summary),
-        "flips_by_group": records_of(audit.by_group),
-        "intervals": {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()},
-        "flip_matrix": audit.confusion.tolist(),
-        **audit.objects.as_json(),
-    }
-
-
-def _finite(value: Any) -> Any:
-    """Replaces non-finite numbers by None, because JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

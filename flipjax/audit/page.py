@@ -1,7 +1,7 @@
 """Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from flipjax.audit.results import Audit
-from flipjax.audit.tables import LINKED, most_flipped, segment_matrix
+from flipjax.audit.tables import LINKED, anchor_of, most_flipped
 from flipjax.metrics import Decomposition, error_map
 from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
+from flipjax.metrics.decomposition import margins
 from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
@@ -21,6 +22,7 @@ from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
 from flipjax.results import gallery
+from flipjax.results.frames import records_of
 
 RISKIEST = (
     "The images of the highest flip-risk, and the most flipped ones of the less risky half; where scenes are known, "
@@ -54,31 +56,24 @@ def write_audit_page(
         "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
         "Images": [Gallery(items, palette, caption)] if items else [],
     }
+    shown, first = {item.anchor for item in segments}, ("Flip-risk", "Classes")
     sections = []
-    for section in document.sections:
-        blocks = [_linked(block, audit, segments) for block in section.blocks]
-        before = section.title in ("Flip-risk", "Classes")
-        more = drawn.get(section.title, [])
-        sections.append(section._replace(blocks=[*more, *blocks] if before else [*blocks, *more]))
+    for title, tables in document.sections:
+        more, blocks = drawn.get(title, []), [_linked(block, shown) for block in tables]
+        sections.append(Section(title, [*more, *blocks] if title in first else [*blocks, *more]))
     write_page(folder, document._replace(sections=sections))
 
 
-def _linked(block: Numbers, audit: Audit, segments: Sequence[Item]) -> Numbers:
-    """Links the cells of the segment flip matrix to pictures; returns other tables unchanged."""
-    classes, table = segment_matrix(audit.objects)
-    if block.table != table:
-        return block
-    shown = {item.anchor for item in segments}
-    places = [(row, column) for row in range(len(classes)) for column in range(len(classes))]
-    links = {(row, column + 1): anchor_of(classes[row], classes[column]) for row, column in places}
-    links = {cell: anchor for cell, anchor in links.items() if anchor in shown}
+def _linked(block: Numbers, shown: Collection[str]) -> Numbers:
+    """Drops the links of a table to pictures that the page does not show."""
+    links = {cell: anchor for cell, anchor in block.links.items() if anchor in shown}
     return block._replace(caption=f"{block.caption}{LINKED if links else ''}", links=links)
 
 
 def charts(audit: Audit) -> list[Chart]:
     """Returns charts of shares, of risk-coverage and deciles (not for masks), and of the flip matrix."""
     summary = audit.summary
-    note = f"{len(audit.names)} images, {len(audit.foreground)} foreground classes."
+    note = f"{len(audit.images)} images, {len(audit.foreground)} foreground classes."
     ranked = []
     if audit.has_scores:
         risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
@@ -110,13 +105,10 @@ def _shares(audit: Audit, note: str) -> Chart:
     """Returns stacked shares of correct, flip and miss, for all images, each group and each true class."""
     keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
     groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
-    names = ("fg_correct", "fg_flip", "fg_miss")
-    by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name in names]
+    by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name, *_ in panels.SHARES]
     classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
-    rows = audit.confusion[classes]
-    correct = audit.confusion[classes, classes]
-    miss = rows.sum(1) - rows[:, audit.foreground].sum(1)
-    by_class = np.stack([correct, rows.sum(1) - correct - miss, miss]) / np.maximum(rows.sum(1), 1)
+    truth, _, same, missed = (counts[classes] for counts in margins(audit.confusion, background=audit.background))
+    by_class = np.stack([same, truth - same - missed, missed]) / np.maximum(truth, 1)
     labels = [name.replace("+", "\n") for name in groups]
     names = [audit.class_names[c] for c in classes]
     bars = [
@@ -131,54 +123,33 @@ def _part(note: str, shown: int, foreground: int) -> str:
     return note if shown == foreground else f"{note} Shown are the {shown} classes in the most flips."
 
 
-def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
-    """Returns indices of example images and the reason for each; for masks, those with the largest flip share."""
-    if audit.has_scores:
-        return gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
-    flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
-    most = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
-    return most[flip[most] > 0], np.full(np.count_nonzero(flip[most]), "most flipped")
-
-
 def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
-    """Returns example images in the order chosen, requesting their maps in the order of the images."""
-    indices, kinds = choose_items(audit)
+    """Returns example images; for masks, those with the largest flip share. Requests maps in order of the images."""
+    if audit.has_scores:
+        indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
+    else:
+        flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
+        indices = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
+        indices, kinds = indices[flip[indices] > 0], np.full(len(indices), "most flipped")
     maps = {index: maps_of(index) for index in sorted(indices.tolist())}
-    return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=True)]
-
-
-def anchor_of(truth: int, predicted: int) -> str:
-    """Returns the page anchor of segments of one class predicted as another."""
-    return f"flip-{truth}-{predicted}"
+    return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=False)]
 
 
 def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
     """Returns crops of the largest flipped segments of the most frequent class pairs."""
-    true = audit.objects.tables.true
-    if "first" in true:
+    pair, flips = ["class", "predicted"], audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
+    if "first" in flips:
         return []
-    flips = true[true["outcome"] == "flip"].sort_values("pixels", ascending=False, kind="stable")
-    found: dict[Any, list[Any]] = {tuple(pair[:2]): [] for pair in audit.objects.flipped_pairs()[:PAIRS]}
-    for row in flips.to_dict("records"):
-        own = found.get((row["class"], row["predicted"]), [])
-        if len(own) < EACH:
-            own.append(row)
-    drawn: dict[tuple[int, int, int], Item] = {}
-    chosen = [(*pair, place, row) for pair, own in found.items() for place, row in enumerate(own)]
-    for image in sorted({row["image"] for *_, row in chosen}):
-        maps = maps_of(image)
-        for truth, predicted, place, row in chosen:
-            if row["image"] == image:
-                cut = _cut(row, int(maps["step"]), maps["truth"].shape)
-                parts = {name: values[cut] for name, values in maps.items() if name != "step"}
-                pair = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
-                item = make_item(audit, image, pair, parts)
-                drawn[truth, predicted, place] = item._replace(
-                    flip=float(row["predicted_share"]),
-                    flip_risk=float(row["flip_risk"]),
-                    anchor="" if place else anchor_of(truth, predicted),
-                )
-    return [drawn[truth, predicted, place] for truth, predicted, place, _ in chosen]
+    rows = audit.objects.flipped_pairs[:PAIRS][pair].merge(flips.groupby(pair).head(EACH))
+    maps = {image: maps_of(image) for image in sorted(set(rows["image"]))}
+    items = []
+    for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
+        truth, predicted, own = row["class"], row["predicted"], maps[row["image"]]
+        name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
+        item = make_item(audit, row["image"], name, own, _cut(row, int(own["step"]), own["truth"].shape))
+        shares = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
+        items.append(item._replace(anchor="" if repeated else anchor_of(truth, predicted), **shares))
+    return items
 
 
 def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -224,16 +195,17 @@ def draw_maps(
     }
 
 
-def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> Item:
-    """Returns one image of an audit with its maps."""
+def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], cut: Any = ...) -> Item:
+    """Returns one image of an audit, or a cut of it, with its maps."""
+    row: Any = audit.images.loc[index]
     return Item(
-        name=audit.names[index],
+        name=row["name"],
         member="",
-        group="" if audit.groups is None else audit.group_names[int(audit.groups[index])],
+        group=row.get("group", ""),
         kind=kind,
         flip=float(audit.decomposition.flip[index]),
         flip_risk=float(audit.decomposition.flip_risk[index]),
-        **{name: values for name, values in maps.items() if name != "step"},
+        **{name: values[cut] for name, values in maps.items() if name != "step"},
     )
 
 

@@ -14,27 +14,23 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from flipjax import metrics
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
 from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
-from flipjax.metrics import (
-    Decomposition,
-    SegmentTables,
-    bootstrap,
-    error_budget,
-    segment_confusion,
-    segment_flips,
-    summarize,
-)
+from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.decomposition import divide, flips_of
+from flipjax.metrics.decomposition import divide, flips_of, margins
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.rows import image_columns, region_quantities
+
+Places = Mapping[str, Mapping[int, np.ndarray]]
+"""Indices of images by group, or by scene, and class."""
 
 
 class Objects(NamedTuple):
@@ -53,33 +49,16 @@ class Objects(NamedTuple):
         """Whether any class is background, so that segments can be missed."""
         return not is_foreground(len(self.class_names), self.background).all()
 
-    def rates(self) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-        """Returns SegFlip and StrictFlip of all segments, and their intervals, if any."""
-        row = rows_by_name(self.flips)["all"]
-        names = ("seg_flip", "strict_flip")
-        ends = {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in names if f"{name}_low" in row}
-        return {name: row[name] for name in names}, ends
+    @property
+    def flipped(self) -> pd.DataFrame:
+        """The true segments that flip."""
+        return self.tables.true[self.tables.true["outcome"] == "flip"]
 
-    def of_images(self, images: int) -> dict[str, list[int]]:
-        """Returns two columns of images.csv: the numbers of segments and of flipped segments."""
-        place = self.tables.true["image"].to_numpy()
-        flip = (self.tables.true["outcome"] == "flip").to_numpy()
-        counts = [np.bincount(part, minlength=images).tolist() for part in (place, place[flip])]
-        return dict(zip(("segments", "flipped_segments"), counts, strict=True))
-
-    def flipped_pairs(self) -> list[list[int]]:
-        """Returns true class, predicted class, segments and pixels of each flipped pair, most segments first."""
-        flips = self.tables.true[self.tables.true["outcome"] == "flip"]
-        counts = flips.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"]).reset_index()
-        counts = counts.sort_values(["size", "sum"], ascending=False, kind="stable")
-        return counts.astype(np.int64).to_numpy().tolist()
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns SegFlip by class, the flip matrix in segments, the budget, and beta, if any."""
-        tables = {"segments": self.flips, "budget": self.budget}
-        stored: dict[str, Any] = {name: rows_by_name(table.round(DIGITS)) for name, table in tables.items()}
-        context = {"context": {"beta": self.betas["all"]._asdict()}} if self.betas else {}
-        return stored | {"segment_matrix": self.confusion.tolist()} | context
+    @property
+    def flipped_pairs(self) -> pd.DataFrame:
+        """The flipped segments (`size`) and their pixels (`sum`) by `class` and `predicted`, most segments first."""
+        counts = self.flipped.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"])
+        return counts.sort_values(["size", "sum"], ascending=False, kind="stable").reset_index()
 
 
 LEAST_CLASSES = 3
@@ -134,41 +113,33 @@ def count_objects(
 
     Without `betas`, beta comes from the audited labels, and the table of segments gets the column `evidence`.
     """
-    C = len(class_names)
-    tables = measured.segments
+    tables, C = measured.segments, len(class_names)
     if betas is None:
         beta, evidence = beta_of_audit(measured)
         betas = {} if beta is None else {"all": beta}
         tables = tables if beta is None else tables._replace(true=tables.true.assign(evidence=evidence))
     # Segment rates are ratios of sums over images, so a cluster can be treated as an image.
-    place = tables.true["image"].to_numpy()
-    drawn = tables.true.assign(image=place if clusters is None else clusters[place])
+    drawn = tables.true if clusters is None else tables.true.assign(image=clusters[tables.true["image"]])
     key = key_of(0) if drawn["image"].nunique() > 1 else None
-    flips = segment_flips(drawn, key=key, samples=samples, class_names=class_names)
-    budget = error_budget(tables.pixels, num_classes=C)
-    confusion = segment_confusion(tables.true, num_classes=C)
-    background = measured.decomposition.background
-    return Objects(tables, flips, confusion, budget, tuple(class_names), background, betas)
+    flips = metrics.segment_flips(drawn, key=key, samples=samples, class_names=class_names)
+    budget = metrics.error_budget(tables.pixels, num_classes=C)
+    confusion = metrics.segment_confusion(tables.true, num_classes=C)
+    return Objects(tables, flips, confusion, budget, tuple(class_names), measured.decomposition.background, betas)
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
     """Writes one row per true segment to segments.parquet, or to segments.csv without pyarrow."""
     true, class_names = objects.tables.true, np.array(objects.class_names, object)
-    spelled = {"name": np.array(names, object)[true["image"].to_numpy()]}
-    spelled |= {f"{column}_name": class_names[true[column].to_numpy()] for column in ("class", "predicted")}
-    table = pd.concat([pd.DataFrame(spelled, index=true.index), true], axis=1)
+    spelled = {"name": np.array(names, object)[true["image"]]}
+    spelled |= {f"{column}_name": class_names[true[column]] for column in ("class", "predicted")}
+    table = pd.DataFrame(spelled | dict(true.items()))
     arrow = importlib.util.find_spec("pyarrow") is not None
     (folder / ("segments.csv" if arrow else "segments.parquet")).unlink(missing_ok=True)
-    if not arrow:
+    if arrow:
+        with replacing(folder / "segments.parquet") as stream:
+            table.to_parquet(stream, index=False)
+    else:
         write_csv(folder / "segments.csv", table)
-        return
-    with replacing(folder / "segments.parquet") as stream:
-        table.to_parquet(stream, index=False)
-
-
-def rows_by_name(table: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
-    """Returns the rows of a numeric table by index."""
-    return table.rename(index=str, columns=str).to_dict("index")
 
 
 FEWEST = 30
@@ -177,56 +148,44 @@ FEWEST = 30
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
+    """An audit of n images: counts, groups int64 (n,) or None, and the class names.
 
     `summary` is from `flipjax.metrics.summarize`, without its matrix and with named groups; `intervals` are from
-    `bootstrap`. `objects` holds the segments, `group_names` the name of each number in `groups`, `class_of_group` the
-    class of each group of a class in a scene, and `groups_of_class` image indices by group (or by scene) and class.
-    `swap` is the scene swap of the images, if the model was available. `columns` are further texts of each image,
-    `clusters` int (n,) or None.
+    `bootstrap`. `objects` holds the segments, `class_of_group` the class of each group of a class in a scene. `images`,
+    `by_group` and `pairs` are from `image_table`, `flips_by_group` and `flip_pairs`. `swap` is the scene swap of the
+    images, if known; `clusters` int (n,) or None.
     """
 
-    names: Sequence[str]
     groups: np.ndarray | None
     decomposition: Decomposition
-    ignored: np.ndarray
     class_names: tuple[str, ...]
     summary: Mapping[str, Any]
     intervals: Mapping[str, tuple[Any, Any]]
     objects: Objects
-    group_names: Mapping[int, str]
     class_of_group: Mapping[str, str]
-    groups_of_class: Mapping[str, Mapping[int, np.ndarray]]
+    places: Places
+    images: pd.DataFrame
+    by_group: pd.DataFrame
+    pairs: pd.DataFrame
     swap: SceneSwap | None
-    columns: Mapping[str, Sequence[str]]
     clusters: np.ndarray | None
 
-    @functools.cached_property
+    @property
     def has_scores(self) -> bool:
         """Whether flip-risk exists; masks have none."""
-        return not np.isnan(np.asarray(self.decomposition.risk_sum)).all()
+        return "flip_risk_mean" in self.summary
 
-    @functools.cached_property
+    @property
     def has_tenths(self) -> bool:
         """Whether enough images have a rank for deciles to be meaningful."""
-        return self.has_scores and len(self.names) - self.summary["n_images_without_risk"] >= FEWEST
-
-    @functools.cached_property
-    def by_group(self) -> pd.DataFrame:
-        """Flip by class and group, from `flips_by_group`."""
-        return flips_by_group(self.decomposition, self.groups_of_class, self.class_names, clusters=self.clusters)
-
-    @functools.cached_property
-    def pairs(self) -> pd.DataFrame:
-        """Flips between classes, from `flip_pairs`."""
-        return flip_pairs(self.decomposition, self.class_names, clusters=self.clusters)
+        return self.has_scores and len(self.images) - self.summary["n_images_without_risk"] >= FEWEST
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
         """The pixels of all images, int64 (C, C), rows truth."""
         return np.asarray(self.decomposition.confusion).sum(0, dtype=np.int64)
 
-    @functools.cached_property
+    @property
     def background(self) -> Background:
         """The background class, several, or None."""
         return self.decomposition.background
@@ -266,48 +225,63 @@ def conclude_audit(
     foreground = np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist()
     all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
     options = {"groups": numbers, "class_names": class_names, "all_groups": all_groups}
-    summary = _summarize(decomposition, options, rare=len(foreground) > 2)
-    keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
-    if measured.regions is not None:
-        summary |= region_quantities(measured.regions, numbers, all_groups=all_groups)
-    summary |= further or {}
-    resampled = functools.partial(bootstrap, key=key_of(0), samples=samples, pairs=pairs, clusters=clusters, **options)
-    intervals = resampled(decomposition, keys) if keys else {}
-    intervals |= _swap_intervals(decomposition, swap, keys, known=summary, resampled=resampled) if keys and swap else {}
+    resampling = {"samples": samples, "pairs": pairs, "clusters": clusters}
+    summary, intervals = _summarize(measured, options, resampling, further or {}, swap)
     objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
-    rates, ends = objects.rates()
-    summary |= rates | _mean_risk(decomposition)
-    intervals |= ends
+    total = objects.flips.iloc[-1].to_dict()
+    for name in ("seg_flip", "strict_flip"):
+        summary[name] = total[name]
+        intervals |= {name: (total[f"{name}_low"], total[f"{name}_high"])} if f"{name}_low" in total else {}
+    if not np.isnan(np.asarray(decomposition.risk_sum)).all():
+        summary["flip_risk_mean"] = float(pd.Series(np.asarray(decomposition.flip_risk, np.float64)).mean())
+        summary["flip_risk_share"] = summary["flip_risk_mean"] / math.log(len(foreground))
     own_names = [class_names[c] for c in foreground]
     group_names = {} if numbers is None else name_groups(all_groups, own_names, groups.scene_names, present=numbers)
-    places, class_of_group, sides = _places(numbers, all_groups, foreground, groups.scene_names)
+    places, sides = _places(groups._replace(all_groups=all_groups), group_names, foreground)
     if sides:
         summary["flip_gap/mean"], low, high = flip_gap(decomposition, sides, clusters)
         intervals |= {} if math.isnan(low) else {"flip_gap/mean": (low, high)}
+    columns, class_of_group = {"name": names, **groups.columns}, {}
+    if numbers is not None:
+        columns["group"] = [group_names[group] for group in numbers.tolist()]
+    if isinstance(all_groups, Groups):
+        class_of_group = {name: own_names[all_groups.class_of(group)] for group, name in group_names.items()}
     return Audit(
-        names,
         numbers,
         decomposition,
-        measured.ignored,
         class_names,
         with_names(summary, group_names),
         with_names(intervals, group_names),
         objects,
-        group_names,
-        {group_names[group]: class_names[c] for group, c in class_of_group.items() if group in group_names},
+        class_of_group,
         places,
+        image_table(columns, measured, objects, swap),
+        flips_by_group(decomposition, places, class_names, clusters=clusters),
+        flip_pairs(decomposition, class_names, clusters=clusters),
         swap,
-        groups.columns,
         clusters,
     )
 
 
-def _summarize(decomposition: Decomposition, options: Mapping[str, Any], *, rare: bool) -> dict[str, Any]:
-    """Returns the summary without its flip matrix and, if `rare`, without groups that have no images."""
-    summary = summarize(decomposition, **options)
+def _summarize(
+    measured: Measured, options: dict[str, Any], resampling: dict[str, Any], further: Any, swap: SceneSwap | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the numbers of pixels and their intervals. With over two foreground classes, leaves out empty groups."""
+    decomposition = measured.decomposition
+    summary = metrics.summarize(decomposition, **options)
     del summary["flip_matrix"]
-    empty = tuple(key.removesuffix("n_images") for key, n in summary.items() if key.endswith("/n_images") and not n)
-    return {key: value for key, value in summary.items() if not (rare and key.startswith(empty))}
+    if is_foreground(len(options["class_names"]), decomposition.background).sum() > 2:
+        empty = tuple(key.removesuffix("n_images") for key, n in summary.items() if key.endswith("/n_images") and not n)
+        summary = {key: value for key, value in summary.items() if not key.startswith(empty)}
+    keys = [key for key in summary if "n_images" not in key] if summary["n_images"] > 1 else []
+    if measured.regions is not None:
+        summary |= region_quantities(measured.regions, options["groups"], all_groups=options["all_groups"])
+    summary |= further
+    resampled = functools.partial(metrics.bootstrap, key=key_of(0), **resampling, **options)
+    intervals = resampled(decomposition, keys) if keys else {}
+    if keys and swap:
+        intervals |= _swap_intervals(decomposition, swap, keys, known=summary, resampled=resampled)
+    return summary, intervals
 
 
 def name_groups(
@@ -340,34 +314,20 @@ def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict
 
 
 def _places(
-    groups: np.ndarray | None, all_groups: AnyGroups | None, foreground: Sequence[int], scene_names: Sequence[str]
-) -> tuple[dict[str, dict[int, np.ndarray]], dict[int, int], dict[int, tuple[np.ndarray, np.ndarray]]]:
-    """Returns image indices by group or scene and class, the class of each group, and common and rare indices."""
-    if groups is None:
-        return {}, {}, {}
-    if not isinstance(all_groups, Groups):
-        names = name_groups(all_groups, (), (), present=groups)
-        return {name: dict.fromkeys(foreground, np.flatnonzero(groups == g)) for g, name in names.items()}, {}, {}
-    scenes = list(scene_names) or [f"scene {scene}" for scene in range(all_groups.scenes)]
+    groups: ImageGroups, group_names: Mapping[int, str], foreground: Sequence[int]
+) -> tuple[Places, dict[int, list[np.ndarray]]]:
+    """Returns image indices by group or scene and class, and those in common and in rare groups of each class."""
+    numbers, all_groups = groups.numbers, groups.all_groups
+    if numbers is None or not isinstance(all_groups, Groups):
+        return {name: dict.fromkeys(foreground, np.flatnonzero(numbers == g)) for g, name in group_names.items()}, {}
+    numbered = dict(enumerate(groups.scene_names or [f"scene {scene}" for scene in range(all_groups.scenes)]))
+    owner, scene = np.array(foreground)[all_groups.class_of(numbers)], all_groups.scene_of(numbers)
     places = {
-        name: {c: np.flatnonzero(groups == all_groups.of(y, scene)) for y, c in enumerate(foreground)}
-        for scene, name in enumerate(scenes)
+        name: {c: np.flatnonzero((owner == c) & (scene == s)) for c in foreground} for s, name in numbered.items()
     }
-    sides = {}
-    for y, c in enumerate(foreground):
-        common, rare = (np.flatnonzero(np.isin(groups, own)) for own in all_groups.sides_of(y))
-        sides |= {c: (common, rare)} if len(common) and len(rare) else {}
-    return places, {group: foreground[all_groups.class_of(group)] for group in range(all_groups.count)}, sides
-
-
-def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
-    """Returns the mean flip-risk over images and its fraction of the maximum log F; empty for masks."""
-    if np.isnan(np.asarray(decomposition.risk_sum)).all():
-        return {}
-    risk = np.asarray(decomposition.flip_risk, np.float64)
-    mean = float(np.nanmean(risk)) if np.isfinite(risk).any() else math.nan
-    F = int(is_foreground(decomposition.confusion.shape[-1], decomposition.background).sum())
-    return {"flip_risk_mean": mean, "flip_risk_share": mean / math.log(F)}
+    kinds = [np.isin(numbers, own) for own in (all_groups.common, all_groups.rare)]
+    sides = {c: [np.flatnonzero((owner == c) & kind) for kind in kinds] for c in foreground}
+    return places, {c: both for c, both in sides.items() if all(map(len, both))}
 
 
 def _swap_intervals(
@@ -387,34 +347,37 @@ def _swap_intervals(
     return intervals
 
 
-def image_rows(audit: Audit) -> list[Row]:
-    """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks."""
-    columns = image_columns(audit.decomposition, audit.class_names, swap=audit.swap)
-    risk = columns["flip_risk"]
-    first: dict[str, Sequence[Any]] = {"name": audit.names, **audit.columns}
-    if audit.groups is not None:
-        first["group"] = [audit.group_names[group] for group in audit.groups.tolist()]
-    quantities = [name for name in (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES) if name in columns]
-    shares = {name: [rounded(value) for value in columns[name].tolist()] for name in quantities}
-    if not np.isnan(risk).all():
-        shares["flip_risk_share"] = [rounded(value) for value in (risk / np.log(len(audit.foreground))).tolist()]
-    counts = {name: columns[name].tolist() for name in ("foreground_pixels", "pixels")}
-    last = {"ignored_pixels": audit.ignored.tolist(), "largest_flip": columns["largest_flip"].tolist()}
-    table = first | shares | counts | last | audit.objects.of_images(len(audit.names))
-    flip = np.nan_to_num(columns["flip"]) if np.isnan(risk).all() else np.zeros(len(risk))
-    order = np.lexsort((-flip, np.where(np.isnan(risk), np.inf, -risk))).tolist()
-    return [{name: values[i] for name, values in table.items()} for i in order]
+def image_table(
+    columns: Mapping[str, Sequence[str]], measured: Measured, objects: Objects, swap: SceneSwap | None
+) -> pd.DataFrame:
+    """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks.
+
+    `columns` come first; the index holds the images' positions.
+    """
+    counts = image_columns(measured.decomposition, objects.class_names, swap=swap)
+    risk = counts["flip_risk"]
+    masks = np.isnan(risk).all()
+    if not masks:
+        counts["flip_risk_share"] = risk / np.log(is_foreground(len(objects.class_names), objects.background).sum())
+    known = (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES, "flip_risk_share")
+    # Adding 0 to -0 leaves 0.
+    table: dict[str, Any] = {**columns} | {name: counts[name].round(DIGITS) + 0.0 for name in known if name in counts}
+    table |= {name: counts[name] for name in ("foreground_pixels", "pixels")}
+    table |= {"ignored_pixels": measured.ignored, "largest_flip": counts["largest_flip"]}
+    for name, segments in (("segments", objects.tables.true), ("flipped_segments", objects.flipped)):
+        table[name] = np.bincount(segments["image"], minlength=len(risk))
+    rank = np.nan_to_num(counts["flip"]) if masks else np.nan_to_num(risk, nan=-np.inf)
+    return pd.DataFrame(table).iloc[np.argsort(-rank, kind="stable")]
 
 
 def summary_rows(audit: Audit) -> list[Row]:
     """Returns one row per number of the summary: key, title, group, decile, value and interval."""
     rows = []
     for key, value in audit.summary.items():
-        deciles = isinstance(value, list)
-        numbers = np.atleast_1d(value).tolist()
-        ends = [np.atleast_1d(end).tolist() for end in audit.intervals.get(key, ())] or [[math.nan] * len(numbers)] * 2
-        for place, cells in enumerate(zip(numbers, *ends, strict=True), 1):
-            row = {"quantity": key, "title": title_of(key), "decile": place if deciles else ""}
+        low, high = audit.intervals.get(key, (math.nan, math.nan))
+        # An object array keeps integers beside floats.
+        for place, cells in enumerate(np.broadcast(np.array(value, object), low, high), 1):
+            row = {"quantity": key, "title": title_of(key), "decile": place if isinstance(value, list) else ""}
             rows.append(row | dict(zip(("value", "low", "high"), map(rounded, cells), strict=True)))
     return rows
 
@@ -470,11 +433,7 @@ def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = No
     """
     part, whole = (np.asarray(counts, np.float64) for counts in (part, whole))
     if clusters is not None:
-        place = np.unique(clusters, return_inverse=True)[1]
-        sums = np.zeros((2, place.max(initial=-1) + 1, part.shape[1]))
-        np.add.at(sums[0], place, part)
-        np.add.at(sums[1], place, whole)
-        part, whole = sums
+        part, whole = (pd.DataFrame(counts).groupby(clusters).sum().to_numpy() for counts in (part, whole))
     total = whole.sum(0)
     value = divide(part.sum(0), total)
     size = divide(total**2, (whole**2).sum(0))
@@ -485,17 +444,13 @@ def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = No
 
 
 def flips_by_group(
-    decomposition: Decomposition,
-    columns: Mapping[str, Mapping[int, np.ndarray]],
-    class_names: Sequence[str],
-    *,
-    clusters: np.ndarray | None = None,
+    decomposition: Decomposition, places: Places, class_names: Sequence[str], *, clusters: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Compares the Flip of each class in one group with that in the other groups.
 
     Args:
         decomposition: of n images.
-        columns: image indices by group and class; a class without images in a group has no row there.
+        places: a class without images in a group has no row there.
         class_names: names of all C classes.
         clusters: as in `ratios`.
 
@@ -505,68 +460,68 @@ def flips_by_group(
         groups, with `others_images`; `difference`, `difference_low`, `difference_high`; `p`, and `q`, corrected over
         all rows (Benjamini and Hochberg). Of two groups, only the one that flips more has a row.
     """
+    flips, pixels = class_pixels(decomposition)
     rows = []
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
-        flip, whole = _pixels(decomposition, c)
-        own = {group: places[c][whole[places[c]] > 0] for group, places in columns.items() if c in places}
-        own = {group: places for group, places in own.items() if len(places)}
+        own = {group: rows_of[c][pixels[rows_of[c], c] > 0] for group, rows_of in places.items() if c in rows_of}
+        own = {group: few for group, few in own.items() if len(few)}
         # A class that never flips would only make the correction stricter.
-        for group, places in own.items() if len(own) > 1 and flip.any() else ():
+        for group, inside in own.items() if len(own) > 1 and flips[:, c].any() else ():
             others = np.concatenate([rest for name, rest in own.items() if name != group])
-            here, there = (
-                ratios(flip[few, None], whole[few, None], None if clusters is None else clusters[few])
-                for few in (places, others)
-            )
+            here, there = (_rate(flips[few, c], pixels[few, c], few, clusters) for few in (inside, others))
             if len(own) == 2 and (here.value, group) < (there.value, next(name for name in own if name != group)):
                 continue
-            difference = here.minus(there)
-            numbers = [here.value, *here.interval(), there.value, difference.value, *difference.interval(-1.0)]
-            cells = [float(number[0]) for number in (*numbers, difference.p)]
-            rows.append([class_names[c], group, len(places), *cells[:4], len(others), *cells[4:]])
+            change = here.minus(there)
+            numbers = [here.value, *here.interval(), there.value, change.value, *change.interval(-1.0), change.p]
+            cells = [number.item() for number in numbers]
+            rows.append([class_names[c], group, len(inside), *cells[:4], len(others), *cells[4:]])
     names = ["class", "group", "images", "flip", "low", "high", "others", "others_images"]
-    names += ["difference", "difference_low", "difference_high", "p"]
-    table = pd.DataFrame(rows, columns=names)
-    known = table["p"].notna()
+    table = pd.DataFrame(rows, columns=[*names, "difference", "difference_low", "difference_high", "p"])
     table["q"] = np.nan
+    known = table["p"].notna()
     if known.any():
         from scipy.stats import false_discovery_control  # Imported here because it is slow.
 
         table.loc[known, "q"] = false_discovery_control(table.loc[known, "p"].to_numpy(np.float64))
     bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=-1)
-    order = np.lexsort((-table["difference"].abs(), -bound))
-    return table.iloc[order].reset_index(drop=True).round(DIGITS)
+    return by_bound(table, bound, table["difference"].abs())
 
 
-def _pixels(decomposition: Decomposition, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the flipped and all pixels (n,) of a class in each image."""
-    rows = np.asarray(decomposition.confusion)[:, c].astype(np.int64)
-    inside = is_foreground(rows.shape[1], decomposition.background)
-    return rows[:, inside].sum(1) - rows[:, c], rows.sum(1)
+def _rate(flip: np.ndarray, whole: np.ndarray, few: np.ndarray, clusters: np.ndarray | None) -> Ratios:
+    """Returns Flip of a class in a few images."""
+    return ratios(flip[:, None], whole[:, None], None if clusters is None else clusters[few])
+
+
+def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the flipped and all pixels of each foreground class in each image, int64 (n, C)."""
+    counts = margins(np.asarray(decomposition.confusion), background=decomposition.background)
+    return counts.truth - counts.same - counts.missed, counts.truth
+
+
+def by_bound(table: pd.DataFrame, bound: Any, value: Any) -> pd.DataFrame:
+    """Returns rounded rows, those with the largest bound, then the largest value, first."""
+    return table.iloc[np.lexsort((-value, -bound))].round(DIGITS)
 
 
 def flip_gap(
-    decomposition: Decomposition, sides: Mapping[int, tuple[np.ndarray, np.ndarray]], clusters: np.ndarray | None = None
+    decomposition: Decomposition, sides: Mapping[int, Sequence[np.ndarray]], clusters: np.ndarray | None = None
 ) -> tuple[float, float, float]:
-    """Returns Flip in rare minus common groups within each class, averaged over classes that have both.
+    """Returns Flip in rare minus common groups within each class, averaged over the classes.
 
     Args:
         decomposition: of n images.
-        sides: image indices in common and rare groups, by class.
+        sides: image indices in common and rare groups, by class; at least one class.
         clusters: as in `ratios`.
 
     Returns:
-        The mean and its 95% interval; NaN if no class has both.
+        The mean and its 95% interval, NaN if no class has one.
     """
+    flips, pixels = class_pixels(decomposition)
     differences = []
     for c, both in sides.items():
-        flip, whole = _pixels(decomposition, c)
-        common, rare = (
-            ratios(flip[few, None], whole[few, None], None if clusters is None else clusters[few]) for few in both
-        )
+        common, rare = (_rate(flips[few, c], pixels[few, c], few, clusters) for few in both)
         differences.append(rare.minus(common))
-    if not differences:
-        return np.nan, np.nan, np.nan
-    value, variance, freedom = (np.concatenate(numbers) for numbers in zip(*differences, strict=True))
+    value, variance, freedom = map(np.concatenate, zip(*differences, strict=True))
     known = np.isfinite(variance)
     if not known.any():
         return float(np.nanmean(value)), np.nan, np.nan
@@ -598,19 +553,8 @@ def flip_pairs(
     truth, prediction = truth[kept], prediction[kept]
     part, whole = confusion[:, truth, prediction], confusion.sum(2)[:, truth]
     rates = ratios(part, whole, clusters)
-    low, high = rates.interval()
     names = np.array(class_names, object)
-    table = pd.DataFrame(
-        {
-            "truth": names[truth],
-            "prediction": names[prediction],
-            "images": (whole > 0).sum(0),
-            "flipped_images": (part > 0).sum(0),
-            "pixels": part.sum(0, dtype=np.int64),
-            "share": rates.value,
-            "low": low,
-            "high": high,
-        }
-    )
-    order = np.lexsort((-table["share"], -table["low"].fillna(0)))
-    return table.iloc[order].reset_index(drop=True).round(DIGITS)
+    table = pd.DataFrame({"truth": names[truth], "prediction": names[prediction], "images": (whole > 0).sum(0)})
+    table["flipped_images"], table["pixels"] = (part > 0).sum(0), part.sum(0, dtype=np.int64)
+    table["share"], (table["low"], table["high"]) = rates.value, rates.interval()
+    return by_bound(table, table["low"].fillna(0), table["share"])

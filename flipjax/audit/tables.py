@@ -1,20 +1,21 @@
 """Builds the findings and tables of an audit for the terminal, Markdown and the page."""
 
 import math
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.results import Audit, Objects, image_rows, rows_by_name
+from flipjax.audit.results import Audit, Objects, by_bound, class_pixels
 from flipjax.context import Choice
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.decomposition import divide, flips_of
+from flipjax.metrics.decomposition import divide, flips_of, margins
 from flipjax.metrics.segment_table import STRATA
 from flipjax.report.document import Document, Numbers, Section
-from flipjax.results.frames import records_of
+from flipjax.results.frames import Row, records_of
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import TextTable, number, with_interval
@@ -33,14 +34,9 @@ RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
 OF_BACKGROUND = ("fg_miss", "iou/foreground")
 """Quantities that are constant where no class is background."""
 OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
-MENDED = {
-    "whole": "whole segments that flip",
-    "rim": "flips near borders of other segments",
-    "inside": "flips inside other segments",
-    "miss": "misses",
-    "spill": "spills",
-    "background": "confusion between background classes",
-}
+MENDED = {"whole": "whole segments that flip", "rim": "flips near borders of other segments"}
+MENDED |= {"inside": "flips inside other segments", "miss": "misses", "spill": "spills"}
+MENDED |= {"background": "confusion between background classes"}
 LINKED = "; a number leads to pictures"
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 OWN_LABELS = "these labels, each image without itself"
@@ -62,19 +58,40 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
     terms += ["common, rare", "IoU gap"] if "gap/mean" in audit.summary else []
     terms += ["flip-risk", "risk-coverage"] if audit.has_scores else []
     terms += ["scene swap", "counterfactual pair"] if audit.swap else []
-    return Document(
-        title=TITLE,
-        facts=facts,
-        lines=findings(audit),
-        sections=_sections(sections),
-        terms=terms,
-        config=options,
-    )
+    return Document(TITLE, facts, findings(audit), _sections(sections), terms=terms, config=options)
 
 
-def _first_and_others(first: str, others: str, table: TextTable) -> list[Numbers]:
+class _Formatter(string.Formatter):
+    """Formats undefined numbers as a dash."""
+
+    def format_field(self, value: Any, form: str) -> str:
+        return number(value, form) if isinstance(value, float) else super().format_field(value, form)
+
+
+def tabulate(rows: pd.DataFrame, columns: Mapping[str, str | Callable[[Row], str]], *, names: int = 1) -> TextTable:
+    """Returns a table with columns by title: a format of a row's values, or a function of the row.
+
+    Example:
+        >>> rows = pd.DataFrame({"name": ["cat", "dog"], "flip": [0.25, math.nan]})
+        >>> tabulate(rows, {"class": "{name}", "Flip": "{flip:.1%}"}).rows
+        [['cat', '25.0%'], ['dog', '-']]
+    """
+    form = _Formatter().vformat
+    cells = [
+        [form(cell, (), row) if isinstance(cell, str) else cell(row) for cell in columns.values()]
+        for row in records_of(rows)
+    ]
+    return TextTable([*columns], cells, names)
+
+
+def _interval(name: str, low: str = "low", high: str = "high", form: str = ".3f") -> Callable[[Row], str]:
+    """Returns a column of values with their intervals."""
+    return lambda row: with_interval({low: math.nan, **row}, name, low, high, form=form)
+
+
+def _first_and_others(first: str, others: str, table: TextTable, shown: int = WORST) -> list[Numbers]:
     """Returns the first rows of a table, and its other rows folded."""
-    parts = [table._replace(rows=rows) for rows in (table.rows[:WORST], table.rows[WORST:])]
+    parts = [table._replace(rows=rows) for rows in (table.rows[:shown], table.rows[shown:])]
     return [Numbers(first, parts[0]), Numbers(others, parts[1], folded=True)]
 
 
@@ -132,19 +149,16 @@ def _group_lines(audit: Audit) -> list[str]:
 
 
 def _segment_lines(objects: Objects) -> list[str]:
-    row = rows_by_name(objects.flips)["all"]
+    (row,) = records_of(objects.flips.tail(1))
     if not row["segments"]:
         return []
-    strict = _share(row, "strict_flip")
+    flip, strict = SEG_FLIP(row), STRICT_FLIP(row)
     of_matched = "" if strict == "-" else f"; of those matched by a predicted one, {strict} have another class"
-    lines = [f"Of {int(row['segments']):,} true segments {_share(row, 'seg_flip')} flip{of_matched}."]
-    kinds = {name: kind for name, kind in rows_by_name(objects.budget).items() if name != "all" and kind["gain"] > 0}
-    best = max(kinds, key=lambda name: kinds[name]["gain"], default="")
-    if best:
-        share, gain = kinds[best]["share"], kinds[best]["gain"]
-        lines.append(
-            f"Largest gain from one kind of error: {MENDED[best]}, {share:.0%} of wrong pixels, {gain:+.3f} mIoU."
-        )
+    lines = [f"Of {row['segments']:,} true segments {flip} flip{of_matched}."]
+    best = max(records_of(objects.budget.drop(index="all").reset_index()), key=lambda row: row["gain"])
+    if best["gain"] > 0:
+        kind, share = MENDED[best["kind"]], f"{best['share']:.0%} of wrong pixels"
+        lines.append(f"Largest gain from one kind of error: {kind}, {share}, {best['gain']:+.3f} mIoU.")
     return lines
 
 
@@ -162,12 +176,12 @@ def warnings(audit: Audit) -> list[str]:
         )
     without = audit.summary["n_images_without_risk"]
     if without and audit.has_scores:
-        lines.append(f"{without} of {len(audit.names)} images lack true or predicted foreground: they have no rank.")
+        lines.append(f"{without} of {len(audit.images)} images lack true or predicted foreground: they have no rank.")
     risk = np.asarray(audit.decomposition.flip_risk)
     if (risk == 0).any() and not (risk > 0).any():
         lines.append("Warning: flip-risk is 0 in every image. Were the predictions rounded to 0 and 1?")
-    if audit.ignored.any():
-        lines.append(f"{audit.ignored.sum() / (total + audit.ignored.sum()):.1%} of the pixels are ignored.")
+    if ignored := audit.images["ignored_pixels"].sum():
+        lines.append(f"{ignored / (total + ignored):.1%} of the pixels are ignored.")
     return lines
 
 
@@ -182,46 +196,40 @@ def _by_group(audit: Audit) -> list[Numbers]:
     """Returns Flip by class and group, the largest differences, and the groups' main quantities."""
     if audit.groups is None:
         return []
-    rows = [
-        [
-            *(str(row[name]) for name in ("class", "group", "images")),
-            *(number(row["flip"]), number(row["others"]), with_interval(row, *DIFFERENCE, form="+.3f"), _q(row)),
-        ]
-        for row in records_of(audit.by_group)
-    ]
+    columns = {"class": "{class}", "group": "{group}", "images": "{images}", "Flip": "{flip:.3f}"}
+    columns |= {"elsewhere": "{others:.3f}", "difference [95%]": _interval(*DIFFERENCE, form="+.3f"), "q": _q}
+    table = tabulate(audit.by_group, columns, names=2)
     unit = "images" if audit.clusters is None else "clusters"
     caption = (
-        f"Flip of a class by group, largest lower bound of a difference first; over {unit}, q over all {len(rows)} "
-        "rows (Benjamini-Hochberg)"
+        f"Flip of a class by group, largest lower bound of a difference first; over {unit}, q over all "
+        f"{len(table.rows)} rows (Benjamini-Hochberg)"
     )
-    header = ["class", "group", "images", "Flip", "elsewhere", "difference [95%]", "q"]
-    blocks = _first_and_others(caption, "The other differences between groups", TextTable(header, rows, 2))
-    blocks += _flip_of_groups(audit) if rows else []
+    blocks = _first_and_others(caption, "The other differences between groups", table)
+    blocks += _flip_of_groups(audit) if table.rows else []
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
-    shown, which = {*names}, ""
+    shown, which = len(names), ""
     if len(names) > 2 * AT_ONCE:
         flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
-        shown = {*sorted(names, key=lambda name: -flip[name])[:WORST], "common", "rare"}
-        which = f", those with the largest Flip of {len(names)}"
-    own = by_group(audit, [name for name in names if name in shown])
-    others = by_group(audit, [name for name in names if name not in shown])
-    blocks.append(Numbers(f"Groups{which}, with 95% intervals", own, folded=len(rows) > 0))
-    return [*blocks, Numbers("The other groups", others, folded=True)]
+        names = sorted(names, key=lambda name: (name not in ("common", "rare"), -flip[name]))
+        shown, which = WORST + ("rare" in names[:2]) * 2, f", those with the largest Flip of {len(names)}"
+    table = by_group(audit, names)
+    own, others = _first_and_others(f"Groups{which}, with 95% intervals", "The other groups", table, shown=shown)
+    return [*blocks, own._replace(folded=blocks[0].table.rows != []), others]
 
 
-def _q(row: Mapping[str, Any]) -> str:
+def _q(row: Row) -> str:
     return "<0.001" if row["q"] < 0.001 else number(row["q"])
 
 
 def _flip_of_groups(audit: Audit) -> list[Numbers]:
     """Returns the matrix of Flip by class and group, if groups are few."""
-    places, confusion = audit.groups_of_class, np.asarray(audit.decomposition.confusion)
+    places = audit.places
     if len(places) > AT_ONCE:
         return []
+    flips, pixels = class_pixels(audit.decomposition)
     rows = []
     for c in most_flipped(audit.confusion, background=audit.background, limit=AT_ONCE):
-        counts = np.array([confusion[own[c], c].sum(0, dtype=np.int64) for own in places.values()])
-        shares = divide(counts[:, audit.foreground].sum(1) - counts[:, c], counts.sum(1)).tolist()
+        shares = [float(divide(flips[own[c], c].sum(), pixels[own[c], c].sum())) for own in places.values()]
         if not np.isnan(shares).all():
             rows.append([audit.class_names[c], *map(number, shares)])
     return [Numbers("Flip of each class by group", TextTable(["class", *places], rows))]
@@ -229,18 +237,15 @@ def _flip_of_groups(audit: Audit) -> list[Numbers]:
 
 def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
     """Returns the main quantities of groups, with the IoU of the group's own class, if any."""
-    left_out = constant(audit)
-    columns = [key for key in OF_GROUPS if key not in left_out]
-    columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
-    own = {name: f"group/{name}/iou/{audit.class_of_group[name]}" for name in names if name in audit.class_of_group}
+    own = {name: f"iou/{audit.class_of_group[name]}" for name in names if name in audit.class_of_group}
+    keys = [key for key in OF_GROUPS if key not in constant(audit)]
+    keys += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
     rows = []
-    for group in names:
-        cells = [str(audit.summary[f"group/{group}/n_images"])]
-        if own:
-            cells.append(cell_of(audit, own[group], form=".3f") if group in own else "")
-        cells += [cell_of(audit, f"group/{group}/{key}", form=".3f") for key in columns]
-        rows.append([group, *cells])
-    titles = (["IoU of the class"] if own else []) + [title_of(key) for key in columns]
+    for name in names:
+        of_row = [*([own.get(name, "")] if own else []), *keys]
+        cells = [cell_of(audit, f"group/{name}/{key}", form=".3f") for key in ("n_images", *of_row)]
+        rows.append([name, *cells])
+    titles = (["IoU of the class"] if own else []) + [title_of(key) for key in keys]
     return TextTable(["group", "images", *titles], rows)
 
 
@@ -249,58 +254,46 @@ def overall(audit: Audit) -> TextTable:
     table = of_classes(audit.class_names, background=audit.background) | COLUMNS | AUDIT_QUANTITIES
     left_out = constant(audit)
     keys = [key for key in table if key in audit.summary and key not in left_out]
-    keys = [key for key in keys[1:] if not key.startswith(("iou/", "flip/")) or key == "iou/foreground"]
-    rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
-    rows += [[title_of(key), cell] for key in keys if (cell := cell_of(audit, key)) != "-"]
+    keys = [key for key in keys if not key.startswith(("iou/", "flip/")) or key == "iou/foreground"]
+    rows = [[title_of(key), cell] for key in keys if (cell := cell_of(audit, key)) != "-"]
     return TextTable(["quantity", "value [95% interval]"], rows)
 
 
 def _by_class(audit: Audit) -> list[Numbers]:
     """Returns the class table; of many classes, those with the largest Flip come first and the others are folded."""
     C = len(audit.class_names)
-    if C <= AT_ONCE:
-        return [Numbers("Classes, pooled over the images", by_class(audit, range(C)))]
-    flip = [np.nan_to_num(audit.summary[f"flip/{audit.class_names[c]}"], nan=-1) for c in audit.foreground]
-    order = [audit.foreground[place] for place in np.argsort(-np.array(flip), kind="stable")]
-    worst = [c for c in order[:WORST] if audit.confusion[c].any()]
-    rest = [*sorted(set(range(C)) - set(audit.foreground)), *order[len(worst) :]]
-    caption = f"Classes, the {len(worst)} with the largest Flip of {C}, pooled over the images"
-    return [
-        Numbers(caption, by_class(audit, worst)),
-        Numbers("The other classes, pooled over the images", by_class(audit, rest), folded=True),
-    ]
+    shown, order, which = C, np.arange(C), ""
+    if C > AT_ONCE:
+        flip = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in audit.class_names])
+        shown, order = WORST, np.argsort(-np.nan_to_num(flip, nan=-1), kind="stable")
+        which = f", the {WORST} with the largest Flip of {C}"
+    caption, others = f"Classes{which}, pooled over the images", "The other classes, pooled over the images"
+    return _first_and_others(caption, others, by_class(audit, order.tolist()), shown=shown)
 
 
 def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
     """Returns the outcomes of each class's pixels and its IoU, with a dash for absent classes."""
-    rows = []
+    counts = margins(audit.confusion, background=audit.background)
+    images = np.asarray(audit.decomposition.confusion).any(2).sum(0)
+    correct, miss = divide(counts.same, counts.truth), divide(counts.missed, counts.truth)
     missed = "fg_miss" not in constant(audit)
+    rows = []
     for c in classes:
         name = audit.class_names[c]
-        pixels = audit.confusion[c].sum()
-        own = [name, str(np.count_nonzero(np.asarray(audit.decomposition.confusion)[:, c].any(-1))), f"{pixels:,}"]
-        iou = cell_of(audit, f"iou/{name}") if pixels else "-"
-        if c not in audit.foreground:
-            rows.append([*own, *[""] * (2 + missed), iou])
-            continue
-        correct = audit.confusion[c, c]
-        miss = pixels - audit.confusion[c, audit.foreground].sum()
-        shares = [f"{correct / pixels:.4f}" if pixels else "-", cell_of(audit, f"flip/{name}", form=".3f")]
-        shares += [f"{miss / pixels:.4f}" if pixels else "-"] if missed else []
-        rows.append([*own, *shares, iou])
+        flip = cell_of(audit, f"flip/{name}", form=".3f")
+        shares = [number(correct[c], ".4f"), flip, number(miss[c], ".4f")] if flip else [""] * 3
+        iou = cell_of(audit, f"iou/{name}") if counts.truth[c] else "-"
+        rows.append([name, str(images[c]), f"{counts.truth[c]:,}", *shares[: 2 + missed], iou])
     header = ["class", "images", "pixels", "correct", "Flip [95%]", *(["miss"] if missed else []), "IoU [95%]"]
     return TextTable(header, rows)
 
 
 def _deciles(audit: Audit) -> list[Numbers]:
     """Returns mean flip-risk and flip share by decile, if there are enough images."""
-    if not audit.has_tenths:
-        return []
     rows = []
-    F = len(audit.foreground)
-    for i in range(10):
+    for i in range(10 * audit.has_tenths):
         risk, flip = (cell_of(audit, key, index=i) for key in ("risk_decile", "flip_by_risk_decile"))
-        share = audit.summary["risk_decile"][i] / math.log(F)
+        share = audit.summary["risk_decile"][i] / math.log(len(audit.foreground))
         rows.append([str(i + 1), risk, number(share, ".1%"), flip])
     caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
     return [Numbers(caption, TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows))]
@@ -308,16 +301,9 @@ def _deciles(audit: Audit) -> list[Numbers]:
 
 def _flip_list(audit: Audit) -> list[Numbers]:
     """Returns flips between classes, largest lower bound first."""
-    rows = [
-        [
-            f"{row['truth']} as {row['prediction']}",
-            f"{row['flipped_images']} of {row['images']}",
-            f"{row['pixels']:,}",
-            with_interval(row, "share", form=".1%"),
-        ]
-        for row in records_of(audit.pairs[:WORST])
-    ]
-    table = TextTable(["flip", "images", "pixels", "share of the true class [95%]"], rows)
+    columns = {"flip": "{truth} as {prediction}", "images": "{flipped_images} of {images}", "pixels": "{pixels:,}"}
+    columns |= {"share of the true class [95%]": _interval("share", form=".1%")}
+    table = tabulate(audit.pairs[:WORST], columns)
     return [Numbers("The largest flips by the lower bound; all are in flip_matrix.csv", table)]
 
 
@@ -328,71 +314,65 @@ def riskiest(audit: Audit) -> TextTable:
     columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
     left_out = {"miss", "spill"} if "fg_miss" in constant(audit) else set()
     columns = [column for column in columns if column not in left_out]
-    rows = [row for row in image_rows(audit) if row["flip_risk"] != "" or not audit.has_scores][:WORST]
-    cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
-    return TextTable(columns, cells)
+    table = audit.images.dropna(subset=["flip_risk"]) if audit.has_scores else audit.images
+
+    def cell(value: Any) -> str:
+        return "" if value != value else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+    return TextTable(columns, table[columns][:WORST].map(cell).to_numpy().tolist())
 
 
 def _details(audit: Audit) -> list[Numbers]:
     """Returns every number of the summary by key, except lists of deciles."""
-    rows = []
-    for key, value in audit.summary.items():
-        if not isinstance(value, list):
-            rows.append([key, str(value) if isinstance(value, int) else cell_of(audit, key, form=".6f")])
-    table = TextTable(["key", "value [95% interval]"], rows)
+    keys = [key for key, value in audit.summary.items() if not isinstance(value, list)]
+    table = TextTable(["key", "value [95% interval]"], [[key, cell_of(audit, key, form=".6f")] for key in keys])
     return [Numbers("All numbers of summary.json", table, folded=True)]
 
 
 def _segments(objects: Objects) -> list[Numbers]:
     """Returns segments by class, their confusions, the error budget, and how scores rank them."""
-    if not len(objects.flips) - 1:
+    found = len(objects.flips) - 1
+    if not found:
         return []
     classes, matrix = segment_matrix(objects)
-    number_of, table = len(objects.flips) - 1, by_segment_class(objects)
-    which = f"the {WORST} worst of {number_of} classes" if number_of > WORST else "by class"
-    most, more = _first_and_others(
-        "Pairs of classes with the most flipped segments", "The other pairs of classes", by_segment_pair(objects)
-    )
+    links = {(i, j + 1): anchor_of(c, d) for i, c in enumerate(classes) for j, d in enumerate(classes)}
+    which = f"the {WORST} worst of {found} classes" if found > WORST else "by class"
+    caption, rest = f"Segments, {which}, by the lower bound of SegFlip", "Segments of the other classes"
     # The rows of the worst classes and of all.
-    shown = min(WORST, number_of) + 1
-    rest = table.rows[shown:] if number_of > WORST else []
-    blocks = [
-        Numbers(f"Segments, {which}, by the lower bound of SegFlip", table._replace(rows=table.rows[:shown])),
+    worst, others = _first_and_others(caption, rest, by_segment_class(objects), shown=min(WORST, found) + 1)
+    caption, rest = "Pairs of classes with the most flipped segments", "The other pairs of classes"
+    most, more = _first_and_others(caption, rest, by_segment_pair(objects))
+    caption = "Segments of a true class (row) predicted as a class (column)"
+    return [
+        worst,
         most,
         Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
-        Numbers("Segments of the other classes", table._replace(rows=rest), folded=True),
+        *([others] if found > WORST else []),
         more,
         Numbers("Ranking of wrong predicted segments by scores, AUROC", ranking(objects), folded=True),
-        Numbers("Segments of a true class (row) predicted as a class (column)", matrix, folded=not classes),
+        Numbers(caption, matrix, folded=not classes, links=links),
     ]
-    return blocks
 
 
 def _context(betas: Mapping[str, Choice], labels: str) -> list[Numbers]:
     """Returns beta of the flips by name, its controls and the verdict; `labels` is where co-occurrences come from."""
-    rows = []
-    for name, beta in betas.items():
-        row = beta._asdict()
-        cells = [with_interval(row, "beta"), number(beta.shuffled), with_interval(row, *DIFFERENCE)]
-        rows.append([name, str(beta.flips), *cells, number(beta.within)])
-    header = ["flips", "number", "beta [95%]", "shuffled", "difference [95%]", "within classes"]
+    columns = {"flips": "{name}", "number": "{flips}", "beta [95%]": _interval("beta"), "shuffled": "{shuffled:.3f}"}
+    columns |= {"difference [95%]": _interval(*DIFFERENCE), "within classes": "{within:.3f}"}
     verdict = f": {betas['all'].verdict.rstrip('.')}" if betas else ""
     caption = f"Influence of context, beta (0: none, 1: as in {labels}){verdict}"
-    return [Numbers(caption, TextTable(header, rows))]
+    return [Numbers(caption, tabulate(pd.DataFrame(betas.values()).assign(name=[*betas]), columns))]
 
 
 def context_document(
     objects: Objects, *, facts: Sequence[str], notes: Sequence[str], options: Mapping[str, Any]
 ) -> Document:
     """Returns the report of `flipjax context`: the context and segments of an audit."""
-    return Document(
-        title="Context of flips",
-        facts=facts,
-        lines=[f"Verdict: {objects.betas['all'].verdict}", *_segment_lines(objects), OBSERVATIONAL, *notes],
-        sections=_sections({"Context": _context(objects.betas, "the training labels"), "Segments": _segments(objects)}),
-        terms=["segment", "StrictFlip"],
-        config=options,
-    )
+    lines = [f"Verdict: {objects.betas['all'].verdict}", *_segment_lines(objects), OBSERVATIONAL, *notes]
+    # The page has no pictures of segments.
+    segments = [block._replace(links={}) for block in _segments(objects)]
+    sections = {"Context": _context(objects.betas, "the training labels"), "Segments": segments}
+    terms = ["segment", "StrictFlip"]
+    return Document("Context of flips", facts, lines, _sections(sections), terms=terms, config=options)
 
 
 def _sections(blocks: Mapping[str, Sequence[Numbers]]) -> list[Section]:
@@ -401,28 +381,27 @@ def _sections(blocks: Mapping[str, Sequence[Numbers]]) -> list[Section]:
 
 def by_segment_class(objects: Objects) -> TextTable:
     """Returns segment outcomes: the WORST classes by the lower bound of SegFlip, all, and the other classes."""
-    classes = rows_by_name(objects.flips)
-    total = classes.pop("all")
-    bound = {name: row.get("seg_flip_low", row["seg_flip"]) for name, row in classes.items()}
-    order = sorted(classes, key=lambda name: (-np.nan_to_num(bound[name]), -classes[name]["seg_flip"]))
-    rows = [[name, *_fate(classes[name])] for name in order]
-    rows += [[name, "0", *["-"] * 6] for name in objects.class_names if name not in classes]
-    rows.insert(min(WORST, len(order)), ["all", *_fate(total)])
-    header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
+    classes = objects.flips.drop(index="all")
+    classes = by_bound(classes, classes.get("seg_flip_low", classes["seg_flip"]).fillna(0), classes["seg_flip"])
+    absent = [name for name in objects.class_names if name not in classes.index]
+    order = [*classes.index[:WORST], "all", *classes.index[WORST:], *absent]
+    table = objects.flips.reindex(order).fillna({"segments": 0})
+    for name in ("correct", "miss", "mixed"):
+        table[name] = divide(table[name], table["segments"])
+    columns = {"class": "{name}", "segments": "{segments:,.0f}", "correct": "{correct:.3f}", "SegFlip": SEG_FLIP}
     # Without background, no segment can be missed.
-    kept = [place for place in range(len(header)) if header[place] != "miss" or objects.missable]
-    header, *rows = ([row[place] for place in kept] for row in (header, *rows))
-    return TextTable(header, rows)
+    columns |= {"miss": "{miss:.3f}"} if objects.missable else {}
+    columns |= {"mixed": "{mixed:.3f}", "StrictFlip": STRICT_FLIP, "of the flips bleeding": "{bleeding:.0%}"}
+    return tabulate(table.rename_axis("name").reset_index(), columns)
 
 
 def by_segment_pair(objects: Objects) -> TextTable:
     """Returns the class pairs, most flipped segments first."""
-    totals = objects.tables.true["class"].value_counts()
-    rows = []
-    for truth, predicted, size, pixels in objects.flipped_pairs():
-        pair = f"{objects.class_names[truth]} as {objects.class_names[predicted]}"
-        rows.append([pair, f"{size:,}", f"{size / totals[truth]:.1%}", f"{pixels:,}"])
-    return TextTable(["flip", "segments", "share of the class's", "their pixels"], rows)
+    names, pairs = np.array(objects.class_names, object), objects.flipped_pairs
+    pairs["share"] = pairs["size"] / objects.tables.true["class"].value_counts()[pairs["class"]].to_numpy()
+    pairs[["class", "predicted"]] = names[pairs[["class", "predicted"]]]
+    columns = {"flip": "{class} as {predicted}", "segments": "{size:,}", "share of the class's": "{share:.1%}"}
+    return tabulate(pairs, columns | {"their pixels": "{sum:,}"})
 
 
 def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
@@ -447,30 +426,29 @@ def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
 
 def ranking(objects: Objects) -> TextTable:
     """Returns how well scores and segment size rank wrong predicted segments; empty for masks."""
-    header = ["predicted segments", "number", "wrong", "flip-risk", "max softmax", "being small"]
     predicted = objects.tables.predicted
     if not predicted["flip_risk"].notna().any():
-        return TextTable(header, [])
-    risk, softmax = (rows_by_name(segment_auroc(predicted, score=score)) for score in ("flip_risk", "max_softmax"))
+        return TextTable([], [])
     limits = [f"1/{round(1 / share)}" for share in STRATA]
-    sizes = [f"below {limits[0]} of the image", *(f"from {limit}" for limit in limits)]
     titles = {"all": "of all sizes", "within strata": "within the sizes below"}
-    titles |= {str(k): size for k, size in enumerate(sizes)}
-    cells = []
-    for key, row in risk.items():
-        values = (row["auroc"], softmax[key]["auroc"], row["size_auroc"])
-        cells.append([titles[key], f"{int(row['segments']):,}", f"{int(row['wrong']):,}", *map(number, values)])
-    return TextTable(header, cells)
+    titles |= dict(enumerate([f"below {limits[0]} of the image", *(f"from {limit}" for limit in limits)]))
+    table = segment_auroc(predicted).assign(softmax=segment_auroc(predicted, score="max_softmax")["auroc"])
+    columns = {"predicted segments": "{stratum}", "number": "{segments:,}", "wrong": "{wrong:,}"}
+    columns |= {"flip-risk": "{auroc:.3f}", "max softmax": "{softmax:.3f}", "being small": "{size_auroc:.3f}"}
+    return tabulate(table.rename(index=titles).reset_index(), columns)
 
 
 def mending(objects: Objects) -> TextTable:
     """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
     kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
-    rows = []
-    for kind, row in rows_by_name(pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]])).items():
-        cells = [f"{int(row['pixels']):,}", number(row["share"], ".1%"), number(row["gain"], "+.3f")]
-        rows.append([MENDED.get(kind, kind), *cells])
-    return TextTable(["wrong pixels", "pixels", "share", "gain in mean IoU"], rows)
+    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=MENDED)
+    columns = {"wrong pixels": "{kind}", "pixels": "{pixels:,}", "share": "{share:.1%}"}
+    return tabulate(table.reset_index(), columns | {"gain in mean IoU": "{gain:+.3f}"})
+
+
+def anchor_of(truth: int, predicted: int) -> str:
+    """Returns the page anchor of segments of one class predicted as another."""
+    return f"flip-{truth}-{predicted}"
 
 
 def most_flipped(confusion: np.ndarray, *, background: Background, limit: int) -> list[int]:
@@ -480,15 +458,10 @@ def most_flipped(confusion: np.ndarray, *, background: Background, limit: int) -
     return sorted(foreground[np.argsort(-(flips.sum(0) + flips.sum(1))[foreground], kind="stable")][:limit].tolist())
 
 
-def _fate(row: Mapping[str, float]) -> list[str]:
-    whole = row["segments"] or np.nan
-    correct, miss, mixed = (number(row[name] / whole) for name in ("correct", "miss", "mixed"))
-    shares = [correct, _share(row, "seg_flip"), miss, mixed, _share(row, "strict_flip"), number(row["bleeding"], ".0%")]
-    return [f"{int(row['segments']):,}", *shares]
-
-
 def cell_of(audit: Audit, key: str, *, form: str = ".4f", index: int | None = None) -> str:
-    """Returns a value of the summary with its interval in brackets, or '-' if it is undefined."""
+    """Returns a value of the summary with its interval in brackets, '-' if it is undefined, '' if there is none."""
+    if key not in audit.summary:
+        return ""
     values = [audit.summary[key], *audit.intervals.get(key, ())]
     if index is not None:
         values = [value[index] for value in values]
@@ -498,6 +471,4 @@ def cell_of(audit: Audit, key: str, *, form: str = ".4f", index: int | None = No
     return with_interval({"value": value, "low": low if value == value else math.nan, "high": high}, "value", form=form)
 
 
-def _share(row: Mapping[str, float], name: str) -> str:
-    # Rates of one image alone have no interval.
-    return with_interval({f"{name}_low": math.nan, **row}, name, f"{name}_low", f"{name}_high")
+SEG_FLIP, STRICT_FLIP = (_interval(name, f"{name}_low", f"{name}_high") for name in ("seg_flip", "strict_flip"))

@@ -18,10 +18,13 @@ def test_they_are_those_of_the_labels_at_hand_and_few_flips_have_none(tmp_path, 
     flips = (generator.random(cells.shape) < 0.3) & (cells > 0)
     predicted = np.where(flips, 1 + (cells + generator.integers(0, 4, cells.shape)) % 5, cells)
     predictions, labels = (np.kron(each, np.ones((8, 8), int)) for each in (predicted, cells))
-    inputs = [f"--{name}={tmp_path / 'in.npz'}" for name in ("predictions", "labels")]
-    maps = [f"--{side}_map={tmp_path / side}.csv" for side in ("label", "prediction")]
-    for side, unit in (("label", 10), ("prediction", 20)):
-        (tmp_path / f"{side}.csv").write_text("\n".join(["from,to", *(f"{unit * c},{c}" for c in range(6))]))
+    inputs, units = (
+        [f"--{name}={tmp_path}/in.npz" for name in ("predictions", "labels")],
+        {"label": 10, "prediction": 20},
+    )
+    maps = [f"--{side}_map={tmp_path / side}.csv" for side in units]
+    for side, unit in units.items():
+        (tmp_path / f"{side}.csv").write_text("from,to\n" + "".join(f"{unit * c},{c}\n" for c in range(6)))
 
     def run(images):
         np.savez(tmp_path / "in.npz", masks=20 * predictions[:images], labels=10 * labels[:images])

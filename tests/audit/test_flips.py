@@ -1,7 +1,6 @@
 """Flip by class and group: intervals over images and clusters, and what is called a difference."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from flipjax.audit.results import flip_gap, flip_pairs, flips_by_group, ratios
@@ -31,12 +30,9 @@ def test_an_image_cut_into_pieces_of_one_cluster_gives_the_same_interval():
     part = generator.integers(0, 9, (12, 2))
     whole = part + generator.integers(1, 9, (12, 2))
     pieces = [np.repeat(counts / 3, 3, axis=0) for counts in (part, whole)]
-    for whole_images, cut in zip(
-        ratios(part, whole), ratios(*pieces, clusters=np.repeat(np.arange(12), 3)), strict=True
-    ):
-        assert whole_images == pytest.approx(cut)
-    alone = ratios(*pieces)
-    assert (alone.variance < ratios(part, whole).variance).all()
+    expected, cut = ratios(part, whole), ratios(*pieces, clusters=np.repeat(np.arange(12), 3))
+    np.testing.assert_allclose(cut, expected)
+    assert (ratios(*pieces).variance < expected.variance).all()
 
 
 def test_the_interval_of_a_rate_holds_it():
@@ -78,10 +74,7 @@ def test_the_gap_is_the_mean_over_classes_of_rare_minus_common():
     counts = counts_of(np.random.default_rng(5), 24)
     sides = {c: (np.arange(0, 24, 2), np.arange(1, 24, 2)) for c in (1, 2)}
     mean, low, high = flip_gap(counts, sides)
-    rates = pd.DataFrame({c: [1 - ratio(counts.confusion[side, c], c) for side in both] for c, both in sides.items()})
-    assert mean == pytest.approx((rates.iloc[1] - rates.iloc[0]).mean()) and low < mean < high
-    assert np.isnan(flip_gap(counts, {})).all()
-
-
-def ratio(rows, c):
-    return rows[:, c].sum() / rows.sum()
+    flips = [
+        1 - counts.confusion[each, c, c].sum() / counts.confusion[each, c].sum() for c in sides for each in sides[c]
+    ]
+    assert mean == pytest.approx(np.mean(np.diff(np.reshape(flips, (2, 2))))) and low < mean < high
