@@ -14,19 +14,10 @@ N, SIZE = 48, 16
 GENERATOR = np.random.default_rng(0)
 CLASSES, SCENES = np.arange(N) % 2, np.arange(N) // 2 % 2
 OBJECTS = np.tile(np.arange(SIZE) < 5, (N, SIZE, 1))
-PHOTOS = {
-    "images": GENERATOR.integers(0, 256, (N, SIZE, SIZE, 3), np.uint8),
-    "masks": OBJECTS,
-    "classes": CLASSES,
-    "scenes": SCENES,
-}
-ALPHA = (255 * OBJECTS).astype(np.uint8)[..., None]
-COMPOSITE = {
-    "cut_outs": np.concatenate([PHOTOS["images"], ALPHA], axis=-1),
-    "classes": CLASSES,
-    "scenes": PHOTOS["images"][:20],
-    "scene_kinds": SCENES[:20],
-}
+IMAGES = GENERATOR.integers(0, 256, (N, SIZE, SIZE, 3), np.uint8)
+PHOTOS = {"images": IMAGES, "masks": OBJECTS, "classes": CLASSES, "scenes": SCENES}
+CUT_OUTS = np.concatenate([IMAGES, 255 * OBJECTS[..., None].astype(np.uint8)], axis=-1)
+COMPOSITE = {"cut_outs": CUT_OUTS, "classes": CLASSES, "scenes": IMAGES[:20], "scene_kinds": SCENES[:20]}
 
 
 def small():
@@ -98,7 +89,7 @@ def test_what_is_no_pool_is_refused_by_name(chosen):
     assert refused.value.field in names
 
 
-@pytest.mark.parametrize("names", [("cat",), ("cat", "cat"), ("cat", "background"), ("cat", "dog", "fish")])
-def test_names_that_results_cannot_have_are_refused(names):
-    with pytest.raises(ConfigError, match="class"):
-        from_arrays(**PHOTOS, **NAMES | {"class_names": names})
+def test_names_that_results_cannot_have_are_refused():
+    for names in (("cat",), ("cat", "cat"), ("cat", "background"), ("cat", "dog", "fish")):
+        with pytest.raises(ConfigError, match="class"):
+            from_arrays(**PHOTOS, **NAMES | {"class_names": names})

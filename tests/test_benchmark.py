@@ -42,14 +42,11 @@ def test_the_images_are_a_members_own(config, images):
     scheduled = [setting.axes["schedule"] == "cosine" for setting in program.settings]
     assert [float(member.recipe.cosine) for member in members] == scheduled and 0 < sum(scheduled) < len(scheduled)
     member = members[index]
-    tables = {"train": (member.rows, member.groups)}
-    tables |= {part: (table.rows, table.groups) for part, table in task.tables.items()}
-    for part, (rows, groups) in tables.items():
+    for part, table in {"train": member, **task.tables}.items():
         made = getattr(images, part)
-        for own, theirs in zip(jax.jit(gather)(task.pool, rows), (made.images, made.masks), strict=True):
-            np.testing.assert_array_equal(own, theirs)
-        np.testing.assert_array_equal(groups, made.groups)
-        assert made.images.dtype == np.float32 and all(len(column) == len(rows) for column in made)
+        jax.tree.map(np.testing.assert_array_equal, jax.jit(gather)(task.pool, table.rows), (made.images, made.masks))
+        np.testing.assert_array_equal(table.groups, made.groups)
+        assert made.images.dtype == np.float32 and all(len(column) == len(table.rows) for column in made)
     np.testing.assert_array_equal(images.test.classes, images.test.masks.max((1, 2)) - 1)
     np.testing.assert_array_equal(images.test.groups, 2 * images.test.classes + images.test.scenes)
     np.testing.assert_array_equal(images.test.pairs, task.tables["test"].pairs)

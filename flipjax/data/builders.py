@@ -15,9 +15,10 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 
 import numpy as np
@@ -53,7 +54,6 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
     MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what flipjax/data/README.md lists."
-    show_progress = False
 
     def info_of(self, classes: Sequence[str], scenes: Sequence[str], homepage: str, **own: Any) -> Any:
         """Returns the info of a data set, whose examples have the features `own` besides those of all."""
@@ -80,14 +80,12 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yields the examples of a split in the order of the items, which `what` names in the plural."""
-        problems: list[str] = []
-        empty: list[str] = []
-        shown = what if self.show_progress else ""
+        problems, empty = list[str](), list[str]()
         features: Any = self.info.features
         scenes = len(features["scene"].names)
-        for item, files in decoded(items, self.encode, what=shown, problems=problems, empty=empty):
+        for item, (image, mask, aspect) in decoded(items, self.encode, what=what, problems=problems, empty=empty):
             group = item.y * scenes + item.scene if min(item.y, item.scene) >= 0 else -1
-            example = dict(zip(("image", "mask", "aspect"), files, strict=True)) | self.labels_of(item)
+            example = self.labels_of(item) | {"image": image, "mask": mask, "aspect": aspect}
             yield example["id"], example | {"class": item.y, "scene": item.scene, "group": group}
         if empty:
             say(printable(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}"))
@@ -134,19 +132,17 @@ def prepare_data_set(
         return f"prepared already, nothing to do (remove {place} to make it anew); {_describe(place)}"
     try:
         with adding_folder(place) as folder:
-            manual_dir = folder / "manual"
-            manual_dir.mkdir()
+            manual_dir = folder / "tfds/manual"
+            manual_dir.mkdir(parents=True)
             for name, path in sources.items():
                 (manual_dir / name).symlink_to(path.resolve())
             builder: Any = builder_class(config=config, data_dir=folder / "tfds", file_format="array_record")
-            builder.show_progress = True
             # TFDS would print its working folder instead of the final one.
             with contextlib.redirect_stdout(None):
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
             for path in Path(builder.data_dir).iterdir():
                 path.rename(folder / path.name)
             shutil.rmtree(folder / "tfds")
-            shutil.rmtree(manual_dir)
     except RuntimeError as error:
         # array_record raises this when the disk is full.
         raise OSError(f"cannot write the data set: {error}") from error
@@ -215,15 +211,13 @@ def _download(archive: Archive, path: Path) -> Path:
         return path
     part = path.with_name(f"{path.name}.part")
     part.touch()
-    attempts, now, total = 0, part.stat().st_size, -1
-    while now != total:
+    attempts, total = 0, -1
+    while (now := part.stat().st_size) != total:
         if attempts == ATTEMPTS:
             raise OSError(f"{archive.url}: cut off after {now:,} of {total:,} bytes; the same command continues")
-        before, total = now, _append(archive.url, part)
-        now = part.stat().st_size
-        attempts = 0 if now > before else attempts + 1
-    problem = _problem(archive, part)
-    if problem:
+        total = _append(archive.url, part)
+        attempts = 0 if part.stat().st_size > now else attempts + 1
+    if problem := _problem(archive, part):
         part.unlink()
         raise ConfigError("--download", problem=f"{archive.url}: {problem}; nothing of it was kept")
     return part.rename(path)
@@ -238,11 +232,13 @@ def _append(url: str, part: Path) -> int:
             # A server without range requests sends the whole archive again.
             start = start if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
             total = start + int(answer.headers.get("Content-Length") or -1)
-            with part.open("ab" if start else "wb") as stream, Bar(part.name, total=max(1, total - start)) as bar:
-                for done, block in _blocks(answer, start):
+            cut_off = contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError)
+            bar = Bar(part.name, total=max(1, total - start))
+            with part.open("ab" if start else "wb") as stream, bar, cut_off:
+                while block := answer.read(BLOCK):
                     stream.write(block)
-                    note = f"{part.name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
-                    bar.advance(len(block), note, last=done == total)
+                    note = f"{part.name}: {stream.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+                    bar.advance(len(block), note, last=stream.tell() == total)
             return total if total >= start else part.stat().st_size
     except HTTPError as error:
         # The partial file is already complete.
@@ -251,51 +247,33 @@ def _append(url: str, part: Path) -> int:
         raise OSError(f"{url}: {error}") from error
 
 
-def _blocks(answer: http.client.HTTPResponse, done: int) -> Iterator[tuple[int, bytes]]:
-    try:
-        while block := answer.read(BLOCK):
-            done += len(block)
-            yield done, block
-    except (http.client.IncompleteRead, ConnectionError, TimeoutError):
-        return
-
-
 def _problem(archive: Archive, path: Path) -> str:
     """Returns the reason why a complete download is unusable, or ''."""
-    if archive.md5:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "md5").hexdigest()
-        if found != archive.md5:
-            return f"expected the MD5 {archive.md5}; found {found}"
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "md5").hexdigest() if archive.md5 else ""
+    if found != archive.md5:
+        return f"expected the MD5 {archive.md5}; found {found}"
     return "" if zipfile.is_zipfile(path) or tarfile.is_tarfile(path) else "expected a zip or tar archive; found none"
 
 
 def _unpack(archive: Archive, path: Path, target: Path) -> None:
+    """Unpacks the files of an archive, in order; skips links."""
     try:
-        for name, stream in _members(path):
-            if re.search(archive.members, name):
-                file = target / (PurePosixPath(name).name if archive.flat else name)
-                if not file.resolve().is_relative_to(target.resolve()):
-                    raise ConfigError("--download", problem=f"{path}: the name {name!r} leads out of the archive")
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with file.open("wb") as out:
-                    shutil.copyfileobj(stream, out, BLOCK)
+        zipped = zipfile.is_zipfile(path)
+        opener: Any = zipfile.ZipFile if zipped else partial(tarfile.open, mode="r|*")
+        with opener(path) as opened:
+            if zipped:
+                files = ((entry.filename, opened.open(entry)) for entry in opened.infolist() if not entry.is_dir())
+            else:
+                files = ((entry.name, opened.extractfile(entry)) for entry in opened if entry.isfile())
+            for name, stream in files:
+                if re.search(archive.members, name):
+                    file = target / (PurePosixPath(name).name if archive.flat else name)
+                    if not file.resolve().is_relative_to(target.resolve()):
+                        raise ConfigError("--download", problem=f"{path}: the name {name!r} leads out of the archive")
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with stream, file.open("wb") as out:
+                        shutil.copyfileobj(stream, out, BLOCK)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         path.unlink()
         raise ConfigError("--download", problem=f"{archive.url}: damaged ({error}); it was deleted") from error
-
-
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yields the files of an archive, in order; skips links."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if not entry.is_dir():
-                    with archive.open(entry) as stream:
-                        yield entry.filename, stream
-        return
-    with tarfile.open(path, "r|*") as archive:
-        for entry in archive:
-            stream = archive.extractfile(entry) if entry.isfile() else None
-            if stream:
-                yield entry.name, stream

@@ -62,14 +62,12 @@ def training_table(
             largest n_train and the rho that this n_train allows.
 
     Example:
-        >>> from flipjax.data.pool import Catalog
+        >>> from flipjax.data.pool import Listing, PoolItem, catalog_of
         >>> from flipjax.data.split import split_pool
-        >>> y = np.repeat(np.arange(2), 12)
-        >>> free, names = np.full(24, -1), tuple(map(str, range(24)))
-        >>> catalog = Catalog(
-        ...     kind="composite", class_names=("cat", "dog"), scene_names=("land", "water"),
-        ...     object_class=y, object_scene=free, object_split=free, object_names=names,
-        ...     scene_kind=y, scene_split=free, scene_photo_names=names)
+        >>> names = ("cat", "dog"), ("land", "water")
+        >>> objects = [PoolItem(f"{i}", y=i // 12) for i in range(24)]
+        >>> scenes = [PoolItem(f"{i}", scene=i // 12) for i in range(24)]
+        >>> catalog = catalog_of(Listing("an example", "composite", *names, objects, scenes))
         >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
         >>> largest_n_train(catalog, split, rhos=[0.5, 0.9])
         20
@@ -356,10 +354,8 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
         f"{name} " + ", ".join(f"{head} {count}" for head, count in count_content(catalog, part).items())
         for name, part in split._asdict().items()
     )
-    possible = [m for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
-    allowed = "no rho is possible"
-    if possible:
-        allowed = f"rho must lie in [{max(low, possible[0] / n):.6g}, {possible[-1] / n:.6g}]"
+    possible = [m / n for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
+    allowed = f"rho must lie in [{max(low, possible[0]):.6g}, {possible[-1]:.6g}]" if possible else "no rho is possible"
     return (
         f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in usual scenes and "
         f"{n - round(rho * n)} in others; the pool holds: {parts}. Largest n_train at rho {levels}: "

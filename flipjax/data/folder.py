@@ -1,13 +1,12 @@
-"""Loads composite and photo pools from a folder, and reports its bad files, mask values, counts and possible levels."""
+"""Loads composite and photo pools from a folder, and reports its bad files, counts and possible levels."""
 
 import csv
 import io
 import os
 import shlex
 import textwrap
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,25 +17,18 @@ from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec, check_va
 from flipjax.data import images, store
 from flipjax.data.correlation import largest_n_train
 from flipjax.data.images import BadFileError, Pixels, read_file
-from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem, catalog_of
-from flipjax.data.split import PARTS, Split, count_content, count_fixed, split_pool, strata
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
+from flipjax.data.split import PARTS, Split, SplitPart, count_content, count_fixed, split_pool
 from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
 from flipjax.files import csv_rows, sha256
-from flipjax.groups import Groups
 from flipjax.terminal import listed, printable
 from flipjax.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+CONTENT = {"composite": ("cutouts", "scenes"), "photo": ("images", "masks", "metadata.csv")}
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
-
-
-N_TRAIN, GRID = 800, (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+N_TRAIN, RHOS = 800, (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Training images and levels of configs/photos_grid.py."""
-RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-
-Names = tuple[str, ...]
-Content = tuple[Names, Names, list[PoolItem], list[PoolItem]]
-"""Names of classes and scenes, objects and scene photos."""
 
 
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -77,23 +69,21 @@ def decoder_of(listing: Listing, *, size: int) -> Reader:
         return images.read_image(Path(listing.source, name), name=name, turn=True)
 
     def read(item: PoolItem) -> Pixels:
-        name, *mask = item.files
-        photo = open_image(name)
+        names = (item.files[0], item.files[-1])
+        photo = open_image(names[0])
         if item.y < 0:
-            return images.read_scene(photo, name=name, size=size)
+            return images.read_scene(photo, name=names[0], size=size)
         if listing.kind == "photo":
-            label = {"value": 1 + item.y, "label": 1 + item.y}
-            return images.read_labelled(photo, open_image(mask[0]), names=(name, mask[0]), **label, size=size)
-        if mask:
-            photo, drawn = images.rgb(photo, name), open_image(mask[0])
-            alpha, values = images.alpha_of(drawn, mask[0])
-            images.check_sizes(photo, drawn, names=(name, mask[0]))
-        elif not photo.has_transparency_data:
-            raise BadFileError(f"{name}: no alpha channel, and no photo of that name whose mask it could be")
+            label = 1 + item.y
+            return images.read_labelled(photo, open_image(names[1]), names=names, value=label, label=label, size=size)
+        if len(item.files) > 1:
+            photo, drawn = images.rgb(photo, names[0]), open_image(names[1])
+        elif photo.has_transparency_data:
+            photo = drawn = photo.convert("RGBA")
         else:
-            photo = photo.convert("RGBA")
-            alpha, values = images.alpha_of(photo, name)
-        return images.cut_out(photo, alpha, name=item.files[-1], size=size, values=values)
+            raise BadFileError(f"{names[0]}: no alpha channel, and no photo of that name whose mask it could be")
+        images.check_sizes(photo, drawn, names=names)
+        return images.cut_out(photo, images.alpha_of(drawn, names[1]), name=names[1], size=size)
 
     return read
 
@@ -103,7 +93,7 @@ def digests(listing: Listing, names: Sequence[str]) -> list[str]:
 
     def digest(name: str) -> str:
         try:
-            return sha256(images.read_file(Path(listing.source, name)))
+            return sha256(read_file(Path(listing.source, name)))
         except BadFileError:
             return ""
 
@@ -126,60 +116,49 @@ def list_folder(spec: PoolSpec) -> Listing:
         BadFilesError: the folder has neither layout, or fewer than two classes or scenes.
     """
     check_value("pool.size", spec.size)
-    if not spec.root:
-        raise ConfigError("config.pool.root", "a folder of photos: pass --config.pool.root=DIR", "none")
     root = Path(spec.root).expanduser()
-    if not os.path.isdir(root):
-        raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
-    parts: dict[Kind, list[Path]] = {
-        "composite": [root / "cutouts", root / "scenes"],
-        "photo": [root / "images", root / "masks", root / "metadata.csv"],
-    }
-    whole: list[Kind] = [kind for kind, paths in parts.items() if all(path.exists() for path in paths)]
-    if len(whole) != 1:
-        names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir() if not _hidden(path))
-        raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if whole else 'whole'}; found {listed(names)}"])
-    problems: list[str] = []
-    read = _read_composite if whole == ["composite"] else _read_photo
-    class_names, scene_names, objects, scenes = read(root, spec, problems)
-    return Listing(
-        source=str(root),
-        kind=whole[0],
-        class_names=class_names,
-        scene_names=scene_names,
-        objects=objects,
-        scenes=scenes,
-        problems=tuple(problems),
-    )
+    if not spec.root or not os.path.isdir(root):
+        found = f"{spec.root!r}, which is none; pass --config.pool.root=DIR"
+        raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", found)
+    kinds = [kind for kind, names in CONTENT.items() if all((root / name).exists() for name in names)]
+    if len(kinds) != 1:
+        names = [f"{path.name}/" if path.is_dir() else path.name for path in _visible(root)]
+        raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if kinds else 'whole'}; found {listed(names)}"])
+    return _list_composite(root, spec) if kinds == ["composite"] else _list_photos(root, spec)
 
 
-def _refused(name: str) -> str:
-    """Returns the reason why a file name is unusable, or ''."""
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return "expected a name below the folder"
-    return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
-
-
-def _read_composite(root: Path, spec: PoolSpec, problems: list[str]) -> Content:
-    class_names = names_of(root, "classes", _count_files(root / "cutouts"), spec.classes)
-    scene_names = names_of(root, "scene_kinds", _count_files(root / "scenes"), spec.scene_kinds)
-    objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
-    scenes = [
-        PoolItem(name, (name,), scene=kind)
-        for kind, folder in enumerate(scene_names)
-        for name in _images(root, root / "scenes" / folder, problems)
+def _list_composite(root: Path, spec: PoolSpec) -> Listing:
+    counts = [
+        {path.name: len(_visible(path)) for path in _visible(root / name) if path.is_dir()}
+        for name in CONTENT["composite"]
     ]
-    if (root / "metadata.csv").exists():
-        parts = _read_parts(root, {item.name for item in objects + scenes}, problems)
-        objects = [replace(item, part=parts.get(item.name, -1)) for item in objects]
-        scenes = [replace(item, part=parts.get(item.name, -1)) for item in scenes]
-    return class_names, scene_names, objects, scenes
+    class_names = names_of(root, "classes", counts[0], spec.classes)
+    scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
+    problems: list[str] = []
+    parts: dict[str, tuple[int, str]] = {}
+    for where, row, part in _rows(root, ("filename", "split"), problems) if (root / "metadata.csv").exists() else ():
+        if row["filename"] in parts:
+            problems.append(f"{where}: {row['filename']!r} is listed twice")
+        parts[row["filename"]] = part, where
+    objects = [
+        PoolItem(files[0], files, y, part=parts.pop(files[0], (-1,))[0])
+        for y, name in enumerate(class_names)
+        for files in _cut_outs(root, f"cutouts/{name}", problems)
+    ]
+    scenes = [
+        PoolItem(name, (name,), scene=kind, part=parts.pop(name, (-1,))[0])
+        for kind, folder in enumerate(scene_names)
+        for name in _images(root, f"scenes/{folder}", problems)
+    ]
+    problems += [f"{where}: {name!r} is no listed image of cutouts/ or scenes/" for name, (_, where) in parts.items()]
+    return Listing(str(root), "composite", class_names, scene_names, objects, scenes, tuple(problems))
 
 
-def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[PoolItem]:
-    stems: dict[str, list[str]] = {}
-    for path in _images(root, root / "cutouts" / name, problems):
-        stems.setdefault(PurePosixPath(path).stem, []).append(path)
+def _cut_outs(root: Path, folder: str, problems: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yields the files of each cut-out of a class: a photo and its mask, or a file with an alpha channel."""
+    stems: dict[str, list[str]] = defaultdict(list)
+    for path in _images(root, folder, problems):
+        stems[PurePosixPath(path).stem].append(path)
     for stem, paths in stems.items():
         masks = [path for path in paths if path.lower().endswith(".png")]
         photos = [path for path in paths if path not in masks] or masks
@@ -188,29 +167,18 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Po
         elif not masks:
             problems.append(f"{photos[0]}: no mask; expected {stem}.png beside it (255 where the object is, else 0)")
         else:
-            yield PoolItem(photos[0], tuple(dict.fromkeys([photos[0], masks[0]])), y)
+            yield tuple(dict.fromkeys([*photos, *masks]))
 
 
-def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, int]:
-    parts: dict[str, int] = {}
-    for where, row in _rows(root, ("filename", "split"), problems):
-        name = row["filename"]
-        if name not in names:
-            problems.append(f"{where}: {name!r} is no listed image of cutouts/ or scenes/")
-        elif name in parts:
-            problems.append(f"{where}: {name!r} is listed twice")
-        else:
-            parts[name] = _part(where, row, problems)
-    return parts
-
-
-def _read_photo(root: Path, spec: PoolSpec, problems: list[str]) -> Content:
+def _list_photos(root: Path, spec: PoolSpec) -> Listing:
+    problems: list[str] = []
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
-    class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), spec.classes)
-    scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), spec.scene_kinds)
+    counts = [Counter(sorted(row[field] for _, row, _ in rows)) for field in ("class", "scene")]
+    class_names = names_of(root, "classes", counts[0], spec.classes)
+    scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
     items: list[PoolItem] = []
     seen: dict[str, str] = {}
-    for where, row in rows:
+    for where, row, part in rows:
         name = row["filename"]
         if reason := _refused(name):
             problems.append(f"{where}: {name!r}: {reason}")
@@ -224,27 +192,23 @@ def _read_photo(root: Path, spec: PoolSpec, problems: list[str]) -> Content:
         reasons += [f"{file} is that of {seen[file]}, too" for file in files if file in seen][:1]
         reasons += [f"no such file: {file}" for file in files if not os.path.isfile(root / file)]
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
-        seen = dict.fromkeys(files, where) | seen
-        part = _part(where, row, problems)
+        seen |= dict.fromkeys(files, where)
         if not reasons:
             y, scene = class_names.index(row["class"]), scene_names.index(row["scene"])
             items.append(PoolItem(files[0], files, y, scene, part))
-    problems += [line for folder in ("images", "masks") for line in _unlisted(root, folder, seen)]
-    return class_names, scene_names, sorted(items, key=lambda item: item.name), []
+    paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
+    names = [path.relative_to(root).as_posix() for path in paths]
+    problems += [f"{name}: no row of metadata.csv names it" for name in names if name not in seen]
+    items.sort(key=lambda item: item.name)
+    return Listing(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
 
 
-def _unlisted(root: Path, folder: str, known: Mapping[str, str]) -> list[str]:
-    paths = [path.relative_to(root) for path in sorted((root / folder).rglob("*")) if path.is_file()]
-    names = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
-    return [f"{name}: no row of metadata.csv names it" for name in names if name not in known]
-
-
-def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
+def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
+    """Yields the valid rows of metadata.csv, each after 'metadata.csv line N' and before its part."""
     try:
         text = read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
         lines = list(csv_rows(io.StringIO(text, newline="")))
-    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise BadFilesError(root, [f"metadata.csv: no CSV in UTF-8 ({error})"]) from error
     columns = tuple(lines[0][1]) if lines else ()
     missing = [name for name in required if name not in columns]
@@ -254,44 +218,43 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
         raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}{advice}"])
     for number, row in lines:
         where = f"metadata.csv line {number}"
-        fields = {name: value.strip() for name, value in row.items()}
+        fields = {"split": ""} | {name: value.strip() for name, value in row.items()}
         empty = [name for name in required if not fields[name] and name != "split"]
         if empty:
             problems.append(f"{where}: no {', '.join(empty)}")
+        elif fields["split"] not in ("", *PARTS):
+            problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {fields['split']!r}")
         else:
-            yield where, fields
+            yield where, fields, ("", *PARTS).index(fields["split"]) - 1
 
 
-def _part(where: str, row: dict[str, str], problems: list[str]) -> int:
-    split = row.get("split", "")
-    if split and split not in PARTS:
-        problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {split!r}")
-    return PARTS.index(split) if split in PARTS else -1
-
-
-def _count_files(folder: Path) -> Counter[str]:
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _hidden(path)]
-    return Counter({path.name: sum(not _hidden(file) for file in path.iterdir()) for path in folders})
-
-
-def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[str]:
+def _images(root: Path, folder: str, problems: list[str]) -> Iterator[str]:
     """Yields the names of a folder's images, relative to the root."""
-    for path in sorted(folder.iterdir()):
-        name = path.relative_to(root).as_posix()
-        if _hidden(path):
-            continue
+    for path in _visible(root / folder):
+        name = f"{folder}/{path.name}"
+        reason = _refused(name)
         if path.is_dir():
-            problems.append(f"{name}: a folder; images must lie in {folder.relative_to(root).as_posix()}/ itself")
+            reason = f"a folder; images must lie in {folder}/ itself"
         elif path.suffix.lower() not in SUFFIXES:
-            problems.append(f"{name}: no image; expected {' '.join(SUFFIXES)}")
-        elif reason := _refused(name):
+            reason = f"no image; expected {' '.join(SUFFIXES)}"
+        if reason:
             problems.append(f"{name}: {reason}")
         else:
             yield name
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+def _refused(name: str) -> str:
+    """Returns the reason why a file name is unusable, or ''."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return "expected a name below the folder"
+    return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
+
+
+def _visible(folder: Path, *, deep: bool = False) -> list[Path]:
+    """Lists a folder, without hidden files and folders; `deep`: and all below it."""
+    hidden = (".", "Thumbs.db", "desktop.ini")
+    paths = sorted(folder.rglob("*") if deep else folder.iterdir())
+    return [path for path in paths if not any(part.startswith(hidden) for part in path.relative_to(folder).parts)]
 
 
 def check_folder(
@@ -318,52 +281,31 @@ def check_folder(
     catalog = with_usual(catalog_of(listing), spec)
     problems = list(listing.problems)
     items = [*listing.objects, *listing.scenes]
-    read = decoded(items, decoder_of(listing, size=spec.size), what="images", problems=problems)
-    masks = Counter(pixels.values for _, pixels in read if pixels.values)
-    lines = _heading(listing, catalog.groups, spec.size)
+    for _ in decoded(items, decoder_of(listing, size=spec.size), what="images", problems=problems):
+        pass
+    counts = f"{len(listing.objects)} objects, {len(listing.scenes)} scene photos"
+    lines = [f"{listing.source}: a {listing.kind} folder, {counts}, read at {spec.size} x {spec.size} pixels"]
+    for name, own in zip(listing.class_names, catalog.groups.usual, strict=True):
+        lines.append(f"  class {name}, usual in {', '.join(listing.scene_names[scene] for scene in own)}")
     lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
-    lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
     lines += _twins(listing)
-    sizes, note = _sizes(catalog, n_val, n_test)
+    sizes = _sizes(catalog) | {name: n for name, n in (("n_val", n_val), ("n_test", n_test)) if n is not None}
     try:
         split = split_pool(catalog, **sizes, seed=seed)
     except ValueError as error:
-        lines += ["\nCounts", *_count_table(catalog, None), *_realised(catalog, None), "\nNo split", f"  {error}"]
+        lines += ["\nCounts", *_counts(catalog, {}), "\nNo split", f"  {error}"]
         return printable("\n".join(lines)), False
     bad = ", the bad files as if they were good" if problems else ""
-    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{note}{bad}")
-    lines += [*_count_table(catalog, split), *_realised(catalog, split), *_levels(catalog, split)]
-    if not problems:
-        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes | {'seed': seed})}"]
-    return printable("\n".join(lines)), not problems
-
-
-def _command(spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int]) -> str:
-    """Returns the command that sweeps the folder, or a sentence that explains why there is none."""
-    rhos = (low := round(catalog.groups.independence, 6), *(rho for rho in GRID if rho > low))
+    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{bad}")
+    low = round(catalog.groups.independence, 6)
+    rhos = (low, *(rho for rho in RHOS if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
-    levels = tuple(rho for rho, n in largest.items() if n >= TrainSpec().batch_size)
-    if not levels:
-        return f"no sweep: no rho allows a batch of {TrainSpec().batch_size} training images; flipjax audit needs none"
-    n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=levels)) // catalog.groups.classes
-    changes: dict[str, tuple] = {"split.n_train": (n_train * catalog.groups.classes, N_TRAIN)}
-    changes |= {f"split.{name}": (value, getattr(SplitSpec(), name)) for name, value in sizes.items()}
-    changes |= {"axes.rho": (str(levels).replace(" ", ""), str(GRID).replace(" ", ""))}
-    names = ("size", "classes", "scene_kinds", "usual")
-    changes |= {f"pool.{name}": (getattr(spec, name), getattr(PoolSpec(), name)) for name in names}
-    values = [f"--config.{name}={value}" for name, (value, usual) in changes.items() if value != usual]
-    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", f"--config.pool.root={spec.root}", *values])
-
-
-def _heading(listing: Listing, groups: Groups, size: int) -> list[str]:
-    count = f"{len(listing.objects)} photos"
-    if listing.kind == "composite":
-        count = f"{len(listing.objects)} cut-outs, {len(listing.scenes)} scene photos"
-    lines = [f"{listing.source}: a {listing.kind} folder, {count}, read at {size} x {size} pixels"]
-    for y, (name, own) in enumerate(zip(listing.class_names, groups.usual, strict=True)):
-        scenes = ", ".join(listing.scene_names[scene] for scene in own)
-        lines.append(f"  class {y} {name}, usual scene{'s' if len(own) > 1 else ''} {scenes}")
-    return lines
+    levels = pd.DataFrame([largest], ["n_train"]).rename_axis(columns="rho").rename(columns="{:.3g}".format)
+    lines += [*_counts(catalog, split._asdict()), "\nLargest n_train", _table(levels)]
+    lines.append(f"  the same at all of them: {largest_n_train(catalog, split, rhos=rhos)}")
+    if not problems:
+        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes | {'seed': seed}, largest)}"]
+    return printable("\n".join(lines)), not problems
 
 
 def _twins(listing: Listing) -> list[str]:
@@ -373,62 +315,50 @@ def _twins(listing: Listing) -> list[str]:
     return ["\nThe same image under several names (it may stand in two parts of the split)", *twins] if twins else []
 
 
-def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[dict[str, int], str]:
+def _sizes(catalog: Catalog) -> dict[str, int]:
+    """Returns the default sizes of val and test, or smaller ones that leave half of the free images for training."""
     default = {name: getattr(SplitSpec(), name) for name in ("n_val", "n_test")}
-    groups = catalog.groups.count
-    counts = count_fixed(catalog)
+    groups, counts = catalog.groups.count, count_fixed(catalog)
     sizes = {}
     for column, (name, size) in enumerate(default.items(), start=2):
-        # Val and test take at most half of the free images, which leaves some for training.
         free = counts[:, 0] * size // (2 * sum(default.values()))
         sizes[name] = groups * max(1, min(size // groups, int(np.min(counts[:, column] + free))))
-    asked = {name: value for name, value in (("n_val", n_val), ("n_test", n_test)) if value is not None}
-    small = len(asked) < 2 and sizes != {name: size // groups * groups for name, size in default.items()}
-    note = " (too small for the default {n_val} and {n_test})".format(**default) if small else ""
-    return sizes | asked, note
+    return sizes
 
 
-def _count_table(catalog: Catalog, split: Split | None) -> list[str]:
-    parts = {"all": None} | (split._asdict() if split else {})
-    counts = {name: count_content(catalog, part) for name, part in parts.items()}
-    lines = [_table(pd.DataFrame.from_dict(counts, orient="index"))]
-    fixed = Counter(np.concatenate([catalog.object_split, catalog.scene_split]).tolist())
-    if len(fixed) > 1 or -1 not in fixed:
-        counts = ", ".join(f"{part} {fixed[i]}" for i, part in enumerate(PARTS))
-        lines.append(f"  fixed by metadata.csv: {counts}; free {fixed[-1]}")
-    return lines
-
-
-def _realised(catalog: Catalog, split: Split | None) -> list[str]:
-    lines = ["\nRealised rho"]
+def _counts(catalog: Catalog, parts: Mapping[str, SplitPart]) -> list[str]:
+    """Returns a table of the content of the parts, with the rho of each class in a photo pool."""
     groups = catalog.groups
-    low = groups.independence
+    table = pd.DataFrame({name: count_content(catalog, part) for name, part in {"all": None, **parts}.items()}).T
     if catalog.kind == "composite":
-        return [*lines, f"  any in [{low:.3g}, 1]: a cut-out can stand in any scene"]
-    common = np.isin(strata(catalog), groups.common)
-    rows = {"all": np.arange(len(catalog.object_class))} | ({"train": split.train.objects} if split else {})
-    for name, index in rows.items():
-        usual = common[index]
-        shares = []
-        for y, class_name in enumerate(catalog.class_names):
-            of_class = usual[catalog.object_class[index] == y]
-            share = f"{of_class.mean():.3f} ({of_class.sum()} of {len(of_class)})" if len(of_class) else "none"
-            shares.append(f"{class_name} {share}")
-        lines.append(f"  {name:6}  " + ", ".join(shares))
-    if np.mean(common) < low:
-        counts = np.bincount(strata(catalog), minlength=groups.count).reshape(groups.classes, -1)
-        most = ",".join(catalog.scene_names[scene] for scene in counts.argmax(1))
-        lines.append(f"  below {low:.3g}: the usual scenes may be others; try --usual {most}")
+        return [_table(table)]
+    counts = table.to_numpy().reshape(-1, groups.classes, groups.scenes)
+    common = np.isin(np.arange(groups.count), groups.common).reshape(groups.classes, -1)
+    rhos = (counts * common).sum(2) / np.maximum(1, counts.sum(2))
+    table[[f"rho {name}" for name in catalog.class_names]] = rhos.round(3)
+    lines = [_table(table)]
+    if (counts[0] * common).sum() < groups.independence * counts[0].sum():
+        most = ",".join(catalog.scene_names[scene] for scene in counts[0].argmax(1))
+        lines.append(f"  below {groups.independence:.3g}: the usual scenes may be others; try --usual {most}")
     return lines
 
 
-def _levels(catalog: Catalog, split: Split) -> list[str]:
-    low = round(catalog.groups.independence, 6)
-    rhos = [low, *(rho for rho in RHOS if rho > low)]
-    sizes = [largest_n_train(catalog, split, rhos=[rho]) for rho in rhos]
-    levels = pd.Index([f"{rho:.3g}" for rho in rhos], name="rho")
-    same = f"  the same at all of them: {largest_n_train(catalog, split, rhos=rhos)}"
-    return ["\nLargest n_train", _table(pd.DataFrame([sizes], ["n_train"], levels)), same]
+def _command(
+    spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int], largest: Mapping[float, int]
+) -> str:
+    """Returns the command that sweeps the folder, or a sentence that explains why there is none."""
+    least = TrainSpec().batch_size
+    levels = tuple(rho for rho, n_train in largest.items() if n_train >= least)
+    if not levels:
+        return f"no sweep: no rho allows a batch of {least} training images; flipjax audit needs none"
+    classes = catalog.groups.classes
+    n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=levels)) // classes * classes
+    values = {"pool.root": spec.root, "pool.size": spec.size, "split.n_train": n_train}
+    values |= {f"split.{name}": value for name, value in sizes.items()} | {"axes.rho": levels}
+    names = ("classes", "scene_kinds", "usual")
+    values |= {f"pool.{name}": getattr(spec, name) for name in names if getattr(spec, name)}
+    options = [f"--config.{name}={value}" for name, value in values.items()]
+    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", *options])
 
 
 def _table(frame: pd.DataFrame) -> str:

@@ -16,8 +16,6 @@ MAX_PIXELS = 2**26
 """Largest image, in pixels."""
 BYTES_A_PIXEL = 8
 """Largest file, in bytes per allowed pixel."""
-SOFT = 4
-"""A mask with more distinct values has a soft edge."""
 
 
 class Pixels(NamedTuple):
@@ -27,13 +25,11 @@ class Pixels(NamedTuple):
         image: uint8 (H, W, 3).
         mask: uint8 (H, W): labels, alpha, or zeros of a scene.
         aspect: width by height of the photo before it was resized; NaN if unknown.
-        values: a description of the values of the mask's file; empty without one.
     """
 
     image: np.ndarray
     mask: np.ndarray
     aspect: float
-    values: str = ""
 
 
 class BadFileError(ValueError):
@@ -73,12 +69,10 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height} pixels"
-                raise BadFileError(f"{name}: {size}, more than {MAX_PIXELS:,}")
+                raise BadFileError(f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             # In MPO files of cameras the first frame is the photo, and others are previews.
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":
-                raise BadFileError(f"{name}: {frames} frames or pages; save the one that is meant")
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise BadFileError(f"{name}: several frames or pages; save the one that is meant")
             image.verify()  # Loading does not compare the checksums of a PNG.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
@@ -133,7 +127,7 @@ def read_scene(photo: Image.Image, *, name: str, size: int) -> Pixels:
     return Pixels(np.asarray(view), np.zeros(view.size[::-1], np.uint8), photo.width / photo.height)
 
 
-def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int, values: str = "") -> Pixels:
+def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int) -> Pixels:
     """Cuts an object out and resizes it.
 
     The photo is multiplied by alpha before the resize, so that its old background does not leak in. No channel exceeds
@@ -144,7 +138,6 @@ def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int, val
         alpha: L, with the size of the photo.
         name: its name in messages.
         size: side in pixels; 0: the size of the photo.
-        values: a description of the values of alpha's file.
 
     Raises:
         EmptyObjectError: no pixel of the object is left.
@@ -154,7 +147,7 @@ def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int, val
     *bands, alpha = squash(both.convert("RGBa"), size).split()
     mask = np.asarray(alpha)
     check_object(mask > 127, name)
-    return Pixels(np.asarray(Image.merge("RGB", bands)), mask, photo.width / photo.height, values)
+    return Pixels(np.asarray(Image.merge("RGB", bands)), mask, photo.width / photo.height)
 
 
 def read_premultiplied(image: Image.Image, alpha: Image.Image, *, names: tuple[str, str], size: int) -> Pixels:
@@ -168,8 +161,8 @@ def read_premultiplied(image: Image.Image, alpha: Image.Image, *, names: tuple[s
     return Pixels(pixels, small, image.width / image.height)
 
 
-def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
-    """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image, and a description of its values."""
+def alpha_of(mask: Image.Image, name: str) -> Image.Image:
+    """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image; raises BadFileError if it has none."""
     expected = "expected one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
     if mask.mode == "P":
         values = listed(np.unique(np.asarray(mask)))
@@ -188,7 +181,7 @@ def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
         mask = mask.point(lambda value: 255 * value)
     elif values[-1] <= 127:
         raise BadFileError(f"{name}: the mask has no object: its values are {listed(values)}; {expected}")
-    return mask, "soft (many values)" if len(values) > SOFT else f"values {listed(values)}"
+    return mask
 
 
 def labels_of(mask: Image.Image, name: str) -> np.ndarray:
@@ -228,7 +221,7 @@ def read_labelled(
     if value not in values or not {0, value} >= set(values):
         raise BadFileError(f"{names[1]}: the mask has the values {listed(values)}; expected 0 and {value}")
     small = squash_labels((labels == value) * label, size, names[1])
-    return Pixels(np.asarray(squash(photo, size)), small, photo.width / photo.height, f"values {listed(values)}")
+    return Pixels(np.asarray(squash(photo, size)), small, photo.width / photo.height)
 
 
 def check_object(pixels: np.ndarray, name: str) -> None:

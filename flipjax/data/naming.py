@@ -38,15 +38,13 @@ def groups_of(
     own = own or [(scene_names[y % len(scene_names)],) for y in range(len(class_names))]
     if unknown := {name for names in own for name in names}.difference(scene_names):
         raise ConfigError(field, f"scenes among {', '.join(scene_names)}", ", ".join(sorted(unknown)))
-    scenes = {name: scene for scene, name in enumerate(scene_names)}
-    numbers = tuple(tuple(sorted({scenes[name] for name in names})) for names in own)
+    numbers = tuple(tuple(sorted({scene_names.index(name) for name in names})) for names in own)
     try:
         return Groups(len(class_names), len(scene_names), numbers)
     except ValueError as error:
         expected = str(error).removeprefix("usual: ").partition(", found")[0]
         found = f"{dict(zip(class_names, own, strict=False))} of scenes {', '.join(scene_names)}"
-        advice = "" if usual else "; by default class i has scene i mod S"
-        raise ConfigError(field, problem=f"{expected}; found {found}{advice}") from error
+        raise ConfigError(field, problem=f"{expected} (by default class i has scene i mod S); found {found}") from error
 
 
 def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -82,13 +80,11 @@ def known_groups(spec: PoolSpec) -> Groups | None:
 
 def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:
     """Raises ConfigError if a split size is not a multiple that the groups require, or rho is out of range."""
-    both = f"{groups.classes} classes x {groups.scenes} scenes"
-    every, each = multiple(groups.count, groups.count), multiple(groups.classes, 0)
-    checks = [("split.n_train", each, f"{groups.classes} classes", split.n_train)]
-    checks += [("split.n_val", every, both, split.n_val), ("split.n_test", every, both, split.n_test)]
-    for field, (accepts, text), why, value in checks:
-        if not accepts(value):
-            raise ConfigError(f"config.{field}", f"{text} ({why})", value)
+    why = f"{groups.classes} classes x {groups.scenes} scenes"
+    every = multiple(groups.count, groups.count)
+    for name, (accepts, text) in {"n_train": multiple(groups.classes, 0), "n_val": every, "n_test": every}.items():
+        if not accepts(value := getattr(split, name)):
+            raise ConfigError(f"config.split.{name}", f"{text} ({why})", value)
     for rho in rhos:
         if not groups.rho_range.accepts(rho):
             raise ConfigError("config.axes.rho", groups.rho_range.text, rho)

@@ -1,9 +1,8 @@
 """Pools, the uint8 images shared by all members, and catalogs, which describe them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +18,7 @@ TINTED = 0.35
 """Share of a tint's colour in an image."""
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["images", "masks", "labels", "scenes", "aspects", "backdrops", "strength"],
-    meta_fields=["kind", "cue"],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Pool:
     """The pixels of a pool; a pytree whose `kind` and `cue` are static.
@@ -47,13 +42,13 @@ class Pool:
         strength: float32 () in [0, 1], weight of the image with its cue; None: images are not blended.
     """
 
-    kind: Kind
+    kind: Kind = field(metadata={"static": True})
     images: jax.Array
     masks: jax.Array
     labels: jax.Array
     scenes: jax.Array
     aspects: jax.Array | None = None
-    cue: Cue = "scene"
+    cue: Cue = field(default="scene", metadata={"static": True})
     backdrops: jax.Array | None = None
     strength: jax.Array | None = None
 
@@ -117,8 +112,7 @@ class PoolItem:
     part: int = -1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listing:
+class Listing(NamedTuple):
     """The content of a source, in the order of the pool's rows, before any image is opened.
 
     Attributes:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import isqrt, prod
+from math import inf, isqrt, prod
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ BLOCK = 1 << 24
 """Hashing block, in bytes."""
 
 Arrays = dict[str, np.ndarray]
+Lines = list[str]
 Reader = Callable[[PoolItem], Pixels]
 """Reads the pixels of an item; raises BadFileError if it is unusable."""
 
@@ -55,7 +56,7 @@ class BadFilesError(ConfigError):
     def __init__(self, source: object, problems: Iterable[str]):
         """Joins the problems into one message."""
         self.problems = tuple(map(one_line, problems))
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
         super().__init__(printable(str(source)), problem="\n  ".join([count, *shared_lines(self.problems)]))
 
 
@@ -72,8 +73,8 @@ def shared_lines(problems: Sequence[str]) -> list[str]:
         by_reason.setdefault(reason.replace(PurePosixPath(name).stem, "NAME"), []).append(problem)
     lines = []
     for same in by_reason.values():
-        name, _, reason = same[0].partition(": ")
-        lines += [f"{name} and {len(same) - 1} other files: {reason}"] if len(same) > SHARED else same
+        many = f" and {len(same) - 1} other files: "
+        lines += [same[0].replace(": ", many, 1)] if len(same) > SHARED else same
     return lines
 
 
@@ -132,42 +133,35 @@ def build_pool(listing: Listing, read: Reader, *, size: int, leave_out: bool = F
     shapes = shapes_of(len(listing.objects), len(listing.scenes), size)
     check_memory(shapes, memory_limit())
     arrays = {name: np.zeros(shape, dtype_of(name)) for name, shape in shapes.items()}
-    problems, empty = list(listing.problems), []
-    objects: list[PoolItem] = []
+    problems, empty = list(listing.problems), list[str]()
+    objects, scenes = list[PoolItem](), iter(arrays["scenes"])
     items = [*listing.objects, *listing.scenes]
-    kept = decoded(items, read, what="images", problems=problems, empty=empty if leave_out else None)
-    scenes = iter(arrays["scenes"])
-    for item, pixels in kept:
+    for item, pixels in decoded(items, read, what="images", problems=problems, empty=empty if leave_out else None):
         if item.y < 0:
             next(scenes)[:] = pixels.image
             continue
         row = len(objects)
-        arrays["images"][row], arrays["masks"][row], arrays["aspects"][row], _ = pixels
+        arrays["images"][row], arrays["masks"][row], arrays["aspects"][row] = pixels
         arrays["labels"][row] = 1 + item.y
         objects.append(item)
     if problems:
         raise BadFilesError(listing.source, problems)
     if empty:
-        lost = f"nothing of the object is left at size {size}: {listed(empty)}"
-        say(f"pool: {len(empty)} images left out, {lost}")
+        say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {listed(empty)}")
         arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
-    return arrays, with_digest(arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
+    catalog = catalog_of(listing._replace(objects=objects))
+    return arrays, dataclasses.replace(catalog, content=digest_of(arrays, catalog))
 
 
 def decoded(
-    items: Sequence[Item],
-    read: Callable[[Item], Out],
-    *,
-    what: str,
-    problems: list[str],
-    empty: list[str] | None = None,
+    items: Sequence[Item], read: Callable[[Item], Out], *, what: str, problems: Lines, empty: Lines | None = None
 ) -> Iterator[tuple[Item, Out]]:
     """Yields each item with its decoded content, in order.
 
     Args:
         items: the items to read.
         read: reads an item; raises BadFileError if it is unusable.
-        what: name of the items in the progress bar; empty: no bar.
+        what: name of the items in the progress bar.
         problems: collects a line for each unusable item.
         empty: collects the names of objects that vanish at this size; None: they are problems, too.
     """
@@ -178,8 +172,7 @@ def decoded(
         except BadFileError as error:
             return error
 
-    bar = Bar(what, total=len(items)) if what and items else None
-    with bar or contextlib.nullcontext():
+    with Bar(what, total=len(items)) as bar:
         for done, (item, result) in enumerate(zip(items, in_order(attempt, items), strict=True), start=1):
             if isinstance(result, EmptyObjectError) and empty is not None:
                 empty.append(item.name)
@@ -187,8 +180,7 @@ def decoded(
                 problems.append(str(result))
             else:
                 yield item, result
-            if bar:
-                bar.advance(1, f"{what}: {done} of {len(items)}", last=done == len(items))
+            bar.advance(1, f"{what}: {done} of {len(items)}", last=done == len(items))
 
 
 def names_of(source: object, field: str, counts: Mapping[str, int], asked: Sequence[str]) -> tuple[str, ...]:
@@ -205,18 +197,18 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
     """
     names = tuple(asked or counts)
     counted = listed([f"{name} ({count})" for name, count in counts.items()])
-    if len(names) < 2 or len(set(names)) < len(names):
-        origin = f" asked for as config.pool.{field}" if asked else ""
-        choices = listed(asked) if asked else counted
-        raise BadFilesError(source, [f"{field}: expected two or more that differ{origin}; found {choices}"])
     absent = [name for name in names if not counts.get(name)]
-    if absent:
-        raise BadFilesError(source, [f"{field}: no image of {', '.join(absent)}; found {counted}"])
-    for name in names:
-        if name in RESERVED or "$" in name or not name.isprintable() or not name.strip():
-            reason = f"the results use {', '.join(RESERVED)}, figures read $ as a formula, and a blank is no name"
-            raise BadFilesError(source, [f"{field}: the name {name!r} cannot be used: {reason}; rename it"])
-    return names
+    bad = [name for name in names if name in RESERVED or "$" in name or not name.isprintable() or not name.strip()]
+    if len({*names}) < max(2, len(names)):
+        problem = f"expected two or more that differ; found {listed(asked) if asked else counted}"
+    elif absent:
+        problem = f"no image of {', '.join(absent)}; found {counted}"
+    elif bad:
+        reason = f"the results use {', '.join(RESERVED)}, figures read $ as a formula, and a blank is no name"
+        problem = f"the name {bad[0]!r} cannot be used: {reason}; rename it"
+    else:
+        return names
+    raise BadFilesError(source, [f"{field}: {problem}"])
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
@@ -234,23 +226,13 @@ def with_usual(catalog: Catalog, spec: PoolSpec) -> Catalog:
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of a pool's arrays; `dtype_of` gives their dtypes."""
-    return {
-        "images": (objects, size, size, 3),
-        "masks": (objects, size, size),
-        "labels": (objects,),
-        "scenes": (scenes, size, size, 3),
-        "aspects": (objects,),
-    }
+    masks, each = (objects, size, size), (objects,)
+    return {"images": (*masks, 3), "masks": masks, "labels": each, "scenes": (scenes, size, size, 3), "aspects": each}
 
 
 def dtype_of(name: str) -> type:
     """Returns the dtype of a pool's array."""
     return np.float32 if name == "aspects" else np.uint8
-
-
-def with_digest(arrays: Arrays, catalog: Catalog) -> Catalog:
-    """Returns the catalog with the digest of the pool's arrays and itself as `content`."""
-    return dataclasses.replace(catalog, content=_digest(arrays, _to_json(catalog)))
 
 
 def write_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> None:
@@ -276,11 +258,13 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
-        catalog = dataclasses.replace(_from_json(record["catalog"]), content=record["content"])
+        fields = {name: tuple(value) for name, value in record["catalog"].items() if name.endswith("_names")}
+        fields |= {name: np.array(record["catalog"][name], np.int32) for name in COLUMNS}
+        catalog = Catalog(**record["catalog"] | fields, content=record["content"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, *DAMAGED) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
-    if _digest(arrays, _to_json(catalog)) != catalog.content:
+    if digest_of(arrays, catalog) != catalog.content:
         raise DamagedError("the digest of its arrays is another one")
     return arrays, catalog
 
@@ -292,45 +276,39 @@ def drawn_shapes(spec: PoolSpec, objects: int, scenes: int) -> dict[str, tuple[i
     return shapes | {"backdrops": (behind, spec.size, spec.size, 3)} if behind else shapes
 
 
-def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] | None) -> None:
+def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[float, str]) -> None:
     """Raises ConfigError if a pool is larger than memory.
 
     Args:
         shapes: shapes of the pool's arrays.
-        limit: available bytes, and the name of the memory; None: unknown.
+        limit: of `memory_limit`.
     """
-    total = sum(prod(shape) for shape in shapes.values())
-    if limit is None or total <= limit[0]:
-        return
-    size = shapes["images"][1]
-    fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
-    largest = f"the largest size that fits is {fits}" if fits >= 16 else "no size fits"
-    raise ConfigError(
-        "config.pool.size",
-        problem=f"the pool at size {size} has {total / 1e6:,.0f} MB ({shapes['images'][0]:,} objects or "
-        f"photos, {shapes['scenes'][0]:,} scenes), and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}",
-    )
+    (objects, size, *_), total = shapes["images"], sum(map(prod, shapes.values()))
+    if total > limit[0]:
+        fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
+        content = f"{total / 1e6:,.0f} MB ({objects:,} objects or photos, {shapes['scenes'][0]:,} scenes)"
+        largest = f"the largest size that fits is {fits}" if fits >= 16 else "no size fits"
+        problem = f"the pool at size {size} has {content}, and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}"
+        raise ConfigError("config.pool.size", problem=problem)
 
 
-def memory_limit() -> tuple[int, str] | None:
-    """Returns the bytes available to a pool and the device or machine that has them; None if unknown."""
+def memory_limit() -> tuple[float, str]:
+    """Returns the bytes available to a pool (infinity if unknown), and the device or machine that has them."""
     devices = jax.local_devices()
-    for device in devices:
-        if limit := (device.memory_stats() or {}).get("bytes_limit"):
-            return limit, f"the device {device.device_kind}"
-    try:
+    if limit := (devices[0].memory_stats() or {}).get("bytes_limit"):
+        return limit, f"the device {devices[0].device_kind}"
+    with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
-    # Each CPU device gets a copy.
-    return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
+        # Each CPU device gets a copy.
+        return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
+    return inf, "the machine"
 
 
-def _digest(arrays: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+def digest_of(arrays: Mapping[str, Any], catalog: Catalog) -> str:
     """Returns a digest of shapes, blocks (hashed on all cores) and the catalog without its source: 32 hex digits."""
-    text = json.dumps({name: value for name, value in values.items() if name != "source"}, sort_keys=True)
-    total = hashlib.sha256(text.encode())
+    values = {name: value for name, value in _to_json(catalog).items() if name != "source"}
+    total = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for name in ARRAYS:
         total.update(f"{name} {arrays[name].shape}\n".encode())
         flat = arrays[name].reshape(-1)
@@ -344,9 +322,3 @@ def _to_json(catalog: Catalog) -> dict[str, Any]:
     # Usual scenes belong to a configuration, not to the pool.
     values = {name: value for name, value in vars(catalog).items() if name not in ("content", "usual")}
     return {name: value.tolist() if name in COLUMNS else value for name, value in values.items()}
-
-
-def _from_json(values: Mapping[str, Any]) -> Catalog:
-    fields: dict[str, Any] = {name: tuple(value) for name, value in values.items() if name.endswith("_names")}
-    fields |= {name: np.array(values[name], np.int32) for name in COLUMNS}
-    return Catalog(kind=values["kind"], source=values["source"], **fields)

@@ -23,13 +23,13 @@ from flipjax.data.store import Reader, names_of
 from flipjax.files import sha256
 from flipjax.terminal import listed, printable
 
-DEFAULTS = {"coco_cd": "coco_cd/photos", "waterbirds_seg": "waterbirds_seg/cutouts"}
+DEFAULTS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
 """Default configurations of flipjax's own builders."""
 SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """Splits that are parts."""
-ROLES = ("image", "mask", "class", "scene")
+TEXTS = ("class", "scene", "part", "id")
 ROOT = re.compile(r"(?P<name>\w[\w.+-]*(/\w[\w.+-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 INFO = "dataset_info.json"
 SAMPLE = 16
@@ -75,23 +75,22 @@ def list_tfds(spec: PoolSpec) -> Listing:
 def find_data_set(spec: PoolSpec) -> Path:
     """Returns the folder of a data set; raises ConfigError, which lists all data sets, if it does not exist."""
     data_dir = data_dir_of(spec.data_dir)
-    root = spec.root or DEFAULTS.get(spec.name, "")
+    root, advice = spec.root, ""
     if spec.name in DEFAULTS:
-        root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
         names = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
-        if not spec.root and len(names) == 1:
-            root = f"{spec.name}/{names[0]}"
-    match = ROOT.fullmatch(root)
-    if not match:
-        raise ConfigError("config.pool.root", "NAME/CONFIG:VERSION", f"{root!r}; {_choices(data_dir)}")
-    folder = data_dir / match["name"]
-    versions = sorted((path.parent.name for path in folder.glob(f"*/{INFO}")), key=_version)
-    version = match["version"] or (versions[-1] if versions else "")
-    if version not in versions:
-        advice = f"; flipjax data prepare {spec.name} makes one" if spec.name in DEFAULTS else ""
-        problem = f"no data set {root!r} in {data_dir}; {_choices(data_dir)}{advice}"
-        raise ConfigError("config.pool.root", problem=problem)
-    return folder / version
+        root = root or (names[0] if len(names) == 1 else DEFAULTS[spec.name])
+        root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
+        advice = f"; flipjax data prepare {spec.name} makes one"
+    if match := ROOT.fullmatch(root):
+        # The newest version, unless the name has one.
+        infos = (data_dir / match["name"]).glob(f"{match['version'] or '*'}/{INFO}")
+        if folders := sorted((path.parent for path in infos), key=_version):
+            return folders[-1]
+    there = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
+    names = [path.relative_to(data_dir).as_posix() for path in there]
+    names = sorted(":".join(name.rsplit("/", 1)) for name in names if "/." not in f"/{name}")
+    expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(names)}{advice}"
+    raise ConfigError("config.pool.root", expected, repr(root))
 
 
 def data_dir_of(text: str) -> Path:
@@ -111,15 +110,8 @@ def stored_bytes(spec: PoolSpec) -> int | None:
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
-def _choices(data_dir: Path) -> str:
-    paths = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
-    names = [path.relative_to(data_dir).as_posix() for path in paths if "/." not in f"/{path.relative_to(data_dir)}"]
-    there = listed(sorted(":".join(name.rsplit("/", 1)) for name in names))
-    return f"there are: {there}" if names else "no data set is there"
-
-
-def _version(text: str) -> list[int]:
-    return [int(part) if part.isdigit() else -1 for part in text.split(".")]
+def _version(folder: Path) -> list[int]:
+    return [int(part) if part.isdigit() else -1 for part in folder.name.split(".")]
 
 
 def _key(folder: Path, spec: PoolSpec) -> str:
@@ -138,7 +130,7 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
 
     builder: Any = tfds.builder_from_directory(folder)
     features = builder.info.features
-    names: dict[str, str] = dict(zip(ROLES, spec.features, strict=True))
+    names = dict(zip(("image", "mask", "class", "scene"), spec.features, strict=True)) | {"part": "part", "id": "id"}
     absent = [name for name in spec.features if name not in features]
     if absent:
         problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
@@ -150,37 +142,35 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
         sources = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    data = _DataSet(sources, features, names)
+    data = _DataSet(sources, names, {role: features[name] for role, name in names.items() if name in features})
     listing = _list(str(folder), data, spec)
     return listing, _reader(listing, data, spec)
 
 
 class _DataSet(NamedTuple):
-    """Examples by split, their features, and the feature name of each role."""
+    """Examples by split, and the name and the feature of each role."""
 
     sources: dict[str, Sequence[Mapping[str, Any]]]
-    features: Mapping[str, Any]
     names: dict[str, str]
+    features: Mapping[str, Any]
 
     def labels(self, role: str) -> list[str]:
         """Returns the label names of a role in order; empty if its feature is no ClassLabel."""
-        return list(getattr(self.features[self.names[role]], "names", None) or ())
+        return list(getattr(self.features.get(role), "names", None) or ())
 
     def rows(self) -> list[Row]:
         """Returns split, index, class, scene, part and id of all examples; names are text or None."""
-        keys = {"class": self.names["class"], "scene": self.names["scene"], "part": "part", "id": "id"}
         return [
-            {"split": split, "index": index} | {role: self._text(example, key) for role, key in keys.items()}
+            {"split": split, "index": index} | {role: self._text(role, example) for role in TEXTS}
             for split, source in self.sources.items()
             for index, example in enumerate(source)
         ]
 
-    def _text(self, example: Mapping[str, Any], key: str) -> str | None:
-        if key not in self.features:
+    def _text(self, role: str, example: Mapping[str, Any]) -> str | None:
+        if role not in self.features:
             return None
-        value = example[key]
-        names = getattr(self.features[key], "names", None)
-        if names:
+        value = example[self.names[role]]
+        if names := self.labels(role):
             return names[value] if value >= 0 else None
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
@@ -189,29 +179,24 @@ def _list(source: str, data: _DataSet, spec: PoolSpec) -> Listing:
     rows = data.rows()
     objects = [row for row in rows if row["split"] != SCENES]
     scenes = [row for row in rows if row["split"] == SCENES]
-    parts = _parts([split for split in data.sources if split != SCENES], source)
+    role, parts = ("part", FIXED) if "part" in data.features else ("split", _parts([*data.sources], source))
     class_names = names_of(source, "classes", _count(objects, "class", data), spec.classes)
     scene_names = names_of(source, "scene_kinds", _count(scenes or objects, "scene", data), spec.scene_kinds)
 
-    def items(rows: Sequence[Row], names: Mapping[str, Sequence[str]]) -> tuple[PoolItem, ...]:
+    def items(rows: Sequence[Row], **names: Sequence[str]) -> tuple[PoolItem, ...]:
         by_id = len({row["id"] for row in rows}) == len(rows)
         chosen = []
         for row in rows:
-            if all(row[role] in there for role, there in names.items()):
+            if all(row[each] in there for each, there in names.items()):
                 name = printable(row["id"]) if by_id else f"{row['split']}/{row['index']:06d}"
-                part = FIXED.get(row["part"], -1) if "part" in data.features else parts.get(row["split"], -1)
-                y, scene = (names[role].index(row[role]) if role in names else -1 for role in ("class", "scene"))
-                chosen.append(PoolItem(name, (row["split"], row["index"]), y, scene, part))
+                numbers = {"y" if each == "class" else each: there.index(row[each]) for each, there in names.items()}
+                files = (row["split"], row["index"])
+                chosen.append(PoolItem(name, files, part=parts.get(row[role], -1), **numbers))
         return tuple(sorted(chosen, key=lambda item: item.name))
 
-    return Listing(
-        source=source,
-        kind="composite" if scenes else "photo",
-        class_names=class_names,
-        scene_names=scene_names,
-        objects=items(objects, {"class": class_names} | ({} if scenes else {"scene": scene_names})),
-        scenes=items(scenes, {"scene": scene_names}),
-    )
+    own = {"class": class_names} if scenes else {"class": class_names, "scene": scene_names}
+    kind = "composite" if scenes else "photo"
+    return Listing(source, kind, class_names, scene_names, items(objects, **own), items(scenes, scene=scene_names))
 
 
 def _count(rows: Sequence[Row], role: str, data: _DataSet) -> dict[str, int]:
@@ -222,30 +207,27 @@ def _count(rows: Sequence[Row], role: str, data: _DataSet) -> dict[str, int]:
 
 def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
     """Returns the fixed part of each split's examples."""
+    splits = [split for split in splits if split != SCENES]
     if len(splits) < 2:
         return {}
-    strange = [split for split in splits if split not in FIXED]
-    if strange:
+    if not FIXED.keys() >= {*splits}:
         expected = "the splits train, validation and test, or a single one"
         raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {source}")
     parts = {split: FIXED[split] for split in splits}
-    if PARTS.index("val") not in parts.values():
-        parts["train"] = -1
-    return parts
+    return parts if PARTS.index("val") in parts.values() else parts | {"train": -1}
 
 
 def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
-        encoded = bytes(data.sources[split][index][data.names[role]])
-        return images.decode(encoded, name=f"{item.name} ({role})")
+        return images.decode(bytes(data.sources[split][index][data.names[role]]), name=f"{item.name} ({role})")
 
     order = data.labels("class") or list(listing.class_names)
     foreground = [1 + order.index(name) for name in listing.class_names]
     if listing.kind == "photo":
         foreground = _binary(listing, foreground, open_image) or foreground
     # Photos of one shape were resized before.
-    resized = data.features[data.names["image"]].shape[0] is not None
+    resized = data.features["image"].shape[0] is not None
 
     def read(item: PoolItem) -> Pixels:
         photo, size = open_image(item, "image"), spec.size
@@ -253,8 +235,8 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
             return images.read_scene(photo, name=item.name, size=size)
         mask, names = open_image(item, "mask"), (item.name, item.name)
         if listing.kind == "photo":
-            label = {"value": foreground[item.y], "label": 1 + item.y}
-            pixels = images.read_labelled(photo, mask, names=names, **label, size=size)
+            value, label = foreground[item.y], 1 + item.y
+            pixels = images.read_labelled(photo, mask, names=names, value=value, label=label, size=size)
         else:
             pixels = images.read_premultiplied(photo, mask, names=names, size=size)
         if resized:

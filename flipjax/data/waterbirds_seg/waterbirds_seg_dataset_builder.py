@@ -111,7 +111,7 @@ class Builder(ArchiveBuilder):
 
     def encode(self, item: PoolItem) -> tuple[bytes, bytes, float]:
         """Returns image and mask of `draw_item` as PNG files, and the aspect."""
-        image, mask, aspect, _ = draw_item(item, self.builder_config.size)
+        image, mask, aspect = draw_item(item, self.builder_config.size)
         return images.encode_png(Image.fromarray(image)), images.encode_png(Image.fromarray(mask)), aspect
 
 
