@@ -317,13 +317,11 @@ def _twins(listing: Listing) -> list[str]:
 
 def _sizes(catalog: Catalog) -> dict[str, int]:
     """Returns the default sizes of val and test, or smaller ones that leave half of the free images for training."""
-    default = {name: getattr(SplitSpec(), name) for name in ("n_val", "n_test")}
-    groups, counts = catalog.groups.count, count_fixed(catalog)
-    sizes = {}
-    for column, (name, size) in enumerate(default.items(), start=2):
-        free = counts[:, 0] * size // (2 * sum(default.values()))
-        sizes[name] = groups * max(1, min(size // groups, int(np.min(counts[:, column] + free))))
-    return sizes
+    default, groups = SplitSpec(), catalog.groups.count
+    wanted, counts = np.array([default.n_val, default.n_test]), count_fixed(catalog)
+    most = (counts[:, 2:] + counts[:, :1] * wanted // (2 * wanted.sum())).min(axis=0)
+    sizes = groups * np.maximum(1, np.minimum(wanted // groups, most))
+    return dict(zip(("n_val", "n_test"), sizes.tolist(), strict=True))
 
 
 def _counts(catalog: Catalog, parts: Mapping[str, SplitPart]) -> list[str]:
