@@ -106,7 +106,11 @@ def load_pool(
     shutil.rmtree(path, ignore_errors=True)
     try:
         with adding_folder(path) as folder:
-            write_pool(folder, *pool)
+            arrays, catalog = pool
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array)
+            record = {"format": FORMAT, "content": catalog.content, "catalog": _to_json(catalog)}
+            (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
         # Memory-mapped, so that the host keeps no copy besides the device's.
         pool = read_pool(path)
     except OSError as error:
@@ -233,14 +237,6 @@ def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]
 def dtype_of(name: str) -> type:
     """Returns the dtype of a pool's array."""
     return np.float32 if name == "aspects" else np.uint8
-
-
-def write_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> None:
-    """Writes a pool, whose catalog has its digest, to a folder; raises OSError if the disk is full."""
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    record = {"format": FORMAT, "content": catalog.content, "catalog": _to_json(catalog)}
-    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def read_pool(folder: Path) -> tuple[Arrays, Catalog]:

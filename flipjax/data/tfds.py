@@ -61,19 +61,22 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
         ConfigError: the data set, feature or name does not exist; lists the existing ones.
         BadFilesError: (a ConfigError) examples are unusable; lists them.
     """
-    check_value("pool.size", spec.size)
     folder = find_data_set(spec)
     return store.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
 
 
 def list_tfds(spec: PoolSpec) -> Listing:
     """Lists a data set without decoding images; raises as `load_tfds` does."""
-    check_value("pool.size", spec.size)
     return _open(find_data_set(spec), spec)[0]
 
 
 def find_data_set(spec: PoolSpec) -> Path:
-    """Returns the folder of a data set; raises ConfigError, which lists all data sets, if it does not exist."""
+    """Returns the folder of a data set.
+
+    Raises:
+        ConfigError: it does not exist, with a list of all data sets; or the size is out of range.
+    """
+    check_value("pool.size", spec.size)
     data_dir = data_dir_of(spec.data_dir)
     root, advice = spec.root, ""
     if spec.name in DEFAULTS:
@@ -224,8 +227,8 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
 
     order = data.labels("class") or list(listing.class_names)
     foreground = [1 + order.index(name) for name in listing.class_names]
-    if listing.kind == "photo":
-        foreground = _binary(listing, foreground, open_image) or foreground
+    if listing.kind == "photo" and (value := _binary(listing, int(np.argmax(foreground)), open_image)):
+        foreground = [value] * len(foreground)
     # Photos of one shape were resized before.
     resized = data.features["image"].shape[0] is not None
 
@@ -247,9 +250,8 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
     return read
 
 
-def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[PoolItem, str], Image]) -> list[int]:
-    """Returns the single foreground value of all masks, 1 or 255; empty if masks hold labels."""
-    y = int(np.argmax(labels))
+def _binary(listing: Listing, y: int, open_image: Callable[[PoolItem, str], Image]) -> int:
+    """Returns the single foreground value of all masks, 1 or 255, from some of class y; 0 if masks hold labels."""
     some = [item for item in listing.objects if item.y == y][:SAMPLE]
     values = {value for item in some for value in np.unique(images.labels_of(open_image(item, "mask"), item.name))}
-    return next(([value] * len(labels) for value in (1, 255) if values <= {0, value}), [])
+    return next((value for value in (1, 255) if values <= {0, value}), 0)

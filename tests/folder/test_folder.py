@@ -95,7 +95,8 @@ def test_names_can_be_given_in_order(root):
     assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
     assert catalog.scene_names == ("water", "land") and catalog.scene_photo_names[0] == "scenes/water/0.png"
     assert load_folder(spec(root, usual=("water", "water", "land")))[1].groups == Groups(3, 2, ((1,), (1,), (0,)))
-    assert "no image of cow" in problems_of(root, classes=("cat", "cow"))[0]
+    for wrong in (("cat", "cow"), ("cat", "cat"), ("cat",)):
+        assert "classes: " in problems_of(root, classes=wrong)[0]
 
 
 def test_composite_metadata_fixes_parts(root):
