@@ -7,6 +7,8 @@ import gc
 import importlib.metadata
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 # Processes that share a cache of programs find the quickly compiled ones there, too.
@@ -81,6 +83,12 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     # What was imported lives to the end: the collections between modules need not visit it.
     gc.freeze()
+
+
+def python(code, **environment):
+    """Another process that has run code."""
+    line, environment = [sys.executable, "-c", code], os.environ | environment
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
 
 
 def compile_quickly(quick):

@@ -5,10 +5,10 @@ import graphlib
 import importlib
 import inspect
 import pathlib
-import subprocess
 import sys
 
 import pytest
+from conftest import python
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
@@ -94,8 +94,7 @@ ABSENT = {
 @pytest.mark.parametrize(("modules", "absent"), ABSENT.items())
 def test_an_import_loads_no_more_than_it_must(modules, absent):
     code = f"import sys, {modules}; print([name for name in {absent.split()} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert python(code).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.sampling"])
@@ -107,7 +106,6 @@ def test_arrays_come_first_and_options_by_keyword(module):
     for name in [name for name in functions if name[0] != "_"]:
         parameters = inspect.signature(functions[name]).parameters
         free = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        assert [each for each in free if parameters[each].default is not inspect.Parameter.empty] == POSITIONAL.get(
-            name, []
-        )
+        optional = [each for each in free if parameters[each].default is not inspect.Parameter.empty]
+        assert optional == POSITIONAL.get(name, [])
         assert "rng" not in parameters and "key" not in free[1:], name

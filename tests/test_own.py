@@ -5,13 +5,13 @@ import functools
 import os
 import random
 import re
-import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import python
 from networks import Net
 
 from flipjax import losses
@@ -55,9 +55,8 @@ def test_an_own_loss_takes_the_place_of_the_cross_entropy():
 
     np.testing.assert_allclose(image_loss(Knobs()), ce, rtol=1e-6)
     np.testing.assert_allclose(image_loss(Knobs(own_loss=1.0)), ce * np.array([1, 2, 1]), rtol=1e-6)
-    np.testing.assert_allclose(
-        image_loss(Knobs(own_loss=2.0, dice=0.5)), ce * np.array([2, 4, 2]) + dice / 2, rtol=1e-6
-    )
+    both = image_loss(Knobs(own_loss=2.0, dice=0.5))
+    np.testing.assert_allclose(both, ce * np.array([2, 4, 2]) + dice / 2, rtol=1e-6)
     assert np.isinf(losses.guess_loss(Knobs(own_loss=1.0), num_classes=3))
 
 
@@ -232,29 +231,17 @@ def helper(value):
 
 def test_functions_inside_functions_count_and_hash_seeds_do_not(tmp_path):
     assert "helper" in text_of(scaled) and "SCALE = 3.0" in text_of(scaled)
-    file = tmp_path / "own.py"
     names = "ABCDEFGH"
-    file.write_text(
-        "\n".join([*(f"{name} = {name!r}" for name in names), f"def own(x):\n    return {', '.join(names)}"])
-    )
+    values = "".join(f"{name} = {name!r}\n" for name in names)
+    (tmp_path / "own.py").write_text(f"{values}def own(x):\n    return {', '.join(names)}\n")
     code = "import own; from flipjax.identity import text_of; print(text_of(own.own))"
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-            capture_output=True, text=True, check=True,
-        ).stdout
-        for seed in ("1", "3")
-    }  # fmt: skip
-    assert len(texts) == 1
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    assert len({python(code, PYTHONHASHSEED=seed, PYTHONPATH=path).stdout for seed in ("1", "3")}) == 1
 
 
 def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):
-    file = tmp_path / "own.py"
-    file.write_text(
-        "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
-    )
-    code = f"from flipjax.command import read_config; import sys; read_config({str(file)!r})"
+    text = "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
+    (tmp_path / "own.py").write_text(text)
+    code = f"import sys; from flipjax.command import read_config; read_config({str(tmp_path / 'own.py')!r})"
     code += "; from flipjax.threads import cores; print(len(sys.modules['jax'].devices()) == cores())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "True\n"
+    assert python(code).stdout == "True\n"

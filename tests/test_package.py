@@ -1,12 +1,11 @@
 """The package as people meet it: lazy submodules, one command for all, configurations by name."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import python
 
 import flipjax
 from flipjax import command
@@ -20,14 +19,10 @@ def test_submodules_load_when_they_are_asked_for():
         "import sys, flipjax; before = set(sys.modules); flipjax.metrics.decompose; "
         "print('jax' in before, 'numpy' in before, 'jax' in sys.modules, flipjax.__version__)"
     )
-    assert run(code).stdout.split()[:3] == ["False", "False", "True"]
+    assert python(code).stdout.split()[:3] == ["False", "False", "True"]
     assert {name for name in flipjax.__all__ if not hasattr(flipjax, name)} == set()
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = flipjax.nothing
-
-
-def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
 # What pyproject.toml asks for beside JAX and what JAX brings.
@@ -52,7 +47,7 @@ def test_beside_jax_alone_metrics_and_audits_have_their_numbers_and_commands_say
     np.save(tmp_path / "logits.npy", generator.normal(size=(6, 8, 8, 3)).astype(np.float32))
     np.save(tmp_path / "labels.npy", generator.integers(0, 3, (6, 8, 8)))
     line = f"audit --logits={tmp_path}/logits.npy --labels={tmp_path}/labels.npy --out={tmp_path}/"
-    done = run(JAX_ALONE.replace("AUDIT", repr(line)))
+    done = python(JAX_ALONE.replace("AUDIT", repr(line)))
     shares, auroc, *_, codes = done.stdout.splitlines()
     assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1
     assert codes == "[2, 2, 2, 2, 2, 0]" and done.stderr.count("; without, flipjax.metrics") == 5, done.stderr
