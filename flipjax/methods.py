@@ -68,6 +68,7 @@ METHODS: dict[str, Method] = {
     "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
+    # Kirichenko et al. average ten refits with an l1 penalty; Liu et al. up-weight misclassified images.
     "dfr": Method(
         ("dfr",), "refits the 1 x 1 head once on half of the validation images, with a ridge (Kirichenko et al., 2023)"
     ),
