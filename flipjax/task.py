@@ -19,7 +19,6 @@ from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic, load_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.scenes import draw_scenes, join_scenes
-from flipjax.methods import Augmentation, Knobs
 from flipjax.metrics.log_odds import split_point
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
@@ -131,15 +130,8 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
         rows, groups, *_ = table_of(setting, task.catalog, task.split, n_train=n_train, rhos=rhos)
     numbers = {name: axes[name] for name in ("weight_decay", "warmup", "clip_norm")}
     recipe = Recipe(learning_rate=rate, **numbers, cosine=float(axes["schedule"] == "cosine"))
-    return Member(
-        key=key_of(axes["seed"]),
-        rows=jnp.asarray(rows),
-        groups=jnp.asarray(groups),
-        recipe=Recipe(*map(jnp.float32, recipe)),
-        knobs=Knobs(*map(jnp.float32, setting.knobs)),
-        augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
-        cue_strength=jnp.float32(setting.cue_strength),
-    )
+    scalars = jax.tree.map(jnp.float32, (recipe, setting.knobs, setting.augmentation, setting.cue_strength))
+    return Member(key_of(axes["seed"]), jnp.asarray(rows), jnp.asarray(groups), *scalars)
 
 
 def table_of(setting: Setting, catalog: Catalog, split: Split, *, n_train: int, rhos: Sequence[float]) -> Table:

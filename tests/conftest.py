@@ -168,10 +168,8 @@ def make_member():
 
     def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None, augmentation=None, **recipe):
         rows, groups = table(rho)
-        knobs = Knobs(*map(jnp.float32, knobs or Knobs()))
-        recipe = Recipe(*map(jnp.float32, Recipe(learning_rate=learning_rate, **recipe)))
-        augmentation = Augmentation(*map(jnp.float32, augmentation or Augmentation()))
-        return Member(jax.random.key(seed), rows, groups, recipe, knobs, augmentation)
+        given = Recipe(learning_rate=learning_rate, **recipe), knobs or Knobs(), augmentation or Augmentation()
+        return Member(jax.random.key(seed), rows, groups, *jax.tree.map(jnp.float32, given))
 
     return make
 
