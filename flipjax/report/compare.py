@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import leaves
-from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
-from flipjax.report.html import Picture, write_page
+from flipjax.report.document import Document, Numbers, Section
+from flipjax.report.html import Picture, write_report
 from flipjax.report.page import flip_chart
 from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
@@ -43,10 +43,9 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
-    same = _same_images(runs)
     lines = _compared(rows, runs, [*axes, *(["rho"] if "rho" in rows else [])])
     lines += verdicts(differences, axis="run", axes=axes)
-    lines += [] if same is None else [SAME if same else OTHER]
+    lines += _same_images(runs)
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
     note = " ".join(facts)
     text = "Differences paired by seed, with 95% intervals over seeds."
@@ -67,10 +66,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         config={name: run.config.get("config", {}) for name, run in runs.items()},
     )
     write_csv(folder / "comparison.csv", differences)
-    write_page(folder, document)
-    write_summary(folder, document)
-    write_latex(folder, document)
-    return terminal_text(document)
+    return write_report(folder, document)
 
 
 def _named(*runs: RunTables) -> dict[str, RunTables]:
@@ -98,15 +94,13 @@ def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
 
 def _cells(runs: Mapping[str, RunTables]) -> dict[str, StoredCell]:
     """Returns the cells of both runs, with members and first rule named as in `_joined`."""
-    return {
-        f"{name}/{key}": dataclasses.replace(
-            cell,
-            members=tuple(f"{name}/{member}" for member in cell.members),
-            selections=("first", *cell.selections[1:]),
-        )
-        for name, run in runs.items()
-        for key, cell in run.cells.items()
-    }
+    cells = {}
+    for name, run in runs.items():
+        for key, cell in run.cells.items():
+            renamed = {"members": tuple(f"{name}/{member}" for member in cell.members)}
+            renamed |= {"selections": ("first", *cell.selections[1:])}
+            cells[f"{name}/{key}"] = dataclasses.replace(cell, **renamed)
+    return cells
 
 
 def _compared(rows: pd.DataFrame, names: Iterable[str], axes: Sequence[str]) -> list[str]:
@@ -129,13 +123,13 @@ def _settings_text(table: pd.DataFrame) -> str:
     return "; ".join(f"{listed(list(few.index), most=LISTED)} (seeds {key})" for key, few in parts)
 
 
-def _same_images(runs: Mapping[str, RunTables]) -> bool | None:
-    """Returns whether both runs have the same test images; None if this is not stored."""
+def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
+    """Returns a sentence on whether both runs have the same test images; none if this is not stored."""
     if not all(run.cells for run in runs.values()):
-        return None
+        return []
     one, other = (next(iter(run.cells.values())).parts["test"].rows for run in runs.values())
     first, second = (run.config.get("config", {}).get("pool") for run in runs.values())
-    return np.array_equal(one, other) and first == second
+    return [SAME if np.array_equal(one, other) and first == second else OTHER]
 
 
 def _settings(runs: Mapping[str, RunTables]) -> Numbers:
@@ -144,9 +138,6 @@ def _settings(runs: Mapping[str, RunTables]) -> Numbers:
         leaves(run.config.get("config", {})) | {k: v for k, v in run.config.items() if isinstance(v, str)}
         for run in runs.values()
     )
-    rows = [
-        [key, str(first.get(key, "-")), str(second.get(key, "-"))]
-        for key in dict.fromkeys([*first, *second])
-        if first.get(key) != second.get(key)
-    ]
+    keys = (key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key))
+    rows = [[key, str(first.get(key, "-")), str(second.get(key, "-"))] for key in keys]
     return Numbers("Fields that differ", TextTable(["field", *runs], rows or [["none", "-", "-"]]), words=True)

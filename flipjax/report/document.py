@@ -11,8 +11,6 @@ from flipjax.results.text import TextTable, literal
 
 LINES, SENTENCES = 48, 12
 """Largest number of lines of WIDTH characters on a terminal, and of sentences among them."""
-ROWS, DENSE = 40, 16
-"""Rows above which a table is folded; the lower limit is for tables with many columns."""
 ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -37,27 +35,12 @@ class Numbers(NamedTuple):
     words: bool = False
     links: Mapping[tuple[int, int], str] = {}
 
-    @property
-    def closed(self) -> bool:
-        """Whether the table is folded at first."""
-        return self.folded or len(self.table.rows) > (DENSE if self.dense else ROWS)
-
-    @property
-    def dense(self) -> bool:
-        """Whether there are so many columns that cells wrap."""
-        return len(self.table.header) > 7
-
 
 class Section(NamedTuple):
     """A section of the page: its title and blocks (tables, charts and galleries)."""
 
     title: str
     blocks: Sequence[Any]
-
-    @property
-    def anchor(self) -> str:
-        """HTML anchor."""
-        return self.title.lower().replace(" ", "-")
 
 
 class Document(NamedTuple):

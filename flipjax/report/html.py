@@ -11,7 +11,7 @@ import jinja2
 
 from flipjax.files import replacing, write_text
 from flipjax.report import pictures
-from flipjax.report.document import Document, visible
+from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
 from flipjax.report.panels import Chart, draw_chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES
@@ -23,8 +23,6 @@ ROW, GAP = 12.08, 0.164
 """Inches of a page's width, and between two charts in it."""
 STRETCH = 1.6
 """Largest factor by which a chart is stretched to fill the page."""
-WIDE = 5.0
-"""Width in inches above which a chart scrolls on a narrow page."""
 FIRST, WARNING = 4, "Warning"
 """Number of findings shown unfolded, and the beginning of those that are never folded."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
@@ -42,21 +40,16 @@ class Picture:
         """Its files; the page shows the SVG."""
         return draw_chart(self.chart)
 
+    def save(self, folder: Path) -> None:
+        """Writes its files."""
+        for kind, data in self.drawing.items():
+            with replacing(folder / f"{self.chart.name}.{kind}") as stream:
+                stream.write(data)
+
     @property
     def uri(self) -> str:
         """The SVG as a data URI."""
         return f"data:image/svg+xml;base64,{base64.b64encode(self.drawing['svg']).decode()}"
-
-    @property
-    def pixels(self) -> tuple[int, int]:
-        """Width and height on the page, in pixels."""
-        width, height = self.chart.size
-        return round(96 * width), round(96 * height)
-
-    @property
-    def wide(self) -> bool:
-        """Whether the chart is too wide for a phone."""
-        return self.chart.size[0] / self.chart.stretch > WIDE
 
 
 def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
@@ -82,11 +75,6 @@ class Gallery(NamedTuple):
     caption: str
 
     @property
-    def shown(self) -> list[tuple[Item, dict[str, str]]]:
-        """The shown items, each with its pictures as data URIs."""
-        return [(item, pictures.tile_uris(item, self.palette)) for item in self.items[:LONGEST]]
-
-    @property
     def choices(self) -> dict[str, list[str]]:
         """The values of each filter with more than one value."""
         values = {name: list(dict.fromkeys(str(getattr(item, name)) for item in self.items)) for name in FILTERS}
@@ -106,11 +94,9 @@ class Gallery(NamedTuple):
 def write_page(folder: Path, document: Document) -> None:
     """Writes a self-contained index.html, and its charts as figures/*.png and *.svg."""
     blocks = [block for section in document.sections for block in section.blocks]
-    charts = [block for block in (*blocks, document.front[0]) if isinstance(block, Picture)]
-    for picture in charts:
-        for kind, data in picture.drawing.items():
-            with replacing(folder / "figures" / f"{picture.chart.name}.{kind}") as stream:
-                stream.write(data)
+    for block in (*blocks, document.front[0]):
+        if isinstance(block, Picture):
+            block.save(folder / "figures")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flipjax.report", "templates"),
         autoescape=True,
@@ -120,14 +106,19 @@ def write_page(folder: Path, document: Document) -> None:
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
-    environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE}
+    environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE, "longest": LONGEST}
+    environment.globals |= {"tile_uris": pictures.tile_uris}
     lines = document.lines
-    page = environment.get_template("page.html").render(
-        document._asdict()
-        | {
-            "lines": [line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
-            "more": [line for line in lines[FIRST:] if not line.startswith(WARNING)],
-            "sections": [section for section in document.sections if section.blocks],
-        }
-    )
-    write_text(folder / "index.html", page)
+    shown = {
+        "lines": [line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
+        "more": [line for line in lines[FIRST:] if not line.startswith(WARNING)],
+        "sections": [section for section in document.sections if section.blocks],
+    }
+    write_text(folder / "index.html", environment.get_template("page.html").render(document._asdict() | shown))
+
+
+def write_report(folder: Path, document: Document) -> str:
+    """Writes the page, summary.md and summary.tex, and returns the document as terminal text."""
+    for write in (write_page, write_summary, write_latex):
+        write(folder, document)
+    return terminal_text(document)

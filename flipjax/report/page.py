@@ -8,37 +8,21 @@ from functools import partial
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from flipjax.backend import differing_software
 from flipjax.files import write_text
-from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
-from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
-from flipjax.report.html import Gallery, Picture, pictures_of, write_page
-from flipjax.report.panels import (
-    Chart,
-    Curve,
-    Line,
-    Panel,
-    cell_drawing,
-    curve_panel,
-    forest_panels,
-    line_chart,
-    line_panels,
-    mean_curve,
-    share_panels,
-)
+from flipjax.report.document import Document, Numbers, Section
+from flipjax.report.html import Gallery, Picture, pictures_of, write_report
+from flipjax.report.panels import Chart, Curve, Line, Panel, line_chart, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
 from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read_run
-from flipjax.report.style import CLASSES, COMMON, DARK, FLIP, RARE, REPAIRED, WHOLE
+from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE
 from flipjax.results import text
 from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import JUDGED
@@ -48,27 +32,30 @@ from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import THRESHOLD, WANTED_RISK, score_summary
 from flipjax.results.text import COLUMNS, TextTable, comparison_table, score_table, setting_label, varying_axes
 
-FLIP_LINES = (
-    Line("group/common/fg_flip", "common groups", COMMON),
-    Line("group/rare/fg_flip", "rare groups", RARE, "s"),
+
+def _sides(key: str) -> list[Line]:
+    """Returns the lines of a quantity in the common and in the rare groups."""
+    return [
+        Line(f"group/common/{key}", "common groups", COMMON),
+        Line(f"group/rare/{key}", "rare groups", RARE, "s"),
+    ]
+
+
+REPAIRS = [
     Line("group/common/repair_flip", "common, repaired", COMMON, "v"),
     Line("group/rare/repair_flip", "rare, repaired", REPAIRED, "D"),
-)
+]
 AUROC = (
     Line("risk_auroc", "entropy, all", WHOLE),
     Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
     Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
 )
-CALIBRATION = (
-    Line("group/common/fg_ece", "common groups", COMMON),
-    Line("group/rare/fg_ece", "rare groups", RARE, "s"),
-)
 MEASURES = {
-    "valid_loss": "validation loss",
-    "valid_flip": "validation flip",
-    "valid_worst_group_iou": "validation worst-group IoU",
+    "valid_loss": ("validation loss", None),
+    "valid_flip": ("validation flip", 1.0),
+    "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
 }
-UNIT = (0.0, 1.0)
+"""Columns of history.csv that are drawn, with their names and upper limits."""
 QUANTITIES = {"fg_flip": "Flip", "iou": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
 MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
@@ -88,7 +75,7 @@ def flip_charts(run: RunTables) -> list[Chart]:
         flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
         line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
     ]
-    if run.summary[run.summary["quantity"] == "context_use"]["mean"].notna().any():
+    if run.has("context_use"):
         lines = [Line("context_use", "context use", REPAIRED)]
         caption = (
             "Share of the evidence 2 log(rho / (1 - rho)) of the scene that members use, measured on unlabelled "
@@ -96,7 +83,7 @@ def flip_charts(run: RunTables) -> list[Chart]:
         )
         options = {"y": "nat per nat", "reference": (0.0, "")}
         charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
-    return [*charts, panels.shares_chart(share_panels(run.summary), note=run.note(interval=False))]
+    return [*charts, panels.shares_chart(panels.share_panels(run.summary), note=run.note(interval=False))]
 
 
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
@@ -104,7 +91,8 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if "group/rare/repair_flip" in set(summary["quantity"]):
         caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
-    drawn = line_panels(summary, records, FLIP_LINES, y="flip, share of the true foreground")
+    lines = _sides("fg_flip") + REPAIRS
+    drawn = line_panels(summary, records, lines, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
 
@@ -127,23 +115,16 @@ def risk_charts(run: RunTables) -> list[Chart]:
         "Part of all flips in the tenth of the images with the highest flip-risk, and the largest part of any tenth."
     )
     charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
-    if run.summary[run.summary["quantity"] == "group/rare/fg_ece"]["mean"].notna().any():
+    if run.has("group/rare/fg_ece"):
         caption = "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy."
-        options = {"y": "calibration error"}
-        charts.append(line_chart(run, "calibration", "Calibration inside regions", caption, CALIBRATION, **options))
+        lines, title = _sides("fg_ece"), "Calibration inside regions"
+        charts.append(line_chart(run, "calibration", title, caption, lines, y="calibration error"))
     facets: dict[str, dict[str, panels.Ranking]] = {}
     for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
-        facets.setdefault(facet, {})[name] = _mean_ranking([images for _, images in members])
+        facets.setdefault(facet, {})[name] = panels.mean_ranking([images for _, images in members])
     return [*charts, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
-
-
-def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
-    """Averages the members' rankings by flip-risk."""
-    summaries = [summarize(images) for images in members]
-    tenths = {name: mean_curve([summary[name] for summary in summaries]) for name in panels.DECILES}
-    return panels.Ranking(**tenths, remaining=mean_curve([panels.remaining(images) for images in members]))
 
 
 def map_charts(run: RunTables) -> list[Chart]:
@@ -163,9 +144,8 @@ def method_charts(run: RunTables) -> list[Chart]:
         "Differences from the first method of the grid, paired by seed at each rho. Bars are not corrected for "
         "multiple comparisons; the table has the verdicts. Lower is better for flip and gap, higher for IoU."
     )
-    return [
-        Chart("methods", "Differences between methods", caption, run.note(dots=True), forest_panels(run.comparison))
-    ]
+    drawn = panels.forest_panels(run.comparison)
+    return [Chart("methods", "Differences between methods", caption, run.note(dots=True), drawn)]
 
 
 def class_sections(run: RunTables) -> list[Numbers | Picture]:
@@ -214,22 +194,22 @@ def training_charts(run: RunTables) -> list[Chart]:
     if run.history.empty:
         return []
     axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
-    levels = [name for name in ("rho",) if name in run.records]
+    levels = ["rho"] if "rho" in run.records else []
     # An axis such as learning_rate is also a history column, with the value of the last step.
     history = run.history.drop(columns=axes, errors="ignore")
     table = history.merge(run.records[["member", *axes, *levels]], on="member")
     drawn = []
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
-        for measure, y in MEASURES.items():
+        for measure, (y, most) in MEASURES.items():
             curves = []
             known = rows[rows[measure].notna()] if measure in rows else rows[:0]
             for level, part in groups_of(known.sort_values([*levels, "epoch"]), levels):
                 means = part.groupby("epoch")[measure].mean()
                 label = f"rho {level[0]}" if level else ""
                 curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
-            limits = (0.0, None) if measure == "valid_loss" else UNIT
-            drawn += [curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
+            options = {"title": title, "x": "epoch", "y": y, "limits": (0.0, most)}
+            drawn += [panels.curve_panel(curves, **options)] if curves else []
     caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
 
@@ -263,7 +243,6 @@ def members_table(run: RunTables) -> Numbers:
 
 
 PULL = Line("scene_pull", "pull of the scene", FLIP)
-OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
 
 
 def pull_charts(run: RunTables) -> list[Chart]:
@@ -292,19 +271,17 @@ def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: st
     names = cell.scene_names, cell.class_names[1:]
     pull = (flips * usual.T).sum() / max(flips.sum(), 1)
     head = f"{title}: {pull:.0%} in the frames"
-    draw, size = cell_drawing(shares, [[FLIP] * len(names[1])] * len(names[0]), *names, title=head, y="flips on")
-
-    def framed(axes: Axes) -> None:
-        draw(axes)
-        for scene, y in np.argwhere(usual.T):
-            axes.add_patch(Rectangle((y - 0.47, scene - 0.47), 0.94, 0.94, **OUTLINE))
-
-    return Panel(framed, f"{head}.", size)
+    colours = [[FLIP] * len(names[1])] * len(names[0])
+    options = {"framed": np.argwhere(usual.T), "title": head, "y": "flips on"}
+    return panels.cell_panel(shares, colours, *names, text=f"{head}.", **options)
 
 
 def score_blocks(run: RunTables) -> list[Numbers]:
     """Returns tables of all stored scores; nothing if flip-risk is the only one."""
-    rows = _rows(run)
+    rows = run.scores
+    if len(rows):
+        of_rule = rows["selection"] == run.rows["selection"].iloc[0]
+        rows = rows[of_rule & rows["member"].isin(run.kept()["member"])]
     if rows.empty or rows["score"].nunique() < 2:
         return []
     summary = score_summary(rows)
@@ -322,13 +299,6 @@ def score_blocks(run: RunTables) -> list[Numbers]:
         Numbers(areas, score_table(summary, "augrc"), folded=True),
         Numbers(carried, score_table(summary, *THRESHOLD)),
     ]
-
-
-def _rows(run: RunTables) -> pd.DataFrame:
-    if run.scores.empty:
-        return run.scores
-    of_rule = run.scores["selection"] == run.rows["selection"].iloc[0]
-    return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
 
 
 MADE_OF = "made_of.json"
@@ -382,10 +352,7 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         front=(Picture(first), front_pair(items, palette_of(run)) if items else None),
     )
     save_gallery(run, items, folder / "figures")
-    write_page(folder, document)
-    write_summary(folder, document)
-    write_latex(folder, document)
-    shown = terminal_text(document)
+    shown = write_report(folder, document)
     # Written last, to mark the report as complete.
     write_text(folder / MADE_OF, json.dumps({"source": source, "text": shown}, indent=1) + "\n")
     return shown
@@ -421,8 +388,9 @@ def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> 
     rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
     rules = partial(comparison_table, axis="selection")
     trends = [(f"Change over rho, {rule}", run.trend, text.trend_table)]
-    selection = [(f"Difference from {first_reference(run.comparison)}, {rule}", run.comparison, comparison_table)]
-    selection += [(f"Selection: difference from {first_reference(run.selection)}, {rule}", run.selection, rules)]
+    references = [",".join(table["reference"][:1]) for table in (run.comparison, run.selection)]
+    selection = [(f"Difference from {references[0]}, {rule}", run.comparison, comparison_table)]
+    selection += [(f"Selection: difference from {references[1]}, {rule}", run.selection, rules)]
     first = Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))
     return [
         Section("Results", [first, *_numbers(trends)]),
@@ -440,11 +408,6 @@ def _numbers(tables: Iterable[tuple[str, pd.DataFrame, Callable[[pd.DataFrame], 
     return [Numbers(caption, make(table)) for caption, table, make in tables if len(table)]
 
 
-def first_reference(table: pd.DataFrame) -> str:
-    """Returns the reference value of a table of differences; '' without rows."""
-    return str(table["reference"].iloc[0]) if len(table) else ""
-
-
 def findings(run: RunTables) -> list[str]:
     """Returns the findings of a run in sentences that restate rows of its page's tables."""
     unlearnt, few = run.records["member"][run.records["status"] == NOT_LEARNT].tolist(), run.shown()
@@ -458,24 +421,19 @@ def findings(run: RunTables) -> list[str]:
 def front_chart(run: RunTables, flip: Chart) -> Chart:
     """Returns `flip` for one setting; for several, one panel of Flip in the rare groups over rho, a line each."""
     axes = varying_axes(run.summary)
-    summary, records = run.summary[run.summary["quantity"] == JUDGED[0]], run.kept()
-    if len(flip.panels) < 2 or records.empty:
+    tables = [run.summary[run.summary["quantity"] == JUDGED[0]], run.kept()]
+    if len(flip.panels) < 2 or tables[1].empty:
         return flip
-    labels, of_members = (
-        pd.Series(
-            [", ".join(f"{row[name]}" for name in axes if row[name] == row[name]) for row in records_of(table)]
-        ).set_axis(table.index)
-        for table in (summary, records)
+    summary, records = (
+        # Each setting takes the place of a quantity.
+        table.assign(quantity=[", ".join(f"{row[a]}" for a in axes if row[a] == row[a]) for row in records_of(table)])
+        for table in tables
     )
-    names = list(dict.fromkeys(labels))[: len(LOOKS)]
-    columns = {name: records[JUDGED[0]].where(of_members == name) for name in names}
+    names = summary["quantity"].unique()[: len(LOOKS)]
+    columns = {name: records[JUDGED[0]].where(records["quantity"] == name) for name in names}
     lines = [Line(name, name, *look) for name, look in zip(names, LOOKS.items(), strict=False)]
-    panels = line_panels(
-        summary.assign(quantity=labels).drop(columns=axes),
-        records[["rho"]].assign(**columns),
-        lines,
-        y="flip, share of the true foreground",
-    )
+    y = "flip, share of the true foreground"
+    panels = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y=y)
     caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
     return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), panels)
 

@@ -4,6 +4,7 @@ A panel is a pure function from arrays to a drawing function. Nothing uses pyplo
 """
 
 import io
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,31 +18,20 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from flipjax.metrics import summarize
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.selective import risk_coverage
+from flipjax.report import style
 from flipjax.report.run import RunTables
-from flipjax.report.style import (
-    CORRECT,
-    DARK,
-    FAINT,
-    FLIP,
-    LIGHT,
-    MISS,
-    NOTE,
-    PAPER,
-    PLAIN,
-    dress,
-    legend,
-    plain,
-    shades,
-)
+from flipjax.report.style import CORRECT, DARK, FLIP, LIGHT, MISS, dress, legend, plain, shades
 from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.text import setting_label, varying_axes
+from flipjax.results.text import setting_axes, setting_label, varying_axes
 
 DPI = 150
 NOTE_INCHES = 0.3
@@ -99,7 +89,7 @@ class Chart(NamedTuple):
 def draw_chart(chart: Chart) -> dict[str, bytes]:
     """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
     svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(PLAIN):
+    with matplotlib.rc_context(style.PLAIN):
         layout = ConstrainedLayoutEngine()
         figure = Figure(figsize=chart.size, dpi=DPI, facecolor="white", layout=layout)
         columns = len(chart.widths)
@@ -109,7 +99,7 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
             panel.draw(axes)
         for axes in grid[len(chart.drawn) :]:
             axes.set_axis_off()
-        figure.supxlabel(chart.note, **NOTE)
+        figure.supxlabel(chart.note, **style.NOTE)
         # The layout is computed once for both files.
         layout.execute(figure)
         figure.set_layout_engine("none")
@@ -121,20 +111,32 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
 
 SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LIGHT), ("fg_miss", "miss", MISS, LIGHT))
 COVERAGE, TENTHS = np.linspace(0.02, 1, 50), np.arange(1.0, 11.0)
-DECILES = {"flip_by_risk_decile": "mean flip share", "risk_decile": "mean flip-risk (nats)"}
+TENTH = "flip-risk decile (10: the riskiest tenth)"
+RANKED = {
+    "remaining": (
+        COVERAGE,
+        "coverage: share of the images kept, lowest risk first",
+        "mean flip share of the images kept",
+    ),
+    "flip_by_risk_decile": (TENTHS, TENTH, "mean flip share"),
+    "risk_decile": (TENTHS, TENTH, "mean flip-risk (nats)"),
+}
+"""The fields of `Ranking` as curves: their points, and the names of the axes."""
 IN_WORDS = 6
 """Largest number of curves that a description names."""
+OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
 LABELLED = 12
 """Largest number of bars, or of columns of a matrix, whose values are written out."""
 
 
 class Curve(NamedTuple):
-    """One curve of a panel: legend name, points (n,) and colour; None means a shade by its order."""
+    """One curve of a panel: legend name, points (n,), colour (None: a shade by its order) and line style."""
 
     label: str
     xs: np.ndarray
     ys: np.ndarray
     colour: str | None = None
+    style: str = "-"
 
 
 class Ranking(NamedTuple):
@@ -162,9 +164,10 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
     return risks[np.ceil(np.round(COVERAGE * len(risks), 9)).astype(int) - 1]
 
 
-def mean_curve(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the mean (n,) of curves (n,) at each point, ignoring NaN; NaN where no curve has a value."""
-    return pd.DataFrame(curves).mean().to_numpy()
+def mean_ranking(members: Sequence[Decomposition]) -> Ranking:
+    """Returns the mean of members' rankings at each point, ignoring NaN; NaN where none has a value."""
+    rankings = [summarize(images) | {"remaining": remaining(images)} for images in members]
+    return Ranking(*(pd.DataFrame([each[name] for each in rankings]).mean().to_numpy() for name in Ranking._fields))
 
 
 def ranking_charts(
@@ -183,17 +186,13 @@ def ranking_charts(
         intervals: low and high (10,) of `flip_by_risk_decile` and `risk_decile`.
     """
     reference = None if mean is None else (mean, f"mean of all images, {mean:.2f}")
-    x, y = "coverage: share of the images kept, lowest risk first", "mean flip share of the images kept"
-    coverage = []
-    deciles = []
-    for title, rankings in facets.items():
-        left = [Curve(label, COVERAGE, ranking.remaining) for label, ranking in rankings.items()]
-        coverage.append(curve_panel(left, title=title, x=x, y=y, reference=reference))
-        for name, mean_of in DECILES.items():
-            curves = [Curve(label, TENTHS, getattr(ranking, name)) for label, ranking in rankings.items()]
-            more = {"reference": None if name == "risk_decile" else reference, "interval": (intervals or {}).get(name)}
-            tenth = "flip-risk decile (10: the riskiest tenth)"
-            deciles.append(curve_panel(curves, title=title, x=tenth, y=mean_of, ticks=TENTHS.tolist(), **more))
+    coverage, deciles = [], []
+    for (title, rankings), (name, (xs, x, y)) in itertools.product(facets.items(), RANKED.items()):
+        curves = [Curve(label, xs, getattr(ranking, name)) for label, ranking in rankings.items()]
+        options = {"reference": None if name == "risk_decile" else reference, "interval": (intervals or {}).get(name)}
+        options |= {"ticks": TENTHS.tolist()} if xs is TENTHS else {}
+        drawn = coverage if name == "remaining" else deciles
+        drawn.append(curve_panel(curves, title=title, x=x, y=y, **options))
     kept = (
         "Mean flip share of the images that are kept when the riskiest are set aside. If a curve rises to the right, "
         "setting images aside helps."
@@ -224,7 +223,7 @@ def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title
         base = 0.0
         for (_, label, colour, ink), values in zip(SHARES, shares, strict=True):
             height = np.array(values, np.float64)
-            look: dict[str, Any] = {"color": colour, "edgecolor": PAPER, "linewidth": 0.6, "label": label}
+            look: dict[str, Any] = {"color": colour, "edgecolor": style.PAPER, "linewidth": 0.6, "label": label}
             bars = axes.bar(range(len(height)), height, bottom=base, width=0.78, **look)
             texts = [f"{value:.2f}" if value >= 0.06 and len(height) <= LABELLED else "" for value in height]
             axes.bar_label(bars, texts, label_type="center", fontsize=8, color=ink)
@@ -268,8 +267,9 @@ def curve_panel(
     def draw(axes: Axes) -> None:
         colours: list[Any] = [curve.colour or shade for curve, shade in zip(curves, shades(len(curves)), strict=True)]
         for curve, colour in zip(curves, colours, strict=True):
-            marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve.xs) <= LABELLED else {}
-            axes.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, label=plain(curve.label, most=20), **marker)
+            look: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve.xs) <= LABELLED else {}
+            look |= {"color": colour, "linestyle": curve.style, "label": plain(curve.label, most=24)}
+            axes.plot(curve.xs, curve.ys, linewidth=1.8, **look)
         if interval is not None:
             axes.vlines(curves[0].xs, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
         low, high = min(curve.xs[0] for curve in curves), max(curve.xs[-1] for curve in curves)
@@ -281,7 +281,7 @@ def curve_panel(
         axes.set_ylim(*limits)
         if limits == (0.0, None):
             # Keeps nearly equal points off the upper edge.
-            axes.set_ylim(top=axes.get_ylim()[1] + 0.05 * axes.get_ylim()[1])
+            axes.set_ylim(top=1.05 * axes.get_ylim()[1])
         if reference:
             draw_reference(axes, *reference)
         if len(curves) > 1:
@@ -294,9 +294,9 @@ def curve_panel(
 
 def draw_reference(axes: Axes, level: float, text: str) -> None:
     """Draws a dashed reference level and its name."""
-    axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.axhline(level, color=style.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     offset: dict[str, Any] = {"xytext": (0, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
-    axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8.5, color=FAINT, **offset)
+    axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8.5, color=style.FAINT, **offset)
 
 
 def matrix_panel(
@@ -322,18 +322,24 @@ def matrix_panel(
     shares = confusion[np.ix_(rows, columns)] / np.maximum(confusion[rows].sum(1, keepdims=True), 1)
     outcomes = [[CORRECT if p == t else MISS if p in outside else FLIP for p in columns] for t in rows]
     names = [class_names[c] for c in rows], [class_names[c] for c in columns]
-    draw, size = cell_drawing(shares, outcomes, *names, title=title, y="truth")
     most = shares * (np.array(columns) != np.array(rows)[:, None])
     t, p = np.unravel_index(most.argmax(), most.shape)
     error = f"{class_names[rows[t]]} as {class_names[columns[p]]} {most[t, p]:.1%}"
     text = f"{title or 'Predictions of each true class'}. The largest error: {error} of the class's pixels."
-    return Panel(draw, text, size)
+    return cell_panel(shares, outcomes, *names, text=text, title=title, y="truth")
 
 
-def cell_drawing(
-    shares: np.ndarray, colours: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], **names: str
-) -> tuple[Callable[[Axes], Any], tuple[float, float]]:
-    """Returns a function that draws shares (R, C) as coloured cells with row and column names, and its size."""
+def cell_panel(
+    shares: np.ndarray,
+    colours: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    text: str,
+    framed: Any = (),
+    **names: str,
+) -> Panel:
+    """Returns a panel of shares (R, C) as coloured cells with row and column names, some of them `framed`."""
     C = len(columns)
 
     def draw(axes: Axes) -> None:
@@ -345,6 +351,8 @@ def cell_drawing(
         axes.grid(False)
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, C - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(C - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
+        for row, column in framed:
+            axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **OUTLINE))
         if C > LABELLED:
             axes.tick_params(axis="x", rotation=90)
             return
@@ -353,7 +361,7 @@ def cell_drawing(
             axes.text(column, row, f"{share:.1%}" if share else "", ha="center", va="center", fontsize=8.5, color=ink)
 
     cell = 0.95 if C <= 8 else 0.6 if C <= LABELLED else 0.25
-    return draw, (max(3.9, cell * C + 2.0), max(2.6, cell * 0.75 * len(rows) + 1.2))
+    return Panel(draw, text, (max(3.9, cell * C + 2.0), max(2.6, cell * 0.75 * len(rows) + 1.2)))
 
 
 DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
@@ -368,32 +376,19 @@ class Line(NamedTuple):
     marker: str = "o"
 
 
-class Positions(NamedTuple):
-    """Facet and x position of each row: its rho, or without a rho axis the index of its setting."""
+def place(*tables: pd.DataFrame) -> tuple[dict[float, str], list[pd.DataFrame]]:
+    """Returns the ticks of the first table's settings, and the tables with `facet` and position `x`.
 
-    axes: list[str]
-    facets: list[str]
-    ticks: dict[float, str]
-    over: str
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> "Positions":
-        """Returns the positions of a summary's rows."""
-        axes = varying_axes(table)
-        labels = list(dict.fromkeys(setting_label(row, axes) for row in records_of(table)))
-        if "rho" in table:
-            return cls(axes, labels, {rho: f"{rho:g}" for rho in sorted(table["rho"].unique().tolist())}, "rho")
-        return cls(axes, [""], {float(x): label or "this run" for x, label in enumerate(labels)}, "")
-
-    def placed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Returns rows with `facet` and position `x`, from left to right."""
-        labels = [setting_label(row, self.axes) for row in records_of(table)]
-        if self.over:
-            table = table.assign(facet=labels, x=table["rho"])
-        else:
-            place = {label: x for x, label in self.ticks.items()}
-            table = table.assign(facet="", x=[place[label or "this run"] for label in labels])
-        return table.sort_values("x", kind="stable")
+    The position is rho, in a facet for each setting of the other axes; without a rho axis, the index of the setting.
+    """
+    axes = varying_axes(tables[0])
+    named = [table.assign(facet=[setting_label(row, axes) for row in records_of(table)]) for table in tables]
+    if "rho" in tables[0]:
+        ticks = {rho: f"{rho:g}" for rho in sorted(tables[0]["rho"].unique().tolist())}
+        return ticks, [table.assign(x=table["rho"]) for table in named]
+    labels = named[0]["facet"].unique().tolist()
+    ticks = {float(x): label or "this run" for x, label in enumerate(labels)}
+    return ticks, [table.assign(facet="", x=table["facet"].map(labels.index)) for table in named]
 
 
 def line_panels(
@@ -417,28 +412,26 @@ def line_panels(
         limits: of the y axis; None uses the range of the values.
         reference: a reference level and its name.
     """
-    positions = Positions.of(summary)
-    ticks, labels = list(positions.ticks), list(positions.ticks.values())
-    known = positions.placed(summary[summary["mean"].notna()])
-    members = positions.placed(records)
+    over = "rho" if "rho" in summary else ""
+    ticks, (summary, records) = place(summary, records)
+    places = list(ticks)
 
     def panel(facet: str) -> Panel:
-        inside = known[known["facet"] == facet]
+        inside, dots = (own[own["facet"] == facet].sort_values("x", kind="stable") for own in (summary, records))
+        inside = inside[inside["mean"].notna()]
         drawn = [(line, rows) for line in lines if len(rows := inside[inside["quantity"] == line.quantity])]
-        dots = members[members["facet"] == facet]
 
         def draw(axes: Axes) -> None:
             # Offsets lines from each other and seeds from their mean, so that no mark hides another.
-            step = 0.014 * max(np.ptp(ticks), 0.1)
+            step = 0.014 * max(np.ptp(places), 0.1)
             for index, (line, rows) in enumerate(drawn):
                 shift = step * (index - (len(drawn) - 1) / 2)
                 seeds = dots.assign(x=dots["x"] + shift + step / 2)
-                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=positions.over == "rho")
-            dress(axes, title=facet, x=positions.over, y=y, ticks=ticks, labels=labels)
-            if not positions.over:
-                axes.set_xlim(-0.5, len(ticks) - 0.5)
-            elif len(ticks) == 1:
-                axes.set_xlim(ticks[0] - 0.03, ticks[0] + 0.03)
+                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=over == "rho")
+            dress(axes, title=facet, x=over, y=y, ticks=places, labels=list(ticks.values()))
+            if not over or len(ticks) == 1:
+                room = 0.03 if over else 0.5
+                axes.set_xlim(places[0] - room, places[-1] + room)
             if limits:
                 axes.set_ylim(*limits)
             if reference:
@@ -446,16 +439,14 @@ def line_panels(
             if len(drawn) > 1:
                 legend(axes, columns=2)
 
-        where = "at rho" if positions.over else "in"
+        where = "at rho" if over else "in"
         texts = []
         for line, rows in drawn:
-            values = (
-                f"{mean:.2f} {where} {positions.ticks[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True)
-            )
+            values = (f"{mean:.2f} {where} {ticks[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True))
             texts.append(f"{line.label}: {', '.join(values)}.")
         return Panel(draw, f"{facet or y}. {' '.join(texts) or 'No values.'}")
 
-    return [panel(facet) for facet in positions.facets]
+    return [panel(facet) for facet in summary["facet"].unique()]
 
 
 def line_chart(run: RunTables, name: str, title: str, caption: str, lines: Sequence[Line], **options: Any) -> Chart:
@@ -470,7 +461,7 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     known = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
     axes.vlines(known["x"], known["low"], known["high"], color=line.colour, linewidth=1.6)
     look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
-    mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": PAPER, "linewidth": 0.6}
+    mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": style.PAPER, "linewidth": 0.6}
     axes.scatter(means["x"], means["mean"], label=plain(line.label, most=24), **mark, **look)
     axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
 
@@ -526,16 +517,13 @@ def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
     """Returns panels of correct, flip and miss as stacked shares of the true foreground, common then rare groups."""
-    positions = Positions.of(summary)
-    labels = list(positions.ticks.values())
-    placed = positions.placed(summary).set_index("quantity")
+    ticks, (placed,) = place(summary)
     panels = []
-    for facet in positions.facets:
-        means = placed[placed["facet"] == facet]["mean"]
-        for group in ("common", "rare"):
-            shares = [means[[f"group/{group}/{name}"]].tolist() for name, *_ in SHARES]
-            title = " · ".join(text for text in (facet, f"{group} groups") if text)
-            panels.append(bar_panel(shares, labels, title=title, x=positions.over))
+    for facet, group in itertools.product(placed["facet"].unique(), ("common", "rare")):
+        means = placed[placed["facet"] == facet].sort_values("x", kind="stable").set_index("quantity")["mean"]
+        shares = [means[[f"group/{group}/{name}"]].tolist() for name, *_ in SHARES]
+        title = " · ".join(filter(None, (facet, f"{group} groups")))
+        panels.append(bar_panel(shares, list(ticks.values()), title=title, x="rho" if "rho" in summary else ""))
     return panels
 
 
@@ -548,15 +536,12 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
         comparison: rows of `flipjax.results.estimates.compare` along `axis`.
         axis: the compared axis.
     """
-    names = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
-    shown = [axis] if comparison[axis].nunique() > 1 or not names else []
+    names = setting_axes(comparison, axis)
     table = comparison if "rho" in comparison else comparison.assign(rho="")
-    of_rows = [
-        ", ".join([*(str(row[name]) for name in shown), *([setting_label(row, names)] if names else [])])
-        for row in records_of(table)
-    ]
-    table = table.assign(label=of_rows)
-    labels = list(dict.fromkeys(of_rows))
+    table = table.assign(setting=[setting_label(row, names) for row in records_of(table)])
+    shown = [axis, "setting"] if comparison[axis].nunique() > 1 or not names else ["setting"]
+    table["label"] = [", ".join(str(row[name]) for name in shown if row[name] != "") for row in records_of(table)]
+    labels = table["label"].unique().tolist()
     rhos = sorted(table["rho"].unique().tolist())
     reference = str(table["reference"].iloc[0])
 
@@ -574,7 +559,7 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
                     seeds = [float(value) for value in str(values).split()]
                     axes.scatter(seeds, [height] * len(seeds), s=11, alpha=0.45, linewidth=0, color=colour)
                 axes.scatter(chosen["difference"], heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
-            axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
+            axes.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
             low, high = axes.get_xlim()
             ticks = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
             signed = [f"{tick:+.3g}" if abs(tick) > 1e-9 else "0" for tick in ticks]

@@ -1,5 +1,6 @@
 """The paper's table and its figure of Flip by flip-risk decile: `flipjax report --table paper RUN [RUN ...]`."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from flipjax.config import ConfigError
-from flipjax.files import replacing, write_text
+from flipjax.files import write_text
 from flipjax.metrics import summarize
 from flipjax.report.document import to_latex
-from flipjax.report.panels import Chart, Panel, draw_chart
-from flipjax.report.style import dress, legend
+from flipjax.report.html import Picture
+from flipjax.report.panels import TENTHS, Chart, Curve, curve_panel
 from flipjax.results.cells import mark_unlearnt, read_cells
 from flipjax.results.estimates import SEEDS_INTERVAL, aggregate
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
@@ -45,15 +45,13 @@ def paper_table(runs: Sequence[str | Path]) -> pd.DataFrame:
     Raises:
         ConfigError: runs differ in their number of classes, or share data set, encoder, method and rho.
     """
-    rows = [row for run in runs for row in _rows_of(Path(run))]
-    counts = sorted({row["classes"].count(",") + 1 for row in rows})
+    table = pd.DataFrame([row for run in runs for row in _rows_of(Path(run))])
+    counts = sorted({classes.count(",") + 1 for classes in table["classes"]})
     if len(counts) > 1:
         found = " and ".join(map(str, counts))
         raise ConfigError("--table", "runs with one number of classes", f"{found} classes")
-    table = pd.DataFrame(rows)
-    twice = table[table.duplicated(list(KEYS))]
-    if len(twice):
-        found = ", ".join(str(twice[name].iloc[0]) for name in KEYS)
+    for setting in records_of(table[table.duplicated(list(KEYS))]):
+        found = ", ".join(str(setting[name]) for name in KEYS)
         raise ConfigError("--table", "one run for each data set, encoder, method and rho", f"two of {found}")
     return table
 
@@ -61,8 +59,8 @@ def paper_table(runs: Sequence[str | Path]) -> pd.DataFrame:
 def _rows_of(folder: Path) -> list[Row]:
     results, cells, setting = _read(folder)
     class_names = next(iter(cells.values())).class_names[1:]
-    quantities = {f"iou/{number}": f"iou/{name}" for number, name in enumerate(class_names, start=1)}
-    quantities |= {f"gap/{number}": f"gap/{name}" for number, name in enumerate(class_names, start=1)}
+    numbered = itertools.product(("iou", "gap"), enumerate(class_names, start=1))
+    quantities = {f"{kind}/{number}": f"{kind}/{name}" for kind, (number, name) in numbered}
     quantities |= {key: key for key in SHARES}
     rows = []
     keys = [name for name in ("model.name", "method", "rho") if name in results]
@@ -74,8 +72,8 @@ def _rows_of(folder: Path) -> list[Row]:
         row["encoder"] = str(row.pop("model.name", row["encoder"])).removeprefix("smp_")
         by_key = {each["quantity"]: each for each in records_of(means)}
         row |= {"classes": ", ".join(class_names), "seeds": by_key["fg_flip"]["n"]}
-        for name, key in quantities.items():
-            row |= {name: by_key[key]["mean"], f"{name}_low": by_key[key]["low"], f"{name}_high": by_key[key]["high"]}
+        ends = itertools.product(quantities.items(), {"mean": "", "low": "_low", "high": "_high"}.items())
+        row |= {f"{name}{end}": by_key[key][column] for (name, key), (column, end) in ends}
         rows.append(row)
     return rows
 
@@ -150,34 +148,23 @@ def write_paper(runs: Sequence[str | Path], folder: Path, *, published: bool = F
     write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {SEEDS_INTERVAL}.\n")
     caption = f"Means over seeds with the {SEEDS_INTERVAL}."
     write_text(folder / "paper.tex", f"% \\usepackage{{booktabs}}\n{to_latex(text, caption=caption)}\n")
-    for kind, data in draw_chart(chart).items():
-        with replacing(folder / f"paper_deciles.{kind}") as stream:
-            stream.write(data)
+    Picture(chart).save(folder)
     return to_text(text)
 
 
 def decile_chart(curves: pd.DataFrame, published: pd.DataFrame) -> Chart:
     """Returns mean Flip by decile of flip-risk: a panel per data set, a line per encoder, published curves dashed."""
     whole = pd.concat([curves.assign(style="-"), published.assign(style="--")])
-    encoders = list(dict.fromkeys(whole["encoder"]))
-    top = 1.05 * float(whole["mean_flip"].max())
-
-    def panel(name: str) -> Panel:
-        rows = whole[whole["dataset"] == name]
-
-        def draw(axes: Axes) -> None:
-            for (encoder, style), line in rows.groupby(["encoder", "style"], sort=False):
-                label = f"{encoder}, published" if style == "--" else str(encoder)
-                look = {"color": COLOURS[encoders.index(encoder) % len(COLOURS)], "linestyle": style}
-                axes.plot(line["decile"], line["mean_flip"], marker=".", label=label, **look)
-            deciles = range(1, 11)
-            dress(axes, title=name, x="decile of flip-risk", y="mean Flip", ticks=deciles, labels=[*map(str, deciles)])
-            axes.set_ylim(0, top)
-            legend(axes, columns=1)
-
-        return Panel(draw, f"{name}: mean Flip by decile of flip-risk.")
-
-    panels = [panel(name) for name in dict.fromkeys(whole["dataset"])]
-    return Chart(
-        "paper_deciles", "Flip by decile of flip-risk", "Images sorted by flip-risk.", "Means over seeds.", panels
-    )
+    encoders = whole["encoder"].unique().tolist()
+    options = {"x": "decile of flip-risk", "y": "mean Flip", "ticks": TENTHS.tolist()}
+    options["limits"] = (0.0, 1.05 * float(whole["mean_flip"].max()))
+    panels = []
+    for name, rows in whole.groupby("dataset", sort=False):
+        lines = []
+        for (encoder, style), line in rows.groupby(["encoder", "style"], sort=False):
+            label = f"{encoder}, published" if style == "--" else str(encoder)
+            colour = COLOURS[encoders.index(encoder) % len(COLOURS)]
+            lines.append(Curve(label, line["decile"].to_numpy(), line["mean_flip"].to_numpy(), colour, str(style)))
+        panels.append(curve_panel(lines, title=str(name), **options))
+    title, caption = "Flip by decile of flip-risk", "Images sorted by flip-risk."
+    return Chart("paper_deciles", title, caption, "Means over seeds.", panels)

@@ -153,9 +153,8 @@ def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
     strip = np.concatenate([part for tile in tiles(item, palette).values() for part in (tile, gap)], axis=1)
     axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
     name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
-    words = f"{name}\nflip {item.flip:.2f}" + (
-        f", risk {item.flip_risk:.2f}" if item.flip_risk == item.flip_risk else ""
-    )
+    risk = f", risk {item.flip_risk:.2f}" if item.flip_risk == item.flip_risk else ""
+    words = f"{name}\nflip {item.flip:.2f}{risk}"
     axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
 
 
@@ -187,19 +186,14 @@ def items_of(run: RunTables) -> list[Item]:
         except UNREADABLE as error:
             run.missing.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue
+        names: dict[str, Any] = {"class_names": cell.class_names, "scene_names": cell.scene_names}
         for member in dict.fromkeys(stored.member.tolist()):
             record = records.get(member, {})
             label = setting_label(record, [axis for axis in axes if axis in record])
-            items += member_items(
-                gallery.StoredImages(*(values[stored.member == member] for values in stored)),
-                cell.decomposition(member, "test"),
-                cell.parts["test"].pairs,
-                class_names=cell.class_names,
-                scene_names=cell.scene_names,
-                all_groups=cell.groups,
-                label=f"{member}: {label}" if label else member,
-                swap=cell.scene_swap(member, "test"),
-            )
+            names |= {"all_groups": cell.groups, "label": f"{member}: {label}" if label else member}
+            own = gallery.StoredImages(*(values[stored.member == member] for values in stored))
+            images, swap = cell.decomposition(member, "test"), cell.scene_swap(member, "test")
+            items += member_items(own, images, cell.parts["test"].pairs, swap=swap, **names)
     return items
 
 
@@ -226,47 +220,30 @@ def member_items(
         swap: the scene swap of the split's n images, if any.
         all_groups: the groups that the stored groups number.
     """
-    labels = region_class(decomposition)
-    blank = np.full(len(labels), np.nan)
-    risk, repaired = (blank, blank) if swap is None else (swap.risk, np.asarray(swap.repaired.flip))
+    labels = np.asarray(class_names)[region_class(decomposition)]
+    swapped = {} if swap is None else {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip)}
     items = []
-    for place, index in enumerate(stored.index.tolist()):
-        group, kind = int(stored.group[place]), str(stored.kind[place])
+    for index, *values in zip(stored.index.tolist(), *stored, strict=True):
+        one = gallery.StoredImages(*values)
+        group, kind = int(one.group), str(one.kind)
         twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
-        items.append(
-            Item(
-                name=all_groups.title_of(group, class_names[1:], scene_names),
-                member=label,
-                group=all_groups.kind_of(group),
-                kind=kind,
-                flip=float(stored.flip[place]),
-                flip_risk=float(stored.flip_risk[place]),
-                truth=stored.label[place],
-                prediction=stored.prediction[place],
-                errors=stored.error_map[place],
-                risk=stored.risk_map[place],
-                image=stored.image[place],
-                pair=_outcome([str(class_names[twin]) for twin in twins]),
-                swap_risk=float(risk[index]),
-                repaired_flip=float(repaired[index]),
-            )
-        )
+        outcome = f"the label stays {twins[0]}" if twins else ""
+        if len(set(twins)) > 1:
+            outcome = f"the label changes with the scene, {', '.join(twins[:-1])} and {twins[-1]}"
+        name = all_groups.title_of(group, class_names[1:], scene_names)
+        about: dict[str, Any] = {"flip": float(one.flip), "flip_risk": float(one.flip_risk), "pair": outcome}
+        about |= {score: float(of_images[index]) for score, of_images in swapped.items()}
+        about |= {"truth": one.label, "prediction": one.prediction, "errors": one.error_map, "risk": one.risk_map}
+        items.append(Item(name, label, all_groups.kind_of(group), kind, image=one.image, **about))
     return items
-
-
-def _outcome(labels: Sequence[str]) -> str:
-    """Describes how the scene changes the label of a set."""
-    if len(set(labels)) > 1:
-        return f"the label changes with the scene, {', '.join(labels[:-1])} and {labels[-1]}"
-    return f"the label stays {labels[0]}" if labels else ""
 
 
 def save_gallery(run: RunTables, items: Sequence[Item], folder: Path) -> None:
     """Writes the first member's images as gallery.png."""
     path = folder / "gallery.png"
-    if not items:
+    if items:
+        first = [item for item in items if item.member == items[0].member]
+        note = f"Member {items[0].member}. {CAPTION}"
+        save_items(path, first, palette_of(run), title="Test images", note=note)
+    else:
         path.unlink(missing_ok=True)
-        return
-    first = [item for item in items if item.member == items[0].member]
-    note = f"Member {items[0].member}. {CAPTION}"
-    save_items(path, first, palette_of(run), title="Test images", note=note)

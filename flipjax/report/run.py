@@ -8,22 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.results import estimates
 from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
-from flipjax.results.estimates import (
-    FEWEST,
-    IMAGES_INTERVAL,
-    JUDGED,
-    SEEDS_INTERVAL,
-    Resamples,
-    aggregate,
-    compare,
-    judge,
-    trend,
-)
+from flipjax.results.estimates import FEWEST, JUDGED, compare
 from flipjax.results.frames import Row, groups_of, read_csv, to_frame
-from flipjax.results.rows import COMPARED, LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
+from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load
 from flipjax.results.scores import score_rows
 from flipjax.results.text import setting_label, varying_axes
@@ -76,6 +66,10 @@ class RunTables(NamedTuple):
         """Returns the records of members that enter means."""
         return kept_records(self.records)
 
+    def has(self, quantity: str) -> bool:
+        """Returns whether any setting has a mean of a quantity."""
+        return bool(self.summary["mean"][self.summary["quantity"] == quantity].notna().any())
+
     def shown(self) -> "RunTables":
         """Returns the run limited to SHOWN settings beside rho and seed if it has more than MOST.
 
@@ -110,7 +104,8 @@ class RunTables(NamedTuple):
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
         note = f"{'One' if most else 'No'} seed, {images} test images"
         note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
-        kind = SEEDS_INTERVAL if most > 1 else IMAGES_INTERVAL if means["images_low"].notna().any() else ""
+        kind = estimates.IMAGES_INTERVAL if means["images_low"].notna().any() else ""
+        kind = estimates.SEEDS_INTERVAL if most > 1 else kind
         # Charts draw intervals only with the seeds that a verdict needs.
         note += f"; {kind}." if interval and kind and not (dots and 1 < most < FEWEST) else "."
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
@@ -126,13 +121,17 @@ def read_run(workdir: str | Path) -> RunTables:
     """
     folder = Path(workdir)
     missing: list[str] = []
-    table = _results(folder)
+    table = pd.DataFrame()
+    if (folder / "results.csv").is_file():
+        try:
+            table = load(folder).members
+        except UNREADABLE as error:
+            raise ReportError(f"{folder / 'results.csv'}: expected a table of results ({error})") from error
     history = _read_or(folder / "history.csv", read_csv, pd.DataFrame(), missing)
     cells = dict(read_cells(folder, results=table, history=history))
     rows = table if len(table) else to_frame(row for cell in cells.values() for row in cell.rows)
     if table.empty and len(rows):
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    rows = _complete_rows(rows, missing)
     if rows.empty or not (rows["split"] == "test").any():
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
@@ -145,44 +144,13 @@ def read_run(workdir: str | Path) -> RunTables:
     few = sum(len(cell.members) for cell in cells.values()) <= SCORED
     if not few:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
-    trends, comparison, selection = judge(trend(first), compare(first), compare(rows, axis="selection"))
-    return RunTables(
-        folder,
-        config,
-        first,
-        records,
-        aggregate(first, resamples=Resamples(cells) if len(records) <= RESAMPLED else None),
-        trends,
-        comparison,
-        selection,
-        history,
-        cells,
-        score_rows(cells.values(), stored) if few else pd.DataFrame(),
-        missing,
-    )
-
-
-def _results(folder: Path) -> pd.DataFrame:
-    path = folder / "results.csv"
-    if not path.is_file():
-        return pd.DataFrame()
-    try:
-        return load(folder).members
-    except UNREADABLE as error:
-        raise ReportError(f"{path}: expected a table of results ({error})") from error
-
-
-def _complete_rows(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
-    """Returns the rows of members that have every group of a split, and notes the others in `missing`."""
-    if rows.empty:
-        return rows
-    known = rows["group"].where(rows["group"].isin(COMPARED) | rows["group"].str.isdecimal())
-    counts = known.groupby([rows["member"], rows["selection"], rows["split"]]).transform("nunique")
-    whole = counts == max(counts.max(), len(COMPARED) + TWO_BY_TWO.count)
-    if not whole.all():
-        names = sorted(set(rows["member"][~whole]))
-        missing.append(f"results.csv: rows of {listed(names)} are incomplete and left out")
-    return rows[whole]
+    resamples = estimates.Resamples(cells) if len(records) <= RESAMPLED else None
+    summary = estimates.aggregate(first, resamples=resamples)
+    tables = estimates.judge(estimates.trend(first), compare(first), compare(rows, axis="selection"))
+    trends, comparison, selection = tables
+    scores = score_rows(cells.values(), stored) if few else pd.DataFrame()
+    judged = (summary, trends, comparison, selection)
+    return RunTables(folder, config, first, records, *judged, history, cells, scores, missing)
 
 
 def _read_or(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
@@ -206,10 +174,8 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
     planned = config.get("members", 0)
     if len(records) < planned:
         missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
-    for status in (each for each in LEFT_OUT if each != NOT_LEARNT):
-        names = records["member"][records["status"] == status].tolist()
-        if names:
-            missing.append(f"{status}, and left out of all means: {listed(names)}")
+    by_status = {status: records["member"][records["status"] == status] for status in LEFT_OUT if status != NOT_LEARNT}
+    missing += [f"{status}, and left out of all means: {listed(own)}" for status, own in by_status.items() if len(own)]
 
 
 def images_by_setting(run: RunTables) -> list[tuple[str, Row, list[tuple[StoredCell, Decomposition]]]]:

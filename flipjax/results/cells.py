@@ -98,11 +98,11 @@ class StoredCell:
 
     def scene_swap(self, member: str, part: str, *, selection: str | None = None) -> SceneSwap | None:
         """Returns a member's scene-swap risk and repaired counts, or None where no scenes were swapped."""
-        log_odds = self.scene_log_odds(member, part, selection=selection)
-        center = self.center(member, selection=selection)
+        rule = {"selection": selection}
+        log_odds, center = self.scene_log_odds(member, part, **rule), self.center(member, **rule)
         if log_odds is None or center is None:
             return None
-        return scene_swap(self.decomposition(member, part, selection=selection), log_odds, center)
+        return scene_swap(self.decomposition(member, part, **rule), log_odds, center)
 
     def scene_log_odds(self, member: str, part: str, *, selection: str | None = None) -> np.ndarray | None:
         """Returns a member's log-odds on other scenes, (n, kinds, C - 1), or None where no scenes were swapped."""

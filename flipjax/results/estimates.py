@@ -54,12 +54,9 @@ class Resamples:
         if not cells or any(cell is None or selection not in cell.selections for cell in cells):
             return {}
         of_members = [self._of(member, cell, selection) for member, cell in zip(members, cells, strict=True)]
-        drawn, ends = zip(*of_members, strict=True)
-        found = {}
-        for key in drawn[0]:
-            mean = np.mean([each[key] for each in drawn], axis=0)
-            found[key] = percentile_ends(mean)
-        return found | {key: np.mean([each[key] for each in ends], axis=0) for key in ends[0]}
+        both = zip(*of_members, strict=True)
+        drawn, ends = ({key: np.mean([own[key] for own in each], axis=0) for key in each[0]} for each in both)
+        return {key: percentile_ends(means) for key, means in drawn.items()} | ends
 
     def _of(self, member: str, cell: Any, selection: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Returns the resamples (samples,) of each quantity, and the intervals (2,) of the AUROCs."""
@@ -67,9 +64,8 @@ class Resamples:
         keys = [key for key in _keys(cell.class_names) if not key.endswith("risk_auroc")]
         options = {"groups": part.groups, "class_names": cell.class_names, "all_groups": cell.groups}
         if id(cell) not in self._draws:
-            sets = {"groups": part.groups, "pairs": part.pairs}
-            generator = np.random.default_rng(0)
-            drawn = draw_images(generator, len(part.groups), samples=self._samples, **sets)
+            sets = {"samples": self._samples, "groups": part.groups, "pairs": part.pairs}
+            drawn = draw_images(np.random.default_rng(0), len(part.groups), **sets)
             self._draws[id(cell)] = Draws(drawn.rows, len(part.groups), keep=True)
         aurocs = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
         ends = {key: np.array(each) for key, each in aurocs.items()}
@@ -122,10 +118,8 @@ def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd
         t = np.abs(mean) / (np.maximum(spread, 10.0**-DIGITS) / np.sqrt(n))
         p = np.where(n >= FEWEST, 2 * stdtr(np.maximum(n - 1, 1), -t), np.nan)
     least, most = np.array([_bounds(weights[codes == 0], quantity) for quantity in quantities]).reshape(-1, 2).T
-    texts = [
-        " ".join(str(rounded(value)) for value in own[inside].tolist())
-        for own, inside in zip(sums.T, known.T, strict=True)
-    ]
+    values = (own[inside].tolist() for own, inside in zip(sums.T, known.T, strict=True))
+    texts = [" ".join(str(rounded(value)) for value in own) for own in values]
     numbers = {"mean": mean, "low": np.clip(mean - half, least, most), "high": np.clip(mean + half, least, most)}
     exact = {name: np.round(values, DIGITS) + 0.0 for name, values in numbers.items()}
     return pd.DataFrame({"quantity": quantities, "n": n, "values": texts, **exact, "p": p})

@@ -11,29 +11,23 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.files import write_text
-from flipjax.results.frames import Row, groups_of, records_of, sha256_of, write_csv
+from flipjax.files import sha256, write_text
+from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run_data import RunData, load
 
 TABLES = ("members", "images", "scores", "history", "summary")
 
 
-class TrackedMember(NamedTuple):
-    """A member's name, axes and status, numbers by epoch, and test quantities."""
+def records(run: RunData) -> Iterator[tuple[str, Row, list[tuple[int, Row]], Row]]:
+    """Yields the members with test rows under the first selection rule.
 
-    name: str
-    config: Row
-    history: list[tuple[int, dict[str, float]]]
-    test: dict[str, float]
-
-
-def records(run: RunData) -> Iterator[TrackedMember]:
-    """Yields the members with test rows under the first selection rule."""
+    A member's name, its axes and status, numbers by epoch, and test quantities.
+    """
     rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
     by_member = groups_of(run.history, ["member"])
     histories = {name: table.drop(columns="member").set_index("epoch") for (name,), table in by_member}
@@ -45,7 +39,7 @@ def records(run: RunData) -> Iterator[TrackedMember]:
         epochs = histories.get(record["member"], run.history[:0])
         numbers = [{key: value for key, value in row.items() if math.isfinite(value)} for row in records_of(epochs)]
         history = list(zip(epochs.index.tolist(), numbers, strict=True))
-        yield TrackedMember(record["member"], config, history, test)
+        yield record["member"], config, history, test
 
 
 def to_csv(run: RunData, folder: Path) -> None:
@@ -58,33 +52,33 @@ def to_csv(run: RunData, folder: Path) -> None:
     listing = folder / "export.sha256"
     known = listing.read_text(errors="replace") if listing.is_file() else ""
     for path in paths:
-        if path.exists() and sha256_of(path) not in known:
+        if path.exists() and sha256(path.read_bytes()) not in known:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
     # Reads every table before writing, so that a damaged run leaves no partial export.
     tables = [getattr(run, name) for name in TABLES]
     for path, table in zip(paths, tables, strict=True):
         write_csv(path, table)
-    write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in paths if path.exists()))
+    write_text(listing, "".join(f"{sha256(path.read_bytes())}  {path.name}\n" for path in paths if path.exists()))
 
 
 def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
     """Logs every member as a run of the MLflow experiment `project`."""
     mlflow.set_experiment(project)
-    for record in records(run):
-        with mlflow.start_run(run_name=record.name):
-            mlflow.log_params(record.config)
-            for epoch, values in record.history:
+    for name, config, history, test in records(run):
+        with mlflow.start_run(run_name=name):
+            mlflow.log_params(config)
+            for epoch, values in history:
                 mlflow.log_metrics(values, step=epoch)
-            mlflow.log_metrics(record.test)
+            mlflow.log_metrics(test)
 
 
 def to_wandb(run: RunData, project: str, wandb: Any, **options: Any) -> None:
     """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
-    for record in records(run):
-        wandb.init(project=project, group=run.folder.name, name=record.name, config=record.config, **options)
-        for epoch, values in record.history:
+    for name, config, history, test in records(run):
+        wandb.init(project=project, group=run.folder.name, name=name, config=config, **options)
+        for epoch, values in history:
             wandb.log(values, step=epoch)
-        wandb.log(record.test, step=record.history[-1][0] if record.history else 0)
+        wandb.log(test, step=history[-1][0] if history else 0)
         wandb.finish()
 
 

@@ -82,12 +82,7 @@ def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
     # An interruption at any point leaves no digest that contradicts a complete file.
     (folder / DIGEST).unlink(missing_ok=True)
     write_csv(folder / "results.csv", table)
-    write_text(folder / DIGEST, f"{sha256_of(folder / 'results.csv')}  results.csv\n")
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    return sha256(path.read_bytes())
+    write_text(folder / DIGEST, f"{sha256((folder / 'results.csv').read_bytes())}  results.csv\n")
 
 
 def _cell(value: Any) -> Any:

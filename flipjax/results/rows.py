@@ -16,17 +16,9 @@ from flipjax.metrics import selective, summarize
 from flipjax.metrics.classes import Background, background_classes, is_foreground
 from flipjax.metrics.decomposition import Decomposition, divide, flips_of
 from flipjax.metrics.log_odds import SceneSwap, scene_reliance, scene_shift, scene_swap, scene_use
+from flipjax.results import quantities
 from flipjax.results.frames import Row, rounded, to_frame
-from flipjax.results.quantities import (
-    IMAGE_QUANTITIES,
-    PAIR_QUANTITIES,
-    PULL_QUANTITIES,
-    REGION_QUANTITIES,
-    column,
-    key_of,
-    of_classes,
-    quantity_of,
-)
+from flipjax.results.quantities import key_of
 
 if TYPE_CHECKING:
     from flipjax.data.arrays import Benchmark
@@ -55,15 +47,16 @@ def image_columns(
     """
     confusion = np.asarray(decomposition.confusion).astype(np.int64)
     host = Decomposition(confusion, np.asarray(decomposition.risk_sum, np.float64), decomposition.background)
-    columns: dict[str, np.ndarray] = {name: np.asarray(getattr(host, name), np.float64) for name in IMAGE_QUANTITIES}
+    names = quantities.IMAGE_QUANTITIES
+    columns: dict[str, np.ndarray] = {name: np.asarray(getattr(host, name), np.float64) for name in names}
     if swap is not None:
         columns |= {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip, np.float64)}
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     columns["foreground_pixels"] = confusion[:, inside].sum((1, 2))
     columns["pixels"] = confusion.sum((1, 2))
     flips = flips_of(confusion, background=decomposition.background).reshape(len(confusion), -1)
-    names = np.array([f"{truth} as {other}" for truth in class_names for other in class_names], np.str_)
-    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, names[flips.argmax(1)], "")
+    pairs = np.array([f"{truth} as {other}" for truth in class_names for other in class_names], np.str_)
+    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, pairs[flips.argmax(1)], "")
     return columns
 
 
@@ -77,11 +70,11 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
     """
     rows = []
     inside = is_foreground(len(class_names), background)
+    shares = divide(confusion, confusion.sum(1, keepdims=True))
     for truth, other in itertools.product(np.flatnonzero(inside).tolist(), range(len(class_names))):
         outcome = "correct" if other == truth else "flip" if inside[other] else "miss"
-        pixels, whole = int(confusion[truth, other]), int(confusion[truth].sum())
-        row = {"truth": class_names[truth], "prediction": class_names[other], "outcome": outcome, "pixels": pixels}
-        rows.append(row | {"share": rounded(pixels / whole) if whole else ""})
+        row = {"truth": class_names[truth], "prediction": class_names[other], "outcome": outcome}
+        rows.append(row | {"pixels": int(confusion[truth, other]), "share": rounded(shares[truth, other])})
     return rows
 
 
@@ -122,10 +115,11 @@ def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
     return np.array(sets, np.int64).reshape(-1, size)
 
 
-def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray:
-    """Returns whether the predicted label of each set changes with the scene, as 1, 0 or NaN, float64 (P,).
+def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
+    """Returns the fraction of sets whose predicted label changes with the scene; NaN without sets.
 
-    The label is the majority of the region (`region_class`); NaN if an image of the set has no region.
+    The label is the majority of the region (`region_class`). Sets with an image without region are left out. Needs no
+    true labels.
 
     Args:
         decomposition: leaves (n, C, C) and (n,).
@@ -134,20 +128,19 @@ def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray
     Example:
         >>> counts = np.zeros((4, 3, 3), int)
         >>> counts[[0, 1, 2, 3], 1, [1, 2, 1, 1]] = 5
-        >>> label_changes(Decomposition(counts, np.zeros(4)), np.array([0, 0, 1, 1])).tolist()
-        [1.0, 0.0]
+        >>> counterfactual_flip(Decomposition(counts, np.zeros(4)), np.array([0, 0, 1, 1]))
+        0.5
     """
     labels = region_class(decomposition)[whole_pairs(pairs)]
-    known = ~np.isin(labels, (-1, *background_classes(decomposition.background))).any(1)
-    return np.where(known, (labels != labels[:, :1]).any(1), np.nan)
+    labels = labels[~np.isin(labels, (-1, *background_classes(decomposition.background))).any(1)]
+    return float(pd.Series((labels != labels[:, :1]).any(1), dtype=float).mean())
 
 
-def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
-    """Returns the fraction of sets whose predicted label changes with the scene; NaN without sets.
-
-    Needs no true labels. Arguments as in `label_changes`.
-    """
-    return float(pd.Series(label_changes(decomposition, pairs)).mean())
+def _sides(groups: np.ndarray, all_groups: AnyGroups | None) -> dict[str, np.ndarray]:
+    """Returns the images, bool (n,), that the keys of a prefix are about: all of them, and those of each group."""
+    named = all_groups.named if all_groups else {str(group): group for group in np.unique(groups)}
+    sides = {f"group/{name}/": np.isin(groups, ids) for name, ids in named.items()}
+    return {"": np.ones(len(groups), bool)} | sides
 
 
 def region_quantities(
@@ -174,16 +167,13 @@ def region_quantities(
         {'rim_flip': 0.25, 'interior_flip': 0.5, 'rim_risk': 0.5, 'interior_risk': 0.25, 'fg_ece': 0.5}
     """
     arrays = [np.asarray(leaf) for leaf in sums]
-    sides = {"": np.ones(len(arrays[0]), bool)}
-    if groups is not None:
-        named = all_groups.named if all_groups else {str(group): group for group in np.unique(groups)}
-        sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in named.items()}
+    sides = {"": slice(None)} if groups is None else _sides(groups, all_groups)
     values = {}
     for prefix, inside in sides.items():
         true, flips, predicted, risk, shared, gaps = (leaf[inside].sum(0, dtype=np.float64) for leaf in arrays)
         ratios = (divide(flips, true), divide(risk, predicted), divide(np.abs(gaps).sum(keepdims=True), shared))
-        names = ("rim_flip", "interior_flip", "rim_risk", "interior_risk", "fg_ece")
-        values |= {f"{prefix}{name}": share for name, share in zip(names, np.concatenate(ratios).tolist(), strict=True)}
+        ratios = zip(quantities.REGION_QUANTITIES, np.concatenate(ratios).tolist(), strict=True)
+        values |= {f"{prefix}{name}": share for name, share in ratios}
     return values
 
 
@@ -224,9 +214,7 @@ def scene_quantities(
         values["context_use"] = scene_use(log_odds, evidence)
     if np.isfinite(reliance := scene_reliance(log_odds)):
         values["scene_reliance"] = reliance
-    sides = {"": np.ones(len(groups), bool)}
-    sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in all_groups.named.items()}
-    for prefix, inside in sides.items():
+    for prefix, inside in _sides(groups, all_groups).items():
         values |= {
             f"{prefix}swap_auroc": selective.auroc(risk[inside], flip[inside] > 0.5),
             f"{prefix}swap_aurc": selective.aurc(risk[inside], flip[inside]),
@@ -279,11 +267,12 @@ def member_rows(
     options = {"class_names": class_names, "all_groups": all_groups}
     summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), **options)
     summary |= more or {}
-    keys = [*of_classes(class_names), *(PULL_QUANTITIES if all_groups.classes > 2 else ()), *further]
+    pull = quantities.PULL_QUANTITIES if all_groups.classes > 2 else ()
+    keys = [*quantities.of_classes(class_names), *pull, *further]
     rows = []
     for group in ("all", *all_groups.named):
         prefix = "" if group == "all" else f"group/{group}/"
-        values = {column(key): rounded(summary.get(prefix + key, math.nan)) for key in keys}
+        values = {quantities.column(key): rounded(summary.get(prefix + key, math.nan)) for key in keys}
         rows.append({**leading, "split": part, "group": group, **values, **trailing})
     return rows
 
@@ -308,13 +297,13 @@ def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFram
     place = rows.groupby(["member", *axes], sort=False, dropna=False).ngroup()
     of_group = {group: rows.set_index(place)[(rows["group"] == group).to_numpy()] for group in COMPARED}
     names = list(rows.columns)
-    quantities = {
+    values = {
         key_of(name, group): of_group[group][name]
         for name in names[names.index("n_images") + 1 : names.index("status")]
-        for group in (("all",) if quantity_of(key_of(name)).across else COMPARED)
+        for group in (("all",) if quantities.quantity_of(key_of(name)).across else COMPARED)
     }
     whole = of_group["all"][[*axes, "member", "status"]]
-    return pd.concat([whole, pd.DataFrame(quantities, index=whole.index)], axis=1)
+    return pd.concat([whole, pd.DataFrame(values, index=whole.index)], axis=1)
 
 
 def quantities_in(records: pd.DataFrame) -> list[str]:
@@ -366,6 +355,7 @@ def score(
         sums = metrics.region_sums(predictions, images.masks, **options)
         more |= region_quantities(sums, images.groups, all_groups=benchmark.all_groups)
     member = {"member": "own", "rho": benchmark.rho, "seed": benchmark.seed, "status": "finished"} | columns
-    further = [*(PAIR_QUANTITIES if (images.pairs >= 0).any() else ()), *REGION_QUANTITIES]
+    pair = quantities.PAIR_QUANTITIES if (images.pairs >= 0).any() else ()
+    further = [*pair, *quantities.REGION_QUANTITIES]
     names = {"class_names": benchmark.class_names, "all_groups": benchmark.all_groups}
     return to_frame(member_rows(member, counts, images.groups, part=part, more=more, further=further, **names))

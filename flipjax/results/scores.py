@@ -6,7 +6,6 @@ Everything is computed from the stored cells, without JAX. An image's loss is it
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from flipjax.metrics.decomposition import divide
 from flipjax.results.cells import PARTS, StoredCell
 from flipjax.results.estimates import means_of
 from flipjax.results.frames import groups_of, records_of, rounded, to_frame
-from flipjax.results.quantities import SCORE_QUANTITIES, key_of
+from flipjax.results.quantities import SCORE_QUANTITIES, SCORES, key_of
 from flipjax.results.rows import COMPARED, axes_of, kept_records
 
 WANTED_RISK = 0.1
@@ -25,35 +24,6 @@ THRESHOLD = ("val_coverage", "val_risk", "test_coverage", "test_risk")
 THRESHOLD += ("group/common/test_risk", "group/rare/test_risk")
 """Quantities of `score_summary` that describe a threshold."""
 Arrays = dict[str, np.ndarray]
-
-SMOOTH = "No neutral control: what training shows on smooth ground gains by it."
-
-
-class Score(NamedTuple):
-    """An image score, higher where errors are expected. `passes` counts forward passes, including the prediction."""
-
-    title: str
-    unit: str
-    passes: str
-    meaning: str
-
-
-SCORES: dict[str, Score] = {
-    "flip_risk": Score("entropy flip-risk", "nats", "1", "Entropy of the foreground classes."),
-    "max_softmax": Score("maximum softmax", "share", "1", "1 less the largest probability (arXiv 1610.02136)."),
-    "margin": Score("margin", "share", "1", "1 less the gap between the two largest probabilities."),
-    "energy": Score("energy", "log-odds", "1", "Minus the log of the summed exponentials (arXiv 2010.03759)."),
-    "p_norm": Score("p-norm of logits", "ratio", "1", "Minus the largest logit over their p-norm (arXiv 2305.15508)."),
-    "mirror": Score("mirror", "nats", "2", "Entropy of the mean with the mirrored image's prediction."),
-    "disagreement": Score("seeds' disagreement", "share", "seeds", "How often other seeds predict another class."),
-    "pairwise_dice": Score("pairwise Dice", "share", "seeds", "1 less the mean Dice of seeds (arXiv 2406.03323)."),
-    "grey_fill": Score("smooth: grey fill", "log-odds", "2", f"As scene swap, on the image's mean colour. {SMOOTH}"),
-    "blur_fill": Score("smooth: blur fill", "log-odds", "2", f"As scene swap, on the blurred image. {SMOOTH}"),
-    "swap_risk": Score(
-        "scene swap", "log-odds", "1 + scenes", "The region's identity on other scenes against its label."
-    ),
-}
-"""The scores by their column in images.parquet; those of logits are means over the predicted foreground."""
 
 SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES.items() for side in COMPARED}
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""

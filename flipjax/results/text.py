@@ -136,7 +136,7 @@ def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Se
 
     A star marks a verdict. `axes` name a setting and default to those that vary.
     """
-    axes = _setting_axes(comparison, axis) if axes is None else [*axes]
+    axes = setting_axes(comparison, axis) if axes is None else [*axes]
     axes += ["rho"] if "rho" in comparison else []
     rows = []
     for values, by_name in by_setting(comparison, [axis, *axes]):
@@ -145,7 +145,8 @@ def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Se
     return TextTable([axis, *axes, "seeds", *map(title_of, JUDGED)], rows, len(axes) + 2)
 
 
-def _setting_axes(comparison: pd.DataFrame, axis: str) -> list[str]:
+def setting_axes(comparison: pd.DataFrame, axis: str) -> list[str]:
+    """Returns the axes other than rho and the compared one that vary in a table of differences."""
     return [name for name in varying_axes(comparison) if name not in (axis, "reference")]
 
 
@@ -225,13 +226,10 @@ def literal(text: str) -> str:
 
 def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
     """Returns a sentence on members left out because they hardly find the object, or no sentence."""
-    if not names:
-        return []
     which = "All" if len(names) == members else f"{len(names)} of the"
-    return [
-        f"Warning: {which} {members} members hardly find the object: more than half of the true foreground missed, or "
-        f"a foreground IoU below that of foreground everywhere. They are in no mean: {listed(names)}."
-    ]
+    why = "more than half of the true foreground missed, or a foreground IoU below that of foreground everywhere"
+    left_out = f"They are in no mean: {listed(names)}."
+    return [f"Warning: {which} {members} members hardly find the object: {why}. {left_out}"] if names else []
 
 
 def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
@@ -245,7 +243,7 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
         axes: those that name a setting; None means the others that vary.
     """
     rows = comparison[(comparison["quantity"] == JUDGED[0]) & comparison["difference"].notna()]
-    axes = _setting_axes(comparison, axis) if axes is None and len(rows) else axes or []
+    axes = setting_axes(comparison, axis) if axes is None and len(rows) else axes or []
     judged = rows["verdict"] != ""
     last = rows["rho"] == rows["rho"].max() if "rho" in rows else ~judged
     sentences = []
@@ -260,20 +258,19 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     """Returns the main findings of a run as sentences: changes over rho, flip-risk's ranking, context use."""
     axes = varying_axes(trends, until="from")
-    sentences = []
-    for values, by_name in by_setting(trends, axes):
-        label = setting_label(dict(zip(axes, values, strict=True)), axes)
-        changes = [_change(by_name[name]) for name in CHANGES if not math.isnan(by_name[name]["difference"])]
-        sentences += [f"{label}: {text}" if label else text for text in changes]
+    found = []
+    for _, by_name in by_setting(trends, axes):
+        changes = (by_name[name] for name in CHANGES)
+        found += [(setting_label(row, axes), _change(row)) for row in changes if not math.isnan(row["difference"])]
     axes = varying_axes(summary)
-    for values, rows in groups_of(summary[summary["mean"].notna()], axes):
-        label = setting_label(dict(zip(axes, values, strict=True)), axes)
-        of_levels = {"risk_auroc": _ranking, "context_use": _context_use}
-        for name, sentence in of_levels.items():
+    for _, rows in groups_of(summary[summary["mean"].notna()], axes):
+        for name in ("risk_auroc", "context_use"):
             own = rows[rows["quantity"] == name]
-            last = records_of(own[own["rho"] == own["rho"].max()] if "rho" in own else own)
-            sentences += [f"{label}: {sentence(row)}" if label else sentence(row) for row in last]
-    return sentences
+            for row in records_of(own[own["rho"] == own["rho"].max()] if "rho" in own else own):
+                where = f" at rho {row['rho']}" if "rho" in row else ""
+                what = _ranking(row) if name == "risk_auroc" else "Context use:"
+                found.append((setting_label(row, axes), f"{what} {mean_text(row)}{where}, {_seeds(row['n'])}."))
+    return [": ".join(filter(None, sentence)) for sentence in found]
 
 
 def _change(row: Row) -> str:
@@ -293,21 +290,16 @@ def _judgement(row: Row) -> str:
 
 
 def _ranking(row: Row) -> str:
+    """Returns how well flip-risk ranks flips, by the interval of its AUROC."""
     low, high = row["low"], row["high"]
     cases = {
-        "Flip-risk is blind to flips": low <= BLIND <= high < POOR,
-        "Flip-risk ranks flips the wrong way": high < BLIND,
-        "Flip-risk ranks flips poorly": low > BLIND and high < POOR,
-        "Flip-risk ranks flips": low > POOR,
+        "is blind to flips": low <= BLIND <= high < POOR,
+        "ranks flips the wrong way": high < BLIND,
+        "ranks flips poorly": low > BLIND and high < POOR,
+        "ranks flips": low > POOR,
     }
-    words = [text for text, holds in cases.items() if holds] if row["n"] >= FEWEST else []
-    where = f" at rho {row['rho']}" if "rho" in row else ""
-    return f"{(words or ['No verdict on flip-risk'])[0]}: AUROC {mean_text(row)}{where}, {_seeds(row['n'])}."
-
-
-def _context_use(row: Row) -> str:
-    where = f" at rho {row['rho']}" if "rho" in row else ""
-    return f"Context use: {mean_text(row)}{where}, {_seeds(row['n'])}."
+    words = [f"Flip-risk {verdict}" for verdict, holds in cases.items() if holds and row["n"] >= FEWEST]
+    return f"{(words or ['No verdict on flip-risk'])[0]}: AUROC"
 
 
 def _seeds(n: int) -> str:
