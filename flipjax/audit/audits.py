@@ -95,16 +95,11 @@ def audit_files(
         if jobs > 1:
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
     encoding |= {"background": background, "suffixes": suffixes, "images": images}
-    pairs, values, positional, coco = open_pairs(
-        predictions, labels, class_names=class_names, limits=limits, **encoding
-    )
+    inputs = open_pairs(predictions, labels, class_names=class_names, limits=limits, **encoding)
+    pairs, values, positional, coco = inputs
     C = values.classes
     check_limit(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, limits, "unpacked")
-    with in_options():
-        given_names = class_names or (coco and (*coco.class_names, VOID_NAME)[:C])
-        all_names = metrics.class_names(given_names, classes=C, background=values.spec.background)
-    if background == 0 and not coco and (text := _assumes(all_names, "--background none", "--background 0")):
-        print(f"flipjax audit: {text}", file=sys.stderr)
+    all_names = _name_classes(class_names, values, coco, assumed=background == 0)
     own: dict[str, Any] = {"training": training_groups, "suffixes": suffixes, "positional": positional}
     foreground = [all_names[c] for c in np.flatnonzero(values.spec.foreground(C))]
     found, names = read_groups(groups, [pair.name for pair in pairs], foreground=foreground, **own)
@@ -113,13 +108,9 @@ def audit_files(
     known = _known_keys(all_names, foreground, values.spec.background, found) if fail_above or fail_below else ()
     gates = read_gates(fail_above, fail_below, known)
     files.claim_folder(out)
-    shapes = [pair.labels.shape for pair in pairs]
     used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
     used |= {"clusters": clusters, "jobs": jobs, **encoding, **values.as_json(), "class_names": list(all_names)}
-    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items() if name != "predict"}
-    source = f"Predictions: {predictions or f'of a model, from {images}'}. Labels: {labels}."
-    source += f" Groups: {groups}." if groups else ""
-    facts = [describe_images(shapes, values), source, *filter(None, [found.fact])]
+    facts, used = _describe(used, pairs, values, found.fact)
     print(facts[0], file=sys.stderr, flush=True)
     pairs = [pair._replace(name=name) for pair, name in zip(pairs, names, strict=True)]
     with files.collect_masks(out, classes=C, ignore_index=values.spec.ignore_index) as keep, ArrayReader() as reader:
@@ -129,8 +120,32 @@ def audit_files(
         document = make_document(audit, facts=facts, options=used)
         files.write_audit(out, audit, document, functools.partial(_maps, reader, pairs, values, photos), gates=tried)
     if photos:
-        files.write_samples(out, audit, photos, shapes)
+        files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
     return Audited(audit, terminal_text(document), failures(tried))
+
+
+def _describe(
+    used: Mapping[str, Any], pairs: Sequence[Pair], encoding: Encoding, fact: str
+) -> tuple[list[str], dict[str, Any]]:
+    """Returns sentences on the images and where they come from, and the options as summary.json stores them."""
+    source = (
+        f"Predictions: {used['predictions'] or 'of a model, from ' + str(used['images'])}. Labels: {used['labels']}."
+    )
+    source += f" Groups: {used['groups']}." if used["groups"] else ""
+    facts = [describe_images([pair.labels.shape for pair in pairs], encoding), source, *([fact] if fact else [])]
+    stored = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
+    return facts, {name: value for name, value in stored.items() if name != "predict"}
+
+
+def _name_classes(given: Sequence[str] | None, encoding: Encoding, coco: Any, *, assumed: bool) -> tuple[str, ...]:
+    """Returns the names of all classes; says so if class 0 is taken for the background by default."""
+    C = encoding.classes
+    with in_options():
+        given = given or (coco and (*coco.class_names, VOID_NAME)[:C])
+        names = metrics.class_names(given, classes=C, background=encoding.spec.background)
+    if assumed and not coco and (text := _assumes(names, "--background none", "--background 0")):
+        print(f"flipjax audit: {text}", file=sys.stderr)
+    return names
 
 
 def _assumes(class_names: Sequence[str], none: str, zero: str) -> str:
