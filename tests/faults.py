@@ -1,8 +1,8 @@
 """Random damage to a run folder: continues damaged copies of a finished run, FLIPJAX_FAULTS of them.
 
-Each trial damages one file of checkpoints or cells (a bit, 16 bytes, its end, its start twice, all of it), or puts a
-whole one of another run or of an earlier epoch in its place, in a run whose last epochs are gone, and runs the command
-again. It must end with the same results.csv and gallery, or with a refusal in one line that names the run folder.
+Each trial removes one file of checkpoints or cells, or damages it (a bit, 16 bytes, its end, its start twice, all of
+it), and runs the command again. It must end with the same results.csv and gallery, or with a refusal in one line that
+names the run folder.
 """
 
 import atexit
@@ -37,7 +37,7 @@ def get_config():
     config.axes.rho = (0.5, 1.0)
     return config
 """
-KINDS = (*damage.KINDS, "gone", "other", "older")
+KINDS = (*damage.KINDS, "gone")
 
 
 def sweep(*arguments):
@@ -110,19 +110,6 @@ def read_config(*overrides):
     return command.read_config(whole_run()[1], overrides)
 
 
-def exchange(path, folder, kind):
-    """Puts a whole file of another run in a file's place, or a whole checkpoint of it or of the epoch before."""
-    inside = path.relative_to(folder)
-    if inside.parts[0] != "checkpoints":
-        shutil.copy(other_run() / inside, path)
-        return
-    place = folder.joinpath(*inside.parts[:3])
-    source = other_run().joinpath(*inside.parts[:3]) if kind == "other" else place.with_name("2")
-    if source != place:
-        shutil.rmtree(place)
-        shutil.copytree(source, place)
-
-
 def outcome(folder):
     """Runs the command on a folder: 'same', 'refused', or what else happened."""
     try:
@@ -152,11 +139,9 @@ def trials(place, count, *, seed=0):
         kind = chance.choice(KINDS)
         if kind == "gone":
             path.unlink()
-        elif kind in damage.KINDS:
+        else:
             whole = path.read_bytes() or b"\n"
             path.write_bytes(damage.damaged(whole, kind, chance.randrange(1 << 30), chance.randrange(256)))
-        else:
-            exchange(path, folder, kind)
         counts[path.relative_to(folder).parts[0], kind, outcome(folder)] += 1
         shutil.rmtree(folder)
     return counts

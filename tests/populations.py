@@ -19,8 +19,8 @@ def train(experiment, members, pool, validation, *, spec=LOOP, states=None, epoc
     current = population.create(experiment, layout, members, states)
     states, records = [copied(current)], []
     while (current.status == Status.RUNNING).any() and len(records) < epochs:
-        current, record = population.run_epoch(experiment, layout, current, *shared)
-        current = population.start_second_runs(experiment, layout, current, pool)
+        current, record = population.run_epoch(current, *shared)
+        current = population.start_second_runs(current, pool)
         states.append(copied(current))
         records.append(record)
     return SimpleNamespace(layout=layout, shared=shared, current=current, states=states, records=records)

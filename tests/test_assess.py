@@ -9,23 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import run_folder
 from ml_collections import ConfigDict
 
 from flipjax import intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
-from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
+from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import records_of, to_frame
-from flipjax.results.rows import member_rows
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.task import check_scenes, training_scenes
 from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import logits_of
-
-CLASSES, SCENES = ("background", "cat", "dog"), ("land", "water")
 
 
 def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):
@@ -38,7 +36,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     last = intervene.choose_scenes(jax.random.key(0), photos, kinds=kinds, scenes="both", count=2)
 
     def ask(questions, last):
-        return population.map_selected(tiny, layout, current, questions, *devices.replicate(layout, (pool, rows, last)))
+        return population.map_selected(current, questions, *devices.replicate(layout, (pool, rows, last)))
 
     questions = Questions()
     mapped = ask(questions, last)
@@ -87,11 +85,8 @@ def test_training_scenes_are_those_of_the_training_split(pool):
         wanted = ConfigDict({"scenes": scenes})
         check_scenes(study, wanted)
         options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes}
-        for found, each in zip(
-            training_scenes(study, wanted, seed=3),
-            intervene.choose_scenes(jax.random.key(3), photos, **options),
-            strict=True,
-        ):
+        chosen = intervene.choose_scenes(jax.random.key(3), photos, **options)
+        for found, each in zip(training_scenes(study, wanted, seed=3), chosen, strict=True):
             np.testing.assert_allclose(found, each, rtol=1e-6)
     photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))
     with pytest.raises(ConfigError, match=r"intervene\.scenes: expected mean or none for a pool of photos"):
@@ -125,30 +120,13 @@ def test_seeds_are_compared_pixel_by_pixel():
 
 
 @pytest.fixture
-def cell():
-    """Two seeds on 8 images a split, with one stored score and masks."""
-    rng = np.random.default_rng(2)
-    groups, names = np.arange(8, dtype=np.int32) % 4, ("a", "b")
-    masks = rng.integers(0, 3, (2, 8, 4, 4))
-    packed = np.stack([pack_classes(jnp.asarray(each), classes=3) for each in masks])
-    counts = rng.integers(1, 9, (1, 2, 8, 3, 3)).astype(np.int32)
-    part = StoredSplit(
-        counts,
-        rng.uniform(0, 9, (1, 2, 8)).astype(np.float32),
-        groups,
-        np.full(8, -1),
-        np.zeros((8, 2), int),
-        scores=rng.normal(size=(2, 8, 1)).astype(np.float32),
-        masks=packed,
-        refit=np.arange(8) < 4,
-    )
-    cell = StoredCell(names, ("last",), CLASSES, SCENES, {"val": part, "test": part}, score_names=("mirror",))
-    rows = []
-    for seed, name in enumerate(names):
-        member = {"member": name, "seed": seed, "method": "dfr", "status": "finished", "selection": "last"}
-        counts = cell.decomposition(name, "test")
-        rows += member_rows(member, counts, groups, part="test", class_names=CLASSES)
-    return dataclasses.replace(cell, rows=tuple(rows))
+def cell(tmp_path):
+    """Two seeds, with DFR's heads fitted on the first half of the images."""
+    run_folder.make_run(tmp_path, [{"rho": 0.9, "seed": seed, "method": "dfr"} for seed in (0, 1)])
+    cell = load_cell(tmp_path / "cells/only/decomposition.npz")
+    refit = np.arange(run_folder.IMAGES) < run_folder.IMAGES // 2
+    parts = {name: dataclasses.replace(part, refit=refit) for name, part in cell.parts.items()}
+    return dataclasses.replace(cell, parts=parts)
 
 
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
@@ -156,26 +134,24 @@ def test_scores_follow_from_what_is_stored(cell, tmp_path):
     again = load_cell(tmp_path / "cell.npz")
     table = score_rows([again], to_frame(cell.rows))
     pd.testing.assert_frame_equal(table, score_rows([cell], to_frame(cell.rows)))
-    rows = records_of(table)
-    assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
-    assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
-    flip = cell.decomposition("a", "test").flip
-    score = cell.parts["test"].scores[0, :, 0]
-    rare = np.isin(cell.parts["test"].groups, (1, 2))
-    row = rows[1]
+    rows = {row["score"]: row for row in records_of(table[table["member"] == cell.members[0]])}
+    assert {*rows} == {"flip_risk", *run_folder.SCORES, "disagreement", "pairwise_dice"}
+    assert [rows[name]["passes"] for name in ("flip_risk", "mirror", "disagreement", "pairwise_dice")] == [1, 2, 2, 2]
+    flip = cell.decomposition(cell.members[0], "test").flip
+    score = cell.parts["test"].scores[0, :, run_folder.SCORES.index("mirror")]
+    rare, row = cell.on_side("test", "rare"), rows["mirror"]
     assert row["aurc_rare"] == pytest.approx(selective.aurc(score[rare], flip[rare]), abs=1e-6)
     assert row["augrc_all"] == pytest.approx(selective.areas(score[None], flip).augrc.item(), abs=1e-6)
     # The images that fitted DFR's head choose no threshold.
-    threshold = selective.threshold_at_risk(score[4:], flip[4:], risk=WANTED_RISK)
+    half = len(flip) // 2
+    threshold = selective.threshold_at_risk(score[half:], flip[half:], risk=WANTED_RISK)
     assert row["test_coverage_all"] == pytest.approx(np.mean(score <= threshold))
-    assert (rows[0]["auroc_all"], rows[0]["aurc_all"]) == (cell.rows[0]["risk_auroc"], cell.rows[0]["risk_aurc"])
+    whole = rows["flip_risk"]
+    assert (whole["auroc_all"], whole["aurc_all"]) == (cell.rows[0]["risk_auroc"], cell.rows[0]["risk_aurc"])
 
 
 def test_scores_that_are_not_stored_are_left_out(cell):
-    parts = {
-        name: StoredSplit(part.confusion, part.risk_sum, part.groups, part.pairs, part.rows)
-        for name, part in cell.parts.items()
-    }
+    parts = {name: dataclasses.replace(part, scores=None, masks=None) for name, part in cell.parts.items()}
     bare = dataclasses.replace(cell, parts=parts, score_names=())
     assert score_rows([bare], to_frame(cell.rows))["score"].tolist() == ["flip_risk", "flip_risk"]
     diverged = tuple(row | {"status": "diverged"} for row in cell.rows)

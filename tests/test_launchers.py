@@ -77,8 +77,8 @@ def test_shards_outlive_their_launcher(tmp_path):
 def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_path, monkeypatch):
     line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
     first, second = shard_commands(line, 2)
-    assert first[3:] == ("-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2")
-    assert second[-1] == "1/2" and first[:1] == ("env",) and first[1] != second[1]
+    assert first[3:] == ["-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2"]
+    assert second[-1] == "1/2" and first[0] == "env" and first[1] != second[1]
     folder = tmp_path / "run"
     asked = []
 

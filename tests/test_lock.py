@@ -101,10 +101,10 @@ def test_a_shard_that_its_launcher_starts_again_ends_the_first_one(tmp_path, mon
 
 
 def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
-    first, second = (Lock(tmp_path, name=f"-of-2-{index}", together="-of-2-") for index in range(2))
+    first, second = (Lock(tmp_path, name=f"-of-2-{index}") for index in range(2))
     first.acquire()
     second.acquire()
-    for other in (Lock(tmp_path), Lock(tmp_path, name="-of-3-0", together="-of-3-")):
+    for other in (Lock(tmp_path), Lock(tmp_path, name="-of-3-0")):
         with pytest.raises(ConfigError, match="in use by process"):
             other.acquire()
     second.release()
@@ -133,10 +133,9 @@ def test_what_a_job_says_of_its_shard(monkeypatch):
     for text in ("4/3", "1", "a/b", "0/0", "auto"):
         with pytest.raises(ConfigError, match="--shard"):
             read_shard(text)
-    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
-    monkeypatch.setenv("JOB_COMPLETIONS", "4")
-    assert read_shard("auto") == (2, 4)
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
-    assert read_shard("auto") == (1, 3)
+    indexed = {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "4"}
+    array = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_TASK_COUNT": "3"}
+    for job, shard in ((indexed, (2, 4)), (array, (1, 3))):
+        for name, value in job.items():
+            monkeypatch.setenv(name, value)
+        assert read_shard("auto") == shard

@@ -38,7 +38,7 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
     setup, experiment = train.setup, train.experiment
     members = make_members(setup.program, setup.task)
     engine = populations.train(experiment, members, train.data.pool, train.data.val)
-    current = population.refit_heads(experiment, engine.layout, engine.current, *engine.shared)
+    current = population.refit_heads(engine.current, *engine.shared)
     states = population.states_of(current)
     mesh = jax.make_mesh((2,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
     dealt = jax.shard_map(
@@ -54,7 +54,7 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
         wanted = np.stack([record[name] for record in engine.records], axis=1)
         np.testing.assert_array_equal(rows[:, :length], wanted)
         assert jnp.isnan(rows[:, length:]).all()
-    answers = population.map_selected(experiment, engine.layout, current, evaluate, train.data.pool, train.data.test)
+    answers = population.map_selected(current, evaluate, train.data.pool, train.data.test)
     for place, rule in enumerate(experiment.train.selection):
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
 

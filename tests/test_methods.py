@@ -17,7 +17,7 @@ from flipjax.data.pool import gather
 from flipjax.intervene import split_point
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
-from flipjax.task import check_pool, missing_group_notes, split_evenly
+from flipjax.task import check_pool, split_evenly
 from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
@@ -105,11 +105,6 @@ def test_a_member_among_all_methods_equals_itself_among_its_copies(trained, trai
         assert_same(of(chosen[place % 2], trained.states[-1]), take_member(copies, place))
 
 
-def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one(trained, train, members):
-    again = train(list(members.values()), states=trained.states[3], epochs=1)
-    assert_same(again.states[-1], trained.states[4])
-
-
 def test_vmap_stays_close_to_the_loop(trained, train, rich, members):
     names = ["balanced+bg_cutmix+jtt", "bg_swap", "ema", "dfr", "group_dro"]
     chosen = np.array([NAMES.index(name) for name in names])
@@ -120,7 +115,7 @@ def test_vmap_stays_close_to_the_loop(trained, train, rich, members):
     after = mapped.states[-1]
     assert after.epoch.tolist() == [3] * 5 and after.restart.tolist() == [2, 0, 0, 0, 0]
     pool, (rows, *_) = mapped.shared
-    result = population.map_selected(rich, mapped.layout, mapped.current, evaluate, pool, rows)
+    result = population.map_selected(mapped.current, evaluate, pool, rows)
     assert (result.confusion.sum((-2, -1)) == 16 * 16).all()
 
 
@@ -193,7 +188,7 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypat
         return evaluate(*inputs), None
 
     monkeypatch.setattr(population, "_map_selected", noting)
-    result, risk_sum = population.map_selected(rich, trained.layout, trained.current, every, pool, rows, later=later)
+    result, risk_sum = population.map_selected(trained.current, every, pool, rows, later=later)
     assert result.confusion.shape == (len(SELECTIONS), len(NAMES), 24, 4, 4)
     np.testing.assert_array_equal(risk_sum, result.risk_sum[:1])
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
@@ -209,7 +204,7 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypat
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
     before = trained.states[-1]
-    refitted = population.refit_heads(rich, trained.layout, trained.current, pool, validation)
+    refitted = population.refit_heads(trained.current, pool, validation)
     after = population.states_of(refitted)
     for name in NAMES:
         for rule in SELECTIONS:
@@ -232,18 +227,6 @@ def test_a_swap_of_scenes_needs_a_composite_pool():
     with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
         check_pool(plan(config)[0], SimpleNamespace(kind="photo"))
     check_pool(plan(config)[0], SimpleNamespace(kind="composite"))
-
-
-def test_a_group_without_images_is_said_once_a_method():
-    config = default_config()
-    config.axes.rho, config.axes.seed = (0.5, 0.99), (0, 1)
-    config.axes.method = ("ce", "bg_cutmix", "balanced+group_dro")
-    (program,) = plan(config)
-    groups = {0.5: np.arange(4), 0.99: np.array([0, 3])}
-    members = [SimpleNamespace(groups=groups[setting.axes["rho"]]) for setting in program.settings]
-    lines = missing_group_notes(program, members)
-    assert [line.split(":")[0] for line in lines] == ["bg_cutmix at rho 0.99", *["balanced+group_dro at rho 0.99"] * 2]
-    assert lines[0].endswith("its images take a random colour instead of a partner's background")
 
 
 def test_a_batch_is_augmented_as_the_member_asks(tiny, make_member, pool):

@@ -13,7 +13,7 @@ from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
 from flipjax.models import MODELS, convolution, unet
-from flipjax.training.network import apply, weights_of
+from flipjax.training.network import Weights, apply, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -132,15 +132,15 @@ def test_no_norm_touches_the_logits(small):
     experiment, apply, params, statistics, images = small
     params = params | {"head": {"kernel": params["head"]["kernel"], "bias": jnp.array([0.5, -1.0, 2.0])}}
     doubled = params | {"head": jax.tree.map(lambda leaf: 2 * leaf, params["head"])}
-    logits, twice = (apply(experiment, p, statistics, images, training=False)[0] for p in (params, doubled))
+    logits, twice = (apply(experiment, Weights(p, statistics), images, training=False)[0] for p in (params, doubled))
     np.testing.assert_allclose(twice, 2 * logits, rtol=1e-6)
     assert np.ptp(logits) > 0.1
 
 
 def test_statistics_move_in_training_alone(small):
     experiment, apply, params, statistics, images = small
-    kept = apply(experiment, params, statistics, images, training=False)[1]
-    moved = apply(experiment, params, statistics, images, training=True)[1]
+    kept = apply(experiment, Weights(params, statistics), images, training=False)[1]
+    moved = apply(experiment, Weights(params, statistics), images, training=True)[1]
     leaves = [jax.tree.leaves(tree) for tree in (statistics, kept, moved)]
     assert len(leaves[0]) == 2 * 2 * 3  # Mean and variance of two norms in each of three blocks.
     for old, same, new in zip(*leaves, strict=True):
@@ -150,8 +150,9 @@ def test_statistics_move_in_training_alone(small):
 
 def test_bfloat16_is_close_to_float32(small):
     _, apply, params, statistics, images = small
+    weights = Weights(params, statistics)
     logits = [
-        apply(Experiment(model=ModelSpec(width=4, depth=2, dtype=dtype)), params, statistics, images, training=False)[0]
+        apply(Experiment(model=ModelSpec(width=4, depth=2, dtype=dtype)), weights, images, training=False)[0]
         for dtype in ("float32", "bfloat16")
     ]
     spread = np.std(logits[0])

@@ -11,25 +11,23 @@ from flipjax.training import optimise
 from flipjax.training.dfr import fit_head
 from flipjax.training.optimise import Recipe
 
+TWINS = [
+    (Recipe(1e-2), optax.adam(1e-2)),
+    (Recipe(1e-2, weight_decay=0.3), optax.adamw(1e-2, weight_decay=0.3)),
+    (Recipe(1e-2, clip_norm=0.5), optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2))),
+]
 
-@pytest.mark.parametrize(
-    ("recipe", "twin"),
-    [
-        (Recipe(1e-2), optax.adam(1e-2)),
-        (Recipe(1e-2, weight_decay=0.3), optax.adamw(1e-2, weight_decay=0.3)),
-        (Recipe(1e-2, clip_norm=0.5), optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2))),
-    ],
-    ids=["Adam", "AdamW", "clipped"],
-)
+
+@pytest.mark.parametrize(("recipe", "twin"), TWINS, ids=["Adam", "AdamW", "clipped"])
 def test_steps_are_those_of_optax(recipe, twin):
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
     result, opt_state, wanted, state = params, optimise.start(params), params, twin.init(params)
     step = jax.jit(optimise.update)
     for scale in (0.01, 3.0, 1.0):
-        gradients = {
-            name: jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32) for name, leaf in params.items()
-        }
+        gradients = jax.tree.map(
+            lambda leaf, s=scale: jnp.asarray(s * rng.normal(size=leaf.shape), jnp.float32), params
+        )
         result, opt_state = step(gradients, opt_state, result, recipe, rate=jnp.float32(1e-2))
         updates, state = twin.update(gradients, state, wanted)
         wanted = optax.apply_updates(wanted, updates)

@@ -53,10 +53,9 @@ def test_an_own_loss_takes_the_place_of_the_cross_entropy():
     def image_loss(knobs):
         return losses.image_loss(logits, labels, groups, knobs, own=(mine, doubled))
 
-    np.testing.assert_allclose(image_loss(Knobs()), ce, rtol=1e-6)
-    np.testing.assert_allclose(image_loss(Knobs(own_loss=1.0)), ce * np.array([1, 2, 1]), rtol=1e-6)
-    both = image_loss(Knobs(own_loss=2.0, dice=0.5))
-    np.testing.assert_allclose(both, ce * np.array([2, 4, 2]) + dice / 2, rtol=1e-6)
+    own = ce * np.array([1, 2, 1])
+    for knobs, wanted in (({}, ce), ({"own_loss": 1.0}, own), ({"own_loss": 2.0, "dice": 0.5}, 2 * own + dice / 2)):
+        np.testing.assert_allclose(image_loss(Knobs(**knobs)), wanted, rtol=1e-6)
     assert np.isinf(losses.guess_loss(Knobs(own_loss=1.0), num_classes=3))
 
 

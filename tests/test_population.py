@@ -103,7 +103,7 @@ def test_decompositions_are_those_of_each_member(tiny, train, trained, members):
     confusion, risk_sum = (np.stack(leaves) for leaves in zip(*map(jax.tree.leaves, alone), strict=True))
     for spec in (LOOP, PACKED):
         made = train(members, spec=spec, states=trained.states[-1])
-        result = population.map_selected(tiny, made.layout, made.current, evaluate, pool, rows)
+        result = population.map_selected(made.current, evaluate, pool, rows)
         assert (result.confusion.shape, result.risk_sum.shape) == ((1, 5, 24, 4, 4), (1, 5, 24))
         # Rounding may turn a pixel whose classes tie.
         assert np.abs(result.confusion[0] - confusion).sum((1, 2, 3)).max() <= (0 if spec is LOOP else 4)
@@ -129,17 +129,11 @@ def test_dropout_is_a_members_own_alone_among_others_and_continued(tiny, pool, v
 
 
 def test_layout_follows_the_backend_the_members_and_the_config():
-    assert jax.default_backend() == "cpu"
-    for members, spec, devices, width in (
-        (5, {}, 2, 1),
-        (1, {}, 1, 1),
-        (5, {"devices": 1, "map": "loop"}, 1, 1),
-        (5, {"map": "vmap"}, 2, 3),
-        (5, {"map": "packed"}, 2, 4),
-        (100, {"map": "vmap"}, 2, DEFAULT_WIDTH),
-    ):
+    cases = [(5, {}, 2, 1), (1, {}, 1, 1), (5, {"devices": 1, "map": "loop"}, 1, 1), (5, {"map": "vmap"}, 2, 3)]
+    cases += [(5, {"map": "packed"}, 2, 4), (100, {"map": "vmap"}, 2, DEFAULT_WIDTH)]
+    for members, spec, *wanted in cases:
         layout = make_layout(PopulationSpec(**spec), members=members)
-        assert (layout.devices, layout.width) == (devices, width)
+        assert [layout.devices, layout.width] == wanted
     with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
         make_layout(PACKED, members=5, model="smp_mit_b2")
     with pytest.raises(ConfigError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):

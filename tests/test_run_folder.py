@@ -121,9 +121,8 @@ def test_a_folder_of_another_program_or_run_is_left_alone(run):
     text = run("--config.train.epochs=2")[1]
     assert "config.train.epochs: 3 there, 2 now" in text and "--fresh" in text and faults.same(run.folder)
     for text in ('{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", "", None):
-        if text is None:
-            (run.folder / "config.json").unlink()
-        else:
+        (run.folder / "config.json").unlink()
+        if text is not None:
             (run.folder / "config.json").write_text(text)
         before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
         for more in ((), ("--fresh",)):

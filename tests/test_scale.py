@@ -101,11 +101,11 @@ def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
     faults.whole_run()  # Made before epochs fail.
     function, calls = population.run_epoch, []
 
-    def full(experiment, layout, current, *given, **named):
+    def full(current, *given):
         calls.append(len(current.slots))
         if len(current.slots) > 1 and calls.count(2) == 2:
             raise FULL
-        return function(experiment, layout, current, *given, **named)
+        return function(current, *given)
 
     monkeypatch.setattr(population, "run_epoch", full)
     code, text = faults.run(tmp_path / "run")
@@ -116,13 +116,9 @@ def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
 
 def test_devices_that_share_batches_agree_with_one(tmp_path, quick_compilation):
     # Less to compile.
-    options = [
-        "--config.population.batch_devices=2",
-        "--config.intervene.scenes=none",
-        "--config.intervene.scores=none",
-    ]
+    options = ["population.batch_devices=2", "intervene.scenes=none", "intervene.scores=none"]
     whole = faults.whole_run()[0]
-    assert faults.run(tmp_path / "run", *options)[0] == 0
+    assert faults.run(tmp_path / "run", *(f"--config.{option}" for option in options))[0] == 0
     for name, exact in (("results.csv", ("n_images", "epochs", "status")), ("history.csv", ("epoch",))):
         ours, theirs = (records_of(read_csv(folder / name)) for folder in (tmp_path / "run", whole))
         for row, other in zip(ours, theirs, strict=True):

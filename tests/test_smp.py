@@ -150,16 +150,16 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
 
     table = Table(members[0].rows[:4], members[0].groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
     shared = devices.replicate(layout, (photos, table))
-    current, record = population.run_epoch(experiment, layout, made, *shared)
+    current, record = population.run_epoch(made, *shared)
     result = copied(current).weights
     turned = population.create(experiment, layout, members[::-1], population.take_member(first, turn))
-    turned, other = population.run_epoch(experiment, layout, turned, *shared)
+    turned, other = population.run_epoch(turned, *shared)
     assert_same(population.take_member((other, copied(turned).weights), turn), (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["num_batches_tracked"] == 2).all() and (part["running_mean"][0] != part["running_mean"][1]).any()
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype("float32")}
-    _, later = population.run_epoch(experiment, layout, current, *shared)
+    _, later = population.run_epoch(current, *shared)
     assert (later["train_loss"] < record["train_loss"]).all()
 
 

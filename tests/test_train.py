@@ -142,7 +142,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     @jax.jit
     def answered(weights, rows):
         images, labels = gather(pool, rows)
-        logits, _ = apply(tiny, *weights, images, training=False)
+        logits, _ = apply(tiny, weights, images, training=False)
         return logits, labels, losses.image_loss(logits, labels, None, Knobs(dice=0.5)), flip_risk(logits)
 
     logits, labels, each, risks = map(np.asarray, answered(state.weights, rows))

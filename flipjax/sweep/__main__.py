@@ -25,33 +25,24 @@ from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
 
+ADVICE = "; what is done is safe, and the same command continues"
+
 
 def _parser() -> command.ConfigParser:
     parser = command.ConfigParser("sweep", __doc__ or "")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
-    parser.add_argument(
-        "--dry_run",
-        nargs="?",
-        const="shapes",
-        choices=("shapes", "compiled"),
-        help="list programs, members, steps and memory, and stop; =compiled adds the compiler's memory estimate",
-    )
+    listed = "list programs, members, steps and memory, and stop; =compiled adds the compiler's memory estimate"
+    parser.add_argument("--dry_run", nargs="?", const="shapes", choices=("shapes", "compiled"), help=listed)
     parser.add_argument("--time", action="store_true", help="with --dry_run: the time needed, from one epoch")
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
-    parser.add_argument(
-        "--strict_versions", action="store_true", help="refuse to continue a run with other software versions"
-    )
+    parser.add_argument("--strict_versions", action="store_true", help="refuse to continue with other software")
     parser.add_argument("--force_unlock", action="store_true", help="take over the folder of a process that has died")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shards of the members")
     parser.add_argument("--collect", action="store_true", help="write the tables of all trained shards")
     parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs, then collect")
-    parser.add_argument(
-        "--shards", type=int, default=2, metavar="N", help="how many shards a launcher runs (default 2)"
-    )
-    parser.add_argument(
-        "--launcher_option", action="append", default=[], metavar="KEY=VALUE", help="an option of the engine"
-    )
+    parser.add_argument("--shards", type=int, default=2, metavar="N", help="a launcher's number of shards (default 2)")
+    parser.add_argument("--launcher_option", action="append", default=[], metavar="KEY=VALUE", help="for the engine")
     return parser
 
 
@@ -65,11 +56,7 @@ def _check_functions(programs: Sequence[Program]) -> None:
 
 
 # The folder is checked first, so later system errors concern the disk; files already written are complete.
-@command.main(
-    "flipjax sweep",
-    system_code=command.SOME_FAILED,
-    advice="; what is done is safe, and the same command continues",
-)
+@command.main("flipjax sweep", system_code=command.SOME_FAILED, advice=ADVICE)
 def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
     with Signals() as signals:
@@ -88,16 +75,10 @@ def main(arguments: list[str]) -> int:
         say(f"{options.config_name}: {counts}, folder {folder}; starting JAX")
         from flipjax.sweep.run import run_sweep
 
-        text, code = run_sweep(
-            options.config,
-            folder,
-            name=options.config_name,
-            line=shlex.join(["python", "-m", "flipjax.sweep", *arguments]),
-            collect=bool(options.collect or options.launcher),
-            shard=shard,
-            signals=signals,
-            **{field: getattr(options, field) for field in ("fresh", "fail_fast", "force_unlock", "strict_versions")},
-        )
+        asked = {name: getattr(options, name) for name in ("fresh", "fail_fast", "force_unlock", "strict_versions")}
+        asked |= {"collect": bool(options.collect or options.launcher), "shard": shard, "signals": signals}
+        line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
+        text, code = run_sweep(options.config, folder, name=options.config_name, line=line, **asked)
         print(text, file=sys.stderr if code == command.INTERRUPTED else sys.stdout)
         return code
 

@@ -1,6 +1,5 @@
 """Orbax checkpoints of a population: stacked states and the history so far."""
 
-import hashlib
 import json
 import logging
 import math
@@ -17,14 +16,15 @@ import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError, adding_folder
+from flipjax.results.frames import sha256_of
 
 MAX_CHECKPOINTS = 2
 # Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
 BYTES = "bytes"
+# Bytes up to which arrays are copied, compressed and written at once.
 BLOCK = 2**24
-"""Bytes up to which arrays are copied, compressed and written at once."""
 
 
 class Checkpoints:
@@ -87,11 +87,11 @@ class Checkpoints:
             leaves = []
             for number, block in enumerate(_blocks(blank)):
                 wanted = [blank[name] for name in block]
-                ends = np.cumsum([_bytes(leaf) for leaf in wanted])
+                ends = np.cumsum([*map(_bytes, wanted)])
                 form = ocp.args.StandardRestore({BYTES: jax.ShapeDtypeStruct(ends[-1:], np.uint8)})
                 whole = np.asarray(self._orbax.restore(place / ARRAYS / str(number), args=form)[BYTES])
-                parts = zip(np.split(whole, ends[:-1]), wanted, strict=True)
-                leaves += [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in parts]
+                parts = np.split(whole, ends[:-1])
+                leaves += [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, wanted, strict=True)]
             return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
         return None
 
@@ -100,8 +100,7 @@ class Checkpoints:
         self._orbax.close()
 
     def _epochs(self) -> list[int]:
-        names = [path.name for path in self._folder.glob("*") if path.is_dir() and path.name.isdecimal()]
-        return sorted(int(name) for name in names if name == str(int(name)))
+        return sorted(int(path.name) for path in self._folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir())
 
     def _description(self, epoch: int, leaves: dict[str, Any]) -> dict[str, Any]:
         layout = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in leaves.items()}
@@ -128,12 +127,8 @@ def _blocks(leaves: dict[str, Any]) -> list[list[str]]:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    paths = sorted(path for path in (folder / ARRAYS).rglob("*") if path.is_file())
-    digests = {}
-    for path in paths:
-        with path.open("rb") as stream:
-            digests[str(path.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
+    paths = sorted(filter(Path.is_file, (folder / ARRAYS).rglob("*")))
+    return {str(path.relative_to(folder)): sha256_of(path) for path in paths}
 
 
 def _verified_record(place: Path) -> dict[str, Any]:
@@ -155,7 +150,6 @@ def _verified_record(place: Path) -> dict[str, Any]:
 
 def _sentence(error: BaseException) -> str:
     """Returns the system's message or the first line of an error, since TensorStore's errors fill a page."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

@@ -20,8 +20,8 @@ from flipjax.training import devices, population
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
 
+# Most numbers of an axis that are listed.
 LISTED = 7
-"""Most numbers of an axis that are listed."""
 
 
 def describe_plan(programs: Sequence[Program]) -> list[str]:
@@ -71,9 +71,9 @@ def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
     current = population.create(experiment, layout, members, start=starting_weights(experiment))
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
     # The first one includes the compilation.
-    current, _ = population.run_epoch(experiment, layout, current, *shared)
+    current, _ = population.run_epoch(current, *shared)
     start = time.perf_counter()
-    population.run_epoch(experiment, layout, current, *shared)
+    population.run_epoch(current, *shared)
     return (time.perf_counter() - start) / size
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,8 +15,9 @@ from flipjax.config import Config, Experiment, PopulationSpec, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
 from flipjax.metrics.log_odds import training_evidence
+from flipjax.metrics.regions import RegionSums
 from flipjax.model import Model
-from flipjax.plan import Program, member_axes
+from flipjax.plan import Program, Setting, member_axes
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
@@ -28,6 +30,7 @@ from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, predict
+from flipjax.training.population import Population
 
 # Rules after the first, which the tables compare, get no extra forward passes: six would dominate the evaluation.
 LATER = Questions("none", logits=False, passes=False, masks=False)
@@ -37,15 +40,7 @@ MASK_BYTES = 2**28
 
 
 def finish(
-    program: Program,
-    config: Config,
-    task: Task,
-    layout: devices.Layout,
-    current: population.Population,
-    workdir: Workdir,
-    *,
-    history: Sequence[Row],
-    shown: str,
+    program: Program, config: Config, task: Task, current: Population, workdir: Workdir, history: list[Row], shown: str
 ) -> StoredCell:
     """Evaluates every member's selected weights; writes the gallery and, last, the decompositions with all rows.
 
@@ -53,7 +48,6 @@ def finish(
       program: with all of its members or a part.
       config: of the run.
       task: of the program.
-      layout: of the population.
       current: the trained population.
       workdir: the run folder.
       history: the members' rows of history.csv.
@@ -61,11 +55,10 @@ def finish(
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
-        pool = devices.replicate(layout, task.pool)
-        current = population.refit_heads(program.experiment, layout, current, pool, task.tables["val"])
+        current = population.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
     kept = {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]
     population.free((current.states.weights, current.states.average, current.states.opt_state))
-    parts, score_names, regions = _assess(program, config, task, layout, current)
+    parts, score_names, regions = _assess(program, config, task, current)
     # The gallery shows the first rule's.
     population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept])
     names = ("background", *task.catalog.class_names)
@@ -73,8 +66,7 @@ def finish(
     stored = StoredCell(program.names, rules, names, scenes, parts, score_names=score_names, usual=usual)
     states = population.states_of(current)
     trained = np.asarray(current.members.groups)[current.slots]
-    evidence = [training_evidence(groups, stored.groups) for groups in trained]
-    rows = _rows(program, task, stored, states, regions, evidence)
+    rows = _rows(program, task, stored, states, regions, trained)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     # Weights come before the decompositions, which mark a program as done.
@@ -123,19 +115,17 @@ def _questions(program: Program, config: Config, task: Task) -> tuple[Questions,
 
 
 def _assess(
-    program: Program, config: Config, task: Task, layout: devices.Layout, current: population.Population
-) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, metrics.RegionSums]]:
+    program: Program, config: Config, task: Task, current: Population
+) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, RegionSums]]:
     """Returns each split's stored results, the score names, and the sums over regions (S, K, n, ...)."""
     questions, shared = _questions(program, config, task)
     form, scenery = questions.scenes, shared[-1]
     shares = np.repeat(np.asarray(scenery[1]) / 2, 2) if form == "given" else None
-    replicated = devices.replicate(layout, shared)
-    whole = population.map_selected(program.experiment, layout, current, questions, *replicated, later=LATER)
-    ends = np.cumsum([len(table.rows) for table in task.tables.values()])
-    answers = {
-        part: population.take_member(whole, np.s_[:, :, end - len(table.rows) : end])
-        for (part, table), end in zip(task.tables.items(), ends, strict=True)
-    }
+    whole = population.map_selected(current, questions, *devices.replicate(current.layout, shared), later=LATER)
+    answers, start = {}, 0
+    for part, table in task.tables.items():
+        answers[part] = population.take_member(whole, np.s_[:, :, start : start + len(table.rows)])
+        start += len(table.rows)
     validation = answers["val"]
     centers = None if form == "none" else _split_points(validation.scene_log_odds)
     fills = range(len(FILLS) if questions.passes else 0)
@@ -143,22 +133,14 @@ def _assess(
     parts = {}
     for part, table in task.tables.items():
         answer = answers[part]
-        scores = [] if answer.scores is None else [answer.scores[0]]
-        first = population.take_member(answer.decomposition, 0)
+        counts = answer.decomposition.confusion, answer.decomposition.risk_sum
+        swapped = {"scene_log_odds": answer.scene_log_odds, "scene_shares": shares, "centers": centers}
+        first, scores = population.take_member(answer.decomposition, 0), [*(answer.scores if questions.scores else ())]
         scores += [_swap_risks(first, answer.fill_log_odds[0][..., [k], :], points[k][0]) for k in fills]
-        parts[part] = StoredSplit(
-            answer.decomposition.confusion,
-            answer.decomposition.risk_sum,
-            table.groups,
-            table.pairs,
-            table.rows,
-            scene_log_odds=answer.scene_log_odds,
-            scene_shares=shares,
-            centers=centers,
-            scores=np.concatenate(scores, axis=-1) if scores else None,
-            masks=None if answer.masks is None else answer.masks[0],
-            refit=table.refit if "dfr" in program.experiment.active_knobs else None,
-        )
+        further = {"scores": np.concatenate(scores, axis=-1)} if scores else {}
+        further |= {"masks": answer.masks[0]} if questions.masks else {}
+        further |= {"refit": table.refit} if "dfr" in program.experiment.active_knobs else {}
+        parts[part] = StoredSplit(*counts, table.groups, table.pairs, table.rows, **swapped, **further)
     regions = {part: answer.regions for part, answer in answers.items()}
     return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
 
@@ -178,62 +160,46 @@ def _masks_fit(config: Config) -> bool:
 
 def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Returns the scene-swap risk (K, n, 1) of stacked members from scenes with filled surroundings."""
-    risks = []
-    for k, center in enumerate(centers):
-        risks.append(intervene.scene_swap(population.take_member(decomposition, k), log_odds[k], center).risk)
-    return np.stack(risks)[..., None]
+    members = [population.take_member(decomposition, k) for k in range(len(centers))]
+    each = zip(members, log_odds, centers, strict=True)
+    return np.stack([intervene.scene_swap(*member).risk for member in each])[..., None]
 
 
 def _rows(
-    program: Program,
-    task: Task,
-    stored: StoredCell,
-    states: State,
-    regions: Mapping[str, metrics.RegionSums],
-    evidence: Sequence[np.ndarray],
+    program: Program, task: Task, stored: StoredCell, states: State, regions: dict[str, RegionSums], trained: np.ndarray
 ) -> list[Row]:
     further = [*(SCENE_QUANTITIES if stored.parts["test"].scene_log_odds is not None else ())]
     further += [*(PAIR_QUANTITIES if task.pool.kind == "composite" else ()), *REGION_QUANTITIES]
     known = {"all_groups": stored.groups}
+    options = {"further": further, "class_names": stored.class_names, **known}
     rows = []
-    for index, setting in enumerate(program.settings):
-        for place, rule in enumerate(stored.selections):
-            member = {
-                "member": setting.name,
-                **setting.columns,
-                "status": Status(int(states.status[index])).name.lower(),
-            }
-            member |= {"epochs": int(states.epoch[index]), "best_epoch": int(states.best[rule].epoch[index])}
-            center = stored.center(setting.name, selection=rule)
-            for part, table in task.tables.items():
-                decomposition = stored.decomposition(setting.name, part, selection=rule)
-                log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
-                sums = population.take_member(regions[part], (place, index))
-                images = decomposition, log_odds, sums, table.groups, table.pairs
-                if part == "val" and setting.knobs.dfr:
-                    # The other images fitted the head.
-                    images = population.take_member(images, ~table.refit)
-                decomposition, log_odds, sums, groups, pairs = images
-                more = {}
-                # A rule that never had a score kept no epoch.
-                if member["best_epoch"]:
-                    more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
-                    if log_odds is not None and center is not None:
-                        more |= scene_quantities(
-                            decomposition, log_odds, center, groups, evidence=evidence[index], **known
-                        )
-                    more |= region_quantities(sums, groups, **known)
-                rows += member_rows(
-                    member | {"selection": rule},
-                    decomposition if more else None,
-                    groups,
-                    part=part,
-                    more=more,
-                    further=further,
-                    class_names=stored.class_names,
-                    **known,
-                )
+    for (index, setting), (place, rule) in itertools.product(enumerate(program.settings), enumerate(stored.selections)):
+        best_epoch, status = int(states.best[rule].epoch[index]), Status(int(states.status[index])).name.lower()
+        member = _columns(setting, rule, status=status, epochs=int(states.epoch[index]), best_epoch=best_epoch)
+        center = stored.center(setting.name, selection=rule)
+        for part, table in task.tables.items():
+            decomposition = stored.decomposition(setting.name, part, selection=rule)
+            log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
+            sums = population.take_member(regions[part], (place, index))
+            images = decomposition, log_odds, sums, table.groups, table.pairs
+            if part == "val" and setting.knobs.dfr:
+                # The other images fitted the head.
+                images = population.take_member(images, ~table.refit)
+            decomposition, log_odds, sums, groups, pairs = images
+            more = {}
+            # A rule that never had a score kept no epoch.
+            if best_epoch:
+                more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
+                more |= region_quantities(sums, groups, **known)
+                if log_odds is not None and center is not None:
+                    evidence = training_evidence(trained[index], stored.groups)
+                    more |= scene_quantities(decomposition, log_odds, center, groups, evidence=evidence, **known)
+            rows += member_rows(member, decomposition if more else None, groups, part=part, more=more, **options)
     return rows
+
+
+def _columns(setting: Setting, rule: str, **state: Any) -> Row:
+    return {"member": setting.name, **setting.columns, **state, "selection": rule}
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
@@ -276,16 +242,9 @@ def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array)
 
 def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str) -> list[Row]:
     """Returns rows with blank measures for the members of a failed or unfinished program."""
-    blank = {"status": status, "epochs": 0, "best_epoch": 0}
     known = {"part": "test", "class_names": class_names, "all_groups": all_groups}
-    return [
-        row
-        for setting in program.settings
-        for rule in program.experiment.train.selection
-        for row in member_rows(
-            {"member": setting.name, **setting.columns, **blank, "selection": rule},
-            None,
-            np.zeros(0, np.int32),
-            **known,
-        )
-    ]
+    rows = []
+    for setting, rule in itertools.product(program.settings, program.experiment.train.selection):
+        member = _columns(setting, rule, status=status, epochs=0, best_epoch=0)
+        rows += member_rows(member, None, np.zeros(0, np.int32), **known)
+    return rows

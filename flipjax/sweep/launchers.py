@@ -1,5 +1,6 @@
 """Engines that run a sweep's shards as jobs. Each job runs the sweep's command line with `--shard i/n`."""
 
+import argparse
 import dataclasses
 import logging
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class Jobs:
     """The commands of all shards, their log folder, and the engine's options."""
 
-    commands: tuple[tuple[str, ...], ...]
+    commands: Sequence[Sequence[str]]
     logs: Path
     options: Mapping[str, str]
 
@@ -65,58 +66,62 @@ class Jobs:
         return given
 
 
-def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
+def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
     """Returns each shard's command: the sweep's arguments without the launcher's.
 
     The command sets the job's name, by which a restarted shard recognises its predecessor's lock.
     """
-    shared = []
-    skip = False
-    for part in arguments:
-        name, equals, _ = part.replace("-", "_").partition("=")
-        if name in ("__launcher", "__shards", "__launcher_option"):
-            skip = not equals
-        elif skip:
-            skip = False
-        else:
-            shared.append(part)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("launcher", "shards", "launcher_option"):
+        own.add_argument(f"--{name}", f"--{name.replace('_', '-')}", action="append")
+    line = [sys.executable, "-m", "flipjax.sweep", *own.parse_known_args(arguments)[1]]
     job = uuid.uuid4().hex
-    python = (sys.executable, "-m", "flipjax.sweep", *shared)
-    return tuple(
-        ("env", f"{SHARD_JOB}={job}-{index}", *python, "--shard", f"{index}/{count}") for index in range(count)
-    )
+    return [["env", f"{SHARD_JOB}={job}-{index}", *line, "--shard", f"{index}/{count}"] for index in range(count)]
 
 
-def run_jobs(engine: "Local | Slurm | Ray", jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
-    """Runs all shards, restarting killed or interrupted ones, and returns their exit codes.
+def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
+    """Runs all shards with an engine, restarting killed or interrupted ones, and returns their exit codes.
 
     Reports each shard's progress from the last line of its log, and the host, process and log of failures.
+
+    Raises:
+        ConfigError: the engine's package is missing or an option is invalid.
     """
+    try:
+        engine = LAUNCHERS[kind](jobs)
+    except ImportError as error:
+        problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{kind}]'"
+        raise ConfigError("--launcher", problem=problem) from error
     codes: dict[int, int] = {}
     tries = dict.fromkeys(range(len(jobs.commands)), 0)
     spoken: dict[int, str] = {}
     last = time.monotonic()
     jobs.logs.mkdir(parents=True, exist_ok=True)
-    engine.submit(list(tries))
-    while len(codes) < len(tries):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        speak = time.monotonic() - last > SECONDS_BETWEEN_LINES
-        last = time.monotonic() if speak else last
-        for shard in tries.keys() - codes.keys():
-            code = engine.poll(shard)
-            line = _last_line(jobs.log(shard))
-            if code is None:
-                if speak and line != spoken.get(shard):
-                    say(f"shard {shard}: {line}")
-                    spoken[shard] = line
-            elif (code == INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
-                tries[shard] += 1
-                say(f"shard {shard} was ended with {code} on {engine.describe(shard)}; started again")
-                engine.submit([shard])
-            else:
-                codes[shard] = code
-                where = f" on {engine.describe(shard)}, see {jobs.log(shard)}: {line}" if code else ""
-                say(f"shard {shard} ended with {code}{where}")
+    running: dict[int, Any] = {}
+    try:
+        running |= engine.submit(list(tries))
+        while len(codes) < len(tries):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            speak = time.monotonic() - last > SECONDS_BETWEEN_LINES
+            last = time.monotonic() if speak else last
+            for shard in tries.keys() - codes.keys():
+                code, line = engine.poll(running[shard]), _last_line(jobs.log(shard))
+                if code is None:
+                    if speak and line != spoken.get(shard):
+                        say(f"shard {shard}: {line}")
+                        spoken[shard] = line
+                    continue
+                place = engine.describe(running[shard])
+                if (code == INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
+                    tries[shard] += 1
+                    say(f"shard {shard} was ended with {code} on {place}; started again")
+                    running |= engine.submit([shard])
+                else:
+                    codes[shard] = code
+                    where = f" on {place}, see {jobs.log(shard)}: {line}" if code else ""
+                    say(f"shard {shard} ended with {code}{where}")
+    finally:
+        engine.close(running.values())
     return codes
 
 
@@ -142,28 +147,25 @@ class Local:
         """Starts nothing yet."""
         jobs.parameters({})
         self._jobs = jobs
-        self._processes: dict[int, subprocess.Popen] = {}
 
-    def submit(self, shards: Sequence[int]) -> None:
+    def submit(self, shards: Sequence[int]) -> dict[int, Any]:
         """Starts the processes."""
-        for shard in shards:
-            self._processes[shard] = subprocess.Popen(["sh", "-c", self._jobs.line(shard)], start_new_session=True)
+        return {s: subprocess.Popen(["sh", "-c", self._jobs.line(s)], start_new_session=True) for s in shards}
 
-    def poll(self, shard: int) -> int | None:
+    def poll(self, process: Any) -> int | None:
         """Returns the exit code."""
-        code = self._processes[shard].poll()
+        code = process.poll()
         return None if code is None else exit_code(code)
 
-    def describe(self, shard: int) -> str:
+    def describe(self, process: Any) -> str:
         """Returns host and process."""
-        return f"{socket.gethostname()}, process {self._processes[shard].pid}"
+        return f"{socket.gethostname()}, process {process.pid}"
 
-    def close(self) -> None:
+    def close(self, processes: Collection[Any]) -> None:
         """Asks running shards to stop after their epoch, and waits for them."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self._processes.values():
+        for process in processes:
+            process.terminate()
+        for process in processes:
             process.wait()
 
 
@@ -182,18 +184,15 @@ class Slurm:
         defaults = {"name": "flipjax", "timeout_min": 24 * 60, "slurm_array_parallelism": len(jobs.commands)}
         self._executor.update_parameters(**defaults | jobs.parameters(SLURM_OPTIONS))
         self._jobs = jobs
-        self._submitted: dict[int, Any] = {}
 
-    def submit(self, shards: Sequence[int]) -> None:
+    def submit(self, shards: Sequence[int]) -> dict[int, Any]:
         """Submits the shards as one job array."""
         # Return the exit code as the job's result, since submitit turns failing commands into tracebacks.
         with self._executor.batch():
-            submitted = [self._executor.submit(os.system, self._jobs.line(shard)) for shard in shards]
-        self._submitted |= dict(zip(shards, submitted, strict=True))
+            return {shard: self._executor.submit(os.system, self._jobs.line(shard)) for shard in shards}
 
-    def poll(self, shard: int) -> int | None:
+    def poll(self, job: Any) -> int | None:
         """Returns the command's exit code; SIGKILL's for a job that ended without one."""
-        job = self._submitted[shard]
         if not job.done():
             # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
             return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
@@ -204,13 +203,13 @@ class Slurm:
             # Killed, timed out or out of memory: the engine's log has the cause.
             return KILLED
 
-    def describe(self, shard: int) -> str:
+    def describe(self, job: Any) -> str:
         """Returns the engine's job."""
-        return f"job {self._submitted[shard].job_id} ({self._submitted[shard].state})"
+        return f"job {job.job_id} ({job.state})"
 
-    def close(self) -> None:
+    def close(self, jobs: Collection[Any]) -> None:
         """Cancels running jobs; each shard stops after its epoch, or is killed and resumes from its checkpoint."""
-        for job in self._submitted.values():
+        for job in jobs:
             if not job.done():
                 job.cancel()
 
@@ -241,50 +240,31 @@ class Ray:
 
         # Pickled by value, so that workers need only the standard library.
         self._task = ray.remote(**options)(call)
-        self._tasks: dict[int, Any] = {}
 
-    def submit(self, shards: Sequence[int]) -> None:
+    def submit(self, shards: Sequence[int]) -> dict[int, Any]:
         """Submits the shards."""
-        for shard in shards:
-            self._tasks[shard] = self._task.remote(self._jobs.line(shard))
+        return {shard: self._task.remote(self._jobs.line(shard)) for shard in shards}
 
-    def poll(self, shard: int) -> int | None:
+    def poll(self, task: Any) -> int | None:
         """Returns the command's exit code; SIGKILL's if Ray gave up the task."""
-        ready, _ = self._ray.wait([self._tasks[shard]], timeout=0)
+        ready, _ = self._ray.wait([task], timeout=0)
         if not ready:
             return None
         try:
-            return exit_code(self._ray.get(self._tasks[shard]))
+            return exit_code(self._ray.get(task))
         except self._ray.exceptions.RayError:
             return KILLED
 
-    def describe(self, shard: int) -> str:
+    def describe(self, task: Any) -> str:
         """Returns the task."""
-        return f"Ray task {self._tasks[shard].hex()[:16]}"
+        return f"Ray task {task.hex()[:16]}"
 
-    def close(self) -> None:
+    def close(self, tasks: Collection[Any]) -> None:
         """Stops the tasks and closes the connection."""
-        for task in self._tasks.values():
+        for task in tasks:
             self._ray.cancel(task, force=True)
         self._ray.shutdown()
 
 
+# The engine of each launcher.
 LAUNCHERS = {"local": Local, "slurm": Slurm, "ray": Ray}
-"""The engine of each launcher."""
-
-
-def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
-    """Runs all shards with an engine and returns their exit codes.
-
-    Raises:
-        ConfigError: the engine's package is missing or an option is invalid.
-    """
-    try:
-        engine = LAUNCHERS[kind](jobs)
-    except ImportError as error:
-        problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{kind}]'"
-        raise ConfigError("--launcher", problem=problem) from error
-    try:
-        return run_jobs(engine, jobs, say=say)
-    finally:
-        engine.close()

@@ -77,13 +77,12 @@ def _end_predecessor(owner: dict[str, Any]) -> float:
 
 
 class Lock:
-    """The lock `name` of a folder. It excludes all other locks except those whose names start with `together`."""
+    """The lock `name` of a folder. It excludes all others, except those whose names agree up to the last dash."""
 
-    def __init__(self, folder: Path, *, name: str = "", together: str | None = None):
+    def __init__(self, folder: Path, *, name: str = ""):
         """Locks nothing yet; `name` is the shard's, or empty for the whole run."""
         self.folder = folder
         self.path = folder / (PREFIX + name)
-        self._together = None if together is None else PREFIX + together
         self._owner = self.path.with_name(self.path.name + OWNER)
         self._text = json.dumps(_myself())
         self._lock = FileLock(self.path)
@@ -113,8 +112,9 @@ class Lock:
 
     def _take(self, *, force: bool) -> dict[str, Any] | None:
         """Returns None, or the owner of a conflicting lock."""
-        friends = {path for path in self._locks() if self._together and path.name.startswith(self._together)}
-        for path in (self.path, *sorted(self._locks() - friends - {self.path})):
+        group, dash, _ = self.path.name.rpartition("-")
+        others = (path for path in self._locks() - {self.path} if not dash or not path.name.startswith(group + dash))
+        for path in (self.path, *sorted(others)):
             lock = self._lock if path == self.path else FileLock(path)
             owner = _owner_of(path)
             try:
@@ -170,8 +170,7 @@ class Shard(NamedTuple):
 
     def lock(self, folder: Path, *, collect: bool = False) -> Lock:
         """Returns this shard's lock, which is compatible with those of the same count."""
-        together = f"-of-{self.count}-"
-        return Lock(folder, name=f"{together}{'collect' if collect else self.index}", together=together)
+        return Lock(folder, name=f"-of-{self.count}-{'collect' if collect else self.index}")
 
 
 def read_shard(text: str) -> Shard:

@@ -12,19 +12,12 @@ from flipjax.results.frames import Row
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, check_pool, make_members, missing_group_notes, starting_weights
-from flipjax.terminal import Bar
+from flipjax.terminal import Bar, Signals
 from flipjax.training import devices, population
 from flipjax.training.member import Status
+from flipjax.training.run import Validation
 
-MEASURES = (
-    "train_loss",
-    "valid_loss",
-    "valid_loss_at_rho",
-    "valid_worst_group_iou",
-    "valid_flip",
-    "valid_risk",
-    "learning_rate",
-)
+MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 
 
 class InterruptedRunError(Exception):
@@ -40,16 +33,14 @@ def blank_history(program: Program) -> dict[str, np.ndarray]:
 
 def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[Row]:
     """Returns the rows of history.csv, one per epoch that a member ran; `epochs` (K,) counts these."""
-    return [
-        {
-            "member": setting.name,
-            "epoch": epoch + 1,
-            **{name: float(history[name][index, epoch]) for name in MEASURES},
-            **{f"group_weight_{g}": float(w) for g, w in enumerate(history["group_weights"][index, epoch])},
-        }
-        for index, setting in enumerate(program.settings)
-        for epoch in range(epochs[index])
-    ]
+    rows = []
+    for index, setting in enumerate(program.settings):
+        for epoch in range(epochs[index]):
+            row = {"member": setting.name, "epoch": epoch + 1}
+            row |= {name: float(history[name][index, epoch]) for name in MEASURES}
+            row |= {f"group_weight_{g}": float(w) for g, w in enumerate(history["group_weights"][index, epoch])}
+            rows.append(row)
+    return rows
 
 
 def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
@@ -78,16 +69,9 @@ def epoch_work(program: Program) -> int:
 
 
 def train(
-    program: Program,
-    spec: PopulationSpec,
-    task: Task,
-    workdir: Workdir,
-    *,
-    bar: Bar,
-    stop_requested: Callable[[], bool],
-    after_epoch: Callable[[list[Row]], Any],
-) -> tuple[devices.Layout, population.Population, list[Row]]:
-    """Trains a program from its latest checkpoint until no member is running; returns layout, population and history.
+    program: Program, spec: PopulationSpec, task: Task, workdir: Workdir, bar: Bar, signals: Signals, write: Callable
+) -> tuple[population.Population, list[Row]]:
+    """Trains a program from its latest checkpoint until no member is running; returns the population and its history.
 
     Args:
       program: of the plan.
@@ -95,11 +79,11 @@ def train(
       task: of the program.
       workdir: where checkpoints go.
       bar: advanced after every epoch.
-      stop_requested: called after every epoch; True ends the run.
-      after_epoch: called with the history rows once an epoch's checkpoint is written.
+      signals: end the run after an epoch.
+      write: called with the history rows once an epoch's checkpoint is written.
 
     Raises:
-      InterruptedRunError: `stop_requested` returned True.
+      InterruptedRunError: a signal came.
       OSError: the run folder cannot be written to.
     """
     check_pool(program, task.catalog)
@@ -122,21 +106,21 @@ def train(
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
     bar.begin()
     while (current.status == Status.RUNNING).any():
-        if stop_requested():
+        if signals.stop:
             checkpoints.close()
             raise InterruptedRunError
         active = current.status == Status.RUNNING
-        current, record = population.run_epoch(program.experiment, layout, current, *shared)
+        current, record = population.run_epoch(current, *shared)
         for name, values in record.items():
             history[name][:, epoch] = values
         epoch += 1
         if "jtt_epochs" in program.experiment.active_knobs:
-            current = population.start_second_runs(program.experiment, layout, current, task.pool, start)
+            current = population.start_second_runs(current, task.pool, start)
         states = population.states_of(current)
         workdir.verify()
         checkpoints.save(epoch, [history, states])
         trim()
-        after_epoch(history_rows(program, history, np.asarray(states.epoch)))
+        write(history_rows(program, history, np.asarray(states.epoch)))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
@@ -144,6 +128,6 @@ def train(
     checkpoints.close()
     # Rewrite history.csv: a run killed right after its last checkpoint has not.
     rows = history_rows(program, history, np.asarray(population.states_of(current).epoch))
-    after_epoch(rows)
+    write(rows)
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
-    return layout, current, rows
+    return current, rows

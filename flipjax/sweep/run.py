@@ -42,7 +42,7 @@ class Sweep:
         shard: the shard to train; None: all.
         data: in-memory images that replace the configuration's pool.
         stored: the stored cell by program and member; None once written and no longer needed.
-        histories: the rows of history.csv by program.
+        live: the rows of history.csv of members that are not stored, by program.
         pools: class names and groups of started programs, for the rows of members without results.
         failed: programs with a failed part; others without results are unfinished.
     """
@@ -54,7 +54,7 @@ class Sweep:
     shard: Shard | None = None
     data: Any = None
     stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    histories: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    live: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     pools: dict[str, tuple[tuple[str, ...], Groups]] = dataclasses.field(default_factory=dict)
     failed: set[str] = dataclasses.field(default_factory=set)
 
@@ -72,9 +72,9 @@ class Sweep:
     def read(self, say: Callable[[str], Any]) -> None:
         """Reads the stored results of every program."""
         for program in self.programs:
-            stored = read_program(self.workdir, program, say=say)
-            self.stored[program.name] = stored
-            self.histories[program.name] = rows_of(program, stored, "history")
+            self.stored[program.name] = read_program(self.workdir, program, say=say)
+            for cell in self.stored[program.name].values():
+                self.pools[program.name] = cell.class_names, cell.groups
 
     def pending(self) -> list[Program]:
         """Returns the programs, restricted to this process's members that are not stored."""
@@ -148,24 +148,25 @@ class Sweep:
 
     def _train_wave(self, wave: Program, task: Task, bar: Bar, evaluation: Future) -> None:
         whole = next(program for program in self.programs if program.name == wave.name)
-        before = rows_of(whole, self.stored[wave.name], "history")
 
-        def after_epoch(rows: list[Row]) -> None:
+        def write(rows: list[Row]) -> None:
             if self.shard is None:
-                self.histories[wave.name] = before + rows
+                self.live[wave.name] = rows
                 self._write_history()
 
         backend.trim()
-        options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
-        layout, trained, history = train(wave, self.spec, task, self.workdir, bar=bar, **options)
+        trained, history = train(wave, self.spec, task, self.workdir, bar, self.signals, write)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
-        cell = finish(wave, self.config, task, layout, trained, self.workdir, history=history, shown=select(whole))
+        cell = finish(wave, self.config, task, trained, self.workdir, history, select(whole))
         self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
+        self.live.pop(wave.name, None)
         self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
-        rows = [row for program in self.programs for row in self.histories[program.name]]
+        rows = list[Row]()
+        for program in self.programs:
+            rows += rows_of(program, self.stored[program.name], "history") + self.live.get(program.name, [])
         write_csv(self.workdir.folder / "history.csv", rows)
 
     def conclude(self) -> tuple[str, int]:
@@ -181,7 +182,7 @@ class Sweep:
         self._write_history()
         # Free stored results, which dominate the memory of a large grid and are on disk.
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
-        self.histories.clear()
+        self.live.clear()
         rows.clear()
         backend.trim()
         made = folder / "images.parquet"
@@ -201,13 +202,10 @@ class Sweep:
             stored = self.stored[program.name]
             merge_parts(self.workdir, program, stored)
             rows += rows_of(program, stored, "rows")
-            absent = [name for name in program.names if name not in stored]
-            if absent:
-                known = [(cell.class_names, cell.groups) for cell in stored.values()]
-                names, groups = self.pools.get(program.name) or (*known, (("background",), TWO_BY_TWO))[0]
-                status = "failed" if program.name in self.failed else NOT_DONE
-                failures += blank_rows(restrict(program, absent), names, groups, status=status)
-            self.histories[program.name] = rows_of(program, stored, "history") or self.histories[program.name]
+            absent = restrict(program, set(program.names).difference(stored))
+            names, groups = self.pools.get(program.name, (("background",), TWO_BY_TWO))
+            status = "failed" if program.name in self.failed else NOT_DONE
+            failures += blank_rows(absent, names, groups, status=status)
         return rows, failures
 
 

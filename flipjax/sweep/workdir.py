@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from flipjax.terminal import say
 
 CONFIG = "config.json"
 POOLS = "pools.json"
-# Name of the lock that guards config.json.
+# Name of the lock that guards both.
 CHANGING = ".config.tmp"
 # Keys by which config.json identifies a run of flipjax.
 KEYS = {"name", "command", "device", "flipjax", "config"}
@@ -41,12 +42,6 @@ AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "score
 # Images of each kind in a gallery, besides counterfactual sets.
 EACH = 6
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
-
-
-class FolderGoneError(ConfigError):
-    """The run folder was moved or removed."""
-
-    exit_code = 1
 
 
 class Workdir:
@@ -110,31 +105,26 @@ class Workdir:
         Raises:
             ConfigError: `strict`, and software differs.
         """
-        path = self.folder / CONFIG
-        with FileLock(self.folder / CHANGING):
-            first = {**facts, **start, "sessions": [], "config": config}
-            stored = _read_json(path, keys=KEYS) if path.is_file() else first
-            starts = stored.get("sessions", [])
+        first = {**facts, **start, "sessions": [], "config": config}
+        with _changed_json(self.folder / CONFIG, first) as stored:
+            starts = stored.setdefault("sessions", [])
             others = differing_software([stored, *starts], start)
             if others and strict:
                 raise ConfigError("--strict_versions", "the software of the run's earlier starts", others)
             if others:
                 say(f"warning: what is done is of other software than what follows: {others}; see --strict_versions")
-            _write_json(path, stored | {"sessions": [*starts, start]})
+            starts.append(start)
 
     def add_session(self, seconds: float) -> None:
         """Adds this process's training time to its start in config.json."""
-        path = self.folder / CONFIG
-        with FileLock(self.folder / CHANGING):
-            stored = _read_json(path, keys=KEYS)
+        with _changed_json(self.folder / CONFIG) as stored:
             stored["sessions"][-1]["seconds"] = round(seconds, 1)
-            _write_json(path, stored)
 
     def verify(self) -> None:
-        """Raises FolderGoneError or OSError if the folder no longer belongs to this run."""
+        """Raises OSError if the folder no longer belongs to this run."""
         if not (self.folder / CONFIG).is_file():
-            problem = f"{self.folder} was removed or moved while the run was going on; pass its new place, if any"
-            raise FolderGoneError("--workdir", problem=problem)
+            problem = "removed or moved while the run was going on; pass its new place, if any"
+            raise FileNotFoundError(errno.ENOENT, problem, str(self.folder))
         if self._lock and not self._lock.owned():
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
@@ -151,16 +141,14 @@ class Workdir:
         if not catalog.content:
             return
         pool = program.experiment.pool
-        path = self.folder / POOLS
         count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
         now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
-        pools = _read_json(path, keys=()) if path.is_file() else {}
-        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
-        if before["content"] != now["content"]:
-            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
-            found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
-            raise ConfigError("--workdir", f"a run on {new}, the pool of today", found)
-        _write_json(path, pools)
+        with _changed_json(self.folder / POOLS, {}, keys=()) as pools:
+            before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+            if before["content"] != now["content"]:
+                old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
+                found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
+                raise ConfigError("--workdir", f"a run on {new}, the pool of today", found)
 
     def results_of(self, program: Program) -> Path:
         """Returns the folder of a program's results."""
@@ -190,7 +178,7 @@ class Workdir:
         if not self.folder.is_dir():
             return
         if path.is_symlink() or path.is_file():
-            stored = _read_json(path, keys=KEYS)
+            stored = _read_json(path)
             difference = None if free else first_difference(stored["config"], json.loads(json.dumps(config)))
             if difference:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
@@ -213,11 +201,8 @@ class Workdir:
         place = self.folder.resolve()
         if place in (Path.cwd(), *Path.cwd().parents):
             raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(place))
-        old = place.with_name(place.name + ".old")
-        number = 1
-        while os.path.lexists(old):
-            number += 1
-            old = place.with_name(f"{place.name}.old{number}")
+        olds = (place.with_name(f"{place.name}.old{number}") for number in itertools.chain([""], itertools.count(2)))
+        old = next(path for path in olds if not os.path.lexists(path))
         lock.release()
         place.rename(old)
         say(f"the earlier run is now {old}")
@@ -226,8 +211,7 @@ class Workdir:
 
     def remove_partial(self) -> None:
         """Removes partial files of killed processes; only for a process with sole use of the folder."""
-        folders = self.folder / "cells", self.folder / "report"
-        for path in (*self.folder.glob(".*.tmp"), *(path for folder in folders for path in folder.rglob(".*.tmp"))):
+        for path in filter(Path.is_file, self.folder.rglob(".*.tmp")):
             path.unlink(missing_ok=True)
 
 
@@ -236,32 +220,21 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
 
     A damaged file is reported through `say`, and its members count as missing.
     """
-    folder = workdir.results_of(program)
+    folder, shown = workdir.results_of(program), select(program)
     stored: dict[str, StoredCell] = {}
-    for path in (folder / "decomposition.npz", *sorted((folder / "parts").glob("*.npz"))):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                cell = load_cell(path)
-                if cell.program != program.identity or not set(cell.members) <= set(program.names):
-                    raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
-                _check_gallery(workdir, program, cell)
-                stored = dict.fromkeys(cell.members, cell) | stored
-            except DamagedError as error:
-                say(f"{error}; its members are done again")
+    for path in (*folder.glob("decomposition.npz"), *sorted((folder / "parts").glob("*.npz"))):
+        try:
+            cell = load_cell(path)
+            if cell.program != program.identity or not set(cell.members) <= set(program.names):
+                raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
+            if shown in cell.members and len(shown_images(cell, shown)[0]):
+                gallery.load_gallery(folder / "gallery.npz", program=program.identity)
+            stored = dict.fromkeys(cell.members, cell) | stored
+        except (DamagedError, FileNotFoundError) as error:
+            say(f"{error}; its members are done again")
         if len(stored) == len(program.names):
             break
     return stored
-
-
-def _check_gallery(workdir: Workdir, program: Program, cell: StoredCell) -> None:
-    """Raises DamagedError if the gallery of a cell is damaged."""
-    shown = select(program)
-    if shown in cell.members and len(shown_images(cell, shown)[0]):
-        path = workdir.results_of(program) / "gallery.npz"
-        try:
-            gallery.load_gallery(path, program=program.identity)
-        except FileNotFoundError as error:
-            raise DamagedError(f"{path}: missing") from error
 
 
 def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarray]:
@@ -279,16 +252,10 @@ def gallery_size(groups: Groups) -> int:
 
 def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:
     """Returns the stored members' rows of the table `rows` or `history`, in the program's order."""
-    by_member: dict[str, list[Row]] = {}
-    for cell in _unique(stored):
-        for row in getattr(cell, table):
-            if stored.get(row["member"]) is cell:
-                by_member.setdefault(row["member"], []).append(row)
-    return [row for name in program.names for row in by_member.get(name, [])]
-
-
-def _unique(stored: Mapping[str, StoredCell]) -> Iterable[StoredCell]:
-    return {id(cell): cell for cell in stored.values()}.values()
+    cells = {id(cell): cell for cell in stored.values()}.values()
+    rows = [row for cell in cells for row in getattr(cell, table) if stored.get(row["member"]) is cell]
+    places = {name: place for place, name in enumerate(program.names)}
+    return sorted(rows, key=lambda row: places[row["member"]])
 
 
 def _merged(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
@@ -314,16 +281,21 @@ def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, StoredC
     folder = workdir.results_of(program) / "parts"
     if len(stored) < len(program.names) or not folder.is_dir():
         return
-    if len(list(_unique(stored))) > 1:
+    if len({*map(id, stored.values())}) > 1:
         save_cell(workdir.decomposition_of(program), _merged(program, stored))
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+@contextlib.contextmanager
+def _changed_json(path: Path, first: Any = None, *, keys: Collection[str] = KEYS) -> Iterator[dict[str, Any]]:
+    """Yields the value of a JSON file, `first` if there is none yet, and writes it unless an error is raised."""
+    with FileLock(path.with_name(CHANGING)):
+        value = first if first is not None and not path.is_file() else _read_json(path, keys=keys)
+        yield value
+        write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
+def _read_json(path: Path, *, keys: Collection[str] = KEYS) -> dict[str, Any]:
     """Reads a JSON file of the run.
 
     Raises:
@@ -331,11 +303,10 @@ def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_bytes())
+        known = isinstance(value, dict) and set(keys) <= value.keys()
+        if not (known and isinstance(value.get("config", {}), dict)):
+            raise ValueError("unknown keys")
     except (ValueError, RecursionError) as error:
-        found = f"{path}, which is no JSON ({error}); restore it, or pass another --workdir"
+        found = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"
         raise ConfigError("--workdir", "a run of flipjax", found) from error
-    whole = isinstance(value, dict) and set(keys) <= value.keys()
-    if not whole or not isinstance(value.get("config", {}), dict):
-        found = f"{path} of another program, or damaged; restore it, or pass another --workdir"
-        raise ConfigError("--workdir", "a run of flipjax", found)
     return value

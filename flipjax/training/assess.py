@@ -18,8 +18,8 @@ from flipjax.metrics.kernels import LOGIT_SCORES
 from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
 
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
+# Largest height and width of stored predictions; larger images are subsampled evenly.
 MASK_SIDE = 64
-"""Largest height and width of stored predictions; larger images are subsampled evenly."""
 
 
 class Assessed(NamedTuple):
@@ -82,12 +82,10 @@ class Questions:
             each = [scene for kind in scenes for scene in kind]
             mirror = np.arange(len(each) + len(fills)) < len(each)
             canvases = [*each, *fills]
-            regions = intervene.foreground(logits)
-            odds = (
-                intervene.log_odds_on_scenes(ask, images, regions, canvases, mirror=mirror)
-                if canvases
-                else jnp.zeros(0)
-            )
+            odds = jnp.zeros(0)
+            if canvases:
+                regions = intervene.foreground(logits)
+                odds = intervene.log_odds_on_scenes(ask, images, regions, canvases, mirror=mirror)
             values = metrics.logit_scores(logits) if self.logits else {}
             values |= {"mirror": intervene.mirror_risk(logits, *turned)} if self.passes else {}
             side = max(labels.shape[1:]) if self.whole else MASK_SIDE

@@ -10,12 +10,12 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training.network import Weights, evaluation_batch, map_batches, model_of
 
+# Ridge penalties, strongest first; each fit starts from the previous solution.
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
-"""Ridge penalties, strongest first; each fit starts from the previous solution."""
+# Newton steps for each ridge.
 STEPS = 6
-"""Newton steps for each ridge."""
+# Step sizes tried in each Newton step; the one with the lowest loss is used.
 LENGTHS = (1.0, 0.5, 0.125, 0.0)
-"""Step sizes tried in each Newton step; the one with the lowest loss is used."""
 
 
 def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array) -> Any:

@@ -20,8 +20,8 @@ from flipjax.methods import Knobs
 from flipjax.models import MODELS
 from flipjax.ranges import functions_of
 
+# The axis of a mesh whose devices share each batch.
 BATCH = "batch_devices"
-"""The axis of a mesh whose devices share each batch."""
 
 
 class Weights(NamedTuple):
@@ -31,8 +31,8 @@ class Weights(NamedTuple):
     statistics: Any
 
 
+# The start of a run whose weights are all drawn from its key.
 NO_WEIGHTS = Weights({}, {})
-"""The start of a run whose weights are all drawn from its key."""
 
 
 @functools.cache
@@ -53,23 +53,16 @@ def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
 def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
     """Returns the experiment's model with these weights."""
     graph, shapes = outline(experiment)
-
-    def restored(shape: Any, leaf: Any) -> Any:
-        return jax.random.wrap_key_data(leaf) if _is_key(shape) else leaf
-
-    model = nnx.merge(graph, weights.params, jax.tree.map(restored, shapes, weights.statistics))
-    if training:
-        model.train()
-    else:
-        model.eval()
+    wrap = jax.random.wrap_key_data
+    statistics = jax.tree.map(lambda shape, leaf: wrap(leaf) if _is_key(shape) else leaf, shapes, weights.statistics)
+    model = nnx.merge(graph, weights.params, statistics)
+    (model.train if training else model.eval)()
     return model
 
 
-def apply(
-    experiment: Experiment, params: Any, statistics: Any, images: jax.Array, *, training: bool
-) -> tuple[jax.Array, Any]:
+def apply(experiment: Experiment, weights: Weights, images: jax.Array, *, training: bool) -> tuple[jax.Array, Any]:
     """Returns logits (B, H, W, C) float32 of images (B, H, W, 3) in [0, 1], and the running statistics afterwards."""
-    model = model_of(experiment, Weights(params, statistics), training=training)
+    model = model_of(experiment, weights, training=training)
     logits = model(images)
     return logits, weights_of(model).statistics
 
@@ -77,11 +70,8 @@ def apply(
 def weights_of(model: nnx.Module) -> Weights:
     """Returns a model's parameters and other state, nested dicts of arrays; keys, such as dropout's, as integers."""
     _, params, statistics = nnx.split(model, nnx.Param, ...)
-
-    def stored(leaf: Any) -> Any:
-        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-    return Weights(nnx.to_pure_dict(params), jax.tree.map(stored, nnx.to_pure_dict(statistics)))
+    plain = [nnx.to_pure_dict(state) for state in (params, statistics)]
+    return Weights(*jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, plain))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -111,7 +101,7 @@ def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> ja
 
     def logits(weights: Weights, images: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("float32"):
-            return apply(experiment, *weights, images, training=False)[0]
+            return apply(experiment, weights, images, training=False)[0]
 
     # Evaluation images are shared by all members, so they have no member axis.
     return _packable(logits, logits, experiment, common=(1,))(weights, deal_batch(images))
@@ -126,9 +116,7 @@ def loss_and_gradients(
     """
     knobs = jax.tree.map(jnp.asarray, knobs)
     batch_loss = functools.partial(losses.batch_loss, own=functions_of(experiment.train.loss))
-    alone, packed = (
-        functools.partial(_loss_and_gradients, experiment, each) for each in (batch_loss, jax.vmap(batch_loss))
-    )
+    alone, packed = (functools.partial(_loss_and_gradients, experiment, f) for f in (batch_loss, jax.vmap(batch_loss)))
     function = _packable(alone, packed, experiment)
     images, masks, groups = batch
     return function(weights, (deal_batch(images), deal_batch(masks), groups), knobs, group_weights)
@@ -165,7 +153,7 @@ def _loss_and_gradients(
     images, masks, groups = batch
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        logits, statistics = apply(experiment, params, weights.statistics, images, training=True)
+        logits, statistics = apply(experiment, Weights(params, weights.statistics), images, training=True)
         each, group_weights = batch_loss(logits, masks, groups, *rest)
         return each.sum(), (each, statistics, group_weights)
 
@@ -175,20 +163,18 @@ def _loss_and_gradients(
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
     """Returns logits (n, H, W, C) float32 on pool rows (n, 2)."""
-
-    def of_batch(batch: jax.Array) -> jax.Array:
-        images, _ = gather(pool, batch)
-        return logits_of(experiment, weights, images)
-
-    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+    return _predicted(lambda logits, labels: logits, experiment, weights, pool, rows)
 
 
 def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
     """Returns the decomposition, leading axis n, of predictions on pool rows (n, 2)."""
+    return _predicted(metrics.decompose, experiment, weights, pool, rows)
 
-    def of_batch(batch: jax.Array) -> metrics.Decomposition:
+
+def _predicted(function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Any:
+    def of_batch(batch: jax.Array) -> Any:
         images, labels = gather(pool, batch)
-        return metrics.decompose(logits_of(experiment, weights, images), labels)
+        return function(logits_of(experiment, weights, images), labels)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 

@@ -1,5 +1,6 @@
 """Checks a configuration's own losses, augmentations and model on shapes, before a backend starts."""
 
+import functools
 import re
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, Experiment
 from flipjax.ranges import functions_of, name_of
-from flipjax.training.network import Weights, apply, build, weights_of
+from flipjax.training.network import apply, build, weights_of
 
 Shape = jax.ShapeDtypeStruct
 
@@ -69,10 +70,7 @@ def _check_model(experiment: Experiment, key: Any, images: Any, logits: Any) -> 
     field = "config.model.build"
     weights = _trace(field, lambda key: weights_of(build(experiment, key)), key)[1]
     for training in (True, False):
-
-        def answer(weights: Weights, images: Any, training: bool = training) -> Any:
-            return apply(experiment, *weights, images, training=training)
-
+        answer = functools.partial(apply, experiment, training=training)
         found, _ = _trace(field, answer, weights, images)[1]
         if _described(found) != _described(logits):
             raise ConfigError(field, f"logits {_described(logits)} of images {_described(images)}", _described(found))

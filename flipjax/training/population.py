@@ -31,8 +31,10 @@ Tree = TypeVar("Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """Stacked members and states by slot, sharded over devices; `slots[i]` is the slot of member i."""
+    """An experiment's stacked members and states by slot, sharded over a layout; `slots[i]` is the slot of member i."""
 
+    experiment: Experiment
+    layout: Layout
     members: Member
     states: State
     slots: np.ndarray
@@ -102,7 +104,8 @@ def create(
     leaves, structure = jax.tree.flatten(states)
     del states
     placed = jax.tree.unflatten(structure, [_put(layout, leaves.pop(0)[slots]) for _ in range(len(leaves))])
-    return Population(stacked, dataclasses.replace(placed, status=_put(layout, idle)), np.arange(count))
+    placed = dataclasses.replace(placed, status=_put(layout, idle))
+    return Population(experiment, layout, stacked, placed, np.arange(count))
 
 
 def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
@@ -150,26 +153,20 @@ def _epoch(
     experiment: Experiment, layout: Layout, members: Member, states: State, queued: tuple[jax.Array, ...], *shared: Any
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
-    experiment = dataclasses.replace(experiment, packed=layout.packed)
+    one = functools.partial(run.run_epoch, dataclasses.replace(experiment, packed=layout.packed))
+    train = one if width == 1 else jax.vmap(one, in_axes=(0, None, 0, None))
 
-    one = functools.partial(run.run_epoch, experiment)
-
-    def local(members: Member, states: State, queued: tuple[jax.Array, ...], *shared: Any) -> Any:
+    def local(members: Member, states: State, queued: tuple[jax.Array, ...], pool: Pool, table: Table) -> Any:
         order, active = queued
-        pool, table = shared
-        first, state = jax.tree.map(lambda leaf: leaf[0], (members, states))
+        first, state = take_member((members, states), 0)
         blank = jax.eval_shape(one, first, pool, state, table)[1]
         share = states.status.shape[0]
         records = jax.tree.map(lambda leaf: jnp.full((share, *leaf.shape), jnp.nan, leaf.dtype), blank)
 
         def chunk(index: jax.Array, carry: tuple[State, dict]) -> tuple[State, dict]:
             where = jax.lax.dynamic_slice(order, (index * width,), (width,))
-            if width == 1:
-                where = where[0]
-                train = one
-            else:
-                train = jax.vmap(one, in_axes=(0, None, 0, None))
-            member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
+            where = where[0] if width == 1 else where
+            member, state = take_member((members, carry[0]), where)
             new = train(member, pool, state, table)
             # Padding positions are out of bounds: JAX drops their writes, and their reads are not used.
             return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
@@ -186,35 +183,32 @@ def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states:
     return _epoch.lower(experiment, layout, members, states, queued, *shared)
 
 
-def run_epoch(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table
-) -> tuple[Population, dict[str, np.ndarray]]:
+def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
     """Trains every running member for one epoch and validates it on an evaluation table.
 
     Returns:
       The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in member order,
       NaN for members that did not run.
     """
+    experiment, layout = population.experiment, population.layout
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)
     if order is not None:
         slots, running = np.argsort(order)[population.slots], running[order]
         dealt = _replace(layout, (population.members, population.states), lambda rows: rows[order])
-        population = Population(*dealt, slots)
+        population = Population(experiment, layout, *dealt, slots)
     queued = queue(running, devices=layout.devices, width=layout.width)
     states, records = _epoch(experiment, layout, population.members, population.states, queued, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
 
 
-def start_second_runs(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Weights = NO_WEIGHTS
-) -> Population:
+def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WEIGHTS) -> Population:
     """Starts the second run of every member whose first one (JTT) is over; leaves the others unchanged.
 
     If any starts, the old population's arrays are freed. `start`: see `flipjax.training.member.init_state`.
     """
-    states = population.states
+    states, layout = population.states, population.layout
     due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
     due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
     if not due.any():
@@ -224,7 +218,7 @@ def start_second_runs(
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = host_row((population.members, states), slot)
-        begun[slot] = _begin(experiment, *jax.device_put((member, pool, state, start), device))
+        begun[slot] = _begin(population.experiment, *jax.device_put((member, pool, state, start), device))
 
     def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
         rows[list(begun)] = jax.device_get(fresh)
@@ -256,11 +250,12 @@ def _replace(layout: Layout, tree: Tree, change: Callable, *others: Tree) -> Tre
     return jax.tree.map(functools.partial(_plainly, replace), tree, *others)
 
 
-def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
+def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
     """Refits the heads of members with DFR, for every selection rule.
 
     The table's refit images fit the head, and its other images pick the ridge. The old population's arrays are donated.
     """
+    experiment, layout = population.experiment, population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
     states = _refit_heads(experiment, layout, population.members, population.states, pool, halves)
     return dataclasses.replace(population, states=states)
@@ -271,10 +266,8 @@ def _refit_heads(
     experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
 ) -> State:
     def local(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
-        def one(inputs: tuple[Member, State]) -> State:
-            return run.refit(experiment, *inputs, pool, halves)
-
-        return jax.lax.map(one, (members, states))
+        refit = functools.partial(run.refit, experiment, pool=pool, halves=halves)
+        return jax.lax.map(lambda inputs: refit(*inputs), (members, states))
 
     return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, pool, halves)
 
@@ -295,49 +288,31 @@ def take_member(stacked: Tree, index: Any) -> Tree:
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-def map_selected(
-    experiment: Experiment,
-    layout: Layout,
-    population: Population,
-    function: Callable,
-    pool: Pool,
-    *shared: Any,
-    later: Callable | None = None,
-) -> Any:
-    """Evaluates `function(experiment, weights, pool, *shared)` on every member's weights kept by each rule.
+def map_selected(population: Population, function: Callable, *shared: Any, later: Callable | None = None) -> Any:
+    """Evaluates `function(experiment, weights, *shared)` on every member's weights kept by each rule.
 
     The pool shows each member's cue. Rules that kept the same epoch of a member share one result, which the loop
     computes once.
 
     Args:
-      experiment: of all members.
-      layout: of the population.
       population: trained.
       function: pure; static.
-      pool: shared by all members.
-      *shared: further arguments.
+      *shared: the pool and further arguments, on all devices.
       later: a function for rules after the first, which returns None for some leaves.
 
     Returns:
       Numpy leaves (S, K, ...), with rules in the order of `experiment.train.selection`; (1, K, ...) for those that
       `later` omits.
     """
+    experiment, strengths = population.experiment, population.members.cue_strength
     best = [population.states.best[rule] for rule in experiment.train.selection]
     epochs = np.stack([np.asarray(selected.epoch) for selected in best])
     first = (epochs[:, None] == epochs).argmax(1)
-    values = [
-        _map_selected(
-            experiment,
-            layout,
-            later if later and index else function,
-            selected.weights,
-            first[index] == index,
-            population.members.cue_strength,
-            pool,
-            *shared,
-        )
-        for index, selected in enumerate(best)
-    ]
+    values = []
+    for index, selected in enumerate(best):
+        stacked = selected.weights, first[index] == index, strengths
+        asked = later if later and index else function
+        values.append(_map_selected(experiment, population.layout, asked, *stacked, *shared))
 
     def gathered(*leaves: jax.Array | None) -> np.ndarray:
         known = [leaf for leaf in leaves if leaf is not None]
@@ -358,27 +333,19 @@ def lower_selected(
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
-def _map_selected(
-    experiment: Experiment,
-    layout: Layout,
-    function: Callable,
-    weights: Weights,
-    wanted: jax.Array,
-    strengths: jax.Array,
-    pool: Pool,
-    *shared: Any,
-) -> Any:
-    def local(stacked: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *shared: Any) -> Any:
-        call = functools.partial(function, dataclasses.replace(experiment, packed=layout.packed))
-        blank = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, take_member(stacked, 0), pool, *shared)
-        )
+def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:
+    """Maps over stacked weights, whether they are wanted, and strengths of the cue; the pool and others are shared."""
+    call = functools.partial(function, dataclasses.replace(experiment, packed=layout.packed))
+
+    def local(*given: Any) -> Any:
+        stacked, (pool, *shared) = given[:3], given[3:]
+        shapes = jax.eval_shape(call, take_member(stacked[0], 0), pool, *shared)
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
         def one(inputs: tuple[Weights, jax.Array, jax.Array]) -> Any:
             weights, wanted, strength = inputs
             return jax.lax.cond(wanted, lambda: call(weights, at_strength(pool, strength), *shared), lambda: blank)
 
-        return jax.lax.map(one, (stacked, wanted, strengths), batch_size=layout.width if layout.width > 1 else None)
+        return jax.lax.map(one, stacked, batch_size=layout.width if layout.width > 1 else None)
 
-    specs = [P(AXIS)] * 3 + [P()] * (1 + len(shared))
-    return shard(layout, local, *specs)(weights, wanted, strengths, pool, *shared)
+    return shard(layout, local, *[P(AXIS)] * 3, *[P()] * (len(given) - 3))(*given)

@@ -23,11 +23,11 @@ from flipjax.training.member import Best, Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches
 from flipjax.training.step import total_steps, train_epoch
 
+# JTT counts an image as flipped above this flip share.
 FLIPPED = 0.5
-"""JTT counts an image as flipped above this flip share."""
 
+# Ratio to the loss of a uniform guess above which training counts as diverging.
 MARGIN = 2.0
-"""Ratio to the loss of a uniform guess above which training counts as diverging."""
 LOST_EPOCHS = 3
 
 
@@ -71,13 +71,12 @@ def validate(
     weights = state.evaluated
     pool = at_strength(pool, member.cue_strength)
     rows, groups, _, refit = map(jnp.asarray, table)
+    own = functions_of(experiment.train.loss)
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch[:, :2])
         logits = logits_of(experiment, weights, images)
-        image_losses = losses.image_loss(
-            logits, masks, batch[:, 2], member.knobs, own=functions_of(experiment.train.loss)
-        )
+        image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own=own)
         return image_losses, metrics.decompose(logits, masks)
 
     listed = jnp.concatenate([rows, groups[:, None]], axis=1)
@@ -198,10 +197,8 @@ def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halv
     pool = at_strength(pool, member.cue_strength)
 
     def fitted(best: dict[str, Best]) -> dict[str, Best]:
-        return {
-            rule: kept._replace(weights=dfr.refit(experiment, kept.weights, pool, *halves))
-            for rule, kept in best.items()
-        }
+        weights = {rule: dfr.refit(experiment, kept.weights, pool, *halves) for rule, kept in best.items()}
+        return {rule: kept._replace(weights=weights[rule]) for rule, kept in best.items()}
 
     best = jax.lax.cond(member.knobs.dfr > 0, fitted, lambda best: best, state.best)
     return dataclasses.replace(state, best=best)

@@ -13,7 +13,6 @@ from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
-from flipjax.methods import Augmentation
 from flipjax.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.member import Member, State
@@ -29,7 +28,6 @@ def make_batch(
       Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
     """
     knobs = member.knobs
-    augmentation = member.augmentation
     pool = at_strength(pool, member.cue_strength)
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
     rows = member.rows[batch]
@@ -43,14 +41,15 @@ def make_batch(
         rows, groups = augment.background_swap(
             swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=knobs.swap
         )
-    images, masks = _flip_and_crop(experiment, augmentation, pool, rows, flip_key, crop_key)
+    images, masks = _flip_and_crop(experiment, member, pool, rows, flip_key, crop_key)
     if "cutmix" in experiment.active_knobs:
-        mix = functools.partial(_cutmix, experiment=experiment, groups=groups, member=member, pool=pool)
+        mix = functools.partial(_cutmix, experiment, member, pool, groups)
         images = jax.lax.cond(knobs.cutmix > 0, mix, lambda key, images, masks: images, mix_key, images, masks)
     if experiment.train.strongest.jitter:
         ordered = "cutmix_reference" in experiment.active_knobs and knobs.cutmix_reference > 0
-        jitter = functools.partial(augment.colour_jitter, probability=augmentation.jitter, ordered=ordered)
-        images = jax.lax.cond(augmentation.jitter > 0, jitter, lambda key, images: images, jitter_key, images)
+        probability = member.augmentation.jitter
+        jitter = functools.partial(augment.colour_jitter, probability=probability, ordered=ordered)
+        images = jax.lax.cond(probability > 0, jitter, lambda key, images: images, jitter_key, images)
     own = functions_of(experiment.train.augment)
     if own:
         which = jnp.asarray(knobs.own_augment).astype(jnp.int32)
@@ -59,13 +58,9 @@ def make_batch(
 
 
 def _flip_and_crop(
-    experiment: Experiment,
-    augmentation: Augmentation,
-    pool: Pool,
-    rows: jax.Array,
-    flip_key: jax.Array,
-    crop_key: jax.Array,
+    experiment: Experiment, member: Member, pool: Pool, rows: jax.Array, flip_key: jax.Array, crop_key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    augmentation = member.augmentation
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
     # In a loop over members `cond` is a real branch, so only augmented members pay for it.
     if experiment.train.strongest.crop:
@@ -86,16 +81,8 @@ def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> 
     return all_groups.moved(groups, jax.random.randint(jax.random.fold_in(key, 1), groups.shape, 1, all_groups.scenes))
 
 
-def _cutmix(
-    key: jax.Array,
-    images: jax.Array,
-    masks: jax.Array,
-    *,
-    experiment: Experiment,
-    groups: jax.Array,
-    member: Member,
-    pool: Pool,
-) -> jax.Array:
+def _cutmix(experiment: Experiment, member: Member, pool: Pool, groups: jax.Array, *batch: jax.Array) -> jax.Array:
+    key, images, masks = batch
     draw_key, mix_key = jax.random.split(key)
     images_of = sampling.directory(member.groups, size=experiment.groups.count)
     positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, experiment.groups))
@@ -110,7 +97,7 @@ def _cutmix(
     keys = jax.random.split(jax.random.fold_in(key, 1))
     return jax.lax.cond(
         member.knobs.cutmix_reference > 0,
-        lambda: mix(_flip_and_crop(experiment, member.augmentation, pool, rows, *keys), reference=True),
+        lambda: mix(_flip_and_crop(experiment, member, pool, rows, *keys), reference=True),
         lambda: mix(gather(pool, rows)),
     )
 
@@ -179,8 +166,7 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
         order = jnp.where(member.knobs.balanced > 0, balanced, order)
     order = order[: steps * size].reshape(steps, size)
 
-    def step(state: State, inputs: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
-        return train_step(experiment, member, pool, state, *inputs)
-
-    state, step_losses = jax.lax.scan(step, state, (order, jax.random.split(step_key, steps)))
+    step = functools.partial(train_step, experiment, member, pool)
+    inputs = order, jax.random.split(step_key, steps)
+    state, step_losses = jax.lax.scan(lambda state, given: step(state, *given), state, inputs)
     return state, step_losses.mean()

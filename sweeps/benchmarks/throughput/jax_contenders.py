@@ -73,7 +73,7 @@ class Flipjax:
         self.shared = devices.replicate(self.layout, (make_pool(), table))
 
     def epoch(self):
-        self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)
+        self.population, record = population.run_epoch(self.population, *self.shared)
         assert np.isfinite(record["train_loss"]).all(), record
 
     def operations(self):
