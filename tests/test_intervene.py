@@ -186,12 +186,6 @@ def test_quota_counts_are_those_of_the_prior_whatever_the_order_and_the_offsets(
     np.testing.assert_allclose(shifted, (moved - np.nanmean(moved))[prior > 0], atol=1e-4)
 
 
-def test_the_median_is_the_quota_of_two_even_classes():
-    identity = np.random.default_rng(0).normal(size=40)[:, None] * np.array([-0.5, 0.5])
-    median = intervene.split_point(identity[:, None], center="median")
-    np.testing.assert_allclose(quota(identity, np.array([0.5, 0.5])), median, atol=1e-6)
-
-
 def test_the_default_centre_of_more_classes_is_the_quota_and_a_class_left_out_is_never_named():
     rng = np.random.default_rng(1)
     identity = rng.normal(size=(30, 1, 3)).astype(np.float32)
@@ -249,14 +243,6 @@ def test_given_instances_are_regions_within_the_predicted_foreground():
     np.testing.assert_array_equal(intervene.find_regions(LOGITS, regions=numbers), numbers)
     mirrored = marginal(IMAGES, SCENES, regions=given, mirror=True)
     np.testing.assert_allclose(mirrored[:, 0, 1], [0, 0, -0.5], atol=1e-6)
-
-
-def test_one_object_an_image_is_what_an_image_is():
-    rng = np.random.default_rng(0)
-    images = rng.uniform(0.6, 1, (3, 6, 6, 1)).astype(np.float32) * np.pad(np.ones((4, 4, 1), np.float32), 1)[..., 1:2]
-    scenes = rng.uniform(-0.4, 0.4, (2, 6, 6, 1)).astype(np.float32)
-    both = [intervene.scene_marginal(predict, images, scenes, regions=each) for each in ("image", "objects")]
-    np.testing.assert_allclose(both[0], both[1], atol=1e-6)
 
 
 def test_a_predict_that_writes_to_its_input_does_no_harm():

@@ -116,8 +116,8 @@ def compare_audits(
     gates = read_gates(fail_above, fail_below, keys)
     check_folder(out, FILES)
     make_folder(out)
-    draws = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
-    drawn = [resampled(each.decomposition, keys, draws, **own) for each in (before, after)]
+    counts = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
+    drawn = [resampled(each.decomposition, keys, counts=counts, **own) for each in (before, after)]
     table = pd.DataFrame([[each[key] for each in values] for key in keys], keys, ["old", "new"], dtype=float)
     table["difference"] = table["new"] - table["old"]
     table["low"], table["high"] = percentile_ends(np.stack([drawn[1][key] - drawn[0][key] for key in keys], axis=1))

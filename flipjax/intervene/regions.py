@@ -52,10 +52,8 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
         return found
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
-        raise ValueError(
-            f"regions: expected 'image', 'objects', or integers of 0 or more of shape {inside.shape}, found "
-            f"{regions if isinstance(regions, str) else f'{numbers.dtype} of shape {numbers.shape}, or below 0'}."
-        )
+        found = repr(regions) if isinstance(regions, str) else f"{numbers.dtype} of shape {numbers.shape}"
+        raise ValueError(f"regions: expected 'image', 'objects' or numbers {inside.shape} of 0 or more, found {found}.")
     for image, own, into in zip(numbers, inside, found, strict=True):
         into[own] = np.searchsorted(np.unique(image[own & (image > 0)]), image[own], side="right")
     return found

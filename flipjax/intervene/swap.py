@@ -156,14 +156,10 @@ def scene_marginal(
     """
     images, scenes = check_floating(images), check_floating(scenes, name="scenes")
     if not background_classes(background):
-        warnings.warn(
-            "background: found None, so each region is its whole image and no scene shows in the log-odds.",
-            stacklevel=2,
-        )
+        warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
     if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
         raise ValueError(
-            f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) for images {images.shape}, "
-            f"found {scenes.shape}."
+            f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) as {images.shape}, found {scenes.shape}."
         )
     _warn_of_units(images, scenes)
     D = scenes.shape[1] if scenes.ndim == 5 else 1
@@ -303,10 +299,8 @@ def _swap(
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
     log_odds = np.asarray(to_array(log_odds))
     if log_odds.ndim != 3 or (log_odds.shape[0], log_odds.shape[2]) != (len(counts), len(classes)):
-        raise ValueError(
-            f"log_odds: expected ({len(counts)}, kinds of scenes, {len(classes)}), a row for each of {len(counts)} "
-            f"regions of the logits, found {log_odds.shape}."
-        )
+        expected = f"({len(counts)} regions, kinds of scenes, {len(classes)})"
+        raise ValueError(f"log_odds: expected {expected} as the logits, found {log_odds.shape}.")
     points = split_point(log_odds, center=center)
     risk, place = swap_regions(counts[:, classes], log_odds, center=points)
     return risk, np.where(place >= 0, classes[place], -1), rows, np.asarray(logits).argmax(-1)

@@ -24,27 +24,24 @@ if TYPE_CHECKING:
     )
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
-_MODULES = {
-    "accumulate": ("FlipMetric",),
-    "classes": ("LabelSpec", "class_names"),
-    "decomposition": ("concatenate",),
+_NAMES = {
+    "accumulate": "FlipMetric",
+    "classes": "LabelSpec class_names",
+    "decomposition": "concatenate",
     # Decomposition from where it becomes a pytree.
-    "kernels": ("Decomposition", "decompose", "error_map", "flip_risk", "logit_scores", "risk_map"),
-    "regions": ("RegionSums", "region_sums", "rim"),
-    "segment_table": (
-        *("SegmentTables", "segment_tables", "segments"),
-        *("error_budget", "segment_auroc", "segment_confusion", "segment_flips"),
-    ),
-    "summary": ("Interval", "bootstrap", "resampled", "summarize"),
+    "kernels": "Decomposition decompose error_map flip_risk logit_scores risk_map",
+    "regions": "RegionSums region_sums rim",
+    "segment_table": "SegmentTables error_budget segment_auroc segment_confusion segment_flips segment_tables segments",
+    "summary": "Interval bootstrap resampled summarize",
 }
-__all__ = sorted(name for names in _MODULES.values() for name in names)  # pyright: ignore[reportUnsupportedDunderAll]
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'flipjax.metrics' has no attribute {name!r}")
-    module = next(module for module, names in _MODULES.items() if name in names)
-    return getattr(importlib.import_module(f"flipjax.metrics.{module}"), name)
+    return getattr(importlib.import_module(f"flipjax.metrics.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,9 @@ from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import members_of, summarize
 
+SHARED = ("background", "ignore_index", "kind", "spatial_ndim")
+"""Fields of `LabelSpec` that are equal in all metrics of a merge."""
+
 
 class FlipMetric:
     """Accumulates decompositions over batches of PyTorch, NumPy or JAX arrays, with the interface of torchmetrics.
@@ -69,15 +72,6 @@ class FlipMetric:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
                 batch is then not added.
         """
-        self._add(predictions, labels, groups)
-
-    def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
-        """Adds a batch as `update` does and returns the summary of this batch."""
-        part, groups = self._add(predictions, labels, groups)
-        return summarize(part, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
-
-    def _add(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
-        """Checks and adds a batch; returns its decomposition and a copy of its groups."""
         part = concatenate([decompose(predictions, labels, **self.spec.keywords)])
         classes = part.confusion.shape[-1]
         expected = self._parts[0].confusion.shape[-1] if self._parts else self.spec.num_classes or classes
@@ -87,8 +81,7 @@ class FlipMetric:
         broken = np.flatnonzero(np.isnan(part.risk_sum))
         if len(broken) and self.spec.kind != "masks":
             raise ValueError(
-                f"{self.spec.kind}: expected numbers, found NaN in {len(broken)} images of the batch, the first "
-                f"{broken[0]}. Has the model diverged? `decompose` counts a NaN as the largest."
+                f"{self.spec.kind}: expected numbers, found NaN in {len(broken)} images, first {broken[0]}."
             )
         if self._parts and (groups is None) == bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
@@ -98,7 +91,6 @@ class FlipMetric:
             members_of(groups, images=len(part.risk_sum), **own)
             self._groups.append(groups)
         self._parts.append(part)
-        return part, groups
 
     @property
     def decomposition(self) -> Decomposition:
@@ -109,21 +101,26 @@ class FlipMetric:
 
     def compute(self) -> dict[str, Any]:
         """Returns the summary of all images; see `summarize`."""
-        groups = np.concatenate(self._groups) if self._groups else None
-        return summarize(self.decomposition, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
+        return self._summary(self.decomposition, self._groups)
+
+    def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
+        """Adds a batch as `update` does and returns the summary of this batch."""
+        self.update(predictions, labels, groups)
+        return self._summary(self._parts[-1], self._groups[-1:])
+
+    def _summary(self, images: Decomposition, groups: list[np.ndarray]) -> dict[str, Any]:
+        numbers = np.concatenate(groups) if groups else None
+        return summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
 
     def check_keys(self, keys: Iterable[str]) -> None:
         """Raises a ValueError unless all keys are scalars of `compute`. Without class names any name is accepted."""
-        spec, named = self.spec, len(self.spec.class_names or ())
-        background = len(spec.background_classes)
-        sizes = {spec.num_classes or max(named, background + 2), spec.num_classes or max(named, 2) + background}
+        spec, named, background = self.spec, len(self.spec.class_names or ()), len(self.spec.background_classes)
         known: set[str] = set()
-        for C in sizes:
+        # Names are of all classes, or of the foreground alone.
+        for C in {spec.num_classes or max(named, background + 2), spec.num_classes or max(named, 2) + background}:
             empty = Decomposition(np.zeros((0, C, C), np.int64), np.zeros(0), spec.background)
-            names = {"class_names": spec.class_names, "all_groups": self.all_groups}
-            # Names of all classes cannot serve as names of the foreground.
             with contextlib.suppress(ValueError):
-                summary = summarize(empty, np.zeros(0, np.int64), **names)
+                summary = self._summary(empty, [np.zeros(0, np.int64)])
                 known |= {key for key, value in summary.items() if isinstance(value, int | float)}
         numbered = any(key.startswith("group/") for key in known)
         for key in keys:
@@ -140,15 +137,13 @@ class FlipMetric:
         """
         metrics = (self, *others)
         filled = [metric for metric in metrics if metric._parts]
-        shared = ("background", "ignore_index", "kind", "spatial_ndim")
-        found: dict[str, list[Any]] = {name: [getattr(each.spec, name) for each in metrics] for name in shared}
+        found = {name: [getattr(metric.spec, name) for metric in metrics] for name in SHARED}
         found["all_groups"] = [metric.all_groups for metric in metrics]
         found["classes"] = [metric._parts[0].confusion.shape[-1] for metric in filled]
         found["with groups"] = [bool(metric._groups) for metric in filled]
         for name, values in found.items():
             if len(set(values)) > 1:
-                texts = ", ".join(map(repr, dict.fromkeys(values)))
-                raise ValueError(f"{name}: expected the same in all metrics of a merge, found {texts}.")
+                raise ValueError(f"{name}: expected the same in all metrics of a merge, found {values}.")
         # Copied first: a metric may be merged with itself.
         parts = [part for other in others for part in other._parts]
         groups = [group for other in others for group in other._groups]

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from flipjax.metrics.classes import KINDS, Background, LabelSpec, check_background
+from flipjax.metrics.classes import Background, LabelSpec, check_background
 
 SCORES = ("logits", "probabilities")
 # Half a percent covers the rounding of float16 sums over 150 classes.
@@ -43,21 +43,14 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     """
     if _FORKED:
         raise RuntimeError(
-            "this process was forked after JAX had started and would hang: start workers with "
-            "multiprocessing.get_context('spawn'), a DataLoader with multiprocessing_context='spawn'."
+            "forked after JAX had started, would hang: start workers with multiprocessing_context='spawn'."
         )
     if isinstance(values, jax.Array):
         return values
     if isinstance(values, Mapping):
-        keys = ", ".join(map(repr, values))
-        raise TypeError(
-            f"{name}: expected an array, found {type(values).__name__} with {keys}; pass one of its values."
-        )
+        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {', '.join(values)}.")
     if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: expected an array, found a masked array, whose mask would be lost; for labels pass "
-            "array.filled(255) and ignore_index=255."
-        )
+        raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(255), ignore_index=255.")
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if "bfloat16" in str(values.dtype):
@@ -70,15 +63,12 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
 
 def on_host(*arrays: Any) -> bool:
     """Returns whether all are concrete arrays in host memory."""
-    return all(
-        isinstance(array, np.ndarray)
-        or (
-            isinstance(array, jax.Array)
-            and not isinstance(array, Tracer)
-            and [d.platform for d in array.devices()] == ["cpu"]
-        )
-        for array in arrays
-    )
+
+    def inside(array: Any) -> bool:
+        concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
+        return isinstance(array, np.ndarray) or (concrete and [d.platform for d in array.devices()] == ["cpu"])
+
+    return all(map(inside, arrays))
 
 
 def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None) -> Any:
@@ -88,30 +78,29 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
         TypeError: not floating point.
         ValueError: too few axes or classes, channels first, an invalid option, or invalid probabilities.
     """
-    _check_kinds(spec, SCORES)
+    if spec.kind not in SCORES:
+        raise ValueError(f"kind: expected {' or '.join(map(repr, SCORES))}, found {spec.kind!r}.")
     kind, spatial_ndim = spec.kind, spec.spatial_ndim
     array: Any = to_array(scores, name=kind)
     shape = array.shape
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
-            f"{kind}: expected floating point, found {array.dtype} of shape {shape}. Predictions come first and labels "
-            "second; class indices are not logits: for those pass kind='masks'."
+            f"{kind}: expected floating point, labels second, found {array.dtype}; of class indices pass kind='masks'."
         )
     if len(shape) < spatial_ndim + 1:
         raise ValueError(
-            f"{kind}: expected (..., *spatial, C) with {spatial_ndim} spatial axes, "
-            f"so at least {spatial_ndim + 1} axes, found shape {shape}. For volumes or images pass spatial_ndim=3 or "
-            "2; for class indices pass integers and kind='masks', for PyTorch scores.long()."
+            f"{kind}: expected (..., *spatial, C) with spatial_ndim={spatial_ndim}, found {shape}; class indices need "
+            "kind='masks'."
         )
     if spec.channels == "first":
         move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
         array = move(array, -1 - spatial_ndim, -1)
         shape = array.shape
-    elif labels_shape != shape[:-1] and looks_channels_first(shape, spatial_ndim):
-        resize = "" if labels_shape is None else resize_hint(labels_shape, shape, spatial_ndim)
-        raise ValueError(f"{kind}: {channels_first_hint(shape, spatial_ndim)}{resize}")
+    elif labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
+        resize = "" if labels_shape is None else _resize_hint(labels_shape, shape, spatial_ndim)
+        raise ValueError(f"{kind}: {_channels_first_hint(shape, spatial_ndim)}{resize}")
     if labels_shape is not None and labels_shape != shape[:-1]:
-        raise ValueError(shape_message(labels_shape, shape, spatial_ndim))
+        raise ValueError(_shape_message(labels_shape, shape, spatial_ndim))
     check_background(spec.background, shape[-1], name=kind)
     _check_size(shape[:-1], spec.spatial_ndim, name=kind)
     if labels_shape is None and spec.ignore_index is not None:
@@ -126,32 +115,24 @@ def check_logits(logits: Any, *, background: Background) -> jax.Array:
     return jnp.asarray(check_scores(logits, LabelSpec(background)))
 
 
-def check_pair(
-    predictions: Any, labels: Any, spec: LabelSpec, *, kinds: tuple[str, ...] = KINDS
-) -> tuple[Any, Any, int]:
-    """Checks predictions of the given kinds and labels; returns both and the number of classes.
+def check_pair(predictions: Any, labels: Any, spec: LabelSpec, *, masks: bool = True) -> tuple[Any, Any, int]:
+    """Checks predictions and labels; returns both and the number of classes.
 
     Raises:
         TypeError: labels or masks that are not integers, or scores that are not floating point.
-        ValueError: invalid shapes, options or values; masks without `num_classes` under jit.
+        ValueError: invalid shapes, options or values; masks without `num_classes` under jit, or where not `masks`.
     """
-    _check_kinds(spec, kinds)
     truth = to_array(labels, name="labels")
-    if spec.kind == "masks":
-        masks = to_array(predictions, name="predictions")
-        classes = _check_masks(masks, truth, spec)
-        _check_range(masks, classes, None, name="predictions")
-        _check_range(truth, classes, spec.ignore_index, name="labels")
-        return masks, truth, classes
-    scores = check_scores(predictions, spec, labels_shape=truth.shape)
-    _check_integers(truth, name="labels")
-    _check_range(truth, scores.shape[-1], spec.ignore_index, name="labels")
-    return scores, truth, scores.shape[-1]
-
-
-def _check_kinds(spec: LabelSpec, kinds: tuple[str, ...]) -> None:
-    if spec.kind not in kinds:
-        raise ValueError(f"kind: expected {' or '.join(map(repr, kinds))}, found {spec.kind!r}.")
+    if masks and spec.kind == "masks":
+        values = to_array(predictions, name="predictions")
+        classes = _check_masks(values, truth, spec)
+        _check_range(values, classes, None, name="predictions")
+    else:
+        values = check_scores(predictions, spec, labels_shape=truth.shape)
+        classes = values.shape[-1]
+        _check_integers(truth, name="labels")
+    _check_range(truth, classes, spec.ignore_index, name="labels")
+    return values, truth, classes
 
 
 def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
@@ -160,8 +141,7 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     _check_integers(truth, name="labels")
     if masks.shape != truth.shape or masks.ndim < spec.spatial_ndim:
         raise ValueError(
-            f"predictions: expected class indices (..., *spatial) with {spec.spatial_ndim} spatial axes, of the "
-            f"labels' shape {truth.shape}, found {masks.shape}."
+            f"predictions: expected the labels' {truth.shape}, {spec.spatial_ndim} spatial axes, found {masks.shape}."
         )
     _check_size(masks.shape, spec.spatial_ndim, name="predictions")
     classes = spec.num_classes
@@ -175,8 +155,7 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     classes = operator.index(classes)
     if classes > _MOST_CLASSES:
         raise ValueError(
-            f"num_classes: expected at most {_MOST_CLASSES}, for the confusion matrix has their square, found "
-            f"{classes}. A label of ignored pixels? Pass ignore_index={classes - 1}."
+            f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; to ignore: ignore_index={classes - 1}."
         )
     check_background(spec.background, classes)
     return classes
@@ -190,32 +169,22 @@ def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None
 
 def _check_integers(array: Any, *, name: str) -> None:
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(
-            f"{name}: expected integers, found {array.dtype} of shape {array.shape}. Pass {name}.astype(int), for "
-            f"PyTorch {name}.long()."
-        )
+        raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
 
 
 def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
     if kind == "probabilities":
-        problem = _no_probabilities(scores)
-        if problem:
+        if problem := _no_probabilities(scores):
             raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
-    if not labelled and scores.shape[-1] >= MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
-        text = (
-            f"logits: found the whole numbers {scores.min():g} to {scores.max():g} alone, in shape {scores.shape}. "
-            "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'."
-        )
+    if not labelled and scores.shape[-1] >= MANY_CLASSES and all(map(_are_indices, (sample, scores))):
+        text = "logits: found whole numbers alone. Class indices have no flip-risk; decompose takes kind='masks'."
     # One-hot scores are probabilities too, but have no entropy to distort.
-    elif _no_probabilities(sample) or _no_probabilities(scores) or ((scores == 0) | (scores == 1)).all():
+    elif any(map(_no_probabilities, (sample, scores))) or ((scores == 0) | (scores == 1)).all():
         return
     else:
-        text = (
-            "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
-            "kind='probabilities': flip-risk is another number for them."
-        )
+        text = "logits: found values in 0..1 that sum to 1 at each pixel. Of probabilities pass kind='probabilities'."
     # Points the warning at the kernel's caller; with labels `check_pair` adds a frame.
     warnings.warn(text, stacklevel=5 if labelled else 4)
 
@@ -229,17 +198,12 @@ def _are_indices(scores: np.ndarray) -> bool:
 def _no_probabilities(scores: np.ndarray) -> str:
     """Returns why values (..., C) are not probabilities, or an empty string; NaN is ignored."""
     scores = scores.astype(np.float32, copy=False)
-    low = np.fmin.reduce(scores, axis=None)
-    if np.isnan(low):
-        return "NaN alone"
-    high = np.fmax.reduce(scores, axis=None)
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
+    low, high = np.fmin.reduce(scores, axis=None), np.fmax.reduce(scores, axis=None)
     sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
     worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
-    if abs(worst - 1) > _TOLERANCE:
-        return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each"
-    return ""
+    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE and not abs(worst - 1) > _TOLERANCE:
+        return ""
+    return f"{low:.4g} to {high:.4g} with a sum of {worst:.4g}; logits need kind='logits', sigmoids a softmax"
 
 
 def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: str) -> None:
@@ -261,9 +225,7 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
     examples = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
     besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
     advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}." if name == "labels" else ""
-    raise ValueError(
-        f"{name}: expected class indices 0..{classes - 1}{besides} for {classes} classes, found {examples}.{advice}"
-    )
+    raise ValueError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {examples}.{advice}")
 
 
 def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
@@ -275,27 +237,23 @@ def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
 _extremes_on_device = jax.jit(_extremes, static_argnums=1)
 
 
-def looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
+def _looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
     """Returns whether a shape looks like (C, *spatial): a long last axis after a short first one or in a square."""
     first, *_, before, last = shape[-1 - spatial_ndim :]
     return last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
 
 
-def channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
-    """Returns the advice for an array of this channels-first shape."""
+def _channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
     lead = len(shape) - spatial_ndim - 1
     axes = (*range(lead), *range(lead + 1, len(shape)), lead)
-    return (
-        f"shape {shape} is channels-first, expected channels last: "
-        f"pass channels='first', or np.transpose(logits, {axes}), for PyTorch logits.permute{axes}."
-    )
+    return f"shape {shape} is channels-first: pass channels='first', or np.transpose(logits, {axes})."
 
 
-def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
     """Returns the message for labels whose shape does not match the logits, with the most likely repair."""
     lead = len(logits) - spatial_ndim - 1
     before, after, spatial = logits[:lead], logits[lead + 1 :], logits[lead:-1]
-    first = f"The logits' {channels_first_hint(logits, spatial_ndim)}"
+    first = f"The logits' {_channels_first_hint(logits, spatial_ndim)}"
     # Of equal shapes the last entry wins.
     advice = {
         (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
@@ -306,13 +264,11 @@ def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim
         (*before, 1, *after): f"Pass labels.squeeze({lead}). {first}",
         (*before, *after): first,
     }
-    message = (
-        f"labels: expected shape {logits[:-1]}, that of the logits {logits} without their last axis, found {labels}."
-    )
-    return f"{message} {advice[labels]}" if labels in advice else message + resize_hint(labels, logits, spatial_ndim)
+    hint = f" {advice[labels]}" if labels in advice else _resize_hint(labels, logits, spatial_ndim)
+    return f"labels: expected shape {logits[:-1]}, that of the logits without their last axis, found {labels}.{hint}"
 
 
-def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+def _resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
     """Returns the advice for logits that are smaller than the labels by one factor on all axes, in either layout."""
     target = labels[-spatial_ndim:]
     sources = (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:])
@@ -320,9 +276,8 @@ def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
         factors = {large / small for large, small in zip(target, source, strict=True) if small}
         if len(factors) == 1 and factors != {1.0}:
             return (
-                f" The logits are {' x '.join(map(str, source))}, the labels {' x '.join(map(str, target))}: resize "
-                f"first, in PyTorch torch.nn.functional.interpolate(logits, size={tuple(target)}), in JAX "
-                "jax.image.resize."
+                f" The logits are {source}, the labels {target}: resize first, in PyTorch "
+                f"torch.nn.functional.interpolate(logits, size={target}), in JAX jax.image.resize."
             )
     return ""
 

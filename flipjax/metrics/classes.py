@@ -142,8 +142,7 @@ def check_background(
         raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
     if classes < len(known) + 2:
         raise ValueError(
-            f"{name}: expected at least {len(known) + 2} classes ({len(known)} of background and two that can be "
-            f"confused), found {classes}; where no class is background, pass background=None."
+            f"{name}: expected two classes or more besides background={background}, found {classes} in all."
         )
     return known
 
@@ -181,6 +180,6 @@ def class_names(
     if len(full) != classes or len(set(full)) != classes or {"foreground", "mean"} & set(full):
         without = f", or {len(foreground)} without the background's" if known else ""
         raise ValueError(
-            f"class_names: expected {classes} different names{without}, except 'foreground', 'mean', found {names!r}."
+            f"class_names: expected {classes} different names{without}, not 'foreground' or 'mean', found {names!r}."
         )
     return full

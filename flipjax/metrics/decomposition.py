@@ -11,6 +11,33 @@ import numpy as np
 from flipjax.metrics.classes import Background, is_foreground, read_background
 
 
+def _rate(name: str, text: str) -> property:
+    """Returns a property of `Decomposition`: one of its `Rates`, or flip-risk."""
+
+    def compute(self: Decomposition) -> Any:
+        confusion, risk_sum, background = self.confusion, self.risk_sum, self.background
+        stored = on_host = isinstance(confusion, np.ndarray)
+        if not stored:
+            from flipjax.metrics import checks
+
+            on_host = checks.on_host(confusion, risk_sum)
+        if on_host:
+            # NumPy compiles nothing for a new number of images.
+            confusion, risk_sum = np.asarray(confusion), np.asarray(risk_sum)
+        counts = margins(confusion, background=background)
+        if name == "flip_risk":
+            values = divide(risk_sum, counts.predicted[..., is_foreground(confusion.shape[-1], background)].sum(-1))
+        else:
+            values = getattr(rates(counts, background=background), name)
+        if stored:
+            return values[()]
+        import jax.numpy as jnp
+
+        return jnp.asarray(values, jnp.float32)
+
+    return property(compute, doc=text)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
     """Confusion matrix and summed flip-risk of each image.
@@ -40,53 +67,11 @@ class Decomposition:
         """Normalises the background, so that equal sets make equal pytrees."""
         object.__setattr__(self, "background", read_background(self.background))
 
-    @property
-    def correct(self) -> Any:
-        """Share (...) of the true foreground predicted as its own class."""
-        return self._rate("correct")
-
-    @property
-    def flip(self) -> Any:
-        """Share (...) of the true foreground predicted as another foreground class."""
-        return self._rate("flip")
-
-    @property
-    def miss(self) -> Any:
-        """Share (...) of the true foreground predicted as background."""
-        return self._rate("miss")
-
-    @property
-    def spill(self) -> Any:
-        """Share (...) of the true background predicted as foreground."""
-        return self._rate("spill")
-
-    @property
-    def flip_risk(self) -> Any:
-        """Mean entropy (...) in nats over the predicted foreground."""
-        on_host = self._on_host()
-        counts = margins(np.asarray(self.confusion) if on_host else self.confusion, background=self.background)
-        whole = counts.predicted[..., is_foreground(self.confusion.shape[-1], self.background)].sum(-1)
-        return self._stored(divide(np.asarray(self.risk_sum) if on_host else self.risk_sum, whole))
-
-    def _rate(self, name: str) -> Any:
-        confusion = np.asarray(self.confusion) if self._on_host() else self.confusion
-        counts = margins(confusion, background=self.background)
-        return self._stored(getattr(rates(counts, background=self.background), name))
-
-    def _on_host(self) -> bool:
-        # NumPy compiles nothing for a new number of images.
-        if isinstance(self.confusion, np.ndarray):
-            return True
-        from flipjax.metrics.checks import on_host
-
-        return on_host(self.confusion, self.risk_sum)
-
-    def _stored(self, values: Any) -> Any:
-        if isinstance(self.confusion, np.ndarray):
-            return values[()]
-        import jax.numpy as jnp
-
-        return jnp.asarray(values, jnp.float32)
+    correct = _rate("correct", "Share (...) of the true foreground predicted as its own class.")
+    flip = _rate("flip", "Share (...) of the true foreground predicted as another foreground class.")
+    miss = _rate("miss", "Share (...) of the true foreground predicted as background.")
+    spill = _rate("spill", "Share (...) of the true background predicted as foreground.")
+    flip_risk = _rate("flip_risk", "Mean entropy (...) in nats over the predicted foreground.")
 
 
 class Margins(NamedTuple):

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -51,25 +51,19 @@ def run(program: Callable[..., Any], *arrays: jax.Array, kept: int) -> Any:
     return jax.sharding.auto_axes(program, out_sharding=out)(*arrays)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
-def count_pixels(
-    scores: jax.Array,
-    labels: jax.Array,
-    classes: int,
-    background: Classes,
-    ignore_index: int | None,
-    spatial_ndim: int,
-    kind: str,
-) -> tuple[jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames=("spec", "classes"))
+def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the summed entropy (...) of each image; NaN for masks."""
-    scores = _chunked(scores, spatial_ndim, 0 if kind == "masks" else 1)
-    labels = _chunked(labels, spatial_ndim, 0)
-    if kind == "masks":
-        prediction, labels = _indices(scores, labels, classes, ignore_index)
+    scores = _chunked(scores, spec.spatial_ndim, 0 if spec.kind == "masks" else 1)
+    labels = _chunked(labels, spec.spatial_ndim, 0)
+    if spec.kind == "masks":
+        prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
-    labels = counted_label(labels, classes, ignore_index)
-    prediction, risk = _per_pixel(lambda channels: _predicted_risk(channels, background), scores, kind)
+    labels = counted_label(labels, classes, spec.ignore_index)
+    prediction, risk = _per_pixel(
+        lambda channels: _predicted_risk(channels, spec.background_classes), scores, spec.kind
+    )
     risk = jnp.where(labels < classes, risk, 0.0)
     if classes <= _PACKED:
         counts, risk_sum = _packed_counts(labels, prediction, risk, classes)
@@ -80,14 +74,9 @@ def count_pixels(
     return counts, risk_sum.sum(-1)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+@partial(jax.jit, static_argnames=("spec", "p"))
 def sum_scores(
-    scores: jax.Array,
-    counted: jax.Array | None,
-    background: Classes,
-    spatial_ndim: int,
-    kind: str,
-    p: int | None = None,
+    scores: jax.Array, counted: jax.Array | None = None, *, spec: LabelSpec, p: int | None = None
 ) -> tuple[jax.Array, ...]:
     """Returns the number of `counted` pixels predicted as foreground (...) and their summed entropy.
 
@@ -95,14 +84,14 @@ def sum_scores(
     """
 
     def terms_of(channels: Channels) -> tuple[jax.Array, ...]:
-        prediction, risk = _predicted_risk(channels, background)
-        return prediction, risk, *([] if p is None else _other_scores(channels, kind, p))
+        prediction, risk = _predicted_risk(channels, spec.background_classes)
+        return prediction, risk, *([] if p is None else _other_scores(channels, spec.kind, p))
 
-    prediction, risk, *others = _per_pixel(terms_of, _chunked(scores, spatial_ndim, 1), kind)
-    foreground = is_foreground(prediction, background)
+    prediction, risk, *others = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
+    foreground = is_foreground(prediction, spec.background_classes)
     terms = [risk, *(jnp.where(foreground | jnp.isnan(risk), value, 0.0) for value in others)]
     if counted is not None:
-        counted = _chunked(counted, spatial_ndim, 0)
+        counted = _chunked(counted, spec.spatial_ndim, 0)
         foreground = foreground & counted
         terms = [jnp.where(counted, term, 0.0) for term in terms]
     number, *sums = sum_together(foreground.astype(jnp.int32), *terms)
@@ -131,36 +120,34 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     return [jnp.where(jnp.isnan(top), jnp.nan, score) for score in scores]
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def find_errors(
-    scores: jax.Array, labels: jax.Array, classes: int, background: Classes, ignore_index: int | None, kind: str
-) -> jax.Array:
+@partial(jax.jit, static_argnames=("spec", "classes"))
+def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
     """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
-    if kind == "masks":
-        prediction, labels = _indices(scores, labels, classes, ignore_index)
+    if spec.kind == "masks":
+        prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
     else:
-        (prediction,) = _per_pixel(lambda channels: predict(channels)[:1], scores, kind)
-        labels = counted_label(labels, classes, ignore_index)
-    detected = is_foreground(prediction, background)
+        (prediction,) = _per_pixel(lambda channels: predict(channels)[:1], scores, spec.kind)
+        labels = counted_label(labels, classes, spec.ignore_index)
+    detected = is_foreground(prediction, spec.background_classes)
     on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
-    code = jnp.where(is_foreground(labels, background), on_foreground, jnp.where(detected, 4, 0))
-    return jnp.where(labels < classes, code, 0).astype(jnp.uint8)
+    code = jnp.where(is_foreground(labels, spec.background_classes), on_foreground, jnp.where(detected, 4, 0))
+    return (jnp.where(labels < classes, code, 0).astype(jnp.uint8),)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def map_pixels(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, ...]:
+@partial(jax.jit, static_argnames="spec")
+def map_pixels(scores: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
     """Returns prediction, largest softmax and entropy over the foreground, and largest softmax: (..., *spatial)."""
 
     def values(channels: Channels) -> tuple[jax.Array, ...]:
         prediction, top = predict(channels)
-        inside = _foreground(channels, background)
+        inside = _foreground(channels, spec.background_classes)
         tops = ((inside, predict(inside)[1]), (channels, top))
         confidence, probability = (
             1 / _add(_each(lambda _, gap: jnp.exp(-gap), _gaps(each, largest))) for each, largest in tops
         )
-        return prediction, confidence, _entropy(channels, background), probability
+        return prediction, confidence, _entropy(channels, spec.background_classes), probability
 
-    return _per_pixel(values, scores, kind)
+    return _per_pixel(values, scores, spec.kind)
 
 
 def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
@@ -410,14 +397,8 @@ def decompose(
     """
     spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
     scores, labels, C = checks.check_pair(logits, labels, spec)
-    count = partial(count_pixels, classes=C, background=spec.background_classes, ignore_index=ignore_index, kind=kind)
-    lead = labels.ndim - spatial_ndim
-    if labels.size and on_host(scores, labels):
-        confusion, risk_sum = _sum_blocks(count, _cut(scores, labels, C, spatial_ndim), labels.shape[:lead])
-    else:
-        program = partial(count, spatial_ndim=spatial_ndim)
-        confusion, risk_sum = run(program, jnp.asarray(scores), jnp.asarray(labels), kept=lead)
-    return Decomposition(jnp.asarray(confusion), jnp.asarray(risk_sum, jnp.float32), spec.background)
+    counts = _apply(partial(count_pixels, spec=spec, classes=C), scores, labels, spec, width=C)
+    return Decomposition(jnp.asarray(counts[0]), jnp.asarray(counts[1], jnp.float32), spec.background)
 
 
 def flip_risk(logits: Any, **spec: Any) -> jax.Array:
@@ -467,12 +448,7 @@ def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
     """
     read = LabelSpec(**spec)
     scores, labels, C = checks.check_pair(logits, labels, read)
-    own = {"background": read.background_classes, "ignore_index": read.ignore_index, "kind": read.kind}
-    errors = partial(find_errors, classes=C, **own)
-    if not labels.size or not on_host(scores, labels):
-        return run(errors, jnp.asarray(scores), jnp.asarray(labels), kept=labels.ndim)
-    parts = _cut(scores, labels, C, read.spatial_ndim)
-    (codes,) = _map_blocks(lambda *block: (errors(*block),), parts, labels.shape, read.spatial_ndim, [np.uint8])
+    (codes,) = _apply(partial(find_errors, spec=read, classes=C), scores, labels, read, width=C, maps=True)
     # Unlike `jnp.asarray`, compiles nothing for a new shape.
     return jax.device_put(codes)
 
@@ -508,14 +484,8 @@ class PixelMaps(NamedTuple):
 
 def read_pixels(scores: Any, spec: LabelSpec) -> PixelMaps:
     """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
-    program = partial(map_pixels, background=spec.background_classes, kind=spec.kind)
-    if not scores.size or not on_host(scores):
-        return PixelMaps(*run(program, jnp.asarray(scores), kept=scores.ndim - 1))
-    *shape, C = scores.shape
-    lead = len(shape) - spec.spatial_ndim
-    parts = cut([np.asarray(scores)], (0,), spatial_ndim=spec.spatial_ndim, lead=lead, width=C)
-    dtypes = [np.int32, np.float32, np.float32, np.float32]
-    return PixelMaps(*_map_blocks(program, parts, tuple(shape), spec.spatial_ndim, dtypes))
+    program = partial(map_pixels, spec=spec)
+    return PixelMaps(*_apply(program, scores, None, spec, width=scores.shape[-1], maps=True))
 
 
 def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Array]:
@@ -556,101 +526,84 @@ def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Ar
 
 def foreground_means(scores: Any, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
     """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
-    sums_of = partial(sum_scores, background=spec.background_classes, kind=spec.kind, p=p)
-    if not scores.size or not on_host(scores):
-        program = partial(sums_of, counted=None, spatial_ndim=spec.spatial_ndim)
-        count, *sums = run(program, jnp.asarray(scores), kept=scores.ndim - 1 - spec.spatial_ndim)
-        return [jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan) for total in sums]
-    *shape, C = scores.shape
-    lead = tuple(shape[: len(shape) - spec.spatial_ndim])
-    arrays = [np.asarray(scores), np.broadcast_to(np.True_, shape)]
-    parts = cut(arrays, (0, False), spatial_ndim=spec.spatial_ndim, lead=len(lead), width=C)
-    count, *sums = _sum_blocks(sums_of, parts, lead)
+    count, *sums = _apply(partial(sum_scores, spec=spec, p=p), scores, None, spec, width=scores.shape[-1])
     return [jnp.asarray(divide(total, count), jnp.float32) for total in sums]
 
 
-def _cut(scores: Any, labels: Any, classes: int, spatial_ndim: int) -> Iterator[Block]:
-    """Cuts predictions and labels into blocks, padded with a label that is not counted."""
-    labels = np.asarray(labels)
-    if np.iinfo(labels.dtype).max < classes:
-        labels = labels.astype(np.int32)
-    blanks = 0, int(np.iinfo(labels.dtype).max)
-    lead = labels.ndim - spatial_ndim
-    return cut([np.asarray(scores), labels], blanks, spatial_ndim=spatial_ndim, lead=lead, width=classes)
+def _apply(
+    program: Callable[..., Any], scores: Any, labels: Any, spec: LabelSpec, *, width: int, maps: bool = False
+) -> Any:
+    """Applies a program to predictions and labels, if any: at once, or if they are on the host, block by block.
 
+    Args:
+        program: of arrays (images, *spatial, ...).
+        scores: checked predictions.
+        labels: checked labels, or None.
+        spec: of both.
+        width: C.
+        maps: whether the program returns maps (..., *spatial), not sums over the pixels of each image (...).
 
-def _sum_blocks(
-    program: Callable[..., tuple[jax.Array, ...]], parts: Iterable[Block], lead: tuple[int, ...]
-) -> list[np.ndarray]:
-    """Adds up the counts (int32) and sums (float64) of a program over the blocks of each image (...)."""
+    Returns:
+        The outputs of the program; of host arrays NumPy arrays, sums as int32 and float64.
+    """
+    given = [scores] if labels is None else [scores, labels]
+    shape = scores.shape if spec.kind == "masks" else scores.shape[:-1]
+    lead = len(shape) - spec.spatial_ndim
+    images, pixels = math.prod(shape[:lead]), math.prod(shape[lead:])
+    if not images or not on_host(*given):
+        return run(program, *map(jnp.asarray, given), kept=len(shape) if maps else lead)
+    arrays = [np.asarray(each) for each in given]
+    if labels is not None and np.iinfo(arrays[1].dtype).max < width:
+        arrays[1] = arrays[1].astype(np.int32)
+    if labels is None and not maps:
+        arrays.append(np.broadcast_to(np.True_, shape))
     totals: list[np.ndarray] = []
     with jax.ensure_compile_time_eval():
-        for block in parts:
-            sums = [block.taken(part) for part in program(*block.arrays, spatial_ndim=1)]
+        for (rows, columns), block in cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width):
+            parts = [np.asarray(part)[: rows.stop - rows.start] for part in program(*block)]
+            if maps:
+                totals = totals or [np.empty((images, pixels), part.dtype) for part in parts]
+                for total, part in zip(totals, parts, strict=True):
+                    total[rows, columns] = part.reshape(len(part), -1)[:, : columns.stop - columns.start]
+                continue
             # Keeps int32 and widens float32 to float64.
-            totals = totals or [
-                np.zeros((math.prod(lead), *part.shape[1:]), np.result_type(part.dtype, np.int32)) for part in sums
-            ]
-            for total, part in zip(totals, sums, strict=True):
-                total[block.place[0]] += part
-    return [total.reshape((*lead, *total.shape[1:])) for total in totals]
-
-
-def _map_blocks(
-    program: Callable[..., tuple[jax.Array, ...]],
-    parts: Iterable[Block],
-    shape: tuple[int, ...],
-    spatial_ndim: int,
-    dtypes: Sequence[type],
-) -> list[np.ndarray]:
-    """Maps a program over blocks of pixels to arrays (..., *spatial)."""
-    lead = len(shape) - spatial_ndim
-    outputs = [np.empty((math.prod(shape[:lead]), math.prod(shape[lead:])), dtype) for dtype in dtypes]
-    with jax.ensure_compile_time_eval():
-        for block in parts:
-            columns = block.place[1].stop - block.place[1].start
-            for output, part in zip(outputs, program(*block.arrays), strict=True):
-                output[block.place] = block.taken(part)[:, :columns]
-    return [output.reshape(shape) for output in outputs]
-
-
-class Block(NamedTuple):
-    """The place of a block in (images, pixels), and its padded arrays (rows, length, ...)."""
-
-    place: tuple[slice, slice]
-    arrays: list[np.ndarray]
-
-    def taken(self, output: Any) -> np.ndarray:
-        """Returns a program's output (rows, ...) without padded rows."""
-        return np.asarray(output)[: self.place[0].stop - self.place[0].start]
+            totals = totals or [np.zeros((images, *part.shape[1:]), np.result_type(part, np.int32)) for part in parts]
+            for total, part in zip(totals, parts, strict=True):
+                total[rows] += part
+    return [total.reshape(shape if maps else (*shape[:lead], *total.shape[1:])) for total in totals]
 
 
 def cut(
-    arrays: Sequence[np.ndarray], blanks: Sequence[Any], *, spatial_ndim: int, lead: int, width: int
-) -> Iterator[Block]:
+    arrays: Sequence[np.ndarray], *, spatial_ndim: int, lead: int, width: int
+) -> Iterator[tuple[tuple[slice, slice], list[np.ndarray]]]:
     """Cuts arrays that share their leading and spatial axes into blocks of one shape.
+
+    The first array is padded with 0, labels with one that is not counted.
 
     Args:
         arrays: (..., *spatial, ...).
-        blanks: the padding value of each.
         spatial_ndim: number of spatial axes.
         lead: number of leading axes; with none there is one image, and its blocks have one row.
         width: scores per pixel, which limit the pixels of a block.
+
+    Returns:
+        The place of each block in (images, pixels), and its arrays (rows, 1, length, ...), of volumes (rows, 1, 1,
+        length, ...).
     """
     shape = arrays[0].shape
-    pixels = math.prod(shape[lead : lead + spatial_ndim])
-    images = math.prod(shape[:lead])
+    pixels, images = math.prod(shape[lead : lead + spatial_ndim]), math.prod(shape[:lead])
     rows = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
+    blanks = [0, *(np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 0 for array in arrays[1:])]
     most = max(SHORTEST, 1 << (SCORES // width).bit_length() - 1)
     length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
     height = most // length if lead else 1
     # One buffer serves all blocks in turn: fresh memory costs more than the copy.
     buffers = [_aligned((height, length, *array.shape[2:]), array.dtype) for array in rows]
-    for first in range(0, images, height):
-        for start in range(0, pixels, length):
-            place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
-            pieces = zip(rows, buffers, blanks, strict=True)
-            yield Block(place, [_filled(array[place], buffer, blank) for array, buffer, blank in pieces])
+    for first, start in itertools.product(range(0, images, height), range(0, pixels, length)):
+        place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
+        pieces = zip(rows, buffers, blanks, strict=True)
+        filled = [_filled(array[place], buffer, blank) for array, buffer, blank in pieces]
+        yield place, [each.reshape(height, *(1,) * (spatial_ndim - 1), *each.shape[1:]) for each in filled]
 
 
 def _filled(array: np.ndarray, buffer: np.ndarray, blank: Any) -> np.ndarray:

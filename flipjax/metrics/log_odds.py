@@ -66,24 +66,22 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.n
     F = identity.shape[1]
     if center is None:
         center = "quota" if prior is not None or F > 2 else "median"
-    if isinstance(center, str) and center not in CENTERS:
+    named = isinstance(center, str)
+    if named and center not in CENTERS:
         raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-    quota = isinstance(center, str) and center == "quota"
-    if quota == (prior is None):
-        problem = f"the class frequencies of {F} classes for 'quota', found none" if quota else "none without 'quota'"
-        raise ValueError(f"prior: expected {problem}.")
-    shares = _check_prior(prior, F) if quota else None
-    if isinstance(center, str) and not len(identity):
-        return np.full(F, np.nan, np.float32)
-    if shares is not None:
-        points = _quota(identity, shares)
-    elif isinstance(center, str):
-        points = np.quantile(identity, (F - 1) / F, axis=0)
-    else:
+    if (named and center == "quota") == (prior is None):
+        found = "none" if prior is None else "some"
+        raise ValueError(f"prior: expected {F} class frequencies with center='quota' and none else, found {found}.")
+    shares = None if prior is None else _check_prior(prior, F)
+    if not named:
         points = np.asarray(center, np.float64)
         points = np.stack([-points, points]) / 2 if points.ndim == 0 and F == 2 else points
         if points.shape != (F,):
             raise ValueError(f"center: expected {F} numbers, one for each class, found shape {points.shape}.")
+    elif not len(identity):
+        return np.full(F, np.nan, np.float32)
+    else:
+        points = np.quantile(identity, (F - 1) / F, axis=0) if shares is None else _quota(identity, shares)
     return (points - points.mean(where=points < np.inf)).astype(np.float32)
 
 
@@ -115,9 +113,7 @@ def _check_prior(prior: Any, F: int) -> np.ndarray:
     # The negated form also rejects NaN.
     fits = shares.shape == (F,) and shares.min() >= 0 and abs(shares.sum() - 1) <= SUM and (shares > 0).sum() > 1
     if not fits:
-        raise ValueError(
-            f"prior: expected {F} numbers of 0 or more that sum to 1, two above 0, found {shares.tolist()}."
-        )
+        raise ValueError(f"prior: expected {F} numbers of 0 or more, two above 0, with sum 1, found {shares.tolist()}.")
     return shares / shares.sum()
 
 

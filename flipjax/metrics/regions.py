@@ -98,7 +98,7 @@ def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int
         ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
     """
     read = LabelSpec(**spec)
-    scores, labels, C = checks.check_pair(logits, labels, read, kinds=checks.SCORES)
+    scores, labels, C = checks.check_pair(logits, labels, read, masks=False)
     if bins < 1:
         raise ValueError(f"bins: expected a number above 0, found {bins}.")
     return sum_regions(read_pixels(scores, read), labels, read, classes=C, width=width, bins=bins)
@@ -112,7 +112,7 @@ def sum_regions(
     arrays = [labels, maps.prediction, maps.confidence, maps.risk]
     if labels.size and checks.on_host(*arrays):
         arrays = _padded([np.asarray(array) for array in arrays], spec.spatial_ndim)
-    return _sums(*arrays, spec, classes, width, bins)
+    return _sums(*arrays, width, spec=spec, classes=classes, bins=bins)
 
 
 def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
@@ -126,16 +126,9 @@ def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
 
 
 # The width is traced, so that images of different heights share a program.
-@functools.partial(jax.jit, static_argnums=(4, 5, 7))
+@functools.partial(jax.jit, static_argnames=("spec", "classes", "bins"))
 def _sums(
-    labels: jax.Array,
-    prediction: jax.Array,
-    confidence: jax.Array,
-    risk: jax.Array,
-    spec: LabelSpec,
-    classes: int,
-    width: Any,
-    bins: int,
+    labels: Any, prediction: Any, confidence: Any, risk: Any, width: Any, *, spec: LabelSpec, classes: int, bins: int
 ) -> RegionSums:
     background, spatial_ndim = spec.background_classes, spec.spatial_ndim
     counted = kernels.counted_label(labels, classes, spec.ignore_index) < classes

@@ -15,6 +15,7 @@ from flipjax.metrics import checks, selective
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import divide, margins, rates
+from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.summary import draw_images, percentile_ends
 from flipjax.threads import in_order
 
@@ -118,13 +119,6 @@ def _outcomes(
     return columns
 
 
-def _context(true: dict[str, np.ndarray], shares: np.ndarray, *, size: int) -> dict[str, np.ndarray]:
-    """Returns the share of the image that each class covers outside of each segment."""
-    outside = np.repeat(shares[None], len(true["class"]), 0)
-    outside[np.arange(len(outside)), true["class"]] -= true["pixels"] / size
-    return {f"context_{c}": outside[:, c].astype(np.float32) for c in range(len(shares))}
-
-
 def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
     """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
     both = rows.inside & others.inside
@@ -140,32 +134,16 @@ def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
     return {"matched": classes[rows.kept], "iou": iou[rows.kept]}
 
 
-def _predicted_columns(
-    rows: _Rows, truth: np.ndarray, risks: dict[str, np.ndarray], found: np.ndarray, classes: int
-) -> dict[str, np.ndarray]:
-    """Returns the columns of predicted segments: risks and majority true class."""
-    columns = rows.columns()
-    counts = rows.count(truth, classes)
-    owner = counts.argmax(1)
-    columns |= {name: rows.mean(risks.get(name), found) for name in ("flip_risk", "max_softmax")}
-    columns |= {"truth": owner, "truth_share": counts.max(1) / columns["pixels"]}
-    return columns | {"right": owner == columns["class"]}
-
-
 def _pixels(
-    prediction: np.ndarray,
-    truth: np.ndarray,
-    known: np.ndarray,
-    near: np.ndarray,
-    foreground: np.ndarray,
-    flipped: np.ndarray,
+    prediction: np.ndarray, truth: np.ndarray, known: np.ndarray, rim: np.ndarray, flipped: np.ndarray, spec: LabelSpec
 ) -> dict[str, np.ndarray]:
     """Returns counts of the known pixels by kind, class and prediction."""
-    C = len(foreground)
+    C = spec.num_classes or 0
+    foreground = spec.foreground(C)
     right = prediction == truth
-    places = np.nonzero(known & ~right)
-    t, p = truth[places], prediction[places]
-    cases = [~foreground[t] & foreground[p], ~foreground[t], ~foreground[p], flipped[places], near[places]]
+    wrong = np.nonzero(known & ~right)
+    t, p = truth[wrong], prediction[wrong]
+    cases = [~foreground[t] & foreground[p], ~foreground[t], ~foreground[p], flipped[wrong], rim[wrong]]
     names = ["spill", "background", "miss", "whole", "rim"]
     codes = np.select(cases, [KINDS.index(name) for name in names], default=KINDS.index("inside"))
     kinds, pairs, counts = count_pairs(codes, t * C + p, (len(KINDS), C * C))
@@ -376,14 +354,21 @@ def segment_tables(
         read = dataclasses.replace(read, num_classes=max(found))
 
     def measure(image: tuple[Any, Any, Any]) -> Columns:
-        return segment_columns(*image[:2], read, unit=image[2], rim=rim, min_pixels=min_pixels)
+        prediction, labels, C = checks.check_pair(*image[:2], read)
+        risks = {}
+        if read.kind != "masks":
+            maps = read_pixels(prediction, read)
+            prediction = maps.prediction
+            risks = {"flip_risk": np.asarray(maps.risk), "max_softmax": 1 - np.asarray(maps.probability)}
+        own = dataclasses.replace(read, num_classes=C)
+        return segment_columns(prediction, labels, own, unit=image[2], risks=risks, rim=rim, min_pixels=min_pixels)
 
     parts = list(in_order(measure, zip(scores, truth, units, strict=True)))
     return join_columns(parts, with_ids=not isinstance(unit, str))
 
 
 def segment_columns(
-    scores: Any,
+    prediction: Any,
     labels: Any,
     spec: LabelSpec,
     *,
@@ -396,40 +381,50 @@ def segment_columns(
     """Returns the columns of one image, for `join_columns`: for images that come one by one.
 
     Args:
-        scores: (H, W, C), or class indices (H, W) where `spec.kind` is `masks`.
+        prediction: class indices (H, W), of checked values as the labels.
         labels: integers (H, W).
-        spec: of both; masks need `num_classes`.
+        spec: of the labels, with `num_classes`.
         unit: `class`, `component` or ids (H, W).
         predicted_unit: unit of predicted segments; None: classes where `unit` is `class`, else components.
-        risks: for class indices, maps (H, W) of known scores: `flip_risk` and `max_softmax`.
+        risks: maps (H, W) of scores, if known: `flip_risk` and `max_softmax`.
         rim: as in `segment_tables`.
         min_pixels: as in `segment_tables`.
 
     Raises:
-        TypeError, ValueError: as `segment_tables`.
+        ValueError: ids of another shape.
     """
+    risks, C = risks or {}, spec.num_classes or 0
     if predicted_unit is None:
         predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
-    prediction, truth, known, own_risks, foreground = _read(scores, labels, unit, spec)
-    risks, classes = risks or own_risks, len(foreground)
+    prediction, truth, foreground = np.asarray(prediction).astype(np.int32), np.asarray(labels), spec.foreground(C)
+    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
+        raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
+    known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
+    truth = np.where(known, truth, 0).astype(np.int32)
     least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
-    filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
     near = near_border(truth, known, rim)
+    found, wrong = foreground[prediction], known & (prediction != truth)
+    shares = np.bincount(truth[known], minlength=C) / truth.size
+
+    filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
     rows = _Rows(find_units(filled, foreground, unit), known, least)
-    predicted = _Rows(find_units(prediction, foreground, predicted_unit), known, least)
-    found = foreground[prediction]
-    shares = np.bincount(truth[known], minlength=classes) / truth.size
+    others = _Rows(find_units(prediction, foreground, predicted_unit), known, least)
     true = rows.columns()
-    true |= _outcomes(rows.count(prediction, classes), true, shares, foreground)
-    wrong = known & (prediction != truth)
-    true["rim_pixels"] = rows.total(near)
-    true["rim_errors"] = rows.total(near & wrong)
+    true |= _outcomes(rows.count(prediction, C), true, shares, foreground)
+    true |= {"rim_pixels": rows.total(near), "rim_errors": rows.total(near & wrong)}
     true["inside_errors"] = rows.total(wrong) - true["rim_errors"]
     true["flip_risk"] = rows.mean(risks.get("flip_risk"), found)
-    true |= _matches(rows, predicted)
-    true |= _context(true, shares, size=truth.size)
-    pixels = _pixels(prediction, truth, known, near, foreground, rows.chosen(true["outcome"] == "flip"))
-    return Columns(true, _predicted_columns(predicted, truth, risks, found, classes), pixels)
+    true |= _matches(rows, others)
+    outside = shares - np.eye(C)[true["class"]] * (true["pixels"] / truth.size)[:, None]
+    true |= {f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)}
+
+    predicted, counts = others.columns(), others.count(truth, C)
+    predicted |= {name: others.mean(risks.get(name), found) for name in ("flip_risk", "max_softmax")}
+    owner = counts.argmax(1)
+    predicted |= {"truth": owner, "truth_share": counts.max(1) / predicted["pixels"]}
+    predicted["right"] = owner == predicted["class"]
+    pixels = _pixels(prediction, truth, known, near, rows.chosen(true["outcome"] == "flip"), spec)
+    return Columns(true, predicted, pixels)
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
@@ -441,38 +436,8 @@ def _images(values: Any, name: str, ndim: int) -> Any:
         images = array if array.ndim == ndim + 1 else [array]
     for image in images:
         if image.ndim != ndim:
-            raise ValueError(
-                f"{name}: expected images of {ndim} axes, with one image axis or none, found shape {image.shape}. "
-                "Segments are of images: pass a volume slice by slice."
-            )
+            raise ValueError(f"{name}: expected images of {ndim} axes or slices of volumes, found shape {image.shape}.")
     return images
-
-
-def _read(
-    scores: Any, labels: Any, unit: Any, spec: LabelSpec
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Returns predicted classes, labels, known pixels, risks (none for masks), and foreground classes."""
-    prediction, truth, C = checks.check_pair(scores, labels, spec)
-    risks = {}
-    if spec.kind != "masks":
-        from flipjax.metrics.kernels import read_pixels
-
-        maps = read_pixels(prediction, spec)
-        prediction = maps.prediction
-        risks = {"flip_risk": np.asarray(maps.risk), "max_softmax": 1 - np.asarray(maps.probability)}
-    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
-        raise ValueError(
-            f"unit: expected integer ids of the labels' shape {truth.shape}, found {unit.dtype} of shape {unit.shape}."
-        )
-    truth = np.asarray(truth)
-    known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
-    return (
-        np.asarray(prediction).astype(np.int32),
-        np.where(known, truth, 0).astype(np.int32),
-        known,
-        risks,
-        spec.foreground(C),
-    )
 
 
 def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> SegmentTables:
@@ -531,13 +496,13 @@ def segment_flips(
     """
     import pandas as pd
 
-    classes = np.unique(np.asarray(true["class"], np.int64))
+    truth = np.asarray(true["class"], np.int64)
+    classes = np.unique(truth)
     images, place = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
-    own = np.asarray(true["class"], np.int64)[:, None] == classes
-    own = np.concatenate([own, np.ones((len(true), 1), bool)], axis=1)
+    own = np.column_stack([truth[:, None] == classes, np.ones(len(true), bool)])
     outcome = np.asarray(true["outcome"], str)
     matched = np.asarray(true["matched"].notna(), bool)
-    strict = matched & (np.asarray(true["matched"].fillna(-1), np.int64) != np.asarray(true["class"], np.int64))
+    strict = matched & (np.asarray(true["matched"].fillna(-1), np.int64) != truth)
     events = {name: outcome == name for name in OUTCOMES} | {"segments": np.ones(len(true), bool)}
     events |= {"matched": matched, "strict": strict, "bleeding": np.asarray(true["bleeding"].fillna(False), bool)}
     sums = {}
@@ -555,7 +520,7 @@ def segment_flips(
         import jax
 
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        counts = draw_images(generator, len(images), samples=samples).counts
+        counts = draw_images(generator, len(images), samples=samples)
         for name, part, whole in (("seg_flip", "flip", "segments"), ("strict_flip", "strict", "matched")):
             drawn = divide(counts @ sums[part], counts @ sums[whole])
             table[f"{name}_low"], table[f"{name}_high"] = percentile_ends(drawn)
@@ -603,23 +568,22 @@ def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.Da
 
     table = predicted[predicted[score].notna()]
     wrong = ~np.asarray(table["right"], bool)
-    stratum = np.asarray(table["stratum"], np.int64)
     scores = {"auroc": np.asarray(table[score], np.float64), "size_auroc": -np.asarray(table["pixels"], np.float64)}
-    sides: dict[Any, np.ndarray] = {"all": np.ones(len(table), bool)}
-    sides |= {k: stratum == k for k in np.unique(stratum).tolist()}
-    rows = {name: _ranked(scores, wrong, inside) for name, inside in sides.items()}
-    pairs = {name: row["wrong"] * (row["segments"] - row["wrong"]) for name, row in rows.items() if name != "all"}
-    within = dict(rows["all"])
+
+    def judge(inside: np.ndarray) -> dict[str, Any]:
+        row: dict[str, Any] = {"segments": int(inside.sum()), "wrong": int(wrong[inside].sum())}
+        return row | {name: selective.auroc(values[inside], wrong[inside]) for name, values in scores.items()}
+
+    stratum = np.asarray(table["stratum"], np.int64)
+    strata = {k: judge(stratum == k) for k in np.unique(stratum).tolist()}
+    pairs = np.array([row["wrong"] * (row["segments"] - row["wrong"]) for row in strata.values()])
+    whole = judge(np.ones(len(table), bool))
+    within = {}
     for name in scores:
-        ordered = sum(pairs[k] * rows[k][name] for k in pairs if pairs[k])
-        within[name] = ordered / sum(pairs.values()) if sum(pairs.values()) else np.nan
-    rows = {"all": rows.pop("all"), "within strata": within} | rows
+        areas = np.array([row[name] for row in strata.values()])
+        within[name] = float(divide((pairs * areas)[pairs > 0].sum(), pairs.sum()))
+    rows = {"all": whole, "within strata": whole | within} | strata
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("stratum")
-
-
-def _ranked(scores: dict[str, np.ndarray], wrong: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
-    row: dict[str, Any] = {"segments": int(inside.sum()), "wrong": int(wrong[inside].sum())}
-    return row | {name: selective.auroc(values[inside], wrong[inside]) for name, values in scores.items()}
 
 
 def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:

@@ -34,21 +34,13 @@ def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = 
         >>> auroc([0.1, 0.4, 0.9], [False, True, False], weights=np.array([[1, 1, 1], [2, 1, 0]])).tolist()
         [0.5, 1.0]
     """
-    columns = [scores, events] if weights is None else [scores, events, *weights]
+    columns = [scores, events, *([] if weights is None else weights)]
     values, positive, *rows = _ranked(*columns)
-    order = _order(values[None])
-    areas = _aurocs(order, positive > 0.5, np.ones((1, len(values))) if weights is None else np.array(rows))
+    order, ends = sort_scores(values)
+    counts = np.ones((1, len(values))) if weights is None else np.array(rows)[:, order]
+    above, below = (first_sums(None, counts, side, ends) for side in (positive[order] > 0.5, positive[order] <= 0.5))
+    areas = divide(np.trapezoid(below, above, axis=1), above[:, -1] * below[:, -1])
     return areas.item() if weights is None else areas
-
-
-def _aurocs(order: _Order, events: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the AUROC (J,) of J orders of n images, or of one order under J rows of weights (J, n)."""
-    weights = np.take_along_axis(weights, order.images, 1)
-    positive = weights * events[order.images]
-    below = np.zeros((len(weights), weights.shape[1] + 1))
-    np.cumsum(weights - positive, axis=1, out=below[:, 1:])
-    twice_below = np.take_along_axis(below, order.first, 1) + np.take_along_axis(below, order.last + 1, 1)
-    return divide((positive * twice_below).sum(1), 2 * positive.sum(1) * below[:, -1])
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
@@ -66,8 +58,13 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
     """
-    scores, losses = _ranked(scores, losses)
-    return _running(_order(scores[None]), losses)[0] / np.arange(1, len(losses) + 1)
+    return _curve(*_ranked(scores, losses))
+
+
+def _curve(scores: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    order, ends = sort_scores(scores)
+    numbers = np.arange(1, len(losses) + 1)
+    return first_sums(numbers[None], np.ones((1, len(losses))), losses[order], ends)[0] / numbers
 
 
 class Areas(NamedTuple):
@@ -105,16 +102,12 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     J, n = scores.shape
     if n == 0:
         return Areas(*np.full((4, J), math.nan))
-    order = _order(scores)
-    auroc = _aurocs(order, losses > 0.5, np.ones((1, n)))
-    sums = _running(order, losses)
-    sizes = np.arange(1, n + 1)
-    aurc = (sums / sizes).mean(1)
+    curves, sizes = np.stack([_curve(own, losses) for own in scores]), np.arange(1, n + 1)
     best = (np.cumsum(np.sort(losses)) / sizes).mean()
     # By trapezoids between coverage 1 / n and 1, over that width.
-    trapezoids = (sums.sum(1) - (sums[:, 0] + sums[:, -1]) / 2) / n
-    augrc = trapezoids / (n - 1) if n > 1 else np.full(J, math.nan)
-    return Areas(auroc, aurc, aurc - best, augrc)
+    augrc = np.trapezoid(curves * sizes, axis=1) / n / (n - 1) if n > 1 else np.full(J, math.nan)
+    aurc = curves.mean(1)
+    return Areas(np.array([auroc(own, losses > 0.5) for own in scores]), aurc, aurc - best, augrc)
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
@@ -147,7 +140,8 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
         0.3
     """
     scores, losses = _ranked(scores, losses)
-    return float(thresholds_at_risk(scores[None], losses, risk=risk)[0])
+    order, ends = sort_scores(scores)
+    return float(np.max(scores[order], initial=-math.inf, where=ends & (_curve(scores, losses) <= risk)))
 
 
 def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -> np.ndarray:
@@ -157,12 +151,7 @@ def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -
         >>> thresholds_at_risk(np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]), np.array([0, 0, 1]), risk=0.2).tolist()
         [0.2, -inf]
     """
-    places = np.arange(scores.shape[1])
-    order = _order(scores)
-    curve = _running(order, np.asarray(losses, np.float64)) / (places + 1)
-    allowed = (order.last == places) & (curve <= risk)
-    ordered = np.take_along_axis(scores, order.images, 1)
-    return np.max(ordered, axis=1, initial=-math.inf, where=allowed)
+    return np.array([threshold_at_risk(own, losses, risk=risk) for own in scores])
 
 
 def accepted(scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -224,37 +213,31 @@ def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np
     """Returns columns (n,) as float64, without images whose score or loss is NaN."""
     columns = [np.asarray(column, np.float64) for column in (scores, losses, *others)]
     if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
-        raise ValueError(
-            f"scores: expected (n,), one for each of the losses, found {columns[0].shape} and {columns[1].shape}."
-        )
+        raise ValueError(f"scores: expected (n,), one for each loss, found {columns[0].shape} and {columns[1].shape}.")
     known = ~np.isnan(columns[0]) & ~np.isnan(columns[1])
     return [column[known] for column in columns]
 
 
-class _Order(NamedTuple):
-    """Ascending order of J scores (J, n): the images, and the first and last place of each tie."""
-
-    images: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
+def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places of scores (n,) in ascending order, and which of these are the last of a tie: bool (n,)."""
+    order = np.argsort(scores, kind="stable")
+    return order, np.append(scores[order][1:] != scores[order][:-1], True)[: len(order)]
 
 
-def _order(scores: np.ndarray) -> _Order:
-    images = np.argsort(scores, axis=1, kind="stable")
-    ordered = np.take_along_axis(scores, images, 1)
-    new = np.ones((len(scores), scores.shape[1] + 1), bool)
-    new[:, 1:-1] = ordered[:, 1:] != ordered[:, :-1]
-    places = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    first = np.maximum.accumulate(np.where(new[:, :-1], places, 0), axis=1)
-    last = np.minimum.accumulate(np.where(new[:, 1:], places, scores.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    return _Order(images, first, last)
+def first_sums(
+    numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarray, ends: Any = slice(None)
+) -> np.ndarray:
+    """Sums the values (n,) of the first `numbers` (S, k) images, in order, of S resamples.
 
+    Args:
+        numbers: int (S, k); None: the ends, from no images on.
+        counts: (S, n), how often each resample holds each image.
+        values: (n,).
+        ends: the places between which sums grow evenly: the last of each tie; or all.
 
-def _running(order: _Order, values: np.ndarray) -> np.ndarray:
-    """Returns running sums (J, n) of values (n,) over the images in order; ties share their mean."""
-    sums = np.zeros((len(order.images), len(values) + 1))
-    np.cumsum(values[order.images], axis=1, out=sums[:, 1:])
-    below, through = np.take_along_axis(sums, order.first, 1), np.take_along_axis(sums, order.last + 1, 1)
-    places = np.arange(len(values))
-    share = (places + 1 - order.first) / (order.last + 1 - order.first)
-    return np.where(order.last == places, through, below + share * (through - below))
+    Example:
+        >>> first_sums(np.array([[1, 2]]), np.ones((1, 3)), np.array([1, 3, 5]), np.array([False, True, True]))
+        array([[2., 4.]])
+    """
+    known, sums = (np.pad(np.cumsum(each, axis=1)[:, ends], ((0, 0), (1, 0))) for each in (counts, counts * values))
+    return sums if numbers is None else np.stack(list(map(np.interp, numbers, known, sums)))

@@ -10,9 +10,7 @@ from torchmetrics import Metric  # pyright: ignore[reportMissingImports]
 from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissingImports]
 
 from flipjax.metrics.accumulate import FlipMetric
-from flipjax.metrics.checks import to_array
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.summary import summarize
 
 STATES = ("confusion", "risk_sum", "groups")
 
@@ -47,16 +45,13 @@ class TorchFlipMetric(Metric):
 
     def update(self, preds: Any, target: Any, groups: Any = None) -> None:
         """Adds a batch; see `FlipMetric.update`."""
-        # `self.batch` checks and counts one batch; torchmetrics owns the state, so that it can move and gather it.
-        self.batch.reset()
-        self.batch.update(preds, target, groups)
-        part = self.batch.decomposition
-        classes = self.confusion[0].shape[-1] if self.confusion else part.confusion.shape[-1]
-        if part.confusion.shape[-1] != classes:
-            raise ValueError(f"predictions: expected {classes} classes, found {part.confusion.shape[-1]}.")
-        if self.confusion and (groups is None) == bool(self.groups):
-            raise ValueError("groups: expected with every batch or with none.")
-        arrays = [part.confusion, part.risk_sum, *([] if groups is None else [to_array(groups)])]
+        # `self.batch` counts a batch and checks it beside the last; torchmetrics owns the state, to move and gather it.
+        batch = self.batch
+        if not self.confusion:
+            batch.reset()
+        batch.update(preds, target, groups)
+        batch._parts, batch._groups = batch._parts[-1:], batch._groups[-1:]
+        arrays = [batch.decomposition.confusion, batch.decomposition.risk_sum, *batch._groups]
         for name, array in zip(STATES, arrays, strict=False):
             getattr(self, name).append(torch.as_tensor(np.array(array), device=self.device))
 
@@ -66,8 +61,6 @@ class TorchFlipMetric(Metric):
             raise ValueError("TorchFlipMetric: expected at least one update, found none.")
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
-        summary = summarize(
-            images, stored.get("groups"), class_names=self.batch.spec.class_names, all_groups=self.batch.all_groups
-        )
+        summary = self.batch._summary(images, [stored["groups"]] if "groups" in stored else [])
         keys = self.keys or [name for name, value in summary.items() if isinstance(value, int | float)]
         return {name: torch.tensor(float(summary[name]), device=self.device) for name in keys}

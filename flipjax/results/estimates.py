@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from flipjax.metrics.summary import Draws, draw_images, percentile_ends, resampled, risk_aurocs
+from flipjax.metrics.summary import draw_images, percentile_ends, resampled, risk_aurocs
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import DIGITS, groups_of, rounded
 from flipjax.results.quantities import PULL_QUANTITIES, RANGES, of_classes, quantity_of
@@ -43,7 +43,7 @@ class Resamples:
         """Takes the cells of `flipjax.results.cells.read_cells`, by name."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
         self._samples = samples
-        self._draws: dict[int, Draws] = {}
+        self._draws: dict[int, np.ndarray] = {}
 
     def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
         """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
@@ -65,11 +65,10 @@ class Resamples:
         options = {"groups": part.groups, "class_names": cell.class_names, "all_groups": cell.groups}
         if id(cell) not in self._draws:
             sets = {"samples": self._samples, "groups": part.groups, "pairs": part.pairs}
-            drawn = draw_images(np.random.default_rng(0), len(part.groups), **sets)
-            self._draws[id(cell)] = Draws(drawn.rows, len(part.groups), keep=True)
+            self._draws[id(cell)] = draw_images(np.random.default_rng(0), len(part.groups), **sets)
         aurocs = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
         ends = {key: np.array(each) for key, each in aurocs.items()}
-        return resampled(counts, keys, self._draws[id(cell)], **options), ends
+        return resampled(counts, keys, counts=self._draws[id(cell)], **options), ends
 
 
 @functools.cache

@@ -24,17 +24,12 @@ def masks(change):
     return lambda x, y: {"kind": "masks", "num_classes": 21, "logits": y} | change(y)
 
 
+OPTIONS = [{"spatial_ndim": 1}, {"channels": "middle"}, {"kind": "scores"}, {"background": (0, -1)}]
+OPTIONS += [{"background": 1.0}, {"background": "none"}, {"ignore_index": 2**31}, {"ignore_index": 255.0}]
 # The thing that a message names first, and what spoils valid logits x and labels y of 5 to 21 classes.
 SPOILED_SCORES = [
-    ("spatial_ndim", lambda x, y: {"spatial_ndim": 1}),
-    ("channels", lambda x, y: {"channels": "middle"}),
-    ("kind", lambda x, y: {"kind": "scores"}),
+    *((name, lambda x, y, own=own: own) for own in OPTIONS for name in own),
     ("background", lambda x, y: {"background": x.shape[-1]}),
-    ("background", lambda x, y: {"background": (0, -1)}),
-    ("background", lambda x, y: {"background": 1.0}),
-    ("background", lambda x, y: {"background": "none"}),
-    ("ignore_index", lambda x, y: {"ignore_index": 2**31}),
-    ("ignore_index", lambda x, y: {"ignore_index": 255.0}),
     ("logits", lambda x, y: {"background": tuple(range(x.shape[-1] - 1))}),
     ("logits", lambda x, y: {"logits": x[..., :2]}),
     ("logits", lambda x, y: {"logits": x.astype(int)}),

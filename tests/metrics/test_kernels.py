@@ -254,8 +254,8 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
 
 def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
-    parts = kernels.cut([logits], (0,), spatial_ndim=2, lead=1, width=21)
-    (shape,) = {next(parts).arrays[0].shape for _ in range(5)}
+    parts = kernels.cut([logits], spatial_ndim=2, lead=1, width=21)
+    (shape,) = {next(parts)[1][0].shape for _ in range(5)}
     assert np.prod(shape) <= kernels.SCORES
 
 

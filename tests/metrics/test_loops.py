@@ -61,7 +61,7 @@ def test_what_a_metric_refuses_changes_nothing():
     of_four.update(more, theirs, [0, 1, 2])
     refused = {
         "found float64": lambda: metric.update(logits, labels, [0.0, 1.0, 2.0]),
-        r"0..3 for 2 foreground classes": lambda: metric.update(logits, labels, [0, 1, 7]),
+        r"groups: expected 0..3": lambda: metric.update(logits, labels, [0, 1, 7]),
         "groups: expected 3 integers": lambda: metric.update(logits, labels, groups[:2]),
         "groups: expected with every batch": lambda: metric.update(logits, labels),
         "expected 3 classes, found 4": lambda: metric.update(more, theirs, [0, 1, 2]),
