@@ -8,7 +8,7 @@ import pytest
 from golden import check_summary, golden_cases, read_case
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics.logits import EXAMPLES
+from metrics.logits import EXAMPLES, check_refused
 
 from flipjax import metrics
 from flipjax.groups import Groups
@@ -91,30 +91,20 @@ def test_summary_of_more_classes_and_another_background():
 
 
 def test_errors_at_the_door_of_summaries():
-    result, key = images([0.0, 1.0], [0.1, 0.2]), jax.random.key(0)
-    four, many = Decomposition(np.ones((2, 4, 4), int), np.zeros(2)), {"all_groups": MANY}
-    for message, arguments, options in (
-        (r"concatenate\(parts\)", ([result, result],), {}),
-        ("one leading image axis", (jax.tree.map(lambda leaf: leaf[None], result),), {}),
-        ("integer counts", (Decomposition(result.confusion / 2, result.risk_sum),), {}),
-        ("groups: expected 2 integers", (result, [0]), {}),
-        (r"groups: expected 0..3, .*found \[1, 4\]", (result, [1, 4]), {}),
-        ("groups: expected 0..11", (four, [12, 0]), many),
-        ("of 2 foreground classes", (result, [0, 0]), many),
-        *[
-            ("class_names: expected 3 different names", (result,), {"class_names": names})
-            for names in (["cat"], ["a", "a", "b"], ["background", "foreground", "b"])
-        ],
-    ):
-        with pytest.raises((TypeError, ValueError), match=message):
-            metrics.summarize(*arguments, **options)
-    for message, name, options in (
-        (r"key=jax\.random\.key\(0\)", "fg_flip", {"key": 0}),
-        (r"found 'fg_flop'. Valid: n_images, .*need groups=", "fg_flop", {"key": key}),
-        ("one image and one resample", "fg_flip", {"key": key, "samples": 0}),
-    ):
-        with pytest.raises((TypeError, ValueError), match=message):
-            metrics.bootstrap(result, name, **options)
+    result = images([0.0, 1.0], [0.1, 0.2])
+    whole = {"decomposition": result, "groups": [0, 3]}
+    broken = [[result, result], jax.tree.map(lambda leaf: leaf[None], result)]
+    broken += [Decomposition(result.confusion / 2, result.risk_sum)]
+    names = [["cat"], ["a", "a", "b"], ["background", "foreground", "b"]]
+    spoiled = {"decomposition": broken, "groups": [[0], [1, 4], [0.0, 1.0]], "class_names": names}
+    check_refused(metrics.summarize, whole, spoiled)
+    four = {"decomposition": Decomposition(np.ones((2, 4, 4), int), np.zeros(2)), "all_groups": MANY}
+    check_refused(metrics.summarize, four, {"groups": [[12, 0]]})
+    check_refused(metrics.summarize, whole | {"all_groups": MANY}, {"groups": [[0, 0]]})
+    bootstrap = functools.partial(metrics.bootstrap, result, statistic="fg_flip")
+    check_refused(bootstrap, {"key": jax.random.key(0)}, {"key": [0], "statistic": ["fg_flop", "gap/mean"]})
+    with pytest.raises(ValueError, match="samples=0"):
+        bootstrap(key=jax.random.key(0), samples=0)
 
 
 def test_bootstrap_of_keys_equals_that_of_a_function():
@@ -250,16 +240,9 @@ def test_ends_are_the_outermost_values_within_196_of_their_own_errors(auroc, eve
     np.testing.assert_allclose(auroc_ends(auroc, events, others), [within[0], within[-1]], atol=3e-5)
 
 
-def drawn(n):
-    generator = np.random.default_rng(4)
-    confusion = np.zeros((n, 3, 3), np.int64)
-    confusion[:, 1, 2] = generator.integers(0, 21, n)
-    confusion[:, 1, 1] = 20 - confusion[:, 1, 2]
-    return Decomposition(confusion, generator.random(n) * 20)
-
-
 def test_bootstrap_of_an_auroc_has_these_ends_and_images_of_one_object_count_once():
-    model, groups = drawn(24), np.arange(24) % 4
+    rng, groups = np.random.default_rng(4), np.arange(24) % 4
+    model = images(rng.integers(0, 21, 24) / 20, rng.random(24))
     ends = functools.partial(bootstrap, statistic="risk_auroc", key=jax.random.key(0))
     events = int((np.asarray(model.flip) > 0.5).sum())
     assert ends(model) == auroc_ends(metrics.summarize(model)["risk_auroc"], events, 24 - events)

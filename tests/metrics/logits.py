@@ -1,6 +1,7 @@
 """Drawn and random arrays, other libraries' tensors, and slow twins of the kernels."""
 
 import numpy as np
+import pytest
 from hypothesis import settings
 
 EXAMPLES = settings(max_examples=20)
@@ -69,3 +70,13 @@ def slow_decompose(logits, labels, background, ignore_index=None):
         else:
             codes[place] = 1 if prediction == label else 3 if prediction in background else 2
     return confusion, entropies, codes
+
+
+def check_refused(function, whole, spoiled):
+    """Of valid arguments, each value that spoils a field is refused by a message that begins with the field."""
+    for field, values in spoiled.items():
+        for value in values:
+            with pytest.raises((TypeError, ValueError)) as refused:
+                function(**whole | {field: value})
+            assert field in str(refused.value).split(":")[0], refused.value
+            assert "\n" not in str(refused.value)

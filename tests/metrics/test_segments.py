@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flipjax import metrics
 from flipjax.metrics.summary import draw_images
-from metrics.logits import EXAMPLES, draw, one_hot, random_case, softmax
+from metrics.logits import EXAMPLES, check_refused, draw, one_hot, random_case, softmax
 
 TRUTH = draw("111022 111022 000000 330119 330119")
 PREDICTION = draw("222022 221322 000000 000131 010121")
@@ -172,24 +172,12 @@ def test_many_images_of_any_layout_give_the_same_rows():
 Y = np.arange(40).reshape(2, 4, 5) % 3
 
 
-@pytest.mark.parametrize(
-    ("named", "arrays", "options"),
-    [
-        ("predictions", (Y, Y[..., 1:]), {}),
-        ("labels", (one_hot(Y[None]), Y[None]), {"kind": "logits"}),
-        ("predictions", (Y[..., :0], Y[..., :0]), {}),
-        ("labels", (Y, Y[:1]), {}),
-        ("labels", (Y[None], Y[None]), {}),
-        ("labels", (Y, Y + 7), {"num_classes": 3}),
-        ("labels", ([], []), {}),
-        ("unit", (Y, Y), {"unit": "instance"}),
-        ("unit", (Y, Y), {"unit": Y[:, 1:]}),
-        ("rim", (Y, Y), {"rim": 0}),
-    ],
-)
-def test_inputs_that_do_not_fit_are_refused(named, arrays, options):
-    with pytest.raises(ValueError, match=f"^{named}:"):
-        metrics.segments(*arrays, **{"kind": "masks"} | options)
+def test_inputs_that_do_not_fit_are_refused():
+    whole = {"predictions": Y, "labels": Y, "kind": "masks"}
+    spoiled = {"predictions": [Y[..., 1:]], "labels": [Y[:1], Y[None]], "unit": ["instance", Y[:, 1:]], "rim": [0]}
+    check_refused(metrics.segments, whole, spoiled)
+    check_refused(metrics.segments, whole | {"num_classes": 3}, {"labels": [Y + 7]})
+    check_refused(metrics.segments, whole | {"predictions": []}, {"labels": [[]]})
 
 
 def test_segment_flips_and_intervals_by_hand():
