@@ -92,15 +92,8 @@ def read_background(background: int | Iterable[int] | None) -> Background:
         >>> read_background([2, 0]), read_background((1,)), read_background(())
         ((0, 2), 1, None)
     """
-    if background is None:
-        return None
-    try:
-        classes = sorted({operator.index(c) for c in (background if np.iterable(background) else (background,))})
-    except TypeError:
-        raise TypeError(f"background: expected a class, a tuple of classes or None, found {background!r}.") from None
-    if classes and classes[0] < 0:
-        raise ValueError(f"background: expected classes from 0 on, found {classes[0]}.")
-    return tuple(classes) if len(classes) > 1 else classes[0] if classes else None
+    classes = background_classes(background)
+    return classes if len(classes) > 1 else classes[0] if classes else None
 
 
 def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...]:
@@ -110,8 +103,15 @@ def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...
         >>> background_classes(0), background_classes(None)
         ((0,), ())
     """
-    known = read_background(background)
-    return () if known is None else known if isinstance(known, tuple) else (known,)
+    if background is None:
+        return ()
+    try:
+        classes = sorted({operator.index(c) for c in (background if np.iterable(background) else (background,))})
+    except TypeError:
+        raise TypeError(f"background: expected a class, a tuple of classes or None, found {background!r}.") from None
+    if classes and classes[0] < 0:
+        raise ValueError(f"background: expected classes from 0 on, found {classes[0]}.")
+    return tuple(classes)
 
 
 def is_foreground(classes: int, background: int | Iterable[int] | None) -> np.ndarray:
