@@ -23,8 +23,9 @@ from flipjax.threads import cores
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 """Exit codes of every command, besides INTERRUPTED."""
 
-DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
-"""PyPI name of each package whose import name differs."""
+COCO = "'flipjax[coco]'"
+DISTRIBUTIONS = {"PIL": "pillow", "ijson": COCO, "orbax": "orbax-checkpoint", "pycocotools": COCO}
+"""PyPI name of each package whose import name differs, or the extra that brings it."""
 
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours

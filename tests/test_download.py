@@ -107,7 +107,6 @@ def test_waterbirds_from_archives_that_are_cut_off(server, tmp_path, monkeypatch
     assert main(command) == 0
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.
 def test_coco_from_archives(server, tmp_path, monkeypatch):
     root = copy_coco(tmp_path / "coco")
     photos = {

@@ -14,22 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from coco_cd.tree import (
-    GOLDEN,
-    HEIGHT,
-    SHARED,
-    SQUARE,
-    WIDTH,
-    YEARS,
-    change,
-    copy_coco,
-    item,
-    needs,
-    open_pool,
-    prepare,
-)
-from flipjax.data.coco_cd import annotations
-from flipjax.data.coco_cd.annotations import Animals, label_mask, run_lengths
+from coco_cd import tree
+from coco_cd.tree import GOLDEN, HEIGHT, SHARED, WIDTH, YEARS, change, copy_coco, item, needs, open_pool, prepare
+from flipjax.data import coco_cd
+from flipjax.data.coco_cd.annotations import STUFF, THINGS, Photo, label_mask, run_lengths
 from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select
 from flipjax.data.images import BadFileError, read_image
 from flipjax.data.split import count_fixed
@@ -40,9 +28,9 @@ def test_the_lists_are_the_papers():
     needs(SHARED / "reference/paper.md")
     text = re.sub(r"\s+", " ", (SHARED / "reference/paper.md").read_text())
     for scene in ("indoor", "outdoor"):
-        for what in ("things", "stuff"):
-            names = re.search(rf"{scene.capitalize()} {what}: ([^.]*)\.", text)[1].split(", ")
-            assert getattr(annotations, f"{scene}_{what}".upper()) == set(names)
+        found = [re.search(rf"{scene.capitalize()} {what}: ([^.]*)\.", text)[1] for what in ("things", "stuff")]
+        things, stuff = (set(names.split(", ")) for names in found)
+        assert (THINGS[scene], STUFF[scene]) == (things, things | stuff)
 
 
 def forms_of(mask):
@@ -69,7 +57,7 @@ def test_polygons_draw_their_pixels():
     square = np.zeros((HEIGHT, WIDTH), np.uint8)
     square[4:12, 4:12] = 1
     halves = [[4, 4, 12, 4, 12, 8, 4, 8], [4, 8, 12, 8, 12, 12, 4, 12], [1, 1, 2, 2]]
-    for shape, wanted in ((SQUARE, square), (halves, square), ([], 0 * square)):
+    for shape, wanted in ((tree.SQUARE, square), (halves, square), ([], 0 * square)):
         counts = run_lengths(item(1, 1, 17, shape=shape), WIDTH, HEIGHT, Path("x.json"))
         np.testing.assert_array_equal(label_mask(((2, counts),), WIDTH, HEIGHT), 2 * wanted)
 
@@ -95,7 +83,8 @@ def test_selection_by_hand():
         """An image of 100 x 100 pixels, rectangles of a label from its corner, and an area of indoor things."""
         shapes = [(label, [[0, 0, w, 0, w, h, 0, h]]) for label, w, h in boxes]
         runs = [(label, run_lengths(item(1, key, 17, shape=shape), 100, 100, Path("x"))) for label, shape in shapes]
-        return Animals(key, f"train2017/{key}.jpg", 100, 100, tuple(runs), (indoor, 99.0 if indoor == 100 else 0.0))
+        areas = (indoor, 99.0 if indoor == 100 else 0.0)
+        return Photo(f"{key}.jpg", image_id=key, width=100, height=100, segments=runs, areas=areas)
 
     images = [
         animals(1, 300.0, (1, 50, 50)),
@@ -105,16 +94,15 @@ def test_selection_by_hand():
         animals(5, 300.0, (1, 10, 9)),
         animals(6, 300.0, (1, 100, 100)),
     ]
-    selection = select(images, {2: (0.0, 301.0), 9: (1e6, 0.0)}, folder=Path("train2017"))
-    assert [(photo.animals.image_id, 2 * photo.y + photo.scene) for photo in selection.photos] == [(1, 0), (2, 3)]
-    assert selection.left_out == {"several classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
+    photos, left_out = select(images, {2: (0.0, 301.0), 9: (1e6, 0.0)})
+    assert [(photo.image_id, 2 * photo.y + photo.scene) for photo in photos] == [(1, 0), (2, 3)]
+    assert left_out == {"several classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
 
 
 def test_golden_splits():
     needs(GOLDEN)
     expected = json.loads((GOLDEN / "expected_splits.json").read_text())
-    photos = read_selection(GOLDEN).photos
-    group_of = {photo.animals.image_id: 2 * photo.y + photo.scene for photo in photos}
+    group_of = {photo.image_id: 2 * photo.y + photo.scene for photo in read_selection(GOLDEN)[0]}
     sizes = {"n_val": expected["val_per_group"], "n_test": expected["test_per_group"]}
     for rho, wanted in expected["splits"].items():
         result = reference_split(list(group_of), list(group_of.values()), rho=float(rho), **sizes)
@@ -157,7 +145,6 @@ def test_reference_sizes():
         reference_split([1, 2], [0, 1])
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.
 def test_pixels(tmp_path, capsys):
     """The golden annotations, and photos of the sizes that they tell; some are greyscale."""
     needs(GOLDEN)
@@ -175,14 +162,15 @@ def test_pixels(tmp_path, capsys):
     pool, catalog = open_pool(tmp_path)
     assert pool.kind == "photo" and (catalog.object_split == -1).all()
     assert (catalog.class_names, catalog.scene_names) == (("cat", "dog"), ("indoor", "outdoor"))
-    photo = read_selection(golden).photos[3]
-    index = catalog.object_names.index(str(photo.animals.image_id))
+    photo = read_selection(golden)[0][3]
+    index = catalog.object_names.index(str(photo.image_id))
     stored = read_image(golden / photo.name).convert("RGB")
     assert pool.aspects[index] == np.float32(stored.width / stored.height)
     stored = stored.resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(pool.images[index], np.asarray(stored))
-    size = [photo.animals.height, photo.animals.width]
-    whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)
+    size = [photo.height, photo.width]
+    shapes = [mask_tools.frPyObjects({"size": size, "counts": runs.tolist()}, *size) for _, runs in photo.segments]
+    whole = mask_tools.decode(mask_tools.merge(shapes))
     mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.y)).resize((16, 16), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
@@ -323,5 +311,8 @@ def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
     assert "outdoor 4" in refused(root, tmp_path, capsys, "--test_per_group", 4, code=2)
     said = refused(root, tmp_path, capsys, "--classes", "cat,cow", "--split", "free")
     assert "cow" in said and "cat, x, dog" in said
+    for name in ("annotations", "coco_cd_dataset_builder"):
+        monkeypatch.delitem(sys.modules, f"{coco_cd.__name__}.{name}")
+        monkeypatch.delattr(coco_cd, name)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     assert "flipjax[coco]" in refused(root, tmp_path, capsys, code=2)

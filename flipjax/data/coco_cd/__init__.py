@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError
-from flipjax.data.coco_cd.annotations import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.groups import Groups
+
+CLASSES = ("cat", "dog")
+"""Class y; its label in a mask is 1 + y."""
+SCENES = ("indoor", "outdoor")
+"""Default scenes."""
+N_VAL = 50
+N_TEST = 125
+"""Validation and test images per group in the reference's split."""
 
 
 def prepare(
@@ -29,7 +36,8 @@ def prepare(
         options: the other fields of `CocoCDConfig`.
 
     Raises:
-        ConfigError: an option is out of range, or a package is missing.
+        ConfigError: an option is out of range.
+        ModuleNotFoundError: pycocotools or ijson is missing.
     """
     from flipjax.data import builders
     from flipjax.data.coco_cd import coco_cd_dataset_builder as own

@@ -4,66 +4,44 @@ The lists of categories that determine the scene are the paper's. Every other ca
 window-other, cell phone ...) is neutral.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
+import ijson
 import numpy as np
+from pycocotools import mask
 
 from flipjax.config import ConfigError
+from flipjax.data.coco_cd import CLASSES, SCENES
 from flipjax.data.images import MAX_PIXELS, BadFileError
+from flipjax.data.pool import PoolItem
 
-CLASSES = ("cat", "dog")
-"""Class y; its label in a mask is 1 + y."""
+_LISTS = """
+indoor things: bed, blender, book, chair, clock, couch, desk, dining table, hair brush, hair drier, keyboard, laptop
+indoor things: microwave, mirror, mouse, oven, refrigerator, remote, scissors, sink, teddy bear, toaster, toilet
+indoor things: toothbrush, tv, vase
+outdoor things: airplane, bench, bicycle, boat, bus, car, fire hydrant, kite, motorcycle, parking meter, skateboard
+outdoor things: skis, snowboard, stop sign, street sign, surfboard, traffic light, train, truck
+indoor stuff: blanket, cabinet, carpet, ceiling-other, ceiling-tile, counter, cupboard, curtain, desk-stuff, door-stuff
+indoor stuff: mat, mirror-stuff, pillow, rug, shelf, stairs, table, textile-other, towel, window-blind
+outdoor stuff: branch, bridge, building-other, bush, clouds, dirt, fence, flower, fog, grass, gravel, ground-other, hill
+outdoor stuff: leaves, moss, mountain, mud, pavement, plant-other, platform, playingfield, railing, railroad, river
+outdoor stuff: road, rock, roof, sand, sea, sky-other, skyscraper, snow, tent, tree, water-other, waterdrops
+"""
 
-SCENES = ("indoor", "outdoor")
-"""Default scenes."""
 
-N_VAL = 50
-N_TEST = 125
-"""Validation and test images per group in the reference's split."""
+def _names(kind: str) -> frozenset[str]:
+    rows = [line.partition(": ") for line in _LISTS.splitlines()]
+    return frozenset(name for key, _, names in rows if key == kind for name in names.split(", "))
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(" ".join(text.split()).split(", "))
-
-
-INDOOR_THINGS = _names(
-    """
-    bed, blender, book, chair, clock, couch, desk, dining table, hair brush, hair drier, keyboard, laptop,
-    microwave, mirror, mouse, oven, refrigerator, remote, scissors, sink, teddy bear, toaster, toilet, toothbrush,
-    tv, vase
-    """
-)
-
-OUTDOOR_THINGS = _names(
-    """
-    airplane, bench, bicycle, boat, bus, car, fire hydrant, kite, motorcycle, parking meter, skateboard, skis,
-    snowboard, stop sign, street sign, surfboard, traffic light, train, truck
-    """
-)
-
-INDOOR_STUFF = _names(
-    """
-    blanket, cabinet, carpet, ceiling-other, ceiling-tile, counter, cupboard, curtain, desk-stuff, door-stuff,
-    mat, mirror-stuff, pillow, rug, shelf, stairs, table, textile-other, towel, window-blind
-    """
-)
-
-OUTDOOR_STUFF = _names(
-    """
-    branch, bridge, building-other, bush, clouds, dirt, fence, flower, fog, grass, gravel, ground-other, hill,
-    leaves, moss, mountain, mud, pavement, plant-other, platform, playingfield, railing, railroad, river, road,
-    rock, roof, sand, sea, sky-other, skyscraper, snow, tent, tree, water-other, waterdrops
-    """
-)
-
-THINGS = {"indoor": INDOOR_THINGS, "outdoor": OUTDOOR_THINGS}
+THINGS = {scene: _names(f"{scene} things") for scene in SCENES}
 """Categories in an instances file that indicate each scene; other scenes have none."""
 
-STUFF = {"indoor": INDOOR_STUFF | INDOOR_THINGS, "outdoor": OUTDOOR_STUFF | OUTDOOR_THINGS}
+STUFF = {scene: _names(f"{scene} stuff") | THINGS[scene] for scene in SCENES}
 """Categories in a stuff file that indicate each scene; any other scene is the name of a category or supercategory."""
 
 LEAST_SHARE = 0.02
@@ -71,97 +49,72 @@ LEAST_SHARE = 0.02
 BUFFER = 1 << 20
 """Bytes read at once."""
 
-Segment = tuple[int, bytes]
-"""A label, 1 + y, and the compressed run lengths of its pixels, as in `pycocotools.mask`."""
+Segment = tuple[int, np.ndarray]
+"""A label, 1 + y, and the lengths of the runs of its pixels: by columns, background first."""
 Categories = dict[int, tuple[str, str]]
 """Names and supercategories by id."""
 Areas = dict[int, list[float]]
 """Summed areas in pixels of each scene's categories, by image id."""
 
 
-class Animals(NamedTuple):
-    """An image with animals of the chosen classes.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Photo(PoolItem):
+    """An image with animals of the chosen classes, whose class and scene `select` assigns.
 
     Attributes:
         image_id: COCO's id.
-        file_name: of the photo, below COCO's root, such as 'val2017/000000000139.jpg'.
         width: of the photo, pixels.
         height: of the photo, pixels.
-        segments: label and run lengths of each animal, including crowds.
+        segments: of each animal, including crowds.
         areas: areas of the things of each scene in pixels.
     """
 
     image_id: int
-    file_name: str
     width: int
     height: int
     segments: tuple[Segment, ...]
-    areas: tuple[float, ...]
-
-
-def require_packages() -> tuple[ModuleType, ModuleType]:
-    """Returns the modules `pycocotools.mask` and `ijson`, which only this data set needs.
-
-    Raises:
-        ConfigError: one of them is missing; the message says how to install both.
-    """
-    try:
-        import ijson
-        from pycocotools import mask
-    except ImportError as error:
-        name = (error.name or "").split(".")[0]
-        advice = "python -m pip install 'flipjax[coco]'"
-        raise ConfigError("flipjax[coco]", problem=f"coco_cd needs the package {name}: {advice}") from error
-    return mask, ijson
+    areas: Sequence[float]
 
 
 def read_instances(
-    path: Path, *, folder: str, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
-) -> list[Animals]:
+    path: Path, folder: Path, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
+) -> list[Photo]:
     """Reads the images with animals of some classes from an instances file.
 
     Args:
         path: of `instances_*.json`.
-        folder: of the photos, below COCO's root.
+        folder: of the photos, named as COCO names it.
         classes: names of categories.
         scenes: as in `read_stuff`.
 
     Returns:
-        The images, in the order of their ids.
+        The images, in the order of the file.
 
     Raises:
         BadFileError: the file is truncated or damaged, or it is no instances file.
-        ConfigError: pycocotools or ijson is missing.
     """
     names = _categories(path)
     labels = {key: 1 + classes.index(name) for key, (name, _) in names.items() if name in classes}
     _check_found(path, names, [name for y, name in enumerate(classes) if 1 + y not in labels.values()])
     kinds = _scene_of_category(names, [THINGS.get(scene, frozenset()) for scene in scenes])
-    areas: Areas = {}
-    animals: dict[int, list[dict]] = {}
-    for item in _items(path, "annotations", ("image_id", "category_id", "area")):
-        if item["category_id"] in labels:
-            animals.setdefault(item["image_id"], []).append(item)
-        elif item["category_id"] in kinds:
-            _add_area(areas, item, kinds[item["category_id"]], len(scenes), path)
-    images = []
+    areas, animals = _read_annotations(path, kinds, len(scenes), labels)
+    photos = []
     for image in _items(path, "images", ("id", "file_name", "width", "height")):
         if not animals:
             break
-        annotations = animals.pop(image["id"], None)
+        annotations = animals.pop(image["id"], ())
         if annotations:
-            width = image["width"]
-            height = image["height"]
-            if not all(isinstance(side, int) and side > 0 for side in (width, height)) or width * height > MAX_PIXELS:
+            width, height = size = image["width"], image["height"]
+            if not all(isinstance(side, int) and side > 0 for side in size) or width * height > MAX_PIXELS:
                 expected = f"expected sides in whole numbers, and at most {MAX_PIXELS:,} pixels"
                 raise BadFileError(f"{path}: image {image['id']}: {expected}: {image}")
-            segments = [(labels[item["category_id"]], run_lengths(item, width, height, path)) for item in annotations]
-            beside = tuple(areas.get(image["id"], [0.0] * len(scenes)))
-            name = f"{folder}/{image['file_name']}"
-            images.append(Animals(image["id"], name, width, height, tuple(segments), beside))
+            segments = [(labels[item["category_id"]], run_lengths(item, *size, path)) for item in annotations]
+            given = {"width": width, "height": height, "segments": tuple(segments), "areas": areas[image["id"]]}
+            name = image["file_name"]
+            photos.append(Photo(f"{folder.name}/{name}", (folder.resolve() / name,), image_id=image["id"], **given))
     if animals:
         raise BadFileError(f"{path}: annotations of image {min(animals)}, which 'images' does not list")
-    return sorted(images)
+    return photos
 
 
 def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
@@ -176,54 +129,46 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
 
     Raises:
         BadFileError: as in `read_instances`.
-        ConfigError: pycocotools or ijson is missing.
     """
     names = _categories(path)
-    # An instances file has the things of a scene.
-    defined = [STUFF.get(scene, frozenset([scene])) - THINGS.get(scene, frozenset()) for scene in scenes]
-    found = _scene_of_category(names, defined)
-    _check_found(path, names, [scene for s, scene in enumerate(scenes) if s not in found.values()])
     kinds = _scene_of_category(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
-    areas: Areas = {}
-    for item in _items(path, "annotations", ("image_id", "category_id", "area")):
-        if item["category_id"] in kinds:
-            _add_area(areas, item, kinds[item["category_id"]], len(scenes), path)
-    return areas
+    # An instances file has the things of a scene.
+    found = {scenes[kind] for key, kind in kinds.items() if names[key][0] not in THINGS.get(scenes[kind], ())}
+    _check_found(path, names, [scene for scene in scenes if scene not in found])
+    return _read_annotations(path, kinds, len(scenes))[0]
 
 
-def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) -> bytes:
-    """Returns the compressed run lengths of an annotation: of polygons, of run lengths, or of compressed ones.
+def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) -> np.ndarray:
+    """Returns the run lengths of an annotation: of polygons, of run lengths, or of compressed ones.
 
     Polygons of fewer than three points have no pixels.
 
     Raises:
         BadFileError: they do not describe pixels of an image of that size.
     """
-    mask, _ = require_packages()
-    where = f"{path}: annotation {item.get('id')} of image {item['image_id']}"
     shape = item.get("segmentation")
     try:
         if isinstance(shape, list):
             polygons = [polygon for polygon in shape if len(polygon) >= 6 or list in map(type, polygon)]
             # pycocotools visits every pixel of an outline, so a damaged coordinate could take forever.
-            if not all(-width <= x <= 2 * width for polygon in polygons for x in polygon[::2]) or not all(
-                -height <= y <= 2 * height for polygon in polygons for y in polygon[1::2]
-            ):
+            along = [(x, width) for polygon in polygons for x in polygon[::2]]
+            down = [(y, height) for polygon in polygons for y in polygon[1::2]]
+            if not all(-side <= place <= 2 * side for place, side in along + down):
                 raise ValueError(f"a polygon far outside the image of {width} x {height} pixels")
-            return mask.merge(mask.frPyObjects(polygons, height, width))["counts"] if polygons else b""
+            outlines = mask.frPyObjects(polygons, height, width) if polygons else []
+            shape = mask.merge(outlines) if outlines else {"size": [height, width], "counts": [height * width]}
         if not isinstance(shape, dict):
             raise ValueError("neither polygons nor run lengths")
         if list(shape["size"]) != [height, width]:
             raise ValueError(f"a mask of {shape['size']} rows and columns, but an image of {[height, width]}")
-        if isinstance(shape["counts"], list):
-            shape = mask.frPyObjects(shape, height, width)
-        counts = shape["counts"] if isinstance(shape["counts"], bytes) else shape["counts"].encode("ascii")
-        # pycocotools leaves pixels beyond the last run uninitialised.
-        runs = decode_runs(counts)
+        runs = shape["counts"]
+        if not isinstance(runs, list):
+            runs = decode_runs(runs if isinstance(runs, bytes) else runs.encode("ascii"))
         if sum(runs) != height * width or min(runs) < 0:
             raise ValueError(f"its runs do not fill {height} x {width} pixels")
-        return counts
+        return np.array(runs, np.int32)
     except Exception as error:  # pycocotools raises bare exceptions on damaged files.
+        where = f"{path}: annotation {item.get('id')} of image {item['image_id']}"
         raise BadFileError(f"{where}: its segmentation cannot be used: {error or type(error).__name__}") from error
 
 
@@ -250,25 +195,20 @@ def decode_runs(counts: bytes) -> list[int]:
     return runs
 
 
-def label_mask(segments: tuple[Segment, ...], width: int, height: int) -> np.ndarray:
+def label_mask(segments: Sequence[Segment], width: int, height: int) -> np.ndarray:
     """Draws animals: uint8 (height, width), 0 background, 1 + class; the higher label wins where they overlap.
 
     Example:
-        >>> print(label_mask(((1, b"41317"),), 5, 4))
+        >>> print(label_mask([(1, np.array([4, 1, 3, 2, 10]))], 5, 4))
         [[0 1 1 0 0]
          [0 0 1 0 0]
          [0 0 0 0 0]
          [0 0 0 0 0]]
     """
-    labels = np.zeros((width, height), np.uint8)
-    for label, counts in segments:
-        runs = decode_runs(counts)
-        if runs:
-            # NumPy 2 warns about pycocotools' decode, and warnings cannot be suppressed in threads.
-            values = np.zeros(len(runs), np.uint8)
-            values[1::2] = label
-            np.maximum(labels, np.repeat(values, runs).reshape(width, height), out=labels)
-    return np.ascontiguousarray(labels.T)
+    labels = np.zeros(width * height, np.uint8)
+    for label, runs in segments:
+        np.maximum(labels, np.repeat(np.resize(np.array([0, label], np.uint8), len(runs)), runs), out=labels)
+    return np.ascontiguousarray(labels.reshape(width, height).T)
 
 
 def scene_of(areas: Sequence[float], pixels: int) -> int | None:
@@ -312,14 +252,23 @@ def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> d
     return dict(pairs)
 
 
-def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, count: int, path: Path) -> None:
-    if not isinstance(item["area"], int | float) or not item["area"] >= 0:
-        raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number >= 0 as its area: {item['area']}")
-    areas.setdefault(item["image_id"], [0.0] * count)[scene] += item["area"]
+def _read_annotations(
+    path: Path, kinds: Mapping[int, int], scenes: int, animals: Collection[int] = ()
+) -> tuple[Areas, dict[int, list[dict]]]:
+    """Returns the areas of categories by image and scene, and the annotations of the categories of animals."""
+    areas, kept = defaultdict(lambda: [0.0] * scenes), defaultdict(list)
+    for item in _items(path, "annotations", ("image_id", "category_id", "area")):
+        image, category, area = item["image_id"], item["category_id"], item["area"]
+        if category in animals:
+            kept[image].append(item)
+        elif category in kinds:
+            if not isinstance(area, int | float) or not area >= 0:
+                raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number >= 0 as its area: {area}")
+            areas[image][kinds[category]] += area
+    return areas, kept
 
 
 def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    _, ijson = require_packages()
     empty = True
     try:
         with path.open("rb") as file:

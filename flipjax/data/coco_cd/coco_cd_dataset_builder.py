@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,19 +20,9 @@ from PIL import Image
 from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.builders import Archive, ArchiveBuilder, check_files
-from flipjax.data.coco_cd.annotations import (
-    CLASSES,
-    N_TEST,
-    N_VAL,
-    SCENES,
-    Animals,
-    label_mask,
-    read_instances,
-    read_stuff,
-    scene_of,
-)
+from flipjax.data.coco_cd import CLASSES, N_TEST, N_VAL, SCENES
+from flipjax.data.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import PoolItem
 from flipjax.data.store import BadFilesError
 from flipjax.terminal import say
 
@@ -56,8 +46,8 @@ SEED = 13
 CAPS = {0.95: 834}
 """Images per class in the released training sets, an upper bound of the reference's draw."""
 
-Parts = dict[str, list[int]]
-"""Ids of 'train', 'val' and 'test', in drawn order."""
+Selection = tuple[list[Photo], Counter[str]]
+"""The images of the data set in the order of their ids, and the number left out for each reason."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -83,20 +73,6 @@ class CocoCDConfig(tfds.core.BuilderConfig):
     scenes: tuple[str, ...] = SCENES
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Photo(PoolItem):
-    """An image of the data set, with its annotations."""
-
-    animals: Animals
-
-
-class Selection(NamedTuple):
-    """The images of the data set in the order of their ids, and the number left out for each reason."""
-
-    photos: tuple[Photo, ...]
-    left_out: Counter[str]
-
-
 def read_selection(
     coco_root: Path, stuff_dir: Path | None = None, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
 ) -> Selection:
@@ -114,67 +90,60 @@ def read_selection(
     Raises:
         BadFilesError: an annotation file is truncated, damaged or another one.
         OSError: a file is missing or cannot be read.
-        ConfigError: pycocotools or ijson is missing.
     """
-    photos: list[Photo] = []
-    seen: set[int] = set()
-    left_out: Counter[str] = Counter()
+    animals: list[Photo] = []
+    stuff: dict[int, list[float]] = {}
     annotations = (coco_root / "annotations").resolve()
-    stuff = stuff_dir.resolve() if stuff_dir else annotations
-    files = [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]
+    stuff_dir = stuff_dir.resolve() if stuff_dir else annotations
+    files = [(annotations / f"instances_{year}.json", stuff_dir / f"stuff_{year}.json") for year in YEARS]
     for path in itertools.chain(*files):
         say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
     try:
-        for year, (instances, stuff) in zip(YEARS, files, strict=True):
-            animals = read_instances(instances, folder=year, classes=classes, scenes=scenes)
-            twice = seen & {image.image_id for image in animals}
+        for year, (instances, stuff_file) in zip(YEARS, files, strict=True):
+            found = read_instances(instances, coco_root / year, classes=classes, scenes=scenes)
+            twice = {photo.image_id for photo in animals} & {photo.image_id for photo in found}
             if twice:
                 raise BadFileError(f"{instances}: image {min(twice)} is in {YEARS[0]}, too")
-            seen |= {image.image_id for image in animals}
-            part = select(animals, read_stuff(stuff, scenes=scenes), folder=(coco_root / year).resolve())
-            photos += part.photos
-            left_out += part.left_out
+            animals += found
+            stuff |= read_stuff(stuff_file, scenes=scenes)
     except BadFileError as error:
         raise BadFilesError("an annotation file cannot be used", [str(error)]) from error
-    return Selection(tuple(sorted(photos, key=lambda photo: photo.animals.image_id)), left_out)
+    return select(sorted(animals, key=lambda photo: photo.image_id), stuff)
 
 
-def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, folder: Path) -> Selection:
+def select(animals: Sequence[Photo], stuff: Mapping[int, Sequence[float]]) -> Selection:
     """Assigns class and scene to images; skips those without either, or with too little or too much foreground.
 
     Args:
         animals: images with animals.
         stuff: areas of the stuff of each scene by image id, pixels; they are added to those of the things.
-        folder: of the photos; COCO's root and the year are the first part of their names.
     """
     photos: list[Photo] = []
     left_out: Counter[str] = Counter()
-    for image in animals:
-        classes = {label - 1 for label, _ in image.segments}
-        areas = np.add(image.areas, stuff.get(image.image_id, 0)).tolist()
-        scene = scene_of(areas, image.width * image.height)
-        if len(classes) > 1:
+    for photo in animals:
+        labels = {label for label, _ in photo.segments}
+        scene = scene_of(np.add(photo.areas, stuff.get(photo.image_id, 0)).tolist(), photo.width * photo.height)
+        if len(labels) > 1:
             left_out["several classes"] += 1
         elif scene is None:
             left_out["unknown scene"] += 1
-        elif not FOREGROUND[0] < foreground_share(image) < FOREGROUND[1]:
+        elif not FOREGROUND[0] < foreground_share(photo) < FOREGROUND[1]:
             left_out["foreground not within 1% and 99%"] += 1
         else:
-            path = folder / image.file_name.partition("/")[2]
-            photos.append(Photo(image.file_name, (path,), classes.pop(), scene, animals=image))
-    return Selection(tuple(photos), left_out)
+            photos.append(dataclasses.replace(photo, y=labels.pop() - 1, scene=scene))
+    return photos, left_out
 
 
-def foreground_share(image: Animals) -> float:
+def foreground_share(photo: Photo) -> float:
     """Returns the fraction of foreground pixels in the mask resized to FILTER_SIZE."""
-    mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
+    mask = Image.fromarray(label_mask(photo.segments, photo.width, photo.height))
     small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
     return float(np.mean(small > 0))
 
 
 def reference_split(
     ids: Sequence[int], groups: Sequence[int], *, rho: float | None = None, n_val: int = N_VAL, n_test: int = N_TEST
-) -> Parts:
+) -> dict[str, list[int]]:
     """Draws val, test and the training set of one rho as the reference does.
 
     `random.Random(13)` samples n_val + n_test of the sorted ids of groups 0, 1, 2 and 3; the first n_val are val. From
@@ -190,7 +159,7 @@ def reference_split(
         n_test: test images of each group.
 
     Returns:
-        Ids of each part, in drawn order.
+        Ids of 'train', 'val' and 'test', in drawn order.
 
     Raises:
         ConfigError: a group is too small; the message states all group sizes.
@@ -205,28 +174,20 @@ def reference_split(
         need = f"the reference's split needs {n_val} + {n_test} images of each group for val and test"
         raise ConfigError("coco_cd", problem=f"{need}; there are {describe_groups(groups)}")
     draw = random.Random(SEED)
-    parts: Parts = {"train": [], "val": [], "test": []}
-    left = []
-    for member in members:
-        sample = draw.sample(member, n_val + n_test)
-        parts["val"] += sample[:n_val]
-        parts["test"] += sample[n_val:]
-        left.append(sorted(set(member) - set(sample)))
+    samples = [draw.sample(member, n_val + n_test) for member in members]
+    left = [sorted(set(member) - set(sample)) for member, sample in zip(members, samples, strict=True)]
+    held_out = {
+        "val": [i for sample in samples for i in sample[:n_val]],
+        "test": [i for sample in samples for i in sample[n_val:]],
+    }
     if rho is None:
-        parts["train"] = [i for rest in left for i in rest]
-        return parts
-    n = min(class_size(len(left[3 * y]), len(left[1 + y]), rho) for y in (0, 1))
+        return {"train": [i for rest in left for i in rest], **held_out}
+    pairs = (left[0], left[1]), (left[3], left[2])
+    n = int(min(min(len(usual) / rho, len(rare) / (1 - rho)) if rho < 1 else len(usual) for usual, rare in pairs))
     n = min(n, CAPS.get(rho, n))
-    for y in (0, 1):
-        usual = int(n * rho)
-        parts["train"] += draw.sample(left[3 * y], usual)
-        parts["train"] += draw.sample(left[1 + y], n - usual)
-    return parts
-
-
-def class_size(usual: int, rare: int, rho: float) -> int:
-    """Returns the reference's training images per class at `rho`, given the numbers of usual and rare images."""
-    return int(min(usual / rho, rare / (1 - rho))) if rho < 1 else usual
+    sizes = int(n * rho), n - int(n * rho)
+    drawn = [draw.sample(rest, size) for pair in pairs for rest, size in zip(pair, sizes, strict=True)]
+    return {"train": [i for ids in drawn for i in ids], **held_out}
 
 
 def describe_groups(groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES) -> str:
@@ -264,10 +225,10 @@ class Builder(ArchiveBuilder):
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
         names = {"classes": config.classes, "scenes": config.scenes}
-        selection = read_selection(root, stuff_dir, **names)
-        photos = {photo.animals.image_id: photo for photo in selection.photos}
-        groups = [photo.y * len(config.scenes) + photo.scene for photo in selection.photos]
-        left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
+        selected, reasons = read_selection(root, stuff_dir, **names)
+        photos = {photo.image_id: photo for photo in selected}
+        groups = [photo.y * len(config.scenes) + photo.scene for photo in selected]
+        left_out = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items())) or "none"
         say(f"{len(photos)} photos: {describe_groups(groups, **names)}; left out: {left_out}")
         parts = {"train": list(photos)}
         if config.divided:
@@ -280,20 +241,20 @@ class Builder(ArchiveBuilder):
 
     def labels_of(self, item: Photo) -> dict[str, Any]:
         """Returns COCO's id of a photo."""
-        return {"id": item.animals.image_id}
+        return {"id": item.image_id}
 
     def encode(self, item: Photo) -> tuple[bytes, bytes, float]:
         """Returns the photo's file (a PNG if it is resized or has other than three channels), its mask, the aspect.
 
         EXIF orientation is ignored, since COCO's annotations refer to the stored pixels.
         """
-        (path,), animals, size = item.files, item.animals, self.builder_config.size
+        (path,), size = item.files, self.builder_config.size
         data = images.read_file(path)
         stored = images.decode(data, name=str(path))
-        if stored.size != (animals.width, animals.height):
-            sizes = f"{stored.width} x {stored.height} pixels, its annotation {animals.width} x {animals.height}"
+        if stored.size != (item.width, item.height):
+            sizes = f"{stored.width} x {stored.height} pixels, its annotation {item.width} x {item.height}"
             raise BadFileError(f"{path}: the photo has {sizes}")
-        labels = label_mask(animals.segments, animals.width, animals.height)
+        labels = label_mask(item.segments, item.width, item.height)
         if size:
             labels = images.squash_labels(labels, size, str(path))
         if size or stored.mode != "RGB":
