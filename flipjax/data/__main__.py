@@ -104,7 +104,7 @@ def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     add("--manifest", help="store the composites of this manifest instead of cut-outs and scenes")
     text = "use only the birds and scenes of these manifests, in the parts that they assign (the first one wins)"
     add("--split_by", nargs="+", default=[], help=text)
-    most = waterbirds_seg.manifests.SCENES
+    most = waterbirds_seg.SCENES
     text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
     parser.add_argument("--scenes", type=int, default=most, help=text)
 

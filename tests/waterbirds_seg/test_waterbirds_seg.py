@@ -21,11 +21,11 @@ from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
 from flipjax.data.correlation import largest_n_train
-from flipjax.data.pool import Listing, catalog_of, gather
+from flipjax.data.pool import Listing, PoolItem, catalog_of, gather
 from flipjax.data.split import count_content, split_pool
 from flipjax.data.waterbirds_seg import manifest
 from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
-from flipjax.data.waterbirds_seg.manifest import Bird, bird_files, class_of, read_birds, read_scenes, scene_file
+from flipjax.data.waterbirds_seg.manifest import bird_files, class_of, read_birds, read_scenes, scene_file
 from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of
 from flipjax.files import adding_folder
 from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, needs_golden, open_pool, prepare
@@ -102,7 +102,7 @@ def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
     assert "birds: 20 of 20" in written.err and "birds 20, scenes 20" in written.out
     pool, catalog = open_pool(tmp_path)
     assert pool.kind == "composite" and pool.images.shape == (20, SIZE, SIZE, 3) and pool.scenes.shape[0] == 20
-    names = [bird.name for bird in read_birds(TREE / CUB)]
+    names = [bird.name for bird in read_birds(TREE / CUB).values()]
     order = [names.index(name) for name in catalog.object_names]
     assert catalog.object_class.tolist() == [[1, 1, 0, 0][i % 4] for i in order]
     assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in order]
@@ -162,17 +162,17 @@ def test_the_two_kinds_of_pool_show_the_same_image(tree, tmp_path):
 
 
 def test_a_bird_of_which_nothing_is_left_is_left_out(tree, tmp_path, capsys):
-    name = read_birds(tree / CUB)[5].name
-    place(tree, {files_of(tree, 5)[1]: np.zeros((19, 22), np.uint8)})
+    name, (_, segmentation) = read_birds(tree / CUB)[6].name, files_of(tree, 6)
+    place(tree, {segmentation: np.zeros((19, 22), np.uint8)})
     assert prepare(tree, tmp_path) == 0
     assert f"1 birds left out, nothing of them is left: {name}" in capsys.readouterr().err
     pool, catalog = open_pool(tmp_path)
     assert len(catalog.object_names) == len(pool.images) == 19 and name not in catalog.object_names
 
 
-def files_of(tree, index=3):
+def files_of(tree, number=4):
     """The photo and the segmentation of a bird."""
-    return bird_files(tree / CUB, read_birds(tree / CUB)[index].name)
+    return read_birds(tree / CUB)[number].files
 
 
 def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
@@ -249,19 +249,15 @@ def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
 
 
 def test_malformed_lists(tree):
-    path = tree / CUB / "train_test_split.txt"
-    names = (tree / CUB / "images.txt").read_text()
-    whole = path.read_text()
-    for parts in ("1 1\n2 0\n", whole.replace("1 1\n", "1 x\n", 1), "1 1\n1 0\n", "one 1\n"):
+    names, path = (tree / CUB / name for name in ("images.txt", "train_test_split.txt"))
+    good, two = names.read_text(), "1 1\n2 0\n"
+    bad = [two, path.read_text().replace("1 1\n", "1 x\n", 1), "1 1\n1 0\n", "one 1\n"]
+    for text, parts in (*[(good, parts) for parts in bad], ("1 a/b.jpg\n2 a/b.jpg\n", two)):
+        names.write_text(text)
         path.write_text(parts)
         with pytest.raises(ConfigError, match="cub_dir"):
             read_birds(tree / CUB)
-    path.write_text("1 1\n2 0\n")
-    for text in ("1 a/b.jpg\n2 a/b.jpg\n", names):
-        (tree / CUB / "images.txt").write_text(text)
-        with pytest.raises(ConfigError, match="cub_dir"):
-            read_birds(tree / CUB)
-    with pytest.raises(ConfigError, match=r"places_dir: .*b/bamboo_forest/"):
+    with pytest.raises(ConfigError, match=r"places_dir: .*b/bamboo_forest"):
         manifest.read_scenes(tree / CUB)
     os.truncate(path, 1 << 30)  # Holes alone, which take no room on the disk.
     for read, where in ((read_birds, tree / CUB), (manifest.read_manifest, path)):
@@ -294,9 +290,9 @@ def released_lists():
     for path in RELEASED.values():
         for row in manifest.read_manifest(path):
             part = 2 if row.split == 2 else -1
-            birds[row.img_filename] = Bird(row.img_id, row.img_filename, class_of(row.img_filename), part)
-            scenes[row.place_filename] = row.place
-    return [birds[name] for name in sorted(birds)], sorted(scenes.items())
+            birds[row.img_id] = PoolItem(row.img_filename, y=class_of(row.img_filename), part=part)
+            scenes[row.place_filename] = PoolItem(row.place_filename, scene=row.place)
+    return birds, list(scenes.values())
 
 
 @needs_released
@@ -331,7 +327,7 @@ def test_draws_are_nested_and_show_every_photo_once():
     both = before.keys() & after.keys()
     usual = [row for row in low if not row.split and row.y == row.place]
     assert len(both) >= len(before) - 2 and all(before[r.img_filename] == after[r.img_filename] for r in usual)
-    official = {bird.name for bird in birds if bird.part == 2}
+    official = {bird.name for bird in birds.values() if bird.part == 2}
     assert {row.img_filename for row in low if row.split == 2} <= official
     assert not {row.img_filename for row in low if row.split < 2} & official
     assert manifest.make_manifest(birds, scenes, rho=0.5, seed=4) != low
@@ -359,16 +355,17 @@ def test_the_manifest_command(tmp_path, capsys):
     assert out.read_text().splitlines()[0] == "img_id,img_filename,y,split,place,group_id,place_filename"
     assert all(scene_file(TREE / PLACES, row.place_filename).is_file() for row in rows)
     fixed = read_birds(TREE / CUB, fix_labels=True)
-    assert Counter(bird.y for bird in fixed) == {0: 15, 1: 5}
+    assert Counter(bird.y for bird in fixed.values()) == {0: 15, 1: 5}
 
 
 def test_too_few_scenes_or_birds_are_counted():
     birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
-    few = [scene for scene in scenes if scene[1] == 0] + [scene for scene in scenes if scene[1] == 1][:2]
+    few = [item for item in scenes if item.scene == 0] + [item for item in scenes if item.scene == 1][:2]
     with pytest.raises(ConfigError, match=r"places_dir: .*found land 10, water 2"):
         manifest.make_manifest(birds, few, rho=0.5, seed=0)
     with pytest.raises(ConfigError, match=r"cub_dir: .*found landbird 0"):
-        manifest.make_manifest([b for b in birds if b.y or b.part != 2], scenes, rho=0.5, seed=0)
+        few = {number: bird for number, bird in birds.items() if bird.y or bird.part != 2}
+        manifest.make_manifest(few, scenes, rho=0.5, seed=0)
 
 
 HEAD, ROW = ",".join(manifest.Row._fields), "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"

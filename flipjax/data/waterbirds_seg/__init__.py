@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError, check_value
-from flipjax.data.waterbirds_seg import manifest as manifests
 from flipjax.files import sha256
 from flipjax.groups import Groups
+
+SCENES = 2662
+"""Default number of scene photos of each kind, the number in the released manifests."""
 
 
 def prepare(
@@ -52,7 +54,7 @@ def prepare(
     parts = ["manifest" if manifest else "cutouts"]
     for path in tables:
         parts += [re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII), sha256(path.read_bytes())[:8]]
-    if not tables and config.scenes != manifests.SCENES:
+    if not tables and config.scenes != SCENES:
         parts.append(f"scenes{config.scenes}")
     parts += [str(config.size)] * bool(config.size) + ["fixed"] * config.fix_labels
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
@@ -76,13 +78,15 @@ def write_manifest(
         ConfigError: an argument is wrong, or the archives are too small.
         OSError: the file cannot be written.
     """
+    from flipjax.data.waterbirds_seg import manifest
+
     accepts, text = Groups().rho_range
     if not accepts(rho):
         raise ConfigError("--rho", text, rho)
     check_value("split.seed", seed)
-    birds = manifests.read_birds(cub_dir, fix_labels=fix_labels)
-    rows = manifests.make_manifest(birds, manifests.read_scenes(places_dir), rho=rho, seed=seed)
-    manifests.write_manifest(out, rows)
-    counts = manifests.count_groups(rows)
+    birds = manifest.read_birds(cub_dir, fix_labels=fix_labels)
+    rows = manifest.make_manifest(birds, manifest.read_scenes(places_dir), rho=rho, seed=seed)
+    manifest.write_manifest(out, rows)
+    counts = manifest.count_groups(rows)
     lines = [f"{part:5}  groups 0 1 2 3: {' '.join(map(str, count))}" for part, count in counts.items()]
     return "\n".join([*lines, f"{out}: {len(rows)} images"])

@@ -10,45 +10,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
 from flipjax.data.images import read_file
+from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
 from flipjax.files import csv_rows, write_text
-from flipjax.groups import Groups
-
-T = TypeVar("T")
 
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")
-SCENES = 2662
-"""Default number of scene photos of each kind, the number in the released manifests."""
 CATEGORIES = (("bamboo_forest", "forest/broadleaf"), ("ocean", "lake/natural"))
 """The categories of Places365 that show land and water."""
-# fmt: off
-WATER_WORDS = frozenset((
-    "albatross", "auklet", "cormorant", "frigatebird", "fulmar", "gadwall", "grebe", "guillemot", "gull", "jaeger",
-    "kittiwake", "loon", "mallard", "merganser", "pelican", "puffin", "tern",
-))
-# fmt: on
-"""Words of the names of CUB's waterbirds."""
+WATER_WORDS = (
+    "albatross|auklet|cormorant|frigatebird|fulmar|gadwall|grebe|guillemot|gull|jaeger|kittiwake|loon|mallard"
+    "|merganser|pelican|puffin|tern"
+)
+"""Words of the names of CUB's waterbirds, a regular expression."""
 LIMITS = {"y": 2, "split": 3, "place": 2, "group_id": 4}
 """Fields of a row that are whole numbers below these."""
 VAL_SHARE = (149, 1379)
 """Waterbirds of CUB's training set that the released manifests keep for validation, and all of them."""
-
-
-class Bird(NamedTuple):
-    """A photo of CUB: its id and name ('species/file.jpg'), class, and part as an index of PARTS (-1: free)."""
-
-    number: int
-    name: str
-    y: int
-    part: int
 
 
 def class_of(name: str, *, fix_labels: bool = False) -> int:
@@ -67,13 +52,11 @@ def class_of(name: str, *, fix_labels: bool = False) -> int:
         >>> class_of("021.Eastern_Towhee", fix_labels=True)
         0
     """
-    species = name.split("/")[0].lower()
-    if fix_labels:
-        return int(not WATER_WORDS.isdisjoint(re.split(r"[._]", species)))
-    return int(any(word in species for word in WATER_WORDS))
+    pattern = rf"(?<![^._])({WATER_WORDS})(?![^._])" if fix_labels else WATER_WORDS
+    return int(re.search(pattern, name.split("/")[0].lower()) is not None)
 
 
-def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
+def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem]:
     """Lists the birds that CUB's own images.txt and train_test_split.txt name, in their order.
 
     Args:
@@ -81,27 +64,24 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
         fix_labels: as in `class_of`.
 
     Returns:
-        The birds; CUB's test birds are fixed to test, the others are free.
+        The birds, called 'species/file.jpg', by CUB's ids. Its test birds are fixed to test, the others are free.
 
     Raises:
         ConfigError: a list is missing or malformed.
     """
-    names = _read_list(cub_dir / "images.txt")
-    training = _read_list(cub_dir / "train_test_split.txt")
+    names, training = (_read_list(cub_dir / name) for name in ("images.txt", "train_test_split.txt"))
     if names.keys() != training.keys() or not set(training.values()) <= {"0", "1"}:
-        raise ConfigError(
-            "cub_dir",
-            problem=f"expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
-            f"{len(training)} lines for {len(names)} images in {cub_dir}",
-        )
-    if len(set(names.values())) < len(names):
-        twice = next(name for name, count in Counter(names.values()).items() if count > 1)
+        expected = "a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt"
+        raise ConfigError("cub_dir", expected, f"{len(training)} lines for {len(names)} images in {cub_dir}")
+    twice, count = Counter(names.values()).most_common(1)[0]
+    if count > 1:
         raise ConfigError("cub_dir", f"every name once in {cub_dir}/images.txt", f"{twice!r} twice")
-    test = PARTS.index("test")
-    return [
-        Bird(number, name, class_of(name, fix_labels=fix_labels), test if training[number] == "0" else -1)
+    parts = {"0": PARTS.index("test"), "1": -1}
+    classes = {number: class_of(name, fix_labels=fix_labels) for number, name in names.items()}
+    return {
+        number: PoolItem(name, bird_files(cub_dir, name), classes[number], part=parts[training[number]])
         for number, name in names.items()
-    ]
+    }
 
 
 def bird_files(cub_dir: Path, name: str) -> tuple[Path, Path]:
@@ -109,8 +89,8 @@ def bird_files(cub_dir: Path, name: str) -> tuple[Path, Path]:
     return cub_dir / "images" / name, (cub_dir / "segmentations" / name).with_suffix(".png")
 
 
-def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
-    """Lists the scenes of the four categories: names as a manifest writes them, and kinds, sorted by kind and name.
+def read_scenes(places_dir: Path) -> list[PoolItem]:
+    """Lists the scenes of the four categories, called as a manifest calls them, sorted by kind and name.
 
     Args:
         places_dir: Places365 as manifests name it ('b/bamboo_forest/NAME.jpg'), in its 'standard' layout
@@ -119,20 +99,17 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
     Raises:
         ConfigError: there is no scene of one kind.
     """
-    scenes = []
+    scenes: list[PoolItem] = []
     for kind, categories in enumerate(CATEGORIES):
-        names = {
-            f"/{category[0]}/{category}/{path.name}"
-            for category in categories
-            for folder in _folders(places_dir, category)
-            if folder.is_dir()
-            for path in folder.iterdir()
-            if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith(".")
-        }
-        if not names:
-            folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
-            raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
-        scenes += [(name, kind) for name in sorted(names)]
+        folders = {folder: category for category in categories for folder in _folders(places_dir, category)}
+        files: dict[str, Path] = {}
+        for path in (path for folder in folders for path in folder.glob("[!.]*")):
+            if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+                category = folders[path.parent]
+                files.setdefault(f"/{category[0]}/{category}/{path.name}", path)
+        if not files:
+            raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {', '.join(map(str, folders))}")
+        scenes += [PoolItem(name, (path,), scene=kind) for name, path in sorted(files.items())]
     return scenes
 
 
@@ -158,11 +135,11 @@ def _read_list(path: Path) -> dict[int, str]:
     try:
         entries = [line.split() for line in read_file(path).decode().splitlines() if line.strip()]
         table = {int(number): value for number, value in entries}
+        if not table or len(table) < len(entries):
+            raise ValueError(f"{len(entries)} lines and {len(table)} ids in {path}")
+        return table
     except ValueError as error:
-        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}, lines 'id value'; {error}") from error
-    if not table or len(table) < len(entries):
-        raise ConfigError("cub_dir", problem=f"expected lines of distinct ids in {path}; found {len(entries)} lines")
-    return table
+        raise ConfigError("cub_dir", f"lines 'id value' of distinct ids in CUB's {path.name}", error) from error
 
 
 class Row(NamedTuple):
@@ -195,21 +172,17 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         lines = list(csv_rows(io.StringIO(text, newline="")))
     except (ValueError, csv.Error) as error:
         raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
-    missing = [name for name in Row._fields if lines and name not in lines[0][1]]
+    missing = [name for name in Row._fields if not lines or name not in lines[0][1]]
     if missing:
-        problem = f"{path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}"
-        raise ConfigError("manifest", problem=problem)
-    if not lines:
-        raise ConfigError("manifest", "rows below a header", path)
+        raise ConfigError("manifest", f"rows with {', '.join(Row._fields)}", f"{path} without {', '.join(missing)}")
     rows: dict[str, Row] = {}
     for number, fields in lines:
         try:
-            row = _row(fields)
-            if row.img_filename in rows:
+            row = _row(fields, fix_labels)
+            if rows.setdefault(row.img_filename, row) is not row:
                 raise ValueError(f"img_filename: {row.img_filename} is listed twice")
         except ValueError as error:
             raise ConfigError("manifest", problem=f"{path} line {number}: {error}") from error
-        rows[row.img_filename] = _fixed(row) if fix_labels else row
     return list(rows.values())
 
 
@@ -241,7 +214,7 @@ def images_per_class(birds: int, rho: float) -> tuple[int, int]:
     return total, int(total * share)
 
 
-def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, rho: float, seed: int) -> list[Row]:
+def make_manifest(birds: Mapping[int, PoolItem], scenes: Sequence[PoolItem], *, rho: float, seed: int) -> list[Row]:
     """Draws a manifest: `rho` of each class's training images in its usual scene, half of those of val and test.
 
     CUB's test birds are the test birds, and 149 / 1379 of the others are for val. Every bird and scene photo is used at
@@ -249,8 +222,8 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
     rho changes the scene of as few birds as possible, and val and test are the same.
 
     Args:
-        birds: of CUB.
-        scenes: names and kinds, as in `read_scenes`.
+        birds: as in `read_birds`.
+        scenes: as in `read_scenes`.
         rho: in [0.5, 1].
         seed: >= 0.
 
@@ -260,10 +233,10 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
     Raises:
         ConfigError: there are too few birds or scene photos; the message states their numbers.
     """
-    orders = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
-    photos = [_shuffled([name for name, k in scenes if k == kind], seed, f"scenes {kind}") for kind in (0, 1)]
+    orders = [_shuffled([each for each in birds.items() if each[1].y == y], seed, f"birds {y}") for y in (0, 1)]
+    photos = [_shuffled([item for item in scenes if item.scene == kind], seed, f"scenes {kind}") for kind in (0, 1)]
     members = {part: [_birds_of(part, order) for order in orders] for part in PARTS}
-    counts = {part: min(map(len, members[part])) for part in PARTS}
+    counts = {part: min(map(len, each)) for part, each in members.items()}
     slots = {part: count if part == "train" else images_per_class(count, 0.5)[0] for part, count in counts.items()}
     for part, each in members.items():
         _check_enough("cub_dir", CLASS_NAMES, each, 2, f"birds of each class for {part}")
@@ -273,22 +246,22 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
     for split, part in enumerate(PARTS):
         total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
         for y in (0, 1):
-            for rank, bird in enumerate(members[part][y][:total]):
+            for rank, (number, bird) in enumerate(members[part][y][:total]):
                 place = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
                 photo = photos[place][first + rank]
-                rows.append(Row(bird.number, bird.name, y, split, place, Groups().of(y, place), photo))
+                rows.append(Row(number, bird.name, y, split, place, 2 * y + place, photo.name))
         first += slots[part]
     return sorted(rows, key=lambda row: (row.split, row.group_id))
 
 
-def _shuffled(items: Sequence[T], seed: int, name: str) -> list[T]:
+def _shuffled(items: Sequence[Any], seed: int, name: str) -> list[Any]:
     return [items[i] for i in shuffle(np.arange(len(items)), seed, f"manifest {name}")]
 
 
-def _birds_of(part: str, birds: Sequence[Bird]) -> list[Bird]:
-    test = [bird for bird in birds if bird.part == PARTS.index("test")]
-    others = [bird for bird in birds if bird.part != PARTS.index("test")]
+def _birds_of(part: str, birds: Sequence[tuple[int, PoolItem]]) -> list[tuple[int, PoolItem]]:
+    test = [each for each in birds if each[1].part == PARTS.index("test")]
+    others = [each for each in birds if each[1].part != PARTS.index("test")]
     n_val = max(2, round(len(others) * VAL_SHARE[0] / VAL_SHARE[1]))
     return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
 
@@ -299,7 +272,7 @@ def _check_enough(field: str, names: Sequence[str], there: Sequence[Sequence], n
         raise ConfigError(field, f"at least {need} {what}", counts)
 
 
-def _row(fields: Mapping[str, str]) -> Row:
+def _row(fields: Mapping[str, str], fix_labels: bool) -> Row:
     values: dict[str, Any] = {name: fields[name].strip() for name in Row._fields}
     for name, count in LIMITS.items():
         if values[name] not in map(str, range(count)):
@@ -309,11 +282,7 @@ def _row(fields: Mapping[str, str]) -> Row:
             raise ValueError(f"{name}: expected a path below its archive, found none")
     values |= {name: int(values[name]) for name in ("img_id", *LIMITS)}
     row = Row(**values)
-    if row.group_id != Groups().of(row.y, row.place):
-        raise ValueError(f"group_id: expected 2 * y + place = {Groups().of(row.y, row.place)}, found {row.group_id}")
-    return row
-
-
-def _fixed(row: Row) -> Row:
-    wrong = class_of(row.img_filename) and not class_of(row.img_filename, fix_labels=True)
+    if row.group_id != 2 * row.y + row.place:
+        raise ValueError(f"group_id: expected 2 * y + place = {2 * row.y + row.place}, found {row.group_id}")
+    wrong = fix_labels and class_of(row.img_filename) > class_of(row.img_filename, fix_labels=True)
     return row._replace(y=0, group_id=row.place) if wrong else row

@@ -1,6 +1,6 @@
 """Waterbirds-Seg: birds of CUB-200-2011, cut out, and scenes of Places365; or composites of both.
 
-Composites are made with integer arithmetic in Pillow.
+Composites are made with integer arithmetic.
 """
 
 import dataclasses
@@ -12,24 +12,15 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from PIL import Image, ImageChops
+from PIL import Image
 
 from flipjax.data import images
 from flipjax.data.builders import Archive, ArchiveBuilder, check_files
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
-from flipjax.data.waterbirds_seg.manifest import (
-    CLASS_NAMES,
-    SCENE_NAMES,
-    SCENES,
-    Row,
-    bird_files,
-    read_birds,
-    read_manifest,
-    read_scenes,
-    scene_file,
-)
+from flipjax.data.waterbirds_seg import SCENES, manifest
+from flipjax.data.waterbirds_seg.manifest import Row, bird_files, scene_file
 
 PLACES = "/(bamboo_forest|forest-broadleaf|ocean|lake-natural)/"
 ARCHIVES = (
@@ -84,7 +75,7 @@ class Builder(ArchiveBuilder):
         """Returns the features."""
         part = tfds.features.ClassLabel(names=PARTS, doc="part of the split; -1 for any")
         homepage = "https://arxiv.org/abs/2604.13326"
-        return self.info_of(CLASS_NAMES, SCENE_NAMES, homepage, id=tfds.features.Text(), part=part)
+        return self.info_of(manifest.CLASS_NAMES, manifest.SCENE_NAMES, homepage, id=tfds.features.Text(), part=part)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         """Returns the splits: `birds` and `scenes`, or those of a manifest."""
@@ -93,7 +84,7 @@ class Builder(ArchiveBuilder):
         # Messages name the original folders instead of links to them.
         cub_dir = Path(manual_dir / "CUB_200_2011").resolve()
         places_dir = Path(manual_dir / "places365").resolve()
-        read = partial(read_manifest, fix_labels=config.fix_labels)
+        read = partial(manifest.read_manifest, fix_labels=config.fix_labels)
         rows = [row for name in config.manifests for row in read(Path(manual_dir / name).resolve())]
         if config.composites:
             splits = composites_of(rows, cub_dir, places_dir)
@@ -127,17 +118,14 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
     Raises:
         ConfigError: lists are malformed, or there is no scene of one kind.
     """
-    birds = [
-        PoolItem(bird.name, bird_files(cub_dir, bird.name), bird.y, part=bird.part)
-        for bird in read_birds(cub_dir, fix_labels=fix_labels)
-    ]
-    listed = read_scenes(places_dir)
+    birds = manifest.read_birds(cub_dir, fix_labels=fix_labels)
+    listed = manifest.read_scenes(places_dir)
     views = []
     for kind in (0, 1):
-        names = np.array([name for name, k in listed if k == kind])
-        chosen = shuffle(names, 0, f"waterbirds scenes {kind}")[: scenes or None]
-        views += [PoolItem(name, (scene_file(places_dir, name),), scene=kind) for name in sorted(chosen.tolist())]
-    return {"birds": birds, "scenes": views}
+        own = [item for item in listed if item.scene == kind]
+        chosen = shuffle(np.arange(len(own)), 0, f"waterbirds scenes {kind}")[: scenes or None]
+        views += [own[i] for i in sorted(chosen)]
+    return {"birds": list(birds.values()), "scenes": views}
 
 
 def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
@@ -163,7 +151,7 @@ def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Split
 
 
 def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image]:
-    """Reads a bird: the photo (mode RGB, greyscale photos too) and its segmentation (L; RGB if its channels differ).
+    """Reads a bird: the photo (mode RGB, greyscale photos too) and its segmentation (L; RGB if it has more channels).
 
     EXIF orientation is ignored, as in the reference: segmentations refer to the stored pixels.
 
@@ -174,10 +162,7 @@ def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image
     alpha = images.read_image(segmentation)
     images.check_bits(alpha, str(segmentation))
     images.check_sizes(image, alpha, names=(str(photo), str(segmentation)))
-    if alpha.mode != "L":
-        red, green, blue = alpha.convert("RGB").split()
-        alpha = red if red == green == blue else Image.merge("RGB", (red, green, blue))
-    return image, alpha
+    return image, alpha if alpha.mode == "L" else alpha.convert("RGB")
 
 
 def draw_item(item: PoolItem, size: int) -> Pixels:
@@ -226,15 +211,18 @@ def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Imag
     """
     whole = fit_scene(scene, bird.size)
     box = alpha.getbbox()
-    if box is None:
-        return whole
-    bird, alpha, scene = (image.crop(box) for image in (bird, alpha, whole))
-    if alpha.mode == "L":
-        whole.paste(_blend(bird, alpha, scene), box)
-    else:
-        bands = zip(bird.split(), alpha.split(), scene.split(), strict=True)
-        whole.paste(Image.merge("RGB", [_blend(*band) for band in bands]), box)
+    if box:
+        front, cover, back = (np.asarray(image.crop(box), np.uint16) for image in (bird, alpha, whole))
+        cover = cover.reshape(*front.shape[:2], -1)
+        both = _weighted(front, cover) + _weighted(back, 255 - cover)
+        whole.paste(Image.fromarray(both.astype(np.uint8)), box)
     return whole
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns round(values * weights / 255), exactly, of uint16 arrays up to 255."""
+    products = values * weights + 128
+    return (products + (products >> 8)) >> 8
 
 
 def label_mask(alpha: Image.Image, label: int, size: int) -> Image.Image:
@@ -252,33 +240,15 @@ def fit_scene(scene: Image.Image, size: tuple[int, int]) -> Image.Image:
     A scene smaller than `size` in either side is enlarged (Lanczos) before: to its width, or to its height where the
     width would leave the height short.
     """
-    while scene.width < size[0] or scene.height < size[1]:
-        scene = scene.resize(_enlarge(scene.size, size), Image.Resampling.LANCZOS)
+    width, height = size
+    while scene.width < width or scene.height < height:
+        larger = (width, int(width / scene.width * scene.height))
+        larger = larger if larger[1] >= height else (int(height / scene.height * scene.width), height)
+        scene = scene.resize(larger, Image.Resampling.LANCZOS)
+    aspect = width / height
+    wide = scene.width / scene.height > aspect
+    left = (scene.width - int(aspect * scene.height)) // 2 if wide else 0
+    top = 0 if wide else (scene.height - int(scene.width / aspect)) // 2
     # Not resize(box=): its filter would reach beyond the crop.
-    return scene.crop(_middle(scene.size, size[0] / size[1])).resize(size, Image.Resampling.LANCZOS)
-
-
-def _enlarge(scene: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    width = (size[0], int(size[0] / scene[0] * scene[1]))
-    return width if width[1] >= size[1] else (int(size[1] / scene[1] * scene[0]), size[1])
-
-
-def _middle(scene: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
-    width, height = scene
-    if width / height > aspect:
-        margin = (width - int(aspect * height)) // 2
-        return margin, 0, width - margin, height
-    margin = (height - int(width / aspect)) // 2
-    return 0, margin, width, height - margin
-
-
-def _blend(front: Image.Image, alpha: Image.Image, back: Image.Image) -> Image.Image:
-    both = ImageChops.add(_premultiply(front, alpha), _premultiply(back, ImageChops.invert(alpha)))
-    # The alphas add up to 255: the sum is opaque, so its bands are the colours.
-    return Image.merge(front.mode, both.split()[:-1])
-
-
-def _premultiply(image: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Returns round(image * alpha / 255) beside alpha, mode RGBa or La; Pillow's whole-number rule rounds exactly."""
-    image = Image.merge(f"{image.mode}A", (*image.split(), alpha))
-    return image.convert("RGBa" if image.mode == "RGBA" else "La")
+    middle = scene.crop((left, top, scene.width - left, scene.height - top))
+    return middle.resize(size, Image.Resampling.LANCZOS)
