@@ -194,7 +194,7 @@ def published():
 def test_features_are_pytorchs(published, tmp_path):
     torch = pytest.importorskip("torch")
     package = pytest.importorskip("efficientnet_lite_pytorch")
-    text = convert_weights(published, tmp_path / "w", encoder=None, num_classes=3, max_bytes=1 << 30)
+    text = convert_weights(published, tmp_path / "w", encoder=None, num_classes=3)
     assert text.startswith(NAME)
     params, _ = load_weights(tmp_path / "w", encoder=NAME)
     _, arrays = canonical(read_weights(published))

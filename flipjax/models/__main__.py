@@ -25,18 +25,14 @@ def main(arguments: list[str]) -> int:
     add("--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet")
     add("--encoder", choices=ENCODERS, help="the required encoder (default: by the names)")
     add("--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)")
-    add("--max_bytes", type=int, default=4 << 30, metavar="N", help="limit of the weights (default 4 GiB)")
     options = parser.parse_args(arguments)
     if options.num_classes < 1:
         raise ConfigError("--num_classes", "a whole number from 1", options.num_classes)
     # Not before: it loads JAX and Flax.
     from flipjax.models.weights import convert_weights
 
-    limits = {"num_classes": options.num_classes, "max_bytes": options.max_bytes}
-    try:
-        print(printable(convert_weights(options.source, options.target, encoder=options.encoder, **limits)))
-    except OSError as error:
-        raise ConfigError("--out", "a file that can be written", f"{options.target} ({error})") from error
+    required = {"encoder": options.encoder, "num_classes": options.num_classes}
+    print(printable(convert_weights(options.source, options.target, **required)))
     return command.DONE
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
@@ -29,6 +30,10 @@ def plain() -> Iterator[None]:
         yield
     finally:
         _PLAIN.reset(token)
+
+
+def _margins(kernel: jax.Array) -> list[tuple[int, int]]:
+    return [(size // 2, size // 2) for size in kernel.shape[:2]]
 
 
 def _for_cpu() -> bool:
@@ -75,8 +80,8 @@ def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
 
 def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
     B, H, W, C = images.shape
-    height, width, _, O = kernel.shape  # noqa: E741
-    pixels = _pixels_at_once(W, C, O)
+    outputs, padding = kernel.shape[-1], _margins(kernel)
+    pixels = _pixels_at_once(W, C, outputs)
     if C == 3:
         # Photos: a pixel of four values is read two to three times as fast as one of three.
         images = lax.optimization_barrier(jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1))))
@@ -84,9 +89,8 @@ def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
     if pixels > 1:
         shifted = [jnp.pad(kernel, ((0, 0), (i, pixels - 1 - i), (0, 0), (0, 0))) for i in range(pixels)]
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
-    padding = ((height // 2, height // 2), (width // 2, width // 2))
     rows = lax.conv_general_dilated(images, kernel, (1, pixels), padding, dimension_numbers=_LAYOUT)
-    return rows.reshape(B, H, W, O)
+    return rows.reshape(B, H, W, outputs)
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -101,9 +105,8 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
     if block == H:
         taps = taps_of(moving, fixed, above=above)
     else:
-        moving, fixed = lax.optimization_barrier(
-            (jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0))), fixed),
-        )
+        moving = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
+        moving, fixed = lax.optimization_barrier((moving, fixed))
 
         def add(index: jax.Array, total: jax.Array) -> jax.Array:
             seen = lax.dynamic_slice_in_dim(moving, index * block, block + 2 * above, axis=1)
@@ -173,11 +176,10 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
     if not _for_cpu():
         wide = double(images)
         return convolve(wide if skip is None else jnp.concatenate([wide, skip], axis=-1), kernel)
-    B, H, W, C = images.shape
-    O = kernel.shape[-1]  # noqa: E741
+    (B, H, W, C), outputs = images.shape, kernel.shape[-1]
     folded = lax.optimization_barrier(_fold(kernel[:, :, :C]))
-    corners = _convolve_corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, O)
-    doubled = corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, O)[:, 1:-1, 1:-1]
+    corners = _convolve_corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, outputs)
+    doubled = corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, outputs)[:, 1:-1, 1:-1]
     if skip is not None and skip.shape[-1]:
         doubled = doubled + convolve(skip, kernel[:, :, C:])
     # Rounded alike whatever follows it, alone and in a population.
@@ -259,8 +261,7 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return convolve(images, kernel)
     if not _for_cpu():
         return convolve_on_accelerator(images, kernel, stride=stride)
-    padding = (size // 2, size // 2)
-    return lax.conv_general_dilated(images, kernel, (stride, stride), (padding, padding), dimension_numbers=_LAYOUT)
+    return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), dimension_numbers=_LAYOUT)
 
 
 def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
@@ -300,16 +301,14 @@ def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[j
     _, H, W, _ = images.shape
     margins = [((length - stride) // 2, (length - stride + 1) // 2) for length in size]
     padded = jnp.pad(images, ((0, 0), *margins, (0, 0)))
-    ends = H - stride + 1, W - stride + 1
-    return [
-        padded[:, i : i + ends[0] : stride, j : j + ends[1] : stride] for i in range(size[0]) for j in range(size[1])
-    ]
+    down, right = H - stride + 1, W - stride + 1
+    return [padded[:, i : i + down : stride, j : j + right : stride] for i, j in np.ndindex(*size)]
 
 
 def _sum_of_taps(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     seen = taps(images, kernel.shape[:2], stride=stride)
     weights = kernel.reshape(len(seen), -1)
-    return functools.reduce(jnp.add, [view * weight for view, weight in zip(seen, weights, strict=True)])
+    return functools.reduce(jnp.add, map(jnp.multiply, seen, weights))
 
 
 @functools.cache
@@ -351,50 +350,33 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
         >>> convolve_on_accelerator(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    return _accelerated(stride, groups, images, kernel)
-
-
-def _xla(stride: int, groups: int, images: jax.Array, kernel: jax.Array) -> jax.Array:
-    padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
-    return lax.conv_general_dilated(
-        images, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=groups
-    )
-
-
-_accelerated = jax.custom_vjp(_xla, nondiff_argnums=(0, 1))
-
-
-def _accelerated_backward(
-    stride: int, groups: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    images, kernel = saved
-    (image_gradient,) = jax.linear_transpose(lambda images: _xla(stride, groups, images, kernel), images)(gradient)
-    return image_gradient, _grouped_gradient(stride, groups, kernel.shape)(images, gradient)
-
-
-_accelerated.defvjp(lambda stride, groups, *saved: (_xla(stride, groups, *saved), saved), _accelerated_backward)
+    return _accelerated(stride, groups)(images, kernel)
 
 
 @functools.cache
-def _grouped_gradient(stride: int, groups: int, shape: tuple[int, ...]) -> custom_vmap:
-    """Returns the kernel's gradient as a function of images and the output's gradient."""
-    height, width, inputs, outputs = shape
+def _accelerated(stride: int, groups: int) -> Callable:
+    def forward(images: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
+        options = {"dimension_numbers": _LAYOUT, "feature_group_count": groups}
+        return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), **options)
 
-    def of(images: jax.Array, gradient: jax.Array, *, members: int = 1) -> jax.Array:
-        kernels = jax.ShapeDtypeStruct((height, width, inputs, members * outputs), images.dtype)
-        convolved = functools.partial(_xla, stride, members * groups, images)
-        return jax.linear_transpose(convolved, kernels)(gradient)[0]
+    def transposed(images: jax.Array, gradient: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
+        return jax.linear_transpose(lambda kernel: forward(images, kernel, groups), kernel)(gradient)[0]
 
-    mapped = custom_vmap(lambda images, gradient: of(images, gradient))
+    kernel_gradient = custom_vmap(lambda *arguments: transposed(*arguments))
 
-    @mapped.def_vmap
+    @kernel_gradient.def_vmap
     def rule(members: int, batched: list[bool], *arguments: jax.Array) -> tuple[jax.Array, bool]:
         each = [
             value if own else jnp.broadcast_to(value, (members, *value.shape))
             for value, own in zip(arguments, batched, strict=True)
         ]
-        beside = [jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in each]
-        kernels = of(*beside, members=members)
-        return jnp.moveaxis(kernels.reshape(height, width, inputs, members, outputs), 3, 0), True
+        images, gradient, kernels = (jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in each)
+        result = transposed(images, gradient, kernels, members * groups)
+        return jnp.moveaxis(result.reshape(*kernels.shape[:3], members, -1), 3, 0), True
 
-    return mapped
+    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images, kernel = saved
+        (image_gradient,) = jax.linear_transpose(lambda images: forward(images, kernel), images)(gradient)
+        return image_gradient, kernel_gradient(images, gradient, kernel)
+
+    return with_gradient(lambda images, kernel: forward(images, kernel), backward)

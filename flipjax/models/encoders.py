@@ -24,16 +24,12 @@ MLP_RATIO = 4
 DROP_PATH = 0.1
 MIT_EPSILON = 1e-6
 STEM = 32
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-"""Blocks, size of the kernel, stride of the first block, expansion and outputs of each stage."""
+LITE_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+LITE_WIDTHS = (16, 24, 40, 80, 112, 192, 320)
+LITE_SIZES = (3, 3, 5, 3, 5, 5, 3)
+"""Sides of the kernels in each stage."""
+LITE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
+"""Of the first block in each stage."""
 FEATURES = (2, 4, 10, 15)
 """Blocks whose outputs are features, besides the stem's."""
 LITE_EPSILON = 1e-3
@@ -95,7 +91,7 @@ class Randomness(nnx.Variable):
 class Attention(nnx.Module):
     """Attention from every pixel to an image `reduction` times smaller."""
 
-    def __init__(self, width: int, *, heads: int, reduction: int):
+    def __init__(self, width: int, heads: int, reduction: int):
         """Makes the layers; the reduction is a convolution of patches that abut."""
         self.q = Linear(width, width)
         self.kv = Linear(width, 2 * width)
@@ -112,8 +108,7 @@ class Attention(nnx.Module):
         # Heads before pixels: XLA:CPU is up to three times slower on products whose batch axes are not the first.
         query = self.q(images).reshape(B, H * W, self.heads, depth).swapaxes(1, 2)
         key, value = self.kv(reduced).reshape(B, -1, 2, self.heads, depth).transpose(2, 0, 3, 1, 4)
-        scores = jnp.einsum("bhqd,bhkd->bhqk", query * depth**-0.5, key)
-        weights = softmax(scores)
+        weights = softmax(jnp.einsum("bhqd,bhkd->bhqk", query * depth**-0.5, key))
         mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
         return self.proj(mixed.swapaxes(1, 2).reshape(B, H, W, C))
 
@@ -135,10 +130,10 @@ class Mlp(nnx.Module):
 class AttentionBlock(nnx.Module):
     """Attention and MLP, each behind a norm and beside a shortcut."""
 
-    def __init__(self, width: int, *, heads: int, reduction: int):
+    def __init__(self, width: int, heads: int, reduction: int):
         """Makes the layers."""
         self.norm1, self.norm2 = (LayerNorm(width, epsilon=MIT_EPSILON) for _ in range(2))
-        self.attn = Attention(width, heads=heads, reduction=reduction)
+        self.attn = Attention(width, heads, reduction)
         self.mlp = Mlp(width)
 
     def __call__(self, images: jax.Array, scales: jax.Array) -> jax.Array:
@@ -157,9 +152,7 @@ class MitB2(nnx.Module):
         """Makes the layers; draws the first key of stochastic depth."""
         for stage, (inputs, width) in enumerate(zip((3, *MIT_WIDTHS), MIT_WIDTHS, strict=False)):
             size, stride = (3, 2) if stage else (7, 4)
-            blocks = [
-                AttentionBlock(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])
-            ]
+            blocks = [AttentionBlock(width, HEADS[stage], REDUCTIONS[stage]) for _ in range(BLOCKS[stage])]
             overlapping = Convolution(inputs, width, size, stride=stride, bias=True)
             setattr(self, f"patch_embed{stage + 1}", nnx.Dict(proj=overlapping, norm=LayerNorm(width)))
             setattr(self, f"block{stage + 1}", nnx.List(blocks))
@@ -193,12 +186,8 @@ class MitB2(nnx.Module):
         return (jax.random.uniform(draw, shape) >= rates) / (1 - rates)
 
 
-class Stem(nnx.Module):
-    """A 3 x 3 convolution of stride 2, computed as one matrix product."""
-
-    def __init__(self, outputs: int):
-        """Starts at zero; `weight` (3, 3, 3, outputs)."""
-        self.weight = nnx.Param(jnp.zeros((3, 3, 3, outputs)))
+class Stem(Convolution):
+    """A 3 x 3 convolution of photos with stride 2, padded as TensorFlow pads, and computed as one matrix product."""
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, 3) to (B, H / 2, W / 2, outputs)."""
@@ -209,7 +198,7 @@ class Stem(nnx.Module):
 class InvertedResidual(nnx.Module):
     """Expands, filters each channel and projects; adds the input where the shapes agree."""
 
-    def __init__(self, inputs: int, outputs: int, *, size: int, stride: int, expansion: int):
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int):
         """Makes the layers."""
         hidden = expansion * inputs
         if expansion > 1:
@@ -236,13 +225,12 @@ class EfficientNetLite0(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers; draws nothing."""
-        self._conv_stem, self._bn0 = Stem(STEM), BatchNorm(STEM, epsilon=LITE_EPSILON)
-        inputs, blocks = STEM, []
-        for count, size, stride, expansion, outputs in STAGES:
-            for index in range(count):
-                first = {"stride": 1 if index else stride, "size": size, "expansion": expansion}
-                blocks.append(InvertedResidual(inputs, outputs, **first))
-                inputs = outputs
+        self._conv_stem, self._bn0 = Stem(3, STEM, 3, stride=2), BatchNorm(STEM, epsilon=LITE_EPSILON)
+        blocks = []
+        for stage, (inputs, width) in enumerate(zip((STEM, *LITE_WIDTHS), LITE_WIDTHS, strict=False)):
+            size, expansion = LITE_SIZES[stage], 6 if stage else 1  # The first stage does not expand.
+            blocks.append(InvertedResidual(inputs, width, size, LITE_STRIDES[stage], expansion))
+            blocks += [InvertedResidual(width, width, size, 1, expansion) for _ in range(LITE_BLOCKS[stage] - 1)]
         self._blocks = nnx.List(blocks)
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:

@@ -18,6 +18,8 @@ MOMENTUM = 0.1
 class Convolution(nnx.Module):
     """A convolution; `weight` (size, size, inputs, outputs). Padding keeps the size; patches that abut have none."""
 
+    convolve = staticmethod(convolve_strided)
+
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, bias: bool = False):
         """Initialises the weights to zero; `stride` equal to a `size` above 1 gives patches that abut."""
         self.weight = nnx.Param(jnp.zeros((size, size, inputs, outputs)))
@@ -26,23 +28,18 @@ class Convolution(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
-        output = convolve_strided(images, self.weight[...].astype(images.dtype), stride=self.stride)
+        output = self.convolve(images, self.weight[...].astype(images.dtype), stride=self.stride)
         return output if self.bias is None else output + self.bias[...].astype(images.dtype)
 
 
-class Depthwise(nnx.Module):
+class Depthwise(Convolution):
     """A convolution of each channel by itself; `weight` (size, size, 1, channels)."""
+
+    convolve = staticmethod(depthwise)
 
     def __init__(self, channels: int, size: int = 3, *, stride: int = 1, bias: bool = False):
         """Initialises the weights to zero."""
-        self.weight = nnx.Param(jnp.zeros((size, size, 1, channels)))
-        self.bias = nnx.Param(jnp.zeros((channels,))) if bias else None
-        self.stride = stride
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, channels) to (B, H / stride, W / stride, channels)."""
-        output = depthwise(images, self.weight[...].astype(images.dtype), stride=self.stride)
-        return output if self.bias is None else output + self.bias[...].astype(images.dtype)
+        super().__init__(1, channels, size, stride=stride, bias=bias)
 
 
 class Linear(nnx.Module):

@@ -4,15 +4,15 @@ A pack is a list of chunks (B, H, W, members * C) of at most `LANES` channels, t
 pack of one. Because zero times NaN is NaN, non-finite values of one member are masked before they reach the others.
 """
 
-import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.models.convolution import convolve, convolve_doubled, double
+from flipjax.models.convolution import convolve, convolve_doubled, double, with_gradient
 
 LANES = 128
 Pack = list[jax.Array]
@@ -37,9 +37,10 @@ def chunk_size(members: int, channels: int) -> int:
     return max(size for size in range(1, most + 1) if members % size == 0)
 
 
-def split(values: jax.Array, pack: Pack) -> jax.Array:
-    """Divides values a channel, (members, C) or (C,) of one, over the chunks of a pack: (chunks, channels of each)."""
-    return values.reshape(len(pack), -1)
+def map_chunks(function: Callable, pack: Pack, *values: jax.Array) -> list[Any]:
+    """Calls a function of each chunk and its part of values a channel, (members, C) or (C,) of one."""
+    parts = (value.reshape(len(pack), -1) for value in values)
+    return [function(*chunk) for chunk in zip(pack, *parts, strict=True)]
 
 
 def sound(pack: Pack, *, members: int) -> jax.Array:
@@ -63,10 +64,8 @@ def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) ->
         A pack of O channels a member.
     """
     members, *_, outputs = kernel.shape
-    if members == 1 and skip is not None:
-        return [convolve_doubled(pack[0], skip[0], kernel[0])]
     if members == 1:
-        return [convolve(pack[0], kernel[0])]
+        return [convolve(pack[0], kernel[0]) if skip is None else convolve_doubled(pack[0], skip[0], kernel[0])]
     size = chunk_size(members, outputs)
     starts = range(0, members, size)
     width = sum(chunk.shape[-1] for chunk in pack)
@@ -118,26 +117,15 @@ def _clean(values: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(values), values, 0)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def apart(product: Callable, images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the bilinear `product` of a chunk and a block-diagonal kernel, without spreading the NaN of one member.
 
     Values and gradients that are not finite are read as 0. The kernel's own gradient keeps them: there they meet no
     other member.
     """
-    return product(_clean(images), kernel)
 
+    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+        pull = jax.vjp(product, _clean(saved[0]), saved[1])[1]
+        return pull(_clean(gradient))[0], pull(gradient)[1]
 
-def _forward(product: Callable, images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    images = _clean(images)
-    return product(images, kernel), (images, kernel)
-
-
-def _backward(
-    product: Callable, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    pull = jax.vjp(product, *saved)[1]
-    return pull(_clean(gradient))[0], pull(gradient)[1]
-
-
-apart.defvjp(_forward, _backward)
+    return with_gradient(lambda images, kernel: product(_clean(images), kernel), backward)(images, kernel)

@@ -130,12 +130,11 @@ def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[in
     others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
     if others:
         raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
-    shapes = {name: array.shape for name, array in arrays.items()}
-    misshapen = [name for name in wanted if name in shapes and shapes[name] != wanted[name]]
+    misshapen = [name for name in wanted if name in arrays and arrays[name].shape != wanted[name]]
     problems = {
-        "missing": [name for name in wanted if name not in shapes],
-        "unused": [name for name in shapes if name not in wanted],
-        "misshapen": [f"{name} {shapes[name]} instead of {wanted[name]}" for name in misshapen],
+        "missing": [name for name in wanted if name not in arrays],
+        "unused": [name for name in arrays if name not in wanted],
+        "misshapen": [f"{name} {arrays[name].shape} instead of {wanted[name]}" for name in misshapen],
     }
     texts = [f"{len(names)} {kind}: {', '.join(names[:NAMED])}" for kind, names in problems.items() if names]
     if texts:
@@ -145,8 +144,8 @@ def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[in
 def to_torch(array: Any) -> np.ndarray:
     """Returns a weight of this package in PyTorch's axis order; counts become int64, as PyTorch has them."""
     array = np.asarray(array)
-    array = np.asarray(array.transpose(torch_order(array.ndim)), order="C")
-    return array.astype(np.int64) if array.dtype.kind == "i" else array
+    stored = np.int64 if array.dtype.kind == "i" else array.dtype
+    return np.asarray(array.transpose(torch_order(array.ndim)), stored, order="C")
 
 
 def jax_order(axes: int) -> tuple[int, ...]:
@@ -157,11 +156,6 @@ def jax_order(axes: int) -> tuple[int, ...]:
 def torch_order(axes: int) -> tuple[int, ...]:
     """Returns this package's axes in PyTorch's order."""
     return {4: (3, 2, 0, 1), 2: (1, 0)}.get(axes, tuple(range(axes)))
-
-
-def dtype_of(name: str) -> type:
-    """Returns the dtype of a weight."""
-    return np.int32 if name.endswith("num_batches_tracked") else np.float32
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import with_gradient
-from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, sound, split
+from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, map_chunks, sound
+
+Arrays = tuple[jax.Array, ...]
 
 MOMENTUM = 0.9
 """Momentum of the running statistics: runs have a few hundred steps, so they must settle within tens."""
@@ -39,17 +42,14 @@ class PackBatchNorm(nnx.Module):
     def __call__(self, pack: Pack) -> Pack:
         """Normalises a pack, to float32; in training moves the running statistics."""
         wide = [chunk.astype(jnp.float32) for chunk in pack]
-        scales, biases = split(self.scale[...], pack), split(self.bias[...], pack)
-        if not self.use_running_average:
-            normalised = [_normalise_by_batch(*chunk) for chunk in zip(wide, scales, biases, strict=True)]
-            outputs, means, variances = zip(*normalised, strict=True)
-            for running, moments in ((self.mean, means), (self.var, variances)):
-                moment = jnp.stack(moments).reshape(running.shape)
-                running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment
-            return list(outputs)
-        means, variances = split(self.mean[...], pack), split(self.var[...], pack)
-        chunks = zip(wide, means, _inverse_deviation(variances), scales, biases, strict=True)
-        return [_normalise(*chunk) for chunk in chunks]
+        affine = self.scale[...], self.bias[...]
+        if self.use_running_average:
+            return map_chunks(_normalise, wide, self.mean[...], _inverse_deviation(self.var[...]), *affine)
+        outputs, means, variances = zip(*map_chunks(_normalise_by_batch, wide, *affine), strict=True)
+        for running, moments in ((self.mean, means), (self.var, variances)):
+            moment = jnp.stack(moments).reshape(running.shape)
+            running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment
+        return list(outputs)
 
 
 def _inverse_deviation(variance: jax.Array) -> jax.Array:
@@ -61,7 +61,7 @@ def _normalise(images: jax.Array, mean: jax.Array, inverse: jax.Array, scale: ja
 
 
 @jax.custom_vjp
-def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) -> Arrays:
     """Normalises float32 images (B, H, W, C); returns their mean and variance (C,) too, which have no gradient.
 
     The gradient is written out: two sums over pixels suffice for it, and XLA:CPU makes fewer passes over images of it
@@ -70,9 +70,7 @@ def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) ->
     return _forward(images, scale, bias)[0]
 
 
-def _forward(
-    images: jax.Array, scale: jax.Array, bias: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arrays, Arrays]:
     mean = images.mean((0, 1, 2))
     variance = jnp.maximum(0.0, lax.square(images).mean((0, 1, 2)) - lax.square(mean))
     inverse = _inverse_deviation(variance)
@@ -80,9 +78,8 @@ def _forward(
     return (output, mean, variance), (images, mean, inverse, scale)
 
 
-def _backward(saved: tuple[jax.Array, ...], gradients: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    images, mean, inverse, scale = saved
-    gradient = gradients[0]
+def _backward(saved: Arrays, gradients: Arrays) -> Arrays:
+    (images, mean, inverse, scale), (gradient, *_) = saved, gradients
     of_bias = gradient.sum((0, 1, 2))
     of_scale = ((gradient * images).sum((0, 1, 2)) - mean * of_bias) * inverse
     factor = inverse * scale
@@ -106,8 +103,7 @@ class PackGroupNorm(nnx.Module):
 
     def __call__(self, pack: Pack) -> Pack:
         """Normalises a pack, to float32."""
-        scales, biases = split(self.scale[...], pack), split(self.bias[...], pack)
-        return [self._normalise(*chunk) for chunk in zip(pack, scales, biases, strict=True)]
+        return map_chunks(self._normalise, pack, self.scale[...], self.bias[...])
 
     def _normalise(self, images: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
         B, H, W, C = images.shape
@@ -127,8 +123,7 @@ class PackBias(nnx.Module):
 
     def __call__(self, pack: Pack) -> Pack:
         """Adds the offset."""
-        offsets = split(self.bias[...], pack)
-        return [chunk + offset.astype(chunk.dtype) for chunk, offset in zip(pack, offsets, strict=True)]
+        return map_chunks(lambda chunk, offset: chunk + offset.astype(chunk.dtype), pack, self.bias[...])
 
 
 NORM_LAYERS = {"batch": PackBatchNorm, "group": PackGroupNorm, "none": PackBias}
@@ -149,10 +144,8 @@ class ConvolutionBlock(nnx.Module):
         dtype = pack[0].dtype
         finite = []
         for kernel, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
-            weights = kernel.astype(dtype)
-            weights = (
-                weights if weights.ndim == 5 else weights[None]
-            )  # The kernels of a pack have a leading member axis.
+            # The kernels of a pack have a leading member axis.
+            weights = kernel.astype(dtype).reshape(-1, *kernel.shape[-4:])
             convolved = convolve_pack(pack, weights, skip=skip)
             finite.append(sound(convolved, members=weights.shape[0]))
             pack = [nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)]
@@ -187,10 +180,7 @@ class UNet(nnx.Module):
         pairs += [(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)]
         shapes = [(3, 3, *pair) for inputs, outputs in pairs for pair in ((inputs, outputs), (outputs, outputs))]
         *kernels, head = _he_kernels(rngs.params(), [*shapes, (1, 1, widths[0], num_classes)])
-        blocks = [
-            ConvolutionBlock(first, second, norm=spec.norm)
-            for first, second in zip(kernels[::2], kernels[1::2], strict=True)
-        ]
+        blocks = [ConvolutionBlock(*pair, norm=spec.norm) for pair in zip(kernels[::2], kernels[1::2], strict=True)]
         self.dtype = jnp.dtype(spec.dtype)
         self.encoder = nnx.List(blocks[: spec.depth])
         self.decoder = nnx.List(blocks[spec.depth :])
@@ -204,10 +194,8 @@ class UNet(nnx.Module):
     def _features(self, images: jax.Array) -> tuple[Pack, jax.Array]:
         images = images.astype(self.dtype)
         pack = [images] if images.ndim == 4 else join(images, channels=self.head.kernel.shape[-2])
-        alone = self.head.kernel.ndim == 2
-        pool = halve if alone else halve_by_slices
-        skips = []
-        finite = []
+        pool = halve if self.head.kernel.ndim == 2 else halve_by_slices
+        skips, finite = [], []
         for level, block in enumerate(self.encoder):
             pack, whole = block([pool(chunk) for chunk in pack] if level else pack)
             skips.append(pack)
@@ -224,17 +212,16 @@ class UNet(nnx.Module):
         a member whose activations are not finite they are NaN.
         """
         pack, finite = self._features(images)
-        kernel = self.head.kernel[...]
-        bias = self.head.bias
-        assert bias is not None, "a linear layer has one by default"
+        head: Any = self.head
+        kernel, bias = head.kernel[...], head.bias[...][:, None, None, None]
         if kernel.ndim == 2:
-            return jnp.moveaxis(_planes(pack[0], kernel) + bias[...][:, None, None, None], 0, -1)
+            return jnp.moveaxis(_planes(pack[0], kernel) + bias, 0, -1)
         size = kernel.shape[0] // len(pack)
         parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
             wide = block_diagonal(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
             parts.append(apart(_product, chunk, wide))
-        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias[...][:, None, None, None]
+        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
 
 
@@ -246,7 +233,7 @@ def _product_by_class(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum("bhwc,ck->kbhw", images, kernel)
 
 
-def _planes_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _planes_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
     images, kernel = saved
     parts = [plane[..., None] * column for plane, column in zip(gradient, kernel.T, strict=True)]
     return functools.reduce(jnp.add, parts), jnp.einsum("bhwc,kbhw->ck", images, gradient)

@@ -4,7 +4,6 @@ A converted file, for `config.model.weights`, is `.safetensors` under PyTorch's 
 each reading. No file can run code: PyTorch's are read with `weights_only`.
 """
 
-import hashlib
 import importlib
 import os
 import re
@@ -18,17 +17,18 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from flipjax.files import digest, replacing
-from flipjax.models.smp import WeightsError, check_arrays, dtype_of, expected_shapes, jax_order
+from flipjax.files import digest, replacing, sha256
+from flipjax.models.smp import WeightsError, check_arrays, expected_shapes, jax_order
 
 SUFFIX = ".safetensors"
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
 DIGEST = "flipjax_digest"
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+COUNT = "num_batches_tracked"
+STATISTICS = ("running_mean", "running_var", COUNT)
 NESTS = ("state_dict", "model_state_dict", "model", "ema_state_dict", "net")
 """Keys under which training scripts store a state_dict; the first one found is read."""
 MAX_BYTES = 4 << 30
-"""Default limit of a file and its arrays."""
+"""Largest file, and most bytes of its arrays."""
 SAFE_TORCH = (2, 6)
 """Earlier versions can run code in spite of `weights_only` (CVE-2025-32434)."""
 WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "backbone.", "segformer.", "encoder.")
@@ -54,38 +54,36 @@ _PARTS = (
 )
 
 
-def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a PyTorch or safetensors file by name; searches checkpoints for the keys in NESTS.
 
     Raises:
-        WeightsError: no such file, another kind of file, PyTorch missing or unsafe, a damaged file, one with
-            objects other than arrays, or more than `max_bytes`.
+        WeightsError: no such file, another kind of file, PyTorch unsafe, a damaged file, one with objects other
+            than arrays, or more than MAX_BYTES.
+        ModuleNotFoundError: PyTorch is missing.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"expected a regular file of weights; found none at {path}")
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"expected a file that ends in {', '.join(SUFFIXES)}; found {path}")
-    _check_size(path, path.stat().st_size, max_bytes)
+    _check_size(path, path.stat().st_size)
     try:
-        return load_file(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
-    except WeightsError:
+        return load_file(path) if path.suffix == SUFFIX else _read_torch(path)
+    except (WeightsError, ModuleNotFoundError):
         raise
     except Exception as error:  # Parsers raise arbitrary errors on damaged files.
         text = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise WeightsError(f"{path} cannot be read as weights alone: {text}") from error
 
 
-def _check_size(path: Path, size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise WeightsError(f"{path}: expected at most {max_bytes:,} bytes (--max_bytes sets the limit); found {size:,}")
+def _check_size(path: Path, size: int) -> None:
+    if size > MAX_BYTES:
+        raise WeightsError(f"{path}: expected at most {MAX_BYTES:,} bytes; found {size:,}")
 
 
-def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    try:
-        torch: Any = importlib.import_module("torch")
-    except ImportError as error:
-        raise WeightsError(f"{path} needs PyTorch: pip install torch, or save it as {SUFFIX} elsewhere") from error
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    torch: Any = importlib.import_module("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         wanted = f"PyTorch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer, whose weights_only runs no code"
         raise WeightsError(f"{path} needs {wanted} (CVE-2025-32434); found {torch.__version__}")
@@ -94,7 +92,7 @@ def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     if strays:
         raise WeightsError(f"{path}: expected tensors alone in its state_dict; found others: {', '.join(strays)}")
     # An expanded tensor may have more numbers than its file.
-    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), max_bytes)
+    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
     # NumPy has no bfloat16.
     return {str(name): (t.float() if t.is_floating_point() else t).detach().numpy() for name, t in tensors.items()}
 
@@ -106,9 +104,7 @@ def _state_dict(stored: Any, path: Path) -> Mapping[str, Any]:
     return _state_dict(nested[0], path) if nested else stored
 
 
-def convert_weights(
-    source: str | Path, target: str | Path, *, encoder: str | None, num_classes: int, max_bytes: int
-) -> str:
+def convert_weights(source: str | Path, target: str | Path, *, encoder: str | None, num_classes: int) -> str:
     """Converts the weights of a whole U-Net or of an encoder, and returns a sentence about the written file.
 
     Args:
@@ -116,7 +112,6 @@ def convert_weights(
         target: a file that does not exist; `.safetensors` is added to a name without it.
         encoder: the required encoder; None: any.
         num_classes: outputs of the head.
-        max_bytes: limit of the arrays.
 
     Raises:
         WeightsError: the file cannot be read, is another encoder's, has keys that are missing, unused or misshapen,
@@ -128,19 +123,15 @@ def convert_weights(
     if os.path.lexists(target):
         raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
     try:
-        name, arrays = canonical(read_weights(source, max_bytes=max_bytes))
-        if encoder not in (None, name):
-            raise WeightsError(f"expected the weights of {encoder}; found those of {name}")
-        check_arrays(arrays, _shapes_of(arrays, name, num_classes, whole=False))
+        name, arrays = _checked(read_weights(source), encoder, num_classes)
         save_weights(target, arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
     whole = any(key.startswith("decoder.") for key in arrays)
     count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
-    with open(source, "rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return f"{name}: {what}; {count:,} parameters from {source} (SHA-256 {sha256}) to {target}"
+    content = sha256(Path(source).read_bytes())
+    return f"{name}: {what}; {count:,} parameters from {source} (SHA-256 {content}) to {target}"
 
 
 def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -151,10 +142,9 @@ def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         OSError: the file cannot be written.
     """
     target = file_of(target)
-    stored = {}
+    types = {name: np.int64 if name.endswith(COUNT) else np.float32 for name in arrays}
     with np.errstate(over="ignore"):
-        for name, array in arrays.items():
-            stored[name] = np.asarray(array, np.float32 if dtype_of(name) is np.float32 else np.int64, order="C")
+        stored = {name: np.asarray(array, types[name], order="C") for name, array in arrays.items()}
     others = [name for name, array in stored.items() if not np.isfinite(array).all()]
     if others:
         raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
@@ -173,15 +163,12 @@ def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whol
     Raises:
         WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen.
     """
-    path = file_of(source)
-    name, arrays = canonical(read_digested(path)[0])
-    if name != encoder:
-        raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {path}")
-    check_arrays(arrays, _shapes_of(arrays, encoder, num_classes, whole=whole))
+    _, arrays = _checked(read_digested(file_of(source))[0], encoder, num_classes, whole=whole)
     parts: tuple[dict, dict] = {}, {}
     for key, array in arrays.items():
         steps = tuple(int(step) if step.isdigit() else step for step in key.split("."))
-        parts[steps[-1] in STATISTICS][steps] = array.transpose(jax_order(array.ndim)).astype(dtype_of(key))
+        values = array.transpose(jax_order(array.ndim))
+        parts[steps[-1] in STATISTICS][steps] = values.astype(np.int32 if steps[-1] == COUNT else np.float32)
     return unflatten_dict(parts[0]), unflatten_dict(parts[1])
 
 
@@ -195,16 +182,11 @@ def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Returns arrays and metadata of a .safetensors file that flipjax wrote.
 
     Raises:
-        WeightsError: no such file, one without a digest, or one whose arrays differ from it.
+        WeightsError: no such file, a damaged one, one without a digest, or one whose arrays differ from it.
     """
-    if not path.is_file():
-        raise WeightsError(f"expected a file of weights that flipjax wrote; found none at {path}")
-    try:
-        arrays = read_weights(path)
-        with safe_open(path, framework="numpy") as stored:
-            metadata = stored.metadata() or {}
-    except WeightsError as error:
-        raise WeightsError(f"{path} is damaged, write it again ({error})") from error
+    arrays = read_weights(path)
+    with safe_open(path, framework="numpy") as stored:
+        metadata = stored.metadata() or {}
     if DIGEST not in metadata:
         raise WeightsError(f"expected a file of weights that flipjax wrote; found another one at {path}")
     if digest(arrays) != metadata[DIGEST]:
@@ -223,14 +205,20 @@ def file_of(path: str | Path) -> Path:
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
 
 
-def _shapes_of(arrays: Mapping[str, Any], encoder: str, num_classes: int, *, whole: bool) -> dict[str, tuple[int, ...]]:
-    """Returns the required shapes, of the whole network or of its encoder."""
-    shapes = expected_shapes(encoder, num_classes=num_classes)
-    if any(name.startswith("decoder.") for name in arrays):
-        return shapes
-    if whole:
-        raise WeightsError("expected the weights of a whole U-Net; found an encoder alone: train it first")
-    return {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}
+def _checked(
+    arrays: Mapping[str, np.ndarray], encoder: str | None, num_classes: int, *, whole: bool = False
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns `canonical` arrays; raises WeightsError unless they are a network's or, if not `whole`, an encoder's."""
+    name, arrays = canonical(arrays)
+    if encoder not in (None, name):
+        raise WeightsError(f"expected the weights of {encoder}; found those of {name}")
+    shapes = expected_shapes(name, num_classes=num_classes)
+    if not any(name.startswith("decoder.") for name in arrays):
+        if whole:
+            raise WeightsError("expected the weights of a whole U-Net; found an encoder alone: train it first")
+        shapes = {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}
+    check_arrays(arrays, shapes)
+    return name, arrays
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
@@ -251,10 +239,8 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     for encoder, sign in SIGNS.items():
         if f"encoder.{sign}" in named:
             return encoder, named
-    first = ", ".join(list(arrays)[:4])
-    raise WeightsError(
-        f"expected the weights of a U-Net or an encoder, {' or '.join(SIGNS)}; found arrays such as {first}"
-    )
+    expected = f"the weights of a U-Net or an encoder, {' or '.join(SIGNS)}"
+    raise WeightsError(f"expected {expected}; found arrays such as {', '.join(list(arrays)[:4])}")
 
 
 def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -267,7 +253,7 @@ def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             renamed[key.replace(".attn.key.", ".attn.kv.")] = np.concatenate([renamed.pop(key), renamed.pop(value)])
     # Files older than PyTorch 0.4.1 lack the count of batches, which is never used.
     means = [name for name in renamed if name.endswith(".running_mean")]
-    counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
+    counts = {name.replace("running_mean", COUNT): np.zeros((), np.int64) for name in means}
     return {f"encoder.{name}": array for name, array in (counts | renamed).items()}
 
 

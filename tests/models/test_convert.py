@@ -130,7 +130,7 @@ def convert(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys):
+def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys, monkeypatch):
     good = encoder_of(network, "resnet50")
     misfit = {name: good[name] for name in good if "layer1" in name}
     misfit |= {"bn1.gain": np.zeros(64), "bn1.bias": np.zeros(65)}
@@ -157,8 +157,7 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     (tmp_path / "loop.safetensors").symlink_to("nowhere")
     source = ("--from", folders / "mit.safetensors")
     for options, named in (
-        ((*to, "--max_bytes", 1 << 10), "--max_bytes"),
-        (("--out", tmp_path / "text.txt" / "to"), "--out"),
+        (("--out", tmp_path / "text.txt" / "to"), "text.txt"),
         (("--out", folders / "encoder"), "--out"),
         (("--out", tmp_path / "loop"), "--out"),
         ((*to, "--encoder", "resnet50"), "resnet50"),
@@ -166,6 +165,8 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     ):
         code, _, err = convert(capsys, *source, *options)
         assert code == 2 and named in err, err
+    monkeypatch.setattr(weights, "MAX_BYTES", 1 << 10)
+    assert convert(capsys, *source, *to)[0] == 2
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def test_a_damaged_file_is_named_or_gives_the_same_arrays(small, damage):
         np.testing.assert_equal(stored[0], arrays)
 
 
-VERSIONS = {None: "pip install torch", "2.5.1+cu121": "needs PyTorch 2.6", "2.6.0": "as weights alone: EOFError"}
+VERSIONS = {None: "torch", "2.5.1+cu121": "needs PyTorch 2.6", "2.6.0": "as weights alone: EOFError"}
 
 
 @pytest.mark.parametrize(("torch", "message"), VERSIONS.items())
@@ -197,7 +198,7 @@ def test_without_a_safe_pytorch_nothing_is_read(tmp_path, monkeypatch, torch, me
 
     (tmp_path / "a.pt").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", torch and types.SimpleNamespace(__version__=torch, load=load))
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError if torch else ModuleNotFoundError, match=message):
         read_weights(tmp_path / "a.pt")
 
 
