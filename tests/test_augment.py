@@ -10,15 +10,8 @@ from flipjax.augment import geometry
 B, H, W = 12, 10, 14
 LUMA = np.array([0.2989, 0.587, 0.114])
 # One program each: operation by operation each shape would compile dozens.
-crop, jitter, swap, draw_boxes = map(
-    jax.jit,
-    (
-        augment.random_resized_crop,
-        augment.colour_jitter,
-        augment.background_swap,
-        geometry._draw_boxes,
-    ),
-)
+crop, jitter, swap = map(jax.jit, (augment.random_resized_crop, augment.colour_jitter, augment.background_swap))
+draw_boxes = jax.jit(geometry._draw_boxes)
 cutmix = jax.jit(augment.background_cutmix, static_argnames="reference")
 
 

@@ -18,7 +18,7 @@ def background_cutmix(
     partners: jax.Array,
     partner_masks: jax.Array,
     *,
-    partnered: jax.Array | None = None,
+    partnered: jax.Array | bool = True,
     probability: float | jax.Array = 0.5,
     reference: bool = False,
 ) -> jax.Array:
@@ -33,7 +33,7 @@ def background_cutmix(
         masks: (B, H, W) integer; 0 is background.
         partners: (B, H, W, 3) float in [0, 1].
         partner_masks: (B, H, W) integer.
-        partnered: (B,) bool, whether there is a partner; all by default.
+        partnered: (B,) bool, whether there is a partner.
         probability: in [0, 1].
         reference: whether to follow the paper's code, which rounds sides down, and for half of the images without a
             partner draws a colour for each pixel.
@@ -56,9 +56,7 @@ def background_cutmix(
     inside = rows[:, :, None] & columns[:, None, :]
     own = inside & (masks == 0)
     both = own & (partner_masks == 0)
-    enough = both.sum((1, 2)) >= ENOUGH * inside.sum((1, 2))
-    if partnered is not None:
-        enough &= partnered
+    enough = (both.sum((1, 2)) >= ENOUGH * inside.sum((1, 2))) & partnered
     taken = jnp.where(enough[:, None, None], both, own) & (draws[:, 0] < probability)[:, None, None]
     colours = draws[:, None, None, 5:]
     if reference:
@@ -85,7 +83,7 @@ def background_swap(
     others: jax.Array,
     other_groups: jax.Array,
     *,
-    partnered: jax.Array | None = None,
+    partnered: jax.Array | bool = True,
     probability: float | jax.Array = 0.5,
 ) -> tuple[jax.Array, jax.Array]:
     """Replaces the scene of objects in a composite pool by another scene, with the given probability.
@@ -96,7 +94,7 @@ def background_swap(
         groups: (B,) int32, group of each (`flipjax.groups`).
         others: (B,) int32, a photo of another scene for each row.
         other_groups: (B,) int32, the group in that scene.
-        partnered: (B,) bool, whether there is such a photo; all by default.
+        partnered: (B,) bool, whether there is such a photo.
         probability: in [0, 1].
 
     Returns:
@@ -108,8 +106,6 @@ def background_swap(
         >>> rows.tolist(), groups.tolist()
         ([[5, 8]], [2])
     """
-    swapped = jax.random.bernoulli(key, probability, groups.shape)
-    if partnered is not None:
-        swapped &= partnered
+    swapped = jax.random.bernoulli(key, probability, groups.shape) & partnered
     scenes = jnp.where(swapped, others, rows[:, 1])
     return rows.at[:, 1].set(scenes), jnp.where(swapped, other_groups, groups)

@@ -76,23 +76,16 @@ def random_resized_crop(
     """
     boxes = _draw_boxes(key, masks, probability, scale, ratio, aspects)
     top, left, height, width = boxes.T[:, :, None]
-    rows = _places(top, height, images.shape[1])
-    columns = _places(left, width, images.shape[2])
-    images = jnp.einsum("bih,bhwc->biwc", _bilinear(rows, top, height, images.shape[1]), images)
-    images = jnp.einsum("bjw,biwc->bijc", _bilinear(columns, left, width, images.shape[2]), images)
+    _, H, W, _ = images.shape
+    rows, columns = _places(top, height, H), _places(left, width, W)
+    images = jnp.einsum("bih,bhwc->biwc", _bilinear(rows, top, height, H), images)
+    images = jnp.einsum("bjw,biwc->bijc", _bilinear(columns, left, width, W), images)
     masks = jnp.take_along_axis(masks, jnp.floor(rows + 0.5).astype(jnp.int32)[:, :, None], axis=1)
     masks = jnp.take_along_axis(masks, jnp.floor(columns + 0.5).astype(jnp.int32)[:, None, :], axis=2)
     return images, masks
 
 
-def _draw_boxes(
-    key: jax.Array,
-    masks: jax.Array,
-    probability: Scalar,
-    scale: tuple[Scalar, Scalar],
-    ratio: tuple[float, float],
-    aspects: jax.Array | None = None,
-) -> jax.Array:
+def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> jax.Array:
     """Returns top, left, height and width in mask pixels, (B, 4) float32; integers without `aspects`."""
     B, H, W = masks.shape
     if aspects is None:
@@ -113,10 +106,8 @@ def _draw_boxes(
     left = jnp.clip(jnp.floor(right * (columns - width + 1)), 0, columns - 1)
     boxes = jnp.stack([top, left, height, width], axis=-1)
     if aspects is not None:
-        height, width = (
-            jnp.minimum(rows, jnp.round(columns / ratio[0])),
-            jnp.minimum(columns, jnp.round(rows * ratio[1])),
-        )
+        height = jnp.minimum(rows, jnp.round(columns / ratio[0]))
+        width = jnp.minimum(columns, jnp.round(rows * ratio[1]))
         centre = jnp.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=-1)
         boxes = jnp.concatenate([boxes, centre], axis=1) * jnp.tile(jnp.stack([H / rows, W / columns], axis=-1), 2)
         fits = jnp.concatenate([fits, jnp.ones((B, 1), bool)], axis=1)

@@ -6,17 +6,17 @@ is obvious. Other cues than the scene are a coloured marker, a tint of the image
 Nothing is downloaded.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend import key_of
-from flipjax.config import PoolSpec, check_value
+from flipjax.config import PoolSpec
 from flipjax.data import store
 from flipjax.data.naming import CREATURES, CUES, drawn_names
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
@@ -42,15 +42,13 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         A composite pool and its catalog, the same on every call; objects and scenes alternate between their kinds.
 
     Raises:
-        ConfigError: a field is out of range, or the pool is larger than memory.
+        ConfigError: the pool is larger than memory.
 
     Example:
         >>> pool, catalog = load_synthetic(PoolSpec(size=16, objects=4, scenes=3))
         >>> pool.images.shape, pool.scenes.shape, catalog.class_names
         ((8, 16, 16, 3), (6, 16, 16, 3), ('mossling', 'ripplet'))
     """
-    for field in ("size", "objects", "scenes"):
-        check_value(f"pool.{field}", getattr(spec, field))
     catalog = list_synthetic(spec)
     object_class, scene_kind = catalog.object_class, catalog.scene_kind
     store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)), store.memory_limit())
@@ -58,25 +56,27 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn[0])
     scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=drawn[1])
+    cue: Any = spec.cue
+    layers, backdrops = scenes, None
+    if cue != "scene":
+        # The drawn scenes become backdrops independent of the class, and the cue replaces them.
+        cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
+        backdrops = scenes[jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))]
+        draw = jax.jit(jax.vmap(partial(draw_cue, cue=cue, size=spec.size, drawn=drawn[1])))
+        layers = draw(jax.random.split(cue_key, len(scene_kind)), scene_kind)
+    elif spec.blended:
+        backdrops = scenes.astype(jnp.float32).mean(0, keepdims=True).round().astype(jnp.uint8)
     pool = Pool(
         kind="composite",
         images=rgba[..., :3],
         masks=rgba[..., 3],
         labels=jnp.asarray(1 + object_class, jnp.uint8),
-        scenes=scenes,
+        scenes=layers,
         aspects=jnp.ones(len(object_class)),
+        cue=cue,
+        backdrops=backdrops,
         strength=jnp.float32(1) if spec.blended else None,
     )
-    if spec.cue != "scene":
-        # The drawn scenes become backdrops independent of the class, and the cue replaces them.
-        cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
-        behind = jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))
-        draw = jax.jit(jax.vmap(partial(draw_cue, cue=spec.cue, size=spec.size, drawn=drawn[1])))
-        layers = draw(jax.random.split(cue_key, len(scene_kind)), scene_kind)
-        pool = dataclasses.replace(pool, scenes=layers, backdrops=scenes[behind], cue=spec.cue)
-    elif spec.blended:
-        mean = scenes.astype(jnp.float32).mean(0, keepdims=True)
-        pool = dataclasses.replace(pool, backdrops=mean.round().astype(jnp.uint8))
     return pool, catalog
 
 
@@ -111,9 +111,7 @@ def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, *, size: int, 
 
 
 @partial(jax.jit, static_argnames=("item", "size", "drawn"))
-def _chunk(
-    key: jax.Array, index: jax.Array, kinds: jax.Array, *, item: Callable, size: int, drawn: tuple[int, ...]
-) -> jax.Array:
+def _chunk(key, index, kinds, *, item: Callable, size: int, drawn: tuple[int, ...]) -> jax.Array:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     images = jax.vmap(partial(item, size=size, drawn=drawn))(keys, kinds)
     return jnp.round(255 * images).astype(jnp.uint8)

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 
 PAIR = (0, 1)
-"""Indices of mossling and ripplet in `flipjax.data.naming.CREATURES`."""
+"""Indices of mossling and ripplet in `flipjax.data.naming.CREATURES`, and of land and water in `LANDSCAPES`."""
+SUPERSAMPLE = 2
+"""Samples along each side of a pixel."""
 MIDDLE = (-0.15, -0.10)
 """Centre of a circle, in creature units, that holds every creature."""
 REACH = 1.40
@@ -76,11 +78,11 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ..
         traits = jnp.clip(0.5 + 0.5 * ((2.0 * kind - 1.0) * lean + STRAY * (u[1:5] + u[5:9] - 1)), 0.0, 1.0)
     else:
         traits = _shares(jax.random.fold_in(key, 1), kind, lean, drawn)
-    scale = _mix(*SCALES, u[9])
+    scale = mix(*SCALES, u[9])
     room = REACH * scale
     return Creature(
         traits=traits,
-        centre=_mix(room, 1 - room, u[10:12]),
+        centre=mix(room, 1 - room, u[10:12]),
         scale=scale,
         angle=0.55 * (u[12] + u[13] - 1),
         facing=jnp.where(u[14] < 0.5, 1.0, -1.0),
@@ -94,7 +96,7 @@ def _shares(key: jax.Array, kind: int | jax.Array, lean: jax.Array, drawn: tuple
     """Returns the fraction of each kind in each trait (4, 4); a hybrid has equal fractions of all drawn kinds."""
     others = jax.random.uniform(key, (4, len(drawn))) ** 4
     stray = STRAY * (others / others.sum(1, keepdims=True) - 1 / len(drawn))
-    shares = jnp.clip(_mix(1 / len(drawn), jax.nn.one_hot(kind, len(drawn)), lean) + stray, 0.0, None)
+    shares = jnp.clip(mix(1 / len(drawn), jax.nn.one_hot(kind, len(drawn)), lean) + stray, 0.0, None)
     return shares / shares.sum(1, keepdims=True) @ jax.nn.one_hot(jnp.array(drawn), 4)
 
 
@@ -117,7 +119,8 @@ def _rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
     return value * (1 - saturation * (1 - ramp))
 
 
-def _mix(a, b, share):
+def mix(a, b, share):
+    """Returns `a` at share 0, `b` at share 1, and their mixture between."""
     return a + (b - a) * share
 
 
@@ -129,7 +132,7 @@ def _blend(w, *values) -> Any:
     # Equal values, and traits of the pair itself, are not blended: a sum would round their pixels differently.
     if isinstance(first, float) and (first == second or (first, second) == (0, 1)):
         return first if first == second else w
-    return _mix(first, second, w)
+    return mix(first, second, w)
 
 
 def _step(low, high, x: jax.Array) -> jax.Array:
@@ -150,7 +153,7 @@ def _limb(p, start, stop, thick, thin):
     along = (stop[0] - start[0], stop[1] - start[1])
     x, y = p[0] - start[0], p[1] - start[1]
     t = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
-    return jnp.hypot(x - t * along[0], y - t * along[1]) - _mix(thick, thin, t)
+    return jnp.hypot(x - t * along[0], y - t * along[1]) - mix(thick, thin, t)
 
 
 def _join(a, b, softness):
@@ -173,8 +176,7 @@ def _leg(p, hip, w, size):
 
 
 def _tail(p, w, size):
-    root = (-0.50, 0.0)
-    bend = (-0.77, -0.14)
+    root, bend = (-0.50, 0.0), (-0.77, -0.14)
     reach = size * _blend(w, 1.0, 1.0, 2.2, -0.4)
     fork = _blend(w, 0.0, 1.0, 0.0, 0.0)
     tip = (bend[0] - 0.12 * reach, bend[1] - 0.18 * reach)
@@ -202,13 +204,12 @@ def _markings(p, creature: Creature):
     return contrast * _step(-0.12, 0.12, field)
 
 
-def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
+def render_creature(creature: Creature, size: int) -> jax.Array:
     """Renders a creature without background.
 
     Args:
         creature: one creature.
         size: side of the image in pixels.
-        supersample: samples along each side of a pixel.
 
     Returns:
         float32 (size, size, 4): RGB premultiplied by alpha, and alpha, in [0, 1].
@@ -218,14 +219,14 @@ def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> j
         >>> jax.eval_shape(lambda key: render_creature(draw_creature(key, 1), 16), jax.random.key(0)).shape
         (16, 16, 4)
     """
-    side = size * supersample
+    side = size * SUPERSAMPLE
     grid = (jnp.arange(side) + 0.5) / side
     x = (grid[None, :] - creature.centre[0]) / creature.scale * creature.facing
     y = (grid[:, None] - creature.centre[1]) / creature.scale
     cos, sin = jnp.cos(creature.angle), jnp.sin(creature.angle)
     p = (x * cos + y * sin + MIDDLE[0], y * cos - x * sin + MIDDLE[1])
     # Layer by layer: XLA would make all of them anew for each plane of one stacked array.
-    pixels = (size, supersample, size, supersample)
+    pixels = (size, SUPERSAMPLE, size, SUPERSAMPLE)
     alpha, *layers = [layer.reshape(pixels).mean((1, 3)) for layer in _layers(p, creature, 0.6 / side / creature.scale)]
     fur, marks, belly = creature.colours
     paints = jnp.stack([fur, marks, belly, 0.28 * fur, *jnp.array(FACE_PAINTS)])
@@ -235,15 +236,13 @@ def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> j
 
 def _layers(p, creature: Creature, blur) -> list[jax.Array]:
     """Returns alpha, then the amount of each paint: fur, markings, belly, ink, and those of the face."""
-    fill = jnp.zeros_like(p[0])
-    ink = jnp.zeros_like(p[0])
-    alpha = jnp.zeros_like(p[0])
+    fill = ink = alpha = jnp.zeros_like(p[0])
     for distance, shade in _parts(p, creature):
         edge = 0.85 * _step(-INK, -0.3 * INK, distance)
         cover = _step(blur, -blur, distance)
-        fill = _mix(fill, shade * (1 - edge), cover)
-        ink = _mix(ink, edge, cover)
-        alpha = _mix(alpha, 1.0, cover)
+        fill = mix(fill, shade * (1 - edge), cover)
+        ink = mix(ink, edge, cover)
+        alpha = mix(alpha, 1.0, cover)
     fill = fill * (1.12 - 0.34 * _step(-0.75, 0.75, p[1]) - 0.10 * _step(0.2, -0.9, p[0]))
     marked = _markings(p, creature)
     pale = 0.85 * _step(0.08, -0.14, _ellipse(p, (-0.02, 0.40), (0.36, 0.17)))
@@ -251,7 +250,7 @@ def _layers(p, creature: Creature, blur) -> list[jax.Array]:
     paints += [jnp.zeros_like(ink)] * len(FACE_PAINTS)
     for place, (x, y), radius, strength in FACE:
         cover = strength * _step(blur, -blur, jnp.hypot(p[0] - x, p[1] - y) - radius)
-        paints = [_mix(paint, float(i == place), cover) for i, paint in enumerate(paints)]
+        paints = [mix(paint, float(i == place), cover) for i, paint in enumerate(paints)]
     return [alpha, *paints]
 
 
@@ -261,8 +260,7 @@ def _parts(p, creature: Creature):
     length, height, head_size, ear_size, leg_size, tail_size = creature.build
     body = _ellipse(p, (-0.08, 0.10), (0.60 * length, 0.43 * height))
     head = _ellipse(p, (0.46, -0.32), (0.39 * head_size, 0.36 * head_size))
-    far = 0.72
-    near = 1.0
+    far, near = 0.72, 1.0
     return (
         (_leg(p, (-0.22, 0.42), limbs, leg_size), far),
         (_leg(p, (0.34, 0.40), limbs, leg_size), far),

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-PAIR = (0, 1)
-"""Land and water, by their places in `flipjax.data.naming.LANDSCAPES`."""
+from flipjax.data.synthetic.creatures import PAIR, SUPERSAMPLE, mix
+
 SHORES = 0.6
 """The most of its lean that a scene loses to a shore of its own."""
 
@@ -53,13 +53,7 @@ def draw_landscape(key: jax.Array) -> Draw:
 
 
 def render_landscape(
-    u: Draw,
-    kind: int | jax.Array,
-    size: int,
-    *,
-    supersample: int = 2,
-    drawn: tuple[int, ...] = PAIR,
-    step: int | jax.Array = 1,
+    u: Draw, kind: int | jax.Array, size: int, *, drawn: tuple[int, ...] = PAIR, step: int | jax.Array = 1
 ) -> jax.Array:
     """Renders one scene.
 
@@ -67,7 +61,6 @@ def render_landscape(
         u: its random numbers.
         kind: int32 (), its index in `drawn`.
         size: side of the image in pixels.
-        supersample: samples along each side of a pixel.
         drawn: the possible kinds, as indices into `flipjax.data.naming.LANDSCAPES`.
         step: offset in `drawn` of the other sort of ground.
 
@@ -79,7 +72,7 @@ def render_landscape(
         >>> jax.eval_shape(lambda key: render_landscape(draw_landscape(key), 1, 16), jax.random.key(0)).shape
         (16, 16, 3)
     """
-    side = size * supersample
+    side = size * SUPERSAMPLE
     x = y = (np.arange(side) + 0.5) / side
     horizon = 0.30 + 0.16 * u.heights[0]
     depth = y - horizon
@@ -101,17 +94,13 @@ def render_landscape(
         land, water = colours[other], colours[kind]
         offshore = _offshore(u.shore[0], x, y, bays, lean)
         wet = _over(offshore, 0.01)
-        cover = _mix(covers[other], covers[kind], wet)
+        cover = mix(covers[other], covers[kind], wet)
         share = wet * jnp.maximum(below, cover)
     beach = jnp.clip(1.5 + offshore / 0.03, 0, 1) * (1 - wet) * below
-    land = _mix(land, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
-    ground = _mix(land, water, share[..., None]) * light
-    colour = _mix(sky, ground, jnp.maximum(below, cover)[..., None])
-    return jnp.clip(colour.reshape(size, supersample, size, supersample, 3).mean((1, 3)), 0, 1)
-
-
-def _mix(a, b, share):
-    return a + (b - a) * share
+    land = mix(land, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
+    ground = mix(land, water, share[..., None]) * light
+    colour = mix(sky, ground, jnp.maximum(below, cover)[..., None])
+    return jnp.clip(colour.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE, 3).mean((1, 3)), 0, 1)
 
 
 def _over(distance, softness: float = 0.004):
@@ -142,12 +131,12 @@ def _sky(u: Draw, x, y, horizon, puff):
     light = _palette(u.hour, (1.0, 1.0, 1.0), (1.03, 1.0, 0.92), (1.04, 0.95, 0.86), (0.98, 0.86, 0.88))
     sun = 0.1 + 0.8 * u.across, horizon * (0.25 + 0.55 * u.heights[1])
     low = jnp.clip(y / horizon, 0, 1)
-    sky = jnp.broadcast_to(_mix(top, rim, low[:, None] ** 1.2)[:, None], (*puff.shape, 3))
+    sky = jnp.broadcast_to(mix(top, rim, low[:, None] ** 1.2)[:, None], (*puff.shape, 3))
     away = jnp.hypot(x - sun[0], y[:, None] - sun[1])
     shine = jnp.maximum(_over(0.055 - away), 0.45 * jnp.exp(-((away / 0.16) ** 2)))
-    sky = _mix(sky, jnp.array([1.0, 0.97, 0.84]), shine[..., None])
+    sky = mix(sky, jnp.array([1.0, 0.97, 0.84]), shine[..., None])
     cloud = jnp.clip((puff - 0.52) / 0.16, 0, 1) * jnp.clip(1.25 - low, 0, 1)[:, None]
-    return _mix(sky, _mix(rim, 1.0, 0.7), (0.85 * cloud)[..., None]), light, sun
+    return mix(sky, mix(rim, 1.0, 0.7), (0.85 * cloud)[..., None]), light, sun
 
 
 def _land(u: Draw, x, y, horizon, sky, patches):
@@ -156,25 +145,21 @@ def _land(u: Draw, x, y, horizon, sky, patches):
     tone = u.tones[0]
     grass = _palette(tone, (0.36, 0.56, 0.26), (0.55, 0.62, 0.25), (0.44, 0.60, 0.22))
     leaf = _palette(tone, (0.16, 0.38, 0.20), (0.34, 0.42, 0.14), (0.22, 0.40, 0.24))
-    ridges = _noise(u.ridges, np.zeros(1), x)[:, 0]
-    crests = (
-        horizon
-        - np.array([[0.03], [0.02], [-0.10]])
-        - np.array([[0.16], [0.10], [0.14]]) * (ridges - np.array([[0.0], [0.5], [0.5]]))
-    )
-    colour = jnp.broadcast_to(_mix(haze, jnp.array([0.42, 0.58, 0.40]), 0.55), sky.shape)
+    lower, tall, middle = np.array([[0.03, 0.02, -0.10], [0.16, 0.10, 0.14], [0.0, 0.5, 0.5]])[..., None]
+    crests = horizon - lower - tall * (_noise(u.ridges, np.zeros(1), x)[:, 0] - middle)
+    colour = jnp.broadcast_to(mix(haze, jnp.array([0.42, 0.58, 0.40]), 0.55), sky.shape)
     cover = _over(y[:, None] - crests[0])
     for row, near in ((0, 0.75), (1, 0.95)):
         below = y[:, None] - crests[1 + row]
         wood, bark = _trees(u.trees[row], x, y, crests[1 + row], 0.10 + 0.05 * row)
-        colour = _mix(colour, jnp.array([0.36, 0.24, 0.16]), bark[..., None])
-        crown = _mix(haze, leaf, near) * (1.1 - 0.5 * _over(below + 0.05, 0.08))[..., None]
-        colour = _mix(colour, crown, wood[..., None])
-        earth = _mix(haze, grass, near) * (1.12 - 0.5 * jnp.clip(below, 0, 0.3))[..., None]
+        colour = mix(colour, jnp.array([0.36, 0.24, 0.16]), bark[..., None])
+        crown = mix(haze, leaf, near) * (1.1 - 0.5 * _over(below + 0.05, 0.08))[..., None]
+        colour = mix(colour, crown, wood[..., None])
+        earth = mix(haze, grass, near) * (1.12 - 0.5 * jnp.clip(below, 0, 0.3))[..., None]
         if row:
             earth = _meadow(u, x, y, below, earth, patches)
         hill = _over(below)
-        colour = _mix(colour, earth, hill[..., None])
+        colour = mix(colour, earth, hill[..., None])
         cover = jnp.maximum(cover, jnp.maximum(hill, jnp.maximum(wood, bark)))
     return colour, cover
 
@@ -201,7 +186,7 @@ def _meadow(u: Draw, x, y, below, earth, patches):
     texture = 0.6 * blades + 0.4 * patches - 0.5
     earth = earth * (1 + 0.4 * (0.3 + depth) * texture - 0.1 * depth)[..., None]
     tint = _palette(u.tones[1], (1.0, 0.96, 0.86), (0.98, 0.84, 0.42), (0.95, 0.66, 0.70))
-    return _mix(earth, tint, (0.8 * jnp.clip((flowers * (0.55 + 0.45 * depth) - 0.82) / 0.06, 0, 1))[..., None])
+    return mix(earth, tint, (0.8 * jnp.clip((flowers * (0.55 + 0.45 * depth) - 0.82) / 0.06, 0, 1))[..., None])
 
 
 def _water(u: Draw, x, below, sun):
@@ -215,18 +200,18 @@ def _water(u: Draw, x, below, sun):
     broken, glints = _noise(u.ripple, row, x)
     crest = jnp.sin(2 * jnp.pi * (9 * row[:, None] + 0.9 * swell + 0.5 * chop + u.heights[1]))
     depth = depth[:, None]
-    sea = _mix(far, deep, depth[..., None] ** 0.6) * (1 + (0.05 + 0.10 * depth) * crest)[..., None]
+    sea = mix(far, deep, depth[..., None] ** 0.6) * (1 + (0.05 + 0.10 * depth) * crest)[..., None]
     foam = jnp.clip((crest - 0.72) / 0.2, 0, 1) * jnp.clip((broken - 0.58) / 0.12, 0, 1)
-    sea = _mix(sea, jnp.array([0.93, 0.98, 1.0]), (0.75 * foam)[..., None])
+    sea = mix(sea, jnp.array([0.93, 0.98, 1.0]), (0.75 * foam)[..., None])
     path = jnp.exp(-(((x - sun[0]) / (0.035 + 0.16 * depth)) ** 2)) * jnp.clip(1.1 - depth, 0, 1)
     glint = path * jnp.clip((glints + 0.25 * crest - 0.42) / 0.2, 0, 1)
-    return _mix(sea, jnp.array([1.0, 0.95, 0.80]), (0.75 * glint)[..., None])
+    return mix(sea, jnp.array([1.0, 0.95, 0.80]), (0.75 * glint)[..., None])
 
 
 def _desert(u: Draw, x, y, horizon, sky):
     """Returns dunes with mesas behind and cacti on them: colours (H, W, 3), and where they cover the sky (H, W)."""
     sand = _palette(u.tones[0], (0.93, 0.74, 0.44), (0.88, 0.62, 0.38), (0.95, 0.80, 0.54))
-    rock = _mix(sky.mean((0, 1)), jnp.array([0.66, 0.34, 0.22]), 0.75)
+    rock = mix(sky.mean((0, 1)), jnp.array([0.66, 0.34, 0.22]), 0.75)
     far, near, _ = _noise(u.ridges, np.zeros(1), x)[:, 0]
     mesa = _over(y[:, None] - (horizon - 0.02 - 0.13 * _over(far - 0.55, 0.05)))
     layers = jnp.sin(90 * y[:, None] + 4 * far) * 0.06 + 1
@@ -238,8 +223,8 @@ def _desert(u: Draw, x, y, horizon, sky):
     colour = jnp.broadcast_to(rock, sky.shape) * layers[..., None]
     cactus = _cacti(u.trees[1], x, y, horizon + 0.06)
     earth = sand * (1.02 + (0.03 + 0.09 * depth) * ripples - 0.22 * depth * swell)[..., None]
-    colour = _mix(colour, earth, _over(dune)[..., None])
-    colour = _mix(colour, jnp.array([0.22, 0.44, 0.24]), cactus[..., None])
+    colour = mix(colour, earth, _over(dune)[..., None])
+    colour = mix(colour, jnp.array([0.22, 0.44, 0.24]), cactus[..., None])
     return colour, jnp.maximum(jnp.maximum(mesa, _over(dune)), cactus)
 
 
@@ -265,15 +250,15 @@ def _snow(u: Draw, x, y, horizon, sky, patches):
     jagged = jnp.abs(((5 + 2 * u.tones[0]) * x + u.tones[1]) % 1 - 0.5) * (0.5 + far)
     peak = y[:, None] - (horizon - 0.02 - 0.30 * jagged)
     cap = _over(0.06 + 0.03 * jnp.sin(60 * x) - peak, 0.01)
-    rock = _mix(sky.mean((0, 1)), jnp.array([0.36, 0.42, 0.54]), 0.8)
-    colour = _mix(jnp.broadcast_to(rock, sky.shape), jnp.array([0.95, 0.97, 1.0]), cap[..., None])
+    rock = mix(sky.mean((0, 1)), jnp.array([0.36, 0.42, 0.54]), 0.8)
+    colour = mix(jnp.broadcast_to(rock, sky.shape), jnp.array([0.95, 0.97, 1.0]), cap[..., None])
     field = y[:, None] - (horizon + 0.02 - 0.04 * near)
     wood, bark = _trees(u.trees[0].at[3].set(1.0), x, y, horizon + 0.02 - 0.04 * near, 0.13)
-    colour = _mix(colour, jnp.array([0.13, 0.27, 0.27]), jnp.maximum(wood, bark)[..., None])
+    colour = mix(colour, jnp.array([0.13, 0.27, 0.27]), jnp.maximum(wood, bark)[..., None])
     depth = jnp.clip(field / 0.6, 0, 1)
     drift = jnp.clip((0.7 * patches + 0.3 * _noise(u.ripple, y, x)[0] - 0.5) * 2.2, -0.6, 0.5)
-    white = _mix(jnp.array([0.95, 0.97, 1.0]), jnp.array([0.72, 0.80, 0.94]), (0.35 * depth - 0.5 * drift)[..., None])
-    colour = _mix(colour, jnp.clip(white, 0, 1), _over(field)[..., None])
+    white = mix(jnp.array([0.95, 0.97, 1.0]), jnp.array([0.72, 0.80, 0.94]), (0.35 * depth - 0.5 * drift)[..., None])
+    colour = mix(colour, jnp.clip(white, 0, 1), _over(field)[..., None])
     return colour, jnp.maximum(jnp.maximum(_over(peak), _over(field)), jnp.maximum(wood, bark))
 
 
