@@ -544,6 +544,8 @@ def _painted(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str,
         image, where = entry["image_id"], f"{path}: annotation {entry.get('id', number)}"
         if image not in outlines:
             raise AuditError(f"{where}: expected an image of the labels, found image_id {image}")
+        if "segmentation" not in entry:
+            raise AuditError(f"{where}: expected a segmentation, found {listed(entry)}")
         outlines[image].append((number, entry["segmentation"]))
         classes[image][number] = _class_of(entry, truth, VOID, where)
     found = []
