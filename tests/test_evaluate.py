@@ -102,7 +102,7 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
         ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
-        ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged"),
+        ((*config, *model, "--weights", damaged), "damaged.safetensors cannot be read"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "n_test 400: each"),
     )
     for arguments, expected in cases:
@@ -120,7 +120,7 @@ def test_a_dry_run_of_the_papers_grid_starts_no_backend(monkeypatch):
     monkeypatch.setattr(xla_bridge, "backends", mock.Mock(side_effect=AssertionError))
     code, text = faults.sweep("--config", "waterbirds:paper", "--dry_run")
     # As the sweep would end.
-    assert code == 2 and "config.pool.root: no data set 'waterbirds_seg" in text
+    assert code == 2 and "config.pool.root: " in text and "waterbirds_seg" in text
     assert "smp_resnet50 in bfloat16, weights weights/resnet50 (no such file yet): 32,521,395 parameters" in text
     assert "smp_mit_b2 in bfloat16, weights weights/mit_b2 (no such file yet): 27,477,299 parameters" in text
     assert "memory: pool not counted (no such data set yet); states " in text

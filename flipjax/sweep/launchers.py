@@ -1,6 +1,5 @@
 """Engines that run a sweep's shards as jobs. Each job runs the sweep's command line with `--shard i/n`."""
 
-import argparse
 import dataclasses
 import logging
 import os
@@ -71,10 +70,13 @@ def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
 
     The command sets the job's name, by which a restarted shard recognises its predecessor's lock.
     """
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("launcher", "shards", "launcher_option"):
-        own.add_argument(f"--{name}", f"--{name.replace('_', '-')}", action="append")
-    line = [sys.executable, "-m", "flipjax.sweep", *own.parse_known_args(arguments)[1]]
+    line, skip = [sys.executable, "-m", "flipjax.sweep"], False
+    for part in arguments:
+        name, equals, _ = part.replace("-", "_").partition("=")
+        own = name in ("__launcher", "__shards", "__launcher_option")
+        if not own and not skip:
+            line.append(part)
+        skip = own and not equals
     job = uuid.uuid4().hex
     return [["env", f"{SHARD_JOB}={job}-{index}", *line, "--shard", f"{index}/{count}"] for index in range(count)]
 

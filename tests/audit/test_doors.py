@@ -120,7 +120,7 @@ VALUES = [
     (LABELS, LABELS + 158, [MASKS, "--label_map=ade20k"], ["labels.npy", "ade20k", "160"]),
     (LABELS + 1, LABELS, [MASKS, "--num_classes=3"], ["logits.npy", "--prediction_map"]),
     (LABELS, LABELS + 1, [MASKS, "--num_classes=3"], ["labels.npy", "--label_map"]),
-    (LABELS, LABELS, [MASKS, "--num_classes=2", "--background=0,1"], ["4 classes"]),
+    (LABELS, LABELS, [MASKS, "--num_classes=2", "--background=0,1"], ["--num_classes", "background=(0, 1)"]),
     (LABELS, LABELS, [MASKS, "--unit=instance"], ["--unit instance"]),
     (npz(logits=LOGITS, names=[*"pqrs"]), npz(labels=LABELS, names=[*"pqsr"]), [], ["rows, r, s"]),
     (npz(logits=LOGITS, names=[*"pq"]), LABELS, [], ["names"]),
