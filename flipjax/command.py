@@ -172,7 +172,7 @@ class ConfigParser(Parser):
         if not options.config and not options.list_keys:
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
         options.config_name = run_name(options.config or "")
-        options.config = read_config(options.config, rest)
+        options.config = read_config(options.config or None, rest)
         if options.list_keys:
             print(describe_keys(options.config))
             self.exit()
@@ -247,8 +247,8 @@ def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Con
         ConfigError: an error inside the file, with its traceback; an unknown key, with the nearest one; or any other
             invalid argument.
     """
-    file, _, variant = str(config or "").partition(":")
-    read = _run_file(find_config(file), variant) if file else default_config()
+    file, _, variant = str(config).partition(":")
+    read = default_config() if config is None else _run_file(find_config(file), variant)
     rest = list(overrides)
     while rest:
         option, equals, text = rest.pop(0).partition("=")

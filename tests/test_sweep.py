@@ -140,6 +140,7 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
     config = ("--config", str(faults.whole_run()[1]))
     cases = [
         ((), "--config"),
+        (("--config", ":pretrained"), "--config: "),
         ((*config, "--config.train.epoch=3"), "nearest is --config.train.epochs"),
         ((*config, "--config.axes.lr=1"), "nearest is --config.axes.learning_rate"),
         ((*config, "--config.train.epochs"), "--config.train.epochs: expected a value"),
