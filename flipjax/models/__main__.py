@@ -32,7 +32,10 @@ def main(arguments: list[str]) -> int:
     from flipjax.models.weights import convert_weights
 
     required = {"encoder": options.encoder, "num_classes": options.num_classes}
-    print(printable(convert_weights(options.source, options.target, **required)))
+    try:
+        print(printable(convert_weights(options.source, options.target, **required)))
+    except OSError as error:
+        raise ConfigError("--out", "a file that can be written", f"{options.target} ({error})") from error
     return command.DONE
 
 

@@ -116,6 +116,7 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
     Raises:
         WeightsError: the file cannot be read, is another encoder's, has keys that are missing, unused or misshapen,
             or holds weights that float32 does not; or the target exists.
+        ModuleNotFoundError: PyTorch is missing.
         OSError: the target cannot be written.
     """
     target = file_of(target)

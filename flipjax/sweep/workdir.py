@@ -123,7 +123,7 @@ class Workdir:
     def verify(self) -> None:
         """Raises OSError if the folder no longer belongs to this run."""
         if not (self.folder / CONFIG).is_file():
-            problem = "removed or moved while the run was going on; pass its new place, if any"
+            problem = "removed or moved while the run was going on; pass its new place, if any, as --workdir"
             raise FileNotFoundError(errno.ENOENT, problem, str(self.folder))
         if self._lock and not self._lock.owned():
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))

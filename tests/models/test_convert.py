@@ -157,7 +157,7 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     (tmp_path / "loop.safetensors").symlink_to("nowhere")
     source = ("--from", folders / "mit.safetensors")
     for options, named in (
-        (("--out", tmp_path / "text.txt" / "to"), "text.txt"),
+        (("--out", tmp_path / "text.txt" / "to"), "--out"),
         (("--out", folders / "encoder"), "--out"),
         (("--out", tmp_path / "loop"), "--out"),
         ((*to, "--encoder", "resnet50"), "resnet50"),
