@@ -68,12 +68,13 @@ METHODS: dict[str, Method] = {
     "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
-    # Kirichenko et al. average ten refits with an l1 penalty; Liu et al. up-weight misclassified images.
     "dfr": Method(
-        ("dfr",), "refits the 1 x 1 head once on half of the validation images, with a ridge (Kirichenko et al., 2023)"
+        ("dfr",),
+        "refits the 1 x 1 head on half of the validation images, once with a ridge (Kirichenko et al., 2023: ten, l1)",
     ),
     "jtt": Method(
-        ("jtt_epochs", "jtt_weight"), "restarts, and draws images with Flip > 0.5 ten times as often (Liu et al., 2021)"
+        ("jtt_epochs", "jtt_weight"),
+        "restarts, and draws images with Flip > 0.5 ten times as often (Liu et al., 2021: misclassified images)",
     ),
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""
