@@ -135,6 +135,12 @@ def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
     share = metrics.bootstrap(images([0.0, 1.0], [0.1, 0.2]), "top_decile_flip_share", key=key)
     assert share.low == 0.5 and share.high == 1.0
     assert np.isnan(metrics.bootstrap(images([0.0], [0.1]), "risk_auroc", key=key, samples=5)).all()
+    # Image i has risk i: in the places of a pair stands a pair.
+    single = Decomposition(np.ones((6, 3, 3), int), np.arange(6.0))
+    apart = metrics.bootstrap(
+        single, lambda part: np.ptp(part.risk_sum.reshape(3, 2) // 2, axis=1).max(), key=key, pairs=np.arange(6) // 2
+    )
+    assert apart == (0.0, 0.0)
 
 
 @EXAMPLES

@@ -43,12 +43,14 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     """
     if _FORKED:
         raise RuntimeError(
-            "forked after JAX had started, would hang: start workers with multiprocessing_context='spawn'."
+            "this process was forked after JAX had started and would hang: start workers by spawn, in a DataLoader "
+            "with multiprocessing_context='spawn'."
         )
     if isinstance(values, jax.Array):
         return values
     if isinstance(values, Mapping):
-        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {', '.join(values)}.")
+        keys = ", ".join(map(repr, values))
+        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(255), ignore_index=255.")
     if hasattr(values, "detach"):
@@ -141,7 +143,8 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     _check_integers(truth, name="labels")
     if masks.shape != truth.shape or masks.ndim < spec.spatial_ndim:
         raise ValueError(
-            f"predictions: expected the labels' {truth.shape}, {spec.spatial_ndim} spatial axes, found {masks.shape}."
+            f"predictions: expected the labels' shape {truth.shape}, of {spec.spatial_ndim} axes or more, found "
+            f"{masks.shape}."
         )
     _check_size(masks.shape, spec.spatial_ndim, name="predictions")
     classes = spec.num_classes
@@ -155,7 +158,8 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     classes = operator.index(classes)
     if classes > _MOST_CLASSES:
         raise ValueError(
-            f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; to ignore: ignore_index={classes - 1}."
+            f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; to leave out pixels of the last label "
+            f"pass ignore_index={classes - 1}."
         )
     check_background(spec.background, classes)
     return classes
@@ -199,11 +203,13 @@ def _no_probabilities(scores: np.ndarray) -> str:
     """Returns why values (..., C) are not probabilities, or an empty string; NaN is ignored."""
     scores = scores.astype(np.float32, copy=False)
     low, high = np.fmin.reduce(scores, axis=None), np.fmax.reduce(scores, axis=None)
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
+    # Of values in range: sums of infinite logits would warn.
     sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
     worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
-    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE and not abs(worst - 1) > _TOLERANCE:
-        return ""
-    return f"{low:.4g} to {high:.4g} with a sum of {worst:.4g}; logits need kind='logits', sigmoids a softmax"
+    far = abs(worst - 1) > _TOLERANCE
+    return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each" if far else ""
 
 
 def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: str) -> None:

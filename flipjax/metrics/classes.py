@@ -55,12 +55,15 @@ class LabelSpec:
                 raise ValueError(f"{name}: expected {expected}, found {getattr(self, name)!r}.")
         for name in ("ignore_index", "num_classes"):
             value = getattr(self, name)
-            if value is not None and not hasattr(value, "__index__"):
-                raise TypeError(f"{name}: expected an integer or None, found {value!r}.")
-        if self.ignore_index is not None and not -(2**31) <= operator.index(self.ignore_index) < 2**31:
+            try:
+                # Arrays of one integer have no hash.
+                object.__setattr__(self, name, None if value is None else operator.index(value))
+            except TypeError:
+                raise TypeError(f"{name}: expected an integer or None, found {value!r}.") from None
+        if self.ignore_index is not None and not -(2**31) <= self.ignore_index < 2**31:
             raise ValueError(f"ignore_index: expected an int32, found {self.ignore_index}.")
         if self.num_classes is not None:
-            check_background(self.background, operator.index(self.num_classes))
+            check_background(self.background, self.num_classes)
 
     @property
     def keywords(self) -> dict[str, Any]:

@@ -68,6 +68,14 @@ def draw_images(
             raise ValueError("clusters: expected none beside pairs; give images of a pair one cluster.")
         present, cluster = np.unique(_together("clusters", clusters, images), return_inverse=True)
         return draw(len(present))[:, cluster]
+    counts = np.empty((samples, images))
+    for stratum in _strata(groups, pairs, images):
+        counts[:, stratum] = draw(len(stratum))[:, :, None]
+    return counts
+
+
+def _strata(groups: Any, pairs: Any, images: int) -> list[np.ndarray]:
+    """Returns the sets of images that may be drawn in place of each other: int (sets, size) for each kind."""
     groups = np.zeros(images, np.int64) if groups is None else np.asarray(groups)
     numbers = _together("pairs", pairs, images)
     sets: dict[int, list[int]] = {}
@@ -76,10 +84,7 @@ def draw_images(
     strata: dict[tuple[int, ...], list[list[int]]] = {}
     for members in sets.values():
         strata.setdefault(tuple(groups[members].tolist()), []).append(members)
-    counts = np.empty((samples, images))
-    for kind in sorted(strata):
-        counts[:, strata[kind]] = draw(len(strata[kind]))[:, :, None]
-    return counts
+    return [np.array(strata[kind], np.int64) for kind in sorted(strata)]
 
 
 def _integers(name: str, values: Any, images: int) -> np.ndarray:
@@ -477,7 +482,8 @@ def bootstrap(
         samples: the number of resamples.
         groups: (n,) integers as in `summarize`, needed by keys of groups and gaps. Image i of a resample is drawn from
             the group of image i, so that groups keep their sizes.
-        pairs: (n,) integers: images with one number show one object and are drawn together; -1 for a single image.
+        pairs: (n,) integers: images with one number show one object and are drawn together, in the places of such
+            images; -1 for a single image.
         clusters: (n,) integers: whole clusters (films, patients, sites) are drawn, so that group sizes vary; -1 for a
             single image.
         class_names: as in `summarize`.
@@ -523,8 +529,8 @@ def bootstrap(
         count = min(block, samples - start)
         counts = draw_images(generator, n, samples=count, groups=groups, pairs=pairs, clusters=clusters)
         if callable(statistic):
-            aligned = groups if clusters is None else None
-            values = [np.asarray(statistic(_taken(decomposition, row, aligned))) for row in counts]
+            strata = _strata(groups, pairs, n) if clusters is None else []
+            values = [np.asarray(statistic(_taken(decomposition, row, strata))) for row in counts]
             parts.append({"": np.stack(values)})
         else:
             parts.append(_evaluate(study, counts, drawn))
@@ -586,12 +592,12 @@ def _auroc_intervals(study: Study, *, pairs: Any = None, clusters: Any = None) -
     return intervals
 
 
-def _taken(decomposition: Decomposition, counts: np.ndarray, groups: Any) -> Decomposition:
-    """Returns the images of a resample with NumPy leaves; with `groups` image i is one of the group of image i."""
-    row = np.repeat(np.arange(len(counts)), counts.astype(np.int64))
-    if groups is not None:
-        groups = np.asarray(groups)
-        row[np.argsort(groups, kind="stable")] = row[np.argsort(groups[row], kind="stable")]
+def _taken(decomposition: Decomposition, counts: np.ndarray, strata: Sequence[np.ndarray]) -> Decomposition:
+    """Returns the images of a resample with NumPy leaves; each set of `strata` takes the place of one of its kind."""
+    counts = counts.astype(np.int64)
+    row = np.repeat(np.arange(len(counts)), counts)
+    for stratum in strata:
+        row[stratum] = np.repeat(stratum, counts[stratum[:, 0]], axis=0)
     leaves = np.asarray(decomposition.confusion)[row], np.asarray(decomposition.risk_sum)[row]
     return Decomposition(*leaves, decomposition.background)
 

@@ -33,7 +33,7 @@ SPOILED_SCORES = [
     ("logits", lambda x, y: {"background": tuple(range(x.shape[-1] - 1))}),
     ("logits", lambda x, y: {"logits": x[..., :2]}),
     ("logits", lambda x, y: {"logits": x.astype(int)}),
-    ("logits", lambda x, y: {"logits": {"aux": x, "out": x}}),
+    ("logits", lambda x, y: {"logits": {"aux": x, 0: x}}),
     ("logits", lambda x, y: {"logits": np.ma.array(x)}),
     ("logits", lambda x, y: {"logits": x.astype(np.longdouble)}),
     ("logits", lambda x, y: {"logits": x[(0,) * (x.ndim - 2)]}),
@@ -121,6 +121,10 @@ def test_other_scores_passed_as_logits_are_recognised():
     for scores in (logits, np.clip(logits, 0, 1), np.eye(5)[labels]):
         metrics.decompose(scores, labels)
     metrics.flip_risk(np.eye(40)[labels])
+    infinite = np.where(np.eye(5)[labels] > 0, np.inf, -np.inf)
+    assert (metrics.decompose(infinite, labels).flip == 0).all()
+    counts = [metrics.decompose(labels, labels, kind="masks", num_classes=C).confusion for C in (5, np.array(5))]
+    np.testing.assert_array_equal(*counts)
 
 
 @EXAMPLES
