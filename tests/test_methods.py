@@ -105,6 +105,11 @@ def test_a_member_among_all_methods_equals_itself_among_its_copies(trained, trai
         assert_same(of(chosen[place % 2], trained.states[-1]), take_member(copies, place))
 
 
+def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one(trained, train, members):
+    again = train(list(members.values()), states=trained.states[3], epochs=1)
+    assert_same(again.states[-1], trained.states[4])
+
+
 def test_vmap_stays_close_to_the_loop(trained, train, rich, members):
     names = ["balanced+bg_cutmix+jtt", "bg_swap", "ema", "dfr", "group_dro"]
     chosen = np.array([NAMES.index(name) for name in names])
