@@ -159,6 +159,7 @@ def test_a_stream_of_lines(run):
     assert set(answers[0]["drift"]) == {"evidence", "p_value", "alarm"}
     assert {name: answers[-1][name] for name in last} == last and "other" not in answers[-1]
     assert [int(n) for n in re.findall(r"line (\d+): ", said)] == [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18]
+    assert "line 12: expected fewer than" in said
     assert "4 images, 2 flagged, 1 without foreground, 13 unreadable; no drift alarm" in said
 
 

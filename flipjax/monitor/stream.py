@@ -27,6 +27,8 @@ LOSS_COLUMN = f"a column or key {' or '.join(LOSSES)}"
 BESIDE = ("region", "max_softmax", "flip_risk_share")
 """Keys copied from an input line to its output: the region and its other scores."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+LONGEST = 1 << 20
+"""Lines must be shorter, in bytes."""
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Flag rates of the table of `fit_monitor`."""
 SHIFTS = (0.5, 1.0, 2.0)
@@ -177,13 +179,24 @@ def read_table(path: Path) -> list[ScoredImage]:
 
 def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
     """Yields the image of each JSON line; reports unreadable lines by number to `complain`."""
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(_cut_lines(stream), start=1):
         try:
+            if len(line) == LONGEST:
+                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
             if line.strip():
                 values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
                 yield _scored(values, number)
         except (ValueError, RecursionError) as error:
             complain(f"line {number}: {error}")
+
+
+def _cut_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yields the first LONGEST bytes of each line, so that an endless line cannot fill the memory."""
+    while line := stream.readline(LONGEST):
+        part = line
+        while len(part) == LONGEST and not part.endswith(b"\n"):
+            part = stream.readline(LONGEST)
+        yield line
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
