@@ -18,7 +18,6 @@ from flipjax import backend
 from flipjax.audit import files, page
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
-from flipjax.audit.pairs import in_options
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import make_document
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
@@ -162,6 +161,15 @@ def conclude_evaluation(task: Task, table: Table, answer: Any, point: np.ndarray
     )
 
 
+def _load_task(program: Program) -> tuple[Program, Task]:
+    try:
+        return make_task(program)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError("config.split", problem=str(error)) from error
+
+
 def evaluate_weights(
     config: Config,
     *,
@@ -198,8 +206,7 @@ def evaluate_weights(
     if out:
         files.claim_folder(Path(out))
     device = backend.start_backend(PopulationSpec(**config.population), sys.maxsize)
-    with in_options():
-        program, task = make_task(program)
+    program, task = _load_task(program)
     start = starting_weights(program.experiment, whole=True)
     if swapping:
         check_scenes(task, swapping)
