@@ -118,7 +118,7 @@ def list_folder(spec: PoolSpec) -> Listing:
     check_value("pool.size", spec.size)
     root = Path(spec.root).expanduser()
     if not spec.root or not os.path.isdir(root):
-        found = f"{spec.root!r}, which is none; pass --config.pool.root=DIR"
+        found = f"{spec.root!r}, which is none" if spec.root else "none; pass --config.pool.root=DIR"
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", found)
     kinds = [kind for kind, names in CONTENT.items() if all((root / name).exists() for name in names)]
     if len(kinds) != 1:
@@ -283,20 +283,26 @@ def check_folder(
     items = [*listing.objects, *listing.scenes]
     for _ in decoded(items, decoder_of(listing, size=spec.size), what="images", problems=problems):
         pass
-    counts = f"{len(listing.objects)} objects, {len(listing.scenes)} scene photos"
+    counts = f"{len(listing.objects)} objects" + f", {len(listing.scenes)} scene photos" * bool(listing.scenes)
     lines = [f"{listing.source}: a {listing.kind} folder, {counts}, read at {spec.size} x {spec.size} pixels"]
     for name, own in zip(listing.class_names, catalog.groups.usual, strict=True):
         lines.append(f"  class {name}, usual in {', '.join(listing.scene_names[scene] for scene in own)}")
+    if fixed := Counter(PARTS[item.part] for item in items if item.part >= 0):
+        lines.append(f"  fixed by metadata.csv: {', '.join(f'{part} {fixed[part]}' for part in PARTS)}")
     lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
     lines += _twins(listing)
-    sizes = _sizes(catalog) | {name: n for name, n in (("n_val", n_val), ("n_test", n_test)) if n is not None}
+    asked = {name: n for name, n in (("n_val", n_val), ("n_test", n_test)) if n is not None}
+    sizes, default = _sizes(catalog) | asked, vars(SplitSpec())
+    # Sizes are multiples of the number of groups.
+    fewer = any(sizes[name] + catalog.groups.count <= default[name] for name in sizes.keys() - asked)
+    note = " (too small for the default {n_val} and {n_test})".format(**default) if fewer else ""
     try:
         split = split_pool(catalog, **sizes, seed=seed)
     except ValueError as error:
         lines += ["\nCounts", *_counts(catalog, {}), "\nNo split", f"  {error}"]
         return printable("\n".join(lines)), False
     bad = ", the bad files as if they were good" if problems else ""
-    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{bad}")
+    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{note}{bad}")
     low = round(catalog.groups.independence, 6)
     rhos = (low, *(rho for rho in RHOS if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
@@ -332,7 +338,7 @@ def _counts(catalog: Catalog, parts: Mapping[str, SplitPart]) -> list[str]:
         return [_table(table)]
     counts = table.to_numpy().reshape(-1, groups.classes, groups.scenes)
     common = np.isin(np.arange(groups.count), groups.common).reshape(groups.classes, -1)
-    rhos = (counts * common).sum(2) / np.maximum(1, counts.sum(2))
+    rhos = (counts * common).sum(2) / np.where(counts.any(2), counts.sum(2), np.nan)
     table[[f"rho {name}" for name in catalog.class_names]] = rhos.round(3)
     lines = [_table(table)]
     if (counts[0] * common).sum() < groups.independence * counts[0].sum():
@@ -360,4 +366,4 @@ def _command(
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return textwrap.indent(frame.to_string(), "  ")
+    return textwrap.indent(frame.to_string(na_rep="-"), "  ")

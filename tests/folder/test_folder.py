@@ -104,6 +104,7 @@ def test_composite_metadata_fixes_parts(root):
     _, catalog = load_folder(spec(root))
     assert catalog.object_split[7] == 2 and catalog.scene_split[2] == 1
     assert (catalog.object_split == -1).sum() == 11 and (catalog.scene_split == -1).sum() == 7
+    assert "fixed by metadata.csv: train 0, val 1, test 1\n" in check_folder(spec(root))[0]
     write_metadata(root, [("dog/01.jpg", "test"), ("scenes/land/2.png", "dev")], columns=("filename", "split"))
     split, name = problems_of(root)
     assert split.startswith("metadata.csv line 3: split") and name.startswith("metadata.csv line 2: 'dog/01.jpg'")
@@ -279,7 +280,7 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
     capsys.readouterr()
     assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
     report = capsys.readouterr().out
-    assert "try --usual indoor,outdoor" in report and "n_val 4, n_test 8, split seed 0" in report
+    assert "try --usual indoor,outdoor" in report and "n_val 4, n_test 8, split seed 0 (too small" in report
     assert main(["check", str(root), "--n_val", "400"]) == 1
     assert "the largest n_val + n_test is 24" in capsys.readouterr().out
 
