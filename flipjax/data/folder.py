@@ -204,7 +204,7 @@ def _list_photos(root: Path, spec: PoolSpec) -> Listing:
 
 
 def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
-    """Yields the valid rows of metadata.csv, each after 'metadata.csv line N' and before its part."""
+    """Yields the complete rows of metadata.csv, each after 'metadata.csv line N' and before its part."""
     try:
         text = read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
         lines = list(csv_rows(io.StringIO(text, newline="")))
@@ -222,10 +222,11 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
         empty = [name for name in required if not fields[name] and name != "split"]
         if empty:
             problems.append(f"{where}: no {', '.join(empty)}")
-        elif fields["split"] not in ("", *PARTS):
+            continue
+        if fields["split"] not in ("", *PARTS):
             problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {fields['split']!r}")
-        else:
-            yield where, fields, ("", *PARTS).index(fields["split"]) - 1
+            fields["split"] = ""
+        yield where, fields, ("", *PARTS).index(fields["split"]) - 1
 
 
 def _images(root: Path, folder: str, problems: list[str]) -> Iterator[str]:

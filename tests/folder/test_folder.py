@@ -238,6 +238,8 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
     assert "metadata.csv line 19: 'dog_1_5.jpg': class 'dgo'" in problems_of(root, classes=("cat", "dog"))[0]
     write_metadata(root, [(name, "cat", *rest) for name, _, *rest in rows])
     assert "cat (18)" in problems_of(root)[0]
+    write_metadata(root, [(*row[:3], "dev") for row in rows[:1]] + rows[1:])
+    assert [problem.partition(": split")[0] for problem in problems_of(root)] == ["metadata.csv line 2"]
     write_metadata(root, [row[:2] for row in rows], columns=("filename", "label"))
     assert "no column class, scene" in problems_of(root)[0]
 
