@@ -53,7 +53,9 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         found = repr(regions) if isinstance(regions, str) else f"{numbers.dtype} of shape {numbers.shape}"
-        raise ValueError(f"regions: expected 'image', 'objects' or numbers {inside.shape} of 0 or more, found {found}.")
+        raise ValueError(
+            f"regions: expected 'image', 'objects' or integers {inside.shape} of 0 or more, found {found}."
+        )
     for image, own, into in zip(numbers, inside, found, strict=True):
         into[own] = np.searchsorted(np.unique(image[own & (image > 0)]), image[own], side="right")
     return found
