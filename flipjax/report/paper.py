@@ -165,6 +165,7 @@ def decile_chart(curves: pd.DataFrame, published: pd.DataFrame) -> Chart:
             label = f"{encoder}, published" if style == "--" else str(encoder)
             colour = COLOURS[encoders.index(encoder) % len(COLOURS)]
             lines.append(Curve(label, line["decile"].to_numpy(), line["mean_flip"].to_numpy(), colour, str(style)))
-        panels.append(curve_panel(lines, title=str(name), **options))
+        # One line has no legend.
+        panels.append(curve_panel(lines, title=str(name) if lines[1:] else f"{name}, {lines[0].label}", **options))
     title, caption = "Flip by decile of flip-risk", "Images sorted by flip-risk."
     return Chart("paper_deciles", title, caption, "Means over seeds.", panels)
