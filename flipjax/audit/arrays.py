@@ -5,6 +5,7 @@ Images are found from headers alone, and read one by one. Pickles are refused.
 
 import contextlib
 import functools
+import importlib
 import json
 import math
 import tempfile
@@ -198,11 +199,19 @@ def mask_header(path: Path, *, label_map: LabelMap | None = None) -> StoredArray
         return StoredArray(path, "", shape, np.dtype(np.int32), label_map=label_map, has_ids=has_ids)
 
 
+def _optional(name: str, path: Path) -> Any:
+    """Imports a package that flipjax does not depend on."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        problem = f"expected the package {package}, which reads it; python -m pip install {package}"
+        raise AuditError(f"{path}: {problem}") from error
+
+
 def open_volume(path: Path) -> Any:
     """Opens a NIfTI image without reading its values."""
-    import nibabel
-
-    return nibabel.Nifti1Image.from_filename(path)
+    return _optional("nibabel", path).Nifti1Image.from_filename(path)
 
 
 def _read_volume(path: Path) -> np.ndarray:
@@ -238,8 +247,7 @@ def _read_picture(array: StoredArray) -> np.ndarray:
 
 def _paint(array: StoredArray) -> np.ndarray:
     """Returns the segment id of each pixel, 0 for none. Later outlines cover earlier ones."""
-    from pycocotools import mask as coder
-
+    coder = _optional("pycocotools.mask", array.path)
     ids = np.zeros(array.shape, np.int32)
     for number, outline in array.outlines or ():
         if isinstance(outline, list) or isinstance(outline["counts"], list):

@@ -307,7 +307,7 @@ def digest_of(arrays: Mapping[str, Any], catalog: Catalog) -> str:
     total = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for name in ARRAYS:
         total.update(f"{name} {arrays[name].shape}\n".encode())
-        flat = np.ascontiguousarray(arrays[name]).reshape(-1)
+        flat: Any = np.ascontiguousarray(arrays[name]).reshape(-1)
         blocks = (flat[start : start + BLOCK] for start in range(0, len(flat), BLOCK))
         for digest in in_order(lambda block: hashlib.sha256(block).digest(), blocks):
             total.update(digest)
