@@ -183,6 +183,12 @@ def sha256(content: bytes | str) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hex, without reading it whole."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
     """Returns a SHA-256 of named arrays (types, shapes and values), independent of their order.
 

@@ -54,16 +54,18 @@ METHODS: dict[str, Method] = {
     "ce": Method((), "nothing: cross-entropy"),
     "dice_ce": Method(("dice",), "adds the soft Dice loss of the foreground classes"),
     "group_dro": Method(
-        ("dro", "dro_step"), "weighs groups by their losses, absent ones as before (Sagawa et al., 2020)"
+        ("dro", "dro_step"),
+        "weighs groups by their losses; a group that a batch lacks keeps its weight (Sagawa et al., 2020)",
     ),
     "group_dro_reference": Method(
         ("dro", "dro_step", "dro_reference"),
-        "as the paper's code: zeroes absent groups' weights, and validation updates them, too",
+        "GroupDRO as in the paper's code: a batch zeroes the weights of absent groups, and validation updates weights",
     ),
     "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
     "bg_cutmix": Method(("cutmix",), "fills rectangles of background from an image of the same class in another scene"),
     "bg_cutmix_reference": Method(
-        ("cutmix", "cutmix_reference"), "as the paper's code: augments the partner, too, or fills in noise without one"
+        ("cutmix", "cutmix_reference"),
+        "background CutMix as in the paper's code: augments the partner, and may replace a missing one by noise",
     ),
     "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),

@@ -175,7 +175,7 @@ def check_setting(experiment: Experiment, setting: Setting, config: Config) -> N
         ("axes.cue_strength", experiment.pool.blended, setting.cue_strength, 1),
     ):
         if not held and not (isinstance(value, int | float) and value == plain):
-            raise ConfigError(f"config.{name}", f"{plain}, or another value in the program's configuration", value)
+            raise ConfigError(f"config.{name}", f"{plain}, since the program's configuration has no other", value)
     _check_first_run(setting, experiment)
 
 

@@ -15,7 +15,7 @@ from flipjax.training import network
 
 NAMES = ("background", "cat", "dog")
 BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
-"""Of what is trained or run in many ways: more of the same would compile and be moved, and answer nothing."""
+"""Sizes of the small encoders; larger ones would compile longer and test nothing more."""
 
 
 class Net(nnx.Module):

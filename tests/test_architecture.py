@@ -25,7 +25,7 @@ def exists(name):
 
 
 def names():
-    """What stands in backticks, and the dotted names of the two pictures."""
+    """Returns the names in backticks, and the dotted names of the two pictures."""
     blocks = re.findall(r"```\n(.*?)```", TEXT, re.S)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```\n.*?```", "", TEXT, flags=re.S))
     nouns = re.findall(r"^ *([a-z]+(?:\.\w+)+) ", blocks[1], re.M)

@@ -1,4 +1,4 @@
-"""What is asked of trained members, what the seeds say of each other, and the table of scores."""
+"""Evaluation of trained members, agreement of seeds, and the table of scores."""
 
 import dataclasses
 import itertools

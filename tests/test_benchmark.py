@@ -64,7 +64,7 @@ def test_images_have_the_members_strength_of_the_cue(config, images):
 
 
 def test_the_rows_are_those_of_the_sweep(images):
-    """Of the predicted classes that the recorded run has stored: all that needs no scores is in its results.csv."""
+    """Scores the stored predictions of the recorded run; quantities without scores equal its results.csv."""
     cell, run = load_cell(RECORDED / "run/cells/000/decomposition.npz"), load(RECORDED / "run").members
     chosen = run[(run.rho == 0.95) & (run.seed == 1) & (run.split == "test") & (run.selection == "val_loss")]
     for member, own in chosen.groupby("member"):

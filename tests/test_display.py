@@ -1,4 +1,4 @@
-"""What a long command shows where the output is no terminal, or is gone."""
+"""Progress of a long command where the output is no terminal, or is closed."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What opens an image: no damage of a PNG goes unseen, and no file, whatever is in it, raises but one error."""
+"""Opening images: a damaged PNG is always refused, and any bytes raise one kind of error."""
 
 import numpy as np
 import pytest

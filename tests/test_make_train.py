@@ -26,7 +26,7 @@ def make(**changes):
 
 @pytest.fixture(scope="module")
 def small():
-    """Of one method, two epochs."""
+    """A configuration with one method and two epochs."""
     return make(train__epochs=2, axes__method=("ce",), axes__rho=(0.5,), axes__seed=(0,))
 
 

@@ -15,7 +15,7 @@ from flipjax.training import network
 from flipjax.training.network import build, weights_of
 
 TOLERANCE = 2e-5
-"""Of the largest value of each array: what reordered sums in float32 differ by."""
+"""Allowed difference, relative to an array's largest value; sums in float32 are reordered."""
 
 
 def case(members, size=8, **model):

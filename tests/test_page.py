@@ -34,7 +34,7 @@ return [...document.querySelectorAll("body *:not(svg *, script)")]
   .filter((node) => [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim()))
   .map((node) => [colour(getComputedStyle(node).color), ground(node), node.outerHTML.slice(0, 200)]);
 """
-"""Of each text its colour, that of its ground, and where it stands."""
+"""JavaScript that returns the colour, background and HTML of each text."""
 
 
 @pytest.fixture(scope="module")

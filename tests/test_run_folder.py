@@ -1,4 +1,4 @@
-"""What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
+"""A run folder survives damage, a full disk, two processes, strange places, and being split into shards."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What a member draws: laws of the orders and of the draws."""
+"""Laws of the orders and draws of a member."""
 
 import jax
 import numpy as np

@@ -29,7 +29,7 @@ LITE_WIDTHS = (16, 24, 40, 80, 112, 192, 320)
 LITE_SIZES = (3, 3, 5, 3, 5, 5, 3)
 """Sides of the kernels in each stage."""
 LITE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
-"""Of the first block in each stage."""
+"""Strides of the first block in each stage."""
 FEATURES = (2, 4, 10, 15)
 """Blocks whose outputs are features, besides the stem's."""
 LITE_EPSILON = 1e-3

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from flipjax.files import digest, replacing, sha256
+from flipjax.files import digest, replacing, sha256_of
 from flipjax.models.smp import WeightsError, check_arrays, expected_shapes, jax_order
 
 SUFFIX = ".safetensors"
@@ -131,7 +131,7 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
     whole = any(key.startswith("decoder.") for key in arrays)
     count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
-    content = sha256(Path(source).read_bytes())
+    content = sha256_of(Path(source))
     return f"{name}: {what}; {count:,} parameters from {source} (SHA-256 {content}) to {target}"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.files import sha256, write_text
+from flipjax.files import sha256_of, write_text
 from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run_data import RunData, load
@@ -52,13 +52,13 @@ def to_csv(run: RunData, folder: Path) -> None:
     listing = folder / "export.sha256"
     known = listing.read_text(errors="replace") if listing.is_file() else ""
     for path in paths:
-        if path.exists() and sha256(path.read_bytes()) not in known:
+        if path.exists() and sha256_of(path) not in known:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
     # Reads every table before writing, so that a damaged run leaves no partial export.
     tables = [getattr(run, name) for name in TABLES]
     for path, table in zip(paths, tables, strict=True):
         write_csv(path, table)
-    write_text(listing, "".join(f"{sha256(path.read_bytes())}  {path.name}\n" for path in paths if path.exists()))
+    write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in paths if path.exists()))
 
 
 def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:

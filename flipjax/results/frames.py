@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, sha256, write_text
+from flipjax.files import DamagedError, sha256, sha256_of, write_text
 
 Row = dict[str, Any]
 
@@ -82,7 +82,7 @@ def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
     # An interruption at any point leaves no digest that contradicts a complete file.
     (folder / DIGEST).unlink(missing_ok=True)
     write_csv(folder / "results.csv", table)
-    write_text(folder / DIGEST, f"{sha256((folder / 'results.csv').read_bytes())}  results.csv\n")
+    write_text(folder / DIGEST, f"{sha256_of(folder / 'results.csv')}  results.csv\n")
 
 
 def _cell(value: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError, adding_folder, sha256
+from flipjax.files import DamagedError, adding_folder, sha256_of
 
 MAX_CHECKPOINTS = 2
 # Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
@@ -127,7 +127,7 @@ def _blocks(leaves: dict[str, Any]) -> list[list[str]]:
 
 def _file_digests(folder: Path) -> dict[str, str]:
     paths = sorted(filter(Path.is_file, (folder / ARRAYS).rglob("*")))
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()) for path in paths}
+    return {str(path.relative_to(folder)): sha256_of(path) for path in paths}
 
 
 def _verified_record(place: Path) -> dict[str, Any]:

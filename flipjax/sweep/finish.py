@@ -172,6 +172,7 @@ def _rows(
     further += [*(PAIR_QUANTITIES if task.pool.kind == "composite" else ()), *REGION_QUANTITIES]
     known = {"all_groups": stored.groups}
     options = {"further": further, "class_names": stored.class_names, **known}
+    evidence = [training_evidence(groups, stored.groups) for groups in trained]
     rows = []
     for (index, setting), (place, rule) in itertools.product(enumerate(program.settings), enumerate(stored.selections)):
         best_epoch, status = int(states.best[rule].epoch[index]), Status(int(states.status[index])).name.lower()
@@ -192,8 +193,8 @@ def _rows(
                 more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
                 more |= region_quantities(sums, groups, **known)
                 if log_odds is not None and center is not None:
-                    evidence = training_evidence(trained[index], stored.groups)
-                    more |= scene_quantities(decomposition, log_odds, center, groups, evidence=evidence, **known)
+                    own = evidence[index]
+                    more |= scene_quantities(decomposition, log_odds, center, groups, evidence=own, **known)
             rows += member_rows(member, decomposition if more else None, groups, part=part, more=more, **options)
     return rows
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,8 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
     jobs.logs.mkdir(parents=True, exist_ok=True)
     running: dict[int, Any] = {}
     try:
-        running |= engine.submit(list(tries))
+        # One by one: where one cannot start, the others are ended.
+        running.update(engine.submit(list(tries)))
         while len(codes) < len(tries):
             time.sleep(SECONDS_BETWEEN_LOOKS)
             speak = time.monotonic() - last > SECONDS_BETWEEN_LINES
@@ -117,7 +118,7 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
                 if (code == INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
                     tries[shard] += 1
                     say(f"shard {shard} was ended with {code} on {place}; started again")
-                    running |= engine.submit([shard])
+                    running.update(engine.submit([shard]))
                 else:
                     codes[shard] = code
                     where = f" on {place}, see {jobs.log(shard)}: {line}" if code else ""
@@ -150,9 +151,10 @@ class Local:
         jobs.parameters({})
         self._jobs = jobs
 
-    def submit(self, shards: Sequence[int]) -> dict[int, Any]:
-        """Starts the processes."""
-        return {s: subprocess.Popen(["sh", "-c", self._jobs.line(s)], start_new_session=True) for s in shards}
+    def submit(self, shards: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Starts the processes, one as each is asked for."""
+        for shard in shards:
+            yield shard, subprocess.Popen(["sh", "-c", self._jobs.line(shard)], start_new_session=True)
 
     def poll(self, process: Any) -> int | None:
         """Returns the exit code."""

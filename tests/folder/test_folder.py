@@ -296,7 +296,7 @@ def test_check_of_a_small_composite_folder(root):
 
 
 def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_path, capsys):
-    """Of 12 cut-outs a class, 1 + 4 evaluate in a folder this small, and 7 train."""
+    """Splits 12 cut-outs of a class into 1 for validation, 4 for the test and 7 for training."""
     root = composite(tmp_path / "data", 12, 4, ("cat", "cow", "dog"), ("field", "road", "sand", "sea"))
     usual = ["--usual", "field+road,sand,sea"]
     assert main(["check", str(root), *usual]) == 0

@@ -73,7 +73,7 @@ def slow_decompose(logits, labels, background, ignore_index=None):
 
 
 def check_refused(function, whole, spoiled):
-    """Of valid arguments, each value that spoils a field is refused by a message that begins with the field."""
+    """Replaces one valid argument at a time and asserts that the error names its field first."""
     for field, values in spoiled.items():
         for value in values:
             with pytest.raises((TypeError, ValueError)) as refused:

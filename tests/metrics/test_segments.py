@@ -19,7 +19,7 @@ OPTIONS = {"kind": "masks", "num_classes": 4, "ignore_index": 9, "min_pixels": 1
 
 
 def test_segments_by_hand():
-    """What the slow twin leaves out: boxes, shares, bleeding, context and rims."""
+    """Columns that the slow twin leaves out: boxes, shares, bleeding, context and rims."""
     table = metrics.segments(PREDICTION, TRUTH, unit="component", **OPTIONS).set_index(["class", "top"])
     assert table.index.tolist() == [(1, 0), (1, 3), (2, 0), (3, 3)]
     flip, mixed, _, miss = (table.iloc[k] for k in range(4))

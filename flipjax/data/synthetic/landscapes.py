@@ -35,7 +35,7 @@ class Draw(NamedTuple):
 
 
 SHAPES = ((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12), (2, 36, 56), (2, 17, 7), (2, 33, 25))
-"""Of the fields of `Draw`, in order."""
+"""Shapes of the fields of `Draw`, in order."""
 
 
 def draw_landscape(key: jax.Array) -> Draw:
