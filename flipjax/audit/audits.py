@@ -240,7 +240,7 @@ class AuditStream:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
         if read.kind == "masks" and read.num_classes is None:
             if read.class_names is None:
-                raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
+                raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
             read = dataclasses.replace(read, num_classes=len(read.class_names))
         self.summary: dict[str, Any] = {}
         self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)

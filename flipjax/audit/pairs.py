@@ -94,7 +94,7 @@ def open_pairs(
         min_score: lowest score of COCO results.
         suffixes: endings to drop from names.
         limits: size limits of images.
-        **spec: fields of `flipjax.metrics.LabelSpec`; `num_classes` is of masks, if names and values do not tell it.
+        **spec: fields of `flipjax.metrics.LabelSpec`; `num_classes`: of masks, where neither names nor values give it.
 
     Returns:
         Images, their encoding, whether they are matched by position only, and COCO categories if any.
@@ -155,7 +155,7 @@ def _predicted(predict: Predict, images: Path | None, labels: Source, kind: str,
 
 
 def _of_coco(spec: LabelSpec, coco: Coco, background: Background) -> LabelSpec:
-    """Adds what a COCO file tells. Panoptic masks have a further class, of pixels without predicted segment."""
+    """Adds the classes of a COCO file. Panoptic masks have a further class, of pixels without predicted segment."""
     masks, C = spec.kind == "masks", len(coco.class_names)
     if coco.panoptic:
         own = () if background == 0 else spec.background_classes

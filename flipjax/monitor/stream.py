@@ -131,12 +131,12 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
     counts = dict.fromkeys(("images", "flagged", "without foreground", "unreadable"), 0)
     alarm = ""
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         say(printable(f"flipjax monitor: {text}"))
 
     def complain(problem: str) -> None:
         counts["unreadable"] += 1
-        tell(problem)
+        report(problem)
 
     images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
     verdicts = monitors.watch(monitor, (image.score for image in twins), seed=seed)
@@ -147,10 +147,10 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
             counts["without foreground"] += math.isnan(verdict.score)
             if verdict.alarm and not alarm:
                 alarm = f"drift alarm at image {counts['images']} ({image.id})"
-                tell(alarm)
+                report(alarm)
             print(_line(image, verdict), flush=True)
     finally:
-        tell(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm or 'no drift alarm'}")
+        report(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm or 'no drift alarm'}")
     return counts["unreadable"]
 
 
