@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["audit", "augment", "config", "data", "intervene", "losses", "methods", "metrics", "models", "monitor"]
 __all__ += ["plan", "report", "results", "training"]
 
-NAMES = {"Model": "model", "configure": "command", "load_model": "model", "make_train": "train"}
-NAMES |= {"Run": "runs", "open_run": "runs", "run": "runs"}
+NAMES = {"Model": "training.model", "configure": "command", "load_model": "training.model"}
+NAMES |= {"make_train": "training.train", "Run": "runs", "open_run": "runs", "run": "runs"}
 """Classes and functions of the package itself, and the module of each."""
 
 

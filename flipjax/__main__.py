@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import flipjax
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.terminal import Signals, open_closed_streams
+from flipjax.support.terminal import Signals, open_closed_streams
 
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),

@@ -4,18 +4,16 @@ import contextlib
 import ctypes
 import datetime
 import importlib.metadata
-import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.files import cache_folder, keep_newest
-from flipjax.terminal import one_line, say
-from flipjax.threads import cores
+from flipjax.support.files import cache_folder, keep_newest
+from flipjax.support.terminal import say
+from flipjax.support.threads import cores
 
 PACKAGES = ("flipjax", "jax", "jaxlib", "flax", "optax", "numpy")
 BITS = "random bits"
@@ -103,19 +101,6 @@ def trim() -> None:
     """Returns freed memory to the system; glibc keeps what compiling and checkpoints freed, some hundred megabytes."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def backend_problem() -> str:
-    """Returns the reason why JAX, if loaded, cannot start the devices named in the environment, or ''."""
-    try:
-        sys.modules["jax"].devices()
-    except KeyError:
-        return ""
-    except Exception as error:
-        named = os.environ.get("JAX_PLATFORMS")
-        found = f"{named!r} ({one_line(str(error)) or 'no such device'})"
-        return f"JAX_PLATFORMS: expected a platform that is here, or no such variable; found {found}"
-    return ""
 
 
 def describe_start(device: str) -> dict[str, str]:

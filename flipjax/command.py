@@ -13,12 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from flipjax.backend import backend_problem
 from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, assign, check_name, default_config, leaves
 from flipjax.methods import METHODS
-from flipjax.ranges import functions_of, name_of
-from flipjax.terminal import INTERRUPTED, one_line, printable, say
-from flipjax.threads import cores
+from flipjax.support.ranges import functions_of, name_of
+from flipjax.support.terminal import INTERRUPTED, one_line, printable, say
+from flipjax.support.threads import cores
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 """Exit codes of every command, besides INTERRUPTED."""
@@ -91,9 +90,22 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     if (code := getattr(error, "exit_code", None)) is not None:
         return code, one_line(str(error))
-    if problem := backend_problem():
+    if problem := _backend_problem():
         return USAGE, problem
     raise error
+
+
+def _backend_problem() -> str:
+    """Returns the reason why JAX, if loaded, cannot start the devices named in the environment, or ''."""
+    try:
+        sys.modules["jax"].devices()
+    except KeyError:
+        return ""
+    except Exception as error:
+        named = os.environ.get("JAX_PLATFORMS")
+        found = f"{named!r} ({one_line(str(error)) or 'no such device'})"
+        return f"JAX_PLATFORMS: expected a platform that is here, or no such variable; found {found}"
+    return ""
 
 
 class Parser(argparse.ArgumentParser):

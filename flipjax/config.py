@@ -14,7 +14,20 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.methods import STRENGTHS, Augmentation, Knobs
-from flipjax.ranges import AUGMENT, BUILD, LOSS, NAMES, USUAL, Range, above, multiple, name_of, one_of, subset, within
+from flipjax.support.ranges import (
+    AUGMENT,
+    BUILD,
+    LOSS,
+    NAMES,
+    USUAL,
+    Range,
+    above,
+    multiple,
+    name_of,
+    one_of,
+    subset,
+    within,
+)
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from flipjax.ranges import Range
+from flipjax.support.ranges import Range
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from flipjax.config import Config, ConfigError, leaves
-from flipjax.files import sha256
-from flipjax.ranges import name_of
+from flipjax.support.files import sha256
+from flipjax.support.ranges import name_of
 
 SAME_RUN = {"population.memory_gb", "population.keep", "pool.attribute"}
 """Fields that do not distinguish runs."""

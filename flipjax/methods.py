@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from flipjax.ranges import functions_of, name_of, within
+from flipjax.support.ranges import functions_of, name_of, within
 
 
 class Knobs(NamedTuple):

@@ -8,10 +8,10 @@ from typing import Any
 
 from flipjax.config import AXES, Config, ConfigError, Experiment, check, specs_of, static_settings, unlisted, values_of
 from flipjax.data.naming import check_sizes, known_groups
-from flipjax.files import sha256
 from flipjax.identity import digest_of
 from flipjax.methods import METHODS, OWN, STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of, methods_of, parts_of
-from flipjax.ranges import functions_of, name_of
+from flipjax.support.files import sha256
+from flipjax.support.ranges import functions_of, name_of
 
 GALLERY_RHO = 0.9
 """rho of the gallery's member: flips are frequent, and training shows both common and rare groups."""

@@ -12,15 +12,15 @@ import pandas as pd
 from flipjax.command import configure, run_name
 from flipjax.config import PLACES, Config, ConfigError, assign, default_config, leaves, static_settings
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
-from flipjax.files import DamagedError
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
-from flipjax.model import Model, load_model
 from flipjax.report.page import build_report
 from flipjax.results.cells import StoredCell, read_cells
 from flipjax.results.run_data import RunData, load
+from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
-from flipjax.task import with_data
+from flipjax.training.model import Model, load_model
+from flipjax.training.task import with_data
 
 OWN = ("model.build", "train.loss", "train.augment")
 """Keys whose values are the user's functions; config.json stores only their names and sources."""

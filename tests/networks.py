@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 
 from flipjax.config import ModelSpec
-from flipjax.model import from_state_dict
 from flipjax.models import encoders, smp
 from flipjax.training import network
+from flipjax.training.model import from_state_dict
 
 NAMES = ("background", "cat", "dog")
 BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)

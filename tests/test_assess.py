@@ -19,11 +19,11 @@ from flipjax.metrics import selective
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
-from flipjax.task import check_scenes, training_scenes
 from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import logits_of
+from flipjax.training.task import check_scenes, training_scenes
 
 
 def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):

@@ -17,9 +17,9 @@ from flipjax.results.cells import load_cell
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import member_rows
 from flipjax.results.scores import unpack_classes
-from flipjax.task import make_members, make_task
 from flipjax.training.member import init_state
 from flipjax.training.network import evaluate, predict
+from flipjax.training.task import make_members, make_task
 
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 

@@ -12,13 +12,12 @@ from conftest import python
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config", "identity", "methods", "groups", "ranges", "backend", "command", "files", "terminal", "threads"),
+    ("support", "config", "methods", "groups", "identity", "backend", "command"),
     ("metrics", "losses", "augment"),
     ("intervene",),
     ("models", "data", "results"),
-    ("training", "context", "report", "plan"),
-    ("task", "model"),
-    ("train",),
+    ("context", "report", "plan"),
+    ("training",),
     ("audit", "monitor", "sweep"),
     ("runs", "__main__"),
 )
@@ -73,7 +72,7 @@ def test_what_the_lower_layers_import():
         "losses": {"jax"},
         "augment": {"jax"},
         "intervene": {"jax", "numpy", "scipy"},
-        **{name: set() for name in ("methods", "ranges", "plan")},
+        **{name: set() for name in ("methods", "plan")},
     }
     for name in TREES.keys() - {"flipjax", TORCH}:
         others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names - {"flipjax"}

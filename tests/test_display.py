@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from flipjax import terminal
+from flipjax.support import terminal
+from flipjax.support.terminal import Bar
 from flipjax.sweep.program import epoch_note
-from flipjax.terminal import Bar
 from flipjax.training.member import Status
 
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from flipjax import files
-from flipjax.files import keep_newest
+from flipjax.support import files
+from flipjax.support.files import keep_newest
 
 
 def test_a_folder_keeps_what_was_used_last(tmp_path):

@@ -10,10 +10,10 @@ from jax.sharding import PartitionSpec as P
 import flipjax
 from flipjax.backend import key_of
 from flipjax.config import ConfigError
-from flipjax.task import make_members
 from flipjax.training import population
 from flipjax.training.member import Status, init_state
 from flipjax.training.network import evaluate
+from flipjax.training.task import make_members
 
 METHODS = ("ce", "group_dro", "jtt", "dfr", "ema")
 SMALL = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "model.width": 4, "model.depth": 1}

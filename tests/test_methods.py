@@ -17,12 +17,12 @@ from flipjax.data.pool import gather
 from flipjax.intervene import split_point
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
-from flipjax.task import check_pool, split_evenly
 from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
 from flipjax.training.population import take_member
 from flipjax.training.step import make_batch
+from flipjax.training.task import check_pool, split_evenly
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
 OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}

@@ -13,10 +13,10 @@ from scipy import ndimage, special
 from scipy.stats import beta
 
 from flipjax import monitor
-from flipjax.files import DamagedError
 from flipjax.monitor import BETS, FORMAT, _digest
 from flipjax.monitor.__main__ import main
-from flipjax.terminal import open_closed_streams
+from flipjax.support.files import DamagedError
+from flipjax.support.terminal import open_closed_streams
 
 
 def test_the_share_of_flagged_images_is_at_most_the_wanted_one():

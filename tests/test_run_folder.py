@@ -13,16 +13,17 @@ from unittest import mock
 import faults
 import pytest
 
-from flipjax import files, results
+from flipjax import results
 from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
 from flipjax.results.export import main as export
 from flipjax.results.frames import read_csv, records_of
+from flipjax.support import files
+from flipjax.support.terminal import Bar
 from flipjax.sweep import checkpoint
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.workdir import Workdir
-from flipjax.terminal import Bar
 
 
 @pytest.fixture

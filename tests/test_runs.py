@@ -11,8 +11,8 @@ import flipjax
 from flipjax.config import ConfigError
 from flipjax.data import from_arrays
 from flipjax.models.smp import WeightsError
+from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
-from flipjax.terminal import Bar
 
 
 @pytest.fixture(autouse=True)

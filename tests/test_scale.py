@@ -15,8 +15,8 @@ from flipjax.data import POOLS
 from flipjax.plan import plan, restrict
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import memory
-from flipjax.task import make_task
 from flipjax.training import devices, population
+from flipjax.training.task import make_task
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
 

@@ -14,11 +14,11 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Spli
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.model import Model, draw_weights, from_state_dict
 from flipjax.models import encoders, layers, smp
 from flipjax.models.weights import canonical, convert_weights, load_weights, read_weights
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
+from flipjax.training.model import Model, draw_weights, from_state_dict
 from flipjax.training.network import logits_of
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step

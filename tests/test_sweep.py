@@ -19,8 +19,8 @@ import flipjax
 from flipjax.__main__ import main as every_command
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv, records_of
+from flipjax.support.terminal import Bar
 from flipjax.sweep.__main__ import main
-from flipjax.terminal import Bar
 from flipjax.training import network
 
 

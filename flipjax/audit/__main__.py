@@ -14,7 +14,7 @@ from flipjax import command
 from flipjax.audit.arrays import Limits
 from flipjax.backend import keep_programs
 from flipjax.config import ConfigError
-from flipjax.terminal import printable
+from flipjax.support.terminal import printable
 
 KINDS = ("logits", "probabilities", "masks")
 

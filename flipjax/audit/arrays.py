@@ -17,8 +17,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from flipjax.files import check_archive, csv_rows
-from flipjax.terminal import listed
+from flipjax.support.files import check_archive, csv_rows
+from flipjax.support.terminal import listed
 
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")

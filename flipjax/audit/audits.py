@@ -28,7 +28,7 @@ from flipjax.metrics.segment_table import UNITS
 from flipjax.metrics.summary import members_of
 from flipjax.report.document import terminal_text
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
-from flipjax.threads import in_order
+from flipjax.support.threads import in_order
 
 SHOWN_ABOVE = 0.1
 """Images with a larger flip share keep their maps for the page."""

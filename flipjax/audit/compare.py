@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import AuditError, check_folder, check_names, naming
-from flipjax.files import make_folder, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
 from flipjax.metrics.summary import draw_images, percentile_ends
-from flipjax.terminal import listed
+from flipjax.support.files import make_folder, write_text
+from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}

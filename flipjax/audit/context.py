@@ -16,9 +16,9 @@ from flipjax.audit.pairs import Pair, in_options, open_pairs
 from flipjax.audit.results import Objects, count_objects, pixel_shares
 from flipjax.audit.tables import context_document
 from flipjax.context import LEAST_FLIPS, Choice, context_beta, context_evidence, image_shares
-from flipjax.files import write_text
 from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.report.document import terminal_text, write_summary
+from flipjax.support.files import write_text
 
 TABLES = ("shares.csv", "segments.csv", "segment_flips.csv", "flip_matrix.csv", "beta.csv")
 FILES = {*TABLES, "summary.md", "index.html", "figures"}

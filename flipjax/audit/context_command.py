@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.audit.__main__ import add_classes
-from flipjax.terminal import printable
+from flipjax.support.terminal import printable
 
 
 def _parser() -> command.Parser:

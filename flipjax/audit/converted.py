@@ -32,10 +32,10 @@ from flipjax.report.pictures import Item, member_items
 from flipjax.results import gallery
 from flipjax.results.rows import counterfactual_flip, scene_quantities
 from flipjax.results.scores import unpack_classes
-from flipjax.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
-from flipjax.terminal import Bar
+from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
+from flipjax.training.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 
 SURE = 6
 CHUNK = 64

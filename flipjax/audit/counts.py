@@ -19,8 +19,8 @@ from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.regions import sum_regions
 from flipjax.metrics.segment_table import Columns, join_columns, segment_columns
-from flipjax.terminal import Bar
-from flipjax.threads import in_order
+from flipjax.support.terminal import Bar
+from flipjax.support.threads import in_order
 
 # Half a percent bounds the rounding of a float16 sum over 150 classes.
 TOLERANCE = 5e-3

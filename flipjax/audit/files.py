@@ -16,10 +16,10 @@ import numpy as np
 from flipjax.audit.arrays import AuditError, check_folder
 from flipjax.audit.pairs import Arrays, Pair
 from flipjax.audit.results import Audit, summary_rows, write_segments
-from flipjax.files import make_folder, replacing, write_text
 from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
+from flipjax.support.files import make_folder, replacing, write_text
 
 PROGRAM = "flipjax.audit"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from flipjax.audit.arrays import AuditError, check_names, read_table, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
-from flipjax.terminal import listed
+from flipjax.support.terminal import listed
 
 INTEGER = r"\s*-?\d{1,18}\s*"
 """A 64-bit integer. `int` is too lenient: it reads 1_0 as ten."""

@@ -14,7 +14,7 @@ import numpy as np
 from flipjax.audit import arrays
 from flipjax.audit.arrays import ArrayReader, AuditError, Coco, Limits, Source, StoredArray
 from flipjax.metrics.classes import Background, LabelSpec, check_background
-from flipjax.terminal import listed
+from flipjax.support.terminal import listed
 
 FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
 """Axes of a prediction, by position of the class axis."""

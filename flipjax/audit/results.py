@@ -19,7 +19,6 @@ from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
 from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
-from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
@@ -28,6 +27,7 @@ from flipjax.metrics.log_odds import SceneSwap
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.rows import image_columns, region_quantities
+from flipjax.support.files import replacing
 
 Places = Mapping[str, Mapping[int, np.ndarray]]
 """Indices of images by group, or by scene, and class."""

@@ -17,7 +17,7 @@ from typing import Any
 from flipjax import command
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import coco_cd, waterbirds_seg
-from flipjax.terminal import printable
+from flipjax.support.terminal import printable
 
 FLAGS = {"config.pool.root": "DIR"}
 FLAGS |= {f"config.pool.{name}": f"--{name}" for name in ("size", "classes", "scene_kinds", "usual")}

@@ -29,8 +29,8 @@ from tensorflow_datasets.core import shuffle
 from flipjax.config import ConfigError
 from flipjax.data.pool import PoolItem
 from flipjax.data.store import BadFilesError, decoded
-from flipjax.files import adding_folder
-from flipjax.terminal import Bar, listed, printable, say
+from flipjax.support.files import adding_folder
+from flipjax.support.terminal import Bar, listed, printable, say
 
 BLOCK = 1 << 20
 ATTEMPTS = 5

@@ -20,9 +20,9 @@ from flipjax.data.images import BadFileError, Pixels, read_file
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.split import PARTS, Split, SplitPart, count_content, count_fixed, split_pool
 from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
-from flipjax.files import csv_rows, sha256
-from flipjax.terminal import listed, printable
-from flipjax.threads import in_order
+from flipjax.support.files import csv_rows, sha256
+from flipjax.support.terminal import listed, printable
+from flipjax.support.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 CONTENT = {"composite": ("cutouts", "scenes"), "photo": ("images", "masks", "metadata.csv")}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flipjax.terminal import listed
+from flipjax.support.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Image formats that are opened. Pillow's other decoders start programs or are rarely tested."""

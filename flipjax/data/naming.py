@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flipjax.config import ConfigError, PoolSpec, SplitSpec
 from flipjax.groups import Groups
-from flipjax.ranges import multiple
+from flipjax.support.ranges import multiple
 
 CREATURES = ("mossling", "ripplet", "duneling", "frostlet")
 """Classes that the synthetic pool can draw; the first two by default."""

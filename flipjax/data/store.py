@@ -22,9 +22,9 @@ from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
 from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
-from flipjax.files import DAMAGED, DamagedError, adding_folder, cache_folder
-from flipjax.terminal import Bar, listed, one_line, printable, say
-from flipjax.threads import in_order
+from flipjax.support.files import DAMAGED, DamagedError, adding_folder, cache_folder
+from flipjax.support.terminal import Bar, listed, one_line, printable, say
+from flipjax.support.threads import in_order
 
 Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")

@@ -20,8 +20,8 @@ from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import Reader, names_of
-from flipjax.files import sha256
-from flipjax.terminal import listed, printable
+from flipjax.support.files import sha256
+from flipjax.support.terminal import listed, printable
 
 DEFAULTS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
 """Default configurations of flipjax's own builders."""

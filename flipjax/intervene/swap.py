@@ -23,7 +23,7 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 from flipjax.metrics.log_odds import SUM, split_point, swap_regions
 
 Predict = Callable[[Any], Any]
-"""Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.model.Model`, or any framework's."""
+"""Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's."""
 UNITS = 30
 """Ratio of the largest values of scenes and images above which one is probably in 0..255, the other in model units."""
 
@@ -119,7 +119,7 @@ def scene_marginal(
     the scene. Costs K * D forward passes, twice as many with `mirror`, and one more without `logits`.
 
     Args:
-        predict: maps images (B, H, W, channels) to logits (B, H, W, C), C >= 3: a `flipjax.model.Model` or another JAX
+        predict: maps images (B, H, W, channels) to logits (B, H, W, C), C >= 3: a `flipjax.Model` or another JAX
             function (which allows jit), or any other callable, such as a wrapped PyTorch model.
         images: (B, H, W, channels) floating point.
         scenes: (K, H, W, channels) or (K, D, H, W, channels): one or D scenes of each of K kinds, in the units of the

@@ -17,7 +17,7 @@ from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import divide, margins, rates
 from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.summary import draw_images, percentile_ends
-from flipjax.threads import in_order
+from flipjax.support.threads import in_order
 
 if TYPE_CHECKING:
     import jax

@@ -10,7 +10,7 @@ import sys
 
 from flipjax import command
 from flipjax.config import MODEL_NAMES, ConfigError
-from flipjax.terminal import printable
+from flipjax.support.terminal import printable
 
 ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.startswith("smp_"))
 

@@ -17,8 +17,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from flipjax.files import digest, replacing, sha256_of
 from flipjax.models.smp import WeightsError, check_arrays, expected_shapes, jax_order
+from flipjax.support.files import digest, replacing, sha256_of
 
 SUFFIX = ".safetensors"
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)

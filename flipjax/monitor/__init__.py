@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln
 
-from flipjax.files import DamagedError, replacing, sha256
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_images
 from flipjax.metrics import selective
 from flipjax.metrics.checks import check_logits
 from flipjax.metrics.classes import Background, LabelSpec, is_foreground
 from flipjax.metrics.kernels import read_pixels
+from flipjax.support.files import DamagedError, replacing, sha256
 
 FORMAT = "flipjax monitor 2"
 LARGEST = 1 << 28

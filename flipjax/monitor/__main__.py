@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.monitor.stream import fit_monitor, watch_stream
-from flipjax.terminal import printable
+from flipjax.support.terminal import printable
 
 
 @command.main("flipjax monitor")

@@ -16,9 +16,9 @@ import numpy as np
 
 from flipjax import monitor as monitors
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError, csv_rows
 from flipjax.monitor import Monitor, Verdict
-from flipjax.terminal import printable, say
+from flipjax.support.files import DamagedError, csv_rows
+from flipjax.support.terminal import printable, say
 
 SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")

@@ -18,7 +18,7 @@ from flipjax.results.estimates import Resamples, aggregate, compare, judge, seed
 from flipjax.results.frames import records_of, to_frame, write_csv
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes, verdicts
-from flipjax.terminal import listed
+from flipjax.support.terminal import listed
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."

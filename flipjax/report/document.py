@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flipjax.files import write_text
 from flipjax.results import text
 from flipjax.results.text import TextTable, literal
+from flipjax.support.files import write_text
 
 LINES, SENTENCES = 48, 12
 """Largest number of lines of WIDTH characters on a terminal, and of sentences among them."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jinja2
 
-from flipjax.files import replacing, write_text
 from flipjax.report import pictures
 from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
 from flipjax.report.panels import Chart, draw_chart
@@ -17,6 +16,7 @@ from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
+from flipjax.support.files import replacing, write_text
 
 LONGEST = 600
 ROW, GAP = 12.08, 0.164

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from flipjax.backend import differing_software
-from flipjax.files import write_text
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
@@ -31,6 +30,7 @@ from flipjax.results.quantities import title_of
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import THRESHOLD, WANTED_RISK, score_summary
 from flipjax.results.text import COLUMNS, TextTable, comparison_table, score_table, setting_label, varying_axes
+from flipjax.support.files import write_text
 
 
 def _sides(key: str) -> list[Line]:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.files import write_text
 from flipjax.metrics import summarize
 from flipjax.report.document import to_latex
 from flipjax.report.html import Picture
@@ -20,6 +19,7 @@ from flipjax.results.estimates import SEEDS_INTERVAL, aggregate
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.text import TextTable, mean_text, to_markdown, to_text
+from flipjax.support.files import write_text
 
 PUBLISHED = Path(__file__).with_name("published_deciles.csv")
 """Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the

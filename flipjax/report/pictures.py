@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
@@ -28,6 +27,7 @@ from flipjax.results import gallery
 from flipjax.results.frames import records_of
 from flipjax.results.rows import region_class
 from flipjax.results.text import setting_label, varying_axes
+from flipjax.support.files import replacing
 
 SMALL_SIDE = 96
 FADE = 0.3

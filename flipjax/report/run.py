@@ -17,7 +17,7 @@ from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, me
 from flipjax.results.run_data import load
 from flipjax.results.scores import score_rows
 from flipjax.results.text import setting_label, varying_axes
-from flipjax.terminal import listed
+from flipjax.support.terminal import listed
 
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000

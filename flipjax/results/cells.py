@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.groups import Groups
 from flipjax.identity import digest_of
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.log_odds import SceneSwap, scene_swap
 from flipjax.results.frames import Row, to_frame
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, kept_records
-from flipjax.terminal import listed
+from flipjax.support.files import DamagedError, read_arrays, write_arrays
+from flipjax.support.terminal import listed
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names", "score_names")

@@ -15,10 +15,10 @@ from typing import Any
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.files import sha256_of, write_text
 from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run_data import RunData, load
+from flipjax.support.files import sha256_of, write_text
 
 TABLES = ("members", "images", "scores", "history", "summary")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, sha256, sha256_of, write_text
+from flipjax.support.files import DamagedError, sha256, sha256_of, write_text
 
 Row = dict[str, Any]
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.rows import whole_pairs
+from flipjax.support.files import DamagedError, read_arrays, write_arrays
 
 PAIRS = 2
 """Counterfactual sets in a gallery: images of one object in all scenes."""

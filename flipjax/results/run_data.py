@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, replacing
 from flipjax.metrics.decomposition import concatenate
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
@@ -19,6 +18,7 @@ from flipjax.results.frames import read_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.rows import image_columns
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
+from flipjax.support.files import DamagedError, replacing
 
 MOST_IMAGES = 2_000_000
 PART = 2**16

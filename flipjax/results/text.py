@@ -11,7 +11,7 @@ from flipjax.results.estimates import FEWEST, JUDGED, LEVEL
 from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.scores import SCORES
-from flipjax.terminal import listed
+from flipjax.support.terminal import listed
 
 COLUMNS = ("group/common/fg_flip", "group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground")
 COLUMNS += ("risk_auroc", "top_decile_flip_share", "top_decile_of_ceiling")

@@ -3,7 +3,7 @@
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
-from flipjax.terminal import Signals, open_closed_streams, printable, say
+from flipjax.support.terminal import Signals, open_closed_streams, printable, say
 
 if __name__ == "__main__":
     open_closed_streams()
@@ -87,7 +87,7 @@ def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
     """Prints the plan, and its compiled memory use or its hours; returns the exit code."""
     from flipjax.sweep import memory
     from flipjax.sweep.dry_run import check_pools, describe_plan, time_plan
-    from flipjax.task import make_task
+    from flipjax.training.task import make_task
 
     print("\n".join(describe_plan(programs)), flush=True)
     for problem in (problems := check_pools(programs)):

@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError, adding_folder, sha256_of
+from flipjax.support.files import DamagedError, adding_folder, sha256_of
 
 MAX_CHECKPOINTS = 2
 # Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.

@@ -13,12 +13,20 @@ from flipjax.data import store, tfds
 from flipjax.methods import Knobs
 from flipjax.models.weights import file_of
 from flipjax.plan import Program, restrict
+from flipjax.support.terminal import clock
 from flipjax.sweep.program import epoch_work, layout_of
-from flipjax.task import Task, check_pool, check_sizes_of, make_members, make_task, starting_weights, training_size
-from flipjax.terminal import clock
 from flipjax.training import devices, population
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
+from flipjax.training.task import (
+    Task,
+    check_pool,
+    check_sizes_of,
+    make_members,
+    make_task,
+    starting_weights,
+    training_size,
+)
 
 # Most numbers of an axis that are listed.
 LISTED = 7

@@ -16,7 +16,6 @@ from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
 from flipjax.metrics.log_odds import training_evidence
 from flipjax.metrics.regions import RegionSums
-from flipjax.model import Model
 from flipjax.plan import Program, Setting, member_axes
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
@@ -25,12 +24,13 @@ from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE
 from flipjax.results.rows import counterfactual_flip, member_rows, region_quantities, scene_quantities
 from flipjax.sweep.program import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
-from flipjax.task import Task, split_evenly, training_scenes
 from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status
+from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, predict
 from flipjax.training.population import Population
+from flipjax.training.task import Task, split_evenly, training_scenes
 
 # Rules after the first, which the tables compare, get no extra forward passes: six would dominate the evaluation.
 LATER = Questions("none", logits=False, passes=False, masks=False)

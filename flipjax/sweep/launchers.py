@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError
+from flipjax.support.terminal import INTERRUPTED
 from flipjax.sweep.lock import SHARD_JOB
-from flipjax.terminal import INTERRUPTED
 
 SLURM_OPTIONS = {
     "partition": ("slurm_partition", str),

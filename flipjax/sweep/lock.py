@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from flipjax.config import ConfigError
-from flipjax.files import write_text
-from flipjax.terminal import say
+from flipjax.support.files import write_text
+from flipjax.support.terminal import say
 
 PREFIX = ".lock"
 OWNER = ".owner"

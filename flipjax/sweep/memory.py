@@ -9,9 +9,9 @@ from flipjax.config import PopulationSpec
 from flipjax.plan import Program, restrict
 from flipjax.sweep.dry_run import megabytes
 from flipjax.sweep.program import layout_of
-from flipjax.task import Task, make_members, starting_weights
 from flipjax.training import devices, population
 from flipjax.training.member import init_state
+from flipjax.training.task import Task, make_members, starting_weights
 
 # Fraction of a device's memory to plan for; the rest is left to the runtime.
 USED = 0.9

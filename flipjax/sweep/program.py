@@ -9,13 +9,13 @@ from flipjax.backend import trim
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program
 from flipjax.results.frames import Row
+from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.workdir import Workdir
-from flipjax.task import Task, check_pool, make_members, missing_group_notes, starting_weights
-from flipjax.terminal import Bar, Signals
 from flipjax.training import devices, population
 from flipjax.training.member import Status
 from flipjax.training.run import Validation
+from flipjax.training.task import Task, check_pool, make_members, missing_group_notes, starting_weights
 
 MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 

@@ -20,14 +20,14 @@ from flipjax.plan import Program, plan, restrict, select, shard_members
 from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
+from flipjax.support.terminal import Bar, Signals, say
 from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import compile_start, fit, halve
 from flipjax.sweep.program import InterruptedRunError, epoch_work, train
 from flipjax.sweep.workdir import Workdir, merge_parts, read_program, rows_of
-from flipjax.task import Task, check_scenes, make_task, outline_task
-from flipjax.terminal import Bar, Signals, say
 from flipjax.training.own import check_own
+from flipjax.training.task import Task, check_scenes, make_task, outline_task
 
 # How long the last shard waits for another one to collect.
 SECONDS_TO_COLLECT = 600.0
@@ -231,7 +231,7 @@ def run_sweep(
         folder: the run folder.
         name: of the run, for config.json.
         line: the command or call, for config.json.
-        data: in-memory images (`flipjax.data.from_arrays`), for a configuration from `flipjax.task.with_data`.
+        data: in-memory images (`flipjax.data.from_arrays`), for a configuration from `flipjax.training.task.with_data`.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
         force_unlock: whether to take the folder from a process that is gone.

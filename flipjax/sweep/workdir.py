@@ -18,15 +18,15 @@ from filelock import FileLock
 from flipjax.backend import differing_software
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
-from flipjax.files import DamagedError, write_text
 from flipjax.groups import Groups
 from flipjax.identity import first_difference
 from flipjax.plan import Program, select
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, load_cell, save_cell
 from flipjax.results.frames import Row
+from flipjax.support.files import DamagedError, write_text
+from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
-from flipjax.terminal import say
 
 CONFIG = "config.json"
 POOLS = "pools.json"

@@ -18,7 +18,7 @@ from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.methods import Knobs
 from flipjax.models import MODELS
-from flipjax.ranges import functions_of
+from flipjax.support.ranges import functions_of
 
 # The axis of a mesh whose devices share each batch.
 BATCH = "batch_devices"

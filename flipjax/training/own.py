@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import ConfigError, Experiment
-from flipjax.ranges import functions_of, name_of
+from flipjax.support.ranges import functions_of, name_of
 from flipjax.training.network import apply, build, weights_of
 
 Shape = jax.ShapeDtypeStruct

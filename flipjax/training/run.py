@@ -17,7 +17,7 @@ from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
 from flipjax.metrics.decomposition import margins, rates
-from flipjax.ranges import functions_of
+from flipjax.support.ranges import functions_of
 from flipjax.training import dfr, optimise
 from flipjax.training.member import Best, Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches

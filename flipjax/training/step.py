@@ -13,7 +13,7 @@ from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
-from flipjax.ranges import functions_of
+from flipjax.support.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.member import Member, State
 from flipjax.training.network import Weights, loss_and_gradients

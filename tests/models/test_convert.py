@@ -18,7 +18,7 @@ from flipjax.models import smp, weights
 from flipjax.models.__main__ import main
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import _state_dict, read_weights
-from flipjax.task import starting_weights
+from flipjax.training.task import starting_weights
 
 APART = {"q": "query", "k": "key", "v": "value"}
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipjax.files import DamagedError
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.log_odds import SceneSwap
@@ -18,6 +17,7 @@ from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities, member_rows
 from flipjax.results.scores import score_rows
+from flipjax.support.files import DamagedError
 from results import tables
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition
 

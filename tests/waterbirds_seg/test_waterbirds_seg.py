@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flipjax import files
 from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
@@ -27,7 +26,8 @@ from flipjax.data.waterbirds_seg import manifest
 from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
 from flipjax.data.waterbirds_seg.manifest import bird_files, class_of, read_birds, read_scenes, scene_file
 from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of
-from flipjax.files import adding_folder
+from flipjax.support import files
+from flipjax.support.files import adding_folder
 from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, needs_golden, open_pool, prepare
 
 

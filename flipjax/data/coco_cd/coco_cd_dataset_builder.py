@@ -24,7 +24,7 @@ from flipjax.data.coco_cd import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
 from flipjax.data.images import BadFileError
 from flipjax.data.store import BadFilesError
-from flipjax.terminal import say
+from flipjax.support.terminal import say
 
 COCO = "http://images.cocodataset.org"
 ANNOTATIONS = {"members": r"(instances|stuff)_(train|val)2017\.json$", "into": "annotations", "flat": True}

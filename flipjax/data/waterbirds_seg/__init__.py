@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError, check_value
-from flipjax.files import sha256
 from flipjax.groups import Groups
+from flipjax.support.files import sha256
 
 SCENES = 2662
 """Default number of scene photos of each kind, the number in the released manifests."""

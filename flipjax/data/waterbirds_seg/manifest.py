@@ -19,7 +19,7 @@ from flipjax.config import ConfigError
 from flipjax.data.images import read_file
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
-from flipjax.files import csv_rows, write_text
+from flipjax.support.files import csv_rows, write_text
 
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")

@@ -47,7 +47,7 @@ def make_flipjax(encoder, devices):
     from jax.sharding import PartitionSpec as P
 
     from flipjax.config import ModelSpec
-    from flipjax.model import from_state_dict
+    from flipjax.training.model import from_state_dict
 
     spec, names = ModelSpec(name=f"smp_{encoder}"), ("background", "cat", "dog")
     graph, state = nnx.split(from_state_dict(weights_of(encoder), spec, names, 512).nnx())

@@ -18,14 +18,14 @@ from flipjax.backend import check_settings
 from flipjax.command import configure
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
 from flipjax.identity import digest_of
-from flipjax.model import Model
 from flipjax.plan import Program, Setting, check_setting, plan, setting_of
-from flipjax.task import Task, check_pool, make_member, make_task, starting_weights, training_size, with_data
 from flipjax.training.devices import form_of
 from flipjax.training.member import Member
+from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.own import check_own
 from flipjax.training.run import Data, Trained, train_member
+from flipjax.training.task import Task, check_pool, make_member, make_task, starting_weights, training_size, with_data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flipjax import metrics
 from flipjax.config import Experiment, ModelSpec
-from flipjax.files import sha256
 from flipjax.groups import Groups
 from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch
 from flipjax.models.weights import read_digested, write_digested
+from flipjax.support.files import sha256
 from flipjax.training.network import Weights, build, logits_of, model_of, weights_of
 
 ABOUT = "flipjax_model"

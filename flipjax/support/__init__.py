@@ -1,0 +1,1 @@
+"""Files, the terminal, threads and ranges of values: what any program needs."""
