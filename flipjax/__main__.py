@@ -16,7 +16,7 @@ COMMANDS = {
     "monitor": ("flipjax.monitor.__main__", "flag images of a deployed model and test its scores for drift"),
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": ("flipjax.report.__main__", "redraw a run's page from its stored results"),
-    "export": ("flipjax.results.export", "export a run to MLflow, Trackio, W&B or CSV"),
+    "export": ("flipjax.results.export", "export a run to MLflow, Trackio or W&B"),
     "evaluate": ("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
     "convert": ("flipjax.models.__main__", "convert PyTorch weights"),
 }

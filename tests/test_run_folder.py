@@ -176,7 +176,7 @@ def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(
     for read in (results.load, lambda folder: read_csv(folder / "results.csv")):
         with pytest.raises(files.DamagedError, match=r"results\.csv: not as the sweep wrote it"):
             read(run.folder)
-    assert report([str(run.folder)]) == 1 and export([str(run.folder), "--to", "csv"]) == 2
+    assert report([str(run.folder)]) == 1 and export([str(run.folder), "--to", "wandb"]) == 2
     assert capsys.readouterr().err.count("results.csv: not as the sweep wrote it") == 2
     assert table.read_bytes() == edited
     assert run()[0] == 0 and faults.same(run.folder)

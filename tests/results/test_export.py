@@ -1,4 +1,4 @@
-"""A run folder as data frames, Parquet, CSV and trackers; one with a file of another run is refused by name."""
+"""A run folder as data frames, Parquet and trackers; one with a file of another run is refused by name."""
 
 import contextlib
 import json
@@ -70,20 +70,6 @@ def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(run):
     assert predicted[later].any()
 
 
-def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
-    line = [str(RECORDED), "--to", "csv", "--out", str(tmp_path)]
-    path = tmp_path / "members.csv"
-    path.write_text("mine")
-    assert export.main(line) == 2 and path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
-    assert f"--out: expected a folder without tables, or those of an export; found {path}" in capsys.readouterr().err
-    path.unlink()
-    assert export.main(line) == export.main(line) == 0
-    assert len(read_csv(tmp_path / "images.csv")) == 8 * 2 * (24 + 48)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.csv" for name in export.TABLES} | {"export.sha256"}
-    path.write_text(path.read_text() + "mine\n")
-    assert export.main(line) == 2 and path.read_text().endswith("mine\n")
-
-
 def test_a_folder_or_a_tracker_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     files = {"none": None, "blank": "", "bytes": "\udcff", "other": "a,b\n1,2\n"}
@@ -92,8 +78,8 @@ def test_a_folder_or_a_tracker_that_is_not_there_is_one_line(tmp_path, capsys, m
         (tmp_path / name).mkdir()
         if text is not None:
             (tmp_path / name / "results.csv").write_text(text, errors="surrogateescape")
-    cases = [(tmp_path / name, "csv", word) for name, word in zip(files, words, strict=True)]
-    for folder, tracker, word in (*cases, (RECORDED, "wandb", "flipjax[export]")):
+    cases = [(tmp_path / name, "mlflow", word) for name, word in zip(files, words, strict=True)]
+    for folder, tracker, word in (*cases, (RECORDED, "wandb", "package wandb")):
         assert export.main([str(folder), "--to", tracker]) == 2
         err = capsys.readouterr().err
         assert word in err and err.count("\n") == 1
@@ -165,10 +151,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("change", [other_config, other_results, other_history, foreign_history, missing, damaged])
 def test_what_is_not_of_this_run_is_refused_by_name(change, folder, capsys):
     words = change(folder)
-    commands = [(report, [folder]), (report, ["--compare", folder, RECORDED])]
-    commands += [(export.main, [folder, "--to", "csv", "--out", folder / "out"])]
-    for main, line in commands:
-        assert main([str(word) for word in line]) == 2
+    for line in ([folder], ["--compare", folder, RECORDED]):
+        assert report([str(word) for word in line]) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
     run = load(folder)
