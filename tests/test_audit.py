@@ -74,7 +74,7 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     for text in ("12 images of 3 different sizes, 3 classes (logits, channels first).", "The tenth", "Largest flip"):
         assert text in printed.out
-    assert "12 of 12 images; 0:00 left" in printed.err
+    assert "12 of 12 images; 00:00 left" in printed.err
     flips = [row for row in rows_of(tmp_path / "out/flip_matrix.csv") if row["outcome"] == "flip"]
     assert [(row["truth"], row["prediction"]) for row in flips] == [("cat", "dog"), ("dog", "cat")]
     text = (tmp_path / "out" / "index.html").read_text()

@@ -25,7 +25,7 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
-    with Bar("epochs", total=20, stream=stream) as bar:
+    with Bar(total=20, stream=stream) as bar:
         bar.skip(2)
         for seconds in (100, 40, 60):
             now[0] += seconds
@@ -34,10 +34,10 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
         bar.advance(1, "unsaid")
         bar.advance(14, last=True)
     assert stream.getvalue().splitlines() == [
-        "[1:40] one more; time left known soon",
-        "[2:20] one more; 10:40 left",
-        "[3:20] one more; 12:30 left",
-        "[3:21] 0:00 left",
+        "[01:40] one more; time left known soon",
+        "[02:20] one more; 10:40 left",
+        "[03:20] one more; 12:30 left",
+        "[03:21] 00:00 left",
     ]
 
 
@@ -45,7 +45,7 @@ def test_the_time_left_counts_from_the_first_epoch_and_the_starts_of_later_parts
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
-    with Bar("epochs", total=40, parts=2, stream=stream) as bar:
+    with Bar(total=40, parts=2, stream=stream) as bar:
         for start, seconds, count in ((60, 50, 10), (80, 20, 4)):
             now[0] += start
             bar.begin()
@@ -53,7 +53,20 @@ def test_the_time_left_counts_from_the_first_epoch_and_the_starts_of_later_parts
                 now[0] += seconds
                 bar.advance(count, last=True)
     # 10 items take 50 s, and the second part has as long a start as the first.
-    assert stream.getvalue().split("\n")[:3] == ["[1:50] 3:30 left", "[2:40] 2:40 left", "[4:20] 1:20 left"]
+    assert stream.getvalue().split("\n")[:3] == ["[01:50] 03:30 left", "[02:40] 02:40 left", "[04:20] 01:20 left"]
+
+
+def test_a_terminal_has_one_line_of_progress_that_is_written_over():
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    with Bar(total=2, stream=stream) as bar:
+        bar.advance(1, "a" * 999)
+        bar.say("said")
+        bar.advance(1, "last")
+    first, rest = stream.getvalue().split("\r", 1)
+    said, last = rest.split("\n", 1)
+    assert len(first) == len(said) < 999 and said.split() == ["said"]
+    assert last.startswith("[00:00] last; 00:00 left ") and last.endswith(" \r\n")
 
 
 def test_a_reader_who_is_gone_is_told_nothing_more_and_ends_nothing():

@@ -28,7 +28,7 @@ def test_submodules_load_when_they_are_asked_for():
 # What pyproject.toml asks for beside JAX and what JAX brings.
 JAX_ALONE = """
 import sys
-absent = "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors"
+absent = "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL safetensors"
 sys.modules.update(dict.fromkeys(f"{absent} tensorflow_datasets".split()))
 import numpy as np, flipjax
 from flipjax.__main__ import main

@@ -59,7 +59,7 @@ def make_program(config: Config, model: ModelSpec) -> Program:
 
 
 def map_rows(
-    function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any, title: str
+    function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any
 ) -> Any:
     """Maps `function(experiment, weights, pool, rows, *shared)` over pool rows (n, 2) in batches, to NumPy leaves.
 
@@ -72,7 +72,7 @@ def map_rows(
     run = jax.jit(jax.shard_map(functools.partial(function, experiment), mesh=mesh, check_vma=False, **specs))
     weights, pool, shared = jax.device_put((weights, pool, shared), NamedSharding(mesh, P()))
     parts = []
-    with Bar(title, total=len(rows)) as bar:
+    with Bar(total=len(rows)) as bar:
         for first in range(0, len(rows), size):
             chunk = rows[first : first + size]
             parts.append(jax.tree.map(np.asarray, run(weights, pool, np.resize(chunk, (size, 2)), *shared)))
@@ -96,7 +96,7 @@ def ask_questions(
     rows = np.asarray(table.rows)
     plain = Questions("none", logits=False, passes=False, whole=True)
     if intervene is None:
-        return map_rows(plain, program.experiment, weights, task.pool, rows, None, title="images"), None
+        return map_rows(plain, program.experiment, weights, task.pool, rows, None), None
     validation = np.asarray(task.tables["val"].rows)
     if task.pool.kind == "composite":
         scenes = training_scenes(task, intervene, seed=program.experiment.split.seed)
@@ -106,7 +106,7 @@ def ask_questions(
     questions = Questions("given", logits=False, passes=False, whole=True)
     # Concatenated, because another number of images would compile another program.
     rows = np.concatenate([rows, validation])
-    both = map_rows(questions, program.experiment, weights, task.pool, rows, scenes, title="images on other scenes")
+    both = map_rows(questions, program.experiment, weights, task.pool, rows, scenes)
     point = split_evenly(both.scene_log_odds[len(table.rows) :])
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
 
@@ -129,7 +129,7 @@ def draw_items(program: Program, weights: Weights, task: Task, table: Table, aud
     if not len(chosen):
         return []
     rows = np.asarray(table.rows)[chosen]
-    logits = map_rows(predict, program.experiment, weights, task.pool, rows, title="pictures")
+    logits = map_rows(predict, program.experiment, weights, task.pool, rows)
     images, labels = gather(task.pool, jnp.asarray(rows))
     stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
     names: dict[str, Any] = {"class_names": audit.class_names, "scene_names": task.catalog.scene_names}

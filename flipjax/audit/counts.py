@@ -112,7 +112,7 @@ def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, kee
     counted = _in_processes(pairs, encoding, jobs, keep) if jobs > 1 else _count(pairs, encoding, keep, threads=True)
     parts: list[ImageCounts] = []
     # Progress counts pixels, because images differ in size.
-    with closing(counted) as counts, Bar("pixels", total=sum(sizes)) as bar:
+    with closing(counted) as counts, Bar(total=sum(sizes)) as bar:
         for size, part in zip(sizes, counts, strict=True):
             parts.append(part)
             bar.advance(size, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))

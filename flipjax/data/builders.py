@@ -233,7 +233,7 @@ def _append(url: str, part: Path) -> int:
             start = start if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
             total = start + int(answer.headers.get("Content-Length") or -1)
             cut_off = contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError)
-            bar = Bar(part.name, total=max(1, total - start))
+            bar = Bar(total=max(1, total - start))
             with part.open("ab" if start else "wb") as stream, bar, cut_off:
                 while block := answer.read(BLOCK):
                     stream.write(block)

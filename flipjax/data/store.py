@@ -165,7 +165,7 @@ def decoded(
     Args:
         items: the items to read.
         read: reads an item; raises BadFileError if it is unusable.
-        what: name of the items in the progress bar.
+        what: name of the items, for progress.
         problems: collects a line for each unusable item.
         empty: collects the names of objects that vanish at this size; None: they are problems, too.
     """
@@ -176,7 +176,7 @@ def decoded(
         except BadFileError as error:
             return error
 
-    with Bar(what, total=len(items)) as bar:
+    with Bar(total=len(items)) as bar:
         for done, (item, result) in enumerate(zip(items, in_order(attempt, items), strict=True), start=1):
             if isinstance(result, EmptyObjectError) and empty is not None:
                 empty.append(item.name)

@@ -1,8 +1,9 @@
-"""The terminal: signals, and progress as a live bar or, elsewhere, plain lines. Imports nothing slow."""
+"""The terminal: signals, and progress in a line that is rewritten or, elsewhere, plain lines. Imports nothing slow."""
 
 import contextlib
-import importlib.util
+import datetime
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,6 @@ from typing import Any, Self, TextIO
 
 INTERRUPTED = 75
 """Exit code of a command that the same command continues, or does anew."""
-SHOW_CURSOR = b"\x1b[?25h"
 SECONDS_BETWEEN_LINES = 5.0
 LINES = 4
 """Plain progress lines are printed after this fraction of the elapsed time, so less often in long runs."""
@@ -25,11 +25,9 @@ def clock(seconds: float) -> str:
 
     Example:
       >>> clock(75.2), clock(3675)
-      ('1:15', '1:01:15')
+      ('01:15', '1:01:15')
     """
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return str(datetime.timedelta(seconds=int(seconds))).removeprefix("0:")
 
 
 def open_closed_streams() -> None:
@@ -82,13 +80,14 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         stops_later = self.training and not self.stop
         self.stop = True
+        says = "stopping after this epoch; once more stops at once"
+        if not stops_later:
+            says = "interrupted; the same command continues"
+        # A terminal may show the line of a `Bar`.
+        newline = "\n" if os.isatty(2) else ""
         # The reader of standard error may be gone.
         with contextlib.suppress(OSError):
-            if stops_later:
-                os.write(2, b"stopping after this epoch; once more stops at once\n")
-            else:
-                cursor = SHOW_CURSOR if os.isatty(2) else b""
-                os.write(2, cursor + b"interrupted; the same command continues\n")
+            os.write(2, f"{newline}{says}\n".encode())
         if not stops_later:
             # File writes are atomic, so the process may exit anywhere. An exception inside an import or callback
             # would be swallowed or print a traceback.
@@ -98,37 +97,31 @@ class Signals:
 
 
 class Bar:
-    """A context manager that shows progress and the time left."""
+    """A context that shows progress and the time left, on a terminal in one line that is rewritten."""
 
-    def __init__(self, what: str, *, total: int, parts: int = 1, stream: TextIO | None = None):
-        """Starts the clock; `what` names the counted items, `total` is their number, in parts that each `begin`."""
+    def __init__(self, *, total: int, parts: int = 1, stream: TextIO | None = None):
+        """Starts the clock; `total` is the number of counted items, in parts that each `begin`."""
         self._stream = stream or sys.stderr
+        self._width = shutil.get_terminal_size().columns - 1 if self._stream.isatty() else 0
         self._total, self._parts = total, parts
         self._done = self._timed = 0
         self._start = self._latest = time.monotonic()
         # Seconds of timed items, and before each part, such as those of a compilation.
         self._worked, self._idle = 0.0, list[float]()
         self._spoken = float("-inf")
-        self._bar: Any = _live_bar(self._stream) if self._stream.isatty() or _in_notebook() else None
-        self._task = None if self._bar is None else self._bar.add_task(what, total=total, note="")
 
     def __enter__(self) -> Self:
-        """Starts the bar."""
-        if self._bar is not None:
-            self._bar.start()
+        """Shows nothing yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the bar."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Leaves the latest line of a terminal as it is."""
+        if self._width:
+            say("", stream=self._stream)
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            say(text, stream=self._stream)
+        say(text.ljust(self._width), stream=self._stream)
 
     def begin(self) -> None:
         """Begins a part: time since the latest item is not an item's. Without parts, the first item is not timed."""
@@ -139,8 +132,6 @@ class Bar:
     def skip(self, count: int) -> None:
         """Counts items that took no time, done by an earlier run or not needed."""
         self._total -= count
-        if self._bar is not None:
-            self._bar.update(self._task, total=self._total)
 
     def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
         """Counts completed items, with a note and the time left; a plain line occasionally and at the `last`."""
@@ -155,30 +146,12 @@ class Bar:
         if self._timed:
             rest = sum(self._idle) / len(self._idle) * max(0, self._parts - len(self._idle))
             left = f"{clock(self._worked / self._timed * (self._total - self._done) + rest)} left"
-        note = f"{note}{'; ' if note else ''}{left}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, note=note)
+        line = f"[{clock(now - self._start)}] {note}{'; ' if note else ''}{left}"
+        if self._width:
+            print(line[: self._width].ljust(self._width), end="\r", file=self._stream, flush=True)
         elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES):
             self._spoken = now
-            self.say(f"[{clock(now - self._start)}] {note}")
-
-
-def _in_notebook() -> bool:
-    """Returns whether a notebook can show the bar; it needs ipywidgets to move."""
-    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
-
-
-def _live_bar(stream: TextIO) -> Any:
-    """Returns a rich progress bar, or None if rich is not installed."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    except ImportError:
-        return None
-    # Its own time left forgets epochs longer than 30 s.
-    texts = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-    columns = texts[0], BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), texts[1]
-    return Progress(*columns, console=Console(file=stream))
+            self.say(line)
 
 
 def one_line(text: str) -> str:

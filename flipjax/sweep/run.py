@@ -264,7 +264,7 @@ def run_sweep(
             say(f"{device}; reading the pool")
             signals.training, start = True, time.monotonic()
             work = sum(epoch_work(part) * sum(part.epochs) for part in parts)
-            with Bar("training", total=work, parts=len(parts)) as bar:
+            with Bar(total=work, parts=len(parts)) as bar:
                 unbroken = sweep.train(bar, fail_fast=fail_fast)
             if shard is None:
                 workdir.add_session(time.monotonic() - start)
