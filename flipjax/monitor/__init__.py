@@ -32,8 +32,6 @@ from flipjax.metrics.kernels import read_pixels
 from flipjax.support.files import DamagedError, replacing, sha256
 
 FORMAT = "flipjax monitor 2"
-LARGEST = 1 << 28
-"""Bytes of a monitor's file."""
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
 STREAMS, LONGEST_DELAY = 21, 1000
@@ -194,17 +192,13 @@ def load_monitor(path: str | Path) -> Monitor:
 
     Raises:
         DamagedError: the file holds no monitor, or was changed.
-        OSError: there is no such file.
+        OSError: there is no such file, or it is a folder.
     """
-    path = Path(path)
-    if path.exists() and (not path.is_file() or path.stat().st_size > LARGEST):
-        raise DamagedError(f"{path}: expected a monitor, a file of at most {LARGEST:,} bytes")
     try:
-        values = json.loads(path.read_bytes())
-        if values.pop("digest") != _digest(values) or values["format"] != FORMAT:
+        values = json.loads(Path(path).read_bytes())
+        if values.pop("digest") != _digest(values) or values.pop("format") != FORMAT:
             raise ValueError("its values do not match its digest")
-        numbers = float(values["threshold"]), float(values["false_alarm"]), int(values["without_region"])
-        return Monitor(np.array([float(score) for score in values["scores"]]), *numbers)
+        return Monitor(np.array(values.pop("scores")), **values)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
 

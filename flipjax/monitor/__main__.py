@@ -7,8 +7,8 @@ precision and recall, a column loss (or flip). With `--scores -` it reads JSON l
 `watch` reads JSON lines {"id", "score"} from standard input and writes {"id", "score", "flagged", "drift": {"evidence",
 "p_value", "alarm"}} for each; a null score means no predicted foreground. It skips unreadable lines and reports their
 numbers on standard error. Its output is valid input, so a stream can be resumed. For several objects per image, write a
-line for each region; region, max_softmax and flip_risk_share (flipjax.monitor.region_scores) are copied. If the stream
-is like the reference images, the drift alarm is ever raised with probability at most --false_alarm.
+line for each region (flipjax.monitor.region_scores). All other keys are copied. If the stream is like the reference
+images, the drift alarm is ever raised with probability at most --false_alarm.
 
 Exit codes: 0 done, 1 some lines could not be read, 2 usage, 75 interrupted.
 """

@@ -24,24 +24,21 @@ SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
 """Accepted names of each column or key; the second is the one that audits use."""
 LOSS_COLUMN = f"a column or key {' or '.join(LOSSES)}"
-BESIDE = ("region", "max_softmax", "flip_risk_share")
-"""Keys copied from an input line to its output: the region and its other scores."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST = 1 << 20
 """Lines must be shorter, in bytes."""
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Flag rates of the table of `fit_monitor`."""
-SHIFTS = (0.5, 1.0, 2.0)
-"""Shifts of the scores, in standard deviations, for which `fit` reports the alarm delay."""
+RISES = (0.5, 1.0, 2.0)
+"""Rises of the scores, in standard deviations, for which `fit` reports the alarm delay."""
 
 
 class ScoredImage(NamedTuple):
-    """An image or region: its name, score (NaN without foreground), loss (NaN: unknown) and copied keys."""
+    """An image or region: what its line says with an id, its score (NaN without foreground) and loss (NaN: unknown)."""
 
-    id: Any
+    values: dict[str, Any]
     score: float
     loss: float
-    beside: Mapping[str, Any]
 
 
 def fit_monitor(
@@ -90,28 +87,18 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
         rows.append([name, f"{own.threshold:.6g}", *shown])
     table = to_text(TextTable(["flag_rate", "threshold", "flagged", "precision", "recall"], rows))
     lines = ["", table.rstrip(), "", "On the reference images, with 95% intervals (Wilson)."]
-    if np.isnan(losses).all():
-        lines.append(f"Precision and recall need losses: {LOSS_COLUMN}.")
-    else:
-        errors = f"errors (loss above {monitors.ERROR})"
-        lines.append(f"Precision: {errors} among flagged images; recall: flagged among errors.")
+    lines.append(f"Precision and recall are of errors (loss above {monitors.ERROR}) and need {LOSS_COLUMN}.")
     if risk is not None:
-        mean = np.nanmean(losses[scores <= monitor.threshold])
-        lines.append(
-            f"--risk {risk:g} bounds the mean loss of reference images at or below the threshold ({mean:.4f}); it does "
-            "not bound that of new images."
-        )
+        lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
     empty, verb = monitor.without_region, "are" if monitor.flags_empty else "are not"
     lines.append(
         f"Images without predicted foreground {verb} flagged: {empty} of {len(scores)} reference images have none "
         f"(limit {monitors.RARE:.0%}). In the drift test they rank above all scores."
     )
-    texts = []
-    for shift in SHIFTS:
-        delay = monitors.alarm_delay(monitor, monitor.scores + shift * monitor.scores.std())
-        texts.append(f"{shift:g}: {f'{delay:.0f}' if delay < math.inf else f'more than {monitors.LONGEST_DELAY}'}")
-    rise = "Median images until the drift alarm, by the rise of scores in standard deviations"
-    return [*lines, f"{rise}: {', '.join(texts)}."]
+    delays = {rise: monitors.alarm_delay(monitor, monitor.scores + rise * monitor.scores.std()) for rise in RISES}
+    waits = ", ".join(f"{rise:g}: {delay:.0f}" for rise, delay in delays.items())
+    text = f"by the rise of scores in standard deviations (inf: more than {monitors.LONGEST_DELAY})"
+    return [*lines, f"Median images until the drift alarm, {text}: {waits}."]
 
 
 def watch_stream(path: Path, *, seed: int = 0) -> int:
@@ -146,7 +133,7 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
             counts["flagged"] += verdict.flagged
             counts["without foreground"] += math.isnan(verdict.score)
             if verdict.alarm and not alarm:
-                alarm = f"drift alarm at image {counts['images']} ({image.id})"
+                alarm = f"drift alarm at image {counts['images']} ({image.values['id']})"
                 report(alarm)
             print(_line(image, verdict), flush=True)
     finally:
@@ -222,8 +209,7 @@ def _scored(values: Any, number: int) -> ScoredImage:
     score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
     if not score:
         raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
-    beside = {name: values[name] for name in BESIDE if name in values}
-    return ScoredImage(values.get("id", number), _number(values[score]), _number(values.get(loss)), beside)
+    return ScoredImage({"id": number, **values}, _number(values[score]), _number(values.get(loss)))
 
 
 def _number(value: Any) -> float:
@@ -237,8 +223,8 @@ def _number(value: Any) -> float:
 def _line(image: ScoredImage, verdict: Verdict) -> str:
     score = None if math.isnan(verdict.score) else verdict.score
     drift = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
-    values = {"id": image.id, **image.beside, "score": score, "flagged": verdict.flagged}
-    return json.dumps(values | {"drift": drift | {"alarm": verdict.alarm}})
+    verdicts = {"score": score, "flagged": verdict.flagged, "drift": drift | {"alarm": verdict.alarm}}
+    return json.dumps(image.values | verdicts)
 
 
 def _refuse(problem: str) -> None:
