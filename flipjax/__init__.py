@@ -4,25 +4,7 @@ Submodules load on first access: `import flipjax; flipjax.metrics.decompose(logi
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from flipjax import (
-        audit,
-        augment,
-        config,
-        data,
-        intervene,
-        losses,
-        methods,
-        metrics,
-        models,
-        monitor,
-        plan,
-        report,
-        results,
-        training,
-    )
+from typing import Any
 
 __all__ = ["audit", "augment", "config", "data", "intervene", "losses", "methods", "metrics", "models", "monitor"]
 __all__ += ["plan", "report", "results", "training"]

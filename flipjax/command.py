@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import difflib
 import functools
 import os
 import re
@@ -25,12 +24,6 @@ DONE, SOME_FAILED, USAGE = 0, 1, 2
 COCO = "'flipjax[coco]'"
 DISTRIBUTIONS = {"PIL": "pillow", "ijson": COCO, "orbax": "orbax-checkpoint", "pycocotools": COCO}
 """PyPI name of each package whose import name differs, or the extra that brings it."""
-
-CONFIG_HELP = """configuration:
-  --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
-  --config.KEY=VALUE         another value for a key of it (see --list_keys), such as --config.train.epochs=30
-                             or --config.axes.rho='(0.5, 0.9)'
-"""
 
 
 def main(
@@ -90,26 +83,17 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     if (code := getattr(error, "exit_code", None)) is not None:
         return code, one_line(str(error))
-    if problem := _backend_problem():
-        return USAGE, problem
+    if jax := sys.modules.get("jax"):
+        try:
+            jax.devices()
+        except Exception as problem:
+            found = f"{os.environ.get('JAX_PLATFORMS')!r} ({one_line(str(problem)) or 'no such device'})"
+            return USAGE, f"JAX_PLATFORMS: expected a platform that is here, or no such variable; found {found}"
     raise error
 
 
-def _backend_problem() -> str:
-    """Returns the reason why JAX, if loaded, cannot start the devices named in the environment, or ''."""
-    try:
-        sys.modules["jax"].devices()
-    except KeyError:
-        return ""
-    except Exception as error:
-        named = os.environ.get("JAX_PLATFORMS")
-        found = f"{named!r} ({one_line(str(error)) or 'no such device'})"
-        return f"JAX_PLATFORMS: expected a platform that is here, or no such variable; found {found}"
-    return ""
-
-
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises ConfigErrors and reads `--dry-run` as `--dry_run`."""
+    """An argument parser that raises ConfigErrors."""
 
     def __init__(self, **options: Any):
         """Takes argparse's options: `prog` as in `flipjax NAME`, `description` the command's module docstring."""
@@ -119,21 +103,6 @@ class Parser(argparse.ArgumentParser):
         """Raises ConfigError with argparse's message."""
         field, _, problem = message.partition(": ")
         raise ConfigError(field, problem=f"{problem or 'expected another command line'}; see {self.prog} --help")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reads the known options, spelt with dashes or underscores."""
-        arguments = sys.argv[1:] if args is None else args
-        return super().parse_known_args([underscored(part) for part in arguments], namespace)
-
-
-def underscored(argument: str) -> str:
-    """Returns an option with underscores in its name; anything else as it is.
-
-    Example:
-      >>> underscored("--dry-run"), underscored("--out=a-b"), underscored("a-b")
-      ('--dry_run', '--out=a-b', 'a-b')
-    """
-    return re.sub("^--[^=]+", lambda option: f"--{option[0][2:].replace('-', '_')}", argument)
 
 
 def read_names(text: str) -> tuple[str, ...]:
@@ -151,10 +120,7 @@ def read_folder(text: str) -> Path:
 
 def read_classes(text: str) -> tuple[int, ...]:
     """Returns the classes of an option such as `--background`: a tuple, none for `none`."""
-    try:
-        return () if text == "none" else tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
+    return () if text == "none" else tuple(map(int, text.split(",")))
 
 
 class ConfigParser(Parser):
@@ -162,8 +128,11 @@ class ConfigParser(Parser):
 
     def __init__(self, name: str, text: str):
         """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
-        super().__init__(prog=f"flipjax {name}", description=text, epilog=CONFIG_HELP)
-        self.add_argument("--config", metavar="NAME|FILE", help="the configuration; NAME:VARIANT where it has several")
+        example = "--config.KEY=VALUE sets a key (see --list_keys), such as --config.axes.rho='(0.5, 0.9)'"
+        super().__init__(prog=f"flipjax {name}", description=text, epilog=example)
+        self.add_argument(
+            "--config", metavar="NAME|FILE", help="one that ships, or yours; NAME:VARIANT if it has several"
+        )
         self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
         self.add_argument("--list_keys", action="store_true", help="list the configuration's keys and values, and stop")
 
@@ -174,10 +143,8 @@ class ConfigParser(Parser):
             ConfigError: the line is invalid or names no configuration.
         """
         options, rest = self.parse_known_args(arguments)
-        for part in rest:
-            if part.startswith("--") and not part.startswith("--config."):
-                near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
-                self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
+        if unknown := [part for part in rest if part.startswith("--") and not part.startswith("--config.")]:
+            self.error(f"{unknown[0]}: expected an option")
         if options.list_configs:
             print(describe_configs())
             self.exit()
@@ -217,9 +184,7 @@ def find_config(name: str) -> Path:
     shipped = shipped_configs()
     if path.suffix in ("", ".py") and path.parent in (Path(), Path("configs")) and path.stem in shipped:
         return shipped[path.stem]
-    near = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f"the nearest is {near[0]}" if near else f"valid are {', '.join(shipped)}"
-    raise ConfigError("--config", f"a configuration file, or the name of one that ships ({hint})", name)
+    raise ConfigError("--config", f"a configuration file, or one that ships: {', '.join(shipped)}", name)
 
 
 def describe_configs() -> str:
@@ -313,8 +278,6 @@ def _run_file(path: Path, variant: str) -> Config:
     """Runs a user's configuration file; the message of an error is its traceback."""
     from ml_collections import ConfigDict
 
-    if path.suffix != ".py":
-        raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
     module = ModuleType(f"config {path}")
     module.__file__ = str(path)
     # The standard library looks up class sources and annotation names in sys.modules.

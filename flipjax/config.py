@@ -14,20 +14,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.methods import STRENGTHS, Augmentation, Knobs
-from flipjax.support.ranges import (
-    AUGMENT,
-    BUILD,
-    LOSS,
-    NAMES,
-    USUAL,
-    Range,
-    above,
-    multiple,
-    name_of,
-    one_of,
-    subset,
-    within,
-)
+from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
@@ -39,6 +26,20 @@ SWAPPED = ("mean", "sampled", "both", "none")
 CUES = ("scene", "marker", "tint", "texture")
 DTYPES = ("float32", "bfloat16")
 ANY = Range(lambda value: True, "")
+LOSS = functions("(logits, labels, groups)", "(B,)")
+AUGMENT = functions("(key, images, labels)", "(images, labels)")
+BUILD = functions("(num_classes, rngs)", "nnx.Module")
+NAMES = Range(
+    lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
+    "two or more different names, or none",
+)
+USUAL = Range(
+    lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
+)
+RULES = Range(
+    lambda names: 0 < len(names) == len(set(names)) and set(names) <= set(SELECTIONS),
+    "a tuple of one or more different names among " + ", ".join(SELECTIONS),
+)
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
@@ -129,7 +130,7 @@ class TrainSpec:
     epochs: Annotated[int, within(1), "largest number of epochs"] = 15
     batch_size: Annotated[int, within(1), "batch size"] = 16
     patience: Annotated[int, within(1), "epochs without improvement of the first rule after which a member stops"] = 8
-    selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
+    selection: Annotated[tuple[str, ...], RULES, "rules that choose the epoch"] = SELECTIONS[:1]
     crop_in: Annotated[str, one_of("square", "photo"), "crops of the pool's squares or of the photos"] = "square"
     loss: Annotated[Any, LOSS, "own losses, each a method by its name"] = None
     augment: Annotated[Any, AUGMENT, "own augmentations, each a method by its name"] = None
@@ -171,7 +172,7 @@ class Axes:
     rho: Annotated[float, RHO, "fraction of a class's training images that show a usual scene"] = 0.5
     seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
     method: Annotated[str, METHOD, "method; names joined by + are combined"] = "ce"
-    learning_rate: Annotated[float, above(0), "learning rate of Adam"] = 2e-3
+    learning_rate: Annotated[float, within(1e-30, 1e30), "learning rate of Adam"] = 2e-3
     weight_decay: Annotated[float, within(0, 1e3), "above 0: AdamW; for transformers"] = 0.0
     warmup: Annotated[float, within(0, 1), "fraction of the steps with a rising learning rate; for transformers"] = 0.0
     schedule: Annotated[str, one_of("constant", "cosine"), "learning-rate schedule; for long training"] = "constant"

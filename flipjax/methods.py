@@ -98,18 +98,13 @@ STRENGTHS: dict[str, float] = {
 """Value of each knob when a method sets it (`config.knobs`). All other knobs are switches, set to 1."""
 
 
-def own_methods(config: Any) -> dict[str, Method]:
-    """Returns the methods that a configuration adds, named after its losses and augmentations."""
-    return {
+def methods_of(config: Any) -> dict[str, Method]:
+    """Returns the methods by name: built-in ones, then those named after the configuration's own functions."""
+    return METHODS | {
         name_of(function): Method((knob,), meaning, float(place))
         for field, (knob, meaning) in OWN.items()
         for place, function in enumerate(functions_of(config.train[field]), start=1)
     }
-
-
-def methods_of(config: Any) -> dict[str, Method]:
-    """Returns the methods by name: built-in ones, then the configuration's own."""
-    return METHODS | own_methods(config)
 
 
 def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] | None:

@@ -1,5 +1,6 @@
 """The package as people meet it: lazy submodules, one command for all, configurations by name."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def test_submodules_load_when_they_are_asked_for():
         "print('jax' in before, 'numpy' in before, 'jax' in sys.modules, flipjax.__version__)"
     )
     assert python(code).stdout.split()[:3] == ["False", "False", "True"]
-    assert {name for name in flipjax.__all__ if not hasattr(flipjax, name)} == set()
+    assert {name for name in dir(flipjax) if not hasattr(flipjax, name)} == set()
+    stub = ast.parse(Path(flipjax.__file__).with_suffix(".pyi").read_text())
+    known = {name.asname for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert known == {*flipjax.__all__, *flipjax.NAMES}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = flipjax.nothing
 
@@ -80,7 +84,7 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for name in ("smoke", "smoke.py", "configs/smoke.py"):
         assert command.find_config(name).name == "smoke.py"
-    with pytest.raises(ConfigError, match="the nearest is correlation_grid"):
+    with pytest.raises(ConfigError, match="that ships: classes_grid, "):
         command.find_config("corelation_grid")
     with pytest.raises(ConfigError, match="elsewhere/smoke"):
         command.find_config("elsewhere/smoke.py")
@@ -132,10 +136,10 @@ def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, text, val
     assert leaves(config)[key] == value and type(leaves(config)[key]) is type(value)
 
 
-def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
+def test_overrides_reach_the_grid():
     parser = command.ConfigParser("sweep", "")
     parser.add_argument("--dry_run", nargs="?", const="shapes")
-    line = ["--dry-run", "--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
+    line = ["--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
     options = parser.parse(["--dry_run", "--config.axes.rho", "(0.5, 0.9)", *line])
     assert (options.dry_run, options.config.train.epochs, options.config.axes.rho) == ("shapes", 3, (0.5, 0.9))
     assert options.config.grid.model.width == (8, 16)
@@ -143,7 +147,7 @@ def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
 
 def test_keys_are_listed_with_the_values_of_the_configuration(capsys):
     parser = command.ConfigParser("sweep", "")
-    for line in (["--list-keys"], ["--config=methods_grid", "--config.axes.crop=(0.0, 0.5)", "--list_keys"]):
+    for line in (["--list_keys"], ["--config=methods_grid", "--config.axes.crop=(0.0, 0.5)", "--list_keys"]):
         with pytest.raises(SystemExit) as ended:
             parser.parse(line)
         assert ended.value.code == 0

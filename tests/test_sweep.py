@@ -144,7 +144,7 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
         ((*config, "--config.train.epoch=3"), "nearest is --config.train.epochs"),
         ((*config, "--config.axes.lr=1"), "nearest is --config.axes.learning_rate"),
         ((*config, "--config.train.epochs"), "--config.train.epochs: expected a value"),
-        ((*config, "--workdri=x"), "nearest is --workdir"),
+        ((*config, "--workdri=x"), "--workdri=x: expected an option"),
         ((*config, "stray"), "stray"),
         (("--config", str(tmp_path / "none.py")), "none.py"),
         ((*config, "--dry_run", "--config.pool.size=20", "--config.model.depth=4"), "multiple of 8"),

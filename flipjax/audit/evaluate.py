@@ -32,7 +32,7 @@ def _parser() -> command.ConfigParser:
 @command.main("flipjax evaluate", options={"config.model.weights": "--weights"})
 def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
-    if any(command.underscored(part).partition("=")[0] == "--run" for part in arguments):
+    if any(part.partition("=")[0] == "--run" for part in arguments):
         return run_audit(arguments)
     options = _parser().parse(arguments)
     # Imported late, because JAX takes a second and `--help` does not need most of it.

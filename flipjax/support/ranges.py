@@ -1,7 +1,6 @@
 """Ranges of configuration keys: a test of values and a description for errors."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,20 +30,6 @@ def multiple(of: int, low: int, high: int = MANY) -> Range:
     return Range(lambda value: value % of == 0 and low <= value <= high, f"a multiple of {of} in [{low}, {high}]")
 
 
-def above(low: float) -> Range:
-    """Returns the range of finite numbers greater than `low`."""
-    return Range(lambda value: low < value < math.inf, f"a finite number > {low}")
-
-
-def subset(*choices: str) -> Range:
-    """Returns the range of non-empty tuples of distinct names in `choices`."""
-
-    def accepts(value: Any) -> bool:
-        return 0 < len(value) == len(set(value)) and set(value) <= set(choices)
-
-    return Range(accepts, "a tuple of one or more different names among " + ", ".join(choices))
-
-
 def functions(arguments: str, result: str) -> Range:
     """Returns the range of None, a function, and tuples of functions with distinct names."""
 
@@ -71,15 +56,3 @@ def name_of(function: Any) -> str:
     while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
         function = function.func
     return getattr(function, "__name__", "")
-
-
-LOSS = functions("(logits, labels, groups)", "(B,)")
-AUGMENT = functions("(key, images, labels)", "(images, labels)")
-BUILD = functions("(num_classes, rngs)", "nnx.Module")
-NAMES = Range(
-    lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
-    "two or more different names, or none",
-)
-USUAL = Range(
-    lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
-)
