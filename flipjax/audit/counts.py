@@ -116,7 +116,7 @@ def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, kee
         for size, part in zip(sizes, counts, strict=True):
             parts.append(part)
             bar.advance(size, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
-    return join_counts(parts, background=encoding.spec.background, with_ids=encoding.unit == "instance")
+    return join_counts(parts, background=encoding.spec.background)
 
 
 def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
@@ -152,9 +152,9 @@ def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Ke
         pool.shutdown(cancel_futures=True)
 
 
-def join_counts(parts: Sequence[ImageCounts], *, background: Background, with_ids: bool = False) -> Measured:
+def join_counts(parts: Sequence[ImageCounts], *, background: Background) -> Measured:
     """Joins the counts of images, in order."""
     confusion, risk_sum, ignored, regions, segments = zip(*parts, strict=True)
     decomposition = Decomposition(np.stack(confusion), np.array(risk_sum, np.float32), background)
     sums = None if regions[0] is None else RegionSums(*map(np.stack, zip(*regions, strict=True)))
-    return Measured(decomposition, np.array(ignored, np.int64), sums, join_columns(segments, with_ids=with_ids))
+    return Measured(decomposition, np.array(ignored, np.int64), sums, join_columns(segments))

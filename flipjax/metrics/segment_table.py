@@ -31,141 +31,103 @@ OUTCOMES = ("correct", "flip", "miss", "mixed")
 KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
 """Error type of each pixel: correct; flip in a flipped segment; flip near the border of, or inside, another segment;
 missed; spill; confusion between background classes."""
-LARGEST = ("predicted", "second", "third")
 BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
 """Columns of the bounding box of an image and of a volume; ends are exclusive."""
 UNITS = ("class", "component")
-_DENSE = 1 << 20
-"""Largest table that is counted densely, in entries."""
 
 
 class Columns(NamedTuple):
-    """The columns of one image without its number; -1 for blanks."""
+    """The columns of one image without its number; negative for blanks."""
 
     true: dict[str, np.ndarray]
     predicted: dict[str, np.ndarray]
     pixels: dict[str, np.ndarray]
 
 
-class _Rows:
-    """The units of an image that are large enough for a row, with sums over their known pixels."""
+class Units(NamedTuple):
+    """The units of an image: class, id and number of known pixels of each, and sums over these pixels.
 
-    def __init__(self, units: Units, known: np.ndarray, least: float):
-        self.units = units
-        self.number = len(units.classes)
-        self.inside = known & (units.places >= 0)
-        self.places = units.places[self.inside]
-        self.pixels = np.bincount(self.places, minlength=self.number)
-        self.kept = np.flatnonzero(self.pixels >= least)
+    `places` (H, W) holds the number of each pixel's unit, from 1 on, and 0 for none.
+    """
+
+    places: np.ndarray
+    classes: np.ndarray
+    ids: np.ndarray
+    pixels: np.ndarray
+
+    def of_size(self, least: float) -> Units:
+        """Returns the units of `least` pixels or more."""
+        kept = np.flatnonzero(self.pixels >= least)
+        numbers = np.zeros(len(self.pixels) + 1, np.int32)
+        numbers[kept + 1] = np.arange(1, len(kept) + 1)
+        return Units(numbers[self.places], self.classes[kept], self.ids[kept], self.pixels[kept])
 
     def count(self, classes: np.ndarray, C: int) -> np.ndarray:
-        entries = self.places * C + classes[self.inside]
-        return np.bincount(entries, minlength=self.number * C).reshape(self.number, C)[self.kept]
+        """Counts the pixels of each unit by their class: (units, C)."""
+        entries = (self.places * np.int64(C) + classes).ravel()
+        return np.bincount(entries, minlength=(len(self.pixels) + 1) * C).reshape(-1, C)[1:]
 
-    def total(self, chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(self.places[chosen[self.inside]], minlength=self.number)[self.kept]
+    def total(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """Counts the chosen pixels of each unit, or sums their values."""
+        weights = None if values is None else values[chosen]
+        return np.bincount(self.places[chosen], weights, minlength=len(self.pixels) + 1)[1:]
 
     def mean(self, values: np.ndarray | None, chosen: np.ndarray) -> np.ndarray:
-        if values is None:
-            return np.full(len(self.kept), np.nan)
-        chosen = chosen[self.inside]
-        places = self.places[chosen]
-        sums = np.bincount(places, values[self.inside][chosen], minlength=self.number)[self.kept]
-        number = np.bincount(places, minlength=self.number)[self.kept]
-        return divide(sums, number)
-
-    def chosen(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the pixels of the units of some rows: bool (H, W)."""
-        units = np.zeros(self.number + 1, bool)
-        units[self.kept] = rows
-        return units[self.units.places]
+        """Returns the mean value of the chosen pixels of each unit; NaN without values or pixels."""
+        number = self.total(chosen)
+        return np.full(len(number), np.nan) if values is None else divide(self.total(chosen, values), number)
 
     def columns(self) -> dict[str, np.ndarray]:
+        """Returns the columns that follow from the units alone."""
         from scipy import ndimage
 
-        kept = np.full(self.number + 1, -1, np.int32)
-        kept[self.kept] = np.arange(len(self.kept))
-        boxes = ndimage.find_objects(kept[np.where(self.inside, self.units.places, -1)] + 1, max_label=len(self.kept))
+        boxes = ndimage.find_objects(self.places, max_label=len(self.pixels))
         corners = [[side.start for side in box] + [side.stop for side in box] for box in boxes]
-        pixels = self.pixels[self.kept]
-        names = BOXES[self.inside.ndim]
+        names = BOXES[self.places.ndim]
         return {
-            "class": self.units.classes[self.kept],
-            "instance": self.units.numbers[self.kept],
-            "pixels": pixels,
+            "class": self.classes,
+            "instance": self.ids,
+            "pixels": self.pixels,
             **dict(zip(names, np.array(corners, np.int64).reshape(-1, len(names)).T, strict=True)),
-            "stratum": np.digitize(pixels / self.inside.size, STRATA),
+            "stratum": np.digitize(self.pixels / self.places.size, STRATA),
         }
 
 
 def _outcomes(
     counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
-    order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
-    order = np.pad(order, ((0, 0), (0, len(LARGEST) - order.shape[1])))
-    largest = np.take_along_axis(counts, order, 1)
-    largest[:, counts.shape[1] :] = 0
-    columns: dict[str, np.ndarray] = {}
-    for k, name in enumerate(LARGEST):
-        absent = largest[:, k] == 0
-        columns[name] = np.where(absent, -1, order[:, k])
-        columns[f"{name}_share"] = np.where(absent, np.nan, largest[:, k] / true["pixels"])
-    own, winner = true["class"], columns["predicted"]
-    flip = foreground[winner] & (2 * largest[:, 0] >= true["pixels"])
-    codes = np.select([winner == own, flip, ~foreground[winner]], [0, 1, 2], default=3)
-    columns["outcome"] = np.array(OUTCOMES)[codes]
-    columns["bleeding"] = np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1)
-    return columns
-
-
-def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
-    """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
-    both = rows.inside & others.inside
-    first, second, shared = count_pairs(
-        rows.units.places[both], others.units.places[both], (rows.number, others.number)
-    )
-    union = rows.pixels[first] + others.pixels[second] - shared
-    matched = 2 * shared > union
-    classes = np.full(rows.number, -1)
-    classes[first[matched]] = others.units.classes[second[matched]]
-    iou = np.full(rows.number, np.nan)
-    iou[first[matched]] = shared[matched] / union[matched]
-    return {"matched": classes[rows.kept], "iou": iou[rows.kept]}
-
-
-def _pixels(
-    prediction: np.ndarray, truth: np.ndarray, known: np.ndarray, rim: np.ndarray, flipped: np.ndarray, spec: LabelSpec
-) -> dict[str, np.ndarray]:
-    """Returns counts of the known pixels by kind, class and prediction."""
-    C = spec.num_classes or 0
-    foreground = spec.foreground(C)
-    right = prediction == truth
-    wrong = np.nonzero(known & ~right)
-    t, p = truth[wrong], prediction[wrong]
-    cases = [~foreground[t] & foreground[p], ~foreground[t], ~foreground[p], flipped[wrong], rim[wrong]]
-    names = ["spill", "background", "miss", "whole", "rim"]
-    codes = np.select(cases, [KINDS.index(name) for name in names], default=KINDS.index("inside"))
-    kinds, pairs, counts = count_pairs(codes, t * C + p, (len(KINDS), C * C))
-    same = np.bincount(truth[known & right], minlength=C)
-    own = np.flatnonzero(same)
+    """Returns the predicted class and the outcome of each segment from its counts (segments, C)."""
+    winner, largest = counts.argmax(1), counts.max(1)
+    flip = foreground[winner] & (2 * largest >= true["pixels"])
+    codes = np.select([winner == true["class"], flip, ~foreground[winner]], [0, 1, 2], default=3)
     return {
-        "kind": np.array(KINDS)[np.append(np.zeros(len(own), np.int64), kinds)],
-        "class": np.append(own, pairs // C),
-        "predicted": np.append(own, pairs % C),
-        "pixels": np.append(same[own], counts),
+        "predicted": winner,
+        "predicted_share": largest / true["pixels"],
+        "outcome": np.array(OUTCOMES)[codes],
+        "bleeding": np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1),
     }
 
 
-class Units(NamedTuple):
-    """The unit of each pixel, int32 (H, W), -1 for none, and the class and number of each unit.
+def _matches(rows: Units, others: Units) -> dict[str, np.ndarray]:
+    """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
+    pairs, shared = np.unique(rows.places * np.int64(len(others.pixels) + 1) + others.places, return_counts=True)
+    first, second = np.divmod(pairs, len(others.pixels) + 1)
+    both = (first > 0) & (second > 0)
+    first, second, shared = first[both] - 1, second[both] - 1, shared[both]
+    union = rows.pixels[first] + others.pixels[second] - shared
+    matched = 2 * shared > union
+    classes, iou = np.full(len(rows.pixels), -1), np.full(len(rows.pixels), np.nan)
+    classes[first[matched]] = others.classes[second[matched]]
+    iou[first[matched]] = shared[matched] / union[matched]
+    return {"matched": classes, "iou": iou}
 
-    The number of a class is itself, of a component its index within the class, of an instance its id.
-    """
 
-    places: np.ndarray
-    classes: np.ndarray
-    numbers: np.ndarray
+def _pixels(kinds: dict[str, np.ndarray], truth: np.ndarray, prediction: np.ndarray, C: int) -> dict[str, np.ndarray]:
+    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that holds, else `inside`."""
+    codes = np.select(list(kinds.values()), [KINDS.index(name) for name in kinds], default=KINDS.index("inside"))
+    entries, counts = np.unique(codes * C * C + truth * C + prediction, return_counts=True)
+    codes, truth, prediction = np.unravel_index(entries, (len(KINDS), C, C))
+    return {"kind": np.array(KINDS)[codes], "class": truth, "predicted": prediction, "pixels": counts}
 
 
 def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -180,50 +142,47 @@ def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     if known.all() or not known.any():
         return labels
     nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled = labels.copy()
-    filled[~known] = labels[tuple(nearest[:, ~known])]
-    return filled
+    return labels[tuple(nearest)]
 
 
-def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarray) -> Units:
+def find_units(labels: np.ndarray, known: np.ndarray, foreground: np.ndarray, unit: str | np.ndarray) -> Units:
     """Returns the units of class indices (H, W).
 
     Args:
         labels: class indices in 0..C-1.
+        known: bool (H, W), the pixels that count.
         foreground: bool (C,); only these classes have units.
         unit: `class`, all pixels of a class; `component`, 8-connected; or ids (H, W): the pixels of one id and class.
 
     Example:
-        >>> units = find_units(np.array([[1, 0, 1, 2]]), np.array([False, True, True]), "component")
-        >>> units.places.tolist(), units.classes.tolist(), units.numbers.tolist()
-        ([[0, -1, 1, 2]], [1, 1, 2], [0, 1, 0])
+        >>> units = find_units(np.array([[1, 0, 1, 2]]), np.ones((1, 4), bool), np.array([0, 1, 1], bool), "component")
+        >>> units.places.tolist(), units.classes.tolist(), units.pixels.tolist()
+        ([[1, 0, 2, 3]], [1, 1, 2], [1, 1, 1])
     """
+    import pandas as pd
     from scipy import ndimage
 
-    C = len(foreground)
-    if isinstance(unit, np.ndarray):
-        low = int(unit.min(initial=0))
-        keys, inverse = np.unique((unit.astype(np.int64) - low) * C + labels, return_inverse=True)
-        chosen = foreground[keys % C]
-        places = np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32)[inverse.reshape(labels.shape)]
-        return Units(places, keys[chosen] % C, keys[chosen] // C + low)
-    if unit == "class":
-        classes = np.flatnonzero(np.bincount(labels.ravel(), minlength=C)[:C] * foreground)
-        place = np.full(C, -1, np.int32)
-        place[classes] = np.arange(len(classes))
-        return Units(place[labels], classes, classes)
-    places = np.full(labels.shape, -1, np.int32)
-    classes, numbers = [], []
-    boxes: Any = ndimage.find_objects(np.where(foreground[labels], labels, -1) + 1, max_label=C)
-    for c, box in enumerate(boxes):
-        if box is None:
-            continue
-        found: Any = ndimage.label(labels[box] == c, structure=np.ones((3,) * labels.ndim))
-        components, count = found
-        np.copyto(places[box], components + (len(classes) - 1), where=components > 0)
-        classes += [c] * count
-        numbers += range(count)
-    return Units(places, np.array(classes, np.int64), np.array(numbers, np.int64))
+    C, number = len(foreground), 0
+    ids = np.zeros(labels.shape, np.int32)
+    if not isinstance(unit, str):
+        codes, names = pd.factorize(unit.ravel(), sort=True)
+        ids = codes.reshape(labels.shape)
+    elif unit == "component":
+        boxes: Any = ndimage.find_objects(np.where(foreground[labels], labels, -1) + 1, max_label=C)
+        for c, box in enumerate(boxes):
+            if box is not None:
+                found: Any = ndimage.label(labels[box] == c, structure=np.ones((3,) * labels.ndim))
+                np.copyto(ids[box], found[0] + number, where=found[0] > 0)
+                number += found[1]
+    entries = ids * C + labels
+    kinds = np.flatnonzero(np.bincount(entries.ravel()))
+    kinds = kinds[foreground[kinds % C]]
+    numbers = np.zeros(entries.max() + 1, np.int32)
+    numbers[kinds] = np.arange(1, len(kinds) + 1)
+    places = numbers[entries] * known
+    pixels = np.bincount(places.ravel(), minlength=len(kinds) + 1)[1:]
+    own = kinds // C if isinstance(unit, str) else names[kinds // C].astype(np.int64)
+    return Units(places, kinds % C, own, pixels)
 
 
 def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray:
@@ -242,20 +201,6 @@ def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray
     low, high = np.where(known, shifted, np.iinfo(shifted.dtype).max), np.where(known, shifted, 0)
     size = 2 * width + 1
     return ndimage.maximum_filter(high, size, mode="nearest") > ndimage.minimum_filter(low, size, mode="nearest")
-
-
-def count_pairs(
-    first: np.ndarray, second: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts the pairs (first, second) that occur; returns both in ascending order, and the counts."""
-    entries = first.astype(np.int64) * shape[1] + second
-    if shape[0] * shape[1] <= _DENSE:
-        counts = np.bincount(entries, minlength=shape[0] * shape[1])
-        found = np.flatnonzero(counts)
-        counts = counts[found]
-    else:
-        found, counts = np.unique(entries, return_counts=True)
-    return found // shape[1], found % shape[1], counts
 
 
 RIM = 4
@@ -291,7 +236,7 @@ def segments(predictions: Any, labels: Any, **options: Any) -> pd.DataFrame:
 
     - `image`, `class`, `pixels`, the box `top`, `left`, `bottom`, `right` (ends exclusive), `stratum` 0..4 of its
       share of the image (below 1/256, 1/64, 1/16, 1/4, above); with ids `instance`.
-    - `predicted`, `second`, `third` with `..._share`: the three most frequent predictions; blank where there are fewer.
+    - `predicted` with `predicted_share`: the most frequent prediction.
     - `outcome`: `correct`: most of it is predicted as its class; `flip`: at least half as one other foreground class;
       `miss`: most of it as background; else `mixed`. `bleeding`: of a flip, whether the image has that class elsewhere.
     - `rim_pixels`: those within `rim` pixels of another label. `rim_errors`, `inside_errors`: wrong pixels.
@@ -363,8 +308,7 @@ def segment_tables(
         own = dataclasses.replace(read, num_classes=C)
         return segment_columns(prediction, labels, own, unit=image[2], risks=risks, rim=rim, min_pixels=min_pixels)
 
-    parts = list(in_order(measure, zip(scores, truth, units, strict=True)))
-    return join_columns(parts, with_ids=not isinstance(unit, str))
+    return join_columns(list(in_order(measure, zip(scores, truth, units, strict=True))))
 
 
 def segment_columns(
@@ -394,21 +338,22 @@ def segment_columns(
         ValueError: ids of another shape.
     """
     risks, C = risks or {}, spec.num_classes or 0
+    named = unit if isinstance(unit, str) else ""
     if predicted_unit is None:
-        predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
+        predicted_unit = "class" if named == "class" else "component"
     prediction, truth, foreground = np.asarray(prediction).astype(np.int32), np.asarray(labels), spec.foreground(C)
-    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
+    if not named and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
     known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
     truth = np.where(known, truth, 0).astype(np.int32)
     least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
     near = near_border(truth, known, rim)
-    found, wrong = foreground[prediction], known & (prediction != truth)
+    real, found, wrong = foreground[truth], foreground[prediction], known & (prediction != truth)
     shares = np.bincount(truth[known], minlength=C) / truth.size
 
-    filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
-    rows = _Rows(find_units(filled, foreground, unit), known, least)
-    others = _Rows(find_units(prediction, foreground, predicted_unit), known, least)
+    filled = fill_void(truth, known) if named == "component" else truth
+    rows = find_units(filled, known, foreground, unit).of_size(least)
+    others = find_units(prediction, known, foreground, predicted_unit)
     true = rows.columns()
     true |= _outcomes(rows.count(prediction, C), true, shares, foreground)
     true |= {"rim_pixels": rows.total(near), "rim_errors": rows.total(near & wrong)}
@@ -417,14 +362,19 @@ def segment_columns(
     true |= _matches(rows, others)
     outside = shares - np.eye(C)[true["class"]] * (true["pixels"] / truth.size)[:, None]
     true |= {f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)}
+    kinds = {"correct": ~wrong, "spill": ~real & found, "background": ~real, "miss": ~found}
+    kinds |= {"whole": np.append(False, true["outcome"] == "flip")[rows.places], "rim": near}
+    kinds = {name: kind[known] for name, kind in kinds.items()}
 
+    others = others.of_size(least)
     predicted, counts = others.columns(), others.count(truth, C)
     predicted |= {name: others.mean(risks.get(name), found) for name in ("flip_risk", "max_softmax")}
     owner = counts.argmax(1)
     predicted |= {"truth": owner, "truth_share": counts.max(1) / predicted["pixels"]}
     predicted["right"] = owner == predicted["class"]
-    pixels = _pixels(prediction, truth, known, near, rows.chosen(true["outcome"] == "flip"), spec)
-    return Columns(true, predicted, pixels)
+    for table in (predicted, true) if named else (predicted,):
+        del table["instance"]
+    return Columns(true, predicted, _pixels(kinds, truth[known], prediction[known], C))
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
@@ -440,8 +390,8 @@ def _images(values: Any, name: str, ndim: int) -> Any:
     return images
 
 
-def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> SegmentTables:
-    """Joins the columns of images, numbered from 0 in order, into tables; `with_ids` keeps `instance`.
+def join_columns(parts: Sequence[Columns]) -> SegmentTables:
+    """Joins the columns of images, numbered from 0 in order, into tables.
 
     Raises:
         ValueError: images of different numbers of classes.
@@ -450,20 +400,15 @@ def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> Segment
 
     if len({len(part.true) for part in parts}) > 1:
         raise ValueError("predictions: expected one number of classes in all images, found several.")
-    frames = []
-    for name in Columns._fields:
-        columns = [getattr(part, name) for part in parts]
-        sizes = [len(next(iter(part.values()))) for part in columns]
-        table: dict[str, Any] = {"image": np.repeat(np.arange(len(parts)), sizes)}
-        table |= {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
-        for key in table.keys() & {"second", "third", "matched"}:
-            table[key] = pd.arrays.IntegerArray(table[key].astype(np.int64), table[key] < 0)
-        if "bleeding" in table:
-            table["bleeding"] = pd.arrays.BooleanArray(table["bleeding"] > 0, table["bleeding"] < 0)
-        if not with_ids or name != "true":
-            table.pop("instance", None)
-        frames.append(pd.DataFrame(table))
-    return SegmentTables(*frames)
+    tables = []
+    for columns in zip(*parts, strict=True):
+        sizes = [len(part["class"]) for part in columns]
+        joined = {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
+        tables.append({"image": np.repeat(np.arange(len(parts)), sizes)} | joined)
+    true: dict[str, Any] = tables[0]
+    true["matched"] = pd.arrays.IntegerArray(true["matched"], true["matched"] < 0)
+    true["bleeding"] = pd.arrays.BooleanArray(true["bleeding"] > 0, true["bleeding"] < 0)
+    return SegmentTables(*map(pd.DataFrame, tables))
 
 
 def segment_flips(
@@ -496,19 +441,14 @@ def segment_flips(
     """
     import pandas as pd
 
-    truth = np.asarray(true["class"], np.int64)
+    truth, outcome = np.asarray(true["class"], np.int64), np.asarray(true["outcome"], str)
     classes = np.unique(truth)
     images, place = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
     own = np.column_stack([truth[:, None] == classes, np.ones(len(true), bool)])
-    outcome = np.asarray(true["outcome"], str)
-    matched = np.asarray(true["matched"].notna(), bool)
-    strict = matched & (np.asarray(true["matched"].fillna(-1), np.int64) != truth)
-    events = {name: outcome == name for name in OUTCOMES} | {"segments": np.ones(len(true), bool)}
-    events |= {"matched": matched, "strict": strict, "bleeding": np.asarray(true["bleeding"].fillna(False), bool)}
-    sums = {}
-    for name, event in events.items():
-        sums[name] = np.zeros((len(images), len(classes) + 1))
-        np.add.at(sums[name], place, own & event[:, None])
+    match = np.asarray(true["matched"].fillna(-1), np.int64)
+    events = {name: outcome == name for name in OUTCOMES} | {"segments": truth >= 0, "matched": match >= 0}
+    events |= {"strict": (match >= 0) & (match != truth), "bleeding": np.asarray(true["bleeding"].fillna(False), bool)}
+    sums = {name: pd.DataFrame(own & event[:, None]).groupby(place).sum().to_numpy() for name, event in events.items()}
     total = {name: each.sum(0).astype(np.int64) for name, each in sums.items()}
     table = {name: total[name] for name in ("segments", *OUTCOMES)}
     table["seg_flip"] = divide(total["flip"], total["segments"])
@@ -570,18 +510,16 @@ def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.Da
     wrong = ~np.asarray(table["right"], bool)
     scores = {"auroc": np.asarray(table[score], np.float64), "size_auroc": -np.asarray(table["pixels"], np.float64)}
 
-    def judge(inside: np.ndarray) -> dict[str, Any]:
-        row: dict[str, Any] = {"segments": int(inside.sum()), "wrong": int(wrong[inside].sum())}
+    def judge(inside: Any) -> dict[str, Any]:
+        row: dict[str, Any] = {"segments": len(wrong[inside]), "wrong": int(wrong[inside].sum())}
         return row | {name: selective.auroc(values[inside], wrong[inside]) for name, values in scores.items()}
 
-    stratum = np.asarray(table["stratum"], np.int64)
-    strata = {k: judge(stratum == k) for k in np.unique(stratum).tolist()}
-    pairs = np.array([row["wrong"] * (row["segments"] - row["wrong"]) for row in strata.values()])
-    whole = judge(np.ones(len(table), bool))
-    within = {}
-    for name in scores:
-        areas = np.array([row[name] for row in strata.values()])
-        within[name] = float(divide((pairs * areas)[pairs > 0].sum(), pairs.sum()))
+    strata = {k: judge(table["stratum"] == k) for k in np.unique(table["stratum"]).tolist()}
+    whole = judge(slice(None))
+    each = pd.DataFrame.from_dict(strata, orient="index", columns=list(whole))
+    pairs = each["wrong"] * (each["segments"] - each["wrong"])
+    # Strata without pairs have a NaN AUROC, which the sum leaves out.
+    within = {name: float(divide((pairs * each[name]).sum(), pairs.sum())) for name in scores}
     rows = {"all": whole, "within strata": whole | within} | strata
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("stratum")
 
