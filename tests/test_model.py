@@ -15,8 +15,8 @@ from networks import Net
 import flipjax
 from flipjax import metrics
 from flipjax.config import ModelSpec
-from flipjax.models.smp import WeightsError
-from flipjax.training.model import Model, draw_weights
+from flipjax.models.weights import WeightsError, draw_weights
+from flipjax.training.model import Model
 
 NAMES = ("background", "hopper", "skimmer")
 EXAMPLE = pathlib.Path(__file__).parents[1] / "sweeps/examples/benchmark_pytorch.py"

@@ -11,8 +11,8 @@ import pytest
 from flipjax.config import Experiment, ModelSpec
 from flipjax.methods import Knobs
 from flipjax.models import convolution
+from flipjax.models.weights import draw_weights
 from flipjax.training import network
-from flipjax.training.network import build, weights_of
 
 TOLERANCE = 2e-5
 """Allowed difference, relative to an array's largest value; sums in float32 are reordered."""
@@ -35,7 +35,7 @@ def case(members, size=8, **model):
 
 @functools.cache
 def initial(experiment):
-    return jax.jit(jax.vmap(lambda key: weights_of(build(experiment, key))))
+    return jax.jit(jax.vmap(lambda key: draw_weights(key, experiment.model, 3)))
 
 
 @functools.cache

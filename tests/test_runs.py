@@ -10,7 +10,7 @@ import pytest
 import flipjax
 from flipjax.config import ConfigError
 from flipjax.data import from_arrays
-from flipjax.models.smp import WeightsError
+from flipjax.models.weights import WeightsError
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 

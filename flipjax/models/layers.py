@@ -73,7 +73,7 @@ class BatchNorm(nnx.Module):
     """PyTorch's batch normalisation (Ioffe and Szegedy, 2015).
 
     In training the batch is normalised by its biased variance, and the running variance is updated with a tenth of the
-    unbiased one. `num_batches_tracked` counts training batches.
+    unbiased one.
     """
 
     def __init__(self, channels: int, *, epsilon: float = 1e-5):
@@ -82,7 +82,6 @@ class BatchNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((channels,)))
         self.running_mean = nnx.BatchStat(jnp.zeros((channels,)))
         self.running_var = nnx.BatchStat(jnp.ones((channels,)))
-        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
         self.epsilon = epsilon
         self.use_running_average = False
 
@@ -97,7 +96,6 @@ class BatchNorm(nnx.Module):
         unbiased = variance * (count / max(count - 1, 1))
         for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
             running[...] += MOMENTUM * (seen - running[...])
-        self.num_batches_tracked[...] += 1
         return output
 
 

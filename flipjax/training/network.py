@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,11 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.methods import Knobs
-from flipjax.models import MODELS
+from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
 from flipjax.support.ranges import functions_of
 
 # The axis of a mesh whose devices share each batch.
 BATCH = "batch_devices"
-
-
-class Weights(NamedTuple):
-    """Parameters and running statistics of a model, nested dicts of arrays."""
-
-    params: Any
-    statistics: Any
 
 
 # The start of a run whose weights are all drawn from its key.
@@ -38,23 +31,16 @@ NO_WEIGHTS = Weights({}, {})
 @functools.cache
 def outline(experiment: Experiment) -> tuple[nnx.GraphDef, Any]:
     """Returns the static half of the experiment's model and the shapes of its statistics, without allocating arrays."""
-    model = nnx.eval_shape(lambda: build(experiment, jax.random.key(0)))
+    model = nnx.eval_shape(lambda: build(experiment.model, experiment.num_classes, jax.random.key(0)))
     graph, _, statistics = nnx.split(model, nnx.Param, ...)
     return graph, nnx.to_pure_dict(statistics)
-
-
-def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
-    """Returns the experiment's model with weights drawn from `key`."""
-    spec = experiment.model
-    make = spec.build or functools.partial(MODELS[spec.name], spec)
-    return make(num_classes=experiment.num_classes, rngs=nnx.Rngs(key))
 
 
 def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
     """Returns the experiment's model with these weights."""
     graph, shapes = outline(experiment)
     wrap = jax.random.wrap_key_data
-    statistics = jax.tree.map(lambda shape, leaf: wrap(leaf) if _is_key(shape) else leaf, shapes, weights.statistics)
+    statistics = jax.tree.map(lambda shape, leaf: wrap(leaf) if is_key(shape) else leaf, shapes, weights.statistics)
     model = nnx.merge(graph, weights.params, statistics)
     (model.train if training else model.eval)()
     return model
@@ -67,26 +53,9 @@ def apply(experiment: Experiment, weights: Weights, images: jax.Array, *, traini
     return logits, weights_of(model).statistics
 
 
-def weights_of(model: nnx.Module) -> Weights:
-    """Returns a model's parameters and other state, nested dicts of arrays; keys, such as dropout's, as integers."""
-    _, params, statistics = nnx.split(model, nnx.Param, ...)
-    plain = [nnx.to_pure_dict(state) for state in (params, statistics)]
-    return Weights(*jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, plain))
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Weights:
     """Returns the parameters and other state in `start`; draws missing ones from `key`."""
-    return Weights(*map(_overlay, weights_of(build(experiment, key)), start))
-
-
-def _overlay(drawn: Any, given: Any) -> Any:
-    if not isinstance(drawn, dict):
-        return jnp.asarray(given, drawn.dtype)
-    return {name: _overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}
+    return Weights(*map(overlay, draw_weights(key, experiment.model, experiment.num_classes), start))
 
 
 def deal_batch(images: jax.Array) -> jax.Array:

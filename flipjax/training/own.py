@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import ConfigError, Experiment
+from flipjax.models.weights import draw_weights
 from flipjax.support.ranges import functions_of, name_of
-from flipjax.training.network import apply, build, weights_of
+from flipjax.training.network import apply
 
 Shape = jax.ShapeDtypeStruct
 
@@ -68,7 +69,7 @@ def _described(tree: Any) -> str:
 
 def _check_model(experiment: Experiment, key: Any, images: Any, logits: Any) -> None:
     field = "config.model.build"
-    weights = _trace(field, lambda key: weights_of(build(experiment, key)), key)[1]
+    weights = _trace(field, lambda key: draw_weights(key, experiment.model, experiment.num_classes), key)[1]
     for training in (True, False):
         answer = functools.partial(apply, experiment, training=training)
         found, _ = _trace(field, answer, weights, images)[1]

@@ -20,8 +20,7 @@ from flipjax.data.synthetic import list_synthetic, load_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.log_odds import split_point
-from flipjax.models.smp import WeightsError
-from flipjax.models.weights import load_weights
+from flipjax.models.weights import WeightsError, load_weights
 from flipjax.plan import Program, Setting
 from flipjax.results.cells import PARTS
 from flipjax.training.member import Member
@@ -101,7 +100,7 @@ def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
         return NO_WEIGHTS
     try:
         encoder = model.name.removeprefix("smp_")
-        return Weights(*load_weights(model.weights, encoder=encoder, num_classes=experiment.num_classes, whole=whole))
+        return load_weights(model.weights, encoder=encoder, num_classes=experiment.num_classes, whole=whole)
     except WeightsError as error:
         raise ConfigError("config.model.weights", problem=str(error)) from error
 

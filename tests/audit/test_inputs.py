@@ -14,7 +14,8 @@ from flipjax.audit import audit_files
 from flipjax.audit.__main__ import main
 from flipjax.audit.evaluate import main as evaluate
 from flipjax.config import ModelSpec
-from flipjax.training.model import Model, draw_weights
+from flipjax.models.weights import draw_weights
+from flipjax.training.model import Model
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import sys
 import types
 
@@ -14,13 +13,10 @@ from hypothesis import given, settings
 from safetensors.numpy import save, save_file
 
 from flipjax.config import ConfigError, Experiment, ModelSpec
-from flipjax.models import smp, weights
+from flipjax.models import weights
 from flipjax.models.__main__ import main
-from flipjax.models.smp import WeightsError
-from flipjax.models.weights import _state_dict, read_weights
+from flipjax.models.weights import WeightsError, _state_dict, read_weights
 from flipjax.training.task import starting_weights
-
-APART = {"q": "query", "k": "key", "v": "value"}
 
 
 @pytest.fixture(scope="module")
@@ -36,42 +32,14 @@ def encoder_of(network, encoder):
     return {name.removeprefix("encoder."): array for name, array in result if name.startswith("encoder.")}
 
 
-def as_transformers(arrays):
-    """MiT's arrays under the names of transformers: keys and values apart, stages from 0."""
-    stages = {"patch_embed": "patch_embeddings", "norm": "layer_norm", "block": "block"}
-    rules = (
-        (r"^(patch_embed|norm|block)(\d)", lambda match: f"encoder.{stages[match[1]]}.{int(match[2]) - 1}"),
-        (r"(patch_embeddings\.\d)\.norm", r"\1.layer_norm"),
-        (r"\.norm([12])\.", r".layer_norm_\1."),
-        (r"\.attn\.(q|k|v)\.", lambda match: f".attention.self.{APART[match[1]]}."),
-        (r"\.attn\.sr", ".attention.self.sr"),
-        (r"\.attn\.norm", ".attention.self.layer_norm"),
-        (r"\.attn\.proj", ".attention.output.dense"),
-        (r"\.fc([12])", r".dense\1"),
-    )
-    renamed = {}
-    for name, array in arrays.items():
-        halves = zip("kv", np.split(array, 2), strict=True) if ".attn.kv." in name else [("kv", array)]
-        for half, part in halves:
-            other = name.replace(".kv.", f".{half}.")
-            for pattern, template in rules:
-                other = re.sub(pattern, template, other)
-            renamed[f"segformer.{other}"] = part
-    return renamed
-
-
 def test_names_of_others_are_brought_to_one(network):
     resnet, mit = encoder_of(network, "resnet50"), encoder_of(network, "mit_b2")
-    transformers = as_transformers(mit)
     classifier = np.zeros((5, 4), np.float32)
-    old = {name: array for name, array in resnet.items() if not name.endswith("num_batches_tracked")}
     cases = [
         ("resnet50", resnet | {"fc.weight": classifier}, resnet),
-        ("resnet50", old, resnet),
         ("resnet50", {f"encoder.{name}": array for name, array in resnet.items()}, resnet),
         ("mit_b2", mit | {"head.weight": classifier}, mit),
         ("mit_b2", {f"backbone.{name}": array for name, array in mit.items()} | {"decode_head.a": classifier}, mit),
-        ("mit_b2", transformers | {"classifier.weight": classifier}, mit),
     ]
     for encoder, arrays, wanted in cases:
         result, canonical = weights.canonical(arrays)
@@ -81,7 +49,7 @@ def test_names_of_others_are_brought_to_one(network):
     for prefix in ("", "module.", "model.", "module.model.", "_orig_mod."):
         result, canonical = weights.canonical({prefix + name: array for name, array in whole.items()})
         assert result == "mit_b2" and canonical.keys() == whole.keys()
-    with pytest.raises(smp.WeightsError, match=r"found arrays such as layer\.weight"):
+    with pytest.raises(WeightsError, match=r"found arrays such as layer\.weight"):
         weights.canonical({"layer.weight": classifier})
 
 
@@ -102,7 +70,7 @@ def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders
     result = params["decoder"]["blocks"][1]["conv2"][0]["weight"]
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, wanted.transpose(2, 3, 1, 0).astype(np.float32))
-    assert set(statistics["encoder"]["bn1"]) == {"running_mean", "running_var", "num_batches_tracked"}
+    assert set(statistics["encoder"]["bn1"]) == {"running_mean", "running_var"}
     params, statistics = weights.load_weights(folders / "encoder", encoder="mit_b2")
     assert (set(params), statistics) == ({"encoder"}, {})
     wanted = {f"encoder.{name}": array for name, array in encoder_of(network, "mit_b2").items()}
@@ -111,11 +79,11 @@ def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders
 
 
 def test_files_that_do_not_fit_the_model_are_refused(folders, tmp_path):
-    with pytest.raises(smp.WeightsError, match="weights of mit_b2; found those of resnet50"):
+    with pytest.raises(WeightsError, match="weights of mit_b2; found those of resnet50"):
         weights.load_weights(folders / "whole", encoder="mit_b2")
-    with pytest.raises(smp.WeightsError, match=r"misshapen: segmentation_head\.0"):
+    with pytest.raises(WeightsError, match=r"misshapen: segmentation_head\.0"):
         weights.load_weights(folders / "whole", encoder="resnet50", num_classes=4)
-    with pytest.raises(smp.WeightsError, match="found an encoder alone"):
+    with pytest.raises(WeightsError, match="found an encoder alone"):
         weights.load_weights(folders / "encoder", encoder="mit_b2", whole=True)
     save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
     content = (folders / "encoder.safetensors").read_bytes()
@@ -130,7 +98,7 @@ def convert(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys, monkeypatch):
+def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys):
     good = encoder_of(network, "resnet50")
     misfit = {name: good[name] for name in good if "layer1" in name}
     misfit |= {"bn1.gain": np.zeros(64), "bn1.bias": np.zeros(65)}
@@ -165,8 +133,6 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     ):
         code, _, err = convert(capsys, *source, *options)
         assert code == 2 and named in err, err
-    monkeypatch.setattr(weights, "MAX_BYTES", 1 << 10)
-    assert convert(capsys, *source, *to)[0] == 2
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +148,7 @@ def small(tmp_path_factory):
 @settings(max_examples=FUZZ)
 def test_a_damaged_file_is_named_or_gives_the_same_arrays(small, damage):
     path, arrays = small
-    stored = read_damaged(weights.read_digested, path, damage, smp.WeightsError)
+    stored = read_damaged(weights.read_digested, path, damage, WeightsError)
     if stored is not None:
         np.testing.assert_equal(stored[0], arrays)
 
@@ -202,12 +168,10 @@ def test_without_a_safe_pytorch_nothing_is_read(tmp_path, monkeypatch, torch, me
         read_weights(tmp_path / "a.pt")
 
 
-def test_a_state_dict_is_found_under_the_usual_keys(tmp_path):
+def test_a_state_dict_is_found_under_the_usual_keys():
     inner = {"a.weight": 1}
     for stored in (inner, {"epoch": 3, "state_dict": inner}, {"model": {"model_state_dict": inner}}):
-        assert _state_dict(stored, tmp_path) == inner
-    with pytest.raises(WeightsError, match="expected a state_dict; found a list"):
-        _state_dict([1], tmp_path)
+        assert _state_dict(stored) == inner
 
 
 def test_pytorchs_files_are_read(tmp_path):
@@ -235,9 +199,9 @@ def test_pytorchs_files_are_read(tmp_path):
             (tmp_path / name).write_bytes(content[:size])
             with pytest.raises(WeightsError, match=name):
                 read_weights(tmp_path / name)
-    torch.save({"a": torch.zeros(1).expand(1 << 31)}, tmp_path / "expanded.pt")
-    with pytest.raises(WeightsError, match="at most"):
-        read_weights(tmp_path / "expanded.pt")
+    torch.save([tensors], tmp_path / "list.pt")
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        read_weights(tmp_path / "list.pt")
 
 
 def test_a_pickle_is_never_run(tmp_path):

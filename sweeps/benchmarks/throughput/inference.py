@@ -25,16 +25,16 @@ CONTENDERS = ("flipjax, one device", "flipjax, a device a core", "PyTorch", "PyT
 
 def weights_of(encoder):
     """Returns the same weights for all: He-scaled kernels, norms near the identity."""
-    from flipjax.models.smp import expected_shapes
+    from flipjax.config import ModelSpec
+    from flipjax.models.weights import shapes_of
 
     rng, state = np.random.default_rng(0), {}
-    for name, shape in expected_shapes(encoder, num_classes=3).items():
+    for name, shape in shapes_of(ModelSpec(name=f"smp_{encoder}"), 3).items():
         if len(shape) > 1:
             state[name] = (rng.standard_normal(shape) * np.sqrt(1 / np.prod(shape[1:]))).astype(np.float32)
         else:
             ones = name.endswith("running_var") or name.endswith("weight")
-            kind = np.int64 if name.endswith("num_batches_tracked") else np.float32
-            state[name] = np.full(shape, ones, kind)
+            state[name] = np.full(shape, ones, np.float32)
     return state
 
 
@@ -73,7 +73,8 @@ def make_torch(encoder, channels_last):
     torch.set_num_threads(CORES)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = segmentation_models_pytorch.Unet(encoder, encoder_weights=None, classes=3).eval()
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights_of(encoder).items()})
+    weights = {name: torch.from_numpy(array) for name, array in weights_of(encoder).items()}
+    model.load_state_dict(model.state_dict() | weights)
     model = model.to(memory_format=layout)
 
     def run(images):
