@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ CALLS = {
 
 def check(function, *arguments):
     # Traced as for another backend than this machine's: of an experiment that no other test runs.
-    with convolution.plain():
+    with mock.patch.object(convolution, "for_cpu", lambda: False):
         traced = function.trace(*arguments)
         for platform in PLATFORMS:
             text = traced.lower(lowering_platforms=(platform,)).as_text()

@@ -78,7 +78,7 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(train, trained, members,
             assert_same(take_member(result[turn], others), take_member(wanted[turn], others))
         assert np.isnan(changed.records[turn]["train_loss"][1])
     frozen = take_member(changed.states[-1], 1)
-    assert (frozen.status, frozen.epoch, frozen.best_epoch) == (Status.DIVERGED, 1, 0)
+    assert (frozen.status, frozen.epoch, frozen.best["val_loss"].epoch) == (Status.DIVERGED, 1, 0)
     assert_same(frozen.best["val_loss"].weights, take_member(trained.states[0], 1).weights)
 
 

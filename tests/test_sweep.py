@@ -116,8 +116,7 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
     shutil.copy(whole / "config.json", folder)
     code, text = faults.run(folder, *options)
     assert code == 0, text
-    assert "continues after epoch 2" in text and "bg_cutmix at rho 1.0: a group has no training image" in text
-    assert text.count(": a group has no training image") == 3  # Once for each method that needs all groups.
+    assert "continues after epoch 2" in text
     rows = rows_of(folder)
     assert len(rows) == 2 * 6 * 5
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}

@@ -77,8 +77,7 @@ def play(settle, experiment, valid, *, train_losses=None, knobs=None, restart=0,
     experiment = dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, selection=selection))
     member = Member(None, None, None, None, knobs or Knobs())
     unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
-    fresh = {"best_score": jnp.float32(INF), "best_epoch": jnp.int32(0)}
-    fresh["best"] = dict.fromkeys(selection, unplayed)
+    fresh = {"best": dict.fromkeys(selection, unplayed)}
     zeros = dict.fromkeys(("epoch", "restart", "status", "lost"), jnp.int32(RUNNING))
     state = state_of(weights=jnp.float32(0), **zeros, **fresh)
     for number, pair in enumerate(zip(valid, train_losses or valid, strict=True), start=1):
@@ -130,7 +129,6 @@ def test_settle(settle, tiny, valid, options, status, best):
     kept = [state.best[rule] for rule in options.get("selection", ("val_loss",))]
     wanted = best if isinstance(best, tuple) else (best,)
     assert [each.epoch for each in kept] == [each.weights for each in kept] == [*wanted]
-    assert (state.best_epoch, state.best_score) == (wanted[0], kept[0].score)
     assert state.best["val_loss"].score == np.float32(valid[max(wanted) - 1] if max(wanted) else INF)
 
 

@@ -1,10 +1,9 @@
 """A convolution that stays fast on XLA:CPU: in a loop, in its gradients, and with few channels."""
 
-import contextlib
-import contextvars
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,25 +18,19 @@ LARGE = 2**15
 BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
 
-_PLAIN = contextvars.ContextVar("plain", default=False)
-
-
-@contextlib.contextmanager
-def plain() -> Iterator[None]:
-    """Forces the accelerator implementation while tracing, without initialising a backend."""
-    token = _PLAIN.set(True)
-    try:
-        yield
-    finally:
-        _PLAIN.reset(token)
-
 
 def _margins(kernel: jax.Array) -> list[tuple[int, int]]:
     return [(size // 2, size // 2) for size in kernel.shape[:2]]
 
 
-def _for_cpu() -> bool:
-    return not _PLAIN.get() and jax.default_backend() == "cpu"
+def for_cpu() -> bool:
+    """Returns whether programs are traced for a CPU; replaced, they are traced for an accelerator from here, too."""
+    return jax.default_backend() == "cpu"
+
+
+def spread(members: int, mapped: Any, values: Any) -> Any:
+    """Repeats arrays for each member, but those that have a leading axis of members, as `mapped` says."""
+    return jax.tree.map(lambda own, x: x if own else jnp.broadcast_to(x, (members, *x.shape)), mapped, values)
 
 
 def with_gradient(function: Callable, backward: Callable) -> Callable:
@@ -65,7 +58,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
         >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    if _for_cpu():
+    if for_cpu():
         return _convolve_on_cpu(images, kernel)
     return convolve_on_accelerator(images, kernel)
 
@@ -173,7 +166,7 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
         >>> convolve_doubled(images, skip, jnp.ones((3, 3, 2, 1)))[0, :, :, 0].tolist()
         [[4.0, 4.0], [4.0, 4.0]]
     """
-    if not _for_cpu():
+    if not for_cpu():
         wide = double(images)
         return convolve(wide if skip is None else jnp.concatenate([wide, skip], axis=-1), kernel)
     (B, H, W, C), outputs = images.shape, kernel.shape[-1]
@@ -259,7 +252,7 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return images[:, ::stride, ::stride] @ kernel[0, 0]
     if stride == 1:
         return convolve(images, kernel)
-    if not _for_cpu():
+    if not for_cpu():
         return convolve_on_accelerator(images, kernel, stride=stride)
     return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), dimension_numbers=_LAYOUT)
 
@@ -283,7 +276,7 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
         >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    if _for_cpu():
+    if for_cpu():
         return _depthwise_on_cpu(stride)(images, kernel)
     if stride > 1:
         return _sum_of_taps(images, kernel, stride=stride)
@@ -350,11 +343,7 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
         >>> convolve_on_accelerator(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    return _accelerated(stride, groups)(images, kernel)
 
-
-@functools.cache
-def _accelerated(stride: int, groups: int) -> Callable:
     def forward(images: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
         options = {"dimension_numbers": _LAYOUT, "feature_group_count": groups}
         return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), **options)
@@ -366,10 +355,7 @@ def _accelerated(stride: int, groups: int) -> Callable:
 
     @kernel_gradient.def_vmap
     def rule(members: int, batched: list[bool], *arguments: jax.Array) -> tuple[jax.Array, bool]:
-        each = [
-            value if own else jnp.broadcast_to(value, (members, *value.shape))
-            for value, own in zip(arguments, batched, strict=True)
-        ]
+        each = spread(members, [*batched], [*arguments])
         images, gradient, kernels = (jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in each)
         result = transposed(images, gradient, kernels, members * groups)
         return jnp.moveaxis(result.reshape(*kernels.shape[:3], members, -1), 3, 0), True
@@ -379,4 +365,4 @@ def _accelerated(stride: int, groups: int) -> Callable:
         (image_gradient,) = jax.linear_transpose(lambda images: forward(images, kernel), images)(gradient)
         return image_gradient, kernel_gradient(images, gradient, kernel)
 
-    return with_gradient(lambda images, kernel: forward(images, kernel), backward)
+    return with_gradient(lambda images, kernel: forward(images, kernel), backward)(images, kernel)

@@ -22,7 +22,6 @@ from flipjax.models.layers import BatchNorm, Convolution
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 NARROW_CHANNELS = (128, 64, 32, 16, 16)
-STRIDE = 32
 ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
 """Encoders by name: `encoder(rngs)` has `channels`, those of its features at 1/2 to 1/32 of the size."""
 
@@ -74,8 +73,6 @@ class Unet(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 32 divides H and W."""
-        if images.ndim != 4 or images.shape[1] % STRIDE or images.shape[2] % STRIDE or images.shape[3] != 3:
-            raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {STRIDE}; found {images.shape}")
         hidden = self.decoder(self.encoder(images.astype(self.dtype)))
         return self.segmentation_head[0](hidden.astype(jnp.float32))
 

@@ -106,12 +106,11 @@ class PackGroupNorm(nnx.Module):
         return map_chunks(self._normalise, pack, self.scale[...], self.bias[...])
 
     def _normalise(self, images: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-        B, H, W, C = images.shape
-        groups = images.astype(jnp.float32).reshape(B, H, W, C // self.group_size, self.group_size)
-        mean = groups.mean((1, 2, 4))
-        variance = jnp.maximum(0.0, lax.square(groups).mean((1, 2, 4)) - lax.square(mean))
-        mean, variance = (jnp.repeat(moment, self.group_size, axis=1)[:, None, None] for moment in (mean, variance))
-        return (images.astype(jnp.float32) - mean) * (lax.rsqrt(variance + 1e-6) * scale) + bias
+        groups = images.astype(jnp.float32).reshape(*images.shape[:3], -1, self.group_size)
+        mean, square = (values.mean((1, 2, 4), keepdims=True) for values in (groups, lax.square(groups)))
+        inverse = lax.rsqrt(jnp.maximum(0.0, square - lax.square(mean)) + 1e-6)
+        scale, bias = (values.reshape(-1, self.group_size) for values in (scale, bias))
+        return ((groups - mean) * (inverse * scale) + bias).reshape(images.shape)
 
 
 class PackBias(nnx.Module):

@@ -15,7 +15,7 @@ from flipjax.sweep.workdir import Workdir
 from flipjax.training import devices, population
 from flipjax.training.member import Status
 from flipjax.training.run import Validation
-from flipjax.training.task import Task, check_pool, make_members, missing_group_notes, starting_weights
+from flipjax.training.task import Task, check_pool, make_members, starting_weights
 
 MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 
@@ -89,8 +89,6 @@ def train(
     check_pool(program, task.catalog)
     layout = layout_of(program, spec, members=len(program.settings))
     members = make_members(program, task)
-    for line in missing_group_notes(program, members):
-        bar.say(f"program {program.name}: {line}")
     start = starting_weights(program.experiment)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
     history = blank_history(program)

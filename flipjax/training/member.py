@@ -53,7 +53,7 @@ class State:
     `average` is None unless a method of the experiment averages weights, and `image_weights` (n,) unless one draws
     images unevenly. `epoch` counts finished epochs; `restart` is its value at the start of the present run (0, or JTT's
     second run); `lost` counts the latest consecutive epochs whose losses exceed `run.MARGIN` times that of a uniform
-    guess. `best_score` and `best_epoch` are the first rule's, for patience; `best` holds a `Best` per selection rule.
+    guess. `best` holds a `Best` per selection rule; the first one's epoch is for patience.
     """
 
     weights: Weights
@@ -65,8 +65,6 @@ class State:
     restart: jax.Array
     status: jax.Array
     lost: jax.Array
-    best_score: jax.Array
-    best_epoch: jax.Array
     best: dict[str, Best]
 
     @property
@@ -98,7 +96,5 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
         restart=jnp.int32(0),
         status=jnp.int32(Status.RUNNING),
         lost=jnp.int32(0),
-        best_score=jnp.float32(jnp.inf),
-        best_epoch=jnp.int32(0),
         best=dict.fromkeys(experiment.train.selection, unplayed),
     )

@@ -17,6 +17,7 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.methods import Knobs
+from flipjax.models.convolution import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
 from flipjax.support.ranges import functions_of
 
@@ -102,11 +103,8 @@ def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, comm
 
     @mapped.def_vmap
     def rule(members: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
-        def spread(leaf: jax.Array, own: bool) -> jax.Array:
-            return leaf if own else jnp.broadcast_to(leaf, (members, *leaf.shape))
-
         spreading = [
-            argument if place in common and not any(jax.tree.leaves(own)) else jax.tree.map(spread, argument, own)
+            argument if place in common and not any(jax.tree.leaves(own)) else spread(members, own, argument)
             for place, (argument, own) in enumerate(zip(arguments, batched, strict=True))
         ]
         outputs = packed(*spreading)

@@ -132,10 +132,14 @@ def settle(
     begins = state.restart + member.knobs.swa * spec.epochs
     eligible = finite & (epoch > begins)
     scores = validation.scores(epoch)
-    awaited = scores[spec.selection[0]]
-    better = eligible & (awaited < state.best_score)
-    best_epoch = jnp.where(better, epoch, state.best_epoch)
-    waited = epoch - jnp.maximum(best_epoch, begins)
+
+    def better_of(rule: str, kept: Best) -> Best:
+        wins = eligible & (scores[rule] < kept.score)
+        new = Best(state.evaluated, scores[rule], epoch)
+        return jax.tree.map(lambda leaf, old: jnp.where(wins, leaf, old), new, kept)
+
+    best = {rule: better_of(rule, kept) for rule, kept in state.best.items()}
+    waited = epoch - jnp.maximum(best[spec.selection[0]].epoch, begins)
     # The order matters: later lines override earlier ones.
     status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
     status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
@@ -143,21 +147,8 @@ def settle(
     ended = status != Status.RUNNING
     status = jnp.where((lost >= LOST_EPOCHS) | (ended & (lost > 0)), Status.DIVERGED, status)
     status = jnp.where(finite, status, Status.DIVERGED)
-
-    def better_of(rule: str, best: Best) -> Best:
-        score = scores[rule]
-        wins = eligible & (score < best.score)
-        return jax.tree.map(lambda new, old: jnp.where(wins, new, old), Best(state.evaluated, score, epoch), best)
-
-    return dataclasses.replace(
-        state,
-        epoch=epoch,
-        status=status.astype(jnp.int32),
-        lost=lost.astype(jnp.int32),
-        best_score=jnp.where(better, awaited, state.best_score),
-        best_epoch=best_epoch,
-        best={rule: better_of(rule, best) for rule, best in state.best.items()},
-    )
+    status, lost = status.astype(jnp.int32), lost.astype(jnp.int32)
+    return dataclasses.replace(state, epoch=epoch, status=status, lost=lost, best=best)
 
 
 def run_epoch(

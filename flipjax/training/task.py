@@ -121,22 +121,16 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
     """
     axes = setting.axes
     rate = axes["learning_rate"]
+    drawn = {"rho": axes["rho"], "seed": axes["seed"], "n_train": n_train}
     if isinstance(axes["rho"], jax.Array) or isinstance(axes["seed"], jax.Array):
-        drawn = {"rho": axes["rho"], "seed": axes["seed"], "n_train": n_train}
         rows, groups, possible = traced_table(task.catalog, task.split, **drawn)
         rate = jnp.where(possible, rate, jnp.nan)
     else:
-        rows, groups, *_ = table_of(setting, task.catalog, task.split, n_train=n_train, rhos=rhos)
+        rows, groups, *_ = training_table(task.catalog, task.split, **drawn, rhos=rhos)
     numbers = {name: axes[name] for name in ("weight_decay", "warmup", "clip_norm")}
     recipe = Recipe(learning_rate=rate, **numbers, cosine=float(axes["schedule"] == "cosine"))
     scalars = jax.tree.map(jnp.float32, (recipe, setting.knobs, setting.augmentation, setting.cue_strength))
     return Member(key_of(axes["seed"]), jnp.asarray(rows), jnp.asarray(groups), *scalars)
-
-
-def table_of(setting: Setting, catalog: Catalog, split: Split, *, n_train: int, rhos: Sequence[float]) -> Table:
-    """Returns the training set of a setting; see `flipjax.data.correlation.training_table`."""
-    rho, seed = setting.axes["rho"], setting.axes["seed"]
-    return training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
 
 
 def training_size(program: Program, catalog: Catalog, split: Split) -> int:
@@ -161,8 +155,8 @@ def check_sizes_of(program: Program) -> None:
     check_pool(program, catalog)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     n_train = training_size(program, catalog, split)
-    for setting in {setting.axes["rho"]: setting for setting in program.settings}.values():
-        table_of(setting, catalog, split, n_train=n_train, rhos=program.rhos)
+    for rho in program.rhos:
+        training_table(catalog, split, rho=rho, seed=0, n_train=n_train, rhos=program.rhos)
 
 
 def _listed_catalog(spec: PoolSpec) -> Catalog:
@@ -176,28 +170,6 @@ def check_pool(program: Program, catalog: Catalog) -> None:
     """Raises ConfigError if a method cannot run on the program's pool."""
     if "swap" in program.experiment.active_knobs and catalog.kind != "composite":
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
-
-
-# Effect of each knob if the training set lacks a group.
-WITHOUT_A_GROUP = {
-    "cutmix": "its images take a random colour instead of a partner's background",
-    "balanced": "batches are drawn evenly over the groups that exist",
-    "dro": "its weight stays as it is",
-}
-
-
-def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
-    """Returns a line for each method whose members at some rho lack a group that the method needs."""
-    levels: dict[tuple[str, str], set[float]] = {}
-    for setting, member in zip(program.settings, members, strict=True):
-        if np.bincount(member.groups, minlength=program.experiment.groups.count).min() == 0:
-            for knob in WITHOUT_A_GROUP:
-                if getattr(setting.knobs, knob) > 0:
-                    levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
-    return [
-        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {WITHOUT_A_GROUP[knob]}"
-        for (method, knob), rhos in levels.items()
-    ]
 
 
 def check_scenes(task: Task, wanted: Config) -> None:

@@ -1,9 +1,11 @@
 """One convolution of K members in the forms that a card could be given; `gpu.py` times and `compile.py` compiles it."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 
-from flipjax.models.convolution import convolve, plain
+from flipjax.models import convolution
 from flipjax.models.pack import convolve_pack
 
 
@@ -15,7 +17,7 @@ def packed(images, kernels):
 
 def vmapped(images, kernels):
     """Returns a convolution of K groups; images (K, B, H, W, C)."""
-    return jax.vmap(convolve)(images, kernels)
+    return jax.vmap(convolution.convolve)(images, kernels)
 
 
 def shifts(images, kernels):
@@ -47,7 +49,7 @@ def passes(form):
     """Returns the forward pass, and the gradients of images and of kernels alone, as functions of both."""
 
     def convolved(images, kernels):
-        with plain():
+        with mock.patch.object(convolution, "for_cpu", lambda: False):
             return FORMS[form](images, kernels)
 
     def gradient(which):
