@@ -4,8 +4,8 @@ import argparse
 import ast
 import functools
 import os
-import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +20,6 @@ from flipjax.support.threads import cores
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 """Exit codes of every command, besides INTERRUPTED."""
-
-COCO = "'flipjax[coco]'"
-DISTRIBUTIONS = {"PIL": "pillow", "ijson": COCO, "orbax": "orbax-checkpoint", "pycocotools": COCO}
-"""PyPI name of each package whose import name differs, or the extra that brings it."""
 
 
 def main(
@@ -71,10 +67,9 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
         case ConfigError():
             return error.exit_code, f"{options.get(error.field, error.field)}: {error.problem}"
         case ModuleNotFoundError(name=str(module)) if not module.startswith("flipjax"):
-            name = module.partition(".")[0]
-            brings = f"python -m pip install {DISTRIBUTIONS.get(name, name.replace('_', '-'))}"
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
-            return USAGE, f"expected the package {name}, found none; {brings}; {works}"
+            found = f"expected the package {module.partition('.')[0]}, found none"
+            return USAGE, f"{found}; python -m pip install 'flipjax[all]' brings it; {works}"
         case OSError():
             # Without an errno, flipjax itself raised it for a path named on the command line.
             code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
@@ -188,14 +183,9 @@ def find_config(name: str) -> Path:
 
 
 def describe_configs() -> str:
-    """Lists the shipped configurations, each with the purpose and cost in its docstring."""
-    lines = []
-    for name, path in shipped_configs().items():
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        purpose, *others = re.split(r"\n\n|\n(?=Cost:|Expected)", text)
-        shown = [purpose, *(part for part in others if part.startswith("Cost:"))]
-        lines += [name, *(f"  {' '.join(part.split())}" for part in shown)]
-    return "\n".join(lines)
+    """Lists the shipped configurations, each with its docstring: purpose, commands, cost and expected result."""
+    texts = {name: ast.get_docstring(ast.parse(path.read_bytes())) for name, path in shipped_configs().items()}
+    return "\n".join(f"{name}\n{textwrap.indent(text or '', '  ')}\n" for name, text in texts.items())
 
 
 def describe_keys(config: Config) -> str:

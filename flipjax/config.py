@@ -22,8 +22,8 @@ Config = Any
 POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
-SWAPPED = ("mean", "sampled", "both", "none")
-CUES = ("scene", "marker", "tint", "texture")
+SWAPPED = one_of("mean", "sampled", "both", "none")
+CUES = one_of("scene", "marker", "tint", "texture")
 DTYPES = ("float32", "bfloat16")
 ANY = Range(lambda value: True, "")
 LOSS = functions("(logits, labels, groups)", "(B,)")
@@ -70,7 +70,7 @@ class PoolSpec:
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
     classes: Annotated[tuple[str, ...], NAMES, "classes in order (empty: as found; synthetic: the first two)"] = ()
     scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
-    cue: Annotated[str, one_of(*CUES), "synthetic: what correlates with the class; for other cues"] = "scene"
+    cue: Annotated[str, CUES, "synthetic: what correlates with the class; for other cues"] = "scene"
     usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
     attribute: Annotated[str, ANY, "what a scene is, such as site or scanner; for pages"] = "scene"
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
@@ -161,7 +161,7 @@ class InterveneSpec:
     `scores`: the scores computed besides flip-risk: those of the logits, or all, which need three more forward passes.
     """
 
-    scenes: Annotated[str, one_of(*SWAPPED), "scenes behind pasted regions; for real scenes"] = "mean"
+    scenes: Annotated[str, SWAPPED, "scenes behind pasted regions; for real scenes"] = "mean"
     scores: Annotated[str, one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits"] = "all"
 
 
@@ -351,14 +351,15 @@ def check(config: Config) -> None:
     """Raises ConfigError for the first invalid field of `config`, checking each on its own."""
     fields = leaves(config)
     lists = {name: fields.pop(name) for name in LISTS if name in fields}
-    for name in sorted(KEYS.keys() - fields.keys()):
-        raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():
         check_name(name)
-        if name.startswith(("axes.", "grid.")):
-            _check_axis(name, value)
-        else:
-            check_value(name, value)
+        varied = name.startswith(("axes.", "grid."))
+        if varied and not (isinstance(value, tuple | list) and value):
+            raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(value))
+        for each in value if varied else (value,):
+            check_value(PLACES[name], each)
+        if varied and len(set(value)) < len(value):
+            raise ConfigError(f"config.{name}", "distinct values", tuple(value))
 
     for name, settings in lists.items():
         _check_settings(name, settings)
@@ -387,15 +388,6 @@ def check_value(field: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
         whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
         raise ConfigError(f"config.{field}", f"{text or f'a value such as {default!r}'}{whole}", repr(value))
-
-
-def _check_axis(field: str, values: Any) -> None:
-    if not isinstance(values, tuple | list) or not values:
-        raise ConfigError(f"config.{field}", "a tuple with at least one value", repr(values))
-    for value in values:
-        check_value(PLACES[field], value)
-    if len(set(values)) < len(values):
-        raise ConfigError(f"config.{field}", "distinct values", tuple(values))
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:

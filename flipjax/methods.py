@@ -53,10 +53,7 @@ class Method(NamedTuple):
 METHODS: dict[str, Method] = {
     "ce": Method((), "nothing: cross-entropy"),
     "dice_ce": Method(("dice",), "adds the soft Dice loss of the foreground classes"),
-    "group_dro": Method(
-        ("dro", "dro_step"),
-        "weighs groups by their losses; a group that a batch lacks keeps its weight (Sagawa et al., 2020)",
-    ),
+    "group_dro": Method(("dro", "dro_step"), "weighs groups by loss; absent ones keep theirs (Sagawa et al., 2020)"),
     "group_dro_reference": Method(
         ("dro", "dro_step", "dro_reference"),
         "GroupDRO as in the paper's code: a batch zeroes the weights of absent groups, and validation updates weights",
@@ -70,10 +67,7 @@ METHODS: dict[str, Method] = {
     "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
-    "dfr": Method(
-        ("dfr",),
-        "refits the 1 x 1 head on half of the validation images, once with a ridge (Kirichenko et al., 2023: ten, l1)",
-    ),
+    "dfr": Method(("dfr",), "refits the head on half of validation, once, by ridge (Kirichenko et al., 2023: ten, l1)"),
     "jtt": Method(
         ("jtt_epochs", "jtt_weight"),
         "restarts, and draws images with Flip > 0.5 ten times as often (Liu et al., 2021: misclassified images)",

@@ -109,16 +109,6 @@ def test_members_that_are_no_product_stand_in_a_list():
     assert [[*each] for each in axes] == [[*axes[0]]] * 4
 
 
-@pytest.mark.parametrize("field", ["train", "model.width"])
-def test_a_field_that_is_gone_is_named(field):
-    config = default_config()
-    *sections, last = field.split(".")
-    with config.unlocked():
-        del functools.reduce(getattr, sections, config)[last]
-    with pytest.raises(ConfigError, match=rf"config\.{field}.*: expected a value"):
-        plan(config)
-
-
 LAND, WATER = "land", "water"
 LARGE = {"model.name": "smp_mit_b2", "pool.size": 64}
 # Configurations that cannot run, by the field that the error names.

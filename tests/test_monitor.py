@@ -222,7 +222,6 @@ MISUSE = {
     "fit --scores none.csv --out x": "none.csv",
     "fit --scores scores.csv --out scores.csv": "--out: expected a new file, or a monitor",
     "watch scores.csv": "scores.csv: expected a monitor",
-    "watch monitor.json --seed -1": "--seed: expected a number >= 0",
 }
 
 

@@ -22,7 +22,7 @@ from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
 from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
-from flipjax.support.files import DAMAGED, DamagedError, adding_folder, cache_folder
+from flipjax.support.files import DamagedError, adding_folder, cache_folder
 from flipjax.support.terminal import Bar, listed, one_line, printable, say
 from flipjax.support.threads import in_order
 
@@ -257,7 +257,7 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         fields = {name: tuple(value) for name, value in record["catalog"].items() if name.endswith("_names")}
         fields |= {name: np.array(record["catalog"][name], np.int32) for name in COLUMNS}
         catalog = Catalog(**record["catalog"] | fields, content=record["content"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, *DAMAGED) as error:
+    except Exception as error:  # NumPy's parser of headers can raise almost anything on corrupt bytes.
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
     if digest_of(arrays, catalog) != catalog.content:

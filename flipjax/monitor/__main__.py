@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     if options.pop("command") == "fit":
         print(printable(fit_monitor(**options)))
         return command.DONE
-    return command.SOME_FAILED if watch_stream(options["monitor"], seed=options["seed"]) else command.DONE
+    return command.SOME_FAILED if watch_stream(options["monitor"]) else command.DONE
 
 
 def _parser() -> command.Parser:
@@ -41,11 +41,8 @@ def _parser() -> command.Parser:
     text = "probability that the drift alarm is ever raised without drift (default 0.01)"
     add("--false_alarm", type=float, default=0.01, metavar="P", help=text)
     add("--out", type=Path, required=True, metavar="MONITOR", help="the file to write, such as monitor.json")
-    example = "Example: tail -f scores.jsonl | flipjax monitor watch monitor.json > watched.jsonl"
-    help_text = "flag images of a stream, and test it for drift"
-    watching = commands.add_parser("watch", help=help_text, description=f"{help_text.capitalize()}. {example}")
+    watching = commands.add_parser("watch", help="flag images of a stream, and test it for drift")
     watching.add_argument("monitor", type=Path, metavar="MONITOR", help="a file that fit wrote")
-    watching.add_argument("--seed", type=int, default=0, help="of the order among equal scores (default 0)")
     return parser
 
 

@@ -90,31 +90,25 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
     lines.append(f"Precision and recall are of errors (loss above {monitors.ERROR}) and need {LOSS_COLUMN}.")
     if risk is not None:
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
-    empty, verb = monitor.without_region, "are" if monitor.flags_empty else "are not"
-    lines.append(
-        f"Images without predicted foreground {verb} flagged: {empty} of {len(scores)} reference images have none "
-        f"(limit {monitors.RARE:.0%}). In the drift test they rank above all scores."
-    )
+    verb = "are" if monitor.flags_empty else f"(over {monitors.RARE:.0%}) are not"
+    lines.append(f"Images without predicted foreground {verb} flagged; in the drift test they rank above all scores.")
     delays = {rise: monitors.alarm_delay(monitor, monitor.scores + rise * monitor.scores.std()) for rise in RISES}
     waits = ", ".join(f"{rise:g}: {delay:.0f}" for rise, delay in delays.items())
     text = f"by the rise of scores in standard deviations (inf: more than {monitors.LONGEST_DELAY})"
     return [*lines, f"Median images until the drift alarm, {text}: {waits}."]
 
 
-def watch_stream(path: Path, *, seed: int = 0) -> int:
+def watch_stream(path: Path) -> int:
     """Flags the images of standard input, prints a JSON line for each, and returns how many lines cannot be read.
 
     Args:
         path: a monitor.
-        seed: of the order among equal scores.
 
     Raises:
-        ConfigError: a seed below 0, or no standard input.
+        ConfigError: no standard input.
         DamagedError: no monitor.
     """
     monitor = monitors.load_monitor(path)
-    if seed < 0:
-        raise ConfigError("--seed", "a number >= 0", seed)
     counts = dict.fromkeys(("images", "flagged", "without foreground", "unreadable"), 0)
     alarm = ""
 
@@ -126,7 +120,7 @@ def watch_stream(path: Path, *, seed: int = 0) -> int:
         report(problem)
 
     images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
-    verdicts = monitors.watch(monitor, (image.score for image in twins), seed=seed)
+    verdicts = monitors.watch(monitor, (image.score for image in twins))
     try:
         for image, verdict in zip(images, verdicts, strict=False):
             counts["images"] += 1

@@ -7,17 +7,12 @@ import os
 import secrets
 import shutil
 import socket
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, tokenize.TokenError)
-"""Exceptions of a truncated or altered npz file, besides ValueError and OSError."""
 
 DIGEST = "digest"
 """The array of a file or checkpoint that holds the digest of all others."""
@@ -45,15 +40,14 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        same = str(arrays.pop(DIGEST)) == digest(arrays)
+        if str(arrays.pop(DIGEST)) != digest(arrays):
+            raise ValueError("its arrays are not those that were written")
+        return arrays
     except Exception as error:
         # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
-    if not same:
-        raise DamagedError(f"{path}: damaged (its arrays are not those that were written)")
-    return arrays
 
 
 def cache_folder() -> Path:
@@ -125,7 +119,6 @@ def keep_newest(folder: Path, *, most: int) -> None:
 def make_folder(path: str | Path) -> None:
     """Makes a folder if needed and tries writing to it, so that an OSError is raised before any work is lost."""
     probe = Path(path) / ".probe"
-    probe.parent.mkdir(parents=True, exist_ok=True)
     with replacing(probe):
         pass
     probe.unlink()
