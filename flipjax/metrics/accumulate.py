@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -112,23 +110,6 @@ class FlipMetric:
         numbers = np.concatenate(groups) if groups else None
         return summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
 
-    def check_keys(self, keys: Iterable[str]) -> None:
-        """Raises a ValueError unless all keys are scalars of `compute`. Without class names any name is accepted."""
-        spec, named, background = self.spec, len(self.spec.class_names or ()), len(self.spec.background_classes)
-        known: set[str] = set()
-        # Names are of all classes, or of the foreground alone.
-        for C in {spec.num_classes or max(named, background + 2), spec.num_classes or max(named, 2) + background}:
-            empty = Decomposition(np.zeros((0, C, C), np.int64), np.zeros(0), spec.background)
-            with contextlib.suppress(ValueError):
-                summary = self._summary(empty, [np.zeros(0, np.int64)])
-                known |= {key for key, value in summary.items() if isinstance(value, int | float)}
-        numbered = any(key.startswith("group/") for key in known)
-        for key in keys:
-            inner = key.split("/", 2)[-1] if key.startswith("group/") and not numbered else key
-            of_class = "/".join(inner.split("/")[-2:]).startswith(("iou/", "flip/", "gap/"))
-            if inner not in known and not (of_class and not named and spec.num_classes is None):
-                raise ValueError(f"keys: expected keys of summarize that are one number, found {key!r}.")
-
     def merge(self, *others: FlipMetric) -> Self:
         """Adds the images of other metrics, in order, and returns this metric.
 
@@ -136,17 +117,13 @@ class FlipMetric:
             ValueError: different options or numbers of classes, or only some with groups. Nothing is added then.
         """
         metrics = (self, *others)
-        filled = [metric for metric in metrics if metric._parts]
-        found = {name: [getattr(metric.spec, name) for metric in metrics] for name in SHARED}
-        found["all_groups"] = [metric.all_groups for metric in metrics]
-        found["classes"] = [metric._parts[0].confusion.shape[-1] for metric in filled]
-        found["with groups"] = [bool(metric._groups) for metric in filled]
+        found: dict[str, set[Any]] = {name: {getattr(metric.spec, name) for metric in metrics} for name in SHARED}
+        found["all_groups"] = {metric.all_groups for metric in metrics}
+        found["classes"] = {metric._parts[0].confusion.shape[-1] for metric in metrics if metric._parts}
+        found["with groups"] = {bool(metric._groups) for metric in metrics if metric._parts}
         for name, values in found.items():
-            if len(set(values)) > 1:
+            if len(values) > 1:
                 raise ValueError(f"{name}: expected the same in all metrics of a merge, found {values}.")
-        # Copied first: a metric may be merged with itself.
-        parts = [part for other in others for part in other._parts]
-        groups = [group for other in others for group in other._groups]
-        self._parts.extend(parts)
-        self._groups.extend(groups)
+        self._parts = [part for metric in metrics for part in metric._parts]
+        self._groups = [group for metric in metrics for group in metric._groups]
         return self

