@@ -190,9 +190,9 @@ def run_epoch():
 @pytest.fixture
 def without_pictures(monkeypatch):
     """No picture is drawn, which takes most of the time of a page."""
-    from flipjax.report import html
+    from flipjax.report import panels
 
-    monkeypatch.setattr(html, "draw_chart", lambda chart: {"svg": b""})
+    monkeypatch.setattr(panels, "draw_chart", lambda chart: {"svg": b""})
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from unittest import mock
 import damage
 
 from flipjax import command
-from flipjax.report import html, page
+from flipjax.report import panels
 from flipjax.sweep.__main__ import main
 from flipjax.sweep.workdir import Workdir
 
@@ -47,9 +47,8 @@ def sweep(*arguments):
     """
     text = io.StringIO()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(page, "save_gallery"))
         stack.enter_context(mock.patch.object(Workdir, "remove_checkpoints"))
-        stack.enter_context(mock.patch.object(html, "draw_chart", return_value={"svg": b""}))
+        stack.enter_context(mock.patch.object(panels, "draw_chart", return_value={"svg": b""}))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])

@@ -16,7 +16,7 @@ from flipjax.metrics.decomposition import margins
 from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
-from flipjax.report.html import Gallery, Picture, pictures_of, write_page
+from flipjax.report.html import Gallery, write_page
 from flipjax.report.panels import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
@@ -50,9 +50,9 @@ def write_audit_page(
     caption += "" if any(item.image is not None for item in items) else f" {HINT}"
     shares, *ranked, matrix = charts(audit)
     drawn: dict[str, list[Any]] = {
-        "Results": pictures_of([shares]),
-        "Flip-risk": pictures_of(ranked[::-1]),
-        "Classes": [Picture(matrix)],
+        "Results": [shares],
+        "Flip-risk": ranked[::-1],
+        "Classes": [matrix],
         "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
         "Images": [Gallery(items, palette, caption)] if items else [],
     }
@@ -98,7 +98,7 @@ def write_context_page(
     """Writes the page of `flipjax context`, with the flip matrix of an audit."""
     confusion = np.asarray(decomposition.confusion).sum(0, dtype=np.int64)
     chart = _matrix(confusion, class_names, decomposition.background, f"{len(decomposition.confusion)} images.")
-    write_page(folder, document._replace(sections=[*document.sections, Section("Classes", [Picture(chart)])]))
+    write_page(folder, document._replace(sections=[*document.sections, Section("Classes", [chart])]))
 
 
 def _shares(audit: Audit, note: str) -> Chart:

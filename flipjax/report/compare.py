@@ -1,7 +1,7 @@
 """Compares two runs on one page, with differences paired by seed."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,13 @@ import pandas as pd
 
 from flipjax.config import leaves
 from flipjax.report.document import Document, Numbers, Section
-from flipjax.report.html import Picture, write_report
+from flipjax.report.html import write_report
 from flipjax.report.page import flip_chart
 from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
 from flipjax.results.cells import StoredCell
-from flipjax.results.estimates import Resamples, aggregate, compare, judge, seeds_of
-from flipjax.results.frames import records_of, to_frame, write_csv
+from flipjax.results.estimates import Resamples, aggregate, compare, judge
+from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes, verdicts
 from flipjax.support.terminal import listed
@@ -35,7 +35,9 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         FileNotFoundError: a folder has no results.
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
     """
-    runs = _named(read_run(first), read_run(second))
+    both = [read_run(first), read_run(second)]
+    marks = ("", "") if both[0].name != both[1].name else (" (A)", " (B)")
+    runs = {f"{run.name}{mark}": run for run, mark in zip(both, marks, strict=True)}
     one, other = runs
     rows = _joined(runs)
     summary = aggregate(rows, resamples=Resamples(_cells(runs)))
@@ -43,7 +45,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
-    lines = _compared(rows, runs, [*axes, *(["rho"] if "rho" in rows else [])])
+    lines = _compared(rows, [*axes, *(name for name in ("rho", "seed") if name in rows)])
     lines += verdicts(differences, axis="run", axes=axes)
     lines += _same_images(runs)
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
@@ -52,14 +54,13 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     changes = Chart("difference", "Differences", text, note, forest_panels(differences, "run"))
     flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
     caption = f"Difference of {other} from {one}, paired by seed; {legend(differences)}"
-    first_table = Numbers(caption, comparison_table(differences, "run", axes=axes))
     document = Document(
         title=f"{other} against {one}",
         facts=facts,
         lines=lines,
         sections=[
-            Section("Differences", [first_table, Picture(changes)]),
-            Section("Both runs", [Numbers("Test results of both", summary_table(summary)), Picture(flips)]),
+            Section("Differences", [Numbers(caption, comparison_table(differences, "run", axes=axes)), changes]),
+            Section("Both runs", [Numbers("Test results of both", summary_table(summary)), flips]),
             Section("Differences of their configurations", [_settings(runs)]),
         ],
         missing=[f"{name}: {line}" for name, run in runs.items() for line in run.missing],
@@ -67,15 +68,6 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     )
     write_csv(folder / "comparison.csv", differences)
     return write_report(folder, document)
-
-
-def _named(*runs: RunTables) -> dict[str, RunTables]:
-    """Returns both runs under distinct names: their own, or those of their folders."""
-    first, second = (run.name for run in runs)
-    if first == second:
-        first, second = (run.folder.resolve().name for run in runs)
-    names = (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
-    return dict(zip(names, runs, strict=True))
 
 
 def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
@@ -103,24 +95,15 @@ def _cells(runs: Mapping[str, RunTables]) -> dict[str, StoredCell]:
     return cells
 
 
-def _compared(rows: pd.DataFrame, names: Iterable[str], axes: Sequence[str]) -> list[str]:
+def _compared(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Returns sentences on the settings and seeds of both runs, and on those of one run only."""
-    kept = kept_records(rows[rows["split"] == "test"])
-    settings = [" ".join(f"{name} {row[name]}" for name in axes) or "the one setting" for row in records_of(kept)]
-    table = pd.DataFrame({"run": kept["run"], "setting": settings, "seed": seeds_of(kept)}).drop_duplicates()
-    both = table.duplicated(["setting", "seed"], keep=False)
-    lines = [f"Compared: {_settings_text(table[both].drop_duplicates(['setting', 'seed']))}."]
-    for name in names:
-        rest = table[~both & (table["run"] == name)]
-        lines += [f"Only in {name}: {_settings_text(rest)}."] if len(rest) else []
-    return lines
-
-
-def _settings_text(table: pd.DataFrame) -> str:
-    """Returns settings with their seeds as text, grouped by equal seeds."""
-    seeds = table.groupby("setting", sort=False)["seed"].agg(lambda own: ", ".join(map(str, sorted(own))))
-    parts = seeds.groupby(seeds, sort=False)
-    return "; ".join(f"{listed(list(few.index), most=LISTED)} (seeds {key})" for key, few in parts)
+    kept = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    settings = [" ".join(f"{name} {row[name]}" for name in names) for row in records_of(kept)]
+    table = pd.DataFrame({"run": kept["run"], "setting": settings})
+    both = table.duplicated("setting", keep=False)
+    parts = {"Compared": table[both].drop_duplicates("setting")}
+    parts |= {f"Only in {run}": own for (run,), own in groups_of(table[~both], ["run"])}
+    return [f"{title}: {listed(own['setting'], most=LISTED)}." for title, own in parts.items()]
 
 
 def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
@@ -134,10 +117,7 @@ def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
 
 def _settings(runs: Mapping[str, RunTables]) -> Numbers:
     """Returns the fields of config.json that differ."""
-    first, second = (
-        leaves(run.config.get("config", {})) | {k: v for k, v in run.config.items() if isinstance(v, str)}
-        for run in runs.values()
-    )
-    keys = (key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key))
-    rows = [[key, str(first.get(key, "-")), str(second.get(key, "-"))] for key in keys]
+    fields = {name: pd.Series(leaves(run.config), dtype=object).map(str) for name, run in runs.items()}
+    table = pd.DataFrame(fields).drop("sessions", errors="ignore").fillna("-")
+    rows = table[table.nunique(axis=1) > 1].reset_index().to_numpy().tolist()
     return Numbers("Fields that differ", TextTable(["field", *runs], rows or [["none", "-", "-"]]), words=True)

@@ -1,9 +1,6 @@
 """Renders a document as one self-contained HTML file. The template escapes all text."""
 
-import base64
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,59 +8,17 @@ import jinja2
 
 from flipjax.report import pictures
 from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
-from flipjax.report.panels import Chart, draw_chart
+from flipjax.report.panels import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
-from flipjax.support.files import replacing, write_text
+from flipjax.support.files import write_text
 
 LONGEST = 600
-ROW, GAP = 12.08, 0.164
-"""Inches of a page's width, and between two charts in it."""
-STRETCH = 1.6
-"""Largest factor by which a chart is stretched to fill the page."""
-FIRST, WARNING = 4, "Warning"
-"""Number of findings shown unfolded, and the beginning of those that are never folded."""
+FIRST = 4
+"""Number of findings shown unfolded."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A chart on the page, drawn on first use."""
-
-    template = "picture"
-    chart: Chart
-
-    @functools.cached_property
-    def drawing(self) -> dict[str, bytes]:
-        """Its files; the page shows the SVG."""
-        return draw_chart(self.chart)
-
-    def save(self, folder: Path) -> None:
-        """Writes its files."""
-        for kind, data in self.drawing.items():
-            with replacing(folder / f"{self.chart.name}.{kind}") as stream:
-                stream.write(data)
-
-    @property
-    def uri(self) -> str:
-        """The SVG as a data URI."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.drawing['svg']).decode()}"
-
-
-def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
-    """Arranges charts side by side where they fit, stretched to the page's width."""
-    rows: list[list[Chart]] = []
-    for chart in charts:
-        if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
-            rows.append([])
-        rows[-1].append(chart)
-    made = []
-    for row in rows:
-        fill = (ROW - GAP * (len(row) - 1)) / sum(each.size[0] for each in row)
-        made += [Picture(chart._replace(stretch=min(STRETCH, max(1.0, fill)))) for chart in row]
-    return made
 
 
 class Gallery(NamedTuple):
@@ -74,28 +29,12 @@ class Gallery(NamedTuple):
     palette: Palette
     caption: str
 
-    @property
-    def choices(self) -> dict[str, list[str]]:
-        """The values of each filter with more than one value."""
-        values = {name: list(dict.fromkeys(str(getattr(item, name)) for item in self.items)) for name in FILTERS}
-        return {name: values[name] for name in FILTERS if len(values[name]) > 1}
-
-    @property
-    def ranked(self) -> bool:
-        """Whether any item has a flip-risk: masks have none."""
-        return any(item.flip_risk == item.flip_risk for item in self.items)
-
-    @property
-    def swapped(self) -> bool:
-        """Whether the scene of any item was swapped."""
-        return any(item.swap_risk == item.swap_risk for item in self.items)
-
 
 def write_page(folder: Path, document: Document) -> None:
     """Writes a self-contained index.html, and its charts as figures/*.png and *.svg."""
     blocks = [block for section in document.sections for block in section.blocks]
     for block in (*blocks, document.front[0]):
-        if isinstance(block, Picture):
+        if isinstance(block, Chart):
             block.save(folder / "figures")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flipjax.report", "templates"),
@@ -107,14 +46,11 @@ def write_page(folder: Path, document: Document) -> None:
     )
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
     environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE, "longest": LONGEST}
-    environment.globals |= {"tile_uris": pictures.tile_uris}
-    lines = document.lines
-    shown = {
-        "lines": [line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
-        "more": [line for line in lines[FIRST:] if not line.startswith(WARNING)],
-        "sections": [section for section in document.sections if section.blocks],
-    }
-    write_text(folder / "index.html", environment.get_template("page.html").render(document._asdict() | shown))
+    environment.globals |= {"tile_uris": pictures.tile_uris, "first": FIRST}
+    # Warnings come first, so that none is folded.
+    lines = sorted(document.lines, key=lambda line: not line.startswith("Warning"))
+    page = environment.get_template("page.html").render(document._asdict() | {"lines": lines})
+    write_text(folder / "index.html", page)
 
 
 def write_report(folder: Path, document: Document) -> str:

@@ -1,13 +1,13 @@
 """The report of a run folder: its charts and tables, section by section, and the page that holds them."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,30 +17,25 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
-from flipjax.report.html import Gallery, Picture, pictures_of, write_report
+from flipjax.report.html import Gallery, write_report
 from flipjax.report.panels import Chart, Curve, Line, Panel, line_chart, line_panels
-from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
-from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read_run
+from flipjax.report.pictures import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
+from flipjax.report.run import MOST, SHOWN, TABLES, RunTables, images_by_setting, read_run
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE
 from flipjax.results import text
 from flipjax.results.cells import StoredCell
-from flipjax.results.estimates import JUDGED
-from flipjax.results.frames import groups_of, records_of, write_csv
+from flipjax.results.estimates import means_of
+from flipjax.results.frames import groups_of, write_csv
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import NOT_LEARNT, kept_records
-from flipjax.results.scores import THRESHOLD, WANTED_RISK, score_summary
-from flipjax.results.text import COLUMNS, TextTable, comparison_table, score_table, setting_label, varying_axes
-from flipjax.support.files import write_text
+from flipjax.results.rows import NOT_LEARNT
+from flipjax.results.scores import SCORES
+from flipjax.results.text import COLUMNS, TextTable, comparison_table, setting_label, varying_axes
+from flipjax.support.files import sha256, sha256_of, write_text
 
-
-def _sides(key: str) -> list[Line]:
-    """Returns the lines of a quantity in the common and in the rare groups."""
-    return [
-        Line(f"group/common/{key}", "common groups", COMMON),
-        Line(f"group/rare/{key}", "rare groups", RARE, "s"),
-    ]
-
-
+FLIPS = [
+    Line("group/common/fg_flip", "common groups", COMMON),
+    Line("group/rare/fg_flip", "rare groups", RARE, "s"),
+]
 REPAIRS = [
     Line("group/common/repair_flip", "common, repaired", COMMON, "v"),
     Line("group/rare/repair_flip", "rare, repaired", REPAIRED, "D"),
@@ -50,40 +45,32 @@ AUROC = (
     Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
     Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
 )
+PULL = Line("scene_pull", "pull of the scene", FLIP)
 MEASURES = {
     "valid_loss": ("validation loss", None),
     "valid_flip": ("validation flip", 1.0),
     "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
 }
 """Columns of history.csv that are drawn, with their names and upper limits."""
-QUANTITIES = {"fg_flip": "Flip", "iou": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
+OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
 MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
-FIELDS = ("command", "started", "host", "device", "commit")
 
 
 def flip_charts(run: RunTables) -> list[Chart]:
-    """Returns charts of flips, the IoU gap, reliance if it was measured, and pixel shares."""
-    names = dict.fromkeys(run.summary["quantity"])
+    """Returns charts of flips, the IoU gap and pixel shares."""
     looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
-    of_classes = [name for name in names if name.startswith("gap/") and name != "gap/mean"]
-    gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
+    names = dict.fromkeys(name for name in run.summary["quantity"] if name.startswith("gap/") and name != "gap/mean")
+    gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in names]
     gaps.append(Line("gap/mean", "mean", WHOLE))
-    options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
+    least = float(np.nanmin([0.0, *np.ravel(run.kept().filter(like="gap/"))]))
+    options = {"y": "IoU, common minus rare", "limits": (least - 0.05, 1.0), "reference": (0.0, "")}
     caption = "IoU of a class in its common groups minus that in its rare groups. 0: the scene does not matter."
-    charts = [
+    return [
         flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
         line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
+        panels.shares_chart(panels.share_panels(run.summary), note=run.note(interval=False)),
     ]
-    if run.has("context_use"):
-        lines = [Line("context_use", "context use", REPAIRED)]
-        caption = (
-            "Share of the evidence 2 log(rho / (1 - rho)) of the scene that members use, measured on unlabelled "
-            "images. 0: none of it; 1: all."
-        )
-        options = {"y": "nat per nat", "reference": (0.0, "")}
-        charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
-    return [*charts, panels.shares_chart(panels.share_panels(run.summary), note=run.note(interval=False))]
 
 
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
@@ -91,49 +78,21 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if "group/rare/repair_flip" in set(summary["quantity"]):
         caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
-    lines = _sides("fg_flip") + REPAIRS
-    drawn = line_panels(summary, records, lines, y="flip, share of the true foreground")
+    drawn = line_panels(summary, records, FLIPS + REPAIRS, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
-
-
-def _span(run: RunTables, lines: Iterable[Line]) -> tuple[float, float]:
-    """Returns limits that cover 0, all means, intervals and seeds, within -1 and 1."""
-    wanted = [line.quantity for line in lines]
-    means = run.summary[run.summary["quantity"].isin(wanted)][["mean", "low", "high"]]
-    ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(wanted))])
-    return max(-1.0, float(np.nanmin(ends)) - 0.05), min(1.0, float(np.nanmax(ends)) + 0.05)
 
 
 def risk_charts(run: RunTables) -> list[Chart]:
     """Returns charts of how well flip-risk ranks flips."""
     caption = "AUROC for images with a flip share above 0.5. At 0.5 the score is no better than chance."
     title = "How well flip-risk ranks flipped images"
-    charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
-    lines = [Line("top_decile_flip_share", "flip-risk", WHOLE), Line("top_decile_ceiling", "best ranking", COMMON, "^")]
-    options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
-    caption = (
-        "Part of all flips in the tenth of the images with the highest flip-risk, and the largest part of any tenth."
-    )
-    charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
-    if run.has("group/rare/fg_ece"):
-        caption = "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy."
-        lines, title = _sides("fg_ece"), "Calibration inside regions"
-        charts.append(line_chart(run, "calibration", title, caption, lines, y="calibration error"))
+    chart = line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))
     facets: dict[str, dict[str, panels.Ranking]] = {}
     for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
         facets.setdefault(facet, {})[name] = panels.mean_ranking([images for _, images in members])
-    return [*charts, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
-
-
-def map_charts(run: RunTables) -> list[Chart]:
-    """Returns maps and distributions over all settings of a run whose page shows only some of them."""
-    if run.shown() is run or "rho" not in run.summary:
-        return []
-    caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
-    drawn = panels.map_panels(run.summary, JUDGED)
-    return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
+    return [chart, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
 
 
 def method_charts(run: RunTables) -> list[Chart]:
@@ -148,45 +107,37 @@ def method_charts(run: RunTables) -> list[Chart]:
     return [Chart("methods", "Differences between methods", caption, run.note(dots=True), drawn)]
 
 
-def class_sections(run: RunTables) -> list[Numbers | Picture]:
-    """Returns the confusion between classes, and the group tables."""
+def class_blocks(run: RunTables) -> list[Numbers | Chart]:
+    """Returns the confusion between classes, where a scene's flips go, and the group tables."""
     matrices = []
     for title, _, members in images_by_setting(run):
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for _, images in members], axis=0)
         matrices.append(panels.matrix_panel(confusion, members[0][0].class_names, title=title))
-    charts = [Picture(panels.matrix_chart(matrices, note=run.note(interval=False)))] if matrices else []
-    return [*charts, *map(Picture, pull_charts(run)), *_group_tables(run)]
+    charts = [panels.matrix_chart(matrices, note=run.note(interval=False))] if matrices else []
+    return [*charts, *pull_charts(run), *group_tables(run)]
 
 
-def _group_tables(run: RunTables) -> list[Numbers]:
-    """Returns group means over seeds, with the lowest and highest seed."""
+def group_tables(run: RunTables) -> list[Numbers]:
+    """Returns the means of each group over seeds, with intervals."""
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
-    names = varying_axes(run.summary)
-    groups = {str(group): group for group in range(cell.groups.count)}
-    rows = kept_records(run.rows[(run.rows["split"] == "test") & run.rows["group"].isin(groups.keys())])
-    rows = rows if "rho" in rows else rows.assign(rho="")
-    own = [f"iou_{cell.class_names[1 + cell.groups.class_of(groups[name])]}" for name in rows["group"]]
-    iou = [row[column] for row, column in zip(records_of(rows), own, strict=True)]
-    levels = sorted(rows["rho"].unique())
+    test = run.rows[run.rows["split"] == "test"]
+    parts = []
+    for group in range(cell.groups.count):
+        own = test[test["group"] == str(group)]
+        title = cell.groups.title_of(group, cell.class_names[1:], cell.scene_names)
+        iou = own[f"iou_{cell.class_names[1 + cell.groups.class_of(group)]}"]
+        parts.append(own.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
+    names = ["group", *varying_axes(run.summary)]
+    rows, axes = pd.concat(parts), [*names, *(["rho"] if "rho" in test else [])]
+    means = means_of(rows[[*axes, "member", "status", *OF_GROUPS]], axes)
     tables = []
-    for column, title in QUANTITIES.items():
-        body = []
-        for (group, *setting), members in groups_of(rows.assign(iou=iou), ["group", *names]):
-            label = cell.groups.title_of(groups[group], cell.class_names[1:], cell.scene_names)
-            texts = [_range(members[column][members["rho"] == level].dropna()) for level in levels]
-            body.append([f"{label} ({cell.groups.kind_of(groups[group])})", *map(str, setting), *texts])
-        header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
-        caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
-        tables.append(Numbers(caption, TextTable(header, body), folded=len(body) > 24))
+    for quantity, title in OF_GROUPS.items():
+        table = text.by_rho(means[means["quantity"] == quantity], names)
+        caption = f"{title} in each group: mean over seeds and its interval"
+        tables.append(Numbers(caption, table, folded=len(table.rows) > 24))
     return tables
-
-
-def _range(values: pd.Series) -> str:
-    if values.empty:
-        return "-"
-    return f"{values.mean():.3f}" + (f" ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else "")
 
 
 def training_charts(run: RunTables) -> list[Chart]:
@@ -202,12 +153,9 @@ def training_charts(run: RunTables) -> list[Chart]:
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
         for measure, (y, most) in MEASURES.items():
-            curves = []
-            known = rows[rows[measure].notna()] if measure in rows else rows[:0]
-            for level, part in groups_of(known.sort_values([*levels, "epoch"]), levels):
-                means = part.groupby("epoch")[measure].mean()
-                label = f"rho {level[0]}" if level else ""
-                curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
+            known = rows.dropna(subset=[measure]).sort_values([*levels, "epoch"])
+            means = [(level, own.groupby("epoch")[measure].mean()) for level, own in groups_of(known, levels)]
+            curves = [Curve(f"rho {level[0]}" if level else "", own.index, own.to_numpy()) for level, own in means]
             options = {"title": title, "x": "epoch", "y": y, "limits": (0.0, most)}
             drawn += [panels.curve_panel(curves, **options)] if curves else []
     caption = "Each curve is the mean over the seeds that are still training."
@@ -216,33 +164,25 @@ def training_charts(run: RunTables) -> list[Chart]:
 
 def made_of(run: RunTables) -> Numbers:
     """Returns command, commit, device, wall time and versions from config.json."""
-    facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
-    rows = [[key, facts[key]] for key in FIELDS if key in facts]
+    rows = [[key, value] for key, value in run.config.items() if isinstance(value, str) and key != "name"]
     sessions = run.config.get("sessions", [])
     seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
     rows += [["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"]] if seconds else []
     for place, session in enumerate(sessions[1:], start=2):
         others = differing_software([run.config], session)
         rows += [[f"start {place}, other software", others]] if others else []
-    rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
-    rows = rows or [["nothing", "-"]]
-    return Numbers("The run, from config.json", TextTable(["fact", "value"], rows), words=True)
+    table = TextTable(["fact", "value"], rows or [["nothing", "-"]])
+    return Numbers("The run, from config.json", table, words=True)
 
 
 def members_table(run: RunTables) -> Numbers:
     """Returns axes, status and main test quantities, one row per member."""
-    axes = varying_axes(run.records, until="member")
-    axes += ["rho"] if "rho" in run.records else []
+    axes = varying_axes(run.records, until="member") + (["rho"] if "rho" in run.records else [])
+    names = ["member", *axes, "status"]
     known = [name for name in MEMBER if name in run.records]
-    body = [
-        [*(str(record[name]) for name in ("member", *axes, "status")), *(text.number(record[name]) for name in known)]
-        for record in records_of(run.records)
-    ]
-    header = ["member", *axes, "status", *map(title_of, known)]
-    return Numbers("All members, on the test images", TextTable(header, body), folded=True, searched=True)
-
-
-PULL = Line("scene_pull", "pull of the scene", FLIP)
+    cells = pd.concat([run.records[names].astype(str), run.records[known].map(text.number)], axis=1)
+    table = TextTable([*names, *map(title_of, known)], cells.to_numpy().tolist())
+    return Numbers("All members, on the test images", table, folded=True, searched=True)
 
 
 def pull_charts(run: RunTables) -> list[Chart]:
@@ -277,34 +217,25 @@ def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: st
 
 
 def score_blocks(run: RunTables) -> list[Numbers]:
-    """Returns tables of all stored scores; nothing if flip-risk is the only one."""
+    """Returns the table of all stored scores; nothing if flip-risk is the only one."""
     rows = run.scores
     if len(rows):
         of_rule = rows["selection"] == run.rows["selection"].iloc[0]
         rows = rows[of_rule & rows["member"].isin(run.kept()["member"])]
     if rows.empty or rows["score"].nunique() < 2:
         return []
-    summary = score_summary(rows)
-    caption = "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval"
-    areas = (
-        "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and E-AURC, "
-        "for common and rare groups, too"
+    names = list(rows.columns)
+    axes = [name for name in names[1 : names.index("threshold")] if name != "seed"]
+    rows = rows.assign(score=rows["score"].map(lambda name: SCORES[name].title), status="", auroc=rows["auroc_all"])
+    means = means_of(rows[[*axes, "status", "auroc"]], axes)
+    caption = (
+        "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval. scores.csv "
+        "has other measures, for common and rare groups, too"
     )
-    carried = (
-        f"Share of images kept by a threshold chosen on validation images for a mean flip of at most {WANTED_RISK:g}, "
-        "and their mean flip, on validation and test images; means over the seeds that keep any"
-    )
-    return [
-        Numbers(caption, score_table(summary, "auroc")),
-        Numbers(areas, score_table(summary, "augrc"), folded=True),
-        Numbers(carried, score_table(summary, *THRESHOLD)),
-    ]
+    return [Numbers(caption, text.by_rho(means, varying_axes(means)))]
 
 
 MADE_OF = "made_of.json"
-PAIR, TYPICAL = "pair", "typical"
-LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
-"""Colours and markers of settings, distinct from class colours."""
 
 
 def build_report(workdir: str | Path, *, again: bool = False) -> str:
@@ -331,27 +262,26 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     facts = [f"{run.members()} {run.note()}"]
     attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
     facts += [f"The scene of an image is its {attribute}."] if attribute != "scene" else []
-    maps, lines, few = map_charts(run), findings(run), run.shown()
-    if few is not run:
-        settings = len(run.summary[varying_axes(run.summary)].drop_duplicates())
+    lines, whole, run = findings(run), run, run.shown()
+    if run is not whole:
         facts.append(
-            f"Shown one by one are {SHOWN} of {settings} settings, from the least to the most Flip in the rare groups; "
-            "summary.csv and results.csv hold all."
+            f"Of more than {MOST} settings {SHOWN}, from the least to the most Flip in rare groups, have charts."
         )
-    run = few
     items = items_of(run)
     flip, *others = flip_charts(run)
-    first = front_chart(run, flip)
+    front = len(flip.panels) == 1
     document = Document(
         title=run.name,
         facts=facts,
         lines=lines,
-        sections=_sections(run, items, [*maps, *(others if first is flip else [flip, *others])]),
+        sections=_sections(run, whole, items, others if front else [flip, *others]),
         missing=run.missing,
         config=run.config.get("config", {}),
-        front=(Picture(first), front_pair(items, palette_of(run)) if items else None),
+        front=(flip if front else None, front_pair(items, palette_of(run)) if items else None),
     )
-    save_gallery(run, items, folder / "figures")
+    if items:
+        first = [item for item in items if item.member == items[0].member]
+        gallery_chart(first, palette_of(run)).save(folder / "figures")
     shown = write_report(folder, document)
     # Written last, to mark the report as complete.
     write_text(folder / MADE_OF, json.dumps({"source": source, "text": shown}, indent=1) + "\n")
@@ -360,31 +290,26 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
 
 def _digest(folder: Path) -> str:
     """Returns a digest of a report's inputs: flipjax, tables, configuration, and size and time of cells."""
-    digest = hashlib.sha256(version("flipjax").encode())
-    for path in (folder / "results.csv", folder / "history.csv", folder / "config.json"):
-        content = path.read_bytes() if path.is_file() else b""
-        if path.suffix == ".json":
-            with contextlib.suppress(ValueError, TypeError):
-                # Sessions are ignored: a start that trains nothing only appends one.
-                content = json.dumps(json.loads(content) | {"sessions": []}).encode()
-        digest.update(hashlib.sha256(content).digest())
+    inputs: list[Any] = [version("flipjax")]
+    inputs += [sha256_of(path) for path in (folder / "results.csv", folder / "history.csv") if path.is_file()]
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        # Sessions are ignored: a start that trains nothing only appends one.
+        inputs.append(json.loads((folder / "config.json").read_bytes()) | {"sessions": []})
     for path in sorted(folder.glob("cells/**/*.npz")):
-        found = path.stat()
-        digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}".encode())
-    return digest.hexdigest()
+        inputs.append([str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns])
+    return sha256(json.dumps(inputs))
 
 
 def _text_of(folder: Path, source: str) -> str | None:
     """Returns the terminal text of the existing report if it has the same source."""
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
         whole = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
         return str(stored["text"]) if whole and stored["source"] == source else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return None
 
 
-def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
+def _sections(run: RunTables, whole: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
     rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
     rules = partial(comparison_table, axis="selection")
     trends = [(f"Change over rho, {rule}", run.trend, text.trend_table)]
@@ -392,13 +317,15 @@ def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> 
     selection = [(f"Difference from {references[0]}, {rule}", run.comparison, comparison_table)]
     selection += [(f"Selection: difference from {references[1]}, {rule}", run.selection, rules)]
     first = Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))
+    every = [] if run is whole else [whole.summary]
+    others = [Numbers("All settings", text.summary_table(each), folded=True, searched=True) for each in every]
     return [
-        Section("Results", [first, *_numbers(trends)]),
-        Section("Flip over rho", pictures_of(flips)),
-        Section("Flip-risk", [*pictures_of(risk_charts(run)), *score_blocks(run)]),
-        Section("Methods and selection", [*pictures_of(method_charts(run)), *_numbers(selection)]),
-        Section("Classes and groups", class_sections(run)),
-        Section("Training", pictures_of(training_charts(run))),
+        Section("Results", [first, *others, *_numbers(trends)]),
+        Section("Flip over rho", flips),
+        Section("Flip-risk", [*risk_charts(run), *score_blocks(run)]),
+        Section("Methods and selection", [*method_charts(run), *_numbers(selection)]),
+        Section("Classes and groups", class_blocks(run)),
+        Section("Training", training_charts(run)),
         Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
         Section("How it was made", [made_of(run), members_table(run)]),
     ]
@@ -418,44 +345,17 @@ def findings(run: RunTables) -> list[str]:
     ]
 
 
-def front_chart(run: RunTables, flip: Chart) -> Chart:
-    """Returns `flip` for one setting; for several, one panel of Flip in the rare groups over rho, a line each."""
-    axes = varying_axes(run.summary)
-    tables = [run.summary[run.summary["quantity"] == JUDGED[0]], run.kept()]
-    if len(flip.panels) < 2 or tables[1].empty:
-        return flip
-    summary, records = (
-        # Each setting takes the place of a quantity.
-        table.assign(quantity=[", ".join(f"{row[a]}" for a in axes if row[a] == row[a]) for row in records_of(table)])
-        for table in tables
-    )
-    names = summary["quantity"].unique()[: len(LOOKS)]
-    columns = {name: records[JUDGED[0]].where(records["quantity"] == name) for name in names}
-    lines = [Line(name, name, *look) for name, look in zip(names, LOOKS.items(), strict=False)]
-    y = "flip, share of the true foreground"
-    panels = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y=y)
-    caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
-    return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), panels)
-
-
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """Returns two images of the first member, in a usual and in another scene, with their description.
 
-    Chooses the pair with the largest change of flip, or without pairs the typical images that differ most. Returns None
-    if either image is missing.
+    They are of the first pair, whose flip the scene changes most, or without pairs typical images. Returns None if
+    either image is missing.
     """
     own = [item for item in items if item.member == items[0].member]
-    pairs = list(dict.fromkeys(item.kind for item in own if item.kind.startswith(PAIR)))
-    chosen: list[list[Item]] = []
-    for kind in pairs or [TYPICAL]:
-        few = [item for item in own if item.kind == kind]
-        common, rare = ([item for item in few if item.group == side] for side in ("common", "rare"))
-        if common and rare:
-            chosen.append([min(common, key=lambda item: item.flip), max(rare, key=lambda item: item.flip)])
-    if not chosen:
-        return None
-    most = max(chosen, key=lambda both: both[1].flip - both[0].flip)
-    what = "One object in a usual and in another scene" if pairs else "Two images, in a usual and in another scene"
-    least = "the stored pair" if pairs else "the stored typical images"
-    caption = f"{what}, as {most[0].member} sees them: {least} in which the scene changes flip most."
-    return Gallery(most, palette, caption)
+    pair = next((item.kind for item in own if item.pair), "typical")
+    shown = [
+        next((item for item in own if (item.kind, item.group) == (pair, side)), None) for side in ("common", "rare")
+    ]
+    what = "Two images" if pair == "typical" else "One object"
+    caption = f"{what} in a usual and in another scene, as {items[0].member} sees them."
+    return None if None in shown else Gallery(shown, palette, caption)

@@ -3,10 +3,14 @@
 A panel is a pure function from arrays to a drawing function. Nothing uses pyplot and its global state.
 """
 
+import base64
+import functools
 import io
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -32,8 +36,8 @@ from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import setting_axes, setting_label, varying_axes
+from flipjax.support.files import replacing
 
-DPI = 150
 NOTE_INCHES = 0.3
 PANELS = 18
 
@@ -46,19 +50,20 @@ class Panel(NamedTuple):
     size: tuple[float, float] = (3.9, 3.3)
 
 
-class Chart(NamedTuple):
+@dataclass(frozen=True)
+class Chart:
     """Panels under one title. `caption` explains how to read them, and `note` states n and the kind of interval.
 
-    At most PANELS panels are drawn; the caption states how many are left out. `stretch` scales their widths.
+    At most PANELS panels are drawn, on first use; the caption states how many are left out.
     """
 
+    template = "chart"
     name: str
     title: str
     caption: str
     note: str
     panels: Sequence[Panel]
     columns: int = 3
-    stretch: float = 1.0
 
     @property
     def drawn(self) -> Sequence[Panel]:
@@ -69,8 +74,7 @@ class Chart(NamedTuple):
     def widths(self) -> list[float]:
         """The width of each column, in inches."""
         columns = min(self.columns, len(self.drawn))
-        widths = [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
-        return [self.stretch * width for width in widths]
+        return [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -85,13 +89,29 @@ class Chart(NamedTuple):
         more = f" {left_out} further panels are left out; their numbers are in the tables." if left_out else ""
         return f"{self.caption}{more}"
 
+    @functools.cached_property
+    def files(self) -> dict[str, bytes]:
+        """The bytes of its `svg` and `png` files; the page shows the SVG."""
+        return draw_chart(self)
+
+    def save(self, folder: Path) -> None:
+        """Writes its files."""
+        for kind, data in self.files.items():
+            with replacing(folder / f"{self.name}.{kind}") as stream:
+                stream.write(data)
+
+    @property
+    def uri(self) -> str:
+        """The SVG as a data URI."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.files['svg']).decode()}"
+
 
 def draw_chart(chart: Chart) -> dict[str, bytes]:
     """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
     svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(style.PLAIN):
+    with matplotlib.rc_context(fname=style.SHEET):
         layout = ConstrainedLayoutEngine()
-        figure = Figure(figsize=chart.size, dpi=DPI, facecolor="white", layout=layout)
+        figure = Figure(figsize=chart.size, layout=layout)
         columns = len(chart.widths)
         rows = math.ceil(len(chart.drawn) / columns)
         grid = figure.subplots(rows, columns, squeeze=False, width_ratios=chart.widths).ravel()
@@ -464,55 +484,6 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": style.PAPER, "linewidth": 0.6}
     axes.scatter(means["x"], means["mean"], label=plain(line.label, most=24), **mark, **look)
     axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
-
-
-def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
-    """Returns panels over all settings: maps, their distributions at each rho, and by axis at the highest rho.
-
-    Args:
-        summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
-        quantities: the quantities that are mapped; the first one is also drawn by axis.
-    """
-    axes = varying_axes(summary)
-    rows = summary[summary["quantity"].isin(quantities) & summary["mean"].notna()]
-    rows = rows.assign(label=[setting_label(row, axes) for row in records_of(rows)])
-    panels = []
-    for quantity in quantities:
-        own = rows[rows["quantity"] == quantity]
-        if len(own):
-            table = own.pivot_table(index="label", columns="rho", values="mean")
-            panels += [_map_panel(table, quantity), _box_panel(own, quantity, by="rho")]
-    first = rows[(rows["quantity"] == quantities[0]) & (rows["rho"] == rows["rho"].max())]
-    return panels + [_box_panel(first, quantities[0], by=axis) for axis in axes if first[axis].nunique() <= LABELLED]
-
-
-def _map_panel(table: pd.DataFrame, quantity: str) -> Panel:
-    """Returns a map of means (settings, rhos), settings sorted by the last column."""
-    table = table.sort_values(table.columns[-1])
-    title, rhos = title_of(quantity), [f"{rho:g}" for rho in table.columns]
-
-    def draw(axes: Axes) -> None:
-        image = axes.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest")
-        dress(axes, title=title, x="rho", y="settings, sorted", ticks=range(len(rhos)), labels=rhos)
-        axes.grid(False)
-        axes.set_yticks([])
-        axes.figure.colorbar(image, ax=axes)
-
-    ends = [f"{rho}: {table[rho].min():.2f} to {table[rho].max():.2f}" for rho in table.columns]
-    return Panel(draw, f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ends)}.")
-
-
-def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
-    """Returns the distribution of means over settings at each value of an axis."""
-    groups = {f"{value}": own["mean"].to_numpy() for value, own in rows.groupby(by)}
-    title = title_of(quantity) + ("" if by == "rho" else f" at rho {rows['rho'].max():g}")
-
-    def draw(axes: Axes) -> None:
-        axes.boxplot([*groups.values()], positions=range(len(groups)), widths=0.6, flierprops={"markersize": 2})
-        dress(axes, title="over settings", x=by, y=title, ticks=range(len(groups)), labels=[*groups])
-
-    medians = "; ".join(f"{value}: {np.median(own):.2f}" for value, own in groups.items())
-    return Panel(draw, f"{title}, median over settings by {by} {medians}.")
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:

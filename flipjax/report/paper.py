@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,8 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.metrics import summarize
 from flipjax.report.document import to_latex
-from flipjax.report.html import Picture
-from flipjax.report.panels import TENTHS, Chart, Curve, curve_panel
+from flipjax.report.panels import Ranking, mean_ranking, ranking_charts
 from flipjax.results.cells import mark_unlearnt, read_cells
 from flipjax.results.estimates import SEEDS_INTERVAL, aggregate
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
@@ -21,9 +20,6 @@ from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.text import TextTable, mean_text, to_markdown, to_text
 from flipjax.support.files import write_text
 
-PUBLISHED = Path(__file__).with_name("published_deciles.csv")
-"""Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the
-code of arXiv 2604.13326: within .002."""
 KEYS = ("data", "encoder", "method", "rho")
 SHARES = {
     "iou/foreground": "foreground IoU",
@@ -43,13 +39,9 @@ def paper_table(runs: Sequence[str | Path]) -> pd.DataFrame:
     keys of SHARES. Numbers are means over seeds of the first selection rule, with Student's t interval.
 
     Raises:
-        ConfigError: runs differ in their number of classes, or share data set, encoder, method and rho.
+        ConfigError: runs share data set, encoder, method and rho.
     """
     table = pd.DataFrame([row for run in runs for row in _rows_of(Path(run))])
-    counts = sorted({classes.count(",") + 1 for classes in table["classes"]})
-    if len(counts) > 1:
-        found = " and ".join(map(str, counts))
-        raise ConfigError("--table", "runs with one number of classes", f"{found} classes")
     for setting in records_of(table[table.duplicated(list(KEYS))]):
         found = ", ".join(str(setting[name]) for name in KEYS)
         raise ConfigError("--table", "one run for each data set, encoder, method and rho", f"two of {found}")
@@ -100,12 +92,12 @@ def paper_text(table: pd.DataFrame) -> TextTable:
     return TextTable([*KEYS, "classes", "seeds", *(titles[name] for name in numbers)], rows, len(KEYS) + 2)
 
 
-def decile_curves(runs: Sequence[str | Path], *, rho: float = 0.95) -> pd.DataFrame:
-    """Returns mean Flip by decile of flip-risk, in the format of published_deciles.csv, one row per run and decile.
+def rankings(runs: Sequence[str | Path]) -> dict[str, dict[str, Ranking]]:
+    """Returns the mean ranking over seeds by data set and encoder.
 
-    Averages over seeds of the first method at `rho`, or at the run's highest rho without that level.
+    That of the first method at rho .95, or at the run's highest rho without that level.
     """
-    rows = []
+    facets: dict[str, dict[str, Ranking]] = {}
     for run in runs:
         results, cells, setting = _read(Path(run))
         records = kept_records(member_quantities(results))
@@ -113,59 +105,23 @@ def decile_curves(runs: Sequence[str | Path], *, rho: float = 0.95) -> pd.DataFr
         of = {member: cell for cell in cells.values() for member in cell.members}
         records = records.assign(encoder=records.get("model.name", setting["encoder"]))
         for (encoder,), own in groups_of(records, ["encoder"]):
-            level = np.nan
             if "rho" in own:
-                level = rho if (own["rho"] == rho).any() else own["rho"].max()
-                own = own[own["rho"] == level]
-            curves = [summarize(of[name].decomposition(name, "test"))["flip_by_risk_decile"] for name in own["member"]]
-            row = setting | {"encoder": str(encoder).removeprefix("smp_"), "rho": level}
-            means = np.mean(curves, axis=0).tolist()
-            rows += [row | {"decile": d, "mean_flip": mean} for d, mean in enumerate(means, start=1)]
-    return pd.DataFrame(rows).rename(columns={"data": "dataset"})
+                own = own[own["rho"] == (0.95 if (own["rho"] == 0.95).any() else own["rho"].max())]
+            images = [of[name].decomposition(name, "test") for name in own["member"]]
+            facets.setdefault(setting["data"], {})[encoder.removeprefix("smp_")] = mean_ranking(images)
+    return facets
 
 
-def published_curves() -> pd.DataFrame:
-    """Returns the paper's curves: `dataset`, `encoder`, `rho`, `decile` 1 to 10, `mean_flip`."""
-    return pd.read_csv(PUBLISHED)
-
-
-COLOURS = ("#3F74D6", "#D4672F", "#222222", "#B8860B")
-
-
-def write_paper(runs: Sequence[str | Path], folder: Path, *, published: bool = False) -> str:
-    """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text.
-
-    Args:
-        runs: run folders.
-        folder: the output folder.
-        published: whether to add the paper's published curves, dashed.
-    """
+def write_paper(runs: Sequence[str | Path], folder: Path) -> str:
+    """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text."""
     table = paper_table(runs)
     text = paper_text(table)
-    curves = decile_curves(runs)
-    chart = decile_chart(curves, published_curves() if published else curves[:0])
+    # One curve has no legend.
+    facets = {f"{name}, {next(iter(own))}" if len(own) < 2 else name: own for name, own in rankings(runs).items()}
+    _, deciles = ranking_charts(facets, note="Means over seeds.")
     write_csv(folder / "paper.csv", table)
     write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {SEEDS_INTERVAL}.\n")
     caption = f"Means over seeds with the {SEEDS_INTERVAL}."
     write_text(folder / "paper.tex", f"% \\usepackage{{booktabs}}\n{to_latex(text, caption=caption)}\n")
-    Picture(chart).save(folder)
+    replace(deciles, name="paper_deciles").save(folder)
     return to_text(text)
-
-
-def decile_chart(curves: pd.DataFrame, published: pd.DataFrame) -> Chart:
-    """Returns mean Flip by decile of flip-risk: a panel per data set, a line per encoder, published curves dashed."""
-    whole = pd.concat([curves.assign(style="-"), published.assign(style="--")])
-    encoders = whole["encoder"].unique().tolist()
-    options = {"x": "decile of flip-risk", "y": "mean Flip", "ticks": TENTHS.tolist()}
-    options["limits"] = (0.0, 1.05 * float(whole["mean_flip"].max()))
-    panels = []
-    for name, rows in whole.groupby("dataset", sort=False):
-        lines = []
-        for (encoder, style), line in rows.groupby(["encoder", "style"], sort=False):
-            label = f"{encoder}, published" if style == "--" else str(encoder)
-            colour = COLOURS[encoders.index(encoder) % len(COLOURS)]
-            lines.append(Curve(label, line["decile"].to_numpy(), line["mean_flip"].to_numpy(), colour, str(style)))
-        # One line has no legend.
-        panels.append(curve_panel(lines, title=str(name) if lines[1:] else f"{name}, {lines[0].label}", **options))
-    title, caption = "Flip by decile of flip-risk", "Images sorted by flip-risk."
-    return Chart("paper_deciles", title, caption, "Means over seeds.", panels)

@@ -1,18 +1,16 @@
-"""Draws images with their predictions, as tiles for the page and as one figure."""
+"""Images with their predictions, as tiles for the page and as one figure."""
 
 import base64
+import functools
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba_array
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
@@ -20,19 +18,20 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.log_odds import SceneSwap
-from flipjax.report.panels import DPI
+from flipjax.report.panels import Chart, Panel
 from flipjax.report.run import UNREADABLE, RunTables
-from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, class_colours, plain
+from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
 from flipjax.results.rows import region_class
 from flipjax.results.text import setting_label, varying_axes
-from flipjax.support.files import replacing
+from flipjax.support.terminal import listed
 
 SMALL_SIDE = 96
 FADE = 0.3
 LEAST_ERROR = 0.05
-SHOWN = 16
+SHOWN, SIZE = 16, (6.2, 1.15)
+"""The most items of the figure of a gallery, and the size of each in inches."""
 RISK_COLOURS = "viridis"
 
 
@@ -126,25 +125,18 @@ def colour_bar() -> str:
     return data_uri(np.repeat(ramp, 2, axis=0), drawing=False)
 
 
-def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: str, note: str) -> None:
-    """Writes the first SHOWN items as a PNG, one row of tiles per item, in two columns."""
-    items = items[:SHOWN]
-    rows = math.ceil(len(items) / 2)
-    legend = [*palette.names.items(), *((name, OUTCOMES[name]) for name in OUTCOMES if name != "background")]
-    with replacing(path) as stream, matplotlib.rc_context(PLAIN):
-        figure = Figure(figsize=(12.5, 1.15 * rows + 1.2), dpi=DPI, facecolor="white", layout="constrained")
-        figure.suptitle(title, **TITLE)
-        figure.supxlabel(note, **NOTE)
-        grid = figure.subplots(rows, 2, squeeze=False).T
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, item in zip(grid.flat, items, strict=False):
-            _draw_tiles(axes, item, palette)
-        for axes in grid[:, 0]:
-            axes.set_title(" · ".join(tiles(items[0], palette)), fontsize=8, color=INK)
-        patches = [Patch(facecolor=colour, label=plain(name)) for name, colour in legend]
-        figure.legend(handles=patches, loc="outside upper right", ncols=8, frameon=False, fontsize=8)
-        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+def gallery_chart(items: Sequence[Item], palette: Palette) -> Chart:
+    """Returns the chart of a member's first SHOWN items, a panel of tiles each, and of the legend."""
+
+    def draw_legend(axes: Axes) -> None:
+        named = {**palette.names, **OUTCOMES}
+        patches = [Patch(facecolor=colour, label=plain(name)) for name, colour in named.items()]
+        axes.legend(handles=patches, loc="center", ncols=4)
+        axes.set_axis_off()
+
+    panels = [Panel(functools.partial(_draw_tiles, item=item, palette=palette), item.name, SIZE) for item in items]
+    note = f"Member {items[0].member}. {' · '.join(tiles(items[0], palette))}. {CAPTION}"
+    return Chart("gallery", "Test images", "", note, [*panels[:SHOWN], Panel(draw_legend, "", SIZE)], columns=2)
 
 
 def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
@@ -152,9 +144,9 @@ def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
     gap = np.full((height, max(1, width // 16), 3), 255, np.uint8)
     strip = np.concatenate([part for tile in tiles(item, palette).values() for part in (tile, gap)], axis=1)
     axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
+    axes.set_axis_off()
     name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
-    risk = f", risk {item.flip_risk:.2f}" if item.flip_risk == item.flip_risk else ""
-    words = f"{name}\nflip {item.flip:.2f}{risk}"
+    words = f"{name}\nflip {item.flip:.2f}, risk {item.flip_risk:.2f}"
     axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
 
 
@@ -223,27 +215,13 @@ def member_items(
     labels = np.asarray(class_names)[region_class(decomposition)]
     swapped = {} if swap is None else {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip)}
     items = []
-    for index, *values in zip(stored.index.tolist(), *stored, strict=True):
-        one = gallery.StoredImages(*values)
-        group, kind = int(one.group), str(one.kind)
+    for one in (gallery.StoredImages(*values) for values in zip(*stored, strict=True)):
+        index, group, kind = int(one.index), int(one.group), str(one.kind)
         twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
-        outcome = f"the label stays {twins[0]}" if twins else ""
-        if len(set(twins)) > 1:
-            outcome = f"the label changes with the scene, {', '.join(twins[:-1])} and {twins[-1]}"
         name = all_groups.title_of(group, class_names[1:], scene_names)
-        about: dict[str, Any] = {"flip": float(one.flip), "flip_risk": float(one.flip_risk), "pair": outcome}
+        about: dict[str, Any] = {"flip": float(one.flip), "flip_risk": float(one.flip_risk)}
+        about |= {"pair": f"predicted as {listed([*dict.fromkeys(twins)])}" if twins else ""}
         about |= {score: float(of_images[index]) for score, of_images in swapped.items()}
         about |= {"truth": one.label, "prediction": one.prediction, "errors": one.error_map, "risk": one.risk_map}
         items.append(Item(name, label, all_groups.kind_of(group), kind, image=one.image, **about))
     return items
-
-
-def save_gallery(run: RunTables, items: Sequence[Item], folder: Path) -> None:
-    """Writes the first member's images as gallery.png."""
-    path = folder / "gallery.png"
-    if items:
-        first = [item for item in items if item.member == items[0].member]
-        note = f"Member {items[0].member}. {CAPTION}"
-        save_items(path, first, palette_of(run), title="Test images", note=note)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -28,7 +29,6 @@ CLASSES = (EMPTY, "#7B3FA0", "#1B7F3B", "#DE77AE", "#882255", "#44AA99", "#DDCC7
 IGNORED = "#7A7A7A"
 INK = "#222222"
 FAINT = "#6B6B6B"
-GRID = "#E4E4E4"
 PAPER = "#FFFFFF"
 # Text on coloured areas keeps its colour in light and dark mode.
 DARK = "#111111"
@@ -38,12 +38,8 @@ OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS,
 LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
 CROWDED = 40
 CLOSE = 0.12
-# Dollar signs in names must not start formulas.
-PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax", "svg.fonttype": "none"}
-
-TITLE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 12, "fontweight": "bold", "color": INK}
+SHEET = Path(__file__).with_name("charts.mplstyle")
 NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8.5, "color": FAINT, "wrap": True}
-SMALL: dict[str, Any] = {"fontsize": 9.5, "color": INK}
 
 
 def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
@@ -79,17 +75,11 @@ def plain(text: str, *, most: int = 56) -> str:
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
-    """Sets the names, ticks and light grid of axes."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(labelsize=9, colors=INK)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_title(plain(title), loc="left", **SMALL)
-    axes.set_xlabel(x, **SMALL)
-    axes.set_ylabel(y, **SMALL)
+    """Sets the names and ticks of axes; labels that would overlap are turned."""
+    axes.set_title(plain(title))
+    axes.set(xlabel=x, ylabel=y)
     axes.set_xticks(ticks, [plain(label, most=24) for label in labels])
-    letters = sum(len(line) for label in labels for line in label.split("\n")[:1])
+    letters = sum(len(label.split("\n")[0]) for label in labels)
     gaps = np.diff(np.sort(np.array(ticks, np.float64)))
     close = len(gaps) > 0 and gaps.min() < CLOSE * np.ptp(ticks) and max(map(len, labels)) > 2
     if letters > CROWDED or close:
@@ -98,12 +88,7 @@ def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], lab
 
 def legend(axes: Axes, *, columns: int) -> None:
     """Draws a legend between title and axes, where it hides no mark."""
-    handles, _ = axes.get_legend_handles_labels()
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.0}
-    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
-    look |= {"handletextpad": 0.4, "columnspacing": 1, "ncols": columns}
+    drawn = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns)
     # The raised title makes room for it, so the layout must not narrow the panel.
-    axes.legend(**look, **place).set_in_layout(False)
-    axes.set_title(
-        axes.get_title(loc="left") or " ", loc="left", pad=6 + 15 * math.ceil(len(handles) / columns), **SMALL
-    )
+    drawn.set_in_layout(False)
+    axes.set_title(axes.get_title("left") or " ", pad=6 + 15 * math.ceil(len(drawn.get_texts()) / columns))

@@ -13,16 +13,12 @@ import pandas as pd
 from flipjax.metrics import selective
 from flipjax.metrics.decomposition import divide
 from flipjax.results.cells import PARTS, StoredCell
-from flipjax.results.estimates import means_of
 from flipjax.results.frames import groups_of, records_of, rounded, to_frame
-from flipjax.results.quantities import SCORE_QUANTITIES, SCORES, key_of
+from flipjax.results.quantities import SCORE_QUANTITIES, SCORES
 from flipjax.results.rows import COMPARED, axes_of, kept_records
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
-THRESHOLD = ("val_coverage", "val_risk", "test_coverage", "test_risk")
-THRESHOLD += ("group/common/test_risk", "group/rare/test_risk")
-"""Quantities of `score_summary` that describe a threshold."""
 Arrays = dict[str, np.ndarray]
 
 SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES.items() for side in COMPARED}
@@ -105,20 +101,6 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
                 passes = _passes(name, cell, sizes.get(member, 0))
                 table.append(leading | {"score": name, "passes": passes} | measures[name])
     return to_frame(table)
-
-
-def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns means over seeds of scores.csv, one row per setting, score and quantity.
-
-    Columns: the axes except the seed, `selection`, `score`, `passes`, then those of `aggregate`. Below two seeds there
-    is no interval.
-    """
-    columns = list(rows.columns)
-    names = [name for name in columns[1 : columns.index("threshold")] if name != "seed"]
-    keys = {f"{key}_{side}": key_of(key, side) for key in SCORE_QUANTITIES for side in COMPARED}
-    return means_of(
-        rows[[*names, *keys]].rename(columns=keys).assign(status="")[[*names, "status", *keys.values()]], names
-    )
 
 
 def _passes(name: str, cell: StoredCell, seeds: int) -> int:

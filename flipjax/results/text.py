@@ -2,15 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from flipjax.results.estimates import FEWEST, JUDGED, LEVEL
 from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.scores import SCORES
 from flipjax.support.terminal import listed
 
 COLUMNS = ("group/common/fg_flip", "group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground")
@@ -105,29 +104,63 @@ def legend(*tables: pd.DataFrame) -> str:
     return f"* lower or higher: p below {LEVEL} after Holm's correction over the page, from {FEWEST} seeds on"
 
 
+def wide(
+    rows: pd.DataFrame,
+    names: Sequence[str],
+    columns: Mapping[Any, str],
+    cell: Callable[[Row, Row], str],
+    *,
+    across: str = "quantity",
+    counts: Mapping[str, str] | None = None,
+) -> TextTable:
+    """Returns a table with a row for each setting on `names` and a column for each value of `across`.
+
+    Args:
+        rows: rows of `aggregate` or `compare`.
+        names: the axes that name a row.
+        columns: titles by value of `across`.
+        cell: the text of one of `rows`, given with the first one of its setting.
+        across: the column of `rows` whose values are the table's columns.
+        counts: columns of a setting's first value that stand after its names, by title.
+    """
+    counts, body = counts or {}, []
+    for values, own in groups_of(rows[rows[across].isin(columns)], names):
+        found = {row[across]: row for row in records_of(own)}
+        first = next(found[column] for column in columns if column in found)
+        cells = [cell(found[column], first) if column in found else "-" for column in columns]
+        body.append([*_shown(values), *(str(first[name]) for name in counts.values()), *cells])
+    return TextTable([*names, *counts, *columns.values()], body, len(names) + len(counts))
+
+
+def by_rho(rows: pd.DataFrame, names: Sequence[str]) -> TextTable:
+    """Returns the means of one quantity with a column for each rho, one row per setting on `names`."""
+    rows, most = rows if "rho" in rows else rows.assign(rho=""), rows["n"].max()
+    columns = {rho: f"rho {rho}" if rho != "" else "all" for rho in sorted(rows["rho"].unique())}
+    return wide(rows, names, columns, lambda row, first: mean_text(row, most), across="rho")
+
+
+def titles(quantities: Iterable[str]) -> dict[str, str]:
+    """Returns the titles of quantities by key."""
+    return {name: title_of(name) for name in quantities}
+
+
 def summary_table(summary: pd.DataFrame) -> TextTable:
     """Returns the mean and interval of the main quantities, one row per setting."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
     counts = {"seeds": "n"} | ({"left out": "left_out"} if summary["left_out"].any() else {})
     known = {*summary["quantity"][summary["mean"].notna()]}
-    columns = [name for name in (*COLUMNS, *FURTHER) if name in known or name in COLUMNS[:6]]
-    rows = []
-    for values, by_name in by_setting(summary, axes):
-        first = by_name["fg_flip"]
-        means = [mean_text(by_name[name], first["n"]) for name in columns]
-        rows.append([*_shown(values), *(str(first[name]) for name in counts.values()), *means])
-    return TextTable([*axes, *counts, *map(title_of, columns)], rows, len(axes) + len(counts))
+    columns = titles(name for name in (*COLUMNS, *FURTHER) if name in known or name in COLUMNS[:6])
+    return wide(summary, axes, columns, lambda row, first: mean_text(row, first["n"]), counts=counts)
 
 
 def trend_table(trends: pd.DataFrame) -> TextTable:
     """Returns means at both ends of rho and the change, one row per setting and judged quantity."""
     axes = varying_axes(trends, until="from")
     rows = []
-    for values, by_name in by_setting(trends, axes):
-        for row in (by_name[name] for name in JUDGED):
-            ends = [number(row["before"]), number(row["after"]), difference_text(row)]
-            names = [*_shown(values), title_of(row["quantity"]), f"{row['from']} to {row['to']}", str(row["n"])]
-            rows.append([*names, *ends])
+    for row in records_of(trends[trends["quantity"].isin(JUDGED)]):
+        ends = [number(row["before"]), number(row["after"]), difference_text(row)]
+        setting = _shown([row[name] for name in axes])
+        rows.append([*setting, title_of(row["quantity"]), f"{row['from']} to {row['to']}", str(row["n"]), *ends])
     return TextTable([*axes, "quantity", "rho", "seeds", "before", "after", "change"], rows, len(axes) + 1)
 
 
@@ -136,33 +169,14 @@ def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Se
 
     A star marks a verdict. `axes` name a setting and default to those that vary.
     """
-    axes = setting_axes(comparison, axis) if axes is None else [*axes]
-    axes += ["rho"] if "rho" in comparison else []
-    rows = []
-    for values, by_name in by_setting(comparison, [axis, *axes]):
-        cells = [difference_text(by_name[name]) for name in JUDGED]
-        rows.append([*_shown(values), str(by_name[JUDGED[0]]["n"]), *cells])
-    return TextTable([axis, *axes, "seeds", *map(title_of, JUDGED)], rows, len(axes) + 2)
+    axes = setting_axes(comparison, axis) if axes is None else axes
+    names = [axis, *axes, *(["rho"] if "rho" in comparison else [])]
+    return wide(comparison, names, titles(JUDGED), lambda row, first: difference_text(row), counts={"seeds": "n"})
 
 
 def setting_axes(comparison: pd.DataFrame, axis: str) -> list[str]:
     """Returns the axes other than rho and the compared one that vary in a table of differences."""
     return [name for name in varying_axes(comparison) if name not in (axis, "reference")]
-
-
-def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
-    """Returns rows per score and setting: one quantity with rho as columns, or several with a rho column."""
-    axes = [name for name in varying_axes(summary) if name not in ("score", "passes")]
-    across = "rho" if "rho" in summary and len(quantities) == 1 else "quantity"
-    names = ["score", "passes", *axes, *(["rho"] if "rho" in summary and across == "quantity" else [])]
-    columns = sorted(summary["rho"].unique()) if across == "rho" else list(quantities)
-    most = int(summary["n"].max())
-    rows = []
-    for (score, *values), members in groups_of(summary[summary["quantity"].isin(quantities)], names):
-        cells = {row[across]: mean_text(row, most) for row in records_of(members)}
-        rows.append([SCORES[score].title, *_shown(values), *(cells.get(column, "-") for column in columns)])
-    header = [f"rho {column}" if across == "rho" else title_of(column) for column in columns]
-    return TextTable([*names, *header], rows, len(names))
 
 
 def to_text(table: TextTable, *, width: int = WIDTH) -> str:

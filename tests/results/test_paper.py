@@ -8,14 +8,14 @@ import pytest
 from flipjax.metrics import summarize
 from flipjax.report import paper
 from flipjax.report.__main__ import main
-from flipjax.report.paper import SHARES, published_curves
+from flipjax.report.paper import SHARES
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv
 from results.tables import RECORDED
 
 
 def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
-    assert main(["--table", "paper", str(RECORDED), "--out", str(tmp_path), "--published"]) == 0
+    assert main(["--table", "paper", str(RECORDED), "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"paper.{k}" for k in ("csv", "md", "tex")} | {
         f"paper_deciles.{k}" for k in ("svg", "png")
     }
@@ -39,7 +39,8 @@ def test_encoders_of_one_run_have_rows_and_curves_of_their_own(monkeypatch):
     results.insert(1, "model.name", np.where(results["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
     monkeypatch.setattr(paper, "_read", lambda folder: (results, cells, setting))
     assert set(paper.paper_table([RECORDED])["encoder"]) == {"resnet50", "mit_b2"}
-    assert (paper.decile_curves([RECORDED]).groupby("encoder").size() == 10).all()
+    (curves,) = paper.rankings([RECORDED]).values()
+    assert {name: len(curve.flip_by_risk_decile) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
 
 
 def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
@@ -48,8 +49,3 @@ def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
     error = capsys.readouterr().err
     assert main(["--table", "paper", "--compare", "a", "b"]) == 2
     assert "--table" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
-
-
-def test_the_published_curves_are_whole_and_are_shares():
-    curves = published_curves()
-    assert (curves.groupby(["dataset", "encoder"]).size() == 10).all() and curves["mean_flip"].between(0, 1).all()
