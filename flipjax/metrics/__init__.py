@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flipjax.metrics.classes import LabelSpec, class_names
     from flipjax.metrics.decomposition import Decomposition, concatenate
     from flipjax.metrics.kernels import decompose, error_map, flip_risk, logit_scores, risk_map
-    from flipjax.metrics.regions import RegionSums, region_sums, rim
+    from flipjax.metrics.regions import RegionSums, region_sums
     from flipjax.metrics.segment_table import (
         SegmentTables,
         error_budget,
@@ -30,7 +30,7 @@ _NAMES = {
     "decomposition": "concatenate",
     # Decomposition from where it becomes a pytree.
     "kernels": "Decomposition decompose error_map flip_risk logit_scores risk_map",
-    "regions": "RegionSums region_sums rim",
+    "regions": "RegionSums region_sums",
     "segment_table": "SegmentTables error_budget segment_auroc segment_confusion segment_flips segment_tables segments",
     "summary": "Interval bootstrap resampled summarize",
 }

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.metrics import checks, kernels
-from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import PixelMaps, read_pixels
 
 SHARE = 24
-"""The default width of the rim is the height divided by this: two pixels of 48."""
+"""The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""
 BINS = 15
+"""Bins of equal width over confidences of 0..1."""
 NOWHERE = -1
 """A label that is not counted."""
 
@@ -43,42 +43,17 @@ class RegionSums(NamedTuple):
     gaps: Any
 
 
-def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax.Array:
-    """Returns the pixels of regions within `width` rows and columns of a pixel outside.
-
-    The border of the image does not count as outside.
-
-    Args:
-        regions: (..., *spatial) bool.
-        width: in pixels; None: 1/24 of the height, at least 1.
-        spatial_ndim: 2 for images, 3 for volumes.
-
-    Returns:
-        (..., *spatial) bool.
-
-    Raises:
-        ValueError: a width below 1.
-
-    Example:
-        >>> rim(jnp.array([[0, 1, 1, 1, 1]], bool), width=1).astype(int).tolist()
-        [[0, 1, 0, 0, 0]]
-    """
-    regions = jnp.asarray(to_array(regions, name="regions"), bool)
-    return regions & _near(~regions, _width(width, regions.shape), spatial_ndim)
-
-
-def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int = BINS, **spec: Any) -> RegionSums:
+def region_sums(logits: Any, labels: Any, **spec: Any) -> RegionSums:
     """Sums flips over rim and interior of the true region, and flip-risk over those of the predicted region.
 
-    A flipped object flips rim and interior alike; a confused boundary flips the rim only. Also sums the calibration gap
-    where truth and prediction are foreground. Confidence is the largest softmax over the foreground classes, and a
-    pixel is correct if that class is the true one.
+    The rim are the pixels of a region within 1/24 of the height (at least a pixel) of a pixel outside; the border of
+    the image does not count as outside. A flipped object flips rim and interior alike; a confused boundary flips the
+    rim only. Also sums the calibration gap where truth and prediction are foreground, in 15 bins. Confidence is the
+    largest softmax over the foreground classes, and a pixel is correct if that class is the true one.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
-        width: of the rim, as in `rim`.
-        bins: number of bins of equal width over confidences of 0..1.
         **spec: fields of `LabelSpec`. Ignored pixels do not make a rim.
 
     Returns:
@@ -86,33 +61,29 @@ def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.
-        ValueError: rank, shapes, C, background, width, bins or values that do not fit.
+        ValueError: rank, shapes, C, background or values that do not fit.
 
     Source: Guo et al., On calibration of modern neural networks, 2017, for the bins.
 
     Example:
         >>> import numpy as np
         >>> logits = np.log(np.array([[[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6], [0.1, 0.3, 0.6]]]))
-        >>> sums = region_sums(logits, np.array([[0, 1, 1, 2]]), width=1, bins=3)
-        >>> sums.true.tolist(), sums.flips.tolist(), sums.shared.item(), sums.gaps.round(3).tolist()
-        ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
+        >>> sums = region_sums(logits, np.array([[0, 1, 1, 2]]))
+        >>> sums.true.tolist(), sums.flips.tolist(), sums.shared.item(), abs(sums.gaps).sum().round(3).item()
+        ([1, 2], [0, 1], 3, 0.0)
     """
     read = LabelSpec(**spec)
     scores, labels, C = checks.check_pair(logits, labels, read, masks=False)
-    if bins < 1:
-        raise ValueError(f"bins: expected a number above 0, found {bins}.")
-    return sum_regions(read_pixels(scores, read), labels, read, classes=C, width=width, bins=bins)
+    return sum_regions(read_pixels(scores, read), labels, read, classes=C)
 
 
-def sum_regions(
-    maps: PixelMaps, labels: Any, spec: LabelSpec, *, classes: int, width: int | None = None, bins: int = BINS
-) -> RegionSums:
+def sum_regions(maps: PixelMaps, labels: Any, spec: LabelSpec, *, classes: int) -> RegionSums:
     """Computes `region_sums` from the maps of its logits with `classes` classes."""
-    width = _width(width, labels.shape)
+    width = max(1, round(labels.shape[-2] / SHARE))
     arrays = [labels, maps.prediction, maps.confidence, maps.risk]
     if labels.size and checks.on_host(*arrays):
         arrays = _padded([np.asarray(array) for array in arrays], spec.spatial_ndim)
-    return _sums(*arrays, width, spec=spec, classes=classes, bins=bins)
+    return _sums(*arrays, width, spec=spec, classes=classes)
 
 
 def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
@@ -126,9 +97,9 @@ def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
 
 
 # The width is traced, so that images of different heights share a program.
-@functools.partial(jax.jit, static_argnames=("spec", "classes", "bins"))
+@functools.partial(jax.jit, static_argnames=("spec", "classes"))
 def _sums(
-    labels: Any, prediction: Any, confidence: Any, risk: Any, width: Any, *, spec: LabelSpec, classes: int, bins: int
+    labels: Any, prediction: Any, confidence: Any, risk: Any, width: Any, *, spec: LabelSpec, classes: int
 ) -> RegionSums:
     background, spatial_ndim = spec.background_classes, spec.spatial_ndim
     counted = kernels.counted_label(labels, classes, spec.ignore_index) < classes
@@ -136,26 +107,19 @@ def _sums(
     predicted = counted & kernels.is_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
-    place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    place = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
     true_rim = _near(counted & ~true, width, spatial_ndim)
     predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
     halves = [true & true_rim, true & ~true_rim]
     risky = [predicted & predicted_rim, predicted & ~predicted_rim]
     counts = [*halves, *(wrong & half for half in halves), *risky, shared]
     values = [jnp.where(half, risk, 0) for half in risky]
-    values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(bins)]
+    values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(BINS)]
     # One pass over the pixels, row by row.
     rows = kernels.sum_together(*(count.astype(jnp.int32) for count in counts), *values)
     sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
     true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
     return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
-
-
-def _width(width: int | None, shape: tuple[int, ...]) -> int:
-    width = max(1, round(shape[-2] / SHARE)) if width is None else width
-    if width < 1:
-        raise ValueError(f"width: expected a number of pixels above 0, found {width}.")
-    return width
 
 
 def _near(outside: jax.Array, width: Any, spatial_ndim: int) -> jax.Array:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import selective
+from flipjax.metrics import regions, selective
 from flipjax.results.rows import region_quantities
 from metrics.logits import draw
 
@@ -60,26 +60,25 @@ def test_limits_of_scores():
 
 
 def test_rims_by_hand():
-    rim = jax.jit(metrics.rim, static_argnames=("width", "spatial_ndim"))
-    region = draw("0000000 0111111 0111111 0111111 0111111")
-    wanted = draw("0000000 0111111 0100000 0100000 0100000")
-    np.testing.assert_array_equal(rim(region, width=1), wanted)
+    near = jax.jit(regions._near, static_argnums=2)
+    region = draw("0000000 0111111 0111111 0111111 0111111").astype(bool)
     # Diagonal neighbours count, the border of the image does not.
-    wanted = draw("0000000 0111111 0111111 0110000 0110000")
-    np.testing.assert_array_equal(rim(region, width=2), wanted)
-    np.testing.assert_array_equal(rim(draw("111 111 110"), width=1), draw("000 011 010"))
-    assert not rim(np.ones((4, 4), bool)).any()
-    square = np.pad(np.ones((30, 30), bool), 9)
-    assert np.sum(rim(square)) == 30**2 - 26**2  # Two pixels of 48.
-    assert np.sum(rim(np.pad(np.ones((3, 3, 3), bool), 1), width=1, spatial_ndim=3)) == 26
-    with pytest.raises(ValueError, match=r"^width"):
-        metrics.rim(square, width=0)
+    for width, wanted in (
+        (1, "0000000 0111111 0100000 0100000 0100000"),
+        (2, "0000000 0111111 0111111 0110000 0110000"),
+    ):
+        np.testing.assert_array_equal(region & near(~region, width, 2), draw(wanted))
+    cube = np.pad(np.ones((3, 3, 3), bool), 1)
+    assert (cube & near(~cube, 1, 3)).sum() == 26
+    square = np.pad(np.ones((30, 30), int), 9)
+    sums = metrics.region_sums(np.eye(3, dtype=np.float32)[square], square)
+    assert sums.true.tolist() == sums.predicted.tolist() == [30**2 - 26**2, 26**2]  # Two pixels of 48.
 
 
-def twin(logits, labels, *, width, bins, background, ignore_index):
-    """One image, pixel by pixel, in float64."""
+def twin(logits, labels, *, background, ignore_index):
+    """One image of fewer than 36 rows, pixel by pixel, in float64."""
     sums = {name: np.zeros(2) for name in ("true", "flips", "predicted", "risk")}
-    sums |= {"shared": 0, "gaps": np.zeros(bins)}
+    sums |= {"shared": 0, "gaps": np.zeros(regions.BINS)}
     confidences, rights = [], []
     predictions = logits.argmax(-1)
     for place, label in np.ndenumerate(labels):
@@ -87,7 +86,7 @@ def twin(logits, labels, *, width, bins, background, ignore_index):
             continue
         z = np.delete(logits[place].astype(np.float64), background)
         p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        near = [each for each in np.ndindex(labels.shape) if np.abs(np.subtract(each, place)).max() <= width]
+        near = [each for each in np.ndindex(labels.shape) if np.abs(np.subtract(each, place)).max() <= 1]
         near = [each for each in near if labels[each] != ignore_index]
         if label != background:
             half = 0 if any(labels[each] == background for each in near) else 1
@@ -101,7 +100,7 @@ def twin(logits, labels, *, width, bins, background, ignore_index):
             sums["shared"] += 1
             confidences.append(p.max())
             rights.append(predictions[place] == label)
-            sums["gaps"][np.ceil(p.max() * bins).astype(int) - 1] += p.max() - rights[-1]
+            sums["gaps"][np.ceil(p.max() * regions.BINS).astype(int) - 1] += p.max() - rights[-1]
     return sums, np.array(confidences), np.array(rights)
 
 
@@ -113,13 +112,13 @@ def test_sums_equal_their_twin(C, background):
     labels = np.roll(logits, 1, axis=1).argmax(-1)
     labels[0, 3:5, 2:6] = 255
     labels[2] = background
-    options = {"width": 1, "bins": 7, "background": background, "ignore_index": 255}
+    options = {"background": background, "ignore_index": 255}
     sums = jax.tree.map(np.asarray, metrics.region_sums(logits, labels, **options))
     twins, confidences, rights = zip(*(twin(x, y, **options) for x, y in zip(logits, labels, strict=True)), strict=True)
     for name, leaf in sums._asdict().items():
         np.testing.assert_allclose(leaf, [own[name] for own in twins], rtol=2e-5, atol=1e-5, err_msg=name)
     confidence, right = np.concatenate(confidences), np.concatenate(rights)
-    gaps = np.bincount(np.ceil(confidence * 7).astype(int).clip(1, 7), confidence - right)
+    gaps = np.bincount(np.ceil(confidence * regions.BINS).astype(int).clip(1), confidence - right)
     assert region_quantities(sums)["fg_ece"] == pytest.approx(np.abs(gaps).sum() / len(right), abs=1e-5)
     # Rim and interior are all of the region.
     whole = jax.tree.map(np.asarray, metrics.decompose(logits, labels, background=background, ignore_index=255))
@@ -135,14 +134,12 @@ def test_sums_equal_their_twin(C, background):
 
 def test_quantities_of_groups():
     logits = np.eye(3, dtype=np.float32)[np.array([[[0, 1, 1, 1]], [[0, 2, 2, 2]], [[0, 0, 0, 0]]])] * 9
-    sums = metrics.region_sums(logits, np.array([[[0, 1, 1, 1]]] * 3), width=1)
+    sums = metrics.region_sums(logits, np.array([[[0, 1, 1, 1]]] * 3))
     values = region_quantities(sums, np.array([0, 1, 3]))
     assert (values["rim_flip"], values["group/rare/interior_flip"], values["group/0/rim_flip"]) == (1 / 3, 1, 0)
     assert values["group/1/fg_ece"] == pytest.approx(1, abs=1e-3)
     assert np.isnan([values["group/2/rim_flip"], values["group/3/fg_ece"]]).all()
     assert "group/common/rim_flip" not in region_quantities(sums, np.array([0, 7, 9]), all_groups=None)
-    with pytest.raises(ValueError, match=r"^bins"):
-        metrics.region_sums(logits, np.zeros((3, 1, 4), int), bins=0)
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=12)
