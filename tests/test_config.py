@@ -111,6 +111,8 @@ def test_members_that_are_no_product_stand_in_a_list():
 
 LAND, WATER = "land", "water"
 LARGE = {"model.name": "smp_mit_b2", "pool.size": 64}
+FOUR = {"axes.rho": (0.2,), "pool.classes": CREATURES, "pool.scene_kinds": LANDSCAPES}
+UNKNOWN = ("ce+", "balanced+balanced", "ema+swa", "vgg", "group_dro+group_dro_reference")
 # Configurations that cannot run, by the field that the error names.
 REFUSED = {
     "grid": [{"grid": []}, {"grid": [{"model.width": 4}] * 2}],
@@ -121,39 +123,20 @@ REFUSED = {
     "members": [{"members": 0.5}, {"members": [{}]}],
     "members[0].rate": [{"members": [{"rate": 0.5}]}],
     "axes.learning_rate": [{"members": [{"learning_rate": 0.0}]}],
-    "axes.rho": [
-        {"members": [{"rho": 0.5}]},
-        *({"axes.rho": values} for values in ((0.5, [0.9]), (0.4, 0.9))),
-        {"axes.rho": (0.2,), "pool.classes": CREATURES, "pool.scene_kinds": LANDSCAPES},
-    ],
+    "axes.rho": [{"members": [{"rho": 0.5}]}, {"axes.rho": (0.5, [0.9])}, {"axes.rho": (0.4, 0.9)}, FOUR],
     "axes.seed": [{"axes.seed": values} for values in ((0.5,), (), "ab", (8, 4, 8))],
     "axes.lr": [{"axes.lr": (1,)}],
     "axes.cue_strength": [{"pool.name": "folder", "pool.root": "photos", "axes.cue_strength": (1.0, 0.25)}],
     "axes.swap": [{"axes.swap": (0.5, 1.0)}],
-    "axes.method": [
-        *({"axes.method": (method,)} for method in ("ce+", "balanced+balanced", "ema+swa", "vgg")),
-        {"axes.method": ("group_dro+group_dro_reference",)},
-        {"axes.method": ("dfr",), **LARGE},
-    ],
+    "axes.method": [*({"axes.method": (method,)} for method in UNKNOWN), {"axes.method": ("dfr",), **LARGE}],
     "model.weights": [{"model.weights": "folder"}],
-    "model.width": [
-        *({"model.width": value} for value in (8.5, "8", 10**20)),
-        {"grid.model.width": (8, 0)},
-        {"model.width": 16, **LARGE},
-    ],
+    "model.width": [*({"model.width": value} for value in (8.5, "8", 10**20)), {"model.width": 16, **LARGE}],
     "train.batch_size": [{"train.batch_size": True}],
-    **{name: [{name: 10**20}] for name in ("pool.objects", "train.epochs")},
-    "split.n_train": [*({"split.n_train": count} for count in (8, 513, 10**20)), {"train.batch_size": 10**6}],
+    "split.n_train": [{"split.n_train": 8}, {"split.n_train": 513}, {"train.batch_size": 10**6}],
     "split.n_val": [{"split.n_val": 6}, {"split.n_val": 4, "axes.method": ("dfr",)}],
-    "knobs.jtt_epochs": [
-        {"knobs.jtt_epochs": 16, "axes.method": ("jtt",)},
-        {"grid.train": {"epochs": (10, 2)}, "axes.method": ("jtt",)},
-    ],
+    "knobs.jtt_epochs": [{"grid.train.epochs": (10, 2), "axes.method": ("jtt",)}],
     "pool.size": [{"model.depth": 5, "pool.size": 24}, {"model.name": "smp_mit_b2", "pool.size": 48}],
-    "pool.usual": [
-        *({"pool.usual": usual} for usual in ((LAND, "sea"), (LAND, LAND), (LAND,), ((LAND, WATER), LAND))),
-        {"pool.scene_kinds": (LAND, WATER, "snow")},
-    ],
+    "pool.usual": [{"pool.usual": usual} for usual in ((LAND, "sea"), (LAND, LAND), (LAND,), ((LAND, WATER), LAND))],
     "pool.classes": [{"pool.classes": ("ripplet", "newt")}],
     "pool.scene_kinds": [{"pool.scene_kinds": (LAND, "sea")}],
     "pool.cue": [{"pool.name": "folder", "pool.cue": "tint"}],
@@ -179,22 +162,8 @@ def test_a_configuration_that_cannot_run_is_refused_by_name(field):
         assert refused.value.field == f"config.{field}", fields
 
 
-def test_four_by_four_begins_at_a_quarter():
-    changes = {"pool.classes": CREATURES, "pool.scene_kinds": LANDSCAPES}
-    usual = ((LAND, WATER), (WATER, "desert"), ("desert", "snow"), ("snow", LAND))
-    several = configure(default_config(), changes | {"pool.usual": usual, "axes.rho": (0.5, 1.0)})
-    assert plan(several)[0].experiment.pool.usual[1] == (WATER, "desert")
-    assert plan(configure(default_config(), changes | {"axes.rho": (0.25,)}))
-
-
-def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
-    config = default_config()
-    config.axes.method = ("ce", "balanced+group_dro", "jtt")
-    config.knobs.dro_step = 0.1
-    (program,) = plan(config)
-    result = {setting.axes["method"]: setting.knobs for setting in program.settings}
-    assert result["ce"] == Knobs()
-    assert result["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
+def test_a_program_holds_what_any_method_needs():
+    (program,) = plan(configure(default_config(), {"axes.method": ("ce", "balanced+group_dro", "jtt")}))
     assert program.experiment.active_knobs == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
     assert program.epochs == (15, 15, 19, 15, 15, 19)
 
@@ -222,11 +191,7 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
 
 
 def test_a_program_blends_cues_only_where_a_member_asks_for_it():
-    for changes, blended in (
-        ({}, False),
-        ({"axes.cue_strength": (1.0,)}, False),
-        ({"axes.cue_strength": (1, 0.25)}, True),
-    ):
-        (program,) = plan(configure(default_config(), changes))
-        assert program.experiment.pool.blended == blended
-        assert ("cue_strength" in program.settings[0].axes) == bool(changes)
+    for strengths in ((), (1.0,), (1, 0.25)):
+        (program,) = plan(configure(default_config(), {"axes.cue_strength": strengths} if strengths else {}))
+        assert program.experiment.pool.blended == (0.25 in strengths)
+        assert ("cue_strength" in program.settings[0].axes) == bool(strengths)

@@ -1,16 +1,21 @@
-"""The design as rules that a machine reads: who imports whom, what an import costs, how functions are called."""
+"""The design as rules that a machine reads: imports and their cost, calls, and names on pages and in scripts."""
 
 import ast
 import graphlib
 import importlib
 import inspect
 import pathlib
+import pkgutil
+import re
 import sys
 
 import pytest
 from conftest import python
 
-ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
+from flipjax.config import LISTS, PLACES
+
+ROOT = pathlib.Path(__file__).parents[1]
+ARCHITECTURE = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
 LAYERS = (
     ("support", "config", "methods", "groups", "identity", "backend", "command"),
     ("metrics", "losses", "augment"),
@@ -27,7 +32,7 @@ TORCH = "flipjax.metrics.torchmetric"
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 
-FILES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
+FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.glob("flipjax/**/*.py"))}
 TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
@@ -45,8 +50,8 @@ def imports(name):
 
 
 def test_command_lines_are_read_at_the_door_alone():
-    doors = {"flipjax.command", *(name for name in TREES if name.endswith("__main__"))}
-    assert {name for name in TREES if "argparse" in imports(name)} <= doors
+    readers = {name.rpartition(".")[2] for name in TREES if "argparse" in imports(name)}
+    assert readers <= {"command", "__main__"}
 
 
 def unit(name):
@@ -108,3 +113,56 @@ def test_arrays_come_first_and_options_by_keyword(module):
         optional = [each for each in free if parameters[each].default is not inspect.Parameter.empty]
         assert optional == POSITIONAL.get(name, [])
         assert "rng" not in parameters and "key" not in free[1:], name
+
+
+def exists(name):
+    """Whether a name of the page is a file of the project, a key of a configuration, or a name below flipjax."""
+    if "/" in name:
+        return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
+    if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, *LISTS)):
+        return True
+    try:
+        pkgutil.resolve_name(f"flipjax.{name}")
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_every_name_exists():
+    pictures = re.findall(r"```\n(.*?)```", ARCHITECTURE, re.S)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```\n.*?```", "", ARCHITECTURE, flags=re.S))
+    nouns = re.findall(r"^ *([a-z]+(?:\.\w+)+) ", pictures[1], re.M)
+    lines = re.findall(r"^ ([a-z_]+)(?: +([a-z]+))?(?: +([a-z]+))?  ", pictures[0], re.M)
+    rooms = [room for line in lines for room in line if room]
+    assert len(nouns) >= 10 and len(rooms) >= 15
+    assert [name for name in [*spans, *nouns, *rooms] if name != "flipjax." and not exists(name)] == []
+
+
+def test_pages_point_to_what_is_there():
+    pages = [ROOT / name for name in ("README.md", "CHANGELOG.md")]
+    pages += [page for folder in ("flipjax", "configs", "sweeps") for page in (ROOT / folder).rglob("*.md")]
+    stale = []
+    for page in filter(pathlib.Path.is_file, pages):
+        text = page.read_text()
+        links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+        files = re.findall(r"`((?:tests|sweeps|flipjax|configs)/[\w./]+)`", text)
+        stale += [(page.name, link) for link in links if not (page.parent / link).exists()]
+        stale += [(page.name, file) for file in files if not (ROOT / file).exists()]
+    assert stale == []
+
+
+def names_of(tree):
+    """Every dotted name of flipjax that a script imports, and every attribute that it takes of what it imported."""
+    known, nodes = {}, list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "flipjax":
+            known |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    return {*known.values(), *(f"{known[node.value.id]}.{node.attr}" for node in attributes if node.value.id in known)}
+
+
+def test_scripts_ask_for_what_is_there():
+    for path in (ROOT / "sweeps").rglob("*.py"):
+        # Of a package that is no dependency nothing can be said.
+        names = [name for name in names_of(ast.parse(path.read_text())) if "torchmetric" not in name]
+        assert [name for name in names if not exists(name.removeprefix("flipjax."))] == [], path

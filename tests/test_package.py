@@ -90,8 +90,8 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
         command.find_config("elsewhere/smoke.py")
     Path("smoke.py").write_text("mine = 1\n")
     assert command.find_config("smoke.py") == Path("smoke.py")
-    listed = command.describe_configs()
-    assert all(f"\n{path.stem}\n" in f"\n{listed}\n" for path in files) and listed.count("Cost: ") >= len(files)
+    listed = command.describe_configs().splitlines()
+    assert {path.stem for path in files} < {*listed}
 
 
 BROKEN = {
@@ -113,41 +113,26 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
     assert "flipjax/command.py" not in error
 
 
-@pytest.mark.parametrize(
-    ("key", "text", "value"),
-    [
-        ("train.epochs", "3", 3),
-        ("pool.root", "~/a b,c", "~/a b,c"),
-        ("pool.root", "7", "7"),
-        ("pool.root", "'7'", "7"),
-        ("pool.classes", "cat,dog", ("cat", "dog")),
-        ("train.selection", "last", ("last",)),
-        ("axes.rho", ".9,.95", (0.9, 0.95)),
-        ("axes.seed", "[0, 1]", (0, 1)),
-        ("axes.method", "ce,balanced+group_dro", ("ce", "balanced+group_dro")),
-        ("axes.crop", "0.0,1.0", (0.0, 1.0)),
-        ("grid.model.width", "(8, 16)", (8, 16)),
-        ("grid.model.norm", "batch,group", ("batch", "group")),
-        ("train.epochs", "__import__('os')", "__import__('os')"),
-    ],
-)
-def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, text, value):
-    config = command.read_config(None, [f"--config.{key}={text}"])
-    assert leaves(config)[key] == value and type(leaves(config)[key]) is type(value)
+VALUES = {
+    "train.epochs": {"3": 3, "__import__('os')": "__import__('os')"},
+    "pool.root": {"~/a b,c": "~/a b,c", "7": "7", "'7'": "7"},
+    "pool.classes": {"cat,dog": ("cat", "dog"), "cat": ("cat",)},
+    "axes.rho": {".9,.95": (0.9, 0.95), "[0.9]": (0.9,), "0.9": (0.9,)},
+    "axes.method": {"ce,balanced+group_dro": ("ce", "balanced+group_dro")},
+    "grid.model.norm": {"batch,group": ("batch", "group")},
+}
 
 
-def test_overrides_reach_the_grid():
-    parser = command.ConfigParser("sweep", "")
-    parser.add_argument("--dry_run", nargs="?", const="shapes")
-    line = ["--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
-    options = parser.parse(["--dry_run", "--config.axes.rho", "(0.5, 0.9)", *line])
-    assert (options.dry_run, options.config.train.epochs, options.config.axes.rho) == ("shapes", 3, (0.5, 0.9))
-    assert options.config.grid.model.width == (8, 16)
+@pytest.mark.parametrize(("key", "values"), VALUES.items())
+def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, values):
+    for text, value in values.items():
+        found = leaves(command.read_config(None, [f"--config.{key}={text}"]))[key]
+        assert found == value and type(found) is type(value)
 
 
 def test_keys_are_listed_with_the_values_of_the_configuration(capsys):
     parser = command.ConfigParser("sweep", "")
-    for line in (["--list_keys"], ["--config=methods_grid", "--config.axes.crop=(0.0, 0.5)", "--list_keys"]):
+    for line in (["--list_keys"], ["--config=methods_grid", "--config.axes.crop", "(0.0, 0.5)", "--list_keys"]):
         with pytest.raises(SystemExit) as ended:
             parser.parse(line)
         assert ended.value.code == 0
