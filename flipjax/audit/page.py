@@ -77,7 +77,8 @@ def charts(audit: Audit) -> list[Chart]:
     ranked = []
     if audit.has_scores:
         risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
-        ranking = {"": {"": panels.Ranking(risk, flip, panels.remaining(audit.decomposition))}}
+        kept = panels.remaining(audit.decomposition)
+        ranking = {"": {"": {"risk_decile": risk, "flip_by_risk_decile": flip, "remaining": kept}}}
         bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
         ranked = panels.ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
         ranked = ranked if audit.has_tenths else ranked[:1]

@@ -18,7 +18,7 @@ from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.html import Gallery, write_report
-from flipjax.report.panels import Chart, Curve, Line, Panel, line_chart, line_panels
+from flipjax.report.panels import Chart, Line, Panel, line_chart, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.run import MOST, SHOWN, TABLES, RunTables, images_by_setting, read_run
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE
@@ -153,11 +153,10 @@ def training_charts(run: RunTables) -> list[Chart]:
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
         for measure, (y, most) in MEASURES.items():
-            known = rows.dropna(subset=[measure]).sort_values([*levels, "epoch"])
-            means = [(level, own.groupby("epoch")[measure].mean()) for level, own in groups_of(known, levels)]
-            curves = [Curve(f"rho {level[0]}" if level else "", own.index, own.to_numpy()) for level, own in means]
-            options = {"title": title, "x": "epoch", "y": y, "limits": (0.0, most)}
-            drawn += [panels.curve_panel(curves, **options)] if curves else []
+            curves = rows.pivot_table(index="epoch", columns=levels, values=measure).add_prefix(
+                "rho " if levels else ""
+            )
+            drawn += [] if curves.empty else [panels.curve_panel(curves, title=title, x="epoch", y=y, most=most)]
     caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
 

@@ -141,30 +141,14 @@ RANKED = {
     "flip_by_risk_decile": (TENTHS, TENTH, "mean flip share"),
     "risk_decile": (TENTHS, TENTH, "mean flip-risk (nats)"),
 }
-"""The fields of `Ranking` as curves: their points, and the names of the axes."""
-IN_WORDS = 6
-"""Largest number of curves that a description names."""
+"""The curves of a `Ranking`: their points, and the names of the axes."""
 OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
 LABELLED = 12
 """Largest number of bars, or of columns of a matrix, whose values are written out."""
 
 
-class Curve(NamedTuple):
-    """One curve of a panel: legend name, points (n,), colour (None: a shade by its order) and line style."""
-
-    label: str
-    xs: np.ndarray
-    ys: np.ndarray
-    colour: str | None = None
-    style: str = "-"
-
-
-class Ranking(NamedTuple):
-    """Images sorted by flip-risk: mean risk, nats, and flip share (10,) of each tenth; flip share (50,) at COVERAGE."""
-
-    risk_decile: np.ndarray
-    flip_by_risk_decile: np.ndarray
-    remaining: np.ndarray
+Ranking = Mapping[str, np.ndarray]
+"""Images sorted by flip-risk: the arrays that RANKED names."""
 
 
 def remaining(decomposition: Decomposition) -> np.ndarray:
@@ -187,7 +171,7 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
 def mean_ranking(members: Sequence[Decomposition]) -> Ranking:
     """Returns the mean of members' rankings at each point, ignoring NaN; NaN where none has a value."""
     rankings = [summarize(images) | {"remaining": remaining(images)} for images in members]
-    return Ranking(*(pd.DataFrame([each[name] for each in rankings]).mean().to_numpy() for name in Ranking._fields))
+    return {name: pd.DataFrame([each[name] for each in rankings]).mean().to_numpy() for name in RANKED}
 
 
 def ranking_charts(
@@ -208,9 +192,8 @@ def ranking_charts(
     reference = None if mean is None else (mean, f"mean of all images, {mean:.2f}")
     coverage, deciles = [], []
     for (title, rankings), (name, (xs, x, y)) in itertools.product(facets.items(), RANKED.items()):
-        curves = [Curve(label, xs, getattr(ranking, name)) for label, ranking in rankings.items()]
+        curves = pd.DataFrame({label: ranking[name] for label, ranking in rankings.items()}, index=xs)
         options = {"reference": None if name == "risk_decile" else reference, "interval": (intervals or {}).get(name)}
-        options |= {"ticks": TENTHS.tolist()} if xs is TENTHS else {}
         drawn = coverage if name == "remaining" else deciles
         drawn.append(curve_panel(curves, title=title, x=x, y=y, **options))
     kept = (
@@ -261,54 +244,44 @@ def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title
 
 
 def curve_panel(
-    curves: Sequence[Curve],
+    curves: pd.DataFrame,
     *,
     title: str,
     x: str,
     y: str,
-    limits: tuple[float | None, float | None] = (0.0, None),
-    ticks: Sequence[float] | None = None,
+    most: float | None = None,
     reference: tuple[float, str] | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Panel:
     """Returns a panel of curves, coloured from blue to orange in order.
 
     Args:
-        curves: what to draw.
+        curves: values by point, with a column for each curve.
         title: of the panel.
         x: name of the x axis.
-        y: name of the y axis.
-        limits: of the y axis; None uses the range of the values.
-        ticks: of the x axis.
+        y: name of the y axis, which begins at 0.
+        most: end of the y axis; None uses the range of the values.
         reference: a reference level and its name.
         interval: low and high (n,) at the first curve's points.
     """
 
     def draw(axes: Axes) -> None:
-        colours: list[Any] = [curve.colour or shade for curve, shade in zip(curves, shades(len(curves)), strict=True)]
-        for curve, colour in zip(curves, colours, strict=True):
-            look: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve.xs) <= LABELLED else {}
-            look |= {"color": colour, "linestyle": curve.style, "label": plain(curve.label, most=24)}
-            axes.plot(curve.xs, curve.ys, linewidth=1.8, **look)
+        colours = shades(curves.shape[1])
+        for (label, ys), colour in zip(curves.items(), colours, strict=True):
+            look: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(ys) <= LABELLED else {}
+            axes.plot(ys.index, ys, linewidth=1.8, color=colour, label=plain(str(label), most=24), **look)
         if interval is not None:
-            axes.vlines(curves[0].xs, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
-        low, high = min(curve.xs[0] for curve in curves), max(curve.xs[-1] for curve in curves)
-        locator = MaxNLocator(6, integer=high > 1)
-        places = list(ticks) if ticks is not None else [x for x in locator.tick_values(low, high) if low <= x <= high]
-        dress(axes, title=title, x=x, y=y, ticks=places, labels=[f"{place:g}" for place in places])
-        room = 0.04 * max(high - low, 0.5)
-        axes.set_xlim(low - room, high + room)
-        axes.set_ylim(*limits)
-        if limits == (0.0, None):
-            # Keeps nearly equal points off the upper edge.
-            axes.set_ylim(top=1.05 * axes.get_ylim()[1])
+            axes.vlines(curves.index, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
+        dress(axes, title=title, x=x, y=y)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(curves.index[-1] > 1)))
+        axes.set_ylim(0, most)
         if reference:
             draw_reference(axes, *reference)
-        if len(curves) > 1:
-            legend(axes, columns=min(3, len(curves)))
+        if curves.shape[1] > 1:
+            legend(axes, columns=min(3, curves.shape[1]))
 
-    ends = ((c.label or y, *(f"{v:.2f}" if math.isfinite(v) else "none" for v in (c.ys[0], c.ys[-1]))) for c in curves)
-    words = "; ".join(f"{label}: from {first} to {last}" for label, first, last in list(ends)[:IN_WORDS])
+    known = {label or y: ys.dropna() for label, ys in curves.items() if ys.notna().any()}
+    words = "; ".join(f"{label}: from {ys.iloc[0]:.2f} to {ys.iloc[-1]:.2f}" for label, ys in known.items())
     return Panel(draw, f"{title or y}, {y} by {x}. {words}.")
 
 
@@ -342,10 +315,8 @@ def matrix_panel(
     shares = confusion[np.ix_(rows, columns)] / np.maximum(confusion[rows].sum(1, keepdims=True), 1)
     outcomes = [[CORRECT if p == t else MISS if p in outside else FLIP for p in columns] for t in rows]
     names = [class_names[c] for c in rows], [class_names[c] for c in columns]
-    most = shares * (np.array(columns) != np.array(rows)[:, None])
-    t, p = np.unravel_index(most.argmax(), most.shape)
-    error = f"{class_names[rows[t]]} as {class_names[columns[p]]} {most[t, p]:.1%}"
-    text = f"{title or 'Predictions of each true class'}. The largest error: {error} of the class's pixels."
+    right = "; ".join(f"{class_names[c]} {confusion[c, c] / max(confusion[c].sum(), 1):.1%}" for c in rows[:8])
+    text = f"{title or 'Predictions of each true class'}. Predicted as itself: {right}."
     return cell_panel(shares, outcomes, *names, text=text, title=title, y="truth")
 
 
@@ -507,39 +478,32 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
         comparison: rows of `flipjax.results.estimates.compare` along `axis`.
         axis: the compared axis.
     """
-    names = setting_axes(comparison, axis)
+    names = [axis, *setting_axes(comparison, axis)]
     table = comparison if "rho" in comparison else comparison.assign(rho="")
-    table = table.assign(setting=[setting_label(row, names) for row in records_of(table)])
-    shown = [axis, "setting"] if comparison[axis].nunique() > 1 or not names else ["setting"]
-    table["label"] = [", ".join(str(row[name]) for name in shown if row[name] != "") for row in records_of(table)]
-    labels = table["label"].unique().tolist()
-    rhos = sorted(table["rho"].unique().tolist())
-    reference = str(table["reference"].iloc[0])
+    table = table.assign(label=[setting_label(row, names) for row in records_of(table)])
+    labels, rhos = table["label"].unique().tolist(), sorted(table["rho"].unique().tolist())
+    reference = plain(str(table["reference"].iloc[0]))
 
     def panel(quantity: str) -> Panel:
         rows = table[table["quantity"] == quantity]
 
         def draw(axes: Axes) -> None:
             for place, (rho, colour) in enumerate(zip(rhos, shades(len(rhos)), strict=True)):
-                chosen = rows[rows["rho"] == rho]
-                heights = chosen["label"].map(labels.index) + 0.7 * ((place + 0.5) / len(rhos) - 0.5)
-                few = chosen["n"] < FEWEST
-                ends = chosen[["low", "high"]].mask(few)
-                axes.hlines(heights, ends["low"], ends["high"], linewidth=1.4, color=colour)
-                for height, values in zip(heights[few], chosen["values"][few], strict=True):
-                    seeds = [float(value) for value in str(values).split()]
-                    axes.scatter(seeds, [height] * len(seeds), s=11, alpha=0.45, linewidth=0, color=colour)
-                axes.scatter(chosen["difference"], heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
+                own = rows[rows["rho"] == rho]
+                heights = own["label"].map(labels.index) + 0.7 * ((place + 0.5) / len(rhos) - 0.5)
+                few = own["n"] < FEWEST
+                axes.hlines(heights[~few], own["low"][~few], own["high"][~few], linewidth=1.4, color=colour)
+                seeds = own["values"][few].str.split().explode().dropna().astype(float)
+                axes.scatter(seeds, heights[seeds.index], s=11, alpha=0.45, linewidth=0, color=colour)
+                axes.scatter(own["difference"], heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
             axes.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
-            low, high = axes.get_xlim()
-            ticks = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
-            signed = [f"{tick:+.3g}" if abs(tick) > 1e-9 else "0" for tick in ticks]
-            x = f"difference from {plain(reference)}"
-            dress(axes, title=title_of(quantity), x=x, y="", ticks=ticks, labels=signed)
-            axes.set_yticks(range(len(labels)), [plain(each, most=30) for each in labels])
+            dress(axes, title=title_of(quantity), x=f"difference from {reference}", y="")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter("{x:+.3g}")
+            axes.set_yticks(range(len(labels)), [plain(each, most=40) for each in labels])
             axes.set_ylim(len(labels) - 0.5, -0.5)
             if len(rhos) > 1:
-                legend(axes, columns=min(2, len(rhos)))
+                legend(axes, columns=2)
 
         first = records_of(rows[:8])
         words = "; ".join(f"{row['label']} at rho {row['rho']}: {row['difference']:+.2f}" for row in first)

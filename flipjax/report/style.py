@@ -74,10 +74,12 @@ def plain(text: str, *, most: int = 56) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
-    """Sets the names and ticks of axes; labels that would overlap are turned."""
+def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float] = (), labels: Sequence[str] = ()) -> None:
+    """Sets the names of axes, and their ticks if given; labels that would overlap are turned."""
     axes.set_title(plain(title))
     axes.set(xlabel=x, ylabel=y)
+    if not len(ticks):
+        return
     axes.set_xticks(ticks, [plain(label, most=24) for label in labels])
     letters = sum(len(label.split("\n")[0]) for label in labels)
     gaps = np.diff(np.sort(np.array(ticks, np.float64)))

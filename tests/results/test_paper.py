@@ -40,7 +40,7 @@ def test_encoders_of_one_run_have_rows_and_curves_of_their_own(monkeypatch):
     monkeypatch.setattr(paper, "_read", lambda folder: (results, cells, setting))
     assert set(paper.paper_table([RECORDED])["encoder"]) == {"resnet50", "mit_b2"}
     (curves,) = paper.rankings([RECORDED]).values()
-    assert {name: len(curve.flip_by_risk_decile) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
+    assert {name: len(curve["flip_by_risk_decile"]) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
 
 
 def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
