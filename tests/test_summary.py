@@ -93,8 +93,7 @@ def test_summary_of_more_classes_and_another_background():
 def test_errors_at_the_door_of_summaries():
     result = images([0.0, 1.0], [0.1, 0.2])
     whole = {"decomposition": result, "groups": [0, 3]}
-    broken = [[result, result], jax.tree.map(lambda leaf: leaf[None], result)]
-    broken += [Decomposition(result.confusion / 2, result.risk_sum)]
+    broken = [jax.tree.map(lambda leaf: leaf[None], result), Decomposition(result.confusion / 2, result.risk_sum)]
     names = [["cat"], ["a", "a", "b"], ["background", "foreground", "b"]]
     spoiled = {"decomposition": broken, "groups": [[0], [1, 4], [0.0, 1.0]], "class_names": names}
     check_refused(metrics.summarize, whole, spoiled)

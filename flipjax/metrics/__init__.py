@@ -3,26 +3,8 @@
 Modules load lazily, so that summaries of stored counts need no JAX.
 """
 
-# ruff: noqa: F401
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from flipjax.metrics.accumulate import FlipMetric
-    from flipjax.metrics.classes import LabelSpec, class_names
-    from flipjax.metrics.decomposition import Decomposition, concatenate
-    from flipjax.metrics.kernels import decompose, error_map, flip_risk, logit_scores, risk_map
-    from flipjax.metrics.regions import RegionSums, region_sums
-    from flipjax.metrics.segment_table import (
-        SegmentTables,
-        error_budget,
-        segment_auroc,
-        segment_confusion,
-        segment_flips,
-        segment_tables,
-        segments,
-    )
-    from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
+from typing import Any
 
 _NAMES = {
     "accumulate": "FlipMetric",

@@ -100,26 +100,6 @@ def _together(name: str, values: Any, images: int) -> np.ndarray:
     return np.where(numbers < 0, -1 - np.arange(images), numbers)
 
 
-def read_host(decomposition: Decomposition) -> Decomposition:
-    """Brings a decomposition with one image axis to the host, in int64 and float64.
-
-    Raises:
-        TypeError: a list, or a confusion that is not of integers.
-        ValueError: not exactly one image axis.
-    """
-    if isinstance(decomposition, list):
-        raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
-    if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
-        found = f"confusion {confusion.shape} and risk_sum {risk_sum.shape}"
-        raise ValueError(
-            f"decomposition: expected one leading image axis, found {found}; of one image pass leaf[None]."
-        )
-    if not np.issubdtype(confusion.dtype, np.integer):
-        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
-    return Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
-
-
 def pooled(study: Study, members: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     """Returns rates of pixels pooled over resamples (S, n) of `members`, and means of the flip share: each (S,)."""
     flip, background, names = study.flip[members], study.background, study.class_names
@@ -239,12 +219,23 @@ class Study(NamedTuple):
 
 
 def _read(
-    decomposition: Decomposition, groups: Any, names: Sequence[str] | None, all_groups: AnyGroups | None
+    decomposition: Decomposition,
+    groups: Any = None,
+    class_names: Sequence[str] | None = None,
+    all_groups: AnyGroups | None = None,
 ) -> Study:
-    """Reads the arguments that all summaries share."""
-    host = read_host(decomposition)
-    background, (n, C) = host.background, host.confusion.shape[:2]
-    full = class_names_of(names, classes=C, background=background)
+    """Reads the arguments that all summaries share, in int64 and float64."""
+    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
+    if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
+        raise ValueError(
+            f"decomposition: expected one leading image axis, found confusion {confusion.shape} and risk_sum "
+            f"{risk_sum.shape}; of one image pass leaf[None]."
+        )
+    if not np.issubdtype(confusion.dtype, np.integer):
+        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
+    host = Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
+    background, (n, C) = host.background, confusion.shape[:2]
+    full = class_names_of(class_names, classes=C, background=background)
     sums = np.concatenate(margins(host.confusion, background=background), axis=1)
     values = host.confusion, background, sums, np.asarray(host.flip), np.asarray(host.flip_risk)
     study = Study(*values, full, {"": np.arange(n)}, np.asarray(groups))
@@ -465,8 +456,7 @@ def bootstrap(
     groups: Any = None,
     pairs: Any = None,
     clusters: Any = None,
-    class_names: Sequence[str] | None = None,
-    all_groups: AnyGroups | None = None,
+    **options: Any,
 ) -> Any:
     """Computes the 95% percentile interval of a statistic by resampling images with replacement.
 
@@ -486,8 +476,7 @@ def bootstrap(
             images; -1 for a single image.
         clusters: (n,) integers: whole clusters (films, patients, sites) are drawn, so that group sizes vary; -1 for a
             single image.
-        class_names: as in `summarize`.
-        all_groups: as in `summarize`.
+        **options: `class_names` and `all_groups` of `summarize`.
 
     Returns:
         `Interval(low, high)`: floats, or arrays for a statistic that is an array. For several keys a dict of them.
@@ -509,7 +498,7 @@ def bootstrap(
 
     if not hasattr(key, "dtype"):
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
-    study = _read(decomposition, groups, class_names, all_groups)
+    study = _read(decomposition, groups, **options)
     n = len(study.flip)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
@@ -541,13 +530,7 @@ def bootstrap(
 
 
 def resampled(
-    decomposition: Decomposition,
-    keys: Sequence[str],
-    *,
-    counts: np.ndarray,
-    groups: Any = None,
-    class_names: Sequence[str] | None = None,
-    all_groups: AnyGroups | None = None,
+    decomposition: Decomposition, keys: Sequence[str], *, counts: np.ndarray, **options: Any
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` on resamples of images: each (S,) float64, or (S, 10) for deciles.
 
@@ -557,9 +540,7 @@ def resampled(
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
         counts: (S, n), how often each resample holds each image, from `flipjax.metrics.summary.draw_images`.
-        groups: (n,) integers as in `summarize`.
-        class_names: as in `summarize`.
-        all_groups: as in `summarize`.
+        **options: `groups`, `class_names` and `all_groups` of `summarize`.
 
     Example:
         >>> confusion = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
@@ -567,14 +548,14 @@ def resampled(
         >>> resampled(images, ["fg_flip"], counts=counts)["fg_flip"].tolist()
         [0.375, 0.25]
     """
-    return _evaluate(_read(decomposition, groups, class_names, all_groups), counts, keys)
+    return _evaluate(_read(decomposition, **options), counts, keys)
 
 
 def risk_aurocs(
     decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: AnyGroups | None = None
 ) -> dict[str, Interval]:
     """Returns the interval of each `risk_auroc` of `summarize`, by key; arguments as in `bootstrap`."""
-    return _auroc_intervals(_read(decomposition, groups, None, all_groups), pairs=pairs)
+    return _auroc_intervals(_read(decomposition, groups, all_groups=all_groups), pairs=pairs)
 
 
 def _auroc_intervals(study: Study, *, pairs: Any = None, clusters: Any = None) -> dict[str, Interval]:
