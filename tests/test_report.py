@@ -270,7 +270,7 @@ def test_a_terminal_gets_sentences_first_and_at_most_48_lines():
     lines = text.splitlines()
     assert len(lines) <= 48 and lines[2].startswith("word") and lines[8:10] == ["14 more in summary.md", "lost"]
     assert lines.count("first") == 1 and "2" * 60 not in text
-    assert lines[-1] == "1 more table on the page and in summary.md"
+    assert "summary.md" in lines[-1] and lines[-1].endswith(" 1")
 
 
 def test_two_runs_are_compared_by_seed(tmp_path, capsys, sketched):

@@ -1,5 +1,6 @@
 """The content of a report (sentences, tables, pictures), and its output as Markdown, LaTeX and terminal text."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,11 @@ from flipjax.support.files import write_text
 
 LINES, SENTENCES = 48, 12
 """Largest number of lines of WIDTH characters on a terminal, and of sentences among them."""
-ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-}
+ESCAPES = str.maketrans(
+    {letter: f"\\{letter}" for letter in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "·": r"$\cdot$"}
+)
 
 
 class Numbers(NamedTuple):
@@ -67,32 +66,20 @@ class Document(NamedTuple):
 
 
 def terminal_text(document: Document) -> str:
-    """Returns facts, findings and the first tables as text of at most LINES lines."""
+    """Returns facts, findings and as much of the tables as fits on LINES lines."""
     first, *facts = document.facts
-    shown = [
-        f"{document.title}: {first}",
-        *facts,
-        "",
-        *_cut(document.lines, SENTENCES),
-        *_cut(document.missing, SENTENCES // 2),
-    ]
+    shown = [f"{document.title}: {first}", *facts, ""]
+    shown += [*_cut(document.lines, SENTENCES), *_cut(document.missing, SENTENCES // 2)]
     others = 0
-    for place, block in enumerate(document.tables):
+    for block in document.tables:
         parts = [] if block.folded else text.to_text(block.table).split("\n\n")
-        lines = _lines(block.caption, parts)
-        while place == 0 and len(parts) > 1 and _height(shown) + len(lines) > LINES:
-            # The first table is cut to the columns that fit.
-            parts = parts[:-1]
-            lines = _lines(block.caption, parts)
-        fits = bool(parts) and _height(shown) + len(lines) <= LINES
-        shown += lines if fits else []
-        others += not fits
-    more = f"\n{others} more table{'s' if others > 1 else ''} on the page and in summary.md"
+        heights = itertools.accumulate(1 + _height(part.splitlines()) for part in parts)
+        room = LINES - _height([*shown, "", block.caption])
+        fitting = [part for part, height in zip(parts, heights, strict=True) if height <= room + 1]
+        shown += ["", block.caption, *"\n\n".join(fitting).splitlines()] if fitting else []
+        others += not fitting
+    more = f"\nTables that are on the page and in summary.md alone: {others}"
     return "\n".join([*shown, more if others else ""]).rstrip()
-
-
-def _lines(caption: str, parts: Sequence[str]) -> list[str]:
-    return ["", caption, *"\n\n".join(parts).splitlines()]
 
 
 def _height(lines: Sequence[str]) -> int:
@@ -153,7 +140,7 @@ def escape(text: str) -> str:
         >>> print(escape(r"a_b\c & 50% $z$ #1"))
         a\_b\textbackslash{}c \& 50\% \$z\$ \#1
     """
-    return "".join(ESCAPES.get(letter, letter) for letter in visible(text))
+    return visible(text).translate(ESCAPES)
 
 
 def visible(text: str) -> str:

@@ -153,9 +153,8 @@ def training_charts(run: RunTables) -> list[Chart]:
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
         for measure, (y, most) in MEASURES.items():
-            curves = rows.pivot_table(index="epoch", columns=levels, values=measure).add_prefix(
-                "rho " if levels else ""
-            )
+            curves = rows.pivot_table(index="epoch", columns=levels, values=measure)
+            curves = curves.add_prefix("rho ") if levels else curves
             drawn += [] if curves.empty else [panels.curve_panel(curves, title=title, x="epoch", y=y, most=most)]
     caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []

@@ -96,10 +96,8 @@ class RunTables(NamedTuple):
         means = self.summary[self.summary["quantity"] == "fg_flip"]
         fewest, most = min(means["n"]), max(means["n"])
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
-        images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "no"
-        count = f"{most}" if fewest == most else f"{fewest} to {most}"
-        note = f"{'One' if most else 'No'} seed, {images} test images"
-        note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
+        images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "none"
+        note = f"Seeds: {most if fewest == most else f'{fewest} to {most}'}; test images: {images}"
         kind = estimates.IMAGES_INTERVAL if means["images_low"].notna().any() else ""
         kind = estimates.SEEDS_INTERVAL if most > 1 else kind
         # Charts draw intervals only with the seeds that a verdict needs.

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -50,12 +50,6 @@ def setting_label(row: Row, axes: Sequence[str]) -> str:
 def _value(value: object) -> str:
     """Returns a value of an axis as text; random search draws numbers of 16 digits."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
-    """Yields each setting on `axes` with its rows by quantity."""
-    for setting, rows in groups_of(table, axes):
-        yield setting, {row["quantity"]: row for row in records_of(rows)}
 
 
 def _shown(values: Sequence) -> list[str]:
@@ -272,18 +266,14 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     """Returns the main findings of a run as sentences: changes over rho, flip-risk's ranking, context use."""
     axes = varying_axes(trends, until="from")
-    found = []
-    for _, by_name in by_setting(trends, axes):
-        changes = (by_name[name] for name in CHANGES)
-        found += [(setting_label(row, axes), _change(row)) for row in changes if not math.isnan(row["difference"])]
-    axes = varying_axes(summary)
-    for _, rows in groups_of(summary[summary["mean"].notna()], axes):
-        for name in ("risk_auroc", "context_use"):
-            own = rows[rows["quantity"] == name]
-            for row in records_of(own[own["rho"] == own["rho"].max()] if "rho" in own else own):
-                where = f" at rho {row['rho']}" if "rho" in row else ""
-                what = _ranking(row) if name == "risk_auroc" else "Context use:"
-                found.append((setting_label(row, axes), f"{what} {mean_text(row)}{where}, {_seeds(row['n'])}."))
+    rows = trends[trends["quantity"].isin(CHANGES) & trends["difference"].notna()]
+    found = [(setting_label(row, axes), _change(row)) for row in records_of(rows)]
+    axes, measures = varying_axes(summary), {"risk_auroc": _ranking, "context_use": lambda row: "Context use:"}
+    last = summary[summary["rho"] == summary["rho"].max()] if "rho" in summary else summary
+    for row in records_of(last[last["quantity"].isin(measures) & last["mean"].notna()]):
+        where = f" at rho {row['rho']}" if "rho" in row else ""
+        what = f"{measures[row['quantity']](row)} {mean_text(row)}{where}, {_seeds(row['n'])}."
+        found.append((setting_label(row, axes), what))
     return [": ".join(filter(None, sentence)) for sentence in found]
 
 
