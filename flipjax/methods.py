@@ -54,24 +54,15 @@ METHODS: dict[str, Method] = {
     "ce": Method((), "nothing: cross-entropy"),
     "dice_ce": Method(("dice",), "adds the soft Dice loss of the foreground classes"),
     "group_dro": Method(("dro", "dro_step"), "weighs groups by loss; absent ones keep theirs (Sagawa et al., 2020)"),
-    "group_dro_reference": Method(
-        ("dro", "dro_step", "dro_reference"),
-        "GroupDRO as in the paper's code: a batch zeroes the weights of absent groups, and validation updates weights",
-    ),
+    "group_dro_reference": Method(("dro", "dro_step", "dro_reference"), "that of the paper's code (flipjax/PAPER.md)"),
     "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
     "bg_cutmix": Method(("cutmix",), "fills rectangles of background from an image of the same class in another scene"),
-    "bg_cutmix_reference": Method(
-        ("cutmix", "cutmix_reference"),
-        "background CutMix as in the paper's code: augments the partner, and may replace a missing one by noise",
-    ),
+    "bg_cutmix_reference": Method(("cutmix", "cutmix_reference"), "that of the paper's code (flipjax/PAPER.md)"),
     "bg_swap": Method(("swap",), "pastes the object onto another scene; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
     "dfr": Method(("dfr",), "refits the head on half of validation, once, by ridge (Kirichenko et al., 2023: ten, l1)"),
-    "jtt": Method(
-        ("jtt_epochs", "jtt_weight"),
-        "restarts, and draws images with Flip > 0.5 ten times as often (Liu et al., 2021: misclassified images)",
-    ),
+    "jtt": Method(("jtt_epochs", "jtt_weight"), "restarts; draws flipped images more (Liu et al., 2021: errors)"),
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""
 

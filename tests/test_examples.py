@@ -64,8 +64,7 @@ def test_own_loss_augmentation_and_network(run, tmp_path, without_pictures):
     members = results.load(tmp_path / "out").members
     assert members["method"].unique().tolist() == ["ce", "focal", "grey", "focal+grey"]
     stored = json.loads((tmp_path / "out/config.json").read_text())
-    assert "jax.nn.log_softmax" in stored["functions"]["focal"] and "focal.gamma = 2.0" in stored["functions"]["focal"]
-    assert re.fullmatch(r"focal \w{12}", stored["config"]["train"]["loss"])
+    assert "focal.gamma = 2.0" in stored["functions"]["focal"]
 
 
 def test_a_pytorch_model_on_the_benchmark(run):

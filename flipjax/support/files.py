@@ -93,12 +93,15 @@ def adding_folder(path: str | Path) -> Iterator[Path]:
 def remove_stale(folder: Path) -> None:
     """Deletes temporary files and folders of killed processes, of this machine and PID namespace only."""
     for path in folder.glob(f".*.{_machine()}.*.tmp"):
-        process = path.name.split(".")[-3]
-        if process.isdigit() and not _alive(int(process)):
+        try:
+            os.kill(int(path.name.split(".")[-3]), 0)
+        except ProcessLookupError:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        except (OSError, ValueError):
+            continue  # A process of another user, or a name that is not ours.
 
 
 def keep_newest(folder: Path, *, most: int) -> None:
@@ -210,11 +213,3 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     return f"{socket.gethostname()}.{space or 0}"
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True

@@ -83,11 +83,9 @@ class Signals:
         says = "stopping after this epoch; once more stops at once"
         if not stops_later:
             says = "interrupted; the same command continues"
-        # A terminal may show the line of a `Bar`.
-        newline = "\n" if os.isatty(2) else ""
-        # The reader of standard error may be gone.
+        # A terminal may show the line of a `Bar`; the reader of standard error may be gone.
         with contextlib.suppress(OSError):
-            os.write(2, f"{newline}{says}\n".encode())
+            os.write(2, (f"\n{says}\n" if os.isatty(2) else f"{says}\n").encode())
         if not stops_later:
             # File writes are atomic, so the process may exit anywhere. An exception inside an import or callback
             # would be swallowed or print a traceback.
@@ -96,7 +94,7 @@ class Signals:
             os._exit(INTERRUPTED)
 
 
-class Bar:
+class Bar(contextlib.AbstractContextManager["Bar"]):
     """A context that shows progress and the time left, on a terminal in one line that is rewritten."""
 
     def __init__(self, *, total: int, parts: int = 1, stream: TextIO | None = None):
@@ -109,10 +107,6 @@ class Bar:
         # Seconds of timed items, and before each part, such as those of a compilation.
         self._worked, self._idle = 0.0, list[float]()
         self._spoken = float("-inf")
-
-    def __enter__(self) -> Self:
-        """Shows nothing yet."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Leaves the latest line of a terminal as it is."""
