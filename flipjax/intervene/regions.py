@@ -42,17 +42,18 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
         >>> find_regions(np.eye(3)[[[[1, 2, 0, 1]]]]).tolist()
         [[[1, 1, 0, 2]]]
     """
-    if _is_named(regions, "image"):
+    named = regions if isinstance(regions, str) else ""
+    if named == "image":
         return None
     inside = np.asarray(foreground(logits, background=background))
     found = np.zeros(inside.shape, np.int32)
-    if _is_named(regions, "objects"):
+    if named == "objects":
         for image, into in zip(inside, found, strict=True):
             ndimage.label(image, np.ones((3, 3)), output=into)
         return found
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
-        found = repr(regions) if isinstance(regions, str) else f"{numbers.dtype} of shape {numbers.shape}"
+        found = repr(named) if named else f"{numbers.dtype} of shape {numbers.shape}"
         raise ValueError(
             f"regions: expected 'image', 'objects' or integers {inside.shape} of 0 or more, found {found}."
         )
@@ -118,7 +119,7 @@ def warn_of_objects(logits: Any, *, regions: Any, background: Background) -> Non
     Warns:
         UserWarning: states the number of such images and the argument to pass.
     """
-    if isinstance(logits, Tracer) or not _is_named(regions, "image"):
+    if isinstance(logits, Tracer) or not (isinstance(regions, str) and regions == "image"):
         return
     objects = find_regions(logits, regions="objects", background=background)
     label = region_label(logits, regions=objects, background=background)
@@ -130,7 +131,3 @@ def warn_of_objects(logits: Any, *, regions: Any, background: Background) -> Non
             "so repair gives all of them one class. Pass regions='objects' to treat each alone.",
             stacklevel=3,
         )
-
-
-def _is_named(regions: Any, name: str) -> bool:
-    return isinstance(regions, str) and regions == name

@@ -10,16 +10,11 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from flipjax.intervene.regions import (
-    count_labels,
-    find_regions,
-    foreground,
-    region_places,
-    warn_of_objects,
-)
+from flipjax.intervene.regions import count_labels, find_regions, foreground, region_places, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
+from flipjax.metrics.decomposition import divide
 from flipjax.metrics.log_odds import SUM, split_point, swap_regions
 
 Predict = Callable[[Any], Any]
@@ -96,8 +91,8 @@ def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) ->
         rows = np.where(regions < 0, N, regions).ravel()
         sums = jax.ops.segment_sum(scores.reshape(-1, len(classes)), rows, num_segments=N + 1)[:N]
         count = np.bincount(rows, minlength=N + 1)[:N, None]
-    means = sums / jnp.maximum(count, 1)
-    return jnp.where(count > 0, means - means.mean(-1, keepdims=True), jnp.nan)
+    means = divide(sums, count)
+    return means - means.mean(-1, keepdims=True)
 
 
 def scene_marginal(
@@ -163,7 +158,11 @@ def scene_marginal(
         )
     _warn_of_units(images, scenes)
     D = scenes.shape[1] if scenes.ndim == 5 else 1
-    weights = _check_weights(np.full(D, 1 / D) if weights is None else weights, D)
+    weights = jnp.asarray(to_array(np.full(D, 1 / D) if weights is None else weights, name="weights"), jnp.float32)
+    # The negated form also rejects NaN.
+    known = not isinstance(weights, Tracer)
+    if weights.shape != (D,) or (known and not (weights.min() >= 0 and abs(weights.sum() - 1) <= SUM)):
+        raise ValueError(f"weights: expected {D} numbers of 0 or more that sum to 1, found {weights}.")
     # A predict function may overwrite its input.
     logits = predict(images.copy()) if logits is None else logits
     logits = check_logits(logits, background=background)
@@ -286,8 +285,7 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
     mean = jax.nn.softmax(both[..., np.flatnonzero(kept)]).mean(0)
     entropy = jax.scipy.special.entr(mean).sum(-1)
     inside = jnp.asarray(kept)[logits.argmax(-1)]
-    count = inside.sum((-2, -1))
-    return jnp.where(count > 0, jnp.where(inside, entropy, 0).sum((-2, -1)) / jnp.maximum(count, 1), jnp.nan)
+    return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
 
 def _swap(
@@ -306,19 +304,10 @@ def _swap(
     return risk, np.where(place >= 0, classes[place], -1), rows, np.asarray(logits).argmax(-1)
 
 
-def _check_weights(weights: Any, D: int) -> jax.Array:
-    array = jnp.asarray(to_array(weights, name="weights"), jnp.float32)
-    # The negated form also rejects NaN.
-    known = not isinstance(array, Tracer)
-    if array.shape != (D,) or (known and not (array.min() >= 0 and abs(array.sum() - 1) <= SUM)):
-        raise ValueError(f"weights: expected {D} numbers of 0 or more that sum to 1, found {weights}.")
-    return array
-
-
 def _warn_of_units(images: Any, scenes: Any) -> None:
-    if isinstance(images, Tracer) or isinstance(scenes, Tracer) or 0 in (images.size, scenes.size):
+    if isinstance(images, Tracer) or isinstance(scenes, Tracer):
         return
-    largest = [float(np.abs(np.asarray(array)).max()) for array in (images, scenes)]
+    largest = [float(np.abs(np.asarray(array)).max(initial=0)) for array in (images, scenes)]
     if min(largest) > 0 and max(largest) > UNITS * min(largest):
         warnings.warn(
             f"scenes: the largest value is {largest[1]:.3g}, of the images {largest[0]:.3g}; both must be in the units "

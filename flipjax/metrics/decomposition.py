@@ -16,14 +16,13 @@ def _rate(name: str, text: str) -> property:
 
     def compute(self: Decomposition) -> Any:
         confusion, risk_sum, background = self.confusion, self.risk_sum, self.background
-        stored = on_host = isinstance(confusion, np.ndarray)
+        stored = isinstance(confusion, np.ndarray)
         if not stored:
             from flipjax.metrics import checks
 
-            on_host = checks.on_host(confusion, risk_sum)
-        if on_host:
             # NumPy compiles nothing for a new number of images.
-            confusion, risk_sum = np.asarray(confusion), np.asarray(risk_sum)
+            if checks.on_host(confusion, risk_sum):
+                confusion, risk_sum = np.asarray(confusion), np.asarray(risk_sum)
         counts = margins(confusion, background=background)
         if name == "flip_risk":
             values = divide(risk_sum, counts.predicted[..., is_foreground(confusion.shape[-1], background)].sum(-1))

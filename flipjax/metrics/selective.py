@@ -58,10 +58,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
     """
-    return _curve(*_ranked(scores, losses))
-
-
-def _curve(scores: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    scores, losses = _ranked(scores, losses)
     order, ends = sort_scores(scores)
     numbers = np.arange(1, len(losses) + 1)
     return first_sums(numbers[None], np.ones((1, len(losses))), losses[order], ends)[0] / numbers
@@ -102,7 +99,7 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     J, n = scores.shape
     if n == 0:
         return Areas(*np.full((4, J), math.nan))
-    curves, sizes = np.stack([_curve(own, losses) for own in scores]), np.arange(1, n + 1)
+    curves, sizes = np.stack([risk_coverage(own, losses) for own in scores]), np.arange(1, n + 1)
     best = (np.cumsum(np.sort(losses)) / sizes).mean()
     # By trapezoids between coverage 1 / n and 1, over that width.
     augrc = np.trapezoid(curves * sizes, axis=1) / n / (n - 1) if n > 1 else np.full(J, math.nan)
@@ -141,7 +138,7 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
     """
     scores, losses = _ranked(scores, losses)
     order, ends = sort_scores(scores)
-    return float(np.max(scores[order], initial=-math.inf, where=ends & (_curve(scores, losses) <= risk)))
+    return float(np.max(scores[order], initial=-math.inf, where=ends & (risk_coverage(scores, losses) <= risk)))
 
 
 def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -> np.ndarray:
