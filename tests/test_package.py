@@ -22,7 +22,8 @@ def test_submodules_load_when_they_are_asked_for():
     )
     assert python(code).stdout.split()[:3] == ["False", "False", "True"]
     assert {name for name in dir(flipjax) if not hasattr(flipjax, name)} == set()
-    for package, names in (flipjax, {*flipjax.__all__, *flipjax.NAMES}), (flipjax.metrics, {*flipjax.metrics.__all__}):
+    public = {flipjax: {*flipjax.__all__, *flipjax.NAMES}}
+    for package, names in (public | {own: {*own.__all__} for own in (flipjax.intervene, flipjax.metrics)}).items():
         stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
         assert {name.asname for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names} == names
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

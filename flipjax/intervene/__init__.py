@@ -1,31 +1,16 @@
 """Scene swap at inference: pastes a model's predicted regions onto other scenes, without labels.
 
 A model that relies on the scene flips confidently, so its entropy does not reveal flips. But it finds the region, which
-can be pasted onto other scenes, for any callable from images to logits. Statistics of the log-odds need no JAX and are
-in `flipjax.metrics.log_odds`.
+can be pasted onto other scenes, for any callable from images to logits. Statistics of the log-odds are in
+`flipjax.metrics.log_odds`. Modules load lazily: these statistics need no JAX.
 """
 
-from flipjax.intervene.regions import find_regions as find_regions
-from flipjax.intervene.regions import foreground as foreground
-from flipjax.intervene.regions import region_images as region_images
-from flipjax.intervene.regions import region_label as region_label
-from flipjax.intervene.scenes import blurred_scenes as blurred_scenes
-from flipjax.intervene.scenes import choose_scenes as choose_scenes
-from flipjax.intervene.scenes import grey_scenes as grey_scenes
-from flipjax.intervene.scenes import mean_scenes as mean_scenes
-from flipjax.intervene.scenes import mean_surroundings as mean_surroundings
-from flipjax.intervene.scenes import paste as paste
-from flipjax.intervene.scenes import soft_edge as soft_edge
-from flipjax.intervene.swap import log_odds_on_scenes as log_odds_on_scenes
-from flipjax.intervene.swap import mirror_risk as mirror_risk
-from flipjax.intervene.swap import region_log_odds as region_log_odds
-from flipjax.intervene.swap import repair as repair
-from flipjax.intervene.swap import scene_marginal as scene_marginal
-from flipjax.intervene.swap import scene_swap_risk as scene_swap_risk
-from flipjax.metrics.log_odds import label_shares as label_shares
-from flipjax.metrics.log_odds import scene_reliance as scene_reliance
-from flipjax.metrics.log_odds import scene_shift as scene_shift
-from flipjax.metrics.log_odds import scene_swap as scene_swap
-from flipjax.metrics.log_odds import scene_use as scene_use
-from flipjax.metrics.log_odds import split_point as split_point
-from flipjax.metrics.log_odds import training_evidence as training_evidence
+from flipjax.support import lazy
+
+_NAMES = {
+    ".regions": "find_regions foreground region_images region_label",
+    ".scenes": "blurred_scenes choose_scenes grey_scenes mean_scenes mean_surroundings paste soft_edge",
+    ".swap": "log_odds_on_scenes mirror_risk region_log_odds repair scene_marginal scene_swap_risk",
+    "..metrics.log_odds": "label_shares scene_reliance scene_shift scene_swap scene_use split_point training_evidence",
+}
+__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
