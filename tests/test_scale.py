@@ -73,7 +73,7 @@ def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_pat
 
 def test_a_dry_run_times_one_epoch_for_all(tmp_path, quick_compilation):
     code, text = faults.run(tmp_path / "dry", "--dry_run", "--time", "--config.population.devices=1")
-    seconds, whole = re.search(r"program 000: (\S+) s for an epoch of a member, 0:(\d\d) for all", text).groups()
+    seconds, whole = re.search(r"program 000: (\S+) s for an epoch of a member, 00:(\d\d) for all", text).groups()
     (program,) = plan(faults.read_config())
     assert code == 0 and 0 < float(seconds) * sum(program.epochs) < int(whole) + 1, text
     assert not (tmp_path / "dry").exists()

@@ -23,7 +23,6 @@ from flipjax.support.terminal import printable, say
 SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
 """Accepted names of each column or key; the second is the one that audits use."""
-LOSS_COLUMN = f"a column or key {' or '.join(LOSSES)}"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST = 1 << 20
 """Lines must be shorter, in bytes."""
@@ -85,7 +84,9 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
         rows.append([name, f"{own.threshold:.6g}", *shown])
     table = to_text(TextTable(["flag_rate", "threshold", "flagged", "precision", "recall"], rows))
     lines = ["", table.rstrip(), "", "On the reference images, with 95% intervals (Wilson)."]
-    lines.append(f"Precision and recall are of errors (loss above {monitors.ERROR}) and need {LOSS_COLUMN}.")
+    lines.append(
+        f"Precision and recall are of errors (loss above {monitors.ERROR}) and need a key {' or '.join(LOSSES)}."
+    )
     if risk is not None:
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
     verb = "are" if monitor.flags_empty else f"(over {monitors.RARE:.0%}) are not"
