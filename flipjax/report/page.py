@@ -2,8 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
@@ -29,7 +28,7 @@ from flipjax.results.frames import groups_of, write_csv
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import NOT_LEARNT
 from flipjax.results.scores import SCORES
-from flipjax.results.text import COLUMNS, TextTable, comparison_table, setting_label, varying_axes
+from flipjax.results.text import COLUMNS, TextTable, setting_label, varying_axes
 from flipjax.support.files import sha256, sha256_of, write_text
 
 FLIPS = [
@@ -309,28 +308,26 @@ def _text_of(folder: Path, source: str) -> str | None:
 
 def _sections(run: RunTables, whole: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
     rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
-    rules = partial(comparison_table, axis="selection")
-    trends = [(f"Change over rho, {rule}", run.trend, text.trend_table)]
-    references = [",".join(table["reference"][:1]) for table in (run.comparison, run.selection)]
-    selection = [(f"Difference from {references[0]}, {rule}", run.comparison, comparison_table)]
-    selection += [(f"Selection: difference from {references[1]}, {rule}", run.selection, rules)]
-    first = Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))
-    every = [] if run is whole else [whole.summary]
-    others = [Numbers("All settings", text.summary_table(each), folded=True, searched=True) for each in every]
+    results = [Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))]
+    if run is not whole:
+        results.append(Numbers("All settings", text.summary_table(whole.summary), folded=True, searched=True))
+    if len(run.trend):
+        results.append(Numbers(f"Change over rho, {rule}", text.trend_table(run.trend)))
+    differences = []
+    for axis, table in {"method": run.comparison, "selection": run.selection}.items():
+        for reference in table["reference"].unique():
+            caption = f"{axis.title()}: difference from {reference}, {rule}"
+            differences.append(Numbers(caption, text.comparison_table(table, axis)))
     return [
-        Section("Results", [first, *others, *_numbers(trends)]),
+        Section("Results", results),
         Section("Flip over rho", flips),
         Section("Flip-risk", [*risk_charts(run), *score_blocks(run)]),
-        Section("Methods and selection", [*method_charts(run), *_numbers(selection)]),
+        Section("Methods and selection", [*method_charts(run), *differences]),
         Section("Classes and groups", class_blocks(run)),
         Section("Training", training_charts(run)),
         Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
         Section("How it was made", [made_of(run), members_table(run)]),
     ]
-
-
-def _numbers(tables: Iterable[tuple[str, pd.DataFrame, Callable[[pd.DataFrame], TextTable]]]) -> list[Numbers]:
-    return [Numbers(caption, make(table)) for caption, table, make in tables if len(table)]
 
 
 def findings(run: RunTables) -> list[str]:

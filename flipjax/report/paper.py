@@ -2,12 +2,12 @@
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
@@ -16,12 +16,13 @@ from flipjax.report.panels import Ranking, mean_ranking, ranking_charts
 from flipjax.results.cells import mark_unlearnt, read_cells
 from flipjax.results.estimates import SEEDS_INTERVAL, aggregate
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
-from flipjax.results.rows import axes_of, kept_records, member_quantities
-from flipjax.results.text import TextTable, mean_text, to_markdown, to_text
+from flipjax.results.rows import kept_records, member_quantities
+from flipjax.results.text import TextTable, mean_text, to_markdown, to_text, wide
 from flipjax.support.files import write_text
 
 KEYS = ("data", "encoder", "method", "rho")
-SHARES = {
+NAMES = [*KEYS, "classes", "seeds"]
+TITLES = {
     "iou/foreground": "foreground IoU",
     "fg_correct": "FG-Corr",
     "fg_flip": "FG-Flip",
@@ -32,42 +33,34 @@ SHARES = {
 }
 
 
-def paper_table(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """Returns the paper's quantities with `_low` and `_high`, one row per data set, encoder, method and rho.
+def paper_means(runs: Sequence[str | Path]) -> pd.DataFrame:
+    """Returns the paper's quantities, one row per data set, encoder, method, rho and quantity.
 
-    Columns: KEYS; `classes`, the foreground classes in order; `seeds`; `iou/1`, `gap/1` and so on of each class; the
-    keys of SHARES. Numbers are means over seeds of the first selection rule, with Student's t interval.
+    Columns: KEYS; `classes`, the foreground classes in order; `seeds`; `quantity`, a key of TITLES, or `iou/1`, `gap/1`
+    and so on of each class; `mean` over seeds of the first selection rule, and its Student's t interval `low`, `high`.
 
     Raises:
-        ConfigError: runs share data set, encoder, method and rho.
+        ConfigError: runs or settings share data set, encoder, method and rho.
     """
-    table = pd.DataFrame([row for run in runs for row in _rows_of(Path(run))])
-    for setting in records_of(table[table.duplicated(list(KEYS))]):
+    tables = []
+    for run in runs:
+        results, cells, setting = _read(Path(run))
+        names = next(iter(cells.values())).class_names[1:]
+        numbered = itertools.product(("iou", "gap"), enumerate(names, start=1))
+        keys = {f"{kind}/{name}": f"{kind}/{number}" for kind, (number, name) in numbered}
+        keys |= {key: key for key in TITLES}
+        means = aggregate(results)
+        means = means[means["quantity"].isin(keys)].assign(classes=", ".join(names), data=setting["data"])
+        means["quantity"] = means["quantity"].map(keys)
+        defaults = {"encoder": means.get("model.name", setting["encoder"]), "method": "", "rho": math.nan}
+        means = means.assign(**{key: means.get(key, default) for key, default in defaults.items()})
+        means["encoder"] = means["encoder"].str.removeprefix("smp_")
+        tables.append(means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max")))
+    table = pd.concat(tables, ignore_index=True)
+    for setting in records_of(table[table.duplicated([*KEYS, "quantity"])][:1]):
         found = ", ".join(str(setting[name]) for name in KEYS)
-        raise ConfigError("--table", "one run for each data set, encoder, method and rho", f"two of {found}")
-    return table
-
-
-def _rows_of(folder: Path) -> list[Row]:
-    results, cells, setting = _read(folder)
-    class_names = next(iter(cells.values())).class_names[1:]
-    numbered = itertools.product(("iou", "gap"), enumerate(class_names, start=1))
-    quantities = {f"{kind}/{number}": f"{kind}/{name}" for kind, (number, name) in numbered}
-    quantities |= {key: key for key in SHARES}
-    rows = []
-    keys = [name for name in ("model.name", "method", "rho") if name in results]
-    for values, means in groups_of(aggregate(results), keys):
-        if means["quantity"].duplicated().any():
-            varying = [name for name in axes_of(results) if name not in ("seed", *keys) and means[name].nunique() > 1]
-            raise ConfigError("--table", "one setting of each method and rho", f"{folder}, over {', '.join(varying)}")
-        row: Row = setting | {"method": "", "rho": np.nan} | dict(zip(keys, values, strict=True))
-        row["encoder"] = str(row.pop("model.name", row["encoder"])).removeprefix("smp_")
-        by_key = {each["quantity"]: each for each in records_of(means)}
-        row |= {"classes": ", ".join(class_names), "seeds": by_key["fg_flip"]["n"]}
-        ends = itertools.product(quantities.items(), {"mean": "", "low": "_low", "high": "_high"}.items())
-        row |= {f"{name}{end}": by_key[key][column] for (name, key), (column, end) in ends}
-        rows.append(row)
-    return rows
+        raise ConfigError("--table", "one setting of each data set, encoder, method and rho", f"two of {found}")
+    return table[[*NAMES, "quantity", "mean", "low", "high"]]
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], Row]:
@@ -81,15 +74,11 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], Row]:
     return rows, cells, {"data": config["pool"]["name"], "encoder": config["model"]["name"].removeprefix("smp_")}
 
 
-def paper_text(table: pd.DataFrame) -> TextTable:
-    """Returns the table as text, with an interval over seeds after each mean."""
-    numbers = [str(name) for name in table if f"{name}_low" in table]
-    titles = {name: name.replace("iou/", "IoU, class ").replace("gap/", "gap, class ") for name in numbers} | SHARES
-    rows = []
-    for row in records_of(table):
-        cells = [mean_text({"mean": row[n], "low": row[f"{n}_low"], "high": row[f"{n}_high"]}) for n in numbers]
-        rows.append([*(str(row[name]) for name in (*KEYS, "classes", "seeds")), *cells])
-    return TextTable([*KEYS, "classes", "seeds", *(titles[name] for name in numbers)], rows, len(KEYS) + 2)
+def paper_text(means: pd.DataFrame) -> TextTable:
+    """Returns the rows of `paper_means` as text, with an interval over seeds after each mean."""
+    numbered = [name for name in means["quantity"].unique() if name not in TITLES]
+    titles = {name: name.replace("/", ", class ").replace("iou", "IoU") for name in numbered} | TITLES
+    return wide(means, NAMES, titles, lambda row, first: mean_text(row))
 
 
 def rankings(runs: Sequence[str | Path]) -> dict[str, dict[str, Ranking]]:
@@ -114,12 +103,14 @@ def rankings(runs: Sequence[str | Path]) -> dict[str, dict[str, Ranking]]:
 
 def write_paper(runs: Sequence[str | Path], folder: Path) -> str:
     """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text."""
-    table = paper_table(runs)
-    text = paper_text(table)
+    means = paper_means(runs)
+    text = paper_text(means)
     # One curve has no legend.
     facets = {f"{name}, {next(iter(own))}" if len(own) < 2 else name: own for name, own in rankings(runs).items()}
     _, deciles = ranking_charts(facets, note="Means over seeds.")
-    write_csv(folder / "paper.csv", table)
+    table = means.pivot(index=NAMES, columns="quantity", values=["mean", "low", "high"])
+    table.columns = [quantity if end == "mean" else f"{quantity}_{end}" for end, quantity in table]
+    write_csv(folder / "paper.csv", table.reset_index())
     write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {SEEDS_INTERVAL}.\n")
     caption = f"Means over seeds with the {SEEDS_INTERVAL}."
     write_text(folder / "paper.tex", f"% \\usepackage{{booktabs}}\n{to_latex(text, caption=caption)}\n")

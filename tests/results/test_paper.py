@@ -38,7 +38,7 @@ def test_encoders_of_one_run_have_rows_and_curves_of_their_own(monkeypatch):
     results, cells, setting = paper._read(RECORDED)
     results.insert(1, "model.name", np.where(results["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
     monkeypatch.setattr(paper, "_read", lambda folder: (results, cells, setting))
-    assert set(paper.paper_table([RECORDED])["encoder"]) == {"resnet50", "mit_b2"}
+    assert set(paper.paper_means([RECORDED])["encoder"]) == {"resnet50", "mit_b2"}
     (curves,) = paper.rankings([RECORDED]).values()
     assert {name: len(curve["flip_by_risk_decile"]) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
 
