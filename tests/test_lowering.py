@@ -72,10 +72,8 @@ def test_evaluation_lowers(given):
 
 def test_the_first_weights_and_what_methods_do_between_epochs_lower(given):
     experiment, make = given
-    layout, current, (pool, (rows, _, _, refit)) = make("loop")
+    _, current, (pool, (rows, _, _, refit)) = make("loop")
     member, state = jax.tree.map(lambda leaf: leaf[0], (current.members, current.states))
     check(jax.jit(functools.partial(init_state, experiment)), member)
     check(jax.jit(functools.partial(run.second_run, experiment)), member, pool, state)
-    check(
-        population._refit_heads, experiment, layout, current.members, current.states, pool, (rows[refit], rows[~refit])
-    )
+    check(jax.jit(functools.partial(run.refit, experiment)), member, state, pool, (rows[refit], rows[~refit]))

@@ -22,7 +22,7 @@ TWINS = [
 def test_steps_are_those_of_optax(recipe, twin):
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
-    result, opt_state, wanted, state = params, optimise.start(params), params, twin.init(params)
+    result, opt_state, wanted, state = params, optax.scale_by_adam().init(params), params, twin.init(params)
     step = jax.jit(optimise.update)
     for scale in (0.01, 3.0, 1.0):
         gradients = jax.tree.map(

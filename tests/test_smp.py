@@ -188,7 +188,7 @@ def test_features_are_pytorchs(published, tmp_path):
     text = convert_weights(published, tmp_path / "w", encoder=None, num_classes=3)
     assert text.startswith(NAME)
     params, _ = load_weights(tmp_path / "w", encoder=NAME)
-    _, arrays = canonical(read_weights(published))
+    _, arrays = canonical(read_weights(published)[0])
     spec = ModelSpec(name=f"smp_{NAME}")
     whole = {name: arrays.get(name, np.zeros(shape)) for name, shape in shapes_of(spec, 3).items()}
     model = from_state_dict(whole, spec, networks.NAMES, 64).nnx()

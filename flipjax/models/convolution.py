@@ -276,11 +276,26 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
         >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    if for_cpu():
-        return _depthwise_on_cpu(stride)(images, kernel)
-    if stride > 1:
+    if not for_cpu() and stride > 1:
         return _sum_of_taps(images, kernel, stride=stride)
-    return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
+    if not for_cpu():
+        return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
+
+    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images, kernel = saved
+        size = kernel.shape[:2]
+
+        def add(index: jax.Array, total: jax.Array) -> jax.Array:
+            image, own = (lax.dynamic_slice_in_dim(values, index, 1) for values in (images, gradient))
+            return total + jnp.stack([(view * own).sum((0, 1, 2)) for view in taps(image, size, stride=stride)])
+
+        zero = jnp.zeros((math.prod(size), kernel.shape[-1]), images.dtype)
+        kernel_gradient = lax.fori_loop(0, len(images), add, zero).reshape(kernel.shape)
+        between = (stride - 1, 0, stride - 1)
+        apart = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), between, between, (0, 0, 0)))
+        return _sum_of_taps(apart, kernel[::-1, ::-1], stride=1), kernel_gradient
+
+    return with_gradient(functools.partial(_sum_of_taps, stride=stride), backward)(images, kernel)
 
 
 def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[jax.Array]:
@@ -302,25 +317,6 @@ def _sum_of_taps(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Ar
     seen = taps(images, kernel.shape[:2], stride=stride)
     weights = kernel.reshape(len(seen), -1)
     return functools.reduce(jnp.add, map(jnp.multiply, seen, weights))
-
-
-@functools.cache
-def _depthwise_on_cpu(stride: int) -> Callable:
-    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images, kernel = saved
-        size = kernel.shape[:2]
-
-        def add(index: jax.Array, total: jax.Array) -> jax.Array:
-            image, own = (lax.dynamic_slice_in_dim(values, index, 1) for values in (images, gradient))
-            return total + jnp.stack([(view * own).sum((0, 1, 2)) for view in taps(image, size, stride=stride)])
-
-        zero = jnp.zeros((math.prod(size), kernel.shape[-1]), images.dtype)
-        kernel_gradient = lax.fori_loop(0, len(images), add, zero).reshape(kernel.shape)
-        between = (stride - 1, 0, stride - 1)
-        spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), between, between, (0, 0, 0)))
-        return _sum_of_taps(spread, kernel[::-1, ::-1], stride=1), kernel_gradient
-
-    return with_gradient(functools.partial(_sum_of_taps, stride=stride), backward)
 
 
 def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:

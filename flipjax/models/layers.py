@@ -20,9 +20,9 @@ class Convolution(nnx.Module):
 
     convolve = staticmethod(convolve_strided)
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, bias: bool = False):
+    def __init__(self, inputs: int, outputs: int, *size: int, stride: int = 1, bias: bool = False):
         """Initialises the weights to zero; `stride` equal to a `size` above 1 gives patches that abut."""
-        self.weight = nnx.Param(jnp.zeros((size, size, inputs, outputs)))
+        self.weight = nnx.Param(jnp.zeros((*size, *size, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros((outputs,))) if bias else None
         self.stride = stride
 
@@ -42,17 +42,14 @@ class Depthwise(Convolution):
         super().__init__(1, channels, size, stride=stride, bias=bias)
 
 
-class Linear(nnx.Module):
+class Linear(Convolution):
     """A linear map of the last axis; `weight` (inputs, outputs)."""
+
+    convolve = staticmethod(lambda values, weight, *, stride: values @ weight)
 
     def __init__(self, inputs: int, outputs: int):
         """Initialises the weights to zero."""
-        self.weight = nnx.Param(jnp.zeros((inputs, outputs)))
-        self.bias = nnx.Param(jnp.zeros((outputs,)))
-
-    def __call__(self, values: jax.Array) -> jax.Array:
-        """Maps (..., inputs) to (..., outputs)."""
-        return values @ self.weight[...].astype(values.dtype) + self.bias[...].astype(values.dtype)
+        super().__init__(inputs, outputs, bias=True)
 
 
 class LayerNorm(nnx.Module):

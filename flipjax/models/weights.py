@@ -164,34 +164,30 @@ def from_state_dict(arrays: Mapping[str, np.ndarray], spec: ModelSpec, num_class
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Raises WeightsError unless these are real numbers of the wanted shapes; names the arrays that are not."""
-    # bfloat16 and its like are of kind V.
-    others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
-    if others:
-        raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
-    misshapen = [name for name in wanted if name in arrays and arrays[name].shape != wanted[name]]
+    both = [(name, arrays[name]) for name in wanted if name in arrays]
     problems = {
         "missing": [name for name in wanted if name not in arrays],
         "unused": [name for name in arrays if name not in wanted],
-        "misshapen": [f"{name} {arrays[name].shape} instead of {wanted[name]}" for name in misshapen],
+        "misshapen": [f"{name} {x.shape} instead of {wanted[name]}" for name, x in both if x.shape != wanted[name]],
+        # bfloat16 and its like are of kind V.
+        "not of real numbers": [f"{name} ({x.dtype})" for name, x in both if x.dtype.kind in "OSUcMm"],
     }
     texts = [f"{len(names)} {kind}: {', '.join(names[:NAMED])}" for kind, names in problems.items() if names]
     if texts:
         raise WeightsError("; ".join([f"weights: expected the {len(wanted)} arrays of the model", *texts]))
 
 
-def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a PyTorch or safetensors file by name; searches checkpoints for the keys in NESTS.
+def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns the arrays of a PyTorch or safetensors file by name, and its metadata.
+
+    Checkpoints are searched for the keys in NESTS.
 
     Raises:
         WeightsError: no such file, another kind of file, PyTorch unsafe, a damaged file, or one with objects other
             than arrays.
         ModuleNotFoundError: PyTorch is missing.
     """
-    return _read(Path(path))[0]
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns arrays as `read_weights`, and the metadata of a safetensors file."""
+    path = Path(path)
     if not path.is_file():
         raise WeightsError(f"expected a regular file of weights; found none at {path}")
     if path.suffix not in SUFFIXES:
@@ -243,7 +239,7 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
     if os.path.lexists(target):
         raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
     try:
-        name, arrays, weights = _recognised(read_weights(source), encoder, num_classes)
+        name, arrays, weights = _recognised(read_weights(source)[0], encoder, num_classes)
         save_weights(target, arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
@@ -308,7 +304,7 @@ def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
         WeightsError: no such file, a damaged one, one without a digest, or one whose arrays differ from it.
     """
-    arrays, metadata = _read(path)
+    arrays, metadata = read_weights(path)
     if digest(arrays) != metadata.get(DIGEST):
         raise WeightsError(f"expected a file of weights that flipjax wrote; {path} is another one, or damaged")
     return arrays, metadata

@@ -20,7 +20,6 @@ from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.task import (
     Task,
-    check_pool,
     check_sizes_of,
     make_members,
     make_task,
@@ -57,7 +56,6 @@ def time_plan(programs: Sequence[Program], config: Config) -> list[str]:
     spec, lines, total = PopulationSpec(**config.population), [], 0.0
     for program in programs:
         loaded, task = make_task(program)
-        check_pool(loaded, task.catalog)
         split = dataclasses.replace(loaded.experiment.split, n_train=training_size(loaded, task.catalog, task.split))
         loaded = dataclasses.replace(loaded, experiment=dataclasses.replace(loaded.experiment, split=split))
         seconds = epoch_seconds(loaded, spec, task)

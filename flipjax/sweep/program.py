@@ -15,7 +15,7 @@ from flipjax.sweep.workdir import Workdir
 from flipjax.training import devices, population
 from flipjax.training.member import Status
 from flipjax.training.run import Validation
-from flipjax.training.task import Task, check_pool, make_members, starting_weights
+from flipjax.training.task import Task, make_members, starting_weights
 
 MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 
@@ -86,7 +86,6 @@ def train(
       InterruptedRunError: a signal came.
       OSError: the run folder cannot be written to.
     """
-    check_pool(program, task.catalog)
     layout = layout_of(program, spec, members=len(program.settings))
     members = make_members(program, task)
     start = starting_weights(program.experiment)

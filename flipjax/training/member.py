@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from flipjax.config import Experiment
 from flipjax.methods import Augmentation, Knobs
-from flipjax.training import optimise
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.optimise import Recipe
 
@@ -89,7 +89,7 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
     return State(
         weights=weights,
         average=weights if averaged else None,
-        opt_state=optimise.start(weights.params),
+        opt_state=optax.scale_by_adam().init(weights.params),
         group_weights=jnp.full((experiment.groups.count,), 1 / experiment.groups.count, jnp.float32),
         image_weights=jnp.ones(member.groups.shape, jnp.float32) if "jtt_epochs" in experiment.active_knobs else None,
         epoch=jnp.int32(0),

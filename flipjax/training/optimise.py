@@ -38,11 +38,6 @@ def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
     return recipe.learning_rate * jnp.where(recipe.warmup > 0, jnp.minimum(1.0, (step + 1) / rising), 1.0) * falling
 
 
-def start(params: Any) -> optax.OptState:
-    """Returns Adam's state before the first step."""
-    return optax.scale_by_adam().init(params)
-
-
 def update(
     gradients: Any, opt_state: optax.OptState, params: Any, recipe: Recipe, *, rate: jax.Array
 ) -> tuple[Any, optax.OptState]:

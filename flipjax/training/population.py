@@ -257,19 +257,14 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
     """
     experiment, layout = population.experiment, population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
-    states = _refit_heads(experiment, layout, population.members, population.states, pool, halves)
-    return dataclasses.replace(population, states=states)
 
-
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
-def _refit_heads(
-    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
-) -> State:
     def local(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
         refit = functools.partial(run.refit, experiment, pool=pool, halves=halves)
         return jax.lax.map(lambda inputs: refit(*inputs), (members, states))
 
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, pool, halves)
+    refit_all = jax.jit(shard(layout, local, P(AXIS), P(AXIS), P(), P()), donate_argnums=1)
+    states = refit_all(population.members, population.states, pool, halves)
+    return dataclasses.replace(population, states=states)
 
 
 def states_of(population: Population) -> State:

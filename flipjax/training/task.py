@@ -57,6 +57,7 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
     if spec.train.crop_in == "photo" and pool.aspects is None:
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)
+    check_pool(program, catalog)
     pool = at_strength(pool, program.settings[0].cue_strength)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}

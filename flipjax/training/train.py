@@ -25,7 +25,7 @@ from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.own import check_own
 from flipjax.training.run import Data, Trained, train_member
-from flipjax.training.task import Task, check_pool, make_member, make_task, starting_weights, training_size, with_data
+from flipjax.training.task import Task, make_member, make_task, starting_weights, training_size, with_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,6 @@ def make_train(
         raise ConfigError("config.grid", "one program; make_train is called for each", f"{len(programs)} programs")
     program, task = make_task(programs[0], data)
     check_own(program.experiment)
-    check_pool(program, task.catalog)
     packed = form_of(PopulationSpec(**own.population), model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)
     n_train = training_size(program, task.catalog, task.split)

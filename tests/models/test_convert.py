@@ -74,7 +74,7 @@ def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders
     params, statistics = weights.load_weights(folders / "encoder", encoder="mit_b2")
     assert (set(params), statistics) == ({"encoder"}, {})
     wanted = {f"encoder.{name}": array for name, array in encoder_of(network, "mit_b2").items()}
-    stored = weights.read_weights(folders / "encoder.safetensors")
+    stored = read_weights(folders / "encoder.safetensors")[0]
     np.testing.assert_equal(stored, wanted)  # PyTorch's names, axes and types.
 
 
@@ -189,7 +189,7 @@ def test_pytorchs_files_are_read(tmp_path):
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
-        encoder, result = weights.canonical(read_weights(tmp_path / name))
+        encoder, result = weights.canonical(read_weights(tmp_path / name)[0])
         assert encoder == "resnet50" and result.keys() == arrays.keys()
         for key, array in arrays.items():
             assert result[key].dtype == array.dtype
