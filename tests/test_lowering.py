@@ -56,8 +56,7 @@ def given(tiny, make_member, pool, validation):
 def test_an_epoch_lowers(given, form):
     experiment, make = given
     layout, current, shared = make(form)
-    order, active = np.arange(2, dtype=np.int32), np.array([2], np.int32)
-    check(population._epoch, experiment, layout, current.members, current.states, (order, active), *shared)
+    check(population._epoch, experiment, layout, current.members, current.states, *shared)
 
 
 def test_evaluation_lowers(given):

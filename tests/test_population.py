@@ -15,7 +15,7 @@ from populations import LOOP, assert_same
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.training import population
-from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout, queue
+from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
 from flipjax.training.own import check_own
@@ -144,29 +144,13 @@ def test_layout_follows_the_backend_the_members_and_the_config():
 def slots(draw):
     devices, share = draw(st.integers(1, 5)), draw(st.integers(1, 7))
     running = draw(st.lists(st.booleans(), min_size=devices * share, max_size=devices * share))
-    return np.array(running), devices, share
+    return np.array(running), devices
 
 
-law = settings(max_examples=150)
-
-
-@law
-@given(case=slots(), width=st.integers(1, 8))
-def test_every_running_slot_is_queued_once(case, width):
-    running, devices, share = case
-    positions, counts = queue(running, devices=devices, width=width)
-    positions = positions.reshape(devices, -1)
-    assert positions.shape[1] % width == 0
-    for device, (queued, count) in enumerate(zip(positions, counts, strict=True)):
-        # What is past the count is out of bounds, and the chunks that run hold all that is before it.
-        assert queued[:count].tolist() == np.flatnonzero(running[device * share :][:share]).tolist()
-        assert (queued[count:] == share).all() and -(-count // width) * width <= len(queued)
-
-
-@law
+@settings(max_examples=150)
 @given(case=slots())
 def test_a_deal_is_a_balanced_permutation(case):
-    running, devices, _ = case
+    running, devices = case
     order = deal(running, devices=devices)
     if order is not None:
         assert sorted(order.tolist()) == list(range(len(running)))

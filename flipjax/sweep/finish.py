@@ -90,7 +90,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     layout = layout_of(program, spec, members=members)
     weights = jax.eval_shape(lambda: first_weights(experiment, key_of(0), NO_WEIGHTS))
     questions, shared = _questions(program, config, task)
-    stacked = devices.shapes_of(layout, (weights, np.float32(1)), members=members)
+    stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     for asked in (questions, LATER)[: len(experiment.train.selection)]:
         lowered = population.lower_selected(experiment, layout, asked, *stacked, *devices.shapes_of(layout, shared))
         lowered.compile()

@@ -1,4 +1,4 @@
-"""Layout of members on a device mesh, and the queue of each device."""
+"""Layout of members on a device mesh."""
 
 import dataclasses
 import math
@@ -101,35 +101,10 @@ def shard(layout: Layout, function: Callable, *specs: P) -> Callable:
     )
 
 
-def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the local positions that each device runs, in order, and their number.
-
-    Args:
-      running: (slots,) bool, device after device.
-      devices: number of devices, a divisor of the slots.
-      width: members at once.
-
-    Returns:
-      Positions int32 (devices * m,), with m a multiple of `width` and those past a device's running members out of
-      bounds; and counts int32 (devices,).
-
-    Example:
-      >>> queue(np.array([False, True, True, True]), devices=2, width=1)[0].tolist()
-      [1, 2, 0, 1]
-    """
-    shares = running.reshape(devices, -1)
-    size = shares.shape[1]
-    order = np.full((devices, math.ceil(size / width) * width), size, np.int32)
-    for share, positions in zip(shares, order, strict=True):
-        alive = np.flatnonzero(share)
-        positions[: len(alive)] = alive
-    return order.reshape(-1), shares.sum(1).astype(np.int32)
-
-
 def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
     """Returns a permutation of slots that spreads running members evenly over devices, or None if not needed.
 
-    `running` and `devices` as in `queue`. The permutation, (slots,) int, gives the old slot of each new one.
+    `running` (slots,) is bool, device after device. The permutation, (slots,) int, gives the old slot of each new one.
 
     Example:
       >>> deal(np.array([True, True, False, False]), devices=2).tolist()

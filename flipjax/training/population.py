@@ -22,7 +22,7 @@ from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
 from flipjax.training import run
-from flipjax.training.devices import AXIS, Layout, deal, queue, replicate, shard
+from flipjax.training.devices import AXIS, Layout, deal, replicate, shard
 from flipjax.training.member import Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, Weights
 
@@ -150,17 +150,19 @@ def _plainly(function: Callable, *leaves: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
 def _epoch(
-    experiment: Experiment, layout: Layout, members: Member, states: State, queued: tuple[jax.Array, ...], *shared: Any
+    experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
     one = functools.partial(run.run_epoch, dataclasses.replace(experiment, packed=layout.packed))
     train = one if width == 1 else jax.vmap(one, in_axes=(0, None, 0, None))
 
-    def local(members: Member, states: State, queued: tuple[jax.Array, ...], pool: Pool, table: Table) -> Any:
-        order, active = queued
+    def local(members: Member, states: State, pool: Pool, table: Table) -> Any:
+        running = states.status == Status.RUNNING
+        share = len(running)
+        # Positions past those that run are out of bounds: JAX drops their writes, and their reads are not used.
+        order = jnp.flatnonzero(running, size=share + -share % width, fill_value=share).astype(jnp.int32)
         first, state = take_member((members, states), 0)
         blank = jax.eval_shape(one, first, pool, state, table)[1]
-        share = states.status.shape[0]
         records = jax.tree.map(lambda leaf: jnp.full((share, *leaf.shape), jnp.nan, leaf.dtype), blank)
 
         def chunk(index: jax.Array, carry: tuple[State, dict]) -> tuple[State, dict]:
@@ -168,19 +170,14 @@ def _epoch(
             where = where[0] if width == 1 else where
             member, state = take_member((members, carry[0]), where)
             new = train(member, pool, state, table)
-            # Padding positions are out of bounds: JAX drops their writes, and their reads are not used.
             return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
 
-        return jax.lax.fori_loop(0, (active[0] + width - 1) // width, chunk, (states, records))
+        return jax.lax.fori_loop(0, (running.sum() + width - 1) // width, chunk, (states, records))
 
-    return shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(), P())(members, states, queued, *shared)
+    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, *shared)
 
 
-def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> Any:
-    """Lowers the epoch of stacked members, given as arrays or shapes, as `run_epoch` runs it."""
-    running = np.ones(states.status.shape, bool)
-    queued = queue(running, devices=layout.devices, width=layout.width)
-    return _epoch.lower(experiment, layout, members, states, queued, *shared)
+lower_epoch = _epoch.lower
 
 
 def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
@@ -194,11 +191,10 @@ def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Populat
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)
     if order is not None:
-        slots, running = np.argsort(order)[population.slots], running[order]
+        slots = np.argsort(order)[population.slots]
         dealt = _replace(layout, (population.members, population.states), lambda rows: rows[order])
         population = Population(experiment, layout, *dealt, slots)
-    queued = queue(running, devices=layout.devices, width=layout.width)
-    states, records = _epoch(experiment, layout, population.members, population.states, queued, pool, table)
+    states, records = _epoch(experiment, layout, population.members, population.states, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
 
@@ -305,7 +301,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     first = (epochs[:, None] == epochs).argmax(1)
     values = []
     for index, selected in enumerate(best):
-        stacked = selected.weights, first[index] == index, strengths
+        stacked = selected.weights, _put(population.layout, first[index] == index), strengths
         asked = later if later and index else function
         values.append(_map_selected(experiment, population.layout, asked, *stacked, *shared))
 
@@ -316,15 +312,6 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
         return stacked[first[: len(stacked), population.slots], np.arange(len(population.slots))]
 
     return jax.tree.map(gathered, *values)
-
-
-def lower_selected(
-    experiment: Experiment, layout: Layout, function: Callable, weights: Weights, strengths: Any, *shared: Any
-) -> Any:
-    """Lowers a function of stacked weights and strengths of the cue, given as shapes, as `map_selected` calls it."""
-    return _map_selected.lower(
-        experiment, layout, function, weights, np.ones(strengths.shape, bool), strengths, *shared
-    )
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
@@ -344,3 +331,6 @@ def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *g
         return jax.lax.map(one, stacked, batch_size=layout.width if layout.width > 1 else None)
 
     return shard(layout, local, *[P(AXIS)] * 3, *[P()] * (len(given) - 3))(*given)
+
+
+lower_selected = _map_selected.lower
