@@ -37,8 +37,7 @@ def _run_command(arguments: list[str]) -> int:
     if name in COMMANDS:
         with Signals():
             module = importlib.import_module(COMMANDS[name][0])
-        # `python -m flipjax.models` has one command, which is this one.
-        return module.main([name, *rest] if name == "convert" else rest)
+        return module.main(rest)
     if name == "--version":
         print(f"flipjax {flipjax.__version__}")
     elif name in ("", "-h", "--help"):

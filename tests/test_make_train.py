@@ -103,7 +103,7 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, quick_compilation):
     tuned = flipjax.make_train(small.setup.config, start=model)
     began = init_state(small.experiment, small.member(), tuned.start).weights
     populations.assert_same(began, one.best["val_loss"].weights)
-    with pytest.raises(ValueError, match="start"):
+    with pytest.raises(ValueError, match=r"start: .*kernel"):
         flipjax.make_train(small.setup.config, {"model.width": 8}, start=model)
 
 
@@ -141,9 +141,7 @@ def test_what_is_refused_is_named(small, call, names):
         call(small)
 
 
-def test_explicit_axes_and_other_settings_of_jax_are_refused(small):
-    with jax.set_mesh(jax.make_mesh((2,), ("members",))), pytest.raises(ConfigError, match="Explicit"):
-        jax.eval_shape(small, small.member())
+def test_other_settings_of_jax_are_refused():
     with jax.enable_x64(True), pytest.raises(ConfigError, match="JAX_ENABLE_X64"):
         flipjax.make_train("smoke")
 

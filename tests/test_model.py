@@ -119,7 +119,7 @@ def test_what_is_no_such_file_is_refused(stored, tmp_path):
         return Net(num_classes + 1, rngs)
 
     cases = [(tmp_path / "none.safetensors", None, "none"), (tmp_path / "other.safetensors", None, "other")]
-    cases += [(own, None, "build: "), (path, Net, "build: "), (own, another, "misshapen")]
+    cases += [(own, None, "build: "), (path, Net, "unused"), (own, another, "misshapen")]
     for file, build, named in cases:
         with pytest.raises(WeightsError, match=named):
             flipjax.load_model(file, build=build)

@@ -1,26 +1,20 @@
 """The models that a config may name."""
 
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 
-def _unet(spec: Any, **options: Any) -> Any:
-    from flipjax.models.unet import UNet
-
-    return UNet(spec, **options)
-
-
-def _smp(spec: Any, **options: Any) -> Any:
-    from flipjax.models.smp import build_unet
-
-    return build_unet(spec, **options)
+def _build(module: str, name: str, spec: Any, **options: Any) -> Any:
+    # The modules load JAX and Flax: not before a model is built.
+    return getattr(importlib.import_module(f"flipjax.models.{module}"), name)(spec, **options)
 
 
-# The modules load JAX and Flax: not before a model is built.
 MODELS: dict[str, Callable[..., Any]] = {
-    "unet": _unet,
-    "smp_resnet50": _smp,
-    "smp_mit_b2": _smp,
-    "smp_efficientnet_lite0": _smp,
+    "unet": functools.partial(_build, "unet", "UNet"),
+    "smp_resnet50": functools.partial(_build, "smp", "build_unet"),
+    "smp_mit_b2": functools.partial(_build, "smp", "build_unet"),
+    "smp_efficientnet_lite0": functools.partial(_build, "smp", "build_unet"),
 }
 """Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh model in training mode, float32."""

@@ -18,9 +18,8 @@ ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.start
 @command.main("flipjax convert")
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code: 0, or 2 on misuse or on weights that do not fit."""
-    parser = command.Parser(prog="flipjax", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    add = commands.add_parser("convert", help="convert weights", description=__doc__).add_argument
+    parser = command.Parser(prog="flipjax convert", description=__doc__)
+    add = parser.add_argument
     add("--from", dest="source", required=True, metavar="FILE", help="the weights")
     add("--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet")
     add("--encoder", choices=ENCODERS, help="the required encoder (default: by the names)")

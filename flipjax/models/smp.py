@@ -42,38 +42,24 @@ class DecoderBlock(nnx.Module):
         return nnx.relu(second_norm(second(hidden)))
 
 
-class Decoder(nnx.Module):
-    """Five blocks, from 1/32 of the size up to the whole."""
-
-    def __init__(self, channels: tuple[int, ...], outputs: tuple[int, ...]):
-        """Makes the blocks for features of `channels`, from 1/2 of the size to 1/32."""
-        *skips, deepest = channels
-        inputs = (deepest, *outputs[:-1])
-        sizes = zip(inputs, (*skips[::-1], 0), outputs, strict=True)
-        self.blocks = nnx.List([DecoderBlock(*size) for size in sizes])
-
-    def __call__(self, features: list[jax.Array]) -> jax.Array:
-        """Maps features, from 1/2 of the size to 1/32, to (B, H, W, 16)."""
-        *skips, hidden = features
-        for block, skip in zip(self.blocks, [*skips[::-1], None], strict=True):
-            hidden = block(hidden, skip)
-        return hidden
-
-
 class Unet(nnx.Module):
-    """The whole network, in training mode until `eval()`."""
+    """The whole network, in training mode until `eval()`; five blocks decode, from 1/32 of the size up to the whole."""
 
     def __init__(self, encoder: str, *, num_classes: int, dtype: str, rngs: nnx.Rngs):
         """Makes the layers with zero kernels; computes in `dtype`, parameters are float32."""
         self.encoder = ENCODERS[encoder](rngs)
         outputs = NARROW_CHANNELS if encoder == "efficientnet_lite0" else DECODER_CHANNELS
-        self.decoder = Decoder(self.encoder.channels, outputs)
+        *skips, deepest = self.encoder.channels
+        sizes = zip((deepest, *outputs[:-1]), (*skips[::-1], 0), outputs, strict=True)
+        self.decoder = nnx.Dict(blocks=nnx.List([DecoderBlock(*size) for size in sizes]))
         self.segmentation_head = nnx.List([Convolution(outputs[-1], num_classes, 3, bias=True)])
         self.dtype = jnp.dtype(dtype)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 32 divides H and W."""
-        hidden = self.decoder(self.encoder(images.astype(self.dtype)))
+        *skips, hidden = self.encoder(images.astype(self.dtype))
+        for block, skip in zip(self.decoder["blocks"], [*skips[::-1], None], strict=True):
+            hidden = block(hidden, skip)
         return self.segmentation_head[0](hidden.astype(jnp.float32))
 
 

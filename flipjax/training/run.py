@@ -15,7 +15,6 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.groups import Groups
 from flipjax.metrics.decomposition import margins, rates
 from flipjax.support.ranges import functions_of
 from flipjax.training import dfr, optimise
@@ -97,22 +96,14 @@ def validate(
         reference = member.knobs.dro_reference > 0
         loss = jnp.where(reference, robust, loss)
         group_weights = jnp.where(reference, moved, group_weights)
-    measures = _measures(decomposition, groups, selecting, all_groups=experiment.groups)
-    return Validation(loss, loss_at_rho, *measures), group_weights
-
-
-def _measures(
-    decomposition: metrics.Decomposition, groups: jax.Array, selecting: jax.Array, *, all_groups: Groups
-) -> tuple[jax.Array, ...]:
-    counts = decomposition.confusion * selecting[:, None, None]
-    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, all_groups.count), counts)
-    group = jnp.arange(all_groups.count)
-    label = 1 + all_groups.class_of(group)
-    iou = rates(margins(by_group)).iou[group, label]
-    flip = rates(margins(counts.sum(0))).flip
+    confusion = decomposition.confusion * selecting[:, None, None]
+    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, count), confusion)
+    group = jnp.arange(count)
+    iou = rates(margins(by_group)).iou[group, 1 + experiment.groups.class_of(group)]
+    flip = rates(margins(confusion.sum(0))).flip
     risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
     risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
-    return iou.min(), flip, risk
+    return Validation(loss, loss_at_rho, iou.min(), flip, risk), group_weights
 
 
 def settle(

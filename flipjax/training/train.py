@@ -83,12 +83,8 @@ class Train:
     setup: Setup
 
     def __call__(self, member: Member) -> Trained:
-        """Trains a member and evaluates it on the test images.
-
-        Raises:
-            ConfigError: a mesh axis has type Explicit.
-        """
-        return train_member(self.experiment, _on_automatic_axes(member), self.data, self.start)
+        """Trains a member and evaluates it on the test images; axes of a mesh are of type Auto, or a shard_map's."""
+        return train_member(self.experiment, member, self.data, self.start)
 
     def member(self, **axes: Any) -> Member:
         """Returns a member, with the configuration's first value for each omitted axis.
@@ -191,24 +187,12 @@ def make_train(
 
 def _fitting(experiment: Experiment, start: Model | Weights) -> Weights:
     """Returns the weights of `start`; raises ValueError if a leaf does not fit the experiment's network."""
-    weights = start.weights if isinstance(start, Model) else start
+    weights = start.weights if isinstance(start, Model) else Weights(*start)
     shapes = jax.eval_shape(lambda: first_weights(experiment, jax.random.key(0), NO_WEIGHTS))
     given, wanted = (
-        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(Weights(*tree))}
+        {(jax.tree_util.keystr(path), jnp.shape(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}
         for tree in (weights, shapes)
     )
-    for name, shape in given.items():
-        if shape != wanted.get(name):
-            expected = wanted.get(name, "no such leaf")
-            raise ValueError(f"start: {name}: expected {expected} for {experiment.model.title}; found {shape}")
+    if others := sorted(given - wanted):
+        raise ValueError(f"start: expected weights of {experiment.model.title}; found others: {others[:4]}")
     return weights
-
-
-def _on_automatic_axes(member: Member) -> Member:
-    """Returns the member; raises ConfigError if it or the current mesh has axes of type Explicit."""
-    explicit = jax.sharding.AxisType.Explicit
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(member))]
-    if any(explicit in mesh.axis_types for mesh in meshes):
-        expected = "axes of type Auto (axis_types= of jax.make_mesh), or a shard_map over them"
-        raise ConfigError("mesh", expected, "an axis of type Explicit")
-    return member
