@@ -71,7 +71,7 @@ def test_a_bad_value_is_named_with_what_was_expected(field):
         check(config)
 
 
-PRODUCT = {"model": {"width": (4, 12), "norm": ("group",)}, "pool": {"size": (32, 64)}}
+PRODUCT = {"model": {"width": (4, 12), "norm": ("none",)}, "pool": {"size": (32, 64)}}
 BELONG = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
 
 

@@ -20,7 +20,7 @@ from flipjax.training.model import Model
 
 NAMES = ("background", "hopper", "skimmer")
 EXAMPLE = pathlib.Path(__file__).parents[1] / "sweeps/examples/benchmark_pytorch.py"
-SPECS = [ModelSpec(width=4, depth=2, norm=norm) for norm in ("batch", "group", "none")]
+SPECS = [ModelSpec(width=4, depth=2, norm=norm) for norm in ("batch", "none")]
 
 
 def drawn(spec, seed=0):

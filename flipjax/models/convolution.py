@@ -58,9 +58,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
         >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    if for_cpu():
-        return _convolve_on_cpu(images, kernel)
-    return convolve_on_accelerator(images, kernel)
+    return _convolve_on_cpu(images, kernel) if for_cpu() else convolve_on_accelerator(images, kernel)
 
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:

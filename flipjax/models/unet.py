@@ -18,6 +18,7 @@ Arrays = tuple[jax.Array, ...]
 
 MOMENTUM = 0.9
 """Momentum of the running statistics: runs have a few hundred steps, so they must settle within tens."""
+EPSILON = 1e-5
 
 
 def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
@@ -44,16 +45,12 @@ class PackBatchNorm(nnx.Module):
         wide = [chunk.astype(jnp.float32) for chunk in pack]
         affine = self.scale[...], self.bias[...]
         if self.use_running_average:
-            return map_chunks(_normalise, wide, self.mean[...], _inverse_deviation(self.var[...]), *affine)
+            return map_chunks(_normalise, wide, self.mean[...], lax.rsqrt(self.var[...] + EPSILON), *affine)
         outputs, means, variances = zip(*map_chunks(_normalise_by_batch, wide, *affine), strict=True)
         for running, moments in ((self.mean, means), (self.var, variances)):
             moment = jnp.stack(moments).reshape(running.shape)
             running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment
         return list(outputs)
-
-
-def _inverse_deviation(variance: jax.Array) -> jax.Array:
-    return lax.rsqrt(variance + 1e-5)
 
 
 def _normalise(images: jax.Array, mean: jax.Array, inverse: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
@@ -73,7 +70,7 @@ def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) ->
 def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arrays, Arrays]:
     mean = images.mean((0, 1, 2))
     variance = jnp.maximum(0.0, lax.square(images).mean((0, 1, 2)) - lax.square(mean))
-    inverse = _inverse_deviation(variance)
+    inverse = lax.rsqrt(variance + EPSILON)
     output = _normalise(images, mean, inverse, scale, bias)
     return (output, mean, variance), (images, mean, inverse, scale)
 
@@ -92,27 +89,6 @@ def _backward(saved: Arrays, gradients: Arrays) -> Arrays:
 _normalise_by_batch.defvjp(_forward, _backward)
 
 
-class PackGroupNorm(nnx.Module):
-    """Group normalisation (Wu and He, 2018) of at most eight groups of channels, computed as Flax's."""
-
-    def __init__(self, channels: int):
-        """Starts as the plain normalisation."""
-        self.scale = nnx.Param(jnp.ones((channels,)))
-        self.bias = nnx.Param(jnp.zeros((channels,)))
-        self.group_size = channels // min(8, channels)
-
-    def __call__(self, pack: Pack) -> Pack:
-        """Normalises a pack, to float32."""
-        return map_chunks(self._normalise, pack, self.scale[...], self.bias[...])
-
-    def _normalise(self, images: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-        groups = images.astype(jnp.float32).reshape(*images.shape[:3], -1, self.group_size)
-        mean, square = (values.mean((1, 2, 4), keepdims=True) for values in (groups, lax.square(groups)))
-        inverse = lax.rsqrt(jnp.maximum(0.0, square - lax.square(mean)) + 1e-6)
-        scale, bias = (values.reshape(-1, self.group_size) for values in (scale, bias))
-        return ((groups - mean) * (inverse * scale) + bias).reshape(images.shape)
-
-
 class PackBias(nnx.Module):
     """A learned offset per channel, for blocks without a norm."""
 
@@ -125,7 +101,7 @@ class PackBias(nnx.Module):
         return map_chunks(lambda chunk, offset: chunk + offset.astype(chunk.dtype), pack, self.bias[...])
 
 
-NORM_LAYERS = {"batch": PackBatchNorm, "group": PackGroupNorm, "none": PackBias}
+NORM_LAYERS = {"batch": PackBatchNorm, "none": PackBias}
 
 
 class ConvolutionBlock(nnx.Module):

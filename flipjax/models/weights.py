@@ -188,10 +188,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
         ModuleNotFoundError: PyTorch is missing.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"expected a regular file of weights; found none at {path}")
-    if path.suffix not in SUFFIXES:
-        raise WeightsError(f"expected a file that ends in {', '.join(SUFFIXES)}; found {path}")
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        raise WeightsError(f"expected a regular file of weights, {', '.join(SUFFIXES)}; found none at {path}")
     try:
         if path.suffix != SUFFIX:
             return _read_torch(path), {}
@@ -207,8 +205,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     torch: Any = importlib.import_module("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
-        wanted = f"PyTorch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer, whose weights_only runs no code"
-        raise WeightsError(f"{path} needs {wanted} (CVE-2025-32434); found {torch.__version__}")
+        wanted = "PyTorch 2.6 or newer, whose weights_only runs no code (CVE-2025-32434)"
+        raise WeightsError(f"{path} needs {wanted}; found {torch.__version__}")
     tensors = _state_dict(torch.load(path, map_location="cpu", weights_only=True))
     # NumPy has no bfloat16.
     return {str(name): (t.float() if t.is_floating_point() else t).detach().numpy() for name, t in tensors.items()}

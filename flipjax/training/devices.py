@@ -45,7 +45,13 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     if spec.devices > len(devices):
         raise ConfigError("config.population.devices", f"at most {len(devices)} ({platform})", spec.devices)
     available = spec.devices or len(devices)
-    sharing = _sharing(spec, available, members=members, batch_size=batch_size, cpu=platform == "cpu")
+    sharing = spec.batch_devices
+    if sharing > available or (sharing and batch_size % sharing):
+        expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
+        raise ConfigError("config.population.batch_devices", expected, sharing)
+    # XLA:CPU already uses all cores for one device, and an unshared batch keeps a member's bits.
+    idle = 1 if platform == "cpu" else max(1, available // members)
+    sharing = sharing or max(share for share in range(1, idle + 1) if batch_size % share == 0)
     count = min(available // sharing, members)
     form = form_of(spec, model=model)
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
@@ -68,17 +74,6 @@ def form_of(spec: PopulationSpec, *, model: str) -> str:
     if form == "packed" and model != "unet":
         raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
     return form
-
-
-def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: int, cpu: bool) -> int:
-    """Returns how many devices share each batch."""
-    asked = spec.batch_devices
-    if asked > available or (asked and batch_size % asked):
-        expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
-        raise ConfigError("config.population.batch_devices", expected, asked)
-    # XLA:CPU already uses all cores for one device, and an unshared batch keeps a member's bits.
-    idle = 1 if cpu else max(1, available // members)
-    return asked or max(share for share in range(1, idle + 1) if batch_size % share == 0)
 
 
 def replicate(layout: Layout, tree: Any) -> Any:

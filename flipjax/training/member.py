@@ -68,11 +68,6 @@ class State:
     best: dict[str, Best]
 
     @property
-    def step(self) -> jax.Array:
-        """Optimiser steps so far in the present run, int32."""
-        return self.opt_state.count
-
-    @property
     def evaluated(self) -> Weights:
         """The weights to evaluate: the average if there is one."""
         return self.weights if self.average is None else self.average

@@ -130,18 +130,17 @@ def _loss_and_gradients(
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
     """Returns logits (n, H, W, C) float32 on pool rows (n, 2)."""
-    return _predicted(lambda logits, labels: logits, experiment, weights, pool, rows)
+    return evaluate(experiment, weights, pool, rows, lambda logits, labels: logits)
 
 
-def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
-    """Returns the decomposition, leading axis n, of predictions on pool rows (n, 2)."""
-    return _predicted(metrics.decompose, experiment, weights, pool, rows)
+def evaluate(
+    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, measure: Callable = metrics.decompose
+) -> Any:
+    """Returns the decomposition, leading axis n, or another measure of logits and labels on pool rows (n, 2)."""
 
-
-def _predicted(function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Any:
     def of_batch(batch: jax.Array) -> Any:
         images, labels = gather(pool, batch)
-        return function(logits_of(experiment, weights, images), labels)
+        return measure(logits_of(experiment, weights, images), labels)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 

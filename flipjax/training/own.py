@@ -33,21 +33,28 @@ def check_own(experiment: Experiment) -> None:
         _trace("config.train.loss", jax.grad(lambda *inputs, loss=loss: loss(*inputs).sum()), logits, labels, groups)
     for augmentation in functions_of(experiment.train.augment):
         _expect("config.train.augment", augmentation, (key, images, labels), (images, labels))
-    if experiment.model.build:
-        _check_model(experiment, key, images, logits)
+    model, field = experiment.model, "config.model.build"
+    for training in (True, False) if model.build else ():
+        weights = _trace(field, lambda key: draw_weights(key, model, experiment.num_classes), key)[1]
+        answer = functools.partial(apply, experiment, training=training)
+        _compare(field, model.build, _trace(field, answer, weights, images)[1][0], logits)
 
 
 def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: Any) -> None:
     with jax.checking_leaks():
         first, result = _trace(field, function, *inputs)
-    if _described(result) != _described(expected):
-        raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
+    _compare(field, function, result, expected)
     again, _ = _trace(field, function, *inputs)
     # Printed functions include their memory address.
     same = len({re.sub(r" at 0x\w+", "", str(each)) for each in (first, again)}) == 1
     if not same or not all(map(np.array_equal, first.consts, again.consts)):
         found = "another program each time; random numbers come from jax.random and a key"
         raise ConfigError(field, f"{name_of(function)} to be pure", found)
+
+
+def _compare(field: str, function: Any, result: Any, expected: Any) -> None:
+    if _described(result) != _described(expected):
+        raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
 
 
 def _trace(field: str, function: Callable, *inputs: Any) -> Any:
@@ -63,15 +70,4 @@ def _trace(field: str, function: Callable, *inputs: Any) -> Any:
 
 
 def _described(tree: Any) -> str:
-    described = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
-    return str(described).replace("'", "")
-
-
-def _check_model(experiment: Experiment, key: Any, images: Any, logits: Any) -> None:
-    field = "config.model.build"
-    weights = _trace(field, lambda key: draw_weights(key, experiment.model, experiment.num_classes), key)[1]
-    for training in (True, False):
-        answer = functools.partial(apply, experiment, training=training)
-        found, _ = _trace(field, answer, weights, images)[1]
-        if _described(found) != _described(logits):
-            raise ConfigError(field, f"logits {_described(logits)} of images {_described(images)}", _described(found))
+    return str(jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)).replace("'", "")

@@ -21,10 +21,11 @@ from jax.sharding import PartitionSpec as P
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
+from flipjax.models.weights import Weights, is_key
 from flipjax.training import run
 from flipjax.training.devices import AXIS, Layout, deal, replicate, shard
 from flipjax.training.member import Member, State, Status, init_state
-from flipjax.training.network import NO_WEIGHTS, Weights
+from flipjax.training.network import NO_WEIGHTS
 
 Tree = TypeVar("Tree")
 
@@ -141,11 +142,10 @@ def _stack(trees: Sequence[Any]) -> Any:
 
 def _plainly(function: Callable, *leaves: Any) -> Any:
     """Applies a function of arrays to leaves, or to the words of PRNG keys."""
-    first = leaves[0]
-    if not (isinstance(first, jax.Array) and jnp.issubdtype(first.dtype, jax.dtypes.prng_key)):
+    if not (isinstance(leaves[0], jax.Array) and is_key(leaves[0])):
         return function(*leaves)
     words = function(*map(jax.random.key_data, leaves))
-    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(first))
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")

@@ -154,7 +154,7 @@ def run_epoch(
     state, train_loss = train_epoch(experiment, member, pool, state)
     validation, group_weights = validate(experiment, member, pool, state, table)
     state = dataclasses.replace(state, group_weights=group_weights)
-    rate = optimise.rate_at(state.step - 1, member.recipe, total=total_steps(experiment, member))
+    rate = optimise.rate_at(state.opt_state.count - 1, member.recipe, total=total_steps(experiment, member))
     record = {"train_loss": train_loss, "learning_rate": rate, "group_weights": group_weights}
     record |= {f"valid_{name}": value for name, value in validation._asdict().items()}
     return settle(experiment, member, state, train_loss, validation), record

@@ -122,7 +122,7 @@ def train_step(
     loss, gradients, statistics, group_weights = loss_and_gradients(
         experiment, state.weights, made, member.knobs, state.group_weights
     )
-    step = state.step
+    step = state.opt_state.count
     total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)
     params, opt_state = optimise.update(gradients, state.opt_state, state.weights.params, member.recipe, rate=rate)

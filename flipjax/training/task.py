@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend import key_of
-from flipjax.config import Config, ConfigError, Experiment, PoolSpec
+from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
 from flipjax.data.folder import list_folder
@@ -152,19 +152,18 @@ def check_sizes_of(program: Program) -> None:
         ValueError: it is too small.
     """
     spec = program.experiment
-    catalog = list_synthetic(spec.pool) if spec.pool.name == "synthetic" else _listed_catalog(spec.pool)
+    if spec.pool.name == "synthetic":
+        catalog = list_synthetic(spec.pool)
+    else:
+        listing = list_folder(spec.pool) if spec.pool.name == "folder" else list_tfds(spec.pool)
+        if listing.problems:
+            raise BadFilesError(listing.source, listing.problems)
+        catalog = with_usual(catalog_of(listing), spec.pool)
     check_pool(program, catalog)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     n_train = training_size(program, catalog, split)
     for rho in program.rhos:
         training_table(catalog, split, rho=rho, seed=0, n_train=n_train, rhos=program.rhos)
-
-
-def _listed_catalog(spec: PoolSpec) -> Catalog:
-    listing = list_folder(spec) if spec.name == "folder" else list_tfds(spec)
-    if listing.problems:
-        raise BadFilesError(listing.source, listing.problems)
-    return with_usual(catalog_of(listing), spec)
 
 
 def check_pool(program: Program, catalog: Catalog) -> None:
