@@ -109,11 +109,8 @@ def context_evidence(
     truth = np.asarray(true["class"], np.int64)
     check_shown(true, truth, shown)
     if len(shares) < FEW:
-        warnings.warn(
-            f"shares: found {len(shares)} training images, so that beta is too small; pass the shares of all training "
-            f"labels, of at least {FEW:,} images if you can.",
-            stacklevel=2,
-        )
+        text = f"shares: found {len(shares)} training images; of fewer than {FEW:,} beta is too small."
+        warnings.warn(text, stacklevel=2)
     images = np.asarray(true["image"], np.int64)
     row = np.full(len(true), -1) if own is None else np.asarray(own, np.int64)[images]
     counts, both = shown.sum(0), shown.T.astype(np.float64) @ seen

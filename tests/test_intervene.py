@@ -215,7 +215,7 @@ marginal = functools.partial(intervene.scene_marginal, predict, sigma=0)
 
 
 def test_objects_keep_their_classes_where_an_image_of_two_loses_one():
-    with pytest.warns(UserWarning, match="^regions: 1 of 3 images predict several objects of different classes"):
+    with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
         whole = marginal(IMAGES, SCENES)
     with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
         repaired = intervene.repair(LOGITS, whole, center=0.0)

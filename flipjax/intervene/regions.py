@@ -54,9 +54,7 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         found = repr(named) if named else f"{numbers.dtype} of shape {numbers.shape}"
-        raise ValueError(
-            f"regions: expected 'image', 'objects' or integers {inside.shape} of 0 or more, found {found}."
-        )
+        raise ValueError(f"regions: expected 'image', 'objects' or integers {inside.shape} from 0 on, found {found}.")
     for image, own, into in zip(numbers, inside, found, strict=True):
         into[own] = np.searchsorted(np.unique(image[own & (image > 0)]), image[own], side="right")
     return found
@@ -126,8 +124,5 @@ def warn_of_objects(logits: Any, *, regions: Any, background: Background) -> Non
     pairs = np.unique([region_images(objects), label], axis=1)
     several = np.count_nonzero(np.bincount(pairs[0]) > 1)
     if several:
-        warnings.warn(
-            f"regions: {several} of {len(logits)} images predict several objects of different classes as one region, "
-            "so repair gives all of them one class. Pass regions='objects' to treat each alone.",
-            stacklevel=3,
-        )
+        found = f"{several} of {len(logits)} images predict objects of several classes, which repair makes one"
+        warnings.warn(f"regions: {found}; pass regions='objects' to treat each alone.", stacklevel=3)

@@ -153,9 +153,7 @@ def scene_marginal(
     if not background_classes(background):
         warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
     if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
-        raise ValueError(
-            f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) as {images.shape}, found {scenes.shape}."
-        )
+        raise ValueError(f"scenes: expected (K, H, W, channels) as images {images.shape}, found {scenes.shape}.")
     _warn_of_units(images, scenes)
     D = scenes.shape[1] if scenes.ndim == 5 else 1
     weights = jnp.asarray(to_array(np.full(D, 1 / D) if weights is None else weights, name="weights"), jnp.float32)
@@ -309,8 +307,5 @@ def _warn_of_units(images: Any, scenes: Any) -> None:
         return
     largest = [float(np.abs(np.asarray(array)).max(initial=0)) for array in (images, scenes)]
     if min(largest) > 0 and max(largest) > UNITS * min(largest):
-        warnings.warn(
-            f"scenes: the largest value is {largest[1]:.3g}, of the images {largest[0]:.3g}; both must be in the units "
-            "of the model.",
-            stacklevel=3,
-        )
+        found = f"{largest[1]:.3g}, of the images {largest[0]:.3g}"
+        warnings.warn(f"scenes: the largest value is {found}; both must be in the units of the model.", stacklevel=3)

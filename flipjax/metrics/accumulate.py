@@ -78,9 +78,7 @@ class FlipMetric:
         self.spec.names(classes)
         broken = np.flatnonzero(np.isnan(part.risk_sum))
         if len(broken) and self.spec.kind != "masks":
-            raise ValueError(
-                f"{self.spec.kind}: expected numbers, found NaN in {len(broken)} images, first {broken[0]}."
-            )
+            raise ValueError(f"{self.spec.kind}: expected numbers, found NaN in images {broken[:8].tolist()}.")
         if self._parts and (groups is None) == bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
         if groups is not None:

@@ -41,10 +41,7 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
         RuntimeError: the process was forked after JAX started.
     """
     if _FORKED:
-        raise RuntimeError(
-            "this process was forked after JAX had started and would hang: start workers by spawn, in a DataLoader "
-            "with multiprocessing_context='spawn'."
-        )
+        raise RuntimeError("forked after JAX had started, this process would hang: multiprocessing_context='spawn'.")
     if isinstance(values, jax.Array):
         return values
     if isinstance(values, np.ma.MaskedArray):
@@ -79,14 +76,9 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
     kind, spatial_ndim = spec.kind, spec.spatial_ndim
     array: Any = to_array(scores, name=kind)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(
-            f"{kind}: expected floating point, labels second, found {array.dtype}; of class indices pass kind='masks'."
-        )
+        raise TypeError(f"{kind}: expected floating point, found {array.dtype}; of class indices pass kind='masks'.")
     if array.ndim < spatial_ndim + 1:
-        raise ValueError(
-            f"{kind}: expected (..., *spatial, C) with spatial_ndim={spatial_ndim}, found {array.shape}; class indices "
-            "need kind='masks'."
-        )
+        raise ValueError(f"{kind}: expected {spatial_ndim} spatial axes and one of classes, found {array.shape}.")
     if spec.channels == "first":
         move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
         array = move(array, -1 - spatial_ndim, -1)
@@ -135,10 +127,8 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     _check_integers(masks, name="predictions")
     _check_integers(truth, name="labels")
     if masks.shape != truth.shape or masks.ndim < spec.spatial_ndim:
-        raise ValueError(
-            f"predictions: expected the labels' shape {truth.shape}, of {spec.spatial_ndim} axes or more, found "
-            f"{masks.shape}."
-        )
+        axes = f"{spec.spatial_ndim} axes or more"
+        raise ValueError(f"predictions: expected the labels' shape {truth.shape}, of {axes}, found {masks.shape}.")
     _check_size(masks.shape, spec.spatial_ndim, name="predictions")
     classes = spec.num_classes
     if classes is None:
@@ -150,10 +140,8 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
         classes = 1 + max(least, *(int(array.max(initial=0)) for array in (np.asarray(masks), known)))
     classes = operator.index(classes)
     if classes > _MOST_CLASSES:
-        raise ValueError(
-            f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; to leave out pixels of the last label "
-            f"pass ignore_index={classes - 1}."
-        )
+        advice = f"to leave out the last label pass ignore_index={classes - 1}"
+        raise ValueError(f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; {advice}.")
     check_background(spec.background, classes)
     return classes
 
@@ -176,9 +164,7 @@ def _check_channels(
     looks = last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
     if looks if labels_shape is None else labels_shape == shape[:lead] + shape[lead + 1 :]:
         axes = (*range(lead), *range(lead + 1, len(shape)), lead)
-        raise ValueError(
-            f"{name}: found channels first, {shape}: pass channels='first', or np.transpose({name}, {axes})."
-        )
+        raise ValueError(f"{name}: {shape} is channels first: pass channels='first', or np.transpose({name}, {axes}).")
 
 
 def _check_integers(array: Any, *, name: str) -> None:
@@ -238,10 +224,9 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
         return
     values = np.unique(np.asarray(labels)).tolist()
     bad = [v for v in values if not 0 <= v < classes and v != ignore_index]
-    examples = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
     besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
     advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}." if name == "labels" else ""
-    raise ValueError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {examples}.{advice}")
+    raise ValueError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {bad[:8]}.{advice}")
 
 
 def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:

@@ -144,9 +144,7 @@ def check_background(
     if known and known[-1] >= classes:
         raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
     if classes < len(known) + 2:
-        raise ValueError(
-            f"{name}: expected two classes or more besides background={background}, found {classes} in all."
-        )
+        raise ValueError(f"{name}: expected two classes or more besides background={background}, found {classes}.")
     return known
 
 
@@ -181,8 +179,6 @@ def class_names(
         own |= dict(zip(foreground, full, strict=True))
         full = tuple(own[c] for c in range(classes))
     if len(full) != classes or len(set(full)) != classes or {"foreground", "mean"} & set(full):
-        without = f", or {len(foreground)} without the background's" if known else ""
-        raise ValueError(
-            f"class_names: expected {classes} different names{without}, not 'foreground' or 'mean', found {names!r}."
-        )
+        wanted = f"{classes} different names" + (f", or {len(foreground)} without the background's" if known else "")
+        raise ValueError(f"class_names: expected {wanted}, none of them foreground or mean, found {names!r}.")
     return full
