@@ -1,11 +1,9 @@
 """A run's results as pandas data frames, and the units of their columns."""
 
-import importlib.util
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +16,7 @@ from flipjax.results.frames import read_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.rows import image_columns
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
-from flipjax.support.files import DamagedError, replacing
-
-MOST_IMAGES = 2_000_000
-PART = 2**16
-"""Images whose rows are made, and written to images.parquet, at a time."""
+from flipjax.support.files import DamagedError
 
 
 class RunData:
@@ -65,7 +59,9 @@ class RunData:
     def images(self) -> pd.DataFrame:
         """One row per member, selection rule, split and image."""
         cells = read_cells(self.folder, results=self.members)
-        parts = [part for _, cell in cells for part in _image_parts(cell, self.members)]
+        kinds = ((cell, kind) for _, cell in cells for kind in itertools.product(cell.selections, cell.parts))
+        # Some columns exist only for the first rule.
+        parts = [_images_of(cell, self.members, *kind) for cell, kind in kinds]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -119,75 +115,24 @@ def units(columns: Iterable[str]) -> dict[str, str]:
     return {name: quantity.unit for name, quantity in found.items() if quantity is not None}
 
 
-def write_images(run: str | Path) -> Path | None:
-    """Writes `images.parquet` into a run folder, the rows of `RunData.images`, and returns its path.
-
-    Returns None without pyarrow, without stored decompositions, or above MOST_IMAGES rows, which would delay large
-    grids; `RunData.images` still computes them.
-    """
-    if importlib.util.find_spec("pyarrow") is None:
-        return None
-    rows = sum(part.risk_sum.size for _, cell in read_cells(Path(run)) for part in cell.parts.values())
-    if not 0 < rows <= MOST_IMAGES:
-        return None
-    from pyarrow import parquet
-
-    path = Path(run) / "images.parquet"
-    members = read_csv(Path(run) / "results.csv")
-    tables = (_arrow_table(part) for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
-    first = next(tables)
-    with replacing(path) as stream, parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
-        for table in itertools.chain([first], tables):
-            writer.write_table(table)
-    return path
-
-
-def _arrow_table(frame: pd.DataFrame) -> Any:
-    """Returns a data frame as a pyarrow table with units in its field metadata."""
-    import pyarrow
-
-    arrays = {str(name): pyarrow.array(values.to_numpy()) for name, values in frame.items()}
-    metadata = {name: {"unit": unit} for name, unit in units(arrays).items()}
-    fields = [pyarrow.field(name, array.type, metadata=metadata.get(name)) for name, array in arrays.items()]
-    return pyarrow.table(list(arrays.values()), schema=pyarrow.schema(fields))
-
-
-def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yields the images of every rule and split, of as many members at a time as have about PART images."""
-    rows = rows[rows["member"].isin(cell.places)]
-    kinds = [*itertools.product(cell.selections, cell.parts)]
-    scores = {(rule, split): dict(image_scores(cell, split, rows, selection=rule)) for rule, split in kinds}
-    step = max(1, PART // sum(len(cell.parts[split].groups) for _, split in kinds))
-    for start in range(0, len(cell.members), step):
-        members = cell.members[start : start + step]
-        blocks = [_image_block(cell, members, *kind, scores[kind]) for kind in kinds]
-        # Some columns exist only for the first rule.
-        columns = {
-            name: np.concatenate([block.get(name, np.full(block["image"].shape, np.nan)) for block in blocks], axis=1)
-            for name in blocks[0]
-        }
-        frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-        yield frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))
-
-
-def _image_block(
-    cell: StoredCell, members: Sequence[str], rule: str, split: str, scores: Mapping[str, Mapping[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """Returns the columns (members, n) of the n images of a split."""
-    part, shape = cell.parts[split], (len(members), len(cell.parts[split].groups))
-    columns = {"member": np.array(members)[:, None], "selection": np.array(rule), "split": np.array(split)}
+def _images_of(cell: StoredCell, rows: pd.DataFrame, rule: str, split: str) -> pd.DataFrame:
+    """Returns the images of a split by a selection rule, member by member."""
+    part, shape = cell.parts[split], (len(cell.members), len(cell.parts[split].groups))
+    columns = {"member": np.array(cell.members)[:, None], "selection": np.array(rule), "split": np.array(split)}
     columns |= {"image": np.arange(shape[1]), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
     columns |= {"pair": part.pairs, "group": part.groups}
-    swaps = [cell.scene_swap(member, split, selection=rule) for member in members]
+    swaps = [cell.scene_swap(member, split, selection=rule) for member in cell.members]
     known = [swap for swap in swaps if swap is not None]
     swap = SceneSwap(np.concatenate([s.risk for s in known]), concatenate(s.repaired for s in known)) if known else None
-    counts = concatenate(cell.decomposition(member, split, selection=rule) for member in members)
+    counts = concatenate(cell.decomposition(member, split, selection=rule) for member in cell.members)
     of_images = image_columns(counts, cell.class_names, swap=swap)
+    scores = dict(image_scores(cell, split, rows[rows["member"].isin(cell.places)], selection=rule))
     blank = np.full(shape[1], np.nan)
     of_images |= {
-        name: np.concatenate([scores[member].get(name, blank) for member in members])
+        name: np.concatenate([scores[member].get(name, blank) for member in cell.members])
         for name in SCORES
         if name not in of_images
     }
     columns |= {name: values.reshape(shape) for name, values in of_images.items()}
-    return {name: np.broadcast_to(values, shape) for name, values in columns.items()}
+    frame = pd.DataFrame({name: np.broadcast_to(values, shape).ravel() for name, values in columns.items()})
+    return frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))

@@ -1,4 +1,4 @@
-"""A run folder as data frames, Parquet and trackers; one with a file of another run is refused by name."""
+"""A run folder as data frames, and in trackers; one with a file of another run is refused by name."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from flipjax import results
 from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.frames import read_csv, write_csv
-from flipjax.results.run_data import units, write_images
+from flipjax.results.run_data import units
 from results.tables import RECORDED
 
 
@@ -49,15 +49,6 @@ def test_a_tracker_has_the_axes_epochs_and_test_numbers_of_each_member(run):
     assert len(others) == 7 and name == "m000" and {"rho", "seed", "status"} <= config.keys()
     assert [epoch for epoch, _ in history] == [1, 2, 3] and "valid_loss" in history[0][1]
     assert all(key.startswith("test/") and np.isfinite(value) for key, value in test.items())
-
-
-def test_images_as_parquet_hold_what_load_gives(run, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = parquet.read_table(write_images(shutil.copytree(RECORDED, tmp_path / "run")))
-    assert table.column_names == list(run.images)
-    for name, values in run.images.items():
-        np.testing.assert_array_equal(table[name].to_numpy(), values.to_numpy())
-    assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
 
 
 def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(run):
