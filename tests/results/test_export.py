@@ -27,7 +27,6 @@ def run():
 def test_a_run_is_loaded_as_data_frames_with_units(run):
     rows, images = run.members, run.images
     assert [len(table) for table in (rows, run.history, images)] == [8 * 2 * 2 * 7, 8 * 3, 8 * 2 * (24 + 48)]
-    assert "8 members, 2 selections, 2 splits" in repr(run) and ".summary" in repr(run)
     assert (images[["image", "object", "pair", "group", "pixels"]].dtypes == np.int64).all()
     # The rows of images and of members are of the same counts.
     chosen = {"member": "m003", "selection": "val_loss", "split": "test"}
@@ -40,7 +39,7 @@ def test_a_run_is_loaded_as_data_frames_with_units(run):
     assert after.sum() / images["foreground_pixels"].sum() == pytest.approx(row["repair_flip"], abs=1e-6)
     assert np.isfinite(images["swap_risk"]).any()
     of_images = units(images)
-    assert (of_images["flip_risk"], of_images["swap_risk"], of_images["repaired_flip"]) == ("nats", "log-odds", "share")
+    assert (of_images["flip_risk"], of_images["swap_risk"]) == ("nats", "log-odds")
     assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(units(rows))
 
 
