@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from flipjax.methods import Knobs
 
-Scalar = float | jax.Array
+Scalar = float | Array
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns the cross-entropy of each image, the mean over its pixels.
 
     Args:
@@ -32,16 +33,14 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (jnp.log(total) - of_truth).mean((-2, -1))
 
 
-def _shifted_planes(logits: jax.Array) -> list[jax.Array]:
+def _shifted_planes(logits: Array) -> list[Array]:
     """Subtracts each pixel's largest logit; returns one float32 plane per class, as a short axis vectorises badly."""
     planes = list(jnp.moveaxis(logits.astype(jnp.float32), -1, 0))
     largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, planes))
     return [plane - largest for plane in planes]
 
 
-def soft_dice_loss(
-    logits: jax.Array, labels: jax.Array, *, include_background: bool = False, smooth: float = 1e-5
-) -> jax.Array:
+def soft_dice_loss(logits: Array, labels: Array, *, include_background: bool = False, smooth: float = 1e-5) -> Array:
     """Returns one minus the soft Dice of each image, the mean over classes (paper, `DICECE`; Milletari et al., 2016).
 
     Args:
@@ -61,7 +60,7 @@ def soft_dice_loss(
     exponentials = [jnp.exp(plane) for plane in _shifted_planes(logits)]
     sum_of_all = functools.reduce(jnp.add, exponentials)
 
-    def loss_of(label: int) -> jax.Array:
+    def loss_of(label: int) -> Array:
         probabilities = exponentials[label] / sum_of_all
         truth = (labels == label).astype(jnp.float32)
         overlap = (probabilities * truth).sum((-2, -1))
@@ -73,8 +72,8 @@ def soft_dice_loss(
 
 
 def group_dro(
-    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: Scalar = 0.01, absent: str = "keep"
-) -> tuple[jax.Array, jax.Array]:
+    image_losses: Array, groups: Array, weights: Array, *, step_size: Scalar = 0.01, absent: str = "keep"
+) -> tuple[Array, Array]:
     """Returns the GroupDRO loss of a batch and the updated weights (Sagawa et al., 2020, Algorithm 1).
 
     Args:
@@ -103,8 +102,8 @@ def group_dro(
 
 
 def group_means(
-    image_losses: jax.Array, groups: jax.Array, *, num_groups: int = 4, weights: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
+    image_losses: Array, groups: Array, *, num_groups: int = 4, weights: Array | None = None
+) -> tuple[Array, Array]:
     """Returns each group's mean loss (0 without images) and number of images.
 
     Args:
@@ -127,29 +126,23 @@ def group_means(
     return (image_losses[:, None] * member).sum(0) / jnp.where(counts > 0, counts, 1), counts
 
 
-def _move(means: jax.Array, counts: jax.Array, weights: jax.Array, step_size: Scalar, zero_absent: Scalar) -> jax.Array:
+def _move(means: Array, counts: Array, weights: Array, step_size: Scalar, zero_absent: Scalar) -> Array:
     kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
     grown = kept * jnp.exp(step_size * means)
     return grown / grown.sum()
 
 
 def _dro_coefficients(
-    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, step_size: Scalar, zero_absent: Scalar
-) -> tuple[jax.Array, jax.Array]:
+    image_losses: Array, groups: Array, weights: Array, step_size: Scalar, zero_absent: Scalar
+) -> tuple[Array, Array]:
     means, counts = group_means(jax.lax.stop_gradient(image_losses), groups, num_groups=weights.shape[0])
     weights = _move(means, counts, weights, step_size, zero_absent)
     return (weights / jnp.maximum(counts, 1))[groups], weights
 
 
 def batch_loss(
-    logits: jax.Array,
-    labels: jax.Array,
-    groups: jax.Array,
-    knobs: Knobs,
-    weights: jax.Array,
-    *,
-    own: Sequence[Callable] = (),
-) -> tuple[jax.Array, jax.Array]:
+    logits: Array, labels: Array, groups: Array, knobs: Knobs, weights: Array, *, own: Sequence[Callable] = ()
+) -> tuple[Array, Array]:
     """Returns a member's training loss on a batch and its updated group weights.
 
     Args:
@@ -176,9 +169,7 @@ def batch_loss(
     return (coefficients * losses).sum(), jnp.where(robustly, moved, weights)
 
 
-def image_loss(
-    logits: jax.Array, labels: jax.Array, groups: jax.Array, knobs: Knobs, *, own: Sequence[Callable] = ()
-) -> jax.Array:
+def image_loss(logits: Array, labels: Array, groups: Array, knobs: Knobs, *, own: Sequence[Callable] = ()) -> Array:
     """Returns each image's loss before group weighting: cross-entropy plus `knobs.dice` times the Dice loss.
 
     Shapes as in `batch_loss`; (B,) float32. `own` are functions (logits, labels, groups) -> (B,) float32;
@@ -199,7 +190,7 @@ def image_loss(
     return loss + knobs.dice * soft_dice_loss(logits, labels)
 
 
-def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
+def guess_loss(knobs: Knobs, *, num_classes: int) -> Array:
     """Returns an upper bound on the loss of a uniform prediction.
 
     Its cross-entropy is log(num_classes) and its Dice loss at most 1. Infinite for a user's loss, whose bound is
@@ -213,8 +204,8 @@ def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
 
 
 def reference_validation(
-    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: Scalar, batch_size: int
-) -> tuple[jax.Array, jax.Array]:
+    image_losses: Array, groups: Array, weights: Array, *, step_size: Scalar, batch_size: int
+) -> tuple[Array, Array]:
     """Returns the validation loss and the group weights, which the paper's code also updates in validation.
 
     Args:
@@ -239,7 +230,7 @@ def reference_validation(
     count = image_losses.shape[0]
     padding = -image_losses.shape[0] % batch_size
 
-    def of_batch(weights: jax.Array, batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def of_batch(weights: Array, batch: tuple[Array, ...]) -> tuple[Array, Array]:
         losses, groups, counted = batch
         means, counts = group_means(losses, groups, num_groups=weights.shape[0], weights=counted)
         weights = _move(means, counts, weights, step_size, 1.0)

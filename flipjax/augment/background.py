@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 SIDES = (0.1, 0.4)
 """Smallest and largest side of a CutMix rectangle, as a fraction of the image side."""
@@ -12,16 +13,16 @@ ENOUGH = 0.3
 
 
 def background_cutmix(
-    key: jax.Array,
-    images: jax.Array,
-    masks: jax.Array,
-    partners: jax.Array,
-    partner_masks: jax.Array,
+    key: Array,
+    images: Array,
+    masks: Array,
+    partners: Array,
+    partner_masks: Array,
     *,
-    partnered: jax.Array | bool = True,
-    probability: float | jax.Array = 0.5,
+    partnered: Array | bool = True,
+    probability: float | Array = 0.5,
     reference: bool = False,
-) -> jax.Array:
+) -> Array:
     """Fills the background in a rectangle with that of a partner, an image of the same class in another scene.
 
     Draws a rectangle of 10 to 40% of each side, and copies the partner's pixels where both are background. If that is
@@ -67,7 +68,7 @@ def background_cutmix(
     return jnp.where(taken[..., None], filling, images)
 
 
-def _within(length: jax.Array, start: jax.Array, size: int, fit: Callable[[jax.Array], jax.Array]) -> jax.Array:
+def _within(length: Array, start: Array, size: int, fit: Callable[[Array], Array]) -> Array:
     """Marks a random interval of `size` pixels, (B, size) bool, from two uniform draws (B,)."""
     low, high = SIDES
     length = jnp.clip(fit((low + (high - low) * length) * size), 1, size)
@@ -77,15 +78,15 @@ def _within(length: jax.Array, start: jax.Array, size: int, fit: Callable[[jax.A
 
 
 def background_swap(
-    key: jax.Array,
-    rows: jax.Array,
-    groups: jax.Array,
-    others: jax.Array,
-    other_groups: jax.Array,
+    key: Array,
+    rows: Array,
+    groups: Array,
+    others: Array,
+    other_groups: Array,
     *,
-    partnered: jax.Array | bool = True,
-    probability: float | jax.Array = 0.5,
-) -> tuple[jax.Array, jax.Array]:
+    partnered: Array | bool = True,
+    probability: float | Array = 0.5,
+) -> tuple[Array, Array]:
     """Replaces the scene of objects in a composite pool by another scene, with the given probability.
 
     Args:

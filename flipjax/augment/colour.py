@@ -2,19 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from flipjax.augment.geometry import Scalar
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in a grey value, as in torchvision."""
 
 
 def colour_jitter(
-    key: jax.Array,
-    images: jax.Array,
-    *,
-    probability: float | jax.Array = 0.3,
-    strength: float | jax.Array = 0.2,
-    ordered: bool | jax.Array = False,
-) -> jax.Array:
+    key: Array, images: Array, *, probability: Scalar = 0.3, strength: Scalar = 0.2, ordered: Scalar = False
+) -> Array:
     """Changes brightness, contrast and saturation of each image with the given probability, in random order.
 
     Each computes factor * image + (1 - factor) * other, clipped to [0, 1]. The other image is black (brightness), the

@@ -2,16 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 DRAWS = 10
 PHOTO = 512
 """Assumed height of a non-square photo in pixels, to which rectangles are rounded before checking that they fit."""
-Scalar = float | jax.Array
+Scalar = float | Array
 
 
-def horizontal_flip(
-    key: jax.Array, images: jax.Array, masks: jax.Array, *, probability: Scalar = 0.5
-) -> tuple[jax.Array, jax.Array]:
+def horizontal_flip(key: Array, images: Array, masks: Array, *, probability: Scalar = 0.5) -> tuple[Array, Array]:
     """Mirrors each image and its mask left to right with the given probability.
 
     Args:
@@ -36,15 +35,15 @@ def horizontal_flip(
 
 
 def random_resized_crop(
-    key: jax.Array,
-    images: jax.Array,
-    masks: jax.Array,
+    key: Array,
+    images: Array,
+    masks: Array,
     *,
     probability: Scalar = 1.0,
     scale: tuple[Scalar, Scalar] = (0.8, 1.0),
     ratio: tuple[float, float] = (0.9, 1.1),
-    aspects: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
+    aspects: Array | None = None,
+) -> tuple[Array, Array]:
     """Crops a random rectangle of each image and resizes it to the image's size, with the given probability.
 
     Draws ten rectangles, with uniform area in `scale` and log-uniform aspect ratio in `ratio`, and takes the first that
@@ -85,7 +84,7 @@ def random_resized_crop(
     return images, masks
 
 
-def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> jax.Array:
+def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
     """Returns top, left, height and width in mask pixels, (B, 4) float32; integers without `aspects`."""
     B, H, W = masks.shape
     if aspects is None:
@@ -117,7 +116,7 @@ def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> jax.Arra
     return jnp.where(taken[:, None], first, jnp.array([0, 0, H, W], jnp.float32))
 
 
-def _holds_foreground(masks: jax.Array, boxes: jax.Array) -> jax.Array:
+def _holds_foreground(masks: Array, boxes: Array) -> Array:
     """Returns whether each rectangle (B, N, 4) contains a pixel above 0, from a summed-area table."""
     B, H, W = masks.shape
     sums = jnp.pad(jnp.cumsum(jnp.cumsum(masks > 0, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
@@ -129,12 +128,12 @@ def _holds_foreground(masks: jax.Array, boxes: jax.Array) -> jax.Array:
     return inside > 0
 
 
-def _places(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
+def _places(start: Array, length: Array, size: int) -> Array:
     """Returns the sampling positions of `size` output pixels along an axis, (B, size), in input pixels."""
     return start - 0.5 + (jnp.arange(size) + 0.5) * (length / size)
 
 
-def _bilinear(places: jax.Array, start: jax.Array, length: jax.Array, size: int) -> jax.Array:
+def _bilinear(places: Array, start: Array, length: Array, size: int) -> Array:
     """Returns the weights (B, outputs, inputs) of linear interpolation at `places`, within the rectangle."""
     inside = jnp.clip(places, start, start + length - 1)
     return jnp.maximum(0.0, 1.0 - jnp.abs(inside[:, :, None] - jnp.arange(size)))
