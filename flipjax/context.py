@@ -28,6 +28,8 @@ LAPLACE = 1.0
 FEW = 1000
 """Fewest training images for reliable statistics."""
 LEAST_FLIPS = 50
+SHUFFLES = 20
+"""Permutations of contexts within the class."""
 KAPPA = 5.0
 """Weight, in flips, of the overall rates in the shrunken rates of a class."""
 ROUNDS = 50
@@ -218,14 +220,7 @@ def draw_images(image: Any, generator: np.random.Generator, *, samples: int) -> 
 
 
 def context_beta(
-    true: pd.DataFrame,
-    evidence: np.ndarray,
-    *,
-    chosen: np.ndarray | None = None,
-    background: Background = 0,
-    samples: int = 1000,
-    shuffles: int = 20,
-    seed: int = 0,
+    true: pd.DataFrame, evidence: np.ndarray, *, chosen: Any = None, background: Background = 0, samples: int = 1000
 ) -> Choice:
     """Estimates beta of P(d) ~ exp(log a_cd + beta Delta_s(d)), over the classes d that a flip of class c can take.
 
@@ -242,8 +237,6 @@ def context_beta(
         chosen: bool (S,), the flips to count, such as confusion only; None: all.
         background: the background class, a tuple of several, or None.
         samples: number of resamples of the images for the interval.
-        shuffles: number of permutations of contexts within the class.
-        seed: seed of resamples and permutations.
 
     Returns:
         `Choice`.
@@ -267,18 +260,18 @@ def context_beta(
     is_rival = inside & (np.arange(C) != truth[:, None])
     rates = np.where(is_rival, rival_rates(true, num_classes=C), -np.inf)[flip]
     wrong = true["predicted"].to_numpy(np.int64)[flip]
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     image, counts = draw_images(true["image"][flip], generator, samples=samples)
     centred = np.where(is_rival, evidence - pd.DataFrame(evidence).groupby(truth).transform("mean"), 0)
     once, weights = np.ones((1, len(wrong))), counts[:, image].astype(np.float64)
     beta, within = (fit_logit(each[flip], rates, wrong, once).item() for each in (evidence, centred))
     drawn = fit_logit(evidence[flip], rates, wrong, weights)
     rows = pd.Series(range(len(truth))).groupby(truth)
-    orders = [rows.transform(generator.permutation)[flip] for _ in range(shuffles)]
+    orders = [rows.transform(generator.permutation)[flip] for _ in range(SHUFFLES)]
     shuffled = float(np.mean([fit_logit(evidence[order], rates, wrong, once) for order in orders]))
     apart = drawn.copy()
     for k, order in enumerate(orders):
-        apart[k::shuffles] -= fit_logit(evidence[order], rates, wrong, weights[k::shuffles])
+        apart[k::SHUFFLES] -= fit_logit(evidence[order], rates, wrong, weights[k::SHUFFLES])
     (low, high), (least, most) = (np.percentile(each, (2.5, 97.5)).tolist() for each in (drawn, apart))
     return Choice(beta, low, high, shuffled, within, len(wrong), beta - shuffled, least, most)
 
@@ -387,13 +380,7 @@ def ask_model(predict: Callable[[Any], Any], pixels: Any, *, classes: int, backg
 
 
 def context_use(
-    true: pd.DataFrame,
-    evidence: np.ndarray,
-    shift: np.ndarray,
-    *,
-    background: Background = 0,
-    samples: int = 1000,
-    seed: int = 0,
+    true: pd.DataFrame, evidence: np.ndarray, shift: np.ndarray, *, background: Background = 0, samples: int = 1000
 ) -> Use:
     """Returns the fraction of the context's evidence that a model uses.
 
@@ -406,7 +393,6 @@ def context_use(
         shift: float (S, C) of `segment_shift`.
         background: the background class, a tuple of several, or None.
         samples: number of resamples of the images.
-        seed: seed of the resamples.
 
     Returns:
         `Use`; NaN if the evidence does not vary.
@@ -419,7 +405,7 @@ def context_use(
     rows, rivals = np.nonzero(is_rival & (np.arange(C) != truth[:, None]) & ~context_classes(true))
     x = evidence[rows, rivals]
     y = shift[rows, rivals] - shift[rows, truth[rows]]
-    image, counts = draw_images(true["image"], np.random.default_rng(seed), samples=samples)
+    image, counts = draw_images(true["image"], np.random.default_rng(0), samples=samples)
     strata, stratum = np.unique(truth[rows] * C + rivals, return_inverse=True)
     shape = (counts.shape[1], len(strata))
     sums = [sparse.csr_array((v, (image[rows], stratum)), shape=shape) for v in (np.ones(len(x)), x, y, x * x, x * y)]

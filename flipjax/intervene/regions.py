@@ -68,8 +68,7 @@ def region_images(regions: Any) -> np.ndarray:
         [0, 0, 2]
     """
     numbers = np.asarray(regions)
-    counts = numbers.max((1, 2), initial=0)
-    return np.repeat(np.arange(len(numbers)), counts)
+    return np.repeat(np.arange(len(numbers)), numbers.max((1, 2), initial=0))
 
 
 def region_places(regions: np.ndarray) -> np.ndarray:

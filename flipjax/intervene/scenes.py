@@ -89,13 +89,11 @@ def draw_scenes(key: jax.Array, kinds: Any, *, count: int) -> np.ndarray:
         (2, 1)
     """
     kinds = np.asarray(kinds)
-    fewest = np.bincount(kinds).min()
+    places = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
+    fewest = min(map(len, places))
     if not 1 <= count <= fewest:
         raise ValueError(f"count: expected 1 to {fewest}, the scenes of the rarest kind, found {count}.")
-    orders = [
-        jax.random.permutation(jax.random.fold_in(key, kind), np.flatnonzero(kinds == kind))
-        for kind in range(kinds.max() + 1)
-    ]
+    orders = [jax.random.permutation(jax.random.fold_in(key, kind), own) for kind, own in enumerate(places)]
     return np.stack([np.asarray(order)[:count] for order in orders])
 
 

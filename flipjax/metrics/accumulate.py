@@ -51,6 +51,7 @@ class FlipMetric:
         if self.spec.kind == "masks" and self.spec.num_classes is None:
             raise ValueError("num_classes: expected the number of classes for masks, found None.")
         self.all_groups = all_groups
+        self._options = {name: value for name, value in spec.items() if name != "class_names"}
         self.reset()
 
     def reset(self) -> None:
@@ -70,7 +71,7 @@ class FlipMetric:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
                 batch is then not added.
         """
-        part = concatenate([decompose(predictions, labels, **self.spec.keywords)])
+        part = concatenate([decompose(predictions, labels, **self._options)])
         classes = part.confusion.shape[-1]
         expected = self._parts[0].confusion.shape[-1] if self._parts else self.spec.num_classes or classes
         if classes != expected:

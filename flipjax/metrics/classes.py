@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -64,11 +63,6 @@ class LabelSpec:
             raise ValueError(f"ignore_index: expected an int32, found {self.ignore_index}.")
         if self.num_classes is not None:
             check_background(self.background, self.num_classes)
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """The fields that `decompose` takes."""
-        return {name: value for name, value in vars(self).items() if name != "class_names"}
 
     @property
     def background_classes(self) -> tuple[int, ...]:

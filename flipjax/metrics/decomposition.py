@@ -170,8 +170,7 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
         raise ValueError("parts: expected at least one decomposition, found none.")
     kinds = list(dict.fromkeys((part.confusion.shape[-1], part.background) for part in parts))
     if len(kinds) > 1:
-        texts = ", ".join(f"{classes} classes with background {background}" for classes, background in kinds)
-        raise ValueError(f"parts: expected one number of classes and one background, found {texts}.")
+        raise ValueError(f"parts: expected one number of classes and one background, found {kinds}.")
     classes, background = kinds[0]
     confusion = [np.asarray(part.confusion).reshape(-1, classes, classes) for part in parts]
     risk_sum = [np.asarray(part.risk_sum).reshape(-1) for part in parts]

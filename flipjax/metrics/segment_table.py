@@ -290,10 +290,8 @@ def segment_tables(
     units = [unit] * len(truth) if isinstance(unit, str) else [np.asarray(ids) for ids in _images(unit, "unit", 2)]
     if isinstance(unit, str) and unit not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
-    if not len(scores) == len(truth) == len(units):
-        raise ValueError(f"labels: expected as many images as predictions, {len(scores)}, found {len(truth)}.")
-    if not len(truth):
-        raise ValueError("labels: expected at least one image, found none.")
+    if not 0 < len(truth) == len(scores) == len(units):
+        raise ValueError(f"labels: expected an image or more, one for each of {len(scores)}, found {len(truth)}.")
     if read.kind == "masks" and read.num_classes is None:
         found = [checks.check_pair(*pair, read)[2] for pair in zip(scores, truth, strict=True)]
         read = dataclasses.replace(read, num_classes=max(found))
