@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from flipjax import context
-from flipjax.__main__ import main
 from flipjax.groups import Groups
 from flipjax.intervene import scene_shift, scene_use, training_evidence
 from flipjax.metrics import segments
@@ -87,59 +86,6 @@ def test_what_beta_cannot_tell_is_refused():
     ):
         with pytest.raises(ValueError, match=f"^{said}"):
             function(*arrays, background=background)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Label maps of four classes side by side, and a model that flips every other object."""
-    root = tmp_path_factory.mktemp("context")
-    generator = np.random.default_rng(0)
-    labels = np.zeros((160, 24, 24), np.uint8)
-    for image in labels:
-        image[2:12, 2:12], image[14:22, 14:23] = generator.permutation(4)[:2] + 1
-    predictions = labels.copy()
-    predictions[::2, 2:12, 2:12] = 1 + (labels[::2, 2:12, 2:12] + generator.integers(0, 3, (80, 1, 1))) % 4
-    for name, array in (("labels", labels), ("predictions", predictions)):
-        np.savez(root / f"{name}.npz", array, names=[f"i{i}" for i in range(160)])
-    return root
-
-
-@pytest.fixture
-def ask(folders, capsys):
-    """Runs the command: its exit code, what it printed, and what it said."""
-
-    def run(out, **options):
-        own = {name: folders / f"{name}.npz" for name in ("labels", "predictions")}
-        options = own | {"samples": 100} | options
-        line = [f"--{name}={value}" for name, value in (options | {"out": out}).items()]
-        return main(["context", *line]), *capsys.readouterr()
-
-    return run
-
-
-def test_the_command_writes_tables_and_takes_its_own_shares(folders, ask):
-    first, names = folders / "first", "cat,cow,dog,horse"
-    assert ask(first, class_names=names)[0] == 0
-    assert list(pd.read_csv(first / "shares.csv").columns) == ["name", "background", *names.split(",")]
-    for training in (first / "shares.csv", folders / "labels.npz"):
-        assert ask(folders / "second", class_names=names, training_labels=training)[0] == 0
-        for name in ("beta.csv", "flip_matrix.csv", "segments.csv"):
-            assert (first / name).read_bytes() == (folders / "second" / name).read_bytes()
-
-
-def test_the_command_refuses_in_one_line(folders, ask, tmp_path):
-    (tmp_path / "wrong.csv").write_text("name,a,b,c,d,e\n1,2,0,0,0,0\n")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("kept")
-    for out, options, expected in (
-        ("out", {"predictions": folders / "labels.npz"}, "flips: expected at least 50, found 0"),
-        ("out", {"predictions": tmp_path / "none"}, "nothing there"),
-        ("out", {"training_labels": tmp_path / "wrong.csv"}, "wrong.csv: expected"),
-        ("mine", {}, "--out: expected"),
-    ):
-        code, _, said = ask(tmp_path / out, **options)
-        assert code == 2 and expected in said.splitlines()[-1]
-    assert (tmp_path / "mine" / "notes.txt").read_text() == "kept" and not (tmp_path / "out").exists()
 
 
 K = 5

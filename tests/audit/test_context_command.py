@@ -46,9 +46,9 @@ def test_they_are_those_of_the_labels_at_hand_and_few_flips_have_none(tmp_path, 
     capsys.readouterr()
 
     def command_of(out, *more):
-        return command.main([*inputs, "--samples=50", f"--out={out}", *more])
+        return command.main([*inputs, "--samples=50", f"--out={tmp_path / out}", *more])
 
-    assert command_of(tmp_path / "command", *maps) == 0
+    assert command_of("command", *maps, "--class_names=a,b,c,d,e") == 0
     stored = pd.read_csv(tmp_path / "command/beta.csv").iloc[0]
     assert stored["beta"] == pytest.approx(expected.beta, abs=1e-5) and "each without itself" in capsys.readouterr().out
     matrix = pd.read_csv(tmp_path / "command/flip_matrix.csv", index_col=0).to_numpy()
@@ -56,7 +56,22 @@ def test_they_are_those_of_the_labels_at_hand_and_few_flips_have_none(tmp_path, 
     page = (tmp_path / "command/index.html").read_text()
     assert f"{expected.beta:.3f} [" in page and f"{stored['shuffled']:.3f}" in page
     assert (tmp_path / "command/figures/flip_matrix.svg").is_file()
-    assert command_of(tmp_path / "training", *maps, f"--training_labels={tmp_path / 'in.npz'}") == 0
-    shares = [pd.read_csv(tmp_path / name / "shares.csv").iloc[:, 1:] for name in ("command", "training")]
-    pd.testing.assert_frame_equal(*shares)
-    assert command_of(tmp_path / "unmapped", *maps[:1]) == 2 and not (tmp_path / "unmapped").exists()
+    assert list(pd.read_csv(tmp_path / "command/shares.csv").columns) == ["name", "background", *"abcde"]
+    for training in ("in.npz", "command/shares.csv"):
+        assert command_of("again", *maps, "--class_names=a,b,c,d,e", f"--training_labels={tmp_path / training}") == 0
+        for name in ("beta.csv", "flip_matrix.csv", "segments.csv", "shares.csv"):
+            assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "command" / name).read_bytes(), name
+    assert command_of("out", *maps[:1]) == 2
+    (tmp_path / "wrong.csv").write_text("name,a\n1,2\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("kept")
+    np.savez(tmp_path / "same.npz", masks=20 * labels)
+    for out, (option, path), expected in (
+        ("out", ("predictions", "same.npz"), "flips: expected at least 50, found 0"),
+        ("out", ("predictions", "none"), "nothing there"),
+        ("out", ("training_labels", "wrong.csv"), "wrong.csv: expected"),
+        ("mine", ("labels", "in.npz"), "--out: expected"),
+    ):
+        assert command_of(out, *maps, f"--{option}={tmp_path / path}") == 2
+        assert expected in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "mine/notes.txt").read_text() == "kept" and not (tmp_path / "out").exists()
