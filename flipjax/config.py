@@ -291,8 +291,7 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
     if hasattr(config.grid, "items"):
         grid = leaves(config.grid)
         return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
-    names = list(dict.fromkeys(name for own in config.grid for name in own))
-    alike = {name: config[section][field] for name in names for section, field in [name.split(".")]}
+    alike = {name: leaves(config)[name] for own in config.grid for name in own}
     return [alike | dict(own) for own in config.grid]
 
 

@@ -70,6 +70,11 @@ def open_run(folder: str | Path) -> "Run":
     return Run(Path(folder))
 
 
+def _table(name: str, text: str) -> Any:
+    """Returns a property of `Run`: one of its tables."""
+    return property(lambda self: getattr(self.tables, name), doc=text)
+
+
 class Run:
     """A run folder; its tables are data frames, read on access with `flipjax.results.load`."""
 
@@ -90,25 +95,10 @@ class Run:
         flips = rows.pivot(index="member", columns="group", values="fg_flip")[[*TITLES]].rename(columns=TITLES)
         return self.members.join(flips).to_html(na_rep="", float_format="{:.3g}".format)
 
-    @property
-    def results(self) -> pd.DataFrame:
-        """results.csv, one row per member, selection rule, split and group."""
-        return self.tables.members
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """history.csv, one row per member and epoch."""
-        return self.tables.history
-
-    @property
-    def images(self) -> pd.DataFrame:
-        """One row per member, selection rule, split and image."""
-        return self.tables.images
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """One row per setting, selection rule and quantity, over seeds."""
-        return self.tables.summary
+    results = _table("members", "results.csv, one row per member, selection rule, split and group.")
+    history = _table("history", "history.csv, one row per member and epoch.")
+    images = _table("images", "One row per member, selection rule, split and image.")
+    summary = _table("summary", "One row per setting, selection rule and quantity, over seeds.")
 
     @cached_property
     def members(self) -> pd.DataFrame:

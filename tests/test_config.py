@@ -100,12 +100,10 @@ def test_members_that_are_no_product_stand_in_a_list():
     ]
     (program,) = plan(config)
     axes = [dict(setting.axes) for setting in program.settings]
-    assert [(each["rho"], each["seed"], each["learning_rate"]) for each in axes] == [
-        (0.9, 0, 1e-3), (0.9, 1, 1e-3), (0.6, 0, 2e-3), (0.6, 1, 2e-3)
-    ]  # fmt: skip
+    found = [(each["rho"], each["seed"], each["learning_rate"], each["dro_step"]) for each in axes]
+    assert found == [(0.9, 0, 1e-3, None), (0.9, 1, 1e-3, None), (0.6, 0, 2e-3, 0.1), (0.6, 1, 2e-3, 0.1)]
     assert program.rhos == (0.9, 0.6) and program.experiment.train.strongest.crop == 0.5
     assert [setting.knobs.dro for setting in program.settings] == [0, 0, 1, 1]
-    assert [each["dro_step"] for each in axes] == [None, None, 0.1, 0.1]
     assert [[*each] for each in axes] == [[*axes[0]]] * 4
 
 
