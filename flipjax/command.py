@@ -69,7 +69,7 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
         case ModuleNotFoundError(name=str(module)) if not module.startswith("flipjax"):
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
             found = f"expected the package {module.partition('.')[0]}, found none"
-            return USAGE, f"{found}; python -m pip install 'flipjax[all]' brings it; {works}"
+            return USAGE, f"{found}; python -m pip install 'flipjax[all]', or the package itself; {works}"
         case OSError():
             # Without an errno, flipjax itself raised it for a path named on the command line.
             code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
@@ -125,9 +125,7 @@ class ConfigParser(Parser):
         """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
         example = "--config.KEY=VALUE sets a key (see --list_keys), such as --config.axes.rho='(0.5, 0.9)'"
         super().__init__(prog=f"flipjax {name}", description=text, epilog=example)
-        self.add_argument(
-            "--config", metavar="NAME|FILE", help="one that ships, or yours; NAME:VARIANT if it has several"
-        )
+        self.add_argument("--config", metavar="NAME|FILE", help="one that ships, or yours; NAME:VARIANT if several")
         self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
         self.add_argument("--list_keys", action="store_true", help="list the configuration's keys and values, and stop")
 
