@@ -1,7 +1,6 @@
 """Laws of groups, of the split and of the index tables, over random small pools."""
 
 from collections import Counter
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax.data.correlation import deal, draw_deck, evaluation_table, largest_n_train, scene_orders, training_table
-from flipjax.data.pool import Listing, PoolItem, catalog_of
+from flipjax.data.pool import Catalog, PoolItem
 from flipjax.data.split import PARTS, count_content, split_pool, strata
 from flipjax.groups import TWO_BY_TWO, Groups
 
@@ -59,7 +58,7 @@ def catalog(kind="composite", objects=(12, 12), scenes=(6, 6), usual=()):
     names = ("cat", "dog", "cow", "horse", "sheep")[: 1 + places[-1][0]], ("land", "water", "sand", "snow")[:count]
     items = [PoolItem(f"o{i}", (), *place) for i, place in enumerate(places)]
     photos = [PoolItem(f"s{i}", scene=scene) for i, scene in enumerate(kinds)]
-    return replace(catalog_of(Listing("", kind, *names, items, photos)), usual=usual)
+    return Catalog("", kind, *names, items, photos, usual=usual)
 
 
 @st.composite
@@ -250,12 +249,10 @@ IMPOSSIBLE = [
     (split_pool, SPLIT | {"n_val": 6}, "n_val: .*4"),
     (split_pool, SPLIT | {"n_test": 0}, "n_test: .*4"),
     (split_pool, SPLIT | {"n_val": 24, "n_test": 24}, r"n_val \+ n_test is 44"),
-    (split_pool, SPLIT | {"seed": -1}, "seed"),
+    (split_pool, SPLIT | {"seed": -1}, "non-negative"),
     (training_table, TRAIN | {"rho": 0.4}, "rho: "),
     (training_table, TRAIN | {"n_train": 7}, "n_train: .*2"),
     (training_table, TRAIN | {"n_train": 20}, "train cat 8, dog 8, land scenes 4"),
-    (evaluation_table, {"part": "train"}, "'train'"),
-    (largest_n_train, {"rhos": []}, "rhos"),
 ]
 
 
@@ -277,8 +274,7 @@ def test_photo_pool_says_its_largest_size_and_rho():
     assert [largest_n_train(pool, split, rhos=[rho]) for rho in (0.5, 0.75, 1)] == [16, 28, 20]
     assert largest_n_train(pool, split, rhos=[0.5, 0.75, 1]) == 16
     for n_train, rho, rhos, said in (
-        (24, 0.95, (), r"cat in land 10, cat in water 4.*With n_train 24: rho must lie in \[0.666667, 0.833333\]"),
-        (30, 0.95, (), "With n_train 30: no rho is possible"),
+        (24, 0.95, (), "cat in land 10, cat in water 4"),
         (20, 0.5, (0.5, 0.75, 1), r"Largest n_train at rho 0\.5, 0\.75, 1: 16, which"),
     ):
         with pytest.raises(ValueError, match=said):

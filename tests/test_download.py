@@ -113,8 +113,8 @@ def test_coco_from_archives(server, tmp_path, monkeypatch):
         f"{year}.zip": {f"{year}/{p.name}": p.read_bytes() for p in (root / year).iterdir()}
         for year in ("train2017", "val2017")
     }
-    annotations = {f"deep/{p.name}": p.read_bytes() for p in (root / "annotations").iterdir()}
-    parts = [*photos.values(), annotations | {"deep/captions_val2017.json": b"{}"}, annotations]
+    annotations = {f"annotations/{p.name}": p.read_bytes() for p in (root / "annotations").iterdir()}
+    parts = [*photos.values(), annotations | {"annotations/captions_val2017.json": b"{}"}, annotations]
     server.files = {name: zipped(files) for name, files in zip("abcd", parts, strict=True)}
     server.ranges = False
     archives = [
@@ -126,8 +126,8 @@ def test_coco_from_archives(server, tmp_path, monkeypatch):
     assert len(list((tmp_path / "tfds/downloads/coco_cd/unpacked/annotations").iterdir())) == 4
 
 
-BAD = [(b"<html>no archive</html>", ""), (zipped({"a": b"b"}), "0" * 32), (zipped({"../a": b"b"}), ""), (b"", "")]
-BAD += [(packed(TREE, ["metadata.csv"])[:-200], "")]
+BAD = [(b"<html>no archive</html>", ""), (zipped({"a": b"b"}), "0" * 32), (b"", "")]
+BAD += [(packed(TREE, ["metadata.csv"])[:-200], ""), (packed(TREE, ["metadata.csv"], "../"), "")]
 
 
 def test_what_is_no_archive_leaves_nothing_and_folders_or_a_download_are_needed(server, tmp_path, capsys):

@@ -56,9 +56,3 @@ def test_gather_equals_its_twin(kind):
         image, mask = twin(pool, ROWS[place])
         np.testing.assert_allclose(images[place], image, atol=1e-6)
         np.testing.assert_array_equal(masks[place], mask)
-
-
-def test_rows_are_checked():
-    for rows in (np.zeros((3,), int), np.zeros((3, 2)), np.zeros((2, 3), int)):
-        with pytest.raises(ValueError, match="rows"):
-            gather(random_pool("composite"), rows)

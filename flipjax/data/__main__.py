@@ -21,7 +21,6 @@ from flipjax.support.terminal import printable
 
 FLAGS = {"config.pool.root": "DIR"}
 FLAGS |= {f"config.pool.{name}": f"--{name}" for name in ("size", "classes", "scene_kinds", "usual")}
-FLAGS |= {f"config.split.{name}": f"--{name}" for name in ("n_val", "n_test", "seed")}
 """Options of `check` by the configuration key that they set."""
 
 
@@ -30,34 +29,29 @@ def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = vars(_parser().parse_args(arguments))
     # SIGTERM ends the command as SIGINT does.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return options.pop("run")(**options)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return options.pop("run")(**options)
 
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax data", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    example = "Example: flipjax data check ~/photos --class_names cat,dog"
     reads = "read every file of a folder, and report"
-    _add_check(commands.add_parser("check", help=reads, description=f"{reads.capitalize()}. {example}"))
+    example = "Example: flipjax data check ~/photos --class_names cat,dog"
+    _add_check(commands.add_parser("check", help=reads, description=example))
     makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
     makers = makers.add_subparsers(required=True)
     for module, add_options in ((coco_cd, _add_coco_cd), (waterbirds_seg, _add_waterbirds_seg)):
         name = module.__name__.rpartition(".")[2]
         prepare = makers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
-        text = "pixels a side (default: as large as each photo, for sweeps of any size)"
-        prepare.add_argument("--size", type=int, default=0, help=text)
+        prepare.add_argument("--size", type=int, default=0, help="pixels a side (default: as large as each photo)")
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="TFDS folder (default: TFDS's own)")
         prepare.set_defaults(run=functools.partial(_prepare, module.prepare))
         add_options(prepare)
     manifests = commands.add_parser("manifest", help="write a manifest of any rho")
     manifest = manifests.add_subparsers(required=True).add_parser("waterbirds_seg")
     _add_archives(manifest)
-    text = "fraction of each class in its usual scene, in [0.5, 1]"
-    manifest.add_argument("--rho", type=float, required=True, help=text)
+    manifest.add_argument("--rho", type=float, required=True, help="fraction of each class in its usual scene")
     manifest.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     manifest.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
     manifest.set_defaults(run=functools.partial(_print, waterbirds_seg.write_manifest))
@@ -69,13 +63,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     names = functools.partial(add, type=command.read_names, default=(), metavar="A,B")
     add("root", metavar="DIR", help="a composite or photo folder")
     add("--size", type=int, default=48, help="pixels a side (default 48)")
-    add("--n_val", type=int, help="validation images (default: the configuration's, or fewer in a small folder)")
-    add("--n_test", type=int, help="test images (default: the same)")
-    add("--seed", type=int, default=0, help="the split's seed (default 0)")
     names("--class_names", "--classes", dest="classes", help="class names in order")
     names("--scene_kinds", help="scene names in order")
-    text = "usual scene of each class, or several as A+B (default: scene i mod S of class i)"
-    names("--usual", type=_usual, help=text)
+    names("--usual", type=_usual, help="usual scene of each class, or several as A+B (default: scene i mod S)")
     parser.set_defaults(run=_check)
 
 
@@ -84,43 +74,28 @@ def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     names = functools.partial(add, type=command.read_names, metavar="A,B")
     add("--coco_root", type=command.read_folder, metavar="DIR", help="has train2017/, val2017/ and annotations/")
     add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
-    text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
-    add("--stuff_dir", type=command.read_folder, metavar="DIR", help=text)
-    text = "reference (default): the paper's validation and test images; free: the sweep draws them"
+    text = "validation and test images are the paper's (default), or drawn by the sweep"
     add("--split", choices=("reference", "free"), default="reference", help=text)
     names("--classes", default=coco_cd.CLASSES, help="animals (default: cat,dog)")
-    text = "indoor, outdoor, or stuff by category or supercategory, as grass,water (default: indoor,outdoor)"
-    names("--scenes", default=coco_cd.SCENES, help=text)
+    names(
+        "--scenes", default=coco_cd.SCENES, help="indoor, outdoor (default), or categories or supercategories of stuff"
+    )
     add("--rho", type=float, help="make the paper's training set at this rho (default: all remaining photos)")
-    for part, count in (("val", coco_cd.N_VAL), ("test", coco_cd.N_TEST)):
-        text = f"{part} images per group with --split reference (default {count})"
-        add(f"--{part}_per_group", dest=f"n_{part}", type=int, default=count, help=text)
 
 
 def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     _add_archives(parser, required=False)
     parser.add_argument("--download", action="store_true", help="fetch CUB and Places365 first (27 GB)")
-    add = functools.partial(parser.add_mutually_exclusive_group().add_argument, type=_read_file, metavar="CSV")
+    add = functools.partial(parser.add_mutually_exclusive_group().add_argument, type=Path, metavar="CSV")
     add("--manifest", help="store the composites of this manifest instead of cut-outs and scenes")
-    text = "use only the birds and scenes of these manifests, in the parts that they assign (the first one wins)"
-    add("--split_by", nargs="+", default=[], help=text)
-    most = waterbirds_seg.SCENES
-    text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
-    parser.add_argument("--scenes", type=int, default=most, help=text)
+    add("--split_by", nargs="+", default=[], help="use only the birds and scenes of these manifests, in their parts")
 
 
 def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     add = functools.partial(parser.add_argument, type=command.read_folder, required=required, metavar="DIR")
     add("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
     add("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
-    text = "label Eastern Towhee, Western Meadowlark and Western Wood Pewee as landbirds, not waterbirds"
-    parser.add_argument("--fix_labels", action="store_true", help=text)
-
-
-def _read_file(text: str) -> Path:
-    if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"expected a CSV; found {text}")
-    return Path(text)
+    parser.add_argument("--fix_labels", action="store_true", help="label three species of landbirds as such")
 
 
 def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: Any) -> int:
@@ -139,12 +114,9 @@ def _print(make: Callable[..., str], **options: Any) -> int:
 def _check(**options: Any) -> int:
     from flipjax.data.folder import check_folder
 
-    for key in FLAGS:
-        _, section, name = key.split(".")
-        if options[name] is not None:
-            check_value(f"{section}.{name}", options[name])
-    split = {name: options.pop(name) for name in ("n_val", "n_test", "seed")}
-    text, fine = check_folder(PoolSpec(name="folder", **options), **split)
+    for name, value in options.items():
+        check_value(f"pool.{name}", value)
+    text, fine = check_folder(PoolSpec(name="folder", **options))
     print(text)
     return command.DONE if fine else command.SOME_FAILED
 

@@ -15,7 +15,6 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -48,7 +47,7 @@ if importlib.util.find_spec("tensorflow") is None:
 class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The base of flipjax's data sets; needs no TensorFlow with `file_format="array_record"`.
 
-    A subclass implements `_info` by `info_of`, `_split_generators`, `labels_of` and `encode`.
+    A subclass implements `_info` by `info_of`, `_split_generators` and `encode`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -70,12 +69,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         content = of.FeaturesDict(features | own)
         return self.dataset_info_from_configs(description=self.__doc__, features=content, homepage=homepage)
 
-    def labels_of(self, item: Any) -> dict[str, Any]:
-        """Returns the features of an example that `info_of` was given; `id` is its key."""
-        raise NotImplementedError
-
-    def encode(self, item: Any) -> tuple[bytes, bytes, float]:
-        """Returns the files of an image and its mask, and the aspect; may raise BadFileError."""
+    def encode(self, item: Any) -> dict[str, Any]:
+        """Returns an example of `info_of` without class, scene and group; `id` is its key. May raise BadFileError."""
         raise NotImplementedError
 
     def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -83,9 +78,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         problems, empty = list[str](), list[str]()
         features: Any = self.info.features
         scenes = len(features["scene"].names)
-        for item, (image, mask, aspect) in decoded(items, self.encode, what=what, problems=problems, empty=empty):
+        for item, example in decoded(items, self.encode, what, problems, empty):
             group = item.y * scenes + item.scene if min(item.y, item.scene) >= 0 else -1
-            example = self.labels_of(item) | {"image": image, "mask": mask, "aspect": aspect}
             yield example["id"], example | {"class": item.y, "scene": item.scene, "group": group}
         if empty:
             say(printable(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}"))
@@ -93,20 +87,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
 
 
-def check_files(items: Sequence[PoolItem]) -> None:
-    """Raises BadFilesError if files of the items are missing."""
-    files = dict.fromkeys(path for item in items for path in item.files)
-    missing = [f"{path}: no such file" for path in files if not os.path.isfile(path)]
-    if missing:
-        raise BadFilesError(f"files are missing for {len(items)} images", missing)
-
-
 def prepare_data_set(
-    builder_class: type[tfds.core.GeneratorBasedBuilder],
-    config: tfds.core.BuilderConfig,
-    sources: Mapping[str, Path],
-    *,
-    data_dir: Path,
+    builder_class: type[ArchiveBuilder], config: tfds.core.BuilderConfig, sources: Mapping[str, Path], data_dir: Path
 ) -> str:
     """Makes a data set, unless it exists, and returns a sentence about its content.
 
@@ -167,14 +149,12 @@ class Archive(NamedTuple):
         url: address of the archive.
         members: a regular expression; only members whose names contain a match are unpacked.
         into: the folder to unpack into.
-        flat: whether members lose their folders.
         md5: hex; empty where unknown.
     """
 
     url: str
     members: str = ""
     into: str = ""
-    flat: bool = False
     md5: str = ""
 
 
@@ -217,9 +197,12 @@ def _download(archive: Archive, path: Path) -> Path:
             raise OSError(f"{archive.url}: cut off after {now:,} of {total:,} bytes; the same command continues")
         total = _append(archive.url, part)
         attempts = 0 if part.stat().st_size > now else attempts + 1
-    if problem := _problem(archive, part):
+    with part.open("rb") as stream:
+        found = hashlib.file_digest(stream, "md5").hexdigest()
+    if archive.md5 not in ("", found) or not (zipfile.is_zipfile(part) or tarfile.is_tarfile(part)):
         part.unlink()
-        raise ConfigError("--download", problem=f"{archive.url}: {problem}; nothing of it was kept")
+        expected = f"a zip or tar archive{' with the MD5 ' * bool(archive.md5)}{archive.md5}"
+        raise ConfigError("--download", expected, f"{found} of {archive.url}; nothing of it was kept")
     return part.rename(path)
 
 
@@ -247,33 +230,16 @@ def _append(url: str, part: Path) -> int:
         raise OSError(f"{url}: {error}") from error
 
 
-def _problem(archive: Archive, path: Path) -> str:
-    """Returns the reason why a complete download is unusable, or ''."""
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest() if archive.md5 else ""
-    if found != archive.md5:
-        return f"expected the MD5 {archive.md5}; found {found}"
-    return "" if zipfile.is_zipfile(path) or tarfile.is_tarfile(path) else "expected a zip or tar archive; found none"
-
-
 def _unpack(archive: Archive, path: Path, target: Path) -> None:
-    """Unpacks the files of an archive, in order; skips links."""
+    """Unpacks the files of an archive, in order; skips the links of a tar."""
     try:
-        zipped = zipfile.is_zipfile(path)
-        opener: Any = zipfile.ZipFile if zipped else partial(tarfile.open, mode="r|*")
-        with opener(path) as opened:
-            if zipped:
-                files = ((entry.filename, opened.open(entry)) for entry in opened.infolist() if not entry.is_dir())
-            else:
-                files = ((entry.name, opened.extractfile(entry)) for entry in opened if entry.isfile())
-            for name, stream in files:
-                if re.search(archive.members, name):
-                    file = target / (PurePosixPath(name).name if archive.flat else name)
-                    if not file.resolve().is_relative_to(target.resolve()):
-                        raise ConfigError("--download", problem=f"{path}: the name {name!r} leads out of the archive")
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    with stream, file.open("wb") as out:
-                        shutil.copyfileobj(stream, out, BLOCK)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as opened:
+                opened.extractall(target, [name for name in opened.namelist() if re.search(archive.members, name)])
+        else:
+            with tarfile.open(path, "r|*") as opened:
+                members = (each for each in opened if each.isfile() and re.search(archive.members, each.name))
+                opened.extractall(target, members, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         path.unlink()
         raise ConfigError("--download", problem=f"{archive.url}: damaged ({error}); it was deleted") from error

@@ -1,26 +1,25 @@
 """Loads composite and photo pools from a folder, and reports its bad files, counts and possible levels."""
 
-import csv
-import io
 import os
 import shlex
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL.Image import Image
 
-from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec, check_value
+from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec
 from flipjax.data import images, store
 from flipjax.data.correlation import largest_n_train
-from flipjax.data.images import BadFileError, Pixels, read_file
-from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
-from flipjax.data.split import PARTS, Split, SplitPart, count_content, count_fixed, split_pool
-from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
-from flipjax.support.files import csv_rows, sha256
+from flipjax.data.images import BadFileError, Pixels, read_file, read_table
+from flipjax.data.pool import Catalog, Pool, PoolItem
+from flipjax.data.split import PARTS, Split, count_content, count_fixed, split_pool
+from flipjax.data.store import BadFilesError, Reader, decoded, first_lines, names_of, with_usual
+from flipjax.support.files import sha256
 from flipjax.support.terminal import listed, printable
 from flipjax.support.threads import in_order
 
@@ -43,79 +42,73 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
         The pool and its catalog.
 
     Raises:
-        ConfigError: root is no folder, or size is out of range.
-        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists all of them.
+        ConfigError: root is no folder.
+        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists them.
+        BadFileError: metadata.csv is no CSV, or lacks a column.
     """
-    listing = list_folder(spec)
-    options = (listing.kind, listing.class_names, listing.scene_names, listing.problems, spec.size)
-    items = [*listing.objects, *listing.scenes]
-    contents = digests(listing, [name for item in items for name in item.files])
+    catalog = list_folder(spec)
+    options = (catalog.kind, catalog.class_names, catalog.scene_names, catalog.problems, spec.size)
+    items = [*catalog.objects, *catalog.scenes]
+    # Decoding reports what cannot be read.
+    contents = [*in_order(_digest, [Path(catalog.source, name) for item in items for name in item.files])]
     key = sha256(f"folder {store.FORMAT} {options}\n{items} {contents}")[:32]
-    return store.load_pool(spec, key, lambda: (listing, decoder_of(listing, size=spec.size)))
+    return store.load_pool(spec, key, lambda: (catalog, decoder_of(catalog, size=spec.size)))
 
 
-def decoder_of(listing: Listing, *, size: int) -> Reader:
+def decoder_of(catalog: Catalog, *, size: int) -> Reader:
     """Returns a reader for the items of a folder.
 
     Photos get their EXIF orientation and are converted to RGB. Cut-outs and photos are resized to size x size, cut-outs
     after premultiplication by alpha. Label masks take the nearest pixel. Scenes are cropped to their central square.
 
     Args:
-        listing: of `list_folder`.
+        catalog: of `list_folder`.
         size: side in pixels.
     """
 
     def open_image(name: str) -> Image:
-        return images.read_image(Path(listing.source, name), name=name, turn=True)
+        return images.read_image(Path(catalog.source, name), name=name, turn=True)
 
     def read(item: PoolItem) -> Pixels:
         names = (item.files[0], item.files[-1])
         photo = open_image(names[0])
         if item.y < 0:
             return images.read_scene(photo, name=names[0], size=size)
-        if listing.kind == "photo":
+        if catalog.kind == "photo":
             label = 1 + item.y
             return images.read_labelled(photo, open_image(names[1]), names=names, value=label, label=label, size=size)
         if len(item.files) > 1:
             photo, drawn = images.rgb(photo, names[0]), open_image(names[1])
-        elif photo.has_transparency_data:
-            photo = drawn = photo.convert("RGBA")
         else:
-            raise BadFileError(f"{names[0]}: no alpha channel, and no photo of that name whose mask it could be")
+            photo = drawn = photo.convert("RGBA")
         images.check_sizes(photo, drawn, names=names)
         return images.cut_out(photo, images.alpha_of(drawn, names[1]), name=names[1], size=size)
 
     return read
 
 
-def digests(listing: Listing, names: Sequence[str]) -> list[str]:
-    """Returns a hex digest of each file's bytes; empty if it cannot be read, which decoding reports."""
-
-    def digest(name: str) -> str:
-        try:
-            return sha256(read_file(Path(listing.source, name)))
-        except BadFileError:
-            return ""
-
-    return list(in_order(digest, names))
+def _digest(path: Path) -> str:
+    try:
+        return sha256(read_file(path))
+    except BadFileError:
+        return ""
 
 
-def list_folder(spec: PoolSpec) -> Listing:
+def list_folder(spec: PoolSpec) -> Catalog:
     """Lists a folder of either layout.
 
     Composite: `cutouts/<class>/NAME.jpg` with `NAME.png` as its mask, or `NAME.png` alone with an alpha channel;
-    `scenes/<scene>/*`; optionally `metadata.csv` with filename (below the root) and split. Photo: `images/`, `masks/`
-    (the same names, .png) and `metadata.csv` with filename (below images/), class, scene and optionally split: train,
-    val, test or empty.
+    `scenes/<scene>/*`. Photo: `images/`, `masks/` (the same names, .png) and `metadata.csv` with filename (below
+    images/), class, scene and optionally split: train, val, test or empty.
 
     Args:
         spec: as in `load_folder`.
 
     Raises:
-        ConfigError: root is no folder, or size is out of range.
+        ConfigError: root is no folder.
         BadFilesError: the folder has neither layout, or fewer than two classes or scenes.
+        BadFileError: metadata.csv is no CSV, or lacks a column.
     """
-    check_value("pool.size", spec.size)
     root = Path(spec.root).expanduser()
     if not spec.root or not os.path.isdir(root):
         found = f"{spec.root!r}, which is none" if spec.root else "none; pass --config.pool.root=DIR"
@@ -127,31 +120,26 @@ def list_folder(spec: PoolSpec) -> Listing:
     return _list_composite(root, spec) if kinds == ["composite"] else _list_photos(root, spec)
 
 
-def _list_composite(root: Path, spec: PoolSpec) -> Listing:
+def _list_composite(root: Path, spec: PoolSpec) -> Catalog:
     counts = [
         {path.name: len(_visible(path)) for path in _visible(root / name) if path.is_dir()}
         for name in CONTENT["composite"]
     ]
     class_names = names_of(root, "classes", counts[0], spec.classes)
     scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
-    problems: list[str] = []
-    parts: dict[str, tuple[int, str]] = {}
-    for where, row, part in _rows(root, ("filename", "split"), problems) if (root / "metadata.csv").exists() else ():
-        if row["filename"] in parts:
-            problems.append(f"{where}: {row['filename']!r} is listed twice")
-        parts[row["filename"]] = part, where
+    # Rather than a sweep that does not keep its parts.
+    problems = ["metadata.csv: expected none in a composite folder"] if (root / "metadata.csv").exists() else []
     objects = [
-        PoolItem(files[0], files, y, part=parts.pop(files[0], (-1,))[0])
+        PoolItem(files[0], files, y)
         for y, name in enumerate(class_names)
         for files in _cut_outs(root, f"cutouts/{name}", problems)
     ]
     scenes = [
-        PoolItem(name, (name,), scene=kind, part=parts.pop(name, (-1,))[0])
+        PoolItem(name, (name,), scene=kind)
         for kind, folder in enumerate(scene_names)
         for name in _images(root, f"scenes/{folder}", problems)
     ]
-    problems += [f"{where}: {name!r} is no listed image of cutouts/ or scenes/" for name, (_, where) in parts.items()]
-    return Listing(str(root), "composite", class_names, scene_names, objects, scenes, tuple(problems))
+    return Catalog(str(root), "composite", class_names, scene_names, objects, scenes, tuple(problems))
 
 
 def _cut_outs(root: Path, folder: str, problems: list[str]) -> Iterator[tuple[str, ...]]:
@@ -162,17 +150,16 @@ def _cut_outs(root: Path, folder: str, problems: list[str]) -> Iterator[tuple[st
     for stem, paths in stems.items():
         masks = [path for path in paths if path.lower().endswith(".png")]
         photos = [path for path in paths if path not in masks] or masks
-        if len(photos) > 1 or len(masks) > 1:
-            problems.append(f"{photos[0]}: the name {stem} stands for more than one photo: {', '.join(paths)}")
-        elif not masks:
-            problems.append(f"{photos[0]}: no mask; expected {stem}.png beside it (255 where the object is, else 0)")
+        if len(photos) > 1 or len(masks) != 1:
+            expected = f"one photo {stem} and its mask {stem}.png (255 where the object is, else 0)"
+            problems.append(f"{photos[0]}: expected {expected}; found {', '.join(paths)}")
         else:
             yield tuple(dict.fromkeys([*photos, *masks]))
 
 
-def _list_photos(root: Path, spec: PoolSpec) -> Listing:
+def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
     problems: list[str] = []
-    rows = list(_rows(root, ("filename", "class", "scene"), problems))
+    rows = list(_rows(root, problems))
     counts = [Counter(sorted(row[field] for _, row, _ in rows)) for field in ("class", "scene")]
     class_names = names_of(root, "classes", counts[0], spec.classes)
     scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
@@ -200,27 +187,16 @@ def _list_photos(root: Path, spec: PoolSpec) -> Listing:
     names = [path.relative_to(root).as_posix() for path in paths]
     problems += [f"{name}: no row of metadata.csv names it" for name in names if name not in seen]
     items.sort(key=lambda item: item.name)
-    return Listing(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
+    return Catalog(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
 
 
-def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
+def _rows(root: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
     """Yields the complete rows of metadata.csv, each after 'metadata.csv line N' and before its part."""
-    try:
-        text = read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
-        lines = list(csv_rows(io.StringIO(text, newline="")))
-    except (ValueError, csv.Error) as error:
-        raise BadFilesError(root, [f"metadata.csv: no CSV in UTF-8 ({error})"]) from error
-    columns = tuple(lines[0][1]) if lines else ()
-    missing = [name for name in required if name not in columns]
-    if missing:
-        expected = f"expected the columns {', '.join(required)}; found {listed(columns)}"
-        advice = "; flipjax audit needs no scenes" if "scene" in missing else ""
-        raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}{advice}"])
-    for number, row in lines:
+    required = ("filename", "class", "scene")
+    for number, row in read_table(root / "metadata.csv", required):
         where = f"metadata.csv line {number}"
         fields = {"split": ""} | {name: value.strip() for name, value in row.items()}
-        empty = [name for name in required if not fields[name] and name != "split"]
-        if empty:
+        if empty := [name for name in required if not fields[name]]:
             problems.append(f"{where}: no {', '.join(empty)}")
             continue
         if fields["split"] not in ("", *PARTS):
@@ -234,9 +210,7 @@ def _images(root: Path, folder: str, problems: list[str]) -> Iterator[str]:
     for path in _visible(root / folder):
         name = f"{folder}/{path.name}"
         reason = _refused(name)
-        if path.is_dir():
-            reason = f"a folder; images must lie in {folder}/ itself"
-        elif path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             reason = f"no image; expected {' '.join(SUFFIXES)}"
         if reason:
             problems.append(f"{name}: {reason}")
@@ -258,16 +232,11 @@ def _visible(folder: Path, *, deep: bool = False) -> list[Path]:
     return [path for path in paths if not any(part.startswith(hidden) for part in path.relative_to(folder).parts)]
 
 
-def check_folder(
-    spec: PoolSpec, *, n_val: int | None = None, n_test: int | None = None, seed: int = 0
-) -> tuple[str, bool]:
+def check_folder(spec: PoolSpec) -> tuple[str, bool]:
     """Reads every file of a folder as `load_folder` does, and reports.
 
     Args:
         spec: as in `load_folder`.
-        n_val: number of validation images; None: the default, or fewer where the folder is small.
-        n_test: the same for the test images.
-        seed: the split's seed.
 
     Returns:
         The report, and whether nothing is wrong.
@@ -276,50 +245,33 @@ def check_folder(
         ConfigError: root is no folder, or usual scenes are invalid.
     """
     try:
-        listing = list_folder(spec)
-    except BadFilesError as error:
+        catalog = with_usual(list_folder(spec), spec.usual)
+    except (BadFilesError, BadFileError) as error:
         return str(error), False
-    catalog = with_usual(catalog_of(listing), spec)
-    problems = list(listing.problems)
-    items = [*listing.objects, *listing.scenes]
-    for _ in decoded(items, decoder_of(listing, size=spec.size), what="images", problems=problems):
+    problems = list(catalog.problems)
+    for _ in decoded([*catalog.objects, *catalog.scenes], decoder_of(catalog, size=spec.size), "images", problems):
         pass
-    counts = f"{len(listing.objects)} objects" + f", {len(listing.scenes)} scene photos" * bool(listing.scenes)
-    lines = [f"{listing.source}: a {listing.kind} folder, {counts}, read at {spec.size} x {spec.size} pixels"]
-    for name, own in zip(listing.class_names, catalog.groups.usual, strict=True):
-        lines.append(f"  class {name}, usual in {', '.join(listing.scene_names[scene] for scene in own)}")
-    if fixed := Counter(PARTS[item.part] for item in items if item.part >= 0):
-        lines.append(f"  fixed by metadata.csv: {', '.join(f'{part} {fixed[part]}' for part in PARTS)}")
-    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
-    lines += _twins(listing)
-    asked = {name: n for name, n in (("n_val", n_val), ("n_test", n_test)) if n is not None}
-    sizes, default = _sizes(catalog) | asked, vars(SplitSpec())
-    # Sizes are multiples of the number of groups.
-    fewer = any(sizes[name] + catalog.groups.count <= default[name] for name in sizes.keys() - asked)
-    note = " (too small for the default {n_val} and {n_test})".format(**default) if fewer else ""
+    counts = f"{len(catalog.objects)} objects, {len(catalog.scenes)} scene photos"
+    lines = [f"{catalog.source}: a {catalog.kind} folder, {counts}, read at {spec.size} x {spec.size} pixels"]
+    for name, own in zip(catalog.class_names, catalog.groups.usual, strict=True):
+        lines.append(f"  class {name}, usual in {', '.join(catalog.scene_names[scene] for scene in own)}")
+    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in first_lines(problems))]
+    sizes = _sizes(catalog)
     try:
-        split = split_pool(catalog, **sizes, seed=seed)
+        split = split_pool(catalog, **sizes, seed=0)
     except ValueError as error:
-        lines += ["\nCounts", *_counts(catalog, {}), "\nNo split", f"  {error}"]
-        return printable("\n".join(lines)), False
-    bad = ", the bad files as if they were good" if problems else ""
-    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{note}{bad}")
+        return printable("\n".join([*lines, f"\nNo split\n  {error}"])), False
     low = round(catalog.groups.independence, 6)
     rhos = (low, *(rho for rho in RHOS if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
+    parts: dict[str, Any] = {"all": None, **split._asdict()}
+    content = pd.DataFrame({name: count_content(catalog, part) for name, part in parts.items()}).T
     levels = pd.DataFrame([largest], ["n_train"]).rename_axis(columns="rho").rename(columns="{:.3g}".format)
-    lines += [*_counts(catalog, split._asdict()), "\nLargest n_train", _table(levels)]
-    lines.append(f"  the same at all of them: {largest_n_train(catalog, split, rhos=rhos)}")
+    lines += [f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}", _table(content)]
+    lines += ["\nLargest n_train", _table(levels)]
     if not problems:
-        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes | {'seed': seed}, largest)}"]
+        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes, largest)}"]
     return printable("\n".join(lines)), not problems
-
-
-def _twins(listing: Listing) -> list[str]:
-    photos = [item.files[0] for item in (*listing.objects, *listing.scenes)]
-    same = pd.Series(photos).groupby(digests(listing, photos), sort=False)
-    twins = [f"  {listed(list(names))}" for digest, names in same if digest and len(names) > 1]
-    return ["\nThe same image under several names (it may stand in two parts of the split)", *twins] if twins else []
 
 
 def _sizes(catalog: Catalog) -> dict[str, int]:
@@ -329,23 +281,6 @@ def _sizes(catalog: Catalog) -> dict[str, int]:
     most = (counts[:, 2:] + counts[:, :1] * wanted // (2 * wanted.sum())).min(axis=0)
     sizes = groups * np.maximum(1, np.minimum(wanted // groups, most))
     return dict(zip(("n_val", "n_test"), sizes.tolist(), strict=True))
-
-
-def _counts(catalog: Catalog, parts: Mapping[str, SplitPart]) -> list[str]:
-    """Returns a table of the content of the parts, with the rho of each class in a photo pool."""
-    groups = catalog.groups
-    table = pd.DataFrame({name: count_content(catalog, part) for name, part in {"all": None, **parts}.items()}).T
-    if catalog.kind == "composite":
-        return [_table(table)]
-    counts = table.to_numpy().reshape(-1, groups.classes, groups.scenes)
-    common = np.isin(np.arange(groups.count), groups.common).reshape(groups.classes, -1)
-    rhos = (counts * common).sum(2) / np.where(counts.any(2), counts.sum(2), np.nan)
-    table[[f"rho {name}" for name in catalog.class_names]] = rhos.round(3)
-    lines = [_table(table)]
-    if (counts[0] * common).sum() < groups.independence * counts[0].sum():
-        most = ",".join(catalog.scene_names[scene] for scene in counts[0].argmax(1))
-        lines.append(f"  below {groups.independence:.3g}: the usual scenes may be others; try --usual {most}")
-    return lines
 
 
 def _command(
@@ -367,4 +302,4 @@ def _command(
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return textwrap.indent(frame.to_string(na_rep="-"), "  ")
+    return textwrap.indent(frame.to_string(), "  ")

@@ -1,13 +1,16 @@
-"""Decodes image files, masks and cut-outs, and resizes them; errors are one line."""
+"""Reads tables and images; decodes masks and cut-outs, and resizes them; errors are one line."""
 
+import csv
 import io
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from flipjax.support.files import csv_rows
 from flipjax.support.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -35,6 +38,8 @@ class Pixels(NamedTuple):
 class BadFileError(ValueError):
     """An unusable file; the message is 'path: reason'."""
 
+    exit_code = 1
+
 
 class EmptyObjectError(BadFileError):
     """An object that vanishes at this size."""
@@ -53,6 +58,19 @@ def read_file(path: Path, *, name: str = "") -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadFileError(f"{name}: unreadable: {error.strerror or error}") from error
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Reads the rows of a CSV with some columns, each with its line number; raises BadFileError if it has none."""
+    try:
+        rows = list(csv_rows(io.StringIO(read_file(path).decode("utf-8-sig"), newline="")))
+    except (UnicodeError, csv.Error) as error:
+        raise BadFileError(f"{path}: no CSV in UTF-8 ({error})") from error
+    found = [*rows[0][1]] if rows else []
+    if missing := [name for name in columns if name not in found]:
+        expected = f"expected rows with {', '.join(columns)}; found {listed(found)}"
+        raise BadFileError(f"{path}: no column {', '.join(missing)}; {expected}")
+    return rows
 
 
 def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
@@ -163,24 +181,15 @@ def read_premultiplied(image: Image.Image, alpha: Image.Image, *, names: tuple[s
 
 def alpha_of(mask: Image.Image, name: str) -> Image.Image:
     """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image; raises BadFileError if it has none."""
-    expected = "expected one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
-    if mask.mode == "P":
-        values = listed(np.unique(np.asarray(mask)))
-        raise BadFileError(f"{name}: a palette mask, whose pixels are ids of colours: {values}; {expected}")
-    channels = mask.getbands()
-    if channels[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
+    if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
         mask = mask.getchannel("A")
-    elif channels[:3] == ("R", "G", "B"):
-        what = "an image without a transparent pixel" if "A" in channels else "an RGB mask"
-        raise BadFileError(f"{name}: {what}; {expected}")
     mask = mask.convert("L") if mask.mode in ("1", "LA") else mask
-    if mask.mode != "L":
-        raise BadFileError(f"{name}: a mask of mode {mask.mode}; {expected}")
-    values = np.unique(np.asarray(mask))
-    if values[-1] == 1:
-        mask = mask.point(lambda value: 255 * value)
-    elif values[-1] <= 127:
-        raise BadFileError(f"{name}: the mask has no object: its values are {listed(values)}; {expected}")
+    most = mask.getextrema()[1] if mask.mode == "L" else 0
+    if most == 1:
+        return mask.point(lambda value: 255 * value)
+    if most <= 127:
+        found = f"values up to {most}" if mask.mode == "L" else f"mode {mask.mode}"
+        raise BadFileError(f"{name}: a mask of {found}; expected one grey channel of 8 bits: 0/255, 0/1 or a soft edge")
     return mask
 
 

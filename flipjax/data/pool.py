@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -53,46 +54,6 @@ class Pool:
     strength: jax.Array | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Catalog:
-    """Classes, scenes and names of the rows of a `Pool`, on the host.
-
-    Attributes:
-        kind: 'composite' or 'photo'.
-        class_names: the F class names, y = 0 first.
-        scene_names: the S scene names.
-        object_class: int32 (N,), y of each object.
-        object_scene: int32 (N,), scene of each photo; -1 throughout a composite pool.
-        scene_kind: int32 (M,), kind of each scene photo.
-        object_names: N names, unique.
-        scene_photo_names: M names, unique.
-        object_split: int32 (N,), the fixed part of each object: -1 free, 0 train, 1 val, 2 test.
-        scene_split: int32 (M,), the same for scene photos.
-        content: digest of the pool's arrays and this catalog; empty if the pool is drawn.
-        source: description of the source of the images.
-        usual: the usual scenes of each class, as in `Groups`.
-    """
-
-    kind: Kind
-    class_names: tuple[str, ...]
-    scene_names: tuple[str, ...]
-    object_class: np.ndarray
-    object_scene: np.ndarray
-    scene_kind: np.ndarray
-    object_names: tuple[str, ...]
-    scene_photo_names: tuple[str, ...]
-    object_split: np.ndarray
-    scene_split: np.ndarray
-    content: str = ""
-    source: str = ""
-    usual: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def groups(self) -> Groups:
-        """The groups of its classes and scenes."""
-        return Groups(len(self.class_names), len(self.scene_names), self.usual)
-
-
 @dataclass(frozen=True)
 class PoolItem:
     """An object, photo or scene photo of a pool, before it is decoded.
@@ -112,17 +73,33 @@ class PoolItem:
     part: int = -1
 
 
-class Listing(NamedTuple):
-    """The content of a source, in the order of the pool's rows, before any image is opened.
+def _column(rows: str, field: str) -> Any:
+    """Returns a property of a catalog: a field of all of its `rows`, an int32 array or a tuple of names."""
+    make: Any = tuple if field == "name" else partial(np.array, dtype=np.int32)
+    return cached_property(lambda catalog: make([getattr(item, field) for item in getattr(catalog, rows)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """The content of a source, in the order of the rows of its `Pool`, on the host.
 
     Attributes:
         source: description of the source.
         kind: 'composite' or 'photo'.
         class_names: the F class names, y = 0 first.
         scene_names: the S scene names.
-        objects: photos or cut-outs.
-        scenes: scene photos; none in a photo pool.
-        problems: a line for each unusable file.
+        objects: the N photos or cut-outs.
+        scenes: the M scene photos; none in a photo pool.
+        problems: a line for each unusable file of the source.
+        usual: the usual scenes of each class, as in `Groups`.
+        content: digest of the pool's arrays and this catalog; empty if the pool is drawn, or not yet made.
+        object_class: int32 (N,), y of each object.
+        object_scene: int32 (N,), scene of each photo; -1 throughout a composite pool.
+        object_split: int32 (N,), the fixed part of each object: -1 free, 0 train, 1 val, 2 test.
+        object_names: N names, unique.
+        scene_kind: int32 (M,), kind of each scene photo.
+        scene_split: int32 (M,), the fixed parts of scene photos.
+        scene_photo_names: M names, unique.
     """
 
     source: str
@@ -132,23 +109,21 @@ class Listing(NamedTuple):
     objects: Sequence[PoolItem]
     scenes: Sequence[PoolItem] = ()
     problems: tuple[str, ...] = ()
+    usual: tuple[tuple[int, ...], ...] = ()
+    content: str = ""
 
+    object_class = _column("objects", "y")
+    object_scene = _column("objects", "scene")
+    object_split = _column("objects", "part")
+    object_names = _column("objects", "name")
+    scene_kind = _column("scenes", "scene")
+    scene_split = _column("scenes", "part")
+    scene_photo_names = _column("scenes", "name")
 
-def catalog_of(listing: Listing) -> Catalog:
-    """Returns the catalog of a listing."""
-    return Catalog(
-        kind=listing.kind,
-        class_names=listing.class_names,
-        scene_names=listing.scene_names,
-        object_class=np.array([item.y for item in listing.objects], np.int32),
-        object_scene=np.array([item.scene for item in listing.objects], np.int32),
-        scene_kind=np.array([item.scene for item in listing.scenes], np.int32),
-        object_names=tuple(item.name for item in listing.objects),
-        scene_photo_names=tuple(item.name for item in listing.scenes),
-        object_split=np.array([item.part for item in listing.objects], np.int32),
-        scene_split=np.array([item.part for item in listing.scenes], np.int32),
-        source=listing.source,
-    )
+    @property
+    def groups(self) -> Groups:
+        """The groups of its classes and scenes."""
+        return Groups(len(self.class_names), len(self.scene_names), self.usual)
 
 
 def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -166,9 +141,6 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     Returns:
         Images, float32 (..., H, W, 3) in [0, 1], and masks, int32 (..., H, W) with labels 0..F.
 
-    Raises:
-        ValueError: rows is not an integer array with a last axis of 2.
-
     Example:
         >>> half = np.full((1, 1, 1, 3), 100, np.uint8)
         >>> pool = Pool(kind="composite", images=half, masks=np.full((1, 1, 1), 128, np.uint8),
@@ -178,8 +150,6 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
         [227. 227. 227.] 2
     """
     rows = jnp.asarray(rows)
-    if not jnp.issubdtype(rows.dtype, jnp.integer) or rows.ndim == 0 or rows.shape[-1] != 2:
-        raise ValueError(f"rows: expected integers of shape (..., 2), found {rows.dtype} of shape {rows.shape}")
     images = jnp.asarray(pool.images)[rows[..., 0]].astype(jnp.float32)
     masks = jnp.asarray(pool.masks)[rows[..., 0]]
     if pool.kind == "photo":

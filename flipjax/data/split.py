@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flipjax.config import SplitSpec
+from flipjax.data.naming import check_sizes
+
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
@@ -57,10 +60,7 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     """
     sizes = {"test": n_test, "val": n_val}
     groups = catalog.groups
-    for part, size in sizes.items():
-        if size < 1 or size % groups.count:
-            expected = f"a positive multiple of {groups.count} ({groups.classes} x {groups.scenes} equal groups)"
-            raise ValueError(f"n_{part}: expected {expected}, found {size}")
+    check_sizes(groups, SplitSpec(n_train=0, n_val=n_val, n_test=n_test))
     stratum = strata(catalog)
     objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for c in range(len(strata_names(catalog))):
@@ -100,9 +100,7 @@ def strata_names(catalog: Catalog) -> list[str]:
 
 
 def shuffle(items: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """Shuffles items with a generator seeded by (seed, name); raises ValueError if the seed is negative."""
-    if seed < 0:
-        raise ValueError(f"seed: expected a whole number >= 0, found {seed}")
+    """Shuffles items with a generator seeded by (seed, name); NumPy raises ValueError if the seed is negative."""
     words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist()
     stream = np.random.PCG64(np.random.SeedSequence([seed, *words]))
     return items[np.argsort(stream.random_raw(len(items)), kind="stable")]
@@ -119,21 +117,19 @@ def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict
         order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
         fixed = catalog.scene_split[order]
         free = order[fixed == -1]
-        counts = {part: int(np.sum(fixed == i)) for i, part in enumerate(PARTS)}
-        least = {part: int(counts[part] == 0) for part in PARTS}
-        need = {part: max(0, displays[part] - counts[part]) for part in PARTS}
+        held = {part: order[fixed == i] for i, part in enumerate(PARTS)}
+        least = {part: int(len(own) == 0) for part, own in held.items()}
+        need = {part: max(0, displays[part] - len(own)) for part, own in held.items()}
         spare = len(free) - sum(least.values())
         if spare < 0:
-            raise ValueError(
-                f"the pool holds {len(order)} scene photos of kind {name!r} ({len(free)} free); "
-                "each of train, val and test needs at least one"
-            )
+            few = f"{len(order)} scene photos of kind {name!r} ({len(free)} free)"
+            raise ValueError(f"the pool holds {few}; each of train, val and test needs at least one")
         for part in ("test", "val"):
             share = spare * need[part] // max(1, sum(need.values()))
             take = max(least[part], min(need[part], least[part] + share))
-            scenes[part] += [order[fixed == PARTS.index(part)], free[:take]]
+            scenes[part] += [held[part], free[:take]]
             free = free[take:]
-        scenes["train"] += [order[fixed == 0], free]
+        scenes["train"] += [held["train"], free]
     return {part: np.concatenate(scenes[part]) for part in PARTS}
 
 
@@ -161,17 +157,14 @@ def count_fixed(catalog: Catalog) -> np.ndarray:
 
 def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
     counts = count_fixed(catalog)
-    held = []
-    for name, row in zip(strata_names(catalog), counts.tolist(), strict=True):
-        fixed = " (free {}, fixed train {}, val {}, test {})".format(*row) if any(row[1:]) else ""
-        held.append(f"{name} {sum(row)}{fixed}")
-    most = ""
-    if not counts[:, 2:].any():
-        # A composite pool keeps an object of each class for training.
-        spare = counts[:, 0] - (counts[:, 1] == 0) * (catalog.kind == "composite")
-        most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
+    rows = zip(strata_names(catalog), counts.tolist(), strict=True)
+    form = "{} {} (free {}, fixed train {}, val {}, test {})" if counts[:, 1:].any() else "{} {}"
+    held = [form.format(name, sum(row), *row) for name, row in rows]
+    # A composite pool keeps an object of each class for training.
+    spare = counts[:, 0] - (counts[:, 1] == 0) * (catalog.kind == "composite")
+    most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
     return (
         f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
         f"each {'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
-        f"{', '.join(held)}{most}"
+        f"{', '.join(held)}{'' if counts[:, 2:].any() else most}"
     )

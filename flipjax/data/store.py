@@ -5,13 +5,13 @@ at any time, since the pool can be made again.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from math import inf, isqrt, prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -21,7 +21,7 @@ import numpy as np
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
 from flipjax.data.naming import groups_of
-from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
+from flipjax.data.pool import Catalog, Kind, Pool, PoolItem
 from flipjax.support.files import DamagedError, adding_folder, cache_folder
 from flipjax.support.terminal import Bar, listed, one_line, printable, say
 from flipjax.support.threads import in_order
@@ -29,15 +29,16 @@ from flipjax.support.threads import in_order
 Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
-SHARED = 5
-"""Most files with the same problem that are listed singly."""
+MOST = 100
+"""Most problems that are printed."""
 RESERVED = ("foreground", "background")
 """Reserved names: rows of result tables besides the classes."""
-FORMAT = 2
-"""Version of the pixels, part of every key: increase it when the same files give other pixels."""
+FORMAT = 3
+"""Version of stored pools, part of every key: increase it when the same files give other pixels or another record."""
 ARRAYS = ("images", "masks", "labels", "scenes", "aspects")
 COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
-"""The arrays of a catalog."""
+NAMES = ("kind", "class_names", "scene_names", "object_names", "scene_photo_names")
+"""What a digest covers of a catalog: its arrays, `COLUMNS`, and `NAMES`."""
 RECORD = "pool.json"
 BLOCK = 1 << 24
 """Hashing block, in bytes."""
@@ -57,29 +58,17 @@ class BadFilesError(ConfigError):
         """Joins the problems into one message."""
         self.problems = tuple(map(one_line, problems))
         count = f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
-        super().__init__(printable(str(source)), problem="\n  ".join([count, *shared_lines(self.problems)]))
+        super().__init__(printable(str(source)), problem="\n  ".join([count, *first_lines(self.problems)]))
 
 
-def shared_lines(problems: Sequence[str]) -> list[str]:
-    """Returns problems as lines; combines more than SHARED files with the same problem into one line.
-
-    Example:
-        >>> shared_lines([f"masks/{i}.png: no image" for i in range(9)])
-        ['masks/0.png and 8 other files: no image']
-    """
-    by_reason: dict[str, list[str]] = {}
-    for problem in map(one_line, problems):
-        name, _, reason = problem.partition(": ")
-        by_reason.setdefault(reason.replace(PurePosixPath(name).stem, "NAME"), []).append(problem)
-    lines = []
-    for same in by_reason.values():
-        many = f" and {len(same) - 1} other files: "
-        lines += [same[0].replace(": ", many, 1)] if len(same) > SHARED else same
-    return lines
+def first_lines(problems: Sequence[str]) -> list[str]:
+    """Returns the first MOST problems as lines, and the number of the others."""
+    more = len(problems) - MOST
+    return [*map(one_line, problems[:MOST]), *[f"... and {more:,} more"] * (more > 0)]
 
 
 def load_pool(
-    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, Reader]], *, leave_out: bool = False
+    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Catalog, Reader]], *, leave_out: bool = False
 ) -> tuple[Pool, Catalog]:
     """Returns a cached pool, or makes it and caches it.
 
@@ -88,7 +77,7 @@ def load_pool(
     Args:
         spec: `size`, and `cache`, the folder of cached pools.
         key: a file name unique to the pool: a hash of its files, size and options.
-        list_items: returns the listing; called only if the pool must be made.
+        list_items: returns the catalog and a reader of its items; called only if the pool must be made.
         leave_out: whether to skip objects that vanish at this size, with a line on stderr, instead of an error.
 
     Raises:
@@ -109,8 +98,8 @@ def load_pool(
             arrays, catalog = pool
             for name, array in arrays.items():
                 np.save(folder / f"{name}.npy", array)
-            record = {"format": FORMAT, "content": catalog.content, "catalog": _to_json(catalog)}
-            (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+            items = {name: [_row(item) for item in getattr(catalog, name)] for name in ("objects", "scenes")}
+            (folder / RECORD).write_text(json.dumps(asdict(catalog) | items), encoding="utf-8")
         # Memory-mapped, so that the host keeps no copy besides the device's.
         pool = read_pool(path)
     except OSError as error:
@@ -118,29 +107,29 @@ def load_pool(
     return _to_device(spec, *pool)
 
 
-def build_pool(listing: Listing, read: Reader, *, size: int, leave_out: bool = False) -> tuple[Arrays, Catalog]:
+def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = False) -> tuple[Arrays, Catalog]:
     """Decodes every item.
 
     Args:
-        listing: the items.
+        catalog: of the items.
         read: reads the pixels of an item.
         size: side of the images in pixels.
         leave_out: as in `load_pool`.
 
     Returns:
-        The arrays, and the catalog with its digest.
+        The arrays, and their catalog with its digest.
 
     Raises:
-        BadFilesError: files are bad, or the listing has problems.
+        BadFilesError: files are bad, or the catalog has problems.
         ConfigError: the pool is larger than memory.
     """
-    shapes = shapes_of(len(listing.objects), len(listing.scenes), size)
+    shapes = shapes_of(len(catalog.objects), len(catalog.scenes), size)
     check_memory(shapes, memory_limit())
     arrays = {name: np.zeros(shape, dtype_of(name)) for name, shape in shapes.items()}
-    problems, empty = list(listing.problems), list[str]()
+    problems, empty = list(catalog.problems), list[str]()
     objects, scenes = list[PoolItem](), iter(arrays["scenes"])
-    items = [*listing.objects, *listing.scenes]
-    for item, pixels in decoded(items, read, what="images", problems=problems, empty=empty if leave_out else None):
+    items = [*catalog.objects, *catalog.scenes]
+    for item, pixels in decoded(items, read, "images", problems, empty if leave_out else None):
         if item.y < 0:
             next(scenes)[:] = pixels.image
             continue
@@ -149,16 +138,16 @@ def build_pool(listing: Listing, read: Reader, *, size: int, leave_out: bool = F
         arrays["labels"][row] = 1 + item.y
         objects.append(item)
     if problems:
-        raise BadFilesError(listing.source, problems)
+        raise BadFilesError(catalog.source, problems)
     if empty:
         say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {listed(empty)}")
         arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
-    catalog = catalog_of(listing._replace(objects=objects))
-    return arrays, dataclasses.replace(catalog, content=digest_of(arrays, catalog))
+    catalog = replace(catalog, objects=objects)
+    return arrays, replace(catalog, content=digest_of(arrays, catalog))
 
 
 def decoded(
-    items: Sequence[Item], read: Callable[[Item], Out], *, what: str, problems: Lines, empty: Lines | None = None
+    items: Sequence[Item], read: Callable[[Item], Out], what: str, problems: Lines, empty: Lines | None = None
 ) -> Iterator[tuple[Item, Out]]:
     """Yields each item with its decoded content, in order.
 
@@ -215,17 +204,23 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
     raise BadFilesError(source, [f"{field}: {problem}"])
 
 
+def _row(item: PoolItem) -> tuple[str, tuple[()], int, int, int]:
+    """Returns the fields of an item without its files."""
+    return item.name, (), item.y, item.scene, item.part
+
+
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    known: dict[str, Any] = {name: jnp.asarray(arrays[name]) for name in ARRAYS}
-    if np.isnan(arrays["aspects"]).any():
-        known["aspects"] = None
-    return Pool(kind=catalog.kind, **known), with_usual(catalog, spec)
+    return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), with_usual(catalog, spec.usual)
 
 
-def with_usual(catalog: Catalog, spec: PoolSpec) -> Catalog:
+def pool_of(arrays: Mapping[str, Any], kind: Kind) -> Pool:
+    """Returns the pool of `ARRAYS`, without aspects if one of them is unknown."""
+    return Pool(kind=kind, **arrays | ({"aspects": None} if np.isnan(arrays["aspects"]).any() else {}))
+
+
+def with_usual(catalog: Catalog, usual: Sequence[str | tuple[str, ...]]) -> Catalog:
     """Returns the catalog with the usual scenes of a configuration; raises as `groups_of` does."""
-    usual = groups_of(catalog.class_names, catalog.scene_names, spec.usual).usual
-    return dataclasses.replace(catalog, usual=usual)
+    return replace(catalog, usual=groups_of(catalog.class_names, catalog.scene_names, usual).usual)
 
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -254,15 +249,17 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
-        fields = {name: tuple(value) for name, value in record["catalog"].items() if name.endswith("_names")}
-        fields |= {name: np.array(record["catalog"][name], np.int32) for name in COLUMNS}
-        catalog = Catalog(**record["catalog"] | fields, content=record["content"])
+        record |= {name: tuple(record[name]) for name in ("class_names", "scene_names")}
+        record |= {name: [PoolItem(*row) for row in record[name]] for name in ("objects", "scenes")}
+        catalog = Catalog(**record)
+        check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
+        if digest_of(arrays, catalog) != catalog.content:
+            raise ValueError("the digest of its arrays is another one")
+        return arrays, catalog
+    except ConfigError:
+        raise
     except Exception as error:  # NumPy's parser of headers can raise almost anything on corrupt bytes.
         raise DamagedError(f"{type(error).__name__}: {error}") from error
-    check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
-    if digest_of(arrays, catalog) != catalog.content:
-        raise DamagedError("the digest of its arrays is another one")
-    return arrays, catalog
 
 
 def drawn_shapes(spec: PoolSpec, objects: int, scenes: int) -> dict[str, tuple[int, ...]]:
@@ -303,7 +300,8 @@ def memory_limit() -> tuple[float, str]:
 
 def digest_of(arrays: Mapping[str, Any], catalog: Catalog) -> str:
     """Returns a digest of shapes, blocks (hashed on all cores) and the catalog without its source: 32 hex digits."""
-    values = {name: value for name, value in _to_json(catalog).items() if name != "source"}
+    values = {name: getattr(catalog, name) for name in NAMES}
+    values |= {name: getattr(catalog, name).tolist() for name in COLUMNS}
     total = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for name in ARRAYS:
         total.update(f"{name} {arrays[name].shape}\n".encode())
@@ -312,9 +310,3 @@ def digest_of(arrays: Mapping[str, Any], catalog: Catalog) -> str:
         for digest in in_order(lambda block: hashlib.sha256(block).digest(), blocks):
             total.update(digest)
     return total.hexdigest()[:32]
-
-
-def _to_json(catalog: Catalog) -> dict[str, Any]:
-    # Usual scenes belong to a configuration, not to the pool.
-    values = {name: value for name, value in vars(catalog).items() if name not in ("content", "usual")}
-    return {name: value.tolist() if name in COLUMNS else value for name, value in values.items()}

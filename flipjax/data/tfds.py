@@ -5,7 +5,6 @@ TensorFlow Datasets is imported only to read a data set; TensorFlow is not neede
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL.Image import Image
 
-from flipjax.config import ConfigError, PoolSpec, check_value
+from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images, store
 from flipjax.data.images import Pixels
-from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
+from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import Reader, names_of
 from flipjax.support.files import sha256
@@ -29,14 +28,10 @@ SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """Splits that are parts."""
-TEXTS = ("class", "scene", "part", "id")
-ROOT = re.compile(r"(?P<name>\w[\w.+-]*(/\w[\w.+-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+TEXTS = ("y", "scene", "part", "id")
 INFO = "dataset_info.json"
 SAMPLE = 16
 """Masks from which the foreground's values are read."""
-
-Row = dict[str, Any]
-"""Split, index and labels of an example."""
 
 
 def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -65,7 +60,7 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     return store.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
 
 
-def list_tfds(spec: PoolSpec) -> Listing:
+def list_tfds(spec: PoolSpec) -> Catalog:
     """Lists a data set without decoding images; raises as `load_tfds` does."""
     return _open(find_data_set(spec), spec)[0]
 
@@ -74,9 +69,8 @@ def find_data_set(spec: PoolSpec) -> Path:
     """Returns the folder of a data set.
 
     Raises:
-        ConfigError: it does not exist, with a list of all data sets; or the size is out of range.
+        ConfigError: it does not exist, with a list of all data sets.
     """
-    check_value("pool.size", spec.size)
     data_dir = data_dir_of(spec.data_dir)
     root, advice = spec.root, ""
     if spec.name in DEFAULTS:
@@ -84,11 +78,10 @@ def find_data_set(spec: PoolSpec) -> Path:
         root = root or (names[0] if len(names) == 1 else DEFAULTS[spec.name])
         root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
         advice = f"; flipjax data prepare {spec.name} makes one"
-    if match := ROOT.fullmatch(root):
-        # The newest version, unless the name has one.
-        infos = (data_dir / match["name"]).glob(f"{match['version'] or '*'}/{INFO}")
-        if folders := sorted((path.parent for path in infos), key=_version):
-            return folders[-1]
+    # The newest version, unless the name has one.
+    name, _, version = root.partition(":")
+    if folders := [path.parent for path in (data_dir / name).glob(f"{version or '*'}/{INFO}")]:
+        return max(folders, key=_version)
     there = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
     names = [path.relative_to(data_dir).as_posix() for path in there]
     names = sorted(":".join(name.rsplit("/", 1)) for name in names if "/." not in f"/{name}")
@@ -127,13 +120,13 @@ def _key(folder: Path, spec: PoolSpec) -> str:
     return sha256(f"tfds {folder.parts[-3:]} {files} {options}")[:32]
 
 
-def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
-    """Returns the listing and the reader of a data set."""
+def _open(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
+    """Returns the catalog and the reader of a data set."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
     features = builder.info.features
-    names = dict(zip(("image", "mask", "class", "scene"), spec.features, strict=True)) | {"part": "part", "id": "id"}
+    names = dict(zip(("image", "mask", "y", "scene"), spec.features, strict=True)) | {"part": "part", "id": "id"}
     absent = [name for name in spec.features if name not in features]
     if absent:
         problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
@@ -145,104 +138,97 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
         sources = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    data = _DataSet(sources, names, {role: features[name] for role, name in names.items() if name in features})
-    listing = _list(str(folder), data, spec)
-    return listing, _reader(listing, data, spec)
+    known = {role: features[names[role]] for role in TEXTS if names[role] in features}
+    labels = {role: list(getattr(feature, "names", None) or ()) for role, feature in known.items()}
+    # Photos of one shape were resized before.
+    data = _DataSet(str(folder), sources, names, labels, features[names["image"]].shape[0] is not None)
+    catalog = _list(data, spec)
+    return catalog, _reader(catalog, data, spec)
 
 
 class _DataSet(NamedTuple):
-    """Examples by split, and the name and the feature of each role."""
+    """Examples by split, the feature of each role, the labels of those that are text, and whether images have one size.
 
+    The labels of a feature that is no ClassLabel are empty.
+    """
+
+    source: str
     sources: dict[str, Sequence[Mapping[str, Any]]]
     names: dict[str, str]
-    features: Mapping[str, Any]
+    labels: dict[str, list[str]]
+    resized: bool
 
-    def labels(self, role: str) -> list[str]:
-        """Returns the label names of a role in order; empty if its feature is no ClassLabel."""
-        return list(getattr(self.features.get(role), "names", None) or ())
 
-    def rows(self) -> list[Row]:
-        """Returns split, index, class, scene, part and id of all examples; names are text or None."""
-        return [
-            {"split": split, "index": index} | {role: self._text(role, example) for role in TEXTS}
-            for split, source in self.sources.items()
-            for index, example in enumerate(source)
-        ]
-
-    def _text(self, role: str, example: Mapping[str, Any]) -> str | None:
-        if role not in self.features:
-            return None
-        value = example[self.names[role]]
-        if names := self.labels(role):
-            return names[value] if value >= 0 else None
+def _list(data: _DataSet, spec: PoolSpec) -> Catalog:
+    def text(example: Mapping[str, Any], role: str) -> str | None:
+        value, labels = example[data.names[role]], data.labels[role]
+        if labels:
+            return labels[value] if value >= 0 else None
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
-
-def _list(source: str, data: _DataSet, spec: PoolSpec) -> Listing:
-    rows = data.rows()
+    rows = [
+        {"split": split, "index": index} | {role: text(example, role) for role in data.labels}
+        for split, source in data.sources.items()
+        for index, example in enumerate(source)
+    ]
     objects = [row for row in rows if row["split"] != SCENES]
     scenes = [row for row in rows if row["split"] == SCENES]
-    role, parts = ("part", FIXED) if "part" in data.features else ("split", _parts([*data.sources], source))
-    class_names = names_of(source, "classes", _count(objects, "class", data), spec.classes)
-    scene_names = names_of(source, "scene_kinds", _count(scenes or objects, "scene", data), spec.scene_kinds)
+    role, parts = ("part", FIXED) if "part" in data.labels else ("split", _parts(data))
 
-    def items(rows: Sequence[Row], **names: Sequence[str]) -> tuple[PoolItem, ...]:
-        by_id = len({row["id"] for row in rows}) == len(rows)
+    def known(field: str, role: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
+        # In the order of the labels, or else alphabetically.
+        counts = Counter(row[role] for row in rows)
+        there = {name: counts[name] for name in data.labels[role] or sorted(counts) if counts[name]}
+        return names_of(data.source, field, there, getattr(spec, field))
+
+    def items(rows: list[dict[str, Any]], **names: Sequence[str]) -> list[PoolItem]:
+        by_id = len({row.get("id") for row in rows}) == len(rows)
         chosen = []
         for row in rows:
             if all(row[each] in there for each, there in names.items()):
                 name = printable(row["id"]) if by_id else f"{row['split']}/{row['index']:06d}"
-                numbers = {"y" if each == "class" else each: there.index(row[each]) for each, there in names.items()}
-                files = (row["split"], row["index"])
-                chosen.append(PoolItem(name, files, part=parts.get(row[role], -1), **numbers))
-        return tuple(sorted(chosen, key=lambda item: item.name))
+                numbers = {each: there.index(row[each]) for each, there in names.items()}
+                chosen.append(PoolItem(name, (row["split"], row["index"]), part=parts.get(row[role], -1), **numbers))
+        return sorted(chosen, key=lambda item: item.name)
 
-    own = {"class": class_names} if scenes else {"class": class_names, "scene": scene_names}
-    kind = "composite" if scenes else "photo"
-    return Listing(source, kind, class_names, scene_names, items(objects, **own), items(scenes, scene=scene_names))
-
-
-def _count(rows: Sequence[Row], role: str, data: _DataSet) -> dict[str, int]:
-    """Counts the examples with each name, in the order of the labels, or else alphabetically."""
-    counts = Counter(row[role] for row in rows if row[role] is not None)
-    return {name: counts[name] for name in data.labels(role) or sorted(counts) if counts[name]}
+    class_names, scene_names = known("classes", "y", objects), known("scene_kinds", "scene", scenes or objects)
+    if scenes:
+        shown = items(objects, y=class_names), items(scenes, scene=scene_names)
+        return Catalog(data.source, "composite", class_names, scene_names, *shown)
+    return Catalog(data.source, "photo", class_names, scene_names, items(objects, y=class_names, scene=scene_names))
 
 
-def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
+def _parts(data: _DataSet) -> dict[str, int]:
     """Returns the fixed part of each split's examples."""
-    splits = [split for split in splits if split != SCENES]
-    if len(splits) < 2:
-        return {}
-    if not FIXED.keys() >= {*splits}:
+    splits = [split for split in data.sources if split != SCENES]
+    if len(splits) > 1 and not FIXED.keys() >= {*splits}:
         expected = "the splits train, validation and test, or a single one"
-        raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {source}")
-    parts = {split: FIXED[split] for split in splits}
+        raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {data.source}")
+    parts = {split: FIXED[split] for split in splits if len(splits) > 1}
     return parts if PARTS.index("val") in parts.values() else parts | {"train": -1}
 
 
-def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
+def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
         return images.decode(bytes(data.sources[split][index][data.names[role]]), name=f"{item.name} ({role})")
 
-    order = data.labels("class") or list(listing.class_names)
-    foreground = [1 + order.index(name) for name in listing.class_names]
-    if listing.kind == "photo" and (value := _binary(listing, int(np.argmax(foreground)), open_image)):
+    order = data.labels["y"] or catalog.class_names
+    foreground = [1 + order.index(name) for name in catalog.class_names]
+    if catalog.kind == "photo" and (value := _binary(catalog, int(np.argmax(foreground)), open_image)):
         foreground = [value] * len(foreground)
-    # Photos of one shape were resized before.
-    resized = data.features["image"].shape[0] is not None
 
     def read(item: PoolItem) -> Pixels:
         photo, size = open_image(item, "image"), spec.size
         if item.y < 0:
             return images.read_scene(photo, name=item.name, size=size)
         mask, names = open_image(item, "mask"), (item.name, item.name)
-        if listing.kind == "photo":
+        if catalog.kind == "photo":
             value, label = foreground[item.y], 1 + item.y
             pixels = images.read_labelled(photo, mask, names=names, value=value, label=label, size=size)
         else:
             pixels = images.read_premultiplied(photo, mask, names=names, size=size)
-        if resized:
+        if data.resized:
             split, index = item.files
             pixels = pixels._replace(aspect=float(data.sources[split][index].get("aspect", np.nan)))
         return pixels
@@ -250,8 +236,8 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
     return read
 
 
-def _binary(listing: Listing, y: int, open_image: Callable[[PoolItem, str], Image]) -> int:
+def _binary(catalog: Catalog, y: int, open_image: Callable[[PoolItem, str], Image]) -> int:
     """Returns the single foreground value of all masks, 1 or 255, from some of class y; 0 if masks hold labels."""
-    some = [item for item in listing.objects if item.y == y][:SAMPLE]
+    some = [item for item in catalog.objects if item.y == y][:SAMPLE]
     values = {value for item in some for value in np.unique(images.labels_of(open_image(item, "mask"), item.name))}
     return next((value for value in (1, 255) if values <= {0, value}), 0)

@@ -13,7 +13,7 @@ from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
 from flipjax.data.folder import list_folder
-from flipjax.data.pool import Catalog, Pool, at_strength, catalog_of, scenes_alone
+from flipjax.data.pool import Catalog, Pool, at_strength, scenes_alone
 from flipjax.data.split import Split, split_pool
 from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic, load_synthetic
@@ -155,10 +155,10 @@ def check_sizes_of(program: Program) -> None:
     if spec.pool.name == "synthetic":
         catalog = list_synthetic(spec.pool)
     else:
-        listing = list_folder(spec.pool) if spec.pool.name == "folder" else list_tfds(spec.pool)
-        if listing.problems:
-            raise BadFilesError(listing.source, listing.problems)
-        catalog = with_usual(catalog_of(listing), spec.pool)
+        catalog = list_folder(spec.pool) if spec.pool.name == "folder" else list_tfds(spec.pool)
+        if catalog.problems:
+            raise BadFilesError(catalog.source, catalog.problems)
+        catalog = with_usual(catalog, spec.pool.usual)
     check_pool(program, catalog)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     n_train = training_size(program, catalog, split)

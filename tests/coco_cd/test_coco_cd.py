@@ -21,7 +21,6 @@ from flipjax.data.coco_cd.annotations import STUFF, THINGS, Photo, label_mask, r
 from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select
 from flipjax.data.images import BadFileError, read_image
 from flipjax.data.split import count_fixed
-from flipjax.data.store import BadFilesError
 
 
 def test_the_lists_are_the_papers():
@@ -108,9 +107,10 @@ def test_golden_splits():
         result = reference_split(list(group_of), list(group_of.values()), rho=float(rho), **sizes)
         for part, listed in wanted.items():
             wanted_groups = sorted(zip(listed["image_id"], listed["group_id"], strict=True))
-            assert sorted((i, group_of[i]) for i in result[part]) == wanted_groups
+            assert sorted((i, group_of[i]) for i in result[SPLITS[part]]) == wanted_groups
 
 
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
 GROUPS = np.repeat(np.arange(4), (2943, 592, 1480, 1989)).tolist()
 
 
@@ -127,7 +127,7 @@ def test_the_released_splits_follow_the_rule():
     for group in range(4):
         pattern = sorted((i, part) for part, ids in drawn.items() for i in ids if GROUPS[i] == group)
         wanted = sorted(
-            (int(Path(name).stem), part.split("_")[0])
+            (int(Path(name).stem), SPLITS[part.split("_")[0]])
             for part, listed in released.items()
             for name, g in zip(listed["file_name"], listed["group_id"], strict=True)
             if g == group
@@ -249,7 +249,7 @@ def test_spoiled_annotations_are_refused_by_name(coco, spoil, cut):
     change(coco, name, edit)
     for text in (path.read_text(), whole[: int(cut * len(whole))]):
         path.write_text(text)
-        with pytest.raises(BadFilesError, match=path.name):
+        with pytest.raises(BadFileError, match=path.name):
             read_selection(coco)
     path.write_text(whole)
 
@@ -298,7 +298,6 @@ MISUSE = [
     "--scenes outdoor,grass --split free",
     "--rho 2",
     "--split free --rho 0.9",
-    "--val_per_group 0",
     "--size 20",
 ]
 
@@ -308,7 +307,7 @@ def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
     for options in MISUSE:
         said = refused(root, tmp_path, capsys, *options.split(), code=2)
         assert any(part in said for part in options.split() if part.startswith("--")) or "--split" in said
-    assert "outdoor 4" in refused(root, tmp_path, capsys, "--test_per_group", 4, code=2)
+    assert "outdoor 4" in refused(root, tmp_path, capsys, code=2)
     said = refused(root, tmp_path, capsys, "--classes", "cat,cow", "--split", "free")
     assert "cow" in said and "cat, x, dog" in said
     for name in ("annotations", "coco_cd_dataset_builder"):

@@ -20,7 +20,6 @@ def prepare(
     *,
     coco_root: Path | None = None,
     download: bool = False,
-    stuff_dir: Path | None = None,
     split: str = "reference",
     data_dir: Path,
     **options: Any,
@@ -30,10 +29,9 @@ def prepare(
     Args:
         coco_root: has train2017/, val2017/ and annotations/.
         download: whether to fetch COCO 2017 in place of `coco_root`.
-        stuff_dir: has stuff_train2017.json and stuff_val2017.json; None: annotations/.
         split: `reference` for the paper's val and test, `free` for a sweep's own.
         data_dir: of TFDS.
-        options: the other fields of `CocoCDConfig`.
+        options: other fields of `CocoCDConfig`.
 
     Raises:
         ConfigError: an option is out of range.
@@ -43,36 +41,28 @@ def prepare(
     from flipjax.data.coco_cd import coco_cd_dataset_builder as own
 
     about = "Made by flipjax data prepare."
-    config = own.CocoCDConfig(name="photos", description=about, divided=split == "reference", **options)
+    config = own.CocoCDConfig(name="", description=about, divided=split == "reference", **options)
     config.name = _name_of(config)
     if download:
         coco_root = builders.fetch(own.ARCHIVES, data_dir / "downloads" / "coco_cd")
     if coco_root is None:
         raise ConfigError("--coco_root", "a folder, or --download", "none")
     sources = {name: coco_root / name for name in ("train2017", "val2017", "annotations")}
-    if stuff_dir:
-        sources["stuff_annotations"] = stuff_dir
-    return builders.prepare_data_set(own.Builder, config, sources, data_dir=data_dir)
+    return builders.prepare_data_set(own.Builder, config, sources, data_dir)
 
 
 def _name_of(config: Any) -> str:
     """Returns a name that contains every option; raises ConfigError if one is out of range."""
-    if config.rho is not None and not (config.divided and Groups().rho_range.accepts(config.rho)):
-        raise ConfigError("--rho", "a number in [0.5, 1], with --split reference", config.rho)
-    sizes = (config.n_val, config.n_test)
-    for option, count in zip(("--val_per_group", "--test_per_group"), sizes, strict=True):
-        if count < 1:
-            raise ConfigError(option, "a number >= 1", count)
-    for option, names in (("--classes", config.classes), ("--scenes", config.scenes)):
-        if len(set(names)) < max(2, len(names)):
-            raise ConfigError(option, "two or more different names", ",".join(names))
     plain = (config.classes, config.scenes) == (CLASSES, SCENES)
-    if config.divided and not plain:
-        raise ConfigError("--split", "free, for other classes or scenes than the paper's", "reference")
-    level = "photos" if config.rho is None else f"corr{config.rho:g}"
-    parts = [level if config.divided else "undivided"]
-    if config.divided and sizes != (N_VAL, N_TEST):
-        parts += map(str, sizes)
-    if not plain:
-        parts.append(re.sub(r"\W+", "_", "_".join([*config.classes, *config.scenes])))
+    level = config.rho is None or (config.divided and Groups().rho_range.accepts(config.rho))
+    for option, fine, expected, found in (
+        ("--rho", level, "a number in [0.5, 1], with --split reference", config.rho),
+        ("--classes", 1 < len({*config.classes}) == len(config.classes), "two or more that differ", config.classes),
+        ("--scenes", 1 < len({*config.scenes}) == len(config.scenes), "two or more that differ", config.scenes),
+        ("--split", plain or not config.divided, "free, for other classes or scenes than the paper's", "reference"),
+    ):
+        if not fine:
+            raise ConfigError(option, expected, found)
+    parts = ["undivided" if not config.divided else "photos" if config.rho is None else f"corr{config.rho:g}"]
+    parts += [] if plain else [re.sub(r"\W+", "_", "_".join([*config.classes, *config.scenes]))]
     return "_".join([*parts, *[f"size{config.size}"] * bool(config.size)])

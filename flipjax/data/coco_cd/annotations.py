@@ -1,7 +1,7 @@
 """Reads COCO's annotation files item by item, so that memory does not grow with their size.
 
-The lists of categories that determine the scene are the paper's. Every other category (walls, floors, house, paper,
-window-other, cell phone ...) is neutral.
+The categories that determine the scene, in scenes.csv, are the paper's. Every other category (walls, floors, house,
+paper, window-other, cell phone ...) is neutral.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from typing import Any
 
 import ijson
 import numpy as np
+import pandas as pd
 from pycocotools import mask
 
 from flipjax.config import ConfigError
@@ -19,29 +20,11 @@ from flipjax.data.coco_cd import CLASSES, SCENES
 from flipjax.data.images import MAX_PIXELS, BadFileError
 from flipjax.data.pool import PoolItem
 
-_LISTS = """
-indoor things: bed, blender, book, chair, clock, couch, desk, dining table, hair brush, hair drier, keyboard, laptop
-indoor things: microwave, mirror, mouse, oven, refrigerator, remote, scissors, sink, teddy bear, toaster, toilet
-indoor things: toothbrush, tv, vase
-outdoor things: airplane, bench, bicycle, boat, bus, car, fire hydrant, kite, motorcycle, parking meter, skateboard
-outdoor things: skis, snowboard, stop sign, street sign, surfboard, traffic light, train, truck
-indoor stuff: blanket, cabinet, carpet, ceiling-other, ceiling-tile, counter, cupboard, curtain, desk-stuff, door-stuff
-indoor stuff: mat, mirror-stuff, pillow, rug, shelf, stairs, table, textile-other, towel, window-blind
-outdoor stuff: branch, bridge, building-other, bush, clouds, dirt, fence, flower, fog, grass, gravel, ground-other, hill
-outdoor stuff: leaves, moss, mountain, mud, pavement, plant-other, platform, playingfield, railing, railroad, river
-outdoor stuff: road, rock, roof, sand, sea, sky-other, skyscraper, snow, tent, tree, water-other, waterdrops
-"""
-
-
-def _names(kind: str) -> frozenset[str]:
-    rows = [line.partition(": ") for line in _LISTS.splitlines()]
-    return frozenset(name for key, _, names in rows if key == kind for name in names.split(", "))
-
-
-THINGS = {scene: _names(f"{scene} things") for scene in SCENES}
+_NAMES = pd.read_csv(Path(__file__).with_name("scenes.csv")).groupby(["scene", "kind"])["category"].agg(frozenset)
+THINGS = {scene: _NAMES[scene, "things"] for scene in SCENES}
 """Categories in an instances file that indicate each scene; other scenes have none."""
 
-STUFF = {scene: _names(f"{scene} stuff") | THINGS[scene] for scene in SCENES}
+STUFF = {scene: _NAMES[scene, "stuff"] | THINGS[scene] for scene in SCENES}
 """Categories in a stuff file that indicate each scene; any other scene is the name of a category or supercategory."""
 
 LEAST_SHARE = 0.02
@@ -100,18 +83,17 @@ def read_instances(
     areas, animals = _read_annotations(path, kinds, len(scenes), labels)
     photos = []
     for image in _items(path, "images", ("id", "file_name", "width", "height")):
-        if not animals:
-            break
         annotations = animals.pop(image["id"], ())
-        if annotations:
-            width, height = size = image["width"], image["height"]
-            if not all(isinstance(side, int) and side > 0 for side in size) or width * height > MAX_PIXELS:
-                expected = f"expected sides in whole numbers, and at most {MAX_PIXELS:,} pixels"
-                raise BadFileError(f"{path}: image {image['id']}: {expected}: {image}")
-            segments = [(labels[item["category_id"]], run_lengths(item, *size, path)) for item in annotations]
-            given = {"width": width, "height": height, "segments": tuple(segments), "areas": areas[image["id"]]}
-            name = image["file_name"]
-            photos.append(Photo(f"{folder.name}/{name}", (folder.resolve() / name,), image_id=image["id"], **given))
+        if not annotations:
+            continue
+        width, height = size = image["width"], image["height"]
+        if not all(isinstance(side, int) and side > 0 for side in size) or width * height > MAX_PIXELS:
+            expected = f"expected sides in whole numbers, and at most {MAX_PIXELS:,} pixels"
+            raise BadFileError(f"{path}: image {image['id']}: {expected}: {image}")
+        segments = tuple((labels[item["category_id"]], run_lengths(item, *size, path)) for item in annotations)
+        place = f"{folder.name}/{image['file_name']}", (folder.resolve() / image["file_name"],)
+        known = {"image_id": image["id"], "width": width, "height": height, "areas": areas[image["id"]]}
+        photos.append(Photo(*place, segments=segments, **known))
     if animals:
         raise BadFileError(f"{path}: annotations of image {min(animals)}, which 'images' does not list")
     return photos
@@ -157,8 +139,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
                 raise ValueError(f"a polygon far outside the image of {width} x {height} pixels")
             outlines = mask.frPyObjects(polygons, height, width) if polygons else []
             shape = mask.merge(outlines) if outlines else {"size": [height, width], "counts": [height * width]}
-        if not isinstance(shape, dict):
-            raise ValueError("neither polygons nor run lengths")
+        # Neither polygons nor run lengths have no size.
         if list(shape["size"]) != [height, width]:
             raise ValueError(f"a mask of {shape['size']} rows and columns, but an image of {[height, width]}")
         runs = shape["counts"]

@@ -5,7 +5,6 @@ use `flipjax.data.correlation`, whose sizes do not change with rho.
 """
 
 import dataclasses
-import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,24 +18,22 @@ from PIL import Image
 
 from flipjax.config import ConfigError
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder, check_files
+from flipjax.data.builders import Archive, ArchiveBuilder
 from flipjax.data.coco_cd import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
 from flipjax.data.images import BadFileError
-from flipjax.data.store import BadFilesError
 from flipjax.support.terminal import say
 
 COCO = "http://images.cocodataset.org"
-ANNOTATIONS = {"members": r"(instances|stuff)_(train|val)2017\.json$", "into": "annotations", "flat": True}
+ANNOTATIONS = r"/(instances|stuff)_(train|val)2017\.json$"
 ARCHIVES = (
     Archive(f"{COCO}/zips/train2017.zip", md5="cced6f7f71b7629ddf16f17bbcfab6b2"),
     Archive(f"{COCO}/zips/val2017.zip", md5="442b8da7639aecaf257c1dceb8ba8c80"),
-    Archive(f"{COCO}/annotations/annotations_trainval2017.zip", md5="f4bbac642086de4f52a3fdda2de5fa2c", **ANNOTATIONS),
-    Archive(f"{COCO}/annotations/stuff_annotations_trainval2017.zip", **ANNOTATIONS),
+    Archive(f"{COCO}/annotations/annotations_trainval2017.zip", ANNOTATIONS, md5="f4bbac642086de4f52a3fdda2de5fa2c"),
+    Archive(f"{COCO}/annotations/stuff_annotations_trainval2017.zip", ANNOTATIONS),
 )
 """Archives of `--download`: 21 GB, and as much again unpacked."""
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
 FILTER_SIZE = 512
@@ -45,9 +42,6 @@ FOREGROUND = (0.01, 0.99)
 SEED = 13
 CAPS = {0.95: 834}
 """Images per class in the released training sets, an upper bound of the reference's draw."""
-
-Selection = tuple[list[Photo], Counter[str]]
-"""The images of the data set in the order of their ids, and the number left out for each reason."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -74,44 +68,38 @@ class CocoCDConfig(tfds.core.BuilderConfig):
 
 
 def read_selection(
-    coco_root: Path, stuff_dir: Path | None = None, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
-) -> Selection:
+    coco_root: Path, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
+) -> tuple[list[Photo], Counter[str]]:
     """Selects images from the four annotation files, and prints a line on stderr for each file.
 
     Args:
-        coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
-        stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
+        coco_root: holds `annotations/` with `instances_*.json` and `stuff_*.json` of train2017 and val2017.
         classes: names of categories.
         scenes: indoor, outdoor, or names of categories or supercategories of stuff.
 
     Returns:
-        The selection.
+        The images in the order of their ids, and the number left out for each reason.
 
     Raises:
-        BadFilesError: an annotation file is truncated, damaged or another one.
+        BadFileError: an annotation file is truncated, damaged or another one.
         OSError: a file is missing or cannot be read.
     """
     animals: list[Photo] = []
     stuff: dict[int, list[float]] = {}
-    annotations = (coco_root / "annotations").resolve()
-    stuff_dir = stuff_dir.resolve() if stuff_dir else annotations
-    files = [(annotations / f"instances_{year}.json", stuff_dir / f"stuff_{year}.json") for year in YEARS]
-    for path in itertools.chain(*files):
+    folder = (coco_root / "annotations").resolve()
+    files = {(kind, year): folder / f"{kind}_{year}.json" for year in YEARS for kind in ("instances", "stuff")}
+    for path in files.values():
         say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
-    try:
-        for year, (instances, stuff_file) in zip(YEARS, files, strict=True):
-            found = read_instances(instances, coco_root / year, classes=classes, scenes=scenes)
-            twice = {photo.image_id for photo in animals} & {photo.image_id for photo in found}
-            if twice:
-                raise BadFileError(f"{instances}: image {min(twice)} is in {YEARS[0]}, too")
-            animals += found
-            stuff |= read_stuff(stuff_file, scenes=scenes)
-    except BadFileError as error:
-        raise BadFilesError("an annotation file cannot be used", [str(error)]) from error
+    for year in YEARS:
+        found = read_instances(files["instances", year], coco_root / year, classes=classes, scenes=scenes)
+        if twice := {photo.image_id for photo in animals} & {photo.image_id for photo in found}:
+            raise BadFileError(f"{files['instances', year]}: image {min(twice)} is in {YEARS[0]}, too")
+        animals += found
+        stuff |= read_stuff(files["stuff", year], scenes=scenes)
     return select(sorted(animals, key=lambda photo: photo.image_id), stuff)
 
 
-def select(animals: Sequence[Photo], stuff: Mapping[int, Sequence[float]]) -> Selection:
+def select(animals: Sequence[Photo], stuff: Mapping[int, Sequence[float]]) -> tuple[list[Photo], Counter[str]]:
     """Assigns class and scene to images; skips those without either, or with too little or too much foreground.
 
     Args:
@@ -159,7 +147,7 @@ def reference_split(
         n_test: test images of each group.
 
     Returns:
-        Ids of 'train', 'val' and 'test', in drawn order.
+        Ids of the splits 'train', 'validation' and 'test', in drawn order.
 
     Raises:
         ConfigError: a group is too small; the message states all group sizes.
@@ -167,7 +155,7 @@ def reference_split(
     Example:
         >>> parts = reference_split(range(40), [i % 4 for i in range(40)], rho=0.75, n_val=2, n_test=3)
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
-        {'train': [4, 2, 2, 4], 'val': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
+        {'train': [4, 2, 2, 4], 'validation': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
     members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
     if min(map(len, members)) < n_val + n_test:
@@ -176,10 +164,8 @@ def reference_split(
     draw = random.Random(SEED)
     samples = [draw.sample(member, n_val + n_test) for member in members]
     left = [sorted(set(member) - set(sample)) for member, sample in zip(members, samples, strict=True)]
-    held_out = {
-        "val": [i for sample in samples for i in sample[:n_val]],
-        "test": [i for sample in samples for i in sample[n_val:]],
-    }
+    held_out = {"validation": [i for sample in samples for i in sample[:n_val]]}
+    held_out["test"] = [i for sample in samples for i in sample[n_val:]]
     if rho is None:
         return {"train": [i for rest in left for i in rest], **held_out}
     pairs = (left[0], left[1]), (left[3], left[2])
@@ -223,9 +209,8 @@ class Builder(ArchiveBuilder):
         config = self.builder_config
         # Messages name the original folders instead of links to them.
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
-        stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
         names = {"classes": config.classes, "scenes": config.scenes}
-        selected, reasons = read_selection(root, stuff_dir, **names)
+        selected, reasons = read_selection(root, **names)
         photos = {photo.image_id: photo for photo in selected}
         groups = [photo.y * len(config.scenes) + photo.scene for photo in selected]
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items())) or "none"
@@ -233,18 +218,12 @@ class Builder(ArchiveBuilder):
         parts = {"train": list(photos)}
         if config.divided:
             parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
-        check_files([photos[i] for ids in parts.values() for i in ids])
         return {
-            SPLITS[part]: self._generate_examples([photos[i] for i in ids], f"{SPLITS[part]} photos")
-            for part, ids in parts.items()
+            split: self._generate_examples([photos[i] for i in ids], f"{split} photos") for split, ids in parts.items()
         }
 
-    def labels_of(self, item: Photo) -> dict[str, Any]:
-        """Returns COCO's id of a photo."""
-        return {"id": item.image_id}
-
-    def encode(self, item: Photo) -> tuple[bytes, bytes, float]:
-        """Returns the photo's file (a PNG if it is resized or has other than three channels), its mask, the aspect.
+    def encode(self, item: Photo) -> dict[str, Any]:
+        """Returns id and file of a photo (a PNG if it is resized or has other than three channels), mask and aspect.
 
         EXIF orientation is ignored, since COCO's annotations refer to the stored pixels.
         """
@@ -259,4 +238,5 @@ class Builder(ArchiveBuilder):
             labels = images.squash_labels(labels, size, str(path))
         if size or stored.mode != "RGB":
             data = images.encode_png(images.squash(images.rgb(stored, str(path)), size))
-        return data, images.encode_png(Image.fromarray(labels)), stored.width / stored.height
+        mask = images.encode_png(Image.fromarray(labels))
+        return {"id": item.image_id, "image": data, "mask": mask, "aspect": stored.width / stored.height}

@@ -19,7 +19,7 @@ from flipjax.backend import key_of
 from flipjax.config import PoolSpec
 from flipjax.data import store
 from flipjax.data.naming import CREATURES, CUES, drawn_names
-from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
+from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
 
@@ -83,15 +83,10 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
 def list_synthetic(spec: PoolSpec) -> Catalog:
     """Returns the catalog of the pool without drawing it; see `load_synthetic`."""
     class_names, scene_names = drawn_names(spec)
-    listing = Listing(
-        source="the synthetic pool",
-        kind="composite",
-        class_names=class_names,
-        scene_names=scene_names,
-        objects=[PoolItem(f"{name}_{i:04d}", y=y) for i in range(spec.objects) for y, name in enumerate(class_names)],
-        scenes=[PoolItem(f"{name}_{i:04d}", scene=s) for i in range(spec.scenes) for s, name in enumerate(scene_names)],
-    )
-    return with_usual(catalog_of(listing), spec)
+    objects = [PoolItem(f"{name}_{i:04d}", y=y) for i in range(spec.objects) for y, name in enumerate(class_names)]
+    scenes = [PoolItem(f"{name}_{i:04d}", scene=s) for i in range(spec.scenes) for s, name in enumerate(scene_names)]
+    catalog = Catalog("the synthetic pool", "composite", class_names, scene_names, objects, scenes)
+    return with_usual(catalog, spec.usual)
 
 
 def _creature(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:

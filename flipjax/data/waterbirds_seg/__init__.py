@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError, check_value
+from flipjax.data.split import PARTS
 from flipjax.groups import Groups
-from flipjax.support.files import sha256
-
-SCENES = 2662
-"""Default number of scene photos of each kind, the number in the released manifests."""
+from flipjax.support.files import sha256, write_text
 
 
 def prepare(
@@ -32,41 +30,27 @@ def prepare(
         manifest: makes the composites of this manifest, instead of cut-outs and scenes for any rho.
         split_by: uses only the cut-outs and scenes of these manifests, in their parts.
         data_dir: of TFDS.
-        options: `scenes`, `size` and `fix_labels` of `WaterbirdsSegConfig`.
-
-    Raises:
-        ConfigError: an option is out of range.
+        options: `size` and `fix_labels` of `WaterbirdsSegConfig`.
     """
     from flipjax.data import builders
     from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as own
 
     config = own.WaterbirdsSegConfig(name="cutouts", description="Made by flipjax data prepare.", **options)
-    if config.scenes < 0:
-        raise ConfigError("--scenes", "a whole number >= 0", config.scenes)
     if download:
         root = builders.fetch(own.ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
         cub_dir, places_dir = root / "CUB_200_2011", root / "places365_standard"
     if cub_dir is None or places_dir is None:
         raise ConfigError("--places_dir" if cub_dir else "--cub_dir", "a folder, or --download", "none")
-    manifest = manifest or (None if split_by else _beside(cub_dir))
     tables = [manifest] if manifest else list(split_by)
     # The name contains every option, and a digest of each manifest, so that data sets do not share a folder.
     parts = ["manifest" if manifest else "cutouts"]
     for path in tables:
         parts += [re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII), sha256(path.read_bytes())[:8]]
-    if not tables and config.scenes != SCENES:
-        parts.append(f"scenes{config.scenes}")
     parts += [str(config.size)] * bool(config.size) + ["fixed"] * config.fix_labels
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
     config.name, config.composites, config.manifests = "_".join(parts), bool(manifest), tuple(named)
     sources = {"CUB_200_2011": cub_dir, "places365": places_dir, **named}
-    return builders.prepare_data_set(own.Builder, config, sources, data_dir=data_dir)
-
-
-def _beside(cub_dir: Path) -> Path | None:
-    """Returns the metadata.csv in or beside a folder without CUB's own lists."""
-    paths = [] if (cub_dir / "images.txt").exists() else [cub_dir / "metadata.csv", cub_dir.parent / "metadata.csv"]
-    return next((path for path in paths if path.is_file()), None)
+    return builders.prepare_data_set(own.Builder, config, sources, data_dir)
 
 
 def write_manifest(
@@ -78,6 +62,8 @@ def write_manifest(
         ConfigError: an argument is wrong, or the archives are too small.
         OSError: the file cannot be written.
     """
+    import pandas as pd
+
     from flipjax.data.waterbirds_seg import manifest
 
     accepts, text = Groups().rho_range
@@ -86,7 +72,7 @@ def write_manifest(
     check_value("split.seed", seed)
     birds = manifest.read_birds(cub_dir, fix_labels=fix_labels)
     rows = manifest.make_manifest(birds, manifest.read_scenes(places_dir), rho=rho, seed=seed)
-    manifest.write_manifest(out, rows)
-    counts = manifest.count_groups(rows)
-    lines = [f"{part:5}  groups 0 1 2 3: {' '.join(map(str, count))}" for part, count in counts.items()]
-    return "\n".join([*lines, f"{out}: {len(rows)} images"])
+    table = pd.DataFrame(rows)
+    write_text(out, table.to_csv(index=False, lineterminator="\n"))
+    counts = pd.crosstab(table["split"], table["group_id"]).rename(index=dict(enumerate(PARTS)))
+    return f"{counts}\n{out}: {len(rows)} images"

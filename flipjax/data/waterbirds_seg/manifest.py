@@ -3,10 +3,8 @@
 A manifest is a CSV with the columns of the released ones. No image is opened.
 """
 
-import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -16,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.data.images import read_file
+from flipjax.data.images import BadFileError, read_file, read_table
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
-from flipjax.support.files import csv_rows, write_text
 
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")
@@ -30,8 +27,10 @@ WATER_WORDS = (
     "|merganser|pelican|puffin|tern"
 )
 """Words of the names of CUB's waterbirds, a regular expression."""
-LIMITS = {"y": 2, "split": 3, "place": 2, "group_id": 4}
-"""Fields of a row that are whole numbers below these."""
+LISTS = ("images.txt", "train_test_split.txt")
+"""CUB's names and parts of its birds."""
+NUMBERS = {"img_id": r"\d+", "y": "[01]", "split": "[0-2]", "place": "[01]", "group_id": "[0-3]"}
+"""Fields of a row that are whole numbers; the others are paths."""
 VAL_SHARE = (149, 1379)
 """Waterbirds of CUB's training set that the released manifests keep for validation, and all of them."""
 
@@ -69,18 +68,22 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem
     Raises:
         ConfigError: a list is missing or malformed.
     """
-    names, training = (_read_list(cub_dir / name) for name in ("images.txt", "train_test_split.txt"))
-    if names.keys() != training.keys() or not set(training.values()) <= {"0", "1"}:
-        expected = "a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt"
-        raise ConfigError("cub_dir", expected, f"{len(training)} lines for {len(names)} images in {cub_dir}")
-    twice, count = Counter(names.values()).most_common(1)[0]
-    if count > 1:
-        raise ConfigError("cub_dir", f"every name once in {cub_dir}/images.txt", f"{twice!r} twice")
-    parts = {"0": PARTS.index("test"), "1": -1}
-    classes = {number: class_of(name, fix_labels=fix_labels) for number, name in names.items()}
+    try:
+        content = [io.BytesIO(read_file(cub_dir / name)) for name in LISTS]
+        names, parts = (
+            pd.read_csv(each, sep=r"\s+", names=["id", "value"], index_col="id", dtype=str) for each in content
+        )
+        table = names.join(parts, rsuffix="s").set_index(names.index.astype(int))
+        counts = len({*names.index, *parts.index}), len(names), len(parts), names["value"].nunique()
+        if names.empty or len({*counts}) > 1 or not table["values"].isin(["0", "1"]).all():
+            raise ValueError("{} ids, {} and {} lines, {} names in {}".format(*counts, cub_dir))
+    except (ValueError, KeyError) as error:
+        expected = f"ids and names of birds in CUB's {LISTS[0]}, and 'id 0' or 'id 1' of each in {LISTS[1]}"
+        raise ConfigError("cub_dir", expected, error) from error
+    parts_of = {"0": PARTS.index("test"), "1": -1}
     return {
-        number: PoolItem(name, bird_files(cub_dir, name), classes[number], part=parts[training[number]])
-        for number, name in names.items()
+        number: PoolItem(name, bird_files(cub_dir, name), class_of(name, fix_labels=fix_labels), part=parts_of[part])
+        for number, name, part in table.itertuples()
     }
 
 
@@ -131,17 +134,6 @@ def _folders(places_dir: Path, category: str) -> list[Path]:
     return [places_dir / category[:1] / category, places_dir / "train" / flat, places_dir / "val" / flat]
 
 
-def _read_list(path: Path) -> dict[int, str]:
-    try:
-        entries = [line.split() for line in read_file(path).decode().splitlines() if line.strip()]
-        table = {int(number): value for number, value in entries}
-        if not table or len(table) < len(entries):
-            raise ValueError(f"{len(entries)} lines and {len(table)} ids in {path}")
-        return table
-    except ValueError as error:
-        raise ConfigError("cub_dir", f"lines 'id value' of distinct ids in CUB's {path.name}", error) from error
-
-
 class Row(NamedTuple):
     """An image of a manifest: `split` as an index of PARTS, `group_id` = 2 * y + place."""
 
@@ -165,36 +157,17 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         Its rows, in order.
 
     Raises:
-        ConfigError: the file is no CSV, lacks a column or has a bad row; names the first.
+        BadFileError: the file is no CSV, lacks a column or has a bad row; names the first.
     """
-    try:
-        text = read_file(path).decode("utf-8-sig")
-        lines = list(csv_rows(io.StringIO(text, newline="")))
-    except (ValueError, csv.Error) as error:
-        raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
-    missing = [name for name in Row._fields if not lines or name not in lines[0][1]]
-    if missing:
-        raise ConfigError("manifest", f"rows with {', '.join(Row._fields)}", f"{path} without {', '.join(missing)}")
     rows: dict[str, Row] = {}
-    for number, fields in lines:
+    for number, fields in read_table(path, Row._fields):
         try:
             row = _row(fields, fix_labels)
             if rows.setdefault(row.img_filename, row) is not row:
                 raise ValueError(f"img_filename: {row.img_filename} is listed twice")
         except ValueError as error:
-            raise ConfigError("manifest", problem=f"{path} line {number}: {error}") from error
+            raise BadFileError(f"{path} line {number}: {error}") from error
     return list(rows.values())
-
-
-def write_manifest(path: Path, rows: Sequence[Row]) -> None:
-    """Writes a manifest atomically."""
-    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-
-
-def count_groups(rows: Sequence[Row]) -> dict[str, list[int]]:
-    """Counts the rows of the four groups in each part."""
-    counts = Counter((row.split, row.group_id) for row in rows)
-    return {part: [counts[index, group] for group in range(4)] for index, part in enumerate(PARTS)}
 
 
 def images_per_class(birds: int, rho: float) -> tuple[int, int]:
@@ -274,14 +247,11 @@ def _check_enough(field: str, names: Sequence[str], there: Sequence[Sequence], n
 
 def _row(fields: Mapping[str, str], fix_labels: bool) -> Row:
     values: dict[str, Any] = {name: fields[name].strip() for name in Row._fields}
-    for name, count in LIMITS.items():
-        if values[name] not in map(str, range(count)):
-            raise ValueError(f"{name}: expected a whole number from 0 to {count - 1}, found {values[name]!r}")
-    for name in ("img_filename", "place_filename"):
-        if not values[name]:
-            raise ValueError(f"{name}: expected a path below its archive, found none")
-    values |= {name: int(values[name]) for name in ("img_id", *LIMITS)}
-    row = Row(**values)
+    for name, value in values.items():
+        pattern = NUMBERS.get(name, ".+")
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{name}: expected {pattern}, found {value!r}")
+    row = Row(**values | {name: int(values[name]) for name in NUMBERS})
     if row.group_id != 2 * row.y + row.place:
         raise ValueError(f"group_id: expected 2 * y + place = {2 * row.y + row.place}, found {row.group_id}")
     wrong = fix_labels and class_of(row.img_filename) > class_of(row.img_filename, fix_labels=True)

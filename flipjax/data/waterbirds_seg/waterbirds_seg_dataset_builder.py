@@ -5,7 +5,6 @@ Composites are made with integer arithmetic.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,24 @@ from etils import epath
 from PIL import Image
 
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder, check_files
+from flipjax.data.builders import Archive, ArchiveBuilder
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
-from flipjax.data.waterbirds_seg import SCENES, manifest
+from flipjax.data.waterbirds_seg import manifest
 from flipjax.data.waterbirds_seg.manifest import Row, bird_files, scene_file
 
-PLACES = "/(bamboo_forest|forest-broadleaf|ocean|lake-natural)/"
+CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+SEGMENTATIONS = "https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz"
+PLACES = "http://data.csail.mit.edu/places/places365/places365standard_easyformat.tar"
 ARCHIVES = (
-    Archive(
-        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-        members="^CUB_200_2011/",
-        md5="97eceeb196236b17998738112f37df78",
-    ),
-    Archive("https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz", into="CUB_200_2011"),
-    Archive("http://data.csail.mit.edu/places/places365/places365standard_easyformat.tar", members=PLACES),
+    Archive(CUB, "^CUB_200_2011/", md5="97eceeb196236b17998738112f37df78"),
+    Archive(SEGMENTATIONS, into="CUB_200_2011"),
+    Archive(PLACES, "/(bamboo_forest|forest-broadleaf|ocean|lake-natural)/"),
 )
 """Archives of `--download`: 27 GB, of which 3 GB are unpacked."""
+SCENES = 2662
+"""Number of scene photos of each kind in the released manifests."""
 SPLITS = ("train", "validation", "test")
 THRESHOLD = 127
 """A pixel is the bird's where its grey segmentation is above this."""
@@ -48,14 +47,12 @@ class WaterbirdsSegConfig(tfds.core.BuilderConfig):
         composites: whether to paste birds onto the scenes of a manifest; otherwise birds and scenes are separate.
         manifests: names of CSVs in manual_dir. Composites use the first; otherwise the birds and scenes of all of them
             keep their parts. None: all birds of CUB, its test birds fixed to test.
-        scenes: scene photos of each kind where no manifest names them; 0: all.
         size: pixels a side; 0: as large as each photo.
         fix_labels: whether the three landbirds that the classic lists call waterbirds are landbirds.
     """
 
     composites: bool = False
     manifests: tuple[str, ...] = ()
-    scenes: int = SCENES
     size: int = 0
     fix_labels: bool = False
 
@@ -80,39 +77,34 @@ class Builder(ArchiveBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         """Returns the splits: `birds` and `scenes`, or those of a manifest."""
         config = self.builder_config
-        manual_dir = epath.Path(dl_manager.manual_dir)
+        folder = Path(epath.Path(dl_manager.manual_dir))
         # Messages name the original folders instead of links to them.
-        cub_dir = Path(manual_dir / "CUB_200_2011").resolve()
-        places_dir = Path(manual_dir / "places365").resolve()
-        read = partial(manifest.read_manifest, fix_labels=config.fix_labels)
-        rows = [row for name in config.manifests for row in read(Path(manual_dir / name).resolve())]
+        cub_dir, places_dir, *tables = (
+            (folder / name).resolve() for name in ("CUB_200_2011", "places365", *config.manifests)
+        )
+        rows = [row for path in tables for row in manifest.read_manifest(path, fix_labels=config.fix_labels)]
         if config.composites:
             splits = composites_of(rows, cub_dir, places_dir)
         elif rows:
             splits = parts_of(rows, cub_dir, places_dir)
         else:
-            splits = cut_outs_of(cub_dir, places_dir, scenes=config.scenes, fix_labels=config.fix_labels)
-        check_files([item for items in splits.values() for item in items])
+            splits = cut_outs_of(cub_dir, places_dir, fix_labels=config.fix_labels)
         named = {split: f"{split} images" if config.composites else split for split in splits}
         return {split: self._generate_examples(items, named[split]) for split, items in splits.items() if items}
 
-    def labels_of(self, item: PoolItem) -> dict[str, Any]:
-        """Returns the name and the part of an image."""
-        return {"id": item.name, "part": item.part}
-
-    def encode(self, item: PoolItem) -> tuple[bytes, bytes, float]:
-        """Returns image and mask of `draw_item` as PNG files, and the aspect."""
+    def encode(self, item: PoolItem) -> dict[str, Any]:
+        """Returns name and part of an item, image and mask of `draw_item` as PNG files, and the aspect."""
         image, mask, aspect = draw_item(item, self.builder_config.size)
-        return images.encode_png(Image.fromarray(image)), images.encode_png(Image.fromarray(mask)), aspect
+        files = {"image": images.encode_png(Image.fromarray(image)), "mask": images.encode_png(Image.fromarray(mask))}
+        return {"id": item.name, "part": item.part, "aspect": aspect, **files}
 
 
-def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: bool) -> Splits:
-    """Returns all birds of CUB, its test birds fixed to test, and free scenes.
+def cut_outs_of(cub_dir: Path, places_dir: Path, *, fix_labels: bool) -> Splits:
+    """Returns all birds of CUB, its test birds fixed to test, and at most SCENES free scenes of each kind.
 
     Args:
         cub_dir: CUB_200_2011.
         places_dir: Places365.
-        scenes: of each kind, drawn by seed 0; 0: all.
         fix_labels: as in `flipjax.data.waterbirds_seg.manifest.class_of`.
 
     Raises:
@@ -123,7 +115,7 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
     views = []
     for kind in (0, 1):
         own = [item for item in listed if item.scene == kind]
-        chosen = shuffle(np.arange(len(own)), 0, f"waterbirds scenes {kind}")[: scenes or None]
+        chosen = shuffle(np.arange(len(own)), 0, f"waterbirds scenes {kind}")[:SCENES]
         views += [own[i] for i in sorted(chosen)]
     return {"birds": list(birds.values()), "scenes": views}
 
