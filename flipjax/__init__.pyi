@@ -18,8 +18,7 @@ from flipjax.command import configure as configure
 from flipjax.runs import Run as Run
 from flipjax.runs import open_run as open_run
 from flipjax.runs import run as run
+from flipjax.support.version import __version__ as __version__
 from flipjax.training.model import Model as Model
 from flipjax.training.model import load_model as load_model
 from flipjax.training.train import make_train as make_train
-
-__version__: str

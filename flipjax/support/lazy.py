@@ -13,13 +13,14 @@ def lazy_names(
 
     Args:
         package: its name.
-        modules: the names that come from each module, relative to the package, separated by blanks.
+        modules: the names that come from each module, relative to the package, separated by blanks; from "" modules.
     """
     homes = {name: module for module, names in modules.items() for name in names.split()}
 
     def load(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(homes[name], package), name)
+        module = importlib.import_module(homes[name] or f".{name}", package)
+        return getattr(module, name) if homes[name] else module
 
     return load, lambda: [*vars(sys.modules[package]), *homes], sorted(homes)
