@@ -1,22 +1,19 @@
 """The paper's table and its figure of Flip by flip-risk decile: `flipjax report --table paper RUN [RUN ...]`."""
 
 import itertools
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, leaves
 from flipjax.report.document import to_latex
 from flipjax.report.panels import Ranking, mean_ranking, ranking_charts
-from flipjax.results.cells import mark_unlearnt, read_cells
-from flipjax.results.estimates import SEEDS_INTERVAL, aggregate
-from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
-from flipjax.results.rows import kept_records, member_quantities
+from flipjax.report.run import RunTables, read_run
+from flipjax.results.estimates import SEEDS_INTERVAL
+from flipjax.results.frames import groups_of, records_of, write_csv
 from flipjax.results.text import TextTable, mean_text, to_markdown, to_text, wide
 from flipjax.support.files import write_text
 
@@ -33,7 +30,7 @@ TITLES = {
 }
 
 
-def paper_means(runs: Sequence[str | Path]) -> pd.DataFrame:
+def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
     """Returns the paper's quantities, one row per data set, encoder, method, rho and quantity.
 
     Columns: KEYS; `classes`, the foreground classes in order; `seeds`; `quantity`, a key of TITLES, or `iou/1`, `gap/1`
@@ -44,17 +41,14 @@ def paper_means(runs: Sequence[str | Path]) -> pd.DataFrame:
     """
     tables = []
     for run in runs:
-        results, cells, setting = _read(Path(run))
-        names = next(iter(cells.values())).class_names[1:]
+        names = next(iter(run.cells.values())).class_names[1:]
         numbered = itertools.product(("iou", "gap"), enumerate(names, start=1))
         keys = {f"{kind}/{name}": f"{kind}/{number}" for kind, (number, name) in numbered}
         keys |= {key: key for key in TITLES}
-        means = aggregate(results)
-        means = means[means["quantity"].isin(keys)].assign(classes=", ".join(names), data=setting["data"])
+        means = run.summary[run.summary["quantity"].isin(keys)].assign(classes=", ".join(names), data=_data_of(run))
         means["quantity"] = means["quantity"].map(keys)
-        defaults = {"encoder": means.get("model.name", setting["encoder"]), "method": "", "rho": math.nan}
-        means = means.assign(**{key: means.get(key, default) for key, default in defaults.items()})
-        means["encoder"] = means["encoder"].str.removeprefix("smp_")
+        means["encoder"] = _encoder_of(run, means)
+        means["method"], means["rho"] = means.get("method", ""), means.get("rho", math.nan)
         tables.append(means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max")))
     table = pd.concat(tables, ignore_index=True)
     for setting in records_of(table[table.duplicated([*KEYS, "quantity"])][:1]):
@@ -63,15 +57,14 @@ def paper_means(runs: Sequence[str | Path]) -> pd.DataFrame:
     return table[[*NAMES, "quantity", "mean", "low", "high"]]
 
 
-def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], Row]:
-    """Returns the test rows of the first selection rule, the cells, and the run's data set and encoder."""
-    table = read_csv(folder / "results.csv")
-    cells = dict(read_cells(folder, results=table))
-    if not cells:
-        raise FileNotFoundError(f"{folder}: expected a run folder with stored cells")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
-    rows = mark_unlearnt(table[table["selection"] == table["selection"].iloc[0]], cells)
-    return rows, cells, {"data": config["pool"]["name"], "encoder": config["model"]["name"].removeprefix("smp_")}
+def _data_of(run: RunTables) -> str:
+    return leaves(run.config).get("config.pool.name", run.name)
+
+
+def _encoder_of(run: RunTables, table: pd.DataFrame) -> pd.Series:
+    """Returns the encoder of each row, an axis of the run or its configuration's."""
+    own = leaves(run.config).get("config.model.name", "")
+    return table.get("model.name", pd.Series(own, table.index)).str.removeprefix("smp_")
 
 
 def paper_text(means: pd.DataFrame) -> TextTable:
@@ -81,28 +74,27 @@ def paper_text(means: pd.DataFrame) -> TextTable:
     return wide(means, NAMES, titles, lambda row, first: mean_text(row))
 
 
-def rankings(runs: Sequence[str | Path]) -> dict[str, dict[str, Ranking]]:
+def rankings(runs: Iterable[RunTables]) -> dict[str, dict[str, Ranking]]:
     """Returns the mean ranking over seeds by data set and encoder.
 
     That of the first method at rho .95, or at the run's highest rho without that level.
     """
     facets: dict[str, dict[str, Ranking]] = {}
     for run in runs:
-        results, cells, setting = _read(Path(run))
-        records = kept_records(member_quantities(results))
+        records = run.kept()
         records = records[records["method"] == records["method"].iloc[0]] if "method" in records else records
-        of = {member: cell for cell in cells.values() for member in cell.members}
-        records = records.assign(encoder=records.get("model.name", setting["encoder"]))
-        for (encoder,), own in groups_of(records, ["encoder"]):
+        of = {member: cell for cell in run.cells.values() for member in cell.members}
+        for (encoder,), own in groups_of(records.assign(encoder=_encoder_of(run, records)), ["encoder"]):
             if "rho" in own:
                 own = own[own["rho"] == (0.95 if (own["rho"] == 0.95).any() else own["rho"].max())]
             images = [of[name].decomposition(name, "test") for name in own["member"]]
-            facets.setdefault(setting["data"], {})[encoder.removeprefix("smp_")] = mean_ranking(images)
+            facets.setdefault(_data_of(run), {})[encoder] = mean_ranking(images)
     return facets
 
 
-def write_paper(runs: Sequence[str | Path], folder: Path) -> str:
+def write_paper(folders: Sequence[str | Path], folder: Path) -> str:
     """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text."""
+    runs = [read_run(each) for each in folders]
     means = paper_means(runs)
     text = paper_text(means)
     # One curve has no legend.

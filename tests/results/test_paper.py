@@ -8,9 +8,12 @@ import pytest
 from flipjax.metrics import summarize
 from flipjax.report import paper
 from flipjax.report.__main__ import main
-from flipjax.report.paper import SHARES
+from flipjax.report.paper import TITLES
+from flipjax.report.run import read_run
 from flipjax.results.cells import load_cell
+from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv
+from flipjax.results.rows import member_quantities
 from results.tables import RECORDED
 
 
@@ -28,18 +31,19 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
         names = members["member"][(members["method"] == method) & (members["rho"] == rho)]
         groups = cell.parts["test"].groups
         summaries = [summarize(cell.decomposition(name, "test"), groups, **options) for name in names]
-        keys = {key: key for key in SHARES}
+        keys = {key: key for key in TITLES}
         keys |= {f"{kind}/{i}": f"{kind}/{cell.class_names[i]}" for kind in ("iou", "gap") for i in (1, 2)}
         for column, key in keys.items():
             assert row[column] == pytest.approx(np.mean([each[key] for each in summaries]), abs=2e-6)
 
 
-def test_encoders_of_one_run_have_rows_and_curves_of_their_own(monkeypatch):
-    results, cells, setting = paper._read(RECORDED)
-    results.insert(1, "model.name", np.where(results["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
-    monkeypatch.setattr(paper, "_read", lambda folder: (results, cells, setting))
-    assert set(paper.paper_means([RECORDED])["encoder"]) == {"resnet50", "mit_b2"}
-    (curves,) = paper.rankings([RECORDED]).values()
+def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
+    run = read_run(RECORDED)
+    encoders = np.where(run.rows["seed"] == 0, "smp_resnet50", "smp_mit_b2")
+    run.rows.insert(1, "model.name", encoders)
+    run = run._replace(summary=aggregate(run.rows), records=member_quantities(run.rows))
+    assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
+    (curves,) = paper.rankings([run]).values()
     assert {name: len(curve["flip_by_risk_decile"]) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
 
 
