@@ -1,9 +1,10 @@
-"""The report of a run folder: its gallery, its figures and its page, on a tiny run made here."""
+"""The report of a run folder: its gallery, its figures and its page, on a tiny run made here; the paper's table."""
 
 import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from results.tables import RECORDED
 from run_folder import CLASSES, SETTINGS, make_run
 
 from flipjax.groups import Groups
-from flipjax.metrics import Decomposition
-from flipjax.report import panels
+from flipjax.metrics import Decomposition, summarize
+from flipjax.report import panels, paper
 from flipjax.report.__main__ import main
 from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings, pull_charts
 from flipjax.report.run import MOST, SHOWN, read_run
 from flipjax.results import gallery
 from flipjax.results.cells import load_cell, save_cell
+from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv, write_results
+from flipjax.results.rows import member_quantities
 from flipjax.results.text import TextTable
 
 FIGURES = {"flip", "gap", "shares", "risk", "coverage", "deciles", "flip_matrix", "training"}
@@ -278,3 +282,38 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys, sketched):
     assert any(line.split()[:3] == ["run", "method", "rho"] for line in said.splitlines())
     make("d", [{"rho": 0.7, "seed": 5}])
     assert compared("a", "d") == 1
+
+
+def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
+    assert main(["--table", "paper", str(RECORDED), "--out", str(tmp_path)]) == 0
+    assert all((tmp_path / f"paper{end}").is_file() for end in (".md", ".tex", "_deciles.svg", "_deciles.png"))
+    table = read_csv(tmp_path / "paper.csv").set_index(["method", "rho"])
+    cell = load_cell(RECORDED / "cells/000/decomposition.npz")
+    options = {"class_names": cell.class_names, "all_groups": cell.groups}
+    members = read_csv(RECORDED / "results.csv").drop_duplicates("member")
+    assert len(table) == 4 and set(table["seeds"]) <= {1, 2}
+    for (method, rho), row in table[table["seeds"] == 2].iterrows():
+        names = members["member"][(members["method"] == method) & (members["rho"] == rho)]
+        groups = cell.parts["test"].groups
+        summaries = [summarize(cell.decomposition(name, "test"), groups, **options) for name in names]
+        keys = {key: key for key in paper.TITLES}
+        keys |= {f"{kind}/{i}": f"{kind}/{cell.class_names[i]}" for kind in ("iou", "gap") for i in (1, 2)}
+        for column, key in keys.items():
+            assert row[column] == pytest.approx(np.mean([each[key] for each in summaries]), abs=2e-6)
+
+
+def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
+    run = read_run(RECORDED)
+    run.rows.insert(1, "model.name", np.where(run.rows["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
+    run = run._replace(summary=aggregate(run.rows), records=member_quantities(run.rows))
+    assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
+    (curves,) = paper.rankings([run]).values()
+    assert {name: len(curve["flip_by_risk_decile"]) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
+
+
+def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
+    shutil.copytree(RECORDED, tmp_path / "twice")
+    assert main(["--table", "paper", str(RECORDED), str(tmp_path / "twice"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert main(["--table", "paper", "--compare", "a", "b"]) == 2
+    assert "--table" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The rule for intervals and verdicts: hand-computed values, and laws over generated runs."""
+"""The rule for intervals and verdicts, their tables and sentences: values by hand, and laws over generated runs."""
 
 import itertools
 import re
@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flipjax.results import text
 from flipjax.results.estimates import FEWEST, JUDGED, Resamples, aggregate, compare, estimate, holm, judge, trend
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import member_rows
-from flipjax.results.text import comparison_table, headline, legend, summary_table, trend_table, verdicts
+from flipjax.results.text import comparison_table, headline, legend, summary_table, to_text, trend_table, verdicts
 from results.tables import CLASSES, END, cell_of, find, random_decomposition, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
@@ -177,3 +178,40 @@ def test_the_order_of_members_and_a_second_run_beside_change_nothing(rows, rando
         pd.testing.assert_frame_equal(*sets, atol=2e-6)
         own = table(beside.assign(member=beside["run"] + beside["member"]))
         pd.testing.assert_frame_equal(own[own["run"] == "b"][columns].reset_index(drop=True), table(rows)[columns])
+
+
+def grid(auroc, *, seeds=4):
+    """A grid whose Flip in the rare groups rises by .5 over rho, with some spread over seeds."""
+    values = {}
+    for rho in (0.5, 0.9, 0.99):
+        for seed in range(seeds):
+            whole = {"fg_flip": 0.2, "iou_foreground": 0.9, "gap_mean": 0.1, "risk_auroc": auroc + 0.02 * seed}
+            values[rho, seed] = {("all", name): value for name, value in whole.items()}
+            values[rho, seed]["rare", "fg_flip"] = 0.1 + (0.5 + 0.01 * seed) * (rho > 0.9)
+    return table_of(values)
+
+
+def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
+    shown = to_text(summary_table(aggregate(grid(0.6))))
+    assert max(map(len, shown.splitlines())) <= 80
+    blocks = [block.splitlines() for block in shown.split("\n\n")]
+    assert len(blocks) > 1 and all(lines[0].split()[:2] == ["rho", "seeds"] and len(lines) == 5 for lines in blocks)
+    assert "0.615 [0.594, 0.636]" in shown
+    assert text.to_markdown(trend_table(*judge(trend(grid(0.6))))).count("\n") == 6
+
+
+def test_flip_risk_is_called_blind_only_where_its_interval_holds_chance():
+    words = {0.47: "blind to flips", 0.55: "ranks flips poorly", 0.85: "ranks flips:", 0.2: "the wrong way"}
+    for auroc, word in words.items():
+        rows = grid(auroc)
+        (said,) = [line for line in headline(aggregate(rows), *judge(trend(rows))) if "AUROC" in line]
+        assert word in said and "rho 0.99" in said
+    rows = grid(0.47, seeds=3)
+    assert not any("blind" in line for line in headline(aggregate(rows), *judge(trend(rows))))
+
+
+def test_a_star_has_a_legend_and_a_name_breaks_no_table():
+    few, many = (judge(trend(grid(0.6, seeds=seeds))) for seeds in (3, 4))
+    assert ("*" in legend(*few), "*" in legend(*many)) == (False, True)
+    assert "*" not in to_text(trend_table(*few)) and "*" in to_text(trend_table(*many))
+    assert text.literal("a\n|![i](https://x)<b>`") == r"a \|![i]\(https://x)&lt;b>\`"
