@@ -160,8 +160,8 @@ def class_names(
         ('background', 'cat', 'dog')
         >>> class_names(None, classes=3, background=2)
         ('class0', 'class1', 'background')
-        >>> class_names(None, classes=4, background=(0, 1))
-        ('background0', 'background1', 'class2', 'class3')
+        >>> class_names(["c", "d"], classes=4, background=(0, 2)), class_names(None, classes=3, background=None)
+        (('background0', 'c', 'background2', 'd'), ('class0', 'class1', 'class2'))
     """
     known = background_classes(background)
     foreground = [c for c in range(classes) if c not in known]

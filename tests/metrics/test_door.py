@@ -101,11 +101,6 @@ def test_labels_say_that_a_last_axis_of_many_is_one_of_classes():
     assert checks.check_pair(scores, np.zeros((2, 5, 40), int), metrics.LabelSpec())[2] == 40
 
 
-def test_names_of_all_sets():
-    assert metrics.class_names(None, classes=3, background=None) == ("class0", "class1", "class2")
-    assert metrics.class_names(["c", "d"], classes=4, background=(0, 2)) == ("background0", "c", "background2", "d")
-
-
 def test_other_scores_passed_as_logits_are_recognised():
     logits, labels = random_case(2, (2, 40, 70), 5)
     for call in (

