@@ -181,17 +181,6 @@ def test_golden(path):
     check_summary(path, summary)
 
 
-@pytest.fixture(scope="module")
-def case():
-    """Five images of each of twelve groups, each of one class."""
-    rng = np.random.default_rng(2)
-    groups = np.repeat(np.arange(MANY.count), 5)
-    confusion = np.zeros((len(groups), 4, 4), np.int64)
-    confusion[:, 0] = rng.integers(0, 30, (len(groups), 4))
-    confusion[np.arange(len(groups)), 1 + MANY.class_of(groups)] = rng.integers(0, 30, (len(groups), 4))
-    return Decomposition(confusion, rng.uniform(0, 5, len(groups))), groups
-
-
 def pull_of(confusion, groups):
     flips = pulled = 0
     for counts, group in zip(confusion, groups, strict=True):
@@ -207,9 +196,13 @@ def iou_of(counts, c):
     return counts[c, c] / (counts[c].sum() + counts[:, c].sum() - counts[c, c])
 
 
-def test_summaries_equal_loops_over_images_classes_and_groups(case):
-    decomposition, groups = case
-    names, confusion = ("background", "a", "b", "c"), decomposition.confusion
+def test_summaries_equal_loops_over_images_classes_and_groups():
+    """Five images of each of twelve groups, each of one class."""
+    rng, groups, names = np.random.default_rng(2), np.repeat(np.arange(MANY.count), 5), ("background", "a", "b", "c")
+    confusion = np.zeros((len(groups), 4, 4), np.int64)
+    confusion[:, 0] = rng.integers(0, 30, (len(groups), 4))
+    confusion[np.arange(len(groups)), 1 + MANY.class_of(groups)] = rng.integers(0, 30, (len(groups), 4))
+    decomposition = Decomposition(confusion, rng.uniform(0, 5, len(groups)))
     summary = metrics.summarize(decomposition, groups, class_names=names, all_groups=MANY)
     whole, flips = confusion.sum(0), [counts[1:, 1:].sum() - np.trace(counts[1:, 1:]) for counts in confusion]
     shares = np.array([flip / counts[1:].sum() for flip, counts in zip(flips, confusion, strict=True)])

@@ -15,8 +15,7 @@ def test_a_metric_gathers_batches():
     groups = np.arange(8) % 4
     labels[:, 0] = 255
     wanted = metrics.summarize(metrics.decompose(logits, labels, ignore_index=255), groups, class_names=["cat", "dog"])
-    first = FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"])
-    second = FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"])
+    first, second = (FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"]) for _ in range(2))
     moved = np.moveaxis(logits, -1, 1)
     first.update(moved[:3], labels[:3], groups[:3])
     first.update(moved[3:5], labels[3:5], groups[3:5])
