@@ -324,7 +324,6 @@ PRIORS = [None, PRIOR[:2], PRIOR * [1, 2.4, -0.4], PRIOR * 1.3, PRIOR * [1, np.n
 SPOILED = [
     (intervene.mean_scenes, {"images": IMAGES}, {"images": [INTEGERS, IMAGES[0]], "kinds": [[0, 2, 2], [0]]}),
     (intervene.grey_scenes, {"images": IMAGES}, {"images": [INTEGERS]}),
-    (intervene.blurred_scenes, {"images": IMAGES}, {"images": [INTEGERS]}),
     (
         intervene.mean_surroundings,
         {"images": IMAGES, "regions": RIGHT > 0},

@@ -43,13 +43,10 @@ def test_void_has_the_nearest_label_for_components_alone():
     assert [len(frame) for frame in nothing] == [0, 0, 0]
 
 
-def test_units_are_classes_components_or_instances():
+def test_instances_are_units_and_small_ones_have_no_row():
     truth = np.array([[1, 1, 0, 1], [1, 1, 0, 1]])
-    ids = np.array([[5, 5, 0, 7], [5, 6, 0, 7]])
-    for unit, pixels in ("class", [6]), ("component", [4, 2]), (ids, [3, 1, 2]):
-        table = metrics.segments(truth, truth, unit=unit, **OPTIONS)
-        assert table["pixels"].tolist() == pixels
-    assert table["instance"].tolist() == [5, 6, 7]
+    table = metrics.segments(truth, truth, unit=np.array([[5, 5, 0, 7], [5, 6, 0, 7]]), **OPTIONS)
+    assert table[["instance", "pixels", "matched"]].values.tolist() == [[5, 3, 1], [6, 1, pd.NA], [7, 2, 1]]
     # Smaller than 64 pixels or 0.1 % of the image: no row.
     assert len(metrics.segments(truth, truth, kind="masks", num_classes=3)) == 0
 
