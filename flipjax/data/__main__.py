@@ -36,9 +36,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax data", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    reads = "read every file of a folder, and report"
-    example = "Example: flipjax data check ~/photos --class_names cat,dog"
-    _add_check(commands.add_parser("check", help=reads, description=example))
+    _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
     makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
     makers = makers.add_subparsers(required=True)
     for module, add_options in ((coco_cd, _add_coco_cd), (waterbirds_seg, _add_waterbirds_seg)):
@@ -77,9 +75,7 @@ def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     text = "validation and test images are the paper's (default), or drawn by the sweep"
     add("--split", choices=("reference", "free"), default="reference", help=text)
     names("--classes", default=coco_cd.CLASSES, help="animals (default: cat,dog)")
-    names(
-        "--scenes", default=coco_cd.SCENES, help="indoor, outdoor (default), or categories or supercategories of stuff"
-    )
+    names("--scenes", default=coco_cd.SCENES, help="indoor, outdoor (default), or categories or groups of stuff")
     add("--rho", type=float, help="make the paper's training set at this rho (default: all remaining photos)")
 
 

@@ -129,9 +129,9 @@ def prepare_data_set(
         # array_record raises this when the disk is full.
         raise OSError(f"cannot write the data set: {error}") from error
     finally:
-        for parent in (place.parent, place.parent.parent):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
+            place.parent.parent.rmdir()
     return _describe(place)
 
 

@@ -158,9 +158,8 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         A multiple of F; 0 if no size is possible.
     """
     capacity = capacity_of(catalog, split)
-    return catalog.groups.classes * max(
-        n for n in range(capacity.total + 1) if all(capacity.allow(round(rho * n), n) for rho in rhos)
-    )
+    sizes = range(capacity.total + 1)
+    return catalog.groups.classes * max(n for n in sizes if all(capacity.allow(round(rho * n), n) for rho in rhos))
 
 
 class Deck(NamedTuple):
@@ -234,9 +233,8 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
     steps = xp.where(is_common, xp.arange(n), n - 1 - xp.arange(n))
     scenes, turns = [], []
     for usual, others in zip(*scene_orders(groups), strict=True):
-        scenes.append(
-            xp.where(is_common, xp.asarray(usual)[steps % len(usual)], xp.asarray(others)[steps % len(others)])
-        )
+        shown = [xp.asarray(order)[steps % len(order)] for order in (usual, others)]
+        scenes.append(xp.where(is_common, *shown))
         turns.append(steps // xp.where(is_common, len(usual), len(others)))
     # The classes alternate within each rank.
     scene, turn = (xp.stack(each, axis=1).reshape(-1) for each in (scenes, turns))
@@ -305,9 +303,7 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
         return Capacity(*[int(counts.min())] * 3)
     # When j groups take turns, group i has no photo left at image j * count + i.
     usual, rare = (
-        min(
-            len(order) * int(counts[groups.of(y, s)]) + i for y, order in enumerate(orders) for i, s in enumerate(order)
-        )
+        min(len(own) * int(counts[groups.of(y, s)]) + i for y, own in enumerate(orders) for i, s in enumerate(own))
         for orders in scene_orders(groups)
     )
     return Capacity(usual, rare, usual + rare)

@@ -121,19 +121,13 @@ def list_folder(spec: PoolSpec) -> Catalog:
 
 
 def _list_composite(root: Path, spec: PoolSpec) -> Catalog:
-    counts = [
-        {path.name: len(_visible(path)) for path in _visible(root / name) if path.is_dir()}
-        for name in CONTENT["composite"]
-    ]
+    folders = ([path for path in _visible(root / name) if path.is_dir()] for name in CONTENT["composite"])
+    counts = [{path.name: len(_visible(path)) for path in each} for each in folders]
     class_names = names_of(root, "classes", counts[0], spec.classes)
     scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
     # Rather than a sweep that does not keep its parts.
     problems = ["metadata.csv: expected none in a composite folder"] if (root / "metadata.csv").exists() else []
-    objects = [
-        PoolItem(files[0], files, y)
-        for y, name in enumerate(class_names)
-        for files in _cut_outs(root, f"cutouts/{name}", problems)
-    ]
+    objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
     scenes = [
         PoolItem(name, (name,), scene=kind)
         for kind, folder in enumerate(scene_names)
@@ -142,10 +136,10 @@ def _list_composite(root: Path, spec: PoolSpec) -> Catalog:
     return Catalog(str(root), "composite", class_names, scene_names, objects, scenes, tuple(problems))
 
 
-def _cut_outs(root: Path, folder: str, problems: list[str]) -> Iterator[tuple[str, ...]]:
-    """Yields the files of each cut-out of a class: a photo and its mask, or a file with an alpha channel."""
+def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[PoolItem]:
+    """Yields the cut-outs of a class: each is a photo and its mask, or a file with an alpha channel."""
     stems: dict[str, list[str]] = defaultdict(list)
-    for path in _images(root, folder, problems):
+    for path in _images(root, f"cutouts/{name}", problems):
         stems[PurePosixPath(path).stem].append(path)
     for stem, paths in stems.items():
         masks = [path for path in paths if path.lower().endswith(".png")]
@@ -154,15 +148,16 @@ def _cut_outs(root: Path, folder: str, problems: list[str]) -> Iterator[tuple[st
             expected = f"one photo {stem} and its mask {stem}.png (255 where the object is, else 0)"
             problems.append(f"{photos[0]}: expected {expected}; found {', '.join(paths)}")
         else:
-            yield tuple(dict.fromkeys([*photos, *masks]))
+            yield PoolItem(photos[0], tuple(dict.fromkeys([*photos, *masks])), y)
 
 
 def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
     problems: list[str] = []
     rows = list(_rows(root, problems))
-    counts = [Counter(sorted(row[field] for _, row, _ in rows)) for field in ("class", "scene")]
-    class_names = names_of(root, "classes", counts[0], spec.classes)
-    scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
+    known = {
+        field: names_of(root, key, Counter(sorted(row[field] for _, row, _ in rows)), getattr(spec, key))
+        for field, key in (("class", "classes"), ("scene", "scene_kinds"))
+    }
     items: list[PoolItem] = []
     seen: dict[str, str] = {}
     for where, row, part in rows:
@@ -171,23 +166,18 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
             problems.append(f"{where}: {name!r}: {reason}")
             continue
         files = (f"images/{name}", PurePosixPath("masks", name).with_suffix(".png").as_posix())
-        reasons = [
-            f"{field} {row[field]!r} is none of {', '.join(names)}"
-            for field, names in (("class", class_names), ("scene", scene_names))
-            if row[field] not in names
-        ]
+        reasons = [f"{key} {row[key]!r} is none of {names}" for key, names in known.items() if row[key] not in names]
         reasons += [f"{file} is that of {seen[file]}, too" for file in files if file in seen][:1]
         reasons += [f"no such file: {file}" for file in files if not os.path.isfile(root / file)]
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
         seen |= dict.fromkeys(files, where)
         if not reasons:
-            y, scene = class_names.index(row["class"]), scene_names.index(row["scene"])
-            items.append(PoolItem(files[0], files, y, scene, part))
+            items.append(PoolItem(files[0], files, *(names.index(row[key]) for key, names in known.items()), part))
     paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
-    names = [path.relative_to(root).as_posix() for path in paths]
-    problems += [f"{name}: no row of metadata.csv names it" for name in names if name not in seen]
+    names = {path.relative_to(root).as_posix() for path in paths}
+    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - seen.keys())]
     items.sort(key=lambda item: item.name)
-    return Catalog(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
+    return Catalog(str(root), "photo", *known.values(), items, problems=tuple(problems))
 
 
 def _rows(root: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:

@@ -44,7 +44,6 @@ BLOCK = 1 << 24
 """Hashing block, in bytes."""
 
 Arrays = dict[str, np.ndarray]
-Lines = list[str]
 Reader = Callable[[PoolItem], Pixels]
 """Reads the pixels of an item; raises BadFileError if it is unusable."""
 
@@ -98,8 +97,7 @@ def load_pool(
             arrays, catalog = pool
             for name, array in arrays.items():
                 np.save(folder / f"{name}.npy", array)
-            items = {name: [_row(item) for item in getattr(catalog, name)] for name in ("objects", "scenes")}
-            (folder / RECORD).write_text(json.dumps(asdict(catalog) | items), encoding="utf-8")
+            (folder / RECORD).write_text(json.dumps(asdict(catalog)), encoding="utf-8")
         # Memory-mapped, so that the host keeps no copy besides the device's.
         pool = read_pool(path)
     except OSError as error:
@@ -117,7 +115,7 @@ def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = F
         leave_out: as in `load_pool`.
 
     Returns:
-        The arrays, and their catalog with its digest.
+        The arrays, and their catalog with its digest and without files.
 
     Raises:
         BadFilesError: files are bad, or the catalog has problems.
@@ -136,18 +134,18 @@ def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = F
         row = len(objects)
         arrays["images"][row], arrays["masks"][row], arrays["aspects"][row] = pixels
         arrays["labels"][row] = 1 + item.y
-        objects.append(item)
+        objects.append(replace(item, files=()))
     if problems:
         raise BadFilesError(catalog.source, problems)
     if empty:
         say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {listed(empty)}")
         arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
-    catalog = replace(catalog, objects=objects)
+    catalog = replace(catalog, objects=objects, scenes=[replace(item, files=()) for item in catalog.scenes])
     return arrays, replace(catalog, content=digest_of(arrays, catalog))
 
 
 def decoded(
-    items: Sequence[Item], read: Callable[[Item], Out], what: str, problems: Lines, empty: Lines | None = None
+    items: Sequence[Item], read: Callable[[Item], Out], what: str, problems: list[str], empty: list[str] | None = None
 ) -> Iterator[tuple[Item, Out]]:
     """Yields each item with its decoded content, in order.
 
@@ -204,11 +202,6 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
     raise BadFilesError(source, [f"{field}: {problem}"])
 
 
-def _row(item: PoolItem) -> tuple[str, tuple[()], int, int, int]:
-    """Returns the fields of an item without its files."""
-    return item.name, (), item.y, item.scene, item.part
-
-
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
     return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), with_usual(catalog, spec.usual)
 
@@ -250,7 +243,7 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
         record |= {name: tuple(record[name]) for name in ("class_names", "scene_names")}
-        record |= {name: [PoolItem(*row) for row in record[name]] for name in ("objects", "scenes")}
+        record |= {name: [PoolItem(**item) for item in record[name]] for name in ("objects", "scenes")}
         catalog = Catalog(**record)
         check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
         if digest_of(arrays, catalog) != catalog.content:

@@ -81,7 +81,7 @@ def find_data_set(spec: PoolSpec) -> Path:
     # The newest version, unless the name has one.
     name, _, version = root.partition(":")
     if folders := [path.parent for path in (data_dir / name).glob(f"{version or '*'}/{INFO}")]:
-        return max(folders, key=_version)
+        return max(folders, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
     there = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
     names = [path.relative_to(data_dir).as_posix() for path in there]
     names = sorted(":".join(name.rsplit("/", 1)) for name in names if "/." not in f"/{name}")
@@ -106,10 +106,6 @@ def stored_bytes(spec: PoolSpec) -> int | None:
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
-def _version(folder: Path) -> list[int]:
-    return [int(part) if part.isdigit() else -1 for part in folder.name.split(".")]
-
-
 def _key(folder: Path, spec: PoolSpec) -> str:
     """Returns a digest of the data set's name, file names, sizes and times, and of the options: 32 hex digits.
 
@@ -132,8 +128,7 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
         problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
         raise ConfigError("config.pool.features", problem=problem)
     # TFDS skips decoding, because flipjax decodes the bytes on all cores.
-    skip = tfds.decode.SkipDecoding
-    decoders = {names[role]: skip() for role in ("image", "mask")}  # pyright: ignore[reportCallIssue]
+    decoders = dict.fromkeys(spec.features[:2], tfds.decode.SkipDecoding())  # pyright: ignore[reportCallIssue]
     try:
         sources = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:

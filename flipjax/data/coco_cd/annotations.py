@@ -29,15 +29,11 @@ STUFF = {scene: _NAMES[scene, "stuff"] | THINGS[scene] for scene in SCENES}
 
 LEAST_SHARE = 0.02
 """Share of the image that a scene's categories must cover."""
-BUFFER = 1 << 20
-"""Bytes read at once."""
 
 Segment = tuple[int, np.ndarray]
 """A label, 1 + y, and the lengths of the runs of its pixels: by columns, background first."""
 Categories = dict[int, tuple[str, str]]
 """Names and supercategories by id."""
-Areas = dict[int, list[float]]
-"""Summed areas in pixels of each scene's categories, by image id."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +95,7 @@ def read_instances(
     return photos
 
 
-def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
+def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> dict[int, list[float]]:
     """Sums the areas of each scene's categories in every image of a stuff file; parses the file twice.
 
     Args:
@@ -235,7 +231,7 @@ def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> d
 
 def _read_annotations(
     path: Path, kinds: Mapping[int, int], scenes: int, animals: Collection[int] = ()
-) -> tuple[Areas, dict[int, list[dict]]]:
+) -> tuple[dict[int, list[float]], dict[int, list[dict]]]:
     """Returns the areas of categories by image and scene, and the annotations of the categories of animals."""
     areas, kept = defaultdict(lambda: [0.0] * scenes), defaultdict(list)
     for item in _items(path, "annotations", ("image_id", "category_id", "area")):
@@ -253,7 +249,7 @@ def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, 
     empty = True
     try:
         with path.open("rb") as file:
-            for item in ijson.items(file, f"{field}.item", buf_size=BUFFER, use_float=True):
+            for item in ijson.items(file, f"{field}.item", buf_size=1 << 20, use_float=True):
                 empty = False
                 if not isinstance(item, dict) or any(isinstance(item.get(key, []), list | dict) for key in keys):
                     raise BadFileError(f"{path}: expected items of {field!r} with {', '.join(keys)}: {item}"[:300])

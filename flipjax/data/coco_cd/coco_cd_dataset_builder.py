@@ -125,8 +125,7 @@ def select(animals: Sequence[Photo], stuff: Mapping[int, Sequence[float]]) -> tu
 def foreground_share(photo: Photo) -> float:
     """Returns the fraction of foreground pixels in the mask resized to FILTER_SIZE."""
     mask = Image.fromarray(label_mask(photo.segments, photo.width, photo.height))
-    small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
-    return float(np.mean(small > 0))
+    return float(np.mean(np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST)) > 0))
 
 
 def reference_split(
@@ -218,9 +217,8 @@ class Builder(ArchiveBuilder):
         parts = {"train": list(photos)}
         if config.divided:
             parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
-        return {
-            split: self._generate_examples([photos[i] for i in ids], f"{split} photos") for split, ids in parts.items()
-        }
+        items = {split: [photos[i] for i in ids] for split, ids in parts.items()}
+        return {split: self._generate_examples(own, f"{split} photos") for split, own in items.items()}
 
     def encode(self, item: Photo) -> dict[str, Any]:
         """Returns id and file of a photo (a PNG if it is resized or has other than three channels), mask and aspect.

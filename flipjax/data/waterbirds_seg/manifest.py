@@ -70,9 +70,8 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem
     """
     try:
         content = [io.BytesIO(read_file(cub_dir / name)) for name in LISTS]
-        names, parts = (
-            pd.read_csv(each, sep=r"\s+", names=["id", "value"], index_col="id", dtype=str) for each in content
-        )
+        form: Any = {"sep": r"\s+", "names": ["id", "value"], "index_col": "id", "dtype": str}
+        names, parts = (pd.read_csv(each, **form) for each in content)
         table = names.join(parts, rsuffix="s").set_index(names.index.astype(int))
         counts = len({*names.index, *parts.index}), len(names), len(parts), names["value"].nunique()
         if names.empty or len({*counts}) > 1 or not table["values"].isin(["0", "1"]).all():
@@ -80,11 +79,11 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem
     except (ValueError, KeyError) as error:
         expected = f"ids and names of birds in CUB's {LISTS[0]}, and 'id 0' or 'id 1' of each in {LISTS[1]}"
         raise ConfigError("cub_dir", expected, error) from error
-    parts_of = {"0": PARTS.index("test"), "1": -1}
-    return {
-        number: PoolItem(name, bird_files(cub_dir, name), class_of(name, fix_labels=fix_labels), part=parts_of[part])
-        for number, name, part in table.itertuples()
-    }
+    birds = {}
+    for number, name, part in table.itertuples():
+        y, part = class_of(name, fix_labels=fix_labels), {"0": PARTS.index("test"), "1": -1}[part]
+        birds[number] = PoolItem(name, bird_files(cub_dir, name), y, part=part)
+    return birds
 
 
 def bird_files(cub_dir: Path, name: str) -> tuple[Path, Path]:

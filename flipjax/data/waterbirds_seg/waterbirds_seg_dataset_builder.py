@@ -62,9 +62,7 @@ class Builder(ArchiveBuilder):
 
     BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
         WaterbirdsSegConfig(name="cutouts", description="Birds with soft alpha, and scenes."),
-        WaterbirdsSegConfig(
-            name="manifest", composites=True, manifests=("metadata.csv",), description="The composites of a manifest."
-        ),
+        WaterbirdsSegConfig(name="manifest", composites=True, manifests=("metadata.csv",), description="Composites."),
     ]
     builder_config: WaterbirdsSegConfig
 
@@ -79,9 +77,8 @@ class Builder(ArchiveBuilder):
         config = self.builder_config
         folder = Path(epath.Path(dl_manager.manual_dir))
         # Messages name the original folders instead of links to them.
-        cub_dir, places_dir, *tables = (
-            (folder / name).resolve() for name in ("CUB_200_2011", "places365", *config.manifests)
-        )
+        names = ("CUB_200_2011", "places365", *config.manifests)
+        cub_dir, places_dir, *tables = ((folder / name).resolve() for name in names)
         rows = [row for path in tables for row in manifest.read_manifest(path, fix_labels=config.fix_labels)]
         if config.composites:
             splits = composites_of(rows, cub_dir, places_dir)
