@@ -45,10 +45,9 @@ def test_photos_in_memory_are_the_images_of_members():
 
 
 def test_crops_in_photos_need_their_shapes():
+    changes, data = {"train.crop_in": "photo", "train.batch_size": 8}, from_arrays(**PHOTOS, **NAMES)
     with pytest.raises(ConfigError, match="crop_in"):
-        flipjax.make_train(
-            small(), {"train.crop_in": "photo", "train.batch_size": 8}, data=from_arrays(**PHOTOS, **NAMES)
-        )
+        flipjax.make_train(small(), changes, data=data)
 
 
 def spoiled(field, value):
@@ -69,8 +68,4 @@ def test_what_is_no_pool_is_refused_by_name(chosen):
     wrong = chosen.draw(st.sampled_from(spoiled(field, PHOTOS[field])))
     with pytest.raises(ConfigError) as refused:
         from_arrays(**PHOTOS | {field: wrong}, **NAMES)
-    assert "\n" not in str(refused.value)
-    assert refused.value.field in {
-        field,
-        *({"class_names", "scene_names"} if wrong.size and not wrong.any() else PHOTOS),
-    }
+    assert refused.value.field in PHOTOS and "\n" not in str(refused.value)

@@ -50,7 +50,6 @@ def test_the_images_are_a_members_own(config, images):
     np.testing.assert_array_equal(images.test.classes, images.test.masks.max((1, 2)) - 1)
     np.testing.assert_array_equal(images.test.groups, 2 * images.test.classes + images.test.scenes)
     np.testing.assert_array_equal(images.test.pairs, task.tables["test"].pairs)
-    assert images.class_names == ("background", "mossling", "ripplet") and images.scene_names == ("land", "water")
 
 
 def test_images_have_the_members_strength_of_the_cue(config, images):

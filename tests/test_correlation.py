@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from flipjax.data.correlation import deal, draw_deck, evaluation_table, largest_n_train, scene_orders, training_table
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.data.split import PARTS, count_content, split_pool, strata
-from flipjax.groups import TWO_BY_TWO, Groups
-
-
-def test_two_by_two_is_the_papers():
-    assert TWO_BY_TWO.named == {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
-    groups = np.arange(4, dtype=np.int32)
-    np.testing.assert_array_equal(TWO_BY_TWO.moved(groups), groups ^ 1)
-    assert TWO_BY_TWO.moved(groups).dtype == np.int32
+from flipjax.groups import Groups
 
 
 @pytest.mark.parametrize(("classes", "scenes"), [(2, 2), (4, 4), (5, 3), (3, 2)])
@@ -31,7 +24,8 @@ def test_every_group_is_a_class_in_a_scene(classes, scenes):
     assert [groups.kind_of(group) == "common" for group in numbers] == (scene == y % scenes).tolist()
     assert sorted(groups.common + groups.rare) == numbers.tolist()
     for steps in range(scenes):
-        np.testing.assert_array_equal(groups.moved(numbers, steps), groups.of(y, (scene + steps) % scenes))
+        moved = groups.moved(numbers.astype(np.int32), steps)
+        np.testing.assert_array_equal(moved, groups.of(y, (scene + steps) % scenes).astype(np.int32), strict=True)
 
 
 def test_usual_scenes_that_cannot_be_are_refused():
@@ -41,6 +35,7 @@ def test_usual_scenes_that_cannot_be_are_refused():
     for numbers in ((1, 2), (2, 3)):
         with pytest.raises(ValueError, match=r"groups|usual"):
             Groups(*numbers)
+    assert Groups().named == {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
     evaluated = Groups(2, 2, ((0,), ()), partial=True)
     assert (evaluated.common, evaluated.rare, evaluated.sides_of(1)) == ((0,), (1,), ((), ()))
 
@@ -219,7 +214,6 @@ def test_draws_are_the_same_on_every_version():
     split = split_pool(catalog(), n_val=8, n_test=8, seed=0)
     table = training_table(catalog(), split, rho=0.8, seed=5, n_train=10)
     assert split.test.objects.tolist() == [7, 23, 2, 17]
-    assert split_pool(catalog(), n_val=8, n_test=8, seed=1).test.objects.tolist() != [7, 23, 2, 17]
     assert table.rows[:, 0].tolist() == [8, 18, 1, 22, 0, 16, 3, 20, 9, 21]
     assert table.rows[:, 1].tolist() == [1, 9, 3, 7, 2, 11, 4, 10, 9, 1]
 
@@ -273,9 +267,6 @@ def test_photo_pool_says_its_largest_size_and_rho():
     assert [[*count_content(pool, part).values()] for part in split] == [[10, 4, 4, 10], [1] * 4, [1] * 4]
     assert [largest_n_train(pool, split, rhos=[rho]) for rho in (0.5, 0.75, 1)] == [16, 28, 20]
     assert largest_n_train(pool, split, rhos=[0.5, 0.75, 1]) == 16
-    for n_train, rho, rhos, said in (
-        (24, 0.95, (), "cat in land 10, cat in water 4"),
-        (20, 0.5, (0.5, 0.75, 1), r"Largest n_train at rho 0\.5, 0\.75, 1: 16, which"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            training_table(pool, split, rho=rho, seed=0, n_train=n_train, rhos=rhos)
+    said = r"cat in land 10, cat in water 4.*Largest n_train at rho 0\.5, 0\.75, 1: 16, which"
+    with pytest.raises(ValueError, match=said):
+        training_table(pool, split, rho=0.5, seed=0, n_train=20, rhos=(0.5, 0.75, 1))

@@ -6,7 +6,7 @@ import io
 import shutil
 import tarfile
 import threading
-import zipfile
+from pathlib import Path
 
 import pytest
 from coco_cd.tree import copy_coco
@@ -48,9 +48,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.left -= len(sent)
         self.wfile.write(sent)
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def server():
@@ -70,27 +67,15 @@ def packed(folder, names, prefix=""):
     return stream.getvalue()
 
 
-def zipped(files):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
 def test_waterbirds_from_archives_that_are_cut_off(server, tmp_path, monkeypatch, capsys):
     lists = ("images", "images.txt", "train_test_split.txt")
     shutil.copytree(TREE / PLACES, tmp_path / "places/places365_standard")
     places = packed(tmp_path / "places", ["places365_standard"])
-    server.files = {
-        "CUB_200_2011.tgz": packed(TREE / CUB, lists, "CUB_200_2011/"),
-        "segmentations.tgz": packed(TREE / CUB, ["segmentations"]),
-        "places.tar": places,
-    }
-    archives = [
-        each._replace(url=server.url(name), md5=hashlib.md5(server.files[name]).hexdigest(), members="")
-        for each, name in zip(waterbirds_seg.ARCHIVES, server.files, strict=True)
-    ]
+    birds = packed(TREE / CUB, lists, "CUB_200_2011/"), packed(TREE / CUB, ["segmentations"])
+    server.files = dict(zip(("CUB_200_2011.tgz", "segmentations.tgz", "places.tar"), (*birds, places), strict=True))
+    archives = []
+    for each, (name, content) in zip(waterbirds_seg.ARCHIVES, server.files.items(), strict=True):
+        archives.append(each._replace(url=server.url(name), md5=hashlib.md5(content).hexdigest(), members=""))
     monkeypatch.setattr(waterbirds_seg, "ARCHIVES", archives)
     command = ["prepare", "waterbirds_seg", "--download", "--data_dir", str(tmp_path / "tfds")]
     downloads = tmp_path / "tfds/downloads/waterbirds_seg"
@@ -109,24 +94,18 @@ def test_waterbirds_from_archives_that_are_cut_off(server, tmp_path, monkeypatch
 
 def test_coco_from_archives(server, tmp_path, monkeypatch):
     root = copy_coco(tmp_path / "coco")
-    photos = {
-        f"{year}.zip": {f"{year}/{p.name}": p.read_bytes() for p in (root / year).iterdir()}
-        for year in ("train2017", "val2017")
-    }
-    annotations = {f"annotations/{p.name}": p.read_bytes() for p in (root / "annotations").iterdir()}
-    parts = [*photos.values(), annotations | {"annotations/captions_val2017.json": b"{}"}, annotations]
-    server.files = {name: zipped(files) for name, files in zip("abcd", parts, strict=True)}
+    (root / "annotations/captions_val2017.json").write_text("{}")
+    for name, folder in zip("abcd", ("train2017", "val2017", "annotations", "annotations"), strict=True):
+        server.files[name] = Path(shutil.make_archive(str(tmp_path / name), "zip", root, folder)).read_bytes()
     server.ranges = False
-    archives = [
-        each._replace(url=server.url(name), md5="") for each, name in zip(coco_cd.ARCHIVES, "abcd", strict=True)
-    ]
-    monkeypatch.setattr(coco_cd, "ARCHIVES", archives)
+    archives = zip(coco_cd.ARCHIVES, "abcd", strict=True)
+    monkeypatch.setattr(coco_cd, "ARCHIVES", [each._replace(url=server.url(name), md5="") for each, name in archives])
     assert main(["prepare", "coco_cd", "--download", "--split", "free", "--data_dir", str(tmp_path / "tfds")]) == 0
     assert len(open_coco(tmp_path / "tfds")[0].images) == 16
     assert len(list((tmp_path / "tfds/downloads/coco_cd/unpacked/annotations").iterdir())) == 4
 
 
-BAD = [(b"<html>no archive</html>", ""), (zipped({"a": b"b"}), "0" * 32), (b"", "")]
+BAD = [(b"<html>no archive</html>", ""), (packed(TREE, ["metadata.csv"]), "0" * 32), (b"", "")]
 BAD += [(packed(TREE, ["metadata.csv"])[:-200], ""), (packed(TREE, ["metadata.csv"], "../"), "")]
 
 

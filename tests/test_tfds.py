@@ -79,6 +79,8 @@ def data_dir(tmp_path_factory):
 def test_a_single_split_is_free_and_masks_may_mark_the_foreground(data_dir):
     pool, catalog = POOLS["tfds"](spec(data_dir, "mine/small:1.2.0"))
     assert pool.kind == "photo" and pool.images.shape == (16, SIZE, SIZE, 3)
+    assert stored_bytes(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 2)
+    assert stored_bytes(spec(data_dir, "absent")) is None
     np.testing.assert_array_equal(pool.aspects, np.full(16, 24 / 20, np.float32))
     # In the order of the labels, and of the alphabet where there are none.
     assert (catalog.class_names, catalog.scene_names) == (("dog", "cat"), ("indoor", "outdoor"))
@@ -132,13 +134,6 @@ def test_photos_of_one_size_have_no_shapes_and_masks_that_fit_no_rule_are_named(
     with pytest.raises(ConfigError, match="2 problems"):
         POOLS["tfds"](spec(tmp_path, "mine/small"))
     assert not (tmp_path / "cache").exists()
-
-
-def test_a_plan_knows_the_size_of_a_data_set(data_dir, tmp_path):
-    assert stored_bytes(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 2)
-    assert (
-        stored_bytes(PoolSpec(name="folder")) is stored_bytes(PoolSpec(name="coco_cd", data_dir=str(tmp_path))) is None
-    )
 
 
 def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkeypatch):

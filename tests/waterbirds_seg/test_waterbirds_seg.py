@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import resource
 import shutil
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from folder.pixels import place
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,30 +19,14 @@ from PIL import Image
 from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
-from flipjax.data.correlation import largest_n_train
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import Catalog, PoolItem, gather
-from flipjax.data.split import count_content, split_pool
+from flipjax.data.pool import PoolItem, gather
 from flipjax.data.waterbirds_seg import manifest
 from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
 from flipjax.data.waterbirds_seg.manifest import bird_files, class_of, read_birds, read_scenes, scene_file
-from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of
 from flipjax.support import files
 from flipjax.support.files import adding_folder
 from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, needs_golden, open_pool, prepare
-
-
-@needs_golden
-def test_composites_equal_the_reference():
-    rows = manifest.read_manifest(GOLDEN / "metadata.csv")
-    assert len(rows) == 16
-    for row in rows:
-        bird, alpha = pixels.read_bird(*bird_files(GOLDEN / "cub", row.img_filename))
-        scene = images.read_image(scene_file(GOLDEN / "places", row.place_filename))
-        expected = (GOLDEN / "expected_images" / row.img_filename).with_suffix(".png")
-        np.testing.assert_array_equal(pixels.composite(bird, alpha, scene), Image.open(expected))
-        expected = (GOLDEN / "expected_masks" / row.img_filename).with_suffix(".png")
-        np.testing.assert_array_equal(pixels.label_mask(alpha, 1 + row.y, 0), Image.open(expected))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -57,17 +41,16 @@ def test_every_product_is_rounded_as_in_float64(channels):
 
 
 @needs_golden
-def test_the_golden_tree_through_the_data_set_to_a_pool(tmp_path):
-    """Its manifest's own composites are the reference's, to the bit."""
+def test_the_composites_of_a_manifest_are_the_references(tmp_path):
     folders = ["--cub_dir", GOLDEN / "cub", "--places_dir", GOLDEN / "places", "--manifest", GOLDEN / "metadata.csv"]
     assert main(["prepare", "waterbirds_seg", *map(str, folders), "--data_dir", str(tmp_path)]) == 0
-    pool, catalog = open_pool(tmp_path)
-    assert len(catalog.object_names) == 16 and (catalog.object_split == -1).all()
-    for name, image, mask in zip(catalog.object_names, np.asarray(pool.images), np.asarray(pool.masks), strict=True):
-        expected = Image.open((GOLDEN / "expected_images" / name).with_suffix(".png"))
-        np.testing.assert_array_equal(image, expected.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-        expected = Image.open((GOLDEN / "expected_masks" / name).with_suffix(".png"))
-        np.testing.assert_array_equal(mask, expected.resize((SIZE, SIZE), Image.Resampling.NEAREST))
+    (folder,) = tmp_path.glob("waterbirds_seg/manifest*/1.0.0")
+    examples = [each for split in tfds.builder_from_directory(folder).as_data_source().values() for each in split]
+    assert len(examples) == 16 and {example["part"] for example in examples} == {-1}
+    for example in examples:
+        name = Path(example["id"].decode()).with_suffix(".png")
+        np.testing.assert_array_equal(example["image"], Image.open(GOLDEN / "expected_images" / name))
+        np.testing.assert_array_equal(example["mask"][..., 0], Image.open(GOLDEN / "expected_masks" / name))
 
 
 def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
@@ -82,7 +65,6 @@ def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
     assert catalog.object_class.tolist() == [[1, 1, 0, 0][i % 4] for i in order]
     assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in order]
     assert np.bincount(catalog.scene_kind).tolist() == [10, 10] and (catalog.scene_split == -1).all()
-    assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
     for index in range(20):
         bird, alpha = pixels.read_bird(*bird_files(TREE / CUB, catalog.object_names[index]))
         image, alpha, *_ = images.cut_out(bird, alpha, name="it", size=SIZE)
@@ -211,11 +193,11 @@ def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(tmp_path, capsys, 
 
 
 def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
-    lists = {f"{CUB}/{name}.txt": f"cub_dir: .*{name}.txt" for name in ("images", "train_test_split")}
-    for absent, named in ({CUB: "cub_dir", PLACES: "places_dir"} | lists).items():
+    lists = [f"{CUB}/images.txt", f"{CUB}/train_test_split.txt"]
+    for absent, named in zip((CUB, PLACES, *lists), ("cub_dir", "places_dir", *lists), strict=True):
         (tree / absent).rename(tree / "away")
         assert prepare(tree, tmp_path / "pool") == 2
-        assert re.search(named, capsys.readouterr().err) and not list((tmp_path / "pool").rglob("*"))
+        assert named in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
         (tree / "away").rename(tree / absent)
     assert prepare(tree, tmp_path / "pool", "--manifest", tree / "absent.csv") == 1
     assert "absent.csv" in capsys.readouterr().err
@@ -240,52 +222,27 @@ def test_malformed_lists(tree):
 
 RELEASED = {rho: SHARED / f"reference/metadata_corr{rho}.csv" for rho in (0.5, 0.95)}
 FIXED = {"021.Eastern_Towhee", "088.Western_Meadowlark", "102.Western_Wood_Pewee"}
-needs_released = pytest.mark.skipif(not RELEASED[0.5].is_file(), reason="../shared/reference is absent")
 
 
-@needs_released
-def test_classes_are_the_released_ones_and_the_fix_moves_three_species():
-    for path in RELEASED.values():
-        rows = manifest.read_manifest(path)
+@pytest.mark.skipif(not RELEASED[0.5].is_file(), reason="../shared/reference is absent")
+def test_released_classes_and_counts_and_the_fix_moves_three_species():
+    birds, scenes, released = {}, {}, {}
+    for rho, path in RELEASED.items():
+        rows = released[rho] = manifest.read_manifest(path)
+        for row in rows:
+            part = 2 if row.split == 2 else -1
+            birds[row.img_id] = PoolItem(row.img_filename, y=class_of(row.img_filename), part=part)
+            scenes[row.place_filename] = PoolItem(row.place_filename, scene=row.place)
         assert [class_of(row.img_filename) for row in rows] == [row.y for row in rows]
         pairs = zip(rows, manifest.read_manifest(path, fix_labels=True), strict=True)
         moved = [(before, after) for before, after in pairs if before != after]
         assert len(moved) == 180 and sum(row.split == 2 for row, _ in moved) == 90
-        assert sum(row.split == 2 and row.y == 1 for row in rows) == 1284
         assert {row.img_filename.split("/")[0] for row, _ in moved} == FIXED
         assert all((b.y, a.y, a.group_id) == (1, 0, b.place) for b, a in moved)
-
-
-@pytest.fixture(scope="module")
-def released_lists():
-    """All birds and scenes of the released manifests, as archives would list them."""
-    birds, scenes = {}, {}
-    for path in RELEASED.values():
-        for row in manifest.read_manifest(path):
-            part = 2 if row.split == 2 else -1
-            birds[row.img_id] = PoolItem(row.img_filename, y=class_of(row.img_filename), part=part)
-            scenes[row.place_filename] = PoolItem(row.place_filename, scene=row.place)
-    return birds, list(scenes.values())
-
-
-@needs_released
-@pytest.mark.parametrize("rho", [0.5, 0.95])
-def test_own_manifests_have_the_released_counts(released_lists, rho):
-    rows = manifest.make_manifest(*released_lists, rho=rho, seed=0), manifest.read_manifest(RELEASED[rho])
-    own, released = (Counter((row.split, row.group_id) for row in each) for each in rows)
-    assert own == released
-    assert [own[0, group] for group in range(4)] == {0.5: [615] * 4, 0.95: [1167, 62, 62, 1167]}[rho]
-
-
-@needs_released
-def test_a_released_manifest_makes_a_pool_with_the_papers_parts():
-    composites = composites_of(manifest.read_manifest(RELEASED[0.95]), Path("cub"), Path("places"))
-    objects = [item for items in composites.values() for item in items]
-    catalog = Catalog("", "photo", manifest.CLASS_NAMES, manifest.SCENE_NAMES, objects)
-    split = split_pool(catalog, n_val=296, n_test=2568, seed=0)
-    counts = [[1167, 62, 62, 1167], [74] * 4, [642] * 4]
-    assert [[*count_content(catalog, part).values()] for part in split] == counts
-    assert largest_n_train(catalog, split, rhos=[0.95]) == 2456  # round(0.95 * 1229) is 1168, one more than there are.
+    for rho, train in ((0.5, [615] * 4), (0.95, [1167, 62, 62, 1167])):
+        own = manifest.make_manifest(birds, [*scenes.values()], rho=rho, seed=0)
+        counts = [Counter((row.split, row.group_id) for row in rows) for rows in (own, released[rho])]
+        assert counts[0] == counts[1] and [counts[0][0, group] for group in range(4)] == train
 
 
 def test_draws_are_nested_and_show_every_photo_once():
@@ -327,8 +284,6 @@ def test_the_manifest_command(tmp_path, capsys):
     assert rows == manifest.make_manifest(birds, scenes, rho=0.75, seed=0)
     assert out.read_text().splitlines()[0] == "img_id,img_filename,y,split,place,group_id,place_filename"
     assert all(scene_file(TREE / PLACES, row.place_filename).is_file() for row in rows)
-    fixed = read_birds(TREE / CUB, fix_labels=True)
-    assert Counter(bird.y for bird in fixed.values()) == {0: 15, 1: 5}
 
 
 def test_too_few_scenes_or_birds_are_counted():
@@ -355,9 +310,9 @@ BAD = {  # Lines below each other, and what is named.
 }
 
 
-@pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
-def test_bad_manifests_are_refused(text, tmp_path):
+def test_bad_manifests_are_refused(tmp_path):
     path = tmp_path / "metadata.csv"
-    path.write_text(text)
-    with pytest.raises(BadFileError, match=f"metadata.csv.*{BAD[text]}"):
-        manifest.read_manifest(path)
+    for text, named in BAD.items():
+        path.write_text(text)
+        with pytest.raises(BadFileError, match=f"metadata.csv.*{named}"):
+            manifest.read_manifest(path)
