@@ -80,7 +80,7 @@ def load_pool(
         leave_out: whether to skip objects that vanish at this size, with a line on stderr, instead of an error.
 
     Raises:
-        BadFilesError: (a ConfigError) files are bad; lists all of them.
+        BadFilesError: (a ConfigError) files are bad; lists them.
         ConfigError: the pool is larger than memory.
     """
     path = cache_folder() / "pools" / key

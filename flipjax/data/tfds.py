@@ -78,9 +78,9 @@ def find_data_set(spec: PoolSpec) -> Path:
         root = root or (names[0] if len(names) == 1 else DEFAULTS[spec.name])
         root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
         advice = f"; flipjax data prepare {spec.name} makes one"
-    # The newest version, unless the name has one.
+    # The newest version, unless the name has one; none that is being made.
     name, _, version = root.partition(":")
-    if folders := [path.parent for path in (data_dir / name).glob(f"{version or '*'}/{INFO}")]:
+    if folders := [path.parent for path in (data_dir / name).glob(f"{version or '[!.]*'}/{INFO}")]:
         return max(folders, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
     there = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
     names = [path.relative_to(data_dir).as_posix() for path in there]
