@@ -40,7 +40,8 @@ def gallery_of(member, decomposition, groups, pairs):
     shape, classes = (len(indices), 8, 8), decomposition.confusion.shape[-1]
     images, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
     own = {"indices": indices, "groups": groups[indices], "kinds": kinds, "member": member}
-    return gallery.make_gallery(images, labels, generator.normal(size=(*shape, classes)), **own)
+    logits = generator.normal(size=(*shape, classes)).astype(np.float32)
+    return gallery.make_gallery(images, labels, *gallery.maps_of(logits, labels), **own)
 
 
 def make_run(

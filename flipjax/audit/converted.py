@@ -131,7 +131,9 @@ def draw_items(program: Program, weights: Weights, task: Task, table: Table, aud
     rows = np.asarray(table.rows)[chosen]
     logits = map_rows(predict, program.experiment, weights, task.pool, rows)
     images, labels = gather(task.pool, jnp.asarray(rows))
-    stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
+    stored = gallery.make_gallery(
+        images, labels, *gallery.maps_of(logits, labels), indices=chosen, groups=groups[chosen], kinds=kinds, member=""
+    )
     names: dict[str, Any] = {"class_names": audit.class_names, "scene_names": task.catalog.scene_names}
     names["all_groups"] = task.catalog.groups
     return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)

@@ -94,11 +94,25 @@ def _pairs(flip: pd.Series, pairs: np.ndarray) -> np.ndarray:
     return known[places[np.argsort(-change, kind="stable")]]
 
 
+def maps_of(logits: Any, labels: Any) -> tuple[Any, ...]:
+    """Returns prediction, error map, risk map, flip-risk and flip of images, as in `StoredImages`; also under jit.
+
+    Args:
+        logits: float32 (R, H, W, C), a member's, in eval mode.
+        labels: int (R, H, W).
+    """
+    # Imported here so that reading a gallery does not load JAX.
+    from flipjax.metrics import decompose, error_map, risk_map
+
+    decomposition = decompose(logits, labels)
+    risks = decomposition.flip_risk, decomposition.flip
+    return logits.argmax(-1), error_map(logits, labels), risk_map(logits), *risks
+
+
 def make_gallery(
     images: Any,
     labels: Any,
-    logits: Any,
-    *,
+    *maps: Any,
     indices: Sequence[int] | np.ndarray,
     groups: Sequence[int] | np.ndarray,
     kinds: Sequence[str] | np.ndarray,
@@ -109,30 +123,25 @@ def make_gallery(
     Args:
         images: float (R, H, W, 3) in [0, 1].
         labels: int (R, H, W).
-        logits: float (R, H, W, C), the member's, in eval mode.
+        *maps: as `maps_of` returns them.
         indices: int (R,), the images' indices in their split.
         groups: int (R,).
         kinds: (R,), as `choose_images` returns them.
         member: the member's name.
     """
-    # Imported here so that reading a gallery does not load JAX.
-    from flipjax.metrics import decompose, error_map, risk_map
-
-    logits = np.asarray(logits, np.float32)
-    labels = np.asarray(labels, np.int32)
-    decomposition = decompose(logits, labels)
+    prediction, errors, risks, flip_risk, flip = maps
     return StoredImages(
         image=np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8),
-        label=labels.astype(np.uint8),
-        prediction=logits.argmax(-1).astype(np.uint8),
-        error_map=np.asarray(error_map(logits, labels), np.uint8),
-        risk_map=np.asarray(risk_map(logits), np.float32),
-        flip_risk=np.asarray(decomposition.flip_risk, np.float32),
-        flip=np.asarray(decomposition.flip, np.float32),
+        label=np.asarray(labels, np.uint8),
+        prediction=np.asarray(prediction, np.uint8),
+        error_map=np.asarray(errors, np.uint8),
+        risk_map=np.asarray(risks, np.float32),
+        flip_risk=np.asarray(flip_risk, np.float32),
+        flip=np.asarray(flip, np.float32),
         index=np.asarray(indices, np.int32),
         group=np.asarray(groups, np.int32),
         kind=np.asarray(kinds, np.str_),
-        member=np.array([member] * len(labels), np.str_),
+        member=np.array([member] * len(indices), np.str_),
     )
 
 

@@ -237,8 +237,9 @@ def _galleries(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns images, labels and logits of pool rows."""
-    return *gather(pool, rows), predict(experiment, weights, pool, rows)
+    """Returns images, labels and the maps of a gallery for pool rows."""
+    images, labels = gather(pool, rows)
+    return images, labels, *gallery.maps_of(predict(experiment, weights, pool, rows), labels)
 
 
 def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str) -> list[Row]:
