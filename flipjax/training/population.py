@@ -153,7 +153,8 @@ def _epoch(
     experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
-    one = functools.partial(run.run_epoch, dataclasses.replace(experiment, packed=layout.packed))
+    # Traced once, for its shapes and for the loop.
+    one = jax.jit(functools.partial(run.run_epoch, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
     train = one if width == 1 else jax.vmap(one, in_axes=(0, None, 0, None))
 
     def local(members: Member, states: State, pool: Pool, table: Table) -> Any:
@@ -317,7 +318,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
 @functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
 def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:
     """Maps over stacked weights, whether they are wanted, and strengths of the cue; the pool and others are shared."""
-    call = functools.partial(function, dataclasses.replace(experiment, packed=layout.packed))
+    call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
 
     def local(*given: Any) -> Any:
         stacked, (pool, *shared) = given[:3], given[3:]
