@@ -34,12 +34,9 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
         now[0] += 1
         bar.advance(1, "unsaid")
         bar.advance(14, last=True)
-    assert stream.getvalue().splitlines() == [
-        "[01:40] one more; time left known soon",
-        "[02:20] one more; 10:40 left",
-        "[03:20] one more; 12:30 left",
-        "[03:21] 00:00 left",
-    ]
+    first, *others = stream.getvalue().splitlines()
+    assert first == "[01:40] one more; time left known soon"
+    assert others == ["[02:20] one more; 10:40 left", "[03:20] one more; 12:30 left", "[03:21] 00:00 left"]
 
 
 def test_the_time_left_counts_from_the_first_epoch_and_the_starts_of_later_parts(monkeypatch):
