@@ -39,9 +39,7 @@ def sources_of(config: Config) -> dict[str, str]:
 
 
 def _as_text(value: Any) -> str:
-    if not callable(value):
-        return str(value)
-    return f"{name_of(value)} {sha256(text_of(value))[:12]}"
+    return f"{name_of(value)} {sha256(text_of(value))[:12]}" if callable(value) else str(value)
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
@@ -50,10 +48,9 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
     Memory limits and which weights are kept do not distinguish runs.
     """
     before, after = leaves(old), leaves(new)
-    for name in sorted((before.keys() | after.keys()) - SAME_RUN):
-        if before.get(name) != after.get(name):
-            return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
-    return None
+    changed = [name for name in (before.keys() | after.keys()) - SAME_RUN if before.get(name) != after.get(name)]
+    name = min(changed, default="")
+    return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now" if changed else None
 
 
 def text_of(function: Any) -> str:
@@ -94,42 +91,33 @@ def _describe(value: Any, name: str, file: str | None, texts: dict[Any, str]) ->
             texts[place] = inspect.getsource(own).rstrip()
         except (OSError, TypeError) as error:
             raise ConfigError(f"config: {name}", "a function or class with a source file", repr(value)) from error
-        bound = dict(_bound(own))
+        bound = _bound(own)
+    elif hasattr(value, "__array__"):
+        array = np.asarray(value)
+        texts[place] = f"{name} = {array.dtype}{list(array.shape)} {sha256(array.tobytes())[:12]}"
+    elif " at 0x" in repr(value):
+        raise ConfigError(f"config: {name}", "numbers, strings or arrays", repr(value))
     else:
-        texts[place] = f"{name} = {_value_text(value, name)}"
+        texts[place] = f"{name} = {value!r}"
     for part, entry in bound.items():
         _describe(entry, f"{name}.{part}", file, texts)
 
 
-def _bound(function: Any) -> Iterator[tuple[str, Any]]:
-    """Yields the values bound to a function, or to the functions of a class, by name."""
-    if inspect.isclass(function):
-        for base in function.__bases__:
-            yield base.__name__, base
-        for method in filter(inspect.isfunction, (getattr(each, "__func__", each) for each in vars(function).values())):
-            yield from _bound(method)
-    if not inspect.isfunction(function):
-        return
-    yield from inspect.getclosurevars(function).nonlocals.items()
-    # Python 3.13 lists globals in random order, and no version lists those of inner functions.
-    names = dict.fromkeys(_names_in(function.__code__))
-    yield from ((name, function.__globals__[name]) for name in names if name in function.__globals__)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.default is not parameter.empty:
-            yield parameter.name, parameter.default
+def _bound(function: Any) -> dict[str, Any]:
+    """Returns the values bound to a function, or to the methods of a class, by name."""
+    bound = {base.__name__: base for base in getattr(function, "__bases__", ())}
+    for each in (function, *vars(function).values()):
+        method = getattr(each, "__func__", each)
+        if inspect.isfunction(method):
+            known, parameters = method.__globals__, inspect.signature(method).parameters.values()
+            bound |= inspect.getclosurevars(method).nonlocals
+            bound |= {name: known[name] for name in _names_in(method.__code__) if name in known}
+            bound |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return bound
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
+    """Yields the names in a function and in its inner functions; Python's own lists leave those out."""
     yield from code.co_names
     for inner in filter(inspect.iscode, code.co_consts):
         yield from _names_in(inner)
-
-
-def _value_text(value: Any, name: str) -> str:
-    if hasattr(value, "__array__"):
-        array = np.asarray(value)
-        return f"{array.dtype}{list(array.shape)} {sha256(array.tobytes())[:12]}"
-    text = repr(value)
-    if " at 0x" in text:
-        raise ConfigError(f"config: {name}", "numbers, strings or arrays", text)
-    return text

@@ -4,18 +4,20 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from flipjax.command import configure, run_name
-from flipjax.config import PLACES, Config, ConfigError, assign, default_config, leaves, static_settings
+from flipjax.config import PLACES, Config, ConfigError, default_config, leaves, static_settings
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
 from flipjax.results.cells import StoredCell, read_cells
+from flipjax.results.rows import axes_of
 from flipjax.results.run_data import RunData, load
 from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
@@ -24,7 +26,6 @@ from flipjax.training.task import with_data
 
 OWN = ("model.build", "train.loss", "train.augment")
 """Keys whose values are the user's functions; config.json stores only their names and sources."""
-TITLES = {"all": "Flip", "common": "Flip, common", "rare": "Flip, rare"}
 
 
 def run(
@@ -70,11 +71,6 @@ def open_run(folder: str | Path) -> "Run":
     return Run(Path(folder))
 
 
-def _table(name: str, text: str) -> Any:
-    """Returns a property of `Run`: one of its tables."""
-    return property(lambda self: getattr(self.tables, name), doc=text)
-
-
 class Run:
     """A run folder; its tables are data frames, read on access with `flipjax.results.load`."""
 
@@ -90,15 +86,14 @@ class Run:
         return f"<Run {self.folder}: {len(self.members)} members; .results .members .history .images .summary>"
 
     def _repr_html_(self) -> str:
-        first = self.results["selection"] == self.results["selection"].iloc[0]
-        rows = self.results[first & (self.results["split"] == "test")]
-        flips = rows.pivot(index="member", columns="group", values="fg_flip")[[*TITLES]].rename(columns=TITLES)
-        return self.members.join(flips).to_html(na_rep="", float_format="{:.3g}".format)
+        rows = self.results[self.results["split"] == "test"].drop_duplicates(["member", "group"])
+        flips = rows.pivot(index="member", columns="group", values="fg_flip")[["all", "common", "rare"]]
+        return self.members.join(flips.add_prefix("Flip, ")).to_html(na_rep="", float_format="{:.3g}".format)
 
-    results = _table("members", "results.csv, one row per member, selection rule, split and group.")
-    history = _table("history", "history.csv, one row per member and epoch.")
-    images = _table("images", "One row per member, selection rule, split and image.")
-    summary = _table("summary", "One row per setting, selection rule and quantity, over seeds.")
+    results = property(attrgetter("tables.members"), doc="results.csv, one row per member, rule, split and group.")
+    history = property(attrgetter("tables.history"), doc="history.csv, one row per member and epoch.")
+    images = property(attrgetter("tables.images"), doc="One row per member, rule, split and image.")
+    summary = property(attrgetter("tables.summary"), doc="One row per setting, rule and quantity, over seeds.")
 
     @cached_property
     def members(self) -> pd.DataFrame:
@@ -113,12 +108,11 @@ class Run:
         """The configuration; for an opened run, without the user's functions."""
         if self._config is not None:
             return self._config
-        config = default_config()
-        stored = json.loads((self.folder / "config.json").read_text())["config"]
-        for name, value in leaves(stored).items():
-            unknown = (None,) * len(value) if name.startswith("grid.") and value else None
-            assign(config, name, unknown if PLACES.get(name) in OWN else _tuples(value))
-        return config
+        stored = leaves(json.loads((self.folder / "config.json").read_text())["config"])
+        values = {name: _tuples(value) for name, value in stored.items()}
+        own = [name for name in values if PLACES.get(name) in OWN]
+        unknown = {name: (None,) * len(values[name]) if name.startswith("grid.") else None for name in own}
+        return configure(default_config(), values | unknown)
 
     def member(self, name: str) -> "RunMember":
         """Returns a member by its name, such as m003."""
@@ -146,8 +140,7 @@ class RunMember:
     @property
     def axes(self) -> dict[str, Any]:
         """The member's value of every axis."""
-        row = self.results.iloc[0]
-        return {str(name): row[name] for name in row[:"split"].index[1:-1]}
+        return self.results.iloc[0][[*axes_of(self.results)[:-1]]].to_dict()
 
     @cached_property
     def _cell(self) -> tuple[str, StoredCell]:
@@ -159,8 +152,7 @@ class RunMember:
     @property
     def _static(self) -> dict[str, Any]:
         """The member's values of `config.grid`."""
-        settings = static_settings(self.run.config)
-        return settings[int(self._cell[0])] if len(settings) > 1 else settings[0]
+        return static_settings(self.run.config)[int(self._cell[0])]
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
         """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""
@@ -169,8 +161,7 @@ class RunMember:
     def images(self) -> Benchmark:
         """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
         own = {name: value for name, value in self._static.items() if name.startswith(("pool.", "split."))}
-        config = configure(self.run.config, own)
-        config.grid = default_config().grid
+        config = configure(self.run.config, own | {"grid": default_config().grid})
         axes = {name: value for name, value in self.axes.items() if name in ("rho", "cue_strength")}
         return benchmark(config, **axes, seed=int(self.axes["seed"]), data=self.run.data)
 

@@ -86,7 +86,7 @@ def test_what_the_lower_layers_import():
 
 MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "models", "report", "sweep"))
 ABSENT = {
-    "flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
+    "flipjax.sweep.run, flipjax.sweep.needs, flipjax.report.page": "tensorflow_datasets tensorflow torch",
     "flipjax.plan, flipjax.report.page, flipjax.report.compare": "jax flax tensorflow_datasets",
     # Its own metrics among them.
     "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",

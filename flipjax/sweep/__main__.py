@@ -11,7 +11,6 @@ if __name__ == "__main__":
     Signals().__enter__()
 
 import argparse
-import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,6 @@ from pathlib import Path
 
 from flipjax import backend, command
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.data.naming import known_groups
-from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
@@ -33,7 +30,7 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
     listed = "list programs, members, steps and memory, and stop; =compiled adds the compiler's memory estimate"
     parser.add_argument("--dry_run", nargs="?", const="shapes", choices=("shapes", "compiled"), help=listed)
-    parser.add_argument("--time", action="store_true", help="with --dry_run: the time needed, from one epoch")
+    parser.add_argument("--time", action="store_true", help="a dry run that adds the time needed, from one epoch")
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
     parser.add_argument("--strict_versions", action="store_true", help="refuse to continue with other software")
@@ -46,15 +43,6 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def _check_functions(programs: Sequence[Program]) -> None:
-    """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
-    from flipjax.training.own import check_own
-
-    for program in programs:
-        if groups := known_groups(program.experiment.pool):
-            check_own(dataclasses.replace(program.experiment, groups=groups))
-
-
 # The folder is checked first, so later system errors concern the disk; files already written are complete.
 @command.main("flipjax sweep", system_code=command.SOME_FAILED, advice=ADVICE)
 def main(arguments: list[str]) -> int:
@@ -62,17 +50,12 @@ def main(arguments: list[str]) -> int:
     with Signals() as signals:
         options = _parser().parse(arguments)
         programs = plan(options.config)
-        if sources_of(options.config):
-            _check_functions(programs)
-        if options.time and not options.dry_run:
-            raise ConfigError("--time", "--dry_run before it")
-        if options.dry_run:
+        if options.dry_run or options.time:
             return _dry_run(programs, options)
         folder = options.workdir or Path("runs") / options.config_name
         shard = _shard(options, arguments, folder)
         members = sum(len(program.names) for program in programs)
-        counts = f"members {members}, programs to compile {len(programs)}"
-        say(f"{options.config_name}: {counts}, folder {folder}; starting JAX")
+        say(f"{options.config_name}: members {members}, programs {len(programs)}, folder {folder}; starting JAX")
         from flipjax.sweep.run import run_sweep
 
         asked = {name: getattr(options, name) for name in ("fresh", "fail_fast", "force_unlock", "strict_versions")}
@@ -85,27 +68,22 @@ def main(arguments: list[str]) -> int:
 
 def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
     """Prints the plan, and its compiled memory use or its hours; returns the exit code."""
-    from flipjax.sweep import memory
-    from flipjax.sweep.dry_run import check_pools, describe_plan, time_plan
+    from flipjax.sweep import needs
     from flipjax.training.task import make_task
 
-    print("\n".join(describe_plan(programs)), flush=True)
-    for problem in (problems := check_pools(programs)):
+    print(*needs.describe_plan(programs), sep="\n", flush=True)
+    for problem in (problems := [*needs.check_pools(programs)]):
         say(printable(f"flipjax sweep: {problem}"))
     if problems or not (options.time or options.dry_run == "compiled"):
         return command.SOME_FAILED if problems else command.DONE
-    code, spec = command.DONE, PopulationSpec(**options.config.population)
+    spec = PopulationSpec(**options.config.population)
     print(backend.start_backend(spec, max(len(program.names) for program in programs)))
     if options.time:
-        print("\n".join(time_plan(programs, options.config)), flush=True)
+        print(*needs.time_plan(programs, spec), sep="\n", flush=True)
     for program in programs if options.dry_run == "compiled" else ():
-        try:
-            loaded, task = make_task(program)
-            print(memory.fit(loaded, spec, task)[1])
-        except memory.TooLargeError as error:
-            say(printable(f"flipjax sweep: program {program.name}: {error}"))
-            code = command.USAGE
-    return code
+        loaded, task = make_task(program)
+        print(needs.fit(loaded, spec, task)[1], flush=True)
+    return command.DONE
 
 
 def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> Shard | None:

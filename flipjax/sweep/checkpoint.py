@@ -1,8 +1,11 @@
 """Orbax checkpoints of a population: stacked states and the history so far."""
 
+import functools
+import itertools
 import json
 import logging
 import math
+import operator
 import os
 import re
 import shutil
@@ -17,12 +20,11 @@ import orbax.checkpoint as ocp
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError, adding_folder, sha256_of
 
-MAX_CHECKPOINTS = 2
 # Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
 BYTES = "bytes"
-# Bytes up to which arrays are copied, compressed and written at once.
+# Bytes of arrays that are copied, compressed and written at once, about.
 BLOCK = 2**24
 
 
@@ -33,10 +35,6 @@ class Checkpoints:
         """Creates nothing yet; `identity` identifies the run."""
         self._identity = identity
         self._folder = Path(folder).absolute()
-        # They would log tracebacks for errors that `save` reports in one line.
-        for name in ("absl", "asyncio", "concurrent.futures"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
     def save(self, epoch: int, tree: Any) -> None:
         """Saves a pytree of arrays as the state after `epoch` epochs.
@@ -44,21 +42,20 @@ class Checkpoints:
         Raises:
             OSError: writing failed.
         """
-        leaves = _flat(tree)
         place = self._folder / str(epoch)
         try:
             with adding_folder(place) as partial:
                 # One array at a time: after an error, TensorStore prints a traceback for others that it still writes.
-                for number, block in enumerate(_blocks(leaves)):
-                    arrays = (np.asarray(leaves[name], order="C") for name in block)
+                for number, block in enumerate(_blocks(tree)):
+                    arrays = (np.asarray(leaf, order="C") for leaf in block)
                     whole = np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays])
-                    self._orbax.save(partial / ARRAYS / str(number), args=ocp.args.StandardSave({BYTES: whole}))
-                record = {**self._description(epoch, leaves), "files": _file_digests(partial)}
+                    _orbax().save(partial / ARRAYS / str(number), args=ocp.args.StandardSave({BYTES: whole}))
+                record = {**self._description(epoch, tree), "files": _file_digests(partial)}
                 (partial / RECORD).write_text(json.dumps(record, indent=1))
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
             raise OSError(f"{place}: a checkpoint cannot be written ({_sentence(error)})") from error
-        for old in self._epochs()[:-MAX_CHECKPOINTS]:
+        for old in self._epochs()[:-2]:
             shutil.rmtree(self._folder / str(old))
 
     def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
@@ -69,10 +66,9 @@ class Checkpoints:
         Raises:
             ConfigError: an intact checkpoint belongs to another run, epoch or layout; it is kept.
         """
-        blank = _flat(like)
         for epoch in reversed(self._epochs()):
             place = self._folder / str(epoch)
-            expected = self._description(epoch, blank)
+            expected = self._description(epoch, like)
             try:
                 record = _verified_record(place)
             except DamagedError as error:
@@ -84,45 +80,41 @@ class Checkpoints:
                 problem = f"{place} is a whole checkpoint, but not of this {others[0]}; move it away, or pass --fresh"
                 raise ConfigError("--workdir", problem=problem)
             leaves = []
-            for number, block in enumerate(_blocks(blank)):
-                wanted = [blank[name] for name in block]
-                ends = np.cumsum([*map(_bytes, wanted)])
+            for number, block in enumerate(_blocks(like)):
+                ends = np.cumsum([*map(_bytes, block)])
                 form = ocp.args.StandardRestore({BYTES: jax.ShapeDtypeStruct(ends[-1:], np.uint8)})
-                whole = np.asarray(self._orbax.restore(place / ARRAYS / str(number), args=form)[BYTES])
+                whole = np.asarray(_orbax().restore(place / ARRAYS / str(number), args=form)[BYTES])
                 parts = np.split(whole, ends[:-1])
-                leaves += [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, wanted, strict=True)]
+                leaves += [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, block, strict=True)]
             return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
         return None
-
-    def close(self) -> None:
-        """Stops Orbax's threads."""
-        self._orbax.close()
 
     def _epochs(self) -> list[int]:
         return sorted(int(path.name) for path in self._folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir())
 
-    def _description(self, epoch: int, leaves: dict[str, Any]) -> dict[str, Any]:
-        layout = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in leaves.items()}
+    def _description(self, epoch: int, tree: Any) -> dict[str, Any]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        layout = {jax.tree_util.keystr(path): [str(leaf.dtype), *leaf.shape] for path, leaf in leaves}
         return {"run": self._identity, "epoch": epoch, "layout of blocks": layout}
 
 
-def _flat(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+@functools.cache
+def _orbax() -> ocp.Checkpointer:
+    # They would log tracebacks for errors that `save` reports in one line.
+    for name in ("absl", "asyncio", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
 
 def _bytes(leaf: Any) -> int:
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def _blocks(leaves: dict[str, Any]) -> list[list[str]]:
-    """Returns the names of leaves, in order, in blocks of at most BLOCK bytes or one leaf."""
-    blocks, size = list[list[str]](), BLOCK + 1
-    for name, leaf in leaves.items():
-        size += _bytes(leaf)
-        if size > BLOCK:
-            blocks, size = [*blocks, []], _bytes(leaf)
-        blocks[-1].append(name)
-    return blocks
+def _blocks(tree: Any) -> list[list[Any]]:
+    """Returns the leaves, in order, in blocks of about BLOCK bytes or one leaf."""
+    leaves = jax.tree.leaves(tree)
+    numbered = zip((np.cumsum([*map(_bytes, leaves)]) - 1) // BLOCK, leaves, strict=True)
+    return [[leaf for _, leaf in block] for _, block in itertools.groupby(numbered, operator.itemgetter(0))]
 
 
 def _file_digests(folder: Path) -> dict[str, str]:

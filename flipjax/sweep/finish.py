@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.rows import counterfactual_flip, member_rows, region_quantities, scene_quantities
-from flipjax.sweep.program import layout_of
+from flipjax.sweep.needs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
@@ -76,7 +76,8 @@ def finish(
             model = Model(weights, program.experiment.model, names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
     if shown in program.names:
-        galleries = _galleries(program, task, stored, states.best[rules[0]].weights, gallery_members(program, shown))
+        names = gallery_members(program, shown)
+        galleries = [*_galleries(program, task, stored, states.best[rules[0]].weights, names)]
         if galleries:
             path = workdir.results_of(program) / "gallery.npz"
             gallery.save_gallery(path, gallery.concatenate_galleries(galleries), program=program.identity)
@@ -92,8 +93,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     questions, shared = _questions(program, config, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     for asked in (questions, LATER)[: len(experiment.train.selection)]:
-        lowered = population.lower_selected(experiment, layout, asked, *stacked, *devices.shapes_of(layout, shared))
-        lowered.compile()
+        population.lower_selected(experiment, layout, asked, *stacked, *devices.shapes_of(layout, shared)).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show.lower(experiment, weights, task.pool, rows).compile()
     trim()
@@ -122,11 +122,9 @@ def _assess(
     form, scenery = questions.scenes, shared[-1]
     shares = np.repeat(np.asarray(scenery[1]) / 2, 2) if form == "given" else None
     whole = population.map_selected(current, questions, *devices.replicate(current.layout, shared), later=LATER)
-    answers, start = {}, 0
-    for part, table in task.tables.items():
-        answers[part] = population.take_member(whole, np.s_[:, :, start : start + len(table.rows)])
-        start += len(table.rows)
-    validation = answers["val"]
+    first = len(task.tables["val"].rows)
+    validation = population.take_member(whole, np.s_[:, :, :first])
+    answers = {"val": validation, "test": population.take_member(whole, np.s_[:, :, first:])}
     centers = None if form == "none" else _split_points(validation.scene_log_odds)
     fills = range(len(FILLS) if questions.passes else 0)
     points = [_split_points(validation.fill_log_odds[..., [fill], :]) for fill in fills]
@@ -208,20 +206,19 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
     There are at most GALLERY_MEMBERS, and a part of a program shows only its own.
     """
-    axes = {setting.name: setting.axes for setting in program.settings}
-    same_seed = [name for name in axes if axes[name]["seed"] == axes[shown]["seed"]]
-    lowest = min(axes[name]["rho"] for name in same_seed)
-    others = [name for name in same_seed if axes[name] == {**axes[shown], "rho": lowest}]
-    others += [name for name in same_seed if axes[name]["rho"] == axes[shown]["rho"]]
+    own = next(setting.axes for setting in program.settings if setting.name == shown)
+    axes = {setting.name: setting.axes for setting in program.settings if setting.axes["seed"] == own["seed"]}
+    lowest = {**own, "rho": min(each["rho"] for each in axes.values())}
+    others = [name for name, each in axes.items() if each == lowest]
+    others += [name for name, each in axes.items() if each["rho"] == own["rho"]]
     return list(dict.fromkeys([shown, *others]))[:GALLERY_MEMBERS]
 
 
 def _galleries(
     program: Program, task: Task, stored: StoredCell, best: Weights, names: Sequence[str]
-) -> list[gallery.StoredImages]:
-    """Returns the galleries of members with images to show; `best` holds the weights of all members."""
+) -> Iterator[gallery.StoredImages]:
+    """Yields the galleries of members with images to show; `best` holds the weights of all members."""
     table = task.tables["test"]
-    galleries = []
     for name in names:
         indices, kinds = shown_images(stored, name)
         if len(indices):
@@ -231,8 +228,7 @@ def _galleries(
             pool = at_strength(task.pool, program.settings[place].cue_strength)
             shown = jax.device_get(_show(program.experiment, population.take_member(best, place), pool, rows))
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
-            galleries.append(gallery.make_gallery(*(leaf[: len(indices)] for leaf in shown), **about))
-    return galleries
+            yield gallery.make_gallery(*(leaf[: len(indices)] for leaf in shown), **about)
 
 
 @functools.partial(jax.jit, static_argnums=0)

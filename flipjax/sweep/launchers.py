@@ -1,10 +1,11 @@
 """Engines that run a sweep's shards as jobs. Each job runs the sweep's command line with `--shard i/n`."""
 
+import collections
 import dataclasses
 import logging
 import os
 import shlex
-import socket
+import signal
 import subprocess
 import sys
 import time
@@ -13,26 +14,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.support.terminal import INTERRUPTED
 from flipjax.sweep.lock import SHARD_JOB
 
-SLURM_OPTIONS = {
-    "partition": ("slurm_partition", str),
-    "minutes": ("timeout_min", int),
-    "gpus": ("gpus_per_node", int),
-    "cpus": ("cpus_per_task", int),
-    "memory_gb": ("mem_gb", float),
-    "parallel": ("slurm_array_parallelism", int),
-    "account": ("slurm_account", str),
-    "setup": ("slurm_setup", lambda line: [line]),
-}
-RAY_OPTIONS = {"address": ("address", str), "gpus": ("num_gpus", float), "cpus": ("num_cpus", float)}
 RETRIES = 2
-# A shell's exit code for a command ended by SIGKILL.
-KILLED = 137
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,31 +39,16 @@ class Jobs:
         log = shlex.quote(str(self.log(shard).absolute()))
         return f"exec {shlex.join(self.commands[shard])} < /dev/null >> {log} 2>&1"
 
-    def parameters(self, options: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
-        """Returns the engine's parameters; `options` maps each option to its name and type. Raises ConfigError."""
-        given = {}
-        for name, text in self.options.items():
-            try:
-                parameter, kind = options[name]
-                given[parameter] = kind(text)
-            except (KeyError, ValueError) as error:
-                found = f"{name}={text}"
-                raise ConfigError("--launcher_option", f"one of {', '.join(options) or 'none'}", found) from error
-        return given
-
 
 def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
     """Returns each shard's command: the sweep's arguments without the launcher's.
 
     The command sets the job's name, by which a restarted shard recognises its predecessor's lock.
     """
-    line, skip = [sys.executable, "-m", "flipjax.sweep"], False
-    for part in arguments:
-        name, equals, _ = part.replace("-", "_").partition("=")
-        own = name in ("__launcher", "__shards", "__launcher_option")
-        if not own and not skip:
-            line.append(part)
-        skip = own and not equals
+    launchers = command.Parser(add_help=False)
+    for option in ("--launcher", "--shards", "--launcher_option"):
+        launchers.add_argument(option)
+    line = [sys.executable, "-m", "flipjax.sweep", *launchers.parse_known_args(arguments)[1]]
     job = uuid.uuid4().hex
     return [["env", f"{SHARD_JOB}={job}-{index}", *line, "--shard", f"{index}/{count}"] for index in range(count)]
 
@@ -84,44 +56,43 @@ def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
 def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
     """Runs all shards with an engine, restarting killed or interrupted ones, and returns their exit codes.
 
-    Reports each shard's progress from the last line of its log, and the host, process and log of failures.
+    Reports each shard's progress from the last line of its log, and the process or job and the log of failures.
 
     Raises:
-        ConfigError: the engine's package is missing or an option is invalid.
+        ConfigError: an option is invalid.
+        ModuleNotFoundError: the engine's package is missing.
     """
     try:
         engine = LAUNCHERS[kind](jobs)
-    except ImportError as error:
-        problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{kind}]'"
-        raise ConfigError("--launcher", problem=problem) from error
-    codes: dict[int, int] = {}
-    tries = dict.fromkeys(range(len(jobs.commands)), 0)
-    spoken: dict[int, str] = {}
-    last = time.monotonic()
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(jobs.options)} ({error})") from error
+    waiting, running = [*range(len(jobs.commands))], dict[int, Any]()
+    codes, spoken, tries = dict[int, int](), dict[int, str](), collections.Counter[int]()
     jobs.logs.mkdir(parents=True, exist_ok=True)
-    running: dict[int, Any] = {}
     try:
-        # One by one: where one cannot start, the others are ended.
-        running.update(engine.submit(list(tries)))
-        while len(codes) < len(tries):
+        while len(codes) < len(jobs.commands):
+            if waiting:
+                # One by one: where one cannot start, the others are ended.
+                running.update(zip(waiting, engine.submit([jobs.line(shard) for shard in waiting]), strict=True))
+                waiting = []
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            speak = time.monotonic() - last > SECONDS_BETWEEN_LINES
-            last = time.monotonic() if speak else last
-            for shard in tries.keys() - codes.keys():
+            for shard in running.keys() - codes.keys():
                 code, line = engine.poll(running[shard]), _last_line(jobs.log(shard))
                 if code is None:
-                    if speak and line != spoken.get(shard):
+                    if line != spoken.get(shard):
                         say(f"shard {shard}: {line}")
                         spoken[shard] = line
                     continue
-                place = engine.describe(running[shard])
-                if (code == INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
+                # As in a shell: 128 plus the number of the signal that ended the process.
+                code = code if code >= 0 else 128 - code
+                name = getattr(running[shard], "pid", running[shard])
+                if (code == command.INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
                     tries[shard] += 1
-                    say(f"shard {shard} was ended with {code} on {place}; started again")
-                    running.update(engine.submit([shard]))
+                    say(f"shard {shard} was ended with {code} ({name}); started again")
+                    waiting.append(shard)
                 else:
                     codes[shard] = code
-                    where = f" on {place}, see {jobs.log(shard)}: {line}" if code else ""
+                    where = f" ({name}), see {jobs.log(shard)}: {line}" if code else ""
                     say(f"shard {shard} ended with {code}{where}")
     finally:
         engine.close(running.values())
@@ -133,37 +104,22 @@ def _last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "waiting")
 
 
-def exit_code(code: int) -> int:
-    """Returns a process's exit code as in a shell: 128 plus the signal's number if a signal ended it.
-
-    Example:
-        >>> exit_code(2), exit_code(-9)
-        (2, 137)
-    """
-    return code if code >= 0 else 128 - code
-
-
 class Local:
     """Runs processes in their own sessions, so that Ctrl-C reaches them only through the launcher."""
 
     def __init__(self, jobs: Jobs):
         """Starts nothing yet."""
-        jobs.parameters({})
-        self._jobs = jobs
+        if jobs.options:
+            raise ValueError("there are none")
 
-    def submit(self, shards: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    def submit(self, lines: Sequence[str]) -> Iterator[Any]:
         """Starts the processes, one as each is asked for."""
-        for shard in shards:
-            yield shard, subprocess.Popen(["sh", "-c", self._jobs.line(shard)], start_new_session=True)
+        for line in lines:
+            yield subprocess.Popen(["sh", "-c", line], start_new_session=True)
 
     def poll(self, process: Any) -> int | None:
-        """Returns the exit code."""
-        code = process.poll()
-        return None if code is None else exit_code(code)
-
-    def describe(self, process: Any) -> str:
-        """Returns host and process."""
-        return f"{socket.gethostname()}, process {process.pid}"
+        """Returns the exit code; negative if a signal ended the process."""
+        return process.poll()
 
     def close(self, processes: Collection[Any]) -> None:
         """Asks running shards to stop after their epoch, and waits for them."""
@@ -176,7 +132,7 @@ class Local:
 class Slurm:
     """Runs jobs as `sh -c COMMAND`; submitit pickles only that text.
 
-    Options: SLURM's; `parallel`, the number of shards at once; and `setup`, a shell line run before each.
+    Options: those of sbatch, such as `partition`, `gpus` and `time`; and `parallel`, the number of shards at once.
     """
 
     def __init__(self, jobs: Jobs):
@@ -184,44 +140,40 @@ class Slurm:
         import submitit
 
         logging.getLogger("submitit").setLevel(logging.ERROR)
-        self._executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm")
-        defaults = {"name": "flipjax", "timeout_min": 24 * 60, "slurm_array_parallelism": len(jobs.commands)}
-        self._executor.update_parameters(**defaults | jobs.parameters(SLURM_OPTIONS))
-        self._jobs = jobs
+        self._executor = submitit.SlurmExecutor(folder=jobs.logs / "submitit")
+        options = {"parallel": len(jobs.commands)} | jobs.options
+        own = {"job_name": "flipjax", "time": 24 * 60, "array_parallelism": int(options.pop("parallel"))}
+        self._executor.update_parameters(**own, additional_parameters=options)
 
-    def submit(self, shards: Sequence[int]) -> dict[int, Any]:
+    def submit(self, lines: Sequence[str]) -> list[Any]:
         """Submits the shards as one job array."""
-        # Return the exit code as the job's result, since submitit turns failing commands into tracebacks.
-        with self._executor.batch():
-            return {shard: self._executor.submit(os.system, self._jobs.line(shard)) for shard in shards}
+        from submitit.core.utils import FailedJobError
+
+        try:
+            # Return the exit code as the job's result, since submitit turns failing commands into tracebacks.
+            return self._executor.map_array(os.system, lines)
+        except FailedJobError as error:
+            raise ConfigError("--launcher_option", "options that sbatch takes", str(error)) from error
 
     def poll(self, job: Any) -> int | None:
         """Returns the command's exit code; SIGKILL's for a job that ended without one."""
         if not job.done():
             # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
-            return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
+            line = ["squeue", "--noheader", "--jobs", job.job_id]
+            forgotten = job.state == "UNKNOWN" and not subprocess.run(line, capture_output=True).stdout.strip()
+            return -signal.SIGKILL if forgotten and not job.done(force_check=True) else None
         try:
             # Waits up to 15 s for its file, since file systems show other machines' files late.
-            return exit_code(os.waitstatus_to_exitcode(job.result()))
+            return os.waitstatus_to_exitcode(job.result())
         except Exception:
             # Killed, timed out or out of memory: the engine's log has the cause.
-            return KILLED
-
-    def describe(self, job: Any) -> str:
-        """Returns the engine's job."""
-        return f"job {job.job_id} ({job.state})"
+            return -signal.SIGKILL
 
     def close(self, jobs: Collection[Any]) -> None:
         """Cancels running jobs; each shard stops after its epoch, or is killed and resumes from its checkpoint."""
         for job in jobs:
             if not job.done():
                 job.cancel()
-
-
-def _queued(job: Any) -> bool:
-    """Returns whether SLURM still lists a job."""
-    line = ["squeue", "--noheader", "--jobs", job.job_id]
-    return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
 
 
 class Ray:
@@ -235,19 +187,20 @@ class Ray:
         import ray  # pyright: ignore[reportMissingImports]
 
         self._ray: Any = ray
-        self._jobs = jobs
-        options = {"max_calls": 1, "max_retries": 2, "num_cpus": 1, "address": "local"} | jobs.parameters(RAY_OPTIONS)
-        ray.init(address=options.pop("address"), log_to_driver=False, include_dashboard=False)
+        options = {"cpus": 1, "address": "local"} | jobs.options
+        address = options.pop("address")
+        counts = {f"num_{name}": float(count) for name, count in options.items()}
 
         def call(line: str) -> int:
             return os.waitstatus_to_exitcode(os.system(line))
 
         # Pickled by value, so that workers need only the standard library.
-        self._task = ray.remote(**options)(call)
+        self._task = ray.remote(max_calls=1, max_retries=2, **counts)(call)
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)
 
-    def submit(self, shards: Sequence[int]) -> dict[int, Any]:
+    def submit(self, lines: Sequence[str]) -> list[Any]:
         """Submits the shards."""
-        return {shard: self._task.remote(self._jobs.line(shard)) for shard in shards}
+        return [self._task.remote(line) for line in lines]
 
     def poll(self, task: Any) -> int | None:
         """Returns the command's exit code; SIGKILL's if Ray gave up the task."""
@@ -255,13 +208,9 @@ class Ray:
         if not ready:
             return None
         try:
-            return exit_code(self._ray.get(task))
+            return self._ray.get(task)
         except self._ray.exceptions.RayError:
-            return KILLED
-
-    def describe(self, task: Any) -> str:
-        """Returns the task."""
-        return f"Ray task {task.hex()[:16]}"
+            return -signal.SIGKILL
 
     def close(self, tasks: Collection[Any]) -> None:
         """Stops the tasks and closes the connection."""

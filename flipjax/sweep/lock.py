@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import socket
 import time
 from pathlib import Path
@@ -20,29 +19,23 @@ PREFIX = ".lock"
 OWNER = ".owner"
 # Environment variable with the name of a shard's job. A restart has the same name and may take its lock.
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
-SECONDS_TO_END = 10.0
 # A job's shard index and count, for SLURM arrays, Kubernetes indexed jobs and SLURM tasks.
 VARIABLES = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
+# What an owner says of its job; a job that SLURM starts again has another number of restarts.
+JOB = {"shard_job": SHARD_JOB, "job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
 UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 
 
 def _myself() -> dict[str, Any]:
     """Returns this process's identity; in containers, host name and process id alone are not unique."""
-    myself = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "shard_job": os.environ.get(SHARD_JOB, ""),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),
-    }
+    myself: dict[str, Any] = {name: os.environ.get(variable, "") for name, variable in JOB.items()}
+    myself |= {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     with contextlib.suppress(OSError):
         myself["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        myself["namespace"] = os.readlink("/proc/self/ns/pid")
     return myself
 
 
@@ -54,26 +47,14 @@ def _owner_of(path: Path) -> dict[str, Any]:
 
 
 def _may_run_elsewhere(owner: dict[str, Any]) -> bool:
-    """Returns whether an owner may run on another machine, whose locks some file systems do not show."""
+    """Returns whether an owner may run on another machine, whose locks some file systems do not show.
+
+    A job that its launcher or SLURM started again has ended before.
+    """
     mine = _myself()
-    here = owner["host"] in ("?", mine["host"]) or owner.get("boot") == mine.get("boot", "")
-    requeued = owner.get("job") and owner["job"] == mine["job"] and owner.get("restarts") != mine["restarts"]
-    return not (here or requeued or _of_my_job(owner))
-
-
-def _of_my_job(owner: dict[str, Any]) -> bool:
-    return bool(owner.get("shard_job")) and owner["shard_job"] == os.environ.get(SHARD_JOB)
-
-
-def _end_predecessor(owner: dict[str, Any]) -> float:
-    """Kills a shard of this job that outlived its worker; returns the seconds to wait for its lock."""
-    mine = _myself()
-    reachable = all(owner.get(name) == mine.get(name) for name in ("host", "boot", "namespace"))
-    if not (_of_my_job(owner) and reachable and owner["pid"] != mine["pid"]):
-        return 0.0
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(owner["pid"], signal.SIGKILL)
-    return SECONDS_TO_END
+    same = {name for name, value in mine.items() if value and owner.get(name) == value}
+    again = "shard_job" in same or ("job" in same and owner.get("restarts") != mine["restarts"])
+    return not (owner["host"] == "?" or same & {"host", "boot"} or again)
 
 
 class Lock:
@@ -84,7 +65,7 @@ class Lock:
         self.folder = folder
         self.path = folder / (PREFIX + name)
         self._owner = self.path.with_name(self.path.name + OWNER)
-        self._text = json.dumps(_myself())
+        self._myself = _myself()
         self._lock = FileLock(self.path)
 
     def acquire(self, *, force: bool = False, seconds: float = 0.0) -> None:
@@ -102,8 +83,7 @@ class Lock:
             who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
             waits = os.environ.get(SHARD_JOB) and not _may_run_elsewhere(owner)
             if not waits and time.monotonic() >= deadline:
-                problem = f"{self.folder} is in use by {who}; wait, or pass --force_unlock"
-                raise ConfigError("--workdir", problem=problem)
+                raise ConfigError("--workdir", problem=f"{self.folder} is in use by {who}; wait or pass --force_unlock")
             if waits and owner != reported:
                 say(f"waiting for {who}, which uses {self.folder}")
             reported = owner
@@ -117,24 +97,18 @@ class Lock:
         for path in (self.path, *sorted(others)):
             lock = self._lock if path == self.path else FileLock(path)
             owner = _owner_of(path)
-            try:
+            with contextlib.suppress(Timeout):
                 lock.acquire(timeout=0)
-                held = _may_run_elsewhere(owner)
-            except Timeout:
-                held = True
-                with contextlib.suppress(Timeout):
-                    lock.acquire(timeout=_end_predecessor(owner))
-                    held = False
-            if held and not force:
+            if not force and (not lock.is_locked or _may_run_elsewhere(owner)):
                 lock.release()
                 self.release()
                 return owner
-            if held and not lock.is_locked:
+            if not lock.is_locked:
                 # The other process keeps its lock on the unlinked file and exits at its next check.
                 path.unlink()
                 lock.acquire(timeout=0)
             if path == self.path:
-                write_text(self._owner, self._text)
+                write_text(self._owner, json.dumps(self._myself))
             else:
                 path.with_name(path.name + OWNER).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
@@ -143,9 +117,7 @@ class Lock:
 
     def owned(self) -> bool:
         """Returns whether this process still holds the lock."""
-        with contextlib.suppress(OSError):
-            return self._owner.read_text() == self._text
-        return False
+        return _owner_of(self.path) == self._myself
 
     def alone(self) -> bool:
         """Returns whether the folder has no other lock, such as another shard's."""

@@ -11,26 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from flipjax import backend, command
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
 from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.support.terminal import Bar, Signals, say
+from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
-from flipjax.sweep.memory import compile_start, fit, halve
-from flipjax.sweep.program import InterruptedRunError, epoch_work, train
+from flipjax.sweep.needs import compile_start, epoch_work, fit, halve, layout_of
 from flipjax.sweep.workdir import Workdir, merge_parts, read_program, rows_of
+from flipjax.training import devices, population
+from flipjax.training import task as tasks
+from flipjax.training.member import Status
 from flipjax.training.own import check_own
-from flipjax.training.task import Task, check_scenes, make_task, outline_task
+from flipjax.training.run import Validation
 
-# How long the last shard waits for another one to collect.
-SECONDS_TO_COLLECT = 600.0
 DONE = ("finished", "stopped")
+MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop; its checkpoints are intact."""
 
 
 @dataclasses.dataclass
@@ -41,8 +47,6 @@ class Sweep:
         shard: the shard to train; None: all.
         data: in-memory images that replace the configuration's pool.
         stored: the stored cell by program and member; None once written and no longer needed.
-        live: the rows of history.csv of members that are not stored, by program.
-        pools: class names and groups of started programs, for the rows of members without results.
         failed: programs with a failed part; others without results are unfinished.
     """
 
@@ -53,8 +57,6 @@ class Sweep:
     shard: Shard | None = None
     data: Any = None
     stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    live: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
-    pools: dict[str, tuple[tuple[str, ...], Groups]] = dataclasses.field(default_factory=dict)
     failed: set[str] = dataclasses.field(default_factory=set)
 
     @property
@@ -70,10 +72,7 @@ class Sweep:
 
     def read(self, say: Callable[[str], Any]) -> None:
         """Reads the stored results of every program."""
-        for program in self.programs:
-            self.stored[program.name] = read_program(self.workdir, program, say=say)
-            for cell in self.stored[program.name].values():
-                self.pools[program.name] = cell.class_names, cell.groups
+        self.stored = {program.name: read_program(self.workdir, program, say=say) for program in self.programs}
 
     def pending(self) -> list[Program]:
         """Returns the programs, restricted to this process's members that are not stored."""
@@ -113,9 +112,13 @@ class Sweep:
     def _train_program(self, program: Program, bar: Bar) -> None:
         """Trains as many members at a time as fit, compiling side by side and, where it is drawn, beside the pool."""
         with ThreadPoolExecutor() as threads:
-            outline = outline_task(program)
+            outline = tasks.outline_task(program)
             epoch = threads.submit(fit, outline[0], self.spec, outline[1]) if outline else None
-            loaded, task = self._load(program, bar)
+            loaded, task = tasks.make_task(program, self.data)
+            check_own(loaded.experiment)
+            tasks.check_scenes(task, self.config.intervene)
+            self.workdir.record_pool(loaded, task.catalog)
+            bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
             evaluation = threads.submit(compile_evaluation, loaded, self.config, self.spec, task)
             epoch = epoch or threads.submit(fit, loaded, self.spec, task)
             compile_start(loaded, task)
@@ -136,52 +139,43 @@ class Sweep:
                     size = halve(error, wave, self.spec, task)
                     bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
 
-    def _load(self, program: Program, bar: Bar) -> tuple[Program, Task]:
-        program, task = make_task(program, self.data)
-        check_own(program.experiment)
-        self.pools[program.name] = ("background", *task.catalog.class_names), task.catalog.groups
-        check_scenes(task, self.config.intervene)
-        self.workdir.record_pool(program, task.catalog)
-        bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
-        return program, task
-
-    def _train_wave(self, wave: Program, task: Task, bar: Bar, evaluation: Future) -> None:
+    def _train_wave(self, wave: Program, task: tasks.Task, bar: Bar, evaluation: Future) -> None:
         whole = next(program for program in self.programs if program.name == wave.name)
-
-        def write(rows: list[Row]) -> None:
-            if self.shard is None:
-                self.live[wave.name] = rows
-                self._write_history()
-
         backend.trim()
-        trained, history = train(wave, self.spec, task, self.workdir, bar, self.signals, write)
+        trained, history = train_members(wave, self.spec, task, self.workdir, bar, self.signals)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
         cell = finish(wave, self.config, task, trained, self.workdir, history, select(whole))
         self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
-        self.live.pop(wave.name, None)
+        if self.shard is None:
+            write_csv(self.workdir.folder / "history.csv", self.rows("history"))
         self.workdir.remove_checkpoints(wave)
 
-    def _write_history(self) -> None:
-        rows = list[Row]()
-        for program in self.programs:
-            rows += rows_of(program, self.stored[program.name], "history") + self.live.get(program.name, [])
-        write_csv(self.workdir.folder / "history.csv", rows)
+    def rows(self, table: str) -> list[Row]:
+        """Returns the stored members' rows of the table `rows` or `history`."""
+        return [row for program in self.programs for row in rows_of(program, self.stored[program.name], table)]
 
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and report; returns the report's text and the exit code."""
         folder = self.workdir.folder
         if not any(self.stored.values()):
             return "no program finished: no results", command.SOME_FAILED
-        rows, failures = self._gather()
+        failures, cell = list[Row](), next(cell for stored in self.stored.values() for cell in stored.values())
+        for program in self.programs:
+            stored = self.stored[program.name]
+            merge_parts(self.workdir, program, stored)
+            absent = restrict(program, set(program.names).difference(stored))
+            status = "failed" if program.name in self.failed else NOT_DONE
+            failures += blank_rows(absent, cell.class_names, cell.groups, status=status)
+        rows = self.rows("rows")
         whole = not failures and all(row["status"] in DONE for row in rows)
         self.workdir.verify()
         self.workdir.remove_partial()
         write_results(folder, rows + failures)
-        self._write_history()
+        write_csv(folder / "history.csv", self.rows("history"))
         # Free stored results, which dominate the memory of a large grid and are on disk.
+        del stored, cell
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
-        self.live.clear()
         rows.clear()
         backend.trim()
         from flipjax.report import page
@@ -189,18 +183,77 @@ class Sweep:
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
-    def _gather(self) -> tuple[list[Row], list[Row]]:
-        """Merges the parts of programs; returns the rows of stored and of missing members."""
-        rows, failures = list[Row](), list[Row]()
-        for program in self.programs:
-            stored = self.stored[program.name]
-            merge_parts(self.workdir, program, stored)
-            rows += rows_of(program, stored, "rows")
-            absent = restrict(program, set(program.names).difference(stored))
-            names, groups = self.pools.get(program.name, (("background",), TWO_BY_TWO))
-            status = "failed" if program.name in self.failed else NOT_DONE
-            failures += blank_rows(absent, names, groups, status=status)
-        return rows, failures
+
+def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
+    """Returns the progress note of an epoch, from all members' status (K,) and the losses (R,) of those that ran.
+
+    The mean leaves out non-finite losses of diverged members.
+    """
+    counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
+    members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    finite = losses[np.isfinite(losses)]
+    mean = f"{finite.mean():.4f}" if finite.size else "-"
+    return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
+
+
+def train_members(
+    program: Program, spec: PopulationSpec, task: tasks.Task, workdir: Workdir, bar: Bar, signals: Signals
+) -> tuple[population.Population, list[Row]]:
+    """Trains a program from its latest checkpoint until no member is running; returns the population and its history.
+
+    Args:
+      program: of the plan.
+      spec: how members map to devices.
+      task: of the program.
+      workdir: where checkpoints go.
+      bar: advanced after every epoch.
+      signals: end the run after an epoch.
+
+    Raises:
+      InterruptedRunError: a signal came.
+      OSError: the run folder cannot be written to.
+    """
+    layout = layout_of(program, spec, members=len(program.settings))
+    members = tasks.make_members(program, task)
+    start = tasks.starting_weights(program.experiment)
+    checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
+    budgets, work = np.array(program.epochs), epoch_work(program)
+    columns = [*MEASURES, *(f"group_weight_{group}" for group in range(program.experiment.groups.count))]
+    history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
+    like = [history, population.blank(program.experiment, members, start)]
+    epoch, stored = checkpoints.restore(like, say=bar.say) or (0, [history, None])
+    # Popped, so that `create` frees what it has copied.
+    current = population.create(program.experiment, layout, members, stored.pop(), start)
+    history = stored.pop()
+    if epoch:
+        bar.say(f"program {program.name}: continues after epoch {epoch}")
+        bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
+    shared = devices.replicate(layout, (task.pool, task.tables["val"]))
+    bar.begin()
+    while (current.status == Status.RUNNING).any():
+        if signals.stop:
+            raise InterruptedRunError
+        active = current.status == Status.RUNNING
+        current, record = population.run_epoch(current, *shared)
+        history[:, epoch] = np.column_stack([*(record[name] for name in MEASURES), record["group_weights"]])
+        epoch += 1
+        if "jtt_epochs" in program.experiment.active_knobs:
+            current = population.start_second_runs(current, task.pool, start)
+        states = population.states_of(current)
+        workdir.verify()
+        checkpoints.save(epoch, [history, states])
+        backend.trim()
+        ended = active & (current.status != Status.RUNNING)
+        bar.skip(work * int((budgets - epoch)[ended].sum()))
+        note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
+        bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
+    bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
+    ran = zip(program.names, history.tolist(), population.states_of(current).epoch[:].tolist(), strict=True)
+    return current, [
+        {"member": name, "epoch": epoch + 1, **dict(zip(columns, own[epoch], strict=True))}
+        for name, own, epochs in ran
+        for epoch in range(epochs)
+    ]
 
 
 def run_sweep(
@@ -241,12 +294,12 @@ def run_sweep(
         ConfigError: the configuration, the folder or the data cannot be used.
         OSError: the folder cannot be written to, or is gone.
     """
-    programs, workdir, signals = plan(config), Workdir(folder), signals or Signals()
-    settings = settings_of(config)
-    lock = shard.lock(workdir.folder) if shard else Lock(workdir.folder)
-    workdir.open(settings, lock=lock, fresh=fresh, force=force_unlock)
-    signals.release = workdir.close
+    programs, settings, signals = plan(config), settings_of(config), signals or Signals()
+    lock = shard.lock(Path(folder)) if shard else Lock(Path(folder))
+    workdir = Workdir(lock)
+    signals.release = lock.release
     try:
+        workdir.open(settings, fresh=fresh, force=force_unlock)
         sweep = Sweep(programs, config, workdir, signals, shard, data)
         sweep.read(say)
         parts = [] if collect else sweep.pending()
@@ -272,14 +325,13 @@ def run_sweep(
             text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if missing[20:] else ''}"
         return text, code
     finally:
-        workdir.close()
+        lock.release()
 
 
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     """Returns a shard's summary and exit code, and collects once all other shards are done."""
-    sweep.workdir.close()
-    rows = (row for program in sweep.programs for row in rows_of(program, sweep.stored[program.name], "rows"))
-    failed = bool(sweep.failed) or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)
+    own = (row for row in sweep.rows("rows") if row["member"] in sweep.members)
+    failed = bool(sweep.failed) or any(row["status"] not in DONE for row in own)
     sweep.read(lambda line: None)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))
@@ -288,9 +340,9 @@ def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
         text += f"{len(missing)} members of the run are not done; the last shard collects, or --collect does"
         return text, command.SOME_FAILED if failed else command.DONE
     lock = shard.lock(sweep.workdir.folder, collect=True)
-    lock.acquire(seconds=SECONDS_TO_COLLECT)
+    # Another shard may be collecting.
+    lock.acquire(seconds=600.0)
     try:
-        sweep.read(lambda line: None)
         tables, code = sweep.conclude()
     finally:
         lock.release()

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,6 @@ from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
 CONFIG = "config.json"
-POOLS = "pools.json"
-# Name of the lock that guards both.
-CHANGING = ".config.tmp"
 # Keys by which config.json identifies a run of flipjax.
 KEYS = {"name", "command", "device", "flipjax", "config"}
 # Temporary files of a run.
@@ -47,19 +44,18 @@ ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 class Workdir:
     """Paths and state of a run; all file writes are atomic."""
 
-    def __init__(self, folder: str | Path):
-        """Sets the path; `open` makes the folder."""
-        self.folder = Path(folder)
-        self._lock: Lock | None = None
+    def __init__(self, lock: Lock):
+        """Takes the lock of the folder; `open` makes the folder and acquires the lock."""
+        self.folder = lock.folder
+        self._lock = lock
 
-    def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
+    def open(self, config: Mapping[str, Any], *, fresh: bool, force: bool) -> None:
         """Locks the folder for a configuration; `fresh` renames an earlier run's folder.
 
         A folder in which nothing was trained may be reused for any configuration.
 
         Args:
             config: as nested JSON values.
-            lock: of this folder.
             fresh: whether to start over.
             force: whether to take the lock from a process that may be alive.
 
@@ -72,28 +68,17 @@ class Workdir:
             # Rejects paths that are not valid UTF-8, and URLs such as gs://, which would create a local folder.
             if str(self.folder).encode() and any(part.endswith(":") for part in self.folder.parts):
                 raise ValueError("not on this machine")
-            self._refuse_others(config, free=fresh or self._untrained())
             self.folder.mkdir(parents=True, exist_ok=True)
-        except ConfigError:
-            raise
         except (OSError, ValueError) as error:
             expected = "a folder, or a place where one can be made"
             raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
-        lock.acquire(force=force)
-        self._lock = lock
-        # Another process may have started a run here since.
-        taken = not fresh and self._untrained() and lock.alone()
+        self._lock.acquire(force=force)
+        taken = not fresh and self._untrained() and self._lock.alone()
         self._refuse_others(config, free=fresh or taken)
-        for name in (CONFIG, POOLS) if taken else ():
-            (self.folder / name).unlink(missing_ok=True)
+        if taken:
+            (self.folder / CONFIG).unlink(missing_ok=True)
         if fresh and (self.folder / CONFIG).is_file():
-            self._move_away(lock)
-
-    def close(self) -> None:
-        """Releases the lock."""
-        if self._lock:
-            self._lock.release()
-            self._lock = None
+            self._move_away()
 
     def describe(
         self, config: Mapping[str, Any], facts: Mapping[str, Any], start: Mapping[str, str], *, strict: bool
@@ -125,7 +110,7 @@ class Workdir:
         if not (self.folder / CONFIG).is_file():
             problem = "removed or moved while the run was going on; pass its new place, if any, as --workdir"
             raise FileNotFoundError(errno.ENOENT, problem, str(self.folder))
-        if self._lock and not self._lock.owned():
+        if not self._lock.owned():
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
     def record_pool(self, program: Program, catalog: Catalog) -> None:
@@ -142,13 +127,12 @@ class Workdir:
             return
         pool = program.experiment.pool
         count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
-        now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
-        with _changed_json(self.folder / POOLS, {}, keys=()) as pools:
-            before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
-            if before["content"] != now["content"]:
-                old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
-                found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
-                raise ConfigError("--workdir", f"a run on {new}, the pool of today", found)
+        now = f"{catalog.source} ({count} at size {pool.size}) [{catalog.content[:16]}]"
+        with _changed_json(self.folder / CONFIG) as stored:
+            before = stored.setdefault("pools", {}).setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+        if before != now:
+            found = f"one on {before} in {self.folder}; bring that pool back, or {ADVICE}"
+            raise ConfigError("--workdir", f"a run on {now}, the pool of today", found)
 
     def results_of(self, program: Program) -> Path:
         """Returns the folder of a program's results."""
@@ -170,13 +154,9 @@ class Workdir:
     def remove_checkpoints(self, program: Program) -> None:
         """Removes the checkpoints of a program whose results are stored."""
         shutil.rmtree(self.checkpoints_of(program), ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.checkpoints_of(program).parent.rmdir()
 
     def _refuse_others(self, config: Mapping[str, Any], *, free: bool) -> None:
         path = self.folder / CONFIG
-        if not self.folder.is_dir():
-            return
         if path.is_symlink() or path.is_file():
             stored = _read_json(path)
             difference = None if free else first_difference(stored["config"], json.loads(json.dumps(config)))
@@ -196,18 +176,18 @@ class Workdir:
         files = (path for name in ("cells", "checkpoints") for path in (self.folder / name).rglob("*"))
         return not any(path.is_file() for path in files) and not (self.folder / "results.csv").exists()
 
-    def _move_away(self, lock: Lock) -> None:
+    def _move_away(self) -> None:
         """Renames the folder to NAME.old (numbered if taken) and makes an empty one in its place."""
         place = self.folder.resolve()
         if place in (Path.cwd(), *Path.cwd().parents):
             raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(place))
         olds = (place.with_name(f"{place.name}.old{number}") for number in itertools.chain([""], itertools.count(2)))
         old = next(path for path in olds if not os.path.lexists(path))
-        lock.release()
+        self._lock.release()
         place.rename(old)
         say(f"the earlier run is now {old}")
         place.mkdir()
-        lock.acquire()
+        self._lock.acquire()
 
     def remove_partial(self) -> None:
         """Removes partial files of killed processes; only for a process with sole use of the folder."""
@@ -232,17 +212,14 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
             stored = dict.fromkeys(cell.members, cell) | stored
         except (DamagedError, FileNotFoundError) as error:
             say(f"{error}; its members are done again")
-        if len(stored) == len(program.names):
-            break
     return stored
 
 
 def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns a member's test images for the gallery, and the reasons; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
-    decomposition = stored.decomposition(member, "test")
-    options = {"riskiest": EACH, "typical": EACH, "paired": gallery.PAIRS}
-    return gallery.choose_images(decomposition, test.groups, test.pairs, **options)
+    images = stored.decomposition(member, "test"), test.groups, test.pairs
+    return gallery.choose_images(*images, riskiest=EACH, typical=EACH, paired=gallery.PAIRS)
 
 
 def gallery_size(groups: Groups) -> int:
@@ -262,16 +239,18 @@ def _merged(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
     """Merges the cells of a program's parts into one, with members in the program's order."""
     cells = [stored[name] for name in program.names]
     places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
-    parts = {}
-    for part, first in cells[0].parts.items():
-        arrays: dict[str, np.ndarray | None] = dict.fromkeys(AXES)
-        for field, axis in AXES.items():
-            values = [getattr(cell.parts[part], field) for cell in cells]
-            # Parts written by an older version may lack some.
-            if all(value is not None for value in values):
-                members = [value.take(place, axis) for value, place in zip(values, places, strict=True)]
-                arrays[field] = np.stack(members, axis)
-        parts[part] = dataclasses.replace(first, **arrays)
+
+    def stacked(part: str, field: str) -> np.ndarray | None:
+        values, axis = [getattr(cell.parts[part], field) for cell in cells], AXES[field]
+        # Parts written by an older version may lack some.
+        if any(value is None for value in values):
+            return None
+        return np.stack([value.take(place, axis) for value, place in zip(values, places, strict=True)], axis)
+
+    parts = {
+        part: dataclasses.replace(first, **{field: stacked(part, field) for field in AXES})
+        for part, first in cells[0].parts.items()
+    }
     rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
     return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
 
@@ -287,24 +266,23 @@ def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, StoredC
 
 
 @contextlib.contextmanager
-def _changed_json(path: Path, first: Any = None, *, keys: Collection[str] = KEYS) -> Iterator[dict[str, Any]]:
-    """Yields the value of a JSON file, `first` if there is none yet, and writes it unless an error is raised."""
-    with FileLock(path.with_name(CHANGING)):
-        value = first if first is not None and not path.is_file() else _read_json(path, keys=keys)
+def _changed_json(path: Path, first: Any = None) -> Iterator[dict[str, Any]]:
+    """Yields the value of config.json, `first` if there is none yet, and writes it unless an error is raised."""
+    with FileLock(path.with_name(".config.tmp")):
+        value = first if first is not None and not path.is_file() else _read_json(path)
         yield value
         write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _read_json(path: Path, *, keys: Collection[str] = KEYS) -> dict[str, Any]:
-    """Reads a JSON file of the run.
+def _read_json(path: Path) -> dict[str, Any]:
+    """Reads a run's config.json.
 
     Raises:
         ConfigError: it is damaged or another program's.
     """
     try:
         value = json.loads(path.read_bytes())
-        known = isinstance(value, dict) and set(keys) <= value.keys()
-        if not (known and isinstance(value.get("config", {}), dict)):
+        if not (isinstance(value, dict) and value.keys() >= KEYS and isinstance(value["config"], dict)):
             raise ValueError("unknown keys")
     except (ValueError, RecursionError) as error:
         found = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"

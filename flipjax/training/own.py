@@ -1,4 +1,4 @@
-"""Checks a configuration's own losses, augmentations and model on shapes, before a backend starts."""
+"""Checks a configuration's own losses, augmentations and model on shapes."""
 
 import functools
 import re
