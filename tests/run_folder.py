@@ -17,6 +17,8 @@ SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "b
 END = {"epochs": 3, "best_epoch": 2, "selection": "val_loss"}
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 IMAGES = 24
+MEASURES = {"train_loss": 1.0, "valid_flip": 0.2}
+HISTORY = [{"epoch": 1 + k, **MEASURES, "valid_loss": 1 / (1 + k), "valid_worst_group_iou": k / 10} for k in range(3)]
 
 
 def counts_at(groups, *, rho=0.9, seed, shift=0.0, **_):
@@ -60,26 +62,19 @@ def make_run(
     groups = np.arange(IMAGES) % all_groups.count
     pairs = np.arange(IMAGES) // all_groups.scenes
     names = {"class_names": classes, "all_groups": all_groups}
-    rows, members, history = [], {}, []
+    rows, members = [], {}
     for axes in settings:
         name = "_".join(f"{key}={value}" for key, value in axes.items())
         members[name] = counts(groups, **axes, **options)
         member = {"member": name, **axes, "status": status, **END}
         for part in ("val", "test"):
             rows += member_rows(member, members[name], groups, part=part, **names)
-        for epoch in range(3):
-            measures = {"valid_loss": 1 / (1 + epoch), "valid_worst_group_iou": 0.1 * epoch, "valid_flip": 0.2}
-            history.append({"member": name, "epoch": epoch + 1, "train_loss": 1.0, **measures})
     write_results(folder, rows)
-    write_csv(folder / "history.csv", history)
-    part = StoredSplit(
-        *(np.stack([getattr(d, field) for d in members.values()])[None] for field in ("confusion", "risk_sum")),
-        groups,
-        pairs,
-        np.zeros((IMAGES, 2), int),
-        scores=np.random.default_rng(0).normal(size=(len(members), IMAGES, len(SCORES))),
-        masks=np.random.default_rng(1).integers(0, 128, (len(members), IMAGES, 2, 8)),
-    )
+    write_csv(folder / "history.csv", [{"member": name, **epoch} for name in members for epoch in HISTORY])
+    arrays = [np.stack([getattr(d, field) for d in members.values()])[None] for field in ("confusion", "risk_sum")]
+    scores = np.random.default_rng(0).normal(size=(len(members), IMAGES, len(SCORES)))
+    masks = np.random.default_rng(1).integers(0, 128, (len(members), IMAGES, 2, 8))
+    part = StoredSplit(*arrays, groups, pairs, np.zeros((IMAGES, 2), int), scores=scores, masks=masks)
     stored = {"parts": {"val": part, "test": part}, "rows": tuple(rows), "score_names": SCORES}
     cell = StoredCell((*members,), ("val_loss",), classes, scenes, **stored, usual=all_groups.usual)
     save_cell(folder / "cells/only/decomposition.npz", cell)

@@ -53,15 +53,14 @@ def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_pat
 LAUNCH = """
 import json, pathlib, sys
 from flipjax.sweep.launchers import Jobs, launch
-engine, logs, *commands = sys.argv[1:]
-jobs = Jobs(tuple(tuple(json.loads(command)) for command in commands), pathlib.Path(logs), {})
-launch(engine, jobs, say=lambda line: print(line, file=sys.stderr))
+engine, logs, commands = sys.argv[1:]
+launch(engine, Jobs(json.loads(commands), pathlib.Path(logs), {}), say=print)
 """
 
 
 def launcher(engine, logs, *commands):
     """The command line of a process that runs commands by an engine."""
-    return [sys.executable, "-c", LAUNCH, engine, logs, *map(json.dumps, commands)]
+    return [sys.executable, "-c", LAUNCH, engine, logs, json.dumps(commands)]
 
 
 def test_shards_outlive_their_launcher(tmp_path):
@@ -98,9 +97,9 @@ def test_real_engines_start_a_shard_again_whose_worker_was_killed(engines, tmp_p
     for engine in engines:
         killed = ("sh", "-c", killing, str(tmp_path / f"{engine}.mark"))
         line = launcher(engine, tmp_path / engine, killed, FAILING)
-        processes[engine] = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        processes[engine] = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
     for engine, process in processes.items():
-        said = process.communicate(timeout=900)[1]
+        said = process.communicate(timeout=900)[0]
         assert "shard 0 ended with 0" in said and "shard 1 ended with 2" in said and "no such pool" in said, said
         assert "was ended with 137" in said or engine == "ray"  # Ray starts it again itself.
         assert (tmp_path / engine / "shard-0-of-2.log").read_text() == "done\n"

@@ -14,6 +14,7 @@ import faults
 import jax
 import numpy as np
 import pytest
+from conftest import python
 
 import flipjax
 from flipjax.__main__ import main as every_command
@@ -129,10 +130,10 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
     assert len(history) == 2 * (5 * 2 + 3)
     moved = {row["member"] for row in history if row["group_weight_0"] != 0.25}
     assert moved == {row["member"] for row in rows if row["method"] == "group_dro"}
-    for title in ("difference from ce", "difference from val_loss"):
-        assert title in (folder / "report/summary.md").read_text()
-    for name in ("results.csv", "history.csv", "report/comparison.csv", "report/selection.csv"):
-        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    names = "results.csv", "history.csv", "report/comparison.csv", "report/selection.csv"
+    assert faults.same(folder, *names, whole=whole)
+    page = (folder / "report/summary.md").read_text()
+    assert "difference from ce" in page and "difference from val_loss" in page
 
 
 def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
@@ -157,31 +158,23 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
 
 
 def test_at_most_18_frames_lie_between_the_command_line_and_the_network(tmp_path, monkeypatch):
-    class ReachedError(BaseException):
-        """No error of a program, which would be told."""
-
-    depths = []
-
     def reach(*_, **__):
         place = str(pathlib.Path(flipjax.__file__).parent)
-        depths.append(sum(frame.filename.startswith(place) for frame in traceback.extract_stack()))
-        raise ReachedError
+        raise SystemExit(sum(frame.filename.startswith(place) for frame in traceback.extract_stack()))
 
     config = ["--config", str(faults.whole_run()[1]), "--config.model.width=5"]  # Not traced before.
     monkeypatch.setattr(network, "apply", reach)
-    with pytest.raises(ReachedError):
+    with pytest.raises(SystemExit) as reached:
         every_command(["sweep", *config, "--workdir", str(tmp_path / "run")])
-    assert depths[0] <= 18
+    assert reached.value.code <= 18
 
 
 def test_dry_run_lists_cells_and_starts_no_backend():
-    code = (
-        "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
-        "code = main(['--config', sys.argv[1], '--dry_run'])\n"
-        "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
+    code = "from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
+    code += (
+        f"print(main(['--config', {str(faults.whole_run()[1])!r}, '--dry_run']), xla_bridge.backends_are_initialized())"
     )
-    line = [sys.executable, "-c", code, faults.whole_run()[1]]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "program 000: 2 members, rho (0.5, 1), " in done.stdout and done.stderr == ""
+    done = python(code)
+    assert done.stdout.endswith("\n0 False\n") and done.stderr == ""
+    assert "program 000: 2 members, rho (0.5, 1), " in done.stdout
     assert "unet, width 4, depth 1: " in done.stdout and "memory: pool 0.0 MB, shared; states 0.0 MB" in done.stdout
