@@ -76,8 +76,7 @@ def finish(
             model = Model(weights, program.experiment.model, names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
     if shown in program.names:
-        names = gallery_members(program, shown)
-        galleries = [*_galleries(program, task, stored, states.best[rules[0]].weights, names)]
+        galleries = [*_galleries(program, task, stored, states.best[rules[0]].weights, shown)]
         if galleries:
             path = workdir.results_of(program) / "gallery.npz"
             gallery.save_gallery(path, gallery.concatenate_galleries(galleries), program=program.identity)
@@ -215,20 +214,20 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
 
 def _galleries(
-    program: Program, task: Task, stored: StoredCell, best: Weights, names: Sequence[str]
+    program: Program, task: Task, stored: StoredCell, best: Weights, shown: str
 ) -> Iterator[gallery.StoredImages]:
     """Yields the galleries of members with images to show; `best` holds the weights of all members."""
     table = task.tables["test"]
-    for name in names:
+    for name in gallery_members(program, shown):
         indices, kinds = shown_images(stored, name)
         if len(indices):
             # One number of images, so that one program serves all members.
             rows = table.rows[np.resize(indices, gallery_size(stored.groups))]
             place = program.names.index(name)
             pool = at_strength(task.pool, program.settings[place].cue_strength)
-            shown = jax.device_get(_show(program.experiment, population.take_member(best, place), pool, rows))
+            pixels = jax.device_get(_show(program.experiment, population.take_member(best, place), pool, rows))
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
-            yield gallery.make_gallery(*(leaf[: len(indices)] for leaf in shown), **about)
+            yield gallery.make_gallery(*(leaf[: len(indices)] for leaf in pixels), **about)
 
 
 @functools.partial(jax.jit, static_argnums=0)
