@@ -55,8 +55,7 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     keep_programs()
     devices = jax.devices()
     if devices[0].platform == "cpu" and len(devices) < wanted:
-        all_of_them = f"JAX_NUM_CPU_DEVICES={wanted}, set before it starts, uses all cores"
-        say(f"JAX runs with {len(devices)} CPU devices of {wanted}; {all_of_them}")
+        say(f"JAX runs with {len(devices)} CPU devices; JAX_NUM_CPU_DEVICES={wanted}, set before, uses all cores")
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
 
 

@@ -34,7 +34,6 @@ from flipjax.training.task import Task, split_evenly, training_scenes
 
 # Rules after the first, which the tables compare, get no extra forward passes: six would dominate the evaluation.
 LATER = Questions("none", logits=False, passes=False, masks=False)
-GALLERY_MEMBERS = 6
 # Unpacked size limit of a program's predicted classes; above it, seeds are not compared.
 MASK_BYTES = 2**28
 
@@ -203,14 +202,14 @@ def _columns(setting: Setting, rule: str, **state: Any) -> Row:
 def gallery_members(program: Program, shown: str) -> list[str]:
     """Returns the gallery's members: `shown`, its counterpart at the lowest rho, and those in other settings.
 
-    There are at most GALLERY_MEMBERS, and a part of a program shows only its own.
+    There are at most six, and a part of a program shows only its own.
     """
     own = next(setting.axes for setting in program.settings if setting.name == shown)
     axes = {setting.name: setting.axes for setting in program.settings if setting.axes["seed"] == own["seed"]}
     lowest = {**own, "rho": min(each["rho"] for each in axes.values())}
     others = [name for name, each in axes.items() if each == lowest]
     others += [name for name, each in axes.items() if each["rho"] == own["rho"]]
-    return list(dict.fromkeys([shown, *others]))[:GALLERY_MEMBERS]
+    return list(dict.fromkeys([shown, *others]))[:6]
 
 
 def _galleries(

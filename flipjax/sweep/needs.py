@@ -135,15 +135,14 @@ def epoch_seconds(program: Program, spec: PopulationSpec, task: tasks.Task) -> f
     size = min(count, layout.devices * layout.width)
     chosen = [program.names[place * count // size] for place in range(size)]
     members = tasks.make_members(restrict(program, chosen), task)
-    weights, seconds = tasks.starting_weights(program.experiment), 0.0
+    weights, start = tasks.starting_weights(program.experiment), 0.0
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
     # The first time includes the compilation.
     for _ in range(2):
         current = population.create(program.experiment, layout, members, start=weights)
         start = time.perf_counter()
         population.run_epoch(current, *shared)
-        seconds = time.perf_counter() - start
-    return seconds / size
+    return (time.perf_counter() - start) / size
 
 
 def compiled_bytes(program: Program, spec: PopulationSpec, task: tasks.Task, *, members: int) -> tuple[int, int]:
@@ -225,7 +224,6 @@ def halve(error: jax.errors.JaxRuntimeError, program: Program, spec: PopulationS
     """
     if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
-    count = len(program.names)
-    if count == 1:
+    if len(program.names) == 1:
         raise TooLargeError(no_room(program, spec, task)) from error
-    return (count + 1) // 2
+    return (len(program.names) + 1) // 2

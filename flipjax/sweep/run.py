@@ -44,6 +44,7 @@ class Sweep:
     """The programs of a plan, their run folder and their results.
 
     Attributes:
+        spec: how members run on the machine.
         shard: the shard to train; None: all.
         data: in-memory images that replace the configuration's pool.
         stored: the stored cell by program and member; None once written and no longer needed.
@@ -52,17 +53,13 @@ class Sweep:
 
     programs: Sequence[Program]
     config: Config
+    spec: PopulationSpec
     workdir: Workdir
     signals: Signals
     shard: Shard | None = None
     data: Any = None
     stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     failed: set[str] = dataclasses.field(default_factory=set)
-
-    @property
-    def spec(self) -> PopulationSpec:
-        """How members run on the machine."""
-        return PopulationSpec(**self.config.population)
 
     @functools.cached_property
     def members(self) -> set[str]:
@@ -300,7 +297,7 @@ def run_sweep(
     signals.release = lock.release
     try:
         workdir.open(settings, fresh=fresh, force=force_unlock)
-        sweep = Sweep(programs, config, workdir, signals, shard, data)
+        sweep = Sweep(programs, config, PopulationSpec(**config.population), workdir, signals, shard, data)
         sweep.read(say)
         parts = [] if collect else sweep.pending()
         if parts:
