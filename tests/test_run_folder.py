@@ -65,7 +65,8 @@ def test_whole_files_of_another_run_are_not_taken_for_this_ones(run):
         assert faults.same(run.folder, "results.csv", name)
     shutil.rmtree(run.folder / "cells")
     place = run.folder / "checkpoints/000/3"
-    shutil.copytree(other / "checkpoints/000/3", place, dirs_exist_ok=True)
+    shutil.rmtree(place)
+    shutil.copytree(other / "checkpoints/000/3", place)
     code, text = run()
     assert code == 2 and f"{place} is a whole checkpoint, but not of this run" in text and place.is_dir()
 
