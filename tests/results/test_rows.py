@@ -162,7 +162,8 @@ def test_a_pair_in_the_gallery_says_what_became_of_its_label():
     indices, kinds = np.array([2, 3, 8, 9, 6]), ["pair 0", "pair 0", "pair 1", "pair 1", "riskiest"]
     blank = np.zeros((5, 4, 4, 3))
     options = {"indices": indices, "groups": [0, 1, 0, 1, 0], "kinds": kinds, "member": "m"}
-    made = gallery.make_gallery(blank, blank[..., 0].astype(int), blank, **options)
+    labels = blank[..., 0].astype(int)
+    made = gallery.make_gallery(blank, labels, *gallery.maps_of(blank, labels), **options)
     swap = SceneSwap(np.arange(10.0), counts_of(LABELS))
     options = {"class_names": cell.class_names, "scene_names": cell.scene_names, "label": "m", "swap": swap}
     items = member_items(made, cell.decomposition("m", "test"), PAIRS, **options)

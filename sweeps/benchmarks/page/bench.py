@@ -86,8 +86,8 @@ def make_gallery(generator, member, decomposition, part):
     shape = (len(indices), SIDE, SIDE)
     images, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
     logits = generator.normal(size=(*shape, 3))
-    groups = part.groups[indices]
-    return gallery.make_gallery(images, labels, logits, indices=indices, groups=groups, kinds=kinds, member=member)
+    own = {"indices": indices, "groups": part.groups[indices], "kinds": kinds, "member": member}
+    return gallery.make_gallery(images, labels, *gallery.maps_of(logits, labels), **own)
 
 
 def make_run(folder, sizes, rules):
