@@ -305,7 +305,8 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
 def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
     run = read_run(RECORDED)
     run.rows.insert(1, "model.name", np.where(run.rows["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
-    run = run._replace(summary=aggregate(run.rows), records=member_quantities(run.rows))
+    rows = run.rows.assign(status="finished")
+    run = run._replace(summary=aggregate(rows), records=member_quantities(rows))
     assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
     (curves,) = paper.rankings([run]).values()
     assert {name: len(curve["flip_by_risk_decile"]) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
