@@ -19,9 +19,9 @@ from flipjax.config import PoolSpec, check_value
 from flipjax.data import coco_cd, waterbirds_seg
 from flipjax.support.terminal import printable
 
-FLAGS = {"config.pool.root": "DIR"}
+FLAGS = {"config.pool.root": "DIR", "config.split.seed": "--seed"}
 FLAGS |= {f"config.pool.{name}": f"--{name}" for name in ("size", "classes", "scene_kinds", "usual")}
-"""Options of `check` by the configuration key that they set."""
+"""Options by the configuration key whose range they have."""
 
 
 @command.main("flipjax data", options=FLAGS, system_code=command.SOME_FAILED)

@@ -291,4 +291,4 @@ def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
         monkeypatch.delitem(sys.modules, f"{coco_cd.__name__}.{name}")
         monkeypatch.delattr(coco_cd, name)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    assert "flipjax[coco]" in refused(root, tmp_path, capsys, code=2)
+    assert "pycocotools" in refused(root, tmp_path, capsys, code=2)

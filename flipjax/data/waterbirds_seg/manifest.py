@@ -72,9 +72,9 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem
         content = [io.BytesIO(read_file(cub_dir / name)) for name in LISTS]
         form: Any = {"sep": r"\s+", "names": ["id", "value"], "index_col": "id", "dtype": str}
         names, parts = (pd.read_csv(each, **form) for each in content)
-        table = names.join(parts, rsuffix="s").set_index(names.index.astype(int))
+        table = names.assign(part=parts["value"]).set_index(names.index.astype(int))
         counts = len({*names.index, *parts.index}), len(names), len(parts), names["value"].nunique()
-        if names.empty or len({*counts}) > 1 or not table["values"].isin(["0", "1"]).all():
+        if names.empty or len({*counts}) > 1 or not table["part"].isin(["0", "1"]).all():
             raise ValueError("{} ids, {} and {} lines, {} names in {}".format(*counts, cub_dir))
     except (ValueError, KeyError) as error:
         expected = f"ids and names of birds in CUB's {LISTS[0]}, and 'id 0' or 'id 1' of each in {LISTS[1]}"
