@@ -1,5 +1,6 @@
 """The convolution against XLA's own, and the U-Net: shapes, sizes, norms, weights."""
 
+import dataclasses
 import functools
 import math
 
@@ -13,7 +14,7 @@ from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
 from flipjax.models import MODELS, convolution, unet
-from flipjax.training.network import Weights, apply, weights_of
+from flipjax.training.network import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -28,56 +29,52 @@ def xla_convolve(images, kernel, stride=1, padding="SAME", groups=1):
     )
 
 
-@pytest.fixture(params=["all-rows", "blocks-of-rows"])
-def rows_at_once(request, monkeypatch):
-    """Gradients of a whole batch, and in the blocks that large images take."""
-    if request.param == "blocks-of-rows":
-        monkeypatch.setattr(convolution, "BLOCKED", 64)
+def in_blocks(patch, blocked):
+    """Sums gradients of a whole batch, or in the blocks that large images take."""
+    if blocked:
+        patch.setattr(convolution, "BLOCKED", 64)
 
 
-@pytest.mark.parametrize(
-    ("images", "kernel"),
-    [
-        pytest.param((3, 6, 8, 3), (3, 3, 3, 4), id="four-pixels-abreast"),
-        pytest.param((2, 5, 6, 16), (3, 3, 16, 16), id="two-pixels-abreast"),
-        pytest.param((2, 4, 7, 4), (3, 3, 4, 8), id="odd-width"),
-        pytest.param((2, 6, 8, 4), (5, 5, 4, 4), id="5x5"),
-        pytest.param((2, 6, 8, 4), (1, 3, 4, 2), id="1x3"),
-        pytest.param((2, 6, 8, 24), (3, 3, 24, 8), id="kernel-gradient-swapped"),
-        pytest.param((2, 6, 8, 24), (5, 3, 24, 1), id="5x3-swapped"),
-        pytest.param((2, 6, 8, 8), (3, 3, 8, 24), id="plain"),
-        pytest.param((1, 2, 2, 20), (3, 3, 20, 20), id="plain-smaller-than-its-kernel"),
-    ],
-)
-def test_convolution_and_its_gradients_are_xlas(images, kernel, rows_at_once):
-    assert_alike(lambda *arrays: convolution.convolve(*arrays), xla_convolve, images, kernel)
+CONVOLUTIONS = [
+    pytest.param(convolution.convolve, images, kernel, 1, blocked, id=f"{name}{'-in-blocks' * blocked}")
+    for name, images, kernel, forms in (
+        ("four-pixels-abreast", (3, 6, 8, 3), (3, 3, 3, 4), (False, True)),
+        ("two-pixels-abreast", (2, 5, 6, 16), (3, 3, 16, 16), (True,)),
+        ("odd-width", (2, 4, 7, 4), (3, 3, 4, 8), (False,)),
+        ("5x5", (2, 6, 8, 4), (5, 5, 4, 4), (True,)),
+        ("1x3", (2, 6, 8, 4), (1, 3, 4, 2), (False,)),
+        ("kernel-gradient-swapped", (2, 6, 8, 24), (3, 3, 24, 8), (False, True)),
+        ("5x3-swapped", (2, 6, 8, 24), (5, 3, 24, 1), (True,)),
+        ("plain", (2, 6, 8, 8), (3, 3, 8, 24), (True,)),
+        ("smaller-than-its-kernel", (1, 2, 2, 20), (3, 3, 20, 20), (False,)),
+    )
+    for blocked in forms
+]
+SIZES = [(3, 1), (5, 1), (3, 2), (5, 2)]
+CONVOLUTIONS += [(convolution.depthwise, (2, 8, 12, 6), (size, size, 1, 6), stride, False) for size, stride in SIZES]
+CONVOLUTIONS += [
+    (convolution.convolve_strided, (2, 8, 16, 3), (size, size, 3, 4), stride, False)
+    for size, stride in ((3, 1), (3, 2), (7, 4), (1, 2), (4, 4))
+]
 
 
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
-def test_depthwise_convolution_and_its_gradients_are_xlas(size, stride):
-    ours, xlas = functools.partial(convolution.depthwise, stride=stride), functools.partial(xla_convolve, stride=stride)
-    assert_alike(ours, functools.partial(xlas, groups=6), (2, 8, 12, 6), (size, size, 1, 6))
+@pytest.mark.parametrize(("function", "images", "kernel", "stride", "blocked"), CONVOLUTIONS)
+def test_convolutions_and_their_gradients_are_xlas(function, images, kernel, stride, blocked, monkeypatch):
+    in_blocks(monkeypatch, blocked)
+    margin = kernel[0] // 2 if kernel[0] != stride else 0
+    padding = [(margin, margin)] * 2 if function is convolution.convolve_strided else "SAME"
+    wanted = functools.partial(xla_convolve, stride=stride, padding=padding, groups=images[-1] // kernel[2])
+    options = {} if function is convolution.convolve else {"stride": stride}
+    assert_alike(functools.partial(function, **options), wanted, images, kernel)
 
 
-@pytest.mark.parametrize(
-    ("images", "kernel", "stride", "padding"),
-    [
-        ((2, 6, 8, 3), (3, 3, 3, 4), 1, 1),
-        ((2, 6, 8, 3), (3, 3, 3, 4), 2, 1),
-        ((1, 8, 16, 3), (7, 7, 3, 4), 4, 3),
-        ((2, 6, 8, 3), (1, 1, 3, 4), 2, 0),
-        ((2, 8, 12, 3), (4, 4, 3, 5), 4, 0),
-    ],
-)
-def test_strided_convolutions_are_pytorchs(images, kernel, stride, padding):
-    wanted = functools.partial(xla_convolve, stride=stride, padding=[(padding, padding)] * 2)
-    assert_alike(functools.partial(convolution.convolve_strided, stride=stride), wanted, images, kernel)
+DOUBLED = [((1, 1), 2, 3, False), ((3, 2), 5, 4, True), ((4, 4), 3, None, False), ((4, 4), 3, 0, True)]
 
 
-@pytest.mark.parametrize(
-    ("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None), ((4, 4), 3, 0), ((44, 40), 20, 4)]
-)
-def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip, rows_at_once):
+@pytest.mark.parametrize(("size", "channels", "skip", "blocked"), [*DOUBLED, ((44, 40), 20, 4, False)])
+def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip, blocked, monkeypatch):
+    in_blocks(monkeypatch, blocked)
+
     def folded(images, others, kernel):
         return convolution.convolve_doubled(images, None if skip is None else others, kernel)
 
@@ -149,14 +146,13 @@ def test_statistics_move_in_training_alone(small):
 
 
 def test_bfloat16_is_close_to_float32(small):
-    _, apply, params, statistics, images = small
+    experiment, apply, params, statistics, images = small
     weights = Weights(params, statistics)
-    logits = [
-        apply(Experiment(model=ModelSpec(width=4, depth=2, dtype=dtype)), weights, images, training=False)[0]
-        for dtype in ("float32", "bfloat16")
-    ]
-    spread = np.std(logits[0])
-    assert 0 < np.abs(logits[1] - logits[0]).max() < 0.1 * spread
+    half = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, dtype="bfloat16"))
+    exact, logits = (apply(each, weights, images, training=False)[0] for each in (experiment, half))
+    assert 0 < np.abs(logits - exact).max() < 0.1 * np.std(exact)
+    evaluated = jax.jit(logits_of, static_argnums=0)(half, weights, images)  # In float32 whatever training computes in.
+    assert np.abs(evaluated - exact).max() < 1e-5 * np.abs(exact).max()
 
 
 def test_weights_are_he_scaled_and_depend_on_the_key_alone():

@@ -114,7 +114,7 @@ def dropping(num_classes, rngs):
     return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
 
 
-def test_dropout_is_a_members_own_alone_among_others_and_continued(tiny, pool, validation, make_member):
+def test_dropout_is_a_members_own_wherever_it_stands_and_continued(tiny, pool, validation, make_member):
     recipe = dataclasses.replace(tiny.train, epochs=2)
     experiment = dataclasses.replace(tiny, train=recipe, model=ModelSpec(build=dropping))
     check_own(experiment)
@@ -123,9 +123,8 @@ def test_dropout_is_a_members_own_alone_among_others_and_continued(tiny, pool, v
     streams = [state.weights.statistics["layers"][1]["rngs"] for state in both]
     assert [stream["count"].tolist() for stream in streams] == [[0, 0], [3, 3], [6, 6]]
     assert len(np.unique(streams[-1]["key"], axis=0)) == 2
-    for others in ({"members": members[1:]}, {"members": members, "states": both[1]}):
-        last = populations.train(experiment, **others, pool=pool, validation=validation).states[-1]
-        assert_same(*(jax.tree.map(lambda leaf: leaf[-1], states) for states in (last, both[-1])))
+    turned = populations.train(experiment, members[::-1], pool, validation, states=take_member(both[1], np.s_[::-1]))
+    assert_same(take_member(turned.states[-1], np.s_[::-1]), both[-1])
 
 
 def test_layout_follows_the_backend_the_members_and_the_config():

@@ -19,7 +19,6 @@ from flipjax.models.weights import canonical, convert_weights, draw_weights, loa
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
 from flipjax.training.model import Model, from_state_dict
-from flipjax.training.network import logits_of
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
 
@@ -130,14 +129,13 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     experiment, make_member = setting("resnet50")
     members, turn = [make_member(0), make_member(1)], np.array([1, 0])
     layout = devices.make_layout(PopulationSpec(map="loop", devices=1), members=2)
-    drawn = jax.jit(init_state, static_argnums=0)(experiment, make_member(9)).weights
-    start = jax.tree.map(np.asarray, [{"encoder": tree["encoder"]} for tree in drawn])
+    start = [{"encoder": tree["encoder"]} for tree in networks.make("resnet50").model.weights]
     made = population.create(experiment, layout, members, start=start)
     first = copied(made)
     params = first.weights.params
     assert_same(params["encoder"], jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start[0]["encoder"]))
-    own, other = (tree["decoder"]["blocks"][0]["conv1"][0]["weight"] for tree in (params, drawn.params))
-    assert (own[0] != own[1]).any() and (own[0] != other).any()
+    own = params["decoder"]["blocks"][0]["conv1"][0]["weight"]
+    assert (own[0] != own[1]).any()
 
     table = Table(members[0].rows[:4], members[0].groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
     shared = devices.replicate(layout, (photos, table))
@@ -167,9 +165,6 @@ def test_training_in_bfloat16_lowers_the_loss(photos, monkeypatch):
     assert {leaf.dtype for leaf in jax.tree.leaves(state.weights.params)} == {jnp.dtype("float32")}
     keys = [result.weights.statistics["encoder"]["drop_path_key"] for result in (first, state)]
     assert (keys[0] != keys[1]).any()
-    images, wanted = photos.images / 255, setting("mit_b2")[0]
-    logits = [jax.jit(logits_of, static_argnums=0)(each, state.weights, images) for each in (experiment, wanted)]
-    np.testing.assert_array_equal(*logits)  # Whatever training computes in.
 
 
 NAME = "efficientnet_lite0"

@@ -99,11 +99,8 @@ SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
     ("valid", "options", "status", "best"),
     [
         ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {}, FINISHED, 6),
-        ([0.6, 0.5, 0.4, 0.3, 0.2, 0.2], {}, FINISHED, 5),
-        ([0.1, 0.2, 0.3], {}, STOPPED, 1),
         ([0.1, 0.1, 0.1], {}, STOPPED, 1),
         ([0.4, 0.5, 0.3, 0.5, 0.4], {}, STOPPED, 3),
-        ([0.3, 0.2, NAN], {}, DIVERGED, 2),
         ([0.3, INF], {}, DIVERGED, 1),
         ([NAN], {}, DIVERGED, 0),
         ([0.3, 0.2, 0.25], {"train_losses": [0.3, 0.2, NAN]}, DIVERGED, 2),
