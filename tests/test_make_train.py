@@ -145,4 +145,4 @@ def test_keys_depend_on_the_seed_alone():
             found = [key_of(seed) for seed in seeds]
     finally:
         jax.config.update("jax_random_seed_offset", 0)
-    assert [jax.random.key_data(key).tolist() for key in found] == [jax.random.key_data(key).tolist() for key in wanted]
+    np.testing.assert_array_equal(*([jax.random.key_data(key) for key in keys] for keys in (found, wanted)))

@@ -25,9 +25,8 @@ def test_steps_are_those_of_optax(recipe, twin):
     result, opt_state, wanted, state = params, optax.scale_by_adam().init(params), params, twin.init(params)
     step = jax.jit(optimise.update)
     for scale in (0.01, 3.0, 1.0):
-        gradients = jax.tree.map(
-            lambda leaf, s=scale: jnp.asarray(s * rng.normal(size=leaf.shape), jnp.float32), params
-        )
+        drawn = {name: scale * rng.normal(size=leaf.shape) for name, leaf in params.items()}
+        gradients = jax.tree.map(jnp.float32, drawn)
         result, opt_state = step(gradients, opt_state, result, recipe, rate=jnp.float32(1e-2))
         updates, state = twin.update(gradients, state, wanted)
         wanted = optax.apply_updates(wanted, updates)

@@ -79,10 +79,8 @@ def test_members_with_and_without_share_a_program(tiny, pool, validation, make_m
         return run_epoch(experiment, member, pool, start(tiny, member), validation)[1]
 
     both = of_train(tiny, loss=mine, augment=dark)
-    plain, without, with_own = record(tiny), record(both), record(both, own_loss=1.0)
-    for name, value in plain.items():
-        np.testing.assert_allclose(without[name], value, rtol=1e-4, err_msg=name)
-    assert with_own["train_loss"] > plain["train_loss"] and with_own["valid_loss"] > plain["valid_loss"]
+    without, with_own = record(both), record(both, own_loss=1.0)
+    assert all(with_own[name] > without[name] for name in ("train_loss", "valid_loss"))
 
 
 def test_an_own_augmentation_comes_last(tiny, pool, make_member):
@@ -152,21 +150,9 @@ def scalar(logits, labels, groups):
     return mine(logits, labels, groups).mean()
 
 
-def noisy(logits, labels, groups):
-    return mine(logits, labels, groups) * random.random()
-
-
 def leaky(logits, labels, groups):
     KEPT.append(logits)
     return mine(logits, labels, groups)
-
-
-def branching(logits, labels, groups):
-    return mine(logits, labels, groups) if groups[0] else logits.mean((1, 2, 3))
-
-
-def half(key, images, labels):
-    return images.astype(jnp.bfloat16), labels
 
 
 def two_classes(num_classes, rngs):
@@ -174,8 +160,14 @@ def two_classes(num_classes, rngs):
 
 
 DOORS = {
-    "train.loss": (mine, scalar, noisy, leaky, branching),
-    "train.augment": (dark, half),
+    "train.loss": (
+        mine,
+        scalar,
+        lambda *arrays: mine(*arrays) * random.random(),
+        leaky,
+        lambda logits, labels, groups: mine(logits, labels, groups) if groups[0] else logits.mean((1, 2, 3)),
+    ),
+    "train.augment": (dark, lambda key, images, labels: (images.astype(jnp.bfloat16), labels)),
     "model.build": (Net, two_classes, mine),
 }
 
