@@ -241,8 +241,7 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
         save_weights(target, arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
-    whole = "decoder" in weights.params
-    what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
+    what = "a whole U-Net" if "decoder" in weights.params else "the encoder alone; decoder and head are drawn afresh"
     return f"{name}: {what}; from {source} (SHA-256 {sha256_of(Path(source))}) to {target}"
 
 
