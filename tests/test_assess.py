@@ -91,7 +91,6 @@ def test_training_scenes_are_those_of_the_training_split(pool):
     photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))
     with pytest.raises(ConfigError, match=r"intervene\.scenes: expected mean or none for a pool of photos"):
         check_scenes(photo, ConfigDict({"scenes": "sampled"}))
-    check_scenes(photo, ConfigDict({"scenes": "mean"}))
 
 
 def test_large_masks_are_kept_at_even_distances():

@@ -226,7 +226,6 @@ def test_a_swap_of_scenes_needs_a_composite_pool():
     config.axes.method = ("bg_swap",)
     with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
         check_pool(plan(config)[0], SimpleNamespace(kind="photo"))
-    check_pool(plan(config)[0], SimpleNamespace(kind="composite"))
 
 
 def test_a_batch_is_augmented_as_the_member_asks(tiny, make_member, pool):
