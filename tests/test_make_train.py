@@ -100,7 +100,7 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, quick_compilation):
     tuned = flipjax.make_train(small.setup.config, start=model)
     began = init_state(small.experiment, small.member(), tuned.start).weights
     populations.assert_same(began, one.best["val_loss"].weights)
-    with pytest.raises(ValueError, match=r"start: .*kernel"):
+    with pytest.raises(ValueError, match=r"start: .*first"):
         flipjax.make_train(small.setup.config, {"model.width": 8}, start=model)
 
 

