@@ -20,7 +20,7 @@ def refused(capsys, *arguments):
     """Runs the command line, which must refuse in one line, and returns the line."""
     assert main(list(map(str, arguments))) == 2
     lines = capsys.readouterr().err.splitlines()
-    lines = [line for line in lines if not line.startswith("[") and "images of" not in line]
+    lines = [line for line in lines if not line.startswith("[")]
     assert len(lines) == 1 and lines[0].startswith("flipjax audit: ")
     return lines[0]
 
@@ -46,9 +46,9 @@ def save_pictures(folder, pictures, names, suffix="png"):
     return folder
 
 
-def save_masks(folder, predictions, labels, names=None, endings=("", "")):
+def save_masks(folder, predictions, labels, names=None):
     """Writes masks in two folders, and returns the options that name them."""
     names = names or [f"i{i}" for i in range(len(labels))]
-    for field, stack, ending in zip(("predictions", "labels"), (predictions, labels), endings, strict=True):
-        save_pictures(folder / field, stack, [f"{name}{ending}" for name in names])
+    for field, stack in (("predictions", predictions), ("labels", labels)):
+        save_pictures(folder / field, stack, names)
     return [f"--predictions={folder}/predictions", f"--labels={folder}/labels", "--kind=masks"]

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -62,13 +61,3 @@ def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
     np.savez(tmp_path / "b.npz", **change(arrays), digest=files.digest(arrays))
     with pytest.raises(files.DamagedError, match=r"b\.npz"):
         files.read_arrays(tmp_path / "b.npz")
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_an_archive_that_numpy_would_not_have_written_is_refused(tmp_path):
-    for names, method, said in (("aa", zipfile.ZIP_STORED, "one name"), ("ab", zipfile.ZIP_LZMA, "compression")):
-        with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
-            for name in names:
-                archive.writestr(name, b"x")
-        with pytest.raises(ValueError, match=said):
-            files.check_archive(tmp_path / "a.npz", max_bytes=9, option="--max")

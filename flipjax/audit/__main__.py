@@ -11,7 +11,6 @@ from typing import Any
 
 import flipjax
 from flipjax import command
-from flipjax.audit.arrays import Limits
 from flipjax.backend import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
@@ -32,10 +31,8 @@ def add_classes(parser: command.Parser) -> None:
     add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
     add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
     add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help="label of pixels to ignore, such as 255")
-    text = "the class that is background, several as 0,1,2, or none (default 0)"
-    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
-    text = "names of all classes, or of those but the background"
-    add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
+    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help="classes: 0 (default), 0,2, none")
+    add("--class_names", type=command.read_names, metavar="A,B,C", help="of all classes, or of all but the background")
 
 
 def _parser() -> command.Parser:
@@ -48,27 +45,17 @@ def _parser() -> command.Parser:
     add("--run", type=Path, metavar="DIR", help="the folder of a sweep, whose --member predicts the photos of --images")
     add("--member", metavar="NAME", help="of the run, such as m003")
     add("--rule", metavar="NAME", help="the selection rule whose weights the member has (default the first)")
-    text = "two audits of the same images, instead of predictions: paired differences, to which limits then apply"
-    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help=text)
+    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two audits of the same images, to be compared")
     text = "columns name, class and scene; or name and group; or name and one other; or a regular expression on names"
     add("--groups", metavar="CSV|REGEX", help=text)
     text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
     add("--training_groups", type=Path, metavar="CSV", help=text)
-    text = "a column of --groups, or a regular expression on names: resamples whole films, patients or sites"
-    add("--clusters", metavar="COLUMN|REGEX", help=text)
+    add("--clusters", metavar="COLUMN|REGEX", help="of --groups, or on names: films or patients, resampled whole")
     add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
     add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
     add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
     add_classes(parser)
-    text = "a segment: all pixels of a class in an image (default), a connected component, or a COCO segment"
-    add("--unit", choices=("class", "component", "instance"), help=text)
-    add("--min_score", type=float, default=0.5, metavar="P", help="lowest score of COCO results to keep (default 0.5)")
-    text = "endings to drop from file names, such as _gtFine_labelIds,_leftImg8bit"
-    add("--suffixes", type=command.read_names, default=(), metavar="A,B", help=text)
-    limits = {"pixels": "pixels of an image", "bytes": "bytes of its scores", "unpacked": "bytes of an unpacked npz"}
-    for name, what in limits.items():
-        most = getattr(Limits(), name)
-        add(f"--max_{name}", type=int, default=most, metavar="N", help=f"limit of the {what} (default {most:,})")
+    add("--unit", choices=("class", "component", "instance"), help="of segments (default class, of COCO's instance)")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
     text = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
     more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
@@ -119,7 +106,6 @@ def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
     if not options["labels"]:
         raise ConfigError("--labels", "a folder or a file", "none")
     out = options["out"] = options["out"] or Path("runs/audit")
-    options["limits"] = Limits(*(options.pop(f"max_{name}") for name in Limits._fields))
     run, member, rule = (options.pop(name) for name in ("run", "member", "rule"))
     if run:
         if options["model"] or options["predictions"] or not member:

@@ -1,23 +1,20 @@
 """Finds and reads stored arrays: folders and files of npy, npz, PNG and NIfTI, COCO files, and label maps.
 
-Images are found from headers alone, and read one by one. Pickles are refused.
+Images are found by name and read one by one. Pickles are refused.
 """
 
 import contextlib
 import functools
-import importlib
 import json
-import math
 import tempfile
-import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.support.files import check_archive, csv_rows
+from flipjax.support.files import csv_rows
 from flipjax.support.terminal import listed
 
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
@@ -40,10 +37,12 @@ RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "im
 RANKS = {"logits": 3, "probabilities": 3, "masks": 2, "labels": 2}
 """Axes of one image's array; a stack has one more. Two are those of class indices, which PNG files may hold."""
 PHOTOS = (".png", ".jpg", ".jpeg")
+UNPACKED: dict[str, Any] = {"prefix": "flipjax-audit-", "ignore_cleanup_errors": True}
 VOID = -1
 """Label of crowds and of pixels without a panoptic segment. Ignored in labels; a class of its own in predictions."""
 LARGEST_ID = (1 << 24) - 1
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+LEAST_SCORE = 0.5
+"""Lowest score of a COCO result that counts. Higher scores cover lower ones."""
 
 
 class AuditError(ValueError):
@@ -57,14 +56,6 @@ def check_folder(folder: Path, known: Collection[str]) -> None:
     names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} if folder.exists() else set()
     if names - {*known}:
         raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
-
-
-class Limits(NamedTuple):
-    """Size limits: pixels per image, bytes of its float32 scores, unpacked bytes of an npz."""
-
-    pixels: int = 1 << 26
-    bytes: int = 1 << 29
-    unpacked: int = 1 << 32
 
 
 class LabelMap(NamedTuple):
@@ -92,27 +83,20 @@ class LabelMap(NamedTuple):
 
 
 class StoredArray(NamedTuple):
-    """An array in a file, described by its header.
+    """An image's array: where it is, for messages; a function that reads it; the map of its values to classes."""
 
-    `member` is its name in an npz, `row` its index in a stack, `axis` the class axis (-3 or -1) of a one-hot mask.
-    Of COCO images, `has_ids` marks a PNG of segment ids as colours, and `outlines` are encoded segments by id, in
-    painting order. `label_map` maps the stored values to classes.
-    """
-
-    path: Path
-    member: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    row: int | None = None
-    axis: int | None = None
+    where: str
+    load: Callable[[], np.ndarray]
     label_map: LabelMap | None = None
-    has_ids: bool = False
-    outlines: Sequence[tuple[int, Any]] | None = None
 
     def __str__(self) -> str:
-        """Returns the file, with npz member and stack row if any."""
-        name = f"{self.path}[{self.member}]" if self.member else str(self.path)
-        return name if self.row is None else f"{name} row {self.row}"
+        """Returns the file, with the row in a stack or the image of a COCO file if any."""
+        return self.where
+
+    def read(self) -> np.ndarray:
+        """Returns the stored values; raises AuditError if the file is damaged or missing."""
+        with naming(self):
+            return np.array(self.load())
 
     def to_classes(self, values: np.ndarray, *, ignore_index: int | None = None) -> np.ndarray:
         """Returns the classes of the array's values, which raises as `LabelMap.apply`."""
@@ -130,42 +114,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return [row for _, row in csv_rows(stream)]
 
 
-def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
-    """Reads the array headers of an npy, npz, PNG or NIfTI file, by npz name or ''.
-
-    Raises:
-        AuditError: the file has another type, or is damaged, pickled or truncated; an npz unpacks to too many bytes; a
-            PNG is not a mask of class indices.
-    """
-    suffix = suffix_of(path)
-    with naming(path):
-        if suffix in NIFTI:
-            return {"": StoredArray(path, "", open_volume(path).shape, np.dtype(np.int32))}
-        if suffix == ".png":
-            return {"": mask_header(path)}
-        if suffix == ".npy":
-            with path.open("rb") as stream:
-                return {"": _header(stream, path, "", path.stat().st_size)}
-        check_archive(path, max_bytes=limits.unpacked, option="--max_unpacked")
-        arrays = {}
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                name = entry.filename.removesuffix(".npy")
-                with archive.open(entry) as stream:
-                    arrays[name] = _header(stream, path, name, entry.file_size)
-        return arrays
-
-
-def _header(stream: IO[bytes], path: Path, member: str, size: int) -> StoredArray:
-    shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
-    array = StoredArray(path, member, shape, dtype)
-    if dtype.hasobject:
-        raise AuditError(f"{array}: expected numbers, found pickled Python objects, which are never loaded")
-    if min(shape, default=0) < 0 or size < stream.tell() + math.prod(shape) * dtype.itemsize:
-        raise AuditError(f"{array}: truncated: {size} bytes, too few for its {dtype} values of shape {shape}")
-    return array
-
-
 @contextlib.contextmanager
 def naming(name: object) -> Iterator[None]:
     """Converts errors of damaged files to an AuditError that names the file."""
@@ -178,40 +126,69 @@ def naming(name: object) -> Iterator[None]:
         raise AuditError(f"{name}: damaged, of another type than its name says, or unreadable ({found})") from error
 
 
-@contextlib.contextmanager
-def _open_mask(path: Path, *, has_ids: bool) -> Iterator[Any]:
+def read_image(path: Path, wanted: str) -> np.ndarray:
+    """Reads the one image of a file: scores of three axes, or class indices of two (three in NIfTI)."""
+    suffix, rank = suffix_of(path), 3 if suffix_of(path) in NIFTI else RANKS[wanted]
+    if suffix in NIFTI:
+        values = _read_volume(path)
+    elif suffix == ".png":
+        values = _read_png(path, MASK_MODES)
+    else:
+        values, _ = _open_array(path, wanted)
+        # Models often save a batch of one.
+        values = values[0] if values.ndim == rank + 1 and len(values) == 1 else values
+    if values.ndim != rank or not values.size:
+        raise AuditError(f"{path}: expected {wanted} of one image, an array of {rank} axes, found {values.shape}")
+    return values
+
+
+def _open_array(path: Path, wanted: str) -> tuple[np.ndarray, list[str] | None]:
+    """Opens an array of an npy or npz file without reading it; also returns the array `names` of an npz, if any."""
+    opened = functools.partial(np.load, mmap_mode="r", allow_pickle=False)
+    if suffix_of(path) == ".npy":
+        values, names = opened(path), None
+    else:
+        with np.load(path, allow_pickle=False) as stored, tempfile.TemporaryDirectory(**UNPACKED) as folder:
+            found = [wanted] if wanted in stored else [name for name in stored if name not in RESERVED]
+            if len(found) != 1:
+                raise AuditError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")
+            names = [*map(str, stored["names"])] if "names" in stored else None
+            # An open array outlives its file.
+            values = opened(stored.zip.extract(f"{found[0]}.npy", folder))
+    if RANKS[wanted] == 3 and values.dtype.kind != "f":
+        problem = f"expected {wanted} in floating point, found {values.dtype}; for class indices pass --kind masks"
+        raise AuditError(f"{path}: {problem}")
+    return np.asarray(values), names
+
+
+def _read_png(path: Path, modes: Sequence[str]) -> np.ndarray:
     from PIL import Image
 
-    modes, what = (("RGB",), "ids of segments as colours") if has_ids else (MASK_MODES, "a mask of class indices")
     with Image.open(path, formats=["PNG"]) as image:
-        frames = getattr(image, "n_frames", 1)
-        if image.mode not in modes or frames > 1:
-            found = f"a picture of mode {image.mode}" if frames == 1 else "an animation"
-            raise AuditError(f"{path}: expected {what} (PNG of mode {', '.join(modes)}), found {found}")
-        yield image
+        image.verify()  # Pillow checks checksums only here.
+    with Image.open(path, formats=["PNG"]) as image:
+        found = {
+            "mode": image.mode,
+            "frames": getattr(image, "n_frames", 1),
+            "EXIF": image.getexif().get(ORIENTATION, 1),
+        }
+        if image.mode not in modes or found["frames"] > 1 or found["EXIF"] != 1:
+            # Viewers apply a rotation by EXIF, but programs that read pixels do not.
+            expected = f"one mask in a PNG of mode {', '.join(modes)} that EXIF does not turn (orientation 1)"
+            raise AuditError(f"{path}: expected {expected}, found {found}")
+        return np.asarray(image).astype(np.int32)
 
 
-def mask_header(path: Path, *, label_map: LabelMap | None = None) -> StoredArray:
-    """Reads the header of a PNG of class indices or, with a map of their classes, of segment ids as colours."""
-    has_ids = label_map is not None
-    with naming(path), _open_mask(path, has_ids=has_ids) as image:
-        shape = image.height, image.width
-        return StoredArray(path, "", shape, np.dtype(np.int32), label_map=label_map, has_ids=has_ids)
-
-
-def _optional(name: str, path: Path) -> Any:
-    """Imports a package that flipjax does not depend on."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        package = name.partition(".")[0]
-        problem = f"expected the package {package}, which reads it; python -m pip install {package}"
-        raise AuditError(f"{path}: {problem}") from error
+def _read_ids(path: Path) -> np.ndarray:
+    """Reads the ids R + 256 G + 65536 B of segments (COCO's panoptic format)."""
+    return _read_png(path, ["RGB"]) @ np.array([1, 1 << 8, 1 << 16], np.int32)
 
 
 def open_volume(path: Path) -> Any:
     """Opens a NIfTI image without reading its values."""
-    return _optional("nibabel", path).Nifti1Image.from_filename(path)
+    import nibabel
+
+    return nibabel.Nifti1Image.from_filename(path)
 
 
 def _read_volume(path: Path) -> np.ndarray:
@@ -222,87 +199,24 @@ def _read_volume(path: Path) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads a photo uint8 (H, W, 3); raises AuditError unless it has the size of its labels."""
+def read_photo(path: Path) -> np.ndarray:
+    """Reads a photo uint8 (H, W, 3)."""
     from PIL import Image
 
     with naming(path), Image.open(path, formats=["PNG", "JPEG"]) as image:
-        if (image.height, image.width) != tuple(shape):
-            expected = f"the size of its labels, {shape[0]} x {shape[1]}"
-            raise AuditError(f"{path}: expected {expected}, found {image.height} x {image.width}")
         return np.asarray(image.convert("RGB"))
 
 
-def _read_picture(array: StoredArray) -> np.ndarray:
-    """Reads a mask, or the ids R + 256 G + 65536 B of segments (COCO's panoptic format)."""
-    with _open_mask(array.path, has_ids=array.has_ids) as image:
-        image.verify()  # Pillow checks checksums only here.
-    with _open_mask(array.path, has_ids=array.has_ids) as image:
-        # Viewers apply the rotation, but programs that read pixels do not.
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            raise AuditError(f"{array.path}: expected a mask that EXIF does not turn; save it as it is meant")
-        values = np.asarray(image).astype(np.int32)
-    return values @ np.array([1, 1 << 8, 1 << 16], np.int32) if array.has_ids else values
-
-
-def _paint(array: StoredArray) -> np.ndarray:
+def _paint(shape: tuple[int, int], outlines: Sequence[tuple[int, Any]]) -> np.ndarray:
     """Returns the segment id of each pixel, 0 for none. Later outlines cover earlier ones."""
-    coder = _optional("pycocotools.mask", array.path)
-    ids = np.zeros(array.shape, np.int32)
-    for number, outline in array.outlines or ():
+    from pycocotools import mask as coder
+
+    ids = np.zeros(shape, np.int32)
+    for number, outline in outlines:
         if isinstance(outline, list) or isinstance(outline["counts"], list):
-            outline = coder.frPyObjects(outline, *array.shape)
-        mask = coder.decode(coder.merge(outline) if isinstance(outline, list) else outline)
-        if mask.shape != array.shape:
-            raise AuditError(f"{array}: segment {number}: expected {array.shape} pixels, found {mask.shape}")
-        ids[mask > 0] = number
+            outline = coder.frPyObjects(outline, *shape)
+        ids[coder.decode(coder.merge(outline) if isinstance(outline, list) else outline) > 0] = number
     return ids
-
-
-def _classes_of(values: np.ndarray, array: StoredArray) -> np.ndarray:
-    """Returns the class indices of a one-hot mask."""
-    axis = array.axis or 0
-    if values.min() < 0 or (values.sum(axis, dtype=np.int64) != 1).any():
-        raise AuditError(f"{array}: expected class indices or a one-hot mask, one 1 at each pixel; found other values")
-    return values.argmax(axis).astype(np.int32)
-
-
-class ArrayReader:
-    """Reads arrays. Keeps the last two npz files open, and unpacks stacks in them once, to a temporary file."""
-
-    def __enter__(self) -> "ArrayReader":
-        """Returns the reader."""
-        self._folder = tempfile.TemporaryDirectory(prefix="flipjax-audit-")
-        self._archive = functools.lru_cache(2)(functools.partial(np.load, allow_pickle=False))
-        self._unpacked = functools.lru_cache(None)(self._unpack)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Closes open files and removes unpacked ones."""
-        self._archive.cache_clear()
-        self._folder.cleanup()
-
-    def read(self, array: StoredArray) -> np.ndarray:
-        """Returns an array in native byte order; raises AuditError if its file is damaged or missing."""
-        path, member, row = array.path, array.member, array.row
-        with naming(array):
-            if array.outlines is not None:
-                return _paint(array)
-            if path.suffix.lower() == ".png":
-                return _read_picture(array)
-            if suffix_of(path) in NIFTI:
-                return _read_volume(path)
-            if member and row is None:
-                values = self._archive(path)[member]
-            else:
-                stored = np.load(self._unpacked(path, member) if member else path, mmap_mode="r", allow_pickle=False)
-                values = stored if row is None else stored[row]
-            values = np.array(values, array.dtype.newbyteorder("="))
-            return (values if array.axis is None else _classes_of(values, array)).reshape(array.shape)
-
-    def _unpack(self, path: Path, member: str) -> str:
-        with zipfile.ZipFile(path) as archive:
-            return archive.extract(f"{member}.npy", tempfile.mkdtemp(dir=self._folder.name))
 
 
 def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
@@ -316,16 +230,12 @@ def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
     form = "a CSV with the columns from and to"
     if not Path(text).is_file():
         raise AuditError(f"{option}: expected {form}, or one of {', '.join(NAMED)}; found {text!r}")
-    classes: dict[int, int] = {}
-    for row in read_table(Path(text)):
-        try:
-            label, to = int(row["from"]), IGNORED if row["to"].strip() == WORD else int(row["to"])
-        except (KeyError, ValueError):
-            label = to = -1
-        if not 0 <= to <= IGNORED or label in classes:
-            raise AuditError(f"{text}: expected {form}, a class 0..{IGNORED - 1} or {WORD} a label; found {row}")
-        classes[label] = to
-    return LabelMap(text, classes)
+    rows = read_table(Path(text))
+    with contextlib.suppress(KeyError, ValueError):
+        classes = {int(row["from"]): IGNORED if row["to"].strip() == WORD else int(row["to"]) for row in rows}
+        if len(classes) == len(rows) and all(0 <= c <= IGNORED for c in classes.values()):
+            return LabelMap(text, classes)
+    raise AuditError(f"{text}: expected {form}: each label once, with a class 0..{IGNORED - 1} or {WORD}")
 
 
 class Coco(NamedTuple):
@@ -341,134 +251,76 @@ class Coco(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The images of one argument, in order. Without names they are identified by position. `coco` is None elsewhere."""
+    """The images of one argument, in order; those of a stack without names are identified by position."""
 
     path: Path
     names: tuple[str, ...] | None
     images: tuple[StoredArray, ...]
     coco: Coco | None = None
+    stacked: bool = False
 
 
 def open_source(
     path: Path,
     *,
     wanted: str,
-    limits: Limits,
-    suffixes: Sequence[str] = (),
     label_map: LabelMap | None = None,
     truth: Coco | None = None,
-    min_score: float = 0.5,
 ) -> Source:
-    """Finds the images of a folder (one file per image) or of a file (a stack, one array per image, or COCO's JSON).
+    """Finds the images of a folder (one file per image) or of a file (one image, a stack, or COCO's JSON).
 
-    Reads only headers, the names in an npz, and the JSON.
+    Reads no image; a damaged file or one with another array is an error when it is read.
 
     Args:
         path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
         wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
-        limits: size limits of an unpacked npz.
-        suffixes: endings to drop from names.
         label_map: of the values; a JSON has its own.
         truth: for COCO predictions, the categories of the labels.
-        min_score: lowest score of COCO results.
 
     Raises:
-        AuditError: nothing is found, files are damaged or of another type, or a name is ambiguous.
+        AuditError: nothing is found, files are of another type, or a name is ambiguous.
     """
     if path.suffix.lower() == ".json":
         if wanted != "labels" and not (wanted == "masks" and truth):
             raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format, too")
-        found, coco = open_coco(path, truth=truth, min_score=min_score)
-        named = [_without(name, suffixes) for name, _ in found]
-        return Source(path, check_names(path, named), tuple(array for _, array in found), coco)
+        return open_coco(path, truth=truth)
     endings = (".npy", ".npz") if RANKS[wanted] == 3 else (".npy", ".npz", ".png", *NIFTI)
     files = sorted(file for file in path.iterdir() if file.name[0] != ".") if path.is_dir() else [path]
     wrong = [file.name for file in files if not file.is_file() or suffix_of(file) not in endings]
     if wrong or not files:
         texts = listed(wrong) if files and path.exists() else "nothing there"
         raise AuditError(f"{path}: expected files of type {' '.join(endings)}, found {texts}")
-    if path.is_dir():
-        names = check_names(path, [stem_of(file, suffixes) for file in files])
-        source = Source(path, names, tuple(_open_alone(file, wanted, limits) for file in files))
-    else:
-        source = _open_file(path, wanted, limits, suffixes)
-    return source._replace(images=tuple(image._replace(label_map=label_map) for image in source.images))
+    if not path.is_dir() and suffix_of(path) in endings[:2]:
+        with naming(path):
+            stack, names = _open_array(path, wanted)
+        if stack.ndim == RANKS[wanted] + 1:
+            if not len(stack) or len(names or stack) != len(stack):
+                raise AuditError(f"{path}: expected images and a name for each, found {stack.shape}, {names}")
+            loads = (functools.partial(np.asarray, image) for image in stack)
+            rows = [StoredArray(f"{path} row {row}", load, label_map) for row, load in enumerate(loads)]
+            return Source(path, names and check_names(path, names), tuple(rows), stacked=True)
+    names = check_names(path, [stem_of(file) for file in files])
+    images = (StoredArray(str(file), functools.partial(read_image, file, wanted), label_map) for file in files)
+    return Source(path, names, tuple(images))
 
 
-def _open_file(path: Path, wanted: str, limits: Limits, suffixes: Sequence[str] = (), *, alone: bool = False) -> Source:
-    """Finds the images of one file; `alone`: the only one, so that three axes may also be those of a one-hot mask."""
-    rank, members = RANKS[wanted], read_headers(path, limits=limits)
-    others = {name: members[name] for name in sorted(members) if name not in RESERVED}
-    array = members.get(wanted, next(iter(others.values())) if len(others) == 1 else None)
-    if array is None:
-        if not others or any(len(member.shape) != rank for member in others.values()):
-            texts = listed(f"{name} {member.shape}" for name, member in members.items())
-            raise AuditError(f"{path}: expected an array named {wanted}, or for each image one of {rank} axes; {texts}")
-        checked = tuple(_check_form(member, member.shape, wanted) for member in others.values())
-        return Source(path, check_names(path, others), checked)
-    one_hot = alone and rank == 2 and len(array.shape) == 3 and array.shape[0] != 1
-    if len(array.shape) == rank or one_hot or suffix_of(path) in NIFTI:
-        return Source(path, (stem_of(path, suffixes),), (_check_form(array, array.shape, wanted),))
-    one = _check_form(array, array.shape[1:], wanted)
-    rows = tuple(one._replace(row=row) for row in range(array.shape[0]))
-    if "names" not in members:
-        return Source(path, None, rows)
-    stored = members["names"]
-    if stored.shape != (len(rows),) or stored.dtype.kind != "U":
-        raise AuditError(f"{stored}: expected {len(rows)} strings, found {stored.dtype} of shape {stored.shape}")
-    with ArrayReader() as reader:
-        return Source(path, check_names(stored, map(str, reader.read(stored))), rows)
-
-
-def _open_alone(file: Path, wanted: str, limits: Limits) -> StoredArray:
-    """Returns the one image of a file in a folder. Accepts a batch of one, which models often save."""
-    image, *others = _open_file(file, wanted, limits, alone=True).images
-    if others:
-        raise AuditError(f"{file}: expected one image in each file of a folder, found {1 + len(others)}")
-    return image._replace(row=None)
-
-
-def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> StoredArray:
-    """Checks an array for images of `shape`, and finds the class axis of one-hot masks."""
-    volume, indices = suffix_of(array.path) in NIFTI, RANKS[wanted] == 2
-    rank = 3 if volume else RANKS[wanted]
-    hot = indices and not volume and len(shape) == rank + 1
-    if len(shape) - hot != rank or array.dtype.kind not in ("iub" if hot else "iu" if indices else "f"):
-        form = f"{wanted} (H, W, C) or (C, H, W) in floating point; for class indices pass --kind masks"
-        form = "class indices (H, W) or one-hot masks of an integer type" if indices else form
-        raise AuditError(f"{array}: expected {form}; found {array.dtype} of shape {array.shape}")
-    if 0 in array.shape:
-        raise AuditError(f"{array}: expected images, found an array of shape {array.shape}")
-    if not hot:
-        return array._replace(shape=shape)
-    # Assumes fewer classes than rows or columns.
-    last = shape[-1] <= shape[0]
-    return array._replace(shape=shape[:-1] if last else shape[1:], axis=-1 if last else -3)
-
-
-def find_photos(folder: Path, names: Sequence[str], *, suffixes: Sequence[str] = ()) -> dict[str, Path]:
+def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """Returns the photos of images by name.
 
     Raises:
-        AuditError: the folder is missing, or an image has no photo or several.
+        AuditError: an image has no photo or several.
     """
-    if not folder.is_dir():
-        raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTOS and path.is_file()]
-    named = check_names(f"--images: {folder}", [stem_of(path, suffixes) for path in paths])
+    named = check_names(f"--images: {folder}", [stem_of(path) for path in paths])
     photos = dict(zip(named, paths, strict=True))
     if missing := [name for name in names if name not in photos]:
         raise AuditError(f"--images: expected a photo named as each image in {folder}; none for {listed(missing)}")
     return {name: photos[name] for name in names}
 
 
-def stem_of(path: Path, suffixes: Sequence[str] = ()) -> str:
-    """Returns the name of an image: its file name without extension and without one of the suffixes."""
-    return _without(path.name[: len(path.name) - len(suffix_of(path))], suffixes)
-
-
-def _without(name: str, suffixes: Sequence[str]) -> str:
-    return next((name.removesuffix(ending) for ending in suffixes if ending and name.endswith(ending)), name)
+def stem_of(path: Path) -> str:
+    """Returns the name of an image: its file name without extension."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
@@ -479,25 +331,22 @@ def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def open_coco(
-    path: Path, *, truth: Coco | None = None, min_score: float = 0.5
-) -> tuple[list[tuple[str, StoredArray]], Coco]:
-    """Returns the images of a COCO file with their names, and its categories, from the JSON and PNG headers.
+def open_coco(path: Path, *, truth: Coco | None = None) -> Source:
+    """Finds the images of a COCO file, from its JSON alone.
 
     Args:
         path: the JSON.
         truth: for predictions, the categories of the labels.
-        min_score: lowest score of results to keep. Higher scores cover lower ones.
 
     Raises:
-        AuditError: the JSON has another format, the labels lack categories or images, or PNGs are missing or not RGB.
+        AuditError: the JSON has another format, or the labels lack categories or images.
     """
     with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
         stored = json.loads(path.read_bytes())
         if isinstance(stored, list):
             if truth is None or truth.panoptic:
                 raise AuditError(f"{path}: expected --labels in COCO's instances format beside results")
-            kept = [entry for entry in stored if float(entry.get("score", 1)) >= min_score]
+            kept = [entry for entry in stored if float(entry.get("score", 1)) >= LEAST_SCORE]
             found = _painted(path, sorted(kept, key=lambda entry: float(entry.get("score", 1))), truth)
         elif "images" in stored and not any("segments_info" in entry for entry in stored["annotations"]):
             truth = truth or _categories(stored, panoptic=False)
@@ -510,7 +359,7 @@ def open_coco(
             found = _panoptic(path, stored["annotations"], truth, void=void)
     if not found:
         raise AuditError(f"{path}: expected images, found none")
-    return found, truth
+    return Source(path, check_names(path, (name for name, _ in found)), tuple(array for _, array in found), truth)
 
 
 def _categories(stored: Any, *, panoptic: bool) -> Coco:
@@ -541,7 +390,8 @@ def _panoptic(path: Path, annotations: Sequence[Any], truth: Coco, *, void: int)
             if number in classes or not 0 < number <= LARGEST_ID:
                 raise AuditError(f"{path}: {file.name}: expected different ids in 1..{LARGEST_ID}, found {number}")
             classes[number] = _class_of(entry, truth, void, f"{path}: {file.name}: segment {number}")
-        found.append((file.stem, mask_header(file, label_map=LabelMap(str(path), classes))))
+        load = functools.partial(_read_ids, file)
+        found.append((file.stem, StoredArray(str(file), load, LabelMap(str(path), classes))))
     return found
 
 
@@ -552,12 +402,10 @@ def _painted(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str,
         image, where = entry["image_id"], f"{path}: annotation {entry.get('id', number)}"
         if image not in outlines:
             raise AuditError(f"{where}: expected an image of the labels, found image_id {image}")
-        if "segmentation" not in entry:
-            raise AuditError(f"{where}: expected a segmentation, found {listed(entry)}")
         outlines[image].append((number, entry["segmentation"]))
         classes[image][number] = _class_of(entry, truth, VOID, where)
     found = []
     for image, (name, shape) in truth.images.items():
-        own = {"label_map": LabelMap(str(path), classes[image]), "outlines": outlines[image]}
-        found.append((name, StoredArray(path, name, shape, np.dtype(np.int32), **own)))
+        load = functools.partial(_paint, shape, outlines[image])
+        found.append((name, StoredArray(f"{path}[{name}]", load, LabelMap(str(path), classes[image]))))
     return found

@@ -13,21 +13,20 @@ import numpy as np
 
 from flipjax import metrics
 from flipjax.audit import files
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits, check_names, find_photos, read_photo
-from flipjax.audit.compare import failures, read_gates, try_gates
+from flipjax.audit.arrays import AuditError, check_names, find_photos, read_photo
+from flipjax.audit.compare import failures, try_gates
 from flipjax.audit.counts import ImageCounts, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
-from flipjax.audit.pairs import Encoding, Pair, check_limit, in_options, open_pairs, read_pair
-from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
+from flipjax.audit.pairs import Encoding, Pair, in_options, open_pairs, read_pair
+from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
-from flipjax.metrics import Decomposition, summarize
+from flipjax.metrics import Decomposition
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.segment_table import UNITS
 from flipjax.metrics.summary import members_of
 from flipjax.report.document import terminal_text
-from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.support.threads import in_order
 
 SHOWN_ABOVE = 0.1
@@ -58,11 +57,9 @@ def audit_files(
     class_names: Sequence[str] | None = None,
     background: Background = 0,
     images: Path | None = None,
-    suffixes: Sequence[str] = (),
     fail_above: Mapping[str, float] | None = None,
     fail_below: Mapping[str, float] | None = None,
     jobs: int = 1,
-    limits: Limits | None = None,
     **encoding: Any,
 ) -> Audited:
     """Audits predictions in files, and writes the files listed in this folder's README.md.
@@ -78,63 +75,49 @@ def audit_files(
         class_names: names of all classes, or of all except the background.
         background: the background class, several, or None.
         images: a folder of photos.
-        suffixes: file name endings to drop from image names.
         fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
         fail_below: lower limits, likewise.
         jobs: number of processes.
-        limits: size limits of inputs.
         encoding: further arguments of `flipjax.audit.pairs.open_pairs`.
 
     Raises:
         AuditError: an input or an option cannot be used.
     """
-    limits = limits or Limits()
     if model is not None:
         class_names = class_names or getattr(model, "class_names", None)
         encoding["predict"] = functools.partial(predict_photo, model)
         if jobs > 1:
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
-    encoding |= {"background": background, "suffixes": suffixes, "images": images}
-    inputs = open_pairs(predictions, labels, class_names=class_names, limits=limits, **encoding)
-    pairs, values, positional, coco = inputs
+    encoding |= {"background": background, "images": images}
+    pairs, values, coco = open_pairs(predictions, labels, class_names=class_names, **encoding)
     C = values.classes
-    check_limit(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, limits, "unpacked")
     all_names = _name_classes(class_names, values, coco, assumed=background == 0)
-    own: dict[str, Any] = {"training": training_groups, "suffixes": suffixes, "positional": positional}
-    foreground = [all_names[c] for c in np.flatnonzero(values.spec.foreground(C))]
-    found, names = read_groups(groups, [pair.name for pair in pairs], foreground=foreground, **own)
+    names, foreground = [pair.name for pair in pairs], [all_names[c] for c in np.flatnonzero(values.spec.foreground(C))]
+    found = read_groups(groups, names, foreground=foreground, training=training_groups)
     together = read_clusters(clusters, found, names) if clusters else None
-    photos = find_photos(images, names, suffixes=suffixes) if images else {}
-    known = _known_keys(all_names, foreground, values.spec.background, found) if fail_above or fail_below else ()
-    gates = read_gates(fail_above, fail_below, known)
+    photos = find_photos(images, names) if images else {}
     files.claim_folder(out)
     used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
     used |= {"clusters": clusters, "jobs": jobs, **encoding, **values.as_json(), "class_names": list(all_names)}
-    facts, used = _describe(used, pairs, values, found.fact)
-    print(facts[0], file=sys.stderr, flush=True)
-    pairs = [pair._replace(name=name) for pair, name in zip(pairs, names, strict=True)]
-    with files.collect_masks(out, classes=C, ignore_index=values.spec.ignore_index) as keep, ArrayReader() as reader:
+    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items() if name != "predict"}
+    with files.collect_masks(out, classes=C, ignore_index=values.spec.ignore_index) as keep:
         measured = count_pairs(pairs, values, jobs=jobs, keep=keep if photos else None)
         audit = conclude_audit(names, found, measured, class_names=all_names, clusters=together)
-        tried = try_gates(gates, audit.summary, audit.intervals)
+        tried = try_gates(fail_above, fail_below, audit.summary, audit.intervals)
+        facts = _describe(used, measured.shapes, values, found.fact)
         document = make_document(audit, facts=facts, options=used)
-        files.write_audit(out, audit, document, functools.partial(_maps, reader, pairs, values, photos), gates=tried)
+        files.write_audit(out, audit, document, functools.partial(_maps, pairs, values, photos), gates=tried)
     if photos:
-        files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
+        files.write_samples(out, audit, photos, measured.shapes)
     return Audited(audit, terminal_text(document), failures(tried))
 
 
-def _describe(
-    used: Mapping[str, Any], pairs: Sequence[Pair], encoding: Encoding, fact: str
-) -> tuple[list[str], dict[str, Any]]:
-    """Returns sentences on the images and where they come from, and the options as summary.json stores them."""
-    source = (
-        f"Predictions: {used['predictions'] or 'of a model, from ' + str(used['images'])}. Labels: {used['labels']}."
-    )
-    source += f" Groups: {used['groups']}." if used["groups"] else ""
-    facts = [describe_images([pair.labels.shape for pair in pairs], encoding), source, *([fact] if fact else [])]
-    stored = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
-    return facts, {name: value for name, value in stored.items() if name != "predict"}
+def _describe(used: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], encoding: Encoding, fact: str) -> list[str]:
+    """Returns sentences on the images and where they come from."""
+    predictions = used["predictions"] or f"of a model, from {used['images']}"
+    groups = f" Groups: {used['groups']}." if used["groups"] else ""
+    source = f"Predictions: {predictions}. Labels: {used['labels']}.{groups}"
+    return [describe_images(shapes, encoding), source, *([fact] if fact else [])]
 
 
 def _name_classes(given: Sequence[str] | None, encoding: Encoding, coco: Any, *, assumed: bool) -> tuple[str, ...]:
@@ -152,18 +135,18 @@ def _assumes(class_names: Sequence[str], none: str, zero: str) -> str:
     """Returns what to say where class 0 is taken for the background by default but not named so, or nothing."""
     if "background" in class_names[0].lower():
         return ""
-    return (
-        f"class 0, {class_names[0]!r}, is taken for the background; if no class is, pass {none}, and if it is, {zero}."
-    )
+    return f"class 0, {class_names[0]!r}, is taken for the background; pass {zero} if it is, {none} if no class is."
 
 
-def _maps(
-    reader: ArrayReader, pairs: Sequence[Pair], encoding: Encoding, photos: Mapping[str, Path], index: int
-) -> dict[str, np.ndarray]:
+def _maps(pairs: Sequence[Pair], encoding: Encoding, photos: Mapping[str, Path], index: int) -> dict[str, np.ndarray]:
     from flipjax.audit.page import draw_maps
 
-    scores, truth, *_ = read_pair(reader, pairs[index], encoding)
-    image = read_photo(photos[pairs[index].name], truth.shape) if photos else None
+    scores, truth, *_ = read_pair(pairs[index], encoding)
+    image, photo = None, photos.get(pairs[index].name)
+    if photo:
+        image = read_photo(photo)
+        if image.shape[:2] != truth.shape:
+            raise AuditError(f"{photo}: expected the size of its labels, {truth.shape}, found {image.shape[:2]}")
     return draw_maps(scores, truth, encoding.spec, image=image)
 
 
@@ -176,23 +159,11 @@ def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
     return np.asarray(to_array(logits, name="predictions"), np.float32)[0, :height, :width]
 
 
-def _known_keys(
-    names: Sequence[str], foreground: Sequence[str], background: Background, groups: ImageGroups
-) -> set[str]:
-    """Returns the keys of the summary for these classes and groups."""
-    n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
-    empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
-    summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups)
-    named = name_groups(groups.all_groups, foreground, groups.scene_names, present=groups.numbers)
-    known = {key for key, value in with_names(summary, named).items() if not isinstance(value, list)}
-    return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
-
-
 def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
     """Describes the images: their number, sizes, classes and form."""
-    sizes, form = set(shapes), encoding.spec.kind
+    sizes, kind = set(shapes), encoding.spec.kind
     size = f"{' x '.join(map(str, shapes[0]))} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
-    form += "" if form == "masks" else f", channels {encoding.channels}"
+    form = kind if kind == "masks" else f"{kind}, channels {encoding.channels}"
     return f"{len(shapes)} images of {size}, {encoding.classes} classes ({form})."
 
 
@@ -200,7 +171,8 @@ class AuditStream:
     """An audit that takes batches from any framework and writes the files of `flipjax audit`.
 
     Keeps confusion matrices and segment rows in memory, and maps for the page in a temporary folder. Tables equal those
-    of the command byte for byte. A context manager: once closed, `summary` has the numbers of summary.json.
+    of the command byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
+    first tables.
 
     Example:
         >>> import tempfile
@@ -243,6 +215,7 @@ class AuditStream:
                 raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
             read = dataclasses.replace(read, num_classes=len(read.class_names))
         self.summary: dict[str, Any] = {}
+        self.text = ""
         self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
         self._folder, self._assumed = Path(out), spec.get("background", 0) == 0
         self._all_groups, self._scene_names = all_groups, tuple(scene_names)
@@ -250,7 +223,6 @@ class AuditStream:
         self._parts: list[ImageCounts] = []
         self._names: list[str] = []
         self._groups: list[np.ndarray] = []
-        self._shapes: list[tuple[int, ...]] = []
         self._ranks: list[float] = []
         files.claim_folder(self._folder)
         self._maps = tempfile.TemporaryDirectory(prefix="flipjax-audit-")
@@ -279,9 +251,7 @@ class AuditStream:
         truth, scores = to_array(labels, name="labels"), to_array(predictions, name="predictions")
         masks = self._encoding.spec.kind == "masks"
         if truth.ndim != 3 or len(scores) != len(truth):
-            raise ValueError(
-                f"labels: expected (N, H, W) for predictions of shape {scores.shape}, found {truth.shape}."
-            )
+            raise ValueError(f"labels: expected (N, H, W) beside predictions {scores.shape}, found {truth.shape}.")
         if not masks:
             scores = np.moveaxis(np.asarray(scores), 1, -1) if self._encoding.channels == "first" else scores
             scores = np.asarray(scores, np.float32 if np.issubdtype(scores.dtype, np.floating) else None, order="C")
@@ -312,7 +282,6 @@ class AuditStream:
         for job, part, photo in zip(jobs, parts, photos, strict=True):
             self._keep_maps(job, part, photo)
             self._parts.append(part)
-            self._shapes.append(job[1].shape)
 
     def _check_classes(self, scores: Any) -> tuple[Encoding, tuple[str, ...]]:
         spec = self._encoding.spec
@@ -332,11 +301,9 @@ class AuditStream:
         one = Decomposition(part.confusion, np.float32(part.risk_sum), spec.background)
         flip, risk = (float(np.nan_to_num(each)) for each in (one.flip, one.flip_risk))
         rank = flip if spec.kind == "masks" else risk
-        highest = len(self._ranks) < HIGHEST or rank > min(self._ranks)
-        if highest:
-            self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
+        self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
         flipped = (part.segments.true["outcome"] == "flip").any()
-        if (highest or flipped or flip > SHOWN_ABOVE) and files.draws_pages(quiet=True):
+        if (flipped or flip > SHOWN_ABOVE or rank >= self._ranks[0]) and files.draws_pages(quiet=True):
             from flipjax.audit.page import draw_maps
 
             maps = draw_maps(*job, spec, image=photo)
@@ -346,8 +313,15 @@ class AuditStream:
         with np.load(f"{self._maps.name}/{index}.npz", allow_pickle=False) as stored:
             return dict(stored)
 
-    def close(self) -> dict[str, Any]:
+    def close(
+        self, *, facts: Sequence[str] = (), options: Mapping[str, Any] | None = None, **resampling: Any
+    ) -> dict[str, Any]:
         """Writes all files, and returns the numbers of summary.json.
+
+        Args:
+            facts: sentences on the images, which come first in the report.
+            options: more options for summary.json.
+            **resampling: `samples` and `pairs` of `flipjax.metrics.bootstrap`.
 
         Raises:
             ValueError: no image was added.
@@ -357,12 +331,13 @@ class AuditStream:
         groups = np.concatenate(self._groups) if self._groups else None
         measured = join_counts(self._parts, background=self._encoding.spec.background)
         found = ImageGroups(groups, self._all_groups, self._scene_names)
-        audit = conclude_audit(self._names, found, measured, class_names=self._class_names)
-        options = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
-        facts = [describe_images(self._shapes, self._encoding)]
-        files.write_audit(self._folder, audit, make_document(audit, facts=facts, options=options), self._maps_of)
+        audit = conclude_audit(self._names, found, measured, class_names=self._class_names, **resampling)
+        used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
+        facts = [*facts, describe_images(measured.shapes, self._encoding)]
+        document = make_document(audit, facts=facts, options=used | dict(options or {}))
+        files.write_audit(self._folder, audit, document, self._maps_of)
         self._maps.cleanup()
-        self.summary = dict(audit.summary)
+        self.summary, self.text = dict(audit.summary), terminal_text(document)
         return self.summary
 
     def __enter__(self) -> Self:

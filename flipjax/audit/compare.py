@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, check_folder, check_names, naming
+from flipjax.audit.arrays import AuditError, check_folder, naming
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
 from flipjax.metrics.summary import draw_images, percentile_ends
@@ -21,7 +21,7 @@ FILES = {"compare.json", "compare.csv"}
 SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
-ENDS = ("low", "high")
+ENDS = (":low", ":high")
 ABOVE, BELOW = "--fail_above", "--fail_below"
 
 
@@ -50,11 +50,9 @@ def read_audit(folder: Path) -> Stored:
         AuditError: the folder holds no audit.
     """
     path = folder / "decomposition.npz"
-    if not path.is_file():
-        raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
     with naming(path), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
-        names = check_names(path, map(str, arrays["names"]))
+        names = [*map(str, arrays["names"])]
         order = sorted(range(len(names)), key=names.__getitem__)
         background = json.loads((folder / "summary.json").read_bytes())["options"]["background"]
         background = tuple(background) if isinstance(background, list) else background
@@ -73,10 +71,9 @@ def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
     lacking = sorted({*before.names} ^ {*after.names})
     if lacking:
         raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listed(lacking)}")
-    found = [{"classes": each.class_names, "background": each.decomposition.background} for each in (before, after)]
-    for what, first in found[0].items():
-        if first != (second := found[1][what]):
-            raise AuditError(f"--compare: expected the same {what}, found {first} in {old} and {second} in {new}")
+    first, second = ((*each.class_names, f"background {each.decomposition.background}") for each in (before, after))
+    if first != second:
+        raise AuditError(f"--compare: expected the same classes, found {first} in {old} and {second} in {new}")
     labels = [each.decomposition.confusion.sum(-1) for each in (before, after)]
     others = [name for name, same in zip(after.names, (labels[0] == labels[1]).all(-1), strict=True) if not same]
     if others:
@@ -113,15 +110,15 @@ def compare_audits(
     own: dict[str, Any] = {"class_names": after.class_names, **after.groups}
     values = [summarize(each.decomposition, **own) for each in (before, after)]
     keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
-    gates = read_gates(fail_above, fail_below, keys)
     check_folder(out, FILES)
-    make_folder(out)
     counts = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
     drawn = [resampled(each.decomposition, keys, counts=counts, **own) for each in (before, after)]
     table = pd.DataFrame([[each[key] for each in values] for key in keys], keys, ["old", "new"], dtype=float)
     table["difference"] = table["new"] - table["old"]
     table["low"], table["high"] = percentile_ends(np.stack([drawn[1][key] - drawn[0][key] for key in keys], axis=1))
-    tried = try_gates(gates, table["difference"].to_dict(), table[[*ENDS]].T.to_dict("list"))
+    ends = table[["low", "high"]].T.to_dict("list")
+    tried = try_gates(fail_above, fail_below, table["difference"].to_dict(), ends)
+    make_folder(out)
     write_text(out / "compare.csv", table.rename_axis("quantity").to_csv(float_format="%.6g"))
     images = {"old": str(old), "new": str(new), "images": len(after.names)}
     if after.clusters is not None:
@@ -142,52 +139,33 @@ def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
     return f"{head}\n\n{shown.to_string()}"
 
 
-class Gate(NamedTuple):
-    """A limit of an option on a `key` of the summary, or on one `end` of its interval; `name` is as given."""
+def try_gates(
+    above: Mapping[str, float] | None,
+    below: Mapping[str, float] | None,
+    values: Mapping[Any, Any],
+    intervals: Mapping[Any, Sequence[Any]],
+) -> list[dict[str, Any]]:
+    """Tries limits on numbers by key; `KEY:low` and `KEY:high` are the ends of an interval. Undefined numbers fail.
 
-    option: str
-    name: str
-    key: str
-    end: str
-    limit: float
-
-
-def read_gates(
-    above: Mapping[str, float] | None, below: Mapping[str, float] | None, known: Collection[str]
-) -> list[Gate]:
-    """Returns gates from limits by key; `KEY:low` and `KEY:high` are the ends of an interval.
+    Returns:
+        A row per limit: the option, the limit, the value (or None) and whether it passed.
 
     Raises:
-        AuditError: a key is not `known`.
-    """
-    gates = []
-    for option, limits in ((ABOVE, above), (BELOW, below)):
-        for name, limit in (limits or {}).items():
-            key, _, end = name.rpartition(":")
-            gate = Gate(option, name, *((key, end) if end in ENDS else (name, "")), float(limit))
-            if gate.key not in known:
-                short = ", ".join(sorted(key for key in known if "/" not in key))
-                form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
-                raise AuditError(f"{option}: expected {form}; found {name!r}")
-            gates.append(gate)
-    return gates
-
-
-def try_gates(
-    gates: Sequence[Gate], values: Mapping[Any, Any], intervals: Mapping[Any, Sequence[Any]]
-) -> list[dict[str, Any]]:
-    """Returns a row per gate: key, limit, value (or None) and whether it passed.
-
-    Undefined numbers fail.
+        AuditError: a key is not of `values`.
     """
     rows = []
-    for gate in gates:
-        found = intervals.get(gate.key, (math.nan,) * 2)[ENDS.index(gate.end)] if gate.end else values.get(gate.key)
-        value = float(np.nan if found is None or np.ndim(found) else found)
-        passed = value <= gate.limit if gate.option == ABOVE else value >= gate.limit
-        known = None if math.isnan(value) else value
-        text = f"{gate.option} {gate.name}={gate.limit:g}"
-        rows.append({"gate": text, "limit": gate.limit, "value": known, "passed": passed})
+    for option, limits in ((ABOVE, above), (BELOW, below)):
+        for name, limit in (limits or {}).items():
+            key, _, end = name.rpartition(":") if name.endswith(ENDS) else (name, "", "")
+            if np.ndim(values.get(key, ())):
+                short = ", ".join(sorted(key for key, value in values.items() if "/" not in key and not np.ndim(value)))
+                form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
+                raise AuditError(f"{option}: expected {form}; found {name!r}")
+            found = dict(zip(ENDS, intervals.get(key, ()), strict=False)).get(f":{end}") if end else values[key]
+            value = math.nan if found is None else float(found)
+            passed = value <= limit if option == ABOVE else value >= limit
+            known = None if math.isnan(value) else value
+            rows.append({"gate": f"{option} {name}={limit:g}", "limit": limit, "value": known, "passed": passed})
     return rows
 
 

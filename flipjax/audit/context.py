@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax import metrics
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits, check_folder, open_source
+from flipjax.audit.arrays import AuditError, check_folder, open_source
 from flipjax.audit.audits import describe_images
 from flipjax.audit.counts import count_pairs
 from flipjax.audit.files import draws_pages
@@ -72,7 +72,7 @@ def measure_context(
         betas = _betas(true, evidence, background, samples)
     objects = count_objects(measured, shown, samples=samples, betas=betas)
     source = f"{len(shares)} images of {training_labels or f'{labels}, each without itself'}"
-    facts = [describe_images([each.labels.shape for each in pairs], values), f"Contexts: {source}."]
+    facts = [describe_images(measured.shapes, values), f"Contexts: {source}."]
     notes = [f"Note: {warning.message}" for warning in caught if issubclass(warning.category, UserWarning)]
     options = {"predictions": str(predictions), "labels": str(labels), "samples": samples}
     document = context_document(objects, facts=facts, notes=notes, options=options)
@@ -97,13 +97,12 @@ def _write_tables(out: Path, objects: Objects, names: list[str], shares: pd.Data
 
 def _training_shares(path: Path, pairs: list[Pair], spec: LabelSpec) -> pd.DataFrame:
     """Returns the class shares of training images by name (those of the pairs if they have none)."""
-    source = open_source(path, wanted="labels", limits=Limits(), label_map=pairs[0].labels.label_map)
+    source = open_source(path, wanted="labels", label_map=pairs[0].labels.label_map)
     # Numeric names would be mistaken for those of evaluated images.
     numbers = (f"training {i}" for i in range(len(source.images)))
     rows = source.names or ([pair.name for pair in pairs] if len(pairs) == len(source.images) else numbers)
-    with ArrayReader() as reader:
-        labels = (image.to_classes(reader.read(image), ignore_index=spec.ignore_index) for image in source.images)
-        shares = [image_shares([each], num_classes=spec.num_classes or 0)[0] for each in labels]
+    labels = (image.to_classes(image.read(), ignore_index=spec.ignore_index) for image in source.images)
+    shares = [image_shares([each], num_classes=spec.num_classes or 0)[0] for each in labels]
     return pd.DataFrame(np.stack(shares), list(rows))
 
 
@@ -120,13 +119,12 @@ def _betas(true: pd.DataFrame, evidence: np.ndarray, background: Background, sam
 def _read_shares(path: Path) -> pd.DataFrame:
     """Returns the shares (n, C) of shares.csv by name."""
     try:
-        shares = pd.read_csv(path, dtype={"name": str}, keep_default_na=False).set_index("name").astype(np.float64)
+        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False)
+        shares = table.set_index("name", verify_integrity=True).astype(np.float64)
     except (KeyError, ValueError) as error:
         form = "a column `name` and a column of numbers for each class"
         raise AuditError(f"{path}: expected {form} ({error})") from error
     values = shares.to_numpy()
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.sum(1).max() > 1 + 1e-3:
         raise AuditError(f"{path}: expected fractions of an image in each row, 0 or more, that sum to 1 or less")
-    if (twice := shares.index[shares.index.duplicated()]).size:
-        raise AuditError(f"{path}: expected one row for each training image, found {twice[0]} twice")
     return shares

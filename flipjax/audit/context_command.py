@@ -20,8 +20,7 @@ def _parser() -> command.Parser:
     text = "labels of the training images, or shares.csv as this command writes it (default: --labels)"
     add("--training_labels", type=Path, metavar="DIR|CSV", help=text)
     add_classes(parser)
-    text = "a segment: all pixels of a class in an image (default), or a connected component"
-    add("--unit", choices=("class", "component"), default="class", help=text)
+    add("--unit", choices=("class", "component"), default="class", help="of segments (default class)")
     add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")
     add("--out", type=Path, default=Path("runs/context"), metavar="DIR", help="where to write (default runs/context)")
     return parser

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
-from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_values
+from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_pair, read_values
 from flipjax.backend import keep_programs
 from flipjax.metrics import Decomposition, RegionSums, SegmentTables, checks
 from flipjax.metrics.classes import Background, LabelSpec
@@ -30,22 +30,24 @@ Keep = Callable[[Pair, Arrays], None]
 
 
 class ImageCounts(NamedTuple):
-    """One image: confusion int32 (C, C), risk_sum, region sums (None for masks), segment columns."""
+    """One image: confusion int32 (C, C), risk_sum, region sums (None for masks), segment columns, its shape."""
 
     confusion: np.ndarray
     risk_sum: float
     ignored: int
     regions: list[np.ndarray] | None
     segments: Columns
+    shape: tuple[int, ...]
 
 
 class Measured(NamedTuple):
-    """n images: decomposition, ignored pixels int64 (n,), region sums (None for masks) and segments."""
+    """n images: decomposition, ignored pixels int64 (n,), region sums (None for masks), segments, and their shapes."""
 
     decomposition: Decomposition
     ignored: np.ndarray
     regions: RegionSums | None
     segments: SegmentTables
+    shapes: Sequence[tuple[int, ...]] = ()
 
 
 def count_image(
@@ -79,7 +81,7 @@ def count_image(
     confusion = np.bincount(cells, minlength=C * C).reshape(C, C).astype(np.int32)
     masks = dataclasses.replace(options, kind="masks", num_classes=C)
     columns = segment_columns(prediction, truth, masks, risks=risks, unit=unit, predicted_unit=predicted_unit)
-    return ImageCounts(confusion, float(risk_sum), int(np.count_nonzero(~known)), regions, columns)
+    return ImageCounts(confusion, float(risk_sum), int(np.count_nonzero(~known)), regions, columns, truth.shape)
 
 
 def _check_values(scores: np.ndarray, kind: str) -> None:
@@ -108,29 +110,29 @@ def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, kee
     Raises:
         AuditError: a file is damaged or values do not fit. The message names the image.
     """
-    sizes = [math.prod(pair.labels.shape) for pair in pairs]
     counted = _in_processes(pairs, encoding, jobs, keep) if jobs > 1 else _count(pairs, encoding, keep, threads=True)
     parts: list[ImageCounts] = []
-    # Progress counts pixels, because images differ in size.
-    with closing(counted) as counts, Bar(total=sum(sizes)) as bar:
-        for size, part in zip(sizes, counts, strict=True):
+    with closing(counted) as counts, Bar(total=len(pairs)) as bar:
+        for part in counts:
             parts.append(part)
-            bar.advance(size, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
-    return join_counts(parts, background=encoding.spec.background)
+            bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
+    return join_counts(parts, background=encoding.spec.background, with_ids=encoding.unit == "instance")
 
 
 def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
-    def count(job: tuple[Pair, Arrays]) -> ImageCounts:
-        pair, (scores, labels, unit, predicted_unit) = job
+    def count(pair: Pair, arrays: Arrays) -> ImageCounts:
         with in_options(pair):
+            scores, labels, unit, predicted_unit = arrays
             part = count_image(scores, labels, encoding.spec, unit=unit, predicted_unit=predicted_unit)
         if keep is not None:
-            keep(*job)
+            keep(pair, arrays)
         return part
 
-    with closing(read_values(pairs, encoding)) as values:
-        jobs = zip(pairs, values, strict=True)
-        yield from in_order(count, jobs) if threads and encoding.spec.kind == "masks" else map(count, jobs)
+    if threads and encoding.spec.kind == "masks":
+        yield from in_order(lambda pair: count(pair, read_pair(pair, encoding)), pairs)
+    else:
+        with closing(read_values(pairs, encoding)) as values:
+            yield from map(count, pairs, values)
 
 
 def _count_piece(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None) -> list[ImageCounts]:
@@ -154,7 +156,7 @@ def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Ke
 
 def join_counts(parts: Sequence[ImageCounts], *, background: Background) -> Measured:
     """Joins the counts of images, in order."""
-    confusion, risk_sum, ignored, regions, segments = zip(*parts, strict=True)
+    confusion, risk_sum, ignored, regions, segments, shapes = zip(*parts, strict=True)
     decomposition = Decomposition(np.stack(confusion), np.array(risk_sum, np.float32), background)
     sums = None if regions[0] is None else RegionSums(*map(np.stack, zip(*regions, strict=True)))
-    return Measured(decomposition, np.array(ignored, np.int64), sums, join_columns(segments))
+    return Measured(decomposition, np.array(ignored, np.int64), sums, join_columns(segments), shapes)

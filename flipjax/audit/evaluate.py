@@ -3,10 +3,12 @@
     flipjax evaluate --model smp_resnet50 --weights FILE --config NAME
     flipjax evaluate --run RUN --member m003 [--rule RULE] --images DIR --labels DIR
 
-The first form evaluates FILE (from `flipjax convert`) on the pool and split of a configuration. --intervene adds
-scene-swap risk, repair and reliance; --out adds a page with pictures. The second form audits a sweep's member on
-photos, and takes all other options of `flipjax audit`.
+Both write the files and the page of `flipjax audit`. The first form evaluates FILE (from `flipjax convert`) on the pool
+and split of a configuration. The second form audits a sweep's member on photos, and takes all other options of
+`flipjax audit`.
 """
+
+from pathlib import Path
 
 from flipjax import command
 from flipjax.audit.__main__ import run_audit
@@ -22,10 +24,9 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which images (default test)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
-    text = "scene-swap risk, repair and reliance, on the scenes of the training split (config.intervene)"
-    parser.add_argument("--intervene", action="store_true", help=text)
     parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the files and the page of an audit")
+    default = Path("runs/evaluate")
+    parser.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"output folder (default {default})")
     return parser
 
 
@@ -38,6 +39,6 @@ def main(arguments: list[str]) -> int:
     # Imported late, because JAX takes a second and `--help` does not need most of it.
     from flipjax.audit.converted import evaluate_weights
 
-    known = ("model", "weights", "dtype", "split", "intervene", "samples", "out")
+    known = ("model", "weights", "dtype", "split", "samples", "out")
     print(evaluate_weights(options.config, **{name: getattr(options, name) for name in known}))
     return command.DONE

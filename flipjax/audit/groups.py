@@ -12,8 +12,6 @@ from flipjax.audit.arrays import AuditError, check_names, read_table, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 from flipjax.support.terminal import listed
 
-INTEGER = r"\s*-?\d{1,18}\s*"
-"""A 64-bit integer. `int` is too lenient: it reads 1_0 as ten."""
 FORM = "a CSV with the columns name and group; or name, class and scene, or name and one other"
 TRAINING = "a CSV with the columns class and scene, a row a training image or with their number in the column images"
 
@@ -42,8 +40,7 @@ def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]
         >>> match_names("[a-z]+", ["rome_01", "paris_02"], option="--groups")
         ['rome', 'paris']
     """
-    other = "a column of --groups" if option == "--clusters" else "a CSV"
-    form = f"{option}: expected {other}, or a regular expression that is found in each image's name"
+    form = f"{option}: expected a CSV or a column of it, or a regular expression that is found in each image's name"
     try:
         found = [re.search(pattern, name) for name in names]
     except re.error as error:
@@ -71,23 +68,18 @@ def read_groups(
     names: Sequence[str],
     *,
     foreground: Sequence[str],
-    positional: bool,
     training: Path | None = None,
-    suffixes: Sequence[str] = (),
-) -> tuple[ImageGroups, list[str]]:
-    """Returns the group of each image, and the images' names.
+) -> ImageGroups:
+    """Returns the group of each image.
 
-    Names may include file endings or folders. Images known by position are named by their index from 0. If the table
-    has other names and a row per image, its rows must be in the images' order, and the images take its names.
+    Names in a table may include file endings or folders. Images known by position are named by their index from 0.
 
     Args:
         given: the path of a table, or a regular expression that matches the group in a name; None for no groups.
         names: the images' names, in order.
-        foreground: the names of the F foreground classes. For two, integer groups are 0..3 (2 * class + scene).
-        positional: whether the names are only positions.
+        foreground: the names of the F foreground classes. For two, groups 0..3 are 2 * class + scene.
         training: a table of training images by class and scene. The most frequent scene of a class is its common one.
             None uses the images themselves.
-        suffixes: endings to drop from names.
 
     Raises:
         AuditError: the table has another format, images have no group, or classes or groups are unknown.
@@ -95,30 +87,22 @@ def read_groups(
     if given is None:
         if training:
             raise AuditError("--training_groups: expected --groups beside it, found none")
-        return ImageGroups(None), list(names)
+        return ImageGroups(None)
     path = Path(given)
     if not path.exists() and path.suffix.lower() != ".csv":
         found = match_names(given, names, option="--groups")
-        return _by_name(pd.Series(found, list(names), dtype=object)), list(names)
+        return _by_name(pd.Series(found, list(names), dtype=object))
     table = pd.DataFrame(read_table(path))
     others = [name for name in map(str, table) if name != "name"]
     column = others[0] if len(others) == 1 else "group"
     scenic = {"class", "scene"} <= set(table)
     if "name" not in table or not (scenic or column in table):
         raise AuditError(f"{path}: expected {FORM}, found {', '.join(map(str, table)) or 'no row'}")
-    rows = check_names(path, table["name"])
-    places = {name: str(int(name)) for name in rows if positional and re.fullmatch(r"\d{1,18}", name)}
     known = {*names}
-    images = [places.get(name, name if name in known else stem_of(Path(name), suffixes)) for name in rows]
-    if positional and len(rows) == len(names) and len({*places.values()}) == len(places) and {*images} != known:
-        images, names, known = rows, rows, {*rows}
-    check_names(path, images)
-    missing = sorted(known.difference(images))
-    strangers = [name for name, image in zip(rows, images, strict=True) if image not in known]
-    if missing or strangers:
-        found = [f"none for {listed(missing)}"] if missing else []
-        found += [f"rows that name none, {listed(strangers)}"] if strangers else []
-        raise AuditError(f"{path}: expected a group for each image; found {'; '.join(found)}")
+    images = check_names(path, [name if name in known else stem_of(Path(name)) for name in table["name"]])
+    if known != {*images}:
+        missing, strangers = (listed(sorted(each)) or "none" for each in (known.difference(images), {*images} - known))
+        raise AuditError(f"{path}: expected a group for each image; lacking are {missing}, of no image {strangers}")
     table = table.set_index(pd.Index(images)).loc[list(names)]
     if scenic:
         seen = table[["class", "scene"]] if training is None else pd.DataFrame(read_table(training))
@@ -126,8 +110,14 @@ def read_groups(
     elif training is not None:
         raise AuditError(f"--training_groups: expected the columns class and scene in {path}, found {column}")
     else:
-        found = _of_column(path, table[column], two=len(foreground) == 2)
-    return found._replace(table=table), list(names)
+        found = _by_name(table[column])
+        others = {*table[column]} - {*"0123"}
+        if column == "group" and len(foreground) == 2 and others != {*table[column]}:
+            if others:
+                problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(others))}"
+                raise AuditError(f"{path}: expected {problem}")
+            found = ImageGroups(table[column].map(int).to_numpy(np.int64), TWO_BY_TWO)
+    return found._replace(table=table)
 
 
 def _of_scenes(
@@ -136,40 +126,25 @@ def _of_scenes(
     """Returns F x S groups. A class without one most frequent scene has no common or rare group."""
     if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
-    images = seen.get("images", pd.Series("1", seen.index))
-    if not {"class", "scene"} <= set(seen) or not images.str.fullmatch(INTEGER).all():
+    images = pd.to_numeric(seen.get("images", pd.Series("1", seen.index)), errors="coerce")
+    if not {"class", "scene"} <= set(seen) or not (images >= 0).all():
         raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
-    counts = images.map(int).groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
+    counts = images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
     scenes = sorted({*table["scene"], *map(str, counts)})
     counts = counts.reindex(index=list(foreground), columns=scenes, fill_value=0)
     columns = {name: table[name].tolist() for name in ("class", "scene")}
     tops = (counts.eq(counts.max(axis=1), axis=0) & (counts > 0)).to_numpy()
     usual = tuple(tuple(np.flatnonzero(row).tolist()) if row.sum() == 1 else () for row in tops)
-    if not any(usual) or len(scenes) < 2:
-        fact = f"Groups have no common side: no class has one most frequent scene of several in {where}"
-        named = _by_name(table["class"] + " in " + table["scene"])
-        return named._replace(columns=columns, fact=f"{fact} (--training_groups).")
-    all_groups = Groups(len(foreground), len(scenes), usual, partial=True)
     own = {name: scenes[found[0]] for name, found in zip(foreground, usual, strict=True) if found}
     pairs = [f"{name} in {scene}" for name, scene in own.items()]
-    fact = f"Common, most frequent in {where}: {', '.join(pairs[:10])}{', ...' * (len(pairs) > 10)}."
+    fact = f"Common, most frequent in {where}: {listed(pairs) or 'no class in one scene'}."
     if unsure := sorted({*table["class"]}.difference(own)):
         fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
+    if not own or len(scenes) < 2:
+        return _by_name(table["class"] + " in " + table["scene"])._replace(columns=columns, fact=fact)
+    all_groups = Groups(len(foreground), len(scenes), usual, partial=True)
     y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
     return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)
-
-
-def _of_column(path: Path, texts: pd.Series, *, two: bool) -> ImageGroups:
-    other = [f"{name} ({text[:40]})" for name, text in texts.items() if not re.fullmatch(INTEGER, text)]
-    if texts.name != "group" or len(other) == len(texts):
-        return _by_name(texts)
-    if other:
-        raise AuditError(f"{path}: expected integer groups, found others, {listed(other)}")
-    numbers = texts.map(int).to_numpy(np.int64)
-    if two and not {*numbers} <= {*range(TWO_BY_TWO.count)}:
-        expected = "groups 0..3 (2 * class + scene) for two foreground classes"
-        raise AuditError(f"{path}: expected {expected}, found {listed(np.unique(numbers))}")
-    return ImageGroups(numbers, TWO_BY_TWO if two else None)
 
 
 def _by_name(texts: pd.Series) -> ImageGroups:

@@ -1,7 +1,7 @@
 """Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from flipjax.audit.results import Audit
-from flipjax.audit.tables import LINKED, anchor_of, most_flipped
+from flipjax.audit.tables import MOST_FLIPPED, most_flipped
 from flipjax.metrics import Decomposition, error_map
-from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
+from flipjax.metrics.classes import Background, LabelSpec, background_classes
 from flipjax.metrics.decomposition import margins
 from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
-from flipjax.report.document import Document, Numbers, Section
+from flipjax.report.document import Document, Section
 from flipjax.report.html import Gallery, write_page
 from flipjax.report.panels import Chart
 from flipjax.report.pictures import Item, Palette
@@ -25,14 +25,11 @@ from flipjax.results import gallery
 from flipjax.results.frames import records_of
 
 RISKIEST = (
-    "The images of the highest flip-risk, and the most flipped ones of the less risky half; where scenes are known, "
-    "typical images and pairs, one object in both scenes. Flip-risk is drawn where foreground is predicted."
+    "Of the highest flip-risk, and most flipped of the less risky half; flip-risk is drawn on predicted foreground."
 )
-MOST_FLIPPED = "The images of the largest flip share."
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
-HINT = "Photos are shown where --images names their folder."
 SHOWN = 6
 LARGEST_SIDE = 256
 NAMED = 12
@@ -46,8 +43,7 @@ def write_audit_page(
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
     palette = palette_of(audit, items)
-    caption = RISKIEST if audit.has_scores else MOST_FLIPPED
-    caption += "" if any(item.image is not None for item in items) else f" {HINT}"
+    caption = RISKIEST if audit.has_scores else "The images of the largest flip share."
     shares, *ranked, matrix = charts(audit)
     drawn: dict[str, list[Any]] = {
         "Results": [shares],
@@ -56,18 +52,15 @@ def write_audit_page(
         "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
         "Images": [Gallery(items, palette, caption)] if items else [],
     }
-    shown, first = {item.anchor for item in segments}, ("Flip-risk", "Classes")
+    # A pair's number leads to its pictures, which are in the order of the pairs.
+    anchors = [item.anchor for item in segments if item.anchor]
+    links = {(row, 1): anchor for row, anchor in enumerate(anchors)}
     sections = []
     for title, tables in document.sections:
-        more, blocks = drawn.get(title, []), [_linked(block, shown) for block in tables]
-        sections.append(Section(title, [*more, *blocks] if title in first else [*blocks, *more]))
+        more = drawn.get(title, [])
+        blocks = [block._replace(links=links) if block.caption == MOST_FLIPPED else block for block in tables]
+        sections.append(Section(title, [*more, *blocks] if title == "Classes" else [*blocks, *more]))
     write_page(folder, document._replace(sections=sections))
-
-
-def _linked(block: Numbers, shown: Collection[str]) -> Numbers:
-    """Drops the links of a table to pictures that the page does not show."""
-    links = {cell: anchor for cell, anchor in block.links.items() if anchor in shown}
-    return block._replace(caption=f"{block.caption}{LINKED if links else ''}", links=links)
 
 
 def charts(audit: Audit) -> list[Chart]:
@@ -89,8 +82,7 @@ def _matrix(confusion: np.ndarray, class_names: Sequence[str], background: Backg
     """Returns the chart of the flip matrix of the classes in the most flips."""
     classes = most_flipped(confusion, background=background, limit=CELLS)
     matrix = panels.matrix_panel(confusion, class_names, background=background, classes=classes)
-    foreground = int(is_foreground(len(class_names), background).sum())
-    return panels.matrix_chart([matrix], note=_part(note, len(classes), foreground))
+    return panels.matrix_chart([matrix], note=note)
 
 
 def write_context_page(
@@ -116,12 +108,7 @@ def _shares(audit: Audit, note: str) -> Chart:
         panels.bar_panel(by_group, labels, title="by group" if keys else "all images"),
         panels.bar_panel(by_class.tolist(), names, title="by true class"),
     ]
-    return panels.shares_chart(bars, note=_part(note, len(classes), len(audit.foreground)))
-
-
-def _part(note: str, shown: int, foreground: int) -> str:
-    """Returns the note; if classes are omitted, adds how many are shown."""
-    return note if shown == foreground else f"{note} Shown are the {shown} classes in the most flips."
+    return panels.shares_chart(bars, note=f"{note} Of many classes those in the most flips.")
 
 
 def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
@@ -149,7 +136,7 @@ def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> 
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
         item = make_item(audit, row["image"], name, own, _cut(row, int(own["step"]), own["truth"].shape))
         shares = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
-        items.append(item._replace(anchor="" if repeated else anchor_of(truth, predicted), **shares))
+        items.append(item._replace(anchor="" if repeated else f"flip-{truth}-{predicted}", **shares))
     return items
 
 
@@ -216,7 +203,7 @@ def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
     colours = [*class_colours(classes, background=audit.background), IGNORED_COLOUR]
     maps = [values.ravel() for item in items for values in (item.truth, item.prediction)]
     pixels = np.bincount(np.concatenate([*maps, np.zeros(0, int)]), minlength=classes + 1)
+    pixels[[*background_classes(audit.background)]] = 0
     names = [*audit.class_names, "ignored"]
-    first = np.argsort(-pixels, kind="stable")[: NAMED + 1].tolist()
-    common = sorted(c for c in first if pixels[c] and c not in background_classes(audit.background))
+    common = sorted(c for c in np.argsort(-pixels, kind="stable")[:NAMED].tolist() if pixels[c])
     return Palette(colours, {names[c]: to_hex(colours[c]) for c in common}, audit.background, classes)

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,14 @@ from flipjax import metrics
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
-from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
+from flipjax.context import SHOWN, Choice, context_beta, context_evidence
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of, margins
-from flipjax.metrics.log_odds import SceneSwap
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
-from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
-from flipjax.results.rows import image_columns, region_quantities
+from flipjax.results.quantities import IMAGE_QUANTITIES, title_of
+from flipjax.results.rows import counterfactual_flip, image_columns, region_quantities
 from flipjax.support.files import replacing
 
 Places = Mapping[str, Mapping[int, np.ndarray]]
@@ -45,11 +44,6 @@ class Objects(NamedTuple):
     betas: Mapping[str, Choice]
 
     @property
-    def missable(self) -> bool:
-        """Whether any class is background, so that segments can be missed."""
-        return not is_foreground(len(self.class_names), self.background).all()
-
-    @property
     def flipped(self) -> pd.DataFrame:
         """The true segments that flip."""
         return self.tables.true[self.tables.true["outcome"] == "flip"]
@@ -61,8 +55,6 @@ class Objects(NamedTuple):
         return counts.sort_values(["size", "sum"], ascending=False, kind="stable").reset_index()
 
 
-LEAST_CLASSES = 3
-"""Fewest foreground classes for beta: with two, there is only one wrong class to choose."""
 WORK = 5e7
 """Most resamples times flips times classes: about ten seconds."""
 
@@ -85,20 +77,20 @@ def beta_of_audit(measured: Measured) -> tuple[Choice | None, np.ndarray]:
     evidence = np.full(len(true), np.nan)
     flip, wrong = np.asarray(true["outcome"] == "flip", bool), np.asarray(true["predicted"], np.int64)
     shares = pixel_shares(measured)
-    C = shares.shape[1]
     shown = np.any(shares >= SHOWN, axis=0)[wrong] | ~flip
-    if (flip & shown).sum() < LEAST_FLIPS or is_foreground(C, background).sum() < LEAST_CLASSES:
-        return None, evidence
     kept = true[shown].reset_index(drop=True)
-    with warnings.catch_warnings():
-        # The caption of beta already says that there are few images.
-        warnings.simplefilter("ignore", UserWarning)
-        own = context_evidence(kept, shares, own=np.arange(len(shares)), background=background)
-    if not own[flip[shown]].any():
+    samples = int(np.clip(WORK / max(1, flip.sum() * shares.shape[1]), 100, 1000))
+    try:
+        with warnings.catch_warnings():
+            # The caption of beta already says that there are few images.
+            warnings.simplefilter("ignore", UserWarning)
+            own = context_evidence(kept, shares, own=np.arange(len(shares)), background=background)
+        beta = context_beta(kept, own, background=background, samples=samples)
+    except ValueError:
+        # Too few flips or classes, or contexts that do not differ.
         return None, evidence
     evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
-    samples = int(np.clip(WORK / (flip.sum() * C), 100, 1000))
-    return context_beta(kept, own, background=background, samples=samples), evidence
+    return beta, evidence
 
 
 def count_objects(
@@ -151,9 +143,8 @@ class Audit:
     """An audit of n images: counts, groups int64 (n,) or None, and the class names.
 
     `summary` is from `flipjax.metrics.summarize`, without its matrix and with named groups; `intervals` are from
-    `bootstrap`. `objects` holds the segments, `class_of_group` the class of each group of a class in a scene. `images`,
-    `by_group` and `pairs` are from `image_table`, `flips_by_group` and `flip_pairs`. `swap` is the scene swap of the
-    images, if known; `clusters` int (n,) or None.
+    `bootstrap`. `objects` holds the segments. `images`, `by_group` and `pairs` are from `image_table`,
+    `flips_by_group` and `flip_pairs`; `clusters` is int (n,) or None.
     """
 
     groups: np.ndarray | None
@@ -162,12 +153,9 @@ class Audit:
     summary: Mapping[str, Any]
     intervals: Mapping[str, tuple[Any, Any]]
     objects: Objects
-    class_of_group: Mapping[str, str]
-    places: Places
     images: pd.DataFrame
     by_group: pd.DataFrame
     pairs: pd.DataFrame
-    swap: SceneSwap | None
     clusters: np.ndarray | None
 
     @property
@@ -205,8 +193,6 @@ def conclude_audit(
     samples: int = 1000,
     pairs: np.ndarray | None = None,
     clusters: np.ndarray | None = None,
-    further: Mapping[str, float] | None = None,
-    swap: SceneSwap | None = None,
 ) -> Audit:
     """Summarises counts, with intervals from resampling images within groups.
 
@@ -218,15 +204,13 @@ def conclude_audit(
         samples: number of resamples.
         pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
         clusters: int (n,), images sampled together, such as the frames of a film; None samples each alone.
-        further: quantities computed elsewhere, by key.
-        swap: the scene swap of the images, if any.
     """
     decomposition, numbers = measured.decomposition, groups.numbers
     foreground = np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist()
     all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
     options = {"groups": numbers, "class_names": class_names, "all_groups": all_groups}
     resampling = {"samples": samples, "pairs": pairs, "clusters": clusters}
-    summary, intervals = _summarize(measured, options, resampling, further or {}, swap)
+    summary, intervals = _summarize(measured, options, resampling)
     objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
     total = objects.flips.iloc[-1].to_dict()
     for name in ("seg_flip", "strict_flip"):
@@ -241,11 +225,9 @@ def conclude_audit(
     if sides:
         summary["flip_gap/mean"], low, high = flip_gap(decomposition, sides, clusters)
         intervals |= {} if math.isnan(low) else {"flip_gap/mean": (low, high)}
-    columns, class_of_group = {"name": names, **groups.columns}, {}
+    columns = {"name": names, **groups.columns}
     if numbers is not None:
         columns["group"] = [group_names[group] for group in numbers.tolist()]
-    if isinstance(all_groups, Groups):
-        class_of_group = {name: own_names[all_groups.class_of(group)] for group, name in group_names.items()}
     return Audit(
         numbers,
         decomposition,
@@ -253,35 +235,28 @@ def conclude_audit(
         with_names(summary, group_names),
         with_names(intervals, group_names),
         objects,
-        class_of_group,
-        places,
-        image_table(columns, measured, objects, swap),
+        image_table(columns, measured, objects),
         flips_by_group(decomposition, places, class_names, clusters=clusters),
         flip_pairs(decomposition, class_names, clusters=clusters),
-        swap,
         clusters,
     )
 
 
 def _summarize(
-    measured: Measured, options: dict[str, Any], resampling: dict[str, Any], further: Any, swap: SceneSwap | None
+    measured: Measured, options: dict[str, Any], resampling: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the numbers of pixels and their intervals. With over two foreground classes, leaves out empty groups."""
+    """Returns the numbers of pixels and their intervals, without empty groups."""
     decomposition = measured.decomposition
     summary = metrics.summarize(decomposition, **options)
     del summary["flip_matrix"]
-    if is_foreground(len(options["class_names"]), decomposition.background).sum() > 2:
-        empty = tuple(key.removesuffix("n_images") for key, n in summary.items() if key.endswith("/n_images") and not n)
-        summary = {key: value for key, value in summary.items() if not key.startswith(empty)}
+    empty = tuple(key.removesuffix("n_images") for key, n in summary.items() if key.endswith("/n_images") and not n)
+    summary = {key: value for key, value in summary.items() if not key.startswith(empty)}
     keys = [key for key in summary if "n_images" not in key] if summary["n_images"] > 1 else []
     if measured.regions is not None:
         summary |= region_quantities(measured.regions, options["groups"], all_groups=options["all_groups"])
-    summary |= further
-    resampled = functools.partial(metrics.bootstrap, key=key_of(0), **resampling, **options)
-    intervals = resampled(decomposition, keys) if keys else {}
-    if keys and swap:
-        intervals |= _swap_intervals(decomposition, swap, keys, known=summary, resampled=resampled)
-    return summary, intervals
+    if resampling["pairs"] is not None:
+        summary["counterfactual_flip"] = counterfactual_flip(decomposition, resampling["pairs"])
+    return summary, metrics.bootstrap(decomposition, keys, key=key_of(0), **resampling, **options) if keys else {}
 
 
 def name_groups(
@@ -295,16 +270,14 @@ def name_groups(
     """
     if isinstance(all_groups, NamedGroups):
         return dict(enumerate(all_groups.names))
-    if all_groups is None:
-        return {group: str(group) for group in np.unique(present).tolist()}
-    numbers = range(all_groups.count)
-    if scene_names:
-        # Summary keys are separated by slashes.
-        texts = [f"{foreground[all_groups.class_of(g)]}+{scene_names[all_groups.scene_of(g)]}" for g in numbers]
-        named = [text.replace("/", "_") for text in texts]
-        if len({*named}) == len(named):
-            return dict(enumerate(named))
-    return {group: str(group) for group in numbers}
+    numbers = np.unique(present).tolist() if all_groups is None else range(all_groups.count)
+    plain = {group: str(group) for group in numbers}
+    if all_groups is None or not scene_names:
+        return plain
+    texts = {g: f"{foreground[all_groups.class_of(g)]}+{scene_names[all_groups.scene_of(g)]}" for g in numbers}
+    # Summary keys are separated by slashes.
+    named = {group: text.replace("/", "_") for group, text in texts.items()}
+    return named if len({*named.values()}) == len(named) else plain
 
 
 def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict[str, Any]:
@@ -330,36 +303,17 @@ def _places(
     return places, {c: both for c, both in sides.items() if all(map(len, both))}
 
 
-def _swap_intervals(
-    decomposition: Decomposition, swap: SceneSwap, keys: Sequence[str], *, known: Collection[str], resampled: Callable
-) -> dict[str, Any]:
-    """Returns the intervals of `known` scene-swap quantities, from decompositions in which `keys` have their values."""
-    inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
-    predicted = swap.repaired.confusion[..., inside].sum((1, 2))
-    ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
-    after = {"fg_flip": "repair_flip", "fg_correct": "repair_correct", "worst_group_iou": "repair_worst_iou"}
-    intervals = {}
-    # The same key draws the same images for all quantities.
-    for stand_in, names in ((ranked, {"risk_auroc": "swap_auroc", "risk_aurc": "swap_aurc"}), (swap.repaired, after)):
-        renamed = {key: key.removesuffix(last := key.rpartition("/")[2]) + names.get(last, "") for key in keys}
-        renamed = {key: name for key, name in renamed.items() if name in known}
-        intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
-    return intervals
-
-
-def image_table(
-    columns: Mapping[str, Sequence[str]], measured: Measured, objects: Objects, swap: SceneSwap | None
-) -> pd.DataFrame:
+def image_table(columns: Mapping[str, Sequence[str]], measured: Measured, objects: Objects) -> pd.DataFrame:
     """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks.
 
     `columns` come first; the index holds the images' positions.
     """
-    counts = image_columns(measured.decomposition, objects.class_names, swap=swap)
+    counts = image_columns(measured.decomposition, objects.class_names)
     risk = counts["flip_risk"]
     masks = np.isnan(risk).all()
     if not masks:
         counts["flip_risk_share"] = risk / np.log(is_foreground(len(objects.class_names), objects.background).sum())
-    known = (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES, "flip_risk_share")
+    known = (*IMAGE_QUANTITIES, "flip_risk_share")
     # Adding 0 to -0 leaves 0.
     table: dict[str, Any] = {**columns} | {name: counts[name].round(DIGITS) + 0.0 for name in known if name in counts}
     table |= {name: counts[name] for name in ("foreground_pixels", "pixels")}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.results import Audit, Objects, by_bound, class_pixels
+from flipjax.audit.results import Audit, Objects, by_bound
 from flipjax.context import Choice
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.classes import Background, is_foreground
@@ -16,15 +16,12 @@ from flipjax.metrics.decomposition import divide, flips_of, margins
 from flipjax.metrics.segment_table import STRATA
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import Row, records_of
-from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
-from flipjax.results.rows import REPAIR_NOTE
+from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, of_classes, title_of
 from flipjax.results.text import TextTable, number, with_interval
 
 TITLE = "Audit of flips"
 WORST = 10
 """Rows that a table of classes or of pairs shows at once."""
-AT_ONCE = 12
-"""Classes and groups of which a table shows all."""
 LEAST_AGREEMENT = 0.05
 """Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
 LEVEL = 0.05
@@ -37,9 +34,9 @@ OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
 MENDED = {"whole": "whole segments that flip", "rim": "flips near borders of other segments"}
 MENDED |= {"inside": "flips inside other segments", "miss": "misses", "spill": "spills"}
 MENDED |= {"background": "confusion between background classes"}
-LINKED = "; a number leads to pictures"
+MOST_FLIPPED = "Pairs of classes with the most flipped segments"
 DIFFERENCE = ("difference", "difference_low", "difference_high")
-OWN_LABELS = "these labels, each image without itself"
+STRATA_NOTE = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
 OBSERVATIONAL = "Observational: images with another context differ in other ways, too."
 
 
@@ -48,16 +45,16 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
     which = "riskiest" if audit.has_scores else "most flipped"
     sections = {
         "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
-        "Flip-risk": _deciles(audit),
+        "Flip-risk": [],
         "Classes": _flip_list(audit),
-        "Segments": [*_segments(audit.objects), *_context(audit.objects.betas, OWN_LABELS)],
+        "Segments": [*_segments(audit.objects), *_context(audit.objects.betas)],
         "Images": [Numbers(f"The {which} images; all are in images.csv", riskiest(audit))],
         "Details": _details(audit),
     }
     terms = ["correct, flip, miss", "segment", "StrictFlip"]
     terms += ["common, rare", "IoU gap"] if "gap/mean" in audit.summary else []
     terms += ["flip-risk", "risk-coverage"] if audit.has_scores else []
-    terms += ["scene swap", "counterfactual pair"] if audit.swap else []
+    terms += ["counterfactual pair"] if "counterfactual_flip" in audit.summary else []
     return Document(TITLE, facts, findings(audit), _sections(sections), terms=terms, config=options)
 
 
@@ -105,19 +102,9 @@ def findings(audit: Audit) -> list[str]:
             f"pixels ({row['flipped_images']} of {row['images']} images)."
         )
     lines += _segment_lines(audit.objects)
-    top = audit.summary["top_decile_flip_share"]
-    if audit.has_tenths and top == top:
-        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
     auroc = cell_of(audit, "risk_auroc", form=".2f")
     if audit.has_scores and auroc != "-":
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
-    if audit.swap is not None:
-        auroc = cell_of(audit, "swap_auroc", form=".2f")
-        after = cell_of(audit, "repair_flip", form=".1%")
-        reliance = audit.summary.get("scene_reliance")
-        tail = "" if reliance is None else f"; scene reliance {reliance:.2f}"
-        lines += [f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {after}{tail}."]
-        lines += [REPAIR_NOTE]
     return lines + warnings(audit)
 
 
@@ -188,8 +175,7 @@ def warnings(audit: Audit) -> list[str]:
 def constant(audit: Audit) -> set[str]:
     """Returns keys of the summary that do not depend on predictions, or that masks lack."""
     keys = set(OF_BACKGROUND) if len(audit.foreground) == len(audit.class_names) else set()
-    keys |= set() if audit.has_tenths else {*(RANKED[3:] if audit.has_scores else RANKED)}
-    return keys | ({"flipped_images"} if not audit.summary["flipped_images"] > 0 else set())
+    return keys | (set() if audit.has_tenths else {*(RANKED[3:] if audit.has_scores else RANKED)})
 
 
 def _by_group(audit: Audit) -> list[Numbers]:
@@ -205,48 +191,21 @@ def _by_group(audit: Audit) -> list[Numbers]:
         f"{len(table.rows)} rows (Benjamini-Hochberg)"
     )
     blocks = _first_and_others(caption, "The other differences between groups", table)
-    blocks += _flip_of_groups(audit) if table.rows else []
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
-    shown, which = len(names), ""
-    if len(names) > 2 * AT_ONCE:
-        flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
-        names = sorted(names, key=lambda name: (name not in ("common", "rare"), -flip[name]))
-        shown, which = WORST + ("rare" in names[:2]) * 2, f", those with the largest Flip of {len(names)}"
-    table = by_group(audit, names)
-    own, others = _first_and_others(f"Groups{which}, with 95% intervals", "The other groups", table, shown=shown)
+    flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
+    names = sorted(names, key=lambda name: (name not in ("common", "rare"), -flip[name]))
+    keys = [key for key in OF_GROUPS if key not in constant(audit)]
+    rows = [
+        [name, *(cell_of(audit, f"group/{name}/{key}", form=".3f") for key in ("n_images", *keys))] for name in names
+    ]
+    caption = "Groups by Flip, common and rare first, with 95% intervals"
+    table = TextTable(["group", "images", *map(title_of, keys)], rows)
+    own, others = _first_and_others(caption, "The other groups", table)
     return [*blocks, own._replace(folded=blocks[0].table.rows != []), others]
 
 
 def _q(row: Row) -> str:
     return "<0.001" if row["q"] < 0.001 else number(row["q"])
-
-
-def _flip_of_groups(audit: Audit) -> list[Numbers]:
-    """Returns the matrix of Flip by class and group, if groups are few."""
-    places = audit.places
-    if len(places) > AT_ONCE:
-        return []
-    flips, pixels = class_pixels(audit.decomposition)
-    rows = []
-    for c in most_flipped(audit.confusion, background=audit.background, limit=AT_ONCE):
-        shares = [float(divide(flips[own[c], c].sum(), pixels[own[c], c].sum())) for own in places.values()]
-        if not np.isnan(shares).all():
-            rows.append([audit.class_names[c], *map(number, shares)])
-    return [Numbers("Flip of each class by group", TextTable(["class", *places], rows))]
-
-
-def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
-    """Returns the main quantities of groups, with the IoU of the group's own class, if any."""
-    own = {name: f"iou/{audit.class_of_group[name]}" for name in names if name in audit.class_of_group}
-    keys = [key for key in OF_GROUPS if key not in constant(audit)]
-    keys += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
-    rows = []
-    for name in names:
-        of_row = [*([own.get(name, "")] if own else []), *keys]
-        cells = [cell_of(audit, f"group/{name}/{key}", form=".3f") for key in ("n_images", *of_row)]
-        rows.append([name, *cells])
-    titles = (["IoU of the class"] if own else []) + [title_of(key) for key in keys]
-    return TextTable(["group", "images", *titles], rows)
 
 
 def overall(audit: Audit) -> TextTable:
@@ -260,43 +219,21 @@ def overall(audit: Audit) -> TextTable:
 
 
 def _by_class(audit: Audit) -> list[Numbers]:
-    """Returns the class table; of many classes, those with the largest Flip come first and the others are folded."""
-    C = len(audit.class_names)
-    shown, order, which = C, np.arange(C), ""
-    if C > AT_ONCE:
-        flip = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in audit.class_names])
-        shown, order = WORST, np.argsort(-np.nan_to_num(flip, nan=-1), kind="stable")
-        which = f", the {WORST} with the largest Flip of {C}"
-    caption, others = f"Classes{which}, pooled over the images", "The other classes, pooled over the images"
-    return _first_and_others(caption, others, by_class(audit, order.tolist()), shown=shown)
-
-
-def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
-    """Returns the outcomes of each class's pixels and its IoU, with a dash for absent classes."""
+    """Returns the outcomes of each class's pixels and its IoU, largest Flip first; of many classes the others fold."""
     counts = margins(audit.confusion, background=audit.background)
-    images = np.asarray(audit.decomposition.confusion).any(2).sum(0)
-    correct, miss = divide(counts.same, counts.truth), divide(counts.missed, counts.truth)
-    missed = "fg_miss" not in constant(audit)
-    rows = []
-    for c in classes:
-        name = audit.class_names[c]
-        flip = cell_of(audit, f"flip/{name}", form=".3f")
-        shares = [number(correct[c], ".4f"), flip, number(miss[c], ".4f")] if flip else [""] * 3
-        iou = cell_of(audit, f"iou/{name}") if counts.truth[c] else "-"
-        rows.append([name, str(images[c]), f"{counts.truth[c]:,}", *shares[: 2 + missed], iou])
-    header = ["class", "images", "pixels", "correct", "Flip [95%]", *(["miss"] if missed else []), "IoU [95%]"]
-    return TextTable(header, rows)
-
-
-def _deciles(audit: Audit) -> list[Numbers]:
-    """Returns mean flip-risk and flip share by decile, if there are enough images."""
-    rows = []
-    for i in range(10 * audit.has_tenths):
-        risk, flip = (cell_of(audit, key, index=i) for key in ("risk_decile", "flip_by_risk_decile"))
-        share = audit.summary["risk_decile"][i] / math.log(len(audit.foreground))
-        rows.append([str(i + 1), risk, number(share, ".1%"), flip])
-    caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
-    return [Numbers(caption, TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows))]
+    names, inside = [*audit.class_names], is_foreground(len(audit.class_names), audit.background)
+    table = pd.DataFrame({"class": names, "pixels": counts.truth})
+    table["images"] = np.asarray(audit.decomposition.confusion).any(2).sum(0)
+    for name, part in (("correct", counts.same), ("miss", counts.missed)):
+        table[name] = np.where(inside, divide(part, counts.truth), math.nan)
+    table["iou"] = [cell_of(audit, f"iou/{name}") if n else "-" for name, n in zip(names, counts.truth, strict=True)]
+    table["flip"] = [cell_of(audit, f"flip/{name}", form=".3f") for name in names]
+    flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names])
+    order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
+    columns = {"class": "{class}", "images": "{images}", "pixels": "{pixels:,}", "correct": "{correct:.4f}"}
+    columns |= {"Flip [95%]": "{flip}"} | ({} if "fg_miss" in constant(audit) else {"miss": "{miss:.4f}"})
+    shown = tabulate(table.iloc[order], columns | {"IoU [95%]": "{iou}"})
+    return _first_and_others("Classes by Flip, pooled over the images", "The other classes", shown)
 
 
 def _flip_list(audit: Audit) -> list[Numbers]:
@@ -311,15 +248,11 @@ def riskiest(audit: Audit) -> TextTable:
     """Returns the images with the highest flip-risk, or for masks the largest flip share."""
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += [*(["flip_risk"] if audit.has_scores else []), "flip", "correct", "miss", "spill", "largest_flip"]
-    columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
     left_out = {"miss", "spill"} if "fg_miss" in constant(audit) else set()
     columns = [column for column in columns if column not in left_out]
     table = audit.images.dropna(subset=["flip_risk"]) if audit.has_scores else audit.images
-
-    def cell(value: Any) -> str:
-        return "" if value != value else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-    return TextTable(columns, table[columns][:WORST].map(cell).to_numpy().tolist())
+    columns = {name: f"{{{name}{':.4f' if table[name].dtype == float else ''}}}" for name in columns}
+    return tabulate(table[:WORST], columns)
 
 
 def _details(audit: Audit) -> list[Numbers]:
@@ -331,35 +264,27 @@ def _details(audit: Audit) -> list[Numbers]:
 
 def _segments(objects: Objects) -> list[Numbers]:
     """Returns segments by class, their confusions, the error budget, and how scores rank them."""
-    found = len(objects.flips) - 1
-    if not found:
+    if len(objects.flips) == 1:
         return []
-    classes, matrix = segment_matrix(objects)
-    links = {(i, j + 1): anchor_of(c, d) for i, c in enumerate(classes) for j, d in enumerate(classes)}
-    which = f"the {WORST} worst of {found} classes" if found > WORST else "by class"
-    caption, rest = f"Segments, {which}, by the lower bound of SegFlip", "Segments of the other classes"
-    # The rows of the worst classes and of all.
-    worst, others = _first_and_others(caption, rest, by_segment_class(objects), shown=min(WORST, found) + 1)
-    caption, rest = "Pairs of classes with the most flipped segments", "The other pairs of classes"
-    most, more = _first_and_others(caption, rest, by_segment_pair(objects))
-    caption = "Segments of a true class (row) predicted as a class (column)"
+    caption, rest = "Segments by the lower bound of SegFlip", "Segments of the other classes"
+    worst, others = _first_and_others(caption, rest, by_segment_class(objects), shown=WORST + 1)
+    most, more = _first_and_others(MOST_FLIPPED, "The other pairs of classes", by_segment_pair(objects))
     return [
         worst,
         most,
         Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
-        *([others] if found > WORST else []),
+        others,
         more,
-        Numbers("Ranking of wrong predicted segments by scores, AUROC", ranking(objects), folded=True),
-        Numbers(caption, matrix, folded=not classes, links=links),
+        Numbers(f"Ranking of wrong predicted segments by scores, AUROC; {STRATA_NOTE}", ranking(objects), folded=True),
     ]
 
 
-def _context(betas: Mapping[str, Choice], labels: str) -> list[Numbers]:
-    """Returns beta of the flips by name, its controls and the verdict; `labels` is where co-occurrences come from."""
+def _context(betas: Mapping[str, Choice]) -> list[Numbers]:
+    """Returns beta of the flips by name, its controls and the verdict."""
     columns = {"flips": "{name}", "number": "{flips}", "beta [95%]": _interval("beta"), "shuffled": "{shuffled:.3f}"}
     columns |= {"difference [95%]": _interval(*DIFFERENCE), "within classes": "{within:.3f}"}
     verdict = f": {betas['all'].verdict.rstrip('.')}" if betas else ""
-    caption = f"Influence of context, beta (0: none, 1: as in {labels}){verdict}"
+    caption = f"Influence of context, beta (0: none, 1: as in the training labels, else in these){verdict}"
     return [Numbers(caption, tabulate(pd.DataFrame(betas.values()).assign(name=[*betas]), columns))]
 
 
@@ -368,9 +293,7 @@ def context_document(
 ) -> Document:
     """Returns the report of `flipjax context`: the context and segments of an audit."""
     lines = [f"Verdict: {objects.betas['all'].verdict}", *_segment_lines(objects), OBSERVATIONAL, *notes]
-    # The page has no pictures of segments.
-    segments = [block._replace(links={}) for block in _segments(objects)]
-    sections = {"Context": _context(objects.betas, "the training labels"), "Segments": segments}
+    sections = {"Context": _context(objects.betas), "Segments": _segments(objects)}
     terms = ["segment", "StrictFlip"]
     return Document("Context of flips", facts, lines, _sections(sections), terms=terms, config=options)
 
@@ -383,14 +306,12 @@ def by_segment_class(objects: Objects) -> TextTable:
     """Returns segment outcomes: the WORST classes by the lower bound of SegFlip, all, and the other classes."""
     classes = objects.flips.drop(index="all")
     classes = by_bound(classes, classes.get("seg_flip_low", classes["seg_flip"]).fillna(0), classes["seg_flip"])
-    absent = [name for name in objects.class_names if name not in classes.index]
-    order = [*classes.index[:WORST], "all", *classes.index[WORST:], *absent]
-    table = objects.flips.reindex(order).fillna({"segments": 0})
+    table = objects.flips.loc[[*classes.index[:WORST], "all", *classes.index[WORST:]]].copy()
     for name in ("correct", "miss", "mixed"):
         table[name] = divide(table[name], table["segments"])
-    columns = {"class": "{name}", "segments": "{segments:,.0f}", "correct": "{correct:.3f}", "SegFlip": SEG_FLIP}
+    columns = {"class": "{name}", "segments": "{segments:,}", "correct": "{correct:.3f}", "SegFlip": SEG_FLIP}
     # Without background, no segment can be missed.
-    columns |= {"miss": "{miss:.3f}"} if objects.missable else {}
+    columns |= {} if objects.background is None else {"miss": "{miss:.3f}"}
     columns |= {"mixed": "{mixed:.3f}", "StrictFlip": STRICT_FLIP, "of the flips bleeding": "{bleeding:.0%}"}
     return tabulate(table.rename_axis("name").reset_index(), columns)
 
@@ -404,38 +325,15 @@ def by_segment_pair(objects: Objects) -> TextTable:
     return tabulate(pairs, columns | {"their pixels": "{sum:,}"})
 
 
-def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
-    """Returns at most AT_ONCE classes with the most flipped segments, and the matrix of segments between them.
-
-    Leaves out mixed segments, and adds a column for misses.
-    """
-    inside = is_foreground(len(objects.class_names), objects.background)
-    flips = flips_of(objects.confusion, background=objects.background)
-    shown = most_flipped(objects.confusion, background=objects.background, limit=AT_ONCE)
-    classes = [c for c in shown if flips[c].any() or flips[:, c].any()]
-    rows = []
-    for c in classes:
-        counts = objects.confusion[c]
-        others = flips[c].sum() - flips[c, classes].sum()
-        cells = [*counts[classes].tolist(), int(others), *([int(counts[~inside].sum())] if objects.missable else [])]
-        rows.append([objects.class_names[c], *(f"{count:,}" if count else "" for count in cells)])
-    missed = ["missed"] if objects.missable else []
-    header = ["true class", *(objects.class_names[c] for c in classes), "other classes", *missed]
-    return classes, TextTable(header, rows)
-
-
 def ranking(objects: Objects) -> TextTable:
     """Returns how well scores and segment size rank wrong predicted segments; empty for masks."""
     predicted = objects.tables.predicted
     if not predicted["flip_risk"].notna().any():
         return TextTable([], [])
-    limits = [f"1/{round(1 / share)}" for share in STRATA]
-    titles = {"all": "of all sizes", "within strata": "within the sizes below"}
-    titles |= dict(enumerate([f"below {limits[0]} of the image", *(f"from {limit}" for limit in limits)]))
     table = segment_auroc(predicted).assign(softmax=segment_auroc(predicted, score="max_softmax")["auroc"])
     columns = {"predicted segments": "{stratum}", "number": "{segments:,}", "wrong": "{wrong:,}"}
     columns |= {"flip-risk": "{auroc:.3f}", "max softmax": "{softmax:.3f}", "being small": "{size_auroc:.3f}"}
-    return tabulate(table.rename(index=titles).reset_index(), columns)
+    return tabulate(table.reset_index(), columns)
 
 
 def mending(objects: Objects) -> TextTable:
@@ -444,11 +342,6 @@ def mending(objects: Objects) -> TextTable:
     table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=MENDED)
     columns = {"wrong pixels": "{kind}", "pixels": "{pixels:,}", "share": "{share:.1%}"}
     return tabulate(table.reset_index(), columns | {"gain in mean IoU": "{gain:+.3f}"})
-
-
-def anchor_of(truth: int, predicted: int) -> str:
-    """Returns the page anchor of segments of one class predicted as another."""
-    return f"flip-{truth}-{predicted}"
 
 
 def most_flipped(confusion: np.ndarray, *, background: Background, limit: int) -> list[int]:

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import socket
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -147,31 +146,6 @@ def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
         if None in row:
             raise csv.Error(f"line {reader.line_num} has more fields than there are columns")
         yield reader.line_num, row
-
-
-def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
-    """Refuses an npz file that NumPy would not have written, or that unpacks to more than is allowed.
-
-    Args:
-        path: of a zip archive.
-        max_bytes: largest total size of its members, unpacked.
-        option: the option that sets `max_bytes`, for the message.
-
-    Raises:
-        ValueError: members are encrypted, share a name, use a compression that NumPy does not, or are too large
-            together.
-        OSError, zipfile.BadZipFile: the file is missing or not an archive.
-    """
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    plain = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-    if any(member.flag_bits & 1 or member.compress_type not in plain for member in members):
-        raise ValueError("an encrypted archive, or one with a compression that NumPy does not write")
-    if len({member.filename for member in members}) < len(members):
-        raise ValueError("an archive with several members of one name")
-    size = sum(member.file_size for member in members)
-    if size > max_bytes:
-        raise ValueError(f"an archive unpacks to {size:,} bytes, more than {max_bytes:,} ({option} sets the limit)")
 
 
 def sha256(content: bytes | str) -> str:

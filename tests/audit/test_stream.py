@@ -28,9 +28,9 @@ def test_a_stream_is_the_command(kind, tmp_path):
     np.savez(tmp_path / "in.npz", predictions=predictions, labels=labels, names=[f"i{k}" for k in range(14)])
     rows = "".join(f"i{k},{g}\n" for k, g in enumerate(groups))
     (tmp_path / "groups.csv").write_text(f"name,group\n{rows}")
-    inputs = [f"--{name}={tmp_path / 'in.npz'}" for name in ("predictions", "labels")]
-    options = ["--ignore_index=255", f"--kind={kind}", f"--class_names={','.join(NAMES)}"]
-    audit(tmp_path / "command", *inputs, *options, f"--groups={tmp_path / 'groups.csv'}")
+    options = [f"--{name}={tmp_path / 'in.npz'}" for name in ("predictions", "labels")]
+    options += ["--ignore_index=255", f"--kind={kind}", f"--class_names={','.join(NAMES)}"]
+    audit(tmp_path / "command", *options, f"--groups={tmp_path / 'groups.csv'}")
     own = {"class_names": NAMES, "ignore_index": 255, "kind": kind}
     with stream(tmp_path / "stream", channels="first", **own) as batches:
         for at in (slice(0, 5), slice(5, 6), slice(6, 14)):
@@ -40,7 +40,6 @@ def test_a_stream_is_the_command(kind, tmp_path):
     assert len(found) == 5 and found == tables(tmp_path / "command")
     pages = [(tmp_path / name / "index.html").read_text() for name in ("command", "stream")]
     pictures = [re.findall(r'src="(data:[^"]+)"', page) for page in pages]
-    # The first chart's note says how the files' channels lie.
     assert len(pictures[0]) > 20 and pictures[0] == pictures[1]
     assert batches.summary["n_images"] == 14
 
@@ -49,10 +48,8 @@ def test_a_stream_is_the_command(kind, tmp_path):
     ("change", "message"),
     [
         ({"labels": np.zeros((2, 4, 5), int)}, "labels: expected"),
-        ({"labels": np.full((2, 4, 4), 7)}, "labels: expected class indices 0..3"),
         ({"predictions": np.full((2, 4, 4, 4), 0.25)}, "expected logits, .* pass kind='probabilities'"),
         ({"predictions": np.full((2, 4, 4, 4), np.nan)}, "predictions: expected a finite largest score"),
-        ({"predictions": np.zeros((2, 4, 4), int)}, "expected floating point, .* pass kind='masks'"),
         ({"predictions": np.ones((2, 4, 4, 6)) * 2}, "class_names: expected 6 different names"),
         ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, a"),
         ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
@@ -79,7 +76,6 @@ def test_a_stream_says_what_it_takes_for_background_and_writes_nothing_after_an_
             batches.add(labels, labels)
         raise KeyError
     assert not any((tmp_path / "out").iterdir())
-    with pytest.raises(ValueError, match="num_classes: expected the number of classes"):
-        stream(tmp_path / "c", kind="masks")
-    with pytest.raises(ValueError, match="unit: expected one of class, component"):
-        stream(tmp_path / "c", unit="instance")
+    for own, named in (({"kind": "masks"}, "num_classes"), ({"unit": "instance"}, "unit")):
+        with pytest.raises(ValueError, match=f"{named}: expected"):
+            stream(tmp_path / "c", **own)
