@@ -98,4 +98,4 @@ def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_p
         boxes = own[["left", "top", "right", "bottom"]] / [32, 24, 32, 24]
         np.testing.assert_allclose(np.stack([x, y, x + width, y + height], axis=1), boxes)
     Image.new("RGB", (9, 8)).save(tmp_path / "photos" / "i3.jpg")
-    assert "labels, 24 x 32, found 8 x 9" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
+    assert "labels, (24, 32), found (8, 9)" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
