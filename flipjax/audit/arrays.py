@@ -148,7 +148,8 @@ def _open_array(path: Path, wanted: str) -> tuple[np.ndarray, list[str] | None]:
     if suffix_of(path) == ".npy":
         values, names = opened(path), None
     else:
-        with np.load(path, allow_pickle=False) as stored, tempfile.TemporaryDirectory(**UNPACKED) as folder:
+        unpacked = tempfile.TemporaryDirectory(**UNPACKED)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored, unpacked as folder:
             found = [wanted] if wanted in stored else [name for name in stored if name not in RESERVED]
             if len(found) != 1:
                 raise AuditError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")

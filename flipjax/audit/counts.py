@@ -116,7 +116,7 @@ def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, kee
         for part in counts:
             parts.append(part)
             bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
-    return join_counts(parts, background=encoding.spec.background, with_ids=encoding.unit == "instance")
+    return join_counts(parts, background=encoding.spec.background)
 
 
 def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
