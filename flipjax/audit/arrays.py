@@ -37,7 +37,6 @@ RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "im
 RANKS = {"logits": 3, "probabilities": 3, "masks": 2, "labels": 2}
 """Axes of one image's array; a stack has one more. Two are those of class indices, which PNG files may hold."""
 PHOTOS = (".png", ".jpg", ".jpeg")
-UNPACKED: dict[str, Any] = {"prefix": "flipjax-audit-", "ignore_cleanup_errors": True}
 VOID = -1
 """Label of crowds and of pixels without a panoptic segment. Ignored in labels; a class of its own in predictions."""
 LARGEST_ID = (1 << 24) - 1
@@ -142,18 +141,21 @@ def read_image(path: Path, wanted: str) -> np.ndarray:
     return values
 
 
-def _open_array(path: Path, wanted: str) -> tuple[np.ndarray, list[str] | None]:
+def _open_array(path: Path, wanted: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Opens an array of an npy or npz file without reading it; also returns the array `names` of an npz, if any."""
     opened = functools.partial(np.load, mmap_mode="r", allow_pickle=False)
     if suffix_of(path) == ".npy":
         values, names = opened(path), None
     else:
-        unpacked = tempfile.TemporaryDirectory(**UNPACKED)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored, unpacked as folder:
+        with (
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as stored,
+            tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
+        ):
             found = [wanted] if wanted in stored else [name for name in stored if name not in RESERVED]
             if len(found) != 1:
                 raise AuditError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")
-            names = [*map(str, stored["names"])] if "names" in stored else None
+            names = tuple(map(str, stored["names"])) if "names" in stored else None
             # An open array outlives its file.
             values = opened(stored.zip.extract(f"{found[0]}.npy", folder))
     if RANKS[wanted] == 3 and values.dtype.kind != "f":

@@ -161,7 +161,7 @@ def try_gates(
                 short = ", ".join(sorted(key for key, value in values.items() if "/" not in key and not np.ndim(value)))
                 form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
                 raise AuditError(f"{option}: expected {form}; found {name!r}")
-            found = dict(zip(ENDS, intervals.get(key, ()), strict=False)).get(f":{end}") if end else values[key]
+            found = intervals.get(key, (math.nan,) * 2)[ENDS.index(f":{end}")] if end else values[key]
             value = math.nan if found is None else float(found)
             passed = value <= limit if option == ABOVE else value >= limit
             known = None if math.isnan(value) else value
