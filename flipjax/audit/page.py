@@ -25,7 +25,7 @@ from flipjax.results import gallery
 from flipjax.results.frames import records_of
 
 RISKIEST = (
-    "Of the highest flip-risk, and most flipped of the less risky half; flip-risk is drawn on predicted foreground."
+    "The images of the highest flip-risk, and the most flipped of the others; its map is of predicted foreground."
 )
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
 BARS, CELLS = 24, 40
