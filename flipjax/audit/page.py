@@ -24,9 +24,7 @@ from flipjax.report.style import class_colours
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
 
-RISKIEST = (
-    "The images of the highest flip-risk, and the most flipped of the others; its map is of predicted foreground."
-)
+RISKIEST = "The images of the highest flip-risk, and the most flipped of the others; risk is of predicted foreground."
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
