@@ -85,6 +85,7 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
     os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(backend, "start_backend", lambda *_: "CPU")  # The tests' own has started.
+    networks.shrink(monkeypatch)
     cases = (
         ((*config, *model), "--weights"),
         ((*config, *stored, "--model", "unet"), "unet"),
