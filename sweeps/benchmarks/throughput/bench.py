@@ -1,26 +1,31 @@
-"""Samples a second of populations of K small U-Nets on a CPU: flipjax, plain vmap, and PyTorch one model after another.
+"""Samples a second of K small U-Nets on a CPU: flipjax, plain vmap, and PyTorch one model after another.
 
-    python sweeps/benchmarks/throughput/bench.py [--members 1 4 16 64] [--rounds 5] [--out results.csv]
+    python sweeps/benchmarks/throughput/bench.py [--size 32 64 128] [--members 1 4 16 64] [--rounds 5] [--out FILE]
 
-Every contender lives in processes of its own and waits while another works. For each K they take turns, round after
-round. The first epoch, compilation included, is timed apart. PyTorch is measured where it can be imported. Needs Linux.
+Every contender lives in processes of its own and waits while another works. For each size of image and K they take
+turns, round after round. The first epoch, compilation included, is timed apart. The limit is the speed of a product of
+two float32 matrices of 2,048 x 2,048 on all cores over the operations of a sample, as XLA counts them. PyTorch is
+measured where it can be imported. Needs Linux.
 """
 
 import argparse
+import dataclasses
 import importlib.util
+import itertools
 import pathlib
 import platform
 import statistics
 import time
 from importlib.metadata import version
 
+import jax
+import jax.numpy as jnp
 from contest import CORES, Contender, compare
 
 from flipjax.results.frames import write_csv
 
 HERE = pathlib.Path(__file__).parent
 LOOP, PLAIN, TORCH = "flipjax loop", "plain vmap", "PyTorch"
-BARS = {TORCH: 1.15, PLAIN: 8.0}
 # One arena that keeps what it has: no page is given back to the kernel and asked for again.
 MALLOC = (
     ("MALLOC_ARENA_MAX", "1"),
@@ -40,9 +45,22 @@ CONTENDERS = (
 )
 
 
+def product_speed(repeats=20):
+    """Returns operations a second of a matrix product on all cores: the best of `repeats`."""
+    matrix = jnp.ones((2048, 2048), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    multiply(matrix, matrix).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        multiply(matrix, matrix).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * 2048**3 / best
+
+
 def check_twin(running):
     """Asks PyTorch to repeat flipjax's losses from the same weights."""
-    if LOOP in running and TORCH in running:
+    if TORCH in running:
         reference = running[LOOP].ask("reference")[1]
         count, difference = running[TORCH].ask("check", *reference)[1]
         print(
@@ -51,9 +69,9 @@ def check_twin(running):
         print(f"differ from flipjax's by at most {difference:.0e}")
 
 
-def ratio(result, members, other):
+def ratio(result, other):
     """Returns median and range, over rounds, of the loop's speed by another's; None where one is not measured."""
-    speeds = {running.contender.name: running.speeds for running in result if running.members == members}
+    speeds = {running.contender.name: running.speeds for running in result}
     if LOOP not in speeds or other not in speeds:
         return None
     every = 1 if len(speeds[other]) == len(speeds[LOOP]) else 2
@@ -62,32 +80,33 @@ def ratio(result, members, other):
 
 
 def print_table(result):
-    print(f"{'':40}{'K':>4}{'samples/s':>11}{'range':>16}{'compile s':>11}{'peak RSS MB':>13}")
+    print(f"{'':40}{'px':>4}{'K':>4}{'samples/s':>11}{'range':>16}{'compile s':>11}{'peak RSS MB':>13}")
     for row in (running.row() for running in result):
         spread = f"{float(row['lowest']):.0f} to {float(row['highest']):.0f}"
         print(
-            f"{row['contender']:40}{row['members']:>4}{row['samples_per_second']:>11}{spread:>16}"
+            f"{row['contender']:40}{row['size']:>4}{row['members']:>4}{row['samples_per_second']:>11}{spread:>16}"
             f"{row['compile_seconds']:>11}{row['peak_rss_megabytes']:>13}"
         )
 
 
 def print_ratios(result):
-    for members in dict.fromkeys(running.members for running in result):
-        for other in dict.fromkeys(running.contender.name for running in result):
-            if other == LOOP or not (seen := ratio(result, members, other)):
-                continue
-            bar = BARS.get(other) if members == 16 else None
-            verdict = f"; bar {bar:g}: {'reached' if seen[0] >= bar else 'MISSED'}" if bar else ""
-            print(f"K = {members:<3} {LOOP} / {other}: {seen[0]:.2f} ({seen[1]:.2f} to {seen[2]:.2f}){verdict}")
+    for size, members in dict.fromkeys((running.contender.size, running.members) for running in result):
+        same = [running for running in result if (running.contender.size, running.members) == (size, members)]
+        for other in dict.fromkeys(running.contender.name for running in same):
+            if other != LOOP and (seen := ratio(same, other)):
+                text = f"{seen[0]:.2f} ({seen[1]:.2f} to {seen[2]:.2f})"
+                print(f"{size} px, K = {members:<3} {LOOP} / {other}: {text}")
 
 
 def print_memory(result):
     """Prints the growth of peak resident memory a member; K = 1 is left out: it uses fewer devices and processes."""
-    for name in dict.fromkeys(running.contender.name for running in result):
-        peaks = [(r.members, r.peak) for r in result if r.contender.name == name and r.members > 1]
+    for name, size in dict.fromkeys((running.contender.name, running.contender.size) for running in result):
+        alike = [running for running in result if (running.contender.name, running.contender.size) == (name, size)]
+        peaks = [(running.members, running.peak) for running in alike if running.members > 1]
         if len(peaks) > 1:
             (few, low), (many, high) = peaks[0], peaks[-1]
-            print(f"{name}: peak RSS grows by {(high - low) / (many - few):.1f} MB a member from K = {few} to {many}")
+            growth = f"{(high - low) / (many - few):.1f} MB a member"
+            print(f"{size} px, {name}: peak RSS grows by {growth} from K = {few} to {many}")
 
 
 def cpu_model():
@@ -98,6 +117,7 @@ def cpu_model():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", default=(1, 4, 16, 64))
+    parser.add_argument("--size", type=int, nargs="+", default=(32,), help="sides of the images in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of one turn, about")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results.csv")
@@ -113,14 +133,28 @@ def main():
         packages, contenders = packages[:2], [c for c in contenders if c.module != "torch_twin"]
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     print(f"{cpu_model()}, {CORES} cores, Python {platform.python_version()}, {versions}", flush=True)
-    began, result = time.perf_counter(), []
-    for members in options.members:
-        after = None if result else check_twin
-        result += compare(contenders, members, rounds=options.rounds, seconds=options.seconds, after=after)
+    began, result, rows, operations = time.perf_counter(), [], [], []
+
+    def count(running):
+        operations.append(running[LOOP].ask("operations")[1])
+        # An Adam step at 64 px divides rounding by rounding.
+        if running[LOOP].contender.size == 32:
+            check_twin(running)
+
+    for size, members in itertools.product(options.size, options.members):
+        # What loses at 32 px is not measured again.
+        sized = [dataclasses.replace(c, size=size) for c in contenders if size == 32 or not (c.slow or c.augmented)]
+        alike = compare(sized, members, rounds=options.rounds, seconds=options.seconds, after=count)
+        limit = product_speed() / operations[-1]
+        facts = {"mflop_a_sample": f"{operations[-1] / 1e6:.1f}", "limit_samples_per_second": f"{limit:.0f}"}
+        rows += [running.row() | facts for running in alike]
+        share = max(statistics.median(running.speeds) for running in alike if running.contender.name == LOOP) / limit
+        print(f"{size} px, K = {members}: {LOOP} at {share:.2f} of a matrix product", flush=True)
+        result += alike
+        write_csv(options.out, rows)
     print_table(result)
     print_ratios(result)
     print_memory(result)
-    write_csv(options.out, [running.row() for running in result])
     retaken, disturbed = sum(running.retaken for running in result), sum(running.disturbed for running in result)
     print(f"other programs: {retaken} turns taken again, {disturbed} disturbed to the last and kept")
     print(f"{time.perf_counter() - began:.0f} s; written to {options.out}")

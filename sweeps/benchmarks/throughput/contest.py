@@ -34,7 +34,8 @@ class Contender:
 
     def steps(self, members):
         """Returns steps of a member in one epoch: about a second in all; fewer where a single step takes that long."""
-        return max(1, min(16, 16 // members)) if self.slow else max(2, min(32, 64 // members))
+        steps = max(1, min(16, 16 // members)) if self.slow else max(2, min(32, 64 // members))
+        return max(1, steps * 32**2 // self.size**2)
 
     def takes(self, members):
         few = self.most or (16 if self.slow else members)
@@ -134,6 +135,7 @@ class Running:
         median = statistics.median(self.speeds)
         return {
             "contender": self.contender.name,
+            "size": self.contender.size,
             "members": self.members,
             "samples_per_second": f"{median:.1f}",
             "lowest": f"{min(self.speeds):.1f}",
