@@ -101,7 +101,7 @@ class ModelSpec:
     name: Annotated[str, one_of(*MODEL_NAMES), "network"] = "unet"
     width: Annotated[int, within(1, 2**14), "unet: channels at full resolution, doubled at each further level"] = 8
     depth: Annotated[int, within(1, 6), "unet: levels; for larger images"] = 3
-    norm: Annotated[str, one_of("batch", "none"), "unet: normalisation; none for small batches"] = "batch"
+    norm: Annotated[str, one_of("batch", "none"), "unet: normalisation, or none; for small batches"] = "batch"
     dtype: Annotated[str, one_of(*DTYPES), "type that the network computes in; parameters are float32"] = "float32"
     weights: Annotated[str, ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)"] = ""
     build: Annotated[Any, BUILD, "own network, which takes the place of name (None: none)"] = None
