@@ -43,14 +43,13 @@ class Questions:
 
     `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
     `logits`: scores from logits, without extra passes. `passes`: the mirrored image and two fills of the surroundings,
-    which cost three forward passes. `masks`: the predicted classes; `whole`: of every pixel.
+    which cost three forward passes. `masks`: the predicted classes.
     """
 
     scenes: str = "given"
     logits: bool = True
     passes: bool = True
     masks: bool = True
-    whole: bool = False
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -88,14 +87,13 @@ class Questions:
                 odds = intervene.log_odds_on_scenes(ask, images, regions, canvases, mirror=mirror)
             values = metrics.logit_scores(logits) if self.logits else {}
             values |= {"mirror": intervene.mirror_risk(logits, *turned)} if self.passes else {}
-            side = max(labels.shape[1:]) if self.whole else MASK_SIDE
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
                 average_draws(odds[:, : len(each)], shares) if each else None,
                 odds[:, len(each) :] if fills else None,
                 jnp.stack([values[name] for name in self.scores], axis=-1) if values else None,
-                pack_classes(logits.argmax(-1), classes=logits.shape[-1], side=side) if self.masks else None,
+                pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
             )
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
