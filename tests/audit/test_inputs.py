@@ -131,8 +131,9 @@ def test_a_saved_model_and_a_member_of_a_run_are_audited_alike(tmp_path, capsys)
     labels = LABELS % 3
     options = [save(tmp_path, MASKS, labels)[1], f"--images={save_pictures(tmp_path / 'photos', photos, NAMES)}"]
     make_run(tmp_path / "run", [{"rho": 1, "seed": 0}], config={"config": {}})
-    (tmp_path / "run/cells/only/weights").mkdir()
-    stored = model.save(tmp_path / "run/cells/only/weights" / f"rho=1_seed=0.{END['selection']}.safetensors")
+    cell = (tmp_path / "run/cells/only").rename(tmp_path / "run/cells/0")
+    (cell / "weights").mkdir()
+    stored = model.save(cell / "weights" / f"rho=1_seed=0.{END['selection']}.safetensors")
     found = audit(tmp_path / "model", f"--model={stored}", *options)
     assert found["flip_matrix"] == model.decompose(photos, labels).confusion.sum(0).tolist()
     line = [f"--run={tmp_path / 'run'}", *options, f"--out={tmp_path / 'member'}"]
