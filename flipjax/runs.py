@@ -140,7 +140,8 @@ class RunMember:
     @property
     def axes(self) -> dict[str, Any]:
         """The member's value of every axis."""
-        return self.results.iloc[0][[*axes_of(self.results)[:-1]]].to_dict()
+        row = self.results.iloc[0]
+        return {name: row[name] for name in axes_of(self.results)[:-1]}
 
     @cached_property
     def _cell(self) -> tuple[str, StoredCell]:

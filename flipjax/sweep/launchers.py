@@ -141,7 +141,7 @@ class Slurm:
 
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self._executor = submitit.SlurmExecutor(folder=jobs.logs / "submitit")
-        options = {"parallel": len(jobs.commands)} | jobs.options
+        options = {"parallel": len(jobs.commands), **jobs.options}
         own = {"job_name": "flipjax", "time": 24 * 60, "array_parallelism": int(options.pop("parallel"))}
         self._executor.update_parameters(**own, additional_parameters=options)
 
@@ -187,9 +187,9 @@ class Ray:
         import ray  # pyright: ignore[reportMissingImports]
 
         self._ray: Any = ray
-        options = {"cpus": 1, "address": "local"} | jobs.options
+        options: dict[str, Any] = {"cpus": 1, "address": "local", **jobs.options}
         address = options.pop("address")
-        counts = {f"num_{name}": float(count) for name, count in options.items()}
+        counts: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
 
         def call(line: str) -> int:
             return os.waitstatus_to_exitcode(os.system(line))

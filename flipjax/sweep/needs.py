@@ -215,12 +215,12 @@ def no_room(program: Program, spec: PopulationSpec, task: tasks.Task) -> str:
     )
 
 
-def halve(error: jax.errors.JaxRuntimeError, program: Program, spec: PopulationSpec, task: tasks.Task) -> int:
+def halve(error: Exception, program: Program, spec: PopulationSpec, task: tasks.Task) -> int:
     """Returns how many members to train at a time after a program ran out of memory.
 
     Raises:
         TooLargeError: it was a single member.
-        jax.errors.JaxRuntimeError: `error`, if it is not about memory.
+        Exception: `error`, if it is not about memory.
     """
     if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
