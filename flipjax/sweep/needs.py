@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +158,7 @@ def compiled_bytes(program: Program, spec: PopulationSpec, task: tasks.Task, *, 
     member = tasks.make_members(restrict(program, program.names[:1]), task)[0]
     one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
     stacked = devices.shapes_of(layout, one, members=members)
-    analysis = population.lower_epoch(experiment, layout, *stacked, *shared).compile().memory_analysis()
+    analysis: Any = population.lower_epoch(experiment, layout, *stacked, *shared).compile().memory_analysis()
     given = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return given, analysis.temp_size_in_bytes
 
