@@ -91,8 +91,9 @@ def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) ->
         rows = np.where(regions < 0, N, regions).ravel()
         sums = jax.ops.segment_sum(scores.reshape(-1, len(classes)), rows, num_segments=N + 1)[:N]
         count = np.bincount(rows, minlength=N + 1)[:N, None]
-    means = divide(sums, count)
-    return means - means.mean(-1, keepdims=True)
+    # Another way to divide rounds otherwise.
+    means = sums / jnp.maximum(count, 1)
+    return jnp.where(count > 0, means - means.mean(-1, keepdims=True), jnp.nan)
 
 
 def scene_marginal(
