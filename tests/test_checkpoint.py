@@ -83,5 +83,6 @@ def test_large_arrays_are_written_block_by_block(tmp_path, monkeypatch):
     made.save(1, tree)
     assert len(list((tmp_path / "1/arrays").iterdir())) == 2
     stored = made.restore(tree, say=print)[1]
-    kinds = [{name: (leaf.dtype, leaf.tolist()) for name, leaf in each.items()} for each in (stored, tree)]
-    assert kinds[0] == kinds[1]
+    assert all(
+        (stored[name].dtype, stored[name].tolist()) == (leaf.dtype, leaf.tolist()) for name, leaf in tree.items()
+    )

@@ -1,7 +1,6 @@
 """The command on a tiny grid: what it writes, and that a run that is killed or interrupted goes on."""
 
 import collections
-import json
 import pathlib
 import shutil
 import signal
@@ -45,13 +44,12 @@ def test_a_run_writes_what_the_contract_names():
     assert all(abs(row["fg_correct"] + row["fg_flip"] + row["fg_miss"] - 1) < 2e-6 for row in rows_of(folder))
     history = read_csv(folder / "history.csv")
     assert len(history) == sum(row["epochs"] for row in rows_of(folder)) == history.valid_loss.dropna().nunique()
-    assert json.loads((folder / "config.json").read_text())["config"]["axes"]["rho"] == [0.5, 1.0]
+    assert flipjax.open_run(folder).config.axes.rho == (0.5, 1.0)
     cell = load_cell(folder / "cells/000/decomposition.npz")
     assert cell.parts["test"].confusion.shape == (1, 2, 8, 3, 3)
     assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
     assert len(list(folder.glob("cells/000/weights/m00?.val_loss.safetensors"))) == 2
-    for name in ("index.html", "summary.csv"):
-        assert (folder / "report" / name).stat().st_size > 0
+    assert all((folder / "report" / name).stat().st_size > 0 for name in ("index.html", "summary.csv"))
     said = (folder.parent / "said").read_text()
     assert "epoch 3/3" in said and "flip, rare" in said
 
