@@ -83,6 +83,5 @@ def test_large_arrays_are_written_block_by_block(tmp_path, monkeypatch):
     made.save(1, tree)
     assert len(list((tmp_path / "1/arrays").iterdir())) == 2
     stored = made.restore(tree, say=print)[1]
-    assert all(
-        (stored[name].dtype, stored[name].tolist()) == (leaf.dtype, leaf.tolist()) for name, leaf in tree.items()
-    )
+    kinds = {name: (leaf.dtype, leaf.tolist()) for name, leaf in tree.items()}
+    assert {name: (leaf.dtype, leaf.tolist()) for name, leaf in stored.items()} == kinds
