@@ -172,12 +172,12 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
         seen |= dict.fromkeys(files, where)
         if not reasons:
-            items.append(PoolItem(files[0], files, *(names.index(row[key]) for key, names in known.items()), part))
+            items.append(PoolItem(files[0], files, *(names.index(row[key]) for key, names in known.items()), part=part))
     paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
     names = {path.relative_to(root).as_posix() for path in paths}
     problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - seen.keys())]
     items.sort(key=lambda item: item.name)
-    return Catalog(str(root), "photo", *known.values(), items, problems=tuple(problems))
+    return Catalog(str(root), "photo", known["class"], known["scene"], items, problems=tuple(problems))
 
 
 def _rows(root: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:

@@ -5,7 +5,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -184,7 +184,7 @@ def alpha_of(mask: Image.Image, name: str) -> Image.Image:
     if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
         mask = mask.getchannel("A")
     mask = mask.convert("L") if mask.mode in ("1", "LA") else mask
-    most = mask.getextrema()[1] if mask.mode == "L" else 0
+    most: Any = mask.getextrema()[1] if mask.mode == "L" else 0
     if most == 1:
         return mask.point(lambda value: 255 * value)
     if most <= 127:

@@ -206,7 +206,7 @@ def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, 
     return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), with_usual(catalog, spec.usual)
 
 
-def pool_of(arrays: Mapping[str, Any], kind: Kind) -> Pool:
+def pool_of(arrays: Any, kind: Kind) -> Pool:
     """Returns the pool of `ARRAYS`, without aspects if one of them is unknown."""
     return Pool(kind=kind, **arrays | ({"aspects": None} if np.isnan(arrays["aspects"]).any() else {}))
 

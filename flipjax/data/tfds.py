@@ -134,7 +134,7 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
     known = {role: features[names[role]] for role in TEXTS if names[role] in features}
-    labels = {role: list(getattr(feature, "names", None) or ()) for role, feature in known.items()}
+    labels = {role: list[str](getattr(feature, "names", None) or ()) for role, feature in known.items()}
     # Photos of one shape were resized before.
     data = _DataSet(str(folder), sources, names, labels, features[names["image"]].shape[0] is not None)
     catalog = _list(data, spec)

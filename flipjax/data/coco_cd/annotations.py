@@ -124,7 +124,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     Raises:
         BadFileError: they do not describe pixels of an image of that size.
     """
-    shape = item.get("segmentation")
+    shape: Any = item.get("segmentation")
     try:
         if isinstance(shape, list):
             polygons = [polygon for polygon in shape if len(polygon) >= 6 or list in map(type, polygon)]

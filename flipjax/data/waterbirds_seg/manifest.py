@@ -250,7 +250,7 @@ def _row(fields: Mapping[str, str], fix_labels: bool) -> Row:
         pattern = NUMBERS.get(name, ".+")
         if not re.fullmatch(pattern, value):
             raise ValueError(f"{name}: expected {pattern}, found {value!r}")
-    row = Row(**values | {name: int(values[name]) for name in NUMBERS})
+    row = Row._make(int(value) if name in NUMBERS else value for name, value in values.items())
     if row.group_id != 2 * row.y + row.place:
         raise ValueError(f"group_id: expected 2 * y + place = {2 * row.y + row.place}, found {row.group_id}")
     wrong = fix_labels and class_of(row.img_filename) > class_of(row.img_filename, fix_labels=True)
