@@ -340,7 +340,7 @@ def segment_columns(
     if predicted_unit is None:
         predicted_unit = "class" if named == "class" else "component"
     prediction, truth, foreground = np.asarray(prediction).astype(np.int32), np.asarray(labels), spec.foreground(C)
-    if not named and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
+    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
     known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
     truth = np.where(known, truth, 0).astype(np.int32)

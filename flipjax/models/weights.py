@@ -112,7 +112,7 @@ def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
     """Returns the place of each weight by PyTorch's name; a user's own network keeps its names and axes."""
     found = {}
     for part, tree in enumerate(jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))):
-        for path, leaf in flatten_dict(tree).items():
+        for path, leaf in dict[Any, Any](flatten_dict(tree)).items():
             # The small U-Net's head is a matrix here and a 1 x 1 convolution in PyTorch.
             whole = (1, 1, *leaf.shape) if spec.title == "unet" and path == ("head", "kernel") else leaf.shape
             axes = TORCH_AXES.get(0 if spec.build else len(whole), tuple(range(len(whole))))

@@ -348,9 +348,7 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """
     own = [item for item in items if item.member == items[0].member]
     pair = next((item.kind for item in own if item.pair), "typical")
-    shown = [
-        next((item for item in own if (item.kind, item.group) == (pair, side)), None) for side in ("common", "rare")
-    ]
+    found = [[item for item in own if (item.kind, item.group) == (pair, side)][:1] for side in ("common", "rare")]
     what = "Two images" if pair == "typical" else "One object"
     caption = f"{what} in a usual and in another scene, as {items[0].member} sees them."
-    return None if None in shown else Gallery(shown, palette, caption)
+    return Gallery([*found[0], *found[1]], palette, caption) if all(found) else None

@@ -101,7 +101,9 @@ def write_paper(folders: Sequence[str | Path], folder: Path) -> str:
     facets = {f"{name}, {next(iter(own))}" if len(own) < 2 else name: own for name, own in rankings(runs).items()}
     _, deciles = ranking_charts(facets, note="Means over seeds.")
     table = means.pivot(index=NAMES, columns="quantity", values=["mean", "low", "high"])
-    table.columns = [quantity if end == "mean" else f"{quantity}_{end}" for end, quantity in table]
+    table.columns = [
+        quantity if end == "mean" else f"{quantity}_{end}" for end, quantity in table.columns.to_flat_index()
+    ]
     write_csv(folder / "paper.csv", table.reset_index())
     write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {SEEDS_INTERVAL}.\n")
     caption = f"Means over seeds with the {SEEDS_INTERVAL}."
