@@ -11,6 +11,7 @@ import flipjax
 from flipjax.config import ConfigError
 from flipjax.data import from_arrays
 from flipjax.models.weights import WeightsError
+from flipjax.results.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 
@@ -31,12 +32,13 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
         with pytest.raises(KeyboardInterrupt):
             flipjax.run(config, workdir="run")
     assert not (tmp_path / "run/results.csv").exists() and (tmp_path / "run/checkpoints/000/1").is_dir()
+    assert len(read_csv(tmp_path / "run/history.csv")) == 2
     # As in a notebook's thread, where no signal arrives.
     with ThreadPoolExecutor() as threads:
         run = threads.submit(flipjax.run, config, workdir="run").result()
     names = "results.csv", "history.csv", "report/summary.csv", "cells/000/decomposition.npz"
     assert faults.same(run.folder, *names)
-    assert not list((run.folder / "checkpoints").iterdir())
+    assert not (run.folder / "checkpoints").exists()
     # Nothing to do.
     monkeypatch.setattr(Sweep, "train", None)
     again = flipjax.run(config, workdir="run")

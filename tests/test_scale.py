@@ -75,7 +75,7 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_tra
         "size of the model, or, except on a CPU, raise config.population.batch_devices\n"
     )
     code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", *options)
-    assert code == 2 and text.endswith(f"flipjax sweep: {said}"), text
+    assert code == 2 and text.endswith(f"flipjax sweep: program 001: {said}"), text
     code, text = faults.run(tmp_path / "run", *options)
     assert code == 1 and f"program 001 failed: {said}" in text and "program 000: 1 of 2 members at a time" in text, text
     rows, whole = (read_csv(folder / "results.csv") for folder in (tmp_path / "run", faults.whole_run()[0]))

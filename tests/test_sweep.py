@@ -133,6 +133,8 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
 
 def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
     config = ("--config", str(faults.whole_run()[1]))
+    own = faults.CONFIG.replace("sizes | {", 'sizes | {"train.loss": mean, "axes.method": ("mean",), ')
+    (tmp_path / "own.py").write_text(f"{own}\ndef mean(logits, *_):\n    return logits.mean()\n")
     cases = [
         ((), "--config"),
         (("--config", ":pretrained"), "--config: "),
@@ -142,6 +144,7 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
         ((*config, "--workdri=x"), "--workdri=x: expected an option"),
         ((*config, "stray"), "stray"),
         (("--config", str(tmp_path / "none.py")), "none.py"),
+        (("--config", str(tmp_path / "own.py"), "--dry_run"), "config.train.loss: expected mean to return float32[8]"),
         ((*config, "--dry_run", "--config.pool.size=20", "--config.model.depth=4"), "multiple of 8"),
         ((*config, "--fresh", "--shard=0/2"), "a run of all members by one process"),
         ((*config, "--launcher=local", "--collect"), "neither --shard nor --collect"),

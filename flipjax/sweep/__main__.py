@@ -11,6 +11,7 @@ if __name__ == "__main__":
     Signals().__enter__()
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from flipjax import backend, command
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.data.naming import known_groups
+from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
@@ -43,6 +46,15 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
+def _check_functions(programs: Sequence[Program]) -> None:
+    """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
+    from flipjax.training.own import check_own
+
+    for program in programs:
+        if groups := known_groups(program.experiment.pool):
+            check_own(dataclasses.replace(program.experiment, groups=groups))
+
+
 # The folder is checked first, so later system errors concern the disk; files already written are complete.
 @command.main("flipjax sweep", system_code=command.SOME_FAILED, advice=ADVICE)
 def main(arguments: list[str]) -> int:
@@ -50,6 +62,8 @@ def main(arguments: list[str]) -> int:
     with Signals() as signals:
         options = _parser().parse(arguments)
         programs = plan(options.config)
+        if sources_of(options.config):
+            _check_functions(programs)
         if options.dry_run or options.time:
             return _dry_run(programs, options)
         folder = options.workdir or Path("runs") / options.config_name
@@ -79,11 +93,16 @@ def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
     spec = PopulationSpec(**options.config.population)
     print(backend.start_backend(spec, max(len(program.names) for program in programs)))
     if options.time:
-        print(*needs.time_plan(programs, spec), sep="\n", flush=True)
+        print(*needs.time_plan(programs, options.config), sep="\n", flush=True)
+    code = command.DONE
     for program in programs if options.dry_run == "compiled" else ():
-        loaded, task = make_task(program)
-        print(needs.fit(loaded, spec, task)[1], flush=True)
-    return command.DONE
+        try:
+            loaded, task = make_task(program)
+            print(needs.fit(loaded, spec, task)[1], flush=True)
+        except needs.TooLargeError as error:
+            say(printable(f"flipjax sweep: program {program.name}: {error}"))
+            code = command.USAGE
+    return code
 
 
 def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> Shard | None:

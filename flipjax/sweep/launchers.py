@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,7 +86,8 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
                     continue
                 # As in a shell: 128 plus the number of the signal that ended the process.
                 code = code if code >= 0 else 128 - code
-                name = getattr(running[shard], "pid", running[shard])
+                own = isinstance(running[shard], subprocess.Popen)
+                name = f"{socket.gethostname()}, process {running[shard].pid}" if own else running[shard]
                 if (code == command.INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
                     tries[shard] += 1
                     say(f"shard {shard} was ended with {code} ({name}); started again")

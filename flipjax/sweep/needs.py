@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
 from flipjax.data import store, tfds
 from flipjax.groups import Groups
 from flipjax.methods import Knobs
 from flipjax.models.weights import file_of
 from flipjax.plan import Program, restrict
-from flipjax.support.terminal import clock, listed
+from flipjax.support.terminal import clock
 from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Member, State, init_state
@@ -28,8 +28,6 @@ USED = 0.9
 
 class TooLargeError(ValueError):
     """A single member does not fit on a device."""
-
-    exit_code = 2
 
 
 def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> devices.Layout:
@@ -50,8 +48,8 @@ def describe_plan(programs: Sequence[Program]) -> Iterator[str]:
     for program in programs:
         spec, count = program.experiment, len(program.settings)
         names = program.settings[0].axes
-        axes = {name: dict.fromkeys(_brief(setting.axes[name]) for setting in program.settings) for name in names}
-        yield f"program {program.name}: {count} members, " + ", ".join(f"{n} ({listed(v)})" for n, v in axes.items())
+        axes = (f"{name} ({_brief([setting.axes[name] for setting in program.settings])})" for name in names)
+        yield f"program {program.name}: {count} members, {', '.join(axes)}"
         state = jax.eval_shape(functools.partial(_start, spec))
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
         yield f"  model {_name_of(spec.model)}: {parameters:,} parameters"
@@ -75,8 +73,12 @@ def _start(experiment: Experiment) -> State:
     return init_state(experiment, Member(jax.random.key(0), rows, rows[:, 0], Recipe(learning_rate=0.0), Knobs()))
 
 
-def _brief(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else str(value or "unused")
+def _brief(values: Sequence[Any]) -> str:
+    """Returns the values of an axis that methods use, or the range of many numbers."""
+    used = [value for value in dict.fromkeys(values) if value is not None]
+    if len(used) > 7 and not isinstance(used[0], str):
+        return f"{len(used)} values, {min(used):.3g} to {max(used):.3g}"
+    return ", ".join(value if isinstance(value, str) else f"{value:.6g}" for value in used) or "unused"
 
 
 def _name_of(model: ModelSpec) -> str:
@@ -117,16 +119,25 @@ def check_pools(programs: Sequence[Program]) -> Iterator[str]:
             yield f"program {program.name} would fail: {error}"
 
 
-def time_plan(programs: Sequence[Program], spec: PopulationSpec) -> Iterator[str]:
+def time_plan(programs: Sequence[Program], config: Config) -> Iterator[str]:
     """Trains an epoch of each program on as many members as run at once; yields lines with the time of all."""
-    total = 0.0
+    total, spec = 0.0, PopulationSpec(**config.population)
     for program in programs:
         loaded, task = tasks.make_task(program)
         seconds = epoch_seconds(loaded, spec, task)
-        needed = seconds * sum(program.epochs)
+        n_train = tasks.training_size(loaded, task.catalog, task.split)
+        needed = seconds * (sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, config, n_train))
         yield f"program {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all"
         total += needed
-    yield f"time: {clock(total)} at most for training, without compilation, evaluation and the page"
+    yield f"time: {clock(total)} at most for training and evaluation, without compilation and the page"
+
+
+def evaluation_epochs(program: Program, config: Config, n_train: int) -> float:
+    """Returns the work of evaluating a member after training, in epochs."""
+    spec, asked = program.experiment, config.intervene
+    draws = {"none": 0, "mean": 1, "sampled": 1, "both": 2}[asked.scenes]
+    passes = len(spec.train.selection) + 3 * (asked.scores == "all") + 2 * draws * spec.groups.scenes
+    return passes * (spec.split.n_val + spec.split.n_test) / (3 * n_train + spec.split.n_val)
 
 
 def epoch_seconds(program: Program, spec: PopulationSpec, task: tasks.Task) -> float:

@@ -48,6 +48,7 @@ class Sweep:
         shard: the shard to train; None: all.
         data: in-memory images that replace the configuration's pool.
         stored: the stored cell by program and member; None once written and no longer needed.
+        live: the rows of history.csv of members in training, by program.
         failed: programs with a failed part; others without results are unfinished.
     """
 
@@ -59,6 +60,7 @@ class Sweep:
     shard: Shard | None = None
     data: Any = None
     stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    live: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     failed: set[str] = dataclasses.field(default_factory=set)
 
     @functools.cached_property
@@ -138,19 +140,29 @@ class Sweep:
 
     def _train_wave(self, wave: Program, task: tasks.Task, bar: Bar, evaluation: Future) -> None:
         whole = next(program for program in self.programs if program.name == wave.name)
+
+        def write(rows: list[Row]) -> None:
+            self.live[wave.name] = rows
+            if self.shard is None:
+                self._write_history()
+
         backend.trim()
-        trained, history = train_members(wave, self.spec, task, self.workdir, bar, self.signals)
+        trained = train_members(wave, self.spec, task, self.workdir, bar, self.signals, write)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
-        cell = finish(wave, self.config, task, trained, self.workdir, history, select(whole))
+        cell = finish(wave, self.config, task, trained, self.workdir, self.live.pop(wave.name), select(whole))
         self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
-        if self.shard is None:
-            write_csv(self.workdir.folder / "history.csv", self.rows("history"))
         self.workdir.remove_checkpoints(wave)
 
-    def rows(self, table: str) -> list[Row]:
-        """Returns the stored members' rows of the table `rows` or `history`."""
-        return [row for program in self.programs for row in rows_of(program, self.stored[program.name], table)]
+    def _write_history(self) -> None:
+        rows = list[Row]()
+        for program in self.programs:
+            rows += rows_of(program, self.stored[program.name], "history") + self.live.get(program.name, [])
+        write_csv(self.workdir.folder / "history.csv", rows)
+
+    def rows(self) -> list[Row]:
+        """Returns the stored members' rows of results.csv."""
+        return [row for program in self.programs for row in rows_of(program, self.stored[program.name], "rows")]
 
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and report; returns the report's text and the exit code."""
@@ -163,15 +175,16 @@ class Sweep:
             merge_parts(self.workdir, program, stored)
             absent = restrict(program, set(program.names).difference(stored))
             status = "failed" if program.name in self.failed else NOT_DONE
-            failures += blank_rows(absent, cell.class_names, cell.groups, status=status)
-        rows = self.rows("rows")
+            known = next(iter(stored.values()), cell)
+            failures += blank_rows(absent, known.class_names, known.groups, status=status)
+        rows = self.rows()
         whole = not failures and all(row["status"] in DONE for row in rows)
         self.workdir.verify()
         self.workdir.remove_partial()
         write_results(folder, rows + failures)
-        write_csv(folder / "history.csv", self.rows("history"))
+        self._write_history()
         # Free stored results, which dominate the memory of a large grid and are on disk.
-        del stored, cell
+        del stored, cell, known
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
         rows.clear()
         backend.trim()
@@ -194,9 +207,15 @@ def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndar
 
 
 def train_members(
-    program: Program, spec: PopulationSpec, task: tasks.Task, workdir: Workdir, bar: Bar, signals: Signals
-) -> tuple[population.Population, list[Row]]:
-    """Trains a program from its latest checkpoint until no member is running; returns the population and its history.
+    program: Program,
+    spec: PopulationSpec,
+    task: tasks.Task,
+    workdir: Workdir,
+    bar: Bar,
+    signals: Signals,
+    write: Callable[[list[Row]], Any],
+) -> population.Population:
+    """Trains a program from its latest checkpoint until no member is running; returns the population.
 
     Args:
       program: of the plan.
@@ -205,6 +224,7 @@ def train_members(
       workdir: where checkpoints go.
       bar: advanced after every epoch.
       signals: end the run after an epoch.
+      write: called with the rows of history.csv once an epoch's checkpoint is written, and at the end.
 
     Raises:
       InterruptedRunError: a signal came.
@@ -240,16 +260,23 @@ def train_members(
         workdir.verify()
         checkpoints.save(epoch, [history, states])
         backend.trim()
+        write(history_rows(program, columns, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
+    # A run killed right after its last checkpoint has not.
+    write(history_rows(program, columns, history, population.states_of(current).epoch))
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
-    ran = zip(program.names, history.tolist(), population.states_of(current).epoch[:].tolist(), strict=True)
-    return current, [
+    return current
+
+
+def history_rows(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Any) -> list[Row]:
+    """Returns the rows of history.csv from values (K, epochs, columns), one per epoch that a member ran."""
+    return [
         {"member": name, "epoch": epoch + 1, **dict(zip(columns, own[epoch], strict=True))}
-        for name, own, epochs in ran
-        for epoch in range(epochs)
+        for name, own, ran in zip(program.names, history.tolist(), epochs[:].tolist(), strict=True)
+        for epoch in range(ran)
     ]
 
 
@@ -327,7 +354,7 @@ def run_sweep(
 
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     """Returns a shard's summary and exit code, and collects once all other shards are done."""
-    own = (row for row in sweep.rows("rows") if row["member"] in sweep.members)
+    own = (row for row in sweep.rows() if row["member"] in sweep.members)
     failed = bool(sweep.failed) or any(row["status"] not in DONE for row in own)
     sweep.read(lambda line: None)
     missing = sweep.missing()

@@ -130,7 +130,8 @@ class Workdir:
         now = f"{catalog.source} ({count} at size {pool.size}) [{catalog.content[:16]}]"
         with _changed_json(self.folder / CONFIG) as stored:
             before = stored.setdefault("pools", {}).setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
-        if before != now:
+        # The same pool may lie elsewhere, as on another machine.
+        if before.split()[-1] != now.split()[-1]:
             found = f"one on {before} in {self.folder}; bring that pool back, or {ADVICE}"
             raise ConfigError("--workdir", f"a run on {now}, the pool of today", found)
 
@@ -154,6 +155,8 @@ class Workdir:
     def remove_checkpoints(self, program: Program) -> None:
         """Removes the checkpoints of a program whose results are stored."""
         shutil.rmtree(self.checkpoints_of(program), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.checkpoints_of(program).parent.rmdir()
 
     def _refuse_others(self, config: Mapping[str, Any], *, free: bool) -> None:
         path = self.folder / CONFIG
