@@ -2,8 +2,10 @@
 
 import argparse
 import ast
+import difflib
 import functools
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -20,6 +22,13 @@ from flipjax.support.threads import cores
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 """Exit codes of every command, besides INTERRUPTED."""
+
+EXTRAS = {"coco": ("ijson", "pycocotools"), "nifti": ("nibabel",), "arrow": ("pyarrow",), "slurm": ("submitit",)}
+EXTRAS |= {"ray": ("ray",), "export": ("mlflow", "trackio", "wandb")}
+"""Extras of flipjax, and the packages that each brings."""
+PACKAGES = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
+PACKAGES |= {name: f"'flipjax[{extra}]'" for extra, names in EXTRAS.items() for name in names}
+"""What pip installs for a package whose name is another one's, or that an extra brings."""
 
 
 def main(
@@ -67,9 +76,10 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
         case ConfigError():
             return error.exit_code, f"{options.get(error.field, error.field)}: {error.problem}"
         case ModuleNotFoundError(name=str(module)) if not module.startswith("flipjax"):
+            name = module.partition(".")[0]
+            brings = f"python -m pip install {PACKAGES.get(name, name.replace('_', '-'))}"
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
-            found = f"expected the package {module.partition('.')[0]}, found none"
-            return USAGE, f"{found}; python -m pip install 'flipjax[all]', or the package itself; {works}"
+            return USAGE, f"expected the package {name}, found none; {brings}; {works}"
         case OSError():
             # Without an errno, flipjax itself raised it for a path named on the command line.
             code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
@@ -88,7 +98,7 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises ConfigErrors."""
+    """An argument parser that raises ConfigErrors and reads `--dry-run` as `--dry_run`."""
 
     def __init__(self, **options: Any):
         """Takes argparse's options: `prog` as in `flipjax NAME`, `description` the command's module docstring."""
@@ -98,6 +108,12 @@ class Parser(argparse.ArgumentParser):
         """Raises ConfigError with argparse's message."""
         field, _, problem = message.partition(": ")
         raise ConfigError(field, problem=f"{problem or 'expected another command line'}; see {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads the known options, spelt with dashes or underscores."""
+        arguments = sys.argv[1:] if args is None else args
+        spelt = [re.sub("^--[^=]+", lambda name: f"--{name[0][2:].replace('-', '_')}", part) for part in arguments]
+        return super().parse_known_args(spelt, namespace)
 
 
 def read_names(text: str) -> tuple[str, ...]:
@@ -115,7 +131,10 @@ def read_folder(text: str) -> Path:
 
 def read_classes(text: str) -> tuple[int, ...]:
     """Returns the classes of an option such as `--background`: a tuple, none for `none`."""
-    return () if text == "none" else tuple(map(int, text.split(",")))
+    try:
+        return () if text == "none" else tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
 
 
 class ConfigParser(Parser):
@@ -137,7 +156,8 @@ class ConfigParser(Parser):
         """
         options, rest = self.parse_known_args(arguments)
         if unknown := [part for part in rest if part.startswith("--") and not part.startswith("--config.")]:
-            self.error(f"{unknown[0]}: expected an option")
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"{unknown[0]}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
         if options.list_configs:
             print(describe_configs())
             self.exit()
@@ -177,7 +197,9 @@ def find_config(name: str) -> Path:
     shipped = shipped_configs()
     if path.suffix in ("", ".py") and path.parent in (Path(), Path("configs")) and path.stem in shipped:
         return shipped[path.stem]
-    raise ConfigError("--config", f"a configuration file, or one that ships: {', '.join(shipped)}", name)
+    near = difflib.get_close_matches(path.stem, shipped, n=1)
+    hint = f"the nearest is {near[0]}" if near else f"valid are {', '.join(shipped)}"
+    raise ConfigError("--config", f"a configuration file, or the name of one that ships ({hint})", name)
 
 
 def describe_configs() -> str:
@@ -266,6 +288,8 @@ def _run_file(path: Path, variant: str) -> Config:
     """Runs a user's configuration file; the message of an error is its traceback."""
     from ml_collections import ConfigDict
 
+    if path.suffix != ".py":
+        raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
     module = ModuleType(f"config {path}")
     module.__file__ = str(path)
     # The standard library looks up class sources and annotation names in sys.modules.

@@ -350,6 +350,8 @@ def check(config: Config) -> None:
     """Raises ConfigError for the first invalid field of `config`, checking each on its own."""
     fields = leaves(config)
     lists = {name: fields.pop(name) for name in LISTS if name in fields}
+    for name in sorted(KEYS.keys() - fields.keys()):
+        raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():
         check_name(name)
         varied = name.startswith(("axes.", "grid."))

@@ -62,7 +62,9 @@ METHODS: dict[str, Method] = {
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
     "dfr": Method(("dfr",), "refits the head on half of validation, once, by ridge (Kirichenko et al., 2023: ten, l1)"),
-    "jtt": Method(("jtt_epochs", "jtt_weight"), "restarts; draws flipped images more (Liu et al., 2021: errors)"),
+    "jtt": Method(
+        ("jtt_epochs", "jtt_weight"), "restarts; draws images with Flip > 0.5 more (Liu et al., 2021: errors)"
+    ),
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""
 

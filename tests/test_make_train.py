@@ -131,7 +131,9 @@ def test_what_is_refused_is_named(small, call, names):
         call(small)
 
 
-def test_other_settings_of_jax_are_refused():
+def test_explicit_axes_and_other_settings_of_jax_are_refused(small):
+    with jax.set_mesh(jax.make_mesh((2,), ("members",))), pytest.raises(ConfigError, match="Explicit"):
+        jax.eval_shape(small, small.member())
     with jax.enable_x64(True), pytest.raises(ConfigError, match="JAX_ENABLE_X64"):
         flipjax.make_train("smoke")
 

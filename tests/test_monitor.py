@@ -207,7 +207,7 @@ def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
 
 
 MISUSE = {
-    "fit --scores scores.csv --out x --risk 0.1": "--risk: expected at least the mean loss",
+    "fit --scores scores.csv --out x --risk 0.1": "--risk: expected scores with losses",
     "fit --scores scores.csv --out x --flag_rate 0.001": "--flag_rate: expected at least 0.01",
     "fit --scores scores.csv --out scores.csv": "--out: expected a new file, or a monitor",
     "watch scores.csv": "scores.csv: expected a monitor",

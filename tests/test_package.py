@@ -84,7 +84,7 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for name in ("smoke", "smoke.py", "configs/smoke.py"):
         assert command.find_config(name).name == "smoke.py"
-    with pytest.raises(ConfigError, match="that ships: classes_grid, "):
+    with pytest.raises(ConfigError, match="the nearest is correlation_grid"):
         command.find_config("corelation_grid")
     with pytest.raises(ConfigError, match="elsewhere/smoke"):
         command.find_config("elsewhere/smoke.py")
@@ -132,7 +132,7 @@ def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, values):
 
 def test_keys_are_listed_with_the_values_of_the_configuration(capsys):
     parser = command.ConfigParser("sweep", "")
-    for line in (["--list_keys"], ["--config=methods_grid", "--config.axes.crop", "(0.0, 0.5)", "--list_keys"]):
+    for line in (["--list_keys"], ["--config=methods_grid", "--config.axes.crop", "(0.0, 0.5)", "--list-keys"]):
         with pytest.raises(SystemExit) as ended:
             parser.parse(line)
         assert ended.value.code == 0

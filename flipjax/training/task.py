@@ -172,6 +172,27 @@ def check_pool(program: Program, catalog: Catalog) -> None:
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
+# Effect of each knob if the training set lacks a group.
+WITHOUT_A_GROUP = {
+    "cutmix": "its images take a random colour instead of a partner's background",
+    "balanced": "batches are drawn evenly over the groups that exist",
+    "dro": "its weight stays as it is",
+}
+
+
+def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
+    """Returns a line for each method whose members at some rho lack a group that the method needs."""
+    levels: dict[tuple[str, str], set[float]] = {}
+    for setting, member in zip(program.settings, members, strict=True):
+        if np.bincount(member.groups, minlength=program.experiment.groups.count).min() == 0:
+            for knob in [knob for knob in WITHOUT_A_GROUP if getattr(setting.knobs, knob) > 0]:
+                levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
+    return [
+        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {WITHOUT_A_GROUP[knob]}"
+        for (method, knob), rhos in levels.items()
+    ]
+
+
 def check_scenes(task: Task, wanted: Config) -> None:
     """Raises ConfigError if the pool lacks the scenes required by `config.intervene`."""
     if wanted.scenes in ("sampled", "both") and task.pool.kind != "composite":

@@ -83,7 +83,17 @@ class Train:
     setup: Setup
 
     def __call__(self, member: Member) -> Trained:
-        """Trains a member and evaluates it on the test images; axes of a mesh are of type Auto, or a shard_map's."""
+        """Trains a member and evaluates it on the test images.
+
+        Raises:
+            ConfigError: a mesh axis has type Explicit.
+        """
+        explicit = jax.sharding.AxisType.Explicit
+        shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(member)]
+        meshes = [jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)]
+        if any(explicit in mesh.axis_types for mesh in meshes):
+            expected = "axes of type Auto (axis_types= of jax.make_mesh), or a shard_map over them"
+            raise ConfigError("mesh", expected, "an axis of type Explicit")
         return train_member(self.experiment, member, self.data, self.start)
 
     def member(self, **axes: Any) -> Member:

@@ -58,7 +58,7 @@ def folders(network, tmp_path_factory):
     half = {name: array.astype(np.float16) for name, array in network("resnet50").items()}
     for name, out, arrays in (("half", "whole", half), ("mit", "encoder", encoder_of(network, "mit_b2"))):
         save_file(arrays, folder / f"{name}.safetensors")
-        assert main(["--from", str(folder / f"{name}.safetensors"), "--out", str(folder / out)]) == 0
+        assert main(["convert", "--from", str(folder / f"{name}.safetensors"), "--out", str(folder / out)]) == 0
     return folder
 
 
