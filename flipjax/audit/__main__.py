@@ -11,6 +11,7 @@ from typing import Any
 
 import flipjax
 from flipjax import command
+from flipjax.audit.arrays import MAX_BYTES
 from flipjax.backend import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
@@ -56,6 +57,8 @@ def _parser() -> command.Parser:
     add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
     add_classes(parser)
     add("--unit", choices=("class", "component", "instance"), help="of segments (default class, of COCO's instance)")
+    text = f"limit of an image's values, of an unpacked npz, and of the confusion matrices (default {MAX_BYTES:,})"
+    add("--max_bytes", type=int, default=MAX_BYTES, metavar="N", help=text)
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
     text = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
     more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}

@@ -1,11 +1,12 @@
 """Finds and reads stored arrays: folders and files of npy, npz, PNG and NIfTI, COCO files, and label maps.
 
-Images are found by name and read one by one. Pickles are refused.
+Images are found from headers alone, and read one by one. Pickles are refused.
 """
 
 import contextlib
 import functools
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ PHOTOS = (".png", ".jpg", ".jpeg")
 VOID = -1
 """Label of crowds and of pixels without a panoptic segment. Ignored in labels; a class of its own in predictions."""
 LARGEST_ID = (1 << 24) - 1
+MAX_BYTES = 1 << 32
+"""Default limit on the bytes of an image's values, of an unpacked npz, and of the confusion matrices."""
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 LEAST_SCORE = 0.5
 """Lowest score of a COCO result that counts. Higher scores cover lower ones."""
 
@@ -82,9 +86,10 @@ class LabelMap(NamedTuple):
 
 
 class StoredArray(NamedTuple):
-    """An image's array: where it is, for messages; a function that reads it; the map of its values to classes."""
+    """An image's array: where it is, for messages; its shape; a function that reads it; a map of values to classes."""
 
     where: str
+    shape: tuple[int, ...]
     load: Callable[[], np.ndarray]
     label_map: LabelMap | None = None
 
@@ -125,60 +130,113 @@ def naming(name: object) -> Iterator[None]:
         raise AuditError(f"{name}: damaged, of another type than its name says, or unreadable ({found})") from error
 
 
-def read_image(path: Path, wanted: str) -> np.ndarray:
-    """Reads the one image of a file: scores of three axes, or class indices of two (three in NIfTI)."""
-    suffix, rank = suffix_of(path), 3 if suffix_of(path) in NIFTI else RANKS[wanted]
-    if suffix in NIFTI:
-        values = _read_volume(path)
-    elif suffix == ".png":
-        values = _read_png(path, MASK_MODES)
-    else:
-        values, _ = _open_array(path, wanted)
-        # Models often save a batch of one.
-        values = values[0] if values.ndim == rank + 1 and len(values) == 1 else values
-    if values.ndim != rank or not values.size:
-        raise AuditError(f"{path}: expected {wanted} of one image, an array of {rank} axes, found {values.shape}")
-    return values
+def check_size(where: object, size: int, most: int) -> None:
+    """Raises AuditError if a number of bytes exceeds its limit."""
+    if size > most:
+        raise AuditError(f"{where}: expected at most {most:,} bytes, found {size:,} (--max_bytes sets the limit)")
 
 
-def _open_array(path: Path, wanted: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Opens an array of an npy or npz file without reading it; also returns the array `names` of an npz, if any."""
-    opened = functools.partial(np.load, mmap_mode="r", allow_pickle=False)
-    if suffix_of(path) == ".npy":
-        values, names = opened(path), None
-    else:
-        with (
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as stored,
-            tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
-        ):
-            found = [wanted] if wanted in stored else [name for name in stored if name not in RESERVED]
-            if len(found) != 1:
-                raise AuditError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")
-            names = tuple(map(str, stored["names"])) if "names" in stored else None
-            # An open array outlives its file.
-            values = opened(stored.zip.extract(f"{found[0]}.npy", folder))
-    if RANKS[wanted] == 3 and values.dtype.kind != "f":
-        problem = f"expected {wanted} in floating point, found {values.dtype}; for class indices pass --kind masks"
+class Stack:
+    """An array of an npy or npz file, opened without reading it, and the array `names` of an npz, if any."""
+
+    def __init__(self, path: Path, wanted: str, most: int):
+        """Opens the file; an npz is unpacked, to at most `most` bytes."""
+        self._arguments = path, wanted, most
+        self.names = None
+        opened = functools.partial(np.load, mmap_mode="r", allow_pickle=False)
+        if suffix_of(path) == ".npy":
+            values = opened(path)
+        else:
+            with (
+                path.open("rb") as file,
+                np.load(file, allow_pickle=False) as stored,
+                tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
+            ):
+                member = _member(path, stored, wanted, most)
+                self.names = tuple(map(str, stored["names"])) if "names" in stored else None
+                # An open array outlives its file.
+                values = opened(stored.zip.extract(member, folder))
+        _check_kind(path, values.dtype, wanted)
+        self.values = np.asarray(values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets another process open the file, in place of sending it the values."""
+        return Stack, self._arguments
+
+    def row(self, index: int) -> np.ndarray:
+        """Returns an image."""
+        return self.values[index]
+
+
+def _member(path: Path, stored: Any, wanted: str, most: int) -> str:
+    """Returns the file of the wanted array in an npz."""
+    check_size(path, sum(member.file_size for member in stored.zip.infolist()), most)
+    found = [wanted] if wanted in stored else [name for name in stored if name not in RESERVED]
+    if len(found) != 1:
+        raise AuditError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")
+    return f"{found[0]}.npy"
+
+
+def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
+    if RANKS[wanted] == 3 and dtype.kind != "f":
+        problem = f"expected {wanted} in floating point, found {dtype}; for class indices pass --kind masks"
         raise AuditError(f"{path}: {problem}")
-    return np.asarray(values), names
 
 
-def _read_png(path: Path, modes: Sequence[str]) -> np.ndarray:
+def read_shape(path: Path, wanted: str, most: int) -> tuple[int, ...]:
+    """Returns the shape of the one image of a file, from its header: scores of three axes, or class indices of two.
+
+    Volumes have three, and a batch of one, which models often save, one more.
+    """
+    suffix, rank = suffix_of(path), RANKS[wanted]
+    with naming(path):
+        if suffix == ".png":
+            with _open_png(path, MASK_MODES) as image:
+                found = image.height, image.width
+        elif suffix in NIFTI:
+            found, rank = open_volume(path).shape, 3
+        elif suffix == ".npy":
+            found = Stack(path, wanted, most).values.shape
+        else:
+            with (
+                np.load(path, allow_pickle=False) as stored,
+                stored.zip.open(_member(path, stored, wanted, most)) as file,
+            ):
+                found, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+                _check_kind(path, dtype, wanted)
+    shape = found[1:] if suffix in (".npy", ".npz") and len(found) == rank + 1 and found[0] == 1 else found
+    if len(shape) != rank or 0 in shape:
+        raise AuditError(f"{path}: expected {wanted} of one image, an array of {rank} axes, found {found}")
+    check_size(path, 4 * math.prod(shape), most)
+    return shape
+
+
+def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads the one image of a file, which has this shape."""
+    if suffix_of(path) in NIFTI:
+        return _read_volume(path)
+    return _read_png(path, MASK_MODES) if suffix_of(path) == ".png" else Stack(path, wanted, most).values.reshape(shape)
+
+
+@contextlib.contextmanager
+def _open_png(path: Path, modes: Sequence[str]) -> Iterator[Any]:
     from PIL import Image
 
     with Image.open(path, formats=["PNG"]) as image:
+        frames = getattr(image, "n_frames", 1)
+        if image.mode not in modes or frames > 1:
+            expected = f"one mask in a PNG of mode {', '.join(modes)}"
+            raise AuditError(f"{path}: expected {expected}, found mode {image.mode} and {frames} frames")
+        yield image
+
+
+def _read_png(path: Path, modes: Sequence[str]) -> np.ndarray:
+    with _open_png(path, modes) as image:
         image.verify()  # Pillow checks checksums only here.
-    with Image.open(path, formats=["PNG"]) as image:
-        found = {
-            "mode": image.mode,
-            "frames": getattr(image, "n_frames", 1),
-            "EXIF": image.getexif().get(ORIENTATION, 1),
-        }
-        if image.mode not in modes or found["frames"] > 1 or found["EXIF"] != 1:
-            # Viewers apply a rotation by EXIF, but programs that read pixels do not.
-            expected = f"one mask in a PNG of mode {', '.join(modes)} that EXIF does not turn (orientation 1)"
-            raise AuditError(f"{path}: expected {expected}, found {found}")
+    with _open_png(path, modes) as image:
+        if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
+            # Viewers apply it, but programs that read pixels do not.
+            raise AuditError(f"{path}: expected a mask that EXIF does not turn, found orientation {turned}")
         return np.asarray(image).astype(np.int32)
 
 
@@ -233,12 +291,15 @@ def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
     form = "a CSV with the columns from and to"
     if not Path(text).is_file():
         raise AuditError(f"{option}: expected {form}, or one of {', '.join(NAMED)}; found {text!r}")
-    rows = read_table(Path(text))
-    with contextlib.suppress(KeyError, ValueError):
-        classes = {int(row["from"]): IGNORED if row["to"].strip() == WORD else int(row["to"]) for row in rows}
-        if len(classes) == len(rows) and all(0 <= c <= IGNORED for c in classes.values()):
-            return LabelMap(text, classes)
-    raise AuditError(f"{text}: expected {form}: each label once, with a class 0..{IGNORED - 1} or {WORD}")
+    classes: dict[int, int] = {}
+    for row in read_table(Path(text)):
+        with contextlib.suppress(KeyError, ValueError):
+            label, to = int(row["from"]), IGNORED if row["to"].strip() == WORD else int(row["to"])
+            if 0 <= to <= IGNORED and label not in classes:
+                classes[label] = to
+                continue
+        raise AuditError(f"{text}: expected {form}: each label once, a class 0..{IGNORED - 1} or {WORD}; found {row}")
+    return LabelMap(text, classes)
 
 
 class Coco(NamedTuple):
@@ -269,19 +330,21 @@ def open_source(
     wanted: str,
     label_map: LabelMap | None = None,
     truth: Coco | None = None,
+    most: int = MAX_BYTES,
 ) -> Source:
     """Finds the images of a folder (one file per image) or of a file (one image, a stack, or COCO's JSON).
 
-    Reads no image; a damaged file or one with another array is an error when it is read.
+    Reads headers alone; damaged values are an error when they are read.
 
     Args:
         path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
         wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
         label_map: of the values; a JSON has its own.
         truth: for COCO predictions, the categories of the labels.
+        most: bytes of an image, and of an unpacked npz.
 
     Raises:
-        AuditError: nothing is found, files are of another type, or a name is ambiguous.
+        AuditError: nothing is found, files are of another type or too large, or a name is ambiguous.
     """
     if path.suffix.lower() == ".json":
         if wanted != "labels" and not (wanted == "masks" and truth):
@@ -295,15 +358,21 @@ def open_source(
         raise AuditError(f"{path}: expected files of type {' '.join(endings)}, found {texts}")
     if not path.is_dir() and suffix_of(path) in endings[:2]:
         with naming(path):
-            stack, names = _open_array(path, wanted)
-        if stack.ndim == RANKS[wanted] + 1:
-            if not len(stack) or len(names or stack) != len(stack):
-                raise AuditError(f"{path}: expected images and a name for each, found {stack.shape}, {names}")
-            loads = (functools.partial(np.asarray, image) for image in stack)
-            rows = [StoredArray(f"{path} row {row}", load, label_map) for row, load in enumerate(loads)]
-            return Source(path, names and check_names(path, names), tuple(rows), stacked=True)
+            stack = Stack(path, wanted, most)
+        n, *shape = stack.values.shape or (0,)
+        if len(shape) == RANKS[wanted]:
+            if not stack.values.size or len(stack.names or range(n)) != n:
+                raise AuditError(f"{path}: expected images and a name for each, found {(n, *shape)}, {stack.names}")
+            check_size(path, 4 * math.prod(shape), most)
+            loads = (functools.partial(stack.row, row) for row in range(n))
+            rows = (StoredArray(f"{path} row {i}", (*shape,), load, label_map) for i, load in enumerate(loads))
+            return Source(path, stack.names and check_names(path, stack.names), tuple(rows), stacked=True)
     names = check_names(path, [stem_of(file) for file in files])
-    images = (StoredArray(str(file), functools.partial(read_image, file, wanted), label_map) for file in files)
+    images = []
+    for file in files:
+        shape = read_shape(file, wanted, most)
+        load = functools.partial(read_image, file, wanted, most, shape)
+        images.append(StoredArray(str(file), shape, load, label_map))
     return Source(path, names, tuple(images))
 
 
@@ -311,8 +380,10 @@ def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """Returns the photos of images by name.
 
     Raises:
-        AuditError: an image has no photo or several.
+        AuditError: the folder is missing, or an image has no photo or several.
     """
+    if not folder.is_dir():
+        raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTOS and path.is_file()]
     named = check_names(f"--images: {folder}", [stem_of(path) for path in paths])
     photos = dict(zip(named, paths, strict=True))
@@ -335,14 +406,14 @@ def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def open_coco(path: Path, *, truth: Coco | None = None) -> Source:
-    """Finds the images of a COCO file, from its JSON alone.
+    """Finds the images of a COCO file, from its JSON and the headers of its PNGs.
 
     Args:
         path: the JSON.
         truth: for predictions, the categories of the labels.
 
     Raises:
-        AuditError: the JSON has another format, or the labels lack categories or images.
+        AuditError: the JSON has another format, the labels lack categories or images, or PNGs are missing or not RGB.
     """
     with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
         stored = json.loads(path.read_bytes())
@@ -393,8 +464,10 @@ def _panoptic(path: Path, annotations: Sequence[Any], truth: Coco, *, void: int)
             if number in classes or not 0 < number <= LARGEST_ID:
                 raise AuditError(f"{path}: {file.name}: expected different ids in 1..{LARGEST_ID}, found {number}")
             classes[number] = _class_of(entry, truth, void, f"{path}: {file.name}: segment {number}")
+        with naming(file), _open_png(file, ["RGB"]) as image:
+            shape = image.height, image.width
         load = functools.partial(_read_ids, file)
-        found.append((file.stem, StoredArray(str(file), load, LabelMap(str(path), classes))))
+        found.append((file.stem, StoredArray(str(file), shape, load, LabelMap(str(path), classes))))
     return found
 
 
@@ -405,10 +478,12 @@ def _painted(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str,
         image, where = entry["image_id"], f"{path}: annotation {entry.get('id', number)}"
         if image not in outlines:
             raise AuditError(f"{where}: expected an image of the labels, found image_id {image}")
+        if "segmentation" not in entry:
+            raise AuditError(f"{where}: expected a segmentation, found {listed(entry)}")
         outlines[image].append((number, entry["segmentation"]))
         classes[image][number] = _class_of(entry, truth, VOID, where)
     found = []
     for image, (name, shape) in truth.images.items():
         load = functools.partial(_paint, shape, outlines[image])
-        found.append((name, StoredArray(f"{path}[{name}]", load, LabelMap(str(path), classes[image]))))
+        found.append((name, StoredArray(f"{path}[{name}]", shape, load, LabelMap(str(path), classes[image]))))
     return found

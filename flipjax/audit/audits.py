@@ -14,19 +14,20 @@ import numpy as np
 from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.arrays import AuditError, check_names, find_photos, read_photo
-from flipjax.audit.compare import failures, try_gates
+from flipjax.audit.compare import check_gates, failures, try_gates
 from flipjax.audit.counts import ImageCounts, count_image, count_pairs, join_counts
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
 from flipjax.audit.pairs import Encoding, Pair, in_options, open_pairs, read_pair
-from flipjax.audit.results import Audit, conclude_audit
+from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
-from flipjax.metrics import Decomposition
+from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.segment_table import UNITS
 from flipjax.metrics.summary import members_of
 from flipjax.report.document import terminal_text
+from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.support.threads import in_order
 
 SHOWN_ABOVE = 0.1
@@ -96,15 +97,18 @@ def audit_files(
     found = read_groups(groups, names, foreground=foreground, training=training_groups)
     together = read_clusters(clusters, found, names) if clusters else None
     photos = find_photos(images, names) if images else {}
-    files.claim_folder(out)
+    if fail_above or fail_below:
+        check_gates(fail_above, fail_below, _known_keys(all_names, foreground, values.spec.background, found))
     used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
     used |= {"clusters": clusters, "jobs": jobs, **encoding, **values.as_json(), "class_names": list(all_names)}
     used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items() if name != "predict"}
-    with files.collect_masks(out, classes=C, ignore_index=values.spec.ignore_index) as keep:
+    facts = _describe(used, [pair.labels.shape for pair in pairs], values, found.fact)
+    masks = files.collect_masks(out, classes=C, ignore_index=values.spec.ignore_index)
+    with files.claimed(out), masks as keep:
+        print(facts[0], file=sys.stderr, flush=True)
         measured = count_pairs(pairs, values, jobs=jobs, keep=keep if photos else None)
         audit = conclude_audit(names, found, measured, class_names=all_names, clusters=together)
         tried = try_gates(fail_above, fail_below, audit.summary, audit.intervals)
-        facts = _describe(used, measured.shapes, values, found.fact)
         document = make_document(audit, facts=facts, options=used)
         files.write_audit(out, audit, document, functools.partial(_maps, pairs, values, photos), gates=tried)
     if photos:
@@ -157,6 +161,18 @@ def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
     padded = np.pad(photo, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
     logits = getattr(model, "logits", model)(padded[None])
     return np.asarray(to_array(logits, name="predictions"), np.float32)[0, :height, :width]
+
+
+def _known_keys(
+    names: Sequence[str], foreground: Sequence[str], background: Background, groups: ImageGroups
+) -> set[str]:
+    """Returns the keys of the summary for these classes and groups."""
+    n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
+    empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
+    summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups)
+    named = name_groups(groups.all_groups, foreground, groups.scene_names, present=groups.numbers)
+    known = {key for key, value in with_names(summary, named).items() if np.ndim(value) == 0}
+    return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
 
 
 def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
@@ -224,7 +240,8 @@ class AuditStream:
         self._names: list[str] = []
         self._groups: list[np.ndarray] = []
         self._ranks: list[float] = []
-        files.claim_folder(self._folder)
+        self._claim = files.claimed(self._folder)
+        self._claim.__enter__()
         self._maps = tempfile.TemporaryDirectory(prefix="flipjax-audit-")
 
     def add(
@@ -346,9 +363,12 @@ class AuditStream:
 
     def __exit__(self, kind: Any, *error: Any) -> None:
         """Closes the stream. After an error, writes nothing."""
-        if kind is None and not self.summary:
-            self.close()
-        self._maps.cleanup()
+        try:
+            if kind is None and not self.summary:
+                self.close()
+        finally:
+            self._maps.cleanup()
+            self._claim.__exit__(*sys.exc_info())
 
 
 stream = AuditStream

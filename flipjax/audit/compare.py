@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ FILES = {"compare.json", "compare.csv"}
 SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
-ENDS = (":low", ":high")
+ENDS = ("low", "high")
 ABOVE, BELOW = "--fail_above", "--fail_below"
 
 
@@ -50,6 +50,8 @@ def read_audit(folder: Path) -> Stored:
         AuditError: the folder holds no audit.
     """
     path = folder / "decomposition.npz"
+    if not path.is_file():
+        raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
     with naming(path), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
         names = [*map(str, arrays["names"])]
@@ -110,6 +112,7 @@ def compare_audits(
     own: dict[str, Any] = {"class_names": after.class_names, **after.groups}
     values = [summarize(each.decomposition, **own) for each in (before, after)]
     keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
+    check_gates(fail_above, fail_below, keys)
     check_folder(out, FILES)
     counts = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
     drawn = [resampled(each.decomposition, keys, counts=counts, **own) for each in (before, after)]
@@ -139,29 +142,37 @@ def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
     return f"{head}\n\n{shown.to_string()}"
 
 
+def _split(name: str) -> tuple[str, str]:
+    """Returns the key of a gate, and the end of its interval or ''."""
+    key, _, end = name.rpartition(":")
+    return (key, end) if end in ENDS else (name, "")
+
+
+def check_gates(above: Mapping[str, float] | None, below: Mapping[str, float] | None, known: Collection[str]) -> None:
+    """Raises AuditError for a limit on a key that is not `known`; `KEY:low` and `KEY:high` are ends of an interval."""
+    for option, limits in ((ABOVE, above), (BELOW, below)):
+        if wrong := [name for name in limits or {} if _split(name)[0] not in known]:
+            short = ", ".join(sorted(key for key in known if "/" not in key))
+            form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
+            raise AuditError(f"{option}: expected {form}; found {', '.join(map(repr, wrong))}")
+
+
 def try_gates(
     above: Mapping[str, float] | None,
     below: Mapping[str, float] | None,
     values: Mapping[Any, Any],
     intervals: Mapping[Any, Sequence[Any]],
 ) -> list[dict[str, Any]]:
-    """Tries limits on numbers by key; `KEY:low` and `KEY:high` are the ends of an interval. Undefined numbers fail.
+    """Tries limits on numbers by key, checked by `check_gates`. Undefined numbers fail.
 
     Returns:
         A row per limit: the option, the limit, the value (or None) and whether it passed.
-
-    Raises:
-        AuditError: a key is not of `values`.
     """
     rows = []
     for option, limits in ((ABOVE, above), (BELOW, below)):
         for name, limit in (limits or {}).items():
-            key, _, end = name.rpartition(":") if name.endswith(ENDS) else (name, "", "")
-            if np.ndim(values.get(key, ())):
-                short = ", ".join(sorted(key for key, value in values.items() if "/" not in key and not np.ndim(value)))
-                form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
-                raise AuditError(f"{option}: expected {form}; found {name!r}")
-            found = intervals.get(key, (math.nan,) * 2)[ENDS.index(f":{end}")] if end else values[key]
+            key, end = _split(name)
+            found = intervals.get(key, (None, None))[ENDS.index(end)] if end else values.get(key)
             value = math.nan if found is None else float(found)
             passed = value <= limit if option == ABOVE else value >= limit
             known = None if math.isnan(value) else value

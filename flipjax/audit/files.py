@@ -46,6 +46,20 @@ def claim_folder(folder: Path) -> None:
     check_folder(folder, FILES if ours else ())
 
 
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Claims the output folder; a new one that is still empty after an error is removed."""
+    new = not folder.exists()
+    claim_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if new:
+                folder.rmdir()
+        raise
+
+
 def draws_pages(*, quiet: bool = False) -> bool:
     """Returns whether the packages of a page are installed; names missing ones on stderr."""
     lacking = [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]

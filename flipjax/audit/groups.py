@@ -127,7 +127,7 @@ def _of_scenes(
     if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
     images = pd.to_numeric(seen.get("images", pd.Series("1", seen.index)), errors="coerce")
-    if not {"class", "scene"} <= set(seen) or not (images >= 0).all():
+    if not {"class", "scene"} <= set(seen) or not ((images >= 0) & (images % 1 == 0)).all():
         raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
     counts = images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
     scenes = sorted({*table["scene"], *map(str, counts)})

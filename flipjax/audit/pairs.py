@@ -1,4 +1,4 @@
-"""Finds stored predictions and labels, matches them by name or position, and reads them one by one."""
+"""Finds stored predictions and labels by header, matches them by name or position, and reads them one by one."""
 
 import contextlib
 import dataclasses
@@ -17,6 +17,8 @@ from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.support.terminal import listed
 from flipjax.support.threads import in_order
 
+FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
+"""Axes of a prediction, by position of the class axis."""
 OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
 """Arguments of metrics that are options of the command."""
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -73,9 +75,10 @@ def open_pairs(
     label_map: str | None = None,
     prediction_map: str | None = None,
     unit: str | None = None,
+    max_bytes: int = arrays.MAX_BYTES,
     **spec: Any,
 ) -> tuple[list[Pair], Encoding, Coco | None]:
-    """Finds the images of two folders or files, and reads the first; masks without a class count are all read.
+    """Finds the images of two folders or files by headers only, except that masks without a class count are read.
 
     Args:
         predictions: a folder with one file per image, or one file with all; None with `predict`.
@@ -86,6 +89,7 @@ def open_pairs(
         label_map: a CSV, or the name of a map from labels to classes.
         prediction_map: the same for predicted masks.
         unit: segment unit, `class`, `component` or `instance`.
+        max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
         **spec: fields of `flipjax.metrics.LabelSpec`; `num_classes`: of masks, where neither names nor values give it.
 
     Returns:
@@ -102,7 +106,7 @@ def open_pairs(
             raise AuditError(f"--{name}: expected --kind masks beside it, found {given.kind}")
     to_class = arrays.read_label_map(label_map) if label_map else None
     found = arrays.read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
-    truth = arrays.open_source(labels, wanted="labels", label_map=to_class)
+    truth = arrays.open_source(labels, wanted="labels", label_map=to_class, most=max_bytes)
     coco = truth.coco
     if coco and (to_class or found):
         raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
@@ -111,7 +115,7 @@ def open_pairs(
     elif predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     else:
-        own: dict[str, Any] = {"label_map": found, "truth": coco}
+        own: dict[str, Any] = {"label_map": found, "truth": coco, "most": max_bytes}
         source = arrays.open_source(predictions, wanted=given.kind, **own)
     if unit == "instance" and not coco:
         raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
@@ -120,24 +124,29 @@ def open_pairs(
     elif to_class and given.ignore_index is None and arrays.IGNORED in to_class.classes.values():
         given = dataclasses.replace(given, ignore_index=arrays.IGNORED)
     pairs = pair_images(source, truth)
-    given = dataclasses.replace(given, spatial_ndim=pairs[0].labels.read().ndim)
-    axis, C = ("none", given.num_classes) if masks else find_axis(pairs[0], channels)
+    axis, C = find_axis(pairs, given.kind, channels)
+    given = dataclasses.replace(given, spatial_ndim=max(len(each.labels.shape) for each in pairs))
     encoding = Encoding(given, axis, unit or ("instance" if coco else "class"))
-    C = C or _count_classes(pairs, encoding)
+    C = C or given.num_classes or _count_classes(pairs, encoding)
+    arrays.check_size(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, max_bytes)
     with in_options():
         check_background(given.background, C, name=str(predictions or "--model"))
     return pairs, encoding._replace(spec=dataclasses.replace(given, num_classes=C)), coco
 
 
 def _predicted(predict: Predict, images: Path | None, labels: Source, kind: str) -> Source:
-    """Returns the photos of labelled images as predictions to compute."""
+    """Returns the photos of labelled images as predictions to compute, with C taken from the first one."""
     if kind != "logits" or images is None:
         raise AuditError(f"--model: expected --images beside it and --kind logits, found {images} and {kind}")
     if labels.names is None:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
-    photos = arrays.find_photos(images, labels.names).values()
+    photos = [*arrays.find_photos(images, labels.names).values()]
     load = lambda photo: predict(arrays.read_photo(photo))  # noqa: E731
-    found = (StoredArray(str(photo), functools.partial(load, photo)) for photo in photos)
+    C = load(photos[0]).shape[-1]
+    found = [
+        StoredArray(str(photo), (*array.shape, C), functools.partial(load, photo))
+        for photo, array in zip(photos, labels.images, strict=True)
+    ]
     return Source(images, labels.names, tuple(found))
 
 
@@ -174,7 +183,7 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
     """Pairs predictions with labels, by name if both have names, else by position.
 
     Raises:
-        AuditError: names or counts differ, or only one side has names.
+        AuditError: names or counts differ, only one side has names, or volumes and labels differ in position.
     """
     where = f"{predictions.path} and {labels.path}"
     ours, theirs, truth = predictions.names, labels.names, labels.images
@@ -195,22 +204,39 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
         counts = f"{len(predictions.images)} predictions and {len(truth)} labels"
         raise AuditError(f"{where}: expected as many labels as predictions, found {counts}")
     names = ours or theirs or map(str, range(len(truth)))
-    return [Pair(*entry) for entry in zip(names, predictions.images, truth, strict=True)]
+    pairs = [Pair(*entry) for entry in zip(names, predictions.images, truth, strict=True)]
+    for pair in pairs:
+        _check_place(Path(pair.prediction.where), Path(pair.labels.where))
+    return pairs
 
 
-def find_axis(pair: Pair, channels: str | None) -> tuple[str, int]:
-    """Returns the class axis of scores, `first` or `last` (`channels` if given), and the number of classes.
+def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[str, int]:
+    """Returns the class axis, `first` or `last` (`channels` if given) or `none` of masks, and the number of classes.
 
     Raises:
-        AuditError: the scores do not fit the labels, or fit them both ways.
+        AuditError: predictions do not fit the labels, or fit them both ways.
     """
-    scores, labels = pair.prediction.read().shape, pair.labels.read().shape
-    known = {"last": (scores[:-1], scores[-1]), "first": (scores[1:], scores[0])}
-    fitting = [axis for axis, (size, _) in known.items() if size == labels and channels in (None, axis)]
-    if len(fitting) != 1:
-        form = f"(H, W, C) or (C, H, W) for labels {labels}, one of them (else pass --channels first or last)"
-        raise AuditError(f"{pair.prediction}: expected scores {form}, found {scores}")
-    return fitting[0], known[fitting[0]][1]
+    axes = ("none",) if kind == "masks" else (channels,) if channels else ("last", "first")
+
+    def fits(pair: Pair) -> dict[str, int]:
+        """Returns the number of classes by axis, of the axes that fit the labels."""
+        shape = pair.prediction.shape
+        parts = {"none": (shape, 0), "last": (shape[:-1], shape[-1]), "first": (shape[1:], shape[0])}
+        return {axis: parts[axis][1] for axis in axes if parts[axis][0] == pair.labels.shape}
+
+    fitting = [fits(pair) for pair in pairs]
+    possible = set(axes).intersection(*fitting) or {axes[0]}
+    axis = possible.pop()
+    C = fitting[0].get(axis)
+    wrong = [pair for pair, found in zip(pairs, fitting, strict=True) if found.get(axis) is None or found[axis] != C]
+    if wrong or possible:
+        texts = listed(
+            f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong or pairs
+        )
+        form = " or ".join(f"{FORMS[each]}" for each in axes)
+        advice = "; pass --channels first or --channels last" if possible else ""
+        raise AuditError(f"expected predictions {form} for labels (H, W), C alike in all; found {texts}{advice}")
+    return axis, C or 0
 
 
 def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Generator[Arrays]:
@@ -228,32 +254,23 @@ def read_pair(pair: Pair, encoding: Encoding) -> Arrays:
     """Reads one image, with scores as float32.
 
     Raises:
-        AuditError: a file is damaged, a map lacks some labels, or the image has other axes or classes than the first.
+        AuditError: a file is damaged, or a map lacks some labels.
     """
-    volumes = [Path(array.where) for array in (pair.prediction, pair.labels)]
-    if all(arrays.suffix_of(path) in arrays.NIFTI for path in volumes):
-        _check_place(*volumes)
     values, instances = pair.labels.read(), encoding.unit == "instance"
-    if values.ndim != encoding.spec.spatial_ndim:
-        raise AuditError(
-            f"{pair.labels}: expected {encoding.spec.spatial_ndim} axes as in the first, found {values.shape}"
-        )
     labels = pair.labels.to_classes(values, ignore_index=encoding.spec.ignore_index)
     unit, scores = values if instances else encoding.unit, pair.prediction.read()
     if encoding.spec.kind == "masks":
         ids = scores if instances and pair.prediction.label_map else None
         return Arrays(pair.prediction.to_classes(scores), labels, unit, ids)
     scores = np.moveaxis(scores, 0, -1) if encoding.channels == "first" else scores
-    if encoding.classes not in (0, scores.shape[-1]):
-        raise AuditError(
-            f"{pair.prediction}: expected {encoding.classes} classes as in the first, found {scores.shape}"
-        )
     with np.errstate(over="ignore"):
         return Arrays(np.asarray(scores, np.float32, order="C"), labels, unit)
 
 
 def _check_place(prediction: Path, labels: Path) -> None:
     """Raises AuditError if two volumes differ in voxel size, direction or position."""
+    if not all(arrays.suffix_of(path) in arrays.NIFTI for path in (prediction, labels)):
+        return
     with arrays.naming(prediction):
         found, expected = (arrays.open_volume(path).affine for path in (prediction, labels))
     if not np.allclose(found, expected, rtol=1e-4, atol=1e-3):

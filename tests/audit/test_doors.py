@@ -51,13 +51,13 @@ FOLDERS = [
     ({"b/q.png": png(np.zeros((6, 7, 3), np.uint8))}, ["q.png", "RGB"]),
     ({"b/q.png": png(np.where(np.arange(7) < 1, np.uint16(300), LABELS[1]))}, ["q.png", "300", "--label_map"]),
     ({"b/q.png": png(LABELS[1], exif=TURNED)}, ["q.png", "EXIF"]),
-    ({"b/q.png": png(LABELS[1], save_all=True, append_images=[Image.fromarray(LABELS[2])])}, ["q.png", "'frames': 2"]),
+    ({"b/q.png": png(LABELS[1], save_all=True, append_images=[Image.fromarray(LABELS[2])])}, ["q.png", "2 frames"]),
     ({"b/q.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 6\n"}, ["q.png"]),
     ({"b/q.jpg": b"", "b/q.png": None}, ["q.jpg"]),
     ({"a/p.npz": npz(x=LOGITS[0])}, ["p"]),
     ({"a/q.npy": npy(LOGITS[:2])}, ["q.npy", "(2, 6, 7, 3)"]),
-    ({"a/q.npy": npy(LOGITS[1, :5])}, ["q.png", "(5, 7)", "(6, 7)"]),
-    ({"a/q.npy": npy(np.moveaxis(LOGITS[1], -1, 0))}, ["q.npy", "(3, 6, 7)"]),
+    ({"a/q.npy": npy(LOGITS[1, :5])}, ["q (5, 7, 3)", "(6, 7)"]),
+    ({"a/q.npy": npy(np.moveaxis(LOGITS[1], -1, 0))}, ["q (3, 6, 7)", "(6, 7)"]),
     ({name: None for name in GOOD if name[0] == "a"}, ["/a:"]),
     ({"g.csv": None}, ["g.csv"]),
     ({"g.csv": GROUPS[:19] + "t,1\n"}, ["lacking are r, s", "image t"]),
@@ -72,6 +72,7 @@ FOLDERS = [
 MASKS = "--kind=masks"
 BROKEN = LOGITS.copy()
 BROKEN[2, 1, 3, 0] = np.nan
+BIG = written(np.savez_compressed, x=np.zeros((1, 600, 600, 3), np.float32))
 VALUES = [
     (BROKEN, LABELS, [], ["row 2", "row 1, column 3", "nan"]),
     (np.where(np.arange(3) < 3, -np.inf, LOGITS), LABELS, [], ["row 0", "42"]),
@@ -86,7 +87,15 @@ VALUES = [
     (LOGITS[:, :3, :3], LABELS[:, :3, :3], [], ["--channels first"]),
     (LOGITS, LABELS, ["--background=3"], ["--background", "3"]),
     (LOGITS, LABELS, ["--class_names=a,b,c,d"], ["--class_names"]),
-    (LOGITS, LABELS, ["--fail_below=fg_flip:middle=0.1"], ["--fail_below", "'fg_flip:middle'"]),
+    (
+        LOGITS,
+        np.where(LABELS == 1, 9, LABELS),
+        ["--fail_below=fg_flip:middle=0.1"],
+        ["--fail_below", "'fg_flip:middle'"],
+    ),
+    (LOGITS, LABELS, ["--max_bytes=500"], ["logits.npy", "--max_bytes", "504"]),
+    (BIG, LABELS, ["--max_bytes=9999"], ["logits.npz", "4,320,128"]),
+    (LABELS, LABELS, [MASKS, "--num_classes=99999"], ["99999 classes", "--max_bytes"]),
     (LOGITS, LABELS, ["--clusters=[0-9"], ["--clusters", "'[0-9'"]),
     (LOGITS, LABELS, ["--clusters=$"], ["--clusters", "two"]),
     (LOGITS, LABELS, ["--training_groups=g.csv"], ["--training_groups"]),
