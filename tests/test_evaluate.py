@@ -43,10 +43,10 @@ def test_every_number_is_that_of_the_model_itself(small, monkeypatch, capsys):
     model, folder = small
     networks.shrink(monkeypatch)
     line = ["--model", "smp_resnet50", "--weights", folder / "weights", "--config", ROOT / "configs/smoke.py"]
-    line += [*OVERRIDES, "--samples", "50", "--out", folder / "out"]
+    line += [*OVERRIDES, "--intervene", "--config.intervene.scenes=both", "--samples", "50", "--out", folder / "out"]
     assert command.main([*map(str, line)]) == 0
     printed = capsys.readouterr()
-    assert "12 of 12 images" in printed.err
+    assert "12 of 12 images" in printed.err and "20 of 20 images" in printed.err
     pool, catalog = synthetic.load_synthetic(PoolSpec(**POOL))
     table = evaluation_table(catalog, split_pool(catalog, n_val=8, n_test=12, seed=0), "test")
     images, labels = gather(pool, table.rows)
@@ -71,7 +71,13 @@ def test_every_number_is_that_of_the_model_itself(small, monkeypatch, capsys):
     rates = metrics.segment_flips(predicted.true)
     assert stored["summary"]["seg_flip"] == pytest.approx(rates.loc["all", "seg_flip"], abs=0.01)
     assert stored["segments"]["all"]["segments"] == len(predicted.true)
-    assert {"counterfactual_flip", "fg_ece", "rim_flip"} <= {row["quantity"] for row in rows}
+    values = {row["quantity"]: row for row in rows if row["quantity"] not in summary}
+    further = {"swap_auroc", "group/rare/repair_flip", "scene_reliance", "counterfactual_flip", "fg_ece", "rim_flip"}
+    assert further <= set(values) and values["repair_flip"]["low"] <= values["repair_flip"]["value"]
+    # Repair gives a region another label and leaves the region.
+    after = values["repair_flip"]["value"] + values["repair_correct"]["value"]
+    assert after + stored["summary"]["fg_miss"] == pytest.approx(1, abs=1e-5)
+    assert np.mean([row["repaired_flip"] for row in images]) == pytest.approx(values["repair_flip"]["value"], abs=0.3)
     sampled = {"samples": 50, "groups": table.groups, "pairs": table.pairs}
     ends = metrics.bootstrap(result, "fg_flip", key=jax.random.key(0), **sampled)
     assert stored["intervals"]["fg_flip"] == pytest.approx(ends, abs=0.02)
@@ -90,21 +96,19 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
         ((*config, *model), "--weights"),
         ((*config, *stored, "--model", "unet"), "unet"),
         ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
-        (
-            (*config, *model, *stored, *OVERRIDES, "--out", tmp_path / "file"),
-            "--out: expected a folder",
-        ),
+        ((*config, *model, "--weights", damaged, "--out", tmp_path / "file"), "--out: expected a folder"),
+        ((*config, *model, *stored, "--intervene", "--config.intervene.scenes=none"), "config.intervene.scenes: "),
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors cannot be read"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "n_test 400: each"),
     )
     for arguments, expected in cases:
-        assert command.main([*map(str, arguments)]) == 2, arguments
+        assert command.main([f"--out={tmp_path / 'none'}", *map(str, arguments)]) == 2, arguments
         err = capsys.readouterr().err
         assert expected in err and err.count("\n") == 1, err
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "none").exists()
     monkeypatch.setattr(backend, "start_backend", mock.Mock(side_effect=KeyboardInterrupt))
-    assert command.main([*map(str, (*config, *model, *stored, *OVERRIDES))]) == 75
+    assert command.main([*map(str, (*config, *model, *stored, *OVERRIDES, "--out", tmp_path / "none"))]) == 75
     assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"
 
 

@@ -331,14 +331,14 @@ class AuditStream:
             return dict(stored)
 
     def close(
-        self, *, facts: Sequence[str] = (), options: Mapping[str, Any] | None = None, **resampling: Any
+        self, *, facts: Sequence[str] = (), options: Mapping[str, Any] | None = None, **more: Any
     ) -> dict[str, Any]:
         """Writes all files, and returns the numbers of summary.json.
 
         Args:
             facts: sentences on the images, which come first in the report.
             options: more options for summary.json.
-            **resampling: `samples` and `pairs` of `flipjax.metrics.bootstrap`.
+            **more: `samples`, `pairs` and `scenes` of `flipjax.audit.results.conclude_audit`.
 
         Raises:
             ValueError: no image was added.
@@ -348,7 +348,7 @@ class AuditStream:
         groups = np.concatenate(self._groups) if self._groups else None
         measured = join_counts(self._parts, background=self._encoding.spec.background)
         found = ImageGroups(groups, self._all_groups, self._scene_names)
-        audit = conclude_audit(self._names, found, measured, class_names=self._class_names, **resampling)
+        audit = conclude_audit(self._names, found, measured, class_names=self._class_names, **more)
         used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
         facts = [*facts, describe_images(measured.shapes, self._encoding)]
         document = make_document(audit, facts=facts, options=used | dict(options or {}))

@@ -2,12 +2,14 @@
 
 import functools
 import math
+import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -15,12 +17,14 @@ from ml_collections import ConfigDict
 
 from flipjax import backend
 from flipjax.audit.audits import stream
+from flipjax.audit.files import claimed
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
 from flipjax.data.pool import Pool, gather
 from flipjax.plan import Program, plan
 from flipjax.support.terminal import Bar
-from flipjax.training.network import Weights, evaluation_batch, first_weights, predict
-from flipjax.training.task import Task, make_task, starting_weights
+from flipjax.training.assess import Questions
+from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
+from flipjax.training.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 
 
 def make_program(config: Config, model: ModelSpec) -> Program:
@@ -44,26 +48,46 @@ def show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) 
     return *gather(pool, rows), predict(experiment, weights, pool, rows)
 
 
-def predict_rows(
-    experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray
-) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """Yields what `show` returns for pool rows (n, 2) in batches, each with its place among the rows.
+def map_rows(
+    function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any
+) -> Iterator[tuple[slice, Any]]:
+    """Yields `function(experiment, weights, pool, rows, *shared)` of pool rows (n, 2) in batches, with their places.
 
-    Shards images over devices, and shows progress on stderr.
+    Leaves are NumPy arrays. Shards images over devices, and shows progress on stderr.
     """
     devices = jax.devices()
     size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
     mesh = Mesh(np.array(devices), ("images",))
-    specs = {"in_specs": (P(), P(), P("images")), "out_specs": P("images")}
-    run = jax.jit(jax.shard_map(functools.partial(show, experiment), mesh=mesh, check_vma=False, **specs))
-    weights, pool = jax.device_put((weights, pool), NamedSharding(mesh, P()))
+    specs = {"in_specs": (P(), P(), P("images"), *[P()] * len(shared)), "out_specs": P("images")}
+    run = jax.jit(jax.shard_map(functools.partial(function, experiment), mesh=mesh, check_vma=False, **specs))
+    weights, pool, shared = jax.device_put((weights, pool, shared), NamedSharding(mesh, P()))
     with Bar(total=len(rows)) as bar:
         for first in range(0, len(rows), size):
             place = slice(first, min(first + size, len(rows)))
-            shown = run(weights, pool, np.resize(rows[place], (size, 2)))
-            yield place, [np.asarray(each)[: place.stop - first] for each in shown]
-            done = f"{place.stop} of {len(rows)} images"
-            bar.advance(place.stop - first, done, last=place.stop == len(rows))
+            count = place.stop - first
+            found = jax.tree.map(np.asarray, run(weights, pool, np.resize(rows[place], (size, 2)), *shared))
+            yield place, jax.tree.map(operator.itemgetter(slice(count)), found)
+            bar.advance(count, f"{place.stop} of {len(rows)} images", last=place.stop == len(rows))
+
+
+def swap_scenes(
+    experiment: Experiment, weights: Weights, task: Task, rows: np.ndarray, *, wanted: Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns log-odds (n, K, F) on other scenes, and the split point (F,), fitted on the validation images.
+
+    The scenes are those of the training split; for photos, the mean surroundings of the validation images.
+    """
+    validation = np.asarray(task.tables["val"].rows)
+    if task.pool.kind == "composite":
+        scenes = training_scenes(task, wanted, seed=experiment.split.seed)
+    else:
+        surroundings = jax.jit(mean_surroundings, static_argnums=0)
+        scenes = surroundings(experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
+    questions = Questions("given", logits=False, passes=False, masks=False)
+    # Concatenated, because another number of images would compile another program.
+    both = map_rows(questions, experiment, weights, task.pool, np.concatenate([rows, validation]), scenes)
+    odds = np.concatenate([answer.scene_log_odds for _, answer in both])
+    return odds[: len(rows)], split_evenly(odds[len(rows) :])
 
 
 def _load_task(program: Program) -> tuple[Program, Task]:
@@ -82,6 +106,7 @@ def evaluate_weights(
     weights: str,
     dtype: str = "float32",
     split: str = "test",
+    intervene: bool = False,
     samples: int = 1000,
     out: Path = Path("runs/evaluate"),
 ) -> str:
@@ -93,6 +118,7 @@ def evaluate_weights(
         weights: the file of its converted weights.
         dtype: the dtype of its computations.
         split: `val` or `test`.
+        intervene: whether to swap scenes (`config.intervene`).
         samples: number of resamples for intervals.
         out: a new folder, or the folder of an earlier audit.
 
@@ -103,22 +129,38 @@ def evaluate_weights(
     if samples < 1:
         raise ConfigError("--samples", "a number >= 1", samples)
     program = make_program(config, ModelSpec(name=model, dtype=dtype, weights=weights))
-    device = backend.start_backend(PopulationSpec(**config.population), sys.maxsize)
-    program, task = _load_task(program)
-    start = starting_weights(program.experiment, whole=True)
-    trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
-    table, catalog, pool = task.tables[split], task.catalog, program.experiment.pool
+    wanted = config.intervene if intervene else None
+    if wanted and wanted.scenes == "none":
+        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
+    with claimed(out):
+        device = backend.start_backend(PopulationSpec(**config.population), sys.maxsize)
+        program, task = _load_task(program)
+        if wanted:
+            check_scenes(task, wanted)
+        start = starting_weights(program.experiment, whole=True)
+        trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
+        used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}
+        used |= {"device": device, "intervene": wanted and dict(wanted)}
+        return _audit(program.experiment, trained, task, out=out, used=used, wanted=wanted)
+
+
+def _audit(
+    experiment: Experiment, weights: Weights, task: Task, *, out: Path, used: dict[str, Any], wanted: Config | None
+) -> str:
+    table, catalog, pool = task.tables[used["split"]], task.catalog, experiment.pool
+    rows, groups = np.asarray(table.rows), np.asarray(table.groups)
     photos = [*catalog.scene_photo_names, ""]
-    names = [" on ".join(filter(None, (catalog.object_names[y], photos[s]))) for y, s in np.asarray(table.rows)]
-    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs) if task.pool.kind == "composite" else None
+    names = [" on ".join(filter(None, (catalog.object_names[y], photos[s]))) for y, s in rows]
     known: dict[str, Any] = {"all_groups": catalog.groups, "scene_names": catalog.scene_names}
-    where = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
-    used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}
-    used |= {"pool": pool.name, "size": pool.size, "device": device}
-    batches = predict_rows(program.experiment, trained, task.pool, np.asarray(table.rows))
+    own: dict[str, Any] = {"samples": used["samples"]}
+    own["pairs"] = np.asarray(table.pairs) if task.pool.kind == "composite" else None
+    where = f"{used['split']} images of {pool.name}, with 95% intervals over the images ({used['samples']} resamples)"
     with stream(out, class_names=("background", *catalog.class_names), **known) as audit:
-        for place, (images, labels, logits) in batches:
-            own = {"names": names[place], "groups": groups[place], "images": np.rint(255 * images).astype(np.uint8)}
-            audit.add(logits, labels, **own)
-        audit.close(facts=[f"{model} of {weights} on {where}."], options=used, samples=samples, pairs=pairs)
+        for place, (images, labels, logits) in map_rows(show, experiment, weights, task.pool, rows):
+            shown = np.rint(255 * images).astype(np.uint8)
+            audit.add(logits, labels, names=names[place], groups=groups[place], images=shown)
+        if wanted:
+            own["scenes"] = swap_scenes(experiment, weights, task, rows, wanted=wanted)
+        options = used | {"pool": pool.name, "size": pool.size}
+        audit.close(facts=[f"{used['model']} of {used['weights']} on {where}."], options=options, **own)
     return audit.text

@@ -4,8 +4,8 @@
     flipjax evaluate --run RUN --member m003 [--rule RULE] --images DIR --labels DIR
 
 Both write the files and the page of `flipjax audit`. The first form evaluates FILE (from `flipjax convert`) on the pool
-and split of a configuration. The second form audits a sweep's member on photos, and takes all other options of
-`flipjax audit`.
+and split of a configuration; --intervene adds scene-swap risk, repair and reliance. The second form audits a sweep's
+member on photos, and takes all other options of `flipjax audit`.
 """
 
 from pathlib import Path
@@ -24,6 +24,8 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which images (default test)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
+    text = "scene-swap risk, repair and reliance, on the scenes of the training split (config.intervene)"
+    parser.add_argument("--intervene", action="store_true", help=text)
     parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
     default = Path("runs/evaluate")
     parser.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"output folder (default {default})")
@@ -39,6 +41,6 @@ def main(arguments: list[str]) -> int:
     # Imported late, because JAX takes a second and `--help` does not need most of it.
     from flipjax.audit.converted import evaluate_weights
 
-    known = ("model", "weights", "dtype", "split", "samples", "out")
+    known = ("model", "weights", "dtype", "split", "intervene", "samples", "out")
     print(evaluate_weights(options.config, **{name: getattr(options, name) for name in known}))
     return command.DONE

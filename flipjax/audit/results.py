@@ -6,7 +6,7 @@ import importlib.util
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +23,10 @@ from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of, margins
+from flipjax.metrics.log_odds import SceneSwap, scene_swap
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
-from flipjax.results.quantities import IMAGE_QUANTITIES, title_of
-from flipjax.results.rows import counterfactual_flip, image_columns, region_quantities
+from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
+from flipjax.results.rows import counterfactual_flip, image_columns, region_quantities, scene_quantities
 from flipjax.support.files import replacing
 
 Places = Mapping[str, Mapping[int, np.ndarray]]
@@ -193,6 +194,7 @@ def conclude_audit(
     samples: int = 1000,
     pairs: np.ndarray | None = None,
     clusters: np.ndarray | None = None,
+    scenes: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Audit:
     """Summarises counts, with intervals from resampling images within groups.
 
@@ -204,13 +206,17 @@ def conclude_audit(
         samples: number of resamples.
         pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
         clusters: int (n,), images sampled together, such as the frames of a film; None samples each alone.
+        scenes: log-odds (n, K, F) on other scenes and their split point (F,), for scene-swap quantities.
     """
     decomposition, numbers = measured.decomposition, groups.numbers
     foreground = np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist()
     all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
     options = {"groups": numbers, "class_names": class_names, "all_groups": all_groups}
     resampling = {"samples": samples, "pairs": pairs, "clusters": clusters}
-    summary, intervals = _summarize(measured, options, resampling)
+    swap = scene_swap(decomposition, *scenes) if scenes else None
+    shown: Any = numbers, all_groups
+    further = scene_quantities(decomposition, *scenes, shown[0], all_groups=shown[1]) if scenes else {}
+    summary, intervals = _summarize(measured, options, resampling, further, swap)
     objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
     total = objects.flips.iloc[-1].to_dict()
     for name in ("seg_flip", "strict_flip"):
@@ -235,7 +241,7 @@ def conclude_audit(
         with_names(summary, group_names),
         with_names(intervals, group_names),
         objects,
-        image_table(columns, measured, objects),
+        image_table(columns, measured, objects, swap),
         flips_by_group(decomposition, places, class_names, clusters=clusters),
         flip_pairs(decomposition, class_names, clusters=clusters),
         clusters,
@@ -243,7 +249,7 @@ def conclude_audit(
 
 
 def _summarize(
-    measured: Measured, options: dict[str, Any], resampling: dict[str, Any]
+    measured: Measured, options: dict[str, Any], resampling: dict[str, Any], further: Any, swap: SceneSwap | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the numbers of pixels and their intervals, without empty groups."""
     decomposition = measured.decomposition
@@ -256,7 +262,29 @@ def _summarize(
         summary |= region_quantities(measured.regions, options["groups"], all_groups=options["all_groups"])
     if resampling["pairs"] is not None:
         summary["counterfactual_flip"] = counterfactual_flip(decomposition, resampling["pairs"])
-    return summary, metrics.bootstrap(decomposition, keys, key=key_of(0), **resampling, **options) if keys else {}
+    further = {key: value for key, value in further.items() if not key.startswith(empty)}
+    summary |= further
+    resampled = functools.partial(metrics.bootstrap, key=key_of(0), **resampling, **options)
+    intervals = resampled(decomposition, keys) if keys else {}
+    return summary, intervals | (_swap_intervals(decomposition, swap, further, resampled) if keys and swap else {})
+
+
+def _swap_intervals(
+    decomposition: Decomposition, swap: SceneSwap, further: Mapping[str, Any], resampled: Callable
+) -> dict[str, Any]:
+    """Returns the intervals of scene-swap quantities, from decompositions of which `summarize` makes them."""
+    inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
+    predicted = swap.repaired.confusion[..., inside].sum((1, 2))
+    ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
+    after = {"repair_flip": "fg_flip", "repair_correct": "fg_correct", "repair_worst_iou": "worst_group_iou"}
+    intervals = {}
+    # The same key draws the same images for all quantities.
+    for stand_in, names in ((ranked, {"swap_auroc": "risk_auroc", "swap_aurc": "risk_aurc"}), (swap.repaired, after)):
+        own = {key: key[: key.rfind("/") + 1] + names.get(key.split("/")[-1], "") for key in further}
+        own = {key: stand for key, stand in own.items() if not stand.endswith("/") and stand}
+        drawn = resampled(stand_in, [*own.values()])
+        intervals |= {key: drawn[stand] for key, stand in own.items()}
+    return intervals
 
 
 def name_groups(
@@ -303,17 +331,19 @@ def _places(
     return places, {c: both for c, both in sides.items() if all(map(len, both))}
 
 
-def image_table(columns: Mapping[str, Sequence[str]], measured: Measured, objects: Objects) -> pd.DataFrame:
+def image_table(
+    columns: Mapping[str, Sequence[str]], measured: Measured, objects: Objects, swap: SceneSwap | None
+) -> pd.DataFrame:
     """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks.
 
     `columns` come first; the index holds the images' positions.
     """
-    counts = image_columns(measured.decomposition, objects.class_names)
+    counts = image_columns(measured.decomposition, objects.class_names, swap=swap)
     risk = counts["flip_risk"]
     masks = np.isnan(risk).all()
     if not masks:
         counts["flip_risk_share"] = risk / np.log(is_foreground(len(objects.class_names), objects.background).sum())
-    known = (*IMAGE_QUANTITIES, "flip_risk_share")
+    known = (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES, "flip_risk_share")
     # Adding 0 to -0 leaves 0.
     table: dict[str, Any] = {**columns} | {name: counts[name].round(DIGITS) + 0.0 for name in known if name in counts}
     table |= {name: counts[name] for name in ("foreground_pixels", "pixels")}

@@ -16,7 +16,8 @@ from flipjax.metrics.decomposition import divide, flips_of, margins
 from flipjax.metrics.segment_table import STRATA
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import Row, records_of
-from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, of_classes, title_of
+from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
+from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import TextTable, number, with_interval
 
 TITLE = "Audit of flips"
@@ -30,7 +31,7 @@ RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
 """Quantities that masks do not have."""
 OF_BACKGROUND = ("fg_miss", "iou/foreground")
 """Quantities that are constant where no class is background."""
-OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
+OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc", "swap_auroc", "repair_flip")
 MENDED = {"whole": "whole segments that flip", "rim": "flips near borders of other segments"}
 MENDED |= {"inside": "flips inside other segments", "miss": "misses", "spill": "spills"}
 MENDED |= {"background": "confusion between background classes"}
@@ -54,6 +55,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
     terms = ["correct, flip, miss", "segment", "StrictFlip"]
     terms += ["common, rare", "IoU gap"] if "gap/mean" in audit.summary else []
     terms += ["flip-risk", "risk-coverage"] if audit.has_scores else []
+    terms += ["scene swap"] if "swap_auroc" in audit.summary else []
     terms += ["counterfactual pair"] if "counterfactual_flip" in audit.summary else []
     return Document(TITLE, facts, findings(audit), _sections(sections), terms=terms, config=options)
 
@@ -105,6 +107,12 @@ def findings(audit: Audit) -> list[str]:
     auroc = cell_of(audit, "risk_auroc", form=".2f")
     if audit.has_scores and auroc != "-":
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
+    if "swap_auroc" in audit.summary:
+        auroc, after = cell_of(audit, "swap_auroc", form=".2f"), cell_of(audit, "repair_flip", form=".1%")
+        reliance = audit.summary.get("scene_reliance")
+        tail = "" if reliance is None else f"; scene reliance {reliance:.2f}"
+        lines += [f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {after}{tail}."]
+        lines += [REPAIR_NOTE]
     return lines + warnings(audit)
 
 
@@ -194,7 +202,7 @@ def _by_group(audit: Audit) -> list[Numbers]:
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
     flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
     names = sorted(names, key=lambda name: (name not in ("common", "rare"), -flip[name]))
-    keys = [key for key in OF_GROUPS if key not in constant(audit)]
+    keys = [key for key in OF_GROUPS if key in audit.summary and key not in constant(audit)]
     rows = [
         [name, *(cell_of(audit, f"group/{name}/{key}", form=".3f") for key in ("n_images", *keys))] for name in names
     ]
@@ -248,6 +256,7 @@ def riskiest(audit: Audit) -> TextTable:
     """Returns the images with the highest flip-risk, or for masks the largest flip share."""
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += [*(["flip_risk"] if audit.has_scores else []), "flip", "correct", "miss", "spill", "largest_flip"]
+    columns += [name for name in SCENE_IMAGE_QUANTITIES if name in audit.images]
     left_out = {"miss", "spill"} if "fg_miss" in constant(audit) else set()
     columns = [column for column in columns if column not in left_out]
     table = audit.images.dropna(subset=["flip_risk"]) if audit.has_scores else audit.images
