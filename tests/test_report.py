@@ -29,7 +29,7 @@ from flipjax.results.frames import read_csv, write_results
 from flipjax.results.rows import member_quantities
 from flipjax.results.text import TextTable
 
-FIGURES = {"flip", "gap", "shares", "risk", "coverage", "deciles", "flip_matrix", "training"}
+FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
 OF_AUDITS = {"correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage", "segment", "StrictFlip"}
 """Terms of which a page of an audit asks for some."""
 
@@ -165,21 +165,19 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
     make_run(tmp_path, settings)
     build_report(tmp_path)
     methods = len({axes.get("method") for axes in settings}) > 1
-    assert (tmp_path / "report/figures/methods.svg").exists() == methods
-    assert (tmp_path / "report/comparison.csv").exists() == methods
+    for name in ("figures/methods.svg", "comparison.csv"):
+        assert (tmp_path / "report" / name).exists() == methods
 
 
-def test_many_settings_are_listed_and_few_of_them_shown_one_by_one(tmp_path, sketched):
+def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched):
     make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in range(MOST + 1)])
     build_report(tmp_path)
     run = read_run(tmp_path)
     assert run.summary["width"].nunique() == MOST + 1 and run.shown().summary["width"].nunique() == SHOWN
-    flips = [
-        table.query("quantity == 'group/rare/fg_flip' and rho == 0.9")["mean"]
-        for table in (run.summary, run.shown().summary)
-    ]
-    assert (flips[0].min(), flips[0].max()) == (flips[1].min(), flips[1].max())
-    assert "All settings" in (tmp_path / "report/index.html").read_text()
+    rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
+    flips, shown = (table.query(rare)["mean"] for table in (run.summary, run.shown().summary))
+    assert (flips.min(), flips.max()) == (shown.min(), shown.max())
+    assert {"settings.svg", "flip_rare.svg"} <= {path.name for path in (tmp_path / "report/figures").iterdir()}
 
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched):
@@ -212,10 +210,12 @@ def counts_of_three(groups, *, rho, **_):
     return Decomposition(confusion, np.full(len(groups), 9.0, np.float32))
 
 
+THREE = {"classes": ("background", "cat", "dog", "cow"), "scenes": ("land", "sea", "snow", "sand")}
+THREE |= {"all_groups": MANY, "counts": counts_of_three}
+
+
 def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
-    names = {"classes": ("background", "cat", "dog", "cow"), "scenes": ("land", "sea", "snow", "sand")}
-    settings = [{"rho": rho, "seed": seed} for rho in (0.25, 0.9) for seed in (0, 1)]
-    make_run(tmp_path, settings, **names, all_groups=MANY, counts=counts_of_three)
+    make_run(tmp_path, [{"rho": rho, "seed": seed} for rho in (0.25, 0.9) for seed in (0, 1)], **THREE)
     text = build_report(tmp_path)
     assert "pull of the scene" in text
     pulls = read_run(tmp_path).summary.query("quantity == 'scene_pull'")
@@ -258,7 +258,7 @@ def test_a_terminal_gets_sentences_first_and_at_most_48_lines():
     lines = text.splitlines()
     assert len(lines) <= 48 and lines[2].startswith("word") and lines[8:10] == ["14 more in summary.md", "lost"]
     assert lines.count("first") == 1 and "2" * 60 not in text
-    assert "summary.md" in lines[-1] and lines[-1].endswith(" 1")
+    assert "summary.md" in lines[-1] and lines[-1].endswith(" 2")
 
 
 def test_two_runs_are_compared_by_seed(tmp_path, capsys, sketched):
@@ -308,13 +308,18 @@ def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
     rows = run.rows.assign(status="finished")
     run = run._replace(summary=aggregate(rows), records=member_quantities(rows))
     assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
-    (curves,) = paper.rankings([run]).values()
-    assert {name: len(curve["flip_by_risk_decile"]) for name, curve in curves.items()} == {"resnet50": 10, "mit_b2": 10}
+    curves = paper.decile_curves([run])
+    assert curves["synthetic"].count().to_dict() == {"resnet50": 10, "mit_b2": 10}
+    chart = paper.decile_chart(curves, published=True)
+    assert [panel.text.split(",")[0] for panel in chart.panels] == ["synthetic", "coco_cd", "waterbirds_seg"]
+    assert "mit_b2, published: from 0.02 to 0.44" in chart.panels[-1].text
 
 
 def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
     shutil.copytree(RECORDED, tmp_path / "twice")
-    assert main(["--table", "paper", str(RECORDED), str(tmp_path / "twice"), "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
+    make_run(tmp_path / "three", SETTINGS[:1], **THREE)
+    for other, words in (("twice", "two of method ce, synthetic"), ("three", "2 and 3 classes")):
+        assert main(["--table", "paper", str(RECORDED), str(tmp_path / other), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
     assert main(["--table", "paper", "--compare", "a", "b"]) == 2
-    assert "--table" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -17,7 +17,7 @@ from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
 from flipjax.report.document import Document, Section
 from flipjax.report.html import Gallery, write_page
-from flipjax.report.panels import Chart
+from flipjax.report.panels import Chart, fill_rows
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
@@ -44,8 +44,8 @@ def write_audit_page(
     caption = RISKIEST if audit.has_scores else "The images of the largest flip share."
     shares, *ranked, matrix = charts(audit)
     drawn: dict[str, list[Any]] = {
-        "Results": [shares],
-        "Flip-risk": ranked[::-1],
+        "Results": fill_rows([shares]),
+        "Flip-risk": fill_rows(ranked[::-1]),
         "Classes": [matrix],
         "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
         "Images": [Gallery(items, palette, caption)] if items else [],

@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> int:
     parser = command.Parser(prog="flipjax report", description=__doc__)
     parser.add_argument("workdir", type=Path, nargs="*", help="a run folder, as flipjax sweep writes it")
     parser.add_argument("--table", choices=("paper",), help="make this table of one or more runs")
+    parser.add_argument("--published", action="store_true", help="with --table paper: draw the paper's curves dashed")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
     )
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
         from flipjax.report.paper import write_paper
 
         folder = options.out or options.workdir[0] / "report"
-        print(f"{write_paper(options.workdir, folder)}\n\ntable: {folder / 'paper.csv'}")
+        print(f"{write_paper(options.workdir, folder, published=options.published)}\n\ntable: {folder / 'paper.csv'}")
         return command.DONE
     # Imported late because they load matplotlib.
     from flipjax.report.compare import compare_runs

@@ -77,8 +77,8 @@ def terminal_text(document: Document) -> str:
         room = LINES - _height([*shown, "", block.caption])
         fitting = [part for part, height in zip(parts, heights, strict=True) if height <= room + 1]
         shown += ["", block.caption, *"\n\n".join(fitting).splitlines()] if fitting else []
-        others += not fitting
-    more = f"\nTables that are on the page and in summary.md alone: {others}"
+        others += not parts or len(fitting) < len(parts)
+    more = f"\nTables that are whole on the page and in summary.md alone: {others}"
     return "\n".join([*shown, more if others else ""]).rstrip()
 
 

@@ -17,24 +17,27 @@ from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.html import Gallery, write_report
-from flipjax.report.panels import Chart, Line, Panel, line_chart, line_panels
+from flipjax.report.panels import Chart, Line, Panel, fill_rows, line_chart, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
-from flipjax.report.run import MOST, SHOWN, TABLES, RunTables, images_by_setting, read_run
-from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE
+from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read_run
+from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
 from flipjax.results.cells import StoredCell
-from flipjax.results.estimates import means_of
-from flipjax.results.frames import groups_of, write_csv
-from flipjax.results.quantities import title_of
-from flipjax.results.rows import NOT_LEARNT
-from flipjax.results.scores import SCORES
+from flipjax.results.estimates import FEWEST, JUDGED, means_of
+from flipjax.results.frames import groups_of, records_of, write_csv
+from flipjax.results.quantities import SCORE_QUANTITIES, SCORES, key_of, title_of
+from flipjax.results.rows import COMPARED, NOT_LEARNT
+from flipjax.results.scores import WANTED_RISK
 from flipjax.results.text import COLUMNS, TextTable, setting_label, varying_axes
 from flipjax.support.files import sha256, sha256_of, write_text
 
-FLIPS = [
-    Line("group/common/fg_flip", "common groups", COMMON),
-    Line("group/rare/fg_flip", "rare groups", RARE, "s"),
-]
+
+def _sides(key: str) -> list[Line]:
+    """Returns the lines of a quantity in the common and in the rare groups."""
+    looks = {"common": (COMMON, "o"), "rare": (RARE, "s")}
+    return [Line(f"group/{side}/{key}", f"{side} groups", *look) for side, look in looks.items()]
+
+
 REPAIRS = [
     Line("group/common/repair_flip", "common, repaired", COMMON, "v"),
     Line("group/rare/repair_flip", "rare, repaired", REPAIRED, "D"),
@@ -44,32 +47,44 @@ AUROC = (
     Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
     Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
 )
+TENTHS = (Line("top_decile_flip_share", "flip-risk", WHOLE), Line("top_decile_ceiling", "best ranking", COMMON, "^"))
 PULL = Line("scene_pull", "pull of the scene", FLIP)
+CONTEXT = Line("context_use", "context use", REPAIRED)
 MEASURES = {
     "valid_loss": ("validation loss", None),
     "valid_flip": ("validation flip", 1.0),
     "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
 }
 """Columns of history.csv that are drawn, with their names and upper limits."""
+THRESHOLD = ("val_coverage", "val_risk", "test_coverage", "test_risk", "group/common/test_risk", "group/rare/test_risk")
+"""Quantities of scores.csv that describe a threshold."""
 OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
 MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
 
 
 def flip_charts(run: RunTables) -> list[Chart]:
-    """Returns charts of flips, the IoU gap and pixel shares."""
+    """Returns charts of flips, the IoU gap, context use if it was measured, and pixel shares."""
     looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
     names = dict.fromkeys(name for name in run.summary["quantity"] if name.startswith("gap/") and name != "gap/mean")
     gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in names]
     gaps.append(Line("gap/mean", "mean", WHOLE))
-    least = float(np.nanmin([0.0, *np.ravel(run.kept().filter(like="gap/"))]))
+    ends = run.summary["low"][run.summary["quantity"].str.startswith("gap/") & (run.summary["n"] >= FEWEST)]
+    least = max(-1.0, float(np.nanmin([0.0, *ends, *np.ravel(run.kept().filter(like="gap/"))])))
     options = {"y": "IoU, common minus rare", "limits": (least - 0.05, 1.0), "reference": (0.0, "")}
     caption = "IoU of a class in its common groups minus that in its rare groups. 0: the scene does not matter."
-    return [
+    charts = [
         flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
         line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
-        panels.shares_chart(panels.share_panels(run.summary), note=run.note(interval=False)),
     ]
+    if run.has(CONTEXT.quantity):
+        caption = (
+            "Share of the evidence 2 log(rho / (1 - rho)) of the scene that members use, measured on unlabelled "
+            "images. 0: none of it; 1: all."
+        )
+        options = {"y": "nat per nat", "reference": (0.0, "")}
+        charts.append(line_chart(run, "context_use", "Context use", caption, [CONTEXT], **options))
+    return [*charts, panels.shares_chart(panels.share_panels(run.summary), note=run.note(interval=False))]
 
 
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
@@ -77,7 +92,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if "group/rare/repair_flip" in set(summary["quantity"]):
         caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
-    drawn = line_panels(summary, records, FLIPS + REPAIRS, y="flip, share of the true foreground")
+    drawn = line_panels(summary, records, _sides("fg_flip") + REPAIRS, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
 
@@ -85,13 +100,29 @@ def risk_charts(run: RunTables) -> list[Chart]:
     """Returns charts of how well flip-risk ranks flips."""
     caption = "AUROC for images with a flip share above 0.5. At 0.5 the score is no better than chance."
     title = "How well flip-risk ranks flipped images"
-    chart = line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))
+    charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
+    caption = "Part of all flips in the tenth of the images with the highest flip-risk, and the largest of any tenth."
+    options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
+    charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, TENTHS, **options))
+    if run.has("group/rare/fg_ece"):
+        caption = "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy."
+        options = {"lines": _sides("fg_ece"), "y": "calibration error"}
+        charts.append(line_chart(run, "calibration", "Calibration inside regions", caption, **options))
     facets: dict[str, dict[str, panels.Ranking]] = {}
     for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
         facets.setdefault(facet, {})[name] = panels.mean_ranking([images for _, images in members])
-    return [chart, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
+    return [*charts, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
+
+
+def map_charts(run: RunTables) -> list[Chart]:
+    """Returns maps and distributions over all settings of a run whose page shows only some of them."""
+    if run.shown() is run or "rho" not in run.summary:
+        return []
+    caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
+    drawn = panels.map_panels(run.summary, JUDGED)
+    return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
 
 
 def method_charts(run: RunTables) -> list[Chart]:
@@ -214,7 +245,7 @@ def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: st
 
 
 def score_blocks(run: RunTables) -> list[Numbers]:
-    """Returns the table of all stored scores; nothing if flip-risk is the only one."""
+    """Returns tables of all stored scores; nothing if flip-risk is the only one."""
     rows = run.scores
     if len(rows):
         of_rule = rows["selection"] == run.rows["selection"].iloc[0]
@@ -223,13 +254,25 @@ def score_blocks(run: RunTables) -> list[Numbers]:
         return []
     names = list(rows.columns)
     axes = [name for name in names[1 : names.index("threshold")] if name != "seed"]
-    rows = rows.assign(score=rows["score"].map(lambda name: SCORES[name].title), status="", auroc=rows["auroc_all"])
-    means = means_of(rows[[*axes, "status", "auroc"]], axes)
-    caption = (
-        "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval. scores.csv "
-        "has other measures, for common and rare groups, too"
+    rows = rows.rename(columns={f"{key}_{side}": key_of(key, side) for key in SCORE_QUANTITIES for side in COMPARED})
+    rows = rows.assign(score=rows["score"].map(lambda name: SCORES[name].title), status="")
+    means = means_of(rows[[*axes, "status", "auroc", "augrc", *THRESHOLD]], axes)
+    auroc, augrc = (means[means["quantity"] == name] for name in ("auroc", "augrc"))
+    varying = varying_axes(means)
+    carried = [*varying, *(["rho"] if "rho" in means else [])]
+    captions = (
+        "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval",
+        "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "
+        "E-AURC, for common and rare groups, too",
+        f"Share of images kept by a threshold chosen on validation images for a mean flip of at most {WANTED_RISK:g}, "
+        "and their mean flip, on validation and test images; means over the seeds that keep any",
     )
-    return [Numbers(caption, text.by_rho(means, varying_axes(means)))]
+    tables = [text.by_rho(auroc, varying), text.by_rho(augrc, varying)]
+    most = means["n"].max()
+    tables.append(text.wide(means, carried, text.titles(THRESHOLD), lambda row, first: text.mean_text(row, most)))
+    return [
+        Numbers(caption, table, folded=len(table.rows) > 24) for caption, table in zip(captions, tables, strict=True)
+    ]
 
 
 MADE_OF = "made_of.json"
@@ -261,20 +304,23 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     facts += [f"The scene of an image is its {attribute}."] if attribute != "scene" else []
     lines, whole, run = findings(run), run, run.shown()
     if run is not whole:
+        settings = len(whole.summary[varying_axes(whole.summary)].drop_duplicates())
         facts.append(
-            f"Of more than {MOST} settings {SHOWN}, from the least to the most Flip in rare groups, have charts."
+            f"Shown one by one are {SHOWN} of {settings} settings, from the least to the most Flip in the rare groups; "
+            "summary.csv and results.csv hold all."
         )
     items = items_of(run)
     flip, *others = flip_charts(run)
-    front = len(flip.panels) == 1
+    front = front_chart(run, flip)
+    charts = [*map_charts(whole), *(others if front is flip else [flip, *others])]
     document = Document(
         title=run.name,
         facts=facts,
         lines=lines,
-        sections=_sections(run, whole, items, others if front else [flip, *others]),
+        sections=_sections(run, items, charts),
         missing=run.missing,
         config=run.config.get("config", {}),
-        front=(flip if front else None, front_pair(items, palette_of(run)) if items else None),
+        front=(front, front_pair(items, palette_of(run)) if items else None),
     )
     if items:
         first = [item for item in items if item.member == items[0].member]
@@ -306,11 +352,9 @@ def _text_of(folder: Path, source: str) -> str | None:
     return None
 
 
-def _sections(run: RunTables, whole: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
+def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
     rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
     results = [Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))]
-    if run is not whole:
-        results.append(Numbers("All settings", text.summary_table(whole.summary), folded=True, searched=True))
     if len(run.trend):
         results.append(Numbers(f"Change over rho, {rule}", text.trend_table(run.trend)))
     differences = []
@@ -320,11 +364,11 @@ def _sections(run: RunTables, whole: RunTables, items: Sequence[Item], flips: Se
             differences.append(Numbers(caption, text.comparison_table(table, axis)))
     return [
         Section("Results", results),
-        Section("Flip over rho", flips),
-        Section("Flip-risk", [*risk_charts(run), *score_blocks(run)]),
-        Section("Methods and selection", [*method_charts(run), *differences]),
+        Section("Flip over rho", fill_rows(flips)),
+        Section("Flip-risk", [*fill_rows(risk_charts(run)), *score_blocks(run)]),
+        Section("Methods and selection", [*fill_rows(method_charts(run)), *differences]),
         Section("Classes and groups", class_blocks(run)),
-        Section("Training", training_charts(run)),
+        Section("Training", fill_rows(training_charts(run))),
         Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
         Section("How it was made", [made_of(run), members_table(run)]),
     ]
@@ -340,15 +384,39 @@ def findings(run: RunTables) -> list[str]:
     ]
 
 
+def front_chart(run: RunTables, flip: Chart) -> Chart:
+    """Returns `flip` for one setting; for several, one panel of Flip in the rare groups over rho, a line each."""
+    axes = varying_axes(run.summary)
+    summary, records = run.summary[run.summary["quantity"] == JUDGED[0]], run.kept()
+    if len(flip.panels) < 2 or records.empty:
+        return flip
+    summary, records = (
+        # Each setting takes the place of a quantity.
+        table.assign(quantity=[", ".join(f"{row[a]}" for a in axes if row[a] == row[a]) for row in records_of(table)])
+        for table in (summary, records)
+    )
+    names = summary["quantity"].unique()
+    columns = {name: records[JUDGED[0]].where(records["quantity"] == name) for name in names}
+    looks = zip(names, shades(len(names)), cycle("osD^vP*"), strict=False)
+    lines = [Line(name, name, *look) for name, *look in looks]
+    y = "flip, share of the true foreground"
+    drawn = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y=y)
+    caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
+    return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), drawn)
+
+
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """Returns two images of the first member, in a usual and in another scene, with their description.
 
-    They are of the first pair, whose flip the scene changes most, or without pairs typical images. Returns None if
-    either image is missing.
+    Chooses the pair with the largest change of flip, or without pairs the typical images that differ most. Returns None
+    if either image is missing.
     """
     own = [item for item in items if item.member == items[0].member]
-    pair = next((item.kind for item in own if item.pair), "typical")
-    found = [[item for item in own if (item.kind, item.group) == (pair, side)][:1] for side in ("common", "rare")]
-    what = "Two images" if pair == "typical" else "One object"
+    pairs = {item.kind: "One object" for item in own if item.pair} or {"typical": "Two images"}
+    # The last of each side: the common image of least flip, and the rare one of most.
+    ordered = sorted(own, key=lambda item: item.flip if item.group == "rare" else -item.flip)
+    sides = ({item.group: item for item in ordered if item.kind == kind} for kind in pairs)
+    both = [[own["common"], own["rare"]] for own in sides if {"common", "rare"} <= {*own}]
+    what = next(iter(pairs.values()))
     caption = f"{what} in a usual and in another scene, as {items[0].member} sees them."
-    return Gallery([*found[0], *found[1]], palette, caption) if all(found) else None
+    return Gallery(max(both, key=lambda two: two[1].flip - two[0].flip), palette, caption) if both else None

@@ -9,7 +9,7 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,10 @@ from flipjax.support.files import replacing
 
 NOTE_INCHES = 0.3
 PANELS = 18
+ROW, GAP = 12.08, 0.164
+"""Inches of a page's width, and between two charts in it."""
+STRETCH = 1.6
+"""Largest factor by which a chart is stretched to fill the page."""
 
 
 class Panel(NamedTuple):
@@ -54,7 +58,8 @@ class Panel(NamedTuple):
 class Chart:
     """Panels under one title. `caption` explains how to read them, and `note` states n and the kind of interval.
 
-    At most PANELS panels are drawn, on first use; the caption states how many are left out.
+    At most PANELS panels are drawn, on first use; the caption states how many are left out. `stretch` scales their
+    widths.
     """
 
     template = "chart"
@@ -64,6 +69,7 @@ class Chart:
     note: str
     panels: Sequence[Panel]
     columns: int = 3
+    stretch: float = 1.0
 
     @property
     def drawn(self) -> Sequence[Panel]:
@@ -74,7 +80,8 @@ class Chart:
     def widths(self) -> list[float]:
         """The width of each column, in inches."""
         columns = min(self.columns, len(self.drawn))
-        return [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
+        widths = [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
+        return [self.stretch * width for width in widths]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -104,6 +111,20 @@ class Chart:
     def uri(self) -> str:
         """The SVG as a data URI."""
         return f"data:image/svg+xml;base64,{base64.b64encode(self.files['svg']).decode()}"
+
+
+def fill_rows(charts: Sequence[Chart]) -> list[Chart]:
+    """Returns charts that fill the page's width, side by side where they fit."""
+    rows: list[list[Chart]] = []
+    for chart in charts:
+        if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
+            rows.append([])
+        rows[-1].append(chart)
+    filled = []
+    for row in rows:
+        room = (ROW - GAP * (len(row) - 1)) / sum(chart.size[0] for chart in row)
+        filled += [replace(chart, stretch=min(STRETCH, max(1.0, room))) for chart in row]
+    return filled
 
 
 def draw_chart(chart: Chart) -> dict[str, bytes]:
@@ -252,6 +273,7 @@ def curve_panel(
     most: float | None = None,
     reference: tuple[float, str] | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Panel:
     """Returns a panel of curves, coloured from blue to orange in order.
 
@@ -263,13 +285,15 @@ def curve_panel(
         most: end of the y axis; None uses the range of the values.
         reference: a reference level and its name.
         interval: low and high (n,) at the first curve's points.
+        looks: matplotlib's options of a curve by its name.
     """
 
     def draw(axes: Axes) -> None:
         colours = shades(curves.shape[1])
         for (label, ys), colour in zip(curves.items(), colours, strict=True):
             look: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(ys) <= LABELLED else {}
-            axes.plot(ys.index, ys, linewidth=1.8, color=colour, label=plain(str(label), most=24), **look)
+            look |= {"color": colour, "linewidth": 1.8, **(looks or {}).get(str(label), {})}
+            axes.plot(ys.index, ys, label=plain(str(label), most=24), **look)
         if interval is not None:
             axes.vlines(curves.index, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
         dress(axes, title=title, x=x, y=y)
@@ -455,6 +479,55 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": style.PAPER, "linewidth": 0.6}
     axes.scatter(means["x"], means["mean"], label=plain(line.label, most=24), **mark, **look)
     axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
+
+
+def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
+    """Returns panels over all settings: maps, their distributions at each rho, and by axis at the highest rho.
+
+    Args:
+        summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
+        quantities: the quantities that are mapped; the first one is also drawn by axis.
+    """
+    axes = varying_axes(summary)
+    rows = summary[summary["quantity"].isin(quantities) & summary["mean"].notna()]
+    rows = rows.assign(label=[setting_label(row, axes) for row in records_of(rows)])
+    panels = []
+    for quantity in quantities:
+        own = rows[rows["quantity"] == quantity]
+        if len(own):
+            table = own.pivot_table(index="label", columns="rho", values="mean")
+            panels += [_map_panel(table, quantity), _box_panel(own, quantity, by="rho")]
+    first = rows[(rows["quantity"] == quantities[0]) & (rows["rho"] == rows["rho"].max())]
+    return panels + [_box_panel(first, quantities[0], by=axis) for axis in axes if first[axis].nunique() <= LABELLED]
+
+
+def _map_panel(table: pd.DataFrame, quantity: str) -> Panel:
+    """Returns a map of means (settings, rhos), settings sorted by the last column."""
+    table = table.sort_values(table.columns[-1])
+    title, rhos = title_of(quantity), [f"{rho:g}" for rho in table.columns]
+
+    def draw(axes: Axes) -> None:
+        image = axes.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest")
+        dress(axes, title=title, x="rho", y="settings, sorted", ticks=range(len(rhos)), labels=rhos)
+        axes.grid(False)
+        axes.set_yticks([])
+        axes.figure.colorbar(image, ax=axes)
+
+    ends = [f"{rho}: {table[rho].min():.2f} to {table[rho].max():.2f}" for rho in table.columns]
+    return Panel(draw, f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ends)}.")
+
+
+def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
+    """Returns the distribution of means over settings at each value of an axis."""
+    groups = {f"{value}": own["mean"].to_numpy() for value, own in rows.groupby(by)}
+    title = title_of(quantity) + ("" if by == "rho" else f" at rho {rows['rho'].max():g}")
+
+    def draw(axes: Axes) -> None:
+        axes.boxplot([*groups.values()], positions=range(len(groups)), widths=0.6, flierprops={"markersize": 2})
+        dress(axes, title="over settings", x=by, y=title, ticks=range(len(groups)), labels=[*groups])
+
+    medians = "; ".join(f"{value}: {np.median(own):.2f}" for value, own in groups.items())
+    return Panel(draw, f"{title}, median over settings by {by} {medians}.")
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:

@@ -2,21 +2,25 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from flipjax.config import ConfigError, leaves
 from flipjax.report.document import to_latex
-from flipjax.report.panels import Ranking, mean_ranking, ranking_charts
+from flipjax.report.panels import TENTHS, Chart, curve_panel, mean_ranking
 from flipjax.report.run import RunTables, read_run
+from flipjax.report.style import shades
 from flipjax.results.estimates import SEEDS_INTERVAL
-from flipjax.results.frames import groups_of, records_of, write_csv
-from flipjax.results.text import TextTable, mean_text, to_markdown, to_text, wide
+from flipjax.results.frames import groups_of, read_csv, records_of, write_csv
+from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
 from flipjax.support.files import write_text
 
+PUBLISHED = Path(__file__).with_name("published_deciles.csv")
+"""Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the
+code of arXiv 2604.13326: within .002."""
 KEYS = ("data", "encoder", "method", "rho")
 NAMES = [*KEYS, "classes", "seeds"]
 TITLES = {
@@ -37,10 +41,13 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
     and so on of each class; `mean` over seeds of the first selection rule, and its Student's t interval `low`, `high`.
 
     Raises:
-        ConfigError: runs or settings share data set, encoder, method and rho.
+        ConfigError: runs differ in their number of classes, or settings share data set, encoder, method and rho.
+        FileNotFoundError: a run has no stored cells.
     """
     tables = []
     for run in runs:
+        if not run.cells:
+            raise FileNotFoundError(f"{run.folder}: expected a run folder with stored cells")
         names = next(iter(run.cells.values())).class_names[1:]
         numbered = itertools.product(("iou", "gap"), enumerate(names, start=1))
         keys = {f"{kind}/{name}": f"{kind}/{number}" for kind, (number, name) in numbered}
@@ -49,10 +56,14 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
         means["quantity"] = means["quantity"].map(keys)
         means["encoder"] = _encoder_of(run, means)
         means["method"], means["rho"] = means.get("method", ""), means.get("rho", math.nan)
+        means["setting"] = [setting_label(row, varying_axes(run.summary)) for row in records_of(means)]
         tables.append(means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max")))
     table = pd.concat(tables, ignore_index=True)
-    for setting in records_of(table[table.duplicated([*KEYS, "quantity"])][:1]):
-        found = ", ".join(str(setting[name]) for name in KEYS)
+    counts = sorted(table["classes"].str.count(",").add(1).unique())
+    if len(counts) > 1:
+        raise ConfigError("--table", "runs with one number of classes", f"{' and '.join(map(str, counts))} classes")
+    for row in records_of(table[table.duplicated([*KEYS, "quantity"])][:1]):
+        found = ", ".join(str(row[name]) for name in ("setting", *KEYS) if row[name] != "")
         raise ConfigError("--table", "one setting of each data set, encoder, method and rho", f"two of {found}")
     return table[[*NAMES, "quantity", "mean", "low", "high"]]
 
@@ -74,12 +85,12 @@ def paper_text(means: pd.DataFrame) -> TextTable:
     return wide(means, NAMES, titles, lambda row, first: mean_text(row))
 
 
-def rankings(runs: Iterable[RunTables]) -> dict[str, dict[str, Ranking]]:
-    """Returns the mean ranking over seeds by data set and encoder.
+def decile_curves(runs: Iterable[RunTables]) -> dict[str, pd.DataFrame]:
+    """Returns mean Flip by decile of flip-risk, over seeds, by data set, with a column for each encoder.
 
-    That of the first method at rho .95, or at the run's highest rho without that level.
+    Those of the first run of both and its first method at rho .95, or at its highest rho without that level.
     """
-    facets: dict[str, dict[str, Ranking]] = {}
+    curves: dict[str, pd.DataFrame] = {}
     for run in runs:
         records = run.kept()
         records = records[records["method"] == records["method"].iloc[0]] if "method" in records else records
@@ -88,25 +99,49 @@ def rankings(runs: Iterable[RunTables]) -> dict[str, dict[str, Ranking]]:
             if "rho" in own:
                 own = own[own["rho"] == (0.95 if (own["rho"] == 0.95).any() else own["rho"].max())]
             images = [of[name].decomposition(name, "test") for name in own["member"]]
-            facets.setdefault(_data_of(run), {})[encoder] = mean_ranking(images)
-    return facets
+            known = curves.setdefault(_data_of(run), pd.DataFrame(index=TENTHS))
+            if encoder not in known:
+                known[encoder] = mean_ranking(images)["flip_by_risk_decile"]
+    return curves
 
 
-def write_paper(folders: Sequence[str | Path], folder: Path) -> str:
-    """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text."""
+def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Chart:
+    """Returns `decile_curves` as a panel per data set on one axis, with the paper's curves, dashed, if `published`."""
+    facets = {data: own.copy() for data, own in curves.items()}
+    for (data, encoder), own in groups_of(read_csv(PUBLISHED), ["dataset", "encoder"]) if published else []:
+        known = facets.setdefault(data, pd.DataFrame(index=TENTHS))
+        known[f"{encoder}, published"] = own["mean_flip"].to_numpy()
+    encoders = list(dict.fromkeys(str(name).split(",")[0] for own in facets.values() for name in own))
+    looks: dict[str, dict[str, Any]] = {}
+    for encoder, colour in zip(encoders, shades(len(encoders)), strict=True):
+        looks |= {encoder: {"color": colour}, f"{encoder}, published": {"color": colour, "linestyle": "--"}}
+    most = 1.05 * max(float(own.to_numpy().max()) for own in facets.values())
+    drawn = []
+    for data, own in facets.items():
+        # One curve has no legend.
+        title = data if own.shape[1] > 1 else f"{data}, {own.columns[0]}"
+        drawn.append(curve_panel(own, title=title, x="decile of flip-risk", y="mean Flip", most=most, looks=looks))
+    text = "Images sorted by flip-risk."
+    return Chart("paper_deciles", "Flip by decile of flip-risk", text, "Means over seeds.", drawn)
+
+
+def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool = False) -> str:
+    """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text.
+
+    Args:
+        folders: run folders.
+        folder: the output folder.
+        published: whether to add the paper's published curves, dashed.
+    """
     runs = [read_run(each) for each in folders]
     means = paper_means(runs)
     text = paper_text(means)
-    # One curve has no legend.
-    facets = {f"{name}, {next(iter(own))}" if len(own) < 2 else name: own for name, own in rankings(runs).items()}
-    _, deciles = ranking_charts(facets, note="Means over seeds.")
+    chart = decile_chart(decile_curves(runs), published=published)
     table = means.pivot(index=NAMES, columns="quantity", values=["mean", "low", "high"])
-    table.columns = [
-        quantity if end == "mean" else f"{quantity}_{end}" for end, quantity in table.columns.to_flat_index()
-    ]
+    table.columns = [name if end == "mean" else f"{name}_{end}" for end, name in table.columns.to_flat_index()]
     write_csv(folder / "paper.csv", table.reset_index())
     write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {SEEDS_INTERVAL}.\n")
     caption = f"Means over seeds with the {SEEDS_INTERVAL}."
     write_text(folder / "paper.tex", f"% \\usepackage{{booktabs}}\n{to_latex(text, caption=caption)}\n")
-    replace(deciles, name="paper_deciles").save(folder)
+    chart.save(folder)
     return to_text(text)

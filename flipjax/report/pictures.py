@@ -146,7 +146,8 @@ def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
     axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
     axes.set_axis_off()
     name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
-    words = f"{name}\nflip {item.flip:.2f}, risk {item.flip_risk:.2f}"
+    risk = f", risk {item.flip_risk:.2f}" if item.flip_risk == item.flip_risk else ""
+    words = f"{name}\nflip {item.flip:.2f}{risk}"
     axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
 
 

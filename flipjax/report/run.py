@@ -66,6 +66,10 @@ class RunTables(NamedTuple):
         """Returns the records of members that enter means."""
         return kept_records(self.records)
 
+    def has(self, quantity: str) -> bool:
+        """Returns whether any setting has a mean of a quantity."""
+        return bool(self.summary["mean"][self.summary["quantity"] == quantity].notna().any())
+
     def shown(self) -> "RunTables":
         """Returns the run limited to SHOWN settings beside rho and seed if it has more than MOST.
 

@@ -1,8 +1,8 @@
-"""`flipjax export RUN --to mlflow|trackio|wandb`: exports a run's members to an experiment tracker.
+"""`flipjax export RUN --to csv|mlflow|trackio|wandb`: exports a run's members to an experiment tracker.
 
 Every member becomes a tracker run with its axes, its history by epoch, and its test quantities under the first
-selection rule as `test/<key>`. Trackers read their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR) and are
-installed by the extra `export`.
+selection rule as `test/<key>`. `csv` writes tables instead. Trackers read their own settings (MLFLOW_TRACKING_URI,
+WANDB_MODE, TRACKIO_DIR) and are installed by the extra `export`.
 """
 
 import importlib
@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from flipjax import command
-from flipjax.results.frames import Row, groups_of, records_of
+from flipjax.config import ConfigError
+from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run_data import RunData, load
+from flipjax.support.files import sha256_of, write_text
+
+TABLES = ("members", "images", "scores", "history", "summary")
 
 
 def records(run: RunData) -> Iterator[tuple[str, Row, list[tuple[int, Row]], Row]]:
@@ -36,6 +40,24 @@ def records(run: RunData) -> Iterator[tuple[str, Row, list[tuple[int, Row]], Row
         numbers = [{key: value for key, value in row.items() if math.isfinite(value)} for row in records_of(epochs)]
         history = list(zip(epochs.index.tolist(), numbers, strict=True))
         yield record["member"], config, history, test
+
+
+def to_csv(run: RunData, folder: Path) -> None:
+    """Writes members.csv, images.csv, scores.csv, history.csv, summary.csv and a list of their digests.
+
+    Raises:
+        ConfigError: a file of one of these names was not written by an export, or was edited since.
+    """
+    # Reads every table before writing, so that a damaged run leaves no partial export.
+    tables = {folder / f"{name}.csv": getattr(run, name) for name in TABLES}
+    listing = folder / "export.sha256"
+    known = listing.read_text(errors="replace") if listing.is_file() else ""
+    for path in tables:
+        if path.exists() and sha256_of(path) not in known:
+            raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
+    for path, table in tables.items():
+        write_csv(path, table)
+    write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in tables if path.exists()))
 
 
 def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
@@ -68,10 +90,16 @@ def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code: 0, or 2 if the folder or the tracker is missing."""
     parser = command.Parser(prog="flipjax export", description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
-    parser.add_argument("--to", choices=[*TRACKERS], required=True, help="the tracker")
+    parser.add_argument("--to", choices=["csv", *TRACKERS], required=True, help="where the members go")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
     parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
     options = parser.parse_args(arguments)
     run, project = load(options.run), options.project or options.run.resolve().name
+    if options.to == "csv":
+        folder = options.out or options.run / "export"
+        to_csv(run, folder)
+        print(f"{folder}: {', '.join(f'{name}.csv' for name in TABLES)}")
+        return command.DONE
     TRACKERS[options.to](run, project, importlib.import_module(options.to))
     print(f"{options.to}: project {project}")
     return command.DONE

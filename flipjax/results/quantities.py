@@ -72,7 +72,7 @@ IMAGE_QUANTITIES = _TABLES["image"]
 SCENE_IMAGE_QUANTITIES = _TABLES["scene image"]
 """Quantities of one image whose scene was swapped: see `flipjax.results.rows`."""
 SCORES = _TABLES["image score"]
-"""Scores of an image, higher where errors are expected, by their column of `RunData.images`; those of logits are means
+"""Scores of an image, higher where errors are expected, by their column in images.parquet; those of logits are means
 over the predicted foreground."""
 
 COLUMNS = QUANTITIES | PULL_QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES

@@ -1,7 +1,8 @@
 """A run's results as pandas data frames, and the units of their columns."""
 
+import importlib.util
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from flipjax.results.frames import read_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.rows import image_columns
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
-from flipjax.support.files import DamagedError
+from flipjax.support.files import DamagedError, replacing
+
+MOST_IMAGES = 2_000_000
 
 
 class RunData:
@@ -58,10 +61,8 @@ class RunData:
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per member, selection rule, split and image."""
-        cells = read_cells(self.folder, results=self.members)
-        kinds = ((cell, kind) for _, cell in cells for kind in itertools.product(cell.selections, cell.parts))
         # Some columns exist only for the first rule.
-        parts = [_images_of(cell, self.members, *kind) for cell, kind in kinds]
+        parts = [*_image_parts(self)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -113,6 +114,35 @@ def units(columns: Iterable[str]) -> dict[str, str]:
     named = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES | SCORE_COLUMNS | SCORES
     found = {name: named.get(name) or find_quantity(key_of(name)) for name in columns}
     return {name: quantity.unit for name, quantity in found.items() if quantity is not None}
+
+
+def write_images(run: str | Path) -> Path | None:
+    """Writes `images.parquet` into a run folder, the rows of `RunData.images` with units, and returns its path.
+
+    Returns None without pyarrow, without stored decompositions, or above MOST_IMAGES rows, which would delay large
+    grids; `RunData.images` still computes them.
+    """
+    rows = sum(part.risk_sum.size for _, cell in read_cells(Path(run)) for part in cell.parts.values())
+    if importlib.util.find_spec("pyarrow") is None or not 0 < rows <= MOST_IMAGES:
+        return None
+    import pyarrow
+    from pyarrow import parquet
+
+    path, parts = Path(run) / "images.parquet", _image_parts(load(run))
+    first = next(parts)
+    fields, known = pyarrow.Schema.from_pandas(first, preserve_index=False), units(map(str, first))
+    schema = pyarrow.schema([each.with_metadata({"unit": known.get(each.name, "")}) for each in fields])
+    with replacing(path) as stream, parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for part in itertools.chain([first], parts):
+            writer.write_table(pyarrow.Table.from_pandas(part.reindex(columns=first.columns), schema))
+    return path
+
+
+def _image_parts(run: RunData) -> Iterator[pd.DataFrame]:
+    """Yields the images of each split by each selection rule."""
+    for _, cell in read_cells(run.folder, results=run.members):
+        for kind in itertools.product(cell.selections, cell.parts):
+            yield _images_of(cell, run.members, *kind)
 
 
 def _images_of(cell: StoredCell, rows: pd.DataFrame, rule: str, split: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -147,11 +147,18 @@ def summary_table(summary: pd.DataFrame) -> TextTable:
     return wide(summary, axes, columns, lambda row, first: mean_text(row, first["n"]), counts=counts)
 
 
+def _by_setting(rows: pd.DataFrame, axes: Sequence[str], quantities: Iterable[str]) -> Iterator[Row]:
+    """Yields the rows of some quantities in their order, setting by setting on `axes`."""
+    for _, own in groups_of(rows, axes):
+        found = {row["quantity"]: row for row in records_of(own)}
+        yield from (found[quantity] for quantity in quantities if quantity in found)
+
+
 def trend_table(trends: pd.DataFrame) -> TextTable:
     """Returns means at both ends of rho and the change, one row per setting and judged quantity."""
     axes = varying_axes(trends, until="from")
     rows = []
-    for row in records_of(trends[trends["quantity"].isin(JUDGED)]):
+    for row in _by_setting(trends, axes, JUDGED):
         ends = [number(row["before"]), number(row["after"]), difference_text(row)]
         setting = _shown([row[name] for name in axes])
         rows.append([*setting, title_of(row["quantity"]), f"{row['from']} to {row['to']}", str(row["n"]), *ends])
@@ -266,11 +273,14 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     """Returns the main findings of a run as sentences: changes over rho, flip-risk's ranking, context use."""
     axes = varying_axes(trends, until="from")
-    rows = trends[trends["quantity"].isin(CHANGES) & trends["difference"].notna()]
-    found = [(setting_label(row, axes), _change(row)) for row in records_of(rows)]
+    rows = _by_setting(trends[trends["difference"].notna()], axes, CHANGES)
+    found = [(setting_label(row, axes), _change(row)) for row in rows]
     axes, measures = varying_axes(summary), {"risk_auroc": _ranking, "context_use": lambda row: "Context use:"}
-    last = summary[summary["rho"] == summary["rho"].max()] if "rho" in summary else summary
-    for row in records_of(last[last["quantity"].isin(measures) & last["mean"].notna()]):
+    known = summary[summary["quantity"].isin(measures) & summary["mean"].notna()]
+    if "rho" in known and len(known):
+        # Settings may have levels of their own.
+        known = known[known["rho"] == known.groupby([*axes, "quantity"], dropna=False)["rho"].transform("max")]
+    for row in _by_setting(known, axes, measures):
         where = f" at rho {row['rho']}" if "rho" in row else ""
         what = f"{measures[row['quantity']](row)} {mean_text(row)}{where}, {_seeds(row['n'])}."
         found.append((setting_label(row, axes), what))

@@ -19,6 +19,7 @@ from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
 from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
+from flipjax.results.run_data import write_images
 from flipjax.support.terminal import Bar, Signals, say
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
@@ -188,6 +189,11 @@ class Sweep:
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
         rows.clear()
         backend.trim()
+        made = folder / "images.parquet"
+        cells = [path.stat().st_mtime_ns for path in folder.glob("cells/**/*.npz")]
+        if not made.is_file() or made.stat().st_mtime_ns < max(cells):
+            made.unlink(missing_ok=True)
+            write_images(folder)
         from flipjax.report import page
 
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"

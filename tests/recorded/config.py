@@ -2,7 +2,7 @@
 
 Recorded in less than two minutes on 2 cores, in this folder, by
 
-    rm -r run; python -m flipjax.sweep --config config.py --workdir run; rm -r run/{checkpoints,report}
+    rm -r run; python -m flipjax.sweep --config config.py --workdir run; rm -r run/{checkpoints,report,images.parquet}
 
 One machine gives the same bytes every time. After a change of how a step rounds, or on another processor, AUROCs of a
 dozen images may differ by .3: record it anew then.

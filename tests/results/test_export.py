@@ -1,4 +1,4 @@
-"""A run folder as data frames, and in trackers; one with a file of another run is refused by name."""
+"""A run folder as data frames, Parquet, CSV and in trackers; one with a file of another run is refused by name."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from flipjax import results
 from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.frames import read_csv, write_csv
-from flipjax.results.run_data import units
+from flipjax.results.run_data import units, write_images
 from results.tables import RECORDED
 
 
@@ -48,6 +48,21 @@ def test_a_tracker_has_the_axes_epochs_and_test_numbers_of_each_member(run):
     assert len(others) == 7 and name == "m000" and {"rho", "seed", "status"} <= config.keys()
     assert [epoch for epoch, _ in history] == [1, 2, 3] and "valid_loss" in history[0][1]
     assert all(key.startswith("test/") and np.isfinite(value) for key, value in test.items())
+
+
+def test_images_as_parquet_hold_what_load_gives(run, folder):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(write_images(folder))
+    pd.testing.assert_frame_equal(table.to_pandas(), run.images, check_dtype=False)
+    assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
+
+
+def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
+    line, path = [str(RECORDED), "--to", "csv", "--out", str(tmp_path)], tmp_path / "members.csv"
+    assert export.main(line) == export.main(line) == 0
+    assert len(read_csv(tmp_path / "images.csv")) == 8 * 2 * (24 + 48)
+    path.write_text("mine")
+    assert export.main(line) == 2 and path.read_text() == "mine" and str(path) in capsys.readouterr().err
 
 
 def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(run):
