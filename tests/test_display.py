@@ -35,8 +35,8 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
         bar.advance(1, "unsaid")
         bar.advance(14, last=True)
     first, *others = stream.getvalue().splitlines()
-    assert first == "[01:40] one more; time left known soon"
-    assert others == ["[02:20] one more; 10:40 left", "[03:20] one more; 12:30 left", "[03:21] 00:00 left"]
+    assert first == "[01:40, time left known soon] one more"
+    assert others == ["[02:20, 10:40 left] one more", "[03:20, 12:30 left] one more", "[03:21, 00:00 left]"]
 
 
 def test_the_time_left_counts_from_the_first_epoch_and_the_starts_of_later_parts(monkeypatch):
@@ -51,7 +51,7 @@ def test_the_time_left_counts_from_the_first_epoch_and_the_starts_of_later_parts
                 now[0] += seconds
                 bar.advance(count, last=True)
     # 10 items take 50 s, and the second part has as long a start as the first.
-    assert stream.getvalue().split("\n")[:3] == ["[01:50] 03:30 left", "[02:40] 02:40 left", "[04:20] 01:20 left"]
+    assert stream.getvalue().split("\n")[:3] == ["[01:50, 03:30 left]", "[02:40, 02:40 left]", "[04:20, 01:20 left]"]
 
 
 def test_a_terminal_has_one_line_of_progress_that_is_written_over():

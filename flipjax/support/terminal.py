@@ -142,7 +142,8 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         if self._timed:
             rest = sum(self._idle) / len(self._idle) * max(0, self._parts - len(self._idle))
             left = f"{clock(self._worked / self._timed * (self._total - self._done) + rest)} left"
-        line = f"[{clock(now - self._start)}] {note}{'; ' if note else ''}{left}"
+        # The time left comes first: a narrow terminal cuts the line.
+        line = f"[{clock(now - self._start)}, {left}] {note}".rstrip()
         if self._width:
             print(line[: self._width].ljust(self._width), end="\r", file=self._stream, flush=True)
         elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES):
