@@ -72,7 +72,7 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     for text in ("12 images of 3 different sizes, 3 classes (logits, channels first).", "Largest flip"):
         assert text in printed.out
-    assert "12 of 12 images; 00:00 left" in printed.err
+    assert ", 00:00 left] 12 of 12 images" in printed.err
     assert not re.search(r'(src|href)="(?!#|data:)', (tmp_path / "out" / "index.html").read_text())
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"shares", "coverage", "deciles", "flip_matrix"}

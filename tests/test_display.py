@@ -61,7 +61,7 @@ def test_a_terminal_has_one_line_of_progress_that_is_written_over():
         bar.advance(1, "a" * 999)
         bar.say("said")
     first, said = re.split("[\r\n]+", stream.getvalue())[:2]
-    assert first.startswith("[00:00] aa") and len(first) == len(said) < 999 and said.rstrip() == "said"
+    assert first.startswith("[00:00, ") and len(first) == len(said) < 999 and said.rstrip() == "said"
 
 
 def test_a_reader_who_is_gone_is_told_nothing_more_and_ends_nothing():
