@@ -247,6 +247,7 @@ IMPOSSIBLE = [
     (training_table, TRAIN | {"rho": 0.4}, "rho: "),
     (training_table, TRAIN | {"n_train": 7}, "n_train: .*2"),
     (training_table, TRAIN | {"n_train": 20}, "train cat 8, dog 8, land scenes 4"),
+    (largest_n_train, {"rhos": []}, "rhos"),
 ]
 
 
@@ -267,6 +268,10 @@ def test_photo_pool_says_its_largest_size_and_rho():
     assert [[*count_content(pool, part).values()] for part in split] == [[10, 4, 4, 10], [1] * 4, [1] * 4]
     assert [largest_n_train(pool, split, rhos=[rho]) for rho in (0.5, 0.75, 1)] == [16, 28, 20]
     assert largest_n_train(pool, split, rhos=[0.5, 0.75, 1]) == 16
-    said = r"cat in land 10, cat in water 4.*Largest n_train at rho 0\.5, 0\.75, 1: 16, which"
-    with pytest.raises(ValueError, match=said):
-        training_table(pool, split, rho=0.5, seed=0, n_train=20, rhos=(0.5, 0.75, 1))
+    for n_train, rho, said in (
+        (20, 0.5, r"cat in land 10, cat in water 4.*Largest n_train at rho 0\.5, 0\.75, 1: 16, which"),
+        (24, 0.95, r"With n_train 24: rho must lie in \[0.666667, 0.833333\]"),
+        (30, 0.95, "With n_train 30: no rho is possible"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            training_table(pool, split, rho=rho, seed=0, n_train=n_train, rhos=(0.5, 0.75, 1))

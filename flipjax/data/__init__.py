@@ -22,7 +22,7 @@ POOLS: dict[str, Callable[[Any], Any]] = {
 """Pools by the value of `config.pool.name`: functions of a `PoolSpec` that return a `Pool` and its `Catalog`."""
 
 
-_ARRAYS = ("benchmark", "from_arrays")
+_ARRAYS = ("benchmark", "from_arrays", "from_cut_outs")
 
 
 def __getattr__(name: str) -> Any:

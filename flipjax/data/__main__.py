@@ -72,6 +72,8 @@ def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     names = functools.partial(add, type=command.read_names, metavar="A,B")
     add("--coco_root", type=command.read_folder, metavar="DIR", help="has train2017/, val2017/ and annotations/")
     add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
+    text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
+    add("--stuff_dir", type=command.read_folder, metavar="DIR", help=text)
     text = "validation and test images are the paper's (default), or drawn by the sweep"
     add("--split", choices=("reference", "free"), default="reference", help=text)
     names("--classes", default=coco_cd.CLASSES, help="animals (default: cat,dog)")
@@ -85,6 +87,9 @@ def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     add = functools.partial(parser.add_mutually_exclusive_group().add_argument, type=Path, metavar="CSV")
     add("--manifest", help="store the composites of this manifest instead of cut-outs and scenes")
     add("--split_by", nargs="+", default=[], help="use only the birds and scenes of these manifests, in their parts")
+    most = waterbirds_seg.SCENES
+    text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
+    parser.add_argument("--scenes", type=int, default=most, help=text)
 
 
 def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

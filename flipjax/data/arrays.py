@@ -138,6 +138,7 @@ def from_arrays(
     scene_names: Sequence[str],
     usual: Sequence[str | tuple[str, ...]] = (),
     parts: Sequence[str] | None = None,
+    aspects: Any = None,
 ) -> ArrayData:
     """Makes a photo pool from arrays, with the checks of a folder.
 
@@ -152,6 +153,7 @@ def from_arrays(
         scene_names: S names.
         usual: the usual scene of each class, or a tuple of several; empty: scene i mod S for class i.
         parts: (n,), the part of each image, `train`, `val` or `test`; empty: any.
+        aspects: (n,), width by height of each photo before it became square, for `config.train.crop_in = "photo"`.
 
     Raises:
         ConfigError: names the argument, what was expected and what was found.
@@ -164,7 +166,7 @@ def from_arrays(
         >>> data.catalog.kind, data.pool.masks.max().item(), len(data.catalog.content)
         ('photo', 2, 32)
     """
-    images, masks = _pixels(images), np.asarray(masks)
+    images, masks = _pixels("images", images, 3), np.asarray(masks)
     y, class_names = _attribute("classes", classes, class_names, count=len(images))
     scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(images))
     if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
@@ -173,32 +175,82 @@ def from_arrays(
     labels = np.where(masks, own, 0) if masks.dtype == bool else masks
     if labels.min() < 0 or labels.max() > len(class_names):
         raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
-    if len(empty := np.flatnonzero(~(labels == own).any((1, 2)))):
-        raise ConfigError("masks", "an object of its class in each image", f"none in image {empty[0]}")
+    _expect_objects("masks", labels == own)
     places = ("", *PARTS)
     fixed = [""] * len(images) if parts is None else list(parts)
     if len(fixed) != len(images) or not {*fixed} <= {*places}:
         raise ConfigError("parts", f"{len(images)} of {', '.join(PARTS)} or nothing", fixed)
     rows = zip(y, scene, fixed, strict=True)
     objects = [PoolItem(f"image {i}", (), y, scene, places.index(part) - 1) for i, (y, scene, part) in enumerate(rows)]
-    catalog = Catalog("arrays", "photo", class_names, scene_names, objects)
-    arrays = {"images": images, "masks": labels.astype(np.uint8), "labels": (1 + y).astype(np.uint8)}
-    arrays |= {"scenes": images[:0], "aspects": np.full(len(y), np.nan, np.float32)}
+    pixels = {"images": images, "masks": labels.astype(np.uint8), "scenes": images[:0]}
+    if aspects is not None:
+        pixels["aspects"] = sides = np.asarray(aspects, np.float32)
+        if sides.shape != y.shape or not (np.isfinite(sides) & (sides > 0)).all():
+            raise ConfigError("aspects", f"{len(y)} numbers above 0", aspects)
+    return _data(Catalog("arrays", "photo", class_names, scene_names, objects), usual, **pixels)
+
+
+def from_cut_outs(
+    cut_outs: Any,
+    classes: Any,
+    scenes: Any,
+    scene_kinds: Any,
+    *,
+    class_names: Sequence[str],
+    scene_names: Sequence[str],
+    usual: Sequence[str | tuple[str, ...]] = (),
+) -> ArrayData:
+    """Makes a composite pool from arrays, whose objects can be shown in any scene.
+
+    Args:
+        cut_outs: (n, H, H, 4), uint8 or floats in [0, 1]; the last channel is alpha.
+        classes: (n,) as in `from_arrays`.
+        scenes: photos of scenes, (m, H, H, 3).
+        scene_kinds: (m,), the scene of each photo, numbers from 0 or names.
+        class_names: as in `from_arrays`.
+        scene_names: as in `from_arrays`.
+        usual: as in `from_arrays`.
+
+    Raises:
+        ConfigError: names the argument, what was expected and what was found.
+    """
+    cut_outs, scenes = _pixels("cut_outs", cut_outs, 4), _pixels("scenes", scenes, 3)
+    y, class_names = _attribute("classes", classes, class_names, count=len(cut_outs))
+    kinds, scene_names = _attribute("scene_kinds", scene_kinds, scene_names, count=len(scenes))
+    if scenes.shape[1:3] != cut_outs.shape[1:3]:
+        raise ConfigError("scenes", f"the size of the cut-outs, {cut_outs.shape[1:3]}", scenes.shape[1:3])
+    alpha = cut_outs[..., 3]
+    _expect_objects("cut_outs", alpha > 127)
+    images = ((cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255).astype(np.uint8)
+    objects = [PoolItem(f"cut-out {i}", y=each) for i, each in enumerate(y)]
+    photos = [PoolItem(f"scene {i}", scene=each) for i, each in enumerate(kinds)]
+    catalog = Catalog("arrays", "composite", class_names, scene_names, objects, photos)
+    return _data(catalog, usual, images=images, masks=alpha, scenes=scenes)
+
+
+def _data(catalog: Catalog, usual: Sequence[Any], **pixels: np.ndarray) -> ArrayData:
+    labels = (1 + catalog.object_class).astype(np.uint8)
+    arrays = {"labels": labels, "aspects": np.full(len(labels), np.nan, np.float32), **pixels}
     catalog = with_usual(dataclasses.replace(catalog, content=digest_of(arrays, catalog)), usual)
     # NumPy arrays, so that JAX starts no device before training.
     return ArrayData(pool_of(arrays, catalog.kind), catalog)
 
 
-def _pixels(images: Any) -> np.ndarray:
-    """Returns images as uint8 (n, H, H, 3)."""
+def _expect_objects(field: str, pixels: np.ndarray) -> None:
+    if len(empty := np.flatnonzero(~pixels.any((1, 2)))):
+        raise ConfigError(field, "an object of its class in each image", f"none in image {empty[0]}")
+
+
+def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
+    """Returns images as uint8 (n, H, H, channels)."""
     images = np.asarray(images)
-    square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
+    square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == channels
     if not square or images.shape[1] % 8 or not len(images):
-        raise ConfigError("images", "(n, H, H, 3), H a multiple of 8", images.shape)
+        raise ConfigError(field, f"(n, H, H, {channels}), H a multiple of 8", images.shape)
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
-        raise ConfigError("images", "uint8, or floats in [0, 1]", f"{images.dtype}, {images.min()} to {images.max()}")
+        raise ConfigError(field, "uint8, or floats in [0, 1]", f"{images.dtype}, {images.min()} to {images.max()}")
     return np.rint(images * 255).astype(np.uint8)
 
 

@@ -87,6 +87,13 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
 
 
+def check_files(items: Sequence[PoolItem]) -> None:
+    """Raises BadFilesError if files of the items are missing, before any is decoded."""
+    files = dict.fromkeys(path for item in items for path in item.files)
+    if missing := [f"{path}: no such file" for path in files if not os.path.isfile(path)]:
+        raise BadFilesError(f"files are missing for {len(items)} images", missing)
+
+
 def prepare_data_set(
     builder_class: type[ArchiveBuilder], config: tfds.core.BuilderConfig, sources: Mapping[str, Path], data_dir: Path
 ) -> str:

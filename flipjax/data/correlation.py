@@ -59,8 +59,8 @@ def training_table(
         A table of n_train rows with alternating classes; the trainer shuffles it.
 
     Raises:
-        ValueError: an argument is out of range, or the pool is too small; the message states its contents and the
-            largest n_train.
+        ValueError: an argument is out of range, or the pool is too small; the message states its contents, the
+            largest n_train and the rho that this n_train allows.
 
     Example:
         >>> from flipjax.data.pool import Catalog, PoolItem
@@ -131,7 +131,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
     Returns:
         A table of n_val or n_test rows.
     """
-    chosen: SplitPart = getattr(split, part)
+    chosen: SplitPart = {"val": split.val, "test": split.test}[part]
     y = catalog.object_class[chosen.objects]
     n = len(chosen.objects)
     if catalog.kind == "photo":
@@ -156,7 +156,13 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
 
     Returns:
         A multiple of F; 0 if no size is possible.
+
+    Raises:
+        ValueError: no rho, or one that is out of range.
     """
+    accepts, text = catalog.groups.rho_range
+    if not len(rhos) or not all(map(accepts, rhos)):
+        raise ValueError(f"rhos: expected {text}, found {rhos}")
     capacity = capacity_of(catalog, split)
     sizes = range(capacity.total + 1)
     return catalog.groups.classes * max(n for n in sizes if all(capacity.allow(round(rho * n), n) for rho in rhos))
@@ -326,10 +332,15 @@ def _table(rows: np.ndarray, groups: np.ndarray, pairs: np.ndarray, refit: np.nd
 def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:
     n = n_train // catalog.groups.classes
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
+    capacity = capacity_of(catalog, split)
+    low = catalog.groups.independence
+    possible = [m / n for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
+    allowed = f"rho must lie in [{max(low, possible[0]):.6g}, {possible[-1]:.6g}]" if possible else "no rho is possible"
     contents = [(name, count_content(catalog, part)) for name, part in split._asdict().items()]
     parts = [f"{name} {', '.join(f'{head} {count}' for head, count in content.items())}" for name, content in contents]
     return (
         f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in usual scenes and "
         f"{n - round(rho * n)} in others; the pool holds: {'; '.join(parts)}. Largest n_train at rho {levels}: "
-        f"{largest_n_train(catalog, split, rhos=rhos)}, which config.split.n_train = 0 takes"
+        f"{largest_n_train(catalog, split, rhos=rhos)}, which config.split.n_train = 0 takes. With n_train {n_train}: "
+        f"{allowed}"
     )

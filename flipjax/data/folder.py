@@ -6,7 +6,6 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from flipjax.data.correlation import largest_n_train
 from flipjax.data.images import BadFileError, Pixels, read_file, read_table
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS, Split, count_content, count_fixed, split_pool
-from flipjax.data.store import BadFilesError, Reader, decoded, first_lines, names_of, with_usual
+from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
 from flipjax.support.files import sha256
 from flipjax.support.terminal import listed, printable
 from flipjax.support.threads import in_order
@@ -43,8 +42,7 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
     Raises:
         ConfigError: root is no folder.
-        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists them.
-        BadFileError: metadata.csv is no CSV, or lacks a column.
+        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists all of them.
     """
     catalog = list_folder(spec)
     options = (catalog.kind, catalog.class_names, catalog.scene_names, catalog.problems, spec.size)
@@ -79,8 +77,10 @@ def decoder_of(catalog: Catalog, *, size: int) -> Reader:
             return images.read_labelled(photo, open_image(names[1]), names=names, value=label, label=label, size=size)
         if len(item.files) > 1:
             photo, drawn = images.rgb(photo, names[0]), open_image(names[1])
-        else:
+        elif photo.has_transparency_data:
             photo = drawn = photo.convert("RGBA")
+        else:
+            raise BadFileError(f"{names[0]}: no alpha channel, and no photo of that name whose mask it could be")
         images.check_sizes(photo, drawn, names=names)
         return images.cut_out(photo, images.alpha_of(drawn, names[1]), name=names[1], size=size)
 
@@ -106,8 +106,7 @@ def list_folder(spec: PoolSpec) -> Catalog:
 
     Raises:
         ConfigError: root is no folder.
-        BadFilesError: the folder has neither layout, or fewer than two classes or scenes.
-        BadFileError: metadata.csv is no CSV, or lacks a column.
+        BadFilesError: the folder has neither layout, or fewer than two classes or scenes; or metadata.csv is unusable.
     """
     root = Path(spec.root).expanduser()
     if not spec.root or not os.path.isdir(root):
@@ -183,7 +182,11 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
 def _rows(root: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
     """Yields the complete rows of metadata.csv, each after 'metadata.csv line N' and before its part."""
     required = ("filename", "class", "scene")
-    for number, row in read_table(root / "metadata.csv", required):
+    try:
+        rows = read_table(root / "metadata.csv", required)
+    except BadFileError as error:
+        raise BadFilesError(root, [str(error)]) from error
+    for number, row in rows:
         where = f"metadata.csv line {number}"
         fields = {"split": ""} | {name: value.strip() for name, value in row.items()}
         if empty := [name for name in required if not fields[name]]:
@@ -236,7 +239,7 @@ def check_folder(spec: PoolSpec) -> tuple[str, bool]:
     """
     try:
         catalog = with_usual(list_folder(spec), spec.usual)
-    except (BadFilesError, BadFileError) as error:
+    except BadFilesError as error:
         return str(error), False
     problems = list(catalog.problems)
     for _ in decoded([*catalog.objects, *catalog.scenes], decoder_of(catalog, size=spec.size), "images", problems):
@@ -245,7 +248,7 @@ def check_folder(spec: PoolSpec) -> tuple[str, bool]:
     lines = [f"{catalog.source}: a {catalog.kind} folder, {counts}, read at {spec.size} x {spec.size} pixels"]
     for name, own in zip(catalog.class_names, catalog.groups.usual, strict=True):
         lines.append(f"  class {name}, usual in {', '.join(catalog.scene_names[scene] for scene in own)}")
-    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in first_lines(problems))]
+    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
     sizes = _sizes(catalog)
     try:
         split = split_pool(catalog, **sizes, seed=0)
@@ -254,10 +257,8 @@ def check_folder(spec: PoolSpec) -> tuple[str, bool]:
     low = round(catalog.groups.independence, 6)
     rhos = (low, *(rho for rho in RHOS if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
-    parts: dict[str, Any] = {"all": None, **split._asdict()}
-    content = pd.DataFrame({name: count_content(catalog, part) for name, part in parts.items()}).T
     levels = pd.DataFrame([largest], ["n_train"]).rename_axis(columns="rho").rename(columns="{:.3g}".format)
-    lines += [f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}", _table(content)]
+    lines += [f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}", *_counts(catalog, split)]
     lines += ["\nLargest n_train", _table(levels)]
     if not problems:
         lines += ["\nNext", f"  {_command(spec, catalog, split, sizes, largest)}"]
@@ -271,6 +272,23 @@ def _sizes(catalog: Catalog) -> dict[str, int]:
     most = (counts[:, 2:] + counts[:, :1] * wanted // (2 * wanted.sum())).min(axis=0)
     sizes = groups * np.maximum(1, np.minimum(wanted // groups, most))
     return dict(zip(("n_val", "n_test"), sizes.tolist(), strict=True))
+
+
+def _counts(catalog: Catalog, split: Split) -> list[str]:
+    """Returns a table of the content of the parts, with the rho of each class in a photo pool."""
+    groups, parts = catalog.groups, {"all": None, **split._asdict()}
+    table = pd.DataFrame({name: count_content(catalog, part) for name, part in parts.items()}).T
+    if catalog.kind == "composite":
+        return [_table(table)]
+    counts = table.to_numpy().reshape(-1, groups.classes, groups.scenes)
+    common = np.isin(np.arange(groups.count), groups.common).reshape(groups.classes, -1)
+    rhos = (counts * common).sum(2) / np.where(counts.any(2), counts.sum(2), np.nan)
+    table[[f"rho {name}" for name in catalog.class_names]] = rhos.round(3)
+    lines = [_table(table)]
+    if (counts[0] * common).sum() < groups.independence * counts[0].sum():
+        most = ",".join(catalog.scene_names[scene] for scene in counts[0].argmax(1))
+        lines.append(f"  below {groups.independence:.3g}: the usual scenes may be others; try --usual {most}")
+    return lines
 
 
 def _command(
@@ -292,4 +310,4 @@ def _command(
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return textwrap.indent(frame.to_string(), "  ")
+    return textwrap.indent(frame.to_string(na_rep="-"), "  ")

@@ -188,8 +188,10 @@ def alpha_of(mask: Image.Image, name: str) -> Image.Image:
     if most == 1:
         return mask.point(lambda value: 255 * value)
     if most <= 127:
-        found = f"values up to {most}" if mask.mode == "L" else f"mode {mask.mode}"
-        raise BadFileError(f"{name}: a mask of {found}; expected one grey channel of 8 bits: 0/255, 0/1 or a soft edge")
+        kinds = {"L": f"the values up to {most}", "P": "a palette mask, whose pixels are ids of colours"}
+        kinds |= {"RGB": "an RGB mask", "RGBA": "an image without a transparent pixel"}
+        expected = "expected a mask of one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
+        raise BadFileError(f"{name}: {expected}; found {kinds.get(mask.mode, f'mode {mask.mode}')}")
     return mask
 
 

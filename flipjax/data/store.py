@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import inf, isqrt, prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import jax
@@ -29,8 +29,8 @@ from flipjax.support.threads import in_order
 Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
-MOST = 100
-"""Most problems that are printed."""
+SHARED = 5
+"""Most files with the same problem that are listed singly."""
 RESERVED = ("foreground", "background")
 """Reserved names: rows of result tables besides the classes."""
 FORMAT = 3
@@ -57,13 +57,25 @@ class BadFilesError(ConfigError):
         """Joins the problems into one message."""
         self.problems = tuple(map(one_line, problems))
         count = f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
-        super().__init__(printable(str(source)), problem="\n  ".join([count, *first_lines(self.problems)]))
+        super().__init__(printable(str(source)), problem="\n  ".join([count, *shared_lines(self.problems)]))
 
 
-def first_lines(problems: Sequence[str]) -> list[str]:
-    """Returns the first MOST problems as lines, and the number of the others."""
-    more = len(problems) - MOST
-    return [*map(one_line, problems[:MOST]), *[f"... and {more:,} more"] * (more > 0)]
+def shared_lines(problems: Sequence[str]) -> list[str]:
+    """Returns problems as lines; combines more than SHARED files with the same problem into one line.
+
+    Example:
+        >>> shared_lines([f"masks/{i}.png: no image" for i in range(9)])
+        ['masks/0.png and 8 other files: no image']
+    """
+    by_reason: dict[str, list[str]] = {}
+    for problem in map(one_line, problems):
+        name, _, reason = problem.partition(": ")
+        by_reason.setdefault(reason.replace(PurePosixPath(name).stem, "NAME"), []).append(problem)
+    lines = []
+    for same in by_reason.values():
+        many = f" and {len(same) - 1} other files: "
+        lines += [same[0].replace(": ", many, 1)] if len(same) > SHARED else same
+    return lines
 
 
 def load_pool(
@@ -80,7 +92,7 @@ def load_pool(
         leave_out: whether to skip objects that vanish at this size, with a line on stderr, instead of an error.
 
     Raises:
-        BadFilesError: (a ConfigError) files are bad; lists them.
+        BadFilesError: (a ConfigError) files are bad; lists all of them.
         ConfigError: the pool is larger than memory.
     """
     path = cache_folder() / "pools" / key

@@ -9,6 +9,7 @@ import math
 import operator
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,13 +38,17 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     PyTorch is detected by its methods, never imported. bfloat16 tensors become float32, since NumPy has no bfloat16.
 
     Raises:
-        TypeError: a masked array.
+        TypeError: a dict of model outputs, or a masked array.
         RuntimeError: the process was forked after JAX started.
     """
     if _FORKED:
-        raise RuntimeError("forked after JAX had started, this process would hang: multiprocessing_context='spawn'.")
+        advice = "start workers by spawn, in a DataLoader with multiprocessing_context='spawn'"
+        raise RuntimeError(f"this process was forked after JAX had started and would hang: {advice}.")
     if isinstance(values, jax.Array):
         return values
+    if isinstance(values, Mapping):
+        keys = ", ".join(map(repr, values))
+        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(255), ignore_index=255.")
     if hasattr(values, "detach"):
@@ -76,9 +81,11 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
     kind, spatial_ndim = spec.kind, spec.spatial_ndim
     array: Any = to_array(scores, name=kind)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{kind}: expected floating point, found {array.dtype}; of class indices pass kind='masks'.")
+        found = f"labels second, found {array.dtype}; of class indices pass kind='masks'"
+        raise TypeError(f"{kind}: expected floating point, {found}.")
     if array.ndim < spatial_ndim + 1:
-        raise ValueError(f"{kind}: expected {spatial_ndim} spatial axes and one of classes, found {array.shape}.")
+        axes = f"{spatial_ndim} spatial axes and one of classes"
+        raise ValueError(f"{kind}: expected {axes}, found {array.shape}; class indices need kind='masks'.")
     if spec.channels == "first":
         move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
         array = move(array, -1 - spatial_ndim, -1)
@@ -87,7 +94,8 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
         if spec.channels == "last":
             _check_channels(shape, labels_shape, spatial_ndim, name=kind)
         if labels_shape is not None:
-            raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.")
+            hint = _shape_hint(labels_shape, shape, spatial_ndim)
+            raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.{hint}")
     check_background(spec.background, shape[-1], name=kind)
     _check_size(shape[:-1], spec.spatial_ndim, name=kind)
     if labels_shape is None and spec.ignore_index is not None:
@@ -165,6 +173,30 @@ def _check_channels(
     if looks if labels_shape is None else labels_shape == shape[:lead] + shape[lead + 1 :]:
         axes = (*range(lead), *range(lead + 1, len(shape)), lead)
         raise ValueError(f"{name}: {shape} is channels first: pass channels='first', or np.transpose({name}, {axes}).")
+
+
+def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+    """Returns what to pass in place of labels of another shape than logits with classes last, or ''."""
+    lead = len(logits) - spatial_ndim - 1
+    before, spatial, after = logits[:lead], logits[lead:-1], logits[lead + 1 :]
+    # Of equal shapes the last entry wins.
+    advice = {
+        (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
+        (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
+        (*before, *spatial, 1): "Pass labels[..., 0].",
+        logits: f"One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices in "
+        "place of logits? Pass integers and kind='masks'.",
+        (*before, 1, *after): f"Pass labels.squeeze({lead}) and channels='first'.",
+    }
+    if labels in advice:
+        return f" {advice[labels]}"
+    target = labels[-spatial_ndim:]
+    for source in (spatial, logits[-spatial_ndim:]) if len(target) == spatial_ndim else ():
+        factors = {large / small for large, small in zip(target, source, strict=True) if small}
+        if len(factors) == 1 and factors != {1.0}:
+            how = f"in PyTorch torch.nn.functional.interpolate(logits, size={target}), in JAX jax.image.resize"
+            return f" The logits are {source}, the labels {target}: resize first, {how}."
+    return ""
 
 
 def _check_integers(array: Any, *, name: str) -> None:

@@ -31,6 +31,7 @@ OUTCOMES = ("correct", "flip", "miss", "mixed")
 KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
 """Error type of each pixel: correct; flip in a flipped segment; flip near the border of, or inside, another segment;
 missed; spill; confusion between background classes."""
+LARGEST = ("predicted", "second", "third")
 BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
 """Columns of the bounding box of an image and of a volume; ends are exclusive."""
 UNITS = ("class", "component")
@@ -96,16 +97,19 @@ class Units(NamedTuple):
 def _outcomes(
     counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the predicted class and the outcome of each segment from its counts (segments, C)."""
-    winner, largest = counts.argmax(1), counts.max(1)
-    flip = foreground[winner] & (2 * largest >= true["pixels"])
+    """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
+    # Two classes alone have no third.
+    counts = np.pad(counts, ((0, 0), (0, max(0, len(LARGEST) - counts.shape[1]))))
+    order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
+    largest = np.take_along_axis(counts, order, axis=1)
+    winner, flip = order[:, 0], foreground[order[:, 0]] & (2 * largest[:, 0] >= true["pixels"])
+    columns: dict[str, np.ndarray] = {}
+    for name, place, count in zip(LARGEST, order.T, largest.T, strict=True):
+        columns[name] = np.where(count > 0, place, -1)
+        columns[f"{name}_share"] = np.where(count > 0, count / true["pixels"], np.nan)
     codes = np.select([winner == true["class"], flip, ~foreground[winner]], [0, 1, 2], default=3)
-    return {
-        "predicted": winner,
-        "predicted_share": largest / true["pixels"],
-        "outcome": np.array(OUTCOMES)[codes],
-        "bleeding": np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1),
-    }
+    bleeding = np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1)
+    return columns | {"outcome": np.array(OUTCOMES)[codes], "bleeding": bleeding}
 
 
 def _matches(rows: Units, others: Units) -> dict[str, np.ndarray]:
@@ -236,7 +240,7 @@ def segments(predictions: Any, labels: Any, **options: Any) -> pd.DataFrame:
 
     - `image`, `class`, `pixels`, the box `top`, `left`, `bottom`, `right` (ends exclusive), `stratum` 0..4 of its
       share of the image (below 1/256, 1/64, 1/16, 1/4, above); with ids `instance`.
-    - `predicted` with `predicted_share`: the most frequent prediction.
+    - `predicted`, `second`, `third` with `..._share`: the three most frequent predictions; blank where there are fewer.
     - `outcome`: `correct`: most of it is predicted as its class; `flip`: at least half as one other foreground class;
       `miss`: most of it as background; else `mixed`. `bleeding`: of a flip, whether the image has that class elsewhere.
     - `rim_pixels`: those within `rim` pixels of another label. `rim_errors`, `inside_errors`: wrong pixels.
@@ -404,7 +408,8 @@ def join_columns(parts: Sequence[Columns]) -> SegmentTables:
         joined = {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
         tables.append({"image": np.repeat(np.arange(len(parts)), sizes)} | joined)
     true: dict[str, Any] = tables[0]
-    true["matched"] = pd.arrays.IntegerArray(true["matched"], true["matched"] < 0)
+    for key in ("second", "third", "matched"):
+        true[key] = pd.arrays.IntegerArray(true[key], true[key] < 0)
     true["bleeding"] = pd.arrays.BooleanArray(true["bleeding"] > 0, true["bleeding"] < 0)
     return SegmentTables(*map(pd.DataFrame, tables))
 

@@ -225,9 +225,12 @@ def _read(
     all_groups: AnyGroups | None = None,
 ) -> Study:
     """Reads the arguments that all summaries share, in int64 and float64."""
+    if isinstance(decomposition, list):
+        raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
     confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
     if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
-        raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {confusion.shape} and {risk_sum.shape}.")
+        found = f"{confusion.shape} and {risk_sum.shape}; of one image pass leaf[None]"
+        raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
     if not np.issubdtype(confusion.dtype, np.integer):
         raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
     host = Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
@@ -503,7 +506,9 @@ def bootstrap(
     if not callable(statistic):
         known = _evaluate(study, np.ones((1, n)))
         if unknown := [name for name in keys if name not in known]:
-            raise ValueError(f"statistic: expected a function or one of {', '.join(known)}, found {unknown[0]!r}.")
+            more = "; keys of groups and gaps need groups=" if groups is None else ""
+            expected = f"a function or one of {', '.join(known)}{more}"
+            raise ValueError(f"statistic: expected {expected}; found {unknown[0]!r}.")
     intervals = _auroc_intervals(study, pairs=pairs, clusters=clusters)
     drawn = [name for name in keys if name not in intervals]
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))

@@ -11,6 +11,7 @@ from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissing
 
 from flipjax.metrics.accumulate import FlipMetric
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.summary import summarize
 
 STATES = ("confusion", "risk_sum", "groups")
 
@@ -21,12 +22,12 @@ class TorchFlipMetric(Metric):
     `compute` returns a dict of scalar tensors by key.
 
     Args:
-        keys: scalar keys of `summarize`, checked with the first batch; None: all of them.
+        keys: scalar keys of `summarize`; None: all of them. Names of classes and groups are checked with a batch.
         channels: `first`, as in PyTorch, or `last`.
         **spec: arguments of `FlipMetric`.
 
     Raises:
-        TypeError, ValueError: invalid fields.
+        TypeError, ValueError: invalid fields, or unknown keys.
     """
 
     is_differentiable = False
@@ -37,6 +38,11 @@ class TorchFlipMetric(Metric):
         """Starts empty."""
         super().__init__()
         self.keys = keys
+        known = _scalars(summarize(Decomposition(np.zeros((0, 3, 3), np.int64), np.zeros(0)), np.zeros(0, np.int64)))
+        heads = {key.partition("/")[0] for key in known}
+        for key in keys or ():
+            if key not in known and ("/" not in key or key.partition("/")[0] not in heads):
+                raise ValueError(f"keys: expected keys of summarize that are one number, found {key}.")
         self.batch = FlipMetric(channels=channels, **spec)
         for name in STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")

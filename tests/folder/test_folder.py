@@ -257,8 +257,9 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
     report = capsys.readouterr().out
     assert "36 objects" in report and "n_val 4, n_test 8" in report
     table = {row.split()[0]: row.split()[1:] for row in report.splitlines() if row.strip()}
-    assert table["all"] == ["12", "6", "6", "12"] and table["train"] == ["9", "3", "3", "9"]
-    assert table["val"] == ["1"] * 4 and table["test"] == ["2"] * 4
+    assert table["all"] == ["12", "6", "6", "12", "0.667", "0.667"]
+    assert table["train"] == ["9", "3", "3", "9", "0.750", "0.750"]
+    assert table["val"][:4] == ["1"] * 4 and table["test"][:4] == ["2"] * 4
     assert table["rho"] == ["0.5", "0.7", "0.8", "0.9", "0.95", "0.99"]
     assert table["n_train"] == ["14", "22", "22", "20", "18", "18"]
     # Ready to paste, for the levels that leave a batch.
@@ -266,6 +267,8 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
     assert {"--config.split.n_train=18", "--config.axes.rho=(0.7, 0.8, 0.9, 0.95, 0.99)"} <= {*command}
     assert sweep([*command, "--dry_run"]) == 0
     capsys.readouterr()
+    assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
+    assert "try --usual indoor,outdoor" in capsys.readouterr().out
     photos(tmp_path / "few", per_group=(1, 1, 1, 1))
     assert main(["check", str(tmp_path / "few")]) == 1
     assert "the largest n_val + n_test is 4" in capsys.readouterr().out

@@ -6,7 +6,6 @@ import pytest
 
 from flipjax.config import PoolSpec
 from flipjax.data.folder import load_folder
-from flipjax.data.images import BadFileError
 from flipjax.data.store import BadFilesError
 from folder.pixels import BLUE, GREEN, save, solid, square
 
@@ -48,6 +47,6 @@ def spec(root, **options):
 
 
 def problems_of(root, **options):
-    with pytest.raises((BadFilesError, BadFileError)) as raised:
+    with pytest.raises(BadFilesError) as raised:
         load_folder(spec(root, **options))
-    return getattr(raised.value, "problems", [str(raised.value)])
+    return raised.value.problems

@@ -122,13 +122,24 @@ def test_other_scores_passed_as_logits_are_recognised():
     spatial=st.sampled_from([(9, 7), (8, 8), (2, 9, 8)]),
     classes=st.sampled_from([3, 5, 21]),
 )
-def test_the_advice_on_channels_that_come_first_works(lead, spatial, classes):
+def test_the_advice_of_a_message_works(lead, spatial, classes):
     logits, labels = random_case(7, (*lead, *spatial), classes)
-    given = np.moveaxis(logits, -1, len(lead))
-    with pytest.raises(ValueError) as caught:
-        metrics.decompose(given, labels, spatial_ndim=len(spatial))
-    advice = str(caught.value).split(", or ")[1].rstrip(".")
-    np.testing.assert_array_equal(eval(advice, {"np": np, "logits": given}), logits)
+    axis, one_hot, ndim = len(lead), np.eye(classes, dtype=int)[labels], len(spatial)
+    order = (*range(axis), *range(axis + 1, logits.ndim), axis)
+    for scores, truth, advice in (
+        (np.moveaxis(logits, -1, axis), labels, f"np.transpose(logits, {order})"),
+        (logits, np.expand_dims(labels, axis), f"labels.squeeze({axis})"),
+        (logits, labels[..., None], "labels[..., 0]"),
+        (logits, one_hot, "labels.argmax(-1)"),
+        (logits, np.moveaxis(one_hot, -1, axis), f"labels.argmax({axis})"),
+        (logits, np.kron(labels, np.ones((2,) * ndim, int)), "resize first"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            metrics.decompose(scores, truth, spatial_ndim=ndim)
+        assert advice in str(caught.value)
+        if "resize" not in advice:
+            repaired = eval(advice, {"np": np, "logits": scores, "labels": truth})
+            np.testing.assert_array_equal(repaired, logits if "logits" in advice else labels)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -24,11 +24,12 @@ def test_segments_by_hand():
     assert table.index.tolist() == [(1, 0), (1, 3), (2, 0), (3, 3)]
     flip, mixed, _, miss = (table.iloc[k] for k in range(4))
     assert flip[["left", "bottom", "right", "predicted", "matched"]].tolist() == [0, 2, 3, 2, 2]
-    assert flip["predicted_share"] == 5 / 6 and miss[["matched"]].isna().all()
+    assert (flip["predicted_share"], flip["second"], flip["second_share"]) == (5 / 6, 1, 1 / 6)
+    assert flip[["third"]].isna().all() and np.isnan(flip["third_share"]) and miss[["matched"]].isna().all()
     assert table["bleeding"].tolist() == [True, pd.NA, pd.NA, pd.NA]
     # Its own other component, in 28 pixels that count of 30, and class 2 outside of it.
     assert flip["context_1"] == pytest.approx(4 / 30) and flip["context_2"] == pytest.approx(4 / 30)
-    assert (mixed["pixels"], mixed["predicted_share"]) == (4, 0.5)
+    assert (mixed["pixels"], mixed["predicted_share"], mixed["second_share"]) == (4, 0.5, 0.25)
     # Void joins nothing to a rim: the right column of the lower cat has no other label beside it but the row above.
     assert (mixed["rim_pixels"], mixed["rim_errors"], mixed["inside_errors"]) == (3, 1, 1)
     assert table["flip_risk"].isna().all()

@@ -59,9 +59,11 @@ def test_groups_keys_and_what_is_refused(batches):
     with pytest.raises(ValueError, match="predictions: expected 3 classes, found 4"):
         metric.update(torch.randn(4, 4, 6, 7), batches[0][1], groups)
     assert len(metric.confusion) == len(batches)
-    for key in ("fg_flop", "risk_decile", "gap/mean"):  # Unknown, no number, and of groups.
+    for key in ("fg_flop", "risk_decile", "iuo/a"):  # Unknown, or no number: before any batch.
         with pytest.raises(ValueError, match=f"^keys: .* found {key}"):
-            TorchFlipMetric(keys=("fg_flip", key), class_names=["a", "b"]).update(*batches[0])
+            TorchFlipMetric(keys=("fg_flip", key))
+    with pytest.raises(ValueError, match=r"^keys: .* found gap/mean"):
+        TorchFlipMetric(keys=("fg_flip", "gap/mean"), ignore_index=255).update(*batches[0])
     # As torch.distributed would gather them.
     first, second = TorchFlipMetric(**OPTIONS), TorchFlipMetric(**OPTIONS)
     first.update(*batches[0])

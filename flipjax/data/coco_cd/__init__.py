@@ -20,6 +20,7 @@ def prepare(
     *,
     coco_root: Path | None = None,
     download: bool = False,
+    stuff_dir: Path | None = None,
     split: str = "reference",
     data_dir: Path,
     **options: Any,
@@ -29,6 +30,7 @@ def prepare(
     Args:
         coco_root: has train2017/, val2017/ and annotations/.
         download: whether to fetch COCO 2017 in place of `coco_root`.
+        stuff_dir: has stuff_train2017.json and stuff_val2017.json; None: annotations/.
         split: `reference` for the paper's val and test, `free` for a sweep's own.
         data_dir: of TFDS.
         options: other fields of `CocoCDConfig`.
@@ -48,6 +50,8 @@ def prepare(
     if coco_root is None:
         raise ConfigError("--coco_root", "a folder, or --download", "none")
     sources = {name: coco_root / name for name in ("train2017", "val2017", "annotations")}
+    if stuff_dir:
+        sources["stuff_annotations"] = stuff_dir
     return builders.prepare_data_set(own.Builder, config, sources, data_dir)
 
 

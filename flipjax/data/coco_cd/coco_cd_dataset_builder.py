@@ -18,7 +18,7 @@ from PIL import Image
 
 from flipjax.config import ConfigError
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder
+from flipjax.data.builders import Archive, ArchiveBuilder, check_files
 from flipjax.data.coco_cd import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
 from flipjax.data.images import BadFileError
@@ -68,12 +68,13 @@ class CocoCDConfig(tfds.core.BuilderConfig):
 
 
 def read_selection(
-    coco_root: Path, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
+    coco_root: Path, stuff_dir: Path | None = None, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
 ) -> tuple[list[Photo], Counter[str]]:
     """Selects images from the four annotation files, and prints a line on stderr for each file.
 
     Args:
         coco_root: holds `annotations/` with `instances_*.json` and `stuff_*.json` of train2017 and val2017.
+        stuff_dir: holds `stuff_*.json` in place of `annotations/`.
         classes: names of categories.
         scenes: indoor, outdoor, or names of categories or supercategories of stuff.
 
@@ -86,8 +87,8 @@ def read_selection(
     """
     animals: list[Photo] = []
     stuff: dict[int, list[float]] = {}
-    folder = (coco_root / "annotations").resolve()
-    files = {(kind, year): folder / f"{kind}_{year}.json" for year in YEARS for kind in ("instances", "stuff")}
+    folders = {"instances": coco_root / "annotations", "stuff": stuff_dir or coco_root / "annotations"}
+    files = {(kind, year): folders[kind].resolve() / f"{kind}_{year}.json" for year in YEARS for kind in folders}
     for path in files.values():
         say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
     for year in YEARS:
@@ -209,7 +210,8 @@ class Builder(ArchiveBuilder):
         # Messages name the original folders instead of links to them.
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         names = {"classes": config.classes, "scenes": config.scenes}
-        selected, reasons = read_selection(root, **names)
+        stuff_dir = root / "stuff_annotations"
+        selected, reasons = read_selection(root, stuff_dir if stuff_dir.is_dir() else None, **names)
         photos = {photo.image_id: photo for photo in selected}
         groups = [photo.y * len(config.scenes) + photo.scene for photo in selected]
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items())) or "none"
@@ -218,6 +220,7 @@ class Builder(ArchiveBuilder):
         if config.divided:
             parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
         items = {split: [photos[i] for i in ids] for split, ids in parts.items()}
+        check_files([photo for own in items.values() for photo in own])
         return {split: self._generate_examples(own, f"{split} photos") for split, own in items.items()}
 
     def encode(self, item: Photo) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from flipjax.data.split import PARTS
 from flipjax.groups import Groups
 from flipjax.support.files import sha256, write_text
 
+SCENES = 2662
+"""Default number of scene photos of each kind, the number in the released manifests."""
+
 
 def prepare(
     *,
@@ -30,12 +33,17 @@ def prepare(
         manifest: makes the composites of this manifest, instead of cut-outs and scenes for any rho.
         split_by: uses only the cut-outs and scenes of these manifests, in their parts.
         data_dir: of TFDS.
-        options: `size` and `fix_labels` of `WaterbirdsSegConfig`.
+        options: `scenes`, `size` and `fix_labels` of `WaterbirdsSegConfig`.
+
+    Raises:
+        ConfigError: an option is out of range.
     """
     from flipjax.data import builders
     from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as own
 
     config = own.WaterbirdsSegConfig(name="cutouts", description="Made by flipjax data prepare.", **options)
+    if config.scenes < 0:
+        raise ConfigError("--scenes", "a whole number >= 0", config.scenes)
     if download:
         root = builders.fetch(own.ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
         cub_dir, places_dir = root / "CUB_200_2011", root / "places365_standard"
@@ -46,6 +54,7 @@ def prepare(
     parts = ["manifest" if manifest else "cutouts"]
     for path in tables:
         parts += [re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII), sha256(path.read_bytes())[:8]]
+    parts += [f"scenes{config.scenes}"] * (not tables and config.scenes != SCENES)
     parts += [str(config.size)] * bool(config.size) + ["fixed"] * config.fix_labels
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
     config.name, config.composites, config.manifests = "_".join(parts), bool(manifest), tuple(named)

@@ -14,11 +14,11 @@ from etils import epath
 from PIL import Image
 
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder
+from flipjax.data.builders import Archive, ArchiveBuilder, check_files
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
-from flipjax.data.waterbirds_seg import manifest
+from flipjax.data.waterbirds_seg import SCENES, manifest
 from flipjax.data.waterbirds_seg.manifest import Row, bird_files, scene_file
 
 CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
@@ -30,8 +30,6 @@ ARCHIVES = (
     Archive(PLACES, "/(bamboo_forest|forest-broadleaf|ocean|lake-natural)/"),
 )
 """Archives of `--download`: 27 GB, of which 3 GB are unpacked."""
-SCENES = 2662
-"""Number of scene photos of each kind in the released manifests."""
 SPLITS = ("train", "validation", "test")
 THRESHOLD = 127
 """A pixel is the bird's where its grey segmentation is above this."""
@@ -47,12 +45,14 @@ class WaterbirdsSegConfig(tfds.core.BuilderConfig):
         composites: whether to paste birds onto the scenes of a manifest; otherwise birds and scenes are separate.
         manifests: names of CSVs in manual_dir. Composites use the first; otherwise the birds and scenes of all of them
             keep their parts. None: all birds of CUB, its test birds fixed to test.
+        scenes: scene photos of each kind where no manifest names them; 0: all.
         size: pixels a side; 0: as large as each photo.
         fix_labels: whether the three landbirds that the classic lists call waterbirds are landbirds.
     """
 
     composites: bool = False
     manifests: tuple[str, ...] = ()
+    scenes: int = SCENES
     size: int = 0
     fix_labels: bool = False
 
@@ -85,7 +85,8 @@ class Builder(ArchiveBuilder):
         elif rows:
             splits = parts_of(rows, cub_dir, places_dir)
         else:
-            splits = cut_outs_of(cub_dir, places_dir, fix_labels=config.fix_labels)
+            splits = cut_outs_of(cub_dir, places_dir, scenes=config.scenes, fix_labels=config.fix_labels)
+        check_files([item for items in splits.values() for item in items])
         named = {split: f"{split} images" if config.composites else split for split in splits}
         return {split: self._generate_examples(items, named[split]) for split, items in splits.items() if items}
 
@@ -96,12 +97,13 @@ class Builder(ArchiveBuilder):
         return {"id": item.name, "part": item.part, "aspect": aspect, **files}
 
 
-def cut_outs_of(cub_dir: Path, places_dir: Path, *, fix_labels: bool) -> Splits:
-    """Returns all birds of CUB, its test birds fixed to test, and at most SCENES free scenes of each kind.
+def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: bool) -> Splits:
+    """Returns all birds of CUB, its test birds fixed to test, and free scenes.
 
     Args:
         cub_dir: CUB_200_2011.
         places_dir: Places365.
+        scenes: of each kind, drawn by seed 0; 0: all.
         fix_labels: as in `flipjax.data.waterbirds_seg.manifest.class_of`.
 
     Raises:
@@ -112,7 +114,7 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, fix_labels: bool) -> Splits:
     views = []
     for kind in (0, 1):
         own = [item for item in listed if item.scene == kind]
-        chosen = shuffle(np.arange(len(own)), 0, f"waterbirds scenes {kind}")[:SCENES]
+        chosen = shuffle(np.arange(len(own)), 0, f"waterbirds scenes {kind}")[: scenes or None]
         views += [own[i] for i in sorted(chosen)]
     return {"birds": list(birds.values()), "scenes": views}
 
