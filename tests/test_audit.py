@@ -70,7 +70,7 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     written = (tmp_path / "out" / "summary.md").read_text()
     assert all(f"| {key} | " in written for key, value in result["summary"].items() if not isinstance(value, list))
     printed = capsys.readouterr()
-    for text in ("12 images of 3 different sizes, 3 classes (logits, channels first).", "Largest flip"):
+    for text in ("12 images of 3 different sizes, 3 classes (logits, channels first).", "The tenth", "Largest flip"):
         assert text in printed.out
     assert ", 00:00 left] 12 of 12 images" in printed.err
     assert not re.search(r'(src|href)="(?!#|data:)', (tmp_path / "out" / "index.html").read_text())

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from flipjax.audit.results import Audit
-from flipjax.audit.tables import MOST_FLIPPED, most_flipped
+from flipjax.audit.tables import MATRIX, MOST_FLIPPED, matrix_classes, most_flipped
 from flipjax.metrics import Decomposition, error_map
-from flipjax.metrics.classes import Background, LabelSpec, background_classes
+from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
 from flipjax.metrics.decomposition import margins
 from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
@@ -50,13 +50,15 @@ def write_audit_page(
         "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
         "Images": [Gallery(items, palette, caption)] if items else [],
     }
-    # A pair's number leads to its pictures, which are in the order of the pairs.
-    anchors = [item.anchor for item in segments if item.anchor]
-    links = {(row, 1): anchor for row, anchor in enumerate(anchors)}
+    # A number of segments leads to their pictures, which are in the order of the pairs.
+    anchors, classes = [item.anchor for item in segments if item.anchor], matrix_classes(audit.objects)
+    cells = {(i, j): f"flip-{c}-{d}" for i, c in enumerate(classes) for j, d in enumerate(classes, 1)}
+    links = {MATRIX: {cell: anchor for cell, anchor in cells.items() if anchor in anchors}}
+    links[MOST_FLIPPED] = {(row, 1): anchor for row, anchor in enumerate(anchors)}
     sections = []
     for title, tables in document.sections:
         more = drawn.get(title, [])
-        blocks = [block._replace(links=links) if block.caption == MOST_FLIPPED else block for block in tables]
+        blocks = [block._replace(links=links.get(block.caption, {})) for block in tables]
         sections.append(Section(title, [*more, *blocks] if title == "Classes" else [*blocks, *more]))
     write_page(folder, document._replace(sections=sections))
 
@@ -80,7 +82,9 @@ def _matrix(confusion: np.ndarray, class_names: Sequence[str], background: Backg
     """Returns the chart of the flip matrix of the classes in the most flips."""
     classes = most_flipped(confusion, background=background, limit=CELLS)
     matrix = panels.matrix_panel(confusion, class_names, background=background, classes=classes)
-    return panels.matrix_chart([matrix], note=note)
+    return panels.matrix_chart(
+        [matrix], note=_part(note, len(classes), is_foreground(len(class_names), background).sum())
+    )
 
 
 def write_context_page(
@@ -106,7 +110,12 @@ def _shares(audit: Audit, note: str) -> Chart:
         panels.bar_panel(by_group, labels, title="by group" if keys else "all images"),
         panels.bar_panel(by_class.tolist(), names, title="by true class"),
     ]
-    return panels.shares_chart(bars, note=f"{note} Of many classes those in the most flips.")
+    return panels.shares_chart(bars, note=_part(note, len(classes), len(audit.foreground)))
+
+
+def _part(note: str, shown: int, foreground: int) -> str:
+    """Returns the note; if classes are omitted, adds how many are shown."""
+    return note if shown == foreground else f"{note} Shown are the {shown} classes in the most flips."
 
 
 def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:

@@ -36,6 +36,9 @@ MENDED = {"whole": "whole segments that flip", "rim": "flips near borders of oth
 MENDED |= {"inside": "flips inside other segments", "miss": "misses", "spill": "spills"}
 MENDED |= {"background": "confusion between background classes"}
 MOST_FLIPPED = "Pairs of classes with the most flipped segments"
+MATRIX = "Segments of a true class (row) predicted as a class (column), of the classes in the most flips"
+CELLS = 12
+"""Classes that the matrix of segments shows, at most."""
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 STRATA_NOTE = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
 OBSERVATIONAL = "Observational: images with another context differ in other ways, too."
@@ -46,7 +49,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
     which = "riskiest" if audit.has_scores else "most flipped"
     sections = {
         "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
-        "Flip-risk": [],
+        "Flip-risk": _deciles(audit),
         "Classes": _flip_list(audit),
         "Segments": [*_segments(audit.objects), *_context(audit.objects.betas)],
         "Images": [Numbers(f"The {which} images; all are in images.csv", riskiest(audit))],
@@ -104,6 +107,9 @@ def findings(audit: Audit) -> list[str]:
             f"pixels ({row['flipped_images']} of {row['images']} images)."
         )
     lines += _segment_lines(audit.objects)
+    top = audit.summary["top_decile_flip_share"]
+    if audit.has_tenths and top == top:
+        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
     auroc = cell_of(audit, "risk_auroc", form=".2f")
     if audit.has_scores and auroc != "-":
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
@@ -244,6 +250,17 @@ def _by_class(audit: Audit) -> list[Numbers]:
     return _first_and_others("Classes by Flip, pooled over the images", "The other classes", shown)
 
 
+def _deciles(audit: Audit) -> list[Numbers]:
+    """Returns mean flip-risk and flip share by decile, if there are enough images."""
+    rows = []
+    for i in range(10 * audit.has_tenths):
+        risk, flip = (cell_of(audit, key, index=i) for key in ("risk_decile", "flip_by_risk_decile"))
+        share = audit.summary["risk_decile"][i] / math.log(len(audit.foreground))
+        rows.append([str(i + 1), risk, number(share, ".1%"), flip])
+    caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
+    return [Numbers(caption, TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows))]
+
+
 def _flip_list(audit: Audit) -> list[Numbers]:
     """Returns flips between classes, largest lower bound first."""
     columns = {"flip": "{truth} as {prediction}", "images": "{flipped_images} of {images}", "pixels": "{pixels:,}"}
@@ -285,6 +302,7 @@ def _segments(objects: Objects) -> list[Numbers]:
         others,
         more,
         Numbers(f"Ranking of wrong predicted segments by scores, AUROC; {STRATA_NOTE}", ranking(objects), folded=True),
+        Numbers(MATRIX, segment_matrix(objects)),
     ]
 
 
@@ -332,6 +350,22 @@ def by_segment_pair(objects: Objects) -> TextTable:
     pairs[["class", "predicted"]] = names[pairs[["class", "predicted"]]]
     columns = {"flip": "{class} as {predicted}", "segments": "{size:,}", "share of the class's": "{share:.1%}"}
     return tabulate(pairs, columns | {"their pixels": "{sum:,}"})
+
+
+def matrix_classes(objects: Objects) -> list[int]:
+    """Returns the classes of `segment_matrix`, at most CELLS with flipped segments."""
+    flips = flips_of(objects.confusion, background=objects.background)
+    shown = most_flipped(objects.confusion, background=objects.background, limit=CELLS)
+    return [c for c in shown if flips[c].any() or flips[:, c].any()]
+
+
+def segment_matrix(objects: Objects) -> TextTable:
+    """Returns the numbers of segments by true and predicted class."""
+    classes, names = matrix_classes(objects), objects.class_names
+    cells = objects.confusion[:, [*classes, *(c for c in range(len(names)) if c not in classes)]]
+    rows = [[*cells[c, : len(classes)], cells[c, len(classes) :].sum()] for c in classes]
+    texts = [[names[c], *(f"{n:,}" if n else "" for n in row)] for c, row in zip(classes, rows, strict=True)]
+    return TextTable(["true class", *(names[c] for c in classes), "other or missed"], texts)
 
 
 def ranking(objects: Objects) -> TextTable:
