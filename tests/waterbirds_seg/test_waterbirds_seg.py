@@ -40,6 +40,18 @@ def test_every_product_is_rounded_as_in_float64(channels):
     np.testing.assert_array_equal(back, np.around(values * (1 - alphas / 255)))
 
 
+@pytest.mark.parametrize(
+    ("size", "larger", "box"),
+    [((8, 8), (40, 24), (8, 0, 32, 24)), ((30, 8), (40, 24), (0, 7, 40, 17)), ((80, 20), (80, 48), (0, 14, 80, 34))],
+)
+def test_a_scene_covers_the_photo_and_loses_both_sides_alike(size, larger, box):
+    """A scene of 40 x 24 pixels: cut at the sides, above and below, or enlarged before."""
+    scene = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 40, 3), np.uint8))
+    middle = scene.resize(larger, Image.Resampling.LANCZOS).crop(box)
+    fitted = pixels.fit_scene(scene, size)
+    np.testing.assert_array_equal(fitted, middle.resize(size, Image.Resampling.LANCZOS))
+
+
 @needs_golden
 def test_the_composites_of_a_manifest_are_the_references(tmp_path):
     folders = ["--cub_dir", GOLDEN / "cub", "--places_dir", GOLDEN / "places", "--manifest", GOLDEN / "metadata.csv"]
@@ -79,13 +91,14 @@ def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
 
 
 def test_options_have_data_sets_of_their_own(tmp_path):
-    assert prepare(TREE, tmp_path, "--size", SIZE, "--fix_labels") == 0
+    assert prepare(TREE, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
     pool, catalog = open_pool(tmp_path)  # The only one that is there.
     birds = [images.read_image(bird_files(TREE / CUB, name)[0]) for name in catalog.object_names]
     np.testing.assert_allclose(pool.aspects, [bird.width / bird.height for bird in birds])
-    assert catalog.source.endswith("cutouts_16_fixed/1.0.0") and catalog.object_class.sum() == 5
+    assert catalog.source.endswith("cutouts_scenes4_16_fixed/1.0.0") and catalog.object_class.sum() == 5
+    assert pool.scenes.shape[0] == 8
     assert prepare(TREE, tmp_path, "--fix_labels") == 0
-    with pytest.raises(ConfigError, match=r"root: .*cutouts_16_fixed:1.0.0.*prepare.*/cutouts'"):
+    with pytest.raises(ConfigError, match=r"root: .*cutouts_scenes4_16_fixed:1.0.0.*prepare.*/cutouts'"):
         open_pool(tmp_path)
 
 
