@@ -169,7 +169,7 @@ def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
     assert "3 problems" in said and all(f"{path}: " in said for path in paths[:3])
     for path in (root / "train2017").glob("*.jpg"):
         path.unlink()
-    assert "12 problems" in refused(root, tmp_path, capsys, "--split", "free")
+    assert "files are missing for 16 images: 12 problems" in refused(root, tmp_path, capsys, "--split", "free")
     (root / "annotations/stuff_val2017.json").unlink()  # Which is seen before any photo is opened.
     assert "stuff_val2017.json" in refused(root, tmp_path, capsys, "--split", "free").splitlines()[-1]
 
@@ -257,10 +257,12 @@ def test_any_animals_and_scenes(tmp_path, capsys):
             number = each["image_id"] // 1000 * 4 + each["image_id"] % 1000
             each["category_id"] = number // step % 3
 
+    (tmp_path / "stuff").mkdir()
     for year in YEARS:
         change(root, f"instances_{year}", partial(relabel, names=("cat", "dog", "horse"), step=3))
         change(root, f"stuff_{year}", partial(relabel, names=("carpet", "grass", "sea"), step=1))
-    named = ("--classes", "horse,cat,dog", "--scenes", "indoor,grass,water")
+        (root / f"annotations/stuff_{year}.json").rename(tmp_path / f"stuff/stuff_{year}.json")
+    named = ("--classes", "horse,cat,dog", "--scenes", "indoor,grass,water", "--stuff_dir", tmp_path / "stuff")
     assert prepare(root, tmp_path, *named, "--split", "free") == 0
     pool, catalog = open_pool(tmp_path)
     assert (catalog.class_names, catalog.scene_names) == (("horse", "cat", "dog"), ("indoor", "grass", "water"))
