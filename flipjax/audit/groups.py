@@ -110,13 +110,13 @@ def read_groups(
     elif training is not None:
         raise AuditError(f"--training_groups: expected the columns class and scene in {path}, found {column}")
     else:
-        found = _by_name(table[column])
-        others = {*table[column]} - {*"0123"}
-        if column == "group" and len(foreground) == 2 and others != {*table[column]}:
+        found, numbers = _by_name(table[column]), table[column].str.strip()
+        others = {*numbers} - {*"0123"}
+        if column == "group" and len(foreground) == 2 and others != {*numbers}:
             if others:
                 problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(others))}"
                 raise AuditError(f"{path}: expected {problem}")
-            found = ImageGroups(table[column].map(int).to_numpy(np.int64), TWO_BY_TWO)
+            found = ImageGroups(numbers.map(int).to_numpy(np.int64), TWO_BY_TWO)
     return found._replace(table=table)
 
 

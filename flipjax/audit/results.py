@@ -18,7 +18,7 @@ from flipjax import metrics
 from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
 from flipjax.backend import key_of
-from flipjax.context import SHOWN, Choice, context_beta, context_evidence
+from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
@@ -79,8 +79,10 @@ def beta_of_audit(measured: Measured) -> tuple[Choice | None, np.ndarray]:
     flip, wrong = np.asarray(true["outcome"] == "flip", bool), np.asarray(true["predicted"], np.int64)
     shares = pixel_shares(measured)
     shown = np.any(shares >= SHOWN, axis=0)[wrong] | ~flip
+    if (flip & shown).sum() < LEAST_FLIPS:
+        return None, evidence
     kept = true[shown].reset_index(drop=True)
-    samples = int(np.clip(WORK / max(1, flip.sum() * shares.shape[1]), 100, 1000))
+    samples = int(np.clip(WORK / (flip.sum() * shares.shape[1]), 100, 1000))
     try:
         with warnings.catch_warnings():
             # The caption of beta already says that there are few images.
@@ -88,7 +90,7 @@ def beta_of_audit(measured: Measured) -> tuple[Choice | None, np.ndarray]:
             own = context_evidence(kept, shares, own=np.arange(len(shares)), background=background)
         beta = context_beta(kept, own, background=background, samples=samples)
     except ValueError:
-        # Too few flips or classes, or contexts that do not differ.
+        # Too few classes, or contexts that do not differ.
         return None, evidence
     evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
     return beta, evidence

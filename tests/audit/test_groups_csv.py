@@ -99,7 +99,7 @@ def test_any_column_makes_groups(masks, tmp_path):
         (in_cities(["", "x"]), "", "expected a group for each image, found none for i0"),
         (in_cities(["x y", '"x\ny"']), "", "names that differ in more than spaces"),
         (ROWS, "class,images\ncat,2\n", "_groups.csv: expected a CSV with the columns class and scene"),
-        (ROWS, "class,scene,images\ncat,sea,many\n", "_groups.csv: expected a CSV with the columns class and scene"),
+        (ROWS, "class,scene,images\ncat,sea,1.5\n", "_groups.csv: expected a CSV with the columns class and scene"),
     ],
 )
 def test_groups_that_do_not_fit_are_one_line(masks, tmp_path, capsys, groups, training, message):

@@ -30,7 +30,8 @@ def save(folder, predictions=MASKS, labels=LABELS):
 
 
 def test_processes_count_the_same(tmp_path):
-    options = save(tmp_path)
+    np.savez(tmp_path / "in.npz", masks=MASKS, labels=LABELS)
+    options = [f"--predictions={tmp_path / 'in.npz'}", f"--labels={tmp_path / 'in.npz'}", "--kind=masks"]
     for jobs in (1, 2):
         audit(tmp_path / f"{jobs}", *options, f"--jobs={jobs}")
     assert (tmp_path / "1/images.csv").read_bytes() == (tmp_path / "2/images.csv").read_bytes()
