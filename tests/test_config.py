@@ -160,6 +160,14 @@ def test_a_configuration_that_cannot_run_is_refused_by_name(field):
         assert refused.value.field == f"config.{field}", fields
 
 
+def test_a_key_that_a_file_deletes_is_named():
+    config = default_config()
+    with config.unlocked():
+        del config.train.epochs
+    with pytest.raises(ConfigError, match=r"config\.train\.epochs.*: expected a value"):
+        plan(config)
+
+
 def test_a_program_holds_what_any_method_needs():
     (program,) = plan(configure(default_config(), {"axes.method": ("ce", "balanced+group_dro", "jtt")}))
     assert program.experiment.active_knobs == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")

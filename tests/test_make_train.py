@@ -59,7 +59,7 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
 
 
-def test_cue_strength_is_a_traced_number_of_a_member(quick_compilation):
+def test_cue_strength_is_a_traced_number_of_a_member():
     options = {"train__epochs": 2, "axes__method": ("ce", "bg_cutmix"), "axes__rho": (0.9,), "axes__seed": (0,)}
     train, bare = make(**options, axes__cue_strength=(0.0, 1.0)), make(**options)
     compiled = jax.jit(train)
