@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError, leaves
@@ -42,12 +43,12 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
 
     Raises:
         ConfigError: runs differ in their number of classes, or settings share data set, encoder, method and rho.
-        FileNotFoundError: a run has no stored cells.
+        FileNotFoundError: a run has no stored cells, or no member that enters means.
     """
     tables = []
     for run in runs:
-        if not run.cells:
-            raise FileNotFoundError(f"{run.folder}: expected a run folder with stored cells")
+        if not run.cells or run.kept().empty:
+            raise FileNotFoundError(f"{run.folder}: expected a run with stored cells and members that enter means")
         names = next(iter(run.cells.values())).class_names[1:]
         numbered = itertools.product(("iou", "gap"), enumerate(names, start=1))
         keys = {f"{kind}/{name}": f"{kind}/{number}" for kind, (number, name) in numbered}
@@ -115,7 +116,7 @@ def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Char
     looks: dict[str, dict[str, Any]] = {}
     for encoder, colour in zip(encoders, shades(len(encoders)), strict=True):
         looks |= {encoder: {"color": colour}, f"{encoder}, published": {"color": colour, "linestyle": "--"}}
-    most = 1.05 * max(float(own.to_numpy().max()) for own in facets.values())
+    most = 1.05 * float(np.nanmax([0.01, *(share for own in facets.values() for share in own.to_numpy().flat)]))
     drawn = []
     for data, own in facets.items():
         # One curve has no legend.
