@@ -36,8 +36,12 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
     """
     both = [read_run(first), read_run(second)]
-    marks = ("", "") if both[0].name != both[1].name else (" (A)", " (B)")
-    runs = {f"{run.name}{mark}": run for run, mark in zip(both, marks, strict=True)}
+    names = [run.name for run in both]
+    if names[0] == names[1]:
+        names = [run.folder.resolve().name for run in both]
+    if names[0] == names[1]:
+        names = [f"{name} ({mark})" for name, mark in zip(names, "AB", strict=True)]
+    runs = dict(zip(names, both, strict=True))
     one, other = runs
     rows = _joined(runs)
     summary = aggregate(rows, resamples=Resamples(_cells(runs)))

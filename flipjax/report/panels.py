@@ -551,9 +551,12 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
         comparison: rows of `flipjax.results.estimates.compare` along `axis`.
         axis: the compared axis.
     """
-    names = [axis, *setting_axes(comparison, axis)]
+    names = setting_axes(comparison, axis)
+    # The only value of the axis names no row.
+    first = "" if names and comparison[axis].nunique() == 1 else axis
     table = comparison if "rho" in comparison else comparison.assign(rho="")
-    table = table.assign(label=[setting_label(row, names) for row in records_of(table)])
+    settings = ((str(row.get(first, "")), setting_label(row, names)) for row in records_of(table))
+    table = table.assign(label=[", ".join(filter(None, words)) for words in settings])
     labels, rhos = table["label"].unique().tolist(), sorted(table["rho"].unique().tolist())
     reference = plain(str(table["reference"].iloc[0]))
 
@@ -572,8 +575,8 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
             axes.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
             dress(axes, title=title_of(quantity), x=f"difference from {reference}", y="")
             axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_formatter("{x:+.3g}")
-            axes.set_yticks(range(len(labels)), [plain(each, most=40) for each in labels])
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.3g}" if abs(x) > 1e-9 else "0")
+            axes.set_yticks(range(len(labels)), [plain(each, most=30) for each in labels])
             axes.set_ylim(len(labels) - 0.5, -0.5)
             if len(rhos) > 1:
                 legend(axes, columns=2)

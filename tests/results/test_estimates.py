@@ -78,8 +78,7 @@ def test_trend_by_hand_is_paired_by_seed():
     assert line["difference"] == pytest.approx(0.6)
     half = T[4] / 2 * np.std([0.4, 0.8, 0.4, 0.8], ddof=1)
     assert line["difference"] - line["low"] == pytest.approx(half, abs=2e-6)
-    assert trend(table_of({(0.5, 0): {}, (0.5, 1): {}})).empty
-    assert trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))).empty
+    assert trend(table_of({(0.5, 0): {}, (0.5, 1): {}})).empty and trend(table_of({(0,): {}}, axes=("seed",))).empty
 
 
 def test_methods_are_compared_seed_by_seed():

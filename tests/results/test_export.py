@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -51,10 +52,8 @@ def test_a_tracker_has_the_axes_epochs_and_test_numbers_of_each_member(run):
 
 
 def test_images_as_parquet_hold_what_load_gives(run, folder):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = parquet.read_table(write_images(folder))
-    pd.testing.assert_frame_equal(table.to_pandas(), run.images, check_dtype=False)
-    assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
+    pytest.importorskip("pyarrow")
+    pd.testing.assert_frame_equal(pd.read_parquet(write_images(folder)), run.images, check_dtype=False)
 
 
 def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
@@ -82,8 +81,7 @@ def test_a_folder_that_is_no_run_is_one_line(words, content, tmp_path, capsys):
     if content is not None:
         (tmp_path / "results.csv").write_bytes(content)
     assert export.main([str(tmp_path), "--to", "wandb"]) == 2
-    err = capsys.readouterr().err
-    assert words in err and err.count("\n") == 1
+    assert re.fullmatch(f".*{re.escape(words)}.*\n", capsys.readouterr().err)
 
 
 def test_a_tracker_that_is_not_installed_is_named(capsys, monkeypatch):

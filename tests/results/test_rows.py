@@ -137,7 +137,7 @@ def changes(counts, pairs):
     return [rows.counterfactual_flip(counts, np.where(pairs == each, 0, -1)) for each in np.unique(pairs)]
 
 
-def test_pairs_change_where_their_labels_differ():
+def test_sets_change_where_their_labels_differ():
     one = counts_of(LABELS)
     assert rows.region_class(one).tolist() == LABELS.ravel().tolist()
     np.testing.assert_array_equal(changes(one, PAIRS), [0, 1, 1, np.nan, 0])
@@ -146,9 +146,7 @@ def test_pairs_change_where_their_labels_differ():
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
     np.testing.assert_array_equal(changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
-
-
-def test_sets_of_three_scenes_change_where_any_label_differs():
+    # Sets of three scenes change where any label differs.
     labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
     three = np.repeat(np.arange(4), 3)
     np.testing.assert_array_equal(changes(counts_of(labels), three), [0, 1, np.nan, 1])
