@@ -63,6 +63,10 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         with partial.open("xb") as stream:
             yield stream
         os.replace(partial, path)
+    except OSError as error:
+        # A full disk is told without a name.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
