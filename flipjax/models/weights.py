@@ -329,11 +329,11 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
         a key of `SIGNS`, and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
 
     Raises:
-        WeightsError: the names are those of no encoder.
+        WeightsError: the names are those of no encoder, or of several.
     """
     found = [(encoder, name, sign) for encoder, sign in SIGNS.items() for name in arrays if name.endswith(sign)]
-    if not found:
-        expected = f"the weights of a U-Net or an encoder, {' or '.join(SIGNS)}"
+    if len(found) != 1:
+        expected = f"the weights of one U-Net or encoder, {' or '.join(SIGNS)}"
         raise WeightsError(f"expected {expected}; found arrays such as {', '.join(list(arrays)[:4])}")
     encoder, name, sign = found[0]
     start = name.removesuffix(sign)

@@ -47,8 +47,9 @@ def test_names_of_others_are_brought_to_one(network):
     for prefix in ("", "module.", "model.", "module.model.", "_orig_mod."):
         result, canonical = weights.canonical({prefix + name: array for name, array in whole.items()})
         assert result == "mit_b2" and canonical.keys() == whole.keys()
-    with pytest.raises(WeightsError, match=r"found arrays such as layer\.weight"):
-        weights.canonical({"layer.weight": classifier})
+    for arrays in ({"layer.weight": classifier}, {f"{of}.{name}": mit[name] for of in ("a", "b") for name in mit}):
+        with pytest.raises(WeightsError, match=r"one U-Net or encoder.* found arrays such as "):
+            weights.canonical(arrays)
 
 
 @pytest.fixture(scope="module")
