@@ -1,6 +1,7 @@
 """The command on a tiny grid: what it writes, and that a run that is killed or interrupted goes on."""
 
 import collections
+import errno
 import pathlib
 import shutil
 import signal
@@ -19,6 +20,7 @@ from flipjax.__main__ import main as every_command
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
+from flipjax.sweep import lock
 from flipjax.sweep.__main__ import main
 from flipjax.training import network
 
@@ -85,6 +87,16 @@ def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path, m
     assert code == 75 and "continues after epoch" in text and "the same command continues in" in text
     assert faults.run(folder)[0] == 0
     assert faults.same(folder, "results.csv", "history.csv", "report/summary.csv")
+
+
+def test_a_finished_run_on_a_read_only_disk_has_its_tables(monkeypatch):
+    def acquire(self, **_):
+        raise OSError(errno.EROFS, "Read-only file system", str(self.folder))
+
+    monkeypatch.setattr(lock.Lock, "acquire", acquire)
+    code, text = faults.run(faults.whole_run()[0])
+    assert code == 0 and "flip, rare" in text
+    assert faults.run(faults.whole_run()[0], "--fresh")[0] == 1
 
 
 def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path):

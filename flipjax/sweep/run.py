@@ -1,6 +1,7 @@
 """Runs a sweep: trains the folder's missing members program by program, then writes tables and a report."""
 
 import dataclasses
+import errno
 import functools
 import importlib
 import time
@@ -194,8 +195,13 @@ class Sweep:
         if not made.is_file() or made.stat().st_mtime_ns < max(cells):
             made.unlink(missing_ok=True)
             write_images(folder)
+        return self.show(whole)
+
+    def show(self, whole: bool) -> tuple[str, int]:
+        """Returns the report's text, writing what is missing of it, and the exit code of a `whole` run or another."""
         from flipjax.report import page
 
+        folder = self.workdir.folder
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
@@ -331,8 +337,15 @@ def run_sweep(
     workdir = Workdir(lock)
     signals.release = lock.release
     try:
-        workdir.open(settings, fresh=fresh, force=force_unlock)
         sweep = Sweep(programs, config, PopulationSpec(**config.population), workdir, signals, shard, data)
+        try:
+            workdir.open(settings, fresh=fresh, force=force_unlock)
+        except OSError as error:
+            sweep.read(say)
+            if error.errno != errno.EROFS or fresh or sweep.missing():
+                raise
+            # A finished run on a read-only disk.
+            return sweep.show(all(row["status"] in DONE for row in sweep.rows()))
         sweep.read(say)
         parts = [] if collect else sweep.pending()
         if parts:
