@@ -93,10 +93,11 @@ def test_a_finished_run_on_a_read_only_disk_has_its_tables(monkeypatch):
     def acquire(self, **_):
         raise OSError(errno.EROFS, "Read-only file system", str(self.folder))
 
+    folder, _ = faults.whole_run()
     monkeypatch.setattr(lock.Lock, "acquire", acquire)
-    code, text = faults.run(faults.whole_run()[0])
+    code, text = faults.run(folder)
     assert code == 0 and "flip, rare" in text
-    assert faults.run(faults.whole_run()[0], "--fresh")[0] == 1
+    assert faults.run(folder, "--fresh")[0] == 1
 
 
 def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path):

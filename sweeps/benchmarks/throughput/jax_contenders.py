@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from flipjax.backend import keep_freed
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
@@ -149,6 +150,8 @@ def make(kind, *, members, steps, cores, augmented=False, size=SIZE):
         augment()
     if kind == "plain":
         return PlainVmap(members=members, steps=steps)
+    # As a sweep starts.
+    keep_freed()
     if kind == "shared":
         return Flipjax(members=members, steps=steps, map="loop", batch_devices=cores // members)
     return Flipjax(members=members, steps=steps, map=kind)
