@@ -48,7 +48,6 @@ def test_the_images_are_a_members_own(config, images):
         np.testing.assert_array_equal(table.groups, made.groups)
         assert made.images.dtype == np.float32 and all(len(column) == len(table.rows) for column in made)
     np.testing.assert_array_equal(images.test.classes, images.test.masks.max((1, 2)) - 1)
-    np.testing.assert_array_equal(images.test.groups, 2 * images.test.classes + images.test.scenes)
     np.testing.assert_array_equal(images.test.pairs, task.tables["test"].pairs)
 
 

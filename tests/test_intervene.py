@@ -116,7 +116,6 @@ def test_risk_and_repair_equal_their_twins(study):
         np.testing.assert_array_equal(repaired[i], np.where(plain[i] > 0, 1 + identity.argmax(), 0))
     assert np.isnan(risk[-1])
     np.testing.assert_array_equal(repaired[-1], plain[-1])
-    np.testing.assert_array_equal(repaired > 0, plain > 0)
 
 
 def test_stored_counts_give_what_the_images_give(study):
@@ -128,7 +127,6 @@ def test_stored_counts_give_what_the_images_give(study):
     wanted = intervene.repair(logits, log_odds, center=center)
     counts = metrics.decompose(jax.nn.one_hot(wanted, study.C), labels).confusion
     np.testing.assert_array_equal(repaired.confusion, counts)
-    np.testing.assert_allclose(repaired.miss, stored.miss)
     if study.C == 3:
         groups = np.arange(len(labels)) % 4
         values = scene_quantities(stored, log_odds, center, groups)

@@ -119,7 +119,7 @@ VALUES = {
     "pool.classes": {"cat,dog": ("cat", "dog"), "cat": ("cat",)},
     "axes.rho": {".9,.95": (0.9, 0.95), "[0.9]": (0.9,), "0.9": (0.9,)},
     "axes.method": {"ce,balanced+group_dro": ("ce", "balanced+group_dro")},
-    "grid.model.norm": {"batch,group": ("batch", "group")},
+    "grid.model.norm": {"batch,none": ("batch", "none")},
 }
 
 

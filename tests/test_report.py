@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import GROUPS as MANY
 from matplotlib.figure import Figure
 from results.tables import RECORDED
 from run_folder import CLASSES, SETTINGS, make_run
 
-from flipjax.groups import Groups
 from flipjax.metrics import Decomposition, summarize
 from flipjax.report import panels, paper
 from flipjax.report.__main__ import main
@@ -186,14 +186,7 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched
     for sessions in ("x", 5, ["x"], [{"seconds": "x"}]):
         (tmp_path / "config.json").write_text(json.dumps({"sessions": sessions}))
         assert main([str(tmp_path)]) == 0 and "config.json" in capsys.readouterr().out
-    (tmp_path / "results.sha256").unlink()
-    for text in (b"\xff\xfe\x00", b"a,b\n1,2\n"):
-        (tmp_path / "results.csv").write_bytes(text)
-        assert main([str(tmp_path)]) == 1 and "results.csv" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere")]) == 2 and "nowhere" in capsys.readouterr().err
-
-
-MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
 
 
 def counts_of_three(groups, *, rho, **_):

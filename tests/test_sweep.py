@@ -36,9 +36,6 @@ def test_a_run_writes_what_the_contract_names():
     rows = records_of(read_csv(folder / "results.csv"))
     axes = "rho seed method learning_rate weight_decay warmup schedule clip_norm"
     assert list(rows[0])[:11] == ["member", *axes.split(), "split", "group"]
-    wanted = "n_images fg_correct fg_flip fg_miss flip_image_mean iou_background iou_mossling iou_ripplet"
-    wanted += " iou_foreground risk_auroc top_decile_flip_share status epochs best_epoch selection"
-    assert [name for name in rows[0] if name in wanted.split()] == wanted.split()
     assert len(rows) == 2 * 2 * 7
     assert [row["group"] for row in rows[:7]] == ["all", "0", "1", "2", "3", "common", "rare"]
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
@@ -183,9 +180,7 @@ def test_at_most_18_frames_lie_between_the_command_line_and_the_network(tmp_path
 
 def test_dry_run_lists_cells_and_starts_no_backend():
     code = "from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
-    code += (
-        f"print(main(['--config', {str(faults.whole_run()[1])!r}, '--dry_run']), xla_bridge.backends_are_initialized())"
-    )
+    code += f"print(main(['--config={faults.whole_run()[1]}', '--dry_run']), xla_bridge.backends_are_initialized())"
     done = python(code)
     assert done.stdout.endswith("\n0 False\n") and done.stderr == ""
     assert "program 000: 2 members, rho (0.5, 1), " in done.stdout

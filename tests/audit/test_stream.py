@@ -70,8 +70,7 @@ def test_a_batch_that_does_not_fit_is_refused_whole(change, message, tmp_path):
 
 def test_a_stream_says_what_it_takes_for_background_and_writes_nothing_after_an_error(tmp_path):
     labels = np.zeros((1, 2, 2), int)
-    streets = stream(tmp_path / "out", class_names=["road", "car", "sky"], kind="masks")
-    with pytest.raises(KeyError), streets as batches:
+    with pytest.raises(KeyError), stream(tmp_path / "out", class_names=["road", "car", "sky"], kind="masks") as batches:
         with pytest.warns(UserWarning, match="class 0, 'road', is taken for the background"):
             batches.add(labels, labels)
         raise KeyError
