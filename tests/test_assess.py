@@ -13,9 +13,11 @@ import run_folder
 from ml_collections import ConfigDict
 
 from flipjax import intervene, metrics
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.command import configure
+from flipjax.config import ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
+from flipjax.plan import plan
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
@@ -23,7 +25,7 @@ from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import logits_of
-from flipjax.training.task import check_scenes, training_scenes
+from flipjax.training.task import check_pool, check_scenes, training_scenes
 
 
 def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):
@@ -76,7 +78,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     np.testing.assert_array_equal(classes, np.asarray(wanted).reshape(len(rows), -1))
 
 
-def test_training_scenes_are_those_of_the_training_split(pool):
+def test_training_scenes_are_those_of_the_training_split_and_photos_have_none(pool):
     train = np.array([0, 1, 2, 5, 6, 7])
     split = SimpleNamespace(train=SimpleNamespace(scenes=train))
     study = SimpleNamespace(pool=pool, split=split, catalog=SimpleNamespace(scene_kind=np.repeat([0, 1], 4)))
@@ -91,6 +93,9 @@ def test_training_scenes_are_those_of_the_training_split(pool):
     photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))
     with pytest.raises(ConfigError, match=r"intervene\.scenes: expected mean or none for a pool of photos"):
         check_scenes(photo, ConfigDict({"scenes": "sampled"}))
+    swapping = plan(configure(default_config(), {"axes.method": ("bg_swap",)}))[0]
+    with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
+        check_pool(swapping, photo.pool)
 
 
 def test_large_masks_are_kept_at_even_distances():
@@ -147,6 +152,20 @@ def test_scores_follow_from_what_is_stored(cell, tmp_path):
     assert row["test_coverage_all"] == pytest.approx(np.mean(score <= threshold))
     whole = rows["flip_risk"]
     assert (whole["auroc_all"], whole["aurc_all"]) == (cell.rows[0]["risk_auroc"], cell.rows[0]["risk_aurc"])
+
+
+def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores(cell):
+    part, energy = cell.parts["test"], run_folder.SCORES.index("energy")
+    scores = part.scores.copy()
+    scores[0, :8, energy] = np.nan
+    part = dataclasses.replace(part, scores=scores, refit=np.ones(run_folder.IMAGES, bool))
+    cell = dataclasses.replace(cell, parts={"val": part, "test": part})
+    flipped = cell.decomposition(cell.members[0], "test").flip > 0.5
+    for method, unknown in (("ce", False), ("cutmix+dfr", True)):
+        table = score_rows([cell], to_frame(cell.rows).assign(method=method))
+        assert table["threshold"].isna().all() == unknown
+        own = table[table["member"] == cell.members[0]].set_index("score")["auroc_all"]
+        assert own["energy"] == round(selective.auroc(scores[0, 8:, energy], flipped[8:]), 6)
 
 
 def test_scores_that_are_not_stored_are_left_out(cell):

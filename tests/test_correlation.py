@@ -29,12 +29,10 @@ def test_every_group_is_a_class_in_a_scene(classes, scenes):
 
 
 def test_usual_scenes_that_cannot_be_are_refused():
-    for usual in (((0,),), ((0, 1), (1,)), ((0,), ()), ((0,), (2,))):
-        with pytest.raises(ValueError, match="usual"):
-            Groups(2, 2, usual)
-    for numbers in ((1, 2), (2, 3)):
+    wrong = [(2, 2, usual) for usual in (((0,),), ((0, 1), (1,)), ((0,), ()), ((0,), (2,)))]
+    for arguments in (*wrong, (1, 2), (2, 3)):
         with pytest.raises(ValueError, match=r"groups|usual"):
-            Groups(*numbers)
+            Groups(*arguments)
     assert Groups().named == {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
     evaluated = Groups(2, 2, ((0,), ()), partial=True)
     assert (evaluated.common, evaluated.rare, evaluated.sides_of(1)) == ((0,), (1,), ((), ()))

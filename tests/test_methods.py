@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +11,16 @@ import pytest
 from conftest import GROUPS
 from populations import assert_same
 
-from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_config
+from flipjax.config import SELECTIONS, PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.intervene import split_point
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
-from flipjax.plan import plan
 from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
 from flipjax.training.population import take_member
 from flipjax.training.step import make_batch
-from flipjax.training.task import check_pool, split_evenly
+from flipjax.training.task import split_evenly
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
 OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}
@@ -97,13 +95,6 @@ def test_a_member_among_all_methods_equals_itself_among_its_copies(trained, trai
         assert_same(of(chosen[place % 2], trained.states[-1]), take_member(copies, place))
 
 
-def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one_in_the_same_program(trained, train, members):
-    compiled = population._epoch._cache_size()
-    again = train(list(members.values()), states=trained.states[3], epochs=1)
-    assert_same(again.states[-1], trained.states[4])
-    assert population._epoch._cache_size() == compiled
-
-
 def test_vmap_stays_close_to_the_loop(trained, train, rich, members):
     names = ["balanced+bg_cutmix+jtt", "bg_swap", "ema", "dfr", "group_dro"]
     chosen = np.array([NAMES.index(name) for name in names])
@@ -113,9 +104,6 @@ def test_vmap_stays_close_to_the_loop(trained, train, rich, members):
         np.testing.assert_allclose(mapped.records[0][name], trained.records[0][name][chosen], rtol=1e-3)
     after = mapped.states[-1]
     assert after.epoch.tolist() == [3] * 5 and after.restart.tolist() == [2, 0, 0, 0, 0]
-    pool, (rows, *_) = mapped.shared
-    result = population.map_selected(mapped.current, evaluate, pool, rows)
-    assert (result.confusion.sum((-2, -1)) == 16 * 16).all()
 
 
 def test_methods_differ_where_their_names_say(trained):
@@ -219,13 +207,6 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
     for fitted, others, close in ((half, ~half, True), (~half, half, False)):
         alone = refit(rich, weights, pool, rows[fitted], rows[others]).params["head"]["kernel"]
         assert np.allclose(own.params["head"]["kernel"], alone, rtol=1e-3, atol=1e-3) == close
-
-
-def test_a_swap_of_scenes_needs_a_composite_pool():
-    config = default_config()
-    config.axes.method = ("bg_swap",)
-    with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
-        check_pool(plan(config)[0], SimpleNamespace(kind="photo"))
 
 
 def test_a_batch_is_augmented_as_the_member_asks(tiny, make_member, pool):

@@ -11,7 +11,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Net
-from populations import LOOP, assert_same
+from populations import assert_same
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.training import population
@@ -62,11 +62,12 @@ def test_a_member_equals_itself_trained_alone_bit_for_bit_and_stays_as_it_stoppe
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
-def test_a_continued_run_equals_an_unbroken_one(train, trained, members, epoch):
-    kept = jax.tree.map(np.copy, trained.states[epoch])
+def test_a_continued_run_equals_an_unbroken_one_in_the_same_program(train, trained, members, epoch):
+    kept, compiled = jax.tree.map(np.copy, trained.states[epoch]), population._epoch._cache_size()
     again = train(members, states=trained.states[epoch])
     assert_same(again.states, trained.states[epoch:])
     assert_same(again.records, trained.records[epoch:])
+    assert population._epoch._cache_size() == compiled
     assert_same(trained.states[epoch], kept)  # Donated buffers are not those of the checkpoint.
 
 
@@ -98,7 +99,7 @@ def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, train
 
 def test_packed_decompositions_are_those_of_the_loop(train, trained, members):
     pool, (rows, *_) = trained.shared
-    made = [train(members, spec=spec, states=trained.states[-1]).current for spec in (LOOP, PACKED)]
+    made = trained.current, train(members, spec=PACKED, states=trained.states[-1]).current
     loop, packed = (population.map_selected(each, evaluate, pool, rows) for each in made)
     assert (loop.confusion.shape, loop.risk_sum.shape) == ((1, 5, 24, 4, 4), (1, 5, 24))
     # Rounding may turn a pixel whose classes tie.

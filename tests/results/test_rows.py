@@ -9,14 +9,12 @@ import pytest
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.log_odds import SceneSwap
-from flipjax.metrics.selective import auroc
 from flipjax.report.pictures import member_items
 from flipjax.results import gallery, quantities, rows
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities, member_rows
-from flipjax.results.scores import score_rows
 from flipjax.support.files import DamagedError
 from results import tables
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition
@@ -100,22 +98,6 @@ def test_cell_round_trip(tmp_path):
     np.savez(tmp_path / "other.npz", members=np.array(["a"]))
     with pytest.raises(DamagedError, match=r"other\.npz"):
         load_cell(tmp_path / "other.npz")
-
-
-def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores():
-    decomposition, groups = random_decomposition(40), np.arange(40) % 4
-    decomposition.confusion[::2, 1, 1] += 1000
-    cell = cell_of({"m": [decomposition]}, groups, np.full(40, -1))
-    scores = np.array(decomposition.flip_risk)[None, :, None] * (1, -1)
-    scores[0, :8, 1] = np.nan
-    part = dataclasses.replace(cell.parts["test"], scores=scores, refit=np.ones(40, bool))
-    cell = dataclasses.replace(cell, score_names=("margin", "energy"), parts={"val": part, "test": part})
-    for method, unknown in (("ce", False), ("cutmix+dfr", True)):
-        rows = rows_of(decomposition, {"member": "m", "method": method, **END})
-        table = score_rows([cell], to_frame(rows)).set_index("score")
-        assert table["threshold"].isna().all() == unknown
-        assert table["auroc_all"]["margin"] == table["auroc_all"]["flip_risk"]
-        assert table["auroc_all"]["energy"] == round(auroc(scores[0, 8:, 1], decomposition.flip[8:] > 0.5), 6)
 
 
 LABELS = np.array([[1, 1], [1, 2], [2, 1], [0, 2], [2, 2]])
