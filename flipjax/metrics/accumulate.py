@@ -126,3 +126,18 @@ class FlipMetric:
         self._parts = [part for metric in metrics for part in metric._parts]
         self._groups = [group for metric in metrics for group in metric._groups]
         return self
+
+    def plot(self, ax: Any = None) -> tuple[Any, Any]:
+        """Draws the shares of the true foreground, and returns matplotlib's figure and axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from matplotlib import pyplot
+
+        summary, names = self.compute(), ("correct", "flip", "miss")
+        figure, ax = pyplot.subplots() if ax is None else (ax.figure, ax)
+        bars = ax.bar(names, [summary[f"fg_{name}"] for name in names], color=["#0072B2", "#E69F00", "#999999"])
+        ax.bar_label(bars, fmt="{:.3f}")
+        ax.set(ylim=(0, 1), ylabel="share of the true foreground", title=f"{summary['n_images']} images")
+        return figure, ax

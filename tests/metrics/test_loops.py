@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from flipjax import metrics
 from flipjax.metrics import FlipMetric
@@ -76,3 +77,10 @@ def test_what_a_metric_refuses_changes_nothing():
         with pytest.raises(ValueError, match=message):
             call()
         np.testing.assert_equal(metric.compute(), before)
+
+
+def test_a_metric_draws_its_shares():
+    metric, labels = FlipMetric(kind="masks", num_classes=3), np.array([[[0, 1, 2]]])
+    metric.update(labels, labels)
+    figure, axes = metric.plot(Figure().subplots())
+    assert axes.figure is figure and [bar.get_height() for bar in axes.patches] == [1, 0, 0]
