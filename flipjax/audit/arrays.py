@@ -247,7 +247,7 @@ def _read_ids(path: Path) -> np.ndarray:
 
 def open_volume(path: Path) -> Any:
     """Opens a NIfTI image without reading its values."""
-    import nibabel
+    import nibabel  # pyright: ignore[reportMissingImports]
 
     return nibabel.Nifti1Image.from_filename(path)
 
