@@ -28,7 +28,7 @@ EXTRAS |= {"ray": ("ray",), "export": ("mlflow", "trackio", "wandb")}
 """Extras of flipjax, and the packages that each brings."""
 PACKAGES = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
 PACKAGES |= {name: f"'flipjax[{extra}]'" for extra, names in EXTRAS.items() for name in names}
-"""What pip installs for a package whose name is another one's, or that an extra brings."""
+"""Names for pip, by package: of those whose import name differs, and of those in an extra."""
 
 
 def main(

@@ -141,7 +141,10 @@ def _predicted(predict: Predict, images: Path | None, labels: Source, kind: str)
     if labels.names is None:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
     photos = [*arrays.find_photos(images, labels.names).values()]
-    load = lambda photo: predict(arrays.read_photo(photo))  # noqa: E731
+
+    def load(photo: Path) -> np.ndarray:
+        return predict(arrays.read_photo(photo))
+
     C = load(photos[0]).shape[-1]
     found = [
         StoredArray(str(photo), (*array.shape, C), functools.partial(load, photo))

@@ -38,7 +38,7 @@ FORMAT = 3
 ARRAYS = ("images", "masks", "labels", "scenes", "aspects")
 COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
 NAMES = ("kind", "class_names", "scene_names", "object_names", "scene_photo_names")
-"""What a digest covers of a catalog: its arrays, `COLUMNS`, and `NAMES`."""
+"""Fields of a catalog that its digest covers, beside the arrays `COLUMNS`."""
 RECORD = "pool.json"
 BLOCK = 1 << 24
 """Hashing block, in bytes."""

@@ -274,7 +274,7 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
         weighted = gap * rest
     else:
         gaps = _gaps(channels, _largest(channels))
-        # Counting the largest needs no prediction, with which XLA:CPU takes seven times as long at 150 classes.
+        # Counting the largest avoids a prediction, which makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
         largest = _add(_each(lambda _, gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
         rest = _add(_each(lambda _, gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps)) + (largest - 1.0)
         weighted = _add(_each(lambda _, gap: gap * jnp.exp(-gap), gaps))

@@ -65,7 +65,7 @@ class Weights(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a weight of PyTorch's is: in which part of `Weights`, by which path, and with which shape.
+    """The place of a PyTorch weight: its part of `Weights`, path and shape.
 
     `wide` is the shape with PyTorch's number of axes, and `axes` are these in PyTorch's order.
     """

@@ -33,7 +33,7 @@ RISES = (0.5, 1.0, 2.0)
 
 
 class ScoredImage(NamedTuple):
-    """An image or region: what its line says with an id, its score (NaN without foreground) and loss (NaN: unknown)."""
+    """An image or region: the fields of its line with an id, score (NaN without foreground) and loss (NaN: unknown)."""
 
     values: dict[str, Any]
     score: float

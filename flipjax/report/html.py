@@ -47,7 +47,7 @@ def write_page(folder: Path, document: Document) -> None:
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
     environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE, "longest": LONGEST}
     environment.globals |= {"tile_uris": pictures.tile_uris, "first": FIRST}
-    # Warnings come first, so that none is folded.
+    # Only later lines are folded.
     lines = sorted(document.lines, key=lambda line: not line.startswith("Warning"))
     page = environment.get_template("page.html").render(document._asdict() | {"lines": lines})
     write_text(folder / "index.html", page)

@@ -64,7 +64,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             yield stream
         os.replace(partial, path)
     except OSError as error:
-        # A full disk is told without a name.
+        # The error of a full disk has no file name.
         error.filename = error.filename or str(path)
         raise
     finally:

@@ -25,7 +25,7 @@ VARIABLES = (
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
-# What an owner says of its job; a job that SLURM starts again has another number of restarts.
+# Environment variables of an owner's job; SLURM counts its restarts.
 JOB = {"shard_job": SHARD_JOB, "job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
 UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 

@@ -1,4 +1,4 @@
-"""What programs need: memory and time, from shapes without a backend, from the compiler, or from one epoch."""
+"""Memory and time of programs, estimated from shapes, by the compiler, or from one timed epoch."""
 
 import functools
 import math

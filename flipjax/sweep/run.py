@@ -198,7 +198,7 @@ class Sweep:
         return self.show(whole)
 
     def show(self, whole: bool) -> tuple[str, int]:
-        """Returns the report's text, writing what is missing of it, and the exit code of a `whole` run or another."""
+        """Draws the report unless it is up to date; returns its text and the exit code, 0 if `whole`."""
         from flipjax.report import page
 
         folder = self.workdir.folder
