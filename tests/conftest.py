@@ -6,6 +6,7 @@ import functools
 import gc
 import importlib.metadata
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -46,10 +47,12 @@ PROGRAMS = 1 << 28
 """Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
-SLOWEST = ["sweep", "methods", "launchers", "scale", "run_folder", "smp", "examples"]
-SLOWEST += ["population", "synthetic", "audit", "evaluate", "report"]
-"""Files that start first, so that the workers end together; those that train the same programs start apart."""
-EXACT = {f"test_{name}" for name in ["launchers", "make_train", "population", "run_folder", "runs", "scale", "sweep"]}
+WHOLE = [f"test_{name}" for name in ["sweep", "runs", "scale", "run_folder", "launchers"]]
+"""Files on the finished run of `faults`: one process runs them, one after another, and traces its programs once."""
+SLOWEST = ["methods", "smp", "make_train", "examples", "population", "synthetic", "audit", "evaluate", "report"]
+SLOWEST = [*WHOLE, *(f"test_{name}" for name in SLOWEST)]
+"""Files that start first, so that the workers end together."""
+EXACT = {*WHOLE, "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 settings.register_profile("laws", derandomize=True, deadline=None, database=None)
 settings.load_profile("laws")
@@ -76,8 +79,20 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    names = {f"test_{name}": place for place, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: names.get(item.path.stem, len(names)))
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            scope = super()._split_scope(nodeid)
+            return WHOLE[0] if pathlib.Path(scope).stem in WHOLE else scope
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish():
@@ -97,20 +112,32 @@ def compile_quickly(quick):
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
 
 
+@contextlib.contextmanager
+def compiling(*, quick):
+    before = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+    compile_quickly(quick)
+    try:
+        yield
+    finally:
+        compile_quickly(before)
+
+
 @pytest.fixture
 def quick_compilation():
-    """For a test of an exact file that compares no programs that differ."""
-    compile_quickly(True)
-    yield
-    compile_quickly(False)
-    jax.clear_caches()  # The same program may be in memory as it was compiled.
+    """For a test of an exact file that compares no programs that differ, and shares none with the others there."""
+    with compiling(quick=True):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_module(request):
-    """Lets go of compiled programs, which would fill gigabytes by the end, and gives their memory back."""
-    compile_quickly(request.path.stem not in EXACT)
-    yield
+    begin_programs(WHOLE[0] if request.path.stem in WHOLE else str(request.path))
+
+
+@functools.lru_cache(1)
+def begin_programs(files):
+    """Lets go of the programs of other files, which would fill gigabytes by the end, and gives their memory back."""
+    compile_quickly(pathlib.Path(files).stem not in EXACT)
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(AttributeError):  # glibc's own.

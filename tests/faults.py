@@ -6,10 +6,10 @@ names the run folder.
 """
 
 import atexit
+import collections
 import contextlib
 import functools
 import io
-import os
 import pathlib
 import random
 import shutil
@@ -18,6 +18,7 @@ import time
 from unittest import mock
 
 import damage
+import jax
 
 from flipjax import command
 from flipjax.report import panels
@@ -55,24 +56,25 @@ def sweep(*arguments):
 def whole_run(*options):
     """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file.
 
-    Its programs are compiled as for users whatever test asks first, since others compare its bits.
+    Beside them the number of programs that were compiled, by name: as for users, since tests compare its bits.
     """
-    quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1"
-    if quick:
-        from conftest import compile_quickly, jax
+    from conftest import compiling
 
-        jax.clear_caches()
-        compile_quickly(False)
-    place = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-"))
+    place, compiled = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-")), collections.Counter()
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     config = place / "tiny.py"
     config.write_text(CONFIG)
-    code, text = sweep("--config", config, "--workdir", place / "whole", *options)
+
+    def note(event, _, *, fun_name="", **__):
+        compiled[fun_name.removeprefix("jit(").removesuffix(")")] += event.endswith("backend_compile_duration")
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    with compiling(quick=False):
+        code, text = sweep("--config", config, "--workdir", place / "whole", *options)
+    jax.monitoring.unregister_event_duration_listener(note)
     assert code == 0, text
     (place / "said").write_text(text)
-    if quick:
-        compile_quickly(True)
-    return place / "whole", config
+    return place / "whole", config, compiled
 
 
 def run(folder, *options):

@@ -83,7 +83,7 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(train, trained, members,
     assert_same(frozen.best["val_loss"].weights, take_member(trained.states[0], 1).weights)
 
 
-def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, trained, members):
+def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, trained, members, quick_compilation):
     packed = train(members, spec=PACKED, states=trained.states[0], epochs=1)
     assert (packed.layout.devices, packed.layout.width) == (2, 2)  # Three slots a device: the second chunk has one.
     for name in ("train_loss", "valid_loss"):  # A learning rate of 100 magnifies what rounding does.
@@ -97,7 +97,7 @@ def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, train
     assert_same(*(take_member(states, np.array([1, 2])) for states in (after.states[1], before)))
 
 
-def test_packed_decompositions_are_those_of_the_loop(train, trained, members):
+def test_packed_decompositions_are_those_of_the_loop(train, trained, members, quick_compilation):
     pool, (rows, *_) = trained.shared
     made = trained.current, train(members, spec=PACKED, states=trained.states[-1]).current
     loop, packed = (population.map_selected(each, evaluate, pool, rows) for each in made)
@@ -111,7 +111,7 @@ def dropping(num_classes, rngs):
     return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
 
 
-def test_dropout_is_a_members_own_wherever_it_stands_and_continued(tiny, pool, validation, make_member):
+def test_dropout_is_a_members_own_and_continued(tiny, pool, validation, make_member, quick_compilation):
     recipe = dataclasses.replace(tiny.train, epochs=2)
     experiment = dataclasses.replace(tiny, train=recipe, model=ModelSpec(build=dropping))
     check_own(experiment)

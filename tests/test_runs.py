@@ -1,13 +1,16 @@
 """A sweep from Python: the command line's bytes, its tables, and models that give the stored numbers."""
 
+import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
 import faults
 import jax
 import numpy as np
 import pytest
+from conftest import compiling
 
 import flipjax
+from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.data import from_arrays
 from flipjax.models.weights import WeightsError
@@ -46,6 +49,17 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
     assert len(again.history) == again.members["epochs"].sum() and "Flip, rare" in again._repr_html_()
     with pytest.raises(ConfigError, match="m000"):
         again.member("m9")
+
+
+def test_the_readme_from_python(tmp_path, monkeypatch):
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text().partition("## From Python\n")[2]
+    if not text:
+        pytest.skip("the README has no such part")
+    monkeypatch.setattr(command, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    code = text.partition("```python\n")[2].partition("```")[0]
+    with compiling(quick=True):
+        exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.
+    assert (tmp_path / "model.safetensors").is_file()
 
 
 def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule():

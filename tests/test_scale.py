@@ -51,19 +51,20 @@ def test_members_are_halved_until_a_device_holds_them(monkeypatch):
 
 
 def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(tmp_path):
-    (program,) = plan(faults.read_config())
-    (program, task), spec = make_task(program), PopulationSpec(devices=1)
-    one, two = (sum(needs.compiled_bytes(program, spec, task, members=members)) for members in (1, 2))
-    assert one < two
-    options = f"--config.population.memory_gb={(one + two) / 2 / needs.USED / 1e9}", "--config.population.devices=1"
-    code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", "--time", *options)
-    assert code == 0 and "program 000: 1 of 2 members at a time take " in text, text
+    seeds = "--config.axes.seed=(0, 1)"
+    (program,) = plan(faults.read_config(seeds))
+    (program, task), spec = make_task(program), PopulationSpec()
+    two, four = (sum(needs.compiled_bytes(program, spec, task, members=members)) for members in (2, 4))
+    assert two < four
+    memory = f"--config.population.memory_gb={(two + four) / 2 / needs.USED / 1e9}"
+    code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", "--time", seeds, memory)
+    assert code == 0 and "program 000: 2 of 4 members at a time take " in text, text
     seconds, whole = re.search(r"program 000: (\S+) s for an epoch of a member, 00:(\d\d) for all", text).groups()
     assert 0 < float(seconds) * sum(program.epochs) < int(whole) + 1, text
     assert not (tmp_path / "dry").exists()
     # How much memory there is makes no other run.
     shutil.copytree(faults.whole_run()[0], tmp_path / "run")
-    assert faults.run(tmp_path / "run", options[0])[0] == 0
+    assert faults.run(tmp_path / "run", memory)[0] == 0
 
 
 def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_trained_one_by_one(tmp_path, monkeypatch):
