@@ -25,7 +25,7 @@ def _rate(name: str, text: str) -> property:
                 confusion, risk_sum = np.asarray(confusion), np.asarray(risk_sum)
         counts = margins(confusion, background=background)
         if name == "flip_risk":
-            values = divide(risk_sum, counts.predicted[..., is_foreground(confusion.shape[-1], background)].sum(-1))
+            values = divide(risk_sum, counts.predicted.sum(-1, where=is_foreground(confusion.shape[-1], background)))
         else:
             values = getattr(rates(counts, background=background), name)
         if stored:
@@ -113,7 +113,7 @@ def margins(confusion: Any, *, background: Background = 0) -> Margins:
     """
     inside = is_foreground(confusion.shape[-1], background)
     dtype = np.int64 if isinstance(confusion, np.ndarray) and confusion.dtype.kind in "iu" else confusion.dtype
-    missed = confusion[..., ~inside].sum(-1, dtype=dtype)
+    missed = confusion.sum(-1, dtype=dtype, where=~inside)
     same = confusion.diagonal(0, -2, -1).astype(dtype)
     return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
 
@@ -128,8 +128,8 @@ def rates(counts: Margins, *, background: Background = 0) -> Rates:
     """
     truth, predicted, same, missed = counts
     inside = is_foreground(truth.shape[-1], background)
-    foreground, correct, miss = (each[..., inside].sum(-1) for each in (truth, same, missed))
-    spill = (truth - missed)[..., ~inside].sum(-1)
+    foreground, correct, miss = (each.sum(-1, where=inside) for each in (truth, same, missed))
+    spill = (truth - missed).sum(-1, where=~inside)
     union = truth + predicted - same
     iou = divide(same, union)
     present = union > 0
@@ -137,7 +137,7 @@ def rates(counts: Margins, *, background: Background = 0) -> Rates:
         correct=divide(correct, foreground),
         flip=divide(foreground - correct - miss, foreground),
         miss=divide(miss, foreground),
-        spill=divide(spill, truth[..., ~inside].sum(-1)),
+        spill=divide(spill, truth.sum(-1, where=~inside)),
         iou=iou,
         foreground_iou=divide(foreground - miss, foreground + spill),
         mean_iou=divide(iou.sum(-1, where=present), present.sum(-1)),

@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 import operator
+import types
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -330,8 +331,8 @@ def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) ->
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
 NORM = 5
 """Exponent of the p-norm score, which its authors tune on labelled images."""
-SCORES = 1 << 21
-"""Largest block, in scores: 8 MiB of float32."""
+SCORES = (1 << 19, 1 << 22)
+"""Scores of a block, of few images and of many: 2 and 16 MiB of float32."""
 _ALIGNMENT = 64
 """Alignment in bytes at which XLA:CPU reads a NumPy array without a copy."""
 SHORTEST = 1 << 10
@@ -398,7 +399,7 @@ def decompose(
     """
     spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
     scores, labels, C = checks.check_pair(logits, labels, spec)
-    counts = _apply(partial(count_pixels, spec=spec, classes=C), scores, labels, spec, width=C)
+    counts = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
     return Decomposition(jnp.asarray(counts[0]), jnp.asarray(counts[1], jnp.float32), spec.background)
 
 
@@ -449,7 +450,7 @@ def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
     """
     read = LabelSpec(**spec)
     scores, labels, C = checks.check_pair(logits, labels, read)
-    (codes,) = _apply(partial(find_errors, spec=read, classes=C), scores, labels, read, width=C, maps=True)
+    (codes,) = _apply(find_errors, scores, labels, read, width=C, maps=True, classes=C)
     # Unlike `jnp.asarray`, compiles nothing for a new shape.
     return jax.device_put(codes)
 
@@ -485,8 +486,7 @@ class PixelMaps(NamedTuple):
 
 def read_pixels(scores: Any, spec: LabelSpec) -> PixelMaps:
     """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
-    program = partial(map_pixels, spec=spec)
-    return PixelMaps(*_apply(program, scores, None, spec, width=scores.shape[-1], maps=True))
+    return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
 
 
 def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Array]:
@@ -527,12 +527,19 @@ def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Ar
 
 def foreground_means(scores: Any, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
     """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
-    count, *sums = _apply(partial(sum_scores, spec=spec, p=p), scores, None, spec, width=scores.shape[-1])
+    count, *sums = _apply(sum_scores, scores, None, spec, width=scores.shape[-1], p=p)
     return [jnp.asarray(divide(total, count), jnp.float32) for total in sums]
 
 
 def _apply(
-    program: Callable[..., Any], scores: Any, labels: Any, spec: LabelSpec, *, width: int, maps: bool = False
+    program: Callable[..., Any],
+    scores: Any,
+    labels: Any,
+    spec: LabelSpec,
+    *,
+    width: int,
+    maps: bool = False,
+    **options: int | None,
 ) -> Any:
     """Applies a program to predictions and labels, if any: at once, or if they are on the host, block by block.
 
@@ -543,6 +550,7 @@ def _apply(
         spec: of both.
         width: C.
         maps: whether the program returns maps (..., *spatial), not sums over the pixels of each image (...).
+        **options: of the program, as is `spec`.
 
     Returns:
         The outputs of the program; of host arrays NumPy arrays, sums as int32 and float64.
@@ -552,7 +560,8 @@ def _apply(
     lead = len(shape) - spec.spatial_ndim
     images, pixels = math.prod(shape[:lead]), math.prod(shape[lead:])
     if not images or not on_host(*given):
-        return run(program, *map(jnp.asarray, given), kept=len(shape) if maps else lead)
+        whole = partial(program, spec=spec, **options)
+        return run(whole, *map(jnp.asarray, given), kept=len(shape) if maps else lead)
     arrays = [np.asarray(each) for each in given]
     if labels is not None and np.iinfo(arrays[1].dtype).max < width:
         arrays[1] = arrays[1].astype(np.int32)
@@ -560,12 +569,18 @@ def _apply(
         arrays.append(np.broadcast_to(np.True_, shape))
     totals: list[np.ndarray] = []
     with jax.ensure_compile_time_eval():
-        for (rows, columns), block in cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width):
-            parts = [np.asarray(part)[: rows.stop - rows.start] for part in program(*block)]
+        shapes, blocks = cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width)
+        on_block = _of_windows(program, shapes, spec=spec, **options)
+        begun = ((place, new, on_block(*windows)) for place, new, windows in blocks)
+        outputs: Iterator[Any] = itertools.chain(begun, [None])
+        # In pairs, so that a block is computed while the one before it is read.
+        for ((rows, columns), new, parts), _ in itertools.pairwise(outputs):
+            parts = [np.asarray(part)[: rows.stop - rows.start] for part in parts]
             if maps:
                 totals = totals or [np.empty((images, pixels), part.dtype) for part in parts]
                 for total, part in zip(totals, parts, strict=True):
-                    total[rows, columns] = part.reshape(len(part), -1)[:, : columns.stop - columns.start]
+                    here = total[rows, columns]
+                    here[new] = part.reshape(len(part), -1)[:, : here.shape[1]][new]
                 continue
             # Keeps int32 and widens float32 to float64.
             totals = totals or [np.zeros((images, *part.shape[1:]), np.result_type(part, np.int32)) for part in parts]
@@ -574,51 +589,102 @@ def _apply(
     return [total.reshape(shape if maps else (*shape[:lead], *total.shape[1:])) for total in totals]
 
 
+@functools.cache
+def _of_windows(program: Callable[..., Any], shapes: Sequence[tuple[int, ...]], **options: Any) -> Callable[..., Any]:
+    """Returns the program as a function of windows: flat memory, and where in it the values of each shape begin."""
+
+    def apply(*windows: tuple[jax.Array, jax.Array]) -> Any:
+        # XLA fuses the slices into the program: nothing is copied.
+        values = [
+            lax.dynamic_slice(memory, (start,), (math.prod(shape),))
+            for (memory, start), shape in zip(windows, shapes, strict=True)
+        ]
+        return program(*(each.reshape(shape) for each, shape in zip(values, shapes, strict=True)), **options)
+
+    return jax.jit(apply)
+
+
+Place = tuple[slice, slice]
+Window = tuple[np.ndarray, np.int32]
+
+
 def cut(
     arrays: Sequence[np.ndarray], *, spatial_ndim: int, lead: int, width: int
-) -> Iterator[tuple[tuple[slice, slice], list[np.ndarray]]]:
+) -> tuple[tuple[tuple[int, ...], ...], Iterator[tuple[Place, Place, list[Window]]]]:
     """Cuts arrays that share their leading and spatial axes into blocks of one shape.
 
-    The first array is padded with 0, labels with one that is not counted.
+    The last blocks overlap those before. There, and where a block is padded, integers are no label, so that each pixel
+    is counted once.
 
     Args:
-        arrays: (..., *spatial, ...).
+        arrays: (..., *spatial, ...), scores first.
         spatial_ndim: number of spatial axes.
         lead: number of leading axes; with none there is one image, and its blocks have one row.
         width: scores per pixel, which limit the pixels of a block.
 
     Returns:
-        The place of each block in (images, pixels), and its arrays (rows, 1, length, ...), of volumes (rows, 1, 1,
-        length, ...).
+        The shape of each array in a block, (rows, 1, length, ...), of volumes (rows, 1, 1, length, ...).
+        For each block, its place in (images, pixels), its new part, in no block before it, and of each array the memory
+        and where in it the block begins.
     """
     shape = arrays[0].shape
     pixels, images = math.prod(shape[lead : lead + spatial_ndim]), math.prod(shape[:lead])
-    rows = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
-    blanks = [0, *(np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 0 for array in arrays[1:])]
-    most = max(SHORTEST, 1 << (SCORES // width).bit_length() - 1)
+    scores = SCORES[pixels * images * width >= SCORES[1]]
+    most = max(SHORTEST, 1 << (scores // width).bit_length() - 1)
     length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
     height = most // length if lead else 1
-    # One buffer serves all blocks in turn: fresh memory costs more than the copy.
-    buffers = [_aligned((height, length, *array.shape[2:]), array.dtype) for array in rows]
-    for first, start in itertools.product(range(0, images, height), range(0, pixels, length)):
-        place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
-        pieces = zip(rows, buffers, blanks, strict=True)
-        filled = [_filled(array[place], buffer, blank) for array, buffer, blank in pieces]
-        yield place, [each.reshape(height, *(1,) * (spatial_ndim - 1), *each.shape[1:]) for each in filled]
+    flat = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
+    readers = [_reader(array, (height, length), once=place > 0) for place, array in enumerate(flat)]
+
+    def blocks() -> Iterator[tuple[Place, Place, list[Window]]]:
+        for row, column in itertools.product(range(0, images, height), range(0, pixels, length)):
+            first, start = max(0, min(row, images - height)), max(0, min(column, pixels - length))
+            place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
+            new = slice(row - first, None), slice(column - start, None)
+            yield place, new, [read(place, new) for read in readers]
+
+    ones = (1,) * (spatial_ndim - 1)
+    return tuple((height, *ones, length, *array.shape[2:]) for array in flat), blocks()
 
 
-def _filled(array: np.ndarray, buffer: np.ndarray, blank: Any) -> np.ndarray:
-    """Returns pixels (rows, length, ...): the array if XLA can read it in place, else a padded copy in the buffer."""
-    if array.shape == buffer.shape and array.flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0:
-        return array
-    if array.shape != buffer.shape:
-        buffer[...] = blank
-    buffer[: array.shape[0], : array.shape[1]] = array
-    return buffer
+def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool = False) -> Callable[..., Window]:
+    """Returns a function that gives the window of a block (rows, length) of an array (images, pixels, ...).
 
+    A window begins at a multiple of 64 bytes, so that XLA reads it in place. It is the array's own memory where a block
+    is whole there: the lines of 64 bytes that hold it, of which the program reads the block alone. Elsewhere it is a
+    padded copy. With `once`, what is not new is padding, too.
+    """
+    # JAX would copy and convert other types.
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    size = math.prod(block) * math.prod(array.shape[2:])
+    space = size * dtype.itemsize + _ALIGNMENT
+    in_place = array.dtype == dtype and space % _ALIGNMENT == 0
+    buffers: list[np.ndarray] = []
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
+    def read(place: Place, new: Place) -> Window:
+        piece = array[place]
+        again = once and (new[0].start or new[1].start)
+        if in_place and piece.shape[:2] == block and piece.flags.c_contiguous and piece.flags.aligned and not again:
+            begin = piece.ctypes.data - array.ctypes.data
+            # A line lies in one page of memory: all of it can be read.
+            before = piece.ctypes.data % _ALIGNMENT or _ALIGNMENT * (begin >= _ALIGNMENT)
+            if before or begin + space <= array.nbytes:
+                lines = {"data": (piece.ctypes.data - before, True), "shape": (space,), "typestr": "|u1", "version": 3}
+                # Its owner lives as long as a program reads it.
+                memory = np.asarray(types.SimpleNamespace(__array_interface__=lines, owner=array))
+                return memory.view(dtype), np.int32(before // dtype.itemsize)
+        # Two buffers serve all blocks in turn: fresh memory costs more than the copy.
+        if len(buffers) < 2:
+            memory = np.empty(space + _ALIGNMENT, np.uint8)
+            begin = -memory.ctypes.data % _ALIGNMENT
+            buffers.append(memory[begin : begin + space].view(dtype))
+        buffers.reverse()
+        copy = buffers[0][:size].reshape(*block, *array.shape[2:])
+        here = copy[: len(piece), : piece.shape[1]]
+        if here.shape != copy.shape or again:
+            copy[...] = np.iinfo(dtype).max if dtype.kind in "iu" else 0
+        where = new if once else ...
+        here[where] = piece[where]
+        return buffers[0], np.int32(0)
+
+    return read

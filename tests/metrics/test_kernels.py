@@ -1,7 +1,9 @@
 """The kernels of flipjax.metrics: one law against slow NumPy twins, hand-computed cases, and limits."""
 
+import ctypes
 import functools
 import itertools
+import mmap
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +88,7 @@ def test_kernels_equal_their_slow_twins(case, layout, length):
     unlabelled = {name: value for name, value in spec.items() if name not in ("ignore_index", "num_classes")}
     with pytest.MonkeyPatch.context() as patch:
         if length:
-            patch.setattr(kernels, "SCORES", length * 256)
+            patch.setattr(kernels, "SCORES", (length * 32, length * 256))
             patch.setattr(kernels, "SHORTEST", 8)
         result = call(labels, metrics.decompose, spec)
         codes = np.asarray(call(labels, metrics.error_map, spec))
@@ -246,7 +248,7 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
         result = metrics.decompose(np.ascontiguousarray(np.moveaxis(logits, -1, 1)), labels, channels="first")
         assert len(result.flip) == len(result.flip_risk) == len(metrics.flip_risk(logits)) == images
         metrics.error_map(logits, labels)
-        return [function._cache_size() for function in (kernels.count_pixels, kernels.sum_scores, kernels.find_errors)]
+        return kernels._of_windows.cache_info().misses
 
     before = programs(4, 24, 24)
     for shape in ((3, 24, 24), (1, 24, 24), (4, 17, 31), (7, 30, 34), (90, 5, 3)):
@@ -255,9 +257,30 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
 
 def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
-    parts = kernels.cut([logits], spatial_ndim=2, lead=1, width=21)
-    (shape,) = {next(parts)[1][0].shape for _ in range(5)}
-    assert np.prod(shape) <= kernels.SCORES
+    _, blocks = kernels.cut([logits], spatial_ndim=2, lead=1, width=21)
+    (size,) = {next(blocks)[2][0][0].size for _ in range(5)}
+    assert size <= kernels.SCORES[1]
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="memory is protected by Unix alone")
+def test_memory_is_read_in_place_and_none_beside_it(monkeypatch):
+    monkeypatch.setattr(kernels, "SCORES", (512, 512))
+    monkeypatch.setattr(kernels, "SHORTEST", 64)
+    logits, labels = random_case(5, (5, 8, 8))
+    expected = jax.jit(metrics.decompose)(logits, labels)
+    memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
+    for page in (0, 2):
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + page * mmap.PAGESIZE
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), mmap.PAGESIZE, 0) == 0
+    rest = mmap.PAGESIZE - logits.nbytes
+    for offset in (0, 4, 16, 60, 64, rest - 16, rest):
+        there = np.frombuffer(memory, np.float32, logits.size, mmap.PAGESIZE + offset).reshape(logits.shape)
+        there[...] = logits
+        _, blocks = kernels.cut([there], spatial_ndim=2, lead=1, width=3)
+        assert all(np.shares_memory(window, there) for _, _, [(window, _)] in blocks)
+        found = metrics.decompose(there, labels)
+        np.testing.assert_array_equal(found.confusion, expected.confusion)
+        np.testing.assert_allclose(found.risk_sum, expected.risk_sum, rtol=1e-6)
 
 
 def test_constants_inside_a_callers_jit():

@@ -20,8 +20,8 @@ import numpy as np
 from flipjax import metrics
 from flipjax.results.frames import write_csv
 
-SCORES = 1 << 23
-"""Logits of a case, 32 MiB: 128 x 128 pixels an image, as many images as fit."""
+PIXELS, SCORES = 1 << 21, 1 << 27
+"""Pixels and logits of a case at most: 128 images of 128 x 128 pixels, of many classes 512 MiB."""
 SIDE = 128
 COLUMNS = ("classes", "formulation", "median_ms", "best_ms", "images_per_second", "times_one_read", "first_call_s")
 
@@ -62,7 +62,7 @@ def pytorch(logits, labels):
 
 def measure(classes, rounds):
     """Returns rows of one number of classes."""
-    images = max(1, SCORES // (classes * SIDE**2))
+    images = min(PIXELS, SCORES // classes) // SIDE**2
     generator = np.random.default_rng(classes)
     logits = generator.normal(0, 3, (images, SIDE, SIDE, classes)).astype(np.float32)
     labels = generator.integers(0, classes, logits.shape[:-1]).astype(np.uint8 if classes <= 256 else np.int32)
