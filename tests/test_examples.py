@@ -10,12 +10,11 @@ import runpy
 import subprocess
 import sys
 
-import faults
 import matplotlib
 import pandas as pd
 import pytest
 
-from flipjax import command, results
+from flipjax import results
 from flipjax.__main__ import main
 from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe, static_settings
 
@@ -78,16 +77,6 @@ def test_images_in_memory_and_the_page_that_names_their_attribute(run, tmp_path,
     assert json.loads((tmp_path / "runs/own_arrays/config.json").read_text())["config"]["pool"]["attribute"] == "site"
 
 
-def test_the_readme_from_python(tmp_path, monkeypatch, without_pictures):
-    _, part, text = (ROOT / "README.md").read_text().partition("## From Python\n")
-    if not part:
-        pytest.skip("the README has no such part")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
-    exec(text.partition("```python\n")[2].partition("```")[0], {})
-    assert (tmp_path / "model.safetensors").is_file()
-
-
 def test_scene_swap_of_a_pytorch_model(run):
     said = run("scene_swap_pytorch.py")
     assert "reliance on the scene" in said and "repaired labels (40, 12, 12)" in said and "to look at" in said
@@ -114,13 +103,17 @@ def test_a_tfds_data_set_and_its_sweep(run):
     assert main([*command, "--dry_run"]) == 0
 
 
-def test_own_photos_from_a_folder_to_a_plan(tmp_path):
-    (tmp_path / "flipjax").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flipjax "$@"\n')
+def test_own_photos_from_a_folder_to_a_plan(tmp_path, monkeypatch, capsys):
+    (tmp_path / "flipjax").write_text('#!/bin/sh\nprintf "%s\\n" "$@" "" >> commands\n')
     (tmp_path / "flipjax").chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["bash", EXAMPLES / "own_photos.sh", "", "runs/own_photos", "--dry_run"]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-    assert "Largest n_train" in ended.stdout and "nothing was trained" in ended.stdout
+    path = f"{tmp_path}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    line = ["bash", EXAMPLES / "own_photos.sh", "", "runs/own_photos", "--dry_run"]
+    subprocess.run(line, cwd=tmp_path, env=os.environ | {"PATH": path, "TMPDIR": str(tmp_path)}, check=True)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (tmp_path / "commands").read_text().split("\n\n")[:-1]:
+        assert main(arguments.splitlines()) == 0
+    said = capsys.readouterr().out
+    assert "Largest n_train" in said and "nothing was trained" in said
 
 
 def test_every_key_is_set_by_a_configuration_or_script_or_says_for_whom_it_is():

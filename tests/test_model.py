@@ -25,10 +25,10 @@ SPECS = [ModelSpec(width=4, depth=2, norm=norm) for norm in ("batch", "none")]
 
 def drawn(spec, seed=0):
     """A model whose every weight, running statistics too, is drawn."""
-    weights = draw_weights(jax.random.key(0), spec, len(NAMES))
-    leaves, structure = jax.tree.flatten(weights)
+    outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(NAMES)))
+    leaves, structure = jax.tree.flatten(outline)
     generator = np.random.default_rng(seed)
-    noise = [jnp.asarray(generator.uniform(0.2, 1, leaf.shape), leaf.dtype) for leaf in leaves]
+    noise = [jnp.asarray(generator.uniform(0.2, 1, leaf.shape).astype(leaf.dtype)) for leaf in leaves]
     return Model(jax.tree.unflatten(structure, noise), spec, NAMES, 16)
 
 
@@ -53,7 +53,7 @@ def test_any_number_of_images_is_as_each_alone():
     logits = model.logits(sample)
     np.testing.assert_array_equal(np.concatenate([model.logits(sample[:1]), model.logits(sample[1:])]), logits)
     np.testing.assert_array_equal(model.predict(sample), logits.argmax(-1))
-    np.testing.assert_allclose(model.nnx()(jnp.asarray(sample)), logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(model.nnx().__call__)(sample), logits, rtol=1e-4, atol=1e-4)
     labels = np.random.default_rng(0).integers(0, 3, logits.shape[:-1])
     whole, found = metrics.decompose(logits, labels), model.decompose(sample, labels)
     jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, whole))
@@ -63,16 +63,16 @@ def test_any_number_of_images_is_as_each_alone():
 
 def test_it_is_pure_and_a_pytree():
     models = [drawn(SPECS[0], seed) for seed in range(2)]
-    sample = jnp.asarray(images(2, 4, 4))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    sample = images(2, 4, 4)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *models)
     mapped = jax.jit(jax.vmap(lambda model: model(sample)))(stacked)
     np.testing.assert_allclose(mapped, np.stack([model.logits(sample) for model in models]), rtol=1e-4, atol=1e-4)
-    slope = jax.grad(lambda inputs: models[0](inputs)[..., 1].mean())(sample)
-    assert slope.shape == sample.shape and jnp.isfinite(slope).all() and jnp.abs(slope).max() > 0
-    for wrong in (sample[0], sample[:, :3], sample[..., :2], sample.astype(jnp.int32)):
+    slope = np.asarray(jax.jit(jax.grad(lambda inputs: models[0](inputs)[..., 1].mean()))(sample))
+    assert slope.shape == sample.shape and np.isfinite(slope).all() and np.abs(slope).max() > 0
+    for wrong in (sample[0], sample[:, :3], sample[..., :2], sample.astype(np.int32)):
         with pytest.raises(ValueError, match=r"^images: "):
             models[0](wrong)
-    for wrong in (np.array(sample) * 255, np.array(sample)[:0]):
+    for wrong in (sample * 255, sample[:0]):
         with pytest.raises(ValueError, match=r"^images: "):
             models[0].logits(wrong)
 
