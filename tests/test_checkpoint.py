@@ -16,12 +16,18 @@ from flipjax.sweep.checkpoint import Checkpoints
 TREE = {"b": np.arange(3.0), "a": [np.zeros((2, 2), np.int32)]}
 
 
-@pytest.fixture
-def checkpoints(tmp_path):
-    made = Checkpoints(tmp_path, identity="mine")
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    made = Checkpoints(folder := tmp_path_factory.mktemp("saved"), identity="mine")
     for epoch in (1, 2, 3):
         made.save(epoch, TREE)
-    return made
+    return folder
+
+
+@pytest.fixture
+def checkpoints(saved, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    return Checkpoints(tmp_path, identity="mine")
 
 
 def test_the_last_two_are_kept_and_damaged_ones_are_passed_over(checkpoints, tmp_path):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -83,9 +82,9 @@ def test_a_lock_of_another_machine_is_refused_but_for_the_same_job_started_again
 def test_a_shard_that_its_launcher_starts_again_waits_for_the_first_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(locks.SHARD_JOB, "a-0")
     with hold(tmp_path) as (process, _):
-        threading.Timer(0.5, process.kill).start()
+        monkeypatch.setattr(locks.time, "sleep", lambda seconds: process.kill())
         Lock(tmp_path).acquire()
-        assert process.wait(timeout=10) and f"waiting for process {process.pid} on " in capsys.readouterr().err
+        assert process.wait() and f"waiting for process {process.pid} on " in capsys.readouterr().err
 
 
 def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):

@@ -4,11 +4,11 @@ import pathlib
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
 from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.frames import records_of, to_frame
+from flipjax.results.rows import COMPARED
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
 """The run of tests/recorded/config.py."""
@@ -22,7 +22,7 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
     """Rows of results.csv, from {axis values: {(group, column): value}}; what is not given is blank."""
     rows = []
     for key, cells in values.items():
-        for group in ("all", *TWO_BY_TWO.named):
+        for group in COMPARED:
             row = {"member": "-".join(map(str, key)), **dict(zip(axes, key, strict=True)), "split": "test"}
             row |= {"group": group, "n_images": 4}
             row |= {column: cells.get((group, column), "") for column in MEASURES}
