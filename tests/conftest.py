@@ -222,6 +222,14 @@ def without_pictures(monkeypatch):
     monkeypatch.setattr(panels, "draw_chart", lambda chart: {"svg": b""})
 
 
+@pytest.fixture
+def without_page(monkeypatch):
+    """No page is written of a run."""
+    from flipjax.report import page
+
+    monkeypatch.setattr(page, "build_report", lambda folder: "")
+
+
 @pytest.fixture(scope="session")
 def network():
     """The large U-Net of an encoder, made once."""

@@ -21,7 +21,8 @@ import damage
 import jax
 
 from flipjax import command
-from flipjax.report import panels
+from flipjax.data import POOLS
+from flipjax.report import page, panels
 from flipjax.sweep.__main__ import main
 from flipjax.sweep.workdir import Workdir
 
@@ -34,17 +35,21 @@ def get_config():
     sizes |= {"split.n_train": 16, "split.n_val": 8, "split.n_test": 8, "train.epochs": 3, "train.batch_size": 8}
     return configure(default_config(), sizes | {"axes.rho": (0.5, 1.0)})
 """
+DRAWN = functools.cache(POOLS["synthetic"])
+BUILD_REPORT = page.build_report
 KINDS = (*damage.KINDS, "gone")
 
 
 def sweep(*arguments):
     """Exit code and all that the command printed.
 
-    The report's pictures, of which no trial asks, are not drawn, and checkpoints stay, as if it was killed before.
+    The report's pictures, of which no trial asks, are not drawn, a pool is drawn once, and checkpoints stay, as if it
+    was killed before.
     """
     text = io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(Workdir, "remove_checkpoints"))
+        stack.enter_context(mock.patch.dict(POOLS, synthetic=DRAWN))
         stack.enter_context(mock.patch.object(panels, "draw_chart", return_value={"svg": b""}))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
@@ -69,7 +74,7 @@ def whole_run(*options):
         compiled[fun_name.removeprefix("jit(").removesuffix(")")] += event.endswith("backend_compile_duration")
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    with compiling(quick=False):
+    with compiling(quick=False), mock.patch.object(page, "build_report", BUILD_REPORT):
         code, text = sweep("--config", config, "--workdir", place / "whole", *options)
     jax.monitoring.unregister_event_duration_listener(note)
     assert code == 0, text

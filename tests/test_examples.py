@@ -54,7 +54,7 @@ def test_an_audit_of_a_pytorch_model(run, tmp_path):
     assert len((tmp_path / "out/images.csv").read_text().splitlines()) == 13
 
 
-def test_own_loss_augmentation_and_network(run, tmp_path, without_pictures):
+def test_own_loss_augmentation_and_network(run, tmp_path, without_page):
     assert "model Flat (own): " in run("own_method.py", "--dry_run")
     sizes = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "split.n_train": 16, "split.n_val": 8}
     sizes |= {"split.n_test": 8, "train.epochs": 1, "train.batch_size": 8, "axes.seed": 0, "model.depth": 1}

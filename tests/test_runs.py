@@ -62,7 +62,7 @@ def test_the_readme_from_python(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").is_file()
 
 
-def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule():
+def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_page):
     changes = {"axes.rho": (1.0,), "axes.method": ("ce", "dfr"), "train.selection": ("val_loss", "last")}
     changes |= {"population.keep": "all", "intervene.scenes": "none", "intervene.scores": "none"}
     run = flipjax.run(faults.whole_run()[1], changes)
@@ -83,7 +83,7 @@ def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule():
         opened.member(path.name.split(".")[0]).model(path.name.split(".")[1])
 
 
-def test_photos_in_memory_and_a_network_of_ones_own(quick_compilation):
+def test_photos_in_memory_and_a_network_of_ones_own(quick_compilation, without_page):
     from test_arrays import NAMES, PHOTOS
     from test_model import Net
 

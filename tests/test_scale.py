@@ -17,6 +17,7 @@ from flipjax.sweep import needs
 from flipjax.training import devices, population
 from flipjax.training.task import make_task
 
+pytestmark = pytest.mark.usefixtures("without_page")
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
 
 
