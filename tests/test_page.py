@@ -5,6 +5,7 @@ Skipped where Chromium and its driver are not installed.
 
 import itertools
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from run_folder import make_run
 from test_colours import contrast
 
 from flipjax.audit.__main__ import main as audit
+from flipjax.report import panels
 from flipjax.report.page import build_report
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -53,7 +55,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     classes = ("background", "<b>bold", "long" * 50)
     make_run(folder, SETTINGS, classes=classes, config={"name": "a <run>", "command": "x" * 200})
-    build_report(folder)
+    # A row of panels of each chart, and no PNG file.
+    with mock.patch.multiple(panels, PANELS=3, FigureCanvasAgg=mock.MagicMock()):
+        build_report(folder)
     return folder
 
 

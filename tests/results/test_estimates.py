@@ -40,6 +40,7 @@ def test_a_difference_below_the_rounding_of_values_is_none():
     assert mean_of([1e-7] * 4)["p"] > 0.05 > 1e-6 > mean_of([0.1] * 4)["p"]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.sampled_from([1.0, -1.0, 0.5]))
 def test_no_interval_leaves_the_range_of_its_quantity(values, weight):
     for quantity, least in (("fg_flip", 0.0), ("gap/mean", -1.0)):
@@ -120,19 +121,19 @@ def test_the_interval_over_images_is_that_of_bootstraps_for_these_models():
     assert Resamples({}).intervals(["m0"], "val_loss") == {}
 
 
-AXES = ("width", "learning_rate", "method", "rho", "seed")
+AXES = ("width", "method", "rho", "seed")
 
 
 @st.composite
 def runs(draw):
-    """Rows of runs of several widths, rates and methods, of one to six seeds, some of whose members are left out."""
+    """Rows of runs of several widths and methods, of one to six seeds, some of whose members are left out."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     seeds = draw(st.integers(1, 6))
-    grid = itertools.product((4, 8), (0.1, 0.2), ("ce", "dro"), (0.5, 0.9), range(seeds))
+    grid = itertools.product((4, 8), ("ce", "dro"), (0.5, 0.9), range(seeds))
     values, status = {}, {}
     scale = draw(st.sampled_from([0.003, 0.03, 0.3]))
     for key in grid:
-        shift = draw(st.sampled_from([0.0, 0.2])) * (key[3] > 0.5) + 0.1 * (key[2] == "dro")
+        shift = draw(st.sampled_from([0.0, 0.2])) * (key[2] > 0.5) + 0.1 * (key[1] == "dro")
         whole = {"fg_flip": 0.2, "gap_mean": shift, "worst_group_iou": 0.5, "iou_foreground": 0.8, "risk_auroc": 0.6}
         noise = dict(zip(whole, generator.normal(0, scale, len(whole)), strict=True))
         values[key] = {("all", name): float(np.clip(v + noise[name], 0, 1)) for name, v in whole.items()}
@@ -141,7 +142,7 @@ def runs(draw):
     return table_of(values, axes=AXES, status=status)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(runs())
 def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
     summary, (trends, comparison) = aggregate(rows), judge(trend(rows), compare(rows))
@@ -152,7 +153,7 @@ def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
     tables = (summary_table(summary), trend_table(trends), comparison_table(comparison, "method"))
     shown = [(row[: table.names], row[table.names :]) for table in tables for row in table.rows]
     for sentence in [*headline(summary, trends), *verdicts(comparison)]:
-        setting = {*re.findall(r"(?:width|learning_rate|rho|method) ([^\s,:)]+)", sentence)}
+        setting = {*re.findall(r"(?:width|rho|method) ([^\s,:)]+)", sentence)}
         rows_of_it = [cells for names, cells in shown if setting <= {*" ".join((*names, *cells)).split()}]
         cells = [cell.split(" (")[0] for row in rows_of_it for cell in row if "." in cell]
         assert any(re.search(rf"[( ]{re.escape(cell)}[, ]", sentence) for cell in cells), sentence
@@ -160,7 +161,7 @@ def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
     assert legend(trends, comparison).startswith("*") == (judged >= FEWEST)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(runs(), st.randoms(use_true_random=False))
 def test_the_order_of_members_and_a_second_run_beside_change_nothing(rows, random):
     members = rows["member"].unique().tolist()

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from run_folder import IMAGES, SETTINGS, make_run
 
 from flipjax import results
 from flipjax.report.__main__ import main as report
@@ -23,6 +24,13 @@ from results.tables import RECORDED
 @pytest.fixture(scope="module")
 def run():
     return results.load(RECORDED)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The folder of a run of two members."""
+    make_run(tmp_path / "small", SETTINGS[:2])
+    return tmp_path / "small"
 
 
 def test_a_run_is_loaded_as_data_frames_with_units(run):
@@ -56,10 +64,10 @@ def test_images_as_parquet_hold_what_load_gives(run, folder):
     pd.testing.assert_frame_equal(pd.read_parquet(write_images(folder)), run.images, check_dtype=False)
 
 
-def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
-    line, path = [str(RECORDED), "--to", "csv", "--out", str(tmp_path)], tmp_path / "members.csv"
+def test_export_to_csv_replaces_no_table_but_its_own(small, tmp_path, capsys):
+    line, path = [str(small), "--to", "csv", "--out", str(tmp_path)], tmp_path / "members.csv"
     assert export.main(line) == export.main(line) == 0
-    assert len(read_csv(tmp_path / "images.csv")) == 8 * 2 * (24 + 48)
+    assert len(read_csv(tmp_path / "images.csv")) == 2 * 2 * IMAGES
     path.write_text("mine")
     assert export.main(line) == 2 and path.read_text() == "mine" and str(path) in capsys.readouterr().err
 
@@ -90,20 +98,21 @@ def test_a_tracker_that_is_not_installed_is_named(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("tracker", ["mlflow", "trackio", "wandb"])
-def test_export_to_a_real_tracker_offline(run, tmp_path, tracker):
+def test_export_to_a_real_tracker_offline(small, tmp_path, tracker):
     pytest.importorskip(tracker)
     places = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "TRACKIO_DIR": str(tmp_path / "trackio")}
     places |= {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
-    line = [sys.executable, "-m", "flipjax.results.export", str(RECORDED), "--to", tracker, "--project", "demo"]
+    line = [sys.executable, "-m", "flipjax.results.export", str(small), "--to", tracker, "--project", "demo"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **places})
     assert done.returncode == 0, done.stderr
     if tracker == "wandb":
-        assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 8
+        assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 2
     if tracker == "mlflow":
         query = "select r.name, m.step, m.value from metrics m join runs r using (run_uuid) where m.key = 'valid_loss'"
         with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
             losses = sorted(database.execute(query).fetchall())
-        assert losses == sorted(run.history[["member", "epoch", "valid_loss"]].itertuples(index=False, name=None))
+        history = load(small).history[["member", "epoch", "valid_loss"]]
+        assert losses == sorted(history.itertuples(index=False, name=None))
 
 
 def other_results(folder):
@@ -154,9 +163,9 @@ def test_scores_are_those_of_the_cells_whatever_the_file_says(folder):
     pd.testing.assert_frame_equal(load(folder).scores, whole, check_dtype=False)
 
 
-def test_members_of_a_shard_that_is_not_collected_have_their_intervals(folder):
-    place = folder / "cells/000"
+def test_members_of_a_shard_that_is_not_collected_have_their_intervals(small):
+    whole, place = load(small).summary, small / "cells/only"
     (place / "parts").mkdir()
     (place / "decomposition.npz").rename(place / "parts/abc.npz")
-    summary = load(folder).summary
-    assert summary["low"].equals(load(RECORDED).summary["low"]) and summary["low"].notna().any()
+    summary = load(small).summary
+    assert summary["low"].equals(whole["low"]) and summary["low"].notna().any()
