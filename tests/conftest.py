@@ -54,6 +54,8 @@ SLOWEST = [*WHOLE, *(f"test_{name}" for name in SLOWEST)]
 """Files that start first, so that the workers end together."""
 EXACT = {*WHOLE, "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
+# Collections take a twentieth of the time, and each module ends with one.
+gc.set_threshold(200_000, 50, 100)
 settings.register_profile("laws", derandomize=True, deadline=None, database=None)
 settings.load_profile("laws")
 
