@@ -1,5 +1,6 @@
 """`flipjax.data.benchmark` hands over a member's images, and `flipjax.results.score` makes a sweep's rows of them."""
 
+import functools
 import pathlib
 import re
 
@@ -9,7 +10,7 @@ import pytest
 
 from flipjax.command import read_config
 from flipjax.config import ConfigError
-from flipjax.data import benchmark
+from flipjax.data import POOLS, benchmark
 from flipjax.data.pool import gather
 from flipjax.plan import plan
 from flipjax.results import load, score
@@ -24,13 +25,21 @@ from flipjax.training.task import make_members, make_task
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Each pool is drawn once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(POOLS, "synthetic", functools.cache(POOLS["synthetic"]))
+        yield
+
+
 @pytest.fixture
 def config():
     return read_config(RECORDED / "config.py")
 
 
 @pytest.fixture(scope="module")
-def images():
+def images(drawn_once):
     return benchmark(RECORDED / "config.py", rho=0.95, seed=1)
 
 
@@ -96,8 +105,10 @@ def test_logits_give_the_numbers_of_a_member(config, images):
 
 
 def test_any_number_of_classes_and_scenes(config):
-    config.pool.scene_kinds, config.split.n_val, config.split.n_test = ("land", "water", "desert"), 6, 12
-    config.pool.usual, config.axes.rho = ("land", ("water", "desert")), (0.9,)
+    config.pool.update(scene_kinds=("land", "water", "desert"), usual=("land", ("water", "desert")))
+    config.pool.update(size=16, objects=16, scenes=10)
+    config.split.update(n_train=16, n_val=6, n_test=12)
+    config.axes.rho = (0.9,)
     made = benchmark(config, rho=0.9)
     test = made.test
     np.testing.assert_array_equal(test.groups, 3 * test.classes + test.scenes)
