@@ -189,7 +189,7 @@ def test_limits():
     assert ignored.confusion.sum() == 0 and np.isnan(ignored.flip) and np.isnan(ignored.flip_risk)
 
 
-@pytest.mark.parametrize("classes", [3, 4, 5, 200])
+@pytest.mark.parametrize("classes", [3, 4, 200])
 def test_nan_and_infinite_logits(classes):
     """NaN counts as the largest and shows in the risk. Infinity alone is certain, two of them a tie; -inf no class."""
     logits = np.full((8, 1, 2, classes), -5, np.float32)
@@ -209,7 +209,7 @@ def test_nan_and_infinite_logits(classes):
     assert np.isfinite(kept.risk_sum).all() and np.isnan(metrics.flip_risk(logits)[:6]).all()
 
 
-@pytest.mark.parametrize(("classes", "background"), [(2, None), (3, 0), (4, 0), (200, (0, 5))])
+@pytest.mark.parametrize(("classes", "background"), [(2, None), (4, 0), (200, (0, 5))])
 def test_scores_have_gradients(classes, background):
     logits, labels = random_case(1, (2, 9, 3), classes)
     logits += one_hot(labels, classes, 5)
@@ -228,9 +228,8 @@ def test_scores_have_gradients(classes, background):
     assert slope == pytest.approx((up - down) / 2e-2, rel=2e-2, abs=2e-2)
 
 
-@pytest.mark.parametrize("classes", [3, 4])
-def test_under_jit_labels_out_of_range_count_nowhere_whatever_x64(classes):
-    logits, labels = random_case(5, (4, 4), classes)
+def test_under_jit_labels_out_of_range_count_nowhere_whatever_x64():
+    logits, labels = random_case(5, (4, 4), classes := 4)
     marked = labels.copy()
     marked[0], marked[1] = -1, classes
     expected = metrics.decompose(logits[2:], labels[2:])

@@ -76,14 +76,14 @@ def twin(logits, labels, *, background, ignore_index):
         if label == ignore_index:
             continue
         p = softmax(np.delete(logits[place].astype(np.float64), background))
-        near = [each for each in np.ndindex(labels.shape) if np.abs(np.subtract(each, place)).max() <= 1]
-        near = [each for each in near if labels[each] != ignore_index]
+        window = tuple(slice(max(0, at - 1), at + 2) for at in place)
+        near = labels[window] != ignore_index
         if label != background:
-            half = 0 if any(labels[each] == background for each in near) else 1
+            half = 0 if (near & (labels[window] == background)).any() else 1
             sums["true"][half] += 1
             sums["flips"][half] += predictions[place] not in (background, label)
         if predictions[place] != background:
-            half = 0 if any(predictions[each] == background for each in near) else 1
+            half = 0 if (near & (predictions[window] == background)).any() else 1
             sums["predicted"][half] += 1
             sums["risk"][half] -= (p * np.log(p)).sum()
         if background not in (label, predictions[place]):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
@@ -214,7 +214,7 @@ def test_scores_are_judged_within_strata_of_size():
     assert judged.loc["within strata", "size_auroc"] == 0.5
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=10)
 @given(seed=st.integers(0, 2**16), background=st.sampled_from([None, 0, (0, 1)]))
 def test_the_budget_is_the_confusion_and_its_gains_those_of_mended_masks(seed, background):
     rng = np.random.default_rng(seed)
