@@ -68,15 +68,13 @@ def test_scene_marginal_equals_its_twin(study):
     np.testing.assert_allclose(study.log_odds, twin, atol=1e-5)
 
 
-def test_jit_equals_eager_and_several_draws_are_averaged(study):
-    pasted, shares = intervene.choose_scenes(jax.random.key(3), study.scenes, kinds=KINDS, scenes="both", count=2)
+def test_several_draws_are_averaged(study):
+    chosen = intervene.choose_scenes(jax.random.key(3), study.scenes, kinds=KINDS, scenes="both", count=2)
+    pasted, shares = map(np.asarray, chosen)
     assert pasted.shape == (2, 3, H, W, 3) and shares.tolist() == [0.5, 0.25, 0.25]
-    jitted = scene_marginal(study.predict, study.images, pasted, weights=shares)
-    if study.C == 3:
-        eager = intervene.scene_marginal(study.predict, study.images, pasted, weights=shares)
-        np.testing.assert_allclose(jitted, eager, atol=1e-5)
+    averaged = scene_marginal(study.predict, study.images, pasted, weights=shares)
     single = [np.asarray(scene_marginal(study.predict, study.images, pasted[:, d])) for d in range(3)]
-    np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), jitted, atol=1e-5)
+    np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), averaged, atol=1e-5)
 
 
 def test_mirrored_pastes_are_averaged_with_the_others(study):
@@ -215,6 +213,7 @@ marginal = functools.partial(intervene.scene_marginal, predict, sigma=0)
 def test_objects_keep_their_classes_where_an_image_of_two_loses_one():
     with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
         whole = marginal(IMAGES, SCENES)
+    np.testing.assert_allclose(jax.jit(marginal)(IMAGES, SCENES), whole, atol=1e-6)
     with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
         repaired = intervene.repair(LOGITS, whole, center=0.0)
     assert (repaired[0] != RIGHT[0]).mean() == 1 / 3
@@ -256,7 +255,7 @@ def test_a_predict_that_writes_to_its_input_does_no_harm():
     np.testing.assert_allclose(odds, marginal(IMAGES, SCENES, regions="objects"))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["image", "objects"]))
 def test_a_scene_blind_model_is_left_alone_and_of_a_scene_only_model_the_reliance_is_one(seed, regions):
     """The first two channels are the object, one hot, the third is the scene."""
@@ -290,21 +289,25 @@ def test_several_background_classes_act_as_one_of_their_maximum():
     logits, _ = random_case(3, (4, 6, 7), 4)
     single, several = logits[..., :3], logits.copy()
     several[..., 3] = -1e9
-    log_odds = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32))
+    log_odds = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
     inside = intervene.foreground(several, background=(1, 3))
 
-    def act(x, background):
+    @functools.partial(jax.jit, static_argnames="background")
+    def traced(x, background):
         return [
             intervene.foreground(x, background=background),
             intervene.region_log_odds(x, inside, background=background),
-            intervene.scene_swap_risk(x, log_odds, center=0.0, background=background),
             intervene.mirror_risk(x, x[:, :, ::-1], background=background),
         ]
+
+    def act(x, background):
+        risk = intervene.scene_swap_risk(x, log_odds, center=0.0, background=background)
+        return [*traced(x, background), intervene.foreground(x, background=background), risk]
 
     for one, other in zip(act(several, (1, 3)), act(single, 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
     repaired = np.asarray(intervene.repair(several, log_odds, center=0.0, background=(1, 3)))
-    target = np.array([0, 2])[np.asarray(log_odds).mean(1).argmax(-1)]
+    target = np.array([0, 2])[log_odds.mean(1).argmax(-1)]
     np.testing.assert_array_equal(repaired, np.where(inside, target[:, None, None], several.argmax(-1)))
     with pytest.warns(UserWarning, match="background: found None"):
         intervene.scene_marginal(predict, IMAGES, SCENES, background=None)
@@ -354,7 +357,6 @@ def test_what_does_not_fit_is_named(function, whole, spoiled):
 
 
 def test_no_images_no_regions_and_scenes_of_other_units():
-    assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(IMAGES).shape == (3, 2, 2)
     assert marginal(IMAGES[:0], SCENES).shape == (0, 2, 2)
     with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;"):
         marginal(IMAGES, SCENES + 255, logits=LOGITS, regions="objects")

@@ -12,23 +12,23 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def test_they_are_those_of_the_labels_at_hand_and_few_flips_have_none(tmp_path, capsys):
-    """80 images of four segments of 64 pixels; three in ten flip. The file of predictions holds 20 c for class c."""
+    """64 images of four segments of 64 pixels; three in ten flip. The file of predictions holds 20 c for class c."""
     generator = np.random.default_rng(0)
-    cells = np.array([generator.permutation(6)[:4] for _ in range(80)]).reshape(80, 2, 2)
+    cells = np.array([generator.permutation(6)[:4] for _ in range(64)]).reshape(64, 2, 2)
     flips = (generator.random(cells.shape) < 0.3) & (cells > 0)
     predicted = np.where(flips, 1 + (cells + generator.integers(0, 4, cells.shape)) % 5, cells)
     predictions, labels = (np.kron(each, np.ones((8, 8), int)) for each in (predicted, cells))
     (tmp_path / "map.csv").write_text("from,to\n" + "".join(f"{20 * c},{c}\n" for c in range(6)))
     inputs = [f"--{name}={tmp_path}/in.npz" for name in ("predictions", "labels")]
     inputs += [f"--prediction_map={tmp_path}/map.csv"]
-    for images in (20, 80):
+    for images in (16, 64):
         np.savez(tmp_path / "in.npz", masks=20 * predictions[:images], labels=labels[:images])
         found = audit(tmp_path / "out", *inputs, "--kind=masks")
-        assert ("context" in found) == (images == 80)
+        assert ("context" in found) == (images == 64)
     true = metrics.segments(predictions, labels, kind="masks", num_classes=6)
     shares = context.image_shares(list(labels), num_classes=6)
     with pytest.warns(UserWarning, match="training images"):
-        evidence = context.context_evidence(true, shares, own=np.arange(80))
+        evidence = context.context_evidence(true, shares, own=np.arange(64))
     expected = context.context_beta(true, evidence)
     for name, value in expected._asdict().items():
         assert found["context"]["beta"][name] == pytest.approx(value, abs=1e-6), name
