@@ -47,10 +47,9 @@ PROGRAMS = 1 << 28
 """Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
-WHOLE = [f"test_{name}" for name in ["sweep", "runs", "scale", "run_folder", "launchers"]]
+WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launchers"]
 """Files on the finished run of `faults`: one process runs them, one after another, and traces its programs once."""
-SLOWEST = ["methods", "smp", "make_train", "examples", "population", "synthetic", "audit", "evaluate", "report"]
-SLOWEST = [*WHOLE, *(f"test_{name}" for name in SLOWEST)]
+SLOWEST = [*WHOLE, "test_methods", "test_smp", "test_examples", "test_make_train", "test_synthetic", "test_report"]
 """Files that start first, so that the workers end together."""
 EXACT = {*WHOLE, "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""

@@ -6,7 +6,6 @@ import re
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,46 +31,44 @@ def check(function, *arguments):
 
 
 @pytest.fixture(scope="module")
-def given(tiny, make_member, pool, validation):
-    """An experiment with what all methods need, its arguments, and a population of two in any form."""
-    experiment = dataclasses.replace(tiny, model=ModelSpec(width=6, depth=1), active_knobs=active_knobs(METHODS))
-    train = dataclasses.replace(experiment.train, strongest=Augmentation(crop=1.0, jitter=0.3))
-    experiment = dataclasses.replace(experiment, train=train)
-    members = [make_member(seed) for seed in range(2)]
+def everything(tiny):
+    """An experiment with what all methods need."""
+    train = dataclasses.replace(tiny.train, strongest=Augmentation(crop=1.0, jitter=0.3))
+    model = ModelSpec(width=6, depth=1)
+    return dataclasses.replace(tiny, train=train, model=model, active_knobs=active_knobs(METHODS))
 
-    def make(form):
+
+@pytest.fixture(scope="module")
+def shapes(make_member, pool, validation):
+    """Makes a layout of two members in any form, and the shapes of an epoch's arguments."""
+
+    def make(experiment, form):
         layout = devices.make_layout(PopulationSpec(map=form, devices=1), members=2)
-        current = population.create(experiment, layout, members)
-        return layout, current, devices.replicate(layout, (pool, validation))
+        one = jax.eval_shape(lambda member: (member, init_state(experiment, member)), make_member())
+        stacked = devices.shapes_of(layout, one, members=2)
+        return layout, *stacked, *devices.shapes_of(layout, (pool, validation))
 
-    return experiment, make
+    return make
 
 
 @pytest.mark.parametrize("form", ["loop", "packed"])
-def test_an_epoch_lowers(given, tiny, form):
-    experiment, make = given
-    layout, current, shared = make(form)
-    members, states = current.members, current.states
-    if form == "loop":  # What methods add, a pack has as well.
-        experiment = dataclasses.replace(tiny, model=experiment.model)
-        states = jax.eval_shape(jax.vmap(functools.partial(init_state, experiment)), members)
-    check(population._epoch, experiment, layout, members, states, *shared)
+def test_an_epoch_lowers(shapes, tiny, everything, form):
+    # What methods add, a pack has as well.
+    experiment = everything if form == "packed" else dataclasses.replace(tiny, model=everything.model)
+    check(population._epoch, experiment, *shapes(experiment, form))
 
 
-def test_evaluation_lowers(given):
-    experiment, make = given
-    layout, current, (pool, (rows, *_)) = make("packed")
-    weights = current.states.best["val_loss"].weights
-    scenes = jnp.zeros((2, 1, *pool.scenes.shape[1:]), jnp.float32), jnp.ones(1)
+def test_evaluation_lowers(shapes, everything):
+    layout, _, states, pool, (rows, *_) = shapes(everything, "packed")
+    stacked = states.best["val_loss"].weights, np.ones(2, bool), np.ones(2, np.float32)
+    scenes = np.zeros((2, 1, *pool.scenes.shape[1:]), np.float32), np.ones(1, np.float32)
     for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
-        stacked = (weights, np.ones(2, bool), np.ones(2, np.float32))
-        check(population._map_selected, experiment, layout, function, *stacked, pool, rows, *more)
+        check(population._map_selected, everything, layout, function, *stacked, pool, rows, *more)
 
 
-def test_the_first_weights_and_what_methods_do_between_epochs_lower(given):
-    experiment, make = given
-    _, current, (pool, (rows, _, _, refit)) = make("loop")
-    member, state = jax.tree.map(lambda leaf: leaf[0], (current.members, current.states))
-    check(jax.jit(functools.partial(init_state, experiment)), member)
-    check(jax.jit(functools.partial(run.second_run, experiment)), member, pool, state)
-    check(jax.jit(functools.partial(run.refit, experiment)), member, state, pool, (rows[refit], rows[~refit]))
+def test_the_first_weights_and_what_methods_do_between_epochs_lower(everything, make_member, pool, validation):
+    member, (rows, _, _, refit) = make_member(), validation
+    state, halves = jax.eval_shape(functools.partial(init_state, everything), member), (rows[refit], rows[~refit])
+    calls = (init_state, member), (run.second_run, member, pool, state), (run.refit, member, state, pool, halves)
+    for function, *given in calls:
+        check(jax.jit(functools.partial(function, everything)), *given)

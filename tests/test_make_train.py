@@ -1,5 +1,7 @@
 """`make_train` under the transformations of JAX, against the engine of a sweep."""
 
+import functools
+
 import jax
 import numpy as np
 import populations
@@ -36,20 +38,16 @@ def alone(small):
 
 
 def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
-    train = make(
-        train__epochs=4, train__patience=2, axes__method=METHODS,
-        axes__rho=(0.9,), axes__seed=(0, 1), axes__learning_rate=(0.05,), knobs__jtt_epochs=2,
-    )  # fmt: skip
+    axes = {"axes__method": METHODS, "axes__rho": (0.9,), "axes__seed": (0, 1), "axes__learning_rate": (0.05,)}
+    train = make(**axes, train__epochs=4, train__patience=2, knobs__jtt_epochs=2)
     setup, experiment = train.setup, train.experiment
     members = make_members(setup.program, setup.task)
     engine = populations.train(experiment, members, train.data.pool, train.data.val)
     current = population.refit_heads(engine.current, *engine.shared)
     states = population.states_of(current)
     mesh = jax.make_mesh((2,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
-    dealt = jax.shard_map(
-        lambda members: jax.lax.map(train, members),
-        mesh=mesh, in_specs=P("members"), out_specs=P("members"), check_vma=False,
-    )  # fmt: skip
+    of_all, spec = functools.partial(jax.lax.map, train), P("members")
+    dealt = jax.shard_map(of_all, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     trained = jax.device_get(jax.jit(dealt)(train.members()))
     assert (trained.status == Status.STOPPED).any() and (trained.epochs > 4).any()
     populations.assert_same((trained.status, trained.epochs), (states.status, states.epoch))

@@ -191,11 +191,12 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypat
 
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
-    before = trained.states[-1]
-    refitted = population.refit_heads(trained.current, pool, validation)
-    after = population.states_of(refitted)
+    states, rules = trained.current.states, SELECTIONS[:2]
+    states = dataclasses.replace(states, best={rule: states.best[rule] for rule in rules})  # Less to compile.
+    before, current = trained.states[-1], dataclasses.replace(trained.current, states=states)
+    after = population.states_of(population.refit_heads(current, pool, validation))
     for name in NAMES:
-        for rule in SELECTIONS:
+        for rule in rules:
             old, new = (of(name, state.best[rule].weights) for state in (before, after))
             head = old.params.pop("head"), new.params.pop("head")
             assert_same(old, new)

@@ -11,6 +11,7 @@ from flipjax.training import optimise
 from flipjax.training.dfr import fit_head
 from flipjax.training.optimise import Recipe
 
+rate_at, kept_share = (jax.jit(each, static_argnames="total") for each in (optimise.rate_at, optimise.kept_share))
 TWINS = [
     (Recipe(1e-2), optax.adam(1e-2)),
     (Recipe(1e-2, weight_decay=0.3), optax.adamw(1e-2, weight_decay=0.3)),
@@ -23,12 +24,12 @@ def test_steps_are_those_of_optax(recipe, twin):
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
     result, opt_state, wanted, state = params, optax.scale_by_adam().init(params), params, twin.init(params)
-    step = jax.jit(optimise.update)
+    step, twin_step = jax.jit(optimise.update), jax.jit(twin.update)
     for scale in (0.01, 3.0, 1.0):
         drawn = {name: scale * rng.normal(size=leaf.shape) for name, leaf in params.items()}
-        gradients = jax.tree.map(jnp.float32, drawn)
-        result, opt_state = step(gradients, opt_state, result, recipe, rate=jnp.float32(1e-2))
-        updates, state = twin.update(gradients, state, wanted)
+        gradients = jax.tree.map(np.float32, drawn)
+        result, opt_state = step(gradients, opt_state, result, recipe, rate=np.float32(1e-2))
+        updates, state = twin_step(gradients, state, wanted)
         wanted = optax.apply_updates(wanted, updates)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), result, wanted)
 
@@ -43,8 +44,7 @@ def test_steps_are_those_of_optax(recipe, twin):
     ],
 )
 def test_rates_of_four_steps(recipe, rates):
-    result = [float(optimise.rate_at(jnp.int32(step), recipe, total=4)) for step in range(4)]
-    np.testing.assert_allclose(result, rates, rtol=1e-5)
+    np.testing.assert_allclose(rate_at(np.arange(4), recipe, total=4), rates, rtol=1e-5)
 
 
 def test_averages_of_the_weights():
@@ -54,8 +54,8 @@ def test_averages_of_the_weights():
         moving.append(decay * (moving[-1] if moving else 0) + (1 - decay) * value)
     for ema, swa, wanted in ((0.0, 0.0, values), (0.0, 0.5, [5, 1, 2, 6, 5, 10 / 3]), (0.15, 0.0, moving)):
         average, result = 0.0, []
-        for step, value in enumerate(values):
-            kept = float(optimise.kept_share(jnp.int32(step), ema=jnp.float32(ema), swa=jnp.float32(swa), total=6))
+        shares = kept_share(np.arange(6), ema=ema, swa=swa, total=6)
+        for value, kept in zip(values, np.asarray(shares), strict=True):
             average = value + kept * (average - value)
             result.append(average)
         np.testing.assert_allclose(result, wanted, rtol=1e-5)
@@ -65,8 +65,8 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
     rng = np.random.default_rng(0)
     masks = rng.integers(0, 3, (4, 5, 6))
     features = rng.normal(size=(4, 5, 6, 2)) + masks[..., None] * [0.5, -0.3]
-    head = {"kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32), "bias": jnp.ones(3)}
-    result = fit_head(jnp.asarray(features, jnp.float32), jnp.asarray(masks), head, ridge=0.05)
+    head = {"kernel": np.float32(rng.normal(size=(2, 3))), "bias": np.ones(3, np.float32)}
+    result = jax.jit(fit_head)(np.float32(features), masks, head, ridge=0.05)
 
     def loss(flat):
         table = flat.reshape(3, 3)

@@ -110,17 +110,15 @@ def photos():
     masks[:, 8:24, 8:24] = (1 + np.arange(8) % 2)[:, None, None]
     images = np.where(masks[..., None] > 0, 90 * masks[..., None], rng.integers(0, 60, (8, 32, 32, 3))).astype(np.uint8)
     labels, none = (1 + np.arange(8) % 2).astype(np.uint8), np.zeros((0, 32, 32, 3), np.uint8)
-    pool = Pool(kind="photo", images=images, masks=masks, labels=labels, scenes=none)
-    return jax.tree.map(jnp.asarray, pool)
+    return Pool(kind="photo", images=images, masks=masks, labels=labels, scenes=none)
 
 
 def setting(encoder, dtype="float32"):
     """An experiment on the photos, and what makes a member of a seed."""
     model = ModelSpec(name=f"smp_{encoder}", dtype=dtype)
     experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4))
-    rows = jnp.stack([jnp.arange(8), -jnp.ones(8, jnp.int32)], 1).astype(jnp.int32)
-    traced = (Recipe(learning_rate=1e-4), Knobs(), Augmentation(hflip=0.0))
-    fixed = (rows, jnp.arange(8) % 4, *jax.tree.map(jnp.float32, traced))
+    rows, groups = np.stack([np.arange(8), np.full(8, -1)], 1).astype(np.int32), np.arange(8, dtype=np.int32) % 4
+    fixed = rows, groups, *jax.tree.map(np.float32, (Recipe(learning_rate=1e-4), Knobs(), Augmentation(hflip=0.0)))
     return experiment, lambda seed: Member(jax.random.key(seed), *fixed)
 
 

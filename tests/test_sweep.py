@@ -57,23 +57,18 @@ def test_few_programs_are_compiled_and_none_twice():
     assert [counts[name] for name in ("_epoch", "_map_selected", "init_state", "_show")] == [1] * 4, counts
 
 
+# A dry run, and the run itself.
 DAEMON = """
 import pathlib, runpy, sys
-
-def command(*options):
+config, folder = sys.argv[1:]
+for options in (["--dry_run"], ["--workdir", folder]):
     sys.argv[1:] = ["--config", config, *options]
     try:
         runpy.run_module("flipjax.sweep", run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        return end.code
-
-config, folder = sys.argv[1:]
-code = command("--dry_run")
-from jax._src import xla_bridge
-pathlib.Path(folder + ".txt").write_text(f"{code} {xla_bridge.backends_are_initialized()}")
-command("--workdir", folder)
+        from jax._src import xla_bridge
+        pathlib.Path(folder + ".txt").write_text(f"{end.code} {xla_bridge.backends_are_initialized()}")
 """
-"""The command twice, the first time as a dry run."""
 
 
 def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path, monkeypatch):

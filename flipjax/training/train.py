@@ -173,7 +173,7 @@ def make_train(
         ValueError: the pool is too small, or `start` does not fit the network.
 
     Example:
-        >>> train = make_train("smoke", {"axes.rho": (0.5,)})
+        >>> train = make_train("smoke", {"axes.rho": (0.5,), "pool.size": 16})
         >>> train.member(rho=0.9).rows.shape, train.members(rho=(0.5, 0.9), seed=(0, 1)).knobs.dro.shape
         ((192, 2), (4,))
     """
