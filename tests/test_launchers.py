@@ -14,10 +14,12 @@ import pytest
 
 from flipjax.config import ConfigError
 from flipjax.sweep import __main__ as command
-from flipjax.sweep.launchers import Jobs, launch, shard_commands
+from flipjax.sweep import launchers
+from flipjax.sweep.launchers import Jobs
 
 SLURM = pathlib.Path(__file__).parents[1] / "sweeps/clusters/one_node_slurm.sh"
 FAILING = ("sh", "-c", "echo no such pool; exit 2")
+LOOK = 0.05
 
 
 @pytest.fixture
@@ -39,22 +41,24 @@ def engines(monkeypatch):
         shutil.rmtree(folder)
 
 
-def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
+def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path, monkeypatch):
     killed = ("sh", "-c", 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $$; fi', str(tmp_path / "mark"))
     lines = []
     jobs = Jobs((killed, FAILING), tmp_path / "logs", {})
-    assert launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
+    monkeypatch.setattr(launchers, "SECONDS_BETWEEN_LOOKS", LOOK)
+    assert launchers.launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
     assert any(line.startswith("shard 0 was ended with 137") for line in lines)
     assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
     with pytest.raises(ConfigError, match="--launcher_option"):
-        launch("local", Jobs((killed,), tmp_path, {"wings": "1"}), say=lines.append)
+        launchers.launch("local", Jobs((killed,), tmp_path, {"wings": "1"}), say=lines.append)
 
 
-LAUNCH = """
+LAUNCH = f"""
 import json, pathlib, sys
-from flipjax.sweep.launchers import Jobs, launch
+from flipjax.sweep import launchers
+launchers.SECONDS_BETWEEN_LOOKS = {LOOK}
 engine, logs, commands = sys.argv[1:]
-launch(engine, Jobs(json.loads(commands), pathlib.Path(logs), {}), say=print)
+launchers.launch(engine, launchers.Jobs(json.loads(commands), pathlib.Path(logs), {{}}), say=print)
 """
 
 
@@ -64,18 +68,19 @@ def launcher(engine, logs, *commands):
 
 
 def test_shards_outlive_their_launcher(tmp_path):
-    begun, done = (tmp_path / f"mark.{name}" for name in ("begun", "done"))
-    job = ("sh", "-c", 'touch "$0.begun"; sleep 1; touch "$0.done"', str(tmp_path / "mark"))
+    begun, go, done = (tmp_path / f"mark.{name}" for name in ("begun", "go", "done"))
+    waiting = 'touch "$0.begun"; until [ -e "$0.go" ]; do sleep 0.02; done; touch "$0.done"'
+    job = ("sh", "-c", waiting, str(tmp_path / "mark"))
     with subprocess.Popen(launcher("local", tmp_path / "logs", job)) as process:
         faults.wait_for(begun)
         process.kill()
-    assert not done.exists()
+    go.touch()
     faults.wait_for(done)
 
 
 def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_path, monkeypatch):
     line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
-    first, second = shard_commands(line, 2)
+    first, second = launchers.shard_commands(line, 2)
     assert first[3:] == ["-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2"]
     assert second[-1] == "1/2" and first[0] == "env" and first[1] != second[1]
     folder = tmp_path / "run"
@@ -92,10 +97,10 @@ def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_pa
 
 
 def test_real_engines_start_a_shard_again_whose_worker_was_killed(engines, tmp_path):
-    killing = 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $PPID; sleep 9; fi'
+    killing = 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $PPID; fi'
     processes = {}
     for engine in engines:
-        killed = ("sh", "-c", killing, str(tmp_path / f"{engine}.mark"))
+        killed = ("setsid", "sh", "-c", killing, str(tmp_path / f"{engine}.mark"))  # SLURM waits for its group.
         line = launcher(engine, tmp_path / engine, killed, FAILING)
         processes[engine] = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
     for engine, process in processes.items():

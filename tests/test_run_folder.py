@@ -184,7 +184,7 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
 
 @pytest.mark.parametrize(
     ("number", "command", "moment"),
-    [(signal.SIGINT, "flipjax.sweep", "argparse"), (signal.SIGTERM, "flipjax sweep", "optax")],
+    [(signal.SIGINT, "flipjax.sweep", "argparse"), (signal.SIGTERM, "flipjax sweep", "jax")],
 )
 def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, command, moment):
     # What is imported, and when, Python says itself.
