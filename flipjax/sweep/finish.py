@@ -91,7 +91,8 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     questions, shared = _questions(program, config, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     for asked in (questions, LATER)[: len(experiment.train.selection)]:
-        population.lower_selected(experiment, layout, asked, *stacked, *devices.shapes_of(layout, shared)).compile()
+        given = *stacked, *devices.shapes_of(layout, shared)
+        population.selected_program().lower(experiment, layout, asked, *given).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show.lower(experiment, weights, task.pool, rows).compile()
     trim()

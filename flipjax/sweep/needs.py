@@ -169,7 +169,7 @@ def compiled_bytes(program: Program, spec: PopulationSpec, task: tasks.Task, *, 
     member = tasks.make_members(restrict(program, program.names[:1]), task)[0]
     one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
     stacked = devices.shapes_of(layout, one, members=members)
-    analysis: Any = population.lower_epoch(experiment, layout, *stacked, *shared).compile().memory_analysis()
+    analysis: Any = population.epoch_program().lower(experiment, layout, *stacked, *shared).compile().memory_analysis()
     given = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return given, analysis.temp_size_in_bytes
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from flipjax.backend import fast_runtime
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
@@ -148,7 +149,16 @@ def _plainly(function: Callable, *leaves: Any) -> Any:
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
 
 
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
+def epoch_program() -> Any:
+    """Returns `_epoch`, jitted for the speed of this machine's devices."""
+    return _jit(_epoch, static_argnames=("experiment", "layout"), donate_argnames="states")
+
+
+@functools.cache
+def _jit(function: Callable, **options: Any) -> Any:
+    return jax.jit(function, compiler_options=fast_runtime(), **options)
+
+
 def _epoch(
     experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any
 ) -> tuple[State, dict[str, jax.Array]]:
@@ -178,9 +188,6 @@ def _epoch(
     return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, *shared)
 
 
-lower_epoch = _epoch.lower
-
-
 def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
     """Trains every running member for one epoch and validates it on an evaluation table.
 
@@ -195,7 +202,7 @@ def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Populat
         slots = np.argsort(order)[population.slots]
         dealt = _replace(layout, (population.members, population.states), lambda rows: rows[order])
         population = Population(experiment, layout, *dealt, slots)
-    states, records = _epoch(experiment, layout, population.members, population.states, pool, table)
+    states, records = epoch_program()(experiment, layout, population.members, population.states, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
 
@@ -304,7 +311,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     for index, selected in enumerate(best):
         stacked = selected.weights, _put(population.layout, first[index] == index), strengths
         asked = later if later and index else function
-        values.append(_map_selected(experiment, population.layout, asked, *stacked, *shared))
+        values.append(selected_program()(experiment, population.layout, asked, *stacked, *shared))
 
     def gathered(*leaves: jax.Array | None) -> np.ndarray:
         known = [leaf for leaf in leaves if leaf is not None]
@@ -315,7 +322,11 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     return jax.tree.map(gathered, *values)
 
 
-@functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
+def selected_program() -> Any:
+    """Returns `_map_selected`, jitted for the speed of this machine's devices."""
+    return _jit(_map_selected, static_argnames=("experiment", "layout", "function"))
+
+
 def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:
     """Maps over stacked weights, whether they are wanted, and strengths of the cue; the pool and others are shared."""
     call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
@@ -332,6 +343,3 @@ def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *g
         return jax.lax.map(one, stacked, batch_size=layout.width if layout.width > 1 else None)
 
     return shard(layout, local, *[P(AXIS)] * 3, *[P()] * (len(given) - 3))(*given)
-
-
-lower_selected = _map_selected.lower

@@ -113,13 +113,15 @@ def traced(program, experiment, mesh, members, form):
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
         order, active = shape((members,), jnp.int32), shape((1,), jnp.int32)
-        return population._epoch.trace(experiment, layout, stacked, states, (order, active), pool, validation)
+        return jax.jit(population._epoch, static_argnums=(0, 1)).trace(
+            experiment, layout, stacked, states, (order, active), pool, validation
+        )
     if program == "decompose":
         weights = states.best[experiment.train.selection[0]].weights
         wanted = shape((members,), jnp.bool_)
         strengths = shape((members,), jnp.float32)
         asked = weights, wanted, strengths, pool, validation[0]
-        return population._map_selected.trace(experiment, layout, evaluate, *asked)
+        return jax.jit(population._map_selected, static_argnums=(0, 1, 2)).trace(experiment, layout, evaluate, *asked)
     packed = dataclasses.replace(experiment, packed=layout.packed)
 
     def steps(members, pool, states, batches, keys):
