@@ -58,9 +58,8 @@ def get_params(draws, height, width, scale=(0.8, 1.0), ratio=(0.9, 1.1), masks=N
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     found = np.stack([down * (height - h + 1), right * (width - w + 1), h, w], axis=-1).astype(int)
     if masks is not None:
-        for place in zip(*np.nonzero(fits), strict=True):
-            top, left, h, w = found[place]
-            fits[place] = masks[place[0], top : top + h, left : left + w].any()
+        pairs = zip(masks, found, strict=True)
+        fits &= [[mask[y : y + h, x : x + w].any() for y, x, h, w in own] for mask, own in pairs]
     other = central_crop(height, width, ratio) if masks is None else [0, 0, height, width]
     first = found[np.arange(len(found)), fits.argmax(1)]
     return np.where(fits.any(1, keepdims=True), first, other)

@@ -25,22 +25,16 @@ from flipjax.training.task import make_members, make_task
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def drawn_once():
-    """Each pool is drawn once for all tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(POOLS, "synthetic", functools.cache(POOLS["synthetic"]))
-        yield
-
-
 @pytest.fixture
 def config():
     return read_config(RECORDED / "config.py")
 
 
-@pytest.fixture(scope="module")
-def images(drawn_once):
-    return benchmark(RECORDED / "config.py", rho=0.95, seed=1)
+@pytest.fixture(scope="module", autouse=True)
+def images():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(POOLS, "synthetic", functools.cache(POOLS["synthetic"]))  # Each pool is drawn once for all.
+        yield benchmark(RECORDED / "config.py", rho=0.95, seed=1)
 
 
 def test_the_images_are_a_members_own(config, images):
@@ -105,10 +99,9 @@ def test_logits_give_the_numbers_of_a_member(config, images):
 
 
 def test_any_number_of_classes_and_scenes(config):
-    config.pool.update(scene_kinds=("land", "water", "desert"), usual=("land", ("water", "desert")))
-    config.pool.update(size=16, objects=16, scenes=10)
+    config.pool.update(size=16, objects=16, scenes=10, scene_kinds=("land", "water", "desert"))
+    config.pool.usual, config.axes.rho = ("land", ("water", "desert")), (0.9,)
     config.split.update(n_train=16, n_val=6, n_test=12)
-    config.axes.rho = (0.9,)
     made = benchmark(config, rho=0.9)
     test = made.test
     np.testing.assert_array_equal(test.groups, 3 * test.classes + test.scenes)

@@ -292,17 +292,12 @@ def test_several_background_classes_act_as_one_of_their_maximum():
     log_odds = np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32)
     inside = intervene.foreground(several, background=(1, 3))
 
-    @functools.partial(jax.jit, static_argnames="background")
-    def traced(x, background):
-        return [
-            intervene.foreground(x, background=background),
-            intervene.region_log_odds(x, inside, background=background),
-            intervene.mirror_risk(x, x[:, :, ::-1], background=background),
-        ]
-
     def act(x, background):
-        risk = intervene.scene_swap_risk(x, log_odds, center=0.0, background=background)
-        return [*traced(x, background), intervene.foreground(x, background=background), risk]
+        read = {"background": background}
+        traced = [lambda x: intervene.region_log_odds(x, inside, **read), lambda x: intervene.foreground(x, **read)]
+        traced.append(lambda x: intervene.mirror_risk(x, x[:, :, ::-1], **read))
+        answers = jax.jit(lambda x: [each(x) for each in traced])(x)
+        return [*answers, intervene.foreground(x, **read), intervene.scene_swap_risk(x, log_odds, center=0.0, **read)]
 
     for one, other in zip(act(several, (1, 3)), act(single, 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
