@@ -82,9 +82,10 @@ def benchmark(
         ValueError: the pool has too few images.
 
     Example:
-        >>> images = benchmark("smoke", rho=0.9)
+        >>> small = {"pool.objects": 48, "pool.scenes": 16, "split.n_train": 32, "split.n_test": 32}
+        >>> images = benchmark(configure("smoke", small), rho=0.9)
         >>> images.test.images.shape, images.test.groups[:4].tolist(), images.test.pairs[:4].tolist()
-        ((128, 32, 32, 3), [0, 1, 2, 3], [0, 0, 1, 1])
+        ((32, 32, 32, 3), [0, 1, 2, 3], [0, 0, 1, 1])
         >>> from flipjax.results import score
         >>> rows = score(images.test.masks, images, kind="masks", method="oracle")
         >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()

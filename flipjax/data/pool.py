@@ -145,7 +145,7 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
         >>> half = np.full((1, 1, 1, 3), 100, np.uint8)
         >>> pool = Pool(kind="composite", images=half, masks=np.full((1, 1, 1), 128, np.uint8),
         ...             labels=np.array([2], np.uint8), scenes=np.full((1, 1, 1, 3), 255, np.uint8))
-        >>> images, masks = gather(pool, np.array([[0, 0]]))
+        >>> images, masks = jax.jit(gather)(pool, np.array([[0, 0]]))
         >>> print((images * 255).round(2)[0, 0, 0], masks[0, 0, 0])  # 100 + 255 * 127 / 255
         [227. 227. 227.] 2
     """

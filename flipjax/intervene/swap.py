@@ -274,7 +274,7 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
 
     Example:
         >>> logits = jnp.array([[[[0.0, 9.0, -9.0], [9.0, 0.0, 0.0]]]])
-        >>> round(mirror_risk(logits, -logits[:, :, ::-1]).item(), 4)
+        >>> round(jax.jit(mirror_risk)(logits, -logits[:, :, ::-1]).item(), 4)
         0.6931
     """
     logits = check_logits(logits, background=background)

@@ -68,7 +68,7 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ..
 
     Example:
         >>> import jax
-        >>> a, b = (draw_creature(jax.random.key(0), kind) for kind in (0, 1))
+        >>> a, b = (jax.jit(draw_creature)(jax.random.key(0), kind) for kind in (0, 1))
         >>> bool((a.colours == b.colours).all()), bool((a.traits <= b.traits).all())
         (True, True)
     """
