@@ -22,7 +22,7 @@ stop() {
     timeout 5 scancel --full --signal=KILL --user="$user" 2>/dev/null || true
     timeout 5 scancel --user="$user" 2>/dev/null || true
     for _ in $(seq 20); do
-        [ -z "$(timeout 5 squeue --noheader 2>/dev/null)" ] && break
+        [ -z "$(timeout 5 squeue --noheader --states=PENDING,RUNNING 2>/dev/null)" ] && break
         sleep 0.1
     done
     for name in slurmd slurmctld munged; do
