@@ -14,7 +14,6 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from flipjax import results
 from flipjax.__main__ import main
 from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe, static_settings
 
@@ -54,16 +53,9 @@ def test_an_audit_of_a_pytorch_model(run, tmp_path):
     assert len((tmp_path / "out/images.csv").read_text().splitlines()) == 13
 
 
-def test_own_loss_augmentation_and_network(run, tmp_path, without_page):
-    assert "model Flat (own): " in run("own_method.py", "--dry_run")
-    sizes = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "split.n_train": 16, "split.n_val": 8}
-    sizes |= {"split.n_test": 8, "train.epochs": 1, "train.batch_size": 8, "axes.seed": 0, "model.depth": 1}
-    sizes |= {"intervene.scenes": "none", "intervene.scores": "none", "grid.model.build": None}
-    run("own_method.py", "--workdir", "out", *(f"--config.{name}={value}" for name, value in sizes.items()))
-    members = results.load(tmp_path / "out").members
-    assert members["method"].unique().tolist() == ["ce", "focal", "grey", "focal+grey"]
-    stored = json.loads((tmp_path / "out/config.json").read_text())
-    assert "focal.gamma = 2.0" in stored["functions"]["focal"]
+def test_own_loss_augmentation_and_network(run):
+    said = run("own_method.py", "--dry_run")
+    assert "model Flat (own): " in said and said.count("method (ce, focal, grey, focal+grey)") == 2
 
 
 def test_a_pytorch_model_on_the_benchmark(run):

@@ -1,5 +1,6 @@
 """A sweep from Python: the command line's bytes, its tables, and models that give the stored numbers."""
 
+import json
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,14 +82,18 @@ def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_p
         opened.member(path.name.split(".")[0]).model(path.name.split(".")[1])
 
 
-def test_photos_in_memory_and_a_network_of_ones_own(quick_compilation, without_page):
+def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(quick_compilation, without_page):
     from test_arrays import NAMES, PHOTOS
-    from test_model import Net
+    from test_own import Net, dark, mine
 
     data = from_arrays(**PHOTOS, **NAMES)
     changes = {"model.width": 8, "model.depth": 3, "model.build": Net, "train.epochs": 1, "axes.rho": (0.75,)}
     changes |= {"split.n_train": 8, "split.n_val": 8, "split.n_test": 8, "intervene.scores": "none"}
+    changes |= {"train.loss": mine, "train.augment": dark, "axes.method": ("mine+dark",)}
     run = flipjax.run(faults.whole_run()[1], changes, data=data)
+    functions = json.loads((run.folder / "config.json").read_text())["functions"]
+    assert "scale=1.0" in functions["mine"] and "dark.SCALE = 3.0" in functions["dark"] and "Net" in functions
+    assert run.members["status"].tolist() == ["finished"]
     assert run.config.pool.root and data.catalog.content.startswith(run.config.pool.root)
     member = run.member("m000")
     test = member.images().test
