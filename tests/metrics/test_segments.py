@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from flipjax import metrics
 from flipjax.metrics.summary import draw_images
@@ -53,20 +54,12 @@ def test_instances_are_units_and_small_ones_have_no_row():
 
 
 def slow_units(labels, classes, unit):
-    """Classes and pixels of the units, components by 8-connected flood fill."""
-    seen, units = set(), []
-    for start in np.ndindex(labels.shape):
-        pixels, stack = set(), [start] if start not in seen and labels[start] in classes else []
-        while stack:
-            y, x = place = stack.pop()
-            inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
-            if place not in pixels and inside and labels[place] == labels[start]:
-                pixels.add(place)
-                stack += [(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-        seen |= pixels
-        units += [(int(labels[start]), pixels)] if pixels else []
-    if unit == "class":
-        units = [(c, set().union(*(p for k, p in units if k == c))) for c in {k for k, _ in units}]
+    """Classes and pixels of the units: of a class, or of each of its 8-connected components."""
+    units = []
+    for c in classes:
+        there = labels == c
+        numbers = ndimage.label(there, np.ones((3, 3)))[0] if unit == "component" else there.astype(int)
+        units += [(c, {*zip(*np.nonzero(numbers == k), strict=True)}) for k in range(1, numbers.max() + 1)]
     return sorted(units, key=lambda own: (own[0], min(own[1])))
 
 
@@ -181,9 +174,8 @@ def test_segment_flips_and_intervals_by_hand():
     truth = np.array([[[1, 1, 2, 2]], [[1, 1, 2, 2]], [[1, 1, 3, 3]]])
     prediction = np.array([[[2, 2, 2, 2]], [[1, 1, 0, 0]], [[3, 3, 3, 3]]])
     table = metrics.segments(prediction, truth, kind="masks", num_classes=5, min_pixels=1)
-    rates = metrics.segment_flips(
-        table, key=jax.random.key(0), samples=400, class_names=["b", "cat", "dog", "cow", "ox"]
-    )
+    names = ["b", "cat", "dog", "cow", "ox"]
+    rates = metrics.segment_flips(table, key=jax.random.key(0), samples=400, class_names=names)
     assert rates.index.tolist() == ["cat", "dog", "cow", "all"]
     assert rates["seg_flip"].tolist() == [2 / 3, 0, 0, 2 / 6]
     assert rates["flip_of_found"].tolist() == [2 / 3, 0, 0, 2 / 5]
