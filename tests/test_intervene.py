@@ -25,11 +25,6 @@ scene_marginal = jax.jit(intervene.scene_marginal, static_argnames="mirror")
 mirror_risk, blurred_scenes = map(jax.jit, (intervene.mirror_risk, intervene.blurred_scenes))
 
 
-def model(weights):
-    """A callable: a 1 x 1 convolution, so that the region depends on the pixels alone."""
-    return jax.tree_util.Partial(lambda weights, images: images @ weights, weights)
-
-
 @pytest.fixture(scope="module", params=[3, 4])
 def study(request):
     """A model, images with a bright object (the last without any), scenes, and what follows from their means."""
@@ -40,7 +35,9 @@ def study(request):
     images = rng.uniform(-1, -0.5, (7, H, W, 3)).astype(np.float32)
     images[:-1, 3:9, 2:8] += rng.uniform(1.5, 2, (6, 6, 6, 3))
     scenes = rng.uniform(-1, -0.5, (5, H, W, 3)).astype(np.float32)
-    predict, means = model(weights), intervene.mean_scenes(scenes, kinds=KINDS)
+    # A 1 x 1 convolution, so that the region depends on the pixels alone.
+    predict = jax.tree_util.Partial(lambda weights, images: images @ weights, weights)
+    means = intervene.mean_scenes(scenes, kinds=KINDS)
     log_odds = scene_marginal(predict, images, means)
     center = intervene.split_point(log_odds, center="median")
     return types.SimpleNamespace(**locals(), logits=predict(images))
@@ -223,9 +220,8 @@ def test_objects_keep_their_classes_where_an_image_of_two_loses_one():
     numbers = intervene.find_regions(LOGITS)
     assert intervene.region_images(numbers).tolist() == [0, 0, 2]
     assert intervene.region_label(LOGITS, regions="objects").tolist() == [1, 2, 1]
-    np.testing.assert_allclose(
-        intervene.scene_swap_risk(LOGITS, odds, center=0.0, regions="objects"), [-2, -2, -1], atol=1e-6
-    )
+    risk = intervene.scene_swap_risk(LOGITS, odds, center=0.0, regions="objects")
+    np.testing.assert_allclose(risk, [-2, -2, -1], atol=1e-6)
     repaired = intervene.repair(LOGITS, odds, center=0.0, regions=numbers)
     np.testing.assert_array_equal(repaired[:2], RIGHT[:2])
     np.testing.assert_array_equal(repaired[2], np.where(RIGHT[2] > 0, 1, 0))
@@ -308,6 +304,7 @@ def test_several_background_classes_act_as_one_of_their_maximum():
         intervene.scene_marginal(predict, IMAGES, SCENES, background=None)
 
 
+SHOWN = {"images": IMAGES}
 INTEGERS, PRIOR, PASTED = IMAGES.astype(np.uint8), np.array([0.5, 0.25, 0.25]), SCENES.astype(np.uint8)
 REGIONS = ["object", np.ones((3, 2, 5), int), -np.ones((3, 2, 6), int)]
 PREDICTS = [
@@ -318,14 +315,10 @@ PREDICTS = [
 PRIORS = [None, PRIOR[:2], PRIOR * [1, 2.4, -0.4], PRIOR * 1.3, PRIOR * [1, np.nan, 1], np.eye(3)[0]]
 # What each takes, and by field what it refuses.
 SPOILED = [
-    (intervene.mean_scenes, {"images": IMAGES}, {"images": [INTEGERS, IMAGES[0]], "kinds": [[0, 2, 2], [0]]}),
-    (intervene.grey_scenes, {"images": IMAGES}, {"images": [INTEGERS]}),
-    (
-        intervene.mean_surroundings,
-        {"images": IMAGES, "regions": RIGHT > 0},
-        {"images": [INTEGERS], "regions": [RIGHT[:1]]},
-    ),
-    (intervene.choose_scenes, {"key": None, "images": IMAGES}, {"scenes": ["all"]}),
+    (intervene.mean_scenes, SHOWN, {"images": [INTEGERS, IMAGES[0]], "kinds": [[0, 2, 2], [0]]}),
+    (intervene.grey_scenes, SHOWN, {"images": [INTEGERS]}),
+    (intervene.mean_surroundings, SHOWN | {"regions": RIGHT > 0}, {"images": [INTEGERS], "regions": [RIGHT[:1]]}),
+    (intervene.choose_scenes, SHOWN | {"key": None}, {"scenes": ["all"]}),
     (draw_scenes, {"key": None, "kinds": [0, 1, 1], "count": 1}, {"count": [0, 2]}),
     (intervene.split_point, {"log_odds": np.zeros((2, 1, 3)), "prior": PRIOR}, {"center": ["mean"], "prior": PRIORS}),
     (intervene.split_point, {"log_odds": np.zeros((2, 1, 3)), "center": "median"}, {"center": [0.0], "prior": [PRIOR]}),

@@ -29,12 +29,7 @@ def xla_convolve(images, kernel, stride=1, padding="SAME", groups=1):
     )
 
 
-def in_blocks(patch, blocked):
-    """Sums gradients of a whole batch, or in the blocks that large images take."""
-    if blocked:
-        patch.setattr(convolution, "BLOCKED", 64)
-
-
+# Gradients are summed over a whole batch, or, where it says so last, in the blocks that large images take.
 CONVOLUTIONS = [
     (convolution.convolve, images, kernel, 1, blocked)
     for images, kernel, blocked in (
@@ -60,7 +55,7 @@ CONVOLUTIONS += [
 
 @pytest.mark.parametrize(("function", "images", "kernel", "stride", "blocked"), CONVOLUTIONS)
 def test_convolutions_and_their_gradients_are_xlas(function, images, kernel, stride, blocked, monkeypatch):
-    in_blocks(monkeypatch, blocked)
+    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
     margin = kernel[0] // 2 if kernel[0] != stride else 0
     padding = [(margin, margin)] * 2 if function is convolution.convolve_strided else "SAME"
     wanted = functools.partial(xla_convolve, stride=stride, padding=padding, groups=images[-1] // kernel[2])
@@ -73,7 +68,7 @@ DOUBLED = [((1, 1), 2, 3, False), ((3, 2), 5, 4, True), ((4, 4), 3, None, False)
 
 @pytest.mark.parametrize(("size", "channels", "skip", "blocked"), [*DOUBLED, ((44, 40), 20, 4, False)])
 def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip, blocked, monkeypatch):
-    in_blocks(monkeypatch, blocked)
+    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
 
     def folded(images, others, kernel):
         return convolution.convolve_doubled(images, None if skip is None else others, kernel)

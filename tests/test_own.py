@@ -38,8 +38,8 @@ def dark(key, images, labels):
     return SCALE * images / 6, labels
 
 
-def of_train(experiment, **fields):
-    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, **fields))
+def having(experiment, section, **fields):
+    return dataclasses.replace(experiment, **{section: dataclasses.replace(getattr(experiment, section), **fields)})
 
 
 def test_an_own_loss_takes_the_place_of_the_cross_entropy():
@@ -78,13 +78,13 @@ def test_members_with_and_without_share_a_program(tiny, pool, validation, make_m
         member = make_member(knobs=Knobs(**knobs))
         return run_epoch(experiment, member, pool, start(tiny, member), validation)[1]
 
-    both = of_train(tiny, loss=mine, augment=dark)
+    both = having(tiny, "train", loss=mine, augment=dark)
     without, with_own = record(both), record(both, own_loss=1.0)
     assert all(with_own[name] > without[name] for name in ("train_loss", "valid_loss"))
 
 
 def test_an_own_augmentation_comes_last(tiny, pool, make_member):
-    experiment = of_train(tiny, augment=dark)
+    experiment = having(tiny, "train", augment=dark)
     batch = jnp.arange(4)
     plain = batch_of(tiny, make_member(), pool, batch, jax.random.key(0))
     for place, factor in ((0.0, 1.0), (1.0, 0.5)):
@@ -97,8 +97,8 @@ def test_an_own_augmentation_comes_last(tiny, pool, make_member):
 @pytest.mark.parametrize(("packed", "model"), [(True, {}), (False, {"build": Net})])
 def test_they_are_mapped_over_members(tiny, pool, validation, make_member, packed, model):
     """Shapes alone: as a pack, which takes an own loss and augmentation, and under vmap, which takes any model."""
-    experiment = dataclasses.replace(of_train(tiny, loss=mine, augment=dark), packed=packed)
-    experiment = dataclasses.replace(experiment, model=dataclasses.replace(tiny.model, **model))
+    experiment = having(having(tiny, "train", loss=mine, augment=dark), "model", **model)
+    experiment = dataclasses.replace(experiment, packed=packed)
     members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_member(seed) for seed in range(2)))
     states = jax.eval_shape(jax.vmap(functools.partial(init_state, experiment)), members)
     mapped = jax.vmap(functools.partial(run.run_epoch, experiment), in_axes=(0, None, 0, None))
@@ -175,10 +175,7 @@ DOORS = {
 @pytest.mark.parametrize("place", DOORS)
 def test_what_does_not_fit_is_one_line(tiny, place):
     section, field = place.split(".")
-    fits, *misfits = (
-        dataclasses.replace(tiny, **{section: dataclasses.replace(getattr(tiny, section), **{field: function})})
-        for function in DOORS[place]
-    )
+    fits, *misfits = (having(tiny, section, **{field: function}) for function in DOORS[place])
     check_own(fits)
     for experiment in misfits:
         with pytest.raises(ConfigError) as caught:

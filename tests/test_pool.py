@@ -16,16 +16,14 @@ compiled = jax.jit(gather)
 
 def random_pool(kind):
     draw = partial(np.random.default_rng(7).integers, dtype=np.uint8)
-    alpha = draw(0, 256, (5, SIZE, SIZE))
-    alpha[0], alpha[1] = 0, 255
-    straight = draw(0, 256, (5, SIZE, SIZE, 3))
+    masks, labels = draw(0, 256, (5, SIZE, SIZE)), draw(1, 3, 5)
+    masks[0], masks[1] = 0, 255
+    images, scenes = draw(0, 256, (5, SIZE, SIZE, 3)), draw(0, 256, (3, SIZE, SIZE, 3))
     if kind == "photo":
-        labels = draw(1, 3, 5)
-        masks = np.where(alpha > 127, labels[:, None, None], 0).astype(np.uint8)
-        scenes = np.zeros((0, SIZE, SIZE, 3), np.uint8)
-        return Pool(kind=kind, images=straight, masks=masks, labels=labels, scenes=scenes)
-    images = np.round(straight * (alpha[..., None] / 255)).astype(np.uint8)
-    return Pool(kind=kind, images=images, masks=alpha, labels=draw(1, 3, 5), scenes=draw(0, 256, (3, SIZE, SIZE, 3)))
+        masks, scenes = np.where(masks > 127, labels[:, None, None], np.uint8(0)), scenes[:0]
+    else:
+        images = np.round(images * (masks[..., None] / 255)).astype(np.uint8)
+    return Pool(kind=kind, images=images, masks=masks, labels=labels, scenes=scenes)
 
 
 def twin(pool, row):
