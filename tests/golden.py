@@ -13,9 +13,14 @@ golden_cases = pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem
 SHARES = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}
 
 
-def read_case(path):
+def needs(path):
+    """Skips a test without files that are no part of the project."""
     if not path.exists():
-        pytest.skip(f"golden cases are not at {GOLDEN}")
+        pytest.skip(f"{path} is not there")
+
+
+def read_case(path):
+    needs(path)
     return np.load(path)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_tools
 
 from coco_cd import tree
-from coco_cd.tree import GOLDEN, HEIGHT, SHARED, WIDTH, YEARS, change, copy_coco, item, needs, open_pool, prepare
+from coco_cd.tree import GOLDEN, HEIGHT, SHARED, WIDTH, YEARS, change, copy_coco, item, open_pool, prepare
 from flipjax.data import coco_cd
 from flipjax.data.coco_cd.annotations import STUFF, THINGS, Photo, label_mask, run_lengths
 from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select

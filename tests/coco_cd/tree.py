@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
 from golden import SHARED
 
 from flipjax.config import PoolSpec
@@ -31,11 +30,6 @@ def change(root, name, edit):
     value = json.loads(path.read_text())
     edit(value)
     path.write_text(json.dumps(value))
-
-
-def needs(path):
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
 
 
 def prepare(root, data_dir, *options):

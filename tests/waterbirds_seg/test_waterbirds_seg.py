@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from folder.pixels import place
+from golden import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,7 +27,7 @@ from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
 from flipjax.data.waterbirds_seg.manifest import bird_files, class_of, read_birds, read_scenes, scene_file
 from flipjax.support import files
 from flipjax.support.files import adding_folder
-from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, needs_golden, open_pool, prepare
+from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, open_pool, prepare
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -51,8 +52,8 @@ def test_a_scene_covers_the_photo_and_loses_both_sides_alike(size, larger, box):
     np.testing.assert_array_equal(pixels.fit_scene(scene, size), middle.resize(size, Image.Resampling.LANCZOS))
 
 
-@needs_golden
 def test_the_composites_of_a_manifest_are_the_references(tmp_path):
+    needs(GOLDEN)
     folders = ["--cub_dir", GOLDEN / "cub", "--places_dir", GOLDEN / "places", "--manifest", GOLDEN / "metadata.csv"]
     assert main(["prepare", "waterbirds_seg", *map(str, folders), "--data_dir", str(tmp_path)]) == 0
     (folder,) = tmp_path.glob("waterbirds_seg/manifest*/1.0.0")

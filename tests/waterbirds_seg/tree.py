@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from golden import SHARED
 
 from flipjax.config import PoolSpec
@@ -11,7 +10,6 @@ from flipjax.data.__main__ import main
 
 GOLDEN = SHARED / "golden/waterbirds_tiny"
 SIZE = 16
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is absent")
 
 
 TREE = Path(waterbirds_seg.__file__).parent / "dummy_data"
