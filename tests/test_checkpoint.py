@@ -43,9 +43,10 @@ def test_the_last_two_are_kept_and_damaged_ones_are_passed_over(checkpoints, tmp
     assert checkpoints.restore(TREE, say=said.append) is None and not (tmp_path / "2").exists()
 
 
-@pytest.mark.parametrize(
-    "other", [{}, {"ema": np.zeros(2)}, {"b": np.arange(3, dtype=np.float32)}, {"b": np.arange(4.0)}], ids=str
-)
+OTHERS = [{}, {"ema": np.zeros(2)}, {"b": np.arange(3, dtype=np.float32)}, {"b": np.arange(4.0)}]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
 def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(checkpoints, tmp_path, other):
     identity, said = ("mine", "layout of blocks") if other else ("other", "run")
     with pytest.raises(ConfigError, match=f"{tmp_path / '3'} is a whole checkpoint, but not of this {said}"):

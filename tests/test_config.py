@@ -73,11 +73,10 @@ def test_a_bad_value_is_named_with_what_was_expected(field):
 
 PRODUCT = {"model": {"width": (4, 12), "norm": ("none",)}, "pool": {"size": (32, 64)}}
 BELONG = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
+GRIDS = [(PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]), (BELONG, [(4, 32), (16, 48)])]
 
 
-@pytest.mark.parametrize(
-    ("grid", "wanted"), [(PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]), (BELONG, [(4, 32), (16, 48)])]
-)
+@pytest.mark.parametrize(("grid", "wanted"), GRIDS)
 def test_a_grid_is_a_product_or_a_list_of_what_belongs_together(grid, wanted):
     config = default_config()
     config.grid = grid

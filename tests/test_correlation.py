@@ -221,21 +221,16 @@ def test_draws_are_the_same_on_every_version():
 def test_each_class_passes_through_its_scenes_in_a_fixed_order():
     """Any version of SciPy gives these; at every step the classes stand in all of the scenes."""
     assert scene_orders(Groups(4, 4)) == [[[0], [1], [2], [3]], [[1, 2, 3], [0, 3, 2], [3, 1, 0], [2, 0, 1]]]
-    assert scene_orders(Groups(4, 4, ((0, 1), (0, 1), (2, 3), (2, 3)))) == [
-        [[1, 0], [0, 1], [2, 3], [3, 2]],
-        [[2, 3], [3, 2], [1, 0], [0, 1]],
-    ]
+    halves = [[1, 0], [0, 1], [2, 3], [3, 2]], [[2, 3], [3, 2], [1, 0], [0, 1]]
+    assert scene_orders(Groups(4, 4, ((0, 1), (0, 1), (2, 3), (2, 3)))) == [*halves]
     assert scene_orders(Groups(3, 3, ((0, 1), (1, 2), (0, 2)))) == [[[1, 0], [2, 1], [0, 2]], [[2], [0], [1]]]
 
 
 def test_scene_photos_are_shared_in_proportion():
     """24 objects: 4 + 4 evaluate, 16 train, so kinds show 4, 4 and 8 images: 12 photos go 3 : 3 : 6."""
-    scarce = split_pool(catalog(scenes=(12, 12)), n_val=8, n_test=8, seed=0)
-    assert [len(part.scenes) for part in scarce] == [12, 6, 6]
-    plenty = split_pool(catalog(scenes=(100, 100)), n_val=8, n_test=8, seed=0)
-    assert [len(part.scenes) for part in plenty] == [184, 8, 8]
-    least = split_pool(catalog(scenes=(3, 3)), n_val=4, n_test=16, seed=0)
-    assert [len(part.scenes) for part in least] == [2, 2, 2]
+    for photos, n_val, n_test, wanted in ((12, 8, 8, [12, 6, 6]), (100, 8, 8, [184, 8, 8]), (3, 4, 16, [2, 2, 2])):
+        split = split_pool(catalog(scenes=(photos, photos)), n_val=n_val, n_test=n_test, seed=0)
+        assert [len(part.scenes) for part in split] == wanted
 
 
 SPLIT, TRAIN = {"n_val": 8, "n_test": 8, "seed": 0}, {"rho": 0.9, "seed": 0, "n_train": 8}

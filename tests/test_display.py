@@ -16,9 +16,8 @@ from flipjax.training.member import Status
 def test_an_epoch_is_said_with_what_became_of_members_and_the_mean_of_finite_losses():
     program = SimpleNamespace(name="000", epochs=(4, 3))
     status = np.array([Status.RUNNING, Status.STOPPED, Status.DIVERGED])
-    assert epoch_note(program, 1, status, np.array([0.5, 1.5, np.nan])) == (
-        "program 000, epoch 1/4: 1 running, 1 stopped, 1 diverged; mean validation loss 1.0000"
-    )
+    said = epoch_note(program, 1, status, np.array([0.5, 1.5, np.nan]))
+    assert said == "program 000, epoch 1/4: 1 running, 1 stopped, 1 diverged; mean validation loss 1.0000"
     assert epoch_note(program, 2, status[2:], np.array([np.inf])).endswith("1 diverged; mean validation loss -")
 
 

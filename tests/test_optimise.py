@@ -34,15 +34,15 @@ def test_steps_are_those_of_optax(recipe, twin):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), result, wanted)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "rates"),
-    [
-        (Recipe(2.0), [2, 2, 2, 2]),
-        (Recipe(2.0, warmup=0.5), [1, 2, 2, 2]),
-        (Recipe(2.0, cosine=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
-        (Recipe(2.0, warmup=1.0, cosine=1.0), [0.5, 1, 1.5, 2]),
-    ],
-)
+RATES = [
+    (Recipe(2.0), [2, 2, 2, 2]),
+    (Recipe(2.0, warmup=0.5), [1, 2, 2, 2]),
+    (Recipe(2.0, cosine=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
+    (Recipe(2.0, warmup=1.0, cosine=1.0), [0.5, 1, 1.5, 2]),
+]
+
+
+@pytest.mark.parametrize(("recipe", "rates"), RATES)
 def test_rates_of_four_steps(recipe, rates):
     np.testing.assert_allclose(rate_at(np.arange(4), recipe, total=4), rates, rtol=1e-5)
 

@@ -55,13 +55,13 @@ def assert_close(packed, plain, scale=TOLERANCE):
         np.testing.assert_allclose(a, b, rtol=0, atol=scale * float(np.abs(b).max() + 1e-3), err_msg=where)
 
 
-@pytest.mark.parametrize(
-    ("members", "model"),
-    [
-        (4, {"width": 40, "depth": 1, "norm": "none"}),  # Chunks of two members, then of one.
-        (8, {"width": 16, "depth": 2}),  # 8 members a chunk, then 4.
-    ],
-)
+PACKS = [
+    (4, {"width": 40, "depth": 1, "norm": "none"}),  # Chunks of two members, then of one.
+    (8, {"width": 16, "depth": 2}),  # 8 members a chunk, then 4.
+]
+
+
+@pytest.mark.parametrize(("members", "model"), PACKS)
 def test_a_pack_equals_its_members_alone(members, model):
     experiment, arguments = case(members, **model)
     packed = run(experiment, network.loss_and_gradients, arguments, ALONE)  # What a map leaves alone is repeated.

@@ -182,10 +182,10 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
     assert not run.folder.exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "command", "moment"),
-    [(signal.SIGINT, "flipjax.sweep", "argparse"), (signal.SIGTERM, "flipjax sweep", "jax")],
-)
+SIGNALS = [(signal.SIGINT, "flipjax.sweep", "argparse"), (signal.SIGTERM, "flipjax sweep", "jax")]
+
+
+@pytest.mark.parametrize(("number", "command", "moment"), SIGNALS)
 def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, command, moment):
     # What is imported, and when, Python says itself.
     line = [sys.executable, "-X", "importtime", "-m", *command.split(), "--config=smoke", "--workdir", tmp_path]

@@ -95,31 +95,31 @@ SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
 
 
 # Six epochs, a patience of 2. Three epochs above twice log 4 are divergence.
-@pytest.mark.parametrize(
-    ("valid", "options", "status", "best"),
-    [
-        ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {}, FINISHED, 6),
-        ([0.1, 0.1, 0.1], {}, STOPPED, 1),
-        ([0.4, 0.5, 0.3, 0.5, 0.4], {}, STOPPED, 3),
-        ([0.3, INF], {}, DIVERGED, 1),
-        ([NAN], {}, DIVERGED, 0),
-        ([0.3, 0.2, 0.25], {"train_losses": [0.3, 0.2, NAN]}, DIVERGED, 2),
-        ([50, 40, 30], {}, DIVERGED, 3),
-        ([30, 1e11, 1], {}, RUNNING, 3),  # It recovered.
-        ([30, 40, 50], {"train_losses": [0.9, 0.8, 0.7]}, STOPPED, 1),  # It learns, and is sure where it is wrong.
-        ([0.9, 0.8, 0.7], {"train_losses": [30, 40, 50]}, RUNNING, 3),
-        ([2, 1.9, 2.1], {}, RUNNING, 2),  # Worse than a guess, but not beyond it.
-        ([1, 1, 30], {}, DIVERGED, 1),  # Out of patience, and lost.
-        ([1, 0.9, 0.8, 0.7, 0.6, 30], {}, DIVERGED, 5),
-        ([0.3, 0.2, 0.1], {"selection": RULES[::-1]}, STOPPED, (1, 3)),  # The risk stays as it is.
-        ([0.3, 0.2, 0.1], {"selection": RULES, "risk": NAN}, RUNNING, (3, 0)),
-        ([0.1, 0.2, 0.3, 0.9, 0.8, 0.85], {"knobs": SWA}, FINISHED, 5),  # The average begins in the fourth.
-        ([0.3, 0.3, 0.3, 0.5, 0.6, 0.7], {"knobs": SWA}, STOPPED, 4),
-        ([0.1, NAN], {"knobs": SWA}, DIVERGED, 0),
-        ([0.1, 0.2, 0.3, 0.5, 0.6, 0.7], {"knobs": JTT, "restart": 3}, STOPPED, 4),
-        ([0.1, 0.2, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {"knobs": JTT, "restart": 3}, FINISHED, 9),
-    ],
-)
+PLAYED = [
+    ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {}, FINISHED, 6),
+    ([0.1, 0.1, 0.1], {}, STOPPED, 1),
+    ([0.4, 0.5, 0.3, 0.5, 0.4], {}, STOPPED, 3),
+    ([0.3, INF], {}, DIVERGED, 1),
+    ([NAN], {}, DIVERGED, 0),
+    ([0.3, 0.2, 0.25], {"train_losses": [0.3, 0.2, NAN]}, DIVERGED, 2),
+    ([50, 40, 30], {}, DIVERGED, 3),
+    ([30, 1e11, 1], {}, RUNNING, 3),  # It recovered.
+    ([30, 40, 50], {"train_losses": [0.9, 0.8, 0.7]}, STOPPED, 1),  # It learns, and is sure where it is wrong.
+    ([0.9, 0.8, 0.7], {"train_losses": [30, 40, 50]}, RUNNING, 3),
+    ([2, 1.9, 2.1], {}, RUNNING, 2),  # Worse than a guess, but not beyond it.
+    ([1, 1, 30], {}, DIVERGED, 1),  # Out of patience, and lost.
+    ([1, 0.9, 0.8, 0.7, 0.6, 30], {}, DIVERGED, 5),
+    ([0.3, 0.2, 0.1], {"selection": RULES[::-1]}, STOPPED, (1, 3)),  # The risk stays as it is.
+    ([0.3, 0.2, 0.1], {"selection": RULES, "risk": NAN}, RUNNING, (3, 0)),
+    ([0.1, 0.2, 0.3, 0.9, 0.8, 0.85], {"knobs": SWA}, FINISHED, 5),  # The average begins in the fourth.
+    ([0.3, 0.3, 0.3, 0.5, 0.6, 0.7], {"knobs": SWA}, STOPPED, 4),
+    ([0.1, NAN], {"knobs": SWA}, DIVERGED, 0),
+    ([0.1, 0.2, 0.3, 0.5, 0.6, 0.7], {"knobs": JTT, "restart": 3}, STOPPED, 4),
+    ([0.1, 0.2, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {"knobs": JTT, "restart": 3}, FINISHED, 9),
+]
+
+
+@pytest.mark.parametrize(("valid", "options", "status", "best"), PLAYED)
 def test_settle(settle, tiny, valid, options, status, best):
     state = play(settle, tiny, valid, **options)
     assert (Status(int(state.status)), state.epoch) == (status, len(valid))

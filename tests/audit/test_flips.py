@@ -74,7 +74,6 @@ def test_the_gap_is_the_mean_over_classes_of_rare_minus_common():
     counts = counts_of(np.random.default_rng(5), 24)
     sides = {c: (np.arange(0, 24, 2), np.arange(1, 24, 2)) for c in (1, 2)}
     mean, low, high = flip_gap(counts, sides)
-    flips = [
-        1 - counts.confusion[each, c, c].sum() / counts.confusion[each, c].sum() for c in sides for each in sides[c]
-    ]
+    confusion = counts.confusion
+    flips = [1 - confusion[each, c, c].sum() / confusion[each, c].sum() for c in sides for each in sides[c]]
     assert mean == pytest.approx(np.mean(np.diff(np.reshape(flips, (2, 2))))) and low < mean < high

@@ -57,14 +57,14 @@ def test_panoptic_segments_are_instances(tmp_path, capsys):
     assert mixed["flip_matrix"] == result["flip_matrix"] and mixed["segments"]["dog"]["segments"] == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"info": [segment(5, 20)]}, ["truth/a.png", "truth.json", "70000, 70001"]),
-        ({"predicted": [segment(1, 8)]}, ["model.json: a.png: segment 1", "7, 3, 20"]),
-        ({"predicted": [segment(1, 7), segment(1, 3)]}, ["model.json: a.png", "found 1"]),
-    ],
-)
+MISFITS = [
+    ({"info": [segment(5, 20)]}, ["truth/a.png", "truth.json", "70000, 70001"]),
+    ({"predicted": [segment(1, 8)]}, ["model.json: a.png: segment 1", "7, 3, 20"]),
+    ({"predicted": [segment(1, 7), segment(1, 3)]}, ["model.json: a.png", "found 1"]),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), MISFITS)
 def test_panoptic_files_that_do_not_fit_are_one_line(tmp_path, capsys, change, named):
     line = refused(capsys, *save_panoptic(tmp_path, **change), f"--out={tmp_path / 'out'}")
     assert not [name for name in named if name not in line], line

@@ -92,16 +92,16 @@ def test_any_column_makes_groups(masks, tmp_path):
     assert {k for k in range(18) if f"site{k} " in shown} == set(order[:10])
 
 
-@pytest.mark.parametrize(
-    ("groups", "training", "message"),
-    [
-        (ROWS.replace("i4,dog", "i4,ox"), "", "expected classes of cat, dog, cow, found others, i4 (ox)"),
-        (in_cities(["", "x"]), "", "expected a group for each image, found none for i0"),
-        (in_cities(["x y", '"x\ny"']), "", "names that differ in more than spaces"),
-        (ROWS, "class,images\ncat,2\n", "_groups.csv: expected a CSV with the columns class and scene"),
-        (ROWS, "class,scene,images\ncat,sea,1.5\n", "_groups.csv: expected a CSV with the columns class and scene"),
-    ],
-)
+MISFITS = [
+    (ROWS.replace("i4,dog", "i4,ox"), "", "expected classes of cat, dog, cow, found others, i4 (ox)"),
+    (in_cities(["", "x"]), "", "expected a group for each image, found none for i0"),
+    (in_cities(["x y", '"x\ny"']), "", "names that differ in more than spaces"),
+    (ROWS, "class,images\ncat,2\n", "_groups.csv: expected a CSV with the columns class and scene"),
+    (ROWS, "class,scene,images\ncat,sea,1.5\n", "_groups.csv: expected a CSV with the columns class and scene"),
+]
+
+
+@pytest.mark.parametrize(("groups", "training", "message"), MISFITS)
 def test_groups_that_do_not_fit_are_one_line(masks, tmp_path, capsys, groups, training, message):
     line = refused(capsys, *options(masks[0], tmp_path, groups, training), f"--out={tmp_path / 'out'}")
     assert message in line

@@ -44,19 +44,19 @@ def test_a_stream_is_the_command(kind, tmp_path):
     assert batches.summary["n_images"] == 14
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"labels": np.zeros((2, 4, 5), int)}, "labels: expected"),
-        ({"predictions": np.full((2, 4, 4, 4), 0.25)}, "expected logits, .* pass kind='probabilities'"),
-        ({"predictions": np.full((2, 4, 4, 4), np.nan)}, "predictions: expected a finite largest score"),
-        ({"predictions": np.ones((2, 4, 4, 6)) * 2}, "class_names: expected 6 different names"),
-        ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, a"),
-        ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
-        ({"groups": [0]}, r"groups: expected 2 integers"),
-        ({"images": np.zeros((2, 4, 4, 3))}, r"images: expected uint8 of shape \(2, 4, 4, 3\), found float64"),
-    ],
-)
+MISFITS = [
+    ({"labels": np.zeros((2, 4, 5), int)}, "labels: expected"),
+    ({"predictions": np.full((2, 4, 4, 4), 0.25)}, "expected logits, .* pass kind='probabilities'"),
+    ({"predictions": np.full((2, 4, 4, 4), np.nan)}, "predictions: expected a finite largest score"),
+    ({"predictions": np.ones((2, 4, 4, 6)) * 2}, "class_names: expected 6 different names"),
+    ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, a"),
+    ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
+    ({"groups": [0]}, r"groups: expected 2 integers"),
+    ({"images": np.zeros((2, 4, 4, 3))}, r"images: expected uint8 of shape \(2, 4, 4, 3\), found float64"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISFITS)
 def test_a_batch_that_does_not_fit_is_refused_whole(change, message, tmp_path):
     batch = {"predictions": np.arange(128.0).reshape(2, 4, 4, 4), "labels": np.zeros((2, 4, 4), int)}
     with pytest.raises(KeyError), stream(tmp_path / "out", class_names=NAMES) as batches:
