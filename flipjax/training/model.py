@@ -158,8 +158,9 @@ def from_state_dict(
     """
     blank = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(class_names)))
     given = weights.from_state_dict(arrays, spec, len(class_names))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
-    return Model(Weights(*map(overlay, zeros, given)), spec, class_names, size)
+    # On the host, where a new shape compiles no program.
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
+    return Model(jax.device_put(Weights(*map(overlay, zeros, given))), spec, class_names, size)
 
 
 @functools.cache

@@ -261,14 +261,17 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
     """
     experiment, layout = population.experiment, population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
+    program = _jit(_refit, static_argnames=("experiment", "layout"), donate_argnames="states")
+    states = program(experiment, layout, population.members, population.states, pool, halves)
+    return dataclasses.replace(population, states=states)
 
+
+def _refit(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> State:
     def local(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
         refit = functools.partial(run.refit, experiment, pool=pool, halves=halves)
         return jax.lax.map(lambda inputs: refit(*inputs), (members, states))
 
-    refit_all = jax.jit(shard(layout, local, P(AXIS), P(AXIS), P(), P()), donate_argnums=1)
-    states = refit_all(population.members, population.states, pool, halves)
-    return dataclasses.replace(population, states=states)
+    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, *shared)
 
 
 def states_of(population: Population) -> State:

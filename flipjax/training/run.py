@@ -226,14 +226,16 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     # Keep the compiler from folding constant members into the program, which would round differently.
     member = jax.lax.optimization_barrier(member)
     state = init_state(experiment, member, start)
-    record = jax.eval_shape(functools.partial(run_epoch, experiment), member, data.pool, state, data.val)[1]
+    # Traced once, for its shapes and for the loops.
+    one = jax.jit(functools.partial(run_epoch, experiment), inline=True)
+    record = jax.eval_shape(one, member, data.pool, state, data.val)[1]
     two_runs = "jtt_epochs" in experiment.active_knobs
     length = experiment.train.epochs * (1 + two_runs)
     history = jax.tree.map(lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, leaf.dtype), record)
 
     def epoch(carry: tuple[State, Any]) -> tuple[State, Any]:
         before, history = carry
-        state, record = run_epoch(experiment, member, data.pool, before, data.val)
+        state, record = one(member, data.pool, before, data.val)
         return state, jax.tree.map(lambda rows, row: rows.at[before.epoch].set(row), history, record)
 
     def running(carry: tuple[State, Any]) -> jax.Array:

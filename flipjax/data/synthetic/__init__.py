@@ -62,8 +62,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         # The drawn scenes become backdrops independent of the class, and the cue replaces them.
         cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
         backdrops = scenes[jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))]
-        draw = jax.jit(jax.vmap(partial(draw_cue, cue=cue, size=spec.size, drawn=drawn[1])))
-        layers = draw(jax.random.split(cue_key, len(scene_kind)), scene_kind)
+        layers = _cues(jax.random.split(cue_key, len(scene_kind)), scene_kind, cue=cue, size=spec.size, drawn=drawn[1])
     elif spec.blended:
         backdrops = scenes.astype(jnp.float32).mean(0, keepdims=True).round().astype(jnp.uint8)
     pool = Pool(
@@ -110,6 +109,11 @@ def _chunk(key, index, kinds, *, item: Callable, size: int, drawn: tuple[int, ..
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     images = jax.vmap(partial(item, size=size, drawn=drawn))(keys, kinds)
     return jnp.round(255 * images).astype(jnp.uint8)
+
+
+@partial(jax.jit, static_argnames=("cue", "size", "drawn"))
+def _cues(keys: jax.Array, kinds: jax.Array, **options: Any) -> jax.Array:
+    return jax.vmap(partial(draw_cue, **options))(keys, kinds)
 
 
 def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, drawn: tuple[int, ...]) -> jax.Array:
