@@ -162,6 +162,9 @@ def make_train(
 ) -> Train:
     """Returns the training of a configuration; reads its pool and changes no JAX settings.
 
+    On a CPU `jax.jit(..., compiler_options=flipjax.backend.fast_runtime())` compiles it as a sweep does: faster, with
+    the same bits.
+
     Args:
         config: a shipped configuration's name, a file or a ConfigDict, with one program.
         changes: values by dotted key, such as `{"train.epochs": 4}`.
