@@ -276,7 +276,11 @@ def test_memory_is_read_in_place_and_none_beside_it(monkeypatch):
         there = np.frombuffer(memory, np.float32, logits.size, mmap.PAGESIZE + offset).reshape(logits.shape)
         there[...] = logits
         _, blocks = kernels.cut([there], spatial_ndim=2, lead=1, width=3)
-        assert all(np.shares_memory(window, there) for _, _, [(window, _)] in blocks)
+        first, last = (-(-address // 64) for address in np.lib.array_utils.byte_bounds(there))
+        for _, _, [(window, _)] in blocks:
+            assert np.shares_memory(window, there)
+            # Its lines of 64 bytes are the array's.
+            assert 64 * first - 64 * (offset % 64 > 0) <= window.ctypes.data <= 64 * last - window.nbytes
         found = metrics.decompose(there, labels)
         np.testing.assert_array_equal(found.confusion, expected.confusion)
         np.testing.assert_allclose(found.risk_sum, expected.risk_sum, rtol=1e-6)
