@@ -92,7 +92,7 @@ ABSENT = {
     "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
     "flipjax.sweep.run, flipjax.sweep.needs, flipjax.report.page": "tensorflow_datasets tensorflow torch",
 }
-"""What modules must not load, in an order in which one process may import them all."""
+"""Packages that an import must not load, in an order in which one process can import all modules."""
 
 
 def test_an_import_loads_no_more_than_it_must():

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition, kernels
+from flipjax.metrics import Decomposition, blocks
 from metrics.logits import EXAMPLES, FakeTensor, one_hot, random_case, slow_decompose, slow_entropy, softmax
 
 # Few, so that few programs compile; more than 192 classes are read in blocks.
@@ -88,8 +88,8 @@ def test_kernels_equal_their_slow_twins(case, layout, length):
     unlabelled = {name: value for name, value in spec.items() if name not in ("ignore_index", "num_classes")}
     with pytest.MonkeyPatch.context() as patch:
         if length:
-            patch.setattr(kernels, "SCORES", (length * 32, length * 256))
-            patch.setattr(kernels, "SHORTEST", 8)
+            patch.setattr(blocks, "SCORES", (length * 32, length * 256))
+            patch.setattr(blocks, "SHORTEST", 8)
         result = call(labels, metrics.decompose, spec)
         codes = np.asarray(call(labels, metrics.error_map, spec))
         if kind != "masks":
@@ -229,9 +229,9 @@ def test_scores_have_gradients(classes, background):
 
 
 def test_under_jit_labels_out_of_range_count_nowhere_whatever_x64():
-    logits, labels = random_case(5, (4, 4), classes := 4)
+    logits, labels = random_case(5, (4, 4), 4)
     marked = labels.copy()
-    marked[0], marked[1] = -1, classes
+    marked[0], marked[1] = -1, 4
     expected = metrics.decompose(logits[2:], labels[2:])
     for wide in (False, True):
         with jax.enable_x64(wide):
@@ -247,7 +247,7 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
         result = metrics.decompose(np.ascontiguousarray(np.moveaxis(logits, -1, 1)), labels, channels="first")
         assert len(result.flip) == len(result.flip_risk) == len(metrics.flip_risk(logits)) == images
         metrics.error_map(logits, labels)
-        return kernels._of_windows.cache_info().misses
+        return blocks.of_windows.cache_info().misses
 
     before = programs(4, 24, 24)
     for shape in ((3, 24, 24), (1, 24, 24), (4, 17, 31), (7, 30, 34), (90, 5, 3)):
@@ -256,15 +256,15 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
 
 def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
-    _, blocks = kernels.cut([logits], spatial_ndim=2, lead=1, width=21)
-    (size,) = {next(blocks)[2][0][0].size for _ in range(5)}
-    assert size <= kernels.SCORES[1]
+    _, parts = blocks.cut([logits], spatial_ndim=2, lead=1, width=21)
+    (size,) = {next(parts)[2][0][0].size for _ in range(5)}
+    assert size <= blocks.SCORES[1]
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="memory is protected by Unix alone")
 def test_memory_is_read_in_place_and_none_beside_it(monkeypatch):
-    monkeypatch.setattr(kernels, "SCORES", (512, 512))
-    monkeypatch.setattr(kernels, "SHORTEST", 64)
+    monkeypatch.setattr(blocks, "SCORES", (512, 512))
+    monkeypatch.setattr(blocks, "SHORTEST", 64)
     logits, labels = random_case(5, (5, 8, 8))
     expected = jax.jit(metrics.decompose)(logits, labels)
     memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
@@ -275,9 +275,9 @@ def test_memory_is_read_in_place_and_none_beside_it(monkeypatch):
     for offset in (0, 4, 16, 60, 64, rest - 16, rest):
         there = np.frombuffer(memory, np.float32, logits.size, mmap.PAGESIZE + offset).reshape(logits.shape)
         there[...] = logits
-        _, blocks = kernels.cut([there], spatial_ndim=2, lead=1, width=3)
+        _, parts = blocks.cut([there], spatial_ndim=2, lead=1, width=3)
         first, last = (-(-address // 64) for address in np.lib.array_utils.byte_bounds(there))
-        for _, _, [(window, _)] in blocks:
+        for _, _, [(window, _)] in parts:
             assert np.shares_memory(window, there)
             # Its lines of 64 bytes are the array's.
             assert 64 * first - 64 * (offset % 64 > 0) <= window.ctypes.data <= 64 * last - window.nbytes

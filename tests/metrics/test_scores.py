@@ -17,7 +17,7 @@ from metrics.logits import draw, softmax
 
 
 def exact_scores(logits, background):
-    """Of the region of an image, in float64."""
+    """Means of the five scores over an image's predicted foreground, in float64."""
     z = logits[logits.argmax(-1) != background].astype(np.float64)
     second, first = np.sort(softmax(z)).T[-2:]
     centred = z - z.mean(-1, keepdims=True)

@@ -41,7 +41,7 @@ from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution
 from flipjax.results.frames import write_csv
 from flipjax.training import population, step
-from flipjax.training.devices import AXIS
+from flipjax.training.devices import AXIS, Layout
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import evaluate
 from flipjax.training.optimise import Recipe
@@ -72,6 +72,7 @@ def arguments(experiment, mesh, members):
         shape((spec.n_train, 2), jnp.int32),
         shape((spec.n_train,), jnp.int32),
         *[kind(*[scalar] * len(kind._fields)) for kind in (Recipe, Knobs, Augmentation)],
+        scalar,
     )
     state = jax.eval_shape(functools.partial(init_state, experiment), member)
     count, scenes, size = 2 * pool.objects, 2 * pool.scenes, pool.size
@@ -107,15 +108,13 @@ def traced(program, experiment, mesh, members, form):
     if program == "layer":
         return traced_layer(experiment, mesh, members, form)
     width = 1 if form == "loop" else min(WIDTH, members)
-    layout = devices.Layout(mesh, width, packed=form == "packed")
+    layout = Layout(mesh, width, packed=form == "packed")
     stacked, states, pool, validation = arguments(experiment, mesh, members)
     sharding = NamedSharding(mesh, P(AXIS))
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
-        order, active = shape((members,), jnp.int32), shape((1,), jnp.int32)
-        return jax.jit(population._epoch, static_argnums=(0, 1)).trace(
-            experiment, layout, stacked, states, (order, active), pool, validation
-        )
+        given = stacked, states, pool, validation
+        return jax.jit(population._epoch, static_argnums=(0, 1)).trace(experiment, layout, *given)
     if program == "decompose":
         weights = states.best[experiment.train.selection[0]].weights
         wanted = shape((members,), jnp.bool_)
