@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import flipjax
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.support.terminal import Signals, open_closed_streams
+from flipjax.support.terminal import Signals, begin_process
 
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
@@ -26,7 +26,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 for an unknown command, otherwise as documented in its help."""
     if arguments is None:
-        open_closed_streams()
+        begin_process()
         arguments = sys.argv[1:]
     known = arguments and arguments[0] in COMMANDS
     return command.main(f"flipjax {arguments[0]}" if known else "flipjax")(_run_command)(arguments)

@@ -100,15 +100,19 @@ def key_of(seed: Any) -> Any:
 
 @functools.cache
 def fast_runtime() -> dict[str, str] | None:
-    """Returns compiler options with which XLA:CPU runs independent operations side by side.
+    """Returns compiler options with which XLA:CPU trains fastest; None on other devices, and where XLA has none.
 
-    An epoch takes .92 to .95 of the time and has the same bits. None on other devices, and where XLA lacks the option.
+    Independent operations run side by side: an epoch takes .92 to .95 of the time and has the same bits. From JAX 0.11
+    on convolutions are Eigen's, faster than YNNPACK's (sweeps/benchmarks/throughput/upstream.py); these round otherwise.
     """
     import jax
 
-    options = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
     if jax.default_backend() != "cpu":
         return None
+    options = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
+    if jax.__version_info__ >= (0, 11):
+        libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
+        options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:

@@ -16,7 +16,7 @@ from flipjax import monitor
 from flipjax.monitor import BETS
 from flipjax.monitor.__main__ import main
 from flipjax.support.files import DamagedError
-from flipjax.support.terminal import open_closed_streams
+from flipjax.support.terminal import begin_process
 
 UNFIT = [
     (np.zeros((2, 2)), {}, "scores"),
@@ -180,7 +180,7 @@ def test_the_alarm_and_what_was_written_read_again(run):
 def test_closed_streams(run, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     monkeypatch.setattr("os.dup2", lambda *_: None)
-    open_closed_streams()  # As flipjax does first.
+    begin_process()  # As flipjax does first.
     assert main(["watch", "monitor.json"]) == 2 and "standard input: expected JSON lines" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stderr", None)
     assert run("watch monitor.json", b'{"score": 1}\n')[0] == 0

@@ -3,10 +3,10 @@
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
-from flipjax.support.terminal import Signals, open_closed_streams, printable, say
+from flipjax.support.terminal import Signals, begin_process, printable, say
 
 if __name__ == "__main__":
-    open_closed_streams()
+    begin_process()
     # Before the slow imports, during which a signal would print a traceback or kill the process silently.
     Signals().__enter__()
 

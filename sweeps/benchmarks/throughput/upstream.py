@@ -1,6 +1,9 @@
 """Times the convolutions of a small U-Net on one CPU core, inside `lax.scan`; needs JAX alone, for a report upstream.
 
 taskset -c 0 python sweeps/benchmarks/throughput/upstream.py    (once for each version of JAX, several times in turn)
+
+oneDNN comes last: from JAX 0.11 on, writing such a program to the compilation cache ends the process (SIGSEGV in
+CustomCallThunkToProto, which takes the oneDNN thunk for a custom call).
 """
 
 import statistics
@@ -21,10 +24,12 @@ SHAPES = [
     ("kernel gradient, 2 columns", (16, 16, 16, 16), (16, 8, 16, 32), (1, 1), 1, (1, 2), 3),
     ("kernel gradient", (32, 8, 8, 16), (8, 8, 16, 32), (1, 1), 1, (1, 1), 1),
 ]
+EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+COMPILERS = {"XLA's choice": {}, "Eigen": EIGEN, "oneDNN": EIGEN | {"xla_cpu_experimental_onednn_custom_call": True}}
 STEPS, ROUNDS = 200, 9
 
 
-def milliseconds(images, kernel, strides, padding, dilation):
+def milliseconds(compiler, images, kernel, strides, padding, dilation):
     options = {"padding": [(padding, padding)] * 2, "rhs_dilation": dilation}
     options["dimension_numbers"] = ("NHWC", "HWIO", "NHWC")
 
@@ -32,7 +37,7 @@ def milliseconds(images, kernel, strides, padding, dilation):
         x, w, carry = lax.optimization_barrier((jnp.ones(images), jnp.ones(kernel), carry))
         return carry + lax.conv_general_dilated(x, w, strides, **options).ravel()[0], None
 
-    run = jax.jit(lambda: lax.scan(step, jnp.float32(0), None, length=STEPS)[0]).lower().compile()
+    run = jax.jit(lambda: lax.scan(step, jnp.float32(0), None, length=STEPS)[0], compiler_options=compiler).lower().compile()
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -41,9 +46,10 @@ def milliseconds(images, kernel, strides, padding, dilation):
     return statistics.median(times)
 
 
-total = 0.0
-print(f"JAX {jax.__version__}, milliseconds a call, median of {ROUNDS}")
+print(f"JAX {jax.__version__}, milliseconds a call, median of {ROUNDS}: {', '.join(COMPILERS)}")
+totals = [0.0] * len(COMPILERS)
 for name, *shape, calls in SHAPES:
-    total += calls * (took := milliseconds(*shape))
-    print(f"{took:7.3f} x {calls}  {name}: {shape[0]} * {shape[1]}")
-print(f"{total:7.2f} of a training step")
+    took = [milliseconds(compiler, *shape) for compiler in COMPILERS.values()]
+    totals = [total + calls * each for total, each in zip(totals, took, strict=True)]
+    print(*(f"{each:7.3f}" for each in took), f" x {calls}  {name}: {shape[0]} * {shape[1]}")
+print(*(f"{total:7.2f}" for total in totals), " of a training step")
