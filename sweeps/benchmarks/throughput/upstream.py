@@ -37,7 +37,11 @@ def milliseconds(compiler, images, kernel, strides, padding, dilation):
         x, w, carry = lax.optimization_barrier((jnp.ones(images), jnp.ones(kernel), carry))
         return carry + lax.conv_general_dilated(x, w, strides, **options).ravel()[0], None
 
-    run = jax.jit(lambda: lax.scan(step, jnp.float32(0), None, length=STEPS)[0], compiler_options=compiler).lower().compile()
+    run = (
+        jax.jit(lambda: lax.scan(step, jnp.float32(0), None, length=STEPS)[0], compiler_options=compiler)
+        .lower()
+        .compile()
+    )
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
