@@ -103,7 +103,8 @@ def fast_runtime() -> dict[str, str] | None:
     """Returns compiler options with which XLA:CPU trains fastest; None on other devices, and where XLA has none.
 
     Independent operations run side by side: an epoch takes .92 to .95 of the time and has the same bits. From JAX 0.11
-    on convolutions are Eigen's, faster than YNNPACK's (sweeps/benchmarks/throughput/upstream.py); these round otherwise.
+    on convolutions are Eigen's, which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py) but
+    round otherwise.
     """
     import jax
 

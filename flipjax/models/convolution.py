@@ -85,26 +85,14 @@ def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Correlates images with the gradient: channels and batch trade places, and the gradient is the kernel."""
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     pixels = _pixels_at_once(W, C, O)
     swapped = O <= 16 < C  # The two trade places for the sake of the columns, and the offsets change sign.
     moving, fixed = (gradient, images) if swapped else (images, gradient)
-    above, block = height // 2, _rows_at_once(images.shape, max(C, O))
-    taps_of = functools.partial(_taps, width=width, pixels=pixels)
-    if block == H:
-        taps = taps_of(moving, fixed, above=above)
-    else:
-        moving = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
-        moving, fixed = lax.optimization_barrier((moving, fixed))
-
-        def add(index: jax.Array, total: jax.Array) -> jax.Array:
-            seen = lax.dynamic_slice_in_dim(moving, index * block, block + 2 * above, axis=1)
-            return total + taps_of(seen, lax.dynamic_slice_in_dim(fixed, index * block, block, axis=1), above=0)
-
-        sums = (moving.shape[-1], height, width + pixels - 1, pixels * fixed.shape[-1])
-        taps = lax.fori_loop(0, H // block, add, jnp.zeros(sums, images.dtype))
+    fixed = fixed.reshape(len(fixed), H, W // pixels, -1)
+    rows = _rows_at_once(images.shape, max(C, O))
+    taps = _correlate(moving, fixed, margins=(height // 2, width // 2), dilation=(1, pixels), rows=rows)
     if swapped:
         return taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
     parts = [taps[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
@@ -119,15 +107,41 @@ def _rows_at_once(shape: tuple[int, ...], channels: int) -> int:
     return max((rows for rows in range(1, H) if H % rows == 0 and B * rows * W * channels <= BLOCKED // 4), default=1)
 
 
-def _taps(moving: jax.Array, fixed: jax.Array, *, width: int, pixels: int, above: int) -> jax.Array:
-    B, H, W, C = fixed.shape
-    fixed = fixed.reshape(B, H, W // pixels, pixels * C)
-    # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.
-    moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
-    padding = ((above, above), (width // 2, width // 2))
-    return lax.optimization_barrier(
-        lax.conv_general_dilated(moving, fixed, (1, 1), padding, rhs_dilation=(1, pixels), dimension_numbers=_LAYOUT)
-    )
+def _correlate(
+    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int], rows: int
+) -> jax.Array:
+    """Correlates images with others at every offset: channels and batch trade places, and `fixed` is the kernel.
+
+    Args:
+        moving: (B, dilation[0] H, dilation[1] W, M), zero-padded by `margins`.
+        fixed: (B, H, W, F).
+        margins: above and below, and on both sides.
+        dilation: pixels of `moving` between neighbours of `fixed`.
+        rows: of `fixed` in a block; a divisor of H.
+
+    Returns:
+        Sums over batch and pixels, (M, 2 margins[0] + dilation[0], 2 margins[1] + dilation[1], F).
+    """
+    H, (above, beside), down = fixed.shape[1], margins, dilation[0]
+
+    def taps(moving: jax.Array, fixed: jax.Array, above: int) -> jax.Array:
+        # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.
+        moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
+        options = {"padding": ((above, above), (beside, beside)), "rhs_dilation": dilation}
+        convolved = lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=_LAYOUT, **options)
+        return lax.optimization_barrier(convolved)
+
+    if rows == H:
+        return taps(moving, fixed, above)
+    moving = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
+    moving, fixed = lax.optimization_barrier((moving, fixed))
+
+    def add(index: jax.Array, total: jax.Array) -> jax.Array:
+        seen = lax.dynamic_slice_in_dim(moving, index * rows * down, rows * down + 2 * above, axis=1)
+        return total + taps(seen, lax.dynamic_slice_in_dim(fixed, index * rows, rows, axis=1), 0)
+
+    sums = (moving.shape[-1], 2 * above + down, 2 * beside + dilation[1], fixed.shape[-1])
+    return lax.fori_loop(0, H // rows, add, jnp.zeros(sums, moving.dtype))
 
 
 def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -167,14 +181,18 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
     if not for_cpu():
         wide = double(images)
         return convolve(wide if skip is None else jnp.concatenate([wide, skip], axis=-1), kernel)
-    (B, H, W, C), outputs = images.shape, kernel.shape[-1]
-    folded = lax.optimization_barrier(_fold(kernel[:, :, :C]))
-    corners = _convolve_corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, outputs)
-    doubled = corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, outputs)[:, 1:-1, 1:-1]
+    C = images.shape[-1]
+    doubled = _convolve_double(images, kernel[:, :, :C])
     if skip is not None and skip.shape[-1]:
         doubled = doubled + convolve(skip, kernel[:, :, C:])
     # Rounded alike whatever follows it, alone and in a population.
     return lax.optimization_barrier(doubled)
+
+
+def _double_by_corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    (B, H, W, _), outputs = images.shape, kernel.shape[-1]
+    corners = _corners(images, lax.optimization_barrier(_fold(kernel))).reshape(B, H + 1, W + 1, 2, 2, outputs)
+    return corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, outputs)[:, 1:-1, 1:-1]
 
 
 def _fold(kernel: jax.Array) -> jax.Array:
@@ -198,32 +216,24 @@ def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, margin),) * 2, dimension_numbers=_LAYOUT)
 
 
-def _corners_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # A pixel reaches 4 x 4 outputs: both gradients are those of a convolution with stride 2.
     images, kernel = saved
-    B, H, W, C = images.shape
-    turned = lax.optimization_barrier(kernel.swapaxes(2, 3).reshape(-1, C))
-
-    def gradients(images: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # The four corners of each pixel side by side: both gradients are a matrix product of them.
-        around = [gradient[:, i : i + H, j : j + W] for i in (1, 0) for j in (1, 0)]
-        corners = lax.optimization_barrier(jnp.concatenate(around, axis=-1).reshape(len(images) * H * W, -1))
-        taps = lax.optimization_barrier(images.reshape(-1, C).T @ corners)
-        return taps, (corners @ turned).reshape(images.shape)
-
-    if B * H * W * max(C, gradient.shape[-1]) <= BLOCKED:
-        taps, image_gradient = gradients(images, gradient)
-    else:  # An image at a time stays in a core's cache.
-
-        def add(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            taps, image_gradient = gradients(*(each[None] for each in lax.optimization_barrier(one)))
-            return total + taps, image_gradient[0]
-
-        zero = jnp.zeros((C, 4 * gradient.shape[-1]), images.dtype)
-        taps, image_gradient = lax.scan(add, zero, lax.optimization_barrier((images, gradient)))
-    return image_gradient, taps.reshape(C, 2, 2, -1).transpose(1, 2, 0, 3)
+    reached = kernel
+    for axis in (0, 1):
+        first, middle, last = jnp.split(reached, 3, axis)
+        reached = jnp.concatenate([last, middle + last, first + middle, first], axis)
+    turned = lax.optimization_barrier(reached.swapaxes(2, 3))
+    image_gradient = lax.conv_general_dilated(gradient, turned, (2, 2), [(1, 1)] * 2, dimension_numbers=_LAYOUT)
+    rows = _rows_at_once(images.shape, max(images.shape[-1], 4 * gradient.shape[-1]))
+    taps = _correlate(gradient, images, margins=(1, 1), dilation=(2, 2), rows=rows).transpose(1, 2, 3, 0)
+    for axis in (0, 1):
+        one, two, three, four = jnp.split(taps, 4, axis)
+        taps = jnp.concatenate([three + four, two + three, one + two], axis)
+    return image_gradient, taps
 
 
-_convolve_corners = with_gradient(_corners, _corners_backward)
+_convolve_double = with_gradient(_double_by_corners, _double_backward)
 
 
 def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:

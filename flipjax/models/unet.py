@@ -128,10 +128,26 @@ class ConvolutionBlock(nnx.Module):
         return pack, finite[0] & finite[1]
 
 
-def halve(images: jax.Array) -> jax.Array:
-    """Max-pools 2 x 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
+def _halve(images: jax.Array) -> jax.Array:
     B, H, W, C = images.shape
     return images.reshape(B, H // 2, 2, W // 2, 2, C).max((2, 4))
+
+
+def _halve_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
+    """Shares the gradient of a maximum among those equal to it, as XLA does."""
+    (images,) = saved
+    B, H, W, C = images.shape
+    halves = images.reshape(B, H // 2, 2, W // 2, 2, C)
+    views = [halves[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+    top = functools.reduce(jnp.maximum, views)
+    count = functools.reduce(jnp.add, [(view == top).astype(images.dtype) for view in views])
+    # Without a barrier XLA computes both anew for each of the four.
+    top, share = (each[:, :, None, :, None] for each in lax.optimization_barrier((top, gradient / count)))
+    return (((halves == top).astype(images.dtype) * share).reshape(images.shape),)
+
+
+halve = with_gradient(_halve, _halve_backward)
+"""Max-pools 2 x 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
 
 
 def halve_by_slices(images: jax.Array) -> jax.Array:
