@@ -7,7 +7,7 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +99,31 @@ def key_of(seed: Any) -> Any:
 
 
 @functools.cache
-def fast_runtime() -> dict[str, str] | None:
-    """Returns compiler options with which XLA:CPU trains fastest; None on other devices, and where XLA has none.
+def fast_jit(function: Callable, **options: Any) -> Any:
+    """Returns a function jitted with `fast_runtime`."""
+    import jax
 
-    Independent operations run side by side: an epoch takes .92 to .95 of the time and has the same bits. From JAX 0.11
-    on convolutions are Eigen's, which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py) but
-    round otherwise.
+    return jax.jit(function, compiler_options=fast_runtime(), **options)
+
+
+@functools.cache
+def fast_runtime() -> dict[str, Any] | None:
+    """Returns the compiler options of a sweep on a CPU; None on other devices, and where XLA lacks them.
+
+    Independent operations run side by side. From JAX 0.11 on LLVM also optimises less, and convolutions are Eigen's,
+    not YNNPACK's (sweeps/benchmarks/throughput/upstream.py): an epoch takes .86 of the time, and programs that are
+    compiled otherwise round otherwise.
     """
     import jax
 
     if jax.default_backend() != "cpu":
         return None
-    options = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
+    options: dict[str, Any] = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
     if jax.__version_info__ >= (0, 11):
         libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
         options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
+        if not jax.config.read("jax_disable_most_optimizations"):
+            options["xla_backend_optimization_level"] = 1
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:

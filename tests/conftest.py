@@ -33,6 +33,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from flipjax import backend  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
@@ -109,6 +110,9 @@ def python(code, **environment):
 
 def compile_quickly(quick):
     """Compiles with or without most optimisations from here on, in this process and in those that it starts."""
+    if jax.config.read("jax_disable_most_optimizations") != quick:
+        backend.fast_runtime.cache_clear()
+        backend.fast_jit.cache_clear()
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
 

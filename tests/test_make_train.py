@@ -10,7 +10,7 @@ from conftest import compiling
 from jax.sharding import PartitionSpec as P
 
 import flipjax
-from flipjax.backend import key_of
+from flipjax.backend import fast_jit, key_of
 from flipjax.config import ConfigError
 from flipjax.training import population
 from flipjax.training.member import Status, init_state
@@ -20,6 +20,7 @@ from flipjax.training.task import make_members
 METHODS = ("ce", "group_dro", "jtt", "dfr", "ema")
 SMALL = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "model.width": 4, "model.depth": 1}
 SMALL |= {"split.n_train": 32, "split.n_val": 16, "split.n_test": 16}
+whole_jit = jax.jit if jax.__version_info__ < (0, 11) else fast_jit
 SHORT = {"train__epochs": 2, "axes__method": ("ce", "bg_cutmix"), "axes__rho": (0.5,), "axes__seed": (0,)}
 
 
@@ -34,7 +35,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def alone(small):
-    return jax.jit(small)
+    return whole_jit(small)
 
 
 def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
@@ -48,7 +49,7 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
     mesh = jax.make_mesh((2,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
     of_all, spec = functools.partial(jax.lax.map, train), P("members")
     dealt = jax.shard_map(of_all, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    trained = jax.device_get(jax.jit(dealt)(train.members()))
+    trained = jax.device_get(whole_jit(dealt)(train.members()))
     assert (trained.status == Status.STOPPED).any() and (trained.epochs > 4).any()
     populations.assert_same((trained.status, trained.epochs), (states.status, states.epoch))
     populations.assert_same(trained.best, states.best)
@@ -64,7 +65,7 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
 
 def test_cue_strength_is_a_traced_number_of_a_member(small, alone):
     train = make(**SHORT, axes__cue_strength=(0.0, 1.0))
-    compiled = jax.jit(train)
+    compiled = whole_jit(train)
     none, whole = (compiled(train.member(rho=0.9, cue_strength=level)) for level in (0.0, 1.0))
     assert compiled._cache_size() == 1
     populations.assert_same(whole.best, alone(small.member(rho=0.9)).best)

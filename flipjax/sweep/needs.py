@@ -177,7 +177,7 @@ def compiled_bytes(program: Program, spec: PopulationSpec, task: tasks.Task, *, 
 def compile_start(program: Program, task: tasks.Task) -> None:
     """Compiles the initial state of a member, as the run makes it."""
     member = tasks.make_members(restrict(program, program.names[:1]), task)[0]
-    population.lower_start(program.experiment, member, tasks.starting_weights(program.experiment)).compile()
+    population.start_program().lower(program.experiment, member, tasks.starting_weights(program.experiment)).compile()
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from flipjax import metrics
+from flipjax.backend import fast_jit
 from flipjax.config import Experiment, ModelSpec
 from flipjax.groups import Groups
 from flipjax.models import weights
@@ -72,7 +73,7 @@ class Model:
 
     def logits(self, images: Any) -> np.ndarray:
         """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches."""
-        return self._by_batches(_logits, images)
+        return self._by_batches(Model.__call__, images)
 
     def predict(self, images: Any) -> np.ndarray:
         """Returns classes (n, H, W) uint8 of images as in `logits`; 0 is the background."""
@@ -86,7 +87,7 @@ class Model:
         for part in _batches(images):
             # Padding to a power of two keeps the number of compiled programs small.
             size = 2 ** (len(part) - 1).bit_length()
-            parts.append(np.asarray(function(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
+            parts.append(np.asarray(fast_jit(function)(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
         return np.concatenate(parts)
 
     def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
@@ -174,5 +175,5 @@ def _batches(arrays: Any) -> list[Any]:
     return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
 
 
-_logits = jax.jit(Model.__call__)
-_classes = jax.jit(lambda model, images: model(images).argmax(-1).astype(jnp.uint8))
+def _classes(model: Model, images: jax.Array) -> jax.Array:
+    return model(images).argmax(-1).astype(jnp.uint8)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax.backend import fast_runtime
+from flipjax.backend import fast_jit
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
@@ -100,7 +100,9 @@ def create(
     stacked = _put(layout, _stack([members[slot] for slot in slots]))
     if states is None:
         # Initialise each member with the same program as alone: under a map its last bits may differ.
-        states = _fill(blank(experiment, members, start), (_init(experiment, member, start) for member in members))
+        states = _fill(
+            blank(experiment, members, start), (start_program()(experiment, member, start) for member in members)
+        )
     idle = np.where(np.arange(len(slots)) < count, np.asarray(states.status)[slots], Status.STOPPED).astype(np.int32)
     # Leaf by leaf: large states are never held twice, unless the caller keeps them.
     leaves, structure = jax.tree.flatten(states)
@@ -131,9 +133,9 @@ def _put(layout: Layout, tree: Tree) -> Tree:
     return jax.device_put(tree, NamedSharding(layout.mesh, P(AXIS)), may_alias=False)
 
 
-_init = jax.jit(init_state, static_argnums=0)
-lower_start = _init.lower
-_begin = jax.jit(run.second_run, static_argnums=0)
+def start_program() -> Any:
+    """Returns `init_state`, jitted."""
+    return fast_jit(init_state, static_argnums=0)
 
 
 def _stack(trees: Sequence[Any]) -> Any:
@@ -151,12 +153,7 @@ def _plainly(function: Callable, *leaves: Any) -> Any:
 
 def epoch_program() -> Any:
     """Returns `_epoch`, jitted for the speed of this machine's devices."""
-    return _jit(_epoch, static_argnames=("experiment", "layout"), donate_argnames="states")
-
-
-@functools.cache
-def _jit(function: Callable, **options: Any) -> Any:
-    return jax.jit(function, compiler_options=fast_runtime(), **options)
+    return fast_jit(_epoch, static_argnames=("experiment", "layout"), donate_argnames="states")
 
 
 def _epoch(
@@ -217,12 +214,12 @@ def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WE
     due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
     if not due.any():
         return population
-    begun = {}
+    begun, program = {}, fast_jit(run.second_run, static_argnums=0)
     for turn, slot in enumerate(np.flatnonzero(due).tolist()):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = host_row((population.members, states), slot)
-        begun[slot] = _begin(population.experiment, *jax.device_put((member, pool, state, start), device))
+        begun[slot] = program(population.experiment, *jax.device_put((member, pool, state, start), device))
 
     def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
         rows[list(begun)] = jax.device_get(fresh)
@@ -261,7 +258,7 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
     """
     experiment, layout = population.experiment, population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
-    program = _jit(_refit, static_argnames=("experiment", "layout"), donate_argnames="states")
+    program = fast_jit(_refit, static_argnames=("experiment", "layout"), donate_argnames="states")
     states = program(experiment, layout, population.members, population.states, pool, halves)
     return dataclasses.replace(population, states=states)
 
@@ -327,7 +324,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
 
 def selected_program() -> Any:
     """Returns `_map_selected`, jitted for the speed of this machine's devices."""
-    return _jit(_map_selected, static_argnames=("experiment", "layout", "function"))
+    return fast_jit(_map_selected, static_argnames=("experiment", "layout", "function"))
 
 
 def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:

@@ -3,6 +3,8 @@
 train = flipjax.make_train("smoke")
 trained = jax.jit(train)(train.member(rho=0.9, seed=0))
 grid = jax.jit(lambda members: jax.lax.map(train, members))(train.members(rho=(0.5, 0.95), seed=range(4)))
+
+On a CPU `flipjax.backend.fast_jit` compiles as a sweep does: faster, and from JAX 0.11 on to the same bits.
 """
 
 import dataclasses
@@ -67,8 +69,8 @@ class Train:
     It is also a pytree of the pool, the tables and the starting weights. When closed over, these are constants of the
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
-    On a CPU `lax.map` is faster than vmap and equals a sweep bit for bit; on accelerators vmap trains members side by
-    side, equal to rounding.
+    On a CPU `lax.map` is faster than vmap and equals a sweep bit for bit, from JAX 0.11 on if compiled by
+    `flipjax.backend.fast_jit`; on accelerators vmap trains members side by side, equal to rounding.
 
     Attributes:
         data: pool and tables.
@@ -161,9 +163,6 @@ def make_train(
     start: Model | Weights | None = None,
 ) -> Train:
     """Returns the training of a configuration; reads its pool and changes no JAX settings.
-
-    On a CPU `jax.jit(..., compiler_options=flipjax.backend.fast_runtime())` compiles it as a sweep does: faster, with
-    the same bits.
 
     Args:
         config: a shipped configuration's name, a file or a ConfigDict, with one program.
