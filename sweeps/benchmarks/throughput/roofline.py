@@ -59,22 +59,22 @@ def size_of(*trees):
     return sum(4 * leaf.size for leaf in jax.tree.leaves(trees))
 
 
-def passes_of(kind, function, arguments, flops):
-    """Yields the passes of a layer: kind, pass, function, arguments, FLOPs and bytes."""
+def passes_of(kind, channels, function, arguments, flops):
+    """Yields the passes of a layer: kind, channels, pass, function, arguments, FLOPs and bytes."""
     output = jax.eval_shape(function, *arguments)
     given, moved = (*arguments, jnp.ones(output.shape)), size_of(arguments, output)
 
     def backward(*given):
         return jax.vjp(function, *given[:-1])[1](given[-1])
 
-    yield kind, "forward", function, arguments, flops, moved
+    yield kind, channels, "forward", function, arguments, flops, moved
     if kind != "convolution":
-        yield kind, "backward", backward, given, 2 * flops, moved + size_of(arguments)
+        yield kind, channels, "backward", backward, given, 2 * flops, moved + size_of(arguments)
         return
     # Each of the gradients, too, reads two of these three arrays and writes the third.
     if arguments[0].shape[-1] > 3:
-        yield kind, "input gradient", lambda *given: backward(*given)[0], given, flops, moved
-    yield kind, "kernel gradient", lambda *given: backward(*given)[1], given, flops, moved
+        yield kind, channels, "input gradient", lambda *given: backward(*given)[0], given, flops, moved
+    yield kind, channels, "kernel gradient", lambda *given: backward(*given)[1], given, flops, moved
 
 
 def layers(size):
@@ -89,30 +89,32 @@ def layers(size):
     def then_norm(passes, level, channels):
         yield from passes
         given = images(level, channels), jnp.ones(channels), jnp.ones(channels)
-        yield from passes_of("norm and ReLU", normalise, given, 0)
+        yield from passes_of("norm and ReLU", channels, normalise, given, 0)
 
     def convolution(level, inputs, outputs):
         given = images(level, inputs), jnp.ones((3, 3, inputs, outputs))
-        passes = passes_of("convolution", convolve, given, products(level, 9 * inputs * outputs))
+        named = f"{inputs} to {outputs}"
+        passes = passes_of("convolution", named, convolve, given, products(level, 9 * inputs * outputs))
         return then_norm(passes, level, outputs)
 
     def doubled(level, outputs):
         given = images(level + 1, 2 * outputs), images(level, outputs), jnp.ones((3, 3, 3 * outputs, outputs))
         flops = products(level, (4 * 2 * outputs + 9 * outputs) * outputs)
-        return then_norm(passes_of("doubled and skip", convolve_doubled, given, flops), level, outputs)
+        named = f"{2 * outputs} and {outputs} to {outputs}"
+        return then_norm(passes_of("doubled and skip", named, convolve_doubled, given, flops), level, outputs)
 
     for level in range(3):
         outputs = WIDTH << level
         yield from convolution(level, outputs // 2 if level else 3, outputs)
         yield from convolution(level, outputs, outputs)
         if level < 2:
-            yield from passes_of("halving", unet.halve, (images(level, outputs),), 0)
+            yield from passes_of("halving", outputs, unet.halve, (images(level, outputs),), 0)
     for level in (1, 0):
         outputs = WIDTH << level
         yield from doubled(level, outputs)
         yield from convolution(level, outputs, outputs)
     given = images(0, WIDTH), jnp.ones((WIDTH, CLASSES))
-    yield from passes_of("head", unet._planes, given, products(0, WIDTH * CLASSES))
+    yield from passes_of("head", f"{WIDTH} to {CLASSES}", unet._planes, given, products(0, WIDTH * CLASSES))
 
 
 def limits():
@@ -130,14 +132,9 @@ def main():
     print(f"JAX {jax.__version__}: a matrix product {speed / 1e9:.0f} GFLOP/s, a copy {bandwidth / 1e9:.1f} GB/s")
     rows, known = [], {}
     for size in options.size:
-        for kind, each, function, arguments, flops, moved in layers(size):
-            images, *others = (leaf.shape for leaf in arguments)
-            name = {"size": size, "layer": kind, "pass": each, "images": "x".join(map(str, images))}
-            name["channels"] = (
-                images[-1]
-                if kind in ("halving", "norm and ReLU")
-                else " to ".join(map(str, others[-1 - (each != "forward")][-2:]))
-            )
+        for kind, channels, each, function, arguments, flops, moved in layers(size):
+            images = "x".join(map(str, arguments[0].shape))
+            name = {"size": size, "layer": kind, "channels": channels, "pass": each, "images": images}
             key = tuple(name.values())
             if key in known:
                 known[key]["calls"] += 1
