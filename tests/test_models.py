@@ -84,6 +84,13 @@ def test_the_heads_planes_and_their_gradients_are_a_products():
     assert_alike(unet._planes, lambda images, kernel: jnp.moveaxis(images @ kernel, -1, 0), (2, 3, 4, 5), (5, 3))
 
 
+def test_halving_shares_its_gradient_among_equals_as_xla_does():
+    rng = np.random.default_rng(0)
+    images, gradient = (rng.integers(0, 3, shape).astype(np.float32) for shape in ((2, 4, 6, 3), (2, 2, 3, 3)))
+    (own,), (xlas,) = (jax.vjp(halve, images)[1](gradient) for halve in (unet.halve, unet._halve))
+    np.testing.assert_array_equal(own, xlas)
+
+
 def test_batch_norm_and_its_gradients_are_flaxs():
     def normalise(make, scale, bias, values):
         norm = make()
