@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import flipjax
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.support.terminal import Signals, begin_process
+from flipjax.support.process import begin_process
+from flipjax.support.terminal import Signals
 
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),

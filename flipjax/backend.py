@@ -98,7 +98,6 @@ def key_of(seed: Any) -> Any:
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
-@functools.cache
 def fast_jit(function: Callable, **options: Any) -> Any:
     """Returns a function jitted with `fast_runtime`."""
     import jax
@@ -106,13 +105,17 @@ def fast_jit(function: Callable, **options: Any) -> Any:
     return jax.jit(function, compiler_options=fast_runtime(), **options)
 
 
+program = functools.cache(fast_jit)
+"""`fast_jit` of a function that lives as long as the process, the same each time."""
+
+
 @functools.cache
 def fast_runtime() -> dict[str, Any] | None:
     """Returns the compiler options of a sweep on a CPU; None on other devices, and where XLA lacks them.
 
     Independent operations run side by side. From JAX 0.11 on LLVM also optimises less, and convolutions are Eigen's,
-    not YNNPACK's (sweeps/benchmarks/throughput/upstream.py): an epoch takes .86 of the time, and programs that are
-    compiled otherwise round otherwise.
+    which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py); programs that are compiled
+    otherwise round otherwise.
     """
     import jax
 

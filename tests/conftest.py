@@ -112,7 +112,7 @@ def compile_quickly(quick):
     """Compiles with or without most optimisations from here on, in this process and in those that it starts."""
     if jax.config.read("jax_disable_most_optimizations") != quick:
         backend.fast_runtime.cache_clear()
-        backend.fast_jit.cache_clear()
+        backend.program.cache_clear()
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
 

@@ -16,7 +16,7 @@ from flipjax import monitor
 from flipjax.monitor import BETS
 from flipjax.monitor.__main__ import main
 from flipjax.support.files import DamagedError
-from flipjax.support.terminal import begin_process
+from flipjax.support.process import begin_process
 
 UNFIT = [
     (np.zeros((2, 2)), {}, "scores"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import gc
 import os
 import shutil
 import signal
@@ -29,20 +28,6 @@ def clock(seconds: float) -> str:
       ('01:15', '1:01:15')
     """
     return str(datetime.timedelta(seconds=int(seconds))).removeprefix("0:")
-
-
-def begin_process() -> None:
-    """Opens the null device for missing standard streams, and makes garbage collections rarer.
-
-    Daemons and cron start processes without streams. `sys.stdin` stays None, so that its readers can report that it is
-    closed. JAX's traces and Matplotlib's charts are millions of objects: collections took a tenth of a short run.
-    """
-    gc.set_threshold(10_000)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            if number:
-                setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def say(text: str, *, stream: TextIO | None = None) -> None:

@@ -3,7 +3,8 @@
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
-from flipjax.support.terminal import Signals, begin_process, printable, say
+from flipjax.support.process import begin_process
+from flipjax.support.terminal import Signals, printable, say
 
 if __name__ == "__main__":
     begin_process()

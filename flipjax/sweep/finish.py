@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flipjax import intervene, metrics
-from flipjax.backend import fast_jit, key_of, trim
+from flipjax import backend, intervene, metrics
+from flipjax.backend import key_of, trim
 from flipjax.config import Config, Experiment, PopulationSpec, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.groups import Groups
@@ -93,7 +93,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
         given = *stacked, *devices.shapes_of(layout, shared)
         population.selected_program().lower(experiment, layout, asked, *given).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
-    fast_jit(_show, static_argnums=0).lower(experiment, weights, task.pool, rows).compile()
+    _show_program().lower(experiment, weights, task.pool, rows).compile()
     trim()
 
 
@@ -224,10 +224,14 @@ def _galleries(
             rows = table.rows[np.resize(indices, gallery_size(stored.groups))]
             place = program.names.index(name)
             pool = at_strength(task.pool, program.settings[place].cue_strength)
-            show = fast_jit(_show, static_argnums=0)
-            pixels = jax.device_get(show(program.experiment, population.take_member(best, place), pool, rows))
+            given = program.experiment, population.take_member(best, place), pool, rows
+            pixels = jax.device_get(_show_program()(*given))
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
             yield gallery.make_gallery(*(leaf[: len(indices)] for leaf in pixels), **about)
+
+
+def _show_program() -> Any:
+    return backend.program(_show, static_argnums=0)
 
 
 def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:

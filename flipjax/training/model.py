@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from flipjax import metrics
-from flipjax.backend import fast_jit
+from flipjax.backend import program
 from flipjax.config import Experiment, ModelSpec
 from flipjax.groups import Groups
 from flipjax.models import weights
@@ -87,7 +87,7 @@ class Model:
         for part in _batches(images):
             # Padding to a power of two keeps the number of compiled programs small.
             size = 2 ** (len(part) - 1).bit_length()
-            parts.append(np.asarray(fast_jit(function)(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
+            parts.append(np.asarray(program(function)(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
         return np.concatenate(parts)
 
     def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
