@@ -26,7 +26,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
         >>> round(float(cross_entropy(jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2), int))[0]), 4)
         1.0986
     """
-    shifted = _shifted_planes(logits)
+    return _cross_entropy(_shifted_planes(logits), labels)
+
+
+def _cross_entropy(shifted: list[Array], labels: Array) -> Array:
     total = functools.reduce(jnp.add, [jnp.exp(plane) for plane in shifted])
     # Multiply instead of gather, whose gradient is a scatter and slow on a CPU.
     of_truth = functools.reduce(jnp.add, [plane * (labels == c) for c, plane in enumerate(shifted)])
@@ -35,7 +38,8 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 def _shifted_planes(logits: Array) -> list[Array]:
     """Subtracts each pixel's largest logit; returns one float32 plane per class, as a short axis vectorises badly."""
-    planes = list(jnp.moveaxis(logits.astype(jnp.float32), -1, 0))
+    # Slices would have gradients padded to all classes; a split's are joined.
+    planes = [plane[0] for plane in jnp.split(jnp.moveaxis(logits.astype(jnp.float32), -1, 0), logits.shape[-1])]
     largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, planes))
     return [plane - largest for plane in planes]
 
@@ -57,7 +61,11 @@ def soft_dice_loss(logits: Array, labels: Array, *, include_background: bool = F
         >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
         0.0
     """
-    exponentials = [jnp.exp(plane) for plane in _shifted_planes(logits)]
+    return _soft_dice_loss(_shifted_planes(logits), labels, first=0 if include_background else 1, smooth=smooth)
+
+
+def _soft_dice_loss(shifted: list[Array], labels: Array, *, first: int = 1, smooth: float = 1e-5) -> Array:
+    exponentials = [jnp.exp(plane) for plane in shifted]
     sum_of_all = functools.reduce(jnp.add, exponentials)
 
     def loss_of(label: int) -> Array:
@@ -67,7 +75,7 @@ def soft_dice_loss(logits: Array, labels: Array, *, include_background: bool = F
         total = (probabilities + truth).sum((-2, -1))
         return 1 - (2 * overlap + smooth) / (total + smooth)
 
-    counted = range(0 if include_background else 1, len(exponentials))
+    counted = range(first, len(exponentials))
     return functools.reduce(jnp.add, map(loss_of, counted)) / len(counted)
 
 
@@ -182,12 +190,14 @@ def image_loss(logits: Array, labels: Array, groups: Array, knobs: Knobs, *, own
         >>> [round(float(loss), 3) for loss in image_loss(logits, labels, groups, Knobs(own_loss=1.0), own=[own])]
         [1.099, 4.394]
     """
-    loss = cross_entropy(logits, labels)
+    # Both losses share the planes, and so their gradient's join.
+    shifted = _shifted_planes(logits)
+    loss = _cross_entropy(shifted, labels)
     if own:
         built_in: Callable = lambda logits, labels, groups: cross_entropy(logits, labels)  # noqa: E731
         which = jnp.asarray(knobs.own_loss).astype(jnp.int32)
         loss = jax.lax.switch(which, [built_in, *own], logits, labels, groups)
-    return loss + knobs.dice * soft_dice_loss(logits, labels)
+    return loss + knobs.dice * _soft_dice_loss(shifted, labels)
 
 
 def guess_loss(knobs: Knobs, *, num_classes: int) -> Array:

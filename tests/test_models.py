@@ -81,14 +81,29 @@ def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channel
 
 
 def test_the_heads_planes_and_their_gradients_are_a_products():
-    assert_alike(unet._planes, lambda images, kernel: jnp.moveaxis(images @ kernel, -1, 0), (2, 3, 4, 5), (5, 3))
+    def product(images, kernel, bias):
+        return jnp.moveaxis(images @ kernel + bias, -1, 0)
+
+    assert_alike(unet._planes, product, (2, 3, 4, 5), (5, 3), (3,))
 
 
 def test_halving_shares_its_gradient_among_equals_as_xla_does():
     rng = np.random.default_rng(0)
     images, gradient = (rng.integers(0, 3, shape).astype(np.float32) for shape in ((2, 4, 6, 3), (2, 2, 3, 3)))
-    (own,), (xlas,) = (jax.vjp(halve, images)[1](gradient) for halve in (unet.halve, unet._halve))
-    np.testing.assert_array_equal(own, xlas)
+
+    def by_reduction(images):
+        return images.reshape(2, 2, 2, 3, 2, 3).max((2, 4))
+
+    own, xlas = (jax.vjp(halve, images) for halve in (unet.halve, by_reduction))
+    np.testing.assert_array_equal(own[0], xlas[0])
+    np.testing.assert_array_equal(own[1](gradient)[0], xlas[1](gradient)[0])
+
+
+def test_rectifying_is_relu_with_its_gradient_and_keeps_nan():
+    values = jnp.array([-2.0, -0.0, 0.0, 3.0, jnp.nan])
+    for function in (unet.rectify, jax.grad(lambda values: unet.rectify(values).sum())):
+        wanted = function is unet.rectify and jax.nn.relu(values)
+        np.testing.assert_array_equal(function(values), (values > 0).astype(jnp.float32) if wanted is False else wanted)
 
 
 def test_batch_norm_and_its_gradients_are_flaxs():

@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
+from jax.experimental.scheduling_groups import xla_metadata_call
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-LARGE = 2**15
-"""Values of an image above which an unpadded convolution on XLA:CPU is slow (sweeps/benchmarks/throughput)."""
-
 BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
 
@@ -31,6 +29,15 @@ def for_cpu() -> bool:
 def spread(members: int, mapped: Any, values: Any) -> Any:
     """Repeats arrays for each member, but those that have a leading axis of members, as `mapped` says."""
     return jax.tree.map(lambda own, x: x if own else jnp.broadcast_to(x, (members, *x.shape)), mapped, values)
+
+
+def materialised(function: Callable) -> Callable:
+    """Returns a function of arrays whose results XLA:CPU writes out, not computing them anew in each use."""
+
+    def call(*arrays: Any) -> Any:
+        return (xla_metadata_call(function, inlineable="false") if for_cpu() else function)(*arrays)
+
+    return call
 
 
 def with_gradient(function: Callable, backward: Callable) -> Callable:
@@ -70,18 +77,27 @@ def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
 
 
 def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    if images.shape[-1] == 3:
+        images, kernel = _with_fourth(images), jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
+    return _beside(images, kernel, _margins(kernel))
+
+
+def _with_fourth(images: jax.Array) -> jax.Array:
+    """Pads photos: a pixel of four values is read two to three times as fast as one of three."""
+    return lax.optimization_barrier(jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1))))
+
+
+def _beside(images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1) -> jax.Array:
+    """Convolves with a stride, and makes neighbouring pixels at once."""
     B, H, W, C = images.shape
-    outputs, padding = kernel.shape[-1], _margins(kernel)
-    pixels = _pixels_at_once(W, C, outputs)
-    if C == 3:
-        # Photos: a pixel of four values is read two to three times as fast as one of three.
-        images = lax.optimization_barrier(jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1))))
-        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
+    outputs = kernel.shape[-1]
+    pixels = _pixels_at_once(W // stride, C, outputs)
     if pixels > 1:
-        shifted = [jnp.pad(kernel, ((0, 0), (i, pixels - 1 - i), (0, 0), (0, 0))) for i in range(pixels)]
+        ends = ((i * stride, (pixels - 1 - i) * stride) for i in range(pixels))
+        shifted = [jnp.pad(kernel, ((0, 0), end, (0, 0), (0, 0))) for end in ends]
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
-    rows = lax.conv_general_dilated(images, kernel, (1, pixels), padding, dimension_numbers=_LAYOUT)
-    return rows.reshape(B, H, W, outputs)
+    rows = lax.conv_general_dilated(images, kernel, (stride, stride * pixels), padding, dimension_numbers=_LAYOUT)
+    return rows.reshape(B, H // stride, W // stride, outputs)
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -125,11 +141,10 @@ def _correlate(
     H, (above, beside), down = fixed.shape[1], margins, dilation[0]
 
     def taps(moving: jax.Array, fixed: jax.Array, above: int) -> jax.Array:
-        # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.
-        moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
         options = {"padding": ((above, above), (beside, beside)), "rhs_dilation": dilation}
-        convolved = lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=_LAYOUT, **options)
-        return lax.optimization_barrier(convolved)
+        convolve = functools.partial(lax.conv_general_dilated, window_strides=(1, 1), dimension_numbers=_LAYOUT, **options)
+        # Apart, XLA does not fold the transposes back into permuted convolution dimensions.
+        return materialised(convolve)(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
 
     if rows == H:
         return taps(moving, fixed, above)
@@ -147,7 +162,11 @@ def _correlate(
 def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     image_gradient = _same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-    return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
+    if images.shape[-1] > 3:
+        return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
+    shape = (*kernel.shape[:2], 4, kernel.shape[-1])
+    of_four = materialised(lambda *pair: _kernel_gradient(*pair, shape))(_with_fourth(images), gradient)
+    return image_gradient, of_four[:, :, :3]
 
 
 _convolve_on_cpu = with_gradient(_same, _convolve_backward)
@@ -207,13 +226,9 @@ def _fold(kernel: jax.Array) -> jax.Array:
 
 def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at every corner between pixels, those at the edge as well: (B, H, W, C) to (B, H + 1, W + 1, O)."""
-    # Where images are large the convolution pads a row and a column, and the rest is padded before: XLA:CPU has a fast
-    # path only for an output no larger than its input.
-    _, H, W, C = images.shape
-    margin = int(H * W * max(C, kernel.shape[-1]) > LARGE)
-    before = (1, 1 - margin)
-    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), before, before, (0, 0))))
-    return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, margin),) * 2, dimension_numbers=_LAYOUT)
+    # The convolution pads one row and column: XLA:CPU has a fast path only for an output no larger than its input.
+    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (1, 0), (1, 0), (0, 0))))
+    return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, 1),) * 2, dimension_numbers=_LAYOUT)
 
 
 def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -224,7 +239,7 @@ def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
         first, middle, last = jnp.split(reached, 3, axis)
         reached = jnp.concatenate([last, middle + last, first + middle, first], axis)
     turned = lax.optimization_barrier(reached.swapaxes(2, 3))
-    image_gradient = lax.conv_general_dilated(gradient, turned, (2, 2), [(1, 1)] * 2, dimension_numbers=_LAYOUT)
+    image_gradient = _beside(gradient, turned, [(1, 1)] * 2, stride=2)
     rows = _rows_at_once(images.shape, max(images.shape[-1], 4 * gradient.shape[-1]))
     taps = _correlate(gradient, images, margins=(1, 1), dilation=(2, 2), rows=rows).transpose(1, 2, 3, 0)
     for axis in (0, 1):

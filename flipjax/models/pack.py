@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.models.convolution import convolve, convolve_doubled, double, with_gradient
+from flipjax.models.convolution import convolve, convolve_doubled, double, for_cpu, with_gradient
 
 LANES = 128
 Pack = list[jax.Array]
@@ -43,9 +43,21 @@ def map_chunks(function: Callable, pack: Pack, *values: jax.Array) -> list[Any]:
     return [function(*chunk) for chunk in zip(pack, *parts, strict=True)]
 
 
+def pixels_beside(images: jax.Array) -> int:
+    """Returns how many pixels of images (B, H, W, C) fill a CPU's lanes; 1 elsewhere."""
+    C = images.shape[-1]
+    return max(n for n in (1, 2, 4, 8, 16) if n == 1 or (for_cpu() and n * C <= 64 and images.size % (n * C) == 0))
+
+
+def sum_pixels(images: jax.Array) -> jax.Array:
+    """Sums images (B, H, W, C) over all pixels, (C,)."""
+    beside, C = pixels_beside(images), images.shape[-1]
+    return images.reshape(-1, beside * C).sum(0).reshape(beside, C).sum(0)
+
+
 def sound(pack: Pack, *, members: int) -> jax.Array:
     """Returns whether all values of each member are finite, (members,) bool."""
-    sums = jnp.stack([chunk.astype(jnp.float32).sum((0, 1, 2)) for chunk in pack])
+    sums = jnp.stack([sum_pixels(chunk.astype(jnp.float32)) for chunk in pack])
     return jnp.isfinite(sums).reshape(members, -1).all(1)
 
 

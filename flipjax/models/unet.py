@@ -11,8 +11,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
-from flipjax.models.convolution import with_gradient
-from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, map_chunks, sound
+from flipjax.models.convolution import materialised, with_gradient
+from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, map_chunks, pixels_beside, sound, sum_pixels
 
 Arrays = tuple[jax.Array, ...]
 
@@ -27,6 +27,20 @@ def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array
     flat, unravel = ravel_pytree([jnp.zeros(shape) for shape in shapes])
     kernels = unravel(jax.random.normal(key, flat.shape))
     return [kernel * math.sqrt(2 / math.prod(kernel.shape[:-1])) for kernel in kernels]
+
+
+def _rectify(values: jax.Array) -> jax.Array:
+    # The second term is zero. Without it LLVM unrolls a loop over 16 channels and vectorises the one over pixels, which
+    # takes five times as long.
+    return jnp.maximum(values, 0) + 0 * jnp.minimum(values, 0)
+
+
+def _rectify_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
+    return (jnp.where(_rectify(saved[0]) > 0, gradient, 0),)
+
+
+rectify = with_gradient(_rectify, _rectify_backward)
+"""ReLU."""
 
 
 class PackBatchNorm(nnx.Module):
@@ -68,8 +82,9 @@ def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) ->
 
 
 def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arrays, Arrays]:
-    mean = images.mean((0, 1, 2))
-    variance = jnp.maximum(0.0, lax.square(images).mean((0, 1, 2)) - lax.square(mean))
+    count = images.size // images.shape[-1]
+    mean = sum_pixels(images) / count
+    variance = jnp.maximum(0.0, sum_pixels(lax.square(images)) / count - lax.square(mean))
     inverse = lax.rsqrt(variance + EPSILON)
     output = _normalise(images, mean, inverse, scale, bias)
     return (output, mean, variance), (images, mean, inverse, scale)
@@ -77,8 +92,8 @@ def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arra
 
 def _backward(saved: Arrays, gradients: Arrays) -> Arrays:
     (images, mean, inverse, scale), (gradient, *_) = saved, gradients
-    of_bias = gradient.sum((0, 1, 2))
-    of_scale = ((gradient * images).sum((0, 1, 2)) - mean * of_bias) * inverse
+    of_bias = sum_pixels(gradient)
+    of_scale = (sum_pixels(gradient * images) - mean * of_bias) * inverse
     factor = inverse * scale
     count = images.size // images.shape[-1]
     slope = -factor * inverse * of_scale / count
@@ -123,31 +138,40 @@ class ConvolutionBlock(nnx.Module):
             weights = kernel.astype(dtype).reshape(-1, *kernel.shape[-4:])
             convolved = convolve_pack(pack, weights, skip=skip)
             finite.append(sound(convolved, members=weights.shape[0]))
-            pack = [nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)]
+            pack = [rectify(chunk.astype(dtype)) for chunk in norm(convolved)]
             skip = None
         return pack, finite[0] & finite[1]
 
 
-def _halve(images: jax.Array) -> jax.Array:
-    B, H, W, C = images.shape
-    return images.reshape(B, H // 2, 2, W // 2, 2, C).max((2, 4))
+@jax.custom_vjp
+@materialised
+def halve(images: jax.Array) -> jax.Array:
+    """Max-pools 2 x 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
+    return functools.reduce(jnp.maximum, _quarters(images))
 
 
-def _halve_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
-    """Shares the gradient of a maximum among those equal to it, as XLA does."""
-    (images,) = saved
+def _quarters(images: jax.Array) -> list[jax.Array]:
     B, H, W, C = images.shape
     halves = images.reshape(B, H // 2, 2, W // 2, 2, C)
-    views = [halves[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
-    top = functools.reduce(jnp.maximum, views)
-    count = functools.reduce(jnp.add, [(view == top).astype(images.dtype) for view in views])
-    # Without a barrier XLA computes both anew for each of the four.
-    top, share = (each[:, :, None, :, None] for each in lax.optimization_barrier((top, gradient / count)))
-    return (((halves == top).astype(images.dtype) * share).reshape(images.shape),)
+    return [halves[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
 
 
-halve = with_gradient(_halve, _halve_backward)
-"""Max-pools 2 x 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
+@materialised
+def _halve_backward(images: jax.Array, top: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Shares the gradient of a maximum among those equal to it, as XLA does."""
+    B, H, W, C = images.shape
+    count = functools.reduce(jnp.add, [(view == top).astype(images.dtype) for view in _quarters(images)])
+    top, share = (each[:, :, None, :, None] for each in (top, gradient / count))
+    equal = images.reshape(B, H // 2, 2, W // 2, 2, C) == top
+    return (equal.astype(images.dtype) * share).reshape(images.shape)
+
+
+def _halve_forward(images: jax.Array) -> tuple[jax.Array, Arrays]:
+    top = halve(images)
+    return top, (images, top)
+
+
+halve.defvjp(_halve_forward, lambda saved, gradient: (_halve_backward(*saved, gradient),))
 
 
 def halve_by_slices(images: jax.Array) -> jax.Array:
@@ -204,33 +228,45 @@ class UNet(nnx.Module):
         """
         pack, finite = self._features(images)
         head: Any = self.head
-        kernel, bias = head.kernel[...], head.bias[...][:, None, None, None]
+        kernel, bias = head.kernel[...], head.bias[...]
         if kernel.ndim == 2:
-            return jnp.moveaxis(_planes(pack[0], kernel) + bias, 0, -1)
+            return jnp.moveaxis(_planes(pack[0], kernel, bias), 0, -1)
         size = kernel.shape[0] // len(pack)
         parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
             wide = block_diagonal(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
             parts.append(apart(_product, chunk, wide))
-        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias
+        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias[:, None, None, None]
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
 
 
-def _product_by_class(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Maps images (B, H, W, C) by a kernel (C, classes) to a plane a class, (classes, B, H, W).
+def _affine_by_class(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """Maps images (B, H, W, C) by a kernel (C, classes) and a bias (classes,) to a plane a class, (classes, B, H, W).
 
-    The images' gradient is a sum over classes: they are too few for a matrix product to be fast on a CPU.
+    The images' gradient is a sum over classes: they are too few for a matrix product to be fast on a CPU. The kernel's
+    is a product of rows of `beside` pixels, whose blocks off the diagonal are not used.
     """
-    return jnp.einsum("bhwc,ck->kbhw", images, kernel)
+    *grid, C = images.shape
+    # Written as an einsum, XLA:CPU would transpose the images first.
+    planes = lax.dot_general(kernel, images.reshape(-1, C), (((0,), (1,)), ((), ())))
+    return (planes + bias[:, None]).reshape(-1, *grid)
 
 
 def _planes_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
-    images, kernel = saved
+    images, kernel, _ = saved
     parts = [plane[..., None] * column for plane, column in zip(gradient, kernel.T, strict=True)]
-    return functools.reduce(jnp.add, parts), jnp.einsum("bhwc,kbhw->ck", images, gradient)
+    flat = gradient.reshape(len(gradient), -1)
+    return functools.reduce(jnp.add, parts), _head_gradient(images, gradient), flat @ jnp.ones(flat.shape[1])
 
 
-_planes = with_gradient(_product_by_class, _planes_backward)
+@materialised
+def _head_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
+    beside, C = pixels_beside(images), images.shape[-1]
+    rows, columns = images.reshape(-1, beside, C), gradient.reshape(len(gradient), -1, beside)
+    return jnp.einsum("kiic->ck", jnp.einsum("pic,kpj->kjic", rows, columns))
+
+
+_planes = with_gradient(_affine_by_class, _planes_backward)
 
 
 def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:
