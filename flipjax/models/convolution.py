@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jax.experimental.scheduling_groups import xla_metadata_call
+from jax.experimental.xla_metadata import set_xla_metadata
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCKED = 2**19
@@ -32,10 +32,14 @@ def spread(members: int, mapped: Any, values: Any) -> Any:
 
 
 def materialised(function: Callable) -> Callable:
-    """Returns a function of arrays whose results XLA:CPU writes out, not computing them anew in each use."""
+    """Returns a function of arrays whose inputs and results XLA:CPU writes out, not computing them anew in each use."""
+    program = jax.jit(function)
 
     def call(*arrays: Any) -> Any:
-        return (xla_metadata_call(function, inlineable="false") if for_cpu() else function)(*arrays)
+        if not for_cpu():
+            return function(*arrays)
+        with set_xla_metadata(inlineable="false"):
+            return program(*arrays)
 
     return call
 
@@ -88,7 +92,7 @@ def _with_fourth(images: jax.Array) -> jax.Array:
 
 
 def _beside(images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1) -> jax.Array:
-    """Convolves with a stride, and makes neighbouring pixels at once."""
+    """Convolves with a stride, several neighbouring pixels at once."""
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
     pixels = _pixels_at_once(W // stride, C, outputs)
@@ -141,10 +145,15 @@ def _correlate(
     H, (above, beside), down = fixed.shape[1], margins, dilation[0]
 
     def taps(moving: jax.Array, fixed: jax.Array, above: int) -> jax.Array:
-        options = {"padding": ((above, above), (beside, beside)), "rhs_dilation": dilation}
-        convolve = functools.partial(lax.conv_general_dilated, window_strides=(1, 1), dimension_numbers=_LAYOUT, **options)
-        # Apart, XLA does not fold the transposes back into permuted convolution dimensions.
-        return materialised(convolve)(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
+        margins = ((above, above), (beside, beside))
+
+        # Written out, the transposes are not folded back into permuted dimensions of the convolution.
+        @materialised
+        def product(moving: jax.Array, fixed: jax.Array) -> jax.Array:
+            options = {"rhs_dilation": dilation, "dimension_numbers": _LAYOUT}
+            return lax.conv_general_dilated(moving, fixed, (1, 1), margins, **options)
+
+        return product(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
 
     if rows == H:
         return taps(moving, fixed, above)
@@ -165,8 +174,8 @@ def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) 
     if images.shape[-1] > 3:
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
     shape = (*kernel.shape[:2], 4, kernel.shape[-1])
-    of_four = materialised(lambda *pair: _kernel_gradient(*pair, shape))(_with_fourth(images), gradient)
-    return image_gradient, of_four[:, :, :3]
+    of_four = materialised(functools.partial(_kernel_gradient, shape=shape))
+    return image_gradient, of_four(_with_fourth(images), gradient)[:, :, :3]
 
 
 _convolve_on_cpu = with_gradient(_same, _convolve_backward)

@@ -52,7 +52,7 @@ def seconds(function, *arguments):
 
 
 def normalise(images, scale, bias):
-    return jax.nn.relu(unet._normalise_by_batch(images, scale, bias)[0])
+    return unet.rectify(unet._normalise_by_batch(images, scale, bias)[0])
 
 
 def size_of(*trees):
@@ -113,7 +113,7 @@ def layers(size):
         outputs = WIDTH << level
         yield from doubled(level, outputs)
         yield from convolution(level, outputs, outputs)
-    given = images(0, WIDTH), jnp.ones((WIDTH, CLASSES))
+    given = images(0, WIDTH), jnp.ones((WIDTH, CLASSES)), jnp.ones(CLASSES)
     yield from passes_of("head", f"{WIDTH} to {CLASSES}", unet._planes, given, products(0, WIDTH * CLASSES))
 
 
