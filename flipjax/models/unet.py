@@ -40,8 +40,8 @@ def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array
 
 
 def _rectify(values: jax.Array) -> jax.Array:
-    # The second term is zero. Without it LLVM unrolls a loop over 16 channels and vectorises the one over pixels: four
-    # times slower on JAX 0.10.
+    # The second term is zero. Without it LLVM, in JAX 0.10, unrolls a loop over 16 channels and vectorises the one over
+    # pixels, badly.
     return jnp.maximum(values, 0) + 0 * jnp.minimum(values, 0)
 
 
