@@ -35,6 +35,7 @@ def materialised(function: Callable) -> Callable:
     """Returns a function of arrays whose inputs and results XLA:CPU writes out, not computing them anew in each use."""
     program = jax.jit(function)
 
+    @functools.wraps(function)
     def call(*arrays: Any) -> Any:
         if not for_cpu():
             return function(*arrays)
