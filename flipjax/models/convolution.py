@@ -84,7 +84,7 @@ def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
 def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
     if images.shape[-1] == 3:
         images, kernel = _with_fourth(images), jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
-    return _beside(images, kernel, _margins(kernel))
+    return _columns_at_once(images, kernel, _margins(kernel))
 
 
 def _with_fourth(images: jax.Array) -> jax.Array:
@@ -92,8 +92,10 @@ def _with_fourth(images: jax.Array) -> jax.Array:
     return lax.optimization_barrier(jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1))))
 
 
-def _beside(images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1) -> jax.Array:
-    """Convolves with a stride, several neighbouring pixels at once."""
+def _columns_at_once(
+    images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1
+) -> jax.Array:
+    """Convolves with a stride, `_pixels_at_once` of a row together."""
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
     pixels = _pixels_at_once(W // stride, C, outputs)
@@ -146,13 +148,12 @@ def _correlate(
     H, (above, beside), down = fixed.shape[1], margins, dilation[0]
 
     def taps(moving: jax.Array, fixed: jax.Array, above: int) -> jax.Array:
-        margins = ((above, above), (beside, beside))
+        options = {"padding": ((above, above), (beside, beside)), "rhs_dilation": dilation}
 
         # Written out, the transposes are not folded back into permuted dimensions of the convolution.
         @materialised
         def product(moving: jax.Array, fixed: jax.Array) -> jax.Array:
-            options = {"rhs_dilation": dilation, "dimension_numbers": _LAYOUT}
-            return lax.conv_general_dilated(moving, fixed, (1, 1), margins, **options)
+            return lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=_LAYOUT, **options)
 
         return product(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
 
@@ -174,8 +175,7 @@ def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) 
     image_gradient = _same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
     if images.shape[-1] > 3:
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
-    shape = (*kernel.shape[:2], 4, kernel.shape[-1])
-    of_four = materialised(functools.partial(_kernel_gradient, shape=shape))
+    of_four = materialised(functools.partial(_kernel_gradient, shape=(*kernel.shape[:2], 4, kernel.shape[-1])))
     return image_gradient, of_four(_with_fourth(images), gradient)[:, :, :3]
 
 
@@ -249,7 +249,7 @@ def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
         first, middle, last = jnp.split(reached, 3, axis)
         reached = jnp.concatenate([last, middle + last, first + middle, first], axis)
     turned = lax.optimization_barrier(reached.swapaxes(2, 3))
-    image_gradient = _beside(gradient, turned, [(1, 1)] * 2, stride=2)
+    image_gradient = _columns_at_once(gradient, turned, [(1, 1)] * 2, stride=2)
     rows = _rows_at_once(images.shape, max(images.shape[-1], 4 * gradient.shape[-1]))
     taps = _correlate(gradient, images, margins=(1, 1), dilation=(2, 2), rows=rows).transpose(1, 2, 3, 0)
     for axis in (0, 1):

@@ -43,16 +43,16 @@ def map_chunks(function: Callable, pack: Pack, *values: jax.Array) -> list[Any]:
     return [function(*chunk) for chunk in zip(pack, *parts, strict=True)]
 
 
-def pixels_beside(images: jax.Array) -> int:
-    """Returns how many pixels of images (B, H, W, C) fill a CPU's lanes; 1 elsewhere."""
+def pixels_a_row(images: jax.Array) -> int:
+    """Returns how many pixels of images (B, H, W, C) make a row that fills a CPU's lanes; 1 elsewhere."""
     C = images.shape[-1]
     return max(n for n in (1, 2, 4, 8, 16) if n == 1 or (for_cpu() and n * C <= 64 and images.size % (n * C) == 0))
 
 
 def sum_pixels(images: jax.Array) -> jax.Array:
     """Sums images (B, H, W, C) over all pixels, (C,)."""
-    beside, C = pixels_beside(images), images.shape[-1]
-    return images.reshape(-1, beside * C).sum(0).reshape(beside, C).sum(0)
+    pixels, C = pixels_a_row(images), images.shape[-1]
+    return images.reshape(-1, pixels * C).sum(0).reshape(pixels, C).sum(0)
 
 
 def sound(pack: Pack, *, members: int) -> jax.Array:

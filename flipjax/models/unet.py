@@ -19,7 +19,7 @@ from flipjax.models.pack import (
     convolve_pack,
     join,
     map_chunks,
-    pixels_beside,
+    pixels_a_row,
     sound,
     sum_pixels,
 )
@@ -40,8 +40,8 @@ def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array
 
 
 def _rectify(values: jax.Array) -> jax.Array:
-    # The second term is zero. Without it LLVM, in JAX 0.10, unrolls a loop over 16 channels and vectorises the one over
-    # pixels, badly.
+    # The second term is zero. Without it, here and in the gradient, LLVM in JAX 0.10 unrolls loops over 16 channels and
+    # vectorises those over pixels, badly.
     return jnp.maximum(values, 0) + 0 * jnp.minimum(values, 0)
 
 
@@ -185,7 +185,7 @@ halve.defvjp(_halve_forward, lambda saved, gradient: (_halve_backward(*saved, gr
 
 
 def halve_by_slices(images: jax.Array) -> jax.Array:
-    """Equals `halve`, as maxima of slices: faster if channels fill the lanes (sweeps/benchmarks/accelerators)."""
+    """Equals `halve`, rows before columns: faster if channels fill the lanes (sweeps/benchmarks/accelerators)."""
     B, H, W, C = images.shape
     rows = images.reshape(B, H // 2, 2, W, C)
     rows = jnp.maximum(rows[:, :, 0], rows[:, :, 1]).reshape(B, H // 2, W // 2, 2, C)
@@ -254,7 +254,7 @@ def _affine_by_class(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> j
     """Maps images (B, H, W, C) by a kernel (C, classes) and a bias (classes,) to a plane a class, (classes, B, H, W).
 
     The images' gradient is a sum over classes: they are too few for a matrix product to be fast on a CPU. The kernel's
-    is a product of rows of `beside` pixels, whose blocks off the diagonal are not used.
+    is a product of rows of `pixels_a_row` pixels, whose blocks off the diagonal are not used.
     """
     *grid, C = images.shape
     # Written as an einsum, XLA:CPU would transpose the images first.
@@ -271,8 +271,8 @@ def _planes_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
 
 @materialised
 def _head_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
-    beside, C = pixels_beside(images), images.shape[-1]
-    rows, columns = images.reshape(-1, beside, C), gradient.reshape(len(gradient), -1, beside)
+    pixels, C = pixels_a_row(images), images.shape[-1]
+    rows, columns = images.reshape(-1, pixels, C), gradient.reshape(len(gradient), -1, pixels)
     return jnp.einsum("kiic->ck", jnp.einsum("pic,kpj->kjic", rows, columns))
 
 
