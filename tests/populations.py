@@ -1,5 +1,6 @@
 """Populations trained in tests as a sweep trains them, every epoch kept."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from flipjax.config import PopulationSpec
 from flipjax.training import devices, population
 from flipjax.training.member import Status
+from flipjax.training.network import nested
 
 LOOP = PopulationSpec(map="loop")
 
@@ -29,6 +31,11 @@ def train(experiment, members, pool, validation, *, spec=LOOP, states=None, epoc
 def copied(current):
     """Returns the states of a population on the host."""
     return jax.tree.map(np.asarray, population.states_of(current))
+
+
+def nested_all(experiment, weights):
+    """Returns the weights of all members, nested and on the host."""
+    return jax.tree.map(np.asarray, jax.vmap(functools.partial(nested, experiment))(weights))
 
 
 def assert_same(result, wanted):

@@ -17,7 +17,7 @@ from flipjax.intervene import split_point
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
-from flipjax.training.network import evaluate
+from flipjax.training.network import evaluate, nested
 from flipjax.training.population import take_member
 from flipjax.training.step import make_batch
 from flipjax.training.task import split_evenly
@@ -197,16 +197,16 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
     after = population.states_of(population.refit_heads(current, pool, validation))
     for name in NAMES:
         for rule in rules:
-            old, new = (of(name, state.best[rule].weights) for state in (before, after))
+            old, new = (nested(rich, of(name, state.best[rule].weights)) for state in (before, after))
             head = old.params.pop("head"), new.params.pop("head")
             assert_same(old, new)
             assert same(*head) == (name != "dfr"), (name, rule)
     rows, groups, _, half = validation
     assert np.bincount(groups[half]).tolist() == np.bincount(groups[~half]).tolist() == [1] * GROUPS.count
-    weights, own = (of("dfr", state.best["val_loss"].weights) for state in (before, after))
+    weights, own = (nested(rich, of("dfr", state.best["val_loss"].weights)) for state in (before, after))
     refit = jax.jit(dfr.refit, static_argnums=0)
     for fitted, others, close in ((half, ~half, True), (~half, half, False)):
-        alone = refit(rich, weights, pool, rows[fitted], rows[others]).params["head"]["kernel"]
+        alone = nested(rich, refit(rich, weights, pool, rows[fitted], rows[others])).params["head"]["kernel"]
         assert np.allclose(own.params["head"]["kernel"], alone, rtol=1e-3, atol=1e-3) == close
 
 

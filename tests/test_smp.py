@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from golden import GOLDEN
-from populations import assert_same, copied
+from populations import assert_same, copied, nested_all
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.correlation import Table
@@ -130,7 +130,7 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     start = [{"encoder": tree["encoder"]} for tree in networks.make("resnet50").model.weights]
     made = population.create(experiment, layout, members, start=start)
     first = copied(made)
-    params = first.weights.params
+    params = nested_all(experiment, first.weights).params
     assert_same(params["encoder"], jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start[0]["encoder"]))
     own = params["decoder"]["blocks"][0]["conv1"][0]["weight"]
     assert (own[0] != own[1]).any()
@@ -143,6 +143,7 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     turned, other = population.run_epoch(turned, *shared)
     assert_same(population.take_member((other, copied(turned).weights), turn), (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
+    result = nested_all(experiment, result)
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["running_mean"] != 0).all() and (part["running_mean"][0] != part["running_mean"][1]).any()
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype("float32")}

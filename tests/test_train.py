@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import GROUPS
+from jax.flatten_util import ravel_pytree
 
 from flipjax import losses
 from flipjax.data.pool import gather
 from flipjax.methods import Knobs
 from flipjax.metrics import decompose, flip_risk, summarize
-from flipjax.training import run, step
+from flipjax.training import network, run, step
 from flipjax.training.member import Best, Member, State, Status, init_state
-from flipjax.training.network import apply, map_batches
+from flipjax.training.network import NO_WEIGHTS, apply, first_weights, flat, map_batches, nested
 from flipjax.training.run import Validation
 from flipjax.training.step import train_epoch
 
@@ -46,6 +47,13 @@ def test_loss_falls(epochs):
         curve = [float(record[name]) for record in epochs.records]
         assert min(curve) < share * curve[0]
     assert epochs.states[-1].epoch == len(epochs.records)
+
+
+def test_long_and_mixed_weights_stay_nested(monkeypatch, tiny):
+    drawn = first_weights(tiny, jax.random.key(0), NO_WEIGHTS)
+    mixed = drawn._replace(statistics={**drawn.statistics, "count": jnp.int32(0)})
+    monkeypatch.setattr(network, "FLAT", ravel_pytree(mixed.statistics)[0].size)
+    assert flat(drawn).statistics.ndim == 1 and [*map(id, flat(mixed))] == [*map(id, mixed)]
 
 
 @pytest.mark.parametrize("count", [24, 29])
@@ -137,7 +145,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     @jax.jit
     def answered(weights, rows):
         images, labels = gather(pool, rows)
-        logits, _ = apply(tiny, weights, images, training=False)
+        logits, _ = apply(tiny, nested(tiny, weights), images, training=False)
         return logits, labels, losses.image_loss(logits, labels, None, Knobs(dice=0.5)), flip_risk(logits)
 
     logits, labels, each, risks = map(np.asarray, answered(state.weights, rows))

@@ -82,17 +82,14 @@ def _matrix(confusion: np.ndarray, class_names: Sequence[str], background: Backg
     """Returns the chart of the flip matrix of the classes in the most flips."""
     classes = most_flipped(confusion, background=background, limit=CELLS)
     matrix = panels.matrix_panel(confusion, class_names, background=background, classes=classes)
-    return panels.matrix_chart(
-        [matrix], note=_part(note, len(classes), is_foreground(len(class_names), background).sum())
-    )
+    foreground = is_foreground(len(class_names), background)
+    return panels.matrix_chart([matrix], note=_part(note, len(classes), foreground.sum()))
 
 
-def write_context_page(
-    folder: Path, document: Document, decomposition: Decomposition, class_names: Sequence[str]
-) -> None:
+def write_context_page(folder: Path, document: Document, decomposition: Decomposition, names: Sequence[str]) -> None:
     """Writes the page of `flipjax context`, with the flip matrix of an audit."""
     confusion = np.asarray(decomposition.confusion).sum(0, dtype=np.int64)
-    chart = _matrix(confusion, class_names, decomposition.background, f"{len(decomposition.confusion)} images.")
+    chart = _matrix(confusion, names, decomposition.background, f"{len(decomposition.confusion)} images.")
     write_page(folder, document._replace(sections=[*document.sections, Section("Classes", [chart])]))
 
 

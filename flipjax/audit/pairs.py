@@ -193,10 +193,8 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
     # Two files with one image each form a pair, whatever their names.
     single = len(predictions.images) == len(truth) == 1 and not predictions.path.is_dir()
     if ours and theirs and not single:
-        lacking = {
-            "predictions without labels": {*ours} - {*theirs},
-            "labels without a prediction": {*theirs} - {*ours},
-        }
+        own, others = {*ours}, {*theirs}
+        lacking = {"predictions without labels": own - others, "labels without a prediction": others - own}
         if found := [f"{what}, {listed(sorted(names))}" for what, names in lacking.items() if names]:
             raise AuditError(f"expected the same names in {where}; found {'; '.join(found)}")
         by_name = dict(zip(theirs, truth, strict=True))
@@ -233,12 +231,12 @@ def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[s
     C = fitting[0].get(axis)
     wrong = [pair for pair, found in zip(pairs, fitting, strict=True) if found.get(axis) is None or found[axis] != C]
     if wrong or possible:
-        texts = listed(
+        found = listed(
             f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong or pairs
         )
         form = " or ".join(f"{FORMS[each]}" for each in axes)
         advice = "; pass --channels first or --channels last" if possible else ""
-        raise AuditError(f"expected predictions {form} for labels (H, W), C alike in all; found {texts}{advice}")
+        raise AuditError(f"expected predictions {form} for labels (H, W), C alike in all; found {found}{advice}")
     return axis, C or 0
 
 

@@ -325,11 +325,10 @@ def _places(
         return {name: dict.fromkeys(foreground, np.flatnonzero(numbers == g)) for g, name in group_names.items()}, {}
     numbered = dict(enumerate(groups.scene_names or [f"scene {scene}" for scene in range(all_groups.scenes)]))
     owner, scene = np.array(foreground)[all_groups.class_of(numbers)], all_groups.scene_of(numbers)
-    places = {
-        name: {c: np.flatnonzero((owner == c) & (scene == s)) for c in foreground} for s, name in numbered.items()
-    }
+    owned = {c: owner == c for c in foreground}
+    places = {name: {c: np.flatnonzero(own & (scene == s)) for c, own in owned.items()} for s, name in numbered.items()}
     kinds = [np.isin(numbers, own) for own in (all_groups.common, all_groups.rare)]
-    sides = {c: [np.flatnonzero((owner == c) & kind) for kind in kinds] for c in foreground}
+    sides = {c: [np.flatnonzero(own & kind) for kind in kinds] for c, own in owned.items()}
     return places, {c: both for c, both in sides.items() if all(map(len, both))}
 
 

@@ -209,9 +209,8 @@ def _by_group(audit: Audit) -> list[Numbers]:
     flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
     names = sorted(names, key=lambda name: (name not in ("common", "rare"), -flip[name]))
     keys = [key for key in OF_GROUPS if key in audit.summary and key not in constant(audit)]
-    rows = [
-        [name, *(cell_of(audit, f"group/{name}/{key}", form=".3f") for key in ("n_images", *keys))] for name in names
-    ]
+    shown = ("n_images", *keys)
+    rows = [[name, *(cell_of(audit, f"group/{name}/{key}", form=".3f") for key in shown)] for name in names]
     caption = "Groups by Flip, common and rare first, with 95% intervals"
     table = TextTable(["group", "images", *map(title_of, keys)], rows)
     own, others = _first_and_others(caption, "The other groups", table)

@@ -62,9 +62,8 @@ def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, class
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
     labels = counted_label(labels, classes, spec.ignore_index)
-    prediction, risk = _per_pixel(
-        lambda channels: _predicted_risk(channels, spec.background_classes), scores, spec.kind
-    )
+    predicted_risk = partial(_predicted_risk, background=spec.background_classes)
+    prediction, risk = _per_pixel(predicted_risk, scores, spec.kind)
     risk = jnp.where(labels < classes, risk, 0.0)
     if classes <= _PACKED:
         counts, risk_sum = _packed_counts(labels, prediction, risk, classes)

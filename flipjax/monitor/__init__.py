@@ -40,9 +40,7 @@ RARE = 0.05
 """Images without predicted foreground are flagged if at most this fraction of the reference images have none."""
 ERROR = 0.5
 """Loss above which an image counts as an error, as for `risk_auroc`."""
-BETS = np.array(
-    [(0.8, 1.2), (0.6, 1.6), (0.4, 2.5), (1.2, 0.8), (1.6, 0.6), (2.5, 0.4), (0.6, 0.6), (1.8, 1.8)], np.float64
-)
+BETS = np.array([(0.8, 1.2), (0.6, 1.6), (0.4, 2.5), (1.2, 0.8), (1.6, 0.6), (2.5, 0.4), (0.6, 0.6), (1.8, 1.8)])
 """Beta(a, b) densities to bet on: scores that rise, fall, spread and contract."""
 _NORM = betaln(BETS[:, 0], BETS[:, 1])
 _LEAST = 1e-12

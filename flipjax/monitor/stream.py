@@ -86,9 +86,8 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
         rows.append([name, f"{own.threshold:.6g}", *shown])
     table = to_text(TextTable(["flag_rate", "threshold", "flagged", "precision", "recall"], rows))
     lines = ["", table.rstrip(), "", "On the reference images, with 95% intervals (Wilson)."]
-    lines.append(
-        f"Precision and recall are of errors (loss above {monitors.ERROR}) and need a key {' or '.join(LOSSES)}."
-    )
+    keys = " or ".join(LOSSES)
+    lines.append(f"Precision and recall are of errors (loss above {monitors.ERROR}) and need a key {keys}.")
     if risk is not None:
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
     verb = "are" if monitor.flags_empty else f"(over {monitors.RARE:.0%}) are not"

@@ -18,9 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("workdir", type=Path, nargs="*", help="a run folder, as flipjax sweep writes it")
     parser.add_argument("--table", choices=("paper",), help="make this table of one or more runs")
     parser.add_argument("--published", action="store_true", help="with --table paper: draw the paper's curves dashed")
-    parser.add_argument(
-        "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
-    )
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="run folders: B is compared with A")
     parser.add_argument(
         "--out",
         type=Path,

@@ -270,9 +270,8 @@ def score_blocks(run: RunTables) -> list[Numbers]:
     tables = [text.by_rho(auroc, varying), text.by_rho(augrc, varying)]
     most = means["n"].max()
     tables.append(text.wide(means, carried, text.titles(THRESHOLD), lambda row, first: text.mean_text(row, most)))
-    return [
-        Numbers(caption, table, folded=len(table.rows) > 24) for caption, table in zip(captions, tables, strict=True)
-    ]
+    pairs = zip(captions, tables, strict=True)
+    return [Numbers(caption, table, folded=len(table.rows) > 24) for caption, table in pairs]
 
 
 MADE_OF = "made_of.json"

@@ -27,7 +27,7 @@ from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
-from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, predict
+from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
 from flipjax.training.population import Population
 from flipjax.training.task import Task, split_evenly, training_scenes
 
@@ -70,7 +70,7 @@ def finish(
     # Weights come before the decompositions, which mark a program as done.
     for rule in kept:
         for index in np.flatnonzero(states.best[rule].epoch):
-            weights = population.take_member(states.best[rule].weights, index)
+            weights = nested(program.experiment, population.take_member(states.best[rule].weights, index))
             model = Model(weights, program.experiment.model, names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
     if shown in program.names:
@@ -86,7 +86,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     """Compiles what `finish` runs for all of a program's members; thread-safe, and the run reuses it."""
     experiment, members = program.experiment, len(program.names)
     layout = layout_of(program, spec, members=members)
-    weights = jax.eval_shape(lambda: first_weights(experiment, key_of(0), NO_WEIGHTS))
+    weights = jax.eval_shape(lambda: flat(first_weights(experiment, key_of(0), NO_WEIGHTS)))
     questions, shared = _questions(program, config, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     for asked in (questions, LATER)[: len(experiment.train.selection)]:

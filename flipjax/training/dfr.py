@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.training.network import Weights, evaluation_batch, map_batches, model_of
+from flipjax.training.network import Weights, evaluation_batch, flat, map_batches, model_of, nested
 
 # Ridge penalties, strongest first; each fit starts from the previous solution.
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
@@ -63,7 +63,7 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
 
 
 def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, other_rows: jax.Array) -> Weights:
-    """Refits the head on validation rows (n, 2), and picks the ridge on other rows (m, 2).
+    """Refits the head on validation rows (n, 2), and picks the ridge on other rows (m, 2); returns `flat` weights.
 
     Both should be group-balanced (`flipjax.data.correlation.Table.refit`). Features are standardised, as published.
     The ridge with the lowest cross-entropy on the other rows is chosen.
@@ -71,6 +71,7 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     Raises:
       KeyError: the model's head is not a 1 x 1 convolution.
     """
+    weights = nested(experiment, weights)
     head = weights.params["head"]
     model = model_of(experiment, weights, training=False)
 
@@ -95,4 +96,4 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     best = jax.tree.map(lambda leaf: leaf[jnp.argmin(scores)], heads)
     kernel = best["kernel"] / scale[:, None]
     fitted = {**head, "kernel": kernel, "bias": best["bias"] - mean @ kernel}
-    return Weights({**weights.params, "head": fitted}, weights.statistics)
+    return flat(Weights({**weights.params, "head": fitted}, weights.statistics))

@@ -10,7 +10,7 @@ import optax
 
 from flipjax.config import Experiment
 from flipjax.methods import Augmentation, Knobs
-from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
+from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
 from flipjax.training.optimise import Recipe
 
 
@@ -50,10 +50,10 @@ class Best(NamedTuple):
 class State:
     """The training state: a pytree of arrays, which maps, shards and checkpoints handle generically.
 
-    `average` is None unless a method of the experiment averages weights, and `image_weights` (n,) unless one draws
-    images unevenly. `epoch` counts finished epochs; `restart` is its value at the start of the present run (0, or JTT's
-    second run); `lost` counts the latest consecutive epochs whose losses exceed `run.MARGIN` times that of a uniform
-    guess. `best` holds a `Best` per selection rule; the first one's epoch is for patience.
+    Weights are `flat`. `average` is None unless a method of the experiment averages weights, and `image_weights` (n,)
+    unless one draws images unevenly. `epoch` counts finished epochs; `restart` is its value at the start of the present
+    run (0, or JTT's second run); `lost` counts the latest consecutive epochs whose losses exceed `run.MARGIN` times
+    that of a uniform guess. `best` holds a `Best` per selection rule; the first one's epoch is for patience.
     """
 
     weights: Weights
@@ -78,7 +78,7 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
 
     `start` is nested like the model's weights; parts may be absent.
     """
-    weights = first_weights(experiment, jax.random.fold_in(member.key, 0), start)
+    weights = flat(first_weights(experiment, jax.random.fold_in(member.key, 0), start))
     averaged = {"ema", "swa"} & set(experiment.active_knobs)
     unplayed = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
     return State(

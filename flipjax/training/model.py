@@ -149,19 +149,17 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
         raise WeightsError(f"{path}: {error}") from error
 
 
-def from_state_dict(
-    arrays: Mapping[str, np.ndarray], spec: ModelSpec, class_names: tuple[str, ...], size: int
-) -> Model:
+def from_state_dict(arrays: Mapping[str, np.ndarray], spec: ModelSpec, names: tuple[str, ...], size: int) -> Model:
     """Returns the model of a `state_dict`.
 
     Raises:
         WeightsError: arrays are missing, unused or misshapen.
     """
-    blank = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(class_names)))
-    given = weights.from_state_dict(arrays, spec, len(class_names))
+    blank = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(names)))
+    given = weights.from_state_dict(arrays, spec, len(names))
     # On the host, where a new shape compiles no program.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
-    return Model(jax.device_put(Weights(*map(overlay, zeros, given))), spec, class_names, size)
+    return Model(jax.device_put(Weights(*map(overlay, zeros, given))), spec, names, size)
 
 
 @functools.cache

@@ -10,16 +10,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.custom_batching import custom_vmap
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec as P
 
 from flipjax import intervene, losses, metrics
-from flipjax.config import Experiment
+from flipjax.config import Experiment, ModelSpec
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.methods import Knobs
 from flipjax.models.convolution import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
 from flipjax.support.ranges import functions_of
+
+# Most numbers in a vector of `flat`; copies of more would cost memory.
+FLAT = 2**20
 
 # The axis of a mesh whose devices share each batch.
 BATCH = "batch_devices"
@@ -59,6 +63,30 @@ def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Wei
     return Weights(*map(overlay, draw_weights(key, experiment.model, experiment.num_classes), start))
 
 
+def flat(weights: Weights) -> Weights:
+    """Returns weights with each short part of float32 in one vector, as states hold them: few arrays compile faster."""
+    return Weights(*(ravel_pytree(part)[0] if _short(part) else part for part in weights))
+
+
+def _short(part: Any) -> bool:
+    leaves = jax.tree.leaves(part)
+    return all(leaf.dtype == jnp.float32 for leaf in leaves) and 0 < sum(leaf.size for leaf in leaves) <= FLAT
+
+
+def nested(experiment: Experiment, weights: Weights) -> Weights:
+    """Returns weights as nested dicts of arrays, those of `flat`, too."""
+    nests = _nests(experiment.model, experiment.num_classes)
+    return Weights(*(part if isinstance(part, dict) else nest(part) for part, nest in zip(weights, nests, strict=True)))
+
+
+@functools.cache
+def _nests(spec: ModelSpec, num_classes: int) -> list[Callable[[jax.Array], Any]]:
+    found = []
+    draw = functools.partial(draw_weights, spec=spec, num_classes=num_classes)
+    jax.eval_shape(lambda key: found.extend(ravel_pytree(part)[1] for part in draw(key)), jax.random.key(0))
+    return found
+
+
 def deal_batch(images: jax.Array) -> jax.Array:
     """Shards images (B, ...) over the devices that share a batch; the identity if there are none."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -74,7 +102,7 @@ def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> ja
             return apply(experiment, weights, images, training=False)[0]
 
     # Evaluation images are shared by all members, so they have no member axis.
-    return _packable(logits, logits, experiment, common=(1,))(weights, deal_batch(images))
+    return _packable(logits, logits, experiment, common=(1,))(nested(experiment, weights), deal_batch(images))
 
 
 def loss_and_gradients(
@@ -89,7 +117,7 @@ def loss_and_gradients(
     alone, packed = (functools.partial(_loss_and_gradients, experiment, f) for f in (batch_loss, jax.vmap(batch_loss)))
     function = _packable(alone, packed, experiment)
     images, masks, groups = batch
-    return function(weights, (deal_batch(images), deal_batch(masks), groups), knobs, group_weights)
+    return function(nested(experiment, weights), (deal_batch(images), deal_batch(masks), groups), knobs, group_weights)
 
 
 def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, common: Collection[int] = ()) -> Callable:

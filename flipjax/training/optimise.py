@@ -31,9 +31,8 @@ def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
       [0.5, 1.0, 1.0, 0.5]
     """
     rising = jnp.maximum(jnp.ceil(recipe.warmup * total), 1)
-    progress = jnp.clip(
-        (step - rising * (recipe.warmup > 0)) / jnp.maximum(total - rising * (recipe.warmup > 0), 1), 0, 1
-    )
+    begin = rising * (recipe.warmup > 0)
+    progress = jnp.clip((step - begin) / jnp.maximum(total - begin, 1), 0, 1)
     falling = 1 - recipe.cosine * (0.5 - 0.5 * jnp.cos(jnp.pi * progress))
     return recipe.learning_rate * jnp.where(recipe.warmup > 0, jnp.minimum(1.0, (step + 1) / rising), 1.0) * falling
 

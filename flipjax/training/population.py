@@ -100,9 +100,8 @@ def create(
     stacked = _put(layout, _stack([members[slot] for slot in slots]))
     if states is None:
         # Initialise each member with the same program as alone: under a map its last bits may differ.
-        states = _fill(
-            blank(experiment, members, start), (start_program()(experiment, member, start) for member in members)
-        )
+        begun = (start_program()(experiment, member, start) for member in members)
+        states = _fill(blank(experiment, members, start), begun)
     idle = np.where(np.arange(len(slots)) < count, np.asarray(states.status)[slots], Status.STOPPED).astype(np.int32)
     # Leaf by leaf: large states are never held twice, unless the caller keeps them.
     leaves, structure = jax.tree.flatten(states)

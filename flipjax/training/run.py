@@ -19,7 +19,7 @@ from flipjax.metrics.decomposition import margins, rates
 from flipjax.support.ranges import functions_of
 from flipjax.training import dfr, optimise
 from flipjax.training.member import Best, Member, State, Status, init_state
-from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches
+from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches, nested
 from flipjax.training.step import total_steps, train_epoch
 
 # JTT counts an image as flipped above this flip share.
@@ -253,5 +253,6 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     if "dfr" in experiment.active_knobs:
         state = refit(experiment, member, state, data.pool, data.halves)
     pool = at_strength(data.pool, member.cue_strength)
-    test = {rule: evaluate(experiment, kept.weights, pool, data.test) for rule, kept in state.best.items()}
-    return Trained(state.status, state.epoch, history, state.best, test)
+    best = {rule: kept._replace(weights=nested(experiment, kept.weights)) for rule, kept in state.best.items()}
+    test = {rule: evaluate(experiment, kept.weights, pool, data.test) for rule, kept in best.items()}
+    return Trained(state.status, state.epoch, history, best, test)

@@ -16,7 +16,7 @@ from flipjax.groups import Groups
 from flipjax.support.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.member import Member, State
-from flipjax.training.network import Weights, loss_and_gradients
+from flipjax.training.network import Weights, flat, loss_and_gradients
 
 
 def make_batch(
@@ -122,6 +122,7 @@ def train_step(
     loss, gradients, statistics, group_weights = loss_and_gradients(
         experiment, state.weights, made, member.knobs, state.group_weights
     )
+    gradients, statistics = flat(Weights(gradients, statistics))
     step = state.opt_state.count
     total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)

@@ -184,9 +184,8 @@ def _tail(p, w, size):
     radii = (_blend(w, 0.20, 0.07, 0.10, 0.10), _blend(w, 0.27, 0.07, 0.13, 0.10))
     brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), radii)
     thin = _blend(w, 0.05, 0.10, 0.05, 0.05)
-    lobes = [
-        _limb(p, tip, _towards(tip, turn * fork - 0.5, 0.04 + 0.25 * fork * size), 0.08, thin) for turn in (-1.1, 1.0)
-    ]
+    ends = (_towards(tip, turn * fork - 0.5, 0.04 + 0.25 * fork * size) for turn in (-1.1, 1.0))
+    lobes = [_limb(p, tip, end, 0.08, thin) for end in ends]
     return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
 
 
