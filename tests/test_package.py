@@ -42,9 +42,7 @@ print([main(line.split()) for line in [*lines, "convert --from=x --out=y", "data
 """
 
 
-def test_beside_jax_alone_metrics_and_audits_have_their_numbers_and_commands_say_what_they_lack(
-    tmp_path, without_pictures
-):
+def test_beside_jax_alone_metrics_have_their_numbers_and_commands_say_what_they_lack(tmp_path, without_pictures):
     generator = np.random.default_rng(0)
     np.save(tmp_path / "logits.npy", generator.normal(size=(6, 8, 8, 3)).astype(np.float32))
     np.save(tmp_path / "labels.npy", generator.integers(0, 3, (6, 8, 8)))

@@ -231,12 +231,10 @@ def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[s
     C = fitting[0].get(axis)
     wrong = [pair for pair, found in zip(pairs, fitting, strict=True) if found.get(axis) is None or found[axis] != C]
     if wrong or possible:
-        found = listed(
-            f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong or pairs
-        )
+        text = listed(f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong or pairs)
         form = " or ".join(f"{FORMS[each]}" for each in axes)
         advice = "; pass --channels first or --channels last" if possible else ""
-        raise AuditError(f"expected predictions {form} for labels (H, W), C alike in all; found {found}{advice}")
+        raise AuditError(f"expected predictions {form} for labels (H, W), C alike in all; found {text}{advice}")
     return axis, C or 0
 
 

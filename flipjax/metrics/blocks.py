@@ -19,6 +19,8 @@ SHORTEST = 1 << 10
 """Smallest block, in pixels."""
 LINE = 64
 """Bytes of a line of memory; XLA:CPU copies a NumPy array that begins within one."""
+BEGINS = (0, 16, LINE)
+"""Bytes of a window before its block, of large arrays, where each number compiles a program."""
 
 Place = tuple[slice, slice]
 Window = tuple[np.ndarray, np.int32]
@@ -26,21 +28,25 @@ Window = tuple[np.ndarray, np.int32]
 
 @functools.cache
 def of_windows(program: Callable[..., Any], shapes: Sequence[tuple[int, ...]], **options: Any) -> Callable[..., Any]:
-    """Returns the program as a function of windows: flat memory, and where in it the values of each shape begin."""
+    """Returns the program as a function of windows: flat memory, and where in it the values of each shape begin.
 
-    def apply(*windows: tuple[jax.Array, jax.Array]) -> Any:
-        # XLA fuses the slices into the program: nothing is copied.
+    A constant in front of them, unless it is None, is where the first shape's begin.
+    """
+
+    def apply(begin: int | None, first: tuple[jax.Array, Any], *others: tuple[jax.Array, Any]) -> Any:
+        given = (first if begin is None else (first[0], begin), *others)
+        # Of few channels XLA fuses the slices into the program and copies nothing.
         arrays = [
             lax.dynamic_slice(memory, (start,), (math.prod(shape),)).reshape(shape)
-            for (memory, start), shape in zip(windows, shapes, strict=True)
+            for (memory, start), shape in zip(given, shapes, strict=True)
         ]
         return program(*arrays, **options)
 
-    return jax.jit(apply)
+    return jax.jit(apply, static_argnums=0)
 
 
 def cut(
-    arrays: Sequence[np.ndarray], *, spatial_ndim: int, lead: int, width: int
+    arrays: Sequence[np.ndarray], *, spatial_ndim: int, lead: int, width: int, constant: bool = False
 ) -> tuple[tuple[tuple[int, ...], ...], Iterator[tuple[Place, Place, list[Window]]]]:
     """Cuts arrays that share their leading and spatial axes into blocks of one shape.
 
@@ -52,6 +58,7 @@ def cut(
         spatial_ndim: number of spatial axes.
         lead: number of leading axes; with none there is one image, and its blocks have one row.
         width: scores per pixel, which limit the pixels of a block.
+        constant: whether blocks may begin at few places of their windows only, `BEGINS`.
 
     Returns:
         The shape of each array in a block, (rows, 1, length, ...), of volumes (rows, 1, 1, length, ...).
@@ -65,7 +72,7 @@ def cut(
     length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
     height = most // length if lead else 1
     flat = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
-    readers = [_reader(array, (height, length), once=place > 0) for place, array in enumerate(flat)]
+    readers = [_reader(array, (height, length), once=place > 0, constant=constant) for place, array in enumerate(flat)]
 
     def blocks() -> Iterator[tuple[Place, Place, list[Window]]]:
         for row, column in itertools.product(range(0, images, height), range(0, pixels, length)):
@@ -78,12 +85,12 @@ def cut(
     return tuple((height, *ones, length, *array.shape[2:]) for array in flat), blocks()
 
 
-def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool = False) -> Callable[..., Window]:
+def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool, constant: bool) -> Callable[..., Window]:
     """Returns a function that gives the window of a block (rows, length) of an array (images, pixels, ...).
 
     A window begins with a line of memory, so XLA reads it in place. Where a block is whole in the array, the window is
-    the array's own lines that hold it, of which the program reads the block alone; elsewhere it is a padded copy. With
-    `once`, what is not new is padding, too.
+    the array's own lines that hold it, of which the program reads the block alone; elsewhere, and if `constant` where
+    it does not begin with one of `BEGINS`, it is a padded copy. With `once`, what is not new is padding, too.
     """
     # JAX would copy and convert other types.
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
@@ -99,7 +106,7 @@ def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool = False) ->
             begin = piece.ctypes.data - array.ctypes.data
             # A line lies in one page of memory: all of it can be read.
             before = piece.ctypes.data % LINE or LINE * (begin >= LINE)
-            if before or begin + space <= array.nbytes:
+            if (before or begin + space <= array.nbytes) and (before in BEGINS or not constant):
                 lines = {"data": (piece.ctypes.data - before, True), "shape": (space,), "typestr": "|u1", "version": 3}
                 # Its owner lives as long as a program reads it.
                 memory = np.asarray(types.SimpleNamespace(__array_interface__=lines, owner=array))

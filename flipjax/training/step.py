@@ -132,9 +132,8 @@ def train_step(
     if average is not None:
         kept = optimise.kept_share(step, ema=member.knobs.ema, swa=member.knobs.swa, total=total)
         average = jax.tree.map(lambda new, old: _mixed(new, old, kept), weights, average)
-    return dataclasses.replace(
-        state, weights=weights, average=average, opt_state=opt_state, group_weights=group_weights
-    ), loss
+    state = dataclasses.replace(state, weights=weights, average=average, opt_state=opt_state)
+    return dataclasses.replace(state, group_weights=group_weights), loss
 
 
 def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:

@@ -262,10 +262,11 @@ def test_memory_is_that_of_a_block():
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="memory is protected by Unix alone")
-def test_memory_is_read_in_place_and_none_beside_it(monkeypatch):
+@pytest.mark.parametrize(("classes", "side"), [(3, 8), (9, 4)])
+def test_memory_is_read_in_place_and_none_beside_it(monkeypatch, classes, side):
     monkeypatch.setattr(blocks, "SCORES", (512, 512))
-    monkeypatch.setattr(blocks, "SHORTEST", 64)
-    logits, labels = random_case(5, (5, 8, 8))
+    monkeypatch.setattr(blocks, "SHORTEST", side**2)
+    logits, labels = random_case(5, (5, side, side), classes)
     expected = jax.jit(metrics.decompose)(logits, labels)
     memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
     for page in (0, 2):
@@ -275,12 +276,13 @@ def test_memory_is_read_in_place_and_none_beside_it(monkeypatch):
     for offset in (0, 4, 16, 60, 64, rest - 16, rest):
         there = np.frombuffer(memory, np.float32, logits.size, mmap.PAGESIZE + offset).reshape(logits.shape)
         there[...] = logits
-        _, parts = blocks.cut([there], spatial_ndim=2, lead=1, width=3)
+        _, parts = blocks.cut([there], spatial_ndim=2, lead=1, width=classes, constant=classes == 9)
         first, last = (-(-address // 64) for address in np.lib.array_utils.byte_bounds(there))
-        for _, _, [(window, _)] in parts:
-            assert np.shares_memory(window, there)
+        for _, _, [(window, start)] in parts:
+            shared = np.shares_memory(window, there)
+            assert shared if classes == 3 else 4 * start in blocks.BEGINS and shared == (start > 0 or offset % 64 == 0)
             # Its lines of 64 bytes are the array's.
-            assert 64 * first - 64 * (offset % 64 > 0) <= window.ctypes.data <= 64 * last - window.nbytes
+            assert not shared or 64 * (first - (offset % 64 > 0)) <= window.ctypes.data <= 64 * last - window.nbytes
         found = metrics.decompose(there, labels)
         np.testing.assert_array_equal(found.confusion, expected.confusion)
         np.testing.assert_allclose(found.risk_sum, expected.risk_sum, rtol=1e-6)
