@@ -16,6 +16,7 @@ from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution, pack
 from flipjax.training import devices, population, step
 from flipjax.training.member import Member, init_state
+from flipjax.training.network import nested
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
 
@@ -89,7 +90,7 @@ class Flipjax:
         pool = make_pool()
         member = dataclasses.replace(make_members(1, 1)[0], augmentation=Augmentation(hflip=0.0))
         state = init_state(EXPERIMENT, member)
-        params = jax.tree.map(np.asarray, state.weights.params)
+        params = jax.tree.map(np.asarray, nested(EXPERIMENT, state.weights).params)
         compiled = jax.jit(functools.partial(train_step, EXPERIMENT))
         result = []
         for _ in range(2):
