@@ -1,6 +1,6 @@
 """Times `flipjax.metrics.decompose` against one read of its logits, a plain JAX formulation and PyTorch.
 
-    python sweeps/benchmarks/metrics_speed/bench.py [--classes 3 5 21 150 1000]
+    python sweeps/benchmarks/metrics_speed/bench.py [--classes 3 5 9 21 150 1000]
 
 Formulations take turns, round after round, on the same logits, and must return the same counts. PyTorch is measured
 where it can be imported. Prints a table and writes results.csv beside this file.
@@ -103,7 +103,7 @@ def measure(classes, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--classes", type=int, nargs="+", default=[3, 5, 21, 150, 1000])
+    parser.add_argument("--classes", type=int, nargs="+", default=[3, 5, 9, 21, 150, 1000])
     parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
     machine = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python {platform.python_version()}"
