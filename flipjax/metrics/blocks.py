@@ -20,7 +20,7 @@ SHORTEST = 1 << 10
 LINE = 64
 """Bytes of a line of memory; XLA:CPU copies a NumPy array that begins within one."""
 BEGINS = (0, 16, LINE)
-"""Bytes of a window before its block, of large arrays, where each number compiles a program."""
+"""Bytes that a window may have before its block where each number compiles a program; large arrays have no others."""
 
 Place = tuple[slice, slice]
 Window = tuple[np.ndarray, np.int32]
@@ -28,9 +28,9 @@ Window = tuple[np.ndarray, np.int32]
 
 @functools.cache
 def of_windows(program: Callable[..., Any], shapes: Sequence[tuple[int, ...]], **options: Any) -> Callable[..., Any]:
-    """Returns the program as a function of windows: flat memory, and where in it the values of each shape begin.
+    """Returns the program as a function of `begin` and windows: flat memory, and where in it a shape's values begin.
 
-    A constant in front of them, unless it is None, is where the first shape's begin.
+    `begin` is None, or the place in the first window, which is then compiled into the program.
     """
 
     def apply(begin: int | None, first: tuple[jax.Array, Any], *others: tuple[jax.Array, Any]) -> Any:

@@ -74,7 +74,7 @@ def _short(part: Any) -> bool:
 
 
 def nested(experiment: Experiment, weights: Weights) -> Weights:
-    """Returns weights as nested dicts of arrays, those of `flat`, too."""
+    """Returns weights, `flat` or not, as nested dicts of arrays."""
     nests = _nests(experiment.model, experiment.num_classes)
     return Weights(*(part if isinstance(part, dict) else nest(part) for part, nest in zip(weights, nests, strict=True)))
 
