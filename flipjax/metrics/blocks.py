@@ -20,7 +20,7 @@ SHORTEST = 1 << 10
 LINE = 64
 """Bytes of a line of memory; XLA:CPU copies a NumPy array that begins within one."""
 BEGINS = (0, 16, LINE)
-"""Bytes that a window may have before its block where each number compiles a program; large arrays have no others."""
+"""Bytes before a block in its window where each number compiles a program of its own: those of most large arrays."""
 
 Place = tuple[slice, slice]
 Window = tuple[np.ndarray, np.int32]
@@ -30,7 +30,7 @@ Window = tuple[np.ndarray, np.int32]
 def of_windows(program: Callable[..., Any], shapes: Sequence[tuple[int, ...]], **options: Any) -> Callable[..., Any]:
     """Returns the program as a function of `begin` and windows: flat memory, and where in it a shape's values begin.
 
-    `begin` is None, or the place in the first window, which is then compiled into the program.
+    `begin` is None, or the place in the first window, then a constant of the program.
     """
 
     def apply(begin: int | None, first: tuple[jax.Array, Any], *others: tuple[jax.Array, Any]) -> Any:
@@ -58,7 +58,7 @@ def cut(
         spatial_ndim: number of spatial axes.
         lead: number of leading axes; with none there is one image, and its blocks have one row.
         width: scores per pixel, which limit the pixels of a block.
-        constant: whether blocks may begin at few places of their windows only, `BEGINS`.
+        constant: whether a block may only begin at one of `BEGINS` in its window.
 
     Returns:
         The shape of each array in a block, (rows, 1, length, ...), of volumes (rows, 1, 1, length, ...).
@@ -89,8 +89,9 @@ def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool, constant: 
     """Returns a function that gives the window of a block (rows, length) of an array (images, pixels, ...).
 
     A window begins with a line of memory, so XLA reads it in place. Where a block is whole in the array, the window is
-    the array's own lines that hold it, of which the program reads the block alone; elsewhere, and if `constant` where
-    it does not begin with one of `BEGINS`, it is a padded copy. With `once`, what is not new is padding, too.
+    the array's own lines that hold it, of which the program reads the block alone; elsewhere, and with
+    `constant` where the bytes before it are not in `BEGINS`, it is a padded copy. With `once`, what is not new is
+    padding, too.
     """
     # JAX would copy and convert other types.
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
