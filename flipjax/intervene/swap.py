@@ -1,6 +1,5 @@
 """Scene swap: pastes predicted regions onto other scenes, and computes swap risk and repair from their log-odds."""
 
-import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -57,8 +56,9 @@ def log_odds_on_scenes(
     pasted = (paste(images, cover, scene) for scene in scenes)
     inputs = (each[:, :, ::turn] for each, own in zip(pasted, turns, strict=True) for turn in own)
     answers = iter(predict(inputs))
-    log_odds = functools.partial(region_log_odds, background=background)
-    odds = [[log_odds(next(answers), regions[:, :, ::turn]) for turn in own] for own in turns]
+    odds = [
+        [region_log_odds(next(answers), regions[:, :, ::turn], background=background) for turn in own] for own in turns
+    ]
     return jnp.stack([sum(each) / len(each) for each in odds], axis=1)
 
 

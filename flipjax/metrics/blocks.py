@@ -27,10 +27,10 @@ Window = tuple[np.ndarray, np.int32]
 
 
 @functools.cache
-def of_windows(program: Callable[..., Any], shapes: Sequence[tuple[int, ...]], **options: Any) -> Callable[..., Any]:
-    """Returns the program as a function of `begin` and windows: flat memory, and where in it a shape's values begin.
+def of_windows(program: Callable, shapes: Sequence[tuple[int, ...]], *, constant: bool, **options: Any) -> Callable:
+    """Returns the program as a function of windows: flat memory, and where in it the values of each shape begin.
 
-    `begin` is None, or the place in the first window, then a constant of the program.
+    With `constant`, each place in the first window compiles a program of its own.
     """
 
     def apply(begin: int | None, first: tuple[jax.Array, Any], *others: tuple[jax.Array, Any]) -> Any:
@@ -42,7 +42,8 @@ def of_windows(program: Callable[..., Any], shapes: Sequence[tuple[int, ...]], *
         ]
         return program(*arrays, **options)
 
-    return jax.jit(apply, static_argnums=0)
+    compiled = jax.jit(apply, static_argnums=0)
+    return lambda *windows: compiled(int(windows[0][1]) if constant else None, *windows)
 
 
 def cut(
@@ -81,8 +82,7 @@ def cut(
             new = slice(row - first, None), slice(column - start, None)
             yield place, new, [read(place, new) for read in readers]
 
-    ones = (1,) * (spatial_ndim - 1)
-    return tuple((height, *ones, length, *array.shape[2:]) for array in flat), blocks()
+    return tuple((height, *[1] * (spatial_ndim - 1), length, *array.shape[2:]) for array in flat), blocks()
 
 
 def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool, constant: bool) -> Callable[..., Window]:

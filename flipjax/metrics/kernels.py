@@ -565,8 +565,8 @@ def _apply(
         # Of 9 to 15 channels XLA vectorises the reads only from a constant place, of more it copies the block.
         constant = _PACKED < width < 16 and spec.kind != "masks"
         shapes, blocks = cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width, constant=constant)
-        on_block = of_windows(program, shapes, spec=spec, **options)
-        begun = ((place, new, on_block(int(w[0][1]) if constant else None, *w)) for place, new, w in blocks)
+        on_block = of_windows(program, shapes, constant=constant, spec=spec, **options)
+        begun = ((place, new, on_block(*windows)) for place, new, windows in blocks)
         outputs: Iterator[Any] = itertools.chain(begun, [None])
         # In pairs, so that a block is computed while the one before it is read.
         for ((rows, columns), new, parts), _ in itertools.pairwise(outputs):

@@ -58,7 +58,7 @@ class WeightsError(ValueError):
 
 
 class Weights(NamedTuple):
-    """Parameters and running statistics of a model, nested dicts of arrays."""
+    """Parameters and running statistics of a model, nested dicts of arrays; in states `training.network.flat`."""
 
     params: Any
     statistics: Any
