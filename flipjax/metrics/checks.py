@@ -233,8 +233,9 @@ def _no_probabilities(scores: np.ndarray) -> str:
     low, high = np.fmin.reduce(scores, axis=None), np.fmax.reduce(scores, axis=None)
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
         return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
-    # Values are in range. `@` would warn of lanes that BLAS computes beside them.
-    sums = scores.reshape(-1, scores.shape[-1]).dot(np.ones(scores.shape[-1], np.float32))
+    # Values are in range (sums of infinite logits would warn), but BLAS may flag lanes beside them.
+    with np.errstate(invalid="ignore"):
+        sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
     worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
     far = abs(worst - 1) > _TOLERANCE
     return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each" if far else ""

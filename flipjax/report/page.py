@@ -270,8 +270,7 @@ def score_blocks(run: RunTables) -> list[Numbers]:
     tables = [text.by_rho(auroc, varying), text.by_rho(augrc, varying)]
     most = means["n"].max()
     tables.append(text.wide(means, carried, text.titles(THRESHOLD), lambda row, first: text.mean_text(row, most)))
-    pairs = zip(captions, tables, strict=True)
-    return [Numbers(caption, table, folded=len(table.rows) > 24) for caption, table in pairs]
+    return [Numbers(*pair, folded=len(pair[1].rows) > 24) for pair in zip(captions, tables, strict=True)]
 
 
 MADE_OF = "made_of.json"
