@@ -110,6 +110,14 @@ program = functools.cache(fast_jit)
 
 
 @functools.cache
+def brief_program(function: Callable, **options: Any) -> Any:
+    """Returns a function, kept as by `program`, jitted with `fast_compile`: for a few short runs."""
+    import jax
+
+    return jax.jit(function, compiler_options=fast_compile(), **options)
+
+
+@functools.cache
 def fast_runtime() -> dict[str, Any] | None:
     """Returns the compiler options of a sweep on a CPU; None on other devices, and where XLA lacks them.
 
@@ -119,19 +127,37 @@ def fast_runtime() -> dict[str, Any] | None:
     """
     import jax
 
-    if jax.default_backend() != "cpu":
-        return None
     options: dict[str, Any] = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
     if jax.__version_info__ >= (0, 11):
         libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
         options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
-        if not jax.config.read("jax_disable_most_optimizations"):
-            options["xla_backend_optimization_level"] = 1
+        options["xla_backend_optimization_level"] = 1
+    return _cpu_options(options)
+
+
+@functools.cache
+def fast_compile() -> dict[str, Any]:
+    """Returns the compiler options with which a CPU compiles in less time; none on other devices.
+
+    LLVM optimises less, and XLA of JAX 0.10 emits loops in its older, faster way.
+    """
+    wanted = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+    return {name: value for name, value in wanted.items() if _cpu_options({name: value})}
+
+
+def _cpu_options(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns compiler options but those that JAX's configuration overrides; None if this XLA has no CPU with them."""
+    import jax
+
+    if jax.config.read("jax_disable_most_optimizations"):
+        options = {name: value for name, value in options.items() if name != "xla_backend_optimization_level"}
     try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        if jax.default_backend() == "cpu":
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+            return options
     except jax.errors.JaxRuntimeError:
-        return None
-    return options
+        pass
+    return None
 
 
 def keep_freed() -> None:

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, count_content, interleave, shuffle, strata, strata_names
@@ -272,6 +271,8 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
     matchings).
     """
     usual = np.array([[scene in own for scene in range(groups.scenes)] for own in groups.usual])
+    from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
+
     # Each further class in a scene costs more. Square roots make costs unique, so that all versions of SciPy agree.
     roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
     costs = np.arange(groups.classes) + 1e-3 * (roots % 1)

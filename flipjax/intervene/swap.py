@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_places, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
+from flipjax.metrics import kernels
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.decomposition import divide
@@ -279,11 +280,10 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
     """
     logits = check_logits(logits, background=background)
     mirrored = check_logits(mirrored, background=background)
-    kept = is_foreground(logits.shape[-1], background)
-    both = jnp.stack([logits, mirrored[:, :, ::-1]]).astype(jnp.float32)
-    mean = jax.nn.softmax(both[..., np.flatnonzero(kept)]).mean(0)
-    entropy = jax.scipy.special.entr(mean).sum(-1)
-    inside = jnp.asarray(kept)[logits.argmax(-1)]
+    turned = jnp.asarray(mirrored)[:, :, ::-1]
+    classes = background_classes(background)
+    prediction, entropy = kernels.mean_entropy(jnp.concatenate([logits, turned], axis=-1), background=classes)
+    inside = kernels.is_foreground(prediction, classes)
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
 

@@ -120,6 +120,24 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     return [jnp.where(jnp.isnan(top), jnp.nan, score) for score in scores]
 
 
+@partial(jax.jit, static_argnames="background")
+def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, jax.Array]:
+    """Returns the prediction of the first of two logits (..., 2 C), and the entropy of the mean of their softmax.
+
+    Both are (...); the softmax is over the foreground classes.
+    """
+
+    def values(channels: Channels) -> tuple[jax.Array, jax.Array]:
+        halves = channels[: len(channels) // 2], channels[len(channels) // 2 :]
+        first, second = (_softmax(_foreground(half, background)) for half in halves)
+        mean = _each(lambda c, share: (share + second[c]) / 2, first)
+        logs = _each(lambda _, share: share * jnp.log(jnp.maximum(share, _SMALLEST)), mean)
+        return predict(halves[0])[0], -_add(logs)
+
+    prediction, entropy = _per_pixel(values, scores, "logits")
+    return prediction, entropy
+
+
 @partial(jax.jit, static_argnames=("spec", "classes"))
 def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
     """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
@@ -212,6 +230,12 @@ def _largest(channels: Channels) -> jax.Array:
 def _gaps(channels: Channels, top: jax.Array) -> Channels:
     """Returns the gap of each channel to the largest; 0 for equal channels, also infinite ones."""
     return _each(lambda _, z: jnp.minimum(jnp.where(z == top, 0.0, top - z), _LARGEST_GAP), channels)
+
+
+def _softmax(channels: Channels) -> Channels:
+    shares = _each(lambda _, gap: jnp.exp(-gap), _gaps(channels, _largest(channels)))
+    total = _add(shares)
+    return _each(lambda _, share: share / total, shares)
 
 
 def _foreground(channels: Channels, background: Classes) -> Channels:

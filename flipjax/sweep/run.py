@@ -22,7 +22,6 @@ from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.support.terminal import Bar, Signals, say
-from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.needs import compile_start, epoch_work, fit, halve, layout_of
@@ -124,7 +123,8 @@ class Sweep:
             epoch = epoch or threads.submit(fit, loaded, self.spec, task)
             compile_start(loaded, task)
             # Slow to import, and not needed before.
-            importlib.import_module("flipjax.report.page")
+            for module in ("sweep.checkpoint", "report.page"):
+                importlib.import_module(f"flipjax.{module}")
             size, text = epoch.result()
             names = loaded.names
             if size < len(names):
@@ -242,6 +242,8 @@ def train_members(
       InterruptedRunError: a signal came.
       OSError: the run folder cannot be written to.
     """
+    from flipjax.sweep.checkpoint import Checkpoints
+
     layout = layout_of(program, spec, members=len(program.settings))
     members = tasks.make_members(program, task)
     for line in tasks.missing_group_notes(program, members):

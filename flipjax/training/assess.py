@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -70,23 +70,15 @@ class Questions:
         if self.scenes == "surroundings":
             scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
 
-        def ask(inputs: Iterable[jax.Array]) -> jax.Array:
-            # A sequential map compiles the model once for all inputs.
-            return jax.lax.map(functools.partial(logits_of, experiment, weights), jnp.stack(list(inputs)))
+        model = functools.partial(logits_of, experiment, weights)
 
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
-            logits, *turned = ask([images, images[:, :, ::-1]][: 1 + self.passes])
+            each = [jnp.broadcast_to(scene, images.shape) for kind in scenes for scene in kind]
             fills = [fill(images) for fill in FILLS.values()] if self.passes else []
-            each = [scene for kind in scenes for scene in kind]
-            mirror = np.arange(len(each) + len(fills)) < len(each)
-            canvases = [*each, *fills]
-            odds = jnp.zeros(0)
-            if canvases:
-                regions = intervene.foreground(logits)
-                odds = intervene.log_odds_on_scenes(ask, images, regions, canvases, mirror=mirror)
+            logits, turned, odds = _in_turn(model, images, mirrored=each, plain=fills, mirror=self.passes)
             values = metrics.logit_scores(logits) if self.logits else {}
-            values |= {"mirror": intervene.mirror_risk(logits, *turned)} if self.passes else {}
+            values |= {"mirror": intervene.mirror_risk(logits, turned)} if self.passes else {}
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
@@ -97,6 +89,41 @@ class Questions:
             )
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def _in_turn(
+    model: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    *,
+    mirrored: Sequence[jax.Array],
+    plain: Sequence[jax.Array],
+    mirror: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the logits of images (B, H, W, 3) and, with `mirror`, of their mirror images, and log-odds (B, D, F).
+
+    The log-odds are those of regions pasted on D scenes: the `mirrored` ones, on which pastes are mirrored too, then
+    the `plain` ones. All inputs pass the model in one loop, so that it compiles once.
+    """
+    layers = jnp.stack([images, *mirrored, *plain])
+    # Layer and direction of each input; only those after the images themselves are pasted.
+    inputs = [*[(0, -1)] * mirror, (0, 1)]
+    own = len(inputs) - 1
+    inputs += [(1 + place, turn) for place in range(len(layers) - 1) for turn in (1, -1)[: 1 + (place < len(mirrored))]]
+
+    def ask(found: tuple[jax.Array, jax.Array], given: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+        (regions, cover), (place, layer, turn) = found, given
+        shown = intervene.paste(images, cover, layers[layer])
+        logits = model(jnp.where(turn < 0, shown[:, :, ::-1], shown))
+        regions = jnp.where(place == own, intervene.foreground(logits), regions)
+        cover = jax.lax.cond(place == own, intervene.soft_edge, lambda _: cover, regions)
+        inside = jnp.where(turn < 0, regions[:, :, ::-1], regions)
+        return (regions, cover), (logits, intervene.region_log_odds(logits, inside))
+
+    start = jnp.zeros(images.shape[:3], bool), jnp.ones(images.shape[:3])
+    _, (logits, odds) = jax.lax.scan(ask, start, (jnp.arange(len(inputs)), *jnp.array(inputs).T))
+    pairs, single = jnp.split(odds[own + 1 :], [2 * len(mirrored)])
+    odds = jnp.concatenate([(pairs[::2] + pairs[1::2]) / 2, single])
+    return logits[own], logits[0], jnp.moveaxis(odds, 0, 1)
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.custom_batching import custom_vmap
 from jax.flatten_util import ravel_pytree
@@ -75,16 +76,23 @@ def _short(part: Any) -> bool:
 
 def nested(experiment: Experiment, weights: Weights) -> Weights:
     """Returns weights, `flat` or not, as nested dicts of arrays."""
-    nests = _nests(experiment.model, experiment.num_classes)
-    return Weights(*(part if isinstance(part, dict) else nest(part) for part, nest in zip(weights, nests, strict=True)))
+    parts = _shapes(experiment.model, experiment.num_classes)
+    return Weights(
+        *(part if isinstance(part, dict) else _nest(part, own) for part, own in zip(weights, parts, strict=True))
+    )
 
 
 @functools.cache
-def _nests(spec: ModelSpec, num_classes: int) -> list[Callable[[jax.Array], Any]]:
-    found = []
-    draw = functools.partial(draw_weights, spec=spec, num_classes=num_classes)
-    jax.eval_shape(lambda key: found.extend(ravel_pytree(part)[1] for part in draw(key)), jax.random.key(0))
-    return found
+def _shapes(spec: ModelSpec, num_classes: int) -> Weights:
+    return jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))
+
+
+def _nest(vector: Any, shapes: Any) -> Any:
+    """Cuts a vector into arrays of some shapes: on the host views, which compile nothing."""
+    leaves, structure = jax.tree.flatten(shapes)
+    ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
+    cuts = zip(leaves, ends, strict=True)
+    return structure.unflatten(vector[end - leaf.size : end].reshape(leaf.shape) for leaf, end in cuts)
 
 
 def deal_batch(images: jax.Array) -> jax.Array:

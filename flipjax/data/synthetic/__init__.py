@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.backend import key_of
+from flipjax.backend import brief_program, key_of
 from flipjax.config import PoolSpec
 from flipjax.data import store
 from flipjax.data.naming import CREATURES, CUES, drawn_names
@@ -56,16 +56,34 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn[0])
     scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=drawn[1])
+    return _pool_of(rgba, scenes, spec, catalog), catalog
+
+
+def outline_synthetic(spec: PoolSpec) -> Pool:
+    """Returns the shapes of the pool's arrays without drawing them; see `load_synthetic`."""
+    catalog = list_synthetic(spec)
+    sides = spec.size, spec.size
+    rgba, scenes = (
+        jax.ShapeDtypeStruct((len(kinds), *sides, channels), jnp.uint8)
+        for kinds, channels in ((catalog.object_class, 4), (catalog.scene_kind, 3))
+    )
+    return jax.eval_shape(partial(_pool_of, spec=spec, catalog=catalog), rgba, scenes)
+
+
+def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalog) -> Pool:
+    object_class, scene_kind = catalog.object_class, catalog.scene_kind
     cue: Any = spec.cue
     layers, backdrops = scenes, None
     if cue != "scene":
         # The drawn scenes become backdrops independent of the class, and the cue replaces them.
+        drawn = tuple(map(CUES[cue].index, catalog.scene_names))
+        scene_key = jax.random.split(key_of(spec.seed))[1]
         cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
         backdrops = scenes[jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))]
-        layers = _cues(jax.random.split(cue_key, len(scene_kind)), scene_kind, cue=cue, size=spec.size, drawn=drawn[1])
+        layers = _cues(jax.random.split(cue_key, len(scene_kind)), scene_kind, cue=cue, size=spec.size, drawn=drawn)
     elif spec.blended:
         backdrops = scenes.astype(jnp.float32).mean(0, keepdims=True).round().astype(jnp.uint8)
-    pool = Pool(
+    return Pool(
         kind="composite",
         images=rgba[..., :3],
         masks=rgba[..., 3],
@@ -76,7 +94,6 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         backdrops=backdrops,
         strength=jnp.float32(1) if spec.blended else None,
     )
-    return pool, catalog
 
 
 def list_synthetic(spec: PoolSpec) -> Catalog:
@@ -101,10 +118,10 @@ def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, *, size: int, 
     """Renders item i from `fold_in(key, i)`, independent of N: uint8 (N, H, W, channels)."""
     index = np.arange(math.ceil(len(kinds) / CHUNK) * CHUNK).reshape(-1, CHUNK)
     rows = zip(index, np.resize(kinds, index.shape), strict=True)
-    return jnp.concatenate([_chunk(key, *row, item=item, size=size, drawn=drawn) for row in rows])[: len(kinds)]
+    chunk = brief_program(_chunk, static_argnames=("item", "size", "drawn"))
+    return jnp.concatenate([chunk(key, *row, item=item, size=size, drawn=drawn) for row in rows])[: len(kinds)]
 
 
-@partial(jax.jit, static_argnames=("item", "size", "drawn"))
 def _chunk(key, index, kinds, *, item: Callable, size: int, drawn: tuple[int, ...]) -> jax.Array:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     images = jax.vmap(partial(item, size=size, drawn=drawn))(keys, kinds)
