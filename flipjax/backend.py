@@ -98,11 +98,11 @@ def key_of(seed: Any) -> Any:
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
-def fast_jit(function: Callable, **options: Any) -> Any:
-    """Returns a function jitted with `fast_runtime`."""
+def fast_jit(function: Callable, *, brief: bool = False, **options: Any) -> Any:
+    """Returns a function jitted with `fast_runtime`; for a few short runs (`brief`) with `fast_compile`."""
     import jax
 
-    return jax.jit(function, compiler_options=fast_runtime(), **options)
+    return jax.jit(function, compiler_options=fast_compile() if brief else fast_runtime(), **options)
 
 
 program = functools.cache(fast_jit)
@@ -110,16 +110,8 @@ program = functools.cache(fast_jit)
 
 
 @functools.cache
-def brief_program(function: Callable, **options: Any) -> Any:
-    """Returns a function, kept as by `program`, jitted with `fast_compile`: for a few short runs."""
-    import jax
-
-    return jax.jit(function, compiler_options=fast_compile(), **options)
-
-
-@functools.cache
-def fast_runtime() -> dict[str, Any] | None:
-    """Returns the compiler options of a sweep on a CPU; None on other devices, and where XLA lacks them.
+def fast_runtime() -> dict[str, Any]:
+    """Returns the compiler options of a sweep on a CPU, those that XLA has; none on other devices.
 
     Independent operations run side by side. From JAX 0.11 on LLVM also optimises less, and convolutions are Eigen's,
     which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py); programs that are compiled
@@ -132,32 +124,29 @@ def fast_runtime() -> dict[str, Any] | None:
         libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
         options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
         options["xla_backend_optimization_level"] = 1
-    return _cpu_options(options)
+    return _known(options)
 
 
 @functools.cache
 def fast_compile() -> dict[str, Any]:
-    """Returns the compiler options with which a CPU compiles in less time; none on other devices.
+    """Returns the compiler options with which a CPU compiles in less time, those that XLA has; none on other devices.
 
     LLVM optimises less, and XLA of JAX 0.10 emits loops in its older, faster way.
     """
-    wanted = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
-    return {name: value for name, value in wanted.items() if _cpu_options({name: value})}
+    return _known({"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1})
 
 
-def _cpu_options(options: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns compiler options but those that JAX's configuration overrides; None if this XLA has no CPU with them."""
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
     import jax
 
+    known = {}
+    for name, value in options.items() if jax.default_backend() == "cpu" else ():
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+            known[name] = value
     if jax.config.read("jax_disable_most_optimizations"):
-        options = {name: value for name, value in options.items() if name != "xla_backend_optimization_level"}
-    try:
-        if jax.default_backend() == "cpu":
-            jax.jit(lambda: 0, compiler_options=options).lower().compile()
-            return options
-    except jax.errors.JaxRuntimeError:
-        pass
-    return None
+        known.pop("xla_backend_optimization_level", None)
+    return known
 
 
 def keep_freed() -> None:

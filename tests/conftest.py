@@ -111,7 +111,7 @@ def python(code, **environment):
 def compile_quickly(quick):
     """Compiles with or without most optimisations from here on, in this process and in those that it starts."""
     if jax.config.read("jax_disable_most_optimizations") != quick:
-        for kept in (backend.fast_runtime, backend.fast_compile, backend.program, backend.brief_program):
+        for kept in (backend.fast_runtime, backend.fast_compile, backend.program):
             kept.cache_clear()
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))

@@ -325,12 +325,7 @@ class Source(NamedTuple):
 
 
 def open_source(
-    path: Path,
-    *,
-    wanted: str,
-    label_map: LabelMap | None = None,
-    truth: Coco | None = None,
-    most: int = MAX_BYTES,
+    path: Path, *, wanted: str, label_map: LabelMap | None = None, truth: Coco | None = None, most: int = MAX_BYTES
 ) -> Source:
     """Finds the images of a folder (one file per image) or of a file (one image, a stack, or COCO's JSON).
 

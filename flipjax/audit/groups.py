@@ -64,11 +64,7 @@ def read_clusters(given: str, groups: ImageGroups, names: Sequence[str]) -> np.n
 
 
 def read_groups(
-    given: str | None,
-    names: Sequence[str],
-    *,
-    foreground: Sequence[str],
-    training: Path | None = None,
+    given: str | None, names: Sequence[str], *, foreground: Sequence[str], training: Path | None = None
 ) -> ImageGroups:
     """Returns the group of each image.
 
@@ -120,29 +116,27 @@ def read_groups(
     return found._replace(table=table)
 
 
-def _of_scenes(
-    path: Path, table: pd.DataFrame, foreground: Sequence[str], seen: pd.DataFrame, where: Path
-) -> ImageGroups:
+def _of_scenes(path: Path, table: pd.DataFrame, classes: Sequence[str], seen: pd.DataFrame, where: Path) -> ImageGroups:
     """Returns F x S groups. A class without one most frequent scene has no common or rare group."""
-    if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]:
-        raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
+    if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in classes]:
+        raise AuditError(f"{path}: expected classes of {', '.join(classes)}, found others, {listed(wrong)}")
     images = pd.to_numeric(seen.get("images", pd.Series("1", seen.index)), errors="coerce")
     if not {"class", "scene"} <= set(seen) or not ((images >= 0) & (images % 1 == 0)).all():
         raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
     counts = images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
     scenes = sorted({*table["scene"], *map(str, counts)})
-    counts = counts.reindex(index=list(foreground), columns=scenes, fill_value=0)
+    counts = counts.reindex(index=list(classes), columns=scenes, fill_value=0)
     columns = {name: table[name].tolist() for name in ("class", "scene")}
     tops = (counts.eq(counts.max(axis=1), axis=0) & (counts > 0)).to_numpy()
     usual = tuple(tuple(np.flatnonzero(row).tolist()) if row.sum() == 1 else () for row in tops)
-    own = {name: scenes[found[0]] for name, found in zip(foreground, usual, strict=True) if found}
+    own = {name: scenes[found[0]] for name, found in zip(classes, usual, strict=True) if found}
     pairs = [f"{name} in {scene}" for name, scene in own.items()]
     fact = f"Common, most frequent in {where}: {listed(pairs) or 'no class in one scene'}."
     if unsure := sorted({*table["class"]}.difference(own)):
         fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
     if not own or len(scenes) < 2:
         return _by_name(table["class"] + " in " + table["scene"])._replace(columns=columns, fact=fact)
-    all_groups = Groups(len(foreground), len(scenes), usual, partial=True)
+    all_groups = Groups(len(classes), len(scenes), usual, partial=True)
     y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
     return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)
 

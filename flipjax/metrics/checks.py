@@ -160,9 +160,7 @@ def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None
         raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
 
 
-def _check_channels(
-    shape: tuple[int, ...], labels_shape: tuple[int, ...] | None, spatial_ndim: int, *, name: str
-) -> None:
+def _check_channels(shape: tuple[int, ...], labels: tuple[int, ...] | None, spatial_ndim: int, *, name: str) -> None:
     """Raises a ValueError if channels come first: as the labels say, or without labels as the sizes suggest.
 
     A long last axis after a short first one, or in a square, is hardly one of classes.
@@ -170,7 +168,7 @@ def _check_channels(
     lead = len(shape) - spatial_ndim - 1
     first, *_, before, last = shape[lead:]
     looks = last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
-    if looks if labels_shape is None else labels_shape == shape[:lead] + shape[lead + 1 :]:
+    if looks if labels is None else labels == shape[:lead] + shape[lead + 1 :]:
         axes = (*range(lead), *range(lead + 1, len(shape)), lead)
         raise ValueError(f"{name}: {shape} is channels first: pass channels='first', or np.transpose({name}, {axes}).")
 

@@ -121,7 +121,7 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
 
 
 @partial(jax.jit, static_argnames="background")
-def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, jax.Array]:
+def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, ...]:
     """Returns the prediction of the first of two logits (..., 2 C), and the entropy of the mean of their softmax.
 
     Both are (...); the softmax is over the foreground classes.
@@ -134,8 +134,7 @@ def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, 
         logs = _each(lambda _, share: share * jnp.log(jnp.maximum(share, _SMALLEST)), mean)
         return predict(halves[0])[0], -_add(logs)
 
-    prediction, entropy = _per_pixel(values, scores, "logits")
-    return prediction, entropy
+    return _per_pixel(values, scores, "logits")
 
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
@@ -185,9 +184,7 @@ def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
     return array.reshape(*lead, pixels // chunk, chunk, *rest)
 
 
-def _per_pixel(
-    function: Callable[[Channels], tuple[jax.Array, ...]], scores: jax.Array, kind: str
-) -> tuple[jax.Array, ...]:
+def _per_pixel(function: Callable[[Channels], Any], scores: jax.Array, kind: str) -> tuple[jax.Array, ...]:
     """Applies a function of channels to the pixels of scores (..., C)."""
     C = scores.shape[-1]
     if C <= _UNROLLED or not scores.size:
@@ -257,9 +254,7 @@ def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> 
     return jnp.where(counted, labels, classes)
 
 
-def _indices(
-    prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
-) -> tuple[jax.Array, jax.Array]:
+def _indices(prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None) -> tuple[jax.Array, ...]:
     """Returns class indices and labels as int32, with `classes` where either is invalid."""
     prediction = counted_label(prediction, classes, None)
     return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
@@ -325,9 +320,7 @@ def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tu
     return sums, tuple(changes)
 
 
-def _packed_counts(
-    labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int
-) -> tuple[jax.Array, jax.Array]:
+def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int) -> tuple[jax.Array, ...]:
     """Counts each chunk into (..., C, C) and sums its risk in one pass; three counters share an int32."""
     # With three classes a word holds one true class, with more any three neighbours of the C * C.
     place = labels * classes + prediction
@@ -416,8 +409,8 @@ def decompose(
     """
     spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
     scores, labels, C = checks.check_pair(logits, labels, spec)
-    counts = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
-    return Decomposition(jnp.asarray(counts[0]), jnp.asarray(counts[1], jnp.float32), spec.background)
+    counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
+    return Decomposition(jnp.asarray(counts), jnp.asarray(sums.astype(np.float32)), spec.background)
 
 
 def flip_risk(logits: Any, **spec: Any) -> jax.Array:

@@ -221,9 +221,7 @@ def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.append(scores[order][1:] != scores[order][:-1], True)[: len(order)]
 
 
-def first_sums(
-    numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarray, ends: Any = slice(None)
-) -> np.ndarray:
+def first_sums(numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarray, ends: Any = ...) -> np.ndarray:
     """Sums the values (n,) of the first `numbers` (S, k) images, in order, of S resamples.
 
     Args:

@@ -43,7 +43,7 @@ def map_chunks(function: Callable, pack: Pack, *values: jax.Array) -> list[Any]:
     return [function(*chunk) for chunk in zip(pack, *parts, strict=True)]
 
 
-def pixels_a_row(images: jax.Array) -> int:
+def row_size(images: jax.Array) -> int:
     """Returns how many pixels of images (B, H, W, C) make a row that fills a CPU's lanes; 1 elsewhere."""
     C = images.shape[-1]
     return max(n for n in (1, 2, 4, 8, 16) if n == 1 or (for_cpu() and n * C <= 64 and images.size % (n * C) == 0))
@@ -51,7 +51,7 @@ def pixels_a_row(images: jax.Array) -> int:
 
 def sum_pixels(images: jax.Array) -> jax.Array:
     """Sums images (B, H, W, C) over all pixels, (C,)."""
-    pixels, C = pixels_a_row(images), images.shape[-1]
+    pixels, C = row_size(images), images.shape[-1]
     return images.reshape(-1, pixels * C).sum(0).reshape(pixels, C).sum(0)
 
 
@@ -86,9 +86,7 @@ def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) ->
         return [convolved(pack, kernel, start, size) for start in starts]
     doubled = [double(chunk) for chunk in pack]
     inner, outer = jnp.split(kernel, [width // members], axis=3)
-    return [
-        _convolve_chunk(doubled, inner, start, size) + _convolve_chunk(skip, outer, start, size) for start in starts
-    ]
+    return [_convolve_chunk(doubled, inner, at, size) + _convolve_chunk(skip, outer, at, size) for at in starts]
 
 
 def _convolve_shared(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:
@@ -102,17 +100,17 @@ def _convolve_chunk(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax
     first = start // given
     last = math.ceil((start + size) / given)
     images = jnp.concatenate(pack[first:last], axis=-1)
-    wide = block_diagonal(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
+    wide = block_diag(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
     return apart(convolve, images, wide)
 
 
-def block_diagonal(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
+def block_diag(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
     """Returns the block-diagonal kernel (h, w, members * C, g * O) of kernels (g, h, w, C, O).
 
     Output i takes the input of member first + i.
 
     Example:
-        >>> block_diagonal(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
+        >>> block_diag(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
         [[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
     """
     g, height, width, C, O = kernel.shape  # noqa: E741

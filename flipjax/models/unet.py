@@ -12,17 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import materialised, with_gradient
-from flipjax.models.pack import (
-    Pack,
-    apart,
-    block_diagonal,
-    convolve_pack,
-    join,
-    map_chunks,
-    pixels_a_row,
-    sound,
-    sum_pixels,
-)
+from flipjax.models.pack import Pack, apart, block_diag, convolve_pack, join, map_chunks, row_size, sound, sum_pixels
 
 Arrays = tuple[jax.Array, ...]
 
@@ -244,7 +234,7 @@ class UNet(nnx.Module):
         size = kernel.shape[0] // len(pack)
         parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
-            wide = block_diagonal(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
+            wide = block_diag(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
             parts.append(apart(_product, chunk, wide))
         logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias[:, None, None, None]
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
@@ -254,7 +244,7 @@ def _affine_by_class(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> j
     """Maps images (B, H, W, C) by a kernel (C, classes) and a bias (classes,) to a plane a class, (classes, B, H, W).
 
     The images' gradient is a sum over classes: they are too few for a matrix product to be fast on a CPU. The kernel's
-    is a product of rows of `pixels_a_row` pixels, whose blocks off the diagonal are not used.
+    is a product of rows of `row_size` pixels, whose blocks off the diagonal are not used.
     """
     *grid, C = images.shape
     # Written as an einsum, XLA:CPU would transpose the images first.
@@ -271,7 +261,7 @@ def _planes_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
 
 @materialised
 def _head_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
-    pixels, C = pixels_a_row(images), images.shape[-1]
+    pixels, C = row_size(images), images.shape[-1]
     rows, columns = images.reshape(-1, pixels, C), gradient.reshape(len(gradient), -1, pixels)
     return jnp.einsum("kiic->ck", jnp.einsum("pic,kpj->kjic", rows, columns))
 

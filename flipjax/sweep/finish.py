@@ -231,7 +231,7 @@ def _galleries(
 
 
 def _show_program() -> Any:
-    return backend.brief_program(_show, static_argnums=0)
+    return backend.program(_show, brief=True, static_argnums=0)
 
 
 def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:

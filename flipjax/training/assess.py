@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
@@ -70,13 +69,11 @@ class Questions:
         if self.scenes == "surroundings":
             scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
 
-        model = functools.partial(logits_of, experiment, weights)
-
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
             each = [jnp.broadcast_to(scene, images.shape) for kind in scenes for scene in kind]
             fills = [fill(images) for fill in FILLS.values()] if self.passes else []
-            logits, turned, odds = _in_turn(model, images, mirrored=each, plain=fills, mirror=self.passes)
+            logits, turned, odds = _in_turn(functools.partial(logits_of, experiment, weights), images, each, fills)
             values = metrics.logit_scores(logits) if self.logits else {}
             values |= {"mirror": intervene.mirror_risk(logits, turned)} if self.passes else {}
             return Assessed(
@@ -92,23 +89,19 @@ class Questions:
 
 
 def _in_turn(
-    model: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    *,
-    mirrored: Sequence[jax.Array],
-    plain: Sequence[jax.Array],
-    mirror: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the logits of images (B, H, W, 3) and, with `mirror`, of their mirror images, and log-odds (B, D, F).
+    model: Callable, images: jax.Array, mirrored: Sequence[jax.Array], plain: Sequence[jax.Array]
+) -> tuple[jax.Array, ...]:
+    """Returns logits (B, H, W, C) of images and, with `plain` scenes, of mirror images, and the log-odds (B, D, F).
 
-    The log-odds are those of regions pasted on D scenes: the `mirrored` ones, on which pastes are mirrored too, then
+    The log-odds are those of regions pasted on D scenes: on the `mirrored` ones, where pastes are mirrored too, then on
     the `plain` ones. All inputs pass the model in one loop, so that it compiles once.
     """
     layers = jnp.stack([images, *mirrored, *plain])
     # Layer and direction of each input; only those after the images themselves are pasted.
-    inputs = [*[(0, -1)] * mirror, (0, 1)]
-    own = len(inputs) - 1
-    inputs += [(1 + place, turn) for place in range(len(layers) - 1) for turn in (1, -1)[: 1 + (place < len(mirrored))]]
+    inputs = [(0, -1), (0, 1)] if plain else [(0, 1)]
+    own, single = len(inputs) - 1, 1 + len(mirrored)
+    inputs += [(layer, turn) for layer in range(1, single) for turn in (1, -1)]
+    inputs += [(layer, 1) for layer in range(single, len(layers))]
 
     def ask(found: tuple[jax.Array, jax.Array], given: tuple[jax.Array, ...]) -> tuple[Any, Any]:
         (regions, cover), (place, layer, turn) = found, given
@@ -121,9 +114,8 @@ def _in_turn(
 
     start = jnp.zeros(images.shape[:3], bool), jnp.ones(images.shape[:3])
     _, (logits, odds) = jax.lax.scan(ask, start, (jnp.arange(len(inputs)), *jnp.array(inputs).T))
-    pairs, single = jnp.split(odds[own + 1 :], [2 * len(mirrored)])
-    odds = jnp.concatenate([(pairs[::2] + pairs[1::2]) / 2, single])
-    return logits[own], logits[0], jnp.moveaxis(odds, 0, 1)
+    pairs, rest = jnp.split(odds[own + 1 :], [2 * len(mirrored)])
+    return logits[own], logits[0], jnp.moveaxis(jnp.concatenate([(pairs[::2] + pairs[1::2]) / 2, rest]), 0, 1)
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:

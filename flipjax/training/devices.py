@@ -88,12 +88,10 @@ def shapes_of(layout: Layout, tree: Any, *, members: int | None = None) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
 
-def shard(layout: Layout, function: Callable, *specs: P) -> Callable:
+def shard(layout: Layout, local: Callable, *specs: P) -> Callable:
     """Maps a function over each device's members; `specs` set which arguments are dealt and which are shared."""
     # The compiler handles the batch axis, summing gradients and statistics over it.
-    return jax.shard_map(
-        function, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), axis_names={AXIS}, check_vma=False
-    )
+    return jax.shard_map(local, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), axis_names={AXIS}, check_vma=False)
 
 
 def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:

@@ -76,10 +76,8 @@ def _short(part: Any) -> bool:
 
 def nested(experiment: Experiment, weights: Weights) -> Weights:
     """Returns weights, `flat` or not, as nested dicts of arrays."""
-    parts = _shapes(experiment.model, experiment.num_classes)
-    return Weights(
-        *(part if isinstance(part, dict) else _nest(part, own) for part, own in zip(weights, parts, strict=True))
-    )
+    parts = zip(weights, _shapes(experiment.model, experiment.num_classes), strict=True)
+    return Weights(*(part if isinstance(part, dict) else _nest(part, shapes) for part, shapes in parts))
 
 
 @functools.cache

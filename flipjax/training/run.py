@@ -106,9 +106,7 @@ def validate(
     return Validation(loss, loss_at_rho, iou.min(), flip, risk), group_weights
 
 
-def settle(
-    experiment: Experiment, member: Member, state: State, train_loss: jax.Array, validation: Validation
-) -> State:
+def settle(experiment: Experiment, member: Member, state: State, loss: jax.Array, validation: Validation) -> State:
     """Ends an epoch: updates each rule's weights and stops a member that diverged, ran out of patience or finished.
 
     A member has diverged if a loss is not finite, or if both training and validation loss exceeded `MARGIN` times
@@ -117,9 +115,9 @@ def settle(
     """
     spec = experiment.train
     epoch = state.epoch + 1
-    finite = jnp.isfinite(train_loss) & jnp.isfinite(validation.loss)
+    finite = jnp.isfinite(loss) & jnp.isfinite(validation.loss)
     limit = MARGIN * losses.guess_loss(member.knobs, num_classes=experiment.num_classes)
-    lost = jnp.where((train_loss > limit) & (validation.loss > limit), state.lost + 1, 0)
+    lost = jnp.where((loss > limit) & (validation.loss > limit), state.lost + 1, 0)
     begins = state.restart + member.knobs.swa * spec.epochs
     eligible = finite & (epoch > begins)
     scores = validation.scores(epoch)

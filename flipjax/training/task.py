@@ -16,7 +16,7 @@ from flipjax.data.folder import list_folder
 from flipjax.data.pool import Catalog, Pool, at_strength, scenes_alone
 from flipjax.data.split import Split, split_pool
 from flipjax.data.store import BadFilesError, with_usual
-from flipjax.data.synthetic import list_synthetic, load_synthetic, outline_synthetic
+from flipjax.data.synthetic import list_synthetic, outline_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.log_odds import split_point

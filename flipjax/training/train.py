@@ -156,11 +156,7 @@ class Train:
 
 
 def make_train(
-    config: Any,
-    changes: Mapping[str, Any] | None = None,
-    *,
-    data: Any = None,
-    start: Model | Weights | None = None,
+    config: Any, changes: Mapping[str, Any] | None = None, *, data: Any = None, start: Model | Weights | None = None
 ) -> Train:
     """Returns the training of a configuration; reads its pool and changes no JAX settings.
 

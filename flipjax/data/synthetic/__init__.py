@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.backend import brief_program, key_of
+from flipjax.backend import key_of, program
 from flipjax.config import PoolSpec
 from flipjax.data import store
 from flipjax.data.naming import CREATURES, CUES, drawn_names
@@ -62,12 +62,9 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
 def outline_synthetic(spec: PoolSpec) -> Pool:
     """Returns the shapes of the pool's arrays without drawing them; see `load_synthetic`."""
     catalog = list_synthetic(spec)
-    sides = spec.size, spec.size
-    rgba, scenes = (
-        jax.ShapeDtypeStruct((len(kinds), *sides, channels), jnp.uint8)
-        for kinds, channels in ((catalog.object_class, 4), (catalog.scene_kind, 3))
-    )
-    return jax.eval_shape(partial(_pool_of, spec=spec, catalog=catalog), rgba, scenes)
+    layers = (catalog.object_class, 4), (catalog.scene_kind, 3)
+    drawn = [jax.ShapeDtypeStruct((len(kinds), spec.size, spec.size, n), jnp.uint8) for kinds, n in layers]
+    return jax.eval_shape(partial(_pool_of, spec=spec, catalog=catalog), *drawn)
 
 
 def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalog) -> Pool:
@@ -118,7 +115,7 @@ def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, *, size: int, 
     """Renders item i from `fold_in(key, i)`, independent of N: uint8 (N, H, W, channels)."""
     index = np.arange(math.ceil(len(kinds) / CHUNK) * CHUNK).reshape(-1, CHUNK)
     rows = zip(index, np.resize(kinds, index.shape), strict=True)
-    chunk = brief_program(_chunk, static_argnames=("item", "size", "drawn"))
+    chunk = program(_chunk, brief=True, static_argnames=("item", "size", "drawn"))
     return jnp.concatenate([chunk(key, *row, item=item, size=size, drawn=drawn) for row in rows])[: len(kinds)]
 
 
