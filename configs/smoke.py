@@ -1,7 +1,7 @@
 """Smoke test: two correlation levels, two seeds, a few epochs of a small U-Net on the drawn pool.
 
 Command: flipjax sweep --config smoke
-Cost: 4 members, 21 s on 2 cores, compilation included.
+Cost: 4 members, 19 to 24 s on 2 cores, compilation included.
 Expected: exit code 0 and a report; four epochs are too few to learn the task.
 """
 

@@ -56,9 +56,9 @@ def log_odds_on_scenes(
     turns = [(1, -1) if both else (1,) for both in np.broadcast_to(mirror, len(scenes))]
     pasted = (paste(images, cover, scene) for scene in scenes)
     inputs = (each[:, :, ::turn] for each, own in zip(pasted, turns, strict=True) for turn in own)
-    given = iter(predict(inputs))
+    answers = iter(predict(inputs))
     odds = [
-        [region_log_odds(next(given), regions[:, :, ::step], background=background) for step in own] for own in turns
+        [region_log_odds(next(answers), regions[:, :, ::turn], background=background) for turn in own] for own in turns
     ]
     return jnp.stack([sum(each) / len(each) for each in odds], axis=1)
 

@@ -73,7 +73,7 @@ class Questions:
             images, labels = gather(pool, batch)
             each = [jnp.broadcast_to(scene, images.shape) for kind in scenes for scene in kind]
             fills = [fill(images) for fill in FILLS.values()] if self.passes else []
-            logits, turned, odds = _in_turn(functools.partial(logits_of, experiment, weights), images, each, fills)
+            logits, turned, odds = _answers(functools.partial(logits_of, experiment, weights), images, each, fills)
             values = metrics.logit_scores(logits) if self.logits else {}
             values |= {"mirror": intervene.mirror_risk(logits, turned)} if self.passes else {}
             return Assessed(
@@ -88,7 +88,7 @@ class Questions:
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
 
-def _in_turn(
+def _answers(
     model: Callable, images: jax.Array, mirrored: Sequence[jax.Array], plain: Sequence[jax.Array]
 ) -> tuple[jax.Array, ...]:
     """Returns logits (B, H, W, C) of images and, with `plain` scenes, of mirror images, and the log-odds (B, D, F).
