@@ -163,12 +163,12 @@ def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
     return np.asarray(to_array(logits, name="predictions"), np.float32)[0, :height, :width]
 
 
-def _known_keys(names: Sequence[str], inside: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
+def _known_keys(names: Sequence[str], classes: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
     """Returns the keys of the summary for these classes and groups."""
     empty = Decomposition(np.zeros((1, len(names), len(names)), np.int64), np.zeros(1), background)
     first = None if groups.numbers is None else groups.numbers[:1]
     summary = summarize(empty, first, class_names=names, all_groups=groups.all_groups)
-    named = name_groups(groups.all_groups, inside, groups.scene_names, present=groups.numbers)
+    named = name_groups(groups.all_groups, classes, groups.scene_names, present=groups.numbers)
     known = {key for key, value in with_names(summary, named).items() if np.ndim(value) == 0}
     return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
 

@@ -242,7 +242,7 @@ def train_members(
       InterruptedRunError: a signal came.
       OSError: the run folder cannot be written to.
     """
-    from flipjax.sweep.checkpoint import Checkpoints
+    from flipjax.sweep.checkpoint import Checkpoints  # Imported here because it is slow.
 
     layout = layout_of(program, spec, members=len(program.settings))
     members = tasks.make_members(program, task)

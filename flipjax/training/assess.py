@@ -59,8 +59,7 @@ class Questions:
         """Evaluates pool rows (n, 2).
 
         `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), for a pool with a strength at strengths 0
-        and 1, (2, K, D, H, W, 3); or the pool rows (m, 2) whose mean
-        surroundings form one; otherwise None.
+        and 1, (2, K, D, H, W, 3); or the pool rows (m, 2) whose mean surroundings form one; otherwise None.
         """
         scenes: Any
         scenes, shares = scenery if self.scenes == "given" else ((), ())
