@@ -14,8 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, assign, check_name, default_config, leaves
+from flipjax.config import KEYS, PLACES, Config, ConfigError, assign, check_name, default_config, leaves
 from flipjax.methods import METHODS
+from flipjax.support.keys import Kind
 from flipjax.support.ranges import functions_of, name_of
 from flipjax.support.terminal import INTERRUPTED, one_line, printable, say
 from flipjax.support.threads import cores
@@ -212,12 +213,16 @@ def describe_keys(config: Config) -> str:
     """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static."""
     values = leaves(config)
     lines = ["Traced keys are data, so their values compile nothing. A static key is part of the compiled program."]
-    for name, (default, (_, expected), meaning, traced) in KEYS.items():
-        axis = f"axes.{name.split('.')[1]}"
-        place = axis if traced and axis in values else name
-        kind = f"traced, as config.{axis}" if traced else "static"
+    lines += ["An option says how a run is carried out."]
+    for key in KEYS.values():
+        place, kind = key.name, key.kind.value
+        if key.kind is Kind.TRACED:
+            axis = f"axes.{key.field}"
+            place = axis if axis in values else key.name
+            kind = f"traced, as config.{axis}"
         value = ", ".join(map(name_of, functions_of(values[place]))) or repr(values[place])
-        lines += ["", f"--config.{place}={value}", f"  {meaning}; {kind}", f"  {expected or type(default).__name__}"]
+        expected = key.values.text or type(key.default).__name__
+        lines += ["", f"--config.{place}={value}", f"  {key.meaning}; {kind}", f"  {expected}"]
     lines += ["", "Methods, config.axes.method:"]
     return "\n".join([*lines, *(f"  {name:20}{method.meaning}" for name, method in METHODS.items())])
 
@@ -273,7 +278,7 @@ def parse_value(name: str, text: str) -> Any:
         ((0.9, 0.95), ('ce', 'group_dro'), '7')
     """
     check_name(name, prefix="--config.")
-    default = () if name in LISTS else KEYS[PLACES[name]].default
+    default = PLACES[name].default if name in PLACES else ()
     several = name not in KEYS or name.startswith("axes.") or isinstance(default, tuple)
     try:
         value = ast.literal_eval(text)

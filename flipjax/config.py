@@ -1,23 +1,27 @@
-"""Configuration keys as one table, and the frozen specifications built from them. Imports no JAX.
+"""Configuration keys, declared by the fields that hold their values, and the frozen specifications. Imports no JAX.
 
-A key is one annotated field with its default, range and meaning. The fields of `PoolSpec` to `InterveneSpec` are
-static: each value compiles a program, as in the grid `config.grid.model.width = (8, 16)`. Those of `Axes`,
-`Cue`, `flipjax.methods.Knobs` and `Augmentation` are traced and vary by member, as in `config.axes.crop = (0.0, 1.0)`.
+Each field says what another value of it changes: `static` another program, as in the grid
+`config.grid.model.width = (8, 16)`; `traced` data of a member, as in `config.axes.crop = (0.0, 1.0)`; `option` only how
+a run is carried out. `SECTIONS` lists the dataclasses of each section, and all else is read from their fields.
 """
 
 import dataclasses
 import difflib
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from flipjax.groups import TWO_BY_TWO, Groups
-from flipjax.methods import STRENGTHS, Augmentation, Knobs
+from flipjax.methods import Augmentation, Knobs
+from flipjax.support.keys import Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
 from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
+
+Part = TypeVar("Part")
+"""A dataclass of `SECTIONS`."""
 
 POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
@@ -60,51 +64,54 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """The source of the images; `blended`: whether the cue of any member is weaker than 1."""
+    """The source of the images; `blended`, no key, is whether the cue of any member is weaker than 1."""
 
-    name: Annotated[str, one_of(*POOL_NAMES), "source of the images"] = "synthetic"
-    size: Annotated[int, multiple(8, 16, 2**14), "image size in pixels (one side)"] = 48
-    seed: Annotated[int, SEED, "synthetic: seed of the drawings; for repeats"] = 0
-    objects: Annotated[int, within(4), "synthetic: objects per class"] = 400
-    scenes: Annotated[int, within(3), "synthetic: scenes per kind"] = 240
-    root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
-    classes: Annotated[tuple[str, ...], NAMES, "classes in order (empty: as found; synthetic: the first two)"] = ()
-    scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
-    cue: Annotated[str, CUES, "synthetic: what correlates with the class; for other cues"] = "scene"
-    usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
-    attribute: Annotated[str, ANY, "what a scene is, such as site or scanner; for pages"] = "scene"
-    data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
-    features: Annotated[tuple[str, ...], FEATURES, "tfds: names; for other data"] = ("image", "mask", "class", "scene")
+    name: str = static("synthetic", one_of(*POOL_NAMES), "source of the images")
+    size: int = static(48, multiple(8, 16, 2**14), "image size in pixels (one side)")
+    seed: int = static(0, SEED, "synthetic: seed of the drawings; for repeats")
+    objects: int = static(400, within(4), "synthetic: objects per class")
+    scenes: int = static(240, within(3), "synthetic: scenes per kind")
+    root: str = static("", ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)")
+    classes: tuple[str, ...] = static((), NAMES, "classes in order (empty: as found; synthetic: the first two)")
+    scene_kinds: tuple[str, ...] = static((), NAMES, "scenes in order (empty: as found; synthetic: the first two)")
+    cue: str = static("scene", CUES, "synthetic: what correlates with the class; for other cues")
+    usual: tuple[str | tuple[str, ...], ...] = static(
+        (), USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"
+    )
+    attribute: str = static("scene", ANY, "what a scene is, such as site or scanner; for pages", same_run=True)
+    data_dir: str = static("", ANY, "where TFDS keeps its data sets (empty: TFDS's own)")
+    features: tuple[str, ...] = static(("image", "mask", "class", "scene"), FEATURES, "tfds: names; for other data")
     blended: bool = False
 
 
-class Cue(NamedTuple):
-    """A member's cue, in training and in every test: a traced scalar and key of `config.pool`."""
+@dataclasses.dataclass(frozen=True)
+class Cue:
+    """A member's cue, in training and in every test: keys of `config.pool`."""
 
-    cue_strength: Annotated[Any, within(0, 1), "synthetic: weight of the cue; for doses"] = 1.0
+    cue_strength: Scalar = traced(1.0, within(0, 1), "synthetic: weight of the cue; for doses")
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitSpec:
     """The number of images in each part, equal at every rho."""
 
-    n_train: Annotated[int, within(0), "training images; 0: the largest number that every rho allows"] = 512
-    n_val: Annotated[int, within(4), "validation images, balanced over groups"] = 128
-    n_test: Annotated[int, within(4), "test images, balanced over groups"] = 400
-    seed: Annotated[int, SEED, "seed of the train/val/test split; for repeats"] = 0
+    n_train: int = static(512, within(0), "training images; 0: the largest number that every rho allows")
+    n_val: int = static(128, within(4), "validation images, balanced over groups")
+    n_test: int = static(400, within(4), "test images, balanced over groups")
+    seed: int = static(0, SEED, "seed of the train/val/test split; for repeats")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """The network: a small U-Net, or an `smp_*` U-Net of fixed size."""
 
-    name: Annotated[str, one_of(*MODEL_NAMES), "network"] = "unet"
-    width: Annotated[int, within(1, 2**14), "unet: channels at full resolution, doubled at each further level"] = 8
-    depth: Annotated[int, within(1, 6), "unet: levels; for larger images"] = 3
-    norm: Annotated[str, one_of("batch", "none"), "unet: normalisation, or none; for small batches"] = "batch"
-    dtype: Annotated[str, one_of(*DTYPES), "type that the network computes in; parameters are float32"] = "float32"
-    weights: Annotated[str, ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)"] = ""
-    build: Annotated[Any, BUILD, "own network, which takes the place of name (None: none)"] = None
+    name: str = static("unet", one_of(*MODEL_NAMES), "network")
+    width: int = static(8, within(1, 2**14), "unet: channels at full resolution, doubled at each further level")
+    depth: int = static(3, within(1, 6), "unet: levels; for larger images")
+    norm: str = static("batch", one_of("batch", "none"), "unet: normalisation, or none; for small batches")
+    dtype: str = static("float32", one_of(*DTYPES), "type that the network computes in; parameters are float32")
+    weights: str = static("", ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)")
+    build: Callable | None = static(None, BUILD, "own network, which takes the place of name (None: none)")
 
     @property
     def title(self) -> str:
@@ -114,7 +121,9 @@ class ModelSpec:
     @property
     def stride(self) -> int:
         """The required divisor of height and width; 1 for a user's network, which may reject more sizes."""
-        return 1 if self.build else 2 ** (self.depth - 1) if self.name == "unet" else 32
+        if self.build:
+            return 1
+        return 2 ** (self.depth - 1) if self.name == "unet" else 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +132,23 @@ class TrainSpec:
 
     Each rule of `selection` has rows in the results; reports show the first. The rules are lowest validation loss with
     equal groups or with groups weighted as in the training set (which needs no group labels), highest worst-group IoU,
-    lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch. `strongest` is the strongest
-    augmentation of any member, so that the program holds only what it needs.
+    lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch. `strongest`, no key, is the
+    strongest augmentation of any member, so that the program holds only what it needs.
     """
 
-    epochs: Annotated[int, within(1), "largest number of epochs"] = 15
-    batch_size: Annotated[int, within(1), "batch size"] = 16
-    patience: Annotated[int, within(1), "epochs without improvement of the first rule after which a member stops"] = 8
-    selection: Annotated[tuple[str, ...], RULES, "rules that choose the epoch"] = SELECTIONS[:1]
-    crop_in: Annotated[str, one_of("square", "photo"), "crops of the pool's squares or of the photos"] = "square"
-    loss: Annotated[Any, LOSS, "own losses, each a method by its name"] = None
-    augment: Annotated[Any, AUGMENT, "own augmentations, each a method by its name"] = None
-    strongest: Augmentation = dataclasses.field(default_factory=Augmentation)
+    epochs: int = static(15, within(1), "largest number of epochs")
+    batch_size: int = static(16, within(1), "batch size")
+    patience: int = static(8, within(1), "epochs without improvement of the first rule after which a member stops")
+    # Rules are common to all programs; own losses and augmentations are methods, which are an axis.
+    selection: tuple[str, ...] = static(SELECTIONS[:1], RULES, "rules that choose the epoch", in_grid=False)
+    crop_in: str = static("square", one_of("square", "photo"), "crops of the pool's squares or of the photos")
+    loss: Callable | tuple[Callable, ...] | None = static(
+        None, LOSS, "own losses, each a method by its name", in_grid=False
+    )
+    augment: Callable | tuple[Callable, ...] | None = static(
+        None, AUGMENT, "own augmentations, each a method by its name", in_grid=False
+    )
+    strongest: Augmentation = Augmentation()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,12 +159,16 @@ class PopulationSpec:
     memory wait.
     """
 
-    map: Annotated[str, one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps"] = "auto"
-    width: Annotated[int, within(0), "members trained at once on a device (0: chosen by map)"] = 0
-    devices: Annotated[int, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines"] = 0
-    batch_devices: Annotated[int, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members"] = 0
-    memory_gb: Annotated[float, within(0, 1e9), "memory of a device in GB (0: as reported); for shared devices"] = 0.0
-    keep: Annotated[str, one_of("first", "all", "none"), "rules whose weights are kept; for all models"] = "first"
+    map: str = option("auto", one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps")
+    width: int = option(0, within(0), "members trained at once on a device (0: chosen by map)")
+    devices: int = option(0, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines")
+    batch_devices: int = option(0, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members")
+    memory_gb: float = option(
+        0.0, within(0, 1e9), "memory of a device in GB (0: as reported); for shared devices", same_run=True
+    )
+    keep: str = option(
+        "first", one_of("first", "all", "none"), "rules whose weights are kept; for all models", same_run=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,22 +179,32 @@ class InterveneSpec:
     `scores`: the scores computed besides flip-risk: those of the logits, or all, which need three more forward passes.
     """
 
-    scenes: Annotated[str, SWAPPED, "scenes behind pasted regions; for real scenes"] = "mean"
-    scores: Annotated[str, one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits"] = "all"
+    scenes: str = option("mean", SWAPPED, "scenes behind pasted regions; for real scenes")
+    scores: str = option("all", one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits")
 
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """The axes of every run, each a tuple in `config.axes` and a column of results.csv."""
+    """What a member is: rho becomes its training table, the seed its PRNG key, and the method its knobs."""
 
-    rho: Annotated[float, RHO, "fraction of a class's training images that show a usual scene"] = 0.5
-    seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
-    method: Annotated[str, METHOD, "method; names joined by + are combined"] = "ce"
-    learning_rate: Annotated[float, within(1e-30, 1e30), "learning rate of Adam"] = 2e-3
-    weight_decay: Annotated[float, within(0, 1e3), "above 0: AdamW; for transformers"] = 0.0
-    warmup: Annotated[float, within(0, 1), "fraction of the steps with a rising learning rate; for transformers"] = 0.0
-    schedule: Annotated[str, one_of("constant", "cosine"), "learning-rate schedule; for long training"] = "constant"
-    clip_norm: Annotated[float, within(0, 1e9), "gradient-norm clipping (0: none); for divergence"] = 0.0
+    rho: Scalar = traced(0.5, RHO, "fraction of a class's training images that show a usual scene")
+    seed: Scalar = traced(0, SEED, "seed of initial weights, batch order and object-scene pairing")
+    method: str = traced("ce", METHOD, "method; names joined by + are combined")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A member's optimiser: keys of `config.axes`.
+
+    `weight_decay` is decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019). `schedule` is 0 for a constant rate
+    and 1 for half-cosine decay to 0, both after the warm-up.
+    """
+
+    learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate of Adam")
+    weight_decay: Scalar = traced(0.0, within(0, 1e3), "above 0: AdamW; for transformers")
+    warmup: Scalar = traced(0.0, within(0, 1), "fraction of the steps with a rising learning rate; for transformers")
+    schedule: Scalar = traced_choice(("constant", "cosine"), "learning-rate schedule; for long training")
+    clip_norm: Scalar = traced(0.0, within(0, 1e9), "gradient-norm clipping (0: none); for divergence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,47 +230,26 @@ class Experiment:
         return self.groups.classes + 1
 
 
-class Key(NamedTuple):
-    """A key of the configuration: the values allowed at one dotted name."""
+SECTIONS: dict[str, tuple[type, ...]] = {
+    "axes": (Axes, Recipe),
+    "knobs": (Knobs,),
+    "train": (TrainSpec, Augmentation),
+    "pool": (PoolSpec, Cue),
+    "split": (SplitSpec,),
+    "model": (ModelSpec,),
+    "population": (PopulationSpec,),
+    "intervene": (InterveneSpec,),
+}
+"""The dataclasses whose fields are the keys of each section."""
 
-    default: Any
-    values: Range
-    meaning: str
-    traced: bool
-
-
-STATIC = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec}
-SECTIONS = {"axes": (Axes,), "knobs": (Knobs,), "train": (TrainSpec, Augmentation), "pool": (PoolSpec, Cue)}
-SECTIONS |= {"split": (SplitSpec,), "model": (ModelSpec,), "population": (PopulationSpec,)}
-SECTIONS |= {"intervene": (InterveneSpec,)}
-
-
-def _keys() -> Iterator[tuple[str, Key]]:
-    for section, part in ((section, part) for section, parts in SECTIONS.items() for part in parts):
-        for name, hint in get_type_hints(part, include_extras=True).items():
-            *_, values, meaning = (None, None, *getattr(hint, "__metadata__", ()))
-            if values is not None:
-                default = STRENGTHS[name] if part is Knobs else getattr(part(), name)
-                yield f"{section}.{name}", Key(default, values, meaning, part in (Axes, Augmentation, Cue, Knobs))
-
-
-KEYS = dict(_keys())
+KEYS = {key.name: key for section, parts in SECTIONS.items() for part in parts for key in keys_in(section, part)}
 """Every key by its dotted name."""
 
-AXES = {name.split(".")[1]: name for name, key in KEYS.items() if key.traced}
+AXES = {key.field: key for key in KEYS.values() if key.kind is Kind.TRACED}
 """Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
 
-PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
-# Selection rules are common to all programs; own losses and augmentations are methods, which are an axis.
-ALIKE = ("train.selection", "train.loss", "train.augment")
-STATIC_KEYS = {n: n for n, key in KEYS.items() if n.split(".")[0] in STATIC and not key.traced and n not in ALIKE}
-"""Keys that `config.grid` may vary."""
-PLACES |= {f"grid.{name}": name for name in STATIC_KEYS}
-"""Key of each dotted name that a configuration may contain."""
-
-
-LISTS = ("grid", "members")
-"""Fields that take a list of settings instead of a product."""
+PLACES = {place: key for key in KEYS.values() for place in key.places}
+"""The key of each dotted name that a configuration may contain."""
 
 
 def default_config() -> Config:
@@ -252,12 +259,11 @@ def default_config() -> Config:
 
     # A grid may be a mapping or a list; `check` reports any other type.
     config: Config = ConfigDict({section: {} for section in SECTIONS}, type_safe=False)
-    for name, key in KEYS.items():
-        section, field = name.split(".")
-        config[section][field] = (key.default,) if section == "axes" else key.default
+    for key in KEYS.values():
+        config[key.section][key.field] = (key.default,) if key.section == "axes" else key.default
     config.axes.rho = (0.5, 0.95)
     # Empty sections let the command line set `--config.grid.model.width=8,16`.
-    config.grid = ConfigDict({name: {} for name in STATIC})
+    config.grid = ConfigDict({key.section: {} for key in KEYS.values() if key.in_grid})
     config.members = ()
     config.lock()
     config.axes.unlock()
@@ -282,7 +288,10 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
     """Flattens a nested mapping to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= leaves(value, f"{prefix}{name}.") if hasattr(value, "items") else {prefix + name: value}
+        if hasattr(value, "items"):
+            flat.update(leaves(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
     return flat
 
 
@@ -291,24 +300,41 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
     if hasattr(config.grid, "items"):
         grid = leaves(config.grid)
         return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
-    alike = {name: leaves(config)[name] for own in config.grid for name in own}
+    plain = leaves(config)
+    alike = {name: plain[name] for own in config.grid for name in own}
     return [alike | dict(own) for own in config.grid]
 
 
-def spec_of(config: Config, section: str, overrides: Mapping[str, Any]) -> Any:
+def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], **derived: Any) -> Part:
     """Returns the specification of a static section, with dotted `overrides` from a grid."""
-    values = {field.name: config[section].get(field.name) for field in dataclasses.fields(STATIC[section])}
-    values |= {name.split(".")[1]: value for name, value in overrides.items() if name.startswith(f"{section}.")}
-    if section == "pool":
-        values["blended"] = any(strength != 1 for strength in values_of(config, "cue_strength"))
-    if section == "train":
-        values["strongest"] = Augmentation(**{name: max(values_of(config, name)) for name in Augmentation._fields})
-    return STATIC[section](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    values = dict(derived)
+    for key in KEYS.values():
+        if key.part is part:
+            value = overrides.get(key.name, config[key.section][key.field])
+            values[key.field] = tuple(value) if isinstance(value, list) else value
+    return part(**values)
 
 
-def specs_of(config: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the specification of every static section, by its name."""
-    return {section: spec_of(config, section, overrides) for section in STATIC}
+def read_traced(part: type[Part], config: Config, axes: Mapping[str, Any]) -> Part:
+    """Returns a traced part of a member: its value of each axis, else that of the configuration's section."""
+    values = {}
+    for key in KEYS.values():
+        if key.part is part:
+            value = axes[key.field] if key.field in axes else config[key.section][key.field]
+            values[key.field] = key.encode(value)
+    return part(**values)
+
+
+def pool_spec(config: Config, overrides: Mapping[str, Any]) -> PoolSpec:
+    """Returns the specification of the pool, with dotted `overrides` from a grid."""
+    blended = any(strength != 1 for strength in values_of(config, "cue_strength"))
+    return read_static(PoolSpec, config, overrides, blended=blended)
+
+
+def train_spec(config: Config, overrides: Mapping[str, Any]) -> TrainSpec:
+    """Returns the specification of the training, with dotted `overrides` from a grid."""
+    strongest = {field.name: max(values_of(config, field.name)) for field in dataclasses.fields(Augmentation)}
+    return read_static(TrainSpec, config, overrides, strongest=Augmentation(**strongest))
 
 
 def nearest(name: str, *, prefix: str = "config.") -> str:
@@ -327,7 +353,7 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
 
 def check_name(name: str, *, prefix: str = "config.") -> None:
     """Raises ConfigError for an unknown key, with the nearest one."""
-    if name not in PLACES and name not in LISTS:
+    if name not in PLACES and name not in ("grid", "members"):
         raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
 
 
@@ -349,46 +375,58 @@ def assign(config: Config, name: str, value: Any) -> None:
 def check(config: Config) -> None:
     """Raises ConfigError for the first invalid field of `config`, checking each on its own."""
     fields = leaves(config)
-    lists = {name: fields.pop(name) for name in LISTS if name in fields}
+    # Lists of settings; an empty or absent list of members is none, and a mapping of a grid has its own leaves.
+    grid = fields.pop("grid", None)
+    members = fields.pop("members", ())
     for name in sorted(KEYS.keys() - fields.keys()):
         raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():
         check_name(name)
-        varied = name.startswith(("axes.", "grid."))
-        if varied and not (isinstance(value, tuple | list) and value):
-            raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(value))
-        for each in value if varied else (value,):
-            check_value(PLACES[name], each)
-        if varied and len(set(value)) < len(value):
-            raise ConfigError(f"config.{name}", "distinct values", tuple(value))
+        if name.startswith(("axes.", "grid.")):
+            _check_values(name, value)
+        else:
+            check_value(name, value)
+    if grid is not None:
+        if not grid:
+            raise ConfigError("config.grid", "a list of mappings from static keys to values", repr(grid))
+        in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
+        _check_settings("grid", grid, in_grid, kind="static keys")
+    _check_settings("members", members, AXES, kind="axes")
+    for own in members:
+        for name in own:
+            if len(config.axes.get(name, ())) > 1:
+                expected = "one value where config.members sets it, too"
+                raise ConfigError(f"config.axes.{name}", expected, config.axes[name])
 
-    for name, settings in lists.items():
-        _check_settings(name, settings)
-    for name in {name: 0 for own in lists.get("members", ()) for name in own}:
-        if len(config.axes.get(name, ())) > 1:
-            raise ConfigError(f"config.axes.{name}", "one value where config.members sets it, too", config.axes[name])
+
+def _check_values(name: str, values: Any) -> None:
+    """Raises ConfigError unless the values of an axis are distinct and valid."""
+    if not (isinstance(values, tuple | list) and values):
+        raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(values))
+    for value in values:
+        check_value(PLACES[name].name, value)
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{name}", "distinct values", tuple(values))
 
 
-def _check_settings(field: str, settings: Any) -> None:
-    """Raises ConfigError unless `settings` is a list of mappings from axes (in a grid: static keys) to values."""
-    kind, names = ("axes", AXES) if field == "members" else ("static keys", STATIC_KEYS)
-    listed = isinstance(settings, list | tuple) and (settings or field != "grid")
-    if not listed or not all(hasattr(own, "items") and own for own in settings):
+def _check_settings(field: str, settings: Any, keys: Mapping[str, Key], *, kind: str) -> None:
+    """Raises ConfigError unless `settings` is a list of mappings from the names of `keys` to values."""
+    listed = isinstance(settings, list | tuple) and all(hasattr(own, "items") and own for own in settings)
+    if not listed:
         raise ConfigError(f"config.{field}", f"a list of mappings from {kind} to values", repr(settings))
     for place, own in enumerate(settings):
         for name, value in own.items():
-            if name not in names:
-                raise ConfigError(f"config.{field}[{place}].{name}", f"one of the {kind}: {', '.join(names)}")
-            check_value(names[name], value)
+            if name not in keys:
+                raise ConfigError(f"config.{field}[{place}].{name}", f"one of the {kind}: {', '.join(keys)}")
+            check_value(keys[name].name, value)
 
 
-def check_value(field: str, value: Any) -> None:
-    """Raises ConfigError unless `value` has the type and range of the dotted `field`."""
-    default, (accepts, text), *_ = KEYS[field]
-    kinds = object if default is None else (int, float) if isinstance(default, float) else type(default)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
-        whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
-        raise ConfigError(f"config.{field}", f"{text or f'a value such as {default!r}'}{whole}", repr(value))
+def check_value(name: str, value: Any) -> None:
+    """Raises ConfigError unless `value` has the type and range of the dotted key `name`."""
+    key = KEYS[name]
+    if not key.accepts(value):
+        whole = ", an integer" if isinstance(key.default, int) and isinstance(value, float) else ""
+        raise ConfigError(f"config.{name}", f"{key.expected}{whole}", repr(value))
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:
@@ -400,5 +438,6 @@ def values_of(config: Config, name: str) -> tuple[Any, ...]:
 
 def unlisted(config: Config, name: str) -> tuple[Any, ...]:
     """Returns the values of an axis for members whose entry in `config.members` omits it."""
-    section, _, key = AXES[name].partition(".")
-    return tuple(config.axes.get(name, (config[section].get(key),)))
+    if name in config.axes:
+        return tuple(config.axes[name])
+    return (config[AXES[name].section][name],)

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from flipjax.config import Config, ConfigError, leaves
+from flipjax.config import KEYS, Config, ConfigError, leaves
 from flipjax.support.files import sha256
 from flipjax.support.ranges import name_of
 
-SAME_RUN = {"population.memory_gb", "population.keep", "pool.attribute"}
-"""Fields that do not distinguish runs."""
+SAME_RUN = {name for name, key in KEYS.items() if key.same_run}
+"""Keys that do not distinguish runs."""
 
 
 def digest_of(config: Config | Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flipjax.methods import Knobs
+from flipjax.pytrees import Knobs
 
 Scalar = float | Array
 

@@ -6,10 +6,38 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flipjax.config import AXES, Config, ConfigError, Experiment, check, specs_of, static_settings, unlisted, values_of
+from flipjax.config import (
+    AXES,
+    Config,
+    ConfigError,
+    Cue,
+    Experiment,
+    ModelSpec,
+    Recipe,
+    SplitSpec,
+    check,
+    pool_spec,
+    read_static,
+    read_traced,
+    static_settings,
+    train_spec,
+    unlisted,
+    values_of,
+)
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.identity import digest_of
-from flipjax.methods import METHODS, OWN, STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of, methods_of, parts_of
+from flipjax.methods import (
+    METHODS,
+    OWN,
+    STRENGTHS,
+    Augmentation,
+    Knobs,
+    active_knobs,
+    knobs_of,
+    knobs_set_by,
+    methods_of,
+    parts_of,
+)
 from flipjax.support.files import sha256
 from flipjax.support.ranges import functions_of, name_of
 
@@ -19,13 +47,14 @@ GALLERY_RHO = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A member without arrays: its name, the values of all axes (static first), its knobs and its cue."""
+    """A member without arrays: its name, the values of all axes (static first), and the numbers that it trains with."""
 
     name: str
     axes: Mapping[str, Any]
+    recipe: Recipe
     knobs: Knobs
-    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-    cue_strength: Any = 1.0
+    augmentation: Augmentation
+    cue: Cue
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -98,8 +127,10 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
         values = [[own[name]] if name in own else unlisted(config, name) for name in names]
         for point in itertools.product(*values):
             member = dict(zip(names, point, strict=True))
-            used = active_knobs([member["method"]], methods)
-            member |= dict.fromkeys((name for name in names if name in STRENGTHS and name not in used), None)
+            used = knobs_set_by(member["method"], methods)
+            for name in names:
+                if name in STRENGTHS and name not in used:
+                    member[name] = None
             found.setdefault(tuple(member.values()), member)
     return [*found.values()]
 
@@ -126,7 +157,13 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
       ConfigError: fields are incompatible.
     """
     knobs = active_knobs(values_of(config, "method"), methods_of(config))
-    built = Experiment(**specs_of(config, overrides), active_knobs=knobs)
+    built = Experiment(
+        pool=pool_spec(config, overrides),
+        split=read_static(SplitSpec, config, overrides),
+        model=read_static(ModelSpec, config, overrides),
+        train=train_spec(config, overrides),
+        active_knobs=knobs,
+    )
     _check_model(built)
     n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
@@ -154,12 +191,19 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
 
     `static` holds the values of the grid by dotted name.
     """
-    strengths = {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if values.get(knob) is not None}
-    knobs = knobs_of(values["method"], strengths, methods_of(config))
-    augmentation = {part: values.get(part, config.train[part]) for part in Augmentation._fields}
+    strengths = dict(config.knobs)
+    for knob in STRENGTHS:
+        if values.get(knob) is not None:
+            strengths[knob] = values[knob]
     shown = {field: name_of(value) or ("none" if value is None else value) for field, value in static.items()}
-    strength = values.get("cue_strength", config.pool.cue_strength)
-    return Setting(name, {**shown, **values}, knobs, Augmentation(**augmentation), strength)
+    return Setting(
+        name=name,
+        axes={**shown, **values},
+        recipe=read_traced(Recipe, config, values),
+        knobs=knobs_of(values["method"], strengths, methods_of(config)),
+        augmentation=read_traced(Augmentation, config, values),
+        cue=read_traced(Cue, config, values),
+    )
 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
@@ -172,7 +216,7 @@ def check_setting(experiment: Experiment, setting: Setting, config: Config) -> N
     for name, held, value, plain in (
         ("train.crop", strongest.crop, own.crop, 0),
         ("train.jitter", strongest.jitter, own.jitter, 0),
-        ("axes.cue_strength", experiment.pool.blended, setting.cue_strength, 1),
+        ("axes.cue_strength", experiment.pool.blended, setting.cue.cue_strength, 1),
     ):
         if not held and not (isinstance(value, int | float) and value == plain):
             raise ConfigError(f"config.{name}", f"{plain}, since the program's configuration has no other", value)

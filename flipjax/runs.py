@@ -24,9 +24,6 @@ from flipjax.sweep.run import run_sweep
 from flipjax.training.model import Model, load_model
 from flipjax.training.task import with_data
 
-OWN = ("model.build", "train.loss", "train.augment")
-"""Keys whose values are the user's functions; config.json stores only their names and sources."""
-
 
 def run(
     config: Config | str | Path,
@@ -110,9 +107,11 @@ class Run:
             return self._config
         stored = leaves(json.loads((self.folder / "config.json").read_text())["config"])
         values = {name: _tuples(value) for name, value in stored.items()}
-        own = [name for name in values if PLACES.get(name) in OWN]
-        unknown = {name: (None,) * len(values[name]) if name.startswith("grid.") else None for name in own}
-        return configure(default_config(), values | unknown)
+        for name, value in values.items():
+            # config.json stores the names and sources of functions.
+            if name in PLACES and PLACES[name].holds_functions:
+                values[name] = (None,) * len(value) if name.startswith("grid.") else None
+        return configure(default_config(), values)
 
     def member(self, name: str) -> "RunMember":
         """Returns a member by its name, such as m003."""

@@ -43,7 +43,7 @@ def test_the_images_are_a_members_own(config, images):
     index = next(i for i, s in enumerate(program.settings) if (s.axes["rho"], s.axes["seed"]) == (0.95, 1))
     members = make_members(program, task)
     scheduled = [setting.axes["schedule"] == "cosine" for setting in program.settings]
-    assert [float(member.recipe.cosine) for member in members] == scheduled and 0 < sum(scheduled) < len(scheduled)
+    assert [float(member.recipe.schedule) for member in members] == scheduled and 0 < sum(scheduled) < len(scheduled)
     member = members[index]
     for part, table in {"train": member, **task.tables}.items():
         made = getattr(images, part)

@@ -1,5 +1,6 @@
 """Configuration keys, errors for invalid configurations, and the files in configs/."""
 
+import dataclasses
 import functools
 import pathlib
 import re
@@ -15,6 +16,8 @@ from flipjax.identity import digest_of
 from flipjax.methods import STRENGTHS, Knobs, methods_of
 from flipjax.models import MODELS
 from flipjax.plan import experiment, plan
+from flipjax.support.keys import keys_in, static, traced
+from flipjax.support.ranges import within
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 NAN = float("nan")
@@ -58,8 +61,9 @@ def test_names_are_those_of_the_registries():
     config = default_config()
     config.train.update(loss=print, augment=max)
     methods = methods_of(config)
-    assert {knob for method in methods.values() for knob in method.knobs} == set(Knobs._fields)
-    assert STRENGTHS.keys() <= set(Knobs._fields)
+    fields = {field.name for field in dataclasses.fields(Knobs)}
+    assert {knob for method in methods.values() for knob in method.knobs} == fields
+    assert STRENGTHS.keys() <= fields
 
 
 @pytest.mark.parametrize("field", BAD)
@@ -104,6 +108,16 @@ def test_members_that_are_no_product_stand_in_a_list():
     assert program.rhos == (0.9, 0.6) and program.experiment.train.strongest.crop == 0.5
     assert [setting.knobs.dro for setting in program.settings] == [0, 0, 1, 1]
     assert [[*each] for each in axes] == [[*axes[0]]] * 4
+
+
+def test_a_dataclass_of_keys_is_a_half_of_the_program_as_a_whole():
+    @dataclasses.dataclass(frozen=True)
+    class Mixed:
+        size: int = static(8, within(1), "size")
+        crop: float = traced(0.5, within(0, 1), "crop")
+
+    with pytest.raises(TypeError, match=r"Mixed\.crop is traced, but size static"):
+        keys_in("train", Mixed)
 
 
 LAND, WATER = "land", "water"
@@ -183,10 +197,10 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
     config.knobs.cutmix = 0.25
     (program,) = plan(config)
     assert program.experiment.train.strongest.crop == 0.75
-    found = [(s.axes["method"], s.columns["dro_step"], *s.knobs, s.augmentation.crop) for s in program.settings]
+    found = [(s.axes["method"], s.columns["dro_step"], s.knobs, s.augmentation.crop) for s in program.settings]
     knobs = [Knobs(), Knobs(dro=1, dro_step=0.1), Knobs(dro=1, dro_step=1.0), Knobs(cutmix=0.25)]
     methods = [("ce", ""), ("group_dro", 0.1), ("group_dro", 1.0), ("bg_cutmix", "")]
-    assert found == [(*each, *own, crop) for each, own in zip(methods, knobs, strict=True) for crop in (0.0, 0.75)]
+    assert found == [(*each, own, crop) for each, own in zip(methods, knobs, strict=True) for crop in (0.0, 0.75)]
     assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes
 
 

@@ -12,12 +12,12 @@ import sys
 import pytest
 from conftest import python
 
-from flipjax.config import LISTS, PLACES
+from flipjax.config import PLACES
 
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
 LAYERS = (
-    ("support", "config", "methods", "groups", "identity", "backend", "command"),
+    ("support", "config", "methods", "groups", "pytrees", "identity", "backend", "command"),
     ("metrics", "losses", "augment"),
     ("intervene",),
     ("models", "data", "results"),
@@ -119,7 +119,7 @@ def exists(name):
     """Whether a name of the page is a file of the project, a key of a configuration, or a name below flipjax."""
     if "/" in name:
         return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
-    if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, *LISTS)):
+    if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, "grid", "members")):
         return True
     try:
         pkgutil.resolve_name(f"flipjax.{name}")

@@ -28,7 +28,7 @@ REFERENCE = Knobs(dro=1.0, dro_step=0.01, dro_reference=1.0)
 
 
 def traced(knobs):
-    return Knobs(*map(np.float32, knobs))
+    return jax.tree.map(np.float32, knobs)
 
 
 def exact_group_dro(losses, groups, weights, step_size, absent):

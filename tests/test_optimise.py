@@ -37,8 +37,8 @@ def test_steps_are_those_of_optax(recipe, twin):
 RATES = [
     (Recipe(2.0), [2, 2, 2, 2]),
     (Recipe(2.0, warmup=0.5), [1, 2, 2, 2]),
-    (Recipe(2.0, cosine=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
-    (Recipe(2.0, warmup=1.0, cosine=1.0), [0.5, 1, 1.5, 2]),
+    (Recipe(2.0, schedule=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
+    (Recipe(2.0, warmup=1.0, schedule=1.0), [0.5, 1, 1.5, 2]),
 ]
 
 

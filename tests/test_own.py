@@ -61,7 +61,8 @@ def test_an_own_loss_takes_the_place_of_the_cross_entropy():
 
 def test_a_nan_of_an_own_loss_reaches_no_other_member():
     logits, labels, groups = jnp.zeros((2, 1, 2, 2, 3)), jnp.ones((2, 1, 2, 2), int), jnp.zeros((2, 1), int)
-    knobs = Knobs(*jnp.zeros((len(Knobs._fields), 2)))._replace(own_loss=jnp.array([0.0, 1.0]))
+    zeros = Knobs(*jnp.zeros((len(dataclasses.fields(Knobs)), 2)))
+    knobs = dataclasses.replace(zeros, own_loss=jnp.array([0.0, 1.0]))
 
     def bad(logits, labels, groups):
         return jnp.sqrt(logits).mean((1, 2, 3)) / 0
@@ -125,8 +126,8 @@ def test_they_are_methods_by_their_names_and_a_grid():
     assert len({hash(program.experiment) for program in programs}) == 2
     assert {*sources_of(config)} == {"dark", "mine", "Net"}
     config.train.loss = (dark, mine)
-    own = {name: method.value for name, method in methods_of(config).items() if name not in METHODS}
-    assert own == {"dark": 1, "mine": 2}
+    own = {name: method.knobs for name, method in methods_of(config).items() if name not in METHODS}
+    assert own == {"dark": {"own_augment": 1}, "mine": {"own_loss": 2}}
 
 
 REFUSED = [

@@ -28,9 +28,9 @@ def case(members, size=8, **model):
     images = rng.uniform(size=(members, 4, size, size, 3)).astype(np.float32)
     masks = rng.integers(0, 3, (members, 4, size, size), np.int32)
     groups = rng.integers(0, 4, (members, 4), np.int32)
-    knobs = Knobs(*[np.zeros(members, np.float32)] * len(Knobs._fields))
+    knobs = Knobs(*[np.zeros(members, np.float32)] * len(dataclasses.fields(Knobs)))
     dro, step, dice = np.arange(members, dtype=np.float32) % 2, np.full(members, 0.5, np.float32), knobs.dice + 1
-    knobs = knobs._replace(dro=dro, dro_step=step, dice=dice)
+    knobs = dataclasses.replace(knobs, dro=dro, dro_step=step, dice=dice)
     return experiment, (weights, (images, masks, groups), knobs, np.full(4, 0.25, np.float32))
 
 

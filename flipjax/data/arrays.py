@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.command import configure
-from flipjax.config import ConfigError, check, check_value, spec_of, static_settings, values_of
+from flipjax.config import (
+    ConfigError,
+    SplitSpec,
+    check,
+    check_value,
+    pool_spec,
+    read_static,
+    static_settings,
+    values_of,
+)
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.naming import check_sizes, known_groups
@@ -98,9 +107,9 @@ def benchmark(
         raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
     strength = values_of(config, "cue_strength")[0] if cue_strength is None else cue_strength
     check_value("pool.cue_strength", strength)
-    sizes = spec_of(config, "split", {})
+    sizes = read_static(SplitSpec, config, {})
     overrides = {"pool.name": "arrays"} if data else {}
-    spec = dataclasses.replace(spec_of(config, "pool", overrides), blended=strength != 1)
+    spec = dataclasses.replace(pool_spec(config, overrides), blended=strength != 1)
     known_groups(spec)
     pool, catalog = data or POOLS[spec.name](spec)
     pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)

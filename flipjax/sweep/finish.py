@@ -223,7 +223,7 @@ def _galleries(
             # One number of images, so that one program serves all members.
             rows = table.rows[np.resize(indices, gallery_size(stored.groups))]
             place = program.names.index(name)
-            pool = at_strength(task.pool, program.settings[place].cue_strength)
+            pool = at_strength(task.pool, program.settings[place].cue.cue_strength)
             given = program.experiment, population.take_member(best, place), pool, rows
             pixels = jax.device_get(_show_program()(*given))
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}

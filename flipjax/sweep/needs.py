@@ -13,14 +13,13 @@ import jax.numpy as jnp
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
 from flipjax.data import store, tfds
 from flipjax.groups import Groups
-from flipjax.methods import Knobs
 from flipjax.models.weights import file_of
 from flipjax.plan import Program, restrict
+from flipjax.pytrees import Knobs, Recipe
 from flipjax.support.terminal import clock
 from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Member, State, init_state
-from flipjax.training.optimise import Recipe
 
 # Fraction of a device's memory to plan for; the rest is left to the runtime.
 USED = 0.9

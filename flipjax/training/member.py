@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from flipjax.config import Experiment
-from flipjax.methods import Augmentation, Knobs
+from flipjax.pytrees import Augmentation, Cue, Knobs, Recipe
+from flipjax.support.keys import Scalar
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
-from flipjax.training.optimise import Recipe
 
 
 class Status(enum.IntEnum):
@@ -26,15 +26,20 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run: key, training rows (n, 2), groups (n,) int32, how it is trained, and its cue."""
+    """The traced half of a run: key, training rows (n, 2), groups (n,) int32, and the numbers that it trains with."""
 
     key: jax.Array
     rows: jax.Array
     groups: jax.Array
     recipe: Recipe
     knobs: Knobs
-    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-    cue_strength: jax.Array | float = 1.0
+    augmentation: Augmentation = Augmentation()
+    cue: Cue = Cue()
+
+    @property
+    def cue_strength(self) -> Scalar:
+        """The weight of its cue."""
+        return self.cue.cue_strength
 
 
 class Best(NamedTuple):

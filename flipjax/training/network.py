@@ -18,9 +18,9 @@ from flipjax import intervene, losses, metrics
 from flipjax.config import Experiment, ModelSpec
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
-from flipjax.methods import Knobs
 from flipjax.models.convolution import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
+from flipjax.pytrees import Knobs
 from flipjax.support.ranges import functions_of
 
 # Most numbers in a vector of `flat`; copies of more would cost memory.

@@ -1,39 +1,27 @@
 """One optimiser for all members: Adam or AdamW, a schedule and gradient clipping, with all hyperparameters traced."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-
-class Recipe(NamedTuple):
-    """A member's optimiser hyperparameters: traced float32 scalars.
-
-    `learning_rate`: peak value. `weight_decay`: decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019). `warmup`:
-    fraction of all steps with a linearly rising rate. `cosine`: 1 for half-cosine decay to 0 after the warm-up, 0 for a
-    constant rate. `clip_norm`: largest gradient norm (0: no clipping).
-    """
-
-    learning_rate: Any = 1e-3
-    weight_decay: Any = 0.0
-    warmup: Any = 0.0
-    cosine: Any = 0.0
-    clip_norm: Any = 0.0
+from flipjax.pytrees import Recipe
+from flipjax.support.keys import Scalar
 
 
 def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
     """Returns the learning rate at a step (from 0) of `total`.
 
     Example:
-      >>> recipe = Recipe(learning_rate=1.0, warmup=0.5, cosine=1.0)
+      >>> recipe = Recipe(learning_rate=1.0, warmup=0.5, schedule=1.0)
       >>> [round(float(rate_at(step, recipe, total=4)), 3) for step in range(4)]
       [0.5, 1.0, 1.0, 0.5]
     """
     rising = jnp.maximum(jnp.ceil(recipe.warmup * total), 1)
     begin = rising * (recipe.warmup > 0)
     progress = jnp.clip((step - begin) / jnp.maximum(total - begin, 1), 0, 1)
-    falling = 1 - recipe.cosine * (0.5 - 0.5 * jnp.cos(jnp.pi * progress))
+    falling = 1 - recipe.schedule * (0.5 - 0.5 * jnp.cos(jnp.pi * progress))
     return recipe.learning_rate * jnp.where(recipe.warmup > 0, jnp.minimum(1.0, (step + 1) / rising), 1.0) * falling
 
 
@@ -49,7 +37,7 @@ def update(
     return moved, opt_state
 
 
-def kept_share(step: jax.Array, *, ema: jax.Array, swa: jax.Array, total: int) -> jax.Array:
+def kept_share(step: jax.Array, *, ema: Scalar, swa: Scalar, total: int) -> jax.Array:
     """Returns the decay of the weight average at a step; 0 copies the current weights.
 
     Args:

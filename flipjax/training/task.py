@@ -1,6 +1,7 @@
 """The task of a program: its pool, split, tables and members."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ from flipjax.plan import Program, Setting
 from flipjax.results.cells import PARTS
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
-from flipjax.training.optimise import Recipe
 
 
 class Task(NamedTuple):
@@ -58,7 +58,7 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)
     check_pool(program, catalog)
-    pool = at_strength(pool, program.settings[0].cue_strength)
+    pool = at_strength(pool, program.settings[0].cue.cue_strength)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     experiment = dataclasses.replace(spec, groups=catalog.groups)
@@ -119,18 +119,24 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
 
     A traced rho that the pool does not allow sets the learning rate to NaN, so the member diverges in its first epoch.
     """
-    axes = setting.axes
-    rate = axes["learning_rate"]
-    drawn = {"rho": axes["rho"], "seed": axes["seed"], "n_train": n_train}
-    if isinstance(axes["rho"], jax.Array) or isinstance(axes["seed"], jax.Array):
-        rows, groups, possible = traced_table(task.catalog, task.split, **drawn)
-        rate = jnp.where(possible, rate, jnp.nan)
+    rho, seed, recipe = setting.axes["rho"], setting.axes["seed"], setting.recipe
+    if isinstance(rho, jax.Array) or isinstance(seed, jax.Array):
+        rows, groups, possible = traced_table(task.catalog, task.split, rho=rho, seed=seed, n_train=n_train)
+        rate = jnp.where(possible, recipe.learning_rate, jnp.nan)
+        recipe = dataclasses.replace(recipe, learning_rate=rate)
     else:
-        rows, groups, *_ = training_table(task.catalog, task.split, **drawn, rhos=rhos)
-    numbers = {name: axes[name] for name in ("weight_decay", "warmup", "clip_norm")}
-    recipe = Recipe(learning_rate=rate, **numbers, cosine=float(axes["schedule"] == "cosine"))
-    scalars = jax.tree.map(jnp.float32, (recipe, setting.knobs, setting.augmentation, setting.cue_strength))
-    return Member(key_of(axes["seed"]), jnp.asarray(rows), jnp.asarray(groups), *scalars)
+        table = training_table(task.catalog, task.split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
+        rows, groups = table.rows, table.groups
+    as_float32 = functools.partial(jax.tree.map, jnp.float32)
+    return Member(
+        key=key_of(seed),
+        rows=jnp.asarray(rows),
+        groups=jnp.asarray(groups),
+        recipe=as_float32(recipe),
+        knobs=as_float32(setting.knobs),
+        augmentation=as_float32(setting.augmentation),
+        cue=as_float32(setting.cue),
+    )
 
 
 def training_size(program: Program, catalog: Catalog, split: Split) -> int:

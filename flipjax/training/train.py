@@ -50,7 +50,7 @@ class Setup:
             if name not in AXES:
                 raise ConfigError(f"config.axes.{name}", f"an axis; {nearest(f'axes.{name}')}")
             if not isinstance(value, jax.Array):
-                check_value(AXES[name], value)
+                check_value(AXES[name].name, value)
         values = {name: values_of(self.config, name)[0] for name in AXES} | dict(values)
         setting = setting_of(self.config, values, name="", static={})
         check_setting(self.program.experiment, setting, self.config)

@@ -37,14 +37,13 @@ from jax.sharding import PartitionSpec as P
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution
+from flipjax.pytrees import Augmentation, Cue, Knobs, Recipe
 from flipjax.results.frames import write_csv
 from flipjax.training import population, step
 from flipjax.training.devices import AXIS, Layout
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import evaluate
-from flipjax.training.optimise import Recipe
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "throughput"))
@@ -71,8 +70,7 @@ def arguments(experiment, mesh, members):
         jax.eval_shape(lambda: jax.random.key(0)),
         shape((spec.n_train, 2), jnp.int32),
         shape((spec.n_train,), jnp.int32),
-        *[kind(*[scalar] * len(kind._fields)) for kind in (Recipe, Knobs, Augmentation)],
-        scalar,
+        *jax.tree.map(lambda _: scalar, (Recipe(), Knobs(), Augmentation(), Cue())),
     )
     state = jax.eval_shape(functools.partial(init_state, experiment), member)
     count, scenes, size = 2 * pool.objects, 2 * pool.scenes, pool.size

@@ -12,12 +12,11 @@ from flipjax.backend import keep_freed
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution, pack
+from flipjax.pytrees import Augmentation, Knobs, Recipe
 from flipjax.training import devices, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import nested
-from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
 
 SIZE, BATCH, OBJECTS, SCENES = 32, 16, 256, 128
@@ -55,9 +54,9 @@ def make_members(count, steps):
                 key=jax.random.key(index),
                 rows=jnp.asarray(rows),
                 groups=jnp.asarray(2 * (rows[:, 0] % 2) + rows[:, 1] % 2),
-                recipe=Recipe(*map(jnp.float32, Recipe(learning_rate=2e-3))),
-                knobs=Knobs(*map(jnp.float32, KNOBS)),
-                augmentation=Augmentation(*map(jnp.float32, AUGMENTATION)),
+                recipe=jax.tree.map(jnp.float32, Recipe(learning_rate=2e-3)),
+                knobs=jax.tree.map(jnp.float32, KNOBS),
+                augmentation=jax.tree.map(jnp.float32, AUGMENTATION),
             )
         )
     return members

@@ -1,0 +1,178 @@
+"""How a field of a specification becomes a key of the configuration. Imports no JAX.
+
+@dataclass(frozen=True)
+class Example:
+    size: int = static(48, multiple(8, 16), "image size in pixels")               # another value is another program
+    crop: Scalar = traced(0.0, within(0, 1), "probability of the crop")           # data, which may differ by member
+    swap: Scalar = knob(0.5, within(0, 1), "of the swap", methods=("bg_swap",))   # data that a method sets
+    keep: str = option("first", one_of("first", "all"), "kept weights")           # how a run is carried out
+
+Each function returns a `dataclasses.field` whose metadata hold a `Key`, and JAX's own mark of static fields.
+"""
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from flipjax.support.ranges import Range, one_of
+
+if TYPE_CHECKING:
+    import jax
+
+T = TypeVar("T")
+Scalar: TypeAlias = "float | jax.Array"
+"""A traced number: a Python number in a configuration, an array or a tracer in a program."""
+
+
+class Kind(enum.Enum):
+    """What another value of a key changes."""
+
+    STATIC = "static"
+    """The compiled program; `config.grid` may vary it."""
+    TRACED = "traced"
+    """Data; `config.axes` and `config.members` may vary it."""
+    OPTION = "option"
+    """How a run is carried out; one value for all programs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What a configuration may hold at one dotted name, such as `pool.size`.
+
+    Attributes:
+        default: its value in `default_config`; gives the type of the others. None: a function.
+        values: the allowed values.
+        meaning: one line for `--list_keys`.
+        kind: what another value changes.
+        in_grid: whether `config.grid` may vary it.
+        same_run: whether two runs that differ in it are the same run.
+        choices: the strings that a program knows by their position.
+        part: the dataclass that declares it.
+        section: the section of the configuration.
+        field: the name of the field.
+    """
+
+    default: Any
+    values: Range
+    meaning: str
+    kind: Kind
+    in_grid: bool = False
+    same_run: bool = False
+    choices: tuple[str, ...] = ()
+    part: type | None = None
+    section: str = ""
+    field: str = ""
+
+    @property
+    def name(self) -> str:
+        """The dotted name."""
+        return f"{self.section}.{self.field}"
+
+    @property
+    def places(self) -> list[str]:
+        """The dotted names at which a configuration may set it."""
+        places = [self.name]
+        if self.kind is Kind.TRACED and self.section != "axes":
+            places.append(f"axes.{self.field}")
+        if self.in_grid:
+            places.append(f"grid.{self.name}")
+        return places
+
+    @property
+    def holds_functions(self) -> bool:
+        """Whether its values are functions or classes."""
+        return self.default is None
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, in words."""
+        return self.values.text or f"a value such as {self.default!r}"
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value has the type of the default and is in range."""
+        return self._has_type(value) and self.values.accepts(value)
+
+    def _has_type(self, value: Any) -> bool:
+        if isinstance(value, bool):
+            return False
+        if self.holds_functions:
+            return True
+        if isinstance(self.default, float):
+            return isinstance(value, int | float)
+        return isinstance(value, type(self.default))
+
+    def encode(self, value: Any) -> Any:
+        """Returns a value as a program takes it: a choice by its position."""
+        return float(self.choices.index(value)) if self.choices else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """A field that methods set: its value under these `methods`, and its meaning."""
+
+    on: float
+    methods: tuple[str, ...]
+    meaning: str
+
+
+def static(default: T, values: Range, meaning: str, *, in_grid: bool = True, same_run: bool = False) -> T:
+    """Declares a key whose every value is another compiled program."""
+    return _field(default, Key(default, values, meaning, Kind.STATIC, in_grid=in_grid, same_run=same_run))
+
+
+def traced(default: T, values: Range, meaning: str) -> T:
+    """Declares a key that is data of a member, of which other values compile nothing."""
+    return _field(default, Key(default, values, meaning, Kind.TRACED))
+
+
+def traced_choice(choices: tuple[str, ...], meaning: str) -> Scalar:
+    """Declares a traced key among strings, of which the first is the default; the field holds the position."""
+    return _field(0.0, Key(choices[0], one_of(*choices), meaning, Kind.TRACED, choices=choices))
+
+
+def option(default: T, values: Range, meaning: str, *, same_run: bool = False) -> T:
+    """Declares a key of how a run is carried out."""
+    return _field(default, Key(default, values, meaning, Kind.OPTION, same_run=same_run))
+
+
+def knob(on: float, values: Range, meaning: str, *, methods: tuple[str, ...], off: float = 0.0) -> Scalar:
+    """Declares a number that methods set to its key of `config.knobs`, by default `on`; others leave it `off`."""
+    return _field(off, Key(on, values, meaning, Kind.TRACED), Knob(on, methods, meaning))
+
+
+def switch(meaning: str, *, methods: tuple[str, ...]) -> Scalar:
+    """Declares a number that is 1 under some methods and 0 under the others; no key."""
+    return _field(0.0, None, Knob(1.0, methods, meaning))
+
+
+def _field(default: Any, key: Key | None, own: Knob | None = None) -> Any:
+    is_static = key is not None and key.kind is not Kind.TRACED
+    return dataclasses.field(default=default, metadata={"key": key, "knob": own, "static": is_static})
+
+
+def keys_in(section: str, part: type[Any]) -> list[Key]:
+    """Returns the keys that a dataclass declares, as those of a section.
+
+    Raises:
+        TypeError: the keys are not all of one kind, so that the dataclass is no half of a program.
+    """
+    keys = []
+    for field in dataclasses.fields(part):
+        key = field.metadata.get("key")
+        if key is not None:
+            keys.append(dataclasses.replace(key, part=part, section=section, field=field.name))
+    for key in keys:
+        if key.kind is not keys[0].kind:
+            raise TypeError(
+                f"{part.__name__}.{key.field} is {key.kind.value}, but {keys[0].field} {keys[0].kind.value}"
+            )
+    return keys
+
+
+def knobs_in(part: type[Any]) -> dict[str, Knob]:
+    """Returns the knobs that a dataclass declares, by field."""
+    knobs = {}
+    for field in dataclasses.fields(part):
+        if field.metadata.get("knob") is not None:
+            knobs[field.name] = field.metadata["knob"]
+    return knobs
