@@ -16,9 +16,9 @@ from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
-from flipjax.results.cells import StoredCell, read_cells
 from flipjax.results.rows import axes_of
 from flipjax.results.run_data import RunData, load
+from flipjax.results.store import Cell
 from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
 from flipjax.training.model import Model, load_model
@@ -88,6 +88,7 @@ class Run:
         return self.members.join(flips.add_prefix("Flip, ")).to_html(na_rep="", float_format="{:.3g}".format)
 
     results = property(attrgetter("tables.members"), doc="results.csv, one row per member, rule, split and group.")
+    dataset = property(attrgetter("tables.dataset"), doc="Quantities and training curves as an xarray data set.")
     history = property(attrgetter("tables.history"), doc="history.csv, one row per member and epoch.")
     images = property(attrgetter("tables.images"), doc="One row per member, rule, split and image.")
     summary = property(attrgetter("tables.summary"), doc="One row per setting, rule and quantity, over seeds.")
@@ -143,8 +144,8 @@ class RunMember:
         return {name: row[name] for name in axes_of(self.results)[:-1]}
 
     @cached_property
-    def _cell(self) -> tuple[str, StoredCell]:
-        for place, cell in read_cells(self.run.folder):
+    def _cell(self) -> tuple[str, Cell]:
+        for place, cell in self.run.tables.cells.items():
             if self.name in cell.members:
                 return place.partition("/")[0], cell
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
@@ -177,7 +178,7 @@ class RunMember:
             WeightsError: the file is damaged, or needs `build`.
         """
         place, cell = self._cell
-        rule = rule or cell.selections[0]
+        rule = rule or cell.rules[0]
         file = self.run.folder / "cells" / place / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))

@@ -58,7 +58,7 @@ def test_the_checkpoint_before_a_damaged_one_continues(run):
 
 def test_whole_files_of_another_run_are_not_taken_for_this_ones(run):
     other = faults.whole_run("--config.axes.seed=(1,)")[0]
-    for name in ("cells/000/decomposition.npz", "cells/000/gallery.npz"):
+    for name in ("cells/000/results.npz", "cells/000/gallery.npz"):
         shutil.copy(other / name, run.folder / name)
         code, text = run()
         assert code == 0 and f"{name}: expected" in text and "done again" in text
@@ -156,7 +156,7 @@ def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(
     assert run()[0] == 0 and faults.same(run.folder, "results.csv", "history.csv")
 
 
-@pytest.mark.parametrize("name", ["decomposition.npz", "index.html"])
+@pytest.mark.parametrize("name", ["results.npz", "index.html"])
 def test_a_full_disk_is_one_sentence_and_costs_nothing(run, monkeypatch, name):
     def replace(old, new, replace=os.replace):
         if new.name == name:

@@ -40,7 +40,7 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
     # As in a notebook's thread, where no signal arrives.
     with ThreadPoolExecutor() as threads:
         run = threads.submit(flipjax.run, config, workdir="run").result()
-    names = "results.csv", "history.csv", "report/summary.csv", "cells/000/decomposition.npz"
+    names = "results.csv", "history.csv", "report/summary.csv", "cells/000/results.npz"
     assert faults.same(run.folder, *names)
     assert not (run.folder / "checkpoints").exists()
     # Nothing to do.

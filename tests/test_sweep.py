@@ -15,7 +15,7 @@ import pytest
 import flipjax
 from flipjax.__main__ import main as every_command
 from flipjax.report import page
-from flipjax.results.cells import load_cell
+from flipjax.results import load
 from flipjax.results.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep import lock
@@ -42,9 +42,10 @@ def test_a_run_writes_what_the_contract_names():
     history = read_csv(folder / "history.csv")
     assert len(history) == sum(row["epochs"] for row in rows_of(folder)) == history.valid_loss.dropna().nunique()
     assert flipjax.open_run(folder).config.axes.rho == (0.5, 1.0)
-    cell = load_cell(folder / "cells/000/decomposition.npz")
-    assert cell.parts["test"].confusion.shape == (1, 2, 8, 3, 3)
-    assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
+    cell = load(folder).cells["000"]
+    inside = cell.images.inside("test")
+    assert cell.images.confusion[:, :, inside].shape == (1, 2, 8, 3, 3)
+    assert np.array_equal(cell.images_of("m000", "test").pair, np.repeat(np.arange(4), 2))
     assert len(list(folder.glob("cells/000/weights/m00?.val_loss.safetensors"))) == 2
     assert all((folder / "report" / name).stat().st_size > 0 for name in ("index.html", "summary.csv"))
     said = (folder.parent / "said").read_text()

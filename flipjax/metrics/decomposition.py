@@ -73,6 +73,28 @@ class Decomposition:
     flip_risk = _rate("flip_risk", "Mean entropy (...) in nats over the predicted foreground.")
 
 
+class RegionSums(NamedTuple):
+    """Sums over the regions of each image (...); axes of two are rim and interior.
+
+    true and flips int32 (..., 2): pixels of the true foreground, and those predicted as another foreground class.
+    predicted int32 (..., 2) and risk float32 (..., 2): pixels of the predicted foreground, and the sum of their
+    entropies in nats. shared int32 (...): pixels that are foreground in truth and prediction; gaps float32 (..., bins):
+    their confidence minus correctness, summed by bin of confidence.
+
+    Example:
+        >>> sums = RegionSums(true=np.array([4, 2]), flips=np.array([1, 2]), predicted=0, risk=0, shared=0, gaps=0)
+        >>> (sums.flips / sums.true).tolist()
+        [0.25, 1.0]
+    """
+
+    true: Any
+    flips: Any
+    predicted: Any
+    risk: Any
+    shared: Any
+    gaps: Any
+
+
 class Margins(NamedTuple):
     """Counts (..., C) of confusion matrices, linear in them: true, predicted and correct pixels, and missed ones."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 
 from flipjax.metrics import checks, kernels
 from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.decomposition import RegionSums
 from flipjax.metrics.kernels import PixelMaps, read_pixels
 
 SHARE = 24
@@ -19,28 +20,6 @@ BINS = 15
 """Bins of equal width over confidences of 0..1."""
 NOWHERE = -1
 """A label that is not counted."""
-
-
-class RegionSums(NamedTuple):
-    """Sums over the regions of each image (...); axes of two are rim and interior.
-
-    true and flips int32 (..., 2): pixels of the true foreground, and those predicted as another foreground class.
-    predicted int32 (..., 2) and risk float32 (..., 2): pixels of the predicted foreground, and the sum of their
-    entropies in nats. shared int32 (...): pixels that are foreground in truth and prediction; gaps float32 (..., bins):
-    their confidence minus correctness, summed by bin of confidence.
-
-    Example:
-        >>> sums = RegionSums(true=np.array([4, 2]), flips=np.array([1, 2]), predicted=0, risk=0, shared=0, gaps=0)
-        >>> (sums.flips / sums.true).tolist()
-        [0.25, 1.0]
-    """
-
-    true: Any
-    flips: Any
-    predicted: Any
-    risk: Any
-    shared: Any
-    gaps: Any
 
 
 def region_sums(logits: Any, labels: Any, **spec: Any) -> RegionSums:

@@ -122,15 +122,38 @@ def pooled(study: Study, members: np.ndarray, counts: np.ndarray) -> dict[str, n
     return table | {f"flip/{names[c]}": values.class_flip[:, c] for c in foreground}
 
 
+class Ranking(NamedTuple):
+    """Statistics of S resamples of images sorted by flip-risk: each (S,), or (S, 10) for deciles; see `summarize`."""
+
+    risk_auroc: Any
+    risk_aurc: np.ndarray
+    top_decile_flip_share: np.ndarray
+    top_decile_ceiling: np.ndarray
+    top_decile_of_ceiling: np.ndarray
+    risk_decile: np.ndarray
+    flip_by_risk_decile: np.ndarray
+    n_images_without_risk: np.ndarray
+
+
 def ranking(study: Study, members: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns statistics of resamples (S, n) of `members` sorted by flip-risk: each (S,), or (S, 10) for deciles.
+    """Returns the statistics of `Ranking` of resamples (S, n) of `members`."""
+    return rank_images(study.flip[members], study.risk[members], counts)._asdict()
+
+
+def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranking:
+    """Sorts images by flip-risk.
 
     Images of equal risk share their mean flip share, so that their order does not matter.
+
+    Args:
+        flip: flip shares (N,), NaN without true foreground.
+        risk: flip-risks (N,), NaN without predicted foreground.
+        counts: (S, N), how often each resample holds each image.
     """
-    known = np.flatnonzero(study.ranked[members])
-    order, ends = sort_scores(study.risk[members[known]])
+    known = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
+    order, ends = sort_scores(risk[known])
     known = known[order]
-    flip, risk, weights = study.flip[members[known]], study.risk[members[known]], counts[:, known]
+    flip, risk, weights = flip[known], risk[known], counts[:, known]
     ranked = weights.sum(1).astype(np.int64)
     edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
     sizes = np.diff(edges, axis=1)
@@ -144,16 +167,16 @@ def ranking(study: Study, members: np.ndarray, counts: np.ndarray) -> dict[str, 
     share, ceiling = divide(flips[:, -1], total), divide(largest, total)
     above = np.where(ceiling > 1 / DECILES + 1e-9, ceiling - 1 / DECILES, 0.0)
     curve = sums[:, 1:] / numbers[:, 1:]
-    return {
-        "risk_auroc": auroc(risk, flip > 0.5, weights=weights),
-        "risk_aurc": divide(curve.sum(1, where=numbers[:, 1:] <= ranked[:, None]), ranked),
-        "top_decile_flip_share": share,
-        "top_decile_ceiling": ceiling,
-        "top_decile_of_ceiling": divide(share - 1 / DECILES, above),
-        "risk_decile": divide(np.diff(first_sums(edges, weights, risk), axis=1), sizes),
-        "flip_by_risk_decile": divide(flips, sizes),
-        "n_images_without_risk": counts.sum(1).astype(np.int64) - ranked,
-    }
+    return Ranking(
+        risk_auroc=auroc(risk, flip > 0.5, weights=weights),
+        risk_aurc=divide(curve.sum(1, where=numbers[:, 1:] <= ranked[:, None]), ranked),
+        top_decile_flip_share=share,
+        top_decile_ceiling=ceiling,
+        top_decile_of_ceiling=divide(share - 1 / DECILES, above),
+        risk_decile=divide(np.diff(first_sums(edges, weights, risk), axis=1), sizes),
+        flip_by_risk_decile=divide(flips, sizes),
+        n_images_without_risk=counts.sum(1).astype(np.int64) - ranked,
+    )
 
 
 def percentile_ends(values: np.ndarray) -> np.ndarray:

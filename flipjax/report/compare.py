@@ -13,10 +13,10 @@ from flipjax.report.html import write_report
 from flipjax.report.page import flip_chart
 from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
-from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import Resamples, aggregate, compare, judge
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.rows import axes_of, kept_records, member_quantities
+from flipjax.results.store import Cell
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes, verdicts
 from flipjax.support.terminal import listed
 
@@ -88,14 +88,15 @@ def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
     return to_frame(rows)
 
 
-def _cells(runs: Mapping[str, RunTables]) -> dict[str, StoredCell]:
+def _cells(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
     """Returns the cells of both runs, with members and first rule named as in `_joined`."""
     cells = {}
     for name, run in runs.items():
         for key, cell in run.cells.items():
-            renamed = {"members": tuple(f"{name}/{member}" for member in cell.members)}
-            renamed |= {"selections": ("first", *cell.selections[1:])}
-            cells[f"{name}/{key}"] = dataclasses.replace(cell, **renamed)
+            members = np.array([f"{name}/{member}" for member in cell.members])
+            rules = np.array(["first", *cell.rules[1:]])
+            results = dataclasses.replace(cell.results, member=members, rule=rules)
+            cells[f"{name}/{key}"] = dataclasses.replace(cell, results=results)
     return cells
 
 
@@ -114,9 +115,14 @@ def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
     """Returns a sentence on whether both runs have the same test images; none if this is not stored."""
     if not all(run.cells for run in runs.values()):
         return []
-    one, other = (next(iter(run.cells.values())).parts["test"].rows for run in runs.values())
+    one, other = (_test_rows(next(iter(run.cells.values()))) for run in runs.values())
     first, second = (run.config.get("config", {}).get("pool") for run in runs.values())
     return [SAME if np.array_equal(one, other) and first == second else OTHER]
+
+
+def _test_rows(cell: Cell) -> np.ndarray:
+    images = cell.images
+    return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]
 
 
 def _settings(runs: Mapping[str, RunTables]) -> Numbers:

@@ -3,16 +3,13 @@
 import contextlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flipjax.backend import differing_software
-from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
@@ -22,14 +19,15 @@ from flipjax.report.pictures import CAPTION, Item, Palette, gallery_chart, items
 from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read_run
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
-from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import FEWEST, JUDGED, means_of
+from flipjax.results.evaluators import Images
 from flipjax.results.frames import groups_of, records_of, write_csv
 from flipjax.results.quantities import SCORE_QUANTITIES, SCORES, key_of, title_of
 from flipjax.results.rows import COMPARED, NOT_LEARNT
+from flipjax.results.run_data import token_of
 from flipjax.results.scores import WANTED_RISK
 from flipjax.results.text import COLUMNS, TextTable, setting_label, varying_axes
-from flipjax.support.files import sha256, sha256_of, write_text
+from flipjax.support.files import write_text
 
 
 def _sides(key: str) -> list[Line]:
@@ -112,7 +110,7 @@ def risk_charts(run: RunTables) -> list[Chart]:
     for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
-        facets.setdefault(facet, {})[name] = panels.mean_ranking([images for _, images in members])
+        facets.setdefault(facet, {})[name] = panels.mean_ranking([images.decomposition for images in members])
     return [*charts, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
 
 
@@ -141,8 +139,8 @@ def class_blocks(run: RunTables) -> list[Numbers | Chart]:
     """Returns the confusion between classes, where a scene's flips go, and the group tables."""
     matrices = []
     for title, _, members in images_by_setting(run):
-        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for _, images in members], axis=0)
-        matrices.append(panels.matrix_panel(confusion, members[0][0].class_names, title=title))
+        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in members], axis=0)
+        matrices.append(panels.matrix_panel(confusion, members[0].class_names, title=title))
     charts = [panels.matrix_chart(matrices, note=run.note(interval=False))] if matrices else []
     return [*charts, *pull_charts(run), *group_tables(run)]
 
@@ -156,7 +154,7 @@ def group_tables(run: RunTables) -> list[Numbers]:
     parts = []
     for group in range(cell.groups.count):
         own = test[test["group"] == str(group)]
-        title = cell.groups.title_of(group, cell.class_names[1:], cell.scene_names)
+        title = cell.groups.title_of(group, cell.class_names[1:], cell.results.scene_name.tolist())
         iou = own[f"iou_{cell.class_names[1 + cell.groups.class_of(group)]}"]
         parts.append(own.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
     names = ["group", *varying_axes(run.summary)]
@@ -220,7 +218,8 @@ def pull_charts(run: RunTables) -> list[Chart]:
     chance = pull_chance(next(iter(run.cells.values())).groups)
     options = {"y": "share of the flips in rare groups", "reference": (chance, f"chance, {chance:.2f}")}
     caption = "Share of the flips in rare groups that go to a class whose usual scene the image shows."
-    matrices = [pull_panel(members, title=title) for title, _, members in images_by_setting(run)]
+    scene_names = next(iter(run.cells.values())).results.scene_name.tolist()
+    matrices = [pull_panel(members, scene_names, title=title) for title, _, members in images_by_setting(run)]
     where = "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
     where += f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
     return [
@@ -229,14 +228,14 @@ def pull_charts(run: RunTables) -> list[Chart]:
     ]
 
 
-def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: str) -> Panel:
+def pull_panel(members: Sequence[Images], scene_names: Sequence[str], *, title: str) -> Panel:
     """Returns a panel of the flips in each scene by predicted class, for members of one setting."""
-    cell, _ = members[0]
-    usual = usual_table(cell.groups)
-    cubes = [flip_cube(images.confusion, own.parts["test"].groups, all_groups=cell.groups) for own, images in members]
+    groups = members[0].groups
+    usual = usual_table(groups)
+    cubes = [flip_cube(images.confusion, images.group, all_groups=groups) for images in members]
     flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
     shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
-    names = cell.scene_names, cell.class_names[1:]
+    names = scene_names, members[0].class_names[1:]
     pull = (flips * usual.T).sum() / max(flips.sum(), 1)
     head = f"{title}: {pull:.0%} in the frames"
     colours = [[FLIP] * len(names[1])] * len(names[0])
@@ -290,7 +289,7 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         ReportError: its results cannot be read.
     """
     folder = Path(workdir) / "report"
-    source = _digest(folder.parent)
+    source = token_of(folder.parent)
     if not again and (known := _text_of(folder, source)) is not None:
         return known
     run = read_run(workdir)
@@ -327,18 +326,6 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     # Written last, to mark the report as complete.
     write_text(folder / MADE_OF, json.dumps({"source": source, "text": shown}, indent=1) + "\n")
     return shown
-
-
-def _digest(folder: Path) -> str:
-    """Returns a digest of a report's inputs: flipjax, tables, configuration, and size and time of cells."""
-    inputs: list[Any] = [version("flipjax")]
-    inputs += [sha256_of(path) for path in (folder / "results.csv", folder / "history.csv") if path.is_file()]
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        # Sessions are ignored: a start that trains nothing only appends one.
-        inputs.append(json.loads((folder / "config.json").read_bytes()) | {"sessions": []})
-    for path in sorted(folder.glob("cells/**/*.npz")):
-        inputs.append([str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns])
-    return sha256(json.dumps(inputs))
 
 
 def _text_of(folder: Path, source: str) -> str | None:

@@ -23,7 +23,7 @@ from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
-from flipjax.results.rows import region_class
+from flipjax.results.pairs import region_class
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.terminal import listed
 
@@ -175,18 +175,19 @@ def items_of(run: RunTables) -> list[Item]:
         if not path.is_file():
             continue
         try:
-            stored = gallery.load_gallery(path, program=cell.program or None)
+            stored = gallery.load_gallery(path, program=str(cell.results.program) or None)
         except UNREADABLE as error:
             run.missing.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue
-        names: dict[str, Any] = {"class_names": cell.class_names, "scene_names": cell.scene_names}
+        names: dict[str, Any] = {"class_names": cell.class_names, "scene_names": cell.results.scene_name.tolist()}
         for member in dict.fromkeys(stored.member.tolist()):
             record = records.get(member, {})
             label = setting_label(record, [axis for axis in axes if axis in record])
             names |= {"all_groups": cell.groups, "label": f"{member}: {label}" if label else member}
             own = gallery.StoredImages(*(values[stored.member == member] for values in stored))
-            images, swap = cell.decomposition(member, "test"), cell.scene_swap(member, "test")
-            items += member_items(own, images, cell.parts["test"].pairs, swap=swap, **names)
+            images = cell.images_of(member, "test")
+            swap = None if images.log_odds is None else images.swap
+            items += member_items(own, images.decomposition, images.pair, swap=swap, **names)
     return items
 
 

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics.decomposition import Decomposition
 from flipjax.results import estimates
-from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
 from flipjax.results.estimates import FEWEST, JUDGED, compare
-from flipjax.results.frames import Row, groups_of, read_csv, to_frame
+from flipjax.results.evaluators import Images
+from flipjax.results.frames import Row, groups_of
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
-from flipjax.results.run_data import load
-from flipjax.results.scores import score_rows
+from flipjax.results.run_data import load, mark_unlearnt
+from flipjax.results.store import Cell
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.terminal import listed
 
@@ -53,7 +52,7 @@ class RunTables(NamedTuple):
     comparison: pd.DataFrame
     selection: pd.DataFrame
     history: pd.DataFrame
-    cells: dict[str, StoredCell]
+    cells: dict[str, Cell]
     scores: pd.DataFrame
     missing: list[str]
 
@@ -114,41 +113,31 @@ def read_run(workdir: str | Path) -> RunTables:
 
     Raises:
         FileNotFoundError: the folder has no results.
-        ReportError: its results cannot be read.
         DamagedError: a cell is missing or damaged, or a file belongs to another run.
     """
     folder = Path(workdir)
     missing: list[str] = []
-    table = pd.DataFrame()
-    if (folder / "results.csv").is_file():
-        try:
-            table = load(folder).members
-        except UNREADABLE as error:
-            raise ReportError(f"{folder / 'results.csv'}: expected a table of results ({error})") from error
-    history = _read_or(folder / "history.csv", read_csv, pd.DataFrame(), missing)
-    cells = dict(read_cells(folder, results=table, history=history))
-    rows = table if len(table) else to_frame(row for cell in cells.values() for row in cell.rows)
-    if table.empty and len(rows):
+    data = load(folder)
+    stored = data.members
+    if not (stored["split"] == "test").any():
+        raise FileNotFoundError(f"{folder}: expected a run folder with test rows; make one with flipjax sweep")
+    if not (folder / "results.csv").is_file():
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    if rows.empty or not (rows["split"] == "test").any():
-        raise FileNotFoundError(
-            f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
-        )
     config = _read_or(folder / "config.json", _object, {}, missing, "; how the run was made is not known")
-    stored, rows = rows, mark_unlearnt(rows, cells)
+    rows = mark_unlearnt(stored, data.cells)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
-    few = sum(len(cell.members) for cell in cells.values()) <= SCORED
+    few = sum(len(cell.members) for cell in data.cells.values()) <= SCORED
     if not few:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
-    resamples = estimates.Resamples(cells) if len(records) <= RESAMPLED else None
+    resamples = estimates.Resamples(data.cells) if len(records) <= RESAMPLED else None
     summary = estimates.aggregate(first, resamples=resamples)
     tables = estimates.judge(estimates.trend(first), compare(first), compare(rows, axis="selection"))
     trends, comparison, selection = tables
-    scores = score_rows(cells.values(), stored) if few else pd.DataFrame()
+    scores = data.scores if few else pd.DataFrame()
     judged = (summary, trends, comparison, selection)
-    return RunTables(folder, config, first, records, *judged, history, cells, scores, missing)
+    return RunTables(folder, config, first, records, *judged, data.history, data.cells, scores, missing)
 
 
 def _read_or(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
@@ -176,10 +165,10 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
     missing += [f"{status}, and left out of all means: {listed(own)}" for status, own in by_status.items() if len(own)]
 
 
-def images_by_setting(run: RunTables) -> list[tuple[str, Row, list[tuple[StoredCell, Decomposition]]]]:
-    """Returns settings in order of rho: title, axes, and the members' cells with stored test images.
+def images_by_setting(run: RunTables) -> list[tuple[str, Row, list[Images]]]:
+    """Returns settings in order of rho: title, axes, and the test images of their members by the first rule.
 
-    Left-out members have none. The decompositions use the first selection rule.
+    Left-out members have none.
     """
     names = [name for name in axes_of(run.rows) if name != "seed"]
     cells = {member: cell for cell in run.cells.values() for member in cell.members}
@@ -187,7 +176,7 @@ def images_by_setting(run: RunTables) -> list[tuple[str, Row, list[tuple[StoredC
     settings = []
     for values, records in groups_of(run.kept(), names):
         members = [member for member in records["member"] if member in cells]
-        images = [(cells[member], cells[member].decomposition(member, "test")) for member in members]
+        images = [cells[member].images_of(member, "test") for member in members]
         setting = dict(zip(names, values, strict=True))
         settings += [(setting_label(setting, shown), setting, images)] if images else []
     return sorted(settings, key=lambda entry: entry[1].get("rho", 0.0))

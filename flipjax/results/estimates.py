@@ -4,6 +4,7 @@ Intervals are Student's t over two or more seeds. A verdict (lower or higher) ne
 after Holm's correction over all comparisons of a page. Intervals over the test images hold for these models only.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from flipjax.metrics.summary import draw_images, percentile_ends, resampled, risk_aurocs
-from flipjax.results.cells import StoredCell
+from flipjax.metrics.summary import draw_images, percentile_ends, risk_aurocs
+from flipjax.results.evaluators import EVALUATORS, Value, evaluate
 from flipjax.results.frames import DIGITS, groups_of, rounded
-from flipjax.results.quantities import PULL_QUANTITIES, RANGES, of_classes, quantity_of
-from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
+from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.rows import COMPARED, axes_of, kept_records, member_quantities, quantities_in
+from flipjax.results.store import Cell
 
 FEWEST = 4
 """Seeds below which there is no verdict."""
@@ -39,8 +41,8 @@ class Resamples:
     Images of one object are drawn together, and all members of a cell see the same resamples.
     """
 
-    def __init__(self, cells: Mapping[str, StoredCell], *, samples: int = SAMPLES):
-        """Takes the cells of `flipjax.results.cells.read_cells`, by name."""
+    def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
+        """Takes the cells of `flipjax.results.load`, by place."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
         self._samples = samples
         self._draws: dict[int, np.ndarray] = {}
@@ -51,33 +53,32 @@ class Resamples:
         Uses bootstrap percentiles; for an AUROC, the mean of the members' own intervals.
         """
         cells = [self._cells.get(member) for member in members]
-        if not cells or any(cell is None or selection not in cell.selections for cell in cells):
+        if not cells or any(cell is None or selection not in cell.rules for cell in cells):
             return {}
         of_members = [self._of(member, cell, selection) for member, cell in zip(members, cells, strict=True)]
         both = zip(*of_members, strict=True)
         drawn, ends = ({key: np.mean([own[key] for own in each], axis=0) for key in each[0]} for each in both)
         return {key: percentile_ends(means) for key, means in drawn.items()} | ends
 
-    def _of(self, member: str, cell: Any, selection: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def _of(self, member: str, cell: Cell, selection: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Returns the resamples (samples,) of each quantity, and the intervals (2,) of the AUROCs."""
-        part, counts = cell.parts["test"], cell.decomposition(member, "test", selection=selection)
-        keys = [key for key in _keys(cell.class_names) if not key.endswith("risk_auroc")]
-        options = {"groups": part.groups, "class_names": cell.class_names, "all_groups": cell.groups}
+        images = cell.images_of(member, "test", selection)
         if id(cell) not in self._draws:
-            sets = {"samples": self._samples, "groups": part.groups, "pairs": part.pairs}
-            self._draws[id(cell)] = draw_images(np.random.default_rng(0), len(part.groups), **sets)
-        aurocs = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
+            sets = {"samples": self._samples, "groups": images.group, "pairs": images.pair}
+            self._draws[id(cell)] = draw_images(np.random.default_rng(0), len(images.group), **sets)
+        drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
+        values = {_key(value): value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
+        aurocs = risk_aurocs(images.decomposition, images.group, pairs=images.pair, all_groups=cell.groups)
         ends = {key: np.array(each) for key, each in aurocs.items()}
-        return resampled(counts, keys, counts=self._draws[id(cell)], **options), ends
+        return values, ends
 
 
-@functools.cache
-def _keys(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the keys of `summarize` that have an interval over images."""
-    table = of_classes(class_names) | (PULL_QUANTITIES if len(class_names) > 3 else {})
-    quantities = {key: quantity for key, quantity in table.items() if "n_images" not in key}
-    inside = [f"group/{g}/{key}" for g in ("common", "rare") for key, q in quantities.items() if not q.across]
-    return (*quantities, *inside)
+RESAMPLED = [each for each in EVALUATORS if each.resampled]
+"""The quantities with an interval over images."""
+
+
+def _key(value: Value) -> str:
+    return value.key if value.group == "all" else f"group/{value.group}/{value.key}"
 
 
 def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd.DataFrame:

@@ -6,30 +6,15 @@ here, so adding a quantity takes a row of quantities.csv and a function that com
 """
 
 import csv
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from flipjax.metrics.classes import Background, is_foreground
-
-
-class Quantity(NamedTuple):
-    """One quantity. `better` is 'up', 'down' or '' for neither; `unit` is a key of RANGES.
-
-    `across` is 'yes' for quantities that compare groups and do not exist within one group; `passes` counts the forward
-    passes of a score of images, including the prediction.
-    """
-
-    key: str
-    title: str
-    unit: str
-    better: str
-    across: str
-    passes: str
-    meaning: str
-
+from flipjax.results.evaluators import EVALUATORS, Quantity, has_pairs, has_regions, has_rivals, has_scenes
 
 RANGES = {
     "share": (0.0, 1.0),
@@ -47,19 +32,26 @@ def _tables() -> dict[str, dict[str, Quantity]]:
     tables: dict[str, dict[str, Quantity]] = {}
     with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
         for name, *texts in itertools.islice(csv.reader(stream), 1, None):
-            tables.setdefault(name, {})[texts[0]] = Quantity(*texts)
+            key, title, unit, better, across, passes, meaning = texts
+            tables.setdefault(name, {})[key] = Quantity(key, title, unit, better, meaning, across == "yes", passes)
     return tables
 
 
+def _registered(*needs: Any) -> dict[str, Quantity]:
+    """Returns the quantities of `flipjax.results.evaluators` that exist under any of the conditions `needs`."""
+    return {each.quantity.key: each.quantity for each in EVALUATORS if each.exists in needs}
+
+
 _TABLES = _tables()
-QUANTITIES = _TABLES["main"]
-PULL_QUANTITIES = _TABLES["pull"]
+CONDITIONS = (has_rivals, has_scenes, has_pairs, has_regions)
+QUANTITIES = {each.quantity.key: each.quantity for each in EVALUATORS if each.exists not in CONDITIONS}
+PULL_QUANTITIES = _registered(has_rivals)
 """Columns of a run of three classes or more: of two, every rare flip goes to the class of the scene."""
-SCENE_QUANTITIES = _TABLES["scene"]
+SCENE_QUANTITIES = _registered(has_scenes)
 """Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
-PAIR_QUANTITIES = _TABLES["pair"]
+PAIR_QUANTITIES = _registered(has_pairs)
 """Quantities of pairs: a column of a run whose images are composed."""
-REGION_QUANTITIES = _TABLES["region"]
+REGION_QUANTITIES = _registered(has_regions)
 """Quantities of rims and interiors, and of calibration: columns of every run, of an audit and of an evaluation."""
 SCORE_QUANTITIES = _TABLES["score"]
 """Quantities of a score of images: columns of scores.csv, as `<key>_<side>`."""
@@ -102,7 +94,12 @@ def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dic
 
 
 def _named(quantity: Quantity, name: str) -> Quantity:
-    return Quantity(*(text.replace("<class>", name).replace("<foreground>", name) for text in quantity))
+    def filled(text: str) -> str:
+        return text.replace("<class>", name).replace("<foreground>", name)
+
+    return dataclasses.replace(
+        quantity, key=filled(quantity.key), title=filled(quantity.title), meaning=filled(quantity.meaning)
+    )
 
 
 def column(key: str) -> str:

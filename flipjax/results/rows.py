@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +12,16 @@ import pandas as pd
 from flipjax import metrics
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups
 from flipjax.metrics import selective, summarize
-from flipjax.metrics.classes import Background, background_classes, is_foreground
-from flipjax.metrics.decomposition import Decomposition, divide, flips_of
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.decomposition import Decomposition, RegionSums, divide, flips_of
 from flipjax.metrics.log_odds import SceneSwap, scene_reliance, scene_shift, scene_swap, scene_use
 from flipjax.results import quantities
+from flipjax.results.evaluators import Images, evaluate
 from flipjax.results.frames import Row, rounded, to_frame
 from flipjax.results.quantities import key_of
 
 if TYPE_CHECKING:
     from flipjax.data.arrays import Benchmark
-    from flipjax.metrics.regions import RegionSums
 
 
 def image_columns(
@@ -76,64 +75,6 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
         row = {"truth": class_names[truth], "prediction": class_names[other], "outcome": outcome}
         rows.append(row | {"pixels": int(confusion[truth, other]), "share": rounded(shares[truth, other])})
     return rows
-
-
-def region_class(decomposition: Decomposition) -> np.ndarray:
-    """Returns the majority label of each predicted region, int64 (n,).
-
-    Without a region it is the first background class, or -1 where there is none.
-
-    Ignored pixels do not count. Ties go to the first label.
-
-    Args:
-        decomposition: leaves (n, C, C) and (n,).
-
-    Example:
-        >>> counts = np.array([[[4, 0, 0], [0, 1, 2], [0, 0, 0]], [[4, 0, 0], [1, 0, 0], [0, 0, 0]]])
-        >>> region_class(Decomposition(counts, np.zeros(2))).tolist()
-        [2, 0]
-    """
-    counts = np.asarray(decomposition.confusion).sum(1, dtype=np.int64)
-    outside = background_classes(decomposition.background)
-    counts[:, list(outside)] = 0
-    return np.where(counts.any(1), counts.argmax(1), outside[0] if outside else -1)
-
-
-def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
-    """Returns the image indices (P, size) of each counterfactual set, ordered by set number; -1 means no set.
-
-    Smaller sets are left out. `size` defaults to that of the largest set (the number of scenes), at least 2.
-
-    Example:
-        >>> whole_pairs(np.array([3, 1, -1, 1, 3, 5])).tolist()
-        [[1, 3], [0, 4]]
-    """
-    pairs = np.asarray(pairs)
-    numbers, counts = np.unique(pairs[pairs >= 0], return_counts=True)
-    size = size or max(2, int(counts.max(initial=0)))
-    sets = [np.flatnonzero(pairs == number) for number in numbers[counts == size]]
-    return np.array(sets, np.int64).reshape(-1, size)
-
-
-def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
-    """Returns the fraction of sets whose predicted label changes with the scene; NaN without sets.
-
-    The label is the majority of the region (`region_class`). Sets with an image without region are left out. Needs no
-    true labels.
-
-    Args:
-        decomposition: leaves (n, C, C) and (n,).
-        pairs: int (n,), the counterfactual set of each image or -1.
-
-    Example:
-        >>> counts = np.zeros((4, 3, 3), int)
-        >>> counts[[0, 1, 2, 3], 1, [1, 2, 1, 1]] = 5
-        >>> counterfactual_flip(Decomposition(counts, np.zeros(4)), np.array([0, 0, 1, 1]))
-        0.5
-    """
-    labels = region_class(decomposition)[whole_pairs(pairs)]
-    labels = labels[~np.isin(labels, (-1, *background_classes(decomposition.background))).any(1)]
-    return float(pd.Series((labels != labels[:, :1]).any(1), dtype=float).mean())
 
 
 def _sides(groups: np.ndarray, all_groups: AnyGroups | None) -> dict[str, np.ndarray]:
@@ -232,51 +173,6 @@ LEFT_OUT = ("diverged", "failed", NOT_DONE, NOT_LEARNT)
 """The statuses of members that no mean holds."""
 
 
-def member_rows(
-    member: Mapping[str, Any],
-    decomposition: Decomposition | None,
-    groups: np.ndarray,
-    *,
-    part: str,
-    class_names: Sequence[str],
-    more: Mapping[str, float] | None = None,
-    further: Iterable[str] = (),
-    all_groups: Groups = TWO_BY_TWO,
-) -> list[Row]:
-    """Returns the rows of one member on one split: `all`, each of the F S groups, `common` and `rare`.
-
-    Args:
-        member: `member` and its axes, in the order of the columns, then `status`, `epochs`, `best_epoch`, `selection`.
-        decomposition: confusion (n, C, C), risk_sum (n,); None leaves numbers blank (not evaluated).
-        groups: int (n,), the group of each image.
-        part: the split's name, `val` or `test`.
-        class_names: C names, background first.
-        more: values of quantities that `summarize` lacks, by key; `group/<g>/<key>` for those of a group.
-        further: the keys of all such quantities of the run.
-        all_groups: the groups that `groups` number.
-
-    Example:
-        >>> d = Decomposition(np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.array([0.4]))
-        >>> member = {"member": "a", "seed": 0, "status": "done"}
-        >>> rows = member_rows(member, d, np.array([1]), part="test", class_names=("background", "cat", "dog"))
-        >>> [(r["group"], r["n_images"], r["fg_flip"]) for r in rows if r["group"] in ("common", "rare")]
-        [('common', 0, ''), ('rare', 1, 0.25)]
-    """
-    leading = {name: value for name, value in member.items() if name not in TRAILING}
-    trailing = {name: member.get(name, "") for name in TRAILING}
-    options = {"class_names": class_names, "all_groups": all_groups}
-    summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), **options)
-    summary |= more or {}
-    pull = quantities.PULL_QUANTITIES if all_groups.classes > 2 else ()
-    keys = [*quantities.of_classes(class_names), *pull, *further]
-    rows = []
-    for group in ("all", *all_groups.named):
-        prefix = "" if group == "all" else f"group/{group}/"
-        values = {quantities.column(key): rounded(summary.get(prefix + key, math.nan)) for key in keys}
-        rows.append({**leading, "split": part, "group": group, **values, **trailing})
-    return rows
-
-
 def axes_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """Returns the names of the axes: the columns between `member` and `split`, then `selection`."""
     names = list(rows.columns)
@@ -350,12 +246,23 @@ def score(
     if counts.confusion.shape[-1] != C:
         names = ", ".join(benchmark.class_names)
         raise ValueError(f"predictions: expected {C} classes ({names}), found {counts.confusion.shape[-1]}.")
-    more = {"counterfactual_flip": counterfactual_flip(counts, images.pairs)}
+    regions = None
     if kind != "masks":
         sums = metrics.region_sums(predictions, images.masks, **options)
-        more |= region_quantities(sums, images.groups, all_groups=benchmark.all_groups)
+        regions = RegionSums(*(np.asarray(leaf) for leaf in sums))
+    own = Images(
+        tuple(benchmark.class_names),
+        benchmark.all_groups,
+        group=np.asarray(images.groups),
+        pair=np.asarray(images.pairs),
+        confusion=np.asarray(counts.confusion),
+        risk_sum=np.asarray(counts.risk_sum),
+        regions=regions,
+    )
     member = {"member": "own", "rho": benchmark.rho, "seed": benchmark.seed, "status": "finished"} | columns
-    pair = quantities.PAIR_QUANTITIES if (images.pairs >= 0).any() else ()
-    further = [*pair, *quantities.REGION_QUANTITIES]
-    names = {"class_names": benchmark.class_names, "all_groups": benchmark.all_groups}
-    return to_frame(member_rows(member, counts, images.groups, part=part, more=more, further=further, **names))
+    leading = {name: value for name, value in member.items() if name not in TRAILING}
+    trailing = {name: member.get(name, "") for name in TRAILING}
+    rows: dict[str, Row] = {name: {**leading, "split": part, "group": name} for name in ("all", *own.groups.named)}
+    for found in evaluate(own):
+        rows[found.group][quantities.column(found.key)] = rounded(found.value[0])
+    return to_frame([row | trailing for row in rows.values()])

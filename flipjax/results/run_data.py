@@ -1,79 +1,109 @@
-"""A run's results as pandas data frames, and the units of their columns."""
+"""A run folder as one labelled data set: its cells, and the tables that are functions of them."""
 
+from __future__ import annotations
+
+import contextlib
 import importlib.util
 import itertools
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics.decomposition import concatenate
-from flipjax.metrics.log_odds import SceneSwap
-from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
+from flipjax.identity import digest_of
 from flipjax.results.estimates import Resamples, aggregate
-from flipjax.results.frames import read_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
-from flipjax.results.rows import image_columns
-from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
-from flipjax.support.files import DamagedError, replacing
+from flipjax.results.rows import NOT_LEARNT, kept_records
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
+from flipjax.results.store import Cell, MemberResults, read, to_xarray
+from flipjax.results.tables import history_table, image_tables, join, results_table, typed
+from flipjax.support.files import DamagedError, read_text_entry, replacing, sha256, sha256_of
 
+if TYPE_CHECKING:
+    import xarray
+
+STORED, BLANK = "results.npz", "missing.npz"
+"""Files of a program: its results, and the members that have none."""
 MOST_IMAGES = 2_000_000
+MISSED = 0.5
+"""Members that miss a larger share of the true foreground count as not learnt."""
 
 
 class RunData:
-    """The tables of a run folder, read lazily; see `load`."""
+    """The results of a run folder, read once; see `load`."""
 
-    def __init__(self, folder: Path, members: pd.DataFrame):
-        """Takes the folder and its results.csv."""
+    def __init__(self, folder: Path, cells: Mapping[str, Cell], missing: Iterable[MemberResults] = ()):
+        """Takes the folder, its cells by place, and the members without results."""
         self.folder = folder
-        self.members = members
+        self.cells = dict(cells)
+        self._missing = list(missing)
 
     def __repr__(self) -> str:
         """Summarises the run and lists its tables."""
         names = ("member", "selection", "split")
         counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
         tables = ".members .images .scores .history .summary"
-        return f"<RunData {self.folder}: {counts}; data frames: {tables}>"
+        return f"<RunData {self.folder}: {counts}; data frames: {tables}; xarray: .dataset>"
+
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """The rows of results.csv, one per member, rule, split and group."""
+        tables = [results_table(cell.results) for cell in self.cells.values()]
+        tables += [results_table(results) for results in self._missing]
+        return typed(join(tables))
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """history.csv, one row per member and epoch; empty without the file."""
-        path = self.folder / "history.csv"
-        table = read_csv(path) if path.is_file() else pd.DataFrame()
-        # Reading the cells verifies it.
-        list(read_cells(self.folder, history=table))
-        return table
+        """The rows of history.csv, one per member and epoch."""
+        return join([history_table(cell.results) for cell in self.cells.values()])
+
+    @cached_property
+    def dataset(self) -> xarray.Dataset:
+        """The members' quantities and training curves as one xarray data set; needs xarray.
+
+        Dimensions are member, rule, part, group and epoch; the axes of the grid are coordinates of member. `sel` takes
+        an axis that is made an index, as in `run.dataset.set_xindex("rho").sel(rho=0.9).fg_flip.mean("member")`.
+        """
+        import xarray
+
+        parts = [to_xarray(cell) for cell in self.cells.values()]
+        return parts[0] if len(parts) == 1 else xarray.concat(parts, "member", join="outer", data_vars="all")
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """The rows of scores.csv, one per member and score, computed from the stored cells."""
-        cells = read_cells(self.folder, results=self.members)
-        return score_rows((cell for _, cell in cells), self.members)
+        """The rows of scores.csv, one per member and score, computed from the stored images."""
+        return score_rows(self.cells.values(), self.members)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Means over seeds on the test images with intervals, one row per setting, selection rule and quantity."""
-        cells = dict(read_cells(self.folder, results=self.members))
-        return aggregate(mark_unlearnt(self.members, cells), resamples=Resamples(cells))
+        return aggregate(mark_unlearnt(self.members, self.cells), resamples=Resamples(self.cells))
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per member, selection rule, split and image."""
-        # Some columns exist only for the first rule.
-        parts = [*_image_parts(self)]
+        parts = [*self.image_parts()]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def image_parts(self) -> Iterator[pd.DataFrame]:
+        """Yields the images of each split by each selection rule."""
+        for cell in self.cells.values():
+            yield from image_tables(cell, self.members)
 
 
 def load(run: str | Path) -> RunData:
     """Reads a run folder: `.members`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
     Numbers are int64 or float64, with NaN for undefined. `units` returns the units of columns, and
-    `flipjax.results.quantities` defines them.
+    `flipjax.results.evaluators` defines the quantities. `.dataset` is an xarray data set.
 
-    - `.members`, results.csv, one row per member, selection rule, split and group: `member`; the axes, such as `rho`,
-      `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
+    - `.members`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
+      `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
       `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
     - `.images`, one row per member, selection rule, split and image: `member`, `selection`, `split`; `image`, its index
       in the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
@@ -83,8 +113,8 @@ def load(run: str | Path) -> RunData:
     - `.scores`, as scores.csv, one row per member and score: `member`, the axes, `selection`, `score`, `passes`,
       `threshold`, and `<measure>_<side>` for the measures of `quantities.SCORE_QUANTITIES`, the sides all, common and
       rare.
-    - `.history`, history.csv, one row per member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
-      `group_weight_<g>`.
+    - `.history`, as history.csv, one row per member and epoch: `member`, `epoch`, losses in nats, shares,
+      `learning_rate`, `group_weight_<g>`.
     - `.summary`, one row per setting, selection rule and quantity: the axes except the seed, `selection`, `quantity`
       (as `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,
       `images_low`, `images_high`, see `flipjax.results.estimates.aggregate`.
@@ -93,15 +123,61 @@ def load(run: str | Path) -> RunData:
         run: the folder of a sweep.
 
     Raises:
-        FileNotFoundError: the folder has no results.csv.
-        DamagedError: results.csv was changed; when other tables are read, a cell is missing or a file belongs to
-            another run.
+        FileNotFoundError: the folder has no results.
+        DamagedError: a file is damaged or belongs to another run, or results of a finished run are gone.
     """
-    path = Path(run) / "results.csv"
-    members = read_csv(path)
-    if not {"member", "split", "group", "n_images", "status", "selection"} <= {*members}:
-        raise DamagedError(f"{path}: expected the columns of results.csv; found {', '.join(map(str, members))}")
-    return RunData(path.parent, members)
+    folder = Path(run)
+    config = _config_of(folder)
+    cells = {place: _checked(cell, config) for place, cell in _read_cells(folder)}
+    missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
+    if not cells:
+        raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
+    found = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
+    planned = config.get("members", found)
+    if (folder / "results.csv").is_file() and found < planned:
+        where = f"{folder / 'cells'}: expected the results of {planned} members"
+        raise DamagedError(f"{where}; found {found}; the run's command makes them again")
+    return RunData(folder, cells, missing)
+
+
+def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
+    """Yields the cells of a run folder by place, or the parts of those that are not merged yet."""
+    for place in sorted(folder.glob("cells/*/")):
+        path = place / STORED
+        if path.exists():
+            yield place.name, Cell(read(path, MemberResults), path)
+            continue
+        for part in sorted(place.glob("parts/*.npz")):
+            # The sweep redoes a damaged part; until then its members are not done.
+            with contextlib.suppress(DamagedError):
+                yield f"{place.name}/{part.stem}", Cell(read(part, MemberResults), part)
+
+
+def _checked(cell: Cell, config: Mapping[str, object]) -> Cell:
+    """Returns a cell; raises DamagedError if it belongs to another configuration."""
+    program = str(cell.results.program)
+    if program and config.get("config") and not program.startswith(f"{digest_of(config['config'])}/"):
+        raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
+    return cell
+
+
+def _config_of(folder: Path) -> dict:
+    """Returns config.json, empty if it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return {} | json.loads((folder / "config.json").read_bytes())
+    return {}
+
+
+def token_of(folder: Path) -> str:
+    """Returns a digest of all that a run's tables, pictures and page are made of, whatever the times of its files.
+
+    Each file lists the digests of its arrays, so that little is read.
+    """
+    inputs: list[object] = [version("flipjax"), _config_of(folder) | {"sessions": []}]
+    for path in sorted(folder.glob("cells/**/*.npz")):
+        name = str(path.relative_to(folder))
+        inputs.append([name, sha256_of(path) if path.name == "gallery.npz" else read_text_entry(path, "schema")])
+    return sha256(json.dumps(inputs))
 
 
 def units(columns: Iterable[str]) -> dict[str, str]:
@@ -119,50 +195,51 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 def write_images(run: str | Path) -> Path | None:
     """Writes `images.parquet` into a run folder, the rows of `RunData.images` with units, and returns its path.
 
-    Returns None without pyarrow, without stored decompositions, or above MOST_IMAGES rows, which would delay large
-    grids; `RunData.images` still computes them.
+    Keeps a file that is of the same results. Returns None without pyarrow, or above MOST_IMAGES rows, which would delay
+    large grids; `RunData.images` still computes them.
     """
-    rows = sum(part.risk_sum.size for _, cell in read_cells(Path(run)) for part in cell.parts.values())
-    if importlib.util.find_spec("pyarrow") is None or not 0 < rows <= MOST_IMAGES:
+    if importlib.util.find_spec("pyarrow") is None:
         return None
     import pyarrow
     from pyarrow import parquet
 
-    path, parts = Path(run) / "images.parquet", _image_parts(load(run))
+    path, data = Path(run) / "images.parquet", load(run)
+    token = token_of(data.folder).encode()
+    with contextlib.suppress(OSError, ValueError):
+        if (parquet.read_schema(path).metadata or {}).get(b"token") == token:
+            return path
+    rows = sum(read_size(cell) for cell in data.cells.values())
+    if not 0 < rows <= MOST_IMAGES:
+        path.unlink(missing_ok=True)
+        return None
+    parts = data.image_parts()
     first = next(parts)
     fields, known = pyarrow.Schema.from_pandas(first, preserve_index=False), units(map(str, first))
     schema = pyarrow.schema([each.with_metadata({"unit": known.get(each.name, "")}) for each in fields])
+    schema = schema.with_metadata({b"token": token})
     with replacing(path) as stream, parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for part in itertools.chain([first], parts):
-            writer.write_table(pyarrow.Table.from_pandas(part.reindex(columns=first.columns), schema))
+            table = pyarrow.Table.from_pandas(part.reindex(columns=first.columns), schema, preserve_index=False)
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
     return path
 
 
-def _image_parts(run: RunData) -> Iterator[pd.DataFrame]:
-    """Yields the images of each split by each selection rule."""
-    for _, cell in read_cells(run.folder, results=run.members):
-        for kind in itertools.product(cell.selections, cell.parts):
-            yield _images_of(cell, run.members, *kind)
+def read_size(cell: Cell) -> int:
+    """Returns the number of rows of a cell's images."""
+    return len(cell.rules) * len(cell.members) * len(cell.images.image_part)
 
 
-def _images_of(cell: StoredCell, rows: pd.DataFrame, rule: str, split: str) -> pd.DataFrame:
-    """Returns the images of a split by a selection rule, member by member."""
-    part, shape = cell.parts[split], (len(cell.members), len(cell.parts[split].groups))
-    columns = {"member": np.array(cell.members)[:, None], "selection": np.array(rule), "split": np.array(split)}
-    columns |= {"image": np.arange(shape[1]), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
-    columns |= {"pair": part.pairs, "group": part.groups}
-    swaps = [cell.scene_swap(member, split, selection=rule) for member in cell.members]
-    known = [swap for swap in swaps if swap is not None]
-    swap = SceneSwap(np.concatenate([s.risk for s in known]), concatenate(s.repaired for s in known)) if known else None
-    counts = concatenate(cell.decomposition(member, split, selection=rule) for member in cell.members)
-    of_images = image_columns(counts, cell.class_names, swap=swap)
-    scores = dict(image_scores(cell, split, rows[rows["member"].isin(cell.places)], selection=rule))
-    blank = np.full(shape[1], np.nan)
-    of_images |= {
-        name: np.concatenate([scores[member].get(name, blank) for member in cell.members])
-        for name in SCORES
-        if name not in of_images
-    }
-    columns |= {name: values.reshape(shape) for name, values in of_images.items()}
-    frame = pd.DataFrame({name: np.broadcast_to(values, shape).ravel() for name, values in columns.items()})
-    return frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))
+def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
+    """Returns rows of results.csv with status NOT_LEARNT for members that hardly find the object.
+
+    These miss more than MISSED of the true foreground, or have a lower foreground IoU than predicting it everywhere.
+    """
+    reach: dict[str, float] = {}
+    for cell in cells.values():
+        truth = cell.images_of(cell.members[0], "test").confusion.sum((0, 2), dtype=np.int64)
+        reach |= dict.fromkeys(cell.members, float(truth[1:].sum() / max(1, truth.sum())))
+    whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    lost = (whole["fg_miss"] > MISSED) | (whole["iou_foreground"] < whole["member"].map(reach).astype(np.float64))
+    names = {*zip(whole["member"][lost], whole["selection"][lost], strict=True)}
+    marked = [pair in names for pair in zip(rows["member"], rows["selection"], strict=True)]
+    return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))

@@ -12,10 +12,10 @@ import pandas as pd
 
 from flipjax.metrics import selective
 from flipjax.metrics.decomposition import divide
-from flipjax.results.cells import PARTS, StoredCell
 from flipjax.results.frames import groups_of, records_of, rounded, to_frame
 from flipjax.results.quantities import SCORE_QUANTITIES, SCORES
 from flipjax.results.rows import COMPARED, axes_of, kept_records
+from flipjax.results.store import PARTS, Cell
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
@@ -25,38 +25,40 @@ SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
 
 
-def image_scores(cell: StoredCell, part: str, rows: pd.DataFrame, *, selection: str) -> Iterator[tuple[str, Arrays]]:
-    """Yields each member with the stored SCORES of a split's images, float64 (n,).
+def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -> Iterator[tuple[str, Arrays]]:
+    """Yields each member with the stored SCORES of a part's images, float64 (n,).
 
     Selection rules after the first have only flip-risk and scene swap. `rows` of results.csv are used to find members
     that differ only in their seed.
     """
-    stored = cell.parts[part]
-    first = selection == cell.selections[0]
+    stored = cell.images
+    inside = stored.inside(part)
+    first = selection == cell.rules[0]
     together = _ensembles(cell, part, rows) if first else {}
     for place, member in enumerate(cell.members):
-        counts = cell.decomposition(member, part, selection=selection)
-        scores = {"flip_risk": np.asarray(counts.flip_risk, np.float64)}
-        if first and stored.scores is not None:
-            columns = stored.scores[place].T.astype(np.float64)
-            scores |= dict(zip(cell.score_names, columns, strict=True))
+        images = cell.images_of(member, part, selection)
+        scores = {"flip_risk": images.flip_risk}
+        if first and stored.scores is not None and stored.score is not None:
+            columns = stored.scores[place, inside].T.astype(np.float64)
+            scores |= dict(zip(stored.score.tolist(), columns, strict=True))
         scores |= together.get(member, {})
-        swap = cell.scene_swap(member, part, selection=selection)
-        if swap is not None:
-            scores["swap_risk"] = swap.risk
-        region = ~np.isnan(scores["flip_risk"])
+        if images.log_odds is not None:
+            scores["swap_risk"] = images.swap.risk
+        region = ~np.isnan(images.flip_risk)
         yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
 
 
-def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
+def _ensembles(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
     """Returns ensemble scores over the seeds of each member's setting, empty without stored masks."""
-    masks = cell.parts[part].masks
-    if masks is None:
+    stored = cell.images
+    if stored.masks is None:
         return {}
+    inside = stored.inside(part)
+    places = cell.results.places
     scores = {}
-    for members in ensembles_of(rows, selection=cell.selections[0]):
-        if set(members) <= cell.places.keys():
-            shared = shared_pixels(unpack_classes(masks[[cell.places[member] for member in members]]))
+    for members in ensembles_of(rows, selection=cell.rules[0]):
+        if set(members) <= places.keys():
+            shared = shared_pixels(unpack_classes(stored.masks[[places[member] for member in members]][:, inside]))
             dice = 1 - pairwise_dice(shared)
             for member, values in zip(members, disagreement(shared), strict=True):
                 scores[member] = {"disagreement": values, "pairwise_dice": dice}
@@ -71,7 +73,7 @@ def ensembles_of(rows: pd.DataFrame, *, selection: str) -> list[list[str]]:
     return [names for names in members if len(names) > 1]
 
 
-def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
+def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of scores.csv, one per member and score under the first selection rule.
 
     Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS` for all,
@@ -82,38 +84,43 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
     records = {row["member"]: row for row in records_of(kept_records(rows).drop_duplicates("member"))}
     axes = [name for name in axes_of(rows) if name != "selection"]
     for cell in cells:
-        selection = cell.selections[0]
-        inside = rows[rows["member"].isin(cell.places)]
+        selection = cell.rules[0]
+        inside = rows[rows["member"].isin(cell.results.places)]
         sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
         validation = dict(image_scores(cell, "val", inside, selection=selection))
+        refit = cell.images.refit
         for member, scores in image_scores(cell, "test", inside, selection=selection):
             if member not in records:
                 continue
             record = records[member]
-            losses = {part: np.array(cell.decomposition(member, part).flip, np.float64) for part in PARTS}
-            refit = cell.parts["val"].refit
+            images = {part: cell.images_of(member, part) for part in PARTS}
+            losses = {part: own.flip.copy() for part, own in images.items()}
             if refit is not None and "dfr" in str(record.get("method", "")).split("+"):
                 # Images used to fit a head must not choose the threshold.
-                losses["val"][refit] = np.nan
+                losses["val"][refit[cell.images.inside("val")]] = np.nan
+            sides = {part: {side: own.on_side(side) for side in COMPARED} for part, own in images.items()}
             leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
-            measures = _measures(cell, {"val": validation[member], "test": scores}, losses)
+            measures = _measures(sides, {"val": validation[member], "test": scores}, losses)
             for name in scores:
                 passes = _passes(name, cell, sizes.get(member, 0))
                 table.append(leading | {"score": name, "passes": passes} | measures[name])
     return to_frame(table)
 
 
-def _passes(name: str, cell: StoredCell, seeds: int) -> int:
+def _passes(name: str, cell: Cell, seeds: int) -> int:
     if SCORES[name].passes == "seeds":
         return seeds
-    part = cell.parts["test"]
-    if name == "swap_risk" and part.scene_log_odds is not None:
-        return 1 + part.scene_log_odds.shape[3] * (1 if part.scene_shares is None else len(part.scene_shares))
+    images = cell.images
+    if name == "swap_risk" and images.log_odds is not None:
+        draws = 1 if images.scene_share is None else len(images.scene_share)
+        return 1 + images.log_odds.shape[2] * draws
     return int(SCORES[name].passes)
 
 
-def _measures(cell: StoredCell, scores: Mapping[str, Arrays], losses: Arrays) -> dict[str, dict[str, float | str]]:
-    """Returns a member's numbers by score and column, from the `scores` and `losses` of each part's images."""
+def _measures(
+    sides: Mapping[str, Arrays], scores: Mapping[str, Arrays], losses: Arrays
+) -> dict[str, dict[str, float | str]]:
+    """Returns a member's numbers by score and column, from the `sides`, `scores` and `losses` of each part's images."""
     # Scores that rank the same images in both parts share one computation.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
@@ -126,7 +133,7 @@ def _measures(cell: StoredCell, scores: Mapping[str, Arrays], losses: Arrays) ->
         inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
         columns = {"threshold": selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)}
         for side, (part, (ranked, lost)) in itertools.product(COMPARED, inside.items()):
-            chosen = cell.on_side(part, side)[known[part]]
+            chosen = sides[part][side][known[part]]
             of_side = ranked[:, chosen], lost[chosen]
             carried = selective.accepted(*of_side, thresholds=columns["threshold"])
             columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))

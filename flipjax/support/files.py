@@ -49,6 +49,17 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
 
 
+def read_text_entry(path: Path, name: str) -> str:
+    """Reads one text of an npz file; raises DamagedError if it cannot."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(stored[name])
+    except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+
+
 def cache_folder() -> Path:
     """Returns ~/.cache/flipjax, or flipjax under XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax"

@@ -1,8 +1,7 @@
-"""Results of a trained program: decompositions, a gallery, and the rows of results.csv."""
+"""Results of a trained program: what every image left behind, the quantities that follow, and a gallery."""
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,15 +11,10 @@ from flipjax import backend, intervene, metrics
 from flipjax.backend import key_of, trim
 from flipjax.config import Config, Experiment, PopulationSpec, values_of
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.groups import Groups
-from flipjax.metrics.log_odds import training_evidence
-from flipjax.metrics.regions import RegionSums
-from flipjax.plan import Program, Setting, member_axes
-from flipjax.results import gallery
-from flipjax.results.cells import StoredCell, StoredSplit, save_cell
-from flipjax.results.frames import Row
-from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
-from flipjax.results.rows import counterfactual_flip, member_rows, region_quantities, scene_quantities
+from flipjax.plan import Program, member_axes
+from flipjax.results import gallery, store
+from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults
+from flipjax.results.tables import compute_values, group_names, texts_of
 from flipjax.sweep.needs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population
@@ -38,9 +32,9 @@ MASK_BYTES = 2**28
 
 
 def finish(
-    program: Program, config: Config, task: Task, current: Population, workdir: Workdir, history: list[Row], shown: str
-) -> StoredCell:
-    """Evaluates every member's selected weights; writes the gallery and, last, the decompositions with all rows.
+    program: Program, config: Config, task: Task, current: Population, workdir: Workdir, curves: Curves, shown: str
+) -> Cell:
+    """Evaluates every member's selected weights; writes weights, the gallery and, last, the results.
 
     Args:
       program: with all of its members or a part.
@@ -48,7 +42,7 @@ def finish(
       task: of the program.
       current: the trained population.
       workdir: the run folder.
-      history: the members' rows of history.csv.
+      curves: the members' training curves.
       shown: the member whose images the gallery shows, if this part has it.
     """
     rules = program.experiment.train.selection
@@ -56,30 +50,53 @@ def finish(
         current = population.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
     kept = {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]
     population.free((current.states.weights, current.states.average, current.states.opt_state))
-    parts, score_names, regions = _assess(program, config, task, current)
+    images = _assess(program, config, task, current)
     # The gallery shows the first rule's.
     population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept])
-    names = ("background", *task.catalog.class_names)
-    scenes, usual = task.catalog.scene_names, task.catalog.groups.usual
-    stored = StoredCell(program.names, rules, names, scenes, parts, score_names=score_names, usual=usual)
     states = population.states_of(current)
-    trained = np.asarray(current.members.groups)[current.slots]
-    rows = _rows(program, task, stored, states, regions, trained)
-    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
+    results = compute_values(_member_results(program, task, states, curves), images)
     workdir.verify()
-    # Weights come before the decompositions, which mark a program as done.
+    # Weights come before the results, which mark a program as done.
     for rule in kept:
         for index in np.flatnonzero(states.best[rule].epoch):
             weights = nested(program.experiment, population.take_member(states.best[rule].weights, index))
-            model = Model(weights, program.experiment.model, names, program.experiment.pool.size)
+            model = Model(weights, program.experiment.model, results.class_names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
+    path = workdir.stored_results_of(program)
     if shown in program.names:
-        galleries = [*_galleries(program, task, stored, states.best[rules[0]].weights, shown)]
+        cell = Cell(results, path, images)
+        galleries = [*_galleries(program, task, cell, states.best[rules[0]].weights, shown)]
         if galleries:
-            path = workdir.results_of(program) / "gallery.npz"
-            gallery.save_gallery(path, gallery.concatenate_galleries(galleries), program=program.identity)
-    save_cell(workdir.decomposition_of(program), stored)
-    return stored
+            place = workdir.results_of(program) / "gallery.npz"
+            gallery.save_gallery(place, gallery.concatenate_galleries(galleries), program=program.identity)
+    store.write(path, results, images)
+    return Cell(results, path)
+
+
+def _member_results(program: Program, task: Task, states: State, curves: Curves) -> MemberResults:
+    """Returns the members' coordinates and curves, without any quantity yet."""
+    rules = program.experiment.train.selection
+    groups = task.catalog.groups
+    names = group_names(groups)
+    usual = np.zeros((groups.classes, groups.scenes), bool)
+    for own_class, scenes in enumerate(groups.usual):
+        usual[own_class, list(scenes)] = True
+    return MemberResults(
+        **{field.name: getattr(curves, field.name) for field in dataclasses.fields(curves)},
+        rule=np.array(rules),
+        axis=np.array(list(program.settings[0].columns)),
+        setting=texts_of([setting.columns for setting in program.settings]),
+        status=np.array([Status(int(status)).name.lower() for status in np.asarray(states.status)]),
+        best_epoch=np.stack([np.asarray(states.best[rule].epoch) for rule in rules]),
+        part=np.array(PARTS),
+        group=np.array(names),
+        quantity=np.zeros(0, np.str_),
+        values=np.zeros((len(rules), len(program.names), len(PARTS), len(names), 0)),
+        class_name=np.array(["background", *task.catalog.class_names]),
+        scene_name=np.array(task.catalog.scene_names),
+        usual=usual,
+        program=np.array(program.identity),
+    )
 
 
 def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, task: Task) -> None:
@@ -112,38 +129,55 @@ def _questions(program: Program, config: Config, task: Task) -> tuple[Questions,
     return questions, (task.pool, rows, scenery)
 
 
-def _assess(
-    program: Program, config: Config, task: Task, current: Population
-) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, RegionSums]]:
-    """Returns each split's stored results, the score names, and the sums over regions (S, K, n, ...)."""
+def _assess(program: Program, config: Config, task: Task, current: Population) -> ImageResults:
+    """Returns what every image of both parts leaves behind."""
     questions, shared = _questions(program, config, task)
-    form, scenery = questions.scenes, shared[-1]
-    shares = np.repeat(np.asarray(scenery[1]) / 2, 2) if form == "given" else None
-    whole = population.map_selected(current, questions, *devices.replicate(current.layout, shared), later=LATER)
-    first = len(task.tables["val"].rows)
-    validation = population.take_member(whole, np.s_[:, :, :first])
-    answers = {"val": validation, "test": population.take_member(whole, np.s_[:, :, first:])}
-    centers = None if form == "none" else _split_points(validation.scene_log_odds)
-    fills = range(len(FILLS) if questions.passes else 0)
-    points = [_split_points(validation.fill_log_odds[..., [fill], :]) for fill in fills]
-    parts = {}
-    for part, table in task.tables.items():
-        answer = answers[part]
-        counts = answer.decomposition.confusion, answer.decomposition.risk_sum
-        swapped = {"scene_log_odds": answer.scene_log_odds, "scene_shares": shares, "centers": centers}
-        first, scores = population.take_member(answer.decomposition, 0), [*(answer.scores if questions.scores else ())]
-        scores += [_swap_risks(first, answer.fill_log_odds[0][..., [k], :], points[k][0]) for k in fills]
-        further = {"scores": np.concatenate(scores, axis=-1)} if scores else {}
-        further |= {"masks": answer.masks[0]} if questions.masks else {}
-        further |= {"refit": table.refit} if "dfr" in program.experiment.active_knobs else {}
-        parts[part] = StoredSplit(*counts, table.groups, table.pairs, table.rows, **swapped, **further)
-    regions = {part: answer.regions for part, answer in answers.items()}
-    return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
+    given = questions.scenes == "given"
+    answer = population.map_selected(current, questions, *devices.replicate(current.layout, shared), later=LATER)
+    tables = [task.tables[part] for part in PARTS]
+    part = np.repeat(PARTS, [len(table.rows) for table in tables])
+    rows = np.concatenate([table.rows for table in tables])
+    validation = part == "val"
+    first = population.take_member(answer.decomposition, 0)
+    scores = list(answer.scores) if questions.scores else []
+    if questions.passes:
+        for fill in range(len(FILLS)):
+            log_odds = answer.fill_log_odds[0][..., [fill], :]
+            scores.append(_swap_risks(first, log_odds, _split_points(log_odds[:, validation])))
+    log_odds = None if questions.scenes == "none" else answer.scene_log_odds[0]
+    trained = np.asarray(current.members.groups)[current.slots]
+    refit = None
+    if "dfr" in program.experiment.active_knobs:
+        refit = np.concatenate([np.broadcast_to(table.refit, len(table.rows)) for table in tables])
+    return ImageResults(
+        member=np.array(program.names),
+        image_part=part,
+        image_group=np.concatenate([table.groups for table in tables]),
+        pair=np.concatenate([table.pairs for table in tables]),
+        object_row=rows[:, 0],
+        scene_row=rows[:, 1],
+        confusion=answer.decomposition.confusion,
+        risk_sum=answer.decomposition.risk_sum,
+        region_true=answer.regions.true,
+        region_flips=answer.regions.flips,
+        region_predicted=answer.regions.predicted,
+        region_risk=answer.regions.risk,
+        region_shared=answer.regions.shared,
+        gaps=answer.regions.gaps,
+        trained=np.stack([np.bincount(own, minlength=task.catalog.groups.count) for own in trained]),
+        refit=refit,
+        log_odds=log_odds,
+        center=None if log_odds is None else _split_points(log_odds[:, validation]),
+        scene_share=np.repeat(np.asarray(shared[-1][1]) / 2, 2) if given else None,
+        score=np.array([*questions.scores, *(FILLS if questions.passes else ())]) if scores else None,
+        scores=np.concatenate(scores, axis=-1) if scores else None,
+        masks=answer.masks[0] if questions.masks else None,
+    )
 
 
 def _split_points(log_odds: np.ndarray) -> np.ndarray:
-    """Returns centres (R, M, F) of log-odds (R, M, n, K, F) for R rules and M members."""
-    return np.stack([[split_evenly(member) for member in rule] for rule in log_odds])
+    """Returns centres (M, F) of log-odds (M, n, K, F) of M members."""
+    return np.stack([split_evenly(member) for member in log_odds])
 
 
 def _masks_fit(config: Config) -> bool:
@@ -161,44 +195,6 @@ def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, cent
     return np.stack([intervene.scene_swap(*member).risk for member in each])[..., None]
 
 
-def _rows(
-    program: Program, task: Task, stored: StoredCell, states: State, regions: dict[str, RegionSums], trained: np.ndarray
-) -> list[Row]:
-    further = [*(SCENE_QUANTITIES if stored.parts["test"].scene_log_odds is not None else ())]
-    further += [*(PAIR_QUANTITIES if task.pool.kind == "composite" else ()), *REGION_QUANTITIES]
-    known = {"all_groups": stored.groups}
-    options = {"further": further, "class_names": stored.class_names, **known}
-    evidence = [training_evidence(groups, stored.groups) for groups in trained]
-    rows = []
-    for (index, setting), (place, rule) in itertools.product(enumerate(program.settings), enumerate(stored.selections)):
-        best_epoch, status = int(states.best[rule].epoch[index]), Status(int(states.status[index])).name.lower()
-        member = _columns(setting, rule, status=status, epochs=int(states.epoch[index]), best_epoch=best_epoch)
-        center = stored.center(setting.name, selection=rule)
-        for part, table in task.tables.items():
-            decomposition = stored.decomposition(setting.name, part, selection=rule)
-            log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
-            sums = population.take_member(regions[part], (place, index))
-            images = decomposition, log_odds, sums, table.groups, table.pairs
-            if part == "val" and setting.knobs.dfr:
-                # The other images fitted the head.
-                images = population.take_member(images, ~table.refit)
-            decomposition, log_odds, sums, groups, pairs = images
-            more = {}
-            # A rule that never had a score kept no epoch.
-            if best_epoch:
-                more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
-                more |= region_quantities(sums, groups, **known)
-                if log_odds is not None and center is not None:
-                    own = evidence[index]
-                    more |= scene_quantities(decomposition, log_odds, center, groups, evidence=own, **known)
-            rows += member_rows(member, decomposition if more else None, groups, part=part, more=more, **options)
-    return rows
-
-
-def _columns(setting: Setting, rule: str, **state: Any) -> Row:
-    return {"member": setting.name, **setting.columns, **state, "selection": rule}
-
-
 def gallery_members(program: Program, shown: str) -> list[str]:
     """Returns the gallery's members: `shown`, its counterpart at the lowest rho, and those in other settings.
 
@@ -212,22 +208,21 @@ def gallery_members(program: Program, shown: str) -> list[str]:
     return list(dict.fromkeys([shown, *others]))[:6]
 
 
-def _galleries(
-    program: Program, task: Task, stored: StoredCell, best: Weights, shown: str
-) -> Iterator[gallery.StoredImages]:
+def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: str) -> Iterator[gallery.StoredImages]:
     """Yields the galleries of members with images to show; `best` holds the weights of all members."""
     table = task.tables["test"]
     for name in gallery_members(program, shown):
-        indices, kinds = shown_images(stored, name)
+        indices, kinds = shown_images(cell, name)
         if len(indices):
             # One number of images, so that one program serves all members.
-            rows = table.rows[np.resize(indices, gallery_size(stored.groups))]
+            rows = table.rows[np.resize(indices, gallery_size(cell.groups))]
             place = program.names.index(name)
             pool = at_strength(task.pool, program.settings[place].cue.cue_strength)
-            given = program.experiment, population.take_member(best, place), pool, rows
-            pixels = jax.device_get(_show_program()(*given))
-            about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
-            yield gallery.make_gallery(*(leaf[: len(indices)] for leaf in pixels), **about)
+            weights = population.take_member(best, place)
+            pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
+            images, labels, *maps = [leaf[: len(indices)] for leaf in pixels]
+            groups = table.groups[indices]
+            yield gallery.make_gallery(images, labels, *maps, indices=indices, groups=groups, kinds=kinds, member=name)
 
 
 def _show_program() -> Any:
@@ -238,13 +233,3 @@ def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array)
     """Returns images, labels and the maps of a gallery for pool rows."""
     images, labels = gather(pool, rows)
     return images, labels, *gallery.maps_of(predict(experiment, weights, pool, rows), labels)
-
-
-def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str) -> list[Row]:
-    """Returns rows with blank measures for the members of a failed or unfinished program."""
-    known = {"part": "test", "class_names": class_names, "all_groups": all_groups}
-    rows = []
-    for setting, rule in itertools.product(program.settings, program.experiment.train.selection):
-        member = _columns(setting, rule, status=status, epochs=0, best_epoch=0)
-        rows += member_rows(member, None, np.zeros(0, np.int32), **known)
-    return rows

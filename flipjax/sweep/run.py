@@ -18,14 +18,16 @@ from flipjax import backend, command
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
-from flipjax.results.frames import Row, write_csv, write_results
+from flipjax.results.frames import write_csv, write_results
 from flipjax.results.rows import NOT_DONE
-from flipjax.results.run_data import write_images
+from flipjax.results.run_data import BLANK, write_images
+from flipjax.results.store import Cell, Curves, MemberResults, write
+from flipjax.results.tables import blank_results, history_table, join, results_table
 from flipjax.support.terminal import Bar, Signals, say
-from flipjax.sweep.finish import blank_rows, compile_evaluation, finish
+from flipjax.sweep.finish import compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.needs import compile_start, epoch_work, fit, halve, layout_of
-from flipjax.sweep.workdir import Workdir, merge_parts, read_program, rows_of
+from flipjax.sweep.workdir import Workdir, merge_parts, read_program, results_of_members
 from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
@@ -48,8 +50,8 @@ class Sweep:
         spec: how members run on the machine.
         shard: the shard to train; None: all.
         data: in-memory images that replace the configuration's pool.
-        stored: the stored cell by program and member; None once written and no longer needed.
-        live: the rows of history.csv of members in training, by program.
+        stored: the stored cell by program and member.
+        live: the curves of members in training, by program.
         failed: programs with a failed part; others without results are unfinished.
     """
 
@@ -60,8 +62,8 @@ class Sweep:
     signals: Signals
     shard: Shard | None = None
     data: Any = None
-    stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    live: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    stored: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
+    live: dict[str, Curves] = dataclasses.field(default_factory=dict)
     failed: set[str] = dataclasses.field(default_factory=set)
 
     @functools.cached_property
@@ -143,8 +145,8 @@ class Sweep:
     def _train_wave(self, wave: Program, task: tasks.Task, bar: Bar, evaluation: Future) -> None:
         whole = next(program for program in self.programs if program.name == wave.name)
 
-        def write(rows: list[Row]) -> None:
-            self.live[wave.name] = rows
+        def write(curves: Curves) -> None:
+            self.live[wave.name] = curves
             if self.shard is None:
                 self._write_history()
 
@@ -157,45 +159,50 @@ class Sweep:
         self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
-        rows = list[Row]()
+        tables = []
         for program in self.programs:
-            rows += rows_of(program, self.stored[program.name], "history") + self.live.get(program.name, [])
-        write_csv(self.workdir.folder / "history.csv", rows)
+            results = results_of_members(program, self.stored[program.name])
+            tables += [] if results is None else [history_table(results)]
+            tables += [history_table(self.live[program.name])] if program.name in self.live else []
+        write_csv(self.workdir.folder / "history.csv", join(tables))
 
-    def rows(self) -> list[Row]:
-        """Returns the stored members' rows of results.csv."""
-        return [row for program in self.programs for row in rows_of(program, self.stored[program.name], "rows")]
+    def results(self) -> list[MemberResults]:
+        """Returns the stored members' results, program by program."""
+        found = [results_of_members(program, self.stored[program.name]) for program in self.programs]
+        return [results for results in found if results is not None]
 
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and report; returns the report's text and the exit code."""
         folder = self.workdir.folder
         if not any(self.stored.values()):
             return "no program finished: no results", command.SOME_FAILED
-        failures, cell = list[Row](), next(cell for stored in self.stored.values() for cell in stored.values())
-        for program in self.programs:
-            stored = self.stored[program.name]
-            merge_parts(self.workdir, program, stored)
-            absent = restrict(program, set(program.names).difference(stored))
-            status = "failed" if program.name in self.failed else NOT_DONE
-            known = next(iter(stored.values()), cell)
-            failures += blank_rows(absent, known.class_names, known.groups, status=status)
-        rows = self.rows()
-        whole = not failures and all(row["status"] in DONE for row in rows)
         self.workdir.verify()
         self.workdir.remove_partial()
-        write_results(folder, rows + failures)
+        for program in self.programs:
+            self.stored[program.name] = merge_parts(self.workdir, program, self.stored[program.name])
+        results = self.results()
+        blank = self._write_blank(results[0])
+        write_results(folder, join([results_table(each) for each in (*results, *blank)]))
         self._write_history()
-        # Free stored results, which dominate the memory of a large grid and are on disk.
-        del stored, cell, known
-        self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
-        rows.clear()
         backend.trim()
-        made = folder / "images.parquet"
-        cells = [path.stat().st_mtime_ns for path in folder.glob("cells/**/*.npz")]
-        if not made.is_file() or made.stat().st_mtime_ns < max(cells):
-            made.unlink(missing_ok=True)
-            write_images(folder)
-        return self.show(whole)
+        write_images(folder)
+        return self.show(not blank and all(np.isin(each.status, DONE).all() for each in results))
+
+    def _write_blank(self, example: MemberResults) -> list[MemberResults]:
+        """Stores which members have no results, and returns them; `example` has the columns of a failed program."""
+        blank = []
+        for program in self.programs:
+            path = self.workdir.results_of(program) / BLANK
+            stored = self.stored[program.name]
+            absent = restrict(program, set(program.names).difference(stored))
+            path.unlink(missing_ok=True)
+            if absent.names:
+                status = "failed" if program.name in self.failed else NOT_DONE
+                known = results_of_members(program, stored) or example
+                settings = [setting.columns for setting in absent.settings]
+                blank.append(blank_results(known, absent.names, settings, status))
+                write(path, blank[-1])
+        return blank
 
     def show(self, whole: bool) -> tuple[str, int]:
         """Draws the report unless it is up to date; returns its text and the exit code, 0 if `whole`."""
@@ -225,7 +232,7 @@ def train_members(
     workdir: Workdir,
     bar: Bar,
     signals: Signals,
-    write: Callable[[list[Row]], Any],
+    write: Callable[[Curves], Any],
 ) -> population.Population:
     """Trains a program from its latest checkpoint until no member is running; returns the population.
 
@@ -236,7 +243,7 @@ def train_members(
       workdir: where checkpoints go.
       bar: advanced after every epoch.
       signals: end the run after an epoch.
-      write: called with the rows of history.csv once an epoch's checkpoint is written, and at the end.
+      write: called with the training curves once an epoch's checkpoint is written, and at the end.
 
     Raises:
       InterruptedRunError: a signal came.
@@ -276,24 +283,25 @@ def train_members(
         workdir.verify()
         checkpoints.save(epoch, [history, states])
         backend.trim()
-        write(history_rows(program, columns, history, states.epoch))
+        write(curves_of(program, columns, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     # A run killed right after its last checkpoint has not.
-    write(history_rows(program, columns, history, population.states_of(current).epoch))
+    write(curves_of(program, columns, history, population.states_of(current).epoch))
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
     return current
 
 
-def history_rows(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Any) -> list[Row]:
-    """Returns the rows of history.csv from values (K, epochs, columns), one per epoch that a member ran."""
-    return [
-        {"member": name, "epoch": epoch + 1, **dict(zip(columns, own[epoch], strict=True))}
-        for name, own, ran in zip(program.names, history.tolist(), epochs[:].tolist(), strict=True)
-        for epoch in range(ran)
-    ]
+def curves_of(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Any) -> Curves:
+    """Returns the training curves of a program from values (K, epochs, columns) and the epochs that members ran."""
+    return Curves(
+        member=np.array(program.names),
+        epochs=np.array(epochs[:]),
+        measure=np.array(columns),
+        curves=history.astype(np.float64),
+    )
 
 
 def run_sweep(
@@ -347,7 +355,7 @@ def run_sweep(
             if error.errno != errno.EROFS or fresh or sweep.missing():
                 raise
             # A finished run on a read-only disk.
-            return sweep.show(all(row["status"] in DONE for row in sweep.rows()))
+            return sweep.show(all(np.isin(each.status, DONE).all() for each in sweep.results()))
         sweep.read(say)
         parts = [] if collect else sweep.pending()
         if parts:
@@ -377,8 +385,10 @@ def run_sweep(
 
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     """Returns a shard's summary and exit code, and collects once all other shards are done."""
-    own = (row for row in sweep.rows() if row["member"] in sweep.members)
-    failed = bool(sweep.failed) or any(row["status"] not in DONE for row in own)
+    failed = bool(sweep.failed)
+    for results in sweep.results():
+        own = np.isin(results.member, list(sweep.members))
+        failed |= not np.isin(results.status[own], DONE).all()
     sweep.read(lambda line: None)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))

@@ -22,8 +22,8 @@ from flipjax.groups import Groups
 from flipjax.identity import first_difference
 from flipjax.plan import Program, select
 from flipjax.results import gallery
-from flipjax.results.cells import StoredCell, load_cell, save_cell
-from flipjax.results.frames import Row
+from flipjax.results.run_data import STORED
+from flipjax.results.store import Cell, MemberResults, concatenate, read, write
 from flipjax.support.files import DamagedError, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
@@ -33,9 +33,6 @@ CONFIG = "config.json"
 KEYS = {"name", "command", "device", "flipjax", "config"}
 # Temporary files of a run.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
-# Axis of the members in each stored array.
-AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
-
 # Images of each kind in a gallery, besides counterfactual sets.
 EACH = 6
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
@@ -139,10 +136,10 @@ class Workdir:
         """Returns the folder of a program's results."""
         return self.folder / "cells" / program.name
 
-    def decomposition_of(self, program: Program) -> Path:
-        """Returns the file of a program's decompositions, which is written last."""
+    def stored_results_of(self, program: Program) -> Path:
+        """Returns the file of the results of a program or of its part, which is written last."""
         folder = self.results_of(program)
-        return folder / "parts" / f"{program.part}.npz" if program.part else folder / "decomposition.npz"
+        return folder / "parts" / f"{program.part}.npz" if program.part else folder / STORED
 
     def checkpoints_of(self, program: Program) -> Path:
         """Returns the folder of a program's checkpoints."""
@@ -198,19 +195,20 @@ class Workdir:
             path.unlink(missing_ok=True)
 
 
-def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, StoredCell]:
-    """Returns the intact stored results of a program, by member.
+def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, Cell]:
+    """Returns the intact stored results of a program, by member; their images are read, checked and let go.
 
     A damaged file is reported through `say`, and its members count as missing.
     """
     folder, shown = workdir.results_of(program), select(program)
-    stored: dict[str, StoredCell] = {}
-    for path in (*folder.glob("decomposition.npz"), *sorted((folder / "parts").glob("*.npz"))):
+    stored: dict[str, Cell] = {}
+    for path in (*folder.glob(STORED), *sorted((folder / "parts").glob("*.npz"))):
         try:
-            cell = load_cell(path)
-            if cell.program != program.identity or not set(cell.members) <= set(program.names):
+            cell = Cell(read(path, MemberResults), path)
+            if str(cell.results.program) != program.identity or not set(cell.members) <= set(program.names):
                 raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
-            if shown in cell.members and len(shown_images(cell, shown)[0]):
+            checked = dataclasses.replace(cell, stored_images=cell.read_images())
+            if shown in cell.members and len(shown_images(checked, shown)[0]):
                 gallery.load_gallery(folder / "gallery.npz", program=program.identity)
             stored = dict.fromkeys(cell.members, cell) | stored
         except (DamagedError, FileNotFoundError) as error:
@@ -218,11 +216,12 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
     return stored
 
 
-def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarray]:
+def shown_images(cell: Cell, member: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns a member's test images for the gallery, and the reasons; see `flipjax.results.gallery.choose_images`."""
-    test = stored.parts["test"]
-    images = stored.decomposition(member, "test"), test.groups, test.pairs
-    return gallery.choose_images(*images, riskiest=EACH, typical=EACH, paired=gallery.PAIRS)
+    images = cell.images_of(member, "test")
+    return gallery.choose_images(
+        images.decomposition, images.group, images.pair, riskiest=EACH, typical=EACH, paired=gallery.PAIRS
+    )
 
 
 def gallery_size(groups: Groups) -> int:
@@ -230,42 +229,32 @@ def gallery_size(groups: Groups) -> int:
     return 2 * EACH + gallery.PAIRS * groups.scenes
 
 
-def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:
-    """Returns the stored members' rows of the table `rows` or `history`, in the program's order."""
-    cells = {id(cell): cell for cell in stored.values()}.values()
-    rows = [row for cell in cells for row in getattr(cell, table) if stored.get(row["member"]) is cell]
-    places = {name: place for place, name in enumerate(program.names)}
-    return sorted(rows, key=lambda row: places[row["member"]])
+def results_of_members(program: Program, stored: Mapping[str, Cell]) -> MemberResults | None:
+    """Returns the results of the stored members in the program's order, or None without any."""
+    cells = _cells_of(stored)
+    if not cells:
+        return None
+    names = [name for name in program.names if name in stored]
+    return concatenate([cell.results.take(own) for cell, own in cells]).take(names)
 
 
-def _merged(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
-    """Merges the cells of a program's parts into one, with members in the program's order."""
-    cells = [stored[name] for name in program.names]
-    places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
-
-    def stacked(part: str, field: str) -> np.ndarray | None:
-        values, axis = [getattr(cell.parts[part], field) for cell in cells], AXES[field]
-        # Parts written by an older version may lack some.
-        if any(value is None for value in values):
-            return None
-        return np.stack([value.take(place, axis) for value, place in zip(values, places, strict=True)], axis)
-
-    parts = {
-        part: dataclasses.replace(first, **{field: stacked(part, field) for field in AXES})
-        for part, first in cells[0].parts.items()
-    }
-    rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
-    return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
+def _cells_of(stored: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
+    """Returns the cells, each with those of its members that it is stored for."""
+    cells: dict[int, Cell] = {id(cell): cell for cell in stored.values()}
+    return [(cell, [name for name in cell.members if stored.get(name) is cell]) for cell in cells.values()]
 
 
-def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell]) -> None:
-    """Writes one decomposition.npz for a program with all members stored, and removes the parts."""
+def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Writes one file for a program with all members stored, and removes the parts; returns what is stored then."""
     folder = workdir.results_of(program) / "parts"
-    if len(stored) < len(program.names) or not folder.is_dir():
-        return
-    if len({*map(id, stored.values())}) > 1:
-        save_cell(workdir.decomposition_of(program), _merged(program, stored))
+    results = results_of_members(program, stored)
+    if results is None or len(stored) < len(program.names) or not folder.is_dir():
+        return dict(stored)
+    merged = Cell(results, workdir.stored_results_of(program))
+    images = [cell.read_images().take(own) for cell, own in _cells_of(stored)]
+    write(workdir.stored_results_of(program), results, concatenate(images).take(program.names))
     shutil.rmtree(folder, ignore_errors=True)
+    return dict.fromkeys(program.names, merged)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.log_odds import split_point
 from flipjax.models.weights import WeightsError, load_weights
 from flipjax.plan import Program, Setting
-from flipjax.results.cells import PARTS
+from flipjax.results.store import PARTS
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
 

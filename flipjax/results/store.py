@@ -1,0 +1,415 @@
+"""The stored results of a run: arrays with named axes, one file for each program or part of it.
+
+`MemberResults` holds what tables need, and `ImageResults` what every image left behind. Each field names its axes and
+type once; writing, reading, merging and the xarray view all follow from that. A file is an npz whose `schema` lists
+every array's axes and digest, so that a reader takes, and checks, only the arrays that it wants.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from flipjax.groups import Groups
+from flipjax.metrics.decomposition import Decomposition, RegionSums
+from flipjax.metrics.log_odds import SceneSwap, training_evidence
+from flipjax.results.evaluators import Images
+from flipjax.support.files import DamagedError, digest, replacing
+
+if TYPE_CHECKING:
+    import xarray
+
+PARTS = ("val", "test")
+SCHEMA = "schema"
+VERSION = 1
+Table = TypeVar("Table", bound="NamedArrays")
+
+
+def array(*axes: str, dtype: Any, optional: bool = False) -> Any:
+    """Declares a field: an array with named axes; an optional one may be None."""
+    metadata = {"axes": axes, "dtype": np.dtype(dtype)}
+    if optional:
+        return dataclasses.field(default=None, metadata=metadata)
+    return dataclasses.field(metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NamedArrays:
+    """Arrays with named axes, of K members each."""
+
+    member: np.ndarray = array("member", dtype=np.str_)
+
+    @classmethod
+    def axes_of(cls, name: str) -> tuple[str, ...]:
+        """Returns the axes of a field."""
+        return cls.__dataclass_fields__[name].metadata["axes"]
+
+    @classmethod
+    def dtype_of(cls, name: str) -> np.dtype:
+        """Returns the type of a field."""
+        return cls.__dataclass_fields__[name].metadata["dtype"]
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Returns the names of the fields."""
+        return list(cls.__dataclass_fields__)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays that are there, by name."""
+        values = {name: getattr(self, name) for name in self.names()}
+        return {name: np.asarray(value, self.dtype_of(name)) for name, value in values.items() if value is not None}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The index of each member, by name."""
+        return {name: place for place, name in enumerate(self.member.tolist())}
+
+    def take(self: Table, members: Sequence[str]) -> Table:
+        """Returns some members, in the given order."""
+        places = [self.places[name] for name in members]
+        changed = {}
+        for name, value in self.arrays().items():
+            axes = self.axes_of(name)
+            if "member" in axes:
+                changed[name] = value.take(places, axes.index("member"))
+        return dataclasses.replace(self, **changed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curves(NamedArrays):
+    """Training curves of K members, the rows of history.csv.
+
+    Attributes:
+        epochs: that each member trained.
+        measure: names of the columns.
+        curves: NaN after a member's last epoch.
+    """
+
+    epochs: np.ndarray = array("member", dtype=np.int32)
+    measure: np.ndarray = array("measure", dtype=np.str_)
+    curves: np.ndarray = array("member", "epoch", "measure", dtype=np.float64)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemberResults(Curves):
+    """Coordinates, quantities and training curves of K members.
+
+    Attributes:
+        rule: names of the selection rules.
+        axis: names of the axes of the grid; `setting` holds each member's values as JSON, to keep their types.
+        status: such as `finished` or `diverged`.
+        best_epoch: the epoch that each rule kept, 0 for none.
+        part: `val`, `test`.
+        group: `all`, the groups' numbers, `common`, `rare`.
+        quantity: keys of `values`, which are NaN where undefined.
+        class_name: of the C classes, background first.
+        scene_name: of the S scenes.
+        usual: whether a scene is usual for a foreground class.
+        program: the identity of the program, as in `flipjax.plan`.
+    """
+
+    rule: np.ndarray = array("rule", dtype=np.str_)
+    axis: np.ndarray = array("axis", dtype=np.str_)
+    setting: np.ndarray = array("member", "axis", dtype=np.str_)
+    status: np.ndarray = array("member", dtype=np.str_)
+    best_epoch: np.ndarray = array("rule", "member", dtype=np.int32)
+    part: np.ndarray = array("part", dtype=np.str_)
+    group: np.ndarray = array("group", dtype=np.str_)
+    quantity: np.ndarray = array("quantity", dtype=np.str_)
+    values: np.ndarray = array("rule", "member", "part", "group", "quantity", dtype=np.float64)
+    class_name: np.ndarray = array("class", dtype=np.str_)
+    scene_name: np.ndarray = array("scene", dtype=np.str_)
+    usual: np.ndarray = array("foreground", "scene", dtype=np.bool_)
+    program: np.ndarray = array(dtype=np.str_)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, background first."""
+        return tuple(self.class_name.tolist())
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The groups of the images: the foreground classes in the scenes."""
+        usual = tuple(tuple(np.flatnonzero(row).tolist()) for row in self.usual)
+        return Groups(len(self.usual), len(self.scene_name), usual)
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Returns each member's values of the axes."""
+        names = self.axis.tolist()
+        return [dict(zip(names, map(json.loads, row), strict=True)) for row in self.setting.tolist()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageResults(NamedArrays):
+    """What each of N images, of validation and then of test, left behind, for K members.
+
+    Scores, predicted classes and log-odds on other scenes are of the first selection rule alone.
+
+    Attributes:
+        image_part: the part of each image.
+        image_group: class and scene, as `MemberResults.groups` numbers them.
+        pair: the number that images of one object share, or -1.
+        object_row, scene_row: rows in the pool.
+        refit: the images on which DFR fits heads.
+        confusion: pixels by truth and prediction.
+        risk_sum: the entropy summed over the predicted foreground, nats.
+        region_true, ..., gaps: as in `flipjax.metrics.RegionSums`.
+        trained: the number of training images of each group.
+        log_odds: of regions on other scenes, as `flipjax.intervene.scene_marginal`.
+        center: their split point.
+        scene_share: the weights of the passes of each kind of scene.
+        score: names of `scores`.
+        masks: predicted classes as packed bits, plane by plane.
+    """
+
+    image_part: np.ndarray = array("image", dtype=np.str_)
+    image_group: np.ndarray = array("image", dtype=np.int32)
+    pair: np.ndarray = array("image", dtype=np.int32)
+    object_row: np.ndarray = array("image", dtype=np.int32)
+    scene_row: np.ndarray = array("image", dtype=np.int32)
+    confusion: np.ndarray = array("rule", "member", "image", "class", "predicted_class", dtype=np.int32)
+    risk_sum: np.ndarray = array("rule", "member", "image", dtype=np.float32)
+    region_true: np.ndarray | None = array("rule", "member", "image", "zone", dtype=np.int32, optional=True)
+    region_flips: np.ndarray | None = array("rule", "member", "image", "zone", dtype=np.int32, optional=True)
+    region_predicted: np.ndarray | None = array("rule", "member", "image", "zone", dtype=np.int32, optional=True)
+    region_risk: np.ndarray | None = array("rule", "member", "image", "zone", dtype=np.float32, optional=True)
+    region_shared: np.ndarray | None = array("rule", "member", "image", dtype=np.int32, optional=True)
+    gaps: np.ndarray | None = array("rule", "member", "image", "bin", dtype=np.float32, optional=True)
+    trained: np.ndarray | None = array("member", "numbered_group", dtype=np.int32, optional=True)
+    refit: np.ndarray | None = array("image", dtype=np.bool_, optional=True)
+    log_odds: np.ndarray | None = array("member", "image", "kind", "foreground", dtype=np.float32, optional=True)
+    center: np.ndarray | None = array("member", "foreground", dtype=np.float32, optional=True)
+    scene_share: np.ndarray | None = array("draw", dtype=np.float32, optional=True)
+    score: np.ndarray | None = array("score", dtype=np.str_, optional=True)
+    scores: np.ndarray | None = array("member", "image", "score", dtype=np.float32, optional=True)
+    masks: np.ndarray | None = array("member", "image", "plane", "byte", dtype=np.uint8, optional=True)
+
+    def inside(self, part: str) -> np.ndarray:
+        """Returns which images are in a part, bool (N,)."""
+        return self.image_part == part
+
+    def regions(self, rule: int, place: int, inside: np.ndarray) -> RegionSums | None:
+        """Returns the region sums of some images of a member, or None if they are not stored."""
+        if self.region_true is None:
+            return None
+        return RegionSums(
+            true=self.region_true[rule, place, inside],
+            flips=self.region_flips[rule, place, inside],
+            predicted=self.region_predicted[rule, place, inside],
+            risk=self.region_risk[rule, place, inside],
+            shared=self.region_shared[rule, place, inside],
+            gaps=self.gaps[rule, place, inside],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The results of a program's members, or of some of them; images are read when they are asked for."""
+
+    results: MemberResults
+    path: Path | None = None
+    stored_images: ImageResults | None = None
+
+    @property
+    def members(self) -> list[str]:
+        """The names of the members."""
+        return self.results.member.tolist()
+
+    @property
+    def rules(self) -> list[str]:
+        """The names of the selection rules."""
+        return self.results.rule.tolist()
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the images."""
+        return self.results.groups
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, background first."""
+        return self.results.class_names
+
+    @cached_property
+    def images(self) -> ImageResults:
+        """The results of the images; raises DamagedError if they are not those written."""
+        if self.stored_images is not None:
+            return self.stored_images
+        return self.read_images()
+
+    def read_images(self, *, without: Sequence[str] = ()) -> ImageResults:
+        """Reads the results of the images and does not keep them; `without` names optional arrays to leave."""
+        if self.path is None:
+            return self.images
+        return read(self.path, ImageResults, without=without)
+
+    def images_of(self, member: str, part: str, rule: str | None = None) -> Images:
+        """Returns the images of a part for a member and a selection rule, by default the first."""
+        return select(self.results, self.images, member, part, rule)
+
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+        """Returns the decomposition of a member on a part by a selection rule, by default the first."""
+        images = self.images_of(member, part, selection)
+        return Decomposition(images.confusion, images.risk_sum)
+
+    def scene_swap(self, member: str, part: str, *, selection: str | None = None) -> SceneSwap | None:
+        """Returns a member's scene-swap risk and repaired counts, or None where no scenes were swapped."""
+        images = self.images_of(member, part, selection)
+        return None if images.log_odds is None else images.swap
+
+
+def select(results: MemberResults, images: ImageResults, member: str, part: str, rule: str | None = None) -> Images:
+    """Returns the images of a part for a member and a selection rule, by default the first."""
+    number = 0 if rule is None else results.rule.tolist().index(rule)
+    place = results.places[member]
+    inside = images.inside(part)
+    swapped = number == 0 and images.log_odds is not None
+    return Images(
+        results.class_names,
+        results.groups,
+        group=images.image_group[inside],
+        pair=images.pair[inside],
+        confusion=images.confusion[number, place, inside],
+        risk_sum=images.risk_sum[number, place, inside],
+        regions=images.regions(number, place, inside),
+        log_odds=images.log_odds[place, inside] if swapped else None,
+        center=images.center[place] if swapped else None,
+        evidence=None if images.trained is None else _evidence(images.trained[place], results.groups),
+    )
+
+
+def _evidence(counts: np.ndarray, groups: Groups) -> np.ndarray:
+    """Returns log P(scene | class) of a training set with `counts` images of each group, (S, F)."""
+    return training_evidence(np.repeat(np.arange(groups.count), counts), groups)
+
+
+# Files.
+
+
+def write(path: Path, *tables: NamedArrays) -> None:
+    """Writes tables into one file atomically; equal arrays give equal bytes."""
+    arrays: dict[str, np.ndarray] = {}
+    entries = {}
+    for table in tables:
+        for name, value in table.arrays().items():
+            arrays[name] = value
+            entries[name] = {"axes": table.axes_of(name), "sha256": digest({name: value})}
+    schema = json.dumps({"version": VERSION, "arrays": entries})
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **{SCHEMA: np.array(schema)}, **arrays)
+
+
+def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table:
+    """Reads one table of a file.
+
+    Args:
+        path: of `write`.
+        kind: `MemberResults` or `ImageResults`.
+        without: names of optional arrays to leave.
+
+    Raises:
+        DamagedError: the arrays are not those written.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            schema = json.loads(str(stored[SCHEMA]))
+            if schema["version"] != VERSION:
+                raise ValueError(f"expected version {VERSION}, found {schema['version']}")
+            values = {}
+            for name in kind.names():
+                if name in schema["arrays"] and name not in without:
+                    values[name] = _checked(name, stored[name], schema["arrays"][name], kind)
+            return kind(**values)
+    except Exception as error:
+        # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+
+
+def _checked(name: str, value: np.ndarray, entry: Mapping[str, Any], kind: type[NamedArrays]) -> np.ndarray:
+    if tuple(entry["axes"]) != kind.axes_of(name) or value.ndim != len(entry["axes"]):
+        raise ValueError(f"{name}: expected the axes {', '.join(kind.axes_of(name))}")
+    if digest({name: value}) != entry["sha256"]:
+        raise ValueError(f"{name} is not what was written")
+    return value
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """Returns the members of all tables of one program."""
+    changed = {}
+    for name in tables[0].arrays():
+        axes = tables[0].axes_of(name)
+        if "member" in axes:
+            values = [getattr(table, name) for table in tables]
+            changed[name] = np.concatenate(_alike(values, axes), axis=axes.index("member"))
+    return dataclasses.replace(tables[0], **changed)
+
+
+def _alike(values: list[np.ndarray], axes: tuple[str, ...]) -> list[np.ndarray]:
+    """Pads curves with NaN to the same number of epochs."""
+    if "epoch" not in axes:
+        return values
+    axis = axes.index("epoch")
+    most = max(value.shape[axis] for value in values)
+    padded = []
+    for value in values:
+        more = [(0, 0)] * value.ndim
+        more[axis] = (0, most - value.shape[axis])
+        padded.append(np.pad(value, more, constant_values=np.nan))
+    return padded
+
+
+# The view for users.
+
+
+def to_xarray(cell: Cell, *, images: bool = False) -> xarray.Dataset:
+    """Returns a cell as an xarray data set: a variable for each quantity and training curve.
+
+    The axes of the grid, such as rho and seed, are coordinates of `member`. `images` adds the results of the images.
+    """
+    import pandas as pd
+    import xarray
+
+    results = cell.results
+    settings = pd.DataFrame(results.settings()).replace("", np.nan)
+    variables: dict[str, Any] = {}
+    for number, key in enumerate(results.quantity.tolist()):
+        name = key.replace("/", "_")
+        variables[name] = ("rule", "member", "part", "group"), results.values[..., number], _attributes(key)
+    for number, name in enumerate(results.measure.tolist()):
+        variables[f"curve_{name}"] = ("member", "epoch"), results.curves[..., number]
+    variables["status"] = ("member",), results.status
+    variables["best_epoch"] = ("rule", "member"), results.best_epoch
+    coordinates: dict[str, Any] = {
+        "member": results.member,
+        "rule": results.rule,
+        "part": results.part,
+        "group": results.group,
+        "class": results.class_name,
+        "epoch": np.arange(1, results.curves.shape[1] + 1),
+    }
+    for name in settings:
+        coordinates[name] = ("member",), settings[name].infer_objects().to_numpy()
+    if images:
+        table = cell.images
+        for name, value in table.arrays().items():
+            if table.axes_of(name)[0] != "image" and name not in ("member", "score"):
+                variables[name] = table.axes_of(name), value
+            elif name != "member":
+                coordinates[name] = table.axes_of(name), value
+    return xarray.Dataset(variables, coordinates, {"program": str(results.program)})
+
+
+def _attributes(key: str) -> dict[str, str]:
+    from flipjax.results.quantities import find_quantity
+
+    known = find_quantity(key)
+    return {} if known is None else {"long_name": known.title, "units": known.unit, "description": known.meaning}

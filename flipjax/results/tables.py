@@ -1,0 +1,201 @@
+"""The tables of a run as functions of its stored results: results.csv, history.csv and the rows of images."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flipjax.groups import Groups
+from flipjax.metrics.decomposition import concatenate
+from flipjax.metrics.log_odds import SceneSwap
+from flipjax.results.evaluators import ALL, EVALUATORS, evaluate, keys_of
+from flipjax.results.frames import DIGITS, TEXTS
+from flipjax.results.quantities import SCORES, column, quantity_of
+from flipjax.results.rows import image_columns
+from flipjax.results.scores import image_scores
+from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults, select
+
+COUNTS = "images"
+"""The unit of quantities that are whole numbers."""
+
+
+def compute_values(results: MemberResults, images: ImageResults) -> MemberResults:
+    """Returns the results with every quantity of every member, rule, part and group.
+
+    A rule that kept no epoch has none. Members that were refitted are judged on the validation images that did not fit
+    their heads.
+    """
+    rules, members = results.rule.tolist(), results.member.tolist()
+    keys = _existing_keys(results, images)
+    columns = {key: place for place, key in enumerate(keys)}
+    rows = {name: place for place, name in enumerate(results.group.tolist())}
+    values = np.full((len(rules), len(members), len(PARTS), len(rows), len(keys)), np.nan)
+    for r, rule in enumerate(rules):
+        for m, (member, setting) in enumerate(zip(members, results.settings(), strict=True)):
+            if not results.best_epoch[r, m]:
+                continue
+            for p, part in enumerate(PARTS):
+                own = select(results, images, member, part, rule)
+                if part == "val" and images.refit is not None and "dfr" in str(setting["method"]).split("+"):
+                    own = own.where(~images.refit[images.inside(part)])
+                for found in evaluate(own):
+                    values[r, m, p, rows[found.group], columns[found.key]] = round(float(found.value[0]), DIGITS) + 0.0
+    return dataclasses.replace(results, quantity=np.array(keys, np.str_), values=values)
+
+
+def _existing_keys(results: MemberResults, images: ImageResults) -> list[str]:
+    """Returns the keys of the quantities that the program's images allow, in the order of the columns."""
+    example = select(results, images, results.member[0], "test")
+    keys = []
+    for evaluator in EVALUATORS:
+        if evaluator.exists(example):
+            keys += keys_of(evaluator.quantity, results.class_names)
+    return keys
+
+
+def group_names(groups: Groups) -> list[str]:
+    """Returns the names of the rows of a member and part: all images, then the groups."""
+    return [ALL, *groups.named]
+
+
+def results_table(results: MemberResults) -> pd.DataFrame:
+    """Returns the rows of results.csv, one per member, rule, part and group; '' where an axis or a count has no value.
+
+    `typed` makes numbers of its columns.
+    """
+    shape = (len(results.member), len(results.rule), len(results.part), len(results.group))
+
+    def spread(values: np.ndarray, *axes: int) -> np.ndarray:
+        """Returns values of some axes of the rows for every row."""
+        wider = values.reshape([shape[axis] if axis in axes else 1 for axis in range(len(shape))])
+        return np.broadcast_to(wider, shape).ravel()
+
+    columns: dict[str, np.ndarray] = {"member": spread(results.member, 0)}
+    settings = pd.DataFrame(results.settings(), dtype=object)
+    for name in settings:
+        columns[name] = spread(settings[name].to_numpy(), 0)
+    columns["split"] = spread(results.part, 2)
+    columns["group"] = spread(results.group, 3)
+    of_rows = results.values.transpose(1, 0, 2, 3, 4).reshape(-1, len(results.quantity))
+    for place, key in enumerate(results.quantity.tolist()):
+        counted = quantity_of(key).unit == COUNTS
+        columns[column(key)] = _counts(of_rows[:, place]) if counted else of_rows[:, place]
+    columns["status"] = spread(results.status, 0)
+    columns["epochs"] = spread(results.epochs, 0)
+    columns["best_epoch"] = spread(results.best_epoch.T, 0, 1)
+    columns["selection"] = spread(results.rule, 1)
+    return pd.DataFrame(columns)
+
+
+def _counts(values: np.ndarray) -> np.ndarray:
+    """Returns whole numbers as Python integers, '' for none."""
+    return np.array([int(value) if np.isfinite(value) else "" for value in values.tolist()], object)
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table with columns of int64, float64 with NaN for blanks, or text with '' for blanks."""
+    columns = {}
+    for name, values in table.items():
+        if name in TEXTS:
+            columns[name] = values.astype("str")
+        elif values.dtype == object:
+            columns[name] = _typed(values)
+        else:
+            columns[name] = values.astype(np.int64) if values.dtype.kind == "i" else values
+    return pd.DataFrame(columns)
+
+
+def _typed(values: pd.Series) -> pd.Series:
+    numbers = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
+    return numbers if pd.api.types.is_numeric_dtype(numbers) else values.fillna("").astype("str")
+
+
+def history_table(curves: Curves) -> pd.DataFrame:
+    """Returns the rows of history.csv, one per member and epoch that it trained."""
+    epochs = curves.epochs.tolist()
+    rows = [own[:count] for own, count in zip(curves.curves, epochs, strict=True)]
+    columns = dict(zip(curves.measure.tolist(), np.concatenate(rows).T, strict=True))
+    member = np.repeat(curves.member, epochs)
+    epoch = np.concatenate([np.arange(1, count + 1) for count in epochs])
+    return pd.DataFrame({"member": member, "epoch": epoch, **columns})
+
+
+def blank_results(
+    results: MemberResults, members: Sequence[str], settings: Sequence[Mapping[str, Any]], status: str
+) -> MemberResults:
+    """Returns results of members that have none: blank measures of the test images, in the shape of another's."""
+    shape = (len(results.rule), len(members), 1, len(results.group), len(results.quantity))
+    return dataclasses.replace(
+        results,
+        member=np.array(members, np.str_),
+        axis=np.array(list(settings[0]), np.str_),
+        setting=texts_of(settings),
+        status=np.full(len(members), status),
+        epochs=np.zeros(len(members), np.int32),
+        best_epoch=np.zeros(shape[:2], np.int32),
+        part=np.array(["test"]),
+        values=np.full(shape, np.nan),
+        curves=np.zeros((len(members), 0, len(results.measure))),
+    )
+
+
+def texts_of(settings: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns members' values of the axes as JSON, which keeps their types: (members, axes)."""
+    return np.array([[json.dumps(value) for value in own.values()] for own in settings], np.str_)
+
+
+def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Returns tables below each other; a column that only some have keeps its place after the column before it."""
+    columns: list[str] = []
+    for table in tables:
+        before = None
+        for name in table.columns:
+            if name not in columns:
+                columns.insert(0 if before is None else columns.index(before) + 1, name)
+            before = name
+    if not tables:
+        return pd.DataFrame()
+    return pd.concat(tables, ignore_index=True).reindex(columns=columns)
+
+
+def image_tables(cell: Cell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yields the images of each part by each selection rule, member by member."""
+    inside = rows[rows["member"].isin(cell.results.places)]
+    for rule in cell.rules:
+        for part in PARTS:
+            yield _images_of(cell, inside, rule, part)
+
+
+def _images_of(cell: Cell, rows: pd.DataFrame, rule: str, part: str) -> pd.DataFrame:
+    images = cell.images
+    inside = images.inside(part)
+    shape = (len(cell.members), int(inside.sum()))
+    own = [cell.images_of(member, part, rule) for member in cell.members]
+    counts = concatenate(each.decomposition for each in own)
+    swap = None
+    if own[0].log_odds is not None:
+        risk = np.concatenate([each.swap.risk for each in own])
+        swap = SceneSwap(risk, concatenate(each.swap.repaired for each in own))
+    measured = image_columns(counts, cell.class_names, swap=swap)
+    scores = dict(image_scores(cell, part, rows, selection=rule))
+    blank = np.full(shape[1], np.nan)
+    for name in SCORES:
+        if name not in measured:
+            measured[name] = np.concatenate([scores[member].get(name, blank) for member in cell.members])
+    columns: dict[str, np.ndarray] = {
+        "member": cell.results.member[:, None],
+        "selection": np.array(rule),
+        "split": np.array(part),
+        "image": np.arange(shape[1]),
+        "object": images.object_row[inside],
+        "scene_photo": images.scene_row[inside],
+        "pair": images.pair[inside],
+        "group": images.image_group[inside],
+    }
+    for name, values in measured.items():
+        columns[name] = values.reshape(shape)
+    frame = pd.DataFrame({name: np.broadcast_to(values, shape).ravel() for name, values in columns.items()})
+    return frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))
