@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import gallery
-from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import write_csv, write_results
 from flipjax.results.rows import member_rows
 

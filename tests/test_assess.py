@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import run_folder
+from flipjax.results.cells import load_cell, save_cell
 from ml_collections import ConfigDict
 
 from flipjax import intervene, metrics
@@ -18,7 +19,6 @@ from flipjax.config import ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.plan import plan
-from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.training import devices, population

@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from flipjax.results.cells import load_cell
 
 from flipjax.command import read_config
 from flipjax.config import ConfigError
@@ -14,7 +15,6 @@ from flipjax.data import POOLS, benchmark
 from flipjax.data.pool import gather
 from flipjax.plan import plan
 from flipjax.results import load, score
-from flipjax.results.cells import load_cell
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import member_rows
 from flipjax.results.scores import unpack_classes

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import GROUPS as MANY
 from conftest import python
+from flipjax.results.cells import load_cell, save_cell
 from matplotlib.figure import Figure
 from results.tables import RECORDED
 from run_folder import CLASSES, SETTINGS, make_run
@@ -20,7 +21,6 @@ from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings, pull_charts
 from flipjax.report.run import SHOWN, read_run
 from flipjax.results import gallery
-from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv, write_results
 from flipjax.results.rows import member_quantities

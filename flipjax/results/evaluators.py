@@ -342,7 +342,10 @@ def risk_auroc(images: Images) -> np.ndarray:
 
 @quantity("risk_aurc", "flip-risk AURC", unit="share", better="down")
 def risk_aurc(images: Images) -> np.ndarray:
-    """Area under the risk-coverage curve: mean flip share of the k images with the lowest flip-risk, averaged over k."""
+    """Area under the risk-coverage curve.
+
+    The mean flip share of the k images with the lowest flip-risk, averaged over k.
+    """
     return images.ranking.risk_aurc
 
 
@@ -360,8 +363,9 @@ def top_decile_ceiling(images: Images) -> np.ndarray:
 
 @quantity("top_decile_of_ceiling", "top-decile share of its ceiling", unit="ratio", better="up")
 def top_decile_of_ceiling(images: Images) -> np.ndarray:
-    """Top-decile flip share above chance over its ceiling above chance: 0 is chance, 1 the ceiling; comparable over
-    rho.
+    """Top-decile flip share above chance over its ceiling above chance.
+
+    0 is chance, 1 the ceiling; comparable over rho.
     """
     return images.ranking.top_decile_of_ceiling
 
@@ -395,8 +399,9 @@ def worst_group_iou(images: Images) -> np.ndarray:
 
 @quantity("scene_pull", "pull of the scene", unit="share", better="down", across=True, needs=has_rivals)
 def scene_pull(images: Images) -> np.ndarray:
-    """Share of the flips in rare groups that go to a class whose usual scene the image shows; by chance it is 1 / (F -
-    1) of F classes, each with a scene of its own.
+    """Share of the flips in rare groups that go to a class whose usual scene the image shows.
+
+    By chance it is 1 / (F - 1) of F classes, each with a scene of its own.
     """
     flips, pulled = images.total(pull_counts(images.confusion, images.group, images.groups)).T
     return divide(pulled, flips)
@@ -468,10 +473,9 @@ def shift(images: Images) -> np.ndarray:
 
 @quantity("context_use", "context use", unit="ratio", better="down", across=True, needs=has_scenes, resampled=False)
 def context_use(images: Images) -> np.ndarray:
-    """Scene shift over the evidence of the scene, 2 log(rho / (1 - rho)); with more classes and scenes the slope of
-    log-odds on log P(scene | class).
+    """Scene shift over the evidence of the scene, 2 log(rho / (1 - rho)).
 
-    Blank where scenes carry no evidence, as at rho 0.5, or all, as at 1.
+    With more classes and scenes it is the slope of log-odds on log P(scene | class). Blank where scenes carry no evidence, as at rho 0.5, or all, as at 1.
     """
     if images.evidence is None:
         return np.array([np.nan])
@@ -491,10 +495,9 @@ def context_use(images: Images) -> np.ndarray:
     resampled=False,
 )
 def counterfactual_flip(images: Images) -> np.ndarray:
-    """Share of the counterfactual pairs (one object in all scenes) whose predicted label, the majority label of the
-    region, changes with the scene.
+    """Share of the counterfactual pairs (one object in all scenes) whose predicted label changes with the scene.
 
-    Pairs with an image without region are left out. Needs no labels.
+    The label is the majority label of the region. Pairs with an image without region are left out. Needs no labels.
     """
     return np.array([pairs.counterfactual_flip(images.decomposition, images.pair)])
 
@@ -528,8 +531,9 @@ def interior_risk(images: Images) -> np.ndarray:
 
 @quantity("fg_ece", "foreground ECE", unit="share", better="down", needs=has_regions, resampled=False)
 def fg_ece(images: Images) -> np.ndarray:
-    """Expected calibration error of the class where truth and prediction are foreground, of softmaxes over the
-    foreground classes in 15 bins: confident flips make it large.
+    """Expected calibration error of the class where truth and prediction are foreground.
+
+    It is of softmaxes over the foreground classes in 15 bins: confident flips make it large.
     """
     gaps = np.abs(images.total(images.regions.gaps)).sum(1)
     return divide(gaps, images.total(images.regions.shared))

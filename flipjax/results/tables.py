@@ -56,9 +56,54 @@ def _existing_keys(results: MemberResults, images: ImageResults) -> list[str]:
     return keys
 
 
-def group_names(groups: Groups) -> list[str]:
-    """Returns the names of the rows of a member and part: all images, then the groups."""
-    return [ALL, *groups.named]
+def make_results(
+    curves: Curves,
+    settings: Sequence[Mapping[str, Any]],
+    *,
+    rules: Sequence[str],
+    status: Sequence[str],
+    best_epoch: np.ndarray,
+    class_names: Sequence[str],
+    scene_names: Sequence[str],
+    groups: Groups,
+    program: str = "",
+) -> MemberResults:
+    """Returns the coordinates and curves of K members, without any quantity; `compute_values` adds them.
+
+    Args:
+        curves: of the members.
+        settings: each member's values of the axes.
+        rules: names of the selection rules.
+        status: of each member.
+        best_epoch: int (rules, K), the epoch that each rule kept, 0 for none.
+        class_names: of the C classes, background first.
+        scene_names: of the S scenes.
+        groups: of the images.
+        program: the identity of the program.
+    """
+    names = [ALL, *groups.named]
+    usual = np.zeros((groups.classes, groups.scenes), bool)
+    for foreground_class, scenes in enumerate(groups.usual):
+        usual[foreground_class, list(scenes)] = True
+    return MemberResults(
+        member=curves.member,
+        epochs=curves.epochs,
+        measure=curves.measure,
+        curves=curves.curves,
+        rule=np.array(rules, np.str_),
+        axis=np.array(list(settings[0]), np.str_),
+        setting=texts_of(settings),
+        status=np.array(status, np.str_),
+        best_epoch=best_epoch,
+        part=np.array(PARTS),
+        group=np.array(names),
+        quantity=np.zeros(0, np.str_),
+        values=np.zeros((len(rules), len(settings), len(PARTS), len(names), 0)),
+        class_name=np.array(class_names, np.str_),
+        scene_name=np.array(scene_names, np.str_),
+        usual=usual,
+        program=np.array(program),
+    )
 
 
 def results_table(results: MemberResults) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Results of a trained program: what every image left behind, the quantities that follow, and a gallery."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
 from flipjax.results import gallery, store
 from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults
-from flipjax.results.tables import compute_values, group_names, texts_of
+from flipjax.results.tables import compute_values, make_results
 from flipjax.sweep.needs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population
@@ -76,26 +75,16 @@ def finish(
 def _member_results(program: Program, task: Task, states: State, curves: Curves) -> MemberResults:
     """Returns the members' coordinates and curves, without any quantity yet."""
     rules = program.experiment.train.selection
-    groups = task.catalog.groups
-    names = group_names(groups)
-    usual = np.zeros((groups.classes, groups.scenes), bool)
-    for own_class, scenes in enumerate(groups.usual):
-        usual[own_class, list(scenes)] = True
-    return MemberResults(
-        **{field.name: getattr(curves, field.name) for field in dataclasses.fields(curves)},
-        rule=np.array(rules),
-        axis=np.array(list(program.settings[0].columns)),
-        setting=texts_of([setting.columns for setting in program.settings]),
-        status=np.array([Status(int(status)).name.lower() for status in np.asarray(states.status)]),
+    return make_results(
+        curves,
+        [setting.columns for setting in program.settings],
+        rules=rules,
+        status=[Status(int(status)).name.lower() for status in np.asarray(states.status)],
         best_epoch=np.stack([np.asarray(states.best[rule].epoch) for rule in rules]),
-        part=np.array(PARTS),
-        group=np.array(names),
-        quantity=np.zeros(0, np.str_),
-        values=np.zeros((len(rules), len(program.names), len(PARTS), len(names), 0)),
-        class_name=np.array(["background", *task.catalog.class_names]),
-        scene_name=np.array(task.catalog.scene_names),
-        usual=usual,
-        program=np.array(program.identity),
+        class_names=("background", *task.catalog.class_names),
+        scene_names=task.catalog.scene_names,
+        groups=task.catalog.groups,
+        program=program.identity,
     )
 
 

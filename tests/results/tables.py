@@ -3,10 +3,10 @@
 import pathlib
 
 import numpy as np
+from flipjax.results.cells import StoredCell, StoredSplit
 
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
-from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import COMPARED
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from flipjax.results.cells import load_cell, save_cell
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.report.pictures import member_items
 from flipjax.results import gallery, quantities, rows
-from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities, member_rows

@@ -24,12 +24,12 @@ import time
 import numpy as np
 
 from flipjax.config import SELECTIONS
+from flipjax.groups import Groups
 from flipjax.results import gallery
-from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import write_csv
-from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
-from flipjax.results.rows import counterfactual_flip, member_rows, scene_quantities
 from flipjax.results.scores import SCORES
+from flipjax.results.store import Cell, Curves, ImageResults, write
+from flipjax.results.tables import compute_values, history_table, make_results, results_table
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")
 RHOS = (0.5, 0.9, 0.95, 0.99)
@@ -43,84 +43,108 @@ RUNS = {
 }
 
 
-def make_part(generator, members, rules, images):
+def make_images(generator, names, members, rules):
     """Returns counts, scores and answers on other scenes of all members: flips of the rare groups grow with rho."""
-    groups = np.arange(images) % 4
+    image = np.concatenate([np.arange(images) for images in PARTS.values()])
+    groups = image % 4
     rare = np.isin(groups, (1, 2))
     label = 1 + groups // 2
+    images = len(image)
     shape = (len(rules), len(members), images)
     odds = np.array([3 * member["rho"] - 2.5 for member in members])[:, None]
     odds = np.where(rare, odds, -1.5) + generator.normal(size=shape)
     share = 1 / (1 + np.exp(-4 * odds))
-    pixels, image = 300, np.arange(images)
+    pixels, place = 300, np.arange(images)
     flips = np.rint(0.95 * pixels * share).astype(np.int32)
     confusion = np.zeros((*shape, 3, 3), np.int32)
-    confusion[:, :, image, label, label] = 285 - flips
-    confusion[:, :, image, label, 3 - label] = flips
-    confusion[:, :, image, label, 0] = 15
+    confusion[:, :, place, label, label] = 285 - flips
+    confusion[:, :, place, label, 3 - label] = flips
+    confusion[:, :, place, label, 0] = 15
     confusion[..., 0, 0] = SIDE**2 - pixels
     region = np.zeros((images, SIDE, SIDE), bool)
-    for place, (y, x) in enumerate(generator.integers(0, SIDE - 18, (images, 2))):
-        region[place, y : y + 16, x : x + 18] = True
+    for number, (y, x) in enumerate(generator.integers(0, SIDE - 18, (images, 2))):
+        region[number, y : y + 16, x : x + 18] = True
     packed = np.packbits(region.reshape(images, -1), axis=1)
-    flipped = share > 0.5
-    # As a sweep does it, scores and masks are of the first rule alone.
-    predicted = np.where(flipped[0], 3 - label, label)[..., None]
-    swapped = np.where(label == 1, -1, 1)[:, None] * np.abs(odds)[..., None] + generator.normal(size=(*shape, 2))
-    noise = generator.normal(size=(*shape[1:], len(STORED)))
-    return StoredSplit(
-        confusion,
-        (270 * generator.uniform(0, 0.69, shape)).astype(np.float32),
-        groups,
-        image // 2,
-        np.stack([image, image], axis=1),
-        scene_log_odds=np.stack([-swapped / 2, swapped / 2], axis=-1).astype(np.float32),
-        centers=np.zeros((*shape[:2], 2), np.float32),
-        scores=(odds[0, ..., None] + 2 * noise).astype(np.float32),
-        masks=np.stack([np.where(predicted == c, packed, 0) for c in (1, 2)], axis=-2).astype(np.uint8),
+    # Scores, predicted classes and log-odds are of the first rule alone.
+    flipped = share[0] > 0.5
+    predicted = np.where(flipped, 3 - label, label)[..., None]
+    noise = generator.normal(size=(len(members), images, 2))
+    swapped = np.where(label == 1, -1, 1)[:, None] * np.abs(odds[0])[..., None] + noise
+    score_noise = generator.normal(size=(len(members), images, len(STORED)))
+    return ImageResults(
+        member=np.array(names),
+        image_part=np.repeat(list(PARTS), list(PARTS.values())),
+        image_group=groups,
+        pair=image // 2,
+        object_row=image,
+        scene_row=image,
+        confusion=confusion,
+        risk_sum=270 * generator.uniform(0, 0.69, shape),
+        log_odds=np.stack([-swapped / 2, swapped / 2], axis=-1),
+        center=np.zeros((len(members), 2)),
+        score=np.array(STORED),
+        scores=odds[0, ..., None] + 2 * score_noise,
+        masks=np.stack([np.where(predicted == c, packed, 0) for c in (1, 2)], axis=-2),
     )
 
 
-def make_gallery(generator, member, decomposition, part):
-    indices, kinds = gallery.choose_images(decomposition, part.groups, part.pairs, paired=2)
+def make_gallery(generator, cell, member):
+    """Returns a gallery of noise."""
+    images = cell.images_of(member, "test")
+    indices, kinds = gallery.choose_images(images.decomposition, images.group, images.pair, paired=2)
     shape = (len(indices), SIDE, SIDE)
-    images, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
-    logits = generator.normal(size=(*shape, 3))
-    own = {"indices": indices, "groups": part.groups[indices], "kinds": kinds, "member": member}
-    return gallery.make_gallery(images, labels, *gallery.maps_of(logits, labels), **own)
+    pixels, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
+    maps = gallery.maps_of(generator.normal(size=(*shape, 3)), labels)
+    return gallery.make_gallery(
+        pixels, labels, *maps, indices=indices, groups=images.group[indices], kinds=kinds, member=member
+    )
+
+
+def make_curves(generator, names):
+    """Returns the training curves of members."""
+    epoch = np.arange(1, EPOCHS + 1)
+    curves = {
+        "train_loss": generator.uniform(size=(len(names), EPOCHS)) / epoch,
+        "valid_loss": generator.uniform(size=(len(names), EPOCHS)) / epoch,
+        "valid_worst_group_iou": np.broadcast_to(0.05 * epoch, (len(names), EPOCHS)),
+        "valid_flip": np.broadcast_to(1 / epoch, (len(names), EPOCHS)),
+        "valid_risk": np.full((len(names), EPOCHS), 0.3),
+    }
+    return Curves(
+        member=np.array(names),
+        epochs=np.full(len(names), EPOCHS),
+        measure=np.array(list(curves)),
+        curves=np.stack(list(curves.values()), axis=-1),
+    )
 
 
 def make_run(folder, sizes, rules):
     """Writes a run folder with a member for each method, learning rate, level of rho and seed."""
     generator = np.random.default_rng(0)
     methods, rates, seeds = (range(size) for size in sizes)
-    axes = [
+    settings = [
         {"rho": rho, "seed": seed, "method": f"method {method}", "learning_rate": 0.001 * (1 + rate)}
         for rho, method, rate, seed in itertools.product(RHOS, methods, rates, seeds)
     ]
-    members = [{"member": f"m{place:03d}", **values} for place, values in enumerate(axes)]
-    parts = {name: make_part(generator, axes, rules, images) for name, images in PARTS.items()}
-    names = tuple(member["member"] for member in members)
-    cell = StoredCell(names, rules, CLASSES, SCENES, parts, score_names=STORED)
-    rows, history = [], []
-    for member, rule, name in itertools.product(members, rules, PARTS):
-        part, trailing = parts[name], {"status": "finished", "epochs": EPOCHS, "best_epoch": 5, "selection": rule}
-        counts = cell.decomposition(member["member"], name, selection=rule)
-        log_odds = cell.scene_log_odds(member["member"], name, selection=rule)
-        more = scene_quantities(counts, log_odds, np.zeros(2), part.groups)
-        more |= {"counterfactual_flip": counterfactual_flip(counts, part.pairs)}
-        further = [*SCENE_QUANTITIES, *PAIR_QUANTITIES]
-        options = {"part": name, "class_names": CLASSES, "more": more, "further": further}
-        rows += member_rows(member | trailing, counts, part.groups, **options)
-    for member, epoch in itertools.product(members, range(1, EPOCHS + 1)):
-        losses = {f"{name}_loss": generator.uniform() / epoch for name in ("train", "valid")}
-        measures = {"valid_worst_group_iou": 0.05 * epoch, "valid_flip": 1 / epoch, "valid_risk": 0.3}
-        history.append({"member": member["member"], "epoch": epoch} | losses | measures)
-    write_csv(folder / "results.csv", rows)
-    write_csv(folder / "history.csv", history)
-    save_cell(folder / "cells" / "000" / "decomposition.npz", cell)
-    shown = [make_gallery(generator, name, cell.decomposition(name, "test"), parts["test"]) for name in names[:SHOWN]]
-    gallery.save_gallery(folder / "cells" / "000" / "gallery.npz", gallery.concatenate_galleries(shown))
+    names = [f"m{place:03d}" for place in range(len(settings))]
+    images = make_images(generator, names, settings, rules)
+    results = make_results(
+        make_curves(generator, names),
+        settings,
+        rules=rules,
+        status=["finished"] * len(names),
+        best_epoch=np.full((len(rules), len(names)), 5),
+        class_names=CLASSES,
+        scene_names=SCENES,
+        groups=Groups(),
+    )
+    cell = Cell(compute_values(results, images), stored_images=images)
+    place = folder / "cells" / "000"
+    write(place / "results.npz", cell.results, images)
+    write_csv(folder / "results.csv", results_table(cell.results))
+    write_csv(folder / "history.csv", history_table(cell.results))
+    shown = [make_gallery(generator, cell, name) for name in names[:SHOWN]]
+    gallery.save_gallery(place / "gallery.npz", gallery.concatenate_galleries(shown))
     (folder / "config.json").write_text(json.dumps({"name": "made up", "device": "none"}))
 
 

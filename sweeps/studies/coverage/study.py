@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from flipjax.groups import Groups
 from flipjax.metrics import Decomposition, bootstrap, summarize
-from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.estimates import Resamples, estimate
 from flipjax.results.frames import to_frame, write_csv
+from flipjax.results.store import Cell, Curves, ImageResults
+from flipjax.results.tables import make_results
 
 SIZES = (20, 50, 200)
 SEEDS = (2, 3, 4, 5, 8, 20)
@@ -86,6 +88,39 @@ def over_pairs(generator, n, repetitions, *, samples=400):
             )
 
 
+def stored(models):
+    """Returns a cell of models on the same test images, one group."""
+    n = len(models[0].confusion)
+    members = np.array([f"m{number}" for number in range(len(models))])
+    curves = Curves(
+        member=members,
+        epochs=np.zeros(len(models)),
+        measure=np.zeros(0, np.str_),
+        curves=np.zeros((len(models), 0, 0)),
+    )
+    results = make_results(
+        curves,
+        [{"seed": seed} for seed in range(len(models))],
+        rules=("val_loss",),
+        status=["finished"] * len(models),
+        best_epoch=np.ones((1, len(models))),
+        class_names=("background", "cat", "dog"),
+        scene_names=("land", "sea"),
+        groups=Groups(),
+    )
+    images = ImageResults(
+        member=members,
+        image_part=np.full(n, "test"),
+        image_group=np.zeros(n, int),
+        pair=np.full(n, -1),
+        object_row=np.zeros(n, int),
+        scene_row=np.zeros(n, int),
+        confusion=np.stack([model.confusion for model in models])[None],
+        risk_sum=np.stack([model.risk_sum for model in models])[None],
+    )
+    return Cell(results, stored_images=images)
+
+
 def over_models(generator, simulation, n, repetitions):
     """Yields rows: the mean of two seeds, tested on the same images."""
     large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
@@ -95,11 +130,7 @@ def over_models(generator, simulation, n, repetitions):
     for _ in range(repetitions):
         images = draw_shares(generator, simulation, n)
         models = [draw_model(generator, *images) for _ in range(2)]
-        counts = np.stack([model.confusion for model in models])[None]
-        risks = np.stack([model.risk_sum for model in models])[None]
-        part = StoredSplit(counts, risks, np.zeros(n, int), np.full(n, -1), np.zeros((n, 2), int))
-        names = ("background", "cat", "dog")
-        cell = StoredCell(("m0", "m1"), ("val_loss",), names, ("land", "sea"), {"val": part, "test": part})
+        cell = stored(models)
         intervals = Resamples({"000": cell}, samples=400).intervals(cell.members, "val_loss")
         for name, ends in found.items():
             ends.append(tuple(intervals[name]))

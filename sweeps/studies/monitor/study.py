@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from flipjax import intervene, monitor
-from flipjax.results.cells import PARTS, load_cell
-from flipjax.results.frames import read_csv, records_of, write_csv
+from flipjax.results import load
+from flipjax.results.frames import write_csv
 
 LENGTH, WINDOW, CHANGE = 1000, 50, 200
 LEVELS = (0.01, 0.05, 0.1)
@@ -107,19 +107,12 @@ def with_drift(generator, streams, level=0.01):
 
 def members(run):
     """Yields name, groups, and scores by name, of members at RHOS in a run's folder."""
-    table = records_of(read_csv(run / "results.csv"))
-    labels = {row["member"]: f"rho {row['rho']} seed {row['seed']}" for row in table}
-    for path in sorted(run.glob("cells/*/decomposition.npz")):
-        cell = load_cell(path)
-        for name in cell.members:
-            if not labels[name].startswith(RHOS):
-                continue
-            odds = [cell.scene_log_odds(name, part) for part in PARTS]
-            yield (
-                f"{run.name} {labels[name]}",
-                cell.parts["test"].groups,
-                scores_of(cell.decomposition(name, "test"), *odds),
-            )
+    for cell in load(run).cells.values():
+        for member, setting in zip(cell.members, cell.results.settings(), strict=True):
+            label = f"rho {setting['rho']} seed {setting['seed']}"
+            if label.startswith(RHOS):
+                val, test = (cell.images_of(member, part) for part in ("val", "test"))
+                yield f"{run.name} {label}", test.group, scores_of(test.decomposition, val.log_odds, test.log_odds)
 
 
 def scores_of(test, val_odds, test_odds):

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 
 from flipjax import context
 from flipjax.intervene import training_evidence
-from flipjax.results.cells import load_cell
+from flipjax.results import load
 
 HERE = pathlib.Path(__file__).parent
 RUNS = {"one_scale": "base", "one_scale_methods": "methods", "one_scale_size": "size", "one_scale_width": "width"}
@@ -46,21 +46,20 @@ def read_members(folder):
 
 def betas(folder):
     """Yields the members of 4 x 4 of 50 flips or more: rho, seed, beta, its interval, shuffled and within."""
-    for path in sorted(folder.glob("one_scale_4x4/cells/*/decomposition.npz")):
-        cell = load_cell(path)
-        part = cell.parts["test"]
+    for cell in load(folder / "one_scale_4x4").cells.values():
         groups = cell.groups
-        for row in (row for row in cell.rows if (row["split"], row["group"]) == ("test", "all")):
-            counts = cell.decomposition(row["member"], "test").confusion[:, 1:, 1:].sum(1)
-            truth, wrong = groups.class_of(part.groups), counts.argmax(1)
-            shares = np.where(np.isin(np.arange(groups.count), groups.common), row["rho"], (1 - row["rho"]) / 3)
+        for member, setting in zip(cell.members, cell.results.settings(), strict=True):
+            images, rho = cell.images_of(member, "test"), setting["rho"]
+            counts = images.confusion[:, 1:, 1:].sum(1)
+            truth, wrong = groups.class_of(images.group), counts.argmax(1)
+            shares = np.where(np.isin(np.arange(groups.count), groups.common), rho, (1 - rho) / 3)
             biased = training_evidence(np.repeat(np.arange(groups.count), np.rint(3000 * shares).astype(int)), groups)
-            scene = biased[groups.scene_of(part.groups)]
+            scene = biased[groups.scene_of(images.group)]
             evidence = np.pad(scene - scene[np.arange(len(truth)), truth][:, None], ((0, 0), (1, 0)))
             true = pd.DataFrame({"image": np.arange(len(truth)), "class": truth + 1, "predicted": wrong + 1})
             true["outcome"] = np.where(wrong == truth, "correct", "flip")
             if (wrong != truth).sum() >= context.LEAST_FLIPS:
-                yield row["rho"], row["seed"], *context.context_beta(true, evidence)
+                yield rho, setting["seed"], *context.context_beta(true, evidence)
 
 
 def spearman(x, y):

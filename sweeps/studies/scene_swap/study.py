@@ -14,8 +14,7 @@ from scipy.stats import spearmanr, t
 from flipjax import intervene
 from flipjax.metrics import selective
 from flipjax.metrics.decomposition import flips_of
-from flipjax.results.cells import load_cell
-from flipjax.results.frames import read_csv
+from flipjax.results import load
 
 SIDES = {"all": range(4), "common": (0, 3), "rare": (1, 2)}
 SAMPLES, DRAWS = 1000, 8
@@ -43,23 +42,22 @@ def numbers(member, swap, groups):
 
 
 def read(run):
-    """Returns the members of a run, each with its rho, test counts and log-odds, and the run's two parts."""
+    """Returns the members of a run, each with its rho, test counts and log-odds, and the images of its two parts."""
     members = []
-    rho = read_csv(run / "results.csv").groupby("member")["rho"].first()
-    for path in sorted(run.glob("cells/*/decomposition.npz")):
-        cell = load_cell(path)
-        for name in cell.members:
-            odds = {part: cell.scene_log_odds(name, part) for part in ("val", "test")}
-            members.append({"rho": rho[name], "test": cell.decomposition(name, "test"), "odds": odds})
-    return members, cell.parts["test"], cell.parts["val"]
+    for cell in load(run).cells.values():
+        for name, setting in zip(cell.members, cell.results.settings(), strict=True):
+            images = {part: cell.images_of(name, part) for part in ("val", "test")}
+            odds = {part: own.log_odds for part, own in images.items()}
+            members.append({"rho": setting["rho"], "test": images["test"].decomposition, "odds": odds})
+    return members, images["test"], images["val"]
 
 
 def uneven(part, minor, generator):
     """Returns validation images at 80:20: all objects of one class, and a quarter as many of class `minor`."""
-    y = part.groups // 2
-    objects = [np.unique(part.pairs[y == c]) for c in (0, 1)]
+    y = part.group // 2
+    objects = [np.unique(part.pair[y == c]) for c in (0, 1)]
     few = generator.choice(objects[minor], len(objects[1 - minor]) // 4, replace=False)
-    return np.isin(part.pairs, np.concatenate([objects[1 - minor], few]))
+    return np.isin(part.pair, np.concatenate([objects[1 - minor], few]))
 
 
 def swap_alone(member, chosen=slice(None)):
@@ -94,15 +92,15 @@ def main(run):
     generator = np.random.default_rng(0)
     print("\neach member alone")
     for rho, group in by_rho.items():
-        print(f"rho {rho}: {describe(group, [swap_alone(m) for m in group], test.groups)}")
+        print(f"rho {rho}: {describe(group, [swap_alone(m) for m in group], test.group)}")
     print("\nthe seeds of a rho joined")
     for rho, group in by_rho.items():
-        print(f"rho {rho}: {describe(group, joined(group), test.groups)}")
-    alone = [numbers(m, swap_alone(m), test.groups) for m in members]
+        print(f"rho {rho}: {describe(group, joined(group), test.group)}")
+    alone = [numbers(m, swap_alone(m), test.group) for m in members]
     line = [f"50:50 {np.mean([values['repair/all'] for values in alone]):.3f}"]
     for minor, name in ((1, "80:20"), (0, "20:80")):
         masks = [uneven(val, minor, generator) for _ in range(DRAWS)]
-        repaired = [numbers(m, swap_alone(m, mask), test.groups)["repair/all"] for m in members for mask in masks]
+        repaired = [numbers(m, swap_alone(m, mask), test.group)["repair/all"] for m in members for mask in masks]
         line.append(f"{name} {np.mean(repaired):.3f}")
     print("\nFlip all after repair, mean over rho, validation at " + ", ".join(line))
     gaps = np.array([values["none/rare"] - values["none/common"] for values in alone])
