@@ -475,7 +475,8 @@ def shift(images: Images) -> np.ndarray:
 def context_use(images: Images) -> np.ndarray:
     """Scene shift over the evidence of the scene, 2 log(rho / (1 - rho)).
 
-    With more classes and scenes it is the slope of log-odds on log P(scene | class). Blank where scenes carry no evidence, as at rho 0.5, or all, as at 1.
+    With more classes and scenes it is the slope of log-odds on log P(scene | class). Blank where scenes carry no
+    evidence, as at rho 0.5, or all, as at 1.
     """
     if images.evidence is None:
         return np.array([np.nan])
