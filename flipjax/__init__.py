@@ -7,7 +7,7 @@ from flipjax.support import lazy
 
 _NAMES = {
     "": "audit augment config data intervene losses methods metrics models monitor plan report results training",
-    ".command": "configure",
+    ".configurations": "configure",
     ".runs": "Run open_run run",
     ".support.version": "__version__",
     ".training.model": "Model load_model",

@@ -14,7 +14,7 @@ from flipjax import plan as plan
 from flipjax import report as report
 from flipjax import results as results
 from flipjax import training as training
-from flipjax.command import configure as configure
+from flipjax.configurations import configure as configure
 from flipjax.runs import Run as Run
 from flipjax.runs import open_run as open_run
 from flipjax.runs import run as run

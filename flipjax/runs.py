@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from flipjax.command import configure, run_name
 from flipjax.config import PLACES, Config, ConfigError, default_config, leaves, static_settings
+from flipjax.configurations import configure, run_name
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition

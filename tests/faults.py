@@ -20,14 +20,14 @@ from unittest import mock
 import damage
 import jax
 
-from flipjax import command
+from flipjax import configurations
 from flipjax.data import POOLS
 from flipjax.report import page, panels
 from flipjax.sweep.__main__ import main
 from flipjax.sweep.workdir import Workdir
 
 CONFIG = """
-from flipjax.command import configure
+from flipjax import configure
 from flipjax.config import default_config
 
 def get_config():
@@ -104,7 +104,7 @@ def same(folder, *names, whole=None):
 
 def read_config(*overrides):
     """The configuration of the whole run."""
-    return command.read_config(whole_run()[1], overrides)
+    return configurations.read_config(whole_run()[1], overrides)
 
 
 def trials(place, count, *, seed=0):

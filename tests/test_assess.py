@@ -13,8 +13,7 @@ import run_folder
 from flipjax.results.cells import load_cell, save_cell
 from ml_collections import ConfigDict
 
-from flipjax import intervene, metrics
-from flipjax.command import configure
+from flipjax import configure, intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.metrics import selective

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flipjax.results.cells import load_cell
 
-from flipjax.command import read_config
 from flipjax.config import ConfigError
+from flipjax.configurations import read_config
 from flipjax.data import POOLS, benchmark
 from flipjax.data.pool import gather
 from flipjax.plan import plan

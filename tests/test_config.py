@@ -8,7 +8,7 @@ import runpy
 
 import pytest
 
-from flipjax.command import configure
+from flipjax import configure
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, assign, check, default_config
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES

@@ -17,7 +17,7 @@ from flipjax.config import PLACES
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
 LAYERS = (
-    ("support", "config", "methods", "groups", "pytrees", "identity", "backend", "command"),
+    ("support", "config", "methods", "groups", "pytrees", "identity", "backend", "configurations", "command"),
     ("metrics", "losses", "augment"),
     ("intervene",),
     ("models", "data", "results"),

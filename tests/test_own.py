@@ -232,6 +232,6 @@ def test_functions_inside_functions_count_and_hash_seeds_do_not(tmp_path):
 def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):
     text = "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
     (tmp_path / "own.py").write_text(text)
-    code = f"import sys; from flipjax.command import read_config; read_config({str(tmp_path / 'own.py')!r})"
+    code = f"import sys; from flipjax.configurations import read_config; read_config({str(tmp_path / 'own.py')!r})"
     code += "; from flipjax.support.threads import cores; print(len(sys.modules['jax'].devices()) == cores())"
     assert python(code).stdout == "True\n"

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from conftest import python
 
 import flipjax
-from flipjax import command
+from flipjax import command, configurations
 from flipjax.__main__ import COMMANDS, main
 from flipjax.config import KEYS, ConfigError, leaves
 from flipjax.methods import METHODS
+from flipjax.support import extras
 
 
 def test_submodules_load_when_they_are_asked_for():
@@ -76,17 +78,17 @@ def test_every_command_has_a_help_of_its_own(capsys):
 
 def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     files = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-    assert list(command.shipped_configs().values()) == files
+    assert list(configurations.shipped_configs().values()) == files
     monkeypatch.chdir(tmp_path)
     for name in ("smoke", "smoke.py", "configs/smoke.py"):
-        assert command.find_config(name).name == "smoke.py"
+        assert configurations.find_config(name).name == "smoke.py"
     with pytest.raises(ConfigError, match="the nearest is correlation_grid"):
-        command.find_config("corelation_grid")
+        configurations.find_config("corelation_grid")
     with pytest.raises(ConfigError, match="elsewhere/smoke"):
-        command.find_config("elsewhere/smoke.py")
+        configurations.find_config("elsewhere/smoke.py")
     Path("smoke.py").write_text("mine = 1\n")
-    assert command.find_config("smoke.py") == Path("smoke.py")
-    listed = command.describe_configs().splitlines()
+    assert configurations.find_config("smoke.py") == Path("smoke.py")
+    listed = configurations.describe_configs().splitlines()
     assert {path.stem for path in files} < {*listed}
 
 
@@ -96,6 +98,9 @@ BROKEN = {
     "def get_config():\n    return 1 / 0\n": "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError",
     "def get_config():\n    return 1\n": "get_config.*ConfigDict",
     "x = 1\n": "AttributeError: .*'get_config'",
+    "import sys\nsys.exit(0)\n": "line 2, in <module>\n.*SystemExit: 0",
+    "def get_config():\n    exit()\n": "line 2, in get_config\n.*SystemExit",
+    "raise GeneratorExit\n": "line 1, in <module>\n.*GeneratorExit",
 }
 
 
@@ -106,7 +111,7 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
     assert main(["sweep", "--config", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"flipjax sweep: {path}: ") and re.search(says, error, re.S), error
-    assert "flipjax/command.py" not in error
+    assert "flipjax/configurations.py" not in error
 
 
 VALUES = {
@@ -122,8 +127,51 @@ VALUES = {
 @pytest.mark.parametrize(("key", "values"), VALUES.items())
 def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, values):
     for text, value in values.items():
-        found = leaves(command.read_config(None, [f"--config.{key}={text}"]))[key]
+        found = leaves(configurations.read_config(None, [f"--config.{key}={text}"]))[key]
         assert found == value and type(found) is type(value)
+
+
+OVERRIDDEN = {
+    "after a flag that may take a value": ["--dry_run", "--config.axes.rho=(0.5, 0.9)"],
+    "after its key": ["--dry_run", "--config.axes.rho", "(0.5, 0.9)"],
+    "before the flag": ["--config.axes.rho=(0.5, 0.9)", "--dry_run"],
+    "with dashes": ["--config.axes.learning-rate", "1e-3", "--config.axes.rho=(0.5, 0.9)", "--dry-run"],
+}
+
+
+@pytest.mark.parametrize("line", OVERRIDDEN.values(), ids=OVERRIDDEN)
+def test_a_value_with_a_blank_is_that_of_its_key(line):
+    parser = command.ConfigParser("sweep", "")
+    parser.add_argument("--dry_run", nargs="?", const="shapes", choices=("shapes", "compiled"))
+    options = parser.parse(["--config=smoke", *line])
+    assert options.config.axes.rho == (0.5, 0.9) and options.dry_run == "shapes"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--config.axes.rho", "--dry_run"], "--config.axes.rho: expected a value; found none"),
+        (["--dry_runs"], "--dry_runs: expected an option; the nearest is --dry_run; see flipjax sweep --help"),
+        (["smoke"], "arguments: expected options, such as --config correlation_grid; found 'smoke'"),
+    ],
+    ids=["a key without a value", "an unknown option", "a word"],
+)
+def test_what_is_no_option_is_refused(line, message):
+    parser = command.ConfigParser("sweep", "")
+    parser.add_argument("--dry_run", action="store_true")
+    with pytest.raises(ConfigError) as refused:
+        parser.parse(["--config=smoke", *line])
+    assert str(refused.value) == message
+
+
+def test_the_table_of_extras_is_that_of_the_package():
+    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    if not pyproject.is_file():
+        pytest.skip("installed from a wheel, without pyproject.toml")
+    asked = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]
+    for extra, packages in extras.EXTRAS.items():
+        names = {re.split("[><=]", requirement)[0].replace("-skinny", "") for requirement in asked[extra]}
+        assert names >= set(packages), extra
 
 
 def test_keys_are_listed_with_the_values_of_the_configuration(capsys):

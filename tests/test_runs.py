@@ -11,7 +11,7 @@ import pytest
 from conftest import compiling
 
 import flipjax
-from flipjax import command
+from flipjax import configurations
 from flipjax.config import ConfigError
 from flipjax.data import from_arrays
 from flipjax.models.weights import WeightsError
@@ -55,7 +55,7 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
 def test_the_readme_from_python(tmp_path, monkeypatch):
     text = (pathlib.Path(__file__).parents[1] / "README.md").read_text().partition("## From Python\n")[2]
     code = text.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.setattr(command, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    monkeypatch.setattr(configurations, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
     with compiling(quick=True):
         exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.
     assert (tmp_path / "model.safetensors").is_file()

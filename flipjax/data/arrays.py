@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.command import configure
 from flipjax.config import (
     ConfigError,
     SplitSpec,
@@ -20,6 +19,7 @@ from flipjax.config import (
     static_settings,
     values_of,
 )
+from flipjax.configurations import configure
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.naming import check_sizes, known_groups

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from flipjax.backend import check_settings
-from flipjax.command import configure
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
+from flipjax.configurations import configure
 from flipjax.identity import digest_of
 from flipjax.plan import Program, Setting, check_setting, plan, setting_of
 from flipjax.training.devices import form_of

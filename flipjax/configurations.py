@@ -1,0 +1,197 @@
+"""Configurations by name or file: found, run, changed key by key, and described. Imports no JAX."""
+
+import ast
+import difflib
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flipjax.config import KEYS, PLACES, Config, ConfigError, assign, check_name, default_config, leaves
+from flipjax.methods import METHODS
+from flipjax.support.keys import Key, Kind
+from flipjax.support.ranges import functions_of, name_of
+from flipjax.support.threads import cores
+
+OVERRIDE = "--config."
+"""The start of an option that sets a key."""
+
+
+def configure(config: Config | str | Path, changes: Mapping[str, Any] | None = None) -> Config:
+    """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
+
+    Raises:
+        ConfigError: unknown configuration or key.
+
+    Example:
+        >>> config = configure("smoke", {"train.epochs": 2, "axes.rho": (0.5, 0.9)})
+        >>> config.train.epochs, config.axes.rho
+        (2, (0.5, 0.9))
+    """
+    if isinstance(config, str | Path):
+        changed = read_config(config)
+    else:
+        changed = config.copy_and_resolve_references()
+    for name, value in (changes or {}).items():
+        assign(changed, name, value)
+    return changed
+
+
+def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Returns a configuration with `--config.KEY=VALUE` overrides.
+
+    Args:
+        config: NAME|FILE or NAME|FILE:VARIANT; the `get_config` of the file returns the configuration and takes the
+            variant, if any. None: the default.
+        overrides: command-line arguments; a value may be the argument after its key.
+
+    Raises:
+        ConfigError: an error inside the file, with its traceback; an unknown key, with the nearest one; or any other
+            invalid argument.
+    """
+    if config is None:
+        read = default_config()
+    else:
+        file, _, variant = str(config).partition(":")
+        read = _run_file(find_config(file), variant)
+    remaining = list(overrides)
+    while remaining:
+        option, equals, text = remaining.pop(0).partition("=")
+        if not option.startswith(OVERRIDE):
+            raise ConfigError("arguments", "options, such as --config correlation_grid", repr(option))
+        if not equals:
+            if not remaining:
+                raise ConfigError(option, "a value", "none")
+            text = remaining.pop(0)
+        name = option.removeprefix(OVERRIDE)
+        assign(read, name, parse_value(name, text))
+    return read
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Parses a command-line value for a dotted name, as a Python literal or bare strings; raises as `check_name`.
+
+    Example:
+        >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
+        ((0.9, 0.95), ('ce', 'group_dro'), '7')
+    """
+    check_name(name, prefix=OVERRIDE)
+    key = PLACES.get(name)
+    takes_several = name not in KEYS or name.startswith("axes.") or isinstance(KEYS[name].default, tuple)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = text
+        if takes_several:
+            value = tuple(part.strip() for part in text.split(",") if part.strip())
+    if takes_several:
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+    if key is not None and isinstance(key.default, str) and not isinstance(value, str):
+        return text
+    return value
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Returns the shipped configurations by name, from the wheel's or the repository's `configs` folder."""
+    package = Path(__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {}
+
+
+def find_config(name: str) -> Path:
+    """Returns the file of a path, or of a shipped NAME or configs/NAME.py; raises ConfigError if there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    if path.suffix in ("", ".py") and path.parent in (Path(), Path("configs")) and path.stem in shipped:
+        return shipped[path.stem]
+    near = difflib.get_close_matches(path.stem, shipped, n=1)
+    hint = f"the nearest is {near[0]}" if near else f"valid are {', '.join(shipped)}"
+    raise ConfigError("--config", f"a configuration file, or the name of one that ships ({hint})", name)
+
+
+def run_name(config: str | Path) -> str:
+    """Returns the name of a configuration's run folder, that of NAME|FILE and of its variant.
+
+    Example:
+        >>> run_name("configs/smoke.py"), run_name("photos_grid:pretrained")
+        ('smoke', 'photos_grid_pretrained')
+    """
+    file, _, variant = str(config).partition(":")
+    stem = Path(file).stem
+    return f"{stem}_{variant}" if variant else stem
+
+
+def _run_file(path: Path, variant: str) -> Config:
+    """Runs a user's configuration file; the message of an error is its traceback."""
+    from ml_collections import ConfigDict
+
+    if path.suffix != ".py":
+        raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
+    module = ModuleType(f"config {path}")
+    module.__file__ = str(path)
+    # The standard library looks up class sources and annotation names in sys.modules.
+    sys.modules[module.__name__] = module
+    if "jax" not in sys.modules:
+        # A JAX array in the file starts JAX: use one device per core, as a sweep does.
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
+    variants = [variant] if variant else []
+    try:
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        config = module.get_config(*variants)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # Of any type: sys.exit() in the file would end this process, and with 0 as if all were done.
+        in_file = error.__traceback__ and error.__traceback__.tb_next
+        lines = "".join(traceback.format_exception(type(error), error, in_file))
+        raise ConfigError(str(path), problem=f"raised\n{lines.rstrip()}") from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(str(path), "get_config() to return a ConfigDict, as default_config() does", repr(config))
+    return config
+
+
+def describe_configs() -> str:
+    """Lists the shipped configurations, each with its docstring: purpose, commands, cost and expected result."""
+    texts = []
+    for name, path in shipped_configs().items():
+        docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        texts.append(f"{name}\n{textwrap.indent(docstring, '  ')}\n")
+    return "\n".join(texts)
+
+
+def describe_keys(config: Config) -> str:
+    """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static."""
+    values = leaves(config)
+    lines = [
+        "Traced keys are data, so their values compile nothing. A static key is part of the compiled program.",
+        "An option says how a run is carried out.",
+    ]
+    for key in KEYS.values():
+        lines += ["", *_describe_key(key, values)]
+    lines += ["", "Methods, config.axes.method:"]
+    for name, method in METHODS.items():
+        lines.append(f"  {name:20}{method.meaning}")
+    return "\n".join(lines)
+
+
+def _describe_key(key: Key, values: Mapping[str, Any]) -> list[str]:
+    """Returns the lines of a key, given the configuration's values by dotted name."""
+    place = key.name
+    kind = key.kind.value
+    if key.kind is Kind.TRACED:
+        axis = f"axes.{key.field}"
+        kind = f"traced, as config.{axis}"
+        if axis in values:
+            place = axis
+    names = [name_of(function) for function in functions_of(values[place])]
+    value = ", ".join(names) or repr(values[place])
+    allowed = key.values.text or type(key.default).__name__
+    return [f"--config.{place}={value}", f"  {key.meaning}; {kind}", f"  {allowed}"]
