@@ -107,7 +107,8 @@ def audit_files(
     with files.claimed(out), masks as keep:
         print(facts[0], file=sys.stderr, flush=True)
         measured = count_pairs(pairs, values, jobs=jobs, keep=keep if photos else None)
-        audit = conclude_audit(names, found, measured, class_names=all_names, clusters=together)
+        measured = dataclasses.replace(measured, class_names=all_names, groups=found, clusters=together)
+        audit = conclude_audit(measured)
         tried = try_gates(fail_above, fail_below, audit.summary, audit.intervals)
         document = make_document(audit, facts=facts, options=used)
         files.write_audit(out, audit, document, functools.partial(_maps, pairs, values, photos), gates=tried)
@@ -329,14 +330,22 @@ class AuditStream:
             return dict(stored)
 
     def close(
-        self, *, facts: Sequence[str] = (), options: Mapping[str, Any] | None = None, **more: Any
+        self,
+        *,
+        facts: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        samples: int = 1000,
+        pairs: np.ndarray | None = None,
+        scenes: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> dict[str, Any]:
         """Writes all files, and returns the numbers of summary.json.
 
         Args:
             facts: sentences on the images, which come first in the report.
             options: more options for summary.json.
-            **more: `samples`, `pairs` and `scenes` of `flipjax.audit.results.conclude_audit`.
+            samples: number of resamples of the intervals.
+            pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
+            scenes: log-odds (n, K, F) on other scenes and their split point (F,), for scene-swap quantities.
 
         Raises:
             ValueError: no image was added.
@@ -344,9 +353,10 @@ class AuditStream:
         if not self._parts:
             raise ValueError("stream: expected at least one image, found none.")
         groups = np.concatenate(self._groups) if self._groups else None
-        measured = join_counts(self._parts, background=self._encoding.spec.background)
+        background = self._encoding.spec.background
+        measured = join_counts(self._parts, self._names, self._class_names, background=background)
         found = ImageGroups(groups, self._all_groups, self._scene_names)
-        audit = conclude_audit(self._names, found, measured, class_names=self._class_names, **more)
+        audit = conclude_audit(dataclasses.replace(measured, groups=found, pairs=pairs, scenes=scenes), samples=samples)
         used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
         facts = [*facts, describe_images(measured.shapes, self._encoding)]
         document = make_document(audit, facts=facts, options=used | dict(options or {}))

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
+from flipjax.audit.measurements import Measurements
 from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_pair, read_values
 from flipjax.backend import keep_programs
-from flipjax.metrics import Decomposition, RegionSums, SegmentTables, checks
+from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.regions import sum_regions
@@ -38,16 +39,6 @@ class ImageCounts(NamedTuple):
     regions: list[np.ndarray] | None
     segments: Columns
     shape: tuple[int, ...]
-
-
-class Measured(NamedTuple):
-    """n images: decomposition, ignored pixels int64 (n,), region sums (None for masks), segments, and their shapes."""
-
-    decomposition: Decomposition
-    ignored: np.ndarray
-    regions: RegionSums | None
-    segments: SegmentTables
-    shapes: Sequence[tuple[int, ...]] = ()
 
 
 def count_image(
@@ -98,7 +89,7 @@ def _check_values(scores: np.ndarray, kind: str) -> None:
         )
 
 
-def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, keep: Keep | None = None) -> Measured:
+def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, keep: Keep | None = None) -> Measurements:
     """Reads and counts images in order. One process counts masks on all cores.
 
     Args:
@@ -116,7 +107,8 @@ def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, kee
         for part in counts:
             parts.append(part)
             bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
-    return join_counts(parts, background=encoding.spec.background)
+    names = encoding.spec.names(encoding.classes)
+    return join_counts(parts, [pair.name for pair in pairs], names, background=encoding.spec.background)
 
 
 def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
@@ -154,9 +146,18 @@ def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Ke
         pool.shutdown(cancel_futures=True)
 
 
-def join_counts(parts: Sequence[ImageCounts], *, background: Background) -> Measured:
+def join_counts(
+    parts: Sequence[ImageCounts], names: Sequence[str], class_names: Sequence[str], *, background: Background
+) -> Measurements:
     """Joins the counts of images, in order."""
     confusion, risk_sum, ignored, regions, segments, shapes = zip(*parts, strict=True)
-    decomposition = Decomposition(np.stack(confusion), np.array(risk_sum, np.float32), background)
     sums = None if regions[0] is None else RegionSums(*map(np.stack, zip(*regions, strict=True)))
-    return Measured(decomposition, np.array(ignored, np.int64), sums, join_columns(segments), shapes)
+    return Measurements(
+        tuple(names),
+        tuple(class_names),
+        Decomposition(np.stack(confusion), np.array(risk_sum, np.float32), background),
+        np.array(ignored, np.int64),
+        join_columns(segments),
+        sums,
+        shapes,
+    )

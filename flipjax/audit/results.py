@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from flipjax import metrics
-from flipjax.audit.counts import Measured
 from flipjax.audit.groups import ImageGroups
+from flipjax.audit.measurements import Measurements
 from flipjax.backend import key_of
 from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
@@ -61,13 +61,13 @@ WORK = 5e7
 """Most resamples times flips times classes: about ten seconds."""
 
 
-def pixel_shares(measured: Measured) -> np.ndarray:
+def pixel_shares(measured: Measurements) -> np.ndarray:
     """Returns the fraction of each image that each class covers in the labels: float64 (n, C)."""
     labels = np.asarray(measured.decomposition.confusion).sum(2)
     return labels / (labels.sum(1) + measured.ignored)[:, None]
 
 
-def beta_of_audit(measured: Measured) -> tuple[Choice | None, np.ndarray]:
+def beta_of_audit(measured: Measurements) -> tuple[Choice | None, np.ndarray]:
     """Computes beta of an audit's flips, and the evidence of each segment's context for its predicted class.
 
     Training statistics come from the audited labels; flips to classes that no image shows are left out.
@@ -98,7 +98,7 @@ def beta_of_audit(measured: Measured) -> tuple[Choice | None, np.ndarray]:
 
 
 def count_objects(
-    measured: Measured,
+    measured: Measurements,
     class_names: Sequence[str],
     *,
     samples: int,
@@ -188,29 +188,10 @@ class Audit:
         return np.flatnonzero(is_foreground(len(self.class_names), self.background)).tolist()
 
 
-def conclude_audit(
-    names: Sequence[str],
-    groups: ImageGroups,
-    measured: Measured,
-    *,
-    class_names: tuple[str, ...],
-    samples: int = 1000,
-    pairs: np.ndarray | None = None,
-    clusters: np.ndarray | None = None,
-    scenes: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Audit:
-    """Summarises counts, with intervals from resampling images within groups.
-
-    Args:
-        names: n image names.
-        groups: of the n images; two by two by default for two foreground classes.
-        measured: the counts of the n images.
-        class_names: C names.
-        samples: number of resamples.
-        pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
-        clusters: int (n,), images sampled together, such as the frames of a film; None samples each alone.
-        scenes: log-odds (n, K, F) on other scenes and their split point (F,), for scene-swap quantities.
-    """
+def conclude_audit(measured: Measurements, *, samples: int = 1000) -> Audit:
+    """Summarises counts, with intervals from `samples` resamples of images within groups."""
+    names, groups, class_names = measured.names, measured.groups, measured.class_names
+    pairs, clusters, scenes = measured.pairs, measured.clusters, measured.scenes
     decomposition, numbers = measured.decomposition, groups.numbers
     foreground = np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist()
     all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
@@ -252,7 +233,7 @@ def conclude_audit(
 
 
 def _summarize(
-    measured: Measured, options: dict[str, Any], resampling: dict[str, Any], further: Any, swap: SceneSwap | None
+    measured: Measurements, options: dict[str, Any], resampling: dict[str, Any], further: Any, swap: SceneSwap | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the numbers of pixels and their intervals, without empty groups."""
     decomposition = measured.decomposition
@@ -334,7 +315,7 @@ def _places(
 
 
 def image_table(
-    columns: Mapping[str, Sequence[str]], measured: Measured, objects: Objects, swap: SceneSwap | None
+    columns: Mapping[str, Sequence[str]], measured: Measurements, objects: Objects, swap: SceneSwap | None
 ) -> pd.DataFrame:
     """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks.
 

@@ -1,0 +1,147 @@
+"""The record between reading and tables: what n images were reduced to, and how they were read.
+
+Files, batches and models fill it (`counts`, `audits`); `results`, `tables` and `page` need nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flipjax.audit.groups import ImageGroups
+from flipjax.metrics import Decomposition, RegionSums, SegmentTables
+
+UNITS = {"pixels": "pixels", "mm2": "mm2", "ml": "mL"}
+"""Units of a smallest segment, as they are written, by their lower-case spelling."""
+MM3_OF_ML = 1000.0
+"""Cubic millimetres of a millilitre."""
+PARTS = 1_000_000
+"""Parts of a square or cubic millimetre that weights count, so that sums of weighted pixels are exact integers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MinSize:
+    """The smallest segment that has a row. The default keeps every segment.
+
+    Example:
+        >>> MinSize.parse("0.5mL").pixels((1.0, 1.0, 2.0)), str(MinSize.parse("64"))
+        (250, '64 pixels')
+    """
+
+    amount: float = 1.0
+    """How many of the unit; positive."""
+    unit: str = "pixels"
+    """One of `UNITS`' values; mm2 is of images, mL of volumes, and both need a spacing."""
+
+    @classmethod
+    def parse(cls, text: str | float) -> MinSize:
+        """Reads a number of pixels, or a number with the unit mm2 or mL.
+
+        Raises:
+            ValueError: another text, or a number that is not positive.
+        """
+        written = str(text).strip()
+        unit = next((end for end in ("pixels", "mm2", "ml") if written.lower().endswith(end)), "")
+        number = written[: len(written) - len(unit)]
+        try:
+            amount = float(number)
+        except ValueError:
+            amount = math.nan
+        if not 0 < amount < math.inf:
+            raise ValueError(f"min_size: expected a number of pixels such as 64, 3mm2 or 0.5mL, found {written!r}.")
+        return cls(amount, UNITS[unit or "pixels"])
+
+    def __str__(self) -> str:
+        """Returns the size with its unit."""
+        return f"{self.amount:g} {self.unit}"
+
+    def pixels(self, spacing: Sequence[float] | None) -> int:
+        """Returns the least number of pixels of a segment in an image of this spacing in mm.
+
+        Raises:
+            ValueError: the unit needs a spacing, or one of another number of axes.
+        """
+        if self.unit == "pixels":
+            return max(1, math.ceil(self.amount))
+        axes = 2 if self.unit == "mm2" else 3
+        if spacing is None or len(spacing) != axes:
+            found = "none" if spacing is None else f"one of {len(spacing)} axes"
+            raise ValueError(f"min_size: expected a spacing in mm along {axes} axes beside {self}, found {found}.")
+        size = self.amount if axes == 2 else self.amount * MM3_OF_ML
+        # Rounded first, because 0.5 mL of voxels of 0.1 mm is not 500,001 of them.
+        return max(1, math.ceil(round(size / math.prod(spacing), 6)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """All that the tables of an audit need of n images of C classes."""
+
+    names: tuple[str, ...]
+    """The images' names."""
+    class_names: tuple[str, ...]
+    """The C classes' names."""
+    decomposition: Decomposition
+    """Counts of pixels: confusion int32 (n, C, C), risk_sum float32 (n,), NaN for masks."""
+    ignored: np.ndarray
+    """Ignored pixels of each image, int64 (n,)."""
+    segments: SegmentTables
+    """True and predicted segments of `min_size` and more, and pixels by kind of error."""
+    regions: RegionSums | None = None
+    """Sums over rims and interiors, a row an image; None for masks."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Each image's shape: (H, W), or three axes of a volume."""
+    spacing: np.ndarray | None = None
+    """Distance of pixels in mm along each axis, float64 (n, axes); None if it is not known of every image."""
+    min_size: MinSize = MinSize()
+    """The smallest segment that has a row."""
+    left_out: np.ndarray | None = None
+    """Smaller true segments of each image, int64 (n,), which have no row; None stands for 0."""
+    groups: ImageGroups = dataclasses.field(default_factory=lambda: ImageGroups(None))
+    """The images' groups."""
+    clusters: np.ndarray | None = None
+    """int64 (n,): images of one cluster, such as a patient, are resampled together; None resamples each alone."""
+    pairs: np.ndarray | None = None
+    """int64 (n,): the counterfactual pair of each image or -1; pairs are resampled together."""
+    scenes: tuple[np.ndarray, np.ndarray] | None = None
+    """Log-odds (n, K, F) on other scenes, and their split point (F,)."""
+
+    @property
+    def volumes(self) -> bool:
+        """Whether the images are volumes, of three axes."""
+        return bool(self.shapes) and len(self.shapes[0]) == 3
+
+    @property
+    def smaller(self) -> int:
+        """The number of true segments below `min_size`, which have no row."""
+        return 0 if self.left_out is None else int(self.left_out.sum())
+
+    @functools.cached_property
+    def pixel_size(self) -> np.ndarray | None:
+        """The area (mm2) or volume (mm3) of a pixel of each image, float64 (n,); None if it is not known."""
+        return None if self.spacing is None else self.spacing.prod(axis=1)
+
+    @functools.cached_property
+    def weighted(self) -> Decomposition:
+        """The decomposition in which pixels count by their area or volume, if these differ between images.
+
+        Rates over all images are then shares of tissue, not of voxels. Counts are integers, in millionths of a square
+        or cubic millimetre; rates of one image are those of `decomposition`, which this is if all pixels are alike.
+        """
+        size = self.pixel_size
+        if size is None or np.allclose(size, size[0], rtol=1e-4):
+            return self.decomposition
+        weights = np.rint(size * PARTS).astype(np.int64)
+        confusion = np.asarray(self.decomposition.confusion, np.int64) * weights[:, None, None]
+        risk_sum = np.asarray(self.decomposition.risk_sum, np.float64) * weights
+        return Decomposition(confusion, risk_sum, self.decomposition.background)
+
+    def millilitres(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""
+        if not self.volumes or self.pixel_size is None:
+            return None
+        size = self.pixel_size.reshape(-1, *[1] * (np.ndim(pixels) - 1))
+        return np.asarray(pixels) * size / MM3_OF_ML
