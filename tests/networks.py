@@ -11,7 +11,7 @@ from flax import nnx
 from flipjax.config import ModelSpec
 from flipjax.models import encoders, smp, weights
 from flipjax.training import network
-from flipjax.training.model import from_state_dict
+from flipjax.training.model import Model
 
 NAMES = ("background", "cat", "dog")
 BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
@@ -46,7 +46,7 @@ def make(encoder):
     """Returns PyTorch's state_dict of an encoder's U-Net, its `Model`, and its logits as a compiled call."""
     spec = ModelSpec(name=f"smp_{encoder}")
     state_dict = {name: golden_weight(name, shape) for name, shape in weights.shapes_of(spec, 3).items()}
-    model = from_state_dict(state_dict, spec, NAMES, 64)
+    model = Model.from_state_dict(state_dict, spec, NAMES, 64)
     graph, state = nnx.split(model.nnx())
     logits = functools.partial(jax.jit(lambda state, images: nnx.merge(graph, state)(images)), state)
     return SimpleNamespace(state_dict=state_dict, model=model, logits=logits)

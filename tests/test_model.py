@@ -32,6 +32,11 @@ def drawn(spec, seed=0):
     return Model(jax.tree.unflatten(structure, noise), spec, NAMES, 16)
 
 
+def padded(photo, stride):
+    height, width = photo.shape[:2]
+    return np.pad(photo, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+
+
 def images(*shape):
     return np.random.default_rng(1).uniform(size=(*shape, 3)).astype(np.float32)
 
@@ -45,6 +50,55 @@ def test_a_file_gives_the_same_model(spec, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, again.weights, model.weights)
     sample = images(2, 32, 64)
     np.testing.assert_array_equal(again.logits(sample), model.logits(sample))
+
+
+@pytest.mark.parametrize(
+    ("spec", "stride"),
+    [
+        (ModelSpec(width=4, depth=1), 1),
+        (ModelSpec(width=4, depth=3), 4),
+        (ModelSpec(name="smp_mit_b2"), 32),
+        (ModelSpec(build=Net), 1),
+    ],
+    ids=["depth 1", "depth 3", "smp", "own"],
+)
+def test_stride_is_the_divisor_of_sides(spec, stride):
+    assert Model(weights=None, spec=spec, class_names=NAMES, size=16).stride == stride
+
+
+@pytest.mark.parametrize("side", [(9, 12), (12, 9), (11, 13)], ids=str)
+def test_a_photo_of_any_size_is_padded_to_its_stride(side):
+    model = drawn(ModelSpec(width=4, depth=3))
+    photo = images(1, *side)[0]
+    with pytest.raises(ValueError, match=r"^images: expected \(B, H, W, 3\), H and W multiples of 4; found "):
+        model.logits(photo[None])
+    logits = model.logits(padded(photo, model.stride)[None])[0, : side[0], : side[1]]
+    assert logits.shape == (*side, 3)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["norm", "no norm"])
+def test_a_state_dict_gives_the_same_model(spec):
+    model = drawn(spec)
+    again = Model.from_state_dict(model.state_dict(), spec, list(NAMES), 16)
+    assert (again.spec, again.class_names, again.size) == (spec, NAMES, 16)
+    jax.tree.map(np.testing.assert_array_equal, again.weights, model.weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda arrays: arrays.pop("head.bias"), "missing"),
+        (lambda arrays: arrays.update(other=np.zeros(3, np.float32)), "unused"),
+        (lambda arrays: arrays.update({"head.bias": np.zeros(4, np.float32)}), "misshapen"),
+    ],
+    ids=["missing", "unused", "misshapen"],
+)
+def test_a_wrong_state_dict_is_refused(change, message):
+    model = drawn(SPECS[0])
+    arrays = model.state_dict()
+    change(arrays)
+    with pytest.raises(WeightsError, match=message):
+        Model.from_state_dict(arrays, model.spec, NAMES, 16)
 
 
 def test_any_number_of_images_is_as_each_alone():

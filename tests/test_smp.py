@@ -19,7 +19,7 @@ from flipjax.models import encoders, layers
 from flipjax.models.weights import canonical, convert_weights, draw_weights, load_weights, read_weights, shapes_of
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
-from flipjax.training.model import from_state_dict
+from flipjax.training.model import Model
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
 
@@ -185,7 +185,7 @@ def test_features_are_pytorchs(published, tmp_path):
     _, arrays = canonical(read_weights(published)[0])
     spec = ModelSpec(name=f"smp_{NAME}")
     whole = {name: arrays.get(name, np.zeros(shape)) for name, shape in shapes_of(spec, 3).items()}
-    model = from_state_dict(whole, spec, networks.NAMES, 64).nnx()
+    model = Model.from_state_dict(whole, spec, networks.NAMES, 64).nnx()
     np.testing.assert_array_equal(params["encoder"]["_conv_stem"]["weight"], model.encoder._conv_stem.weight[...])
     images = np.random.default_rng(0).random((2, 64, 96, 3)).astype(np.float32)
     twin = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=published).eval()

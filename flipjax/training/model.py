@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,45 @@ class Model:
     class_names: tuple[str, ...]
     size: int
 
+    @classmethod
+    def from_state_dict(
+        cls, arrays: Mapping[str, np.ndarray], spec: ModelSpec, class_names: Sequence[str], size: int
+    ) -> "Model":
+        """Returns the model of arrays under PyTorch's names and in its axis order, as `state_dict` returns them.
+
+        Args:
+            arrays: the weights by name; numbers of any float type.
+            spec: of the network.
+            class_names: C names, background first.
+            size: side of the training images, in pixels.
+
+        Raises:
+            WeightsError: arrays are missing, unused or misshapen.
+
+        Example:
+            >>> spec = ModelSpec(width=4, depth=1)
+            >>> names = ("background", "cat", "dog")
+            >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, names, 16)
+            >>> again = Model.from_state_dict(model.state_dict(), spec, names, 16)
+            >>> bool((again(jnp.ones((1, 8, 8, 3))) == model(jnp.ones((1, 8, 8, 3)))).all())
+            True
+        """
+        names = tuple(class_names)
+        given = weights.from_state_dict(arrays, spec, len(names))
+        outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(names)))
+        # On the host, where a new shape compiles no program.
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), outline)
+        return cls(jax.device_put(Weights(*map(overlay, zeros, given))), spec, names, size)
+
+    @property
+    def stride(self) -> int:
+        """The required divisor of an image's height and width, in pixels: 2 ** (depth - 1) for a U-Net, 32 for `smp_*`.
+
+        Photos of other sizes are padded below and on the right with their last row and column, and the logits are
+        cropped, as `flipjax audit --model` does. 1 for a user's own network.
+        """
+        return self.spec.stride
+
     @property
     def experiment(self) -> Experiment:
         """The experiment of this network, for the functions of `flipjax.training`."""
@@ -62,7 +101,8 @@ class Model:
         Raises:
             ValueError: images of another shape or type.
         """
-        images, stride = jnp.asarray(images), self.spec.stride
+        images = jnp.asarray(images)
+        stride = self.stride
         if images.ndim != 4 or images.shape[1] % stride or images.shape[2] % stride or images.shape[3] != 3:
             raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {images.shape}")
         if images.dtype == jnp.uint8:
@@ -144,22 +184,9 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
         raise WeightsError(f"build: expected the function that makes the network, {own}, to read {path}; found none")
     names = tuple(about["class_names"])
     try:
-        return from_state_dict(arrays, ModelSpec(**about["spec"], build=build), names, about["size"])
+        return Model.from_state_dict(arrays, ModelSpec(**about["spec"], build=build), names, about["size"])
     except (TypeError, WeightsError) as error:
         raise WeightsError(f"{path}: {error}") from error
-
-
-def from_state_dict(arrays: Mapping[str, np.ndarray], spec: ModelSpec, names: tuple[str, ...], size: int) -> Model:
-    """Returns the model of a `state_dict`.
-
-    Raises:
-        WeightsError: arrays are missing, unused or misshapen.
-    """
-    blank = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(names)))
-    given = weights.from_state_dict(arrays, spec, len(names))
-    # On the host, where a new shape compiles no program.
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
-    return Model(jax.device_put(Weights(*map(overlay, zeros, given))), spec, names, size)
 
 
 @functools.cache

@@ -47,10 +47,10 @@ def make_flipjax(encoder, devices):
     from jax.sharding import PartitionSpec as P
 
     from flipjax.config import ModelSpec
-    from flipjax.training.model import from_state_dict
+    from flipjax.training.model import Model
 
     spec, names = ModelSpec(name=f"smp_{encoder}"), ("background", "cat", "dog")
-    graph, state = nnx.split(from_state_dict(weights_of(encoder), spec, names, 512).nnx())
+    graph, state = nnx.split(Model.from_state_dict(weights_of(encoder), spec, names, 512).nnx())
     mesh = Mesh(np.array(jax.devices()), ("images",))
     state = jax.device_put(state, NamedSharding(mesh, P()))
 
