@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import jax
     import pandas as pd
 
-LEAST_PIXELS, LEAST_SHARE = 64, 0.001
-"""Smallest segment: in pixels, and as a fraction of the image."""
 STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
 """Boundaries of the size strata, as fractions of the image: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
 OUTCOMES = ("correct", "flip", "miss", "mixed")
@@ -258,7 +256,7 @@ def segments(predictions: Any, labels: Any, **options: Any) -> pd.DataFrame:
 
 
 def segment_tables(
-    predictions: Any, labels: Any, *, unit: Any = "class", rim: int = RIM, min_pixels: int | None = None, **spec: Any
+    predictions: Any, labels: Any, *, unit: Any = "class", rim: int = RIM, min_pixels: int = 1, **spec: Any
 ) -> SegmentTables:
     """Tabulates true segments, predicted segments and pixels in one pass over the images.
 
@@ -270,7 +268,7 @@ def segment_tables(
             where ignored pixels take the nearest label; or instance ids, integers of the labels' shape: all of one id
             and class. Predicted segments are then components.
         rim: in pixels, the width of the rim.
-        min_pixels: smaller segments have no row; None: 64 or 0.1 % of the image, whichever is more.
+        min_pixels: smaller segments have no row; by default every segment has one.
         **spec: fields of `LabelSpec`.
 
     Returns:
@@ -322,7 +320,7 @@ def segment_columns(
     predicted_unit: Any = None,
     risks: dict[str, np.ndarray] | None = None,
     rim: int = RIM,
-    min_pixels: int | None = None,
+    min_pixels: int = 1,
 ) -> Columns:
     """Returns the columns of one image, for `join_columns`: for images that come one by one.
 
@@ -348,7 +346,7 @@ def segment_columns(
         raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
     known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
     truth = np.where(known, truth, 0).astype(np.int32)
-    least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
+    least = max(1, min_pixels)
     near = near_border(truth, known, rim)
     real, found, wrong = foreground[truth], foreground[prediction], known & (prediction != truth)
     shares = np.bincount(truth[known], minlength=C) / truth.size

@@ -49,8 +49,11 @@ def test_instances_are_units_and_small_ones_have_no_row():
     truth = np.array([[1, 1, 0, 1], [1, 1, 0, 1]])
     table = metrics.segments(truth, truth, unit=np.array([[5, 5, 0, 7], [5, 6, 0, 7]]), **OPTIONS)
     assert table[["instance", "pixels", "matched"]].values.tolist() == [[5, 3, 1], [6, 1, pd.NA], [7, 2, 1]]
-    # Smaller than 64 pixels or 0.1 % of the image: no row.
-    assert len(metrics.segments(truth, truth, kind="masks", num_classes=3)) == 0
+    assert metrics.segments(truth, truth, **(OPTIONS | {"min_pixels": 7}))["class"].tolist() == []
+    # By default every segment has a row, whatever its share of the image.
+    large = np.zeros((400, 400), int)
+    large[7, 9] = 1
+    assert metrics.segments(large, large, kind="masks", num_classes=3)["pixels"].tolist() == [1]
 
 
 def slow_units(labels, classes, unit):
@@ -189,7 +192,7 @@ def test_segment_flips_and_intervals_by_hand():
     np.testing.assert_allclose(rates.loc["all", ["seg_flip_low", "seg_flip_high"]], np.percentile(drawn, [2.5, 97.5]))
     counts = metrics.segment_confusion(table, num_classes=4)
     assert counts.tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 1]]
-    empty = metrics.segments(truth, truth, kind="masks", num_classes=5)
+    empty = metrics.segments(truth, truth, kind="masks", num_classes=5, min_pixels=3)
     assert np.isnan(metrics.segment_flips(empty, key=jax.random.key(0))["seg_flip"]).all()
 
 
