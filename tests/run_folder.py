@@ -4,21 +4,26 @@ import json
 from pathlib import Path
 
 import numpy as np
-from flipjax.results.cells import StoredCell, StoredSplit, save_cell
+from results.tables import cell_of, curves_of
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import gallery
-from flipjax.results.frames import write_csv, write_results
-from flipjax.results.rows import member_rows
+from flipjax.results.frames import write_csv
+from flipjax.results.store import PARTS, write
+from flipjax.results.tables import history_table, results_table
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
 SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "blur_fill")
 END = {"epochs": 3, "best_epoch": 2, "selection": "val_loss"}
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 IMAGES = 24
-MEASURES = {"train_loss": 1.0, "valid_flip": 0.2}
-HISTORY = [{"epoch": 1 + k, **MEASURES, "valid_loss": 1 / (1 + k), "valid_worst_group_iou": k / 10} for k in range(3)]
+CURVES = {
+    "train_loss": [1.0, 1.0, 1.0],
+    "valid_flip": [0.2, 0.2, 0.2],
+    "valid_loss": [1.0, 1 / 2, 1 / 3],
+    "valid_worst_group_iou": [0.0, 0.1, 0.2],
+}
 
 
 def counts_at(groups, *, rho=0.9, seed, shift=0.0, **_):
@@ -61,24 +66,30 @@ def make_run(
     """Writes a run folder with a member per dict of axes in `settings`, the first two of them with images."""
     groups = np.arange(IMAGES) % all_groups.count
     pairs = np.arange(IMAGES) // all_groups.scenes
-    names = {"class_names": classes, "all_groups": all_groups}
-    rows, members = [], {}
+    members = {}
     for axes in settings:
         name = "_".join(f"{key}={value}" for key, value in axes.items())
         members[name] = counts(groups, **axes, **options)
-        member = {"member": name, **axes, "status": status, **END}
-        for part in ("val", "test"):
-            rows += member_rows(member, members[name], groups, part=part, **names)
-    write_results(folder, rows)
-    write_csv(folder / "history.csv", [{"member": name, **epoch} for name in members for epoch in HISTORY])
-    arrays = [np.stack([getattr(d, field) for d in members.values()])[None] for field in ("confusion", "risk_sum")]
-    scores = np.random.default_rng(0).normal(size=(len(members), IMAGES, len(SCORES)))
-    masks = np.random.default_rng(1).integers(0, 128, (len(members), IMAGES, 2, 8))
-    part = StoredSplit(*arrays, groups, pairs, np.zeros((IMAGES, 2), int), scores=scores, masks=masks)
-    stored = {"parts": {"val": part, "test": part}, "rows": tuple(rows), "score_names": SCORES}
-    cell = StoredCell((*members,), ("val_loss",), classes, scenes, **stored, usual=all_groups.usual)
-    save_cell(folder / "cells/only/decomposition.npz", cell)
-    made = [gallery_of(name, members[name], groups, pairs) for name in [*members][:2]]
+    names = list(members)
+    shape = (len(names), len(PARTS) * IMAGES)
+    cell = cell_of(
+        {name: [decomposition] for name, decomposition in members.items()},
+        groups,
+        pairs,
+        settings=settings,
+        curves=curves_of(names, CURVES, epochs=3),
+        classes=classes,
+        scenes=scenes,
+        all_groups=all_groups,
+        status=status,
+        score=np.array(SCORES),
+        scores=np.random.default_rng(0).normal(size=(*shape, len(SCORES))),
+        masks=np.random.default_rng(1).integers(0, 128, (*shape, 2, 8)),
+    )
+    write_csv(folder / "results.csv", results_table(cell.results))
+    write_csv(folder / "history.csv", history_table(cell.results))
+    write(folder / "cells/only/results.npz", cell.results, cell.images)
+    made = [gallery_of(name, members[name], groups, pairs) for name in names[:2]]
     gallery.save_gallery(folder / "cells/only/gallery.npz", gallery.concatenate_galleries(made))
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))

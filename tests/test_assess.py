@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import run_folder
-from flipjax.results.cells import load_cell, save_cell
 from ml_collections import ConfigDict
+from results.tables import rows_of
 
 from flipjax import configure, intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.plan import plan
-from flipjax.results.frames import records_of, to_frame
+from flipjax.results.frames import records_of
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
+from flipjax.results.store import Cell, MemberResults, read, write
 from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
@@ -126,50 +127,57 @@ def test_seeds_are_compared_pixel_by_pixel():
 def cell(tmp_path):
     """Two seeds, with DFR's heads fitted on the first half of the images."""
     run_folder.make_run(tmp_path, [{"rho": 0.9, "seed": seed, "method": "dfr"} for seed in (0, 1)])
-    cell = load_cell(tmp_path / "cells/only/decomposition.npz")
-    refit = np.arange(run_folder.IMAGES) < run_folder.IMAGES // 2
-    parts = {name: dataclasses.replace(part, refit=refit) for name, part in cell.parts.items()}
-    return dataclasses.replace(cell, parts=parts)
+    path = tmp_path / "cells/only/results.npz"
+    cell = Cell(read(path, MemberResults), path)
+    half = np.arange(run_folder.IMAGES) < run_folder.IMAGES // 2
+    return with_images(cell, refit=np.concatenate([half, half]))
+
+
+def with_images(cell, **changed):
+    """The cell with other arrays of its images."""
+    return dataclasses.replace(cell, stored_images=dataclasses.replace(cell.images, **changed))
 
 
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
-    save_cell(tmp_path / "cell.npz", cell)
-    again = load_cell(tmp_path / "cell.npz")
-    table = score_rows([again], to_frame(cell.rows))
-    pd.testing.assert_frame_equal(table, score_rows([cell], to_frame(cell.rows)))
+    write(tmp_path / "cell.npz", cell.results, cell.images)
+    again = Cell(read(tmp_path / "cell.npz", MemberResults), tmp_path / "cell.npz")
+    table = score_rows([again], rows_of(again))
+    pd.testing.assert_frame_equal(table, score_rows([cell], rows_of(cell)))
     rows = {row["score"]: row for row in records_of(table[table["member"] == cell.members[0]])}
     assert {*rows} == {"flip_risk", *run_folder.SCORES, "disagreement", "pairwise_dice"}
     assert [rows[name]["passes"] for name in ("flip_risk", "mirror", "disagreement", "pairwise_dice")] == [1, 2, 2, 2]
-    flip = cell.decomposition(cell.members[0], "test").flip
-    score = cell.parts["test"].scores[0, :, run_folder.SCORES.index("mirror")]
-    rare, row = cell.on_side("test", "rare"), rows["mirror"]
-    assert row["aurc_rare"] == pytest.approx(selective.aurc(score[rare], flip[rare]), abs=1e-6)
-    assert row["augrc_all"] == pytest.approx(selective.areas(score[None], flip).augrc.item(), abs=1e-6)
+    images = cell.images_of(cell.members[0], "test")
+    score = cell.images.scores[0, cell.images.inside("test"), run_folder.SCORES.index("mirror")]
+    rare, row = images.on_side("rare"), rows["mirror"]
+    assert row["aurc_rare"] == pytest.approx(selective.aurc(score[rare], images.flip[rare]), abs=1e-6)
+    assert row["augrc_all"] == pytest.approx(selective.areas(score[None], images.flip).augrc.item(), abs=1e-6)
     # The images that fitted DFR's head choose no threshold.
-    half = len(flip) // 2
-    threshold = selective.threshold_at_risk(score[half:], flip[half:], risk=WANTED_RISK)
+    half = run_folder.IMAGES // 2
+    threshold = selective.threshold_at_risk(score[half:], images.flip[half:], risk=WANTED_RISK)
     assert row["test_coverage_all"] == pytest.approx(np.mean(score <= threshold))
     whole = rows["flip_risk"]
-    assert (whole["auroc_all"], whole["aurc_all"]) == (cell.rows[0]["risk_auroc"], cell.rows[0]["risk_aurc"])
+    rows = rows_of(cell).set_index(["member", "split", "group"])
+    test = rows.loc[cell.members[0], "test", "all"]
+    assert (whole["auroc_all"], whole["aurc_all"]) == (test["risk_auroc"], test["risk_aurc"])
 
 
-def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores(cell):
-    part, energy = cell.parts["test"], run_folder.SCORES.index("energy")
-    scores = part.scores.copy()
-    scores[0, :8, energy] = np.nan
-    part = dataclasses.replace(part, scores=scores, refit=np.ones(run_folder.IMAGES, bool))
-    cell = dataclasses.replace(cell, parts={"val": part, "test": part})
-    flipped = cell.decomposition(cell.members[0], "test").flip > 0.5
-    for method, unknown in (("ce", False), ("cutmix+dfr", True)):
-        table = score_rows([cell], to_frame(cell.rows).assign(method=method))
-        assert table["threshold"].isna().all() == unknown
-        own = table[table["member"] == cell.members[0]].set_index("score")["auroc_all"]
-        assert own["energy"] == round(selective.auroc(scores[0, 8:, energy], flipped[8:]), 6)
+@pytest.mark.parametrize(("method", "unknown"), [("ce", False), ("cutmix+dfr", True)])
+def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores(cell, method, unknown):
+    energy, test = run_folder.SCORES.index("energy"), cell.images.inside("test")
+    scores = cell.images.scores.copy()
+    scores[0, :8, energy] = scores[0, np.flatnonzero(test)[:8], energy] = np.nan
+    cell = with_images(cell, scores=scores, refit=np.ones(len(test), bool))
+    flipped = cell.images_of(cell.members[0], "test").flip > 0.5
+    table = score_rows([cell], rows_of(cell).assign(method=method))
+    assert table["threshold"].isna().all() == unknown
+    auroc = table[table["member"] == cell.members[0]].set_index("score")["auroc_all"]
+    assert auroc["energy"] == round(selective.auroc(scores[0, test][8:, energy], flipped[8:]), 6)
 
 
 def test_scores_that_are_not_stored_are_left_out(cell):
-    parts = {name: dataclasses.replace(part, scores=None, masks=None) for name, part in cell.parts.items()}
-    bare = dataclasses.replace(cell, parts=parts, score_names=())
-    assert score_rows([bare], to_frame(cell.rows))["score"].tolist() == ["flip_risk", "flip_risk"]
-    diverged = tuple(row | {"status": "diverged"} for row in cell.rows)
-    assert score_rows([cell], to_frame(diverged)).empty
+    bare = with_images(cell, score=None, scores=None, masks=None)
+    assert score_rows([bare], rows_of(cell))["score"].tolist() == ["flip_risk", "flip_risk"]
+
+
+def test_members_that_diverged_have_no_scores(cell):
+    assert score_rows([cell], rows_of(cell).assign(status="diverged")).empty

@@ -7,7 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from flipjax.results.cells import load_cell
+from results.tables import cell_of, rows_of
 
 from flipjax.config import ConfigError
 from flipjax.configurations import read_config
@@ -15,8 +15,6 @@ from flipjax.data import POOLS, benchmark
 from flipjax.data.pool import gather
 from flipjax.plan import plan
 from flipjax.results import load, score
-from flipjax.results.frames import to_frame
-from flipjax.results.rows import member_rows
 from flipjax.results.scores import unpack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import evaluate, predict
@@ -66,10 +64,12 @@ def test_images_have_the_members_strength_of_the_cue(config, images):
 
 def test_the_rows_are_those_of_the_sweep(images):
     """Scores the stored predictions of the recorded run; quantities without scores equal its results.csv."""
-    cell, run = load_cell(RECORDED / "run/cells/000/decomposition.npz"), load(RECORDED / "run").members
+    data = load(RECORDED / "run")
+    (cell,), run = data.cells.values(), data.members
     chosen = run[(run.rho == 0.95) & (run.seed == 1) & (run.split == "test") & (run.selection == "val_loss")]
     for member, own in chosen.groupby("member"):
-        masks = unpack_classes(cell.parts["test"].masks[cell.places[member]]).reshape(images.test.masks.shape)
+        packed = cell.images.masks[cell.results.places[member], cell.images.inside("test")]
+        masks = unpack_classes(packed).reshape(images.test.masks.shape)
         rows = score(masks, images, kind="masks", member=member).set_index("group")
         own = own.set_index("group")
         columns = [name for name in own if "risk" not in name and name in rows and rows[name].dtype == float]
@@ -92,8 +92,9 @@ def test_logits_give_the_numbers_of_a_member(config, images):
     own = score(logits, images, method="mine")
     assert score(np.moveaxis(logits, -1, 1), images, channels="first", method="mine").equals(own)
     assert {*own["method"]} == {"mine"} and {*own["rho"]} == {0.95}
-    theirs = to_frame(member_rows({}, counts, images.test.groups, part="test", class_names=images.class_names))
-    columns = [name for name in theirs if theirs[name].dtype == float]
+    cell = cell_of({"m": [counts]}, images.test.groups, images.test.pairs, classes=images.class_names)
+    theirs = rows_of(cell).query("split == 'test'")
+    columns = [name for name in theirs if theirs[name].dtype == float and name != "rho"]
     assert {"risk_auroc", "fg_flip"} <= {*columns} and own["rim_risk"].notna().any()
     np.testing.assert_allclose(own[columns], theirs[columns], atol=2e-6)
 

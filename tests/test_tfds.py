@@ -166,7 +166,7 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, c
         assert main(run) == 0
     rows = pd.read_csv(tmp_path / "run/results.csv")
     assert {*rows["status"]} == {"finished"} and "iou_dog" in rows
-    (tmp_path / "run/cells/000/decomposition.npz").unlink()
+    (tmp_path / "run/cells/000/results.npz").unlink()
     (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
     write(tmp_path, "mine", {"train": examples(4)[::-1]})
     capsys.readouterr()

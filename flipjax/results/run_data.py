@@ -130,13 +130,13 @@ def load(run: str | Path) -> RunData:
     config = _config_of(folder)
     cells = {place: _checked(cell, config) for place, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
-    if not cells:
-        raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
     found = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
     planned = config.get("members", found)
     if (folder / "results.csv").is_file() and found < planned:
         where = f"{folder / 'cells'}: expected the results of {planned} members"
         raise DamagedError(f"{where}; found {found}; the run's command makes them again")
+    if not cells:
+        raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
     return RunData(folder, cells, missing)
 
 

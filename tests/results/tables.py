@@ -3,18 +3,21 @@
 import pathlib
 
 import numpy as np
-from flipjax.results.cells import StoredCell, StoredSplit
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
-from flipjax.results.frames import records_of, to_frame
+from flipjax.results.frames import to_frame
 from flipjax.results.rows import COMPARED
+from flipjax.results.store import PARTS, Cell, Curves, ImageResults
+from flipjax.results.tables import compute_values, make_results, results_table, typed
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
 """The run of tests/recorded/config.py."""
+OLD = RECORDED.with_name("old")
+"""The same run as flipjax 0.1 left it."""
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
-LEAVES = ("confusion", "risk_sum")
 END = {"status": "done", "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
 
 
@@ -32,7 +35,7 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
 
 def find(table, quantity, **setting):
     wanted = {"quantity": quantity, **setting}
-    (row,) = records_of(table[(table[list(wanted)] == list(wanted.values())).all(axis=1)])
+    (row,) = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)].to_dict("records")
     return row
 
 
@@ -42,9 +45,61 @@ def random_decomposition(n, seed=0):
     return Decomposition(confusion, generator.uniform(0, 20, n).astype(np.float32))
 
 
-def cell_of(members, groups, pairs, *, classes=CLASSES, scenes=("land", "water"), rules=("val_loss",), usual=()):
-    """A cell of one split, from {member: its decomposition by each rule}."""
+def curves_of(members, measures=None, epochs=3):
+    """Curves of members that are alike, from {measure: its values by epoch}."""
+    measures = measures or {}
+    values = np.array(list(measures.values())).reshape(len(measures), epochs).T
+    return Curves(
+        member=np.array(members, np.str_),
+        epochs=np.full(len(members), epochs),
+        measure=np.array(list(measures), np.str_),
+        curves=np.broadcast_to(values, (len(members), *values.shape)),
+    )
+
+
+def cell_of(
+    members,
+    groups,
+    pairs,
+    *,
+    settings=None,
+    curves=None,
+    classes=CLASSES,
+    scenes=("land", "water"),
+    all_groups=TWO_BY_TWO,
+    rules=("val_loss",),
+    status="done",
+    best_epoch=2,
+    **stored,
+):
+    """A cell from {member: its decomposition by each rule}, which are those of both parts, with `stored` arrays."""
+    count, names = len(groups), list(members)
     by_rule = list(zip(*members.values(), strict=True))
-    confusion, risk = (np.array([[getattr(d, leaf) for d in few] for few in by_rule]) for leaf in LEAVES)
-    part = StoredSplit(confusion, risk, groups, pairs, np.zeros((len(groups), 2), int))
-    return StoredCell(tuple(members), rules, classes, scenes, {"val": part, "test": part}, usual=usual)
+    twice = np.tile(np.arange(count), len(PARTS))
+    images = ImageResults(
+        member=np.array(names, np.str_),
+        image_part=np.repeat(PARTS, count),
+        image_group=np.asarray(groups)[twice],
+        pair=np.asarray(pairs)[twice],
+        object_row=np.zeros(len(twice), np.int32),
+        scene_row=np.zeros(len(twice), np.int32),
+        confusion=np.array([[d.confusion for d in few] for few in by_rule])[:, :, twice],
+        risk_sum=np.array([[d.risk_sum for d in few] for few in by_rule])[:, :, twice],
+        **stored,
+    )
+    results = make_results(
+        curves or curves_of(names),
+        settings or [{"rho": 0.5, "seed": seed} for seed in range(len(names))],
+        rules=rules,
+        status=[status] * len(names),
+        best_epoch=np.full((len(rules), len(names)), best_epoch),
+        class_names=classes,
+        scene_names=scenes,
+        groups=all_groups,
+    )
+    return Cell(compute_values(results, images), stored_images=images)
+
+
+def rows_of(cell):
+    """The rows of results.csv of a cell."""
+    return typed(results_table(cell.results))

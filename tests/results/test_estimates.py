@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from flipjax.results import text
 from flipjax.results.estimates import FEWEST, JUDGED, Resamples, aggregate, compare, estimate, holm, judge, trend
-from flipjax.results.frames import records_of, to_frame
-from flipjax.results.rows import member_rows
+from flipjax.results.frames import records_of
 from flipjax.results.text import comparison_table, headline, legend, summary_table, to_text, trend_table, verdicts
-from results.tables import CLASSES, END, cell_of, find, random_decomposition, table_of
+from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
 """Student's t at .975 by the number of seeds."""
@@ -109,11 +108,10 @@ def test_a_reference_without_a_knob_is_compared_with_each_value_of_it():
 
 def test_the_interval_over_images_is_that_of_bootstraps_for_these_models():
     cell = cell_of({f"m{k}": [random_decomposition(24, k)] for k in range(2)}, np.arange(24) % 4, np.arange(24) // 2)
-    options = {"groups": cell.parts["test"].groups, "part": "test", "class_names": CLASSES}
-    members = {name: {"member": name, "rho": 0.5, "seed": k, **END} for k, name in enumerate(cell.members)}
-    tables = [to_frame(member_rows(own, cell.decomposition(name, "test"), **options)) for name, own in members.items()]
+    rows = rows_of(cell)
     resamples = Resamples({"000": cell}, samples=200)
-    alone, both = (aggregate(pd.concat(few), resamples=resamples) for few in (tables[:1], tables))
+    alone = aggregate(rows[rows["member"] == "m0"], resamples=resamples)
+    both = aggregate(rows, resamples=resamples)
     for quantity in ("group/rare/fg_flip", "risk_auroc", "gap/mean", "top_decile_of_ceiling"):
         one, two = find(alone, quantity), find(both, quantity)
         assert one["images_low"] < one["mean"] < one["images_high"] and np.isnan(one["low"])
