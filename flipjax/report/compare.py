@@ -13,11 +13,13 @@ from flipjax.report.html import write_report
 from flipjax.report.page import flip_chart
 from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
-from flipjax.results.estimates import Resamples, aggregate, compare, judge
+from flipjax.results.estimates import aggregate, compare, judge
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
+from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
+from flipjax.results.sentences import verdicts
 from flipjax.results.store import Cell
-from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes, verdicts
+from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes
 from flipjax.support.terminal import listed
 
 SAME = "Both runs were tested on the same images."
@@ -45,7 +47,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     one, other = runs
     rows = _joined(runs)
     summary = aggregate(rows, resamples=Resamples(_cells(runs)))
-    (differences,) = judge(compare(rows, axis="run", reference=one))
+    differences = judge(compare(rows, axis="run", reference=one))
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]

@@ -126,10 +126,9 @@ def to_latex(table: TextTable, *, caption: str) -> str:
         \end{tabular}
         \end{table}
     """
-    header, rows, _ = table
-    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in (header, *rows)]
+    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in (table.header, *table.rows)]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", *body, r"\end{tabular}"]
+    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", *body, r"\end{tabular}"]
     return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}", *tabular, r"\end{table}"])
 
 

@@ -18,7 +18,7 @@ from flipjax.report.panels import Chart, Line, Panel, fill_rows, line_chart, lin
 from flipjax.report.pictures import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read_run
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
-from flipjax.results import text
+from flipjax.results import sentences, text
 from flipjax.results.estimates import FEWEST, JUDGED, means_of
 from flipjax.results.evaluators import Images
 from flipjax.results.frames import groups_of, records_of, write_csv
@@ -26,7 +26,7 @@ from flipjax.results.quantities import SCORE_QUANTITIES, SCORES, key_of, title_o
 from flipjax.results.rows import COMPARED, NOT_LEARNT
 from flipjax.results.run_data import token_of
 from flipjax.results.scores import WANTED_RISK
-from flipjax.results.text import COLUMNS, TextTable, setting_label, varying_axes
+from flipjax.results.text import COLUMNS, FURTHER, TextTable, setting_label, varying_axes
 from flipjax.support.files import write_text
 
 
@@ -58,7 +58,7 @@ THRESHOLD = ("val_coverage", "val_risk", "test_coverage", "test_risk", "group/co
 """Quantities of scores.csv that describe a threshold."""
 OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
-MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
+MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, *FURTHER[:2])
 
 
 def flip_charts(run: RunTables) -> list[Chart]:
@@ -338,17 +338,18 @@ def _text_of(folder: Path, source: str) -> str | None:
 
 
 def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
-    rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
-    results = [Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))]
-    if len(run.trend):
-        results.append(Numbers(f"Change over rho, {rule}", text.trend_table(run.trend)))
     differences = []
-    for axis, table in {"method": run.comparison, "selection": run.selection}.items():
+    families = {
+        "method": (run.comparison, "comparisons of methods"),
+        "selection": (run.selection, "comparisons of selection rules"),
+    }
+    for axis, (table, family) in families.items():
         for reference in table["reference"].unique():
-            caption = f"{axis.title()}: difference from {reference}, {rule}"
-            differences.append(Numbers(caption, text.comparison_table(table, axis)))
+            shown = text.comparison_table(table, axis)
+            caption = f"{axis.title()}: difference from {reference}, paired by seed; {text.legend(table, family)}"
+            differences.append(Numbers(_with_marks(caption, shown), shown))
     return [
-        Section("Results", results),
+        Section("Results", result_tables(run)),
         Section("Flip over rho", fill_rows(flips)),
         Section("Flip-risk", [*fill_rows(risk_charts(run)), *score_blocks(run)]),
         Section("Methods and selection", [*fill_rows(method_charts(run)), *differences]),
@@ -359,13 +360,33 @@ def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> 
     ]
 
 
+def result_tables(run: RunTables) -> list[Numbers]:
+    """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
+    first = text.summary_table(run.summary)
+    tables = [Numbers(_with_marks("Test results: mean over seeds and its interval", first), first)]
+    if len(run.trend):
+        changes = text.trend_table(run.trend)
+        caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
+        tables.append(Numbers(_with_marks(caption, changes), changes))
+    further = text.known_quantities(run.summary, FURTHER)
+    if further:
+        others = text.summary_table(run.summary, further)
+        tables.append(Numbers(_with_marks("Further test results", others), others, folded=True))
+    return tables
+
+
+def _with_marks(caption: str, table: TextTable) -> str:
+    """Returns a caption with the meaning of the marks in its table."""
+    return "; ".join(filter(None, (caption, text.marks(table))))
+
+
 def findings(run: RunTables) -> list[str]:
     """Returns the findings of a run in sentences that restate rows of its page's tables."""
     unlearnt, few = run.records["member"][run.records["status"] == NOT_LEARNT].tolist(), run.shown()
     return [
-        *text.unlearnt_warning(unlearnt, members=len(run.records)),
-        *text.verdicts(few.comparison),
-        *text.headline(few.summary, few.trend),
+        *sentences.unlearnt_warning(unlearnt, members=len(run.records)),
+        *sentences.verdicts(few.comparison),
+        *sentences.headline(few.summary, few.trend),
     ]
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from flipjax.results import estimates
-from flipjax.results.estimates import FEWEST, JUDGED, compare
+from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
 from flipjax.results.evaluators import Images
 from flipjax.results.frames import Row, groups_of
+from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
 from flipjax.results.store import Cell
@@ -39,7 +40,7 @@ class RunTables(NamedTuple):
     """The tables of a run folder, and its cells by folder name.
 
     `rows`, `records`, `summary`, `trend` and `comparison` (of methods) use the first selection rule; `selection`
-    compares the other rules with it. All three comparisons are corrected together. `scores` holds the rows of
+    compares the other rules with it; each of the three is one family of verdicts. `scores` holds the rows of
     scores.csv, and `missing` a line for each missing item.
     """
 
@@ -101,8 +102,8 @@ class RunTables(NamedTuple):
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
         images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "none"
         note = f"Seeds: {most if fewest == most else f'{fewest} to {most}'}; test images: {images}"
-        kind = estimates.IMAGES_INTERVAL if means["images_low"].notna().any() else ""
-        kind = estimates.SEEDS_INTERVAL if most > 1 else kind
+        kind = IMAGES_INTERVAL if means["images_low"].notna().any() else ""
+        kind = SEEDS_INTERVAL if most > 1 else kind
         # Charts draw intervals only with the seeds that a verdict needs.
         note += f"; {kind}." if interval and kind and not (dots and 1 < most < FEWEST) else "."
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
@@ -131,12 +132,11 @@ def read_run(workdir: str | Path) -> RunTables:
     few = sum(len(cell.members) for cell in data.cells.values()) <= SCORED
     if not few:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
-    resamples = estimates.Resamples(data.cells) if len(records) <= RESAMPLED else None
+    resamples = Resamples(data.cells) if len(records) <= RESAMPLED else None
     summary = estimates.aggregate(first, resamples=resamples)
-    tables = estimates.judge(estimates.trend(first), compare(first), compare(rows, axis="selection"))
-    trends, comparison, selection = tables
+    differences = estimates.differences_of(rows)
     scores = data.scores if few else pd.DataFrame()
-    judged = (summary, trends, comparison, selection)
+    judged = (summary, differences.trend, differences.comparison, differences.selection)
     return RunTables(folder, config, first, records, *judged, data.history, data.cells, scores, missing)
 
 

@@ -1,84 +1,45 @@
-"""Means, differences and trends over seeds, with one rule for intervals and verdicts.
+"""Means, differences and trends over seeds, and the one rule for verdicts on differences.
 
-Intervals are Student's t over two or more seeds. A verdict (lower or higher) needs FEWEST seeds and a p below LEVEL
-after Holm's correction over all comparisons of a page. Intervals over the test images hold for these models only.
+An interval is Student's t over two or more seeds of its row. A verdict, lower or higher, is `judge`'s:
+
+1. A family is what one table compares: the trends of a run, its methods under the first selection rule, its selection
+   rules, or two runs. Each is named with its size (`Differences`).
+2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, most members on both sides have
+   learnt the classes, and the seeds differ.
+3. `shared_p` tests each with a variance that is shared within its quantity, so that four seeds that agree by chance
+   make no verdict.
+4. `holm` corrects the family's p values, and a verdict needs one below LEVEL.
+
+`sweeps/studies/coverage` has its size and power, also where noise is not normal.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from flipjax.metrics.summary import draw_images, percentile_ends, risk_aurocs
-from flipjax.results.evaluators import EVALUATORS, Value, evaluate
 from flipjax.results.frames import DIGITS, groups_of, rounded
 from flipjax.results.quantities import RANGES, quantity_of
-from flipjax.results.rows import COMPARED, axes_of, kept_records, member_quantities, quantities_in
-from flipjax.results.store import Cell
+from flipjax.results.resamples import Resamples
+from flipjax.results.rows import CLASSES_NOT_LEARNT, axes_of, kept_records, member_quantities, quantities_in
 
 FEWEST = 4
 """Seeds below which there is no verdict."""
-LEVEL = 0.04
-"""Family-wise level of verdicts: at .05, Holm's method gives a verdict on .0485 of null pages of normal values, which
-leaves no room for others."""
+LEVEL = 0.05
+"""Family-wise level of verdicts."""
 JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")
 """The quantities that a page compares and judges."""
-SAMPLES = 500
 SEEDS_INTERVAL = "95% Student t interval over seeds"
-IMAGES_INTERVAL = "95% interval over the test images, for these models"
+LEAST_SPREAD = 10.0**-DIGITS
+"""Stored values are rounded, so a standard deviation below their last digit is not real."""
 SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
-DIFFERENCE = ("quantity", "n", "left_out", "values", "difference", "low", "high", "p")
-
-
-class Resamples:
-    """Quantities of a run's members on resampled test images, computed lazily.
-
-    Images of one object are drawn together, and all members of a cell see the same resamples.
-    """
-
-    def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
-        """Takes the cells of `flipjax.results.load`, by place."""
-        self._cells = {member: cell for cell in cells.values() for member in cell.members}
-        self._samples = samples
-        self._draws: dict[int, np.ndarray] = {}
-
-    def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
-        """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
-
-        Uses bootstrap percentiles; for an AUROC, the mean of the members' own intervals.
-        """
-        cells = [self._cells.get(member) for member in members]
-        if not cells or any(cell is None or selection not in cell.rules for cell in cells):
-            return {}
-        of_members = [self._of(member, cell, selection) for member, cell in zip(members, cells, strict=True)]
-        both = zip(*of_members, strict=True)
-        drawn, ends = ({key: np.mean([own[key] for own in each], axis=0) for key in each[0]} for each in both)
-        return {key: percentile_ends(means) for key, means in drawn.items()} | ends
-
-    def _of(self, member: str, cell: Cell, selection: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Returns the resamples (samples,) of each quantity, and the intervals (2,) of the AUROCs."""
-        images = cell.images_of(member, "test", selection)
-        if id(cell) not in self._draws:
-            sets = {"samples": self._samples, "groups": images.group, "pairs": images.pair}
-            self._draws[id(cell)] = draw_images(np.random.default_rng(0), len(images.group), **sets)
-        drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
-        values = {_key(value): value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
-        aurocs = risk_aurocs(images.decomposition, images.group, pairs=images.pair, all_groups=cell.groups)
-        ends = {key: np.array(each) for key, each in aurocs.items()}
-        return values, ends
-
-
-RESAMPLED = [each for each in EVALUATORS if each.resampled]
-"""The quantities with an interval over images."""
-
-
-def _key(value: Value) -> str:
-    return value.key if value.group == "all" else f"group/{value.group}/{value.key}"
+DIFFERENCE = ("quantity", "n", "left_out", "learnt", "values", "difference", "low", "high", "variance")
+"""Columns of `compare` and `trend`, after the axes."""
 
 
 def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd.DataFrame:
@@ -93,51 +54,123 @@ def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd
         seeds: (n,), the seed of each record; by default every record is its own seed.
 
     Returns:
-        Columns `quantity`; `n`, seeds; `values` per seed, separated by blanks; `mean`; `low` and `high`, NaN below two
-        seeds; `p` of the t test that the mean is 0, NaN below FEWEST seeds.
+        Columns `quantity`; `n`, seeds; `values` per seed, separated by blanks; `mean`; `low`, `high` and `variance`
+        over seeds, NaN below two seeds.
 
     Example:
         >>> table = estimate(pd.DataFrame({"status": "done", "fg_flip": [0.0, 0.25, 0.5, 0.75]}))
-        >>> table[["mean", "high", "p"]].round(3).to_numpy().tolist()
-        [[0.375, 0.889, 0.103]]
+        >>> table[["mean", "high", "variance"]].round(3).to_numpy().tolist()
+        [[0.375, 0.889, 0.104]]
         >>> estimate(pd.DataFrame({"status": "done", "fg_flip": [0.25, 0.5]}), [1, -1], [0, 0])["mean"].tolist()
         [-0.25]
     """
     quantities = quantities_in(records)
     weights = np.broadcast_to(np.asarray(weights, np.float64), len(records))
-    codes = np.arange(len(records)) if seeds is None else pd.factorize(np.asarray(seeds), use_na_sentinel=False)[0]
-    sums = np.zeros((codes.max(initial=-1) + 1, len(quantities)))
-    np.add.at(sums, codes, weights[:, None] * records[quantities].to_numpy(np.float64))
-    known = np.isfinite(sums)
-    n = known.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, sums, 0.0).sum(0) / n
-        spread = np.sqrt((np.where(known, sums - mean, 0.0) ** 2).sum(0) / (n - 1))
-        half = np.where(n > 1, stdtrit(np.maximum(n - 1, 1), 0.975) * spread / np.sqrt(n), np.nan)
-        # Values are rounded, so a spread below their last digit is not real.
-        t = np.abs(mean) / (np.maximum(spread, 10.0**-DIGITS) / np.sqrt(n))
-        p = np.where(n >= FEWEST, 2 * stdtr(np.maximum(n - 1, 1), -t), np.nan)
-    least, most = np.array([_bounds(weights[codes == 0], quantity) for quantity in quantities]).reshape(-1, 2).T
-    values = (own[inside].tolist() for own, inside in zip(sums.T, known.T, strict=True))
-    texts = [" ".join(str(rounded(value)) for value in own) for own in values]
-    numbers = {"mean": mean, "low": np.clip(mean - half, least, most), "high": np.clip(mean + half, least, most)}
-    exact = {name: np.round(values, DIGITS) + 0.0 for name, values in numbers.items()}
-    return pd.DataFrame({"quantity": quantities, "n": n, "values": texts, **exact, "p": p})
+    seed = np.arange(len(records))
+    if seeds is not None:
+        seed, _ = pd.factorize(np.asarray(seeds), use_na_sentinel=False)
+    sums = np.zeros((seed.max(initial=-1) + 1, len(quantities)))
+    np.add.at(sums, seed, weights[:, None] * records[quantities].to_numpy(np.float64))
+    finite = np.isfinite(sums)
+    n = finite.sum(0)
+    mean = _ratio(np.where(finite, sums, 0.0).sum(0), n)
+    squares = np.where(finite, sums - mean, 0.0) ** 2
+    variance = _ratio(squares.sum(0), n - 1)
+    half = stdtrit(np.maximum(n - 1, 1), 0.975) * np.sqrt(_ratio(variance, n))
+    ends = np.array([weighted_range(quantity, weights[seed == 0]) for quantity in quantities]).reshape(-1, 2)
+    values = [sums[finite[:, column], column].tolist() for column in range(len(quantities))]
+    return pd.DataFrame(
+        {
+            "quantity": quantities,
+            "n": n,
+            "values": [" ".join(str(rounded(value)) for value in of_seeds) for of_seeds in values],
+            "mean": _rounded(mean),
+            "low": _rounded(np.clip(mean - half, ends[:, 0], ends[:, 1])),
+            "high": _rounded(np.clip(mean + half, ends[:, 0], ends[:, 1])),
+            "variance": variance,
+        }
+    )
+
+
+def _ratio(numerator: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Returns numerator / count, NaN where the count is not positive."""
+    return np.divide(numerator, count, out=np.full(len(count), np.nan), where=count > 0)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.round(values, DIGITS) + 0.0
 
 
 @functools.cache
-def _range_of(quantity: str) -> tuple[float, float]:
+def range_of(quantity: str) -> tuple[float, float]:
+    """Returns the least and the largest value of a quantity by key.
+
+    Example:
+        >>> range_of("group/rare/fg_flip"), range_of("gap/mean")
+        ((0.0, 1.0), (-1.0, 1.0))
+    """
     return RANGES[quantity_of(quantity).unit]
 
 
-def _bounds(weights: np.ndarray, quantity: str) -> tuple[float, float]:
-    """Returns the smallest and largest possible weighted sum of records."""
-    ends = [[weight * end for end in _range_of(quantity)] for weight in weights.tolist() if weight]
-    return sum(map(min, ends)), sum(map(max, ends))
+def weighted_range(quantity: str, weights: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Returns the least and the largest weighted sum of values of a quantity; weights of 0 count for nothing.
+
+    Example:
+        >>> weighted_range("fg_flip", [1.0, -1.0])
+        (-1.0, 1.0)
+    """
+    least, largest = 0.0, 0.0
+    for weight in np.asarray(weights, np.float64).tolist():
+        if weight == 0:
+            continue
+        ends = [weight * end for end in range_of(quantity)]
+        least += min(ends)
+        largest += max(ends)
+    return least, largest
+
+
+def shared_p(difference: Any, variance: Any, n: Any) -> np.ndarray:
+    """Returns the two-sided p of each of m comparisons of one quantity, with a variance that they share.
+
+    A comparison is tested with its own variance or, if larger, the mean of all. The mean has Satterthwaite's degrees of
+    freedom, halved because comparisons may share a reference, and at least a comparison's own. Student's t with each
+    variance alone finds little over many comparisons, and is wrong where training collapses in some seeds: four
+    collapses, or none, have almost no spread.
+
+    Args:
+        difference: (..., m) means over seeds.
+        variance: (..., m) over seeds.
+        n: (..., m) or a number, the seeds: two or more.
+
+    Returns:
+        (..., m); NaN where even the shared variance is below the rounding of values.
+
+    Source:
+        Satterthwaite, An approximate distribution of estimates of variance components, 1946.
+
+    Example:
+        >>> shared_p([0.2, 0.2, 0.0], [0.0001, 0.01, 0.02], 4).round(3).tolist()
+        [0.028, 0.028, 1.0]
+    """
+    variance = np.asarray(variance, np.float64)
+    seeds = np.broadcast_to(np.asarray(n, np.float64), variance.shape)
+    shared = variance.mean(-1, keepdims=True)
+    # In units of the largest, so that squares of small numbers do not vanish.
+    unit = np.maximum(variance.max(-1, keepdims=True), np.finfo(np.float64).tiny)
+    relative = variance / unit
+    squares = (relative**2 / (seeds - 1)).sum(-1, keepdims=True)
+    freedom = relative.sum(-1, keepdims=True) ** 2 / np.where(squares > 0, squares, np.inf) / 2
+    # By more than rounding: equal variances are shared.
+    larger = variance > shared * (1 + 1e-9)
+    freedom = np.where(larger, seeds - 1, np.maximum(freedom, seeds - 1))
+    spread = np.sqrt(np.where(larger, variance, shared))
+    known = spread >= LEAST_SPREAD
+    t = np.abs(difference) / np.where(known, spread, 1.0) * np.sqrt(seeds)
+    return np.where(known, 2 * stdtr(freedom, -t), np.nan)
 
 
 def holm(p: Any) -> np.ndarray:
-    """Returns p values (m,) adjusted by Holm's method, float64.
+    """Returns p values (..., m), each family of m adjusted by Holm's method, float64.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
 
@@ -146,42 +179,96 @@ def holm(p: Any) -> np.ndarray:
         [0.03, 0.06, 0.06]
     """
     p = np.asarray(p, np.float64)
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    order = np.argsort(p, axis=-1)
+    factors = p.shape[-1] - np.arange(p.shape[-1])
+    in_order = np.minimum(1, np.maximum.accumulate(factors * np.take_along_axis(p, order, -1), axis=-1))
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, in_order, -1)
     return adjusted
 
 
-def judge(*tables: pd.DataFrame) -> list[pd.DataFrame]:
-    """Returns the comparisons of one page with `p` adjusted over all of them, and a `verdict`.
+def judge(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table of `compare` or `trend`, which is one family, with its verdicts.
 
-    The family is every row of a JUDGED quantity with a p (at least FEWEST seeds), in all tables of `compare` and
-    `trend`. A page of normal values without any true difference has a verdict with probability LEVEL at most. `verdict`
-    is 'lower', 'higher' or ''; rows outside the family have no p.
+    Adds `p`, adjusted over the family and NaN for rows that are not tested; `comparisons`, the family's size;
+    `verdict`, 'lower', 'higher' or ''; and `reason`, why there is no verdict. A family without any true difference has
+    a verdict with probability LEVEL at most.
 
     Example:
-        >>> four = pd.DataFrame({"quantity": ["gap/mean"] * 2, "difference": [0.3, 0.1], "p": [0.01, 0.03]})
-        >>> judge(four, four[:0])[0][["p", "verdict"]].to_numpy().tolist()
-        [[0.02, 'higher'], [0.03, 'higher']]
+        >>> two = {"quantity": ["gap/mean"] * 2, "n": [4, 4], "learnt": True, "variance": [0.001, 0.002]}
+        >>> two = pd.DataFrame(two | {"difference": [0.3, 0.01], "low": [0.25, -0.06], "high": [0.35, 0.08]})
+        >>> judge(two)[["p", "comparisons", "verdict", "reason"]].round(4).to_numpy().tolist()
+        [[0.0012, 2, 'higher', ''], [0.685, 2, '', 'no significant difference']]
     """
-    p = [table["p"].where(table["quantity"].isin(JUDGED)).to_numpy(np.float64) for table in tables]
-    adjusted = np.concatenate([np.zeros(0), *p])
-    known = np.isfinite(adjusted)
-    adjusted[known] = holm(adjusted[known])
-    judged = []
-    for table, own in zip(tables, np.split(adjusted, np.cumsum([len(each) for each in p])[:-1]), strict=True):
-        sides = np.where(table["difference"] > 0, "higher", "lower")
-        judged.append(table.assign(p=own, verdict=np.where(own < LEVEL, sides, "")))
-    return judged
+    p = np.full(len(table), np.nan)
+    testable = table["quantity"].isin(JUDGED) & (table["n"] >= FEWEST) & table["learnt"].astype(bool)
+    for _, rows in table.reset_index(drop=True)[testable.to_numpy()].groupby("quantity", sort=False):
+        numbers = rows[["difference", "variance", "n"]].to_numpy(np.float64).T
+        p[rows.index] = shared_p(*numbers)
+    tested = np.isfinite(p)
+    p[tested] = holm(p[tested])
+    sides = np.where(table["difference"] > 0, "higher", "lower")
+    judged = table.assign(p=p, comparisons=int(tested.sum()), verdict=np.where(p < LEVEL, sides, ""))
+    return judged.assign(reason=_reasons(judged))
+
+
+def _reasons(judged: pd.DataFrame) -> np.ndarray:
+    """Returns why rows have no verdict, '' where they have one or none is asked for; the first condition counts."""
+    inside = (judged["low"] <= 0) & (judged["high"] >= 0)
+    reasons = {
+        "": (judged["verdict"] != "") | ~judged["quantity"].isin(JUDGED),
+        "no seed has both": judged["n"] == 0,
+        f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
+        f"no verdict: {CLASSES_NOT_LEARNT}": ~judged["learnt"].astype(bool),
+        "no verdict: all seeds are equal": judged["p"].isna(),
+        "no significant difference": inside,
+    }
+    conditions = [condition.to_numpy(bool) for condition in reasons.values()]
+    return np.select(conditions, list(reasons), "not significant after Holm's correction")
+
+
+@dataclasses.dataclass(frozen=True)
+class Differences:
+    """The judged differences of a run, a family each, from members of the first selection rule unless said."""
+
+    trend: pd.DataFrame
+    """From the lowest to the highest rho."""
+    comparison: pd.DataFrame
+    """Of methods from the first one."""
+    selection: pd.DataFrame
+    """Of the other selection rules from the first."""
+
+
+def differences_of(rows: pd.DataFrame) -> Differences:
+    """Returns trends and comparisons of the rows of results.csv, with verdicts."""
+    first = rows[rows["selection"] == rows["selection"].iloc[0]]
+    return Differences(judge(trend(first)), judge(compare(first)), judge(compare(rows, axis="selection")))
 
 
 def seeds_of(records: pd.DataFrame) -> pd.Series:
     """Returns the seeds that pair records, or one constant if there is no seed axis."""
-    return records["seed"] if "seed" in records else pd.Series(0, records.index)
+    if "seed" in records:
+        return records["seed"]
+    return pd.Series(0, records.index)
+
+
+def have_learnt(records: pd.DataFrame, sides: Any) -> bool:
+    """Returns whether on each side most members have learnt the classes.
+
+    Args:
+        records: (n rows) of `member_quantities`.
+        sides: (n,), the side that a record is on, such as its method.
+    """
+    if records.empty:
+        return True
+    unlearnt = (records["status"] == CLASSES_NOT_LEARNT).groupby(np.asarray(sides)).mean()
+    return bool((unlearnt < 0.5).all())
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.concat(tables, ignore_index=True)[list(columns)] if tables else pd.DataFrame(columns=list(columns))
+    if not tables:
+        return pd.DataFrame(columns=list(columns))
+    return pd.concat(tables, ignore_index=True)[list(columns)]
 
 
 def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
@@ -202,8 +289,10 @@ def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resample
         kept = kept_records(members)
         axes = dict(zip(names, setting, strict=True))
         table = estimate(kept).assign(**axes, left_out=len(members) - len(kept))
-        found = {} if resamples is None else resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
-        ends = [found.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
+        intervals = {}
+        if resamples is not None:
+            intervals = resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
+        ends = [intervals.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
         low, high = np.round(np.array(ends, np.float64).reshape(-1, 2), DIGITS).T
         tables.append(table.assign(images_low=low, images_high=high))
     return _joined(tables, [*names, *SUMMARY])
@@ -217,50 +306,77 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
     count; then those of `compare`. A setting with fewer than two levels has no rows.
     """
     names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
+    columns = [*names, "from", "to", "before", "after", *DIFFERENCE]
+    if "rho" not in axes_of(rows):
+        return _joined([], columns)
     tables = []
-    for setting, records in groups_of(member_quantities(rows), names) if "rho" in axes_of(rows) else ():
+    for setting, records in groups_of(member_quantities(rows), names):
         kept = kept_records(records).sort_values("rho", kind="stable")
         levels = kept["rho"].unique().astype(np.float64)
         if len(levels) < 2:
             continue
-        seeds = seeds_of(kept)
-        whole = kept.groupby(seeds)["rho"].transform("nunique") == len(levels)
-        kept, seeds, place = kept[whole], seeds[whole], np.searchsorted(levels, kept["rho"][whole])
-        # Levels in between have weight 0, so that a seed that lacks one has no trend.
-        ends = np.eye(len(levels))[[0, -1]]
-        first, last, change = (estimate(kept, each[place], seeds) for each in (*ends, ends[1] - ends[0]))
-        axes = {"from": levels[0], "to": levels[-1], "left_out": len(records) - len(kept)}
-        axes |= dict(zip(names, setting, strict=True))
-        tables.append(change.assign(**axes, before=first["mean"], after=last["mean"], difference=change["mean"]))
-    return _joined(tables, [*names, "from", "to", "before", "after", *DIFFERENCE])
+        axes = dict(zip(names, setting, strict=True))
+        table = _change_over(kept, levels).assign(**axes, left_out=len(records) - len(kept))
+        tables.append(table)
+    return _joined(tables, columns)
+
+
+def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
+    """Returns the rows of `trend` of one setting, of records in order of rho."""
+    whole = records.groupby(seeds_of(records))["rho"].transform("nunique") == len(levels)
+    paired = records[whole]
+    seeds = seeds_of(paired)
+    at_lowest = (paired["rho"] == levels[0]).to_numpy(np.float64)
+    at_highest = (paired["rho"] == levels[-1]).to_numpy(np.float64)
+    # Levels in between have weight 0, so that a seed that lacks one has no trend.
+    change = estimate(paired, at_highest - at_lowest, seeds)
+    ends = records[records["rho"].isin([levels[0], levels[-1]])]
+    return change.assign(
+        **{"from": levels[0], "to": levels[-1]},
+        before=estimate(paired, at_lowest, seeds)["mean"],
+        after=estimate(paired, at_highest, seeds)["mean"],
+        difference=change["mean"],
+        learnt=have_learnt(ends, ends["rho"]),
+    )
 
 
 def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None) -> pd.DataFrame:
     """Returns the difference of every quantity between each value of an axis and a reference, paired by seed.
 
     The reference is the axis's first value by default. If it does not use a knob, it is compared with every value of
-    the knob. A seed counts if both values are finite. Columns: the other axes; `axis`; `reference`; `quantity`; `n`,
-    the seeds that count; `left_out`, the members of both that are in no mean; `values`, the differences per seed,
-    separated by blanks; `difference`, their mean (value minus reference); `low`, `high` and `p` as in `estimate`. There
-    are no rows if the axis takes one value.
+    the knob. A seed counts if both values are finite. There are no rows if the axis takes one value.
+
+    Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of both
+    that are in no mean; `learnt`, whether most members of both have learnt the classes; `values`, the differences per
+    seed, separated by blanks; `difference`, their mean (value minus reference); `low`, `high` and `variance` as in
+    `estimate`.
     """
     names = [name for name in axes_of(rows) if name not in (axis, "seed")]
-    records = member_quantities(rows) if axis in axes_of(rows) else rows[:0]
-    base = reference if reference is not None or records.empty else records[axis].iloc[0]
+    columns = [*names, axis, "reference", *DIFFERENCE]
+    if axis not in axes_of(rows) or rows.empty:
+        return _joined([], columns)
+    records = member_quantities(rows)
+    base = records[axis].iloc[0] if reference is None else reference
     tables = []
-    for setting, own in groups_of(records[records[axis] != base], [*names, axis]) if len(records) else ():
-        others = records[records[axis] == base]
+    for setting, records_of_value in groups_of(records[records[axis] != base], [*names, axis]):
+        of_reference = records[records[axis] == base]
         for name, value in zip(names, setting, strict=False):
-            column = others[name]
-            others = others[(column == value) | column.isna() | (column == "")]
-        if others.empty:
+            column = of_reference[name]
+            of_reference = of_reference[(column == value) | column.isna() | (column == "")]
+        if of_reference.empty:
             continue
-        both = pd.concat([own, others])
+        both = pd.concat([records_of_value, of_reference])
         kept = kept_records(both)
         seeds = seeds_of(kept)
         paired = kept.groupby(seeds)[axis].transform("nunique") == 2
         weights = np.where(kept[axis] == base, -1.0, 1.0)
         table = estimate(kept[paired], weights[paired], seeds[paired])
-        axes = dict(zip([*names, axis], setting, strict=True)) | {"reference": base}
-        tables.append(table.assign(**axes, left_out=len(both) - len(kept), difference=table["mean"]))
-    return _joined(tables, [*names, axis, "reference", *DIFFERENCE])
+        table = table.assign(
+            **dict(zip([*names, axis], setting, strict=True)),
+            reference=base,
+            left_out=len(both) - len(kept),
+            difference=table["mean"],
+            learnt=have_learnt(kept, kept[axis]),
+        )
+        tables.append(table)
+    return _joined(tables, columns)

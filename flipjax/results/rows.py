@@ -169,6 +169,8 @@ COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
 NOT_DONE = "not done"
 NOT_LEARNT = "not learnt"
+CLASSES_NOT_LEARNT = "classes not learnt"
+"""The status of a member that finds the object and does not know its class: in means, and without verdicts."""
 LEFT_OUT = ("diverged", "failed", NOT_DONE, NOT_LEARNT)
 """The statuses of members that no mean holds."""
 

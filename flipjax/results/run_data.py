@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax.identity import digest_of
-from flipjax.results.estimates import Resamples, aggregate
+from flipjax.results.estimates import aggregate
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
+from flipjax.results.resamples import Resamples
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import Cell, MemberResults, read, to_xarray

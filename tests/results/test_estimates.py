@@ -2,17 +2,34 @@
 
 import itertools
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import distributions
 
 from flipjax.results import text
-from flipjax.results.estimates import FEWEST, JUDGED, Resamples, aggregate, compare, estimate, holm, judge, trend
+from flipjax.results.estimates import (
+    FEWEST,
+    JUDGED,
+    LEVEL,
+    aggregate,
+    compare,
+    differences_of,
+    estimate,
+    holm,
+    judge,
+    shared_p,
+    trend,
+)
 from flipjax.results.frames import records_of
-from flipjax.results.text import comparison_table, headline, legend, summary_table, to_text, trend_table, verdicts
+from flipjax.results.resamples import Resamples
+from flipjax.results.rows import CLASSES_NOT_LEARNT
+from flipjax.results.sentences import headline, verdicts
+from flipjax.results.text import COLUMNS, FURTHER, comparison_table, legend, summary_table, to_text, trend_table
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
@@ -32,11 +49,66 @@ def test_the_interval_is_student_t_whatever_the_number_of_seeds(n):
     wanted = [values.mean(), values.mean() - half, values.mean() + half]
     np.testing.assert_allclose([row["mean"], row["low"], row["high"]], wanted, atol=2e-6)
     np.testing.assert_allclose([float(text) for text in row["values"].split()], values, atol=1e-6)
-    assert row["n"] == n and np.isnan(row["p"]) == (n < FEWEST) and mean_of([np.nan])["n"] == 0
+    np.testing.assert_allclose(row["variance"], values.var(ddof=1) if n > 1 else np.nan)
+    assert row["n"] == n and mean_of([np.nan])["n"] == 0
 
 
-def test_a_difference_below_the_rounding_of_values_is_none():
-    assert mean_of([1e-7] * 4)["p"] > 0.05 > 1e-6 > mean_of([0.1] * 4)["p"]
+def student_p(values):
+    """The p of one sample's t test against 0."""
+    values = np.array(values, np.float64)
+    t = values.mean() / (values.std(ddof=1) / np.sqrt(len(values)))
+    return 2 * distributions.t.sf(abs(t), len(values) - 1)
+
+
+def test_a_comparison_alone_has_the_p_of_students_t():
+    values = [0.1, 0.3, 0.2, 0.5]
+    assert shared_p([np.mean(values)], [np.var(values, ddof=1)], 4)[0] == pytest.approx(student_p(values))
+
+
+def test_the_shared_variance_by_hand():
+    # The mean variance is .06; Satterthwaite's freedom 3 (.18)^2 / (.0001 + .0049 + .01) / 2 is 3.24.
+    variance = np.array([0.01, 0.07, 0.10])
+    wanted = [
+        2 * distributions.t.sf(0.3 / np.sqrt(0.06 / 4), 3.24),
+        2 * distributions.t.sf(0.3 / np.sqrt(0.07 / 4), 3),
+        2 * distributions.t.sf(0.3 / np.sqrt(0.10 / 4), 3),
+    ]
+    np.testing.assert_allclose(shared_p(np.full(3, 0.3), variance, 4), wanted)
+
+
+def slow_shared_p(difference, variance, n):
+    """The rule as it is written down, one comparison at a time."""
+    mean = sum(variance) / len(variance)
+    squares = sum(v * v / (seeds - 1) for v, seeds in zip(variance, n, strict=True))
+    p = []
+    for d, v, seeds in zip(difference, variance, n, strict=True):
+        freedom = seeds - 1
+        if v <= mean * (1 + 1e-9):
+            freedom = max(freedom, sum(variance) ** 2 / squares / 2)
+        p.append(2 * distributions.t.sf(abs(d) / np.sqrt(max(v, mean) / seeds), freedom))
+    return p
+
+
+COMPARED_ONCE = st.tuples(st.floats(-1, 1), st.floats(1e-6, 1), st.integers(4, 12))
+
+
+@given(st.lists(COMPARED_ONCE, min_size=1, max_size=9))
+def test_the_shared_variance_is_that_of_a_slow_twin(comparisons):
+    difference, variance, n = map(list, zip(*comparisons, strict=True))
+    np.testing.assert_allclose(shared_p(difference, variance, n), slow_shared_p(difference, variance, n), rtol=1e-9)
+
+
+@given(st.lists(COMPARED_ONCE, min_size=1, max_size=9))
+def test_a_comparison_whose_variance_is_above_the_mean_has_the_p_of_students_t(comparisons):
+    difference, variance, _ = np.array(comparisons).T
+    alone = [shared_p([d], [v], 4)[0] for d, v in zip(difference, variance, strict=True)]
+    larger = variance > 1.000001 * variance.mean()
+    np.testing.assert_allclose(shared_p(difference, variance, 4)[larger], np.array(alone)[larger])
+
+
+def test_a_spread_below_the_rounding_of_values_is_not_known():
+    assert np.isnan(shared_p([0.5, 0.5], [0.0, 1e-14], 4)).all()
+    assert shared_p([0.5, 0.5], [0.0, 1e-4], 4).max() < 0.001
 
 
 @settings(max_examples=30)
@@ -53,6 +125,58 @@ def test_holm_rejects_in_order_and_never_more_than_the_tests_alone(p):
     adjusted = holm(p)
     assert (adjusted >= np.array(p)).all() and (np.diff(adjusted[np.argsort(p)]) >= 0).all()
     assert adjusted.min() == min(1, len(p) * min(p))
+
+
+def test_holm_adjusts_each_family_of_a_batch_alone():
+    p = np.random.default_rng(0).uniform(size=(3, 2, 5))
+    np.testing.assert_array_equal(holm(p)[2, 1], holm(p[2, 1]))
+
+
+def family(differences, *, spread=0.01, seeds=5, quantity="group/rare/fg_flip"):
+    """A table of `compare` with given mean differences of one quantity."""
+    differences = np.array(differences, np.float64)
+    half = T[4] * spread / np.sqrt(seeds)
+    columns = {"quantity": quantity, "n": seeds, "learnt": True, "difference": differences, "variance": spread**2}
+    return pd.DataFrame(columns | {"low": differences - half, "high": differences + half}, index=differences)
+
+
+def test_a_family_is_one_table_and_its_size_the_number_of_tests():
+    one, many = judge(family([0.02])), judge(family([0.02] + [0.0] * 199))
+    assert one["comparisons"].tolist() == [1] and set(many["comparisons"]) == {200}
+    assert many["p"].iloc[0] == pytest.approx(200 * shared_p([0.02] * 200, [1e-4] * 200, 5)[0])
+    assert "over 200 comparisons of methods" in legend(many, "comparisons of methods")
+
+
+def test_a_verdict_is_given_below_the_level_and_not_at_it():
+    p = judge(family(np.linspace(0, 0.05, 200)[1:]))
+    assert ((p["verdict"] == "higher") == (p["p"] < LEVEL)).all()
+    assert 0 < (p["verdict"] == "higher").sum() < len(p)
+    assert set(judge(family([-0.5, 0.5]))["verdict"]) == {"lower", "higher"}
+
+
+def test_quantities_that_are_not_judged_and_few_seeds_are_in_no_family():
+    tables = [family([0.5]), family([0.5], quantity="fg_miss"), family([0.5], seeds=3)]
+    judged = judge(pd.concat(tables))
+    assert judged["comparisons"].tolist() == [1] * 3 and judged["verdict"].tolist() == ["higher", "", ""]
+    assert judged["reason"].tolist() == ["", "", "no verdict below 4 seeds"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"n": 0, "difference": np.nan, "variance": np.nan}, "no seed has both"),
+        ({"n": 1, "variance": np.nan}, "no verdict below 4 seeds"),
+        ({"variance": 0.0}, "no verdict: all seeds are equal"),
+        ({"learnt": False}, "no verdict: classes not learnt"),
+    ],
+    ids=["no common seed", "one seed", "equal values", "not learnt"],
+)
+def test_where_there_is_no_test_a_reason_says_why_without_a_warning(changed, reason):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        judged = judge(family([0.3, 0.3]).assign(**changed))
+    assert set(judged["reason"]) == {reason} and judged["p"].isna().all() and set(judged["comparisons"]) == {0}
+    assert legend(judged) == reason
 
 
 def rare_flips(flips, **options):
@@ -90,7 +214,7 @@ def test_methods_are_compared_seed_by_seed():
     assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 4, pytest.approx(-0.5))
     half = T[4] / 2 * np.std([0.5, 0.6, 0.4, 0.5], ddof=1)
     assert whole["high"] - whole["difference"] == pytest.approx(half, abs=2e-6)
-    partial = find(found, "group/rare/fg_flip", method="swap", rho=0.9)
+    partial = find(judge(found), "group/rare/fg_flip", method="swap", rho=0.9)
     assert (partial["n"], partial["left_out"]) == (3, 1) and np.isnan(partial["p"])
     assert find(found, "group/rare/fg_flip", method="dro", rho=0.5)["n"] == 3
     back = compare(rows, reference="swap")
@@ -143,20 +267,24 @@ def runs(draw):
 @settings(max_examples=10)
 @given(runs())
 def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
-    summary, (trends, comparison) = aggregate(rows), judge(trend(rows), compare(rows))
+    summary = aggregate(rows)
+    judged = differences_of(rows)
+    trends, comparison = judged.trend, judged.comparison
     for table in (trends, comparison):
-        judged = table[table["verdict"] != ""]
-        assert (judged["n"] >= FEWEST).all() and judged["quantity"].isin(JUDGED).all()
-        assert ((judged["low"] > 0) | (judged["high"] < 0)).all()
+        decided = table[table["verdict"] != ""]
+        assert (decided["n"] >= FEWEST).all() and decided["quantity"].isin(JUDGED).all()
+        assert (decided["p"] < LEVEL).all() and (decided["reason"] == "").all()
+        undecided = table[table["quantity"].isin(JUDGED) & (table["verdict"] == "")]
+        assert (undecided["reason"] != "").all()
     tables = (summary_table(summary), trend_table(trends), comparison_table(comparison, "method"))
     shown = [(row[: table.names], row[table.names :]) for table in tables for row in table.rows]
     for sentence in [*headline(summary, trends), *verdicts(comparison)]:
         setting = {*re.findall(r"(?:width|rho|method) ([^\s,:)]+)", sentence)}
         rows_of_it = [cells for names, cells in shown if setting <= {*" ".join((*names, *cells)).split()}]
         cells = [cell.split(" (")[0] for row in rows_of_it for cell in row if "." in cell]
-        assert any(re.search(rf"[( ]{re.escape(cell)}[, ]", sentence) for cell in cells), sentence
-    judged = max(table["n"].max() for table in (trends, comparison))
-    assert legend(trends, comparison).startswith("*") == (judged >= FEWEST)
+        assert any(re.search(rf"[( ]{re.escape(cell)}[), ]", sentence) for cell in cells), sentence
+    for table in (trends, comparison):
+        assert legend(table).startswith("*") == (table["n"].max() >= FEWEST)
 
 
 @settings(max_examples=2)
@@ -191,25 +319,97 @@ def grid(auroc, *, seeds=4):
 
 
 def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
-    shown = to_text(summary_table(aggregate(grid(0.6))))
+    summary = aggregate(grid(0.6))
+    shown = to_text(summary_table(summary))
     assert max(map(len, shown.splitlines())) <= 80
     blocks = [block.splitlines() for block in shown.split("\n\n")]
     assert len(blocks) > 1 and all(lines[0].split()[:2] == ["rho", "seeds"] and len(lines) == 5 for lines in blocks)
     assert "0.615 [0.594, 0.636]" in shown
-    assert text.to_markdown(trend_table(*judge(trend(grid(0.6))))).count("\n") == 6
+    assert text.to_markdown(trend_table(judge(trend(grid(0.6))))).count("\n") == 6
 
 
-def test_flip_risk_is_called_blind_only_where_its_interval_holds_chance():
-    words = {0.47: "blind to flips", 0.55: "ranks flips poorly", 0.85: "ranks flips:", 0.2: "the wrong way"}
-    for auroc, word in words.items():
-        rows = grid(auroc)
-        (said,) = [line for line in headline(aggregate(rows), *judge(trend(rows))) if "AUROC" in line]
-        assert word in said and "rho 0.99" in said
-    rows = grid(0.47, seeds=3)
-    assert not any("blind" in line for line in headline(aggregate(rows), *judge(trend(rows))))
+def test_the_first_table_has_the_six_quantities_that_a_reader_compares():
+    summary = aggregate(grid(0.6))
+    assert summary_table(summary).header == ["rho", "seeds", *text.titles(COLUMNS).values()] and len(COLUMNS) == 6
+    assert text.known_quantities(summary, FURTHER) == []
+
+
+def said_of_ranking(rows):
+    (said,) = [line for line in headline(aggregate(rows), judge(trend(rows))) if "AUROC" in line]
+    return said
+
+
+@pytest.mark.parametrize(
+    ("auroc", "words"),
+    [
+        (0.2, "Flip-risk ranks flips the wrong way (AUROC 0.230 [0.189, 0.271]) at rho 0.99, 4 seeds."),
+        (0.47, "No evidence that flip-risk ranks flips (AUROC 0.500 [0.459, 0.541]) at rho 0.99, 4 seeds."),
+        (0.55, "Flip-risk ranks flips poorly (AUROC 0.580"),
+        (0.67, "Flip-risk ranks flips better than chance (AUROC 0.700"),
+        (0.85, "Flip-risk ranks flips (AUROC 0.880"),
+    ],
+)
+def test_what_is_said_of_flip_risk_follows_the_interval_of_its_auroc(auroc, words):
+    assert said_of_ranking(grid(auroc)).startswith(words)
+
+
+def test_three_seeds_make_no_verdict_on_flip_risk():
+    assert said_of_ranking(grid(0.47, seeds=3)).startswith("No verdict on flip-risk (AUROC 0.490")
+
+
+def test_what_was_not_learnt_has_no_verdict_and_the_sentence_says_so():
+    rows = grid(0.85)
+    rows["status"] = rows["status"].mask(rows["rho"] == 0.5, CLASSES_NOT_LEARNT)
+    trends = judge(trend(rows))
+    assert set(trends["verdict"]) == {""} and not trends["learnt"].any()
+    flip, *_ = headline(aggregate(rows), trends)
+    assert "goes from 0.100 at rho 0.5" in flip and flip.endswith("no verdict: classes not learnt.")
+    assert said_of_ranking(rows).startswith("No verdict on flip-risk: classes not learnt")
+
+
+def test_one_member_in_four_that_learnt_nothing_leaves_the_verdict():
+    rows = grid(0.85)
+    rows["status"] = rows["status"].mask((rows["rho"] == 0.5) & (rows["seed"] == 0), CLASSES_NOT_LEARNT)
+    assert find(judge(trend(rows)), "group/rare/fg_flip")["verdict"] == "higher"
+
+
+def rare_flip_text(flips):
+    summary = aggregate(rare_flips({(0.5, seed): flip for seed, flip in enumerate(flips)}))
+    return text.mean_text(find(summary, "group/rare/fg_flip", rho=0.5))
+
+
+@pytest.mark.parametrize(
+    ("flips", "shown"),
+    [
+        ((0.4,), "0.400"),
+        ((0.1, 0.3), "0.200"),
+        ((0.0, 0.1, 0.2), "0.100 [0*, 0.348]"),
+        ((0.8, 0.9, 1.0), "0.900 [0.652, 1*]"),
+        ((0.0, 1.0, 0.5), "0.500 [-]"),
+        ((0.0, 0.0, 0.0), "0.000 [0.000, 0.000]"),
+    ],
+    ids=["one seed", "two seeds", "cut below", "cut above", "wider than the range", "equal"],
+)
+def test_an_interval_says_where_it_is_cut_and_two_seeds_have_none(flips, shown):
+    assert rare_flip_text(flips) == shown
+
+
+def test_marks_of_intervals_are_explained():
+    table = text.TextTable(["flip"], [["0.100 [0*, 0.348]"], ["0.500 [-]"]])
+    assert "cut at the end" in text.marks(table) and "wider" in text.marks(table)
+    assert text.marks(text.TextTable(["change"], [["+0.100 [+0.050, +0.150]*"]])) == ""
+
+
+def test_levels_have_three_digits_everywhere():
+    values = {(1 / 3, seed): {("rare", "fg_flip"): 0.1 * seed} for seed in range(3)}
+    values |= {(2 / 3, seed): {("rare", "fg_flip"): 0.2 * seed} for seed in range(3)}
+    rows = table_of(values)
+    trends = judge(trend(rows))
+    shown = [to_text(summary_table(aggregate(rows))), to_text(trend_table(trends)), *headline(aggregate(rows), trends)]
+    assert "0.333 to 0.667" in shown[1] and not [line for line in shown if "0.3333" in line or "0.6666" in line]
 
 
 def test_a_star_has_a_legend_and_a_name_breaks_no_table():
     few, many = (judge(trend(grid(0.6, seeds=seeds))) for seeds in (3, 4))
-    assert "*" not in to_text(trend_table(*few)) and "*" in to_text(trend_table(*many))
+    assert "*" not in to_text(trend_table(few)) and "*" in to_text(trend_table(many))
     assert text.literal("a\n|![i](https://x)<b>`") == r"a \|![i]\(https://x)&lt;b>\`"

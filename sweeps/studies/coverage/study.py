@@ -15,8 +15,9 @@ from scipy.stats import norm
 
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition, bootstrap, summarize
-from flipjax.results.estimates import Resamples, estimate
+from flipjax.results.estimates import estimate
 from flipjax.results.frames import to_frame, write_csv
+from flipjax.results.resamples import Resamples
 from flipjax.results.store import Cell, Curves, ImageResults
 from flipjax.results.tables import make_results
 

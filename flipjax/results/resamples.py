@@ -1,0 +1,77 @@
+"""Intervals over the test images of trained models: bootstrap resamples of what each image left behind."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flipjax.metrics.summary import draw_images, percentile_ends, risk_aurocs
+from flipjax.results.evaluators import EVALUATORS, Value, evaluate
+from flipjax.results.rows import COMPARED
+from flipjax.results.store import Cell
+
+SAMPLES = 500
+IMAGES_INTERVAL = "95% interval over the test images, for these models"
+RESAMPLED = [evaluator for evaluator in EVALUATORS if evaluator.resampled]
+"""The quantities with an interval over images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _MemberResamples:
+    """One member's quantities on resampled images."""
+
+    values: dict[str, np.ndarray]
+    """Resamples (samples,) of each quantity, by key."""
+    auroc_ends: dict[str, np.ndarray]
+    """The interval (2,) of each AUROC, by key."""
+
+
+class Resamples:
+    """Quantities of a run's members on resampled test images, computed lazily.
+
+    Images of one object are drawn together, and all members of a cell see the same resamples.
+    """
+
+    def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
+        """Takes the cells of `flipjax.results.load`, by place."""
+        self._cells = {member: cell for cell in cells.values() for member in cell.members}
+        self._samples = samples
+        self._draws: dict[int, np.ndarray] = {}
+
+    def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
+        """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
+
+        Uses bootstrap percentiles; for an AUROC, the mean of the members' own intervals.
+        """
+        resamples = []
+        for member in members:
+            cell = self._cells.get(member)
+            if cell is None or selection not in cell.rules:
+                return {}
+            resamples.append(self._of(member, cell, selection))
+        if not resamples:
+            return {}
+        intervals = {}
+        for key in resamples[0].values:
+            intervals[key] = percentile_ends(np.mean([member.values[key] for member in resamples], axis=0))
+        for key in resamples[0].auroc_ends:
+            intervals[key] = np.mean([member.auroc_ends[key] for member in resamples], axis=0)
+        return intervals
+
+    def _of(self, member: str, cell: Cell, selection: str) -> _MemberResamples:
+        images = cell.images_of(member, "test", selection)
+        if id(cell) not in self._draws:
+            generator = np.random.default_rng(0)
+            self._draws[id(cell)] = draw_images(
+                generator, len(images.group), samples=self._samples, groups=images.group, pairs=images.pair
+            )
+        drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
+        values = {_key(value): value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
+        aurocs = risk_aurocs(images.decomposition, images.group, pairs=images.pair, all_groups=cell.groups)
+        return _MemberResamples(values, {key: np.array(ends) for key, ends in aurocs.items()})
+
+
+def _key(value: Value) -> str:
+    if value.group == "all":
+        return value.key
+    return f"group/{value.group}/{value.key}"

@@ -1,0 +1,140 @@
+"""The findings of a run in sentences, each of which restates a row of a table of `flipjax.results.text`."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from flipjax.results.estimates import FEWEST, JUDGED
+from flipjax.results.frames import Row, records_of
+from flipjax.results.quantities import title_of
+from flipjax.results.rows import CLASSES_NOT_LEARNT
+from flipjax.results.text import (
+    difference_text,
+    in_order,
+    level_text,
+    mean_text,
+    number,
+    setting_axes,
+    setting_label,
+    varying_axes,
+)
+from flipjax.support.terminal import listed
+
+CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")
+"""Quantities whose change over rho makes a sentence."""
+CHANCE, GOOD = 0.5, 0.7
+"""The AUROC of chance, and the least that is called good."""
+
+
+def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
+    """Returns a sentence on members left out because they hardly find the object, or no sentence."""
+    if not names:
+        return []
+    which = "All" if len(names) == members else f"{len(names)} of the"
+    why = "more than half of the true foreground missed, or a foreground IoU below that of foreground everywhere"
+    left_out = f"They are in no mean: {listed(names)}."
+    return [f"Warning: {which} {members} members hardly find the object: {why}. {left_out}"]
+
+
+def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
+    """Returns sentences on differences of Flip in the rare groups from the reference.
+
+    Differences with a verdict come first, then the others at the highest rho, least p first.
+
+    Args:
+        comparison: judged rows of `compare` along `axis`.
+        axis: the compared axis.
+        axes: those that name a setting; None means the others that vary.
+    """
+    rows = comparison[(comparison["quantity"] == JUDGED[0]) & comparison["difference"].notna()]
+    if rows.empty:
+        return []
+    names = list(setting_axes(comparison, axis) if axes is None else axes)
+    last = rows["verdict"] == ""
+    if "rho" in rows:
+        names.append("rho")
+        last &= rows["rho"] == rows["rho"].max()
+    shown = pd.concat([rows[rows["verdict"] != ""], rows[last].sort_values("p", kind="stable")])
+    sentences = []
+    for row in records_of(shown):
+        setting = setting_label(row, names)
+        where = f" ({setting})" if setting else ""
+        what = f"{row[axis]} against {row['reference']}{where}: {title_of(row['quantity'])} {difference_text(row)}"
+        sentences.append(f"{what}, {_seeds(row['n'])}: {row['verdict'] or row['reason']}.")
+    return sentences
+
+
+def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
+    """Returns the main findings of a run as sentences: changes over rho, flip-risk's ranking, context use."""
+    sentences = []
+    axes = varying_axes(trends, until="from")
+    for row in in_order(trends[trends["difference"].notna()], axes, CHANGES):
+        sentences.append(_of_setting(row, axes, change_sentence(row)))
+    unlearnt = {setting_label(row, axes) for row in records_of(trends) if not row["learnt"]}
+    axes = varying_axes(summary)
+    known = summary[summary["quantity"].isin(("risk_auroc", "context_use")) & summary["mean"].notna()]
+    if "rho" in known and len(known):
+        # Settings may have levels of their own.
+        known = known[known["rho"] == known.groupby([*axes, "quantity"], dropna=False)["rho"].transform("max")]
+    for row in in_order(known, axes, ("risk_auroc", "context_use")):
+        where = f" at rho {level_text(row['rho'])}" if "rho" in row else ""
+        what = f"Context use: {mean_text(row)}"
+        if row["quantity"] == "risk_auroc":
+            learnt = setting_label(row, axes) not in unlearnt
+            what = f"{ranking_words(row, learnt=learnt)} (AUROC {mean_text(row)})"
+        sentences.append(_of_setting(row, axes, f"{what}{where}, {_seeds(row['n'])}."))
+    return sentences
+
+
+def _of_setting(row: Row, axes: Sequence[str], sentence: str) -> str:
+    setting = setting_label(row, axes)
+    if not setting:
+        return sentence
+    return f"{setting}: {sentence}"
+
+
+def change_sentence(row: Row) -> str:
+    """Returns a sentence on a row of a judged `trend`."""
+    name, _, group = title_of(row["quantity"]).partition(", ")
+    title = name[0].upper() + name[1:]
+    if group:
+        title += f" in the {group} groups"
+    verb = {"higher": "rises", "lower": "falls", "": "goes"}[row["verdict"]]
+    levels = (
+        f"from {number(row['before'])} at rho {level_text(row['from'])} "
+        f"to {number(row['after'])} at rho {level_text(row['to'])}"
+    )
+    judgement = f": {row['reason']}" if row["reason"] else ""
+    return f"{title} {verb} {levels} ({difference_text(row)}, {_seeds(row['n'])}){judgement}."
+
+
+def ranking_words(row: Row, *, learnt: bool = True) -> str:
+    """Returns how well flip-risk ranks flips, by the interval of its AUROC over seeds.
+
+    Args:
+        row: of `aggregate`.
+        learnt: whether the members know the classes; where they do not, nothing is said.
+
+    Example:
+        >>> ranking_words({"n": 4, "low": 0.31, "high": 0.65})
+        'No evidence that flip-risk ranks flips'
+    """
+    if not learnt:
+        return f"No verdict on flip-risk: {CLASSES_NOT_LEARNT}"
+    if row["n"] < FEWEST:
+        return "No verdict on flip-risk"
+    if row["high"] < CHANCE:
+        return "Flip-risk ranks flips the wrong way"
+    if row["low"] <= CHANCE:
+        return "No evidence that flip-risk ranks flips"
+    if row["high"] < GOOD:
+        return "Flip-risk ranks flips poorly"
+    if row["low"] <= GOOD:
+        return "Flip-risk ranks flips better than chance"
+    return "Flip-risk ranks flips"
+
+
+def _seeds(n: int) -> str:
+    if n == 1:
+        return "one seed"
+    return f"{n} seeds"
