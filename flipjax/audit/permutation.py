@@ -1,0 +1,171 @@
+"""Tests by permutation whether the images of a group flip unlike the images of the other groups. NumPy only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from flipjax.metrics.decomposition import divide
+
+STAGES = (199, 1_999)
+"""Permutations after which a test whose p is known well enough ends."""
+SETTLED = 20
+"""Permutations at least as extreme as the data, after which it is."""
+LEAST, MOST = 9_999, 99_999
+"""Permutations of the other tests: PER_TEST for each test of the family, within these."""
+PER_TEST = 40
+"""So that one finding among all tests can have q = 1 / 40."""
+BUDGET = 1_000_000_000
+"""Most units permuted in all tests, about half a minute."""
+AT_ONCE = 4_000_000
+"""Units permuted at once, for the memory."""
+ROUNDING = 1e-12
+"""Differences of two means that are equal but for rounding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """What is permuted for one class: its images, or their clusters, in order of the groups."""
+
+    share: np.ndarray
+    """The flipped share of each unit's pixels of the class, float64 (u,)."""
+    stratum: np.ndarray
+    """Units of one number change places, int64 (u,): all of them, but those of a cluster in several groups apart."""
+    starts: np.ndarray
+    """Where each group begins, int64 (groups,)."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The number of units of each group, int64 (groups,)."""
+        return np.diff(self.starts, append=len(self.share))
+
+
+def make_units(part: np.ndarray, whole: np.ndarray, group: np.ndarray, clusters: np.ndarray | None = None) -> Units:
+    """Makes the units of one class.
+
+    A cluster is one unit, whose share is that of its pooled pixels. A cluster with images in several groups is a unit
+    in each; these change places with one another alone, because they share what is peculiar to the cluster.
+
+    Args:
+        part: the flipped pixels of the class in each of n images.
+        whole: all its pixels in each image, at least one.
+        group: int (n,), 0 to the number of groups - 1, each of which occurs.
+        clusters: int (n,), or None where each image is a unit.
+    """
+    if clusters is None:
+        order = np.argsort(group, kind="stable")
+        share = divide(part, whole)[order]
+        return Units(share, np.zeros(len(share), np.int64), _starts(group[order]))
+    pairs, place = np.unique(np.stack([group, clusters], axis=1), axis=0, return_inverse=True)
+    place = place.ravel()
+    flipped = np.bincount(place, weights=part, minlength=len(pairs))
+    pixels = np.bincount(place, weights=whole, minlength=len(pairs))
+    present, cluster, groups_of_cluster = np.unique(pairs[:, 1], return_inverse=True, return_counts=True)
+    several = groups_of_cluster > 1
+    # Number 0 is the stratum of all clusters of one group.
+    stratum = np.where(several, 1 + np.arange(len(present)), 0)[cluster]
+    return Units(divide(flipped, pixels), stratum, _starts(pairs[:, 0]))
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Returns where each number of an ordered array begins."""
+    return np.searchsorted(ordered, np.unique(ordered))
+
+
+def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarray]:
+    """Tests each group of each class against the other groups of the class.
+
+    The statistic is the mean share of the group's units minus that of all others; p is the fraction of permutations,
+    the data among them, whose statistic is at least as far from 0. Every unit counts alike, so that one large organ
+    does not decide. A test whose p is not small ends after few permutations.
+
+    Args:
+        classes: the units of each class.
+        seed: of the permutations.
+
+    Returns:
+        p of each group, float64 (groups,), for each class: 1 where the units of all groups flip alike, NaN for a group
+        of one unit or against one unit, of which no other like it is known.
+
+    Source: Phipson and Smyth, Permutation p-values should never be zero, 2010; Besag and Clifford, Sequential Monte
+    Carlo p-values, 1991.
+
+    Example:
+        >>> units = make_units(np.array([1, 1, 1, 0, 0, 0]), np.ones(6), np.repeat([0, 1], 3))
+        >>> group_p_values([units])[0].round(1).tolist()  # 2 of 20 divisions are as extreme.
+        [0.1, 0.1]
+    """
+    generator = np.random.default_rng(seed)
+    number = sum(len(units.starts) for units in classes)
+    last = int(np.clip(PER_TEST * number, LEAST, MOST))
+    tests = [_Test(units, np.zeros(len(units.starts), np.int64)) for units in classes]
+    budget = BUDGET
+    for target in (*STAGES, last):
+        unsettled = [test for test in tests if not test.settled]
+        units_left = sum(len(test.units.share) for test in unsettled)
+        for test in unsettled:
+            further = min(target - test.permutations, budget // units_left)
+            test.extreme += _count_extreme(test.units, further, generator)
+            test.permutations += further
+        if unsettled:
+            budget -= further * units_left
+    return [test.p for test in tests]
+
+
+@dataclasses.dataclass
+class _Test:
+    """The test of each group of a class, so far."""
+
+    units: Units
+    extreme: np.ndarray
+    """Permutations at least as extreme as the data, int64 (groups,)."""
+    permutations: int = 0
+    """Permutations so far."""
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Which groups have two units and more, and two and more against them."""
+        sizes = self.units.sizes
+        return (sizes > 1) & (sizes.sum() - sizes > 1)
+
+    @property
+    def settled(self) -> bool:
+        """Whether p is known well enough."""
+        return bool((self.extreme[self.tested] >= SETTLED).all())
+
+    @property
+    def p(self) -> np.ndarray:
+        """The fraction of permutations, the data among them, at least as extreme as the data."""
+        return np.where(self.tested, (self.extreme + 1) / (self.permutations + 1), np.nan)
+
+
+def _count_extreme(units: Units, permutations: int, generator: np.random.Generator) -> np.ndarray:
+    """Returns how many permutations are at least as extreme as the data, for each group: int64 (groups,)."""
+    least = np.abs(_differences(units.share[None], units))[0] - ROUNDING
+    block = max(1, AT_ONCE // len(units.share))
+    count = np.zeros(len(units.starts), np.int64)
+    for start in range(0, permutations, block):
+        drawn = _permuted(units, min(block, permutations - start), generator)
+        count += (np.abs(_differences(drawn, units)) >= least).sum(0)
+    return count
+
+
+def _permuted(units: Units, rows: int, generator: np.random.Generator) -> np.ndarray:
+    """Returns the shares in random order within each stratum: (rows, u)."""
+    drawn = np.tile(units.share, (rows, 1))
+    for number in np.unique(units.stratum):
+        places = np.flatnonzero(units.stratum == number)
+        if len(places) == len(units.share):
+            return generator.permuted(drawn, axis=1, out=drawn)
+        drawn[:, places] = generator.permuted(drawn[:, places], axis=1)
+    return drawn
+
+
+def _differences(shares: np.ndarray, units: Units) -> np.ndarray:
+    """Returns each group's mean share minus that of all other units, of shares (rows, u): (rows, groups)."""
+    sums = np.add.reduceat(shares, units.starts, axis=1)
+    rest = shares.sum(1, keepdims=True) - sums
+    sizes = units.sizes
+    return divide(sums, sizes) - divide(rest, sizes.sum() - sizes)
