@@ -21,7 +21,7 @@ LAYERS = (
     ("metrics", "losses", "augment"),
     ("intervene",),
     ("models", "data", "results"),
-    ("context", "report", "plan"),
+    ("report", "plan"),
     ("training",),
     ("audit", "monitor", "sweep"),
     ("runs", "__main__"),
@@ -87,7 +87,7 @@ def test_what_the_lower_layers_import():
 MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "models", "report", "sweep"))
 ABSENT = {
     # So that --help answers within a second.
-    f"flipjax.audit.context_command, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
+    f"flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.
     "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
     "flipjax.sweep.run, flipjax.sweep.needs, flipjax.report.page": "tensorflow_datasets tensorflow torch",

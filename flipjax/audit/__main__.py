@@ -26,7 +26,7 @@ def limit(text: str) -> tuple[str, float]:
 
 
 def add_classes(parser: command.Parser) -> None:
-    """Adds the options on the classes of labels and predictions, which `flipjax context` has, too."""
+    """Adds the options on the classes of labels and predictions."""
     add = parser.add_argument
     maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")

@@ -97,7 +97,6 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     tables = {"segments": audit.objects.flips, "budget": audit.objects.budget}
     stored |= {"flip_matrix": audit.confusion.tolist(), "segment_matrix": audit.objects.confusion.tolist()}
     stored |= {name: table.round(DIGITS).to_dict("index") for name, table in tables.items()}
-    stored |= {"context": {"beta": audit.objects.betas["all"]._asdict()}} if audit.objects.betas else {}
     # JSON has no NaN.
     stored = json.loads(json.dumps(stored), parse_constant=lambda _: None)
     write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")

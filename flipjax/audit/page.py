@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import MATRIX, MOST_FLIPPED, matrix_classes, most_flipped
-from flipjax.metrics import Decomposition, error_map
+from flipjax.metrics import error_map
 from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
 from flipjax.metrics.decomposition import margins
 from flipjax.metrics.kernels import read_pixels
@@ -84,13 +84,6 @@ def _matrix(confusion: np.ndarray, class_names: Sequence[str], background: Backg
     matrix = panels.matrix_panel(confusion, class_names, background=background, classes=classes)
     foreground = is_foreground(len(class_names), background)
     return panels.matrix_chart([matrix], note=_part(note, len(classes), foreground.sum()))
-
-
-def write_context_page(folder: Path, document: Document, decomposition: Decomposition, names: Sequence[str]) -> None:
-    """Writes the page of `flipjax context`, with the flip matrix of an audit."""
-    confusion = np.asarray(decomposition.confusion).sum(0, dtype=np.int64)
-    chart = _matrix(confusion, names, decomposition.background, f"{len(decomposition.confusion)} images.")
-    write_page(folder, document._replace(sections=[*document.sections, Section("Classes", [chart])]))
 
 
 def _shares(audit: Audit, note: str) -> Chart:

@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ from flipjax import metrics
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import Measurements
 from flipjax.backend import key_of
-from flipjax.context import LEAST_FLIPS, SHOWN, Choice, context_beta, context_evidence
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
@@ -35,7 +33,7 @@ Places = Mapping[str, Mapping[int, np.ndarray]]
 
 
 class Objects(NamedTuple):
-    """The segments of an audit: tables, SegFlip by class, flip matrix int64 (C, C), error budget, and betas by name."""
+    """The segments of an audit: tables, SegFlip by class, flip matrix int64 (C, C) and error budget."""
 
     tables: SegmentTables
     flips: pd.DataFrame
@@ -43,7 +41,6 @@ class Objects(NamedTuple):
     budget: pd.DataFrame
     class_names: tuple[str, ...]
     background: Background
-    betas: Mapping[str, Choice]
 
     @property
     def flipped(self) -> pd.DataFrame:
@@ -57,70 +54,22 @@ class Objects(NamedTuple):
         return counts.sort_values(["size", "sum"], ascending=False, kind="stable").reset_index()
 
 
-WORK = 5e7
-"""Most resamples times flips times classes: about ten seconds."""
-
-
-def pixel_shares(measured: Measurements) -> np.ndarray:
-    """Returns the fraction of each image that each class covers in the labels: float64 (n, C)."""
-    labels = np.asarray(measured.decomposition.confusion).sum(2)
-    return labels / (labels.sum(1) + measured.ignored)[:, None]
-
-
-def beta_of_audit(measured: Measurements) -> tuple[Choice | None, np.ndarray]:
-    """Computes beta of an audit's flips, and the evidence of each segment's context for its predicted class.
-
-    Training statistics come from the audited labels; flips to classes that no image shows are left out.
-
-    Returns:
-        None below 50 flips or three foreground classes; float (S,) in nats, NaN for segments that do not flip.
-    """
-    true, background = measured.segments.true, measured.decomposition.background
-    evidence = np.full(len(true), np.nan)
-    flip, wrong = np.asarray(true["outcome"] == "flip", bool), np.asarray(true["predicted"], np.int64)
-    shares = pixel_shares(measured)
-    shown = np.any(shares >= SHOWN, axis=0)[wrong] | ~flip
-    if (flip & shown).sum() < LEAST_FLIPS:
-        return None, evidence
-    kept = true[shown].reset_index(drop=True)
-    samples = int(np.clip(WORK / (flip.sum() * shares.shape[1]), 100, 1000))
-    try:
-        with warnings.catch_warnings():
-            # The caption of beta already says that there are few images.
-            warnings.simplefilter("ignore", UserWarning)
-            own = context_evidence(kept, shares, own=np.arange(len(shares)), background=background)
-        beta = context_beta(kept, own, background=background, samples=samples)
-    except ValueError:
-        # Too few classes, or contexts that do not differ.
-        return None, evidence
-    evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
-    return beta, evidence
-
-
 def count_objects(
     measured: Measurements,
     class_names: Sequence[str],
     *,
     samples: int,
     clusters: np.ndarray | None = None,
-    betas: Mapping[str, Choice] | None = None,
 ) -> Objects:
-    """Counts segments. Intervals resample images (if there are several) or clusters.
-
-    Without `betas`, beta comes from the audited labels, and the table of segments gets the column `evidence`.
-    """
+    """Counts segments. Intervals resample images (if there are several) or clusters."""
     tables, C = measured.segments, len(class_names)
-    if betas is None:
-        beta, evidence = beta_of_audit(measured)
-        betas = {} if beta is None else {"all": beta}
-        tables = tables if beta is None else tables._replace(true=tables.true.assign(evidence=evidence))
     # Segment rates are ratios of sums over images, so a cluster can be treated as an image.
     drawn = tables.true if clusters is None else tables.true.assign(image=clusters[tables.true["image"]])
     key = key_of(0) if drawn["image"].nunique() > 1 else None
     flips = metrics.segment_flips(drawn, key=key, samples=samples, class_names=class_names)
     budget = metrics.error_budget(tables.pixels, num_classes=C)
     confusion = metrics.segment_confusion(tables.true, num_classes=C)
-    return Objects(tables, flips, confusion, budget, tuple(class_names), measured.decomposition.background, betas)
+    return Objects(tables, flips, confusion, budget, tuple(class_names), measured.decomposition.background)
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:

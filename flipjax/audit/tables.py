@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.results import Audit, Objects, by_bound
-from flipjax.context import Choice
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of, margins
@@ -41,7 +40,6 @@ CELLS = 12
 """Classes that the matrix of segments shows, at most."""
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 STRATA_NOTE = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
-OBSERVATIONAL = "Observational: images with another context differ in other ways, too."
 
 
 def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, Any]) -> Document:
@@ -51,7 +49,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
         "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
         "Flip-risk": _deciles(audit),
         "Classes": _flip_list(audit),
-        "Segments": [*_segments(audit.objects), *_context(audit.objects.betas)],
+        "Segments": _segments(audit.objects),
         "Images": [Numbers(f"The {which} images; all are in images.csv", riskiest(audit))],
         "Details": _details(audit),
     }
@@ -303,25 +301,6 @@ def _segments(objects: Objects) -> list[Numbers]:
         Numbers(f"Ranking of wrong predicted segments by scores, AUROC; {STRATA_NOTE}", ranking(objects), folded=True),
         Numbers(MATRIX, segment_matrix(objects)),
     ]
-
-
-def _context(betas: Mapping[str, Choice]) -> list[Numbers]:
-    """Returns beta of the flips by name, its controls and the verdict."""
-    columns = {"flips": "{name}", "number": "{flips}", "beta [95%]": _interval("beta"), "shuffled": "{shuffled:.3f}"}
-    columns |= {"difference [95%]": _interval(*DIFFERENCE), "within classes": "{within:.3f}"}
-    verdict = f": {betas['all'].verdict.rstrip('.')}" if betas else ""
-    caption = f"Influence of context, beta (0: none, 1: as in the training labels, else in these){verdict}"
-    return [Numbers(caption, tabulate(pd.DataFrame(betas.values()).assign(name=[*betas]), columns))]
-
-
-def context_document(
-    objects: Objects, *, facts: Sequence[str], notes: Sequence[str], options: Mapping[str, Any]
-) -> Document:
-    """Returns the report of `flipjax context`: the context and segments of an audit."""
-    lines = [f"Verdict: {objects.betas['all'].verdict}", *_segment_lines(objects), OBSERVATIONAL, *notes]
-    sections = {"Context": _context(objects.betas), "Segments": _segments(objects)}
-    terms = ["segment", "StrictFlip"]
-    return Document("Context of flips", facts, lines, _sections(sections), terms=terms, config=options)
 
 
 def _sections(blocks: Mapping[str, Sequence[Numbers]]) -> list[Section]:

@@ -279,7 +279,6 @@ def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
 
     It is the slope over scenes, within regions and pairs of classes (`slope_within`). With two classes and two scenes
     it is the mean shift in log-odds between the scenes divided by 2 log(rho / (1 - rho)).
-    `flipjax.context.context_use` is the form for photos.
 
     Args:
         log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.

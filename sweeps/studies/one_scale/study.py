@@ -6,6 +6,7 @@ make.py trains. Writes members.csv and use.png beside this file, and prints the 
 
 import argparse
 import pathlib
+import sys
 
 import matplotlib
 import numpy as np
@@ -14,11 +15,13 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from flipjax import context
 from flipjax.intervene import training_evidence
 from flipjax.results import load
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent / "published_models"))
+import context  # noqa: E402
+
 RUNS = {"one_scale": "base", "one_scale_methods": "methods", "one_scale_size": "size", "one_scale_width": "width"}
 RUNS |= {"one_scale_photos": "photos", "one_scale_4x4": "4x4"}
 VARIED = {"methods": "method", "size": "split.n_train", "width": "model.width"}

@@ -9,12 +9,13 @@ import pathlib
 import sys
 import warnings
 
+import context
 import numpy as np
 import published
 import scene_flip
 from PIL import Image
 
-from flipjax import context, intervene, metrics, monitor
+from flipjax import intervene, metrics, monitor
 
 CUTOUTS = 24
 """Cats, and as many dogs, that stand on scenes which training did not show; DIR holds their photos and masks."""

@@ -1,5 +1,6 @@
 """The figure of the study: a flip, its context, what training labels say of that context, and beta of all models."""
 
+import context
 import matplotlib
 import numpy as np
 import published
@@ -9,7 +10,7 @@ from PIL import Image
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from flipjax import context, metrics
+from flipjax import metrics
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
 MODEL = "ESPNetv2 2.0"

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-
-from flipjax.context import context_classes, count_others, draw_images
+from context import context_classes, count_others, draw_images
 
 
 class Gap(NamedTuple):

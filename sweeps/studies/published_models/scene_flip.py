@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from context import SHOWN, ask_model, count_classes, count_others, draw_images, image_shares
 from scenes import fill_objects
 
-from flipjax.context import SHOWN, ask_model, count_classes, count_others, draw_images, image_shares
 from flipjax.intervene.scenes import check_photos, paste, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 

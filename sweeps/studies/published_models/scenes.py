@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from context import SHOWN, check_shown
 from scipy import ndimage
 
-from flipjax.context import SHOWN, check_shown
 from flipjax.intervene.scenes import blurred_scenes, check_photos, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 
@@ -122,7 +122,7 @@ def scene_evidence(
     Args:
         true: of `flipjax.metrics.segments`, S rows.
         scenes: int (images,) of `cluster_scenes`, the scene of each evaluated image.
-        shares: float (n, C), of training images (`flipjax.context.image_shares`).
+        shares: float (n, C), of training images (`context.image_shares`).
         training_scenes: int (n,), the scene of each; clustered together with `scenes`.
         own: int (images,), the training image that each evaluated one is, -1 for none; None: none is.
         background: the class that is background, several in a tuple, or None.

@@ -8,6 +8,7 @@ import argparse
 import pathlib
 import warnings
 
+import context
 import figure
 import natural_gap
 import numpy as np
@@ -16,7 +17,7 @@ import published
 from ask import OPTIONS
 from scenes import cluster_scenes, scene_evidence, scene_features
 
-from flipjax import context, intervene, metrics
+from flipjax import intervene, metrics
 from flipjax.metrics.segment_table import STRATA, segment_auroc
 
 HERE = pathlib.Path(__file__).parent
