@@ -47,6 +47,8 @@ RULES = Range(
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
+COLUMN = Range(bool, "the name of a column")
+FOLDS = Range(lambda count: count == 0 or 2 <= count <= 1000, "0, or 2 to 1000")
 METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` checks names: a file may add methods.
 
 
@@ -71,6 +73,8 @@ class PoolSpec:
     seed: int = static(0, SEED, "synthetic: seed of the drawings; for repeats")
     objects: int = static(400, within(4), "synthetic: objects per class")
     scenes: int = static(240, within(3), "synthetic: scenes per kind")
+    scene_column: str = static("scene", COLUMN, "folder: the column of metadata.csv whose values are the scenes")
+    cluster_column: str = static("", ANY, "folder: the column whose equal values stay in one fold, such as patient")
     root: str = static("", ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)")
     classes: tuple[str, ...] = static((), NAMES, "classes in order (empty: as found; synthetic: the first two)")
     scene_kinds: tuple[str, ...] = static((), NAMES, "scenes in order (empty: as found; synthetic: the first two)")
@@ -99,6 +103,15 @@ class SplitSpec:
     n_val: int = static(128, within(4), "validation images, balanced over groups")
     n_test: int = static(400, within(4), "test images, balanced over groups")
     seed: int = static(0, SEED, "seed of the train/val/test split; for repeats")
+    folds: int = static(0, FOLDS, "folds of the images as found, each tested once (0: balanced val and test)")
+    fold: int = static(0, within(0), "the tested fold, from 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Thinning:
+    """The training images that a member keeps: keys of `config.split`, for folds."""
+
+    rare_kept: Scalar = traced(1.0, within(0, 1), "with folds: fraction of the rare training images; for doses")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +248,7 @@ SECTIONS: dict[str, tuple[type, ...]] = {
     "knobs": (Knobs,),
     "train": (TrainSpec, Augmentation),
     "pool": (PoolSpec, Cue),
-    "split": (SplitSpec,),
+    "split": (SplitSpec, Thinning),
     "model": (ModelSpec,),
     "population": (PopulationSpec,),
     "intervene": (InterveneSpec,),

@@ -15,6 +15,7 @@ from flipjax.config import (
     ModelSpec,
     Recipe,
     SplitSpec,
+    Thinning,
     check,
     pool_spec,
     read_static,
@@ -55,6 +56,7 @@ class Setting:
     knobs: Knobs
     augmentation: Augmentation
     cue: Cue
+    thinning: Thinning
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -105,14 +107,36 @@ def plan(config: Config) -> list[Program]:
         raise ConfigError("config.grid", "distinct settings", config.grid)
     for static in statics:
         spec = experiment(config, static)
-        if groups := known_groups(spec.pool):
-            check_sizes(groups, spec.split, rhos)
+        _check_folds(spec, config)
+        groups = known_groups(spec.pool)
+        if groups:
+            if not spec.split.folds:
+                check_sizes(groups, spec.split, rhos)
             spec = dataclasses.replace(spec, groups=groups)
         settings = [setting_of(config, own, name=f"m{next(numbers):03d}", static=static) for own in members]
         name = f"{len(programs):03d}"
         programs.append(Program(name, spec, tuple(settings), rhos, identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
     return programs
+
+
+def _check_folds(spec: Experiment, config: Config) -> None:
+    """Raises ConfigError if keys need folds, or folds need other keys."""
+    split, pool = spec.split, spec.pool
+    if split.folds:
+        rhos = values_of(config, "rho")
+        if split.fold >= split.folds:
+            raise ConfigError("config.split.fold", f"0 to {split.folds - 1}, below config.split.folds", split.fold)
+        if len(rhos) > 1:
+            raise ConfigError("config.axes.rho", "one value with config.split.folds, which takes images as found", rhos)
+        return
+    if split.fold:
+        raise ConfigError("config.split.fold", "0 without config.split.folds", split.fold)
+    if pool.cluster_column:
+        raise ConfigError("config.split.folds", "2 or more with config.pool.cluster_column", split.folds)
+    kept = values_of(config, "rare_kept")
+    if any(share != 1 for share in kept):
+        raise ConfigError("config.split.rare_kept", "1 without config.split.folds", kept)
 
 
 def member_axes(config: Config) -> list[dict[str, Any]]:
@@ -203,6 +227,7 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
         knobs=knobs_of(values["method"], strengths, methods_of(config)),
         augmentation=read_traced(Augmentation, config, values),
         cue=read_traced(Cue, config, values),
+        thinning=read_traced(Thinning, config, values),
     )
 
 

@@ -21,10 +21,11 @@ from flipjax.config import (
 )
 from flipjax.configurations import configure
 from flipjax.data import POOLS
-from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
+from flipjax.data.correlation import Table
 from flipjax.data.naming import check_sizes, known_groups
+from flipjax.data.parts import make_parts
 from flipjax.data.pool import Catalog, Pool, PoolItem, at_strength, gather
-from flipjax.data.split import PARTS, split_pool
+from flipjax.data.split import PARTS
 from flipjax.data.store import BadFilesError, digest_of, names_of, pool_of, with_usual
 from flipjax.groups import Groups
 
@@ -67,7 +68,13 @@ class Benchmark:
 
 
 def benchmark(
-    config: Any, *, rho: float, seed: int = 0, cue_strength: float | None = None, data: "ArrayData | None" = None
+    config: Any,
+    *,
+    rho: float,
+    seed: int = 0,
+    cue_strength: float | None = None,
+    rare_kept: float = 1.0,
+    data: "ArrayData | None" = None,
 ) -> Benchmark:
     """Returns the training, validation and test images of one member, for any framework.
 
@@ -80,6 +87,7 @@ def benchmark(
             it must be a level of `config.axes.rho` to give the images of the sweep.
         seed: the member's seed.
         cue_strength: the member's, in [0, 1]; None: the configuration's first.
+        rare_kept: with `config.split.folds`, the fraction of the rare training images that are kept.
         data: images in memory, instead of the configuration's pool.
 
     Returns:
@@ -114,12 +122,14 @@ def benchmark(
     pool, catalog = data or POOLS[spec.name](spec)
     pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)
     rhos = (*values_of(config, "rho"), rho)
-    check_sizes(catalog.groups, sizes, rhos)
-    split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)
-    n_train = sizes.n_train or largest_n_train(catalog, split, rhos=rhos)
-    tables = [training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)]
-    tables += [evaluation_table(catalog, split, "val"), evaluation_table(catalog, split, "test")]
-    train, val, test = (_images_of(pool, table, catalog.groups) for table in tables)
+    if not sizes.folds:
+        check_sizes(catalog.groups, sizes, rhos)
+    parts = make_parts(catalog, sizes, rho=rhos[0])
+    n_train = parts.training_size(rhos)
+    table = parts.training_table(rho=rho, rare_kept=rare_kept, seed=seed, n_train=n_train, rhos=rhos)
+    train = _images_of(pool, table, catalog.groups)
+    val = _images_of(pool, parts.val, catalog.groups)
+    test = _images_of(pool, parts.test, catalog.groups)
     class_names = ("background", *catalog.class_names)
     return Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
 
@@ -148,6 +158,7 @@ def from_arrays(
     scene_names: Sequence[str],
     usual: Sequence[str | tuple[str, ...]] = (),
     parts: Sequence[str] | None = None,
+    clusters: Sequence[Any] | None = None,
     aspects: Any = None,
 ) -> ArrayData:
     """Makes a photo pool from arrays, with the checks of a folder.
@@ -163,6 +174,7 @@ def from_arrays(
         scene_names: S names.
         usual: the usual scene of each class, or a tuple of several; empty: scene i mod S for class i.
         parts: (n,), the part of each image, `train`, `val` or `test`; empty: any.
+        clusters: (n,), names or numbers, such as patients; with `config.split.folds` no cluster is divided.
         aspects: (n,), width by height of each photo before it became square, for `config.train.crop_in = "photo"`.
 
     Raises:
@@ -190,8 +202,13 @@ def from_arrays(
     fixed = [""] * len(images) if parts is None else list(parts)
     if len(fixed) != len(images) or not {*fixed} <= {*places}:
         raise ConfigError("parts", f"{len(images)} of {', '.join(PARTS)} or nothing", fixed)
-    rows = zip(y, scene, fixed, strict=True)
-    objects = [PoolItem(f"image {i}", (), y, scene, places.index(part) - 1) for i, (y, scene, part) in enumerate(rows)]
+    names = [""] * len(images) if clusters is None else [str(name) for name in clusters]
+    if len(names) != len(images):
+        raise ConfigError("clusters", f"{len(images)} names or numbers", len(names))
+    objects = []
+    for i, part in enumerate(fixed):
+        item = PoolItem(f"image {i}", (), y[i], scene[i], part=places.index(part) - 1, cluster=names[i])
+        objects.append(item)
     pixels = {"images": images, "masks": labels.astype(np.uint8), "scenes": images[:0]}
     if aspects is not None:
         pixels["aspects"] = sides = np.asarray(aspects, np.float32)

@@ -124,6 +124,11 @@ def _list_composite(root: Path, spec: PoolSpec) -> Catalog:
     counts = [{path.name: len(_visible(path)) for path in each} for each in folders]
     class_names = names_of(root, "classes", counts[0], spec.classes)
     scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
+    if spec.scene_column != "scene" or spec.cluster_column:
+        found = spec.cluster_column or spec.scene_column
+        raise ConfigError(
+            "config.pool.scene_column", "a folder of photos with metadata.csv; this one is composite", found
+        )
     # Rather than a sweep that does not keep its parts.
     problems = ["metadata.csv: expected none in a composite folder"] if (root / "metadata.csv").exists() else []
     objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
@@ -152,7 +157,7 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Po
 
 def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
     problems: list[str] = []
-    rows = list(_rows(root, problems))
+    rows = list(_rows(root, spec, problems))
     known = {
         field: names_of(root, key, Counter(sorted(row[field] for _, row, _ in rows)), getattr(spec, key))
         for field, key in (("class", "classes"), ("scene", "scene_kinds"))
@@ -171,7 +176,9 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
         seen |= dict.fromkeys(files, where)
         if not reasons:
-            items.append(PoolItem(files[0], files, *(names.index(row[key]) for key, names in known.items()), part=part))
+            y = known["class"].index(row["class"])
+            scene = known["scene"].index(row["scene"])
+            items.append(PoolItem(files[0], files, y, scene, part=part, cluster=row["cluster"]))
     paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
     names = {path.relative_to(root).as_posix() for path in paths}
     problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - seen.keys())]
@@ -179,9 +186,14 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
     return Catalog(str(root), "photo", known["class"], known["scene"], items, problems=tuple(problems))
 
 
-def _rows(root: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
-    """Yields the complete rows of metadata.csv, each after 'metadata.csv line N' and before its part."""
-    required = ("filename", "class", "scene")
+def _rows(root: Path, spec: PoolSpec, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
+    """Yields the complete rows of metadata.csv, each after 'metadata.csv line N' and before its part.
+
+    `scene` and `cluster` hold the columns that `spec` names.
+    """
+    required = ("filename", "class", spec.scene_column)
+    if spec.cluster_column:
+        required += (spec.cluster_column,)
     try:
         rows = read_table(root / "metadata.csv", required)
     except BadFileError as error:
@@ -195,6 +207,8 @@ def _rows(root: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, str]
         if fields["split"] not in ("", *PARTS):
             problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {fields['split']!r}")
             fields["split"] = ""
+        fields["cluster"] = fields[spec.cluster_column] if spec.cluster_column else ""
+        fields["scene"] = fields[spec.scene_column]
         yield where, fields, ("", *PARTS).index(fields["split"]) - 1
 
 

@@ -64,6 +64,7 @@ class PoolItem:
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can be shown in any.
         part: the fixed part: -1 free, 0 train, 1 val, 2 test.
+        cluster: items of one cluster, such as a patient, stay in one fold; empty: a cluster of its own.
     """
 
     name: str
@@ -71,11 +72,12 @@ class PoolItem:
     y: int = -1
     scene: int = -1
     part: int = -1
+    cluster: str = ""
 
 
 def _column(rows: str, field: str) -> Any:
     """Returns a property of a catalog: a field of all of its `rows`, an int32 array or a tuple of names."""
-    make: Any = tuple if field == "name" else partial(np.array, dtype=np.int32)
+    make: Any = tuple if field in ("name", "cluster") else partial(np.array, dtype=np.int32)
     return cached_property(lambda catalog: make([getattr(item, field) for item in getattr(catalog, rows)]))
 
 
@@ -97,6 +99,7 @@ class Catalog:
         object_scene: int32 (N,), scene of each photo; -1 throughout a composite pool.
         object_split: int32 (N,), the fixed part of each object: -1 free, 0 train, 1 val, 2 test.
         object_names: N names, unique.
+        object_clusters: N names of clusters, empty where an object is its own.
         scene_kind: int32 (M,), kind of each scene photo.
         scene_split: int32 (M,), the fixed parts of scene photos.
         scene_photo_names: M names, unique.
@@ -116,6 +119,7 @@ class Catalog:
     object_scene = _column("objects", "scene")
     object_split = _column("objects", "part")
     object_names = _column("objects", "name")
+    object_clusters = _column("objects", "cluster")
     scene_kind = _column("scenes", "scene")
     scene_split = _column("scenes", "part")
     scene_photo_names = _column("scenes", "name")

@@ -124,7 +124,7 @@ def time_plan(programs: Sequence[Program], config: Config) -> Iterator[str]:
     for program in programs:
         loaded, task = tasks.make_task(program)
         seconds = epoch_seconds(loaded, spec, task)
-        n_train = tasks.training_size(loaded, task.catalog, task.split)
+        n_train = tasks.training_size(loaded, task.parts)
         needed = seconds * (sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, config, n_train))
         yield f"program {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all"
         total += needed

@@ -12,10 +12,10 @@ import numpy as np
 from flipjax.backend import key_of
 from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
-from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
+from flipjax.data.correlation import Table, traced_table
 from flipjax.data.folder import list_folder
+from flipjax.data.parts import Parts, make_parts
 from flipjax.data.pool import Catalog, Pool, at_strength, scenes_alone
-from flipjax.data.split import Split, split_pool
 from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic, outline_synthetic
 from flipjax.data.tfds import list_tfds
@@ -23,7 +23,6 @@ from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.log_odds import split_point
 from flipjax.models.weights import WeightsError, load_weights
 from flipjax.plan import Program, Setting
-from flipjax.results.store import PARTS
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
 
@@ -33,7 +32,7 @@ class Task(NamedTuple):
 
     pool: Pool
     catalog: Catalog
-    split: Split
+    parts: Parts
     tables: dict[str, Table]
 
 
@@ -59,10 +58,10 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
         raise ConfigError("config.train.crop_in", problem=problem)
     check_pool(program, catalog)
     pool = at_strength(pool, program.settings[0].cue.cue_strength)
-    split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
-    tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
+    parts = make_parts(catalog, spec.split, rho=program.rhos[0])
+    tables = {"val": parts.val, "test": parts.test}
     experiment = dataclasses.replace(spec, groups=catalog.groups)
-    return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, split, tables)
+    return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, parts, tables)
 
 
 def outline_task(program: Program) -> tuple[Program, Task] | None:
@@ -110,7 +109,7 @@ def make_members(program: Program, task: Task) -> list[Member]:
 
     Members of a seed share a PRNG key across rho, so levels differ only in their index tables.
     """
-    n_train = training_size(program, task.catalog, task.split)
+    n_train = training_size(program, task.parts)
     return [make_member(setting, task, n_train=n_train, rhos=program.rhos) for setting in program.settings]
 
 
@@ -121,11 +120,17 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
     """
     rho, seed, recipe = setting.axes["rho"], setting.axes["seed"], setting.recipe
     if isinstance(rho, jax.Array) or isinstance(seed, jax.Array):
-        rows, groups, possible = traced_table(task.catalog, task.split, rho=rho, seed=seed, n_train=n_train)
+        if task.parts.found is not None:
+            raise ConfigError("config.split.folds", "0 where rho or the seed is traced", task.parts.sizes.folds)
+        split = task.parts.split
+        rows, groups, possible = traced_table(task.catalog, split, rho=rho, seed=seed, n_train=n_train)
         rate = jnp.where(possible, recipe.learning_rate, jnp.nan)
         recipe = dataclasses.replace(recipe, learning_rate=rate)
     else:
-        table = training_table(task.catalog, task.split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
+        kept = setting.thinning.rare_kept
+        if isinstance(kept, jax.Array):
+            raise ConfigError("config.split.rare_kept", "a Python number, since it chooses images", "a JAX array")
+        table = task.parts.training_table(rho=rho, rare_kept=kept, seed=seed, n_train=n_train, rhos=rhos)
         rows, groups = table.rows, table.groups
     as_float32 = functools.partial(jax.tree.map, jnp.float32)
     return Member(
@@ -139,9 +144,9 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
     )
 
 
-def training_size(program: Program, catalog: Catalog, split: Split) -> int:
+def training_size(program: Program, parts: Parts) -> int:
     """Returns n_train, or the largest that every rho allows; raises ConfigError if it is less than a batch."""
-    n_train = program.experiment.split.n_train or largest_n_train(catalog, split, rhos=program.rhos)
+    n_train = parts.training_size(program.rhos)
     batch_size = program.experiment.train.batch_size
     if n_train < batch_size:
         expected = f"at most n_train ({n_train}, the largest that every rho allows)"
@@ -165,10 +170,10 @@ def check_sizes_of(program: Program) -> None:
             raise BadFilesError(catalog.source, catalog.problems)
         catalog = with_usual(catalog, spec.pool.usual)
     check_pool(program, catalog)
-    split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
-    n_train = training_size(program, catalog, split)
+    parts = make_parts(catalog, spec.split, rho=program.rhos[0])
+    n_train = training_size(program, parts)
     for rho in program.rhos:
-        training_table(catalog, split, rho=rho, seed=0, n_train=n_train, rhos=program.rhos)
+        parts.training_table(rho=rho, rare_kept=1.0, seed=0, n_train=n_train, rhos=program.rhos)
 
 
 def check_pool(program: Program, catalog: Catalog) -> None:
@@ -223,7 +228,7 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
 
 
 def _training_scenes(pool: Pool, task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
-    scenes = task.split.train.scenes
+    scenes = task.parts.split.train.scenes
     kinds = task.catalog.scene_kind[scenes]
     whole = pool.cue == "scene" and pool.strength is None
     photos = pool.scenes if whole else 255 * scenes_alone(pool, np.arange(len(pool.scenes)))

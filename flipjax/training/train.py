@@ -184,7 +184,7 @@ def make_train(
     check_own(program.experiment)
     packed = form_of(PopulationSpec(**own.population), model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)
-    n_train = training_size(program, task.catalog, task.split)
+    n_train = training_size(program, task.parts)
     val = task.tables["val"]
     # Boolean masks need concrete values, so index before tracing.
     halves = val.rows[val.refit], val.rows[~val.refit]
