@@ -7,6 +7,7 @@ from flipjax.support import lazy
 
 _NAMES = {
     ".accumulate": "FlipMetric",
+    ".anatomy": "Anatomy FlipKinds Relabelling Renaming flip_kinds relabelling",
     ".classes": "LabelSpec class_names",
     ".decomposition": "concatenate",
     # Decomposition from where it becomes a pytree.

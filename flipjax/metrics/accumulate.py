@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from flipjax.groups import AnyGroups
+from flipjax.metrics.anatomy import Anatomy, pooled_kinds
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import members_of, summarize
+
+
+@functools.cache
+def named_anatomy(spec: LabelSpec, classes: int) -> Anatomy:
+    """Returns the anatomy of the foreground classes in the names of a specification; empty without names."""
+    if spec.class_names is None:
+        return Anatomy()
+    return Anatomy.from_names(spec.names(classes)).without(spec.background_classes)
+
 
 SHARED = ("background", "ignore_index", "kind", "spatial_ndim")
 """Fields of `LabelSpec` that are equal in all metrics of a merge."""
@@ -31,6 +43,8 @@ class FlipMetric:
     Args:
         **spec: fields of `LabelSpec`; masks need `num_classes`.
         all_groups: the groups that `groups` number, as in `summarize`.
+        anatomy: mirror pairs and chains of classes, which add `flip_mirror`, `flip_shift` and `flip_other` to the
+            summary; "names" finds them in the class names, None looks for none.
 
     Example:
         >>> metric = FlipMetric(channels="first", class_names=["cat", "dog"])
@@ -41,7 +55,7 @@ class FlipMetric:
         (0.75, 1.0)
     """
 
-    def __init__(self, *, all_groups: AnyGroups | None = None, **spec: Any):
+    def __init__(self, *, all_groups: AnyGroups | None = None, anatomy: Anatomy | str | None = "names", **spec: Any):
         """Starts empty.
 
         Raises:
@@ -50,7 +64,10 @@ class FlipMetric:
         self.spec = LabelSpec(**spec)
         if self.spec.kind == "masks" and self.spec.num_classes is None:
             raise ValueError("num_classes: expected the number of classes for masks, found None.")
+        if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
+            raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
         self.all_groups = all_groups
+        self.anatomy = anatomy
         self._options = {name: value for name, value in spec.items() if name != "class_names"}
         self.reset()
 
@@ -107,22 +124,34 @@ class FlipMetric:
 
     def _summary(self, images: Decomposition, groups: list[np.ndarray]) -> dict[str, Any]:
         numbers = np.concatenate(groups) if groups else None
-        return summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
+        summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
+        anatomy = self.anatomy
+        if anatomy == "names":
+            anatomy = named_anatomy(self.spec, images.confusion.shape[-1])
+        if isinstance(anatomy, Anatomy) and anatomy:
+            summary.update(pooled_kinds(images, anatomy))
+        return summary
 
     def merge(self, *others: FlipMetric) -> Self:
         """Adds the images of other metrics, in order, and returns this metric.
 
         Raises:
-            ValueError: different options or numbers of classes, or only some with groups. Nothing is added then.
+            ValueError: different options, numbers or names of classes, or only some with groups. Nothing is added then.
         """
         metrics = (self, *others)
-        found: dict[str, set[Any]] = {name: {getattr(metric.spec, name) for metric in metrics} for name in SHARED}
-        found["all_groups"] = {metric.all_groups for metric in metrics}
-        found["classes"] = {metric._parts[0].confusion.shape[-1] for metric in metrics if metric._parts}
-        found["with groups"] = {bool(metric._groups) for metric in metrics if metric._parts}
-        for name, values in found.items():
-            if len(values) > 1:
-                raise ValueError(f"{name}: expected the same in all metrics of a merge, found {values}.")
+        filled = [metric for metric in metrics if metric._parts]
+        named = [metric for metric in metrics if metric.spec.class_names is not None]
+        for name in SHARED:
+            _check_same(name, [getattr(metric.spec, name) for metric in metrics])
+        _check_same("all_groups", [metric.all_groups for metric in metrics])
+        _check_same("anatomy", [metric.anatomy for metric in metrics])
+        _check_same("classes", [metric._parts[0].confusion.shape[-1] for metric in filled])
+        _check_same("with groups", [bool(metric._groups) for metric in filled])
+        if filled:
+            classes = filled[0]._parts[0].confusion.shape[-1]
+            _check_same("class_names", [metric.spec.names(classes) for metric in named])
+        else:
+            _check_same("class_names", [metric.spec.class_names for metric in named])
         self._parts = [part for metric in metrics for part in metric._parts]
         self._groups = [group for metric in metrics for group in metric._groups]
         return self
@@ -141,3 +170,10 @@ class FlipMetric:
         ax.bar_label(bars, fmt="{:.3f}")
         ax.set(ylim=(0, 1), ylabel="share of the true foreground", title=f"{summary['n_images']} images")
         return figure, ax
+
+
+def _check_same(name: str, values: Sequence[Any]) -> None:
+    """Raises a ValueError if the metrics of a merge differ."""
+    different = list(dict.fromkeys(values))
+    if len(different) > 1:
+        raise ValueError(f"{name}: expected the same in all metrics of a merge, found {different}.")

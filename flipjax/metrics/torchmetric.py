@@ -10,6 +10,7 @@ from torchmetrics import Metric  # pyright: ignore[reportMissingImports]
 from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissingImports]
 
 from flipjax.metrics.accumulate import FlipMetric
+from flipjax.metrics.anatomy import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import summarize
 
@@ -38,7 +39,8 @@ class TorchFlipMetric(Metric):
         """Starts empty."""
         super().__init__()
         self.keys = keys
-        known = _scalars(summarize(Decomposition(np.zeros((0, 3, 3), np.int64), np.zeros(0)), np.zeros(0, np.int64)))
+        nothing = Decomposition(np.zeros((0, 3, 3), np.int64), np.zeros(0))
+        known = {*_scalars(summarize(nothing, np.zeros(0, np.int64))), *FLIP_KINDS}
         heads = {key.partition("/")[0] for key in known}
         for key in keys or ():
             if key not in known and ("/" not in key or key.partition("/")[0] not in heads):

@@ -59,6 +59,7 @@ def test_what_a_metric_refuses_changes_nothing():
     with_groups.update(logits, labels, [0, 1, 2])
     without_groups.update(logits, labels)
     of_four.update(more, theirs, [0, 1, 2])
+    other_names = {names: FlipMetric(class_names=list(names)) for names in ("ab", "ba")}
     refused = {
         r"NaN in images \[1\]": lambda: metric.update(diverged, labels, [0, 1, 2]),
         r"groups: expected 0..3": lambda: metric.update(logits, labels, [0, 1, 7]),
@@ -69,6 +70,10 @@ def test_what_a_metric_refuses_changes_nothing():
         "ignore_index: expected the same": lambda: metric.merge(FlipMetric(ignore_index=255)),
         "groups: expected the same": lambda: metric.merge(with_groups, without_groups),
         "classes: expected the same": lambda: metric.merge(with_groups, of_four),
+        "class_names: expected the same": lambda: metric.merge(other_names["ab"], other_names["ba"]),
+        r"class_names: .* found .*'a', 'b'.*'b', 'a'": lambda: FlipMetric(class_names=["a", "b"]).merge(
+            other_names["ba"]
+        ),
         "at least one update": lambda: FlipMetric().compute(),
         "num_classes": lambda: FlipMetric(kind="masks"),
         "channels": lambda: FlipMetric(channels="middle"),

@@ -1,0 +1,466 @@
+"""Flips of anatomy: mirrored labels, labels shifted along a chain, and the renaming that mends them. Imports no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import itertools
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flipjax.metrics.anatomy_names import name_chains, name_pairs
+from flipjax.metrics.classes import background_classes, is_foreground
+from flipjax.metrics.decomposition import Decomposition, divide, margins
+
+FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
+"""Keys of `pooled_kinds`."""
+
+Pair = tuple[int, int]
+Chain = tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Renaming:
+    """One way to rename predicted classes."""
+
+    kind: str
+    """`none`, `mirror` (each class becomes its mirror image), or `shift` (each class of one chain moves along it)."""
+    moves: tuple[Pair, ...] = ()
+    """Each class that changes, and the class that it becomes."""
+    chain: int | None = None
+    """Index of the chain that is shifted."""
+    places: int = 0
+    """By how many places the chain is shifted."""
+
+    def describe(self, class_names: Sequence[str]) -> str:
+        """Returns the renaming in words, with the names of all C classes.
+
+        Example:
+            >>> Anatomy(chains=((1, 2, 3),)).renamings[1].describe(["background", "L1", "L2", "L3"])
+            'shift of L1..L3 by +1'
+        """
+        if self.kind != "shift":
+            return self.kind
+        # Moves are in the order of the chain.
+        first = self.moves[0][0] if self.places > 0 else self.moves[0][1]
+        last = self.moves[-1][1] if self.places > 0 else self.moves[-1][0]
+        return f"shift of {class_names[first]}..{class_names[last]} by {self.places:+d}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """Which classes are mirror images of each other, and which follow one another in the body.
+
+    Hashable, so it can be a static argument of a jitted function. False if it holds neither pairs nor chains.
+
+    Raises:
+        TypeError: classes that are not integers.
+        ValueError: a class that does not exist, is twice in pairs or in chains, or pairs and chains that are too short.
+
+    Example:
+        >>> Anatomy.from_names(["background", "kidney_left", "kidney_right", "L1", "L2", "L3"])
+        Anatomy(mirror=((1, 2),), chains=((3, 4, 5),), num_classes=6)
+    """
+
+    mirror: tuple[Pair, ...] = ()
+    """Pairs of classes that a mirrored image exchanges, such as the left and the right kidney."""
+    chains: tuple[Chain, ...] = ()
+    """Classes in anatomical order, such as the vertebrae from C1 to L5; None is a place without a class."""
+    num_classes: int | None = None
+    """C, background included; None: any number that holds the classes above."""
+
+    def __post_init__(self) -> None:
+        """Normalises and checks the fields."""
+        mirror = tuple(_read_classes(pair, name="mirror", expected="pairs of classes") for pair in self.mirror)
+        chains = tuple(_read_classes(chain, name="chains", expected="chains of classes") for chain in self.chains)
+        object.__setattr__(self, "mirror", mirror)
+        object.__setattr__(self, "chains", chains)
+        for pair in mirror:
+            if len(pair) != 2 or None in pair or pair[0] == pair[1]:
+                raise ValueError(f"mirror: expected pairs of two different classes, found {pair}.")
+        for chain in chains:
+            if len(chain) < 2 or chain[0] is None or chain[-1] is None:
+                raise ValueError(f"chains: expected two classes or more, one at either end, found {chain}.")
+        self._check_classes("mirror", mirror)
+        self._check_classes("chains", chains)
+
+    def _check_classes(self, name: str, rows: tuple[Chain, ...]) -> None:
+        """Raises a ValueError for a class that does not exist, or is twice in the rows."""
+        classes = [c for row in rows for c in row if c is not None]
+        for c in classes:
+            if c < 0 or (self.num_classes is not None and c >= self.num_classes):
+                last = "" if self.num_classes is None else self.num_classes - 1
+                raise ValueError(f"{name}: expected classes in 0..{last}, found {c}.")
+            if classes.count(c) > 1:
+                raise ValueError(f"{name}: expected each class once, found {c} twice.")
+
+    @classmethod
+    def from_names(cls, class_names: Sequence[str]) -> Anatomy:
+        """Finds mirror pairs and chains in the names of all C classes, background included.
+
+        Pairs differ in one word: left and right, or l and r, lt and rt, lh and rh, in any case and place.
+        Chains have one number: `rib_left_1`, ..., and vertebrae from C1 to S5 are one chain in this order, of which
+        T13 and L6 may be absent. Teeth (`tooth_11`) follow one another along the upper and the lower jaw, in the
+        notation of the FDI or from 1 to 32, and the mirror image of 11 is 21. Names such as `class1` make no chain.
+
+        Raises:
+            ValueError: not a sequence of names.
+
+        Warns:
+            UserWarning: a chain with a gap, such as L2 and L4 without L3. Shifts across it count its places.
+
+        Example:
+            >>> Anatomy.from_names(["background", "Left-Putamen", "Right-Putamen", "tooth 12", "tooth 11", "tooth 21"])
+            Anatomy(mirror=((1, 2), (4, 5)), chains=((3, 4, 5),), num_classes=6)
+        """
+        names = _check_names(class_names)
+        return cls(name_pairs(names), name_chains(names), len(names))
+
+    @classmethod
+    def of_names(
+        cls,
+        class_names: Sequence[str],
+        *,
+        mirror: Iterable[Sequence[str]] = (),
+        chains: Iterable[Sequence[str | None]] = (),
+    ) -> Anatomy:
+        """Returns an anatomy that is given in names.
+
+        Args:
+            class_names: of all C classes, background included.
+            mirror: pairs of names.
+            chains: names in anatomical order; None is a place without a class.
+
+        Raises:
+            ValueError: a name that is not in `class_names`, or pairs and chains that do not fit.
+
+        Example:
+            >>> Anatomy.of_names(["background", "aorta", "cava"], mirror=[("aorta", "cava")]).mirror
+            ((1, 2),)
+        """
+        names = _check_names(class_names)
+        pairs = tuple(_find_names(pair, names, name="mirror") for pair in mirror)
+        rows = tuple(_find_names(chain, names, name="chains") for chain in chains)
+        return cls(pairs, rows, len(names))  # pyright: ignore[reportArgumentType]  # Checked when it is made.
+
+    def __bool__(self) -> bool:
+        """Whether there is any pair or chain."""
+        return bool(self.mirror or self.chains)
+
+    def without(self, classes: Iterable[int]) -> Anatomy:
+        """Returns the anatomy of the other classes: pairs with one of `classes` go, and chains keep its place.
+
+        Example:
+            >>> Anatomy(mirror=((1, 2),), chains=((1, 2, 3, 4),)).without([2, 4])
+            Anatomy(mirror=(), chains=((1, None, 3),), num_classes=None)
+        """
+        gone = set(classes)
+        mirror = tuple(pair for pair in self.mirror if not gone & {*pair})
+        chains = (trim_chain(None if c in gone else c for c in chain) for chain in self.chains)
+        return Anatomy(mirror, tuple(chain for chain in chains if len(chain) > 1), self.num_classes)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Numbers of places by which a label can shift along a chain, in ascending order and without 0.
+
+        Example:
+            >>> Anatomy(chains=((1, 2, 3), (4, 5))).steps
+            (-2, -1, 1, 2)
+        """
+        longest = max((len(chain) for chain in self.chains), default=1) - 1
+        return tuple(step for step in range(-longest, longest + 1) if step)
+
+    @functools.cached_property
+    def renamings(self) -> tuple[Renaming, ...]:
+        """The renamings that `relabelling` tries, those that change least first: none, mirror, and shifts of one chain.
+
+        Example:
+            >>> [(each.kind, each.places) for each in Anatomy(mirror=((1, 2),), chains=((3, 4, 5),)).renamings]
+            [('none', 0), ('mirror', 0), ('shift', 1), ('shift', -1), ('shift', 2), ('shift', -2)]
+        """
+        renamings = [Renaming("none")]
+        if self.mirror:
+            both_ways = [((first, second), (second, first)) for first, second in self.mirror]
+            renamings.append(Renaming("mirror", tuple(itertools.chain.from_iterable(both_ways))))
+        for step in sorted(self.steps, key=lambda step: (abs(step), -step)):
+            for number, chain in enumerate(self.chains):
+                moves = _moves(chain, step)
+                if moves:
+                    renamings.append(Renaming("shift", moves, chain=number, places=step))
+        return tuple(renamings)
+
+
+class FlipKinds(NamedTuple):
+    """Flipped pixels of each image by kind; the three shares sum to Flip.
+
+    Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
+    """
+
+    mirrored: Any
+    """(...) pixels predicted as the mirror image of their class."""
+    shifted: Any
+    """(..., S) pixels predicted further along the chain of their class, for each of the S `Anatomy.steps`."""
+    flipped: Any
+    """(...) pixels predicted as another foreground class."""
+    foreground: Any
+    """(...) pixels of the true foreground."""
+
+    @property
+    def mirror(self) -> Any:
+        """Share (...) of the true foreground that is mirrored; NaN without true foreground."""
+        return divide(self.mirrored, self.foreground)[()]
+
+    @property
+    def shift(self) -> Any:
+        """Share (...) of the true foreground that is shifted along a chain; NaN without true foreground."""
+        return divide(self.shifted.sum(-1), self.foreground)[()]
+
+    @property
+    def other(self) -> Any:
+        """Share (...) of the true foreground that flips otherwise; NaN without true foreground."""
+        return divide(self.flipped - self.mirrored - self.shifted.sum(-1), self.foreground)[()]
+
+
+def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
+    """Counts the flipped pixels that are mirrored, shifted along a chain, or neither. Works under jit and vmap.
+
+    A pixel whose prediction is both the mirror image of its class and in the same chain counts as mirrored.
+
+    Args:
+        decomposition: leaves of shape (..., C, C) and (...).
+        anatomy: of foreground classes.
+
+    Raises:
+        ValueError: the anatomy has another number of classes, or a class that does not exist or is background.
+
+    Example:
+        >>> confusion = np.array([[9, 0, 0, 0, 0], [0, 2, 6, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 0, 3], [0, 0, 0, 0, 0]])
+        >>> anatomy = Anatomy(mirror=((1, 2),), chains=((3, 4),))
+        >>> kinds = flip_kinds(Decomposition(confusion, np.zeros(())), anatomy)
+        >>> print(kinds.mirror, kinds.shift, round(kinds.other, 4), dict(zip(anatomy.steps, kinds.shifted.tolist())))
+        0.5 0.25 0.0833 {-1: 0, 1: 3}
+    """
+    confusion = _confusion_of(decomposition, anatomy)
+    truth, prediction = np.array([*anatomy.mirror, *(pair[::-1] for pair in anatomy.mirror)], int).reshape(-1, 2).T
+    mirrored = confusion[..., truth, prediction].sum(-1)
+    steps = _step_table(anatomy, confusion.shape[-1])
+    by_step = [confusion[..., *np.nonzero(steps == step)].sum(-1) for step in anatomy.steps]
+    xp = confusion.__array_namespace__()
+    none = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
+    shifted = xp.stack(by_step, axis=-1) if by_step else none
+    flipped, foreground = _flips(decomposition, confusion)
+    return FlipKinds(mirrored, shifted, flipped, foreground)
+
+
+def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, float]:
+    """Returns the shares of `flip_kinds` of all images' pixels together: `flip_mirror`, `flip_shift`, `flip_other`.
+
+    Example:
+        >>> confusion = np.array([[[9, 0, 0], [0, 1, 3], [0, 0, 0]], [[9, 0, 0], [0, 4, 0], [0, 0, 0]]])
+        >>> pooled_kinds(Decomposition(confusion, np.zeros(2)), Anatomy(mirror=((1, 2),)))
+        {'flip_mirror': 0.375, 'flip_shift': 0.0, 'flip_other': 0.0}
+    """
+    kinds = flip_kinds(decomposition, anatomy)
+    images = range(np.ndim(kinds.flipped))
+    pooled = FlipKinds(*(np.asarray(counts).sum(tuple(images), dtype=np.int64) for counts in kinds))
+    shares = (pooled.mirror, pooled.shift, pooled.other)
+    return {name: float(share) for name, share in zip(FLIP_KINDS, shares, strict=True)}
+
+
+class Relabelling(NamedTuple):
+    """The renaming that makes most foreground pixels of each image correct, and what is then left.
+
+    Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
+    """
+
+    renaming: Any
+    """(...) place of the renaming in `Anatomy.renamings`; 0 is none, which wins a draw."""
+    mended: Any
+    """(...) flipped pixels that become correct, less correct ones that flip."""
+    flipped: Any
+    """(...) flipped pixels before."""
+    flip: Any
+    """(...) Flip after the renaming; NaN without true foreground."""
+    mean_dice: Any
+    """(...) mean Dice after it, of the foreground classes in truth or prediction; NaN if there is none."""
+
+    @property
+    def mended_share(self) -> Any:
+        """Share (...) of the flips that the renaming mends; NaN without flips."""
+        return divide(self.mended, self.flipped)[()]
+
+
+def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
+    """Chooses for each image the one of `Anatomy.renamings` that makes most foreground pixels correct.
+
+    Predicted classes are renamed: all mirror pairs at once, or one chain by some places. A class that has no class so
+    many places further keeps its name. Labels that shift by +1 are mended by a renaming of -1. Works under jit and
+    vmap.
+
+    Args:
+        decomposition: leaves of shape (..., C, C) and (...).
+        anatomy: of foreground classes.
+
+    Raises:
+        ValueError: the anatomy has another number of classes, or a class that does not exist or is background.
+
+    Example:
+        >>> confusion = np.array([[9, 0, 0, 0], [0, 0, 6, 0], [0, 0, 0, 3], [0, 0, 0, 1]])
+        >>> anatomy = Anatomy(chains=((1, 2, 3),))
+        >>> best = relabelling(Decomposition(confusion, np.zeros(())), anatomy)
+        >>> anatomy.renamings[best.renaming].describe(["background", "L1", "L2", "L3"])
+        'shift of L1..L3 by -1'
+        >>> print(best.mended, best.flipped, best.flip, round(best.mean_dice, 4))
+        8 9 0.1 0.619
+    """
+    confusion = _confusion_of(decomposition, anatomy)
+    xp = confusion.__array_namespace__()
+    gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
+    renaming, mended = gains.argmax(-1), gains.max(-1)
+    flipped, foreground = _flips(decomposition, confusion)
+    flip = divide(flipped - mended, foreground)[()]
+    inside = is_foreground(confusion.shape[-1], decomposition.background)
+    sources = xp.asarray(_source_table(anatomy, len(inside)))[renaming]
+    mean_dice = _renamed_dice(confusion, sources, inside)
+    return Relabelling(renaming, mended, flipped, flip, mean_dice)
+
+
+def trim_chain(places: Iterable[int | None]) -> Chain:
+    """Returns the places of a chain from its first to its last class.
+
+    Example:
+        >>> trim_chain([None, 3, None, 4, None])
+        (3, None, 4)
+    """
+    chain = list(places)
+    while chain and chain[-1] is None:
+        chain.pop()
+    return tuple(itertools.dropwhile(lambda place: place is None, chain))
+
+
+def _read_classes(row: Any, *, name: str, expected: str) -> Chain:
+    """Returns a pair or a chain as integers and None."""
+    if isinstance(row, str) or not np.iterable(row):
+        raise TypeError(f"{name}: expected {expected}, found {row!r}.")
+    try:
+        return tuple(None if c is None else operator.index(c) for c in row)
+    except TypeError:
+        text = f"{name}: expected class indices, found {tuple(row)!r}; of_names takes names."
+        raise TypeError(text) from None
+
+
+def _check_names(class_names: Any) -> tuple[str, ...]:
+    if isinstance(class_names, str) or not np.iterable(class_names):
+        raise ValueError(f"class_names: expected a sequence of names, found {class_names!r}.")
+    names = tuple(class_names)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"class_names: expected names, found {name!r}.")
+        if names.count(name) > 1:
+            raise ValueError(f"class_names: expected different names, found {name!r} twice.")
+    return names
+
+
+def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -> Chain:
+    """Returns the classes of a pair or a chain of names."""
+    classes = []
+    for each in row:
+        if each is not None and each not in names:
+            nearest = difflib.get_close_matches(str(each), names, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            raise ValueError(f"{name}: expected names of classes, found {each!r}{hint}")
+        classes.append(None if each is None else names.index(each))
+    return tuple(classes)
+
+
+def _moves(chain: Chain, step: int) -> tuple[Pair, ...]:
+    """Returns each class of a chain that has another `step` places further, and that class."""
+    moves = []
+    for place, c in enumerate(chain):
+        target = place + step
+        if c is not None and 0 <= target < len(chain):
+            other = chain[target]
+            if other is not None:
+                moves.append((c, other))
+    return tuple(moves)
+
+
+def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
+    """Returns by how many places each class (C, C) is predicted further along its chain; 0 for none or mirrored."""
+    steps = np.zeros((classes, classes), np.int64)
+    for chain in anatomy.chains:
+        for step in anatomy.steps:
+            for c, other in _moves(chain, step):
+                steps[c, other] = step
+    for c, other in anatomy.mirror:
+        steps[c, other] = 0
+        steps[other, c] = 0
+    return steps
+
+
+def _source_table(anatomy: Anatomy, classes: int) -> np.ndarray:
+    """Returns the predicted classes that each renaming gives each name, int (renamings, C, 2); -1 for none."""
+    table = np.full((len(anatomy.renamings), classes, 2), -1)
+    for number, renaming in enumerate(anatomy.renamings):
+        renamed = np.arange(classes)
+        for c, other in renaming.moves:
+            renamed[c] = other
+        for c in range(classes):
+            # One that moves here, and the class itself where it keeps its name.
+            sources = np.flatnonzero(renamed == c)
+            table[number, c, : len(sources)] = sources
+    return table
+
+
+def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Any:
+    """Returns the confusion matrices, as NumPy if they are on the host, after a check of the anatomy."""
+    confusion = decomposition.confusion
+    if not isinstance(confusion, np.ndarray):
+        from flipjax.metrics import checks
+
+        # NumPy is exact, and compiles nothing for a new number of images.
+        if checks.on_host(confusion):
+            confusion = np.asarray(confusion)
+    C = confusion.shape[-1]
+    if anatomy.num_classes not in (None, C):
+        hint = "name all classes, background included"
+        raise ValueError(f"anatomy: expected one of {C} classes, found one of {anatomy.num_classes}; {hint}.")
+    background = background_classes(decomposition.background)
+    for c in itertools.chain(*anatomy.mirror, *anatomy.chains):
+        if c is not None and c >= C:
+            raise ValueError(f"anatomy: expected classes in 0..{C - 1}, found {c}.")
+        if c in background:
+            raise ValueError(f"anatomy: expected foreground classes, found {c}, which is background.")
+    return confusion
+
+
+def _flips(decomposition: Decomposition, confusion: Any) -> tuple[Any, Any]:
+    """Returns the pixels (...) that flip and those of the true foreground."""
+    inside = is_foreground(confusion.shape[-1], decomposition.background)
+    counts = margins(confusion, background=decomposition.background)
+    foreground = counts.truth.sum(-1, where=inside)
+    return foreground - (counts.same + counts.missed).sum(-1, where=inside), foreground
+
+
+def _gain(confusion: Any, renaming: Renaming) -> Any:
+    """Returns how many more pixels (...) are correct after a renaming."""
+    before, after = np.array(renaming.moves, int).reshape(-1, 2).T
+    return confusion[..., after, before].sum(-1) - confusion[..., before, before].sum(-1)
+
+
+def _renamed_dice(confusion: Any, sources: Any, inside: np.ndarray) -> Any:
+    """Returns the mean Dice (...) of the foreground classes, where each is predicted as its `sources` (..., C, 2)."""
+    xp = confusion.__array_namespace__()
+    counts = margins(confusion)
+    taken = xp.maximum(sources, 0)
+    same = xp.where(sources >= 0, xp.take_along_axis(confusion, taken, axis=-1), 0).sum(-1)
+    predicted = xp.take_along_axis(counts.predicted[..., None, :], taken, axis=-1)
+    predicted = xp.where(sources >= 0, predicted, 0).sum(-1)
+    sizes = counts.truth + predicted
+    present = (sizes > 0) & inside
+    dice = divide(2 * same, sizes)
+    return divide(dice.sum(-1, where=present), present.sum(-1))[()]

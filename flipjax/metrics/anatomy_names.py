@@ -1,0 +1,206 @@
+"""Mirror pairs and chains in names of classes: sides, vertebrae, ribs, teeth. Strings only."""
+
+import dataclasses
+import itertools
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+Key = tuple[str, ...]
+"""The words and numbers of a name, in lower case."""
+P = TypeVar("P")
+Place = tuple[str, int]
+"""A letter of the spine and a number, such as ("t", 12)."""
+
+SIDES = {"left": "right", "right": "left"}
+"""Words of sides, and the word of the other side."""
+SHORT_SIDES = {"l": "r", "r": "l", "lt": "rt", "rt": "lt", "lh": "rh", "rh": "lh"}
+"""Short words of sides, which count in names without a word of `SIDES`."""
+GENERIC = frozenset(
+    (
+        "category",
+        "class",
+        "cls",
+        "group",
+        "id",
+        "index",
+        "instance",
+        "label",
+        "object",
+        "phase",
+        "region",
+        "stage",
+        "type",
+    )
+)
+"""Words that number things of no order in the body."""
+NUMBER = "#"
+"""What stands for the number in the key of a chain."""
+SPINE = (("c", 7), ("t", 13), ("l", 6), ("s", 5))
+"""Letters of the spine from the head down, and the most vertebrae of each."""
+SPINE_LETTERS = {"c": "c", "t": "t", "th": "t", "d": "t", "l": "l", "s": "s"}
+"""Spellings of these letters: thoracic vertebrae are also Th1 or D1."""
+RARE_VERTEBRAE = (("t", 13), ("l", 6))
+"""Vertebrae that few people have: their absence is no gap."""
+TEETH = frozenset(("tooth", "teeth", "fdi"))
+"""Words that number teeth."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Jaws:
+    """A notation of teeth."""
+
+    rows: tuple[tuple[int, ...], ...]
+    """Numbers of each row of teeth, from the right end of a jaw to the left."""
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """All numbers."""
+        return frozenset(itertools.chain.from_iterable(self.rows))
+
+
+def _quadrants(right: int, left: int, teeth: int) -> tuple[int, ...]:
+    """Returns the FDI numbers of a row of teeth, from the last of the right quadrant to the last of the left."""
+    outward = range(1, teeth + 1)
+    return (*(10 * right + tooth for tooth in reversed(outward)), *(10 * left + tooth for tooth in outward))
+
+
+NOTATIONS = (
+    # ISO 3950, as the FDI numbers permanent and milk teeth.
+    Jaws((_quadrants(1, 2, 8), _quadrants(4, 3, 8), _quadrants(5, 6, 5), _quadrants(8, 7, 5))),
+    # The Universal Numbering System: the lower jaw counts from the left.
+    Jaws((tuple(range(1, 17)), tuple(range(32, 16, -1)))),
+)
+
+
+def read_key(name: str) -> Key:
+    """Returns the words and numbers of a name, in lower case.
+
+    Example:
+        >>> read_key("LeftKidney-2"), read_key("vertebrae_Th12")
+        (('left', 'kidney', '2'), ('vertebrae', 'th', '12'))
+    """
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return tuple(word.lower() for word in re.findall(r"[^\W\d_]+|\d+", apart))
+
+
+def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Returns the pairs of classes whose names differ in their side alone, and of opposite teeth.
+
+    Example:
+        >>> name_pairs(["background", "lung_l", "heart", "lung_r"])
+        ((1, 3),)
+    """
+    keys = [read_key(name) for name in names]
+    # Names that are spelled alike are of no side.
+    classes = {key: c for c, key in enumerate(keys) if keys.count(key) == 1}
+    pairs = {tuple(sorted((c, classes[_mirrored(key)]))) for key, c in classes.items() if _mirrored(key) in classes}
+    pairs = {(first, second) for first, second in pairs if first != second}
+    for stem, numbered in _numbered(names).items():
+        if TEETH & {*stem}:
+            pairs |= _opposite_teeth(numbered)
+    return tuple(sorted(pairs))
+
+
+def _mirrored(key: Key) -> Key:
+    """Returns the key of the other side, or the key itself if it has no side."""
+    sides = SIDES if SIDES.keys() & {*key} else SHORT_SIDES
+    return tuple(sides.get(word, word) for word in key)
+
+
+def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
+    """Returns the chains of classes whose names differ in their number alone, of vertebrae, and of rows of teeth.
+
+    Example:
+        >>> name_chains(["background", "L2", "T12", "L1", "rib_2", "rib_1"])
+        ((2, 3, 1), (5, 4))
+    """
+    numbered = _numbered(names)
+    chains = []
+    for stems in _spines(numbered):
+        spine = {(letter, n): c for stem, letter in stems.items() for n, c in numbered[stem].items()}
+        chain = _fill([place for place in _spine_places() if place in spine or place not in RARE_VERTEBRAE], spine)
+        if chain:
+            chains.append(chain)
+            numbered = {stem: classes for stem, classes in numbered.items() if stem not in stems}
+    for stem, classes in numbered.items():
+        rows = [range(min(classes), max(classes) + 1)]
+        jaws = _notation(classes) if TEETH & {*stem} else None
+        if jaws is not None:
+            rows = jaws.rows
+        chains += [_fill(row, classes) for row in rows]
+    found = sorted((chain for chain in chains if chain), key=lambda chain: min(c for c in chain if c is not None))
+    for chain in found:
+        _warn_of_gaps(chain, names)
+    return tuple(found)
+
+
+def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
+    """Returns the class of each number, by the key with `NUMBER` in its place; keys of one number alone."""
+    stems: dict[Key, dict[int, int]] = defaultdict(dict)
+    twice = set()
+    for c, name in enumerate(names):
+        key = read_key(name)
+        numbers = [word for word in key if word.isdecimal()]
+        words = {word for word in key if not word.isdecimal()}
+        if len(numbers) != 1 or words <= GENERIC:
+            continue
+        stem = tuple(NUMBER if word.isdecimal() else word for word in key)
+        if int(numbers[0]) in stems[stem]:
+            twice.add(stem)
+        stems[stem][int(numbers[0])] = c
+    return {stem: classes for stem, classes in stems.items() if stem not in twice}
+
+
+def _spines(numbered: Mapping[Key, Mapping[int, int]]) -> list[dict[Key, str]]:
+    """Returns the stems of each spine of two letters or more, with the letter of each."""
+    most = dict(SPINE)
+    spines: dict[Key, dict[Key, str]] = defaultdict(dict)
+    for stem, classes in numbered.items():
+        if stem[-1] == NUMBER and len(stem) > 1 and stem[-2] in SPINE_LETTERS:
+            letter = SPINE_LETTERS[stem[-2]]
+            if min(classes) >= 1 and max(classes) <= most[letter]:
+                spines[stem[:-2]][stem] = letter
+    return [stems for stems in spines.values() if len({*stems.values()}) == len(stems) > 1]
+
+
+def _spine_places() -> list[Place]:
+    return [(letter, number) for letter, most in SPINE for number in range(1, most + 1)]
+
+
+def _notation(classes: Mapping[int, int]) -> Jaws | None:
+    """Returns the notation that has all numbers of teeth."""
+    return next((jaws for jaws in NOTATIONS if classes.keys() <= jaws.numbers), None)
+
+
+def _opposite_teeth(classes: Mapping[int, int]) -> set[tuple[int, int]]:
+    jaws = _notation(classes)
+    if jaws is None:
+        return set()
+    opposite = [pair for row in jaws.rows for pair in zip(row, reversed(row), strict=True)]
+    pairs = [(classes[a], classes[b]) for a, b in opposite if a in classes and b in classes]
+    return {(first, second) for first, second in pairs if first < second}
+
+
+def _fill(places: Sequence[P], classes: Mapping[P, int]) -> tuple[int | None, ...]:
+    """Returns the classes of the places from the first to the last that has one; empty if most have none."""
+    held = [number for number, place in enumerate(places) if place in classes]
+    if len(held) < 2:
+        return ()
+    chain = tuple(classes.get(place) for place in places[held[0] : held[-1] + 1])
+    return () if chain.count(None) > len(held) else chain
+
+
+def _warn_of_gaps(chain: Sequence[int | None], names: Sequence[str]) -> None:
+    """Warns of places without a class, once for a chain."""
+    if None not in chain:
+        return
+    gap = chain.index(None)
+    before = chain[gap - 1]
+    after = next(c for c in chain[gap:] if c is not None)
+    count = list(chain).count(None)
+    places = "a place" if count == 1 else f"{count} places"
+    text = f"class_names: expected a chain without gaps, found {places} without a class, after {names[before or 0]!r}"
+    warnings.warn(f"{text} and before {names[after]!r}; shifts count them.", stacklevel=4)
