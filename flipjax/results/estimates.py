@@ -4,8 +4,8 @@ An interval is Student's t over two or more seeds of its row. A verdict, lower o
 
 1. A family is what one table compares: the trends of a run, its methods under the first selection rule, its selection
    rules, or two runs. Each is named with its size (`Differences`).
-2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, most members on both sides have
-   learnt the classes, and the seeds differ.
+2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, it is of members that have learnt
+   the classes (a trend needs them at both ends, a comparison on one side), and the seeds differ.
 3. `shared_p` tests each with a variance that is shared within its quantity, so that four seeds that agree by chance
    make no verdict.
 4. `holm` corrects the family's p values, and a verdict needs one below LEVEL.
@@ -38,7 +38,7 @@ SEEDS_INTERVAL = "95% Student t interval over seeds"
 LEAST_SPREAD = 10.0**-DIGITS
 """Stored values are rounded, so a standard deviation below their last digit is not real."""
 SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
-DIFFERENCE = ("quantity", "n", "left_out", "learnt", "values", "difference", "low", "high", "variance")
+DIFFERENCE = ("quantity", "n", "left_out", "unlearnt", "learnt", "values", "difference", "low", "high", "variance")
 """Columns of `compare` and `trend`, after the axes."""
 
 
@@ -252,17 +252,15 @@ def seeds_of(records: pd.DataFrame) -> pd.Series:
     return pd.Series(0, records.index)
 
 
-def have_learnt(records: pd.DataFrame, sides: Any) -> bool:
-    """Returns whether on each side most members have learnt the classes.
+def has_learnt(records: pd.DataFrame) -> bool:
+    """Returns whether most of some members have learnt the classes."""
+    unlearnt = records["status"] == CLASSES_NOT_LEARNT
+    return records.empty or float(unlearnt.mean()) < 0.5
 
-    Args:
-        records: (n rows) of `member_quantities`.
-        sides: (n,), the side that a record is on, such as its method.
-    """
-    if records.empty:
-        return True
-    unlearnt = (records["status"] == CLASSES_NOT_LEARNT).groupby(np.asarray(sides)).mean()
-    return bool((unlearnt < 0.5).all())
+
+def count_unlearnt(records: pd.DataFrame) -> int:
+    """Returns how many of some members have not learnt the classes."""
+    return int((records["status"] == CLASSES_NOT_LEARNT).sum())
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
@@ -303,7 +301,8 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
 
     A seed counts for a quantity if it is finite at every level, ignoring levels whose members were all left out.
     Columns: the other axes; `from` and `to`, the levels; `before` and `after`, the means at them over the seeds that
-    count; then those of `compare`. A setting with fewer than two levels has no rows.
+    count; then those of `compare`, where `unlearnt` counts members at both ends and `learnt` says whether most have
+    learnt the classes at each. A setting with fewer than two levels has no rows.
     """
     names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     columns = [*names, "from", "to", "before", "after", *DIFFERENCE]
@@ -330,13 +329,15 @@ def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
     at_highest = (paired["rho"] == levels[-1]).to_numpy(np.float64)
     # Levels in between have weight 0, so that a seed that lacks one has no trend.
     change = estimate(paired, at_highest - at_lowest, seeds)
-    ends = records[records["rho"].isin([levels[0], levels[-1]])]
+    lowest = records[records["rho"] == levels[0]]
+    highest = records[records["rho"] == levels[-1]]
     return change.assign(
         **{"from": levels[0], "to": levels[-1]},
         before=estimate(paired, at_lowest, seeds)["mean"],
         after=estimate(paired, at_highest, seeds)["mean"],
         difference=change["mean"],
-        learnt=have_learnt(ends, ends["rho"]),
+        unlearnt=count_unlearnt(lowest) + count_unlearnt(highest),
+        learnt=has_learnt(lowest) and has_learnt(highest),
     )
 
 
@@ -347,9 +348,9 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
     the knob. A seed counts if both values are finite. There are no rows if the axis takes one value.
 
     Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of both
-    that are in no mean; `learnt`, whether most members of both have learnt the classes; `values`, the differences per
-    seed, separated by blanks; `difference`, their mean (value minus reference); `low`, `high` and `variance` as in
-    `estimate`.
+    that are in no mean; `unlearnt`, the members of the value that have not learnt the classes; `learnt`, whether most
+    members of the value or of the reference have; `values`, the differences per seed, separated by blanks;
+    `difference`, their mean (value minus reference); `low`, `high` and `variance` as in `estimate`.
     """
     names = [name for name in axes_of(rows) if name not in (axis, "seed")]
     columns = [*names, axis, "reference", *DIFFERENCE]
@@ -376,7 +377,8 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
             reference=base,
             left_out=len(both) - len(kept),
             difference=table["mean"],
-            learnt=have_learnt(kept, kept[axis]),
+            unlearnt=count_unlearnt(kept[kept[axis] != base]),
+            learnt=has_learnt(kept[kept[axis] != base]) or has_learnt(kept[kept[axis] == base]),
         )
         tables.append(table)
     return _joined(tables, columns)

@@ -60,7 +60,10 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
         setting = setting_label(row, names)
         where = f" ({setting})" if setting else ""
         what = f"{row[axis]} against {row['reference']}{where}: {title_of(row['quantity'])} {difference_text(row)}"
-        sentences.append(f"{what}, {_seeds(row['n'])}: {row['verdict'] or row['reason']}.")
+        judgement = row["verdict"] or row["reason"]
+        if row["verdict"] and row["unlearnt"]:
+            judgement += f", but {row['unlearnt']} of its members have not learnt the classes"
+        sentences.append(f"{what}, {_seeds(row['n'])}: {judgement}.")
     return sentences
 
 

@@ -370,7 +370,34 @@ def test_what_was_not_learnt_has_no_verdict_and_the_sentence_says_so():
 def test_one_member_in_four_that_learnt_nothing_leaves_the_verdict():
     rows = grid(0.85)
     rows["status"] = rows["status"].mask((rows["rho"] == 0.5) & (rows["seed"] == 0), CLASSES_NOT_LEARNT)
-    assert find(judge(trend(rows)), "group/rare/fg_flip")["verdict"] == "higher"
+    row = find(judge(trend(rows)), "group/rare/fg_flip")
+    assert (row["verdict"], row["unlearnt"], row["learnt"]) == ("higher", 1, True)
+
+
+def methods_at_once(unlearnt):
+    """Rows of two methods, of which some have not learnt the classes."""
+    values, status = {}, {}
+    for method, flip in {"ce": 0.8, "swap": 0.2}.items():
+        for seed in range(4):
+            values[method, 0.9, seed] = {("rare", "fg_flip"): flip + 0.01 * seed * (method == "ce")}
+            if method in unlearnt:
+                status[method, 0.9, seed] = CLASSES_NOT_LEARNT
+    return table_of(values, status=status, axes=("method", "rho", "seed"))
+
+
+@pytest.mark.parametrize(
+    ("unlearnt", "ending"),
+    [
+        ((), "4 seeds: lower."),
+        (("ce",), "4 seeds: lower."),
+        (("swap",), "4 seeds: lower, but 4 of its members have not learnt the classes."),
+        (("ce", "swap"), "4 seeds: no verdict: classes not learnt."),
+    ],
+    ids=["all learnt", "the reference has not", "the method has not", "neither has"],
+)
+def test_a_comparison_needs_one_side_that_learnt_and_names_who_did_not(unlearnt, ending):
+    (sentence,) = verdicts(judge(compare(methods_at_once(unlearnt))))
+    assert sentence.startswith("swap against ce (rho 0.9): flip, rare -0.615 [") and sentence.endswith(ending)
 
 
 def rare_flip_text(flips):
