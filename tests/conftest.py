@@ -33,7 +33,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from flipjax import backend  # noqa: E402
+from flipjax.backend import compiler  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
@@ -111,7 +111,7 @@ def python(code, **environment):
 def compile_quickly(quick):
     """Compiles with or without most optimisations from here on, in this process and in those that it starts."""
     if jax.config.read("jax_disable_most_optimizations") != quick:
-        for kept in (backend.fast_runtime, backend.fast_compile, backend.program):
+        for kept in (compiler.fast_runtime, compiler.fast_compile, compiler.program):
             kept.cache_clear()
     jax.config.update("jax_disable_most_optimizations", quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))

@@ -2,7 +2,7 @@
 
 import ast
 import graphlib
-import importlib
+import importlib.util
 import inspect
 import pathlib
 import pkgutil
@@ -23,8 +23,10 @@ LAYERS = (
     ("models", "data", "results"),
     ("report", "plan"),
     ("training",),
-    ("audit", "monitor", "sweep"),
-    ("runs", "__main__"),
+    ("sweep",),
+    ("runs",),
+    ("audit", "monitor"),
+    ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 TORCH = "flipjax.metrics.torchmetric"
@@ -36,17 +38,62 @@ FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path i
 TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
+def lazy_homes():
+    """The module of each name that a package loads on first access: `flipjax.open_run` is `flipjax.runs`."""
+    homes = {}
+    for package, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_NAMES":
+                for module, names in ast.literal_eval(node.value).items():
+                    for name in names.split():
+                        homes[f"{package}.{name}"] = importlib.util.resolve_name(module or f".{name}", package)
+    return homes
+
+
+LAZY = lazy_homes()
+
+
+def attributes(name):
+    """Dotted names that begin at an imported package, such as `flipjax.open_run`, with those that they begin with."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Attribute):
+            parts = ast.unparse(node).split(".")
+            if parts[0] == "flipjax":
+                yield from (".".join(parts[:end]) for end in range(2, len(parts) + 1))
+
+
 def imports(name):
-    """Full names of all that a module imports, anywhere in its text; `from a import b` is a.b if that is a module."""
+    """Full names of all that a module imports, anywhere in its text and by whatever way.
+
+    `from a import b` is a.b if that is a module; a lazy name is the module that it comes from; a string that is a
+    module's full name, or begins as one, is one that is imported by name.
+    """
+    asked = set(attributes(name))
     result = set()
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
-            result |= {alias.name for alias in node.names}
+            asked |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
-            result |= {part if part in TREES else node.module for part in full}
+            asked |= {part if part in TREES or part in LAZY else node.module for part in full}
+        elif isinstance(node, ast.Constant) and node.value in TREES:
+            asked.add(node.value)
+        elif isinstance(node, ast.JoinedStr) and str(getattr(node.values[0], "value", "")).startswith("flipjax."):
+            asked.add(node.values[0].value.rpartition(".")[0])
+    for each in asked:
+        home = LAZY.get(each, each)
+        if home in TREES or not home.startswith("flipjax."):
+            result.add(home)
     return result
+
+
+def test_lazy_names_are_seen():
+    assert LAZY["flipjax.open_run"] == "flipjax.runs"
+    assert LAZY["flipjax.metrics.decompose"] == "flipjax.metrics.kernels"
+    assert "flipjax.runs" in imports("flipjax.audit.__main__")
+    assert "flipjax.sweep.__main__" in imports("flipjax.__main__")
+    assert "flipjax.models" in imports("flipjax.models")
 
 
 def test_command_lines_are_read_at_the_door_alone():
@@ -85,12 +132,13 @@ def test_what_the_lower_layers_import():
 
 
 MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "models", "report", "sweep"))
+DRY_RUN = "flipjax.sweep.description, flipjax.sweep.duration, flipjax.sweep.memory"
 ABSENT = {
     # So that --help answers within a second.
     f"flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.
     "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
-    "flipjax.sweep.run, flipjax.sweep.needs, flipjax.report.page": "tensorflow_datasets tensorflow torch",
+    f"{DRY_RUN}, flipjax.sweep.run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
 }
 """Packages that an import must not load, in an order in which one process can import all modules."""
 

@@ -12,7 +12,8 @@ import networks
 import numpy as np
 import pytest
 
-from flipjax import backend, metrics
+from flipjax import metrics
+from flipjax.audit import converted
 from flipjax.audit import evaluate as command
 from flipjax.config import PoolSpec
 from flipjax.data import synthetic
@@ -86,7 +87,7 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
     damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
     os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(backend, "start_backend", lambda *_: "CPU")  # The tests' own has started.
+    monkeypatch.setattr(converted, "start_backend", lambda *_: "CPU")  # The tests' own has started.
     networks.shrink(monkeypatch)
     cases = (
         ((*config, *model), "--weights"),
@@ -102,7 +103,7 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
         err = capsys.readouterr().err
         assert expected in err and err.count("\n") == 1, err
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "none").exists()
-    monkeypatch.setattr(backend, "start_backend", mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(converted, "start_backend", mock.Mock(side_effect=KeyboardInterrupt))
     assert command.main([*map(str, (*config, *model, *stored, *OVERRIDES, "--out", tmp_path / "none"))]) == 75
     assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"
 

@@ -10,7 +10,8 @@ from conftest import compiling
 from jax.sharding import PartitionSpec as P
 
 import flipjax
-from flipjax.backend import fast_jit, key_of
+from flipjax.backend.compiler import fast_jit
+from flipjax.backend.random import key_of
 from flipjax.config import ConfigError
 from flipjax.training import population
 from flipjax.training.member import Status, init_state

@@ -13,7 +13,7 @@ from flipjax.config import ConfigError, PoolSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.plan import plan, restrict
 from flipjax.results.frames import read_csv
-from flipjax.sweep import needs
+from flipjax.sweep import memory
 from flipjax.training import devices, population
 from flipjax.training.task import make_task
 
@@ -27,42 +27,43 @@ def stub_compiler(monkeypatch):
 
     def taken(program, spec, task, *, members):
         asked.append(members)
-        return members * 1_000_000 * program.experiment.model.width, 2_000_000
+        return memory.MemoryUse(held=members * 1_000_000 * program.experiment.model.width, working=2_000_000)
 
-    monkeypatch.setattr(needs, "compiled_bytes", taken)
+    monkeypatch.setattr(memory, "compiled_memory", taken)
     return asked
 
 
 def test_members_are_halved_until_a_device_holds_them(monkeypatch):
     (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)"))
     asked, spec = stub_compiler(monkeypatch), PopulationSpec()
-    assert needs.fit(program, PopulationSpec(memory_gb=0.06), None)[0] == 12
-    size, text = needs.fit(program, PopulationSpec(memory_gb=0.02), None)
-    assert size == 3 and re.findall(r"[\d.]+", text) == ["000", "3", "12", "12.0", "2.0", "2", "20.0"], text
+    assert memory.fit(program, PopulationSpec(memory_gb=0.06), None).members == 12
+    room = memory.fit(program, PopulationSpec(memory_gb=0.02), None)
+    assert room.members == 3
+    assert re.findall(r"[\d.]+", room.note) == ["000", "3", "12", "12.0", "2.0", "2", "20.0"], room.note
     assert asked == [12, 12, 6, 3]
     for count, half in ((12, 6), (3, 2), (2, 1)):
-        assert needs.halve(FULL, restrict(program, program.names[:count]), spec, None) == half
-    with pytest.raises(needs.TooLargeError, match="m000"):
-        needs.halve(FULL, restrict(program, program.names[:1]), spec, None)
+        assert memory.halve(FULL, restrict(program, program.names[:count]), spec, None) == half
+    with pytest.raises(memory.TooLargeError, match="m000"):
+        memory.halve(FULL, restrict(program, program.names[:1]), spec, None)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        needs.halve(jax.errors.JaxRuntimeError("INTERNAL"), program, spec, None)
+        memory.halve(jax.errors.JaxRuntimeError("INTERNAL"), program, spec, None)
 
 
 def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(tmp_path):
     seeds = "--config.axes.seed=(0, 1)"
     (program,) = plan(faults.read_config(seeds))
     (program, task), spec = make_task(program), PopulationSpec()
-    two, four = (sum(needs.compiled_bytes(program, spec, task, members=members)) for members in (2, 4))
+    two, four = (memory.compiled_memory(program, spec, task, members=members).total for members in (2, 4))
     assert two < four
-    memory = f"--config.population.memory_gb={(two + four) / 2 / needs.USED / 1e9}"
-    code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", "--time", seeds, memory)
+    between = f"--config.population.memory_gb={(two + four) / 2 / memory.USED / 1e9}"
+    code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", "--time", seeds, between)
     assert code == 0 and "program 000: 2 of 4 members at a time take " in text, text
     seconds, whole = re.search(r"program 000: (\S+) s for an epoch of a member, 00:(\d\d) for all", text).groups()
     assert 0 < float(seconds) * sum(program.epochs) < int(whole) + 1, text
     assert not (tmp_path / "dry").exists()
     # How much memory there is makes no other run.
     shutil.copytree(faults.whole_run()[0], tmp_path / "run")
-    assert faults.run(tmp_path / "run", memory)[0] == 0
+    assert faults.run(tmp_path / "run", between)[0] == 0
 
 
 def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_trained_one_by_one(tmp_path, monkeypatch):

@@ -5,12 +5,13 @@ import resource
 import jax
 import pytest
 
-from flipjax import backend, command
+from flipjax import command
+from flipjax.backend.start import start_backend
 from flipjax.config import ConfigError, PopulationSpec
 
 
 def start(_=()):
-    return backend.start_backend(PopulationSpec(), 2)
+    return start_backend(PopulationSpec(), 2)
 
 
 def test_devices_that_do_not_start_are_one_line(monkeypatch, capsys):

@@ -12,7 +12,7 @@ from typing import Any
 import flipjax
 from flipjax import command
 from flipjax.audit.arrays import MAX_BYTES
-from flipjax.backend import keep_programs
+from flipjax.backend.start import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
 

@@ -15,9 +15,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from flipjax import backend
 from flipjax.audit.audits import stream
 from flipjax.audit.files import claimed
+from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
 from flipjax.data.pool import Pool, gather
 from flipjax.plan import Program, plan
@@ -133,7 +133,7 @@ def evaluate_weights(
     if wanted and wanted.scenes == "none":
         raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     with claimed(out):
-        device = backend.start_backend(PopulationSpec(**config.population), sys.maxsize)
+        device = start_backend(PopulationSpec(**config.population), sys.maxsize)
         program, task = _load_task(program)
         if wanted:
             check_scenes(task, wanted)

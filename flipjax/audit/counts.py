@@ -14,7 +14,7 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_pair, read_values
-from flipjax.backend import keep_programs
+from flipjax.backend.start import keep_programs
 from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.kernels import read_pixels

@@ -16,7 +16,7 @@ from scipy.special import stdtr, stdtrit
 from flipjax import metrics
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import Measurements
-from flipjax.backend import key_of
+from flipjax.backend.random import key_of
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.backend import differing_software
+from flipjax.backend.software import differing_software
 from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section

@@ -18,8 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax import backend, command
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax import command
+from flipjax.backend.start import start_backend
+from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.data.naming import known_groups
 from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
@@ -73,34 +74,63 @@ def main(arguments: list[str]) -> int:
         say(f"{options.config_name}: members {members}, programs {len(programs)}, folder {folder}; starting JAX")
         from flipjax.sweep.run import run_sweep
 
-        asked = {name: getattr(options, name) for name in ("fresh", "fail_fast", "force_unlock", "strict_versions")}
-        asked |= {"collect": bool(options.collect or options.launcher), "shard": shard, "signals": signals}
-        line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
-        text, code = run_sweep(options.config, folder, name=options.config_name, line=line, **asked)
+        text, code = run_sweep(
+            options.config,
+            folder,
+            name=options.config_name,
+            line=shlex.join(["python", "-m", "flipjax.sweep", *arguments]),
+            fresh=options.fresh,
+            fail_fast=options.fail_fast,
+            force_unlock=options.force_unlock,
+            strict_versions=options.strict_versions,
+            shard=shard,
+            collect=bool(options.collect or options.launcher),
+            signals=signals,
+        )
         print(text, file=sys.stderr if code == command.INTERRUPTED else sys.stdout)
         return code
 
 
 def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
     """Prints the plan, and its compiled memory use or its hours; returns the exit code."""
-    from flipjax.sweep import needs
+    # Imported late, because JAX takes a second and `--help` does not need it.
+    from flipjax.sweep.description import check_pools, describe_plan
+
+    print(*describe_plan(programs), sep="\n", flush=True)
+    problems = list(check_pools(programs))
+    for problem in problems:
+        say(printable(f"flipjax sweep: {problem}"))
+    if problems:
+        return command.SOME_FAILED
+    code = command.DONE
+    if options.time or options.dry_run == "compiled":
+        spec = PopulationSpec(**options.config.population)
+        print(start_backend(spec, max(len(program.names) for program in programs)))
+        if options.time:
+            _print_time(programs, options.config)
+        if options.dry_run == "compiled":
+            code = _print_memory(programs, spec)
+    return code
+
+
+def _print_time(programs: Sequence[Program], config: Config) -> None:
+    """Prints the time that training and evaluation take, from an epoch of each program."""
+    from flipjax.sweep.duration import time_plan
+
+    print(*time_plan(programs, config), sep="\n", flush=True)
+
+
+def _print_memory(programs: Sequence[Program], spec: PopulationSpec) -> int:
+    """Prints the memory that training takes, by the compiler; returns the exit code."""
+    from flipjax.sweep.memory import TooLargeError, fit
     from flipjax.training.task import make_task
 
-    print(*needs.describe_plan(programs), sep="\n", flush=True)
-    for problem in (problems := [*needs.check_pools(programs)]):
-        say(printable(f"flipjax sweep: {problem}"))
-    if problems or not (options.time or options.dry_run == "compiled"):
-        return command.SOME_FAILED if problems else command.DONE
-    spec = PopulationSpec(**options.config.population)
-    print(backend.start_backend(spec, max(len(program.names) for program in programs)))
-    if options.time:
-        print(*needs.time_plan(programs, options.config), sep="\n", flush=True)
     code = command.DONE
-    for program in programs if options.dry_run == "compiled" else ():
+    for program in programs:
         try:
             loaded, task = make_task(program)
-            print(needs.fit(loaded, spec, task)[1], flush=True)
-        except needs.TooLargeError as error:
+            print(fit(loaded, spec, task).note, flush=True)
+        except TooLargeError as error:
             say(printable(f"flipjax sweep: program {program.name}: {error}"))
             code = command.USAGE
     return code

@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from flipjax import backend, intervene, metrics
-from flipjax.backend import key_of, trim
+from flipjax import intervene, metrics
+from flipjax.backend import compiler
+from flipjax.backend.memory import trim
+from flipjax.backend.random import key_of
 from flipjax.config import Config, Experiment, PopulationSpec, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
 from flipjax.results import gallery, store
 from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults
 from flipjax.results.tables import compute_values, make_results
-from flipjax.sweep.needs import layout_of
+from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
@@ -215,7 +217,7 @@ def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: s
 
 
 def _show_program() -> Any:
-    return backend.program(_show, brief=True, static_argnums=0)
+    return compiler.program(_show, brief=True, static_argnums=0)
 
 
 def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:

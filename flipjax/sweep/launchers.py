@@ -1,6 +1,5 @@
 """Engines that run a sweep's shards as jobs. Each job runs the sweep's command line with `--shard i/n`."""
 
-import collections
 import dataclasses
 import logging
 import os
@@ -11,25 +10,29 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.sweep.lock import SHARD_JOB
 
 RETRIES = 2
+"""Times that a killed or interrupted shard is started again."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Jobs:
-    """The commands of all shards, their log folder, and the engine's options."""
+    """What an engine is to run."""
 
     commands: Sequence[Sequence[str]]
+    """The command of each shard."""
     logs: Path
+    """The folder of their logs."""
     options: Mapping[str, str]
+    """The engine's."""
 
     def log(self, shard: int) -> Path:
         """Returns a shard's log file."""
@@ -39,6 +42,44 @@ class Jobs:
         """Returns the shell line that runs a shard's command and appends its output to the log."""
         log = shlex.quote(str(self.log(shard).absolute()))
         return f"exec {shlex.join(self.commands[shard])} < /dev/null >> {log} 2>&1"
+
+
+class Engine(Protocol):
+    """Runs shell lines as jobs, whose type is its own."""
+
+    def submit(self, lines: Sequence[str], /) -> Iterable[Any]:
+        """Starts a job for each line."""
+        ...
+
+    def poll(self, job: Any, /) -> int | None:
+        """Returns the exit code of a job, negative if a signal ended it; None while it runs."""
+        ...
+
+    def close(self, jobs: Collection[Any], /) -> None:
+        """Ends the jobs that still run."""
+        ...
+
+
+@dataclasses.dataclass
+class ShardJob:
+    """A shard on its way."""
+
+    number: int
+    log: Path
+    job: Any = None
+    """The engine's; None where it is to be started."""
+    code: int | None = None
+    """The exit code, once it has ended for good."""
+    restarts: int = 0
+    last_line: str = ""
+    """The line of the log that was reported last."""
+
+    @property
+    def place(self) -> str:
+        """The machine and process of a local job, or the engine's name of it."""
+        if isinstance(self.job, subprocess.Popen):
+            return f"{socket.gethostname()}, process {self.job.pid}"
+        return str(self.job)
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
@@ -64,46 +105,58 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
         ModuleNotFoundError: the engine's package is missing.
     """
     try:
-        engine = LAUNCHERS[kind](jobs)
+        engine: Engine = LAUNCHERS[kind](jobs)
     except (ValueError, RuntimeError) as error:
         raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(jobs.options)} ({error})") from error
-    waiting, running = [*range(len(jobs.commands))], dict[int, Any]()
-    codes, spoken, tries = dict[int, int](), dict[int, str](), collections.Counter[int]()
+    shards = [ShardJob(number, jobs.log(number)) for number in range(len(jobs.commands))]
     jobs.logs.mkdir(parents=True, exist_ok=True)
     try:
-        while len(codes) < len(jobs.commands):
+        while any(shard.code is None for shard in shards):
+            waiting = [shard for shard in shards if shard.job is None]
             if waiting:
                 # One by one: where one cannot start, the others are ended.
-                running.update(zip(waiting, engine.submit([jobs.line(shard) for shard in waiting]), strict=True))
-                waiting = []
+                for shard, job in zip(
+                    waiting, engine.submit([jobs.line(shard.number) for shard in waiting]), strict=True
+                ):
+                    shard.job = job
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            for shard in running.keys() - codes.keys():
-                code, line = engine.poll(running[shard]), _last_line(jobs.log(shard))
-                if code is None:
-                    if line != spoken.get(shard):
-                        say(f"shard {shard}: {line}")
-                        spoken[shard] = line
-                    continue
-                # As in a shell: 128 plus the number of the signal that ended the process.
-                code = code if code >= 0 else 128 - code
-                own = isinstance(running[shard], subprocess.Popen)
-                name = f"{socket.gethostname()}, process {running[shard].pid}" if own else running[shard]
-                if (code == command.INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
-                    tries[shard] += 1
-                    say(f"shard {shard} was ended with {code} ({name}); started again")
-                    waiting.append(shard)
-                else:
-                    codes[shard] = code
-                    where = f" ({name}), see {jobs.log(shard)}: {line}" if code else ""
-                    say(f"shard {shard} ended with {code}{where}")
+            for shard in shards:
+                if shard.code is None:
+                    _look(engine, shard, say)
     finally:
-        engine.close(running.values())
-    return codes
+        engine.close([shard.job for shard in shards if shard.job is not None])
+    return {shard.number: shard.code for shard in shards if shard.code is not None}
+
+
+def _look(engine: Engine, shard: ShardJob, say: Callable[[str], Any]) -> None:
+    """Reports what a running shard last wrote, or how it ended; marks it to be started again if it was killed."""
+    code = engine.poll(shard.job)
+    line = _last_line(shard.log)
+    if code is None:
+        if line != shard.last_line:
+            say(f"shard {shard.number}: {line}")
+            shard.last_line = line
+        return
+    if code < 0:
+        # As in a shell: 128 plus the number of the signal that ended the process.
+        code = 128 - code
+    if (code == command.INTERRUPTED or code >= 128) and shard.restarts < RETRIES:
+        say(f"shard {shard.number} was ended with {code} ({shard.place}); started again")
+        shard.restarts += 1
+        shard.job = None
+        return
+    shard.code = code
+    reason = f" ({shard.place}), see {shard.log}: {line}" if code else ""
+    say(f"shard {shard.number} ended with {code}{reason}")
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "waiting")
+    """Returns the last line of a log that is not blank."""
+    if path.is_file():
+        for line in reversed(path.read_text(errors="replace").split("\n")):
+            if line.strip():
+                return line.strip()
+    return "waiting"
 
 
 class Local:
@@ -143,9 +196,11 @@ class Slurm:
 
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self._executor = submitit.SlurmExecutor(folder=jobs.logs / "submitit")
-        options = {"parallel": len(jobs.commands), **jobs.options}
-        own = {"job_name": "flipjax", "time": 24 * 60, "array_parallelism": int(options.pop("parallel"))}
-        self._executor.update_parameters(**own, additional_parameters=options)
+        options: dict[str, Any] = dict(jobs.options)
+        parallel = int(options.pop("parallel", len(jobs.commands)))
+        self._executor.update_parameters(
+            job_name="flipjax", time=24 * 60, array_parallelism=parallel, additional_parameters=options
+        )
 
     def submit(self, lines: Sequence[str]) -> list[Any]:
         """Submits the shards as one job array."""
@@ -163,7 +218,9 @@ class Slurm:
             # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
             line = ["squeue", "--noheader", "--jobs", job.job_id]
             forgotten = job.state == "UNKNOWN" and not subprocess.run(line, capture_output=True).stdout.strip()
-            return -signal.SIGKILL if forgotten and not job.done(force_check=True) else None
+            if forgotten and not job.done(force_check=True):
+                return -signal.SIGKILL
+            return None
         try:
             # Waits up to 15 s for its file, since file systems show other machines' files late.
             return os.waitstatus_to_exitcode(job.result())
@@ -221,5 +278,5 @@ class Ray:
         self._ray.shutdown()
 
 
-# The engine of each launcher.
-LAUNCHERS = {"local": Local, "slurm": Slurm, "ray": Ray}
+LAUNCHERS: dict[str, Callable[[Jobs], Engine]] = {"local": Local, "slurm": Slurm, "ray": Ray}
+"""The engine of each `--launcher`."""

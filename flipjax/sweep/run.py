@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import functools
-import importlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from flipjax import backend, command
+from flipjax import command
+from flipjax.backend.memory import trim
+from flipjax.backend.software import describe_start
+from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
@@ -24,9 +26,11 @@ from flipjax.results.run_data import BLANK, write_images
 from flipjax.results.store import Cell, Curves, MemberResults, write
 from flipjax.results.tables import blank_results, history_table, join, results_table
 from flipjax.support.terminal import Bar, Signals, say
+from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
-from flipjax.sweep.needs import compile_start, epoch_work, fit, halve, layout_of
+from flipjax.sweep.memory import fit, halve
+from flipjax.sweep.programs import compile_start, layout_of
 from flipjax.sweep.workdir import Workdir, merge_parts, read_program, results_of_members
 from flipjax.training import devices, population
 from flipjax.training import task as tasks
@@ -125,12 +129,14 @@ class Sweep:
             epoch = epoch or threads.submit(fit, loaded, self.spec, task)
             compile_start(loaded, task)
             # Slow to import, and not needed before.
-            for module in ("sweep.checkpoint", "report.page"):
-                importlib.import_module(f"flipjax.{module}")
-            size, text = epoch.result()
+            from flipjax.report import page  # noqa: F401
+            from flipjax.sweep import checkpoint  # noqa: F401
+
+            room = epoch.result()
+            size = room.members
             names = loaded.names
             if size < len(names):
-                bar.say(text)
+                bar.say(room.note)
                 first = restrict(loaded, names[:size])
                 evaluation = threads.submit(compile_evaluation, first, self.config, self.spec, task)
             while names:
@@ -150,7 +156,7 @@ class Sweep:
             if self.shard is None:
                 self._write_history()
 
-        backend.trim()
+        trim()
         trained = train_members(wave, self.spec, task, self.workdir, bar, self.signals, write)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
@@ -184,7 +190,7 @@ class Sweep:
         blank = self._write_blank(results[0])
         write_results(folder, join([results_table(each) for each in (*results, *blank)]))
         self._write_history()
-        backend.trim()
+        trim()
         write_images(folder)
         return self.show(not blank and all(np.isin(each.status, DONE).all() for each in results))
 
@@ -282,7 +288,7 @@ def train_members(
         states = population.states_of(current)
         workdir.verify()
         checkpoints.save(epoch, [history, states])
-        backend.trim()
+        trim()
         write(curves_of(program, columns, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
@@ -359,10 +365,10 @@ def run_sweep(
         sweep.read(say)
         parts = [] if collect else sweep.pending()
         if parts:
-            device = backend.start_backend(sweep.spec, max(len(part.names) for part in parts))
+            device = start_backend(sweep.spec, max(len(part.names) for part in parts))
             facts = {"name": name, "command": line, "members": sum(len(program.names) for program in programs)}
             facts |= {"functions": own} if (own := sources_of(config)) else {}
-            workdir.describe(settings, facts, backend.describe_start(device), strict=strict_versions)
+            workdir.describe(settings, facts, describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             signals.training, start = True, time.monotonic()
             work = sum(epoch_work(part) * sum(part.epochs) for part in parts)

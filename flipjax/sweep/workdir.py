@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from flipjax.backend import differing_software
+from flipjax.backend.software import differing_software
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
 from flipjax.groups import Groups

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from flipjax import metrics
-from flipjax.backend import program
+from flipjax.backend.compiler import program
 from flipjax.config import Experiment, ModelSpec
 from flipjax.groups import Groups
 from flipjax.models import weights

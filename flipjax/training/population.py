@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax import backend
+from flipjax.backend import compiler
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
@@ -134,7 +134,7 @@ def _put(layout: Layout, tree: Tree) -> Tree:
 
 def start_program() -> Any:
     """Returns `init_state`, jitted as `epoch_program`."""
-    return backend.program(init_state, static_argnums=0)
+    return compiler.program(init_state, static_argnums=0)
 
 
 def _stack(trees: Sequence[Any]) -> Any:
@@ -152,7 +152,7 @@ def _plainly(function: Callable, *leaves: Any) -> Any:
 
 def epoch_program() -> Any:
     """Returns `_epoch`, jitted for the speed of this machine's devices."""
-    return backend.program(_epoch, static_argnames=("experiment", "layout"), donate_argnames="states")
+    return compiler.program(_epoch, static_argnames=("experiment", "layout"), donate_argnames="states")
 
 
 def _epoch(
@@ -213,7 +213,7 @@ def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WE
     due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
     if not due.any():
         return population
-    begun, program = {}, backend.program(run.second_run, static_argnums=0)
+    begun, program = {}, compiler.program(run.second_run, static_argnums=0)
     for turn, slot in enumerate(np.flatnonzero(due).tolist()):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
@@ -257,7 +257,7 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
     """
     experiment, layout = population.experiment, population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
-    program = backend.program(_refit, static_argnames=("experiment", "layout"), donate_argnames="states")
+    program = compiler.program(_refit, static_argnames=("experiment", "layout"), donate_argnames="states")
     states = program(experiment, layout, population.members, population.states, pool, halves)
     return dataclasses.replace(population, states=states)
 
@@ -323,7 +323,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
 
 def selected_program() -> Any:
     """Returns `_map_selected`, jitted for the speed of this machine's devices."""
-    return backend.program(_map_selected, static_argnames=("experiment", "layout", "function"))
+    return compiler.program(_map_selected, static_argnames=("experiment", "layout", "function"))
 
 
 def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:

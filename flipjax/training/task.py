@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.backend import key_of
+from flipjax.backend.random import key_of
 from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, traced_table

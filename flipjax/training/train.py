@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flipjax.backend import check_settings
+from flipjax.backend.start import check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
 from flipjax.configurations import configure
 from flipjax.identity import digest_of

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.backend import key_of, program
+from flipjax.backend.compiler import program
+from flipjax.backend.random import key_of
 from flipjax.config import PoolSpec
 from flipjax.data import store
 from flipjax.data.naming import CREATURES, CUES, drawn_names

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flipjax.backend import keep_freed
+from flipjax.backend.memory import keep_freed
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.backend import fast_runtime
+from flipjax.backend.compiler import fast_runtime
 from flipjax.models import unet
 from flipjax.models.convolution import convolve, convolve_doubled
 from flipjax.results.frames import write_csv

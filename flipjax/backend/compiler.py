@@ -1,0 +1,62 @@
+"""Programs jitted with the compiler options that suit a CPU; on other devices with none."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def fast_jit(function: Callable, *, brief: bool = False, **options: Any) -> Any:
+    """Returns a function jitted with `fast_runtime`; for a few short runs (`brief`) with `fast_compile`."""
+    import jax
+
+    compiler_options = fast_compile() if brief else fast_runtime()
+    return jax.jit(function, compiler_options=compiler_options, **options)
+
+
+program = functools.cache(fast_jit)
+"""`fast_jit` of a function that lives as long as the process, the same each time."""
+
+
+@functools.cache
+def fast_runtime() -> dict[str, Any]:
+    """Returns the compiler options of a sweep on a CPU, those that XLA has; none on other devices.
+
+    Independent operations run side by side. From JAX 0.11 on LLVM also optimises less, and convolutions are Eigen's,
+    which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py); programs that are compiled
+    otherwise round otherwise.
+    """
+    import jax
+
+    options: dict[str, Any] = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
+    if jax.__version_info__ >= (0, 11):
+        libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
+        options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
+        options["xla_backend_optimization_level"] = 1
+    return known_options(options)
+
+
+@functools.cache
+def fast_compile() -> dict[str, Any]:
+    """Returns the compiler options with which a CPU compiles in less time, those that XLA has; none on other devices.
+
+    LLVM optimises less, and XLA of JAX 0.10 emits loops without setting up MLIR for each.
+    """
+    return known_options({"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1})
+
+
+def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those compiler options that this version of XLA has; none on devices other than a CPU."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return {}
+    known = {}
+    for name, value in options.items():
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+            known[name] = value
+    # An option would override the configuration.
+    if jax.config.read("jax_disable_most_optimizations"):
+        known.pop("xla_backend_optimization_level", None)
+    return known

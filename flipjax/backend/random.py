@@ -1,0 +1,15 @@
+"""Random keys of seeds."""
+
+from typing import Any
+
+
+def key_of(seed: Any) -> Any:
+    """Returns the PRNG key of a seed in [0, 2**31), which may be traced, regardless of JAX settings."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    # On the host nothing compiles.
+    stack: Any = jnp if isinstance(seed, jax.Array) else np
+    words = stack.stack([stack.uint32(0), stack.asarray(seed).astype(stack.uint32)])
+    return jax.random.wrap_key_data(words, impl="threefry2x32")

@@ -1,0 +1,108 @@
+"""The lines of a dry run: members, model, work and memory of each program, from shapes alone."""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec
+from flipjax.data import store, tfds
+from flipjax.groups import Groups
+from flipjax.models.weights import file_of
+from flipjax.plan import Program
+from flipjax.pytrees import Knobs, Recipe
+from flipjax.sweep.memory import megabytes
+from flipjax.training.member import Member, State, init_state
+from flipjax.training.task import check_sizes_of
+
+LISTED = 7
+"""Values of an axis that a line lists; of more numbers it gives the range."""
+
+
+def describe_plan(programs: Sequence[Program]) -> Iterator[str]:
+    """Yields the lines that describe a plan: members, model, steps and, as far as known, memory of each program."""
+    for program in programs:
+        yield from _describe_program(program)
+    members = sum(len(program.settings) for program in programs)
+    yield f"programs to compile: {len(programs)}; members: {members}; nothing was trained"
+
+
+def _describe_program(program: Program) -> Iterator[str]:
+    experiment = program.experiment
+    count = len(program.settings)
+    axes = []
+    for name in program.settings[0].axes:
+        values = [setting.axes[name] for setting in program.settings]
+        axes.append(f"{name} ({_brief(values)})")
+    yield f"program {program.name}: {count} members, {', '.join(axes)}"
+    state = jax.eval_shape(functools.partial(_start, experiment))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
+    yield f"  model {_name_of(experiment.model)}: {parameters:,} parameters"
+    yield f"  work: {_work_of(program)}"
+    states = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    pool = _pool_memory(experiment.pool, experiment.groups)
+    asks = "--dry_run=compiled asks the compiler what training takes"
+    yield f"  memory: pool {pool}; states {megabytes(states)}; {asks}"
+
+
+def _start(experiment: Experiment) -> State:
+    """Returns the state of a member before training, to be evaluated for its shapes."""
+    rows = jnp.zeros((experiment.split.n_train, 2), jnp.int32)
+    return init_state(experiment, Member(jax.random.key(0), rows, rows[:, 0], Recipe(learning_rate=0.0), Knobs()))
+
+
+def _brief(values: Sequence[Any]) -> str:
+    """Returns the values of an axis that methods use, or the range of many numbers."""
+    used = [value for value in dict.fromkeys(values) if value is not None]
+    if not used:
+        return "unused"
+    if len(used) > LISTED and not isinstance(used[0], str):
+        return f"{len(used)} values, {min(used):.3g} to {max(used):.3g}"
+    return ", ".join(value if isinstance(value, str) else f"{value:.6g}" for value in used)
+
+
+def _name_of(model: ModelSpec) -> str:
+    if model.build:
+        return model.title
+    if model.name == "unet":
+        return f"unet, width {model.width}, depth {model.depth}"
+    lacking = ""
+    if model.weights and not file_of(model.weights).is_file():
+        lacking = " (no such file yet)"
+    return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}{lacking}"
+
+
+def _work_of(program: Program) -> str:
+    split, batch_size = program.experiment.split, program.experiment.train.batch_size
+    if not split.n_train:
+        return f"{max(program.epochs)} epochs a member at most, over the most images that every rho allows"
+    steps = [epochs * (split.n_train // batch_size) for epochs in program.epochs]
+    return f"{max(steps)} steps of {batch_size} a member at most, {sum(steps)} in all"
+
+
+def _pool_memory(pool: PoolSpec, groups: Groups) -> str:
+    """Returns the size of a pool on a device, or why it is not known before a run."""
+    if pool.name == "synthetic":
+        counts = groups.classes * pool.objects, groups.scenes * pool.scenes
+        size = sum(map(math.prod, store.drawn_shapes(pool, *counts).values()))
+        return f"{megabytes(size)}, shared"
+    stored = tfds.stored_bytes(pool)
+    if stored is not None:
+        return f"{megabytes(stored)}, shared"
+    if pool.name == "folder":
+        return "not counted (read at the start)"
+    return "not counted (no such data set yet)"
+
+
+def check_pools(programs: Sequence[Program]) -> Iterator[str]:
+    """Yields a line for each program whose pool is too small; raises ConfigError where the sweep would."""
+    for program in programs:
+        try:
+            check_sizes_of(program)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            yield f"program {program.name} would fail: {error}"

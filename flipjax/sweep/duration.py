@@ -1,0 +1,66 @@
+"""The time of training and evaluation, from the work of an epoch or from one that is timed."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from flipjax.config import Config, PopulationSpec
+from flipjax.plan import Program, restrict
+from flipjax.support.terminal import clock
+from flipjax.sweep.programs import layout_of
+from flipjax.training import devices, population
+from flipjax.training.task import Task, make_members, make_task, starting_weights, training_size
+
+SCENE_DRAWS = {"none": 0, "mean": 1, "sampled": 1, "both": 2}
+"""Sets of scenes behind pasted regions, by `config.intervene.scenes`."""
+
+
+def epoch_work(program: Program) -> int:
+    """Returns the work of a member's epoch in pixels evaluated, three for each pixel trained on."""
+    experiment = program.experiment
+    return (3 * experiment.split.n_train + experiment.split.n_val) * experiment.pool.size**2
+
+
+def evaluation_epochs(program: Program, config: Config, n_train: int) -> float:
+    """Returns the work of evaluating a member after training, in epochs."""
+    experiment = program.experiment
+    passes = len(experiment.train.selection)
+    passes += 2 * SCENE_DRAWS[config.intervene.scenes] * experiment.groups.scenes
+    if config.intervene.scores == "all":
+        passes += 3
+    images = experiment.split.n_val + experiment.split.n_test
+    return passes * images / (3 * n_train + experiment.split.n_val)
+
+
+def time_plan(programs: Sequence[Program], config: Config) -> Iterator[str]:
+    """Trains an epoch of each program on as many members as run at once; yields lines with the time of all."""
+    total = 0.0
+    spec = PopulationSpec(**config.population)
+    for program in programs:
+        loaded, task = make_task(program)
+        seconds = epoch_seconds(loaded, spec, task)
+        n_train = training_size(loaded, task.parts)
+        epochs = sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, config, n_train)
+        needed = seconds * epochs
+        yield f"program {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all"
+        total += needed
+    yield f"time: {clock(total)} at most for training and evaluation, without compilation and the page"
+
+
+def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
+    """Returns the seconds of the first epoch, per member, of as many members as run at once."""
+    count = len(program.settings)
+    layout = layout_of(program, spec, members=count)
+    size = min(count, layout.devices * layout.width)
+    chosen = [program.names[index * count // size] for index in range(size)]
+    members = make_members(restrict(program, chosen), task)
+    weights = starting_weights(program.experiment)
+    shared = devices.replicate(layout, (task.pool, task.tables["val"]))
+
+    def run() -> float:
+        current = population.create(program.experiment, layout, members, start=weights)
+        begun = time.perf_counter()
+        population.run_epoch(current, *shared)
+        return time.perf_counter() - begun
+
+    run()  # Compiles.
+    return run() / size

@@ -1,0 +1,127 @@
+"""Memory that training takes, by the compiler, and how many members of a program a device has room for."""
+
+import dataclasses
+import os
+
+import jax
+
+from flipjax.config import PopulationSpec
+from flipjax.plan import Program
+from flipjax.sweep.programs import compile_epoch, layout_of
+from flipjax.training.task import Task
+
+USED = 0.9
+"""Fraction of a device's memory to plan for; the rest is left to the runtime."""
+
+
+class TooLargeError(ValueError):
+    """A single member does not fit on a device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryUse:
+    """Bytes that an epoch takes on each device."""
+
+    held: int
+    """Inputs and outputs: states and data."""
+    working: int
+    """Temporaries."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.held + self.working
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """The members of a program that a device has room for at a time."""
+
+    members: int
+    note: str
+    """A line on their memory and the device's."""
+
+
+def compiled_memory(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> MemoryUse:
+    """Compiles an epoch of `members` members, without allocating arrays, and returns its memory use."""
+    analysis = compile_epoch(program, spec, task, members=members).memory_analysis()
+    assert analysis is not None, "XLA counts the memory of programs on every device that flipjax runs on"
+    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return MemoryUse(held=held, working=analysis.temp_size_in_bytes)
+
+
+def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
+    """Returns a device's memory, from `spec` or the device; for a CPU its share of the machine's.
+
+    Args:
+        spec: of the population.
+        devices: number in use; None: all.
+    """
+    if spec.memory_gb:
+        return int(spec.memory_gb * 1e9)
+    reported = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    if reported:
+        return reported
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine // (devices or jax.device_count())
+
+
+def fit(program: Program, spec: PopulationSpec, task: Task) -> Room:
+    """Returns how many of a program's members to train at a time.
+
+    Starts with all and halves until they fit. The run reuses what is compiled here.
+
+    Raises:
+        TooLargeError: a single member does not fit.
+    """
+    members = len(program.names)
+    size = members
+    limit = device_bytes(spec)
+    use = compiled_memory(program, spec, task, members=size)
+    while use.total > USED * limit and size > 1:
+        size = (size + 1) // 2
+        use = compiled_memory(program, spec, task, members=size)
+    used = layout_of(program, spec, members=size).mesh.size
+    if size == 1 and use.total > device_bytes(spec, devices=used):
+        raise TooLargeError(no_room(program, spec, task))
+    note = (
+        f"program {program.name}: {size} of {members} members at a time take {megabytes(use.held)} of states and data "
+        f"and {megabytes(use.working)} of work on each of {used} devices, which have {megabytes(limit)}"
+    )
+    return Room(size, note)
+
+
+def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
+    """Returns the error message for a member that does not fit, with its memory and the keys to lower."""
+    use = compiled_memory(program, spec, task, members=1)
+    limit = device_bytes(spec, devices=layout_of(program, spec, members=1).mesh.size)
+    return (
+        f"no memory for one member alone, {program.names[0]}: it takes {megabytes(use.total)} "
+        f"({megabytes(use.held)} of states and data, {megabytes(use.working)} of work) of the {megabytes(limit)} of a "
+        "device or of config.population.memory_gb; lower config.train.batch_size, config.pool.size or the size of the "
+        "model, or, except on a CPU, raise config.population.batch_devices"
+    )
+
+
+def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) -> int:
+    """Returns how many members to train at a time after a program ran out of memory.
+
+    Raises:
+        TooLargeError: it was a single member.
+        Exception: `error`, if it is not about memory.
+    """
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    if len(program.names) == 1:
+        raise TooLargeError(no_room(program, spec, task)) from error
+    return (len(program.names) + 1) // 2
+
+
+def megabytes(count: int) -> str:
+    """Formats a number of bytes.
+
+    Example:
+        >>> megabytes(1_500_000)
+        '1.5 MB'
+    """
+    return f"{count / 1e6:,.1f} MB"

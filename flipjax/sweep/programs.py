@@ -1,0 +1,36 @@
+"""The layout of a program's members, and the programs that a run compiles before it needs them."""
+
+import functools
+
+import jax
+
+from flipjax.config import PopulationSpec
+from flipjax.plan import Program, restrict
+from flipjax.training import devices, population
+from flipjax.training.member import init_state
+from flipjax.training.task import Task, make_members, starting_weights
+
+
+def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> devices.Layout:
+    """Returns the layout for a number of a program's members."""
+    experiment = program.experiment
+    return devices.make_layout(
+        spec, members=members, model=experiment.model.title, batch_size=experiment.train.batch_size
+    )
+
+
+def compile_epoch(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> jax.stages.Compiled:
+    """Compiles an epoch of `members` members, without allocating arrays; thread-safe, and the run reuses it."""
+    experiment = program.experiment
+    layout = layout_of(program, spec, members=members)
+    shared = devices.shapes_of(layout, (task.pool, task.tables["val"]))
+    member = make_members(restrict(program, program.names[:1]), task)[0]
+    one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
+    stacked = devices.shapes_of(layout, one, members=members)
+    return population.epoch_program().lower(experiment, layout, *stacked, *shared).compile()
+
+
+def compile_start(program: Program, task: Task) -> None:
+    """Compiles the initial state of a member, as the run makes it."""
+    member = make_members(restrict(program, program.names[:1]), task)[0]
+    population.start_program().lower(program.experiment, member, starting_weights(program.experiment)).compile()
