@@ -35,14 +35,16 @@ POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.glob("flipjax/**/*.py"))}
+PACKAGES = {name.removesuffix(".__init__") for name in FILES if name.endswith(".__init__")}
 TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
 def lazy_homes():
     """The module of each name that a package loads on first access: `flipjax.open_run` is `flipjax.runs`."""
     homes = {}
-    for package, tree in TREES.items():
-        for node in tree.body:
+    for package in PACKAGES:
+        for node in TREES[package].body:
+            # The argument of `flipjax.support.lazy.lazy_names`.
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_NAMES":
                 for module, names in ast.literal_eval(node.value).items():
                     for name in names.split():
@@ -53,28 +55,28 @@ def lazy_homes():
 LAZY = lazy_homes()
 
 
-def attributes(name):
+def attributes(tree):
     """Dotted names that begin at an imported package, such as `flipjax.open_run`, with those that they begin with."""
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             parts = ast.unparse(node).split(".")
             if parts[0] == "flipjax":
                 yield from (".".join(parts[:end]) for end in range(2, len(parts) + 1))
 
 
-def imports(name):
-    """Full names of all that a module imports, anywhere in its text and by whatever way.
+def imports_of(tree):
+    """Full names of all that a text imports, anywhere in it and by whatever way.
 
     `from a import b` is a.b if that is a module; a lazy name is the module that it comes from; a string that is a
     module's full name, or begins as one, is one that is imported by name.
     """
-    asked = set(attributes(name))
+    asked = set(attributes(tree))
     result = set()
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             asked |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: a relative import"
+            assert node.level == 0, "a relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
             asked |= {part if part in TREES or part in LAZY else node.module for part in full}
         elif isinstance(node, ast.Constant) and node.value in TREES:
@@ -88,12 +90,25 @@ def imports(name):
     return result
 
 
-def test_lazy_names_are_seen():
-    assert LAZY["flipjax.open_run"] == "flipjax.runs"
-    assert LAZY["flipjax.metrics.decompose"] == "flipjax.metrics.kernels"
-    assert "flipjax.runs" in imports("flipjax.audit.__main__")
-    assert "flipjax.sweep.__main__" in imports("flipjax.__main__")
-    assert "flipjax.models" in imports("flipjax.models")
+def imports(name):
+    """Full names of all that a module of flipjax imports."""
+    return imports_of(TREES[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "module"),
+    [
+        ("import flipjax\ndef f():\n    return flipjax.open_run('x').member", "flipjax.runs"),
+        ("from flipjax import open_run", "flipjax.runs"),
+        ("from flipjax.metrics import decompose", "flipjax.metrics.kernels"),
+        ("from flipjax import metrics", "flipjax.metrics"),
+        ("COMMAND = 'flipjax.sweep.__main__'", "flipjax.sweep.__main__"),
+        ("importlib.import_module(f'flipjax.models.{name}')", "flipjax.models"),
+    ],
+    ids=["attribute", "lazy name", "lazy name of a folder", "module", "string", "formatted string"],
+)
+def test_an_import_is_seen_by_whatever_way(text, module):
+    assert module in imports_of(ast.parse(text))
 
 
 def test_command_lines_are_read_at_the_door_alone():
