@@ -74,7 +74,7 @@ class PoolSpec:
     objects: int = static(400, within(4), "synthetic: objects per class")
     scenes: int = static(240, within(3), "synthetic: scenes per kind")
     scene_column: str = static("scene", COLUMN, "folder: the column of metadata.csv whose values are the scenes")
-    cluster_column: str = static("", ANY, "folder: the column whose equal values stay in one fold, such as patient")
+    cluster_column: str = static("", ANY, "folder: the column whose equal values stay in one part, such as patient")
     root: str = static("", ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)")
     classes: tuple[str, ...] = static((), NAMES, "classes in order (empty: as found; synthetic: the first two)")
     scene_kinds: tuple[str, ...] = static((), NAMES, "scenes in order (empty: as found; synthetic: the first two)")

@@ -122,7 +122,7 @@ def plan(config: Config) -> list[Program]:
 
 def _check_folds(spec: Experiment, config: Config) -> None:
     """Raises ConfigError if keys need folds, or folds need other keys."""
-    split, pool = spec.split, spec.pool
+    split = spec.split
     if split.folds:
         rhos = values_of(config, "rho")
         if split.fold >= split.folds:
@@ -132,8 +132,6 @@ def _check_folds(spec: Experiment, config: Config) -> None:
         return
     if split.fold:
         raise ConfigError("config.split.fold", "0 without config.split.folds", split.fold)
-    if pool.cluster_column:
-        raise ConfigError("config.split.folds", "2 or more with config.pool.cluster_column", split.folds)
     kept = values_of(config, "rare_kept")
     if any(share != 1 for share in kept):
         raise ConfigError("config.split.rare_kept", "1 without config.split.folds", kept)

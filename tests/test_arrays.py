@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import flipjax
 from flipjax.config import ConfigError, default_config
 from flipjax.data import benchmark, from_arrays, from_cut_outs
+from flipjax.data.store import digest_of
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
 N, SIZE = 48, 16
@@ -44,6 +45,64 @@ def test_photos_in_memory_are_the_images_of_members():
     assert other.catalog.content != data.catalog.content
     fixed = from_arrays(**PHOTOS, **NAMES, parts=["test"] * 8 + [""] * (N - 8)).catalog
     assert fixed.object_split.tolist() == [2] * 8 + [-1] * (N - 8)
+
+
+@pytest.mark.parametrize("grey", [IMAGES[..., 0], IMAGES[..., :1]], ids=["three axes", "one channel"])
+def test_grey_images_have_three_equal_channels(grey):
+    data = from_arrays(**PHOTOS | {"images": grey}, **NAMES)
+    np.testing.assert_array_equal(data.pool.images, np.repeat(IMAGES[..., :1], 3, -1))
+
+
+@pytest.mark.parametrize("field", ["images", "masks", "scenes", "classes"])
+def test_later_changes_of_the_callers_arrays_change_nothing(field):
+    own = {name: np.array(value) for name, value in PHOTOS.items()}
+    if field == "masks":
+        own["masks"] = np.where(OBJECTS, 1 + CLASSES[:, None, None], 0).astype(np.uint8)
+    data = from_arrays(**own, **NAMES)
+    before = digest_of(vars(data.pool) | {"aspects": np.full(N, np.nan, np.float32)}, data.catalog)
+    own[field][...] = 0
+    after = digest_of(vars(data.pool) | {"aspects": np.full(N, np.nan, np.float32)}, data.catalog)
+    assert before == after == data.catalog.content
+
+
+def test_the_arrays_of_a_pool_cannot_be_changed():
+    data = from_arrays(**PHOTOS, **NAMES)
+    with pytest.raises(ValueError, match="read-only"):
+        data.pool.images[0] = 0
+
+
+def test_clusters_are_named_and_part_of_the_digest():
+    plain = from_arrays(**PHOTOS, **NAMES)
+    data = from_arrays(**PHOTOS, **NAMES, clusters=np.arange(N) // 4)
+    assert data.catalog.object_clusters[:5] == ("0", "0", "0", "0", "1")
+    assert data.catalog.content != plain.catalog.content
+    named = from_arrays(**PHOTOS, **NAMES, clusters=[str(number // 4) for number in range(N)])
+    assert named.catalog.content == data.catalog.content
+
+
+@pytest.mark.parametrize(
+    "clusters",
+    [np.arange(N - 1), np.arange(N)[None], [""] * N, [None] * N, np.full(N, np.nan), [1.5] * N],
+    ids=["short", "two axes", "empty", "None", "NaN", "floats"],
+)
+def test_clusters_that_are_no_names_are_refused(clusters):
+    with pytest.raises(ConfigError, match=f"clusters: expected {N} integers or names, one for each image; found "):
+        from_arrays(**PHOTOS, **NAMES, clusters=clusters)
+
+
+@pytest.mark.parametrize("field", [*PHOTOS])
+def test_masked_arrays_are_refused(field):
+    masked = np.ma.masked_array(PHOTOS[field], np.zeros(PHOTOS[field].shape, bool))
+    with pytest.raises(ConfigError, match=f"^{field}: expected an array, found a masked one"):
+        from_arrays(**PHOTOS | {field: masked}, **NAMES)
+
+
+def test_bfloat16_images_are_taken():
+    import ml_dtypes
+
+    images = (IMAGES / 255).astype(ml_dtypes.bfloat16)
+    data = from_arrays(**PHOTOS | {"images": images}, **NAMES)
+    np.testing.assert_array_equal(data.pool.images, np.rint(images.astype(np.float32) * 255))
 
 
 def test_crops_in_photos_need_their_shapes():

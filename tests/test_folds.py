@@ -1,5 +1,7 @@
 """Folds of images as they are found: each is tested once, clusters stay whole, draws are nested."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,10 +9,13 @@ from hypothesis import strategies as st
 
 import flipjax
 from flipjax.config import ConfigError, SplitSpec
+from flipjax.data import from_arrays
 from flipjax.data.folds import find_images, fold_numbers, found_size, found_table
 from flipjax.data.parts import make_parts
 from flipjax.data.pool import Catalog, PoolItem
+from flipjax.data.split import split_pool, strata
 from flipjax.plan import plan
+from flipjax.training.task import make_task, with_data
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("land", "water")}
 
@@ -111,6 +116,46 @@ def test_a_composite_pool_shows_each_object_once_with_a_photo_of_its_fold():
     assert (kinds[found.rows[:, 1]] == found.groups % 2).all()
 
 
+@given(
+    clusters=st.lists(st.integers(0, 11), min_size=40, max_size=40),
+    counts=st.lists(st.integers(4, 10), min_size=4, max_size=4),
+    seed=st.integers(0, 9),
+)
+def test_a_cluster_stays_in_one_part(clusters, counts, seed):
+    pool = photos(counts, [f"p{cluster}" for cluster in clusters])
+    try:
+        split = split_pool(pool, n_val=4, n_test=4, seed=seed)
+    except ValueError as error:
+        assert "the images of a cluster stay in one part" in str(error)
+        return
+    names = np.array(pool.object_clusters)
+    train, val, test = (set(names[part.objects]) for part in split)
+    assert not train & val and not train & test and not val & test
+    for part in (split.val, split.test):
+        assert np.bincount(strata(pool)[part.objects]).tolist() == [1] * 4
+
+
+def test_a_cluster_with_two_fixed_parts_is_refused():
+    pool = photos([2, 2, 2, 2], ["p"] * 8)
+    items = [dataclasses.replace(item, part=2 * (number > 5)) for number, item in enumerate(pool.objects)]
+    found = "found 'p' in train and, with 6, in test"
+    with pytest.raises(ConfigError, match=f"clusters: expected all images of a cluster in one part; {found}"):
+        split_pool(dataclasses.replace(pool, objects=items), n_val=4, n_test=4, seed=0)
+
+
+def test_folds_share_one_experiment():
+    """And so compiled programs."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (40, 16, 16), np.uint8)
+    data = from_arrays(images, np.tile(np.arange(16) < 5, (40, 16, 1)), [0, 1] * 20, [0, 1, 1, 0] * 10, **NAMES)
+    sizes = {"split.folds": 4, "split.n_train": 0, "train.batch_size": 8, "axes.rho": (0.9,)}
+    config = flipjax.configure("smoke", {**sizes, "grid.split.fold": (0, 1, 2, 3)})
+    made = [make_task(program, data) for program in plan(with_data(config, data))]
+    assert len({program.experiment for program, _ in made}) == 1
+    tested = np.concatenate([task.tables["test"].rows[:, 0] for _, task in made])
+    assert sorted(tested) == list(range(40))
+
+
 def test_parts_without_folds_are_balanced():
     parts = make_parts(photos([30, 30, 30, 30]), SplitSpec(n_train=0, n_val=8, n_test=16), rho=0.5)
     assert parts.found is None
@@ -138,10 +183,9 @@ def test_what_cannot_be_divided_is_one_sentence(catalog, problem):
         ({"split.fold": 1}, "config.split.fold"),
         ({"split.folds": 3, "axes.rho": (0.5, 0.9)}, "config.axes.rho"),
         ({"axes.rare_kept": (0.5, 1.0)}, "config.split.rare_kept"),
-        ({"pool.cluster_column": "patient"}, "config.split.folds"),
         ({"split.folds": 1}, "config.split.folds"),
     ],
-    ids=["fold too large", "fold alone", "two levels", "rare_kept alone", "clusters alone", "one fold"],
+    ids=["fold too large", "fold alone", "two levels", "rare_kept alone", "one fold"],
 )
 def test_keys_of_folds_that_do_not_go_together(changes, field):
     with pytest.raises(ConfigError, match=field):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,7 @@ from flipjax.data.pool import Catalog, Pool, PoolItem, at_strength, gather
 from flipjax.data.split import PARTS
 from flipjax.data.store import BadFilesError, digest_of, names_of, pool_of, with_usual
 from flipjax.groups import Groups
+from flipjax.metrics.checks import to_array
 
 AT_ONCE = 256
 """Batch size."""
@@ -142,10 +143,15 @@ def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
 
 
 class ArrayData(NamedTuple):
-    """Images in memory, the argument `data` of `flipjax.make_train` and `flipjax.run`."""
+    """Images in memory, the argument `data` of `flipjax.make_train` and `flipjax.run`.
+
+    Its arrays are copies of the caller's, and cannot be changed.
+    """
 
     pool: Pool
+    """uint8 pixels, NumPy arrays."""
     catalog: Catalog
+    """Classes, scenes and fixed parts of its images, and their digest."""
 
 
 def from_arrays(
@@ -158,15 +164,15 @@ def from_arrays(
     scene_names: Sequence[str],
     usual: Sequence[str | tuple[str, ...]] = (),
     parts: Sequence[str] | None = None,
-    clusters: Sequence[Any] | None = None,
     aspects: Any = None,
+    clusters: Any = None,
 ) -> ArrayData:
     """Makes a photo pool from arrays, with the checks of a folder.
 
     A scene is any attribute that may correlate with the class, such as a site, scanner or marker.
 
     Args:
-        images: (n, H, H, 3), uint8 or floats in [0, 1].
+        images: (n, H, H, 3), or grey (n, H, H) or (n, H, H, 1), uint8 or floats in [0, 1]. They are copied.
         masks: (n, H, H), bool for the pixels of the image's class, or integers, 0 for background, else 1 + class.
         classes: (n,), numbers from 0 or names.
         scenes: (n,), numbers from 0 or names.
@@ -174,8 +180,8 @@ def from_arrays(
         scene_names: S names.
         usual: the usual scene of each class, or a tuple of several; empty: scene i mod S for class i.
         parts: (n,), the part of each image, `train`, `val` or `test`; empty: any.
-        clusters: (n,), names or numbers, such as patients; with `config.split.folds` no cluster is divided.
         aspects: (n,), width by height of each photo before it became square, for `config.train.crop_in = "photo"`.
+        clusters: (n,), integers or names, such as patients, whose images stay in one part; None: each image is its own.
 
     Raises:
         ConfigError: names the argument, what was expected and what was found.
@@ -188,33 +194,20 @@ def from_arrays(
         >>> data.catalog.kind, data.pool.masks.max().item(), len(data.catalog.content)
         ('photo', 2, 32)
     """
-    images, masks = _pixels("images", images, 3), np.asarray(masks)
+    images = _pixels("images", images, 3)
+    masks = _host("masks", masks)
     y, class_names = _attribute("classes", classes, class_names, count=len(images))
     scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(images))
-    if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
-        raise ConfigError("masks", f"{images.shape[:3]} of bool or integers", f"{masks.shape} of {masks.dtype}")
-    own = 1 + y[:, None, None]
-    labels = np.where(masks, own, 0) if masks.dtype == bool else masks
-    if labels.min() < 0 or labels.max() > len(class_names):
-        raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
-    _expect_objects("masks", labels == own)
-    places = ("", *PARTS)
-    fixed = [""] * len(images) if parts is None else list(parts)
-    if len(fixed) != len(images) or not {*fixed} <= {*places}:
-        raise ConfigError("parts", f"{len(images)} of {', '.join(PARTS)} or nothing", fixed)
-    names = [""] * len(images) if clusters is None else [str(name) for name in clusters]
-    if len(names) != len(images):
-        raise ConfigError("clusters", f"{len(images)} names or numbers", len(names))
-    objects = []
-    for i, part in enumerate(fixed):
-        item = PoolItem(f"image {i}", (), y[i], scene[i], part=places.index(part) - 1, cluster=names[i])
-        objects.append(item)
-    pixels = {"images": images, "masks": labels.astype(np.uint8), "scenes": images[:0]}
+    objects = _photo_items(
+        y,
+        scene,
+        parts=_parts(parts, count=len(images)),
+        clusters=_clusters(clusters, count=len(images)),
+    )
+    arrays = {"images": images, "masks": _labels(masks, images, y, class_names), "scenes": images[:0]}
     if aspects is not None:
-        pixels["aspects"] = sides = np.asarray(aspects, np.float32)
-        if sides.shape != y.shape or not (np.isfinite(sides) & (sides > 0)).all():
-            raise ConfigError("aspects", f"{len(y)} numbers above 0", aspects)
-    return _data(Catalog("arrays", "photo", class_names, scene_names, objects), usual, **pixels)
+        arrays["aspects"] = _aspects(aspects, count=len(images))
+    return _data(Catalog("arrays", "photo", class_names, scene_names, objects), usual, arrays)
 
 
 def from_cut_outs(
@@ -232,7 +225,7 @@ def from_cut_outs(
     Args:
         cut_outs: (n, H, H, 4), uint8 or floats in [0, 1]; the last channel is alpha.
         classes: (n,) as in `from_arrays`.
-        scenes: photos of scenes, (m, H, H, 3).
+        scenes: photos of scenes, (m, H, H, 3), or grey as in `from_arrays`.
         scene_kinds: (m,), the scene of each photo, numbers from 0 or names.
         class_names: as in `from_arrays`.
         scene_names: as in `from_arrays`.
@@ -241,56 +234,140 @@ def from_cut_outs(
     Raises:
         ConfigError: names the argument, what was expected and what was found.
     """
-    cut_outs, scenes = _pixels("cut_outs", cut_outs, 4), _pixels("scenes", scenes, 3)
+    cut_outs = _pixels("cut_outs", cut_outs, 4)
+    scenes = _pixels("scenes", scenes, 3)
     y, class_names = _attribute("classes", classes, class_names, count=len(cut_outs))
     kinds, scene_names = _attribute("scene_kinds", scene_kinds, scene_names, count=len(scenes))
     if scenes.shape[1:3] != cut_outs.shape[1:3]:
         raise ConfigError("scenes", f"the size of the cut-outs, {cut_outs.shape[1:3]}", scenes.shape[1:3])
     alpha = cut_outs[..., 3]
     _expect_objects("cut_outs", alpha > 127)
-    images = ((cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255).astype(np.uint8)
-    objects = [PoolItem(f"cut-out {i}", y=each) for i, each in enumerate(y)]
-    photos = [PoolItem(f"scene {i}", scene=each) for i, each in enumerate(kinds)]
+    premultiplied = (cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255
+    objects = [PoolItem(f"cut-out {number}", y=int(own)) for number, own in enumerate(y)]
+    photos = [PoolItem(f"scene {number}", scene=int(kind)) for number, kind in enumerate(kinds)]
     catalog = Catalog("arrays", "composite", class_names, scene_names, objects, photos)
-    return _data(catalog, usual, images=images, masks=alpha, scenes=scenes)
+    return _data(catalog, usual, {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": scenes})
 
 
-def _data(catalog: Catalog, usual: Sequence[Any], **pixels: np.ndarray) -> ArrayData:
+def _data(catalog: Catalog, usual: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> ArrayData:
     labels = (1 + catalog.object_class).astype(np.uint8)
-    arrays = {"labels": labels, "aspects": np.full(len(labels), np.nan, np.float32), **pixels}
-    catalog = with_usual(dataclasses.replace(catalog, content=digest_of(arrays, catalog)), usual)
+    unknown = np.full(len(labels), np.nan, np.float32)
+    whole = {"labels": labels, "aspects": unknown, **arrays}
+    catalog = with_usual(dataclasses.replace(catalog, content=digest_of(whole, catalog)), usual)
+    # Later changes would leave the digest as it is, and two runs with one digest pass for the same.
+    for array in whole.values():
+        array.flags.writeable = False
     # NumPy arrays, so that JAX starts no device before training.
-    return ArrayData(pool_of(arrays, catalog.kind), catalog)
+    return ArrayData(pool_of(whole, catalog.kind), catalog)
+
+
+def _photo_items(y: np.ndarray, scene: np.ndarray, *, parts: list[int], clusters: list[str]) -> list[PoolItem]:
+    items = []
+    for number in range(len(y)):
+        item = PoolItem(
+            f"image {number}",
+            y=int(y[number]),
+            scene=int(scene[number]),
+            part=parts[number],
+            cluster=clusters[number],
+        )
+        items.append(item)
+    return items
+
+
+def _labels(masks: np.ndarray, images: np.ndarray, y: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Returns masks as labels, uint8 (n, H, H), 1 + class or 0."""
+    if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
+        raise ConfigError("masks", f"{images.shape[:3]} of bool or integers", f"{masks.shape} of {masks.dtype}")
+    label_of_image = 1 + y[:, None, None]
+    labels = np.where(masks, label_of_image, 0) if masks.dtype == bool else masks
+    if labels.min() < 0 or labels.max() > len(class_names):
+        raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
+    _expect_objects("masks", labels == label_of_image)
+    return labels.astype(np.uint8)
+
+
+def _parts(parts: Sequence[str] | None, *, count: int) -> list[int]:
+    """Returns the number of each image's fixed part, -1 for none."""
+    if parts is None:
+        return [-1] * count
+    numbers = {"": -1, **{part: number for number, part in enumerate(PARTS)}}
+    given = list(parts)
+    if len(given) != count or not {*given} <= numbers.keys():
+        raise ConfigError("parts", f"{count} of {', '.join(PARTS)} or nothing", given)
+    return [numbers[part] for part in given]
+
+
+def _clusters(clusters: Any, *, count: int) -> list[str]:
+    """Returns the name of each image's cluster, empty for none."""
+    if clusters is None:
+        return [""] * count
+    given = _host("clusters", clusters)
+    expected = f"{count} integers or names, one for each image"
+    if given.shape != (count,):
+        raise ConfigError("clusters", expected, f"shape {given.shape}")
+    names = given.tolist()
+    for name in names:
+        if not isinstance(name, int | str) or name == "":
+            raise ConfigError("clusters", expected, repr(name))
+    return [str(name) for name in names]
+
+
+def _aspects(aspects: Any, *, count: int) -> np.ndarray:
+    sides = np.array(_host("aspects", aspects), np.float32)
+    if sides.shape != (count,) or not (np.isfinite(sides) & (sides > 0)).all():
+        raise ConfigError("aspects", f"{count} numbers above 0", aspects)
+    return sides
 
 
 def _expect_objects(field: str, pixels: np.ndarray) -> None:
-    if len(empty := np.flatnonzero(~pixels.any((1, 2)))):
+    empty = np.flatnonzero(~pixels.any((1, 2)))
+    if len(empty):
         raise ConfigError(field, "an object of its class in each image", f"none in image {empty[0]}")
 
 
+def _host(field: str, values: Any) -> np.ndarray:
+    """Returns an array of any framework as a NumPy array; refuses masked arrays and mappings."""
+    try:
+        return np.asarray(to_array(values, name=field))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(field, problem=str(error).removeprefix(f"{field}: ")) from error
+
+
 def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
-    """Returns images as uint8 (n, H, H, channels)."""
-    images = np.asarray(images)
-    square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == channels
-    if not square or images.shape[1] % 8 or not len(images):
-        raise ConfigError(field, f"(n, H, H, {channels}), H a multiple of 8", images.shape)
+    """Returns a copy of images as uint8 (n, H, H, channels); one channel becomes three equal ones."""
+    images = _host(field, images)
+    if images.ndim == 3 and channels == 3:
+        images = images[..., None]
+    square = images.ndim == 4 and images.shape[1] == images.shape[2]
+    if square and channels == 3 and images.shape[3] == 1:
+        images = np.repeat(images, 3, axis=-1)
+    if not square or images.shape[3] != channels or images.shape[1] % 8 or not images.size:
+        grey = ", or (n, H, H) in grey" if channels == 3 else ""
+        raise ConfigError(field, f"(n, H, H, {channels}){grey}, H a multiple of 8", images.shape)
     if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+        return images.copy()
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ConfigError(field, "uint8, or floats in [0, 1]", images.dtype)
+    if images.dtype.itemsize < 4:
+        images = images.astype(np.float32)
+    if not (images.min() >= 0 and images.max() <= 1):
         raise ConfigError(field, "uint8, or floats in [0, 1]", f"{images.dtype}, {images.min()} to {images.max()}")
     return np.rint(images * 255).astype(np.uint8)
 
 
 def _attribute(field: str, values: Any, names: Sequence[str], *, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Returns the index of each value, which is an index or a name, and the names."""
-    values = np.asarray(values)
+    values = _host(field, values)
     if values.shape != (count,):
         raise ConfigError(field, f"shape {(count,)}, a value for each image", values.shape)
-    known = [*range(len(names))] if values.dtype.kind in "iu" else [*names]
-    if unknown := {*values.tolist()}.difference(known):
+    allowed = [*range(len(names))] if values.dtype.kind in "iu" else [*names]
+    unknown = {*values.tolist()}.difference(allowed)
+    if unknown:
         raise ConfigError(field, f"numbers below {len(names)}, or {', '.join(names)}", min(unknown, key=str))
-    numbers = np.array([known.index(value) for value in values.tolist()], np.int32)
+    numbers = np.array([allowed.index(value) for value in values.tolist()], np.int32)
+    counts = Counter(names[int(number)] for number in numbers)
     try:
-        return numbers, names_of("arrays", field, Counter(names[int(number)] for number in numbers), tuple(names))
+        return numbers, names_of("arrays", field, counts, tuple(names))
     except BadFilesError as error:
         raise ConfigError(field, problem=error.problems[0].partition(": ")[2]) from error

@@ -1,5 +1,6 @@
 """Loads composite and photo pools from a folder, and reports its bad files, counts and possible levels."""
 
+import dataclasses
 import os
 import shlex
 import textwrap
@@ -99,7 +100,8 @@ def list_folder(spec: PoolSpec) -> Catalog:
 
     Composite: `cutouts/<class>/NAME.jpg` with `NAME.png` as its mask, or `NAME.png` alone with an alpha channel;
     `scenes/<scene>/*`. Photo: `images/`, `masks/` (the same names, .png) and `metadata.csv` with filename (below
-    images/), class, scene and optionally split: train, val, test or empty.
+    images/), class, scene (the column `spec.scene_column`) and optionally split: train, val, test or empty. Photos with
+    equal values of the column `spec.cluster_column` stay in one part.
 
     Args:
         spec: as in `load_folder`.
@@ -158,58 +160,85 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Po
 def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
     problems: list[str] = []
     rows = list(_rows(root, spec, problems))
-    known = {
-        field: names_of(root, key, Counter(sorted(row[field] for _, row, _ in rows)), getattr(spec, key))
-        for field, key in (("class", "classes"), ("scene", "scene_kinds"))
-    }
+    class_names = names_of(root, "classes", Counter(sorted(row.class_name for row in rows)), spec.classes)
+    scene_names = names_of(root, "scene_kinds", Counter(sorted(row.scene for row in rows)), spec.scene_kinds)
     items: list[PoolItem] = []
-    seen: dict[str, str] = {}
-    for where, row, part in rows:
-        name = row["filename"]
-        if reason := _refused(name):
-            problems.append(f"{where}: {name!r}: {reason}")
+    first_rows: dict[str, str] = {}
+    for row in rows:
+        refusal = _refused(row.filename)
+        if refusal:
+            problems.append(f"{row.where}: {row.filename!r}: {refusal}")
             continue
-        files = (f"images/{name}", PurePosixPath("masks", name).with_suffix(".png").as_posix())
-        reasons = [f"{key} {row[key]!r} is none of {names}" for key, names in known.items() if row[key] not in names]
-        reasons += [f"{file} is that of {seen[file]}, too" for file in files if file in seen][:1]
+        files = (f"images/{row.filename}", PurePosixPath("masks", row.filename).with_suffix(".png").as_posix())
+        reasons = []
+        if row.class_name not in class_names:
+            reasons.append(f"class {row.class_name!r} is none of {class_names}")
+        if row.scene not in scene_names:
+            reasons.append(f"{spec.scene_column} {row.scene!r} is none of {scene_names}")
+        reasons += [f"{file} is that of {first_rows[file]}, too" for file in files if file in first_rows][:1]
         reasons += [f"no such file: {file}" for file in files if not os.path.isfile(root / file)]
-        problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
-        seen |= dict.fromkeys(files, where)
+        problems += [f"{row.where}: {row.filename!r}: {reason}" for reason in reasons]
+        first_rows.update(dict.fromkeys(files, row.where))
         if not reasons:
-            y = known["class"].index(row["class"])
-            scene = known["scene"].index(row["scene"])
-            items.append(PoolItem(files[0], files, y, scene, part=part, cluster=row["cluster"]))
+            item = PoolItem(
+                files[0],
+                files,
+                y=class_names.index(row.class_name),
+                scene=scene_names.index(row.scene),
+                part=row.part,
+                cluster=row.cluster,
+            )
+            items.append(item)
     paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
     names = {path.relative_to(root).as_posix() for path in paths}
-    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - seen.keys())]
+    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - first_rows.keys())]
     items.sort(key=lambda item: item.name)
-    return Catalog(str(root), "photo", known["class"], known["scene"], items, problems=tuple(problems))
+    return Catalog(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
 
 
-def _rows(root: Path, spec: PoolSpec, problems: list[str]) -> Iterator[tuple[str, dict[str, str], int]]:
-    """Yields the complete rows of metadata.csv, each after 'metadata.csv line N' and before its part.
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A complete row of metadata.csv."""
 
-    `scene` and `cluster` hold the columns that `spec` names.
-    """
-    required = ("filename", "class", spec.scene_column)
+    where: str
+    """The line, as 'metadata.csv line 3'."""
+    filename: str
+    class_name: str
+    scene: str
+    part: int
+    """Fixed part: -1 free, 0 train, 1 val, 2 test."""
+    cluster: str
+    """Empty without clusters."""
+
+
+def _rows(root: Path, spec: PoolSpec, problems: list[str]) -> Iterator[_Row]:
+    """Yields the complete rows of metadata.csv."""
+    required = ["filename", "class", spec.scene_column]
     if spec.cluster_column:
-        required += (spec.cluster_column,)
+        required.append(spec.cluster_column)
     try:
-        rows = read_table(root / "metadata.csv", required)
+        table = read_table(root / "metadata.csv", required)
     except BadFileError as error:
         raise BadFilesError(root, [str(error)]) from error
-    for number, row in rows:
+    for number, row in table:
         where = f"metadata.csv line {number}"
-        fields = {"split": ""} | {name: value.strip() for name, value in row.items()}
-        if empty := [name for name in required if not fields[name]]:
+        fields = {name: value.strip() for name, value in row.items()}
+        empty = [name for name in required if not fields[name]]
+        if empty:
             problems.append(f"{where}: no {', '.join(empty)}")
             continue
-        if fields["split"] not in ("", *PARTS):
-            problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {fields['split']!r}")
-            fields["split"] = ""
-        fields["cluster"] = fields[spec.cluster_column] if spec.cluster_column else ""
-        fields["scene"] = fields[spec.scene_column]
-        yield where, fields, ("", *PARTS).index(fields["split"]) - 1
+        split = fields.get("split", "")
+        if split not in ("", *PARTS):
+            problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {split!r}")
+            split = ""
+        yield _Row(
+            where=where,
+            filename=fields["filename"],
+            class_name=fields["class"],
+            scene=fields[spec.scene_column],
+            part=("", *PARTS).index(split) - 1,
+            cluster=fields[spec.cluster_column] if spec.cluster_column else "",
+        )
 
 
 def _images(root: Path, folder: str, problems: list[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from flipjax.data.correlation import Table, half_of_each_group, scene_orders
 from flipjax.data.pool import Catalog
-from flipjax.data.split import Split, SplitPart, shuffle, strata
+from flipjax.data.split import Split, SplitPart, clusters_of, shuffle, strata
 from flipjax.groups import Groups
 
 VALIDATION = 8
@@ -92,22 +92,16 @@ def find_images(catalog: Catalog, *, folds: int, seed: int, rho: float) -> Found
         raise ValueError("config.split.folds: expected a pool without fixed parts, since every image is tested once")
     if catalog.kind == "photo":
         groups = strata(catalog).astype(np.int32)
-        clusters = _clusters_of(catalog)
+        clusters = clusters_of(catalog)
         numbers = fold_numbers(groups, clusters, folds=folds, seed=seed)
         rows = np.stack([np.arange(len(groups)), np.full(len(groups), -1)], axis=1)
         return FoundImages(rows.astype(np.int32), groups, clusters, numbers, catalog.groups, seed)
     groups = _paired_groups(catalog, rho=rho, seed=seed)
-    clusters = _clusters_of(catalog)
+    clusters = clusters_of(catalog)
     numbers = fold_numbers(groups, clusters, folds=folds, seed=seed)
     photos = _paired_photos(catalog, groups, numbers, folds=folds, seed=seed)
     rows = np.stack([np.arange(len(groups)), photos], axis=1)
     return FoundImages(rows.astype(np.int32), groups, clusters, numbers, catalog.groups, seed)
-
-
-def _clusters_of(catalog: Catalog) -> np.ndarray:
-    """Returns the cluster of each object; one without a cluster is its own."""
-    names = [name or f"\0{place}" for place, name in enumerate(catalog.object_clusters)]
-    return np.unique(names, return_inverse=True)[1]
 
 
 def _paired_groups(catalog: Catalog, *, rho: float, seed: int) -> np.ndarray:

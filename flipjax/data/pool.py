@@ -64,7 +64,7 @@ class PoolItem:
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can be shown in any.
         part: the fixed part: -1 free, 0 train, 1 val, 2 test.
-        cluster: items of one cluster, such as a patient, stay in one fold; empty: a cluster of its own.
+        cluster: items of one cluster, such as a patient, stay in one part or fold; empty: a cluster of its own.
     """
 
     name: str
@@ -123,6 +123,11 @@ class Catalog:
     scene_kind = _column("scenes", "scene")
     scene_split = _column("scenes", "part")
     scene_photo_names = _column("scenes", "name")
+
+    @property
+    def clustered(self) -> bool:
+        """Whether photos have clusters, whose images stay in one part."""
+        return any(self.object_clusters)
 
     @property
     def groups(self) -> Groups:

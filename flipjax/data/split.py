@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flipjax.config import SplitSpec
+from flipjax.config import ConfigError, SplitSpec
 from flipjax.data.naming import check_sizes
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     beyond its fixed photos, so that a photo repeats about equally often in each part. Val and test get at most as many
     as they can show once, every part gets some, and the rest is for training.
 
+    In a photo pool with clusters, whole clusters are assigned to test and val until these have enough images of each
+    group; the other images of these clusters are left out.
+
     Args:
         catalog: the pool's catalog.
         n_val: number of validation images, a positive multiple of the number of groups, F S.
@@ -57,15 +60,17 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
 
     Raises:
         ValueError: a size is no positive multiple of F S, or the pool is too small; the message states its contents.
+        ConfigError: a cluster has images in two fixed parts.
     """
     sizes = {"test": n_test, "val": n_val}
     groups = catalog.groups
     check_sizes(groups, SplitSpec(n_train=0, n_val=n_val, n_test=n_test))
     stratum = strata(catalog)
+    parts = _parts_of_clusters(catalog, sizes, seed) if catalog.clustered else catalog.object_split
     objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for c in range(len(strata_names(catalog))):
         order = shuffle(np.flatnonzero(stratum == c), seed, f"split objects {c}")
-        fixed = catalog.object_split[order]
+        fixed = parts[order]
         free = order[fixed == -1]
         for part, size in sizes.items():
             candidates = np.concatenate([order[fixed == PARTS.index(part)], free])
@@ -83,6 +88,43 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     merge = {"train": np.concatenate, "val": interleave, "test": interleave}
     indices = {part: (merge[part](objects[part]), scenes[part]) for part in PARTS}
     return Split(**{part: SplitPart(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
+
+
+def clusters_of(catalog: Catalog) -> np.ndarray:
+    """Returns the number of each object's cluster, int64 (N,); an object without a name is a cluster of its own."""
+    names = [name or f"\0{place}" for place, name in enumerate(catalog.object_clusters)]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _parts_of_clusters(catalog: Catalog, sizes: dict[str, int], seed: int) -> np.ndarray:
+    """Returns the part of each object, that of its cluster; these are drawn until test and val have enough images."""
+    clusters = clusters_of(catalog)
+    counts = np.zeros((clusters.max() + 1, catalog.groups.count), np.int64)
+    np.add.at(counts, (clusters, strata(catalog)), 1)
+    parts = _fixed_parts_of_clusters(catalog, clusters)
+    order = shuffle(np.arange(len(counts)), seed, "split clusters")
+    for part, size in sizes.items():
+        number = PARTS.index(part)
+        missing = size // catalog.groups.count - counts[parts == number].sum(0)
+        for cluster in order:
+            if parts[cluster] == -1 and counts[cluster][missing > 0].any():
+                parts[cluster] = number
+                missing -= counts[cluster]
+    parts[parts == -1] = PARTS.index("train")
+    return parts[clusters]
+
+
+def _fixed_parts_of_clusters(catalog: Catalog, clusters: np.ndarray) -> np.ndarray:
+    """Returns the fixed part of each cluster, -1 if none of its objects has one."""
+    parts = np.full(clusters.max() + 1, -1)
+    for item, cluster in zip(catalog.objects, clusters, strict=True):
+        if item.part == -1:
+            continue
+        if parts[cluster] not in (-1, item.part):
+            found = f"{item.cluster!r} in {PARTS[parts[cluster]]} and, with {item.name}, in {PARTS[item.part]}"
+            raise ConfigError("clusters", "all images of a cluster in one part", found)
+        parts[cluster] = item.part
+    return parts
 
 
 def strata(catalog: Catalog) -> np.ndarray:
@@ -163,6 +205,8 @@ def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
     # A composite pool keeps an object of each class for training.
     spare = counts[:, 0] - (counts[:, 1] == 0) * (catalog.kind == "composite")
     most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
+    if catalog.clustered:
+        most = "; the images of a cluster stay in one part"
     return (
         f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
         f"each {'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "

@@ -307,7 +307,7 @@ def digest_of(arrays: Mapping[str, Any], catalog: Catalog) -> str:
     """Returns a digest of shapes, blocks (hashed on all cores) and the catalog without its source: 32 hex digits."""
     values = {name: getattr(catalog, name) for name in NAMES}
     values |= {name: getattr(catalog, name).tolist() for name in COLUMNS}
-    if any(catalog.object_clusters):
+    if catalog.clustered:
         values["object_clusters"] = catalog.object_clusters
     total = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for name in ARRAYS:

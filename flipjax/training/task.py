@@ -60,7 +60,8 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
     pool = at_strength(pool, program.settings[0].cue.cue_strength)
     parts = make_parts(catalog, spec.split, rho=program.rhos[0])
     tables = {"val": parts.val, "test": parts.test}
-    experiment = dataclasses.replace(spec, groups=catalog.groups)
+    # The fold is in the tables, so that folds share compiled programs.
+    experiment = dataclasses.replace(spec, groups=catalog.groups, split=dataclasses.replace(spec.split, fold=0))
     return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, parts, tables)
 
 
