@@ -1,5 +1,6 @@
 """Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,11 +57,12 @@ def write_audit_page(
     links = {MATRIX: {cell: anchor for cell, anchor in cells.items() if anchor in anchors}}
     links[MOST_FLIPPED] = {(row, 1): anchor for row, anchor in enumerate(anchors)}
     sections = []
-    for title, tables in document.sections:
+    for section in document.sections:
+        title = section.title
         more = drawn.get(title, [])
-        blocks = [block._replace(links=links.get(block.caption, {})) for block in tables]
+        blocks = [dataclasses.replace(block, links=links.get(block.caption, {})) for block in section.blocks]
         sections.append(Section(title, [*more, *blocks] if title == "Classes" else [*blocks, *more]))
-    write_page(folder, document._replace(sections=sections))
+    write_page(folder, dataclasses.replace(document, sections=sections))
 
 
 def charts(audit: Audit) -> list[Chart]:
@@ -133,7 +135,7 @@ def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> 
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
         item = make_item(audit, row["image"], name, own, _cut(row, int(own["step"]), own["truth"].shape))
         shares = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
-        items.append(item._replace(anchor="" if repeated else f"flip-{truth}-{predicted}", **shares))
+        items.append(dataclasses.replace(item, anchor="" if repeated else f"flip-{truth}-{predicted}", **shares))
     return items
 
 

@@ -1,5 +1,6 @@
 """Builds the findings and tables of an audit for the terminal, Markdown and the page."""
 
+import dataclasses
 import math
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ def _interval(name: str, low: str = "low", high: str = "high", form: str = ".3f"
 
 def _first_and_others(first: str, others: str, table: TextTable, shown: int = WORST) -> list[Numbers]:
     """Returns the first rows of a table, and its other rows folded."""
-    parts = [table._replace(rows=rows) for rows in (table.rows[:shown], table.rows[shown:])]
+    parts = [dataclasses.replace(table, rows=rows) for rows in (table.rows[:shown], table.rows[shown:])]
     return [Numbers(first, parts[0]), Numbers(others, parts[1], folded=True)]
 
 
@@ -212,7 +213,7 @@ def _by_group(audit: Audit) -> list[Numbers]:
     caption = "Groups by Flip, common and rare first, with 95% intervals"
     table = TextTable(["group", "images", *map(title_of, keys)], rows)
     own, others = _first_and_others(caption, "The other groups", table)
-    return [*blocks, own._replace(folded=blocks[0].table.rows != []), others]
+    return [*blocks, dataclasses.replace(own, folded=blocks[0].table.rows != []), others]
 
 
 def _q(row: Row) -> str:

@@ -1,10 +1,11 @@
 """The content of a report (sentences, tables, pictures), and its output as Markdown, LaTeX and terminal text."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 from flipjax.results import text
 from flipjax.results.text import TextTable, literal
@@ -19,44 +20,50 @@ ESCAPES = str.maketrans(
 )
 
 
-class Numbers(NamedTuple):
-    """A table with its caption.
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """A table with its caption."""
 
-    `folded` tables open on a click and are not printed on a terminal. `searched` tables, on the page only, have a field
-    that filters rows by text. Columns in `words` are text. `links` maps cells (row, column) to anchors on the page.
-    """
-
-    template = "numbers"
+    template: ClassVar[str] = "numbers"
     caption: str
     table: TextTable
     folded: bool = False
+    """Whether it opens on a click; such tables are not printed on a terminal."""
     searched: bool = False
+    """Whether a field filters rows by text; such tables are on the page alone."""
     words: bool = False
-    links: Mapping[tuple[int, int], str] = {}
+    """Whether the columns are text."""
+    links: Mapping[tuple[int, int], str] = dataclasses.field(default_factory=dict)
+    """Anchors on the page by cell (row, column)."""
 
 
-class Section(NamedTuple):
-    """A section of the page: its title and blocks (tables, charts and galleries)."""
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of the page."""
 
     title: str
     blocks: Sequence[Any]
+    """Tables, charts and galleries: what has a `template`."""
 
 
-class Document(NamedTuple):
-    """A report: `lines` are the findings, `facts` describe the input, `missing` names what could not be read.
-
-    `front` holds a chart and a gallery beside the findings, `terms` the definitions from templates/terms.html (default
-    all); `config` is shown as JSON.
-    """
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A report."""
 
     title: str
     facts: Sequence[str]
+    """What describes the input."""
     lines: Sequence[str]
+    """The findings; those that begin with "Warning" come first."""
     sections: Sequence[Section]
     missing: Sequence[str] = ()
+    """What could not be read."""
     terms: Sequence[str] | None = None
+    """The definitions of templates/terms.html that the page has; None: all."""
     config: Any = None
+    """Shown as JSON."""
     front: tuple[Any, Any] = (None, None)
+    """A chart and a gallery beside the findings."""
 
     @property
     def tables(self) -> list[Numbers]:

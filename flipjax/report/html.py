@@ -1,8 +1,9 @@
 """Renders a document as one self-contained HTML file. The template escapes all text."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar
 
 import jinja2
 
@@ -21,10 +22,11 @@ FIRST = 4
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
 
 
-class Gallery(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Gallery:
     """Images with filters. At most LONGEST are shown."""
 
-    template = "gallery"
+    template: ClassVar[str] = "gallery"
     items: Sequence[Item]
     palette: Palette
     caption: str
@@ -47,10 +49,15 @@ def write_page(folder: Path, document: Document) -> None:
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
     environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE, "longest": LONGEST}
     environment.globals |= {"tile_uris": pictures.tile_uris, "first": FIRST}
+    values: dict[str, Any] = {field.name: getattr(document, field.name) for field in dataclasses.fields(document)}
     # Only later lines are folded.
-    lines = sorted(document.lines, key=lambda line: not line.startswith("Warning"))
-    page = environment.get_template("page.html").render(document._asdict() | {"lines": lines})
+    values["lines"] = sorted(document.lines, key=_is_no_warning)
+    page = environment.get_template("page.html").render(values)
     write_text(folder / "index.html", page)
+
+
+def _is_no_warning(line: str) -> bool:
+    return not line.startswith("Warning")
 
 
 def write_report(folder: Path, document: Document) -> str:

@@ -1,11 +1,12 @@
 """Images with their predictions, as tiles for the page and as one figure."""
 
 import base64
+import dataclasses
 import functools
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -35,30 +36,35 @@ SHOWN, SIZE = 16, (6.2, 1.15)
 RISK_COLOURS = "viridis"
 
 
-class Item(NamedTuple):
-    """One image and its prediction by one member.
-
-    truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
-    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` is why it was chosen, `pair` how its label changes in
-    the counterfactual pair, and `anchor` its anchor on the page; `swap_risk` and `repaired_flip` are NaN without scene
-    swap.
-    """
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One image and its prediction by one member."""
 
     name: str
     member: str
     group: str
     kind: str
+    """Why it was chosen."""
     flip: float
     flip_risk: float
     truth: np.ndarray
+    """Integer (H, W), classes."""
     prediction: np.ndarray
+    """Integer (H, W), classes."""
     errors: np.ndarray
+    """uint8 (H, W), coded as in `flipjax.metrics.error_map`."""
     risk: np.ndarray
+    """Float (H, W), nats."""
     image: np.ndarray | None = None
+    """uint8 (H, W, 3)."""
     pair: str = ""
+    """How its label changes in the counterfactual pair."""
     swap_risk: float = math.nan
+    """NaN without scene swap."""
     repaired_flip: float = math.nan
+    """NaN without scene swap."""
     anchor: str = ""
+    """Its anchor on the page."""
 
     @property
     def error(self) -> str:
@@ -69,11 +75,14 @@ class Item(NamedTuple):
         return worst if counts[worst] > LEAST_ERROR * foreground else "correct"
 
 
-class Palette(NamedTuple):
-    """Colours of the classes by index (then of ignored pixels, if any), and the names in the legend."""
+@dataclasses.dataclass(frozen=True)
+class Palette:
+    """Colours of classes."""
 
     colours: Sequence[Any]
+    """By class, then that of ignored pixels, if any."""
     names: Mapping[str, Any]
+    """Colours by the names in the legend."""
     background: Background = 0
     classes: int = 3
 
