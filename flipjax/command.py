@@ -129,7 +129,9 @@ class Parser(argparse.ArgumentParser):
         field, _, problem = message.partition(": ")
         raise ConfigError(field, problem=f"{problem or 'expected another command line'}; see {self.prog} --help")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         """Reads the known options, spelt with dashes or underscores."""
         arguments = sys.argv[1:] if args is None else args
         return super().parse_known_args([_underscored(argument) for argument in arguments], namespace)

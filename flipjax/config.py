@@ -7,24 +7,22 @@ a run is carried out. `SECTIONS` lists the dataclasses of each section, and all 
 
 import dataclasses
 import difflib
-import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.methods import Augmentation, Knobs
-from flipjax.support.keys import Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
+from flipjax.support.keys import Integer, Key, Kind, Scalar, as_python, keys_in, option, static, traced, traced_choice
 from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
-
-Config = Any
-"""A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 Part = TypeVar("Part")
 """A dataclass of `SECTIONS`."""
 
 POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
-MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
+SMALL = ("unet",)
+LARGE = ("smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
+MODEL_NAMES = SMALL + LARGE
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 SWAPPED = one_of("mean", "sampled", "both", "none")
 CUES = one_of("scene", "marker", "tint", "texture")
@@ -33,23 +31,49 @@ ANY = Range(lambda value: True, "")
 LOSS = functions("(logits, labels, groups)", "(B,)")
 AUGMENT = functions("(key, images, labels)", "(images, labels)")
 BUILD = functions("(num_classes, rngs)", "nnx.Module")
-NAMES = Range(
-    lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
-    "two or more different names, or none",
-)
-USUAL = Range(
-    lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
-)
+NAMES = Range(lambda names: len(names) != 1 and _are_names(names), "two or more different names, or none")
+USUAL = Range(lambda scenes: all(map(_are_scenes, scenes)), "a scene, or a tuple of scenes, each")
 RULES = Range(
-    lambda names: 0 < len(names) == len(set(names)) and set(names) <= set(SELECTIONS),
+    lambda names: len(names) > 0 and _are_names(names) and set(names) <= set(SELECTIONS),
     "a tuple of one or more different names among " + ", ".join(SELECTIONS),
 )
-FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
+FEATURES = Range(lambda names: len(names) == 4 and _are_names(names), "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
 COLUMN = Range(bool, "the name of a column")
 FOLDS = Range(lambda count: count == 0 or 2 <= count <= 1000, "0, or 2 to 1000")
 METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` checks names: a file may add methods.
+
+
+def _are_names(names: tuple[Any, ...]) -> bool:
+    """Whether all are different names."""
+    return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+
+
+def _are_scenes(scenes: Any) -> bool:
+    """Whether these are the usual scenes of a class: a name, or several."""
+    if isinstance(scenes, str):
+        return scenes != ""
+    return isinstance(scenes, tuple) and len(scenes) > 0 and all(isinstance(name, str) for name in scenes)
+
+
+class Config(Protocol):
+    """A `ConfigDict` as from `default_config`: its attributes and items are the sections, and theirs the keys.
+
+    No type checker can follow values that a user sets by name, so they are `Any`.
+    """
+
+    def __getattr__(self, name: str, /) -> Any:
+        """Returns a section or, of a section, a value."""
+
+    def __setattr__(self, name: str, value: Any, /) -> None:
+        """Sets a section or a value."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Returns a section or, of a section, a value."""
+
+    def __setitem__(self, name: str, value: Any, /) -> None:
+        """Sets a section or a value."""
 
 
 class ConfigError(ValueError):
@@ -66,7 +90,11 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """The source of the images; `blended`, no key, is whether the cue of any member is weaker than 1."""
+    """The source of the images.
+
+    Attributes:
+        blended: whether the cue of any member is weaker than 1; no key.
+    """
 
     name: str = static("synthetic", one_of(*POOL_NAMES), "source of the images")
     size: int = static(48, multiple(8, 16, 2**14), "image size in pixels (one side)")
@@ -92,7 +120,7 @@ class PoolSpec:
 class Cue:
     """A member's cue, in training and in every test: keys of `config.pool`."""
 
-    cue_strength: Scalar = traced(1.0, within(0, 1), "synthetic: weight of the cue; for doses")
+    cue_strength: Scalar = traced(1.0, within(0, 1), "synthetic: weight of the cue; for doses", optional=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +147,17 @@ class ModelSpec:
     """The network: a small U-Net, or an `smp_*` U-Net of fixed size."""
 
     name: str = static("unet", one_of(*MODEL_NAMES), "network")
-    width: int = static(8, within(1, 2**14), "unet: channels at full resolution, doubled at each further level")
-    depth: int = static(3, within(1, 6), "unet: levels; for larger images")
-    norm: str = static("batch", one_of("batch", "none"), "unet: normalisation, or none; for small batches")
+    width: int = static(
+        8, within(1, 2**14), "unet: channels at full resolution, doubled at each further level", networks=SMALL
+    )
+    depth: int = static(3, within(1, 6), "unet: levels; for larger images", networks=SMALL)
+    norm: str = static(
+        "batch", one_of("batch", "none"), "unet: normalisation, or none; for small batches", networks=SMALL
+    )
     dtype: str = static("float32", one_of(*DTYPES), "type that the network computes in; parameters are float32")
-    weights: str = static("", ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)")
+    weights: str = static(
+        "", ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)", networks=LARGE
+    )
     build: Callable | None = static(None, BUILD, "own network, which takes the place of name (None: none)")
 
     @property
@@ -145,8 +179,7 @@ class TrainSpec:
 
     Each rule of `selection` has rows in the results; reports show the first. The rules are lowest validation loss with
     equal groups or with groups weighted as in the training set (which needs no group labels), highest worst-group IoU,
-    lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch. `strongest`, no key, is the
-    strongest augmentation of any member, so that the program holds only what it needs.
+    lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch.
     """
 
     epochs: int = static(15, within(1), "largest number of epochs")
@@ -161,7 +194,6 @@ class TrainSpec:
     augment: Callable | tuple[Callable, ...] | None = static(
         None, AUGMENT, "own augmentations, each a method by its name", in_grid=False
     )
-    strongest: Augmentation = Augmentation()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,11 +229,14 @@ class InterveneSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class Axes:
-    """What a member is: rho becomes its training table, the seed its PRNG key, and the method its knobs."""
+class Condition:
+    """What a member is trained under: keys of `config.axes`.
+
+    rho becomes its training table, the seed its PRNG key, and the method its knobs.
+    """
 
     rho: Scalar = traced(0.5, RHO, "fraction of a class's training images that show a usual scene")
-    seed: Scalar = traced(0, SEED, "seed of initial weights, batch order and object-scene pairing")
+    seed: Integer = traced(0, SEED, "seed of initial weights, batch order and object-scene pairing")
     method: str = traced("ce", METHOD, "method; names joined by + are combined")
 
 
@@ -224,9 +259,13 @@ class Recipe:
 class Experiment:
     """The static, hashable half of a run, which determines the compiled program.
 
-    `active_knobs` names the knobs set by any method of the grid. The program contains every loss, but only the
-    samplers, augmentations and averages that these need. `packed`: whether mapped members form one pack. `groups` are
-    the pool's; two classes and two scenes before it is loaded.
+    The program contains every loss, but only the samplers, augmentations and averages that any member needs.
+
+    Attributes:
+        active_knobs: the knobs that any method of the grid sets.
+        active_numbers: the optional traced keys of which any member has another value than the default.
+        packed: whether mapped members form one pack.
+        groups: the pool's; two classes and two scenes before it is loaded.
     """
 
     pool: PoolSpec = PoolSpec()
@@ -234,6 +273,7 @@ class Experiment:
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     active_knobs: tuple[str, ...] = ()
+    active_numbers: tuple[str, ...] = ()
     packed: bool = False
     groups: Groups = TWO_BY_TWO
 
@@ -244,7 +284,7 @@ class Experiment:
 
 
 SECTIONS: dict[str, tuple[type, ...]] = {
-    "axes": (Axes, Recipe),
+    "axes": (Condition, Recipe),
     "knobs": (Knobs,),
     "train": (TrainSpec, Augmentation),
     "pool": (PoolSpec, Cue),
@@ -255,7 +295,9 @@ SECTIONS: dict[str, tuple[type, ...]] = {
 }
 """The dataclasses whose fields are the keys of each section."""
 
-KEYS = {key.name: key for section, parts in SECTIONS.items() for part in parts for key in keys_in(section, part)}
+KEYS: dict[str, Key] = {
+    key.name: key for section, parts in SECTIONS.items() for part in parts for key in keys_in(section, part)
+}
 """Every key by its dotted name."""
 
 AXES = {key.field: key for key in KEYS.values() if key.kind is Kind.TRACED}
@@ -270,14 +312,15 @@ def default_config() -> Config:
     # Imported here because an audit needs this module's errors but no configuration.
     from ml_collections import ConfigDict
 
-    # A grid may be a mapping or a list; `check` reports any other type.
-    config: Config = ConfigDict({section: {} for section in SECTIONS}, type_safe=False)
+    sections: dict[str, Any] = {section: {} for section in SECTIONS}
     for key in KEYS.values():
-        config[key.section][key.field] = (key.default,) if key.section == "axes" else key.default
-    config.axes.rho = (0.5, 0.95)
+        sections[key.section][key.field] = (key.default,) if key.section == "axes" else key.default
     # Empty sections let the command line set `--config.grid.model.width=8,16`.
-    config.grid = ConfigDict({key.section: {} for key in KEYS.values() if key.in_grid})
-    config.members = ()
+    sections["grid"] = {key.section: {} for key in KEYS.values() if key.in_grid}
+    sections["members"] = ()
+    sections["axes"]["rho"] = (0.5, 0.95)
+    # A grid may be a mapping or a list; `check` reports any other type.
+    config: Any = ConfigDict(sections, type_safe=False)
     config.lock()
     config.axes.unlock()
     config.grid.unlock()
@@ -297,7 +340,7 @@ def set_paper_recipe(config: Config) -> None:
     config.population.width = 1
 
 
-def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
+def leaves(tree: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flattens a nested mapping to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
@@ -308,14 +351,21 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def value_of(config: Config, key: Key) -> Any:
+    """Returns the value of a key in its section."""
+    return config[key.section][key.field]
+
+
 def static_settings(config: Config) -> list[dict[str, Any]]:
     """Returns the dotted static keys of each program: the items of a list, or the product of a mapping."""
-    if hasattr(config.grid, "items"):
-        grid = leaves(config.grid)
-        return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
+    grid = config.grid
+    if hasattr(grid, "items"):
+        varied = leaves(grid)
+        return [dict(zip(varied, point, strict=True)) for point in itertools.product(*varied.values())]
+    # A key that one item sets has the configuration's value in the others.
     plain = leaves(config)
-    alike = {name: plain[name] for own in config.grid for name in own}
-    return [alike | dict(own) for own in config.grid]
+    common = {name: plain[name] for setting in grid for name in setting}
+    return [{**common, **setting} for setting in grid]
 
 
 def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], **derived: Any) -> Part:
@@ -323,7 +373,7 @@ def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], 
     values = dict(derived)
     for key in KEYS.values():
         if key.part is part:
-            value = overrides.get(key.name, config[key.section][key.field])
+            value = overrides[key.name] if key.name in overrides else value_of(config, key)
             values[key.field] = tuple(value) if isinstance(value, list) else value
     return part(**values)
 
@@ -333,21 +383,23 @@ def read_traced(part: type[Part], config: Config, axes: Mapping[str, Any]) -> Pa
     values = {}
     for key in KEYS.values():
         if key.part is part:
-            value = axes[key.field] if key.field in axes else config[key.section][key.field]
+            value = axes[key.field] if key.field in axes else value_of(config, key)
             values[key.field] = key.encode(value)
     return part(**values)
 
 
 def pool_spec(config: Config, overrides: Mapping[str, Any]) -> PoolSpec:
     """Returns the specification of the pool, with dotted `overrides` from a grid."""
-    blended = any(strength != 1 for strength in values_of(config, "cue_strength"))
-    return read_static(PoolSpec, config, overrides, blended=blended)
+    return read_static(PoolSpec, config, overrides, blended="cue_strength" in active_numbers(config))
 
 
-def train_spec(config: Config, overrides: Mapping[str, Any]) -> TrainSpec:
-    """Returns the specification of the training, with dotted `overrides` from a grid."""
-    strongest = {field.name: max(values_of(config, field.name)) for field in dataclasses.fields(Augmentation)}
-    return read_static(TrainSpec, config, overrides, strongest=Augmentation(**strongest))
+def active_numbers(config: Config) -> tuple[str, ...]:
+    """Returns the optional traced keys of which any member has another value than the default."""
+    active = []
+    for key in KEYS.values():
+        if key.optional and any(value != key.default for value in values_of(config, key.field)):
+            active.append(key.field)
+    return tuple(active)
 
 
 def nearest(name: str, *, prefix: str = "config.") -> str:
@@ -357,17 +409,30 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
       >>> nearest("train.lr"), nearest("train.epoch", prefix="--config.")
       ('the nearest is config.axes.learning_rate', 'the nearest is --config.train.epochs')
     """
-    section, last = name.split(".")[0], name.split(".")[-1]
-    names = [full for full in PLACES if full.startswith(f"{section}.")] or list(PLACES)
-    short = [full for full in PLACES if last == "".join(word[0] for word in full.split(".")[-1].split("_"))]
-    near = [full for full in short if full in names] or short or difflib.get_close_matches(name, names, n=1)
-    return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
+    section = name.split(".")[0]
+    last = name.split(".")[-1]
+    of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(PLACES)
+    abbreviated = [place for place in PLACES if last == _initials(place)]
+    near = [place for place in abbreviated if place in of_section] or abbreviated
+    near = near or difflib.get_close_matches(name, of_section, n=1)
+    return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(of_section)}"
+
+
+def _initials(place: str) -> str:
+    """Returns the initials of the words of a dotted name's last part, such as lr of axes.learning_rate."""
+    words = place.split(".")[-1].split("_")
+    return "".join(word[0] for word in words)
 
 
 def check_name(name: str, *, prefix: str = "config.") -> None:
-    """Raises ConfigError for an unknown key, with the nearest one."""
-    if name not in PLACES and name not in ("grid", "members"):
-        raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
+    """Raises ConfigError for an unknown key, with the nearest one, and for a whole section."""
+    if name in PLACES or name in ("grid", "members"):
+        return
+    if name.removeprefix("grid.") in SECTIONS:
+        examples = [place for place in PLACES if place.startswith(f"{name}.")]
+        names = f"dotted names of its keys, such as {examples[0]!r}" if examples else "a section of the grid"
+        raise ConfigError(f"{prefix}{name}", names, "a section")
+    raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
 
 
 def assign(config: Config, name: str, value: Any) -> None:
@@ -380,9 +445,35 @@ def assign(config: Config, name: str, value: Any) -> None:
     *sections, field = name.split(".")
     if sections[:1] == ["grid"] and not hasattr(config.grid, "items"):
         raise ConfigError(f"config.{name}", "config.grid as a whole, which is a list here", "one key of it")
-    section = functools.reduce(lambda tree, part: tree[part], sections, config)
+    section = config
+    for part in sections:
+        section = section[part]
     with section.unlocked(), section.ignore_type():
-        section[field] = value
+        section[field] = as_python(value)
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Returns a copy with other values of dotted keys; raises as `assign`."""
+    copy = normalised(config)
+    for name, value in changes.items():
+        assign(copy, name, value)
+    return copy
+
+
+def normalised(config: Config) -> Config:
+    """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays."""
+    copy = config.copy_and_resolve_references()
+    _normalise(copy)
+    return copy
+
+
+def _normalise(section: Any) -> None:
+    with section.unlocked(), section.ignore_type():
+        for name, value in section.items():
+            if hasattr(value, "unlocked"):
+                _normalise(value)
+            else:
+                section[name] = as_python(value)
 
 
 def check(config: Config) -> None:
@@ -405,8 +496,8 @@ def check(config: Config) -> None:
         in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
         _check_settings("grid", grid, in_grid, kind="static keys")
     _check_settings("members", members, AXES, kind="axes")
-    for own in members:
-        for name in own:
+    for setting in members:
+        for name in setting:
             if len(config.axes.get(name, ())) > 1:
                 expected = "one value where config.members sets it, too"
                 raise ConfigError(f"config.axes.{name}", expected, config.axes[name])
@@ -424,11 +515,11 @@ def _check_values(name: str, values: Any) -> None:
 
 def _check_settings(field: str, settings: Any, keys: Mapping[str, Key], *, kind: str) -> None:
     """Raises ConfigError unless `settings` is a list of mappings from the names of `keys` to values."""
-    listed = isinstance(settings, list | tuple) and all(hasattr(own, "items") and own for own in settings)
-    if not listed:
+    are_mappings = isinstance(settings, list | tuple) and all(hasattr(setting, "items") for setting in settings)
+    if not are_mappings or not all(settings):
         raise ConfigError(f"config.{field}", f"a list of mappings from {kind} to values", repr(settings))
-    for place, own in enumerate(settings):
-        for name, value in own.items():
+    for place, setting in enumerate(settings):
+        for name, value in setting.items():
             if name not in keys:
                 raise ConfigError(f"config.{field}[{place}].{name}", f"one of the {kind}: {', '.join(keys)}")
             check_value(keys[name].name, value)
@@ -437,20 +528,39 @@ def _check_settings(field: str, settings: Any, keys: Mapping[str, Key], *, kind:
 def check_value(name: str, value: Any) -> None:
     """Raises ConfigError unless `value` has the type and range of the dotted key `name`."""
     key = KEYS[name]
-    if not key.accepts(value):
-        whole = ", an integer" if isinstance(key.default, int) and isinstance(value, float) else ""
-        raise ConfigError(f"config.{name}", f"{key.expected}{whole}", repr(value))
+    if key.accepts(value):
+        return
+    expected = key.expected
+    if isinstance(key.default, int) and isinstance(value, float):
+        expected += ", an integer"
+    elif _is_several(key, value):
+        expected += f"; several go to {_place_of_several(key)}"
+    raise ConfigError(f"config.{name}", expected, repr(value))
+
+
+def _is_several(key: Key, value: Any) -> bool:
+    """Whether a value is a tuple of values of the key, which can be varied."""
+    varies = key.in_grid or key.kind is Kind.TRACED
+    return varies and isinstance(value, tuple | list) and len(value) > 0 and all(map(key.accepts, value))
+
+
+def _place_of_several(key: Key) -> str:
+    """Returns the dotted name of a section that takes several values of a key."""
+    if key.kind is Kind.TRACED:
+        return f"config.axes.{key.field}"
+    return f"config.grid.{key.name}"
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:
     """Returns all values of an axis, including those of `config.members`."""
-    listed = [own[name] for own in config.members if name in own]
-    others = () if listed and all(name in own for own in config.members) else unlisted(config, name)
-    return tuple(dict.fromkeys([*listed, *others]))
+    values = [setting[name] for setting in config.members if name in setting]
+    if not values or not all(name in setting for setting in config.members):
+        values += unlisted(config, name)
+    return tuple(dict.fromkeys(values))
 
 
 def unlisted(config: Config, name: str) -> tuple[Any, ...]:
     """Returns the values of an axis for members whose entry in `config.members` omits it."""
     if name in config.axes:
         return tuple(config.axes[name])
-    return (config[AXES[name].section][name],)
+    return (value_of(config, AXES[name]),)

@@ -11,7 +11,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flipjax.config import KEYS, PLACES, Config, ConfigError, assign, check_name, default_config, leaves
+from flipjax.config import (
+    KEYS,
+    PLACES,
+    Config,
+    ConfigError,
+    assign,
+    changed,
+    check_name,
+    default_config,
+    leaves,
+    normalised,
+)
 from flipjax.methods import METHODS
 from flipjax.support.keys import Key, Kind
 from flipjax.support.ranges import functions_of, name_of
@@ -33,12 +44,8 @@ def configure(config: Config | str | Path, changes: Mapping[str, Any] | None = N
         (2, (0.5, 0.9))
     """
     if isinstance(config, str | Path):
-        changed = read_config(config)
-    else:
-        changed = config.copy_and_resolve_references()
-    for name, value in (changes or {}).items():
-        assign(changed, name, value)
-    return changed
+        config = read_config(config)
+    return changed(config, changes or {})
 
 
 def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -155,7 +162,7 @@ def _run_file(path: Path, variant: str) -> Config:
         raise ConfigError(str(path), problem=f"raised\n{lines.rstrip()}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(str(path), "get_config() to return a ConfigDict, as default_config() does", repr(config))
-    return config
+    return normalised(config)
 
 
 def describe_configs() -> str:

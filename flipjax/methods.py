@@ -56,8 +56,8 @@ class Augmentation:
     """A member's augmentation of training images: keys of `config.train`."""
 
     hflip: Scalar = traced(0.5, within(0, 1), "probability of the horizontal flip; for symmetric classes")
-    crop: Scalar = traced(0.0, within(0, 1), "probability of the random resized crop")
-    jitter: Scalar = traced(0.0, within(0, 1), "probability of the colour jitter")
+    crop: Scalar = traced(0.0, within(0, 1), "probability of the random resized crop", optional=True)
+    jitter: Scalar = traced(0.0, within(0, 1), "probability of the colour jitter", optional=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,12 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from flipjax.config import (
     AXES,
+    KEYS,
+    Condition,
     Config,
     ConfigError,
     Cue,
@@ -16,13 +18,17 @@ from flipjax.config import (
     Recipe,
     SplitSpec,
     Thinning,
+    TrainSpec,
+    active_numbers,
+    changed,
     check,
+    normalised,
     pool_spec,
     read_static,
     read_traced,
     static_settings,
-    train_spec,
     unlisted,
+    value_of,
     values_of,
 )
 from flipjax.data.naming import check_sizes, known_groups
@@ -40,7 +46,11 @@ from flipjax.methods import (
     parts_of,
 )
 from flipjax.support.files import sha256
+from flipjax.support.keys import Key, Scalar
 from flipjax.support.ranges import functions_of, name_of
+
+Value: TypeAlias = "str | Scalar | tuple[Value, ...] | None"
+"""A member's value of an axis or of a static key; None where its method does not use one."""
 
 GALLERY_RHO = 0.9
 """rho of the gallery's member: flips are frequent, and training shows both common and rare groups."""
@@ -48,10 +58,21 @@ GALLERY_RHO = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A member without arrays: its name, the values of all axes (static first), and the numbers that it trains with."""
+    """A member without arrays.
+
+    Attributes:
+        name: such as m003.
+        axes: its values of the grid and of all axes, static ones first, for tables.
+        condition: its rho, seed and method.
+        recipe: the numbers of its optimiser.
+        knobs: the numbers of its method.
+        augmentation: the probabilities of its augmentations.
+        cue: the strength of its cue.
+    """
 
     name: str
-    axes: Mapping[str, Any]
+    axes: Mapping[str, Value]
+    condition: Condition
     recipe: Recipe
     knobs: Knobs
     augmentation: Augmentation
@@ -59,17 +80,23 @@ class Setting:
     thinning: Thinning
 
     @property
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Value]:
         """The axes as table columns, blank where the member's method does not use one."""
         return {name: "" if value is None else value for name, value in self.axes.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One static experiment and the members that share its program; `rhos` are all levels of the grid.
+    """One static experiment and the members that share its compiled program.
 
-    `part` names a subset of the members, or is empty. `identity` is a digest of the configuration and of the program's
-    position in it; stored results with another identity are rejected.
+    Attributes:
+        name: such as 000.
+        experiment: determines the program.
+        settings: of its members.
+        rhos: all levels of the grid.
+        part: a digest of the names of the members if they are some of the program's; else empty.
+        identity: a digest of the configuration and of the program's position in it; stored results with another
+            identity are rejected.
     """
 
     name: str
@@ -96,28 +123,40 @@ def plan(config: Config) -> list[Program]:
     Raises:
       ConfigError: a field is invalid.
     """
+    config = normalised(config)
     check(config)
     _check_names(config)
-    members = member_axes(config)
-    rhos = values_of(config, "rho")
-    programs: list[Program] = []
-    whole, numbers = digest_of(config), itertools.count()
     statics = static_settings(config)
     if any(static in statics[:place] for place, static in enumerate(statics)):
         raise ConfigError("config.grid", "distinct settings", config.grid)
-    for static in statics:
+    members = member_axes(config)
+    rhos = values_of(config, "rho")
+    identity = digest_of(config)
+    numbers = itertools.count()
+    programs: list[Program] = []
+    for place, static in enumerate(statics):
         spec = experiment(config, static)
         _check_folds(spec, config)
         groups = known_groups(spec.pool)
-        if groups:
+        if groups is not None:
             if not spec.split.folds:
                 check_sizes(groups, spec.split, rhos)
             spec = dataclasses.replace(spec, groups=groups)
-        settings = [setting_of(config, own, name=f"m{next(numbers):03d}", static=static) for own in members]
-        name = f"{len(programs):03d}"
-        programs.append(Program(name, spec, tuple(settings), rhos, identity=f"{whole}/{name}"))
-        _check_methods(programs[-1])
+        settings = [setting_of(config, axes, name=f"m{next(numbers):03d}", static=static) for axes in members]
+        name = f"{place:03d}"
+        program = Program(name, spec, tuple(settings), rhos, identity=f"{identity}/{name}")
+        _check_methods(program)
+        programs.append(program)
     return programs
+
+
+def with_model(config: Config, model: ModelSpec) -> Config:
+    """Returns a copy of a configuration with another network, and without a grid."""
+    changes: dict[str, Any] = {"grid": {}}
+    for key in KEYS.values():
+        if key.part is ModelSpec:
+            changes[key.name] = getattr(model, key.field)
+    return changed(config, changes)
 
 
 def _check_folds(spec: Experiment, config: Config) -> None:
@@ -142,31 +181,33 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
 
     Knobs that a method does not use are None, and members with identical training are merged.
     """
-    names = [name for name in AXES if name in config.axes or any(name in own for own in config.members)]
+    names = [name for name in AXES if name in config.axes or any(name in setting for setting in config.members)]
     methods = methods_of(config)
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for own in config.members or ({},):
-        values = [[own[name]] if name in own else unlisted(config, name) for name in names]
+    members: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for setting in config.members or ({},):
+        values = [[setting[name]] if name in setting else unlisted(config, name) for name in names]
         for point in itertools.product(*values):
-            member = dict(zip(names, point, strict=True))
-            used = knobs_set_by(member["method"], methods)
+            axes = dict(zip(names, point, strict=True))
+            used = knobs_set_by(axes["method"], methods)
             for name in names:
                 if name in STRENGTHS and name not in used:
-                    member[name] = None
-            found.setdefault(tuple(member.values()), member)
-    return [*found.values()]
+                    axes[name] = None
+            members.setdefault(tuple(axes.values()), axes)
+    return list(members.values())
 
 
 def _check_names(config: Config) -> None:
-    methods, asked = methods_of(config), values_of(config, "method")
-    own = [name_of(each) for field in OWN for each in functions_of(config.train[field])]
-    if len(methods) < len(METHODS) + len(own):
-        raise ConfigError("config.train.loss", "names that no other method or augmentation has", ", ".join(own))
+    methods = methods_of(config)
+    asked = values_of(config, "method")
+    own_names = [name_of(function) for field in OWN for function in functions_of(config.train[field])]
+    if len(methods) < len(METHODS) + len(own_names):
+        expected = "names that no other method or augmentation has"
+        raise ConfigError("config.train.loss", expected, ", ".join(own_names))
     for method in asked:
         if parts_of(method, methods) is None:
             expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
             raise ConfigError("config.axes.method", expected, repr(method))
-    unused = set(own).difference(*(method.split("+") for method in asked))
+    unused = set(own_names).difference(*(method.split("+") for method in asked))
     if unused:
         expected = f"a method with {min(unused)}, which the configuration brings"
         raise ConfigError("config.axes.method", expected, asked)
@@ -178,34 +219,45 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     Raises:
       ConfigError: fields are incompatible.
     """
-    knobs = active_knobs(values_of(config, "method"), methods_of(config))
     built = Experiment(
         pool=pool_spec(config, overrides),
         split=read_static(SplitSpec, config, overrides),
         model=read_static(ModelSpec, config, overrides),
-        train=train_spec(config, overrides),
-        active_knobs=knobs,
+        train=read_static(TrainSpec, config, overrides),
+        active_knobs=active_knobs(values_of(config, "method"), methods_of(config)),
+        active_numbers=active_numbers(config),
     )
-    _check_model(built)
-    n_train, batch_size = built.split.n_train, built.train.batch_size
+    check_model(built)
+    n_train = built.split.n_train
+    batch_size = built.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
     return built
 
 
-def _check_model(built: Experiment) -> None:
-    model, size = built.model, built.pool.size
-    large = model.title != "unet"
-    if large and "dfr" in built.active_knobs:
+def check_model(built: Experiment) -> None:
+    """Raises ConfigError if the network cannot be made as asked, from the pool's images or by a method."""
+    model = built.model
+    if model.title != "unet" and "dfr" in built.active_knobs:
         raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.title)
-    unset = ("width", "depth", "norm") if large else ("weights",)
-    for field in ("name", "dtype", "weights", *unset) if model.build else unset:
-        default, value = getattr(type(model)(), field), getattr(model, field)
-        if value != default:
-            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.title}", repr(value))
-    if size % model.stride:
-        reason = f"model.name {model.name}" if large else f"model.depth {model.depth}"
-        raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", size)
+    for key in unused_keys(model):
+        value = getattr(model, key.field)
+        if value != key.default:
+            raise ConfigError(f"config.{key.name}", f"{key.default!r} for model.name {model.title}", repr(value))
+    if built.pool.size % model.stride:
+        reason = f"model.depth {model.depth}" if model.name == "unet" else f"model.name {model.name}"
+        raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", built.pool.size)
+
+
+def unused_keys(model: ModelSpec) -> list[Key]:
+    """Returns the keys that a network does not use: `networks` of each key says so, and a user's own uses none."""
+    unused = []
+    for key in KEYS.values():
+        if key.part is not ModelSpec or key.holds_functions:
+            continue
+        if model.build or (key.networks is not None and model.name not in key.networks):
+            unused.append(key)
+    return unused
 
 
 def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: Mapping[str, Any]) -> Setting:
@@ -217,32 +269,40 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
     for knob in STRENGTHS:
         if values.get(knob) is not None:
             strengths[knob] = values[knob]
-    shown = {field: name_of(value) or ("none" if value is None else value) for field, value in static.items()}
+    condition = read_traced(Condition, config, values)
     return Setting(
         name=name,
-        axes={**shown, **values},
+        axes={**{field: _shown(value) for field, value in static.items()}, **values},
+        condition=condition,
         recipe=read_traced(Recipe, config, values),
-        knobs=knobs_of(values["method"], strengths, methods_of(config)),
+        knobs=knobs_of(condition.method, strengths, methods_of(config)),
         augmentation=read_traced(Augmentation, config, values),
         cue=read_traced(Cue, config, values),
         thinning=read_traced(Thinning, config, values),
     )
 
 
+def _shown(value: Any) -> Value:
+    """Returns a static key's value as tables show it: a function by its name."""
+    if value is None:
+        return "none"
+    return name_of(value) or value
+
+
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
-    """Raises ConfigError if a setting needs a knob, an augmentation or a cue that the program omits."""
-    method, methods = setting.axes["method"], methods_of(config)
+    """Raises ConfigError if a setting needs a knob or an optional number that the program leaves out."""
+    method = setting.condition.method
+    methods = methods_of(config)
     if parts_of(method, methods) is None or not {*active_knobs([method], methods)} <= {*experiment.active_knobs}:
         expected = f"one of the program's, {', '.join(values_of(config, 'method'))}"
         raise ConfigError("config.axes.method", expected, repr(method))
-    strongest, own = experiment.train.strongest, setting.augmentation
-    for name, held, value, plain in (
-        ("train.crop", strongest.crop, own.crop, 0),
-        ("train.jitter", strongest.jitter, own.jitter, 0),
-        ("axes.cue_strength", experiment.pool.blended, setting.cue.cue_strength, 1),
-    ):
-        if not held and not (isinstance(value, int | float) and value == plain):
-            raise ConfigError(f"config.{name}", f"{plain}, since the program's configuration has no other", value)
+    for key in KEYS.values():
+        if not key.optional or key.field in experiment.active_numbers:
+            continue
+        value = setting.axes.get(key.field, value_of(config, key))
+        if not (isinstance(value, int | float) and value == key.default):
+            expected = f"{key.default:g}, since the program's configuration has no other"
+            raise ConfigError(f"config.axes.{key.field}", expected, value)
     _check_first_run(setting, experiment)
 
 
@@ -259,9 +319,11 @@ def _check_methods(program: Program) -> None:
 
 
 def _check_first_run(setting: Setting, experiment: Experiment) -> None:
-    first, most = setting.knobs.jtt_epochs, experiment.train.epochs
-    if isinstance(first, int | float) and first > most:
-        raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({most})", int(first))
+    """Raises ConfigError if JTT's first run is longer than the second; a traced length is taken as it is."""
+    first = setting.knobs.jtt_epochs
+    longest = experiment.train.epochs
+    if isinstance(first, int | float) and first > longest:
+        raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({longest})", int(first))
 
 
 def restrict(program: Program, names: Collection[str]) -> Program:
@@ -279,11 +341,18 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
 
     The result does not depend on the order of the grid, and shard sizes differ by at most one.
     """
-    settings = [setting for program in programs for setting in program.settings]
-    texts = ((json.dumps(dict(setting.axes), sort_keys=True, default=str), setting.name) for setting in settings)
-    return {name for _, name in sorted((sha256(text), name) for text, name in texts)[index::count]}
+    dealt = []
+    for program in programs:
+        for setting in program.settings:
+            content = json.dumps(dict(setting.axes), sort_keys=True, default=str)
+            dealt.append((sha256(content), setting.name))
+    return {name for _, name in sorted(dealt)[index::count]}
 
 
 def select(program: Program) -> str:
     """Returns the name of the gallery's member, the first whose rho is nearest to GALLERY_RHO."""
-    return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - GALLERY_RHO)).name
+    return min(program.settings, key=_distance_from_gallery).name
+
+
+def _distance_from_gallery(setting: Setting) -> float:
+    return abs(float(setting.condition.rho) - GALLERY_RHO)

@@ -1,21 +1,35 @@
 """Configuration keys, errors for invalid configurations, and the files in configs/."""
 
 import dataclasses
+import fractions
 import functools
 import pathlib
 import re
 import runpy
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from flipjax import configure
-from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, assign, check, default_config
+from flipjax.config import (
+    KEYS,
+    MODEL_NAMES,
+    POOL_NAMES,
+    ConfigError,
+    Experiment,
+    ModelSpec,
+    assign,
+    check,
+    default_config,
+    leaves,
+)
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
 from flipjax.identity import digest_of
 from flipjax.methods import STRENGTHS, Knobs, methods_of
 from flipjax.models import MODELS
-from flipjax.plan import experiment, plan
+from flipjax.plan import experiment, plan, with_model
 from flipjax.support.keys import keys_in, static, traced
 from flipjax.support.ranges import within
 
@@ -76,6 +90,76 @@ def test_a_bad_value_is_named_with_what_was_expected(field):
         check(config)
 
 
+TAKEN = {
+    "a range": ("axes.seed", range(3), (0, 1, 2)),
+    "NumPy's range": ("axes.seed", np.arange(3), (0, 1, 2)),
+    "an array": ("axes.rho", np.linspace(0.5, 1, 3), (0.5, 0.75, 1.0)),
+    "an array of text": ("axes.method", np.array(["ce", "dfr"]), ("ce", "dfr")),
+    "JAX's array": ("axes.crop", jnp.array([0.0, 0.5]), (0.0, 0.5)),
+    "integers of NumPy": ("grid.model.width", [np.int64(4), np.uint8(8)], (4, 8)),
+    "a number of NumPy": ("train.epochs", np.int32(3), 3),
+    "an array without axes": ("population.memory_gb", np.array(0.5), 0.5),
+    "a fraction": ("train.crop", fractions.Fraction(1, 4), 0.25),
+    "settings": ("members", [{"crop": np.float32(0.5), "seed": np.int64(1)}], ({"crop": 0.5, "seed": 1},)),
+    "a grid": ("grid", [{"model.width": np.int64(4)}, {"model.width": 8}], ({"model.width": 4}, {"model.width": 8})),
+    "a list of lists": ("pool.usual", [["land"], ["water"]], (("land",), ("water",))),
+}
+
+
+@pytest.mark.parametrize(("field", "given", "wanted"), TAKEN.values(), ids=TAKEN)
+def test_numbers_of_any_library_ranges_and_arrays_become_pythons(field, given, wanted):
+    config = configure(default_config(), {field: given})
+    value = leaves(config)[field]
+    assert value == wanted and repr(value) == repr(wanted)
+    in_file = default_config()
+    set_in_file(in_file, field, given)
+    assert plan(in_file)[0].identity == plan(configure(default_config(), {field: wanted}))[0].identity
+
+
+NAMES_INSTEAD = {
+    "a section": ({"train": {"epochs": 3}}, "config.train: expected dotted names of its keys, such as 'train.epochs'"),
+    "a section of the grid": (
+        {"grid.model": {"width": (4, 8)}},
+        "config.grid.model: expected dotted names of its keys",
+    ),
+    "values of a static key": (
+        {"model.width": (8, 16)},
+        "config.model.width: .*; several go to config.grid.model.width",
+    ),
+    "values of a traced key": ({"train.crop": (0.0, 0.5)}, "config.train.crop: .*; several go to config.axes.crop"),
+    "values out of range": ({"model.width": (8, 0)}, r"config.model.width: expected a number in \[1, 16384\]; found"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), NAMES_INSTEAD.values(), ids=NAMES_INSTEAD)
+def test_what_was_meant_is_named(changes, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        plan(configure(default_config(), changes))
+
+
+@pytest.mark.parametrize("field", KEYS)
+def test_values_that_no_set_can_hold_are_refused(field):
+    values = (([],), ({},), [[{}]], {"a": {}}, {1}, (["a"], ["b"], ["c"], ["d"]))
+    for value in values:
+        config = default_config()
+        set_in_file(config, field, value)
+        with pytest.raises(ConfigError, match=re.escape(f"config.{field}")):
+            plan(config)
+
+
+def test_a_configuration_with_another_network_keeps_its_pool_and_is_a_copy():
+    config = configure("smoke", {"pool.size": 48, "model.width": 4, "grid.model.depth": (1, 2)})
+    model = ModelSpec(name="smp_mit_b2", weights="weights/mit_b2")
+    before = config.to_dict()
+    with pytest.raises(ConfigError, match=r"config\.pool\.size: expected a multiple of 32"):
+        plan(with_model(config, model))
+    (program,) = plan(with_model(configure(config, {"pool.size": 64}), model))
+    assert program.experiment.model == model and program.experiment.pool.objects == config.pool.objects
+    assert config.to_dict() == before
+    own = configure(config, {"model.width": 8, "model.build": print})
+    assert with_model(own, model).model.build is None
+
+
 PRODUCT = {"model": {"width": (4, 12), "norm": ("none",)}, "pool": {"size": (32, 64)}}
 BELONG = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
 GRIDS = [(PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]), (BELONG, [(4, 32), (16, 48)])]
@@ -106,7 +190,7 @@ def test_members_that_are_no_product_stand_in_a_list():
     axes = [dict(setting.axes) for setting in program.settings]
     found = [(each["rho"], each["seed"], each["learning_rate"], each["dro_step"]) for each in axes]
     assert found == [(0.9, 0, 1e-3, None), (0.9, 1, 1e-3, None), (0.6, 0, 2e-3, 0.1), (0.6, 1, 2e-3, 0.1)]
-    assert program.rhos == (0.9, 0.6) and program.experiment.train.strongest.crop == 0.5
+    assert program.rhos == (0.9, 0.6) and program.experiment.active_numbers == ("crop",)
     assert [setting.knobs.dro for setting in program.settings] == [0, 0, 1, 1]
     assert [[*each] for each in axes] == [[*axes[0]]] * 4
 
@@ -197,7 +281,7 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
     config.axes.update(rho=(0.9,), method=("ce", "group_dro", "bg_cutmix"), dro_step=(0.1, 1.0), crop=(0.0, 0.75))
     config.knobs.cutmix = 0.25
     (program,) = plan(config)
-    assert program.experiment.train.strongest.crop == 0.75
+    assert program.experiment.active_numbers == ("crop",)
     found = [(s.axes["method"], s.columns["dro_step"], s.knobs, s.augmentation.crop) for s in program.settings]
     knobs = [Knobs(), Knobs(dro=1, dro_step=0.1), Knobs(dro=1, dro_step=1.0), Knobs(cutmix=0.25)]
     methods = [("ce", ""), ("group_dro", 0.1), ("group_dro", 1.0), ("bg_cutmix", "")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flipjax.config import ModelSpec, PopulationSpec
-from flipjax.methods import METHODS, Augmentation, active_knobs
+from flipjax.methods import METHODS, active_knobs
 from flipjax.models import convolution
 from flipjax.training import devices, population, run
 from flipjax.training.assess import Questions
@@ -33,9 +33,9 @@ def check(function, *arguments):
 @pytest.fixture(scope="module")
 def everything(tiny):
     """An experiment with what all methods need."""
-    train = dataclasses.replace(tiny.train, strongest=Augmentation(crop=1.0, jitter=0.3))
     model = ModelSpec(width=6, depth=1)
-    return dataclasses.replace(tiny, train=train, model=model, active_knobs=active_knobs(METHODS))
+    active = {"active_knobs": active_knobs(METHODS), "active_numbers": ("crop", "jitter")}
+    return dataclasses.replace(tiny, model=model, **active)
 
 
 @pytest.fixture(scope="module")

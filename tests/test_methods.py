@@ -44,9 +44,10 @@ def rich(tiny):
     """The experiment that holds every active_knobs, every augmentation and every selection rule."""
     # A batch that lacks a group of the many would end the reference's GroupDRO.
     recipe = dataclasses.replace(tiny.train, epochs=4, patience=4, batch_size=24)
-    recipe = dataclasses.replace(recipe, strongest=PAPER, selection=SELECTIONS)
+    recipe = dataclasses.replace(recipe, selection=SELECTIONS)
     model = dataclasses.replace(tiny.model, depth=1)  # A method asks nothing of deeper levels.
-    return dataclasses.replace(tiny, model=model, train=recipe, active_knobs=active_knobs(NAMES))
+    active = {"active_knobs": active_knobs(NAMES), "active_numbers": ("crop", "jitter")}
+    return dataclasses.replace(tiny, model=model, train=recipe, **active)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,7 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
 
 
 def test_a_batch_is_augmented_as_the_member_asks(tiny, make_member, pool):
-    experiment = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, strongest=PAPER))
+    experiment = dataclasses.replace(tiny, active_numbers=("crop", "jitter"))
 
     def made(**probabilities):
         member = make_member(augmentation=Augmentation(**{"hflip": 0.0} | probabilities))

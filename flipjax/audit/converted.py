@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
 from flipjax.audit.audits import stream
 from flipjax.audit.files import claimed
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
 from flipjax.data.pool import Pool, gather
-from flipjax.plan import Program, plan
+from flipjax.plan import Program, plan, with_model
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
@@ -36,11 +35,7 @@ def make_program(config: Config, model: ModelSpec) -> Program:
     for name in static_settings(config)[0]:
         if name.startswith(("pool.", "split.")):
             raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
-    with config.unlocked():
-        config.grid = ConfigDict()
-    for name in ("name", "width", "depth", "norm", "dtype", "weights"):
-        config.model[name] = getattr(model, name)
-    return plan(config)[0]
+    return plan(with_model(config, model))[0]
 
 
 def show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:

@@ -12,6 +12,8 @@ Each function returns a `dataclasses.field` whose metadata hold a `Key`, and JAX
 
 import dataclasses
 import enum
+import numbers
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from flipjax.support.ranges import Range, one_of
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Scalar: TypeAlias = "float | jax.Array"
 """A traced number: a Python number in a configuration, an array or a tracer in a program."""
+Integer: TypeAlias = "int | jax.Array"
+"""A traced integer, likewise."""
 
 
 class Kind(enum.Enum):
@@ -46,6 +50,8 @@ class Key:
         kind: what another value changes.
         in_grid: whether `config.grid` may vary it.
         same_run: whether two runs that differ in it are the same run.
+        optional: whether a program in which every member has the default leaves it out.
+        networks: the values of `model.name` that use it; None: all.
         choices: the strings that a program knows by their position.
         part: the dataclass that declares it.
         section: the section of the configuration.
@@ -58,6 +64,8 @@ class Key:
     kind: Kind
     in_grid: bool = False
     same_run: bool = False
+    optional: bool = False
+    networks: tuple[str, ...] | None = None
     choices: tuple[str, ...] = ()
     part: type | None = None
     section: str = ""
@@ -90,7 +98,13 @@ class Key:
 
     def accepts(self, value: Any) -> bool:
         """Whether a value has the type of the default and is in range."""
-        return self._has_type(value) and self.values.accepts(value)
+        if not self._has_type(value):
+            return False
+        try:
+            return self.values.accepts(value)
+        except (TypeError, ValueError):
+            # Such as a list among names, which no set can hold.
+            return False
 
     def _has_type(self, value: Any) -> bool:
         if isinstance(value, bool):
@@ -98,7 +112,9 @@ class Key:
         if self.holds_functions:
             return True
         if isinstance(self.default, float):
-            return isinstance(value, int | float)
+            return isinstance(value, numbers.Real)
+        if isinstance(self.default, int):
+            return isinstance(value, numbers.Integral)
         return isinstance(value, type(self.default))
 
     def encode(self, value: Any) -> Any:
@@ -115,14 +131,23 @@ class Knob:
     meaning: str
 
 
-def static(default: T, values: Range, meaning: str, *, in_grid: bool = True, same_run: bool = False) -> T:
+def static(
+    default: T,
+    values: Range,
+    meaning: str,
+    *,
+    in_grid: bool = True,
+    same_run: bool = False,
+    networks: tuple[str, ...] | None = None,
+) -> T:
     """Declares a key whose every value is another compiled program."""
-    return _field(default, Key(default, values, meaning, Kind.STATIC, in_grid=in_grid, same_run=same_run))
+    key = Key(default, values, meaning, Kind.STATIC, in_grid=in_grid, same_run=same_run, networks=networks)
+    return _field(default, key)
 
 
-def traced(default: T, values: Range, meaning: str) -> T:
+def traced(default: T, values: Range, meaning: str, *, optional: bool = False) -> T:
     """Declares a key that is data of a member, of which other values compile nothing."""
-    return _field(default, Key(default, values, meaning, Kind.TRACED))
+    return _field(default, Key(default, values, meaning, Kind.TRACED, optional=optional))
 
 
 def traced_choice(choices: tuple[str, ...], meaning: str) -> Scalar:
@@ -145,9 +170,9 @@ def switch(meaning: str, *, methods: tuple[str, ...]) -> Scalar:
     return _field(0.0, None, Knob(1.0, methods, meaning))
 
 
-def _field(default: Any, key: Key | None, own: Knob | None = None) -> Any:
+def _field(default: Any, key: Key | None, set_by: Knob | None = None) -> Any:
     is_static = key is not None and key.kind is not Kind.TRACED
-    return dataclasses.field(default=default, metadata={"key": key, "knob": own, "static": is_static})
+    return dataclasses.field(default=default, metadata={"key": key, "knob": set_by, "static": is_static})
 
 
 def keys_in(section: str, part: type[Any]) -> list[Key]:
@@ -176,3 +201,35 @@ def knobs_in(part: type[Any]) -> dict[str, Knob]:
         if field.metadata.get("knob") is not None:
             knobs[field.name] = field.metadata["knob"]
     return knobs
+
+
+def as_python(value: Any) -> Any:
+    """Returns numbers of any library as Python's, and lists, ranges and arrays as tuples, at any depth.
+
+    Example:
+        >>> import numpy as np
+        >>> as_python({"seed": range(3), "rho": np.linspace(0.5, 1, 3), "width": [np.int64(8)]})
+        {'seed': (0, 1, 2), 'rho': (0.5, 0.75, 1.0), 'width': (8,)}
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {name: as_python(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return tuple(as_python(item) for item in value)
+    if hasattr(value, "__array__") and hasattr(value, "tolist"):
+        return _array_as_python(value)
+    return value
+
+
+def _array_as_python(array: Any) -> Any:
+    """Returns an array's numbers, or the array itself if it has none, such as one of PRNG keys."""
+    try:
+        items = array.tolist()
+    except (TypeError, ValueError):
+        return array
+    return items if items is array else as_python(items)

@@ -193,7 +193,7 @@ def gallery_members(program: Program, shown: str) -> list[str]:
     """
     own = next(setting.axes for setting in program.settings if setting.name == shown)
     axes = {setting.name: setting.axes for setting in program.settings if setting.axes["seed"] == own["seed"]}
-    lowest = {**own, "rho": min(each["rho"] for each in axes.values())}
+    lowest = {**own, "rho": min(float(setting.condition.rho) for setting in program.settings if setting.name in axes)}
     others = [name for name, each in axes.items() if each == lowest]
     others += [name for name, each in axes.items() if each["rho"] == own["rho"]]
     return list(dict.fromkeys([shown, *others]))[:6]

@@ -45,7 +45,7 @@ def make_batch(
     if "cutmix" in experiment.active_knobs:
         mix = functools.partial(_cutmix, experiment, member, pool, groups)
         images = jax.lax.cond(knobs.cutmix > 0, mix, lambda key, images, masks: images, mix_key, images, masks)
-    if experiment.train.strongest.jitter:
+    if "jitter" in experiment.active_numbers:
         ordered = "cutmix_reference" in experiment.active_knobs and knobs.cutmix_reference > 0
         probability = member.augmentation.jitter
         jitter = functools.partial(augment.colour_jitter, probability=probability, ordered=ordered)
@@ -63,7 +63,7 @@ def _flip_and_crop(
     augmentation = member.augmentation
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
     # In a loop over members `cond` is a real branch, so only augmented members pay for it.
-    if experiment.train.strongest.crop:
+    if "crop" in experiment.active_numbers:
         aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
         crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)
         images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)

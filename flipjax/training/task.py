@@ -119,7 +119,9 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
 
     A traced rho that the pool does not allow sets the learning rate to NaN, so the member diverges in its first epoch.
     """
-    rho, seed, recipe = setting.axes["rho"], setting.axes["seed"], setting.recipe
+    rho = setting.condition.rho
+    seed = setting.condition.seed
+    recipe = setting.recipe
     if isinstance(rho, jax.Array) or isinstance(seed, jax.Array):
         if task.parts.found is not None:
             raise ConfigError("config.split.folds", "0 where rho or the seed is traced", task.parts.sizes.folds)
@@ -193,15 +195,20 @@ WITHOUT_A_GROUP = {
 
 def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
     """Returns a line for each method whose members at some rho lack a group that the method needs."""
+    count = program.experiment.groups.count
     levels: dict[tuple[str, str], set[float]] = {}
     for setting, member in zip(program.settings, members, strict=True):
-        if np.bincount(member.groups, minlength=program.experiment.groups.count).min() == 0:
-            for knob in [knob for knob in WITHOUT_A_GROUP if getattr(setting.knobs, knob) > 0]:
-                levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
-    return [
-        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {WITHOUT_A_GROUP[knob]}"
-        for (method, knob), rhos in levels.items()
-    ]
+        images = np.bincount(member.groups, minlength=count)
+        if images.min() > 0:
+            continue
+        for knob in WITHOUT_A_GROUP:
+            if getattr(setting.knobs, knob) > 0:
+                levels.setdefault((setting.condition.method, knob), set()).add(float(setting.condition.rho))
+    notes = []
+    for (method, knob), rhos in levels.items():
+        listed = ", ".join(str(rho) for rho in sorted(rhos))
+        notes.append(f"{method} at rho {listed}: a group has no training image; {WITHOUT_A_GROUP[knob]}")
+    return notes
 
 
 def check_scenes(task: Task, wanted: Config) -> None:

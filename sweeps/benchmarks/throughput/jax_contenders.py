@@ -131,8 +131,7 @@ def augment():
     global EXPERIMENT, KNOBS, AUGMENTATION
     KNOBS = Knobs(cutmix=0.5)
     AUGMENTATION = Augmentation(crop=1.0, jitter=0.3)
-    recipe = dataclasses.replace(EXPERIMENT.train, strongest=AUGMENTATION)
-    EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",))
+    EXPERIMENT = dataclasses.replace(EXPERIMENT, active_knobs=("cutmix",), active_numbers=("crop", "jitter"))
 
 
 def resize(size):
