@@ -13,8 +13,8 @@ from metrics.logits import EXAMPLES, check_refused
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition, bootstrap
+from flipjax.metrics.resampling import draw_images
 from flipjax.metrics.selective import auroc_ends
-from flipjax.metrics.summary import draw_images
 
 
 def images(flip, risk, foreground=20):

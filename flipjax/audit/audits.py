@@ -24,8 +24,8 @@ from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec
+from flipjax.metrics.images import number_groups
 from flipjax.metrics.segment_table import UNITS
-from flipjax.metrics.summary import members_of
 from flipjax.report.document import terminal_text
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.support.threads import in_order
@@ -281,7 +281,7 @@ class AuditStream:
             raise ValueError("groups: expected with every batch or with none.")
         for each in numbers:
             own: dict[str, Any] = {"classes": encoding.classes, "background": encoding.spec.background}
-            members_of(each, images=len(truth), all_groups=self._all_groups, **own)
+            number_groups(each, images=len(truth), all_groups=self._all_groups, **own)
         new = [str(len(self._names) + i) for i in range(len(truth))] if names is None else list(map(str, names))
         if len(new) != len(truth):
             raise ValueError(f"names: expected {len(truth)}, one an image, found {len(new)}.")

@@ -12,7 +12,7 @@ import pandas as pd
 from flipjax.audit.arrays import AuditError, check_folder, naming
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
-from flipjax.metrics.summary import draw_images, percentile_ends
+from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.support.files import make_folder, write_text
 from flipjax.support.terminal import listed
 

@@ -22,8 +22,8 @@ from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of, margins
 from flipjax.metrics.log_odds import SceneSwap, scene_swap
+from flipjax.metrics.pairs import counterfactual_flip
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
-from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.rows import image_columns, region_quantities, scene_quantities
 from flipjax.support.files import replacing

@@ -13,8 +13,9 @@ from flipjax.metrics.anatomy import Anatomy, pooled_kinds
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
+from flipjax.metrics.images import number_groups
 from flipjax.metrics.kernels import decompose
-from flipjax.metrics.summary import members_of, summarize
+from flipjax.metrics.summary import summarize
 
 
 @functools.cache
@@ -102,7 +103,7 @@ class FlipMetric:
         if groups is not None:
             groups = np.array(to_array(groups, name="groups"), ndmin=1, copy=True)
             own = {"classes": classes, "background": part.background, "all_groups": self.all_groups}
-            members_of(groups, images=len(part.risk_sum), **own)
+            number_groups(groups, images=len(part.risk_sum), **own)
             self._groups.append(groups)
         self._parts.append(part)
 

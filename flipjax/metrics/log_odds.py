@@ -11,7 +11,7 @@ import numpy as np
 from flipjax.groups import Groups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.summary import usual_table
+from flipjax.metrics.pull import usual_table
 
 CENTERS = ("median", "quota")
 SUM = 1e-3

@@ -16,7 +16,7 @@ from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import divide, margins, rates
 from flipjax.metrics.kernels import read_pixels
-from flipjax.metrics.summary import draw_images, percentile_ends
+from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.support.threads import in_order
 
 if TYPE_CHECKING:

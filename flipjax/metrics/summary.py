@@ -1,393 +1,25 @@
 """Summaries of a decomposition on the host, in exact integers and float64, with bootstrap intervals. NumPy only.
 
-`summarize` evaluates its statistics on all images and `bootstrap` on many resamples at once.
+Each number is a quantity of `flipjax.metrics.quantities`, evaluated on all images or on many resamples at once.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
-from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import Decomposition, Margins, divide, flips_of, margins, rates
-from flipjax.metrics.selective import auroc, auroc_ends, first_sums, sort_scores
+from flipjax.groups import AnyGroups
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.images import Images, read_images
+from flipjax.metrics.quantities import evaluate, with_group
+from flipjax.metrics.resampling import draw_images, percentile_ends, read_together, strata_of
+from flipjax.metrics.selective import auroc, auroc_ends
 
 if TYPE_CHECKING:
     import jax
-
-DECILES = 10
-ACROSS = ("gap/", "worst_group_iou", "scene_pull")
-"""Keys, or their beginnings, of `across_groups`."""
-
-
-def draw_images(
-    generator: np.random.Generator,
-    images: int,
-    *,
-    samples: int,
-    groups: Any = None,
-    pairs: Any = None,
-    clusters: Any = None,
-) -> np.ndarray:
-    """Draws resamples of images with replacement.
-
-    Args:
-        generator: of NumPy.
-        images: N.
-        samples: S.
-        groups: int (N,): each image of a resample stands for one of the same group. None: one group.
-        pairs: int (N,): images with one number show one object and are drawn together, in place of images of the same
-            groups; -1 for a single image.
-        clusters: int (N,): whole clusters, such as films or patients, are drawn; -1 for a single image. Sizes of groups
-            and resamples vary.
-
-    Returns:
-        The count of each image in each resample: whole numbers as float64 (S, N), for BLAS.
-
-    Raises:
-        ValueError: arrays that are not N integers, or both pairs and clusters.
-
-    Example:
-        >>> counts = draw_images(np.random.default_rng(0), 5, samples=200, clusters=np.array([0, 0, 0, 1, 1]))
-        >>> np.unique(counts, axis=0).tolist()
-        [[0.0, 0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 0.0, 0.0]]
-    """
-
-    def draw(number: int) -> np.ndarray:
-        """Returns how often each of `number` sets is drawn, in place of all of them: (S, number)."""
-        places = generator.integers(0, number, (samples, number)) + number * np.arange(samples)[:, None]
-        return np.bincount(places.ravel(), minlength=samples * number).reshape(samples, number).astype(np.float64)
-
-    if clusters is not None:
-        if pairs is not None:
-            raise ValueError("clusters: expected none beside pairs; give images of a pair one cluster.")
-        present, cluster = np.unique(_together("clusters", clusters, images), return_inverse=True)
-        return draw(len(present))[:, cluster]
-    counts = np.empty((samples, images))
-    for stratum in _strata(groups, pairs, images):
-        counts[:, stratum] = draw(len(stratum))[:, :, None]
-    return counts
-
-
-def _strata(groups: Any, pairs: Any, images: int) -> list[np.ndarray]:
-    """Returns the sets of images that may be drawn in place of each other: int (sets, size) for each kind."""
-    groups = np.zeros(images, np.int64) if groups is None else np.asarray(groups)
-    numbers = _together("pairs", pairs, images)
-    sets: dict[int, list[int]] = {}
-    for image in np.argsort(groups, kind="stable").tolist():
-        sets.setdefault(int(numbers[image]), []).append(image)
-    strata: dict[tuple[int, ...], list[list[int]]] = {}
-    for members in sets.values():
-        strata.setdefault(tuple(groups[members].tolist()), []).append(members)
-    return [np.array(strata[kind], np.int64) for kind in sorted(strata)]
-
-
-def _integers(name: str, values: Any, images: int) -> np.ndarray:
-    numbers = np.asarray(values)
-    if numbers.shape != (images,) or not np.issubdtype(numbers.dtype, np.integer):
-        raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
-    return numbers
-
-
-def _together(name: str, values: Any, images: int) -> np.ndarray:
-    """Returns numbers (N,) of what is drawn together, a unique one for each single image."""
-    numbers = _integers(name, np.full(images, -1) if values is None else values, images)
-    return np.where(numbers < 0, -1 - np.arange(images), numbers)
-
-
-def pooled(study: Study, members: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns rates of pixels pooled over resamples (S, n) of `members`, and means of the flip share: each (S,)."""
-    flip, background, names = study.flip[members], study.background, study.class_names
-    # Resamples the margins, not the C * C counts. Sums of whole numbers are exact in float64.
-    sums = (counts @ study.margins[members].astype(np.float64)).astype(np.int64)
-    values = rates(Margins(*np.split(sums, 4, axis=1)), background=background)
-    known = ~np.isnan(flip)
-    flip, weights = flip[known], counts[:, known]
-    table = {
-        "n_images": counts.sum(1).astype(np.int64),
-        "fg_correct": values.correct,
-        "fg_flip": values.flip,
-        "fg_miss": values.miss,
-        "flip_image_mean": divide(weights @ flip, weights.sum(1)),
-        "flipped_images": divide(weights @ (flip > 0.5).astype(np.float64), weights.sum(1)),
-    }
-    table |= {f"iou/{name}": values.iou[:, c] for c, name in enumerate(names)}
-    table |= {"iou/foreground": values.foreground_iou, "mean_iou": values.mean_iou}
-    foreground = np.flatnonzero(is_foreground(len(names), background)).tolist()
-    return table | {f"flip/{names[c]}": values.class_flip[:, c] for c in foreground}
-
-
-class Ranking(NamedTuple):
-    """Statistics of S resamples of images sorted by flip-risk: each (S,), or (S, 10) for deciles; see `summarize`."""
-
-    risk_auroc: Any
-    risk_aurc: np.ndarray
-    top_decile_flip_share: np.ndarray
-    top_decile_ceiling: np.ndarray
-    top_decile_of_ceiling: np.ndarray
-    risk_decile: np.ndarray
-    flip_by_risk_decile: np.ndarray
-    n_images_without_risk: np.ndarray
-
-
-def ranking(study: Study, members: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the statistics of `Ranking` of resamples (S, n) of `members`."""
-    return rank_images(study.flip[members], study.risk[members], counts)._asdict()
-
-
-def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranking:
-    """Sorts images by flip-risk.
-
-    Images of equal risk share their mean flip share, so that their order does not matter.
-
-    Args:
-        flip: flip shares (N,), NaN without true foreground.
-        risk: flip-risks (N,), NaN without predicted foreground.
-        counts: (S, N), how often each resample holds each image.
-    """
-    known = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
-    order, ends = sort_scores(risk[known])
-    known = known[order]
-    flip, risk, weights = flip[known], risk[known], counts[:, known]
-    ranked = weights.sum(1).astype(np.int64)
-    edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
-    sizes = np.diff(edges, axis=1)
-    most = int(ranked.max())
-    numbers = np.broadcast_to(np.arange(most + 1), (len(ranked), most + 1))
-    sums = first_sums(numbers, weights, flip, ends)
-    flips = np.diff(np.take_along_axis(sums, edges, axis=1), axis=1)
-    by_flip = np.argsort(flip)
-    largest = np.diff(first_sums(edges[:, -2:], weights[:, by_flip], flip[by_flip]), axis=1)[:, 0]
-    total = weights @ flip
-    share, ceiling = divide(flips[:, -1], total), divide(largest, total)
-    above = np.where(ceiling > 1 / DECILES + 1e-9, ceiling - 1 / DECILES, 0.0)
-    curve = sums[:, 1:] / numbers[:, 1:]
-    return Ranking(
-        risk_auroc=auroc(risk, flip > 0.5, weights=weights),
-        risk_aurc=divide(curve.sum(1, where=numbers[:, 1:] <= ranked[:, None]), ranked),
-        top_decile_flip_share=share,
-        top_decile_ceiling=ceiling,
-        top_decile_of_ceiling=divide(share - 1 / DECILES, above),
-        risk_decile=divide(np.diff(first_sums(edges, weights, risk), axis=1), sizes),
-        flip_by_risk_decile=divide(flips, sizes),
-        n_images_without_risk=counts.sum(1).astype(np.int64) - ranked,
-    )
-
-
-def percentile_ends(values: np.ndarray) -> np.ndarray:
-    """Returns the 95% percentile interval of resamples (S, ...), ignoring NaN: (2, ...)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        return np.nanpercentile(values, (2.5, 97.5), axis=0)
-
-
-def members_of(
-    groups: Any, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
-) -> dict[str, np.ndarray]:
-    """Returns the indices of the images of each group, by its name in `summarize`.
-
-    Raises:
-        ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
-    """
-    groups = _integers("groups", groups, images)
-    present = np.unique(groups).tolist()
-    F = int(is_foreground(classes, background).sum())
-    numbered = all_groups or (TWO_BY_TWO if F == 2 else None)
-    if numbered is None:
-        return {str(g): np.flatnonzero(groups == g) for g in present}
-    named = isinstance(numbered, NamedGroups)
-    count = len(numbered.names) if named else numbered.count
-    if not set(present) <= set(range(count)) or not (named or numbered.classes == F):
-        what = "one of each name" if named else f"{numbered.scenes} * class + scene of {numbered.classes} classes"
-        raise ValueError(f"groups: expected 0..{count - 1}, {what}, found {present} of {F} foreground classes.")
-    return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in numbered.named.items()}
-
-
-class Study(NamedTuple):
-    """N images of C classes on the host, and how they are grouped.
-
-    Attributes:
-        confusion: int64 (N, C, C).
-        background: of the classes.
-        margins: int64 (N, 4 C), `Margins` side by side.
-        flip: flip shares (N,), NaN without true foreground.
-        risk: flip-risks (N,), NaN without predicted foreground.
-        class_names: (C,).
-        parts: the indices of the images behind each prefix of keys: all of them behind "", then `group/<g>/`.
-        groups: (N,), the group of each image.
-        all_groups: the classes and scenes that are numbered, or None.
-        sides: the key of each group's IoU, that of its own class; empty without `all_groups`.
-    """
-
-    confusion: np.ndarray
-    background: Background
-    margins: np.ndarray
-    flip: np.ndarray
-    risk: np.ndarray
-    class_names: tuple[str, ...]
-    parts: dict[str, np.ndarray]
-    groups: np.ndarray
-    all_groups: Groups | None = None
-    sides: tuple[str, ...] = ()
-
-    @property
-    def ranked(self) -> np.ndarray:
-        """The images with true and predicted foreground and no NaN risk: bool (N,)."""
-        return ~np.isnan(self.flip) & ~np.isnan(self.risk)
-
-
-def _read(
-    decomposition: Decomposition,
-    groups: Any = None,
-    class_names: Sequence[str] | None = None,
-    all_groups: AnyGroups | None = None,
-) -> Study:
-    """Reads the arguments that all summaries share, in int64 and float64."""
-    if isinstance(decomposition, list):
-        raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
-    if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
-        found = f"{confusion.shape} and {risk_sum.shape}; of one image pass leaf[None]"
-        raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
-    if not np.issubdtype(confusion.dtype, np.integer):
-        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
-    host = Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
-    background, (n, C) = host.background, confusion.shape[:2]
-    full = class_names_of(class_names, classes=C, background=background)
-    sums = np.concatenate(margins(host.confusion, background=background), axis=1)
-    values = host.confusion, background, sums, np.asarray(host.flip), np.asarray(host.flip_risk)
-    study = Study(*values, full, {"": np.arange(n)}, np.asarray(groups))
-    if groups is None:
-        return study
-    members = members_of(groups, images=n, classes=C, background=background, all_groups=all_groups)
-    study.parts.update({f"group/{name}/": own for name, own in members.items()})
-    all_groups = all_groups or (TWO_BY_TWO if "common" in members else None)
-    if not isinstance(all_groups, Groups):
-        return study
-    own = [full[c] for c in np.flatnonzero(is_foreground(C, background))]
-    sides = tuple(f"group/{g}/iou/{own[all_groups.class_of(g)]}" for g in range(all_groups.count))
-    return study._replace(all_groups=all_groups, sides=sides)
-
-
-def _evaluate(study: Study, counts: np.ndarray, keys: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Evaluates keys of `summarize`, or all, for all resamples (S, N) at once, group by group."""
-    across = keys is None or any(key.startswith(ACROSS) for key in keys)
-    wanted = {prefix: set() for prefix in study.parts if keys is None}
-    for key in (*(key for key in keys or () if not key.startswith(ACROSS)), *(study.sides if across else ())):
-        prefix = next(prefix for prefix in reversed(study.parts) if key.startswith(prefix))
-        wanted.setdefault(prefix, set()).add(key.removeprefix(prefix))
-    values: dict[str, np.ndarray] = {}
-    for prefix, inside in wanted.items():
-        own = study.parts[prefix], counts[:, study.parts[prefix]]
-        table = pooled(study, *own)
-        if keys is None or not inside <= table.keys():
-            table |= ranking(study, *own)
-        values |= {prefix + key: value for key, value in table.items()}
-    values |= across_groups(study, values, counts) if across else {}
-    return values if keys is None else {key: values[key] for key in keys}
-
-
-def across_groups(study: Study, values: Mapping[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the quantities that compare groups, from the IoU of each: NaN where one that they need has none."""
-    all_groups = study.all_groups
-    if all_groups is None:
-        return {}
-    ious = np.array([values[side] for side in study.sides])
-    table: dict[str, Any] = {}
-    for y in range(all_groups.classes):
-        common, rare = map(list, all_groups.sides_of(y))
-        if common:
-            name = study.sides[all_groups.of(y, 0)].split("/", 3)[-1]
-            table[f"gap/{name}"] = ious[common].mean(0) - ious[rare].mean(0)
-    table |= {"gap/mean": sum(table.values()) / len(table), "worst_group_iou": ious.min(0)}
-    if all_groups.classes > 2:
-        flips, pulled = (counts @ pull_counts(study.confusion, study.groups, all_groups, study.background)).T
-        table["scene_pull"] = divide(pulled, flips)
-    return table
-
-
-def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
-    """Counts the pixels of each image that flip to each foreground class: int64 (n, F).
-
-    Args:
-        confusion: int (n, C, C), rows truth.
-        background: as in `LabelSpec`.
-
-    Example:
-        >>> flips_to(np.array([[[9, 0, 0], [0, 3, 1], [0, 2, 5]]])).tolist()
-        [[2, 1]]
-    """
-    confusion = np.asarray(confusion).astype(np.int64)
-    inside = is_foreground(confusion.shape[-1], background)
-    return flips_of(confusion, background=background).sum(1)[:, inside]
-
-
-def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups) -> np.ndarray:
-    """Counts the pixels of each class and scene that flip to each class: int64 (F, S, F).
-
-    Args:
-        confusion: int (n, C, C) of images with one class each.
-        groups: int (n,).
-        all_groups: the groups that they number.
-
-    Example:
-        >>> counts = np.array([[[9, 0, 0], [0, 3, 1], [0, 0, 0]]])
-        >>> flip_cube(counts, [1], all_groups=Groups()).tolist()
-        [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]
-    """
-    cube = np.zeros((all_groups.count, all_groups.classes), np.int64)
-    np.add.at(cube, np.asarray(groups), flips_to(confusion))
-    return cube.reshape(all_groups.classes, all_groups.scenes, all_groups.classes)
-
-
-def pull_counts(confusion: Any, groups: Any, all_groups: Groups, background: Background = 0) -> np.ndarray:
-    """Counts flipped pixels in rare-group images, and those that flip to a class whose usual scene is shown.
-
-    The ratio of their sums, second over first, is the *pull of the scene*.
-
-    Args:
-        confusion: int (n, C, C), rows truth.
-        groups: int (n,).
-        all_groups: the groups that they number.
-        background: as in `LabelSpec`.
-
-    Returns:
-        int64 (n, 2); 0 for images of common groups.
-
-    Example:
-        >>> counts = np.zeros((2, 4, 4), int)
-        >>> counts[:, 1, 2:] = (6, 2)  # The first in the scene of the class that takes 6, the second in its own.
-        >>> pull_counts(counts, [1, 0], Groups(3, 3)).tolist()
-        [[8, 6], [0, 0]]
-    """
-    groups = np.asarray(groups)
-    targets = flips_to(confusion, background=background) * np.isin(groups, all_groups.rare)[:, None]
-    shown = usual_table(all_groups)[:, all_groups.scene_of(groups)].T
-    return np.stack([targets.sum(1), (targets * shown).sum(1)], axis=1)
-
-
-def pull_chance(all_groups: Groups) -> float:
-    """Returns the scene pull of flips spread evenly over the wrong classes, averaged over rare groups.
-
-    1 / (F - 1) where each scene is usual for one class.
-
-    Example:
-        >>> pull_chance(Groups()), pull_chance(Groups(4, 4)), pull_chance(Groups(4, 2))
-        (1.0, 0.3333333333333333, 0.6666666666666666)
-    """
-    rivals = usual_table(all_groups).sum(0)[all_groups.scene_of(np.array(all_groups.rare))]
-    return float(rivals.mean() / (all_groups.classes - 1))
-
-
-def usual_table(all_groups: Groups) -> np.ndarray:
-    """Returns whether a scene is usual for a class: bool (F, S)."""
-    return np.isin(np.arange(all_groups.count), all_groups.common).reshape(all_groups.classes, all_groups.scenes)
-
 
 _INDICES_AT_ONCE = 1 << 22
 
@@ -464,10 +96,20 @@ def summarize(
         >>> summary["fg_flip"], summary["iou/cat"], summary["group/2/fg_flip"]
         (0.375, 0.5, 0.5)
     """
-    study = _read(decomposition, groups, class_names, all_groups)
-    values = _evaluate(study, np.ones((1, len(study.flip))))
-    matrix = study.confusion.sum(0)
-    return {key: value[0].tolist() for key, value in values.items()} | {"flip_matrix": matrix.tolist()}
+    images = read_images(decomposition, groups, class_names=class_names, all_groups=all_groups)
+    matrix = images.decomposition.confusion.sum(0)
+    return {**summary_of(images), "flip_matrix": matrix.tolist()}
+
+
+def summary_of(images: Images) -> dict[str, Any]:
+    """Returns every quantity that images have, by its key in `summarize`: int, float or a list of float."""
+    return {name: value[0].tolist() for name, value in values_of(images).items()}
+
+
+def values_of(images: Images, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Returns quantities of resamples by their key in `summarize`, (S,) or (S, 10); by default all that there are."""
+    values = {value.name: value.value for value in evaluate(images, names=names)}
+    return values if names is None else {name: values[name] for name in names}
 
 
 def bootstrap(
@@ -521,38 +163,51 @@ def bootstrap(
 
     if not hasattr(key, "dtype"):
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
-    study = _read(decomposition, groups, **options)
-    n = len(study.flip)
+    images = read_images(decomposition, groups, **options)
+    n = len(images)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
-    keys = ("",) if callable(statistic) else (statistic,) if isinstance(statistic, str) else tuple(statistic)
-    if not callable(statistic):
-        known = _evaluate(study, np.ones((1, n)))
-        if unknown := [name for name in keys if name not in known]:
-            more = "; keys of groups and gaps need groups=" if groups is None else ""
-            expected = f"a function or one of {', '.join(known)}{more}"
-            raise ValueError(f"statistic: expected {expected}; found {unknown[0]!r}.")
-    intervals = _auroc_intervals(study, pairs=pairs, clusters=clusters)
-    drawn = [name for name in keys if name not in intervals]
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    parts, block = [], max(1, _INDICES_AT_ONCE // n)
-    for start in range(0, samples if drawn else 0, block):
-        count = min(block, samples - start)
-        counts = draw_images(generator, n, samples=count, groups=groups, pairs=pairs, clusters=clusters)
-        if callable(statistic):
-            strata = _strata(groups, pairs, n) if clusters is None else []
-            values = [np.asarray(statistic(_taken(decomposition, row, strata))) for row in counts]
-            parts.append({"": np.stack(values)})
-        else:
-            parts.append(_evaluate(study, counts, drawn))
-    intervals |= {name: _percentile_interval(np.concatenate([part[name] for part in parts])) for name in drawn}
-    if callable(statistic) or isinstance(statistic, str):
-        return intervals[keys[0]]
-    return {name: intervals[name] for name in keys}
+    sizes = _block_sizes(samples, n)
+    if callable(statistic):
+        strata = strata_of(groups, pairs, n) if clusters is None else []
+        drawn = []
+        for size in sizes:
+            counts = draw_images(generator, n, samples=size, groups=groups, pairs=pairs, clusters=clusters)
+            drawn += [np.asarray(statistic(_taken(decomposition, row, strata))) for row in counts]
+        return _percentile_interval(np.stack(drawn))
+    names = (statistic,) if isinstance(statistic, str) else tuple(statistic)
+    _check_names(names, images)
+    intervals = auroc_intervals(images, names, pairs=pairs, clusters=clusters)
+    others = [name for name in names if name not in intervals]
+    blocks = []
+    for size in sizes if others else ():
+        counts = draw_images(generator, n, samples=size, groups=groups, pairs=pairs, clusters=clusters)
+        blocks.append(values_of(dataclasses.replace(images, weights=counts), others))
+    for name in others:
+        intervals[name] = _percentile_interval(np.concatenate([block[name] for block in blocks]))
+    if isinstance(statistic, str):
+        return intervals[statistic]
+    return {name: intervals[name] for name in names}
+
+
+def _block_sizes(samples: int, images: int) -> list[int]:
+    """Returns how many resamples are drawn at once, block by block, to bound the memory."""
+    size = max(1, _INDICES_AT_ONCE // images)
+    return [min(size, samples - start) for start in range(0, samples, size)]
+
+
+def _check_names(names: Sequence[str], images: Images) -> None:
+    """Raises ValueError for a name that is no key of `summarize`."""
+    known = values_of(images)
+    for name in names:
+        if name not in known:
+            more = "; keys of groups and gaps need groups=" if images.groups is None else ""
+            raise ValueError(f"statistic: expected a function or one of {', '.join(known)}{more}; found {name!r}.")
 
 
 def resampled(
-    decomposition: Decomposition, keys: Sequence[str], *, counts: np.ndarray, **options: Any
+    decomposition: Decomposition, keys: Sequence[str], *, counts: np.ndarray, groups: Any = None, **options: Any
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` on resamples of images: each (S,) float64, or (S, 10) for deciles.
 
@@ -561,8 +216,12 @@ def resampled(
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
-        counts: (S, n), how often each resample holds each image, from `flipjax.metrics.summary.draw_images`.
-        **options: `groups`, `class_names` and `all_groups` of `summarize`.
+        counts: (S, n), how often each resample holds each image, from `flipjax.metrics.resampling.draw_images`.
+        groups: (n,) integers as in `summarize`.
+        **options: `class_names` and `all_groups` of `summarize`.
+
+    Raises:
+        ValueError: counts of another number of images.
 
     Example:
         >>> confusion = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
@@ -570,28 +229,35 @@ def resampled(
         >>> resampled(images, ["fg_flip"], counts=counts)["fg_flip"].tolist()
         [0.375, 0.25]
     """
-    return _evaluate(_read(decomposition, **options), counts, keys)
+    return values_of(read_images(decomposition, groups, counts=counts, **options), keys)
 
 
-def risk_aurocs(
-    decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: AnyGroups | None = None
+def auroc_intervals(
+    images: Images, names: Collection[str] | None = None, *, pairs: Any = None, clusters: Any = None
 ) -> dict[str, Interval]:
-    """Returns the interval of each `risk_auroc` of `summarize`, by key; arguments as in `bootstrap`."""
-    return _auroc_intervals(_read(decomposition, groups, all_groups=all_groups), pairs=pairs)
+    """Returns the intervals of the AUROC of flip-risk, by key; images that are drawn together count as one.
 
-
-def _auroc_intervals(study: Study, *, pairs: Any = None, clusters: Any = None) -> dict[str, Interval]:
-    """Returns the intervals of the AUROC of flip-risk; images that are drawn together count as one."""
+    Args:
+        images: of a model.
+        names: keys of `summarize`; by default those of all groups. Others than `risk_auroc` are left out.
+        pairs: as in `bootstrap`.
+        clusters: as in `bootstrap`.
+    """
     name, values = ("pairs", pairs) if clusters is None else ("clusters", clusters)
-    numbers = _together(name, values, len(study.flip))
+    together = read_together(name, values, len(images))
+    ranked = ~np.isnan(images.flip) & ~np.isnan(images.flip_risk)
     intervals = {}
-    for prefix, places in study.parts.items():
-        places = places[study.ranked[places]]
-        flipped = study.flip[places] > 0.5
-        events, others = (len(np.unique(numbers[places[side]])) for side in (flipped, ~flipped))
-        value = auroc(study.risk[places], flipped)
+    for group in images.group_names:
+        key = with_group("risk_auroc", group)
+        if names is not None and key not in names:
+            continue
+        inside = images.on_side(group) & ranked
+        flipped = images.flip > 0.5
+        events = len(np.unique(together[inside & flipped]))
+        others = len(np.unique(together[inside & ~flipped]))
+        value = auroc(images.flip_risk[inside], flipped[inside])
         ends = auroc_ends(value, events, others) if events and others else (np.nan, np.nan)
-        intervals[f"{prefix}risk_auroc"] = Interval(*ends)
+        intervals[key] = Interval(*ends)
     return intervals
 
 

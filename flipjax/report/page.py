@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.backend.software import differing_software
-from flipjax.metrics.summary import flip_cube, pull_chance, usual_table
+from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.html import Gallery, write_report
@@ -20,9 +20,9 @@ from flipjax.report.run import SHOWN, TABLES, RunTables, images_by_setting, read
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import sentences, text
 from flipjax.results.estimates import FEWEST, JUDGED, means_of
-from flipjax.results.evaluators import Images
 from flipjax.results.frames import groups_of, records_of, write_csv
-from flipjax.results.quantities import SCORE_QUANTITIES, SCORES, key_of, title_of
+from flipjax.results.measures import SCORE_QUANTITIES
+from flipjax.results.quantities import SCORES, key_of, title_of
 from flipjax.results.rows import COMPARED, NOT_LEARNT
 from flipjax.results.run_data import token_of
 from flipjax.results.scores import WANTED_RISK

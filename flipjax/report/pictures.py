@@ -19,12 +19,12 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.log_odds import SceneSwap
+from flipjax.metrics.pairs import region_class
 from flipjax.report.panels import Chart, Panel
 from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
-from flipjax.results.pairs import region_class
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.terminal import listed
 

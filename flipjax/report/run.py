@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from flipjax.metrics.images import Images
 from flipjax.results import estimates
 from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
-from flipjax.results.evaluators import Images
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities

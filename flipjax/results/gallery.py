@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.pairs import whole_pairs
+from flipjax.metrics.pairs import whole_pairs
 from flipjax.support.files import DamagedError, read_arrays, write_arrays
 
 PAIRS = 2

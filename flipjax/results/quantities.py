@@ -1,95 +1,193 @@
-"""Names, units, directions and definitions of all quantities.
+"""Names of quantities: their columns, keys and titles, and the quantities of single images and of scores.
 
-A quantity has the key of `flipjax.metrics.summarize`, in which `<class>` stands for each class and `<foreground>` for
-each foreground class. Its column in results.csv is the key with `_` for `/`. Tables, figures and pages take titles from
-here, so adding a quantity takes a row of quantities.csv and a function that computes it.
+Quantities of many images are functions in `flipjax.metrics.quantities`. A key is that of `flipjax.metrics.summarize`;
+its column in results.csv has `_` for `/`.
 """
 
-import csv
 import dataclasses
-import itertools
-import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.results.evaluators import EVALUATORS, Quantity, has_pairs, has_regions, has_rivals, has_scenes
+from flipjax.metrics.quantities import (
+    EVALUATORS,
+    Condition,
+    Quantity,
+    always,
+    has_classes_in_scenes,
+    has_pairs,
+    has_regions,
+    own_quantity,
+    with_group,
+)
+from flipjax.results.measures import SCORE_QUANTITIES
 
-RANGES = {
-    "share": (0.0, 1.0),
-    "difference of shares": (-1.0, 1.0),
-    "nats": (0.0, math.inf),
-    "images": (0.0, math.inf),
-    "log-odds": (-math.inf, math.inf),
-    "ratio": (-math.inf, math.inf),
+
+def _table(*quantities: Quantity) -> dict[str, Quantity]:
+    """Returns quantities by key."""
+    return {quantity.key: quantity for quantity in quantities}
+
+
+def _swept(*conditions: Condition) -> dict[str, Quantity]:
+    """Returns the columns of results.csv that exist under one of some conditions."""
+    return _table(*(each.quantity for each in EVALUATORS if each.swept and each.exists in conditions))
+
+
+COLUMNS = _table(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept))
+"""All that is a column of results.csv where the images have what it needs."""
+PIXEL_QUANTITIES = _swept(always, has_classes_in_scenes)
+"""Those of every run."""
+PAIR_QUANTITIES = _swept(has_pairs)
+"""Those of a run whose images are composed."""
+REGION_QUANTITIES = _swept(has_regions)
+"""Those of rims and interiors, and of calibration."""
+
+OBJECT_QUANTITIES = _table(
+    Quantity(
+        "flip_gap/mean",
+        "flip, rare minus common",
+        "difference of shares",
+        "down",
+        "Flip of rare minus common groups within each class, averaged over the classes that have both.",
+        across=True,
+    ),
+    Quantity(
+        "seg_flip",
+        "SegFlip",
+        "share",
+        "down",
+        "Share of the true segments of which at least half is one other foreground class.",
+    ),
+    Quantity(
+        "strict_flip",
+        "StrictFlip",
+        "share",
+        "down",
+        "Share with another class of the true segments that a predicted one matches at IoU above 1/2.",
+    ),
+)
+"""Quantities of an audit that follow from its tables of segments and of classes in groups."""
+KNOWN = {
+    **_table(*(evaluator.quantity for evaluator in EVALUATORS)),
+    **OBJECT_QUANTITIES,
+    **SCORE_QUANTITIES,
 }
-"""Units, and the least and the largest value that a quantity of it can have."""
+"""All quantities of many images."""
+AUDIT_KEYS = (
+    "mean_iou",
+    "flip/<foreground>",
+    "flip_gap/mean",
+    "flip_risk_mean",
+    "flip_risk_share",
+    "seg_flip",
+    "strict_flip",
+)
+AUDIT_QUANTITIES = {key: KNOWN[key] for key in AUDIT_KEYS}
+"""Quantities of an audit beside those of a sweep, without deciles."""
 
-
-def _tables() -> dict[str, dict[str, Quantity]]:
-    """Returns the quantities of each table of quantities.csv by key."""
-    tables: dict[str, dict[str, Quantity]] = {}
-    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
-        for name, *texts in itertools.islice(csv.reader(stream), 1, None):
-            key, title, unit, better, across, passes, meaning = texts
-            tables.setdefault(name, {})[key] = Quantity(key, title, unit, better, meaning, across == "yes", passes)
-    return tables
-
-
-def _registered(*needs: Any) -> dict[str, Quantity]:
-    """Returns the quantities of `flipjax.results.evaluators` that exist under any of the conditions `needs`."""
-    return {each.quantity.key: each.quantity for each in EVALUATORS if each.exists in needs}
-
-
-_TABLES = _tables()
-CONDITIONS = (has_rivals, has_scenes, has_pairs, has_regions)
-QUANTITIES = {each.quantity.key: each.quantity for each in EVALUATORS if each.exists not in CONDITIONS}
-PULL_QUANTITIES = _registered(has_rivals)
-"""Columns of a run of three classes or more: of two, every rare flip goes to the class of the scene."""
-SCENE_QUANTITIES = _registered(has_scenes)
-"""Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
-PAIR_QUANTITIES = _registered(has_pairs)
-"""Quantities of pairs: a column of a run whose images are composed."""
-REGION_QUANTITIES = _registered(has_regions)
-"""Quantities of rims and interiors, and of calibration: columns of every run, of an audit and of an evaluation."""
-SCORE_QUANTITIES = _TABLES["score"]
-"""Quantities of a score of images: columns of scores.csv, as `<key>_<side>`."""
-AUDIT_QUANTITIES = _TABLES["audit"]
-"""Quantities of an audit beside those of a sweep: no columns of results.csv."""
-DECILES = _TABLES["decile"]
-"""Quantities that are lists of ten: no columns of results.csv."""
-IMAGE_QUANTITIES = _TABLES["image"]
+IMAGE_QUANTITIES = _table(
+    Quantity("correct", "correct", "share", "up", "Share of the image's true foreground labelled right."),
+    Quantity("flip", "flip", "share", "down", "Share of it labelled as another foreground class."),
+    Quantity("miss", "miss", "share", "down", "Share of it labelled as background."),
+    Quantity("spill", "spill", "share", "down", "Share of the true background labelled as foreground."),
+    Quantity(
+        "flip_risk", "flip-risk", "nats", "", "Mean entropy of the foreground classes over the predicted foreground."
+    ),
+)
 """Quantities of one image: properties of `flipjax.metrics.Decomposition`."""
-SCENE_IMAGE_QUANTITIES = _TABLES["scene image"]
-"""Quantities of one image whose scene was swapped: see `flipjax.results.rows`."""
-SCORES = _TABLES["image score"]
-"""Scores of an image, higher where errors are expected, by their column in images.parquet; those of logits are means
-over the predicted foreground."""
+SCENE_IMAGE_QUANTITIES = _table(
+    Quantity(
+        "swap_risk",
+        "scene-swap risk",
+        "nats",
+        "",
+        "Log-odds against the label of the region on other scenes; above 0 the model predicts another class there.",
+    ),
+    Quantity(
+        "repaired_flip",
+        "flip after repair",
+        "share",
+        "down",
+        "Flip once the whole region has the class predicted on other scenes.",
+    ),
+)
+"""Quantities of one image whose scene was swapped: see `flipjax.results.rows.image_columns`."""
 
-COLUMNS = QUANTITIES | PULL_QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
-"""All that is a column of results.csv."""
-KNOWN = COLUMNS | SCORE_QUANTITIES | AUDIT_QUANTITIES | DECILES
+
+@dataclasses.dataclass(frozen=True)
+class Score(Quantity):
+    """A score of an image, higher where errors are expected; those of logits are means over the predicted foreground.
+
+    Its key is its column in images.parquet.
+    """
+
+    passes: str = "1"
+    """Forward passes that it takes: a number, `seeds`, or `1 + scenes`."""
+
+
+def _score(key: str, title: str, unit: str, passes: str, meaning: str) -> Score:
+    return Score(key, title, unit, meaning=meaning, passes=passes)
+
+
+_FILLED = "No neutral control: what training shows on smooth ground gains by it."
+SCORES = {
+    score.key: score
+    for score in (
+        _score("flip_risk", "entropy flip-risk", "nats", "1", "Entropy of the foreground classes."),
+        _score("max_softmax", "maximum softmax", "share", "1", "1 less the largest probability (arXiv 1610.02136)."),
+        _score("margin", "margin", "share", "1", "1 less the gap between the two largest probabilities."),
+        _score("energy", "energy", "log-odds", "1", "Minus the log of the summed exponentials (arXiv 2010.03759)."),
+        _score(
+            "p_norm", "p-norm of logits", "ratio", "1", "Minus the largest logit over their p-norm (arXiv 2305.15508)."
+        ),
+        _score("mirror", "mirror", "nats", "2", "Entropy of the mean with the mirrored image's prediction."),
+        _score("disagreement", "seeds' disagreement", "share", "seeds", "How often other seeds predict another class."),
+        _score("pairwise_dice", "pairwise Dice", "share", "seeds", "1 less the mean Dice of seeds (arXiv 2406.03323)."),
+        _score(
+            "grey_fill", "smooth: grey fill", "log-odds", "2", f"As scene swap, on the image's mean colour. {_FILLED}"
+        ),
+        _score("blur_fill", "smooth: blur fill", "log-odds", "2", f"As scene swap, on the blurred image. {_FILLED}"),
+        _score(
+            "swap_risk",
+            "scene swap",
+            "log-odds",
+            "1 + scenes",
+            "The region's identity on other scenes against its label.",
+        ),
+    )
+}
+"""Scores of an image by key."""
+
 PER_CLASS = ("iou", "gap")
 """Beginnings of the columns that each class has."""
+OWN = "own"
+"""The beginning of the columns of a user's own quantities."""
 
 GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"}
 """Titles of groups; others are numbers."""
 
 
 def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dict[str, Quantity]:
-    """Returns QUANTITIES in order, with `<class>` and `<foreground>` expanded to the named classes.
+    """Returns the quantities of every run, with `<class>` and `<foreground>` expanded to the named classes.
 
     Example:
         >>> list(of_classes(("background", "cat", "dog")))[7:11]
         ['iou/background', 'iou/cat', 'iou/dog', 'iou/foreground']
     """
-    foreground = list(itertools.compress(class_names, is_foreground(len(class_names), background)))
+    inside = is_foreground(len(class_names), background)
+    foreground = [class_names[number] for number in np.flatnonzero(inside)]
     table: dict[str, Quantity] = {}
-    for key, quantity in QUANTITIES.items():
-        names = class_names if "<class>" in key else foreground if "<foreground>" in key else [""]
-        named = (_named(quantity, name) for name in names)
-        table |= {each.key: each for each in named}
+    for key, quantity in PIXEL_QUANTITIES.items():
+        if "<class>" in key:
+            names = list(class_names)
+        elif "<foreground>" in key:
+            names = foreground
+        else:
+            names = [""]
+        for name in names:
+            named = _named(quantity, name)
+            table[named.key] = named
     return table
 
 
@@ -120,8 +218,8 @@ def key_of(column: str, group: str = "all") -> str:
         ('iou/cat', 'group/rare/fg_flip')
     """
     prefix, mark, name = column.partition("_")
-    key = f"{prefix}/{name}" if mark and prefix in PER_CLASS else column
-    return key if group == "all" else f"group/{group}/{key}"
+    key = f"{prefix}/{name}" if mark and prefix in (*PER_CLASS, OWN) else column
+    return with_group(key, group)
 
 
 def quantity_of(key: str) -> Quantity:
@@ -133,7 +231,7 @@ def quantity_of(key: str) -> Quantity:
     """
     quantity = find_quantity(key)
     if quantity is None:
-        raise KeyError(f"quantity: expected one of {', '.join(COLUMNS | DECILES)}; found {key!r}")
+        raise KeyError(f"quantity: expected one of {', '.join(KNOWN)}; found {key!r}")
     return quantity
 
 
@@ -143,8 +241,14 @@ def find_quantity(key: str) -> Quantity | None:
     if "<" not in base and base in KNOWN:
         return KNOWN[base]
     prefix, _, name = base.partition("/")
-    found = [KNOWN[f"{prefix}/{each}"] for each in ("<class>", "<foreground>") if f"{prefix}/{each}" in KNOWN]
-    return _named(found[0], name) if found and name else None
+    if not name:
+        return None
+    if prefix == OWN:
+        return own_quantity(name)
+    for placeholder in ("<class>", "<foreground>"):
+        if f"{prefix}/{placeholder}" in KNOWN:
+            return _named(KNOWN[f"{prefix}/{placeholder}"], name)
+    return None
 
 
 def title_of(key: str) -> str:
@@ -161,5 +265,7 @@ def title_of(key: str) -> str:
 
 def _split(key: str) -> tuple[str, str]:
     """Splits a key into its group and the key within the group."""
-    _, group, base = key.split("/", 2) if key.startswith("group/") and key.count("/") > 1 else ("", "all", key)
-    return group, base
+    if key.startswith("group/") and key.count("/") > 1:
+        _, group, base = key.split("/", 2)
+        return group, base
+    return "all", key

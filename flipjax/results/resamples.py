@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flipjax.metrics.summary import draw_images, percentile_ends, risk_aurocs
-from flipjax.results.evaluators import EVALUATORS, Value, evaluate
+from flipjax.metrics.quantities import SWEPT, evaluate
+from flipjax.metrics.resampling import draw_images, percentile_ends
+from flipjax.metrics.summary import auroc_intervals
 from flipjax.results.rows import COMPARED
 from flipjax.results.store import Cell
 
 SAMPLES = 500
 IMAGES_INTERVAL = "95% interval over the test images, for these models"
-RESAMPLED = [evaluator for evaluator in EVALUATORS if evaluator.resampled]
+RESAMPLED = [evaluator for evaluator in SWEPT if evaluator.resampled]
 """The quantities with an interval over images."""
 
 
@@ -66,12 +67,6 @@ class Resamples:
                 generator, len(images.group), samples=self._samples, groups=images.group, pairs=images.pair
             )
         drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
-        values = {_key(value): value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
-        aurocs = risk_aurocs(images.decomposition, images.group, pairs=images.pair, all_groups=cell.groups)
+        values = {value.name: value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
+        aurocs = auroc_intervals(images, pairs=images.pair)
         return _MemberResamples(values, {key: np.array(ends) for key, ends in aurocs.items()})
-
-
-def _key(value: Value) -> str:
-    if value.group == "all":
-        return value.key
-    return f"group/{value.group}/{value.key}"

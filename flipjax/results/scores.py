@@ -4,7 +4,6 @@ Everything is computed from the stored cells, without JAX. An image's loss is it
 0.5. Images without predicted foreground have no scores, so that all scores rank the same images.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -12,8 +11,10 @@ import pandas as pd
 
 from flipjax.metrics import selective
 from flipjax.metrics.decomposition import divide
+from flipjax.metrics.images import Images
 from flipjax.results.frames import groups_of, records_of, rounded, to_frame
-from flipjax.results.quantities import SCORE_QUANTITIES, SCORES
+from flipjax.results.measures import MEASURES, ScoredImages
+from flipjax.results.quantities import SCORES
 from flipjax.results.rows import COMPARED, axes_of, kept_records
 from flipjax.results.store import PARTS, Cell
 
@@ -21,7 +22,7 @@ WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
 Arrays = dict[str, np.ndarray]
 
-SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES.items() for side in COMPARED}
+SCORE_COLUMNS = {f"{measure.quantity.key}_{side}": measure.quantity for measure in MEASURES for side in COMPARED}
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
 
 
@@ -94,16 +95,24 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
                 continue
             record = records[member]
             images = {part: cell.images_of(member, part) for part in PARTS}
-            losses = {part: own.flip.copy() for part, own in images.items()}
+            losses = {part: images[part].flip.copy() for part in PARTS}
             if refit is not None and "dfr" in str(record.get("method", "")).split("+"):
                 # Images used to fit a head must not choose the threshold.
                 losses["val"][refit[cell.images.inside("val")]] = np.nan
-            sides = {part: {side: own.on_side(side) for side in COMPARED} for part, own in images.items()}
-            leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
-            measures = _measures(sides, {"val": validation[member], "test": scores}, losses)
+            measures = _measures(images, {"val": validation[member], "test": scores}, losses)
+            axis_values = {name: record[name] for name in axes}
             for name in scores:
                 passes = _passes(name, cell, sizes.get(member, 0))
-                table.append(leading | {"score": name, "passes": passes} | measures[name])
+                table.append(
+                    {
+                        "member": member,
+                        **axis_values,
+                        "selection": selection,
+                        "score": name,
+                        "passes": passes,
+                        **measures[name],
+                    }
+                )
     return to_frame(table)
 
 
@@ -118,30 +127,37 @@ def _passes(name: str, cell: Cell, seeds: int) -> int:
 
 
 def _measures(
-    sides: Mapping[str, Arrays], scores: Mapping[str, Arrays], losses: Arrays
-) -> dict[str, dict[str, float | str]]:
-    """Returns a member's numbers by score and column, from the `sides`, `scores` and `losses` of each part's images."""
+    images: Mapping[str, Images], scores: Mapping[str, Arrays], losses: Arrays
+) -> dict[str, dict[str, float | int | str]]:
+    """Returns a member's numbers by score and column, from the images, scores and losses of each part."""
     # Scores that rank the same images in both parts share one computation.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
-        unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in scores)
+        unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in PARTS)
         alike.setdefault(unknown, []).append(name)
     measures = {}
     for names in alike.values():
-        values = {part: np.stack([scores[part][name] for name in names]) for part in scores}
-        known = {part: ~np.isnan(values[part][0] + losses[part]) for part in scores}
-        inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
-        columns = {"threshold": selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)}
-        for side, (part, (ranked, lost)) in itertools.product(COMPARED, inside.items()):
-            chosen = sides[part][side][known[part]]
-            of_side = ranked[:, chosen], lost[chosen]
-            carried = selective.accepted(*of_side, thresholds=columns["threshold"])
-            columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
-            if part == "test":
-                columns |= {f"{key}_{side}": value for key, value in selective.areas(*of_side)._asdict().items()}
+        columns = _columns(images, {part: np.stack([scores[part][name] for name in names]) for part in PARTS}, losses)
         for place, name in enumerate(names):
-            measures[name] = {key: rounded(columns[key][place]) for key in ("threshold", *SCORE_COLUMNS)}
+            measures[name] = {column: rounded(values[place]) for column, values in columns.items()}
     return measures
+
+
+def _columns(images: Mapping[str, Images], scores: Arrays, losses: Arrays) -> Arrays:
+    """Returns the threshold of J scores and their measures, (J,), by column of scores.csv."""
+    ranked = {part: ~np.isnan(scores[part][0] + losses[part]) for part in PARTS}
+    thresholds = selective.thresholds_at_risk(
+        scores["val"][:, ranked["val"]], losses["val"][ranked["val"]], risk=WANTED_RISK
+    )
+    columns = {"threshold": thresholds}
+    for side in COMPARED:
+        for part in PARTS:
+            inside = ranked[part] & images[part].on_side(side)
+            scored = ScoredImages(scores[part][:, inside], losses[part][inside], thresholds)
+            for measure in MEASURES:
+                if measure.part == part:
+                    columns[f"{measure.quantity.key}_{side}"] = measure.compute(scored)
+    return {name: columns[name] for name in ("threshold", *SCORE_COLUMNS)}
 
 
 def unpack_classes(masks: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ import numpy as np
 
 from flipjax.groups import Groups
 from flipjax.metrics.decomposition import Decomposition, RegionSums
+from flipjax.metrics.images import Images
 from flipjax.metrics.log_odds import SceneSwap, training_evidence
-from flipjax.results.evaluators import Images
 from flipjax.support.files import DamagedError, digest, replacing
 
 if TYPE_CHECKING:
@@ -274,9 +274,9 @@ def select(results: MemberResults, images: ImageResults, member: str, part: str,
         results.class_names,
         results.groups,
         group=images.image_group[inside],
-        pair=images.pair[inside],
         confusion=images.confusion[number, place, inside],
         risk_sum=images.risk_sum[number, place, inside],
+        pair=images.pair[inside],
         regions=images.regions(number, place, inside),
         log_odds=images.log_odds[place, inside] if swapped else None,
         center=images.center[place] if swapped else None,

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from flipjax.groups import Groups
-from flipjax.metrics.decomposition import concatenate
-from flipjax.metrics.log_odds import SceneSwap
-from flipjax.results.evaluators import ALL, EVALUATORS, evaluate, keys_of
+from flipjax.metrics.images import ALL
+from flipjax.metrics.quantities import SWEPT, evaluate, keys_of, own_evaluators
 from flipjax.results.frames import DIGITS, TEXTS
 from flipjax.results.quantities import SCORES, column, quantity_of
 from flipjax.results.rows import image_columns
@@ -41,7 +40,7 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
                 own = select(results, images, member, part, rule)
                 if part == "val" and images.refit is not None and "dfr" in str(setting["method"]).split("+"):
                     own = own.where(~images.refit[images.inside(part)])
-                for found in evaluate(own):
+                for found in evaluate(own, only=SWEPT):
                     values[r, m, p, rows[found.group], columns[found.key]] = round(float(found.value[0]), DIGITS) + 0.0
     return dataclasses.replace(results, quantity=np.array(keys, np.str_), values=values)
 
@@ -50,9 +49,9 @@ def _existing_keys(results: MemberResults, images: ImageResults) -> list[str]:
     """Returns the keys of the quantities that the program's images allow, in the order of the columns."""
     example = select(results, images, results.member[0], "test")
     keys = []
-    for evaluator in EVALUATORS:
+    for evaluator in (*SWEPT, *own_evaluators(example)):
         if evaluator.exists(example):
-            keys += keys_of(evaluator.quantity, results.class_names)
+            keys += keys_of(evaluator.quantity, example)
     return keys
 
 
@@ -218,13 +217,8 @@ def _images_of(cell: Cell, rows: pd.DataFrame, rule: str, part: str) -> pd.DataF
     images = cell.images
     inside = images.inside(part)
     shape = (len(cell.members), int(inside.sum()))
-    own = [cell.images_of(member, part, rule) for member in cell.members]
-    counts = concatenate(each.decomposition for each in own)
-    swap = None
-    if own[0].log_odds is not None:
-        risk = np.concatenate([each.swap.risk for each in own])
-        swap = SceneSwap(risk, concatenate(each.swap.repaired for each in own))
-    measured = image_columns(counts, cell.class_names, swap=swap)
+    of_members = [image_columns(cell.images_of(member, part, rule)) for member in cell.members]
+    measured = {name: np.concatenate([columns[name] for columns in of_members]) for name in of_members[0]}
     scores = dict(image_scores(cell, part, rows, selection=rule))
     blank = np.full(shape[1], np.nan)
     for name in SCORES:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from flipjax import metrics
-from flipjax.metrics.summary import draw_images
+from flipjax.metrics.resampling import draw_images
 from metrics.logits import EXAMPLES, check_refused, draw, one_hot, random_case, softmax
 
 TRUTH = draw("111022 111022 000000 330119 330119")

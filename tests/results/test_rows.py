@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipjax.metrics import Decomposition, summarize
+from flipjax.metrics import Decomposition, pairs, summarize
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.report.pictures import member_items
-from flipjax.results import gallery, pairs, quantities
+from flipjax.results import gallery, quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities

@@ -1,7 +1,6 @@
 """Predicted labels of regions, and whether they change with the scene in counterfactual sets of images."""
 
 import numpy as np
-import pandas as pd
 
 from flipjax.metrics.classes import background_classes
 from flipjax.metrics.decomposition import Decomposition
@@ -61,5 +60,8 @@ def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> floa
         0.5
     """
     labels = region_class(decomposition)[whole_pairs(pairs)]
-    labels = labels[~np.isin(labels, (-1, *background_classes(decomposition.background))).any(1)]
-    return float(pd.Series((labels != labels[:, :1]).any(1), dtype=float).mean())
+    without_region = np.isin(labels, (-1, *background_classes(decomposition.background))).any(1)
+    labels = labels[~without_region]
+    if not len(labels):
+        return float("nan")
+    return float((labels != labels[:, :1]).any(1).mean())

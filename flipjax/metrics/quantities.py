@@ -1,15 +1,18 @@
-"""The quantities of a run: each is one function of a member's images, registered here with its title and unit.
+"""The quantities of images: each is one function, registered here with its title and unit.
 
 A function takes `Images` and returns a value for each resample, (S,), or for each resample and class, (S, C) or (S, F).
-The same function fills the rows of results.csv, for all images and for each group, and gives intervals over resampled
-images. The order of the functions is that of the columns. A new quantity is a function here; if it needs something that
-is not stored yet, a field of `flipjax.results.store.ImageResults` as well.
+The same function gives the number of all images and of each group in `flipjax.metrics.summarize`, results.csv and an
+audit, and the intervals over resampled images. Its docstring is the meaning that a page shows. The order of the
+functions is that of the columns. NumPy only.
+
+A new quantity is a function here. If it needs something that is not known of an image yet, that is a field of `Images`,
+and of `flipjax.results.store.ImageResults` if a sweep is to store it.
 
 Example:
+    >>> from flipjax.metrics.decomposition import Decomposition
+    >>> from flipjax.metrics.images import read_images
     >>> counts = np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]])
-    >>> names = ("background", "cat", "dog")
-    >>> one, none = np.array([1]), np.array([-1])
-    >>> images = Images(names, Groups(), group=one, pair=none, confusion=counts, risk_sum=np.zeros(1))
+    >>> images = read_images(Decomposition(counts, np.zeros(1)), [1])
     >>> fg_flip(images).tolist(), fg_flip(images.of_group("common")).tolist()
     ([0.25], [nan])
 """
@@ -17,132 +20,51 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
 from flipjax.groups import Groups
-from flipjax.metrics import selective
-from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, divide, margins, rates
-from flipjax.metrics.log_odds import SceneSwap, scene_reliance, scene_shift, scene_swap, scene_use
-from flipjax.metrics.summary import Ranking, pull_counts, rank_images
-from flipjax.results import pairs
+from flipjax.metrics import pairs, selective
+from flipjax.metrics.decomposition import divide
+from flipjax.metrics.images import ALL, Images
+from flipjax.metrics.log_odds import scene_reliance as scene_reliance_of
+from flipjax.metrics.log_odds import scene_shift as scene_shift_of
+from flipjax.metrics.log_odds import scene_use
+from flipjax.metrics.pull import pull_counts
+from flipjax.metrics.ranking import rank_images
 
-ALL = "all"
 RIM, INTERIOR = 0, 1
+"""Places of the last axis of `RegionSums`."""
+
+RANGES = {
+    "share": (0.0, 1.0),
+    "difference of shares": (-1.0, 1.0),
+    "nats": (0.0, math.inf),
+    "images": (0.0, math.inf),
+    "log-odds": (-math.inf, math.inf),
+    "ratio": (-math.inf, math.inf),
+}
+"""Units, and the least and the largest value that a quantity of it can have."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
-    """Stored results of one member on N images of F foreground classes, by one selection rule.
+class Quantity:
+    """What a number means."""
 
-    Attributes:
-        class_names: of the C classes, background first.
-        groups: what `group` numbers.
-        group: int (N,).
-        pair: int (N,), the number that images of one object share, or -1.
-        confusion: int (N, C, C), rows truth.
-        risk_sum: float (N,), nats.
-        regions: leaves (N, ...), or None if not stored.
-        log_odds: (N, scenes, F) on other scenes, or None if no scenes were swapped.
-        center: (F,), the split point of the log-odds.
-        evidence: (scenes, F), log P(scene | class) in training.
-        weights: (S, N), how often each resample holds each image; None: each image once.
-    """
-
-    class_names: tuple[str, ...]
-    groups: Groups
-    group: np.ndarray
-    pair: np.ndarray
-    confusion: np.ndarray
-    risk_sum: np.ndarray
-    regions: RegionSums | None = None
-    log_odds: np.ndarray | None = None
-    center: np.ndarray | None = None
-    evidence: np.ndarray | None = None
-    weights: np.ndarray | None = None
-
-    def where(self, inside: np.ndarray) -> Images:
-        """Returns some of the images; `inside` is bool (N,)."""
-        return dataclasses.replace(
-            self,
-            group=self.group[inside],
-            pair=self.pair[inside],
-            confusion=self.confusion[inside],
-            risk_sum=self.risk_sum[inside],
-            regions=None if self.regions is None else RegionSums(*(leaf[inside] for leaf in self.regions)),
-            log_odds=None if self.log_odds is None else self.log_odds[inside],
-            weights=None if self.weights is None else self.weights[:, inside],
-        )
-
-    def of_group(self, name: str) -> Images:
-        """Returns the images of a group by its name, such as `rare` or `2`; `all` are all."""
-        if name == ALL:
-            return self
-        return self.where(self.on_side(name))
-
-    def on_side(self, name: str) -> np.ndarray:
-        """Returns which images are in a group, bool (N,)."""
-        if name == ALL:
-            return np.ones(len(self.group), bool)
-        return np.isin(self.group, self.groups.named[name])
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """How often each resample holds each image, float64 (S, N)."""
-        if self.weights is None:
-            return np.ones((1, len(self.group)))
-        return self.weights
-
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """Returns the sums over images (N, ...) in each resample, float64 (S, ...)."""
-        return np.tensordot(self.counts, np.asarray(values, np.float64), axes=1)
-
-    @cached_property
-    def decomposition(self) -> Decomposition:
-        """The images' decomposition; leaves (N, C, C) and (N,), exact."""
-        return Decomposition(self.confusion.astype(np.int64), self.risk_sum.astype(np.float64))
-
-    @cached_property
-    def flip(self) -> np.ndarray:
-        """The flip share of each image (N,), NaN without true foreground."""
-        return self.decomposition.flip
-
-    @cached_property
-    def flip_risk(self) -> np.ndarray:
-        """The flip-risk of each image (N,), NaN without predicted foreground."""
-        return self.decomposition.flip_risk
-
-    @cached_property
-    def rates(self) -> Rates:
-        """Shares and IoU of the pixels pooled over the images, (S, ...)."""
-        sums = [self.total(counts).astype(np.int64) for counts in margins(self.decomposition.confusion)]
-        return rates(Margins(*sums))
-
-    @cached_property
-    def ranking(self) -> Ranking:
-        """What follows from sorting the images by flip-risk."""
-        return rank_images(self.flip, self.flip_risk, self.counts)
-
-    @cached_property
-    def swap(self) -> SceneSwap:
-        """Scene-swap risk and repaired counts."""
-        return scene_swap(self.decomposition, self.log_odds, self.center)
-
-    @cached_property
-    def repaired(self) -> Images:
-        """The images with their labels repaired."""
-        return dataclasses.replace(self, confusion=self.swap.repaired.confusion)
-
-    @cached_property
-    def group_ious(self) -> np.ndarray:
-        """The IoU of each group's own class in the group, (S, groups)."""
-        ious = []
-        for group in range(self.groups.count):
-            own_class = self.groups.class_of(group) + 1
-            ious.append(self.of_group(str(group)).rates.iou[:, own_class])
-        return np.stack(ious, axis=1)
+    key: str
+    """As in `flipjax.metrics.summarize`; `<class>` stands for each class, `<foreground>` for each foreground class."""
+    title: str
+    """For tables and charts."""
+    unit: str
+    """A key of RANGES."""
+    better: str = ""
+    """The direction: 'up', 'down', or '' for neither."""
+    meaning: str = ""
+    """One to three sentences."""
+    across: bool = False
+    """Whether it compares groups, and so does not exist within one."""
 
 
 Compute = Callable[[Images], np.ndarray]
@@ -150,49 +72,43 @@ Condition = Callable[[Images], bool]
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantity:
-    """What a number means.
-
-    Attributes:
-        key: as in `flipjax.metrics.summarize`; `<class>` stands for each class, `<foreground>` for each foreground one.
-        title: for tables and charts.
-        unit: a key of `flipjax.results.quantities.RANGES`.
-        better: 'up', 'down' or '' for neither.
-        meaning: one or two sentences.
-        across: whether it compares groups and does not exist within one.
-        passes: of a score of images, the forward passes that it takes.
-    """
-
-    key: str
-    title: str
-    unit: str
-    better: str = ""
-    meaning: str = ""
-    across: bool = False
-    passes: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """A quantity, its function, whether images have what it needs, and whether it has an interval over images."""
+    """A quantity and how it is computed."""
 
     quantity: Quantity
+    """What it means."""
     compute: Compute
+    """Its function."""
     exists: Condition
+    """Whether images have what the function needs."""
+    swept: bool
+    """Whether it is a column of results.csv."""
     resampled: bool
+    """Whether it follows the weights of `Images`, and has an interval over the images of a sweep."""
 
 
 EVALUATORS: list[Evaluator] = []
 """All of them, in the order of the columns of results.csv."""
 
 
-def _always(images: Images) -> bool:
+def always(images: Images) -> bool:
+    """Returns True: nothing else is needed."""
     return True
 
 
+def has_classes_in_scenes(images: Images) -> bool:
+    """Returns whether a group is a class in a scene, and common or rare."""
+    return isinstance(images.groups, Groups)
+
+
 def has_rivals(images: Images) -> bool:
-    """Returns whether a flip can go to one of several classes."""
-    return images.groups.classes > 2
+    """Returns whether a flip in a scene can go to one of several classes."""
+    return isinstance(images.groups, Groups) and images.groups.classes > 2
+
+
+def has_risk(images: Images) -> bool:
+    """Returns whether there is a flip-risk: masks have none."""
+    return not np.isnan(images.risk_sum).all()
 
 
 def has_scenes(images: Images) -> bool:
@@ -200,13 +116,23 @@ def has_scenes(images: Images) -> bool:
     return images.log_odds is not None
 
 
+def has_swapped_groups(images: Images) -> bool:
+    """Returns whether scenes were swapped in images whose groups are a class in a scene."""
+    return has_scenes(images) and has_classes_in_scenes(images)
+
+
+def has_evidence(images: Images) -> bool:
+    """Returns whether scenes were swapped, and the training set is known."""
+    return has_scenes(images) and images.evidence is not None
+
+
 def has_pairs(images: Images) -> bool:
     """Returns whether images show one object in all scenes."""
-    return bool((images.pair >= 0).any())
+    return images.pair is not None and bool((images.pair >= 0).any())
 
 
 def has_regions(images: Images) -> bool:
-    """Returns whether sums over regions are stored."""
+    """Returns whether sums over regions are known."""
     return images.regions is not None
 
 
@@ -217,14 +143,16 @@ def quantity(
     unit: str,
     better: str = "",
     across: bool = False,
-    needs: Condition = _always,
+    needs: Condition = always,
+    swept: bool = True,
     resampled: bool = True,
 ) -> Callable[[Compute], Compute]:
     """Registers a function as the quantity `key`, with its docstring as the meaning; see `Quantity`, `Evaluator`."""
 
     def register(compute: Compute) -> Compute:
         meaning = " ".join((compute.__doc__ or "").split())
-        EVALUATORS.append(Evaluator(Quantity(key, title, unit, better, meaning, across), compute, needs, resampled))
+        described = Quantity(key, title, unit, better, meaning, across)
+        EVALUATORS.append(Evaluator(described, compute, needs, swept, resampled))
         return compute
 
     return register
@@ -232,47 +160,112 @@ def quantity(
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """One number: a quantity of all images or of a group, (S,)."""
+    """A quantity of all images or of a group."""
 
     key: str
+    """Of the quantity, with the name of its class."""
     group: str
+    """A name of `Images.group_names`."""
     value: np.ndarray
+    """(S,), or (S, 10) for a quantity of deciles."""
+
+    @property
+    def name(self) -> str:
+        """The key with its group, as in `flipjax.metrics.summarize`."""
+        return with_group(self.key, self.group)
 
 
-def evaluate(images: Images, *, groups: Sequence[str] = (), only: Sequence[Evaluator] = EVALUATORS) -> Iterator[Value]:
-    """Yields every quantity that the images have, of each group.
-
-    Args:
-        images: of a member.
-        groups: names; by default `all`, every group, `common` and `rare`.
-        only: the evaluators.
-    """
-    parts = {name: images.of_group(name) for name in groups or (ALL, *images.groups.named)}
-    for evaluator in only:
-        if not evaluator.exists(images):
-            continue
-        for name, own in parts.items():
-            if evaluator.quantity.across and name != ALL:
-                continue
-            values = evaluator.compute(own)
-            for key, value in zip(
-                keys_of(evaluator.quantity, images.class_names), np.atleast_2d(values.T), strict=True
-            ):
-                yield Value(key, name, value)
-
-
-def keys_of(quantity: Quantity, class_names: tuple[str, ...]) -> list[str]:
-    """Returns the keys of a quantity: one, or one for each class.
+def with_group(key: str, group: str) -> str:
+    """Returns the key of a quantity of a group.
 
     Example:
-        >>> keys_of(Quantity("gap/<foreground>", "", ""), ("background", "cat", "dog"))
-        ['gap/cat', 'gap/dog']
+        >>> with_group("fg_flip", "rare"), with_group("fg_flip", "all")
+        ('group/rare/fg_flip', 'fg_flip')
     """
+    if group == ALL:
+        return key
+    return f"group/{group}/{key}"
+
+
+def evaluate(
+    images: Images,
+    *,
+    groups: Sequence[str] | None = None,
+    only: Sequence[Evaluator] = EVALUATORS,
+    names: Collection[str] | None = None,
+) -> Iterator[Value]:
+    """Yields every quantity that the images have, group by group.
+
+    Args:
+        images: of a model.
+        groups: names of groups; by default all of them.
+        only: the evaluators.
+        names: of the values to yield; by default all. Nothing else is computed.
+    """
+    present = [evaluator for evaluator in (*only, *own_evaluators(images)) if evaluator.exists(images)]
+    for group in images.group_names if groups is None else groups:
+        for evaluator in present:
+            if evaluator.quantity.across and group != ALL:
+                continue
+            keys = keys_of(evaluator.quantity, images)
+            if names is not None and not any(with_group(key, group) in names for key in keys):
+                continue
+            values = evaluator.compute(images.of_group(group))
+            if not is_per_class(evaluator.quantity):
+                yield Value(keys[0], group, values)
+                continue
+            for key, value in zip(keys, values.T, strict=True):
+                if names is None or with_group(key, group) in names:
+                    yield Value(key, group, value)
+
+
+def is_per_class(quantity: Quantity) -> bool:
+    """Returns whether a quantity has a value for each class."""
+    return "<" in quantity.key
+
+
+def keys_of(quantity: Quantity, images: Images) -> list[str]:
+    """Returns the keys of a quantity: one, or one for each class that has it."""
+    names = images.class_names
     if "<class>" in quantity.key:
-        return [quantity.key.replace("<class>", name) for name in class_names]
-    if "<foreground>" in quantity.key:
-        return [quantity.key.replace("<foreground>", name) for name in class_names[1:]]
-    return [quantity.key]
+        return [quantity.key.replace("<class>", name) for name in names]
+    if "<foreground>" not in quantity.key:
+        return [quantity.key]
+    foreground = [names[number] for number in images.foreground]
+    if quantity.across:
+        foreground = [foreground[number] for number in images.compared]
+    return [quantity.key.replace("<foreground>", name) for name in foreground]
+
+
+# A user's own quantities.
+
+
+def own_evaluators(images: Images) -> list[Evaluator]:
+    """Returns the evaluators of a user's own quantities, `Images.own`: ratios of sums over images."""
+    evaluators = []
+    for name in images.own:
+        evaluators.append(Evaluator(own_quantity(name), own_ratio(name), always, swept=True, resampled=True))
+    return evaluators
+
+
+def own_quantity(name: str) -> Quantity:
+    """Returns what a user's own quantity is called.
+
+    Example:
+        >>> own_quantity("edge_flip").title
+        'edge flip'
+    """
+    return Quantity(f"own/{name}", name.replace("_", " "), "ratio", meaning=f"`{name}` of the configuration.")
+
+
+def own_ratio(name: str) -> Compute:
+    """Returns the function of a user's own quantity."""
+
+    def compute(images: Images) -> np.ndarray:
+        numerator, denominator = images.total(images.own[name]).T
+        return divide(numerator, denominator)
+
+    return compute
 
 
 # Quantities of pixels and of rankings by flip-risk.
@@ -281,7 +274,7 @@ def keys_of(quantity: Quantity, class_names: tuple[str, ...]) -> list[str]:
 @quantity("n_images", "images", unit="images", resampled=False)
 def n_images(images: Images) -> np.ndarray:
     """Images of the split and group."""
-    return images.counts.sum(1)
+    return images.counts.sum(1).astype(np.int64)
 
 
 @quantity("n_images_without_risk", "images without flip-risk", unit="images", resampled=False)
@@ -334,6 +327,31 @@ def foreground_iou(images: Images) -> np.ndarray:
     return images.rates.foreground_iou
 
 
+@quantity("mean_iou", "mean IoU", unit="share", better="up", swept=False)
+def mean_iou(images: Images) -> np.ndarray:
+    """Mean IoU of the classes that occur in truth or prediction, the background's included."""
+    return images.rates.mean_iou
+
+
+@quantity("flip/<foreground>", "flip of <foreground>", unit="share", better="down", swept=False)
+def class_flip(images: Images) -> np.ndarray:
+    """Share of <foreground> labelled as another foreground class."""
+    return images.rates.class_flip[:, images.foreground]
+
+
+@quantity("flip_risk_mean", "mean flip-risk", unit="nats", needs=has_risk, swept=False)
+def flip_risk_mean(images: Images) -> np.ndarray:
+    """Mean over the images of flip-risk; images without predicted foreground have none."""
+    predicted = images.where(~np.isnan(images.flip_risk))
+    return divide(predicted.total(predicted.flip_risk), predicted.counts.sum(1))
+
+
+@quantity("flip_risk_share", "mean flip-risk as a share of log F", unit="share", needs=has_risk, swept=False)
+def flip_risk_share(images: Images) -> np.ndarray:
+    """Mean flip-risk over the log of the number of foreground classes, the largest it can be."""
+    return flip_risk_mean(images) / math.log(len(images.foreground))
+
+
 @quantity("risk_auroc", "flip-risk AUROC", unit="share", better="up", resampled=False)
 def risk_auroc(images: Images) -> np.ndarray:
     """How well flip-risk ranks images with a flip share above 0.5 over the others; 0.5 is chance."""
@@ -370,28 +388,47 @@ def top_decile_of_ceiling(images: Images) -> np.ndarray:
     return images.ranking.top_decile_of_ceiling
 
 
+@quantity("risk_decile", "mean flip-risk", unit="nats", swept=False)
+def risk_decile(images: Images) -> np.ndarray:
+    """Mean flip-risk of each tenth of the images, sorted by flip-risk."""
+    return images.ranking.risk_decile
+
+
+@quantity("flip_by_risk_decile", "mean flip share", unit="share", swept=False)
+def flip_by_risk_decile(images: Images) -> np.ndarray:
+    """Mean flip share of each tenth of the images, sorted by flip-risk."""
+    return images.ranking.flip_by_risk_decile
+
+
 # Quantities that compare groups.
 
 
-@quantity("gap/<foreground>", "IoU gap of <foreground>", unit="difference of shares", better="down", across=True)
+@quantity(
+    "gap/<foreground>",
+    "IoU gap of <foreground>",
+    unit="difference of shares",
+    better="down",
+    across=True,
+    needs=has_classes_in_scenes,
+)
 def gap(images: Images) -> np.ndarray:
     """IoU of <foreground> in its common groups minus that in its rare groups; 0: the scene does not matter."""
     gaps = []
-    for foreground_class in range(images.groups.classes):
-        common, rare = images.groups.sides_of(foreground_class)
+    for foreground_class in images.compared:
+        common, rare = images.scene_groups.sides_of(foreground_class)
         of_common = images.group_ious[:, list(common)].T.mean(0)
         of_rare = images.group_ious[:, list(rare)].T.mean(0)
         gaps.append(of_common - of_rare)
     return np.stack(gaps, axis=1)
 
 
-@quantity("gap/mean", "IoU gap", unit="difference of shares", better="down", across=True)
+@quantity("gap/mean", "IoU gap", unit="difference of shares", better="down", across=True, needs=has_classes_in_scenes)
 def gap_mean(images: Images) -> np.ndarray:
     """Mean of the classes' IoU gaps."""
     return gap(images).T.mean(0)
 
 
-@quantity("worst_group_iou", "worst-group IoU", unit="share", better="up", across=True)
+@quantity("worst_group_iou", "worst-group IoU", unit="share", better="up", across=True, needs=has_classes_in_scenes)
 def worst_group_iou(images: Images) -> np.ndarray:
     """The lowest over all groups of the IoU of the group's class."""
     return images.group_ious.min(1)
@@ -403,7 +440,8 @@ def scene_pull(images: Images) -> np.ndarray:
 
     By chance it is 1 / (F - 1) of F classes, each with a scene of its own.
     """
-    flips, pulled = images.total(pull_counts(images.confusion, images.group, images.groups)).T
+    counts = pull_counts(images.confusion, images.group, images.scene_groups, images.background)
+    flips, pulled = images.total(counts).T
     return divide(pulled, flips)
 
 
@@ -416,13 +454,14 @@ def swap_auroc(images: Images) -> np.ndarray:
 
     Judge it on all groups: in rare groups alone any detector of 'the prediction agrees with the scene' does well.
     """
-    return np.array([selective.auroc(images.swap.risk, images.flip > 0.5)])
+    risk = np.where(np.isnan(images.flip), np.nan, images.swap.risk)
+    return selective.auroc(risk, images.flip > 0.5, weights=images.counts)
 
 
 @quantity("swap_aurc", "scene-swap AURC", unit="share", better="down", needs=has_scenes, resampled=False)
 def swap_aurc(images: Images) -> np.ndarray:
     """As flip-risk AURC, ranked by scene-swap risk."""
-    return np.array([selective.aurc(images.swap.risk, images.flip)])
+    return rank_images(images.flip, images.swap.risk, images.counts).risk_aurc
 
 
 @quantity("repair_flip", "flip after repair", unit="share", better="down", needs=has_scenes, resampled=False)
@@ -446,7 +485,7 @@ def repair_correct(images: Images) -> np.ndarray:
     unit="share",
     better="up",
     across=True,
-    needs=has_scenes,
+    needs=has_swapped_groups,
     resampled=False,
 )
 def repair_worst_iou(images: Images) -> np.ndarray:
@@ -457,29 +496,35 @@ def repair_worst_iou(images: Images) -> np.ndarray:
 @quantity(
     "scene_reliance", "scene reliance", unit="share", better="down", across=True, needs=has_scenes, resampled=False
 )
-def reliance(images: Images) -> np.ndarray:
+def scene_reliance(images: Images) -> np.ndarray:
     """Share of the variance of a region's log-odds that is due to the scene; needs no labels.
 
     It does not show whether the model recognises the class.
     """
-    return np.array([scene_reliance(images.log_odds)])
+    return np.array([scene_reliance_of(images.log_odds)])
 
 
-@quantity("scene_shift", "scene shift", unit="log-odds", better="down", across=True, needs=has_scenes, resampled=False)
-def shift(images: Images) -> np.ndarray:
+@quantity(
+    "scene_shift",
+    "scene shift",
+    unit="log-odds",
+    better="down",
+    across=True,
+    needs=has_swapped_groups,
+    resampled=False,
+)
+def scene_shift(images: Images) -> np.ndarray:
     """Nats by which a region's log-odds for a class rise from its other scenes to its usual ones; needs no labels."""
-    return np.array([scene_shift(images.log_odds, images.groups)])
+    return np.array([scene_shift_of(images.log_odds, images.scene_groups)])
 
 
-@quantity("context_use", "context use", unit="ratio", better="down", across=True, needs=has_scenes, resampled=False)
+@quantity("context_use", "context use", unit="ratio", better="down", across=True, needs=has_evidence, resampled=False)
 def context_use(images: Images) -> np.ndarray:
     """Scene shift over the evidence of the scene, 2 log(rho / (1 - rho)).
 
     With more classes and scenes it is the slope of log-odds on log P(scene | class). Blank where scenes carry no
     evidence, as at rho 0.5, or all, as at 1.
     """
-    if images.evidence is None:
-        return np.array([np.nan])
     return np.array([scene_use(images.log_odds, images.evidence)])
 
 
@@ -538,3 +583,7 @@ def fg_ece(images: Images) -> np.ndarray:
     """
     gaps = np.abs(images.total(images.regions.gaps)).sum(1)
     return divide(gaps, images.total(images.regions.shared))
+
+
+SWEPT = [evaluator for evaluator in EVALUATORS if evaluator.swept]
+"""The quantities that are columns of results.csv."""

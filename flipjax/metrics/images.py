@@ -1,0 +1,263 @@
+"""`Images`: what N images of one model were reduced to, and what follows from it in each resample. NumPy only.
+
+Quantities are functions of it; see `flipjax.metrics.quantities`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.classes import class_names as class_names_of
+from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, margins, rates
+from flipjax.metrics.log_odds import SceneSwap, scene_swap
+from flipjax.metrics.ranking import Ranking, rank_images
+from flipjax.metrics.resampling import read_integers
+
+ALL = "all"
+"""The group of all images."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """N images of one model: their counts, C classes, F of them foreground, and their groups.
+
+    Example:
+        >>> counts = np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]])
+        >>> images = read_images(Decomposition(counts, np.zeros(1)), [1])
+        >>> images.rates.flip.tolist(), images.of_group("common").rates.flip.tolist()
+        ([0.25], [nan])
+    """
+
+    class_names: tuple[str, ...]
+    """Of the C classes."""
+    groups: AnyGroups | None
+    """What `group` numbers; None: the images have no groups."""
+    group: np.ndarray
+    """int (N,); of no meaning without `groups`."""
+    confusion: np.ndarray
+    """int (N, C, C), rows truth."""
+    risk_sum: np.ndarray
+    """float (N,), nats; NaN for masks."""
+    background: Background = 0
+    """Of the classes."""
+    pair: np.ndarray | None = None
+    """int (N,), the number that images of one object share, or -1; None: no image has one."""
+    regions: RegionSums | None = None
+    """Leaves (N, ...); None if not known."""
+    log_odds: np.ndarray | None = None
+    """float (N, scenes, F) on other scenes; None if no scenes were swapped."""
+    center: np.ndarray | None = None
+    """float (F,), the split point of the log-odds."""
+    evidence: np.ndarray | None = None
+    """float (scenes, F), log P(scene | class) in training; None if not known."""
+    own: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Numerators and denominators (N, 2) of a user's own quantities, by name."""
+    weights: np.ndarray | None = None
+    """float (S, N), how often each resample holds each image; None: one resample that holds each once."""
+
+    def __len__(self) -> int:
+        """Returns N."""
+        return len(self.confusion)
+
+    def where(self, inside: np.ndarray) -> Images:
+        """Returns some of the images; `inside` is bool (N,)."""
+        return dataclasses.replace(
+            self,
+            group=self.group[inside],
+            confusion=self.confusion[inside],
+            risk_sum=self.risk_sum[inside],
+            pair=None if self.pair is None else self.pair[inside],
+            regions=None if self.regions is None else RegionSums(*(leaf[inside] for leaf in self.regions)),
+            log_odds=None if self.log_odds is None else self.log_odds[inside],
+            own={name: values[inside] for name, values in self.own.items()},
+            weights=None if self.weights is None else self.weights[:, inside],
+        )
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The names of the groups, such as `all`, `0`, ..., `common` and `rare`."""
+        if self.groups is None:
+            return (ALL,)
+        return (ALL, *self.groups.named)
+
+    def of_group(self, name: str) -> Images:
+        """Returns the images of a group by its name; `all` are all."""
+        if name == ALL:
+            return self
+        if name not in self._of_groups:
+            self._of_groups[name] = self.where(self.on_side(name))
+        return self._of_groups[name]
+
+    @cached_property
+    def _of_groups(self) -> dict[str, Images]:
+        """The groups that were asked for, so that what follows from one is computed once."""
+        return {}
+
+    def on_side(self, name: str) -> np.ndarray:
+        """Returns which images are in a group, bool (N,)."""
+        if name == ALL or self.groups is None:
+            return np.ones(len(self), bool)
+        return np.isin(self.group, self.groups.named[name])
+
+    @cached_property
+    def foreground(self) -> np.ndarray:
+        """The foreground classes in ascending order, int (F,)."""
+        return np.flatnonzero(is_foreground(len(self.class_names), self.background))
+
+    @property
+    def scene_groups(self) -> Groups:
+        """The groups, for images whose groups are a class in a scene."""
+        if not isinstance(self.groups, Groups):
+            raise ValueError(f"groups: expected those of a class in a scene, found {self.groups!r}.")
+        return self.groups
+
+    @cached_property
+    def compared(self) -> list[int]:
+        """The foreground classes, from 0, that have common and rare groups."""
+        return [number for number in range(self.scene_groups.classes) if self.scene_groups.sides_of(number)[0]]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How often each resample holds each image, float64 (S, N)."""
+        if self.weights is None:
+            return np.ones((1, len(self)))
+        return self.weights
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Returns the sums over images (N, ...) in each resample, float64 (S, ...)."""
+        return np.tensordot(self.counts, np.asarray(values, np.float64), axes=1)
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """The images' decomposition; leaves int64 (N, C, C) and float64 (N,)."""
+        return Decomposition(self.confusion.astype(np.int64), self.risk_sum.astype(np.float64), self.background)
+
+    @cached_property
+    def flip(self) -> np.ndarray:
+        """The flip share of each image (N,), NaN without true foreground."""
+        return self.decomposition.flip
+
+    @cached_property
+    def flip_risk(self) -> np.ndarray:
+        """The flip-risk of each image (N,), NaN without predicted foreground."""
+        return self.decomposition.flip_risk
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Shares and IoU of the pixels pooled over the images, (S, ...)."""
+        # Sums of whole numbers are exact in float64.
+        sums = [
+            self.total(counts).astype(np.int64)
+            for counts in margins(self.decomposition.confusion, background=self.background)
+        ]
+        return rates(Margins(*sums), background=self.background)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """What follows from sorting the images by flip-risk."""
+        return rank_images(self.flip, self.flip_risk, self.counts)
+
+    @cached_property
+    def swap(self) -> SceneSwap:
+        """Scene-swap risk and repaired counts, for images whose scenes were swapped."""
+        if self.log_odds is None or self.center is None:
+            raise ValueError("log_odds: expected those on other scenes and their split point, found none.")
+        return scene_swap(self.decomposition, self.log_odds, self.center)
+
+    @cached_property
+    def repaired(self) -> Images:
+        """The images with their labels repaired."""
+        return dataclasses.replace(self, confusion=self.swap.repaired.confusion)
+
+    @cached_property
+    def group_ious(self) -> np.ndarray:
+        """The IoU of each group's class in the group, (S, groups)."""
+        ious = []
+        for group in range(self.scene_groups.count):
+            of_class = self.foreground[self.scene_groups.class_of(group)]
+            ious.append(self.of_group(str(group)).rates.iou[:, of_class])
+        return np.stack(ious, axis=1)
+
+
+def read_images(
+    decomposition: Decomposition,
+    groups: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    all_groups: AnyGroups | None = None,
+    counts: np.ndarray | None = None,
+    **known: Any,
+) -> Images:
+    """Reads the arguments that all summaries share.
+
+    Args:
+        decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
+        groups: (n,) integers.
+        class_names: of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
+        all_groups: what the groups number; two by two by default for two foreground classes, and else each integer.
+        counts: (S, n), how often each resample holds each image.
+        **known: further fields of `Images`.
+
+    Raises:
+        TypeError: confusion does not hold integers.
+        ValueError: not exactly one image axis, or groups, class names or resamples that do not fit.
+    """
+    if isinstance(decomposition, list):
+        raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
+    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
+    if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
+        found = f"{confusion.shape} and {risk_sum.shape}; of one image pass leaf[None]"
+        raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
+    if not np.issubdtype(confusion.dtype, np.integer):
+        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
+    if counts is not None:
+        counts = np.asarray(counts, np.float64)
+        if counts.ndim != 2 or counts.shape[1] != len(confusion):
+            raise ValueError(f"counts: expected (samples, {len(confusion)}), found {counts.shape}.")
+    n, C = confusion.shape[:2]
+    background = decomposition.background
+    number, numbered = np.zeros(n, np.int64), None
+    if groups is not None:
+        number, numbered = number_groups(groups, images=n, classes=C, background=background, all_groups=all_groups)
+    return Images(
+        class_names_of(class_names, classes=C, background=background),
+        numbered,
+        group=number,
+        confusion=confusion,
+        risk_sum=risk_sum,
+        background=background,
+        weights=counts,
+        **known,
+    )
+
+
+def number_groups(
+    groups: Any, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
+) -> tuple[np.ndarray, AnyGroups]:
+    """Returns the group of each image, int (n,), and what the groups number.
+
+    Raises:
+        ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
+    """
+    numbers = read_integers("groups", groups, images)
+    present = np.unique(numbers)
+    F = int(is_foreground(classes, background).sum())
+    numbered = all_groups or (TWO_BY_TWO if F == 2 else None)
+    if numbered is None:
+        return np.searchsorted(present, numbers), NamedGroups(tuple(map(str, present.tolist())))
+    if isinstance(numbered, NamedGroups):
+        count, what, fits = len(numbered.names), "one of each name", True
+    else:
+        count, fits = numbered.count, numbered.classes == F
+        what = f"{numbered.scenes} * class + scene of {numbered.classes} classes"
+    if not fits or not set(present.tolist()) <= set(range(count)):
+        found = f"found {present.tolist()} of {F} foreground classes"
+        raise ValueError(f"groups: expected 0..{count - 1}, {what}, {found}.")
+    return numbers, numbered

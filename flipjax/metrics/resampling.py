@@ -1,0 +1,91 @@
+"""Resamples of images, and the percentile intervals that follow from them. NumPy only."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+
+def draw_images(
+    generator: np.random.Generator,
+    images: int,
+    *,
+    samples: int,
+    groups: Any = None,
+    pairs: Any = None,
+    clusters: Any = None,
+) -> np.ndarray:
+    """Draws resamples of images with replacement.
+
+    Args:
+        generator: of NumPy.
+        images: N.
+        samples: S.
+        groups: int (N,): each image of a resample stands for one of the same group. None: one group.
+        pairs: int (N,): images with one number show one object and are drawn together, in place of images of the same
+            groups; -1 for a single image.
+        clusters: int (N,): whole clusters, such as films or patients, are drawn; -1 for a single image. Sizes of groups
+            and resamples vary.
+
+    Returns:
+        The count of each image in each resample: whole numbers as float64 (S, N), for BLAS.
+
+    Raises:
+        ValueError: arrays that are not N integers, or both pairs and clusters.
+
+    Example:
+        >>> counts = draw_images(np.random.default_rng(0), 5, samples=200, clusters=np.array([0, 0, 0, 1, 1]))
+        >>> np.unique(counts, axis=0).tolist()
+        [[0.0, 0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 0.0, 0.0]]
+    """
+
+    def draw(number: int) -> np.ndarray:
+        """Returns how often each of `number` sets is drawn, in place of all of them: (S, number)."""
+        places = generator.integers(0, number, (samples, number)) + number * np.arange(samples)[:, None]
+        return np.bincount(places.ravel(), minlength=samples * number).reshape(samples, number).astype(np.float64)
+
+    if clusters is not None:
+        if pairs is not None:
+            raise ValueError("clusters: expected none beside pairs; give images of a pair one cluster.")
+        present, cluster = np.unique(read_together("clusters", clusters, images), return_inverse=True)
+        return draw(len(present))[:, cluster]
+    counts = np.empty((samples, images))
+    for stratum in strata_of(groups, pairs, images):
+        counts[:, stratum] = draw(len(stratum))[:, :, None]
+    return counts
+
+
+def strata_of(groups: Any, pairs: Any, images: int) -> list[np.ndarray]:
+    """Returns the sets of images that may be drawn in place of each other: int (sets, size) for each kind."""
+    groups = np.zeros(images, np.int64) if groups is None else read_integers("groups", groups, images)
+    numbers = read_together("pairs", pairs, images)
+    sets: dict[int, list[int]] = {}
+    for image in np.argsort(groups, kind="stable").tolist():
+        sets.setdefault(int(numbers[image]), []).append(image)
+    strata: dict[tuple[int, ...], list[list[int]]] = {}
+    for members in sets.values():
+        strata.setdefault(tuple(groups[members].tolist()), []).append(members)
+    return [np.array(strata[kind], np.int64) for kind in sorted(strata)]
+
+
+def read_integers(name: str, values: Any, images: int) -> np.ndarray:
+    """Returns values as integers (N,); raises ValueError if they are not N integers."""
+    numbers = np.asarray(values)
+    if numbers.shape != (images,) or not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
+    return numbers
+
+
+def read_together(name: str, values: Any, images: int) -> np.ndarray:
+    """Returns numbers (N,) of what is drawn together, a unique one for each single image."""
+    numbers = read_integers(name, np.full(images, -1) if values is None else values, images)
+    return np.where(numbers < 0, -1 - np.arange(images), numbers)
+
+
+def percentile_ends(values: np.ndarray) -> np.ndarray:
+    """Returns the 95% percentile interval of resamples (S, ...), ignoring NaN: (2, ...)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        return np.nanpercentile(values, (2.5, 97.5), axis=0)
