@@ -81,7 +81,8 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
 def test_training_scenes_are_those_of_the_training_split_and_photos_have_none(pool):
     train = np.array([0, 1, 2, 5, 6, 7])
     split = SimpleNamespace(train=SimpleNamespace(scenes=train))
-    study = SimpleNamespace(pool=pool, split=split, catalog=SimpleNamespace(scene_kind=np.repeat([0, 1], 4)))
+    catalog = SimpleNamespace(scene_kind=np.repeat([0, 1], 4))
+    study = SimpleNamespace(pool=pool, parts=SimpleNamespace(split=split), catalog=catalog)
     photos = np.asarray(pool.scenes)[train] / np.float32(255)
     for scenes in ("mean", "sampled", "both"):
         wanted = ConfigDict({"scenes": scenes})

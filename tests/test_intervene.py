@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from flipjax import intervene, metrics
 from flipjax.intervene.scenes import draw_scenes
-from flipjax.results.rows import scene_quantities
+from flipjax.metrics.images import read_images
+from flipjax.metrics.summary import summary_of
 
 H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])
@@ -124,7 +125,7 @@ def test_stored_counts_give_what_the_images_give(study):
     np.testing.assert_array_equal(repaired.confusion, counts)
     if study.C == 3:
         groups = np.arange(len(labels)) % 4
-        values = scene_quantities(stored, log_odds, center, groups)
+        values = summary_of(read_images(stored, groups, log_odds=log_odds, center=center))
         assert values["repair_flip"] == metrics.summarize(repaired)["fg_flip"]
         np.testing.assert_allclose(values["scene_reliance"], intervene.scene_reliance(log_odds), rtol=1e-5)
 

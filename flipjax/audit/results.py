@@ -5,10 +5,11 @@ import functools
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
@@ -21,11 +22,12 @@ from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of, margins
-from flipjax.metrics.log_odds import SceneSwap, scene_swap
-from flipjax.metrics.pairs import counterfactual_flip
+from flipjax.metrics.images import ALL, Images, read_images
+from flipjax.metrics.quantities import evaluate
+from flipjax.metrics.summary import Interval, image_intervals, interval_names
 from flipjax.results.frames import DIGITS, Row, rounded, write_csv
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
-from flipjax.results.rows import image_columns, region_quantities, scene_quantities
+from flipjax.results.rows import image_columns
 from flipjax.support.files import replacing
 
 Places = Mapping[str, Mapping[int, np.ndarray]]
@@ -144,20 +146,22 @@ def conclude_audit(measured: Measurements, *, samples: int = 1000) -> Audit:
     decomposition, numbers = measured.decomposition, groups.numbers
     foreground = np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist()
     all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
-    options = {"groups": numbers, "class_names": class_names, "all_groups": all_groups}
-    resampling = {"samples": samples, "pairs": pairs, "clusters": clusters}
-    swap = scene_swap(decomposition, *scenes) if scenes else None
-    shown: Any = numbers, all_groups
-    further = scene_quantities(decomposition, *scenes, shown[0], all_groups=shown[1]) if scenes else {}
-    summary, intervals = _summarize(measured, options, resampling, further, swap)
+    images = read_images(
+        decomposition,
+        numbers,
+        class_names=class_names,
+        all_groups=all_groups,
+        pair=pairs,
+        regions=measured.regions,
+        log_odds=None if scenes is None else scenes[0],
+        center=None if scenes is None else scenes[1],
+    )
+    summary, intervals = _summarize(images, samples=samples, clusters=clusters)
     objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
     total = objects.flips.iloc[-1].to_dict()
     for name in ("seg_flip", "strict_flip"):
         summary[name] = total[name]
         intervals |= {name: (total[f"{name}_low"], total[f"{name}_high"])} if f"{name}_low" in total else {}
-    if not np.isnan(np.asarray(decomposition.risk_sum)).all():
-        summary["flip_risk_mean"] = float(pd.Series(np.asarray(decomposition.flip_risk, np.float64)).mean())
-        summary["flip_risk_share"] = summary["flip_risk_mean"] / math.log(len(foreground))
     own_names = [class_names[c] for c in foreground]
     group_names = {} if numbers is None else name_groups(all_groups, own_names, groups.scene_names, present=numbers)
     places, sides = _places(groups._replace(all_groups=all_groups), group_names, foreground)
@@ -174,7 +178,7 @@ def conclude_audit(measured: Measurements, *, samples: int = 1000) -> Audit:
         with_names(summary, group_names),
         with_names(intervals, group_names),
         objects,
-        image_table(columns, measured, objects, swap),
+        image_table(columns, measured, images, objects),
         flips_by_group(decomposition, places, class_names, clusters=clusters),
         flip_pairs(decomposition, class_names, clusters=clusters),
         clusters,
@@ -182,42 +186,24 @@ def conclude_audit(measured: Measurements, *, samples: int = 1000) -> Audit:
 
 
 def _summarize(
-    measured: Measurements, options: dict[str, Any], resampling: dict[str, Any], further: Any, swap: SceneSwap | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the numbers of pixels and their intervals, without empty groups."""
-    decomposition = measured.decomposition
-    summary = metrics.summarize(decomposition, **options)
-    del summary["flip_matrix"]
-    empty = tuple(key.removesuffix("n_images") for key, n in summary.items() if key.endswith("/n_images") and not n)
-    summary = {key: value for key, value in summary.items() if not key.startswith(empty)}
-    keys = [key for key in summary if "n_images" not in key] if summary["n_images"] > 1 else []
-    if measured.regions is not None:
-        summary |= region_quantities(measured.regions, options["groups"], all_groups=options["all_groups"])
-    if resampling["pairs"] is not None:
-        summary["counterfactual_flip"] = counterfactual_flip(decomposition, resampling["pairs"])
-    further = {key: value for key, value in further.items() if not key.startswith(empty)}
-    summary |= further
-    resampled = functools.partial(metrics.bootstrap, key=key_of(0), **resampling, **options)
-    intervals = resampled(decomposition, keys) if keys else {}
-    return summary, intervals | (_swap_intervals(decomposition, swap, further, resampled) if keys and swap else {})
-
-
-def _swap_intervals(
-    decomposition: Decomposition, swap: SceneSwap, further: Mapping[str, Any], resampled: Callable
-) -> dict[str, Any]:
-    """Returns the intervals of scene-swap quantities, from decompositions of which `summarize` makes them."""
-    inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
-    predicted = swap.repaired.confusion[..., inside].sum((1, 2))
-    ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
-    after = {"repair_flip": "fg_flip", "repair_correct": "fg_correct", "repair_worst_iou": "worst_group_iou"}
-    intervals = {}
-    # The same key draws the same images for all quantities.
-    for stand_in, names in ((ranked, {"swap_auroc": "risk_auroc", "swap_aurc": "risk_aurc"}), (swap.repaired, after)):
-        own = {key: key[: key.rfind("/") + 1] + names.get(key.split("/")[-1], "") for key in further}
-        own = {key: stand for key, stand in own.items() if not stand.endswith("/") and stand}
-        drawn = resampled(stand_in, [*own.values()])
-        intervals |= {key: drawn[stand] for key, stand in own.items()}
-    return intervals
+    images: Images, *, samples: int, clusters: np.ndarray | None
+) -> tuple[dict[str, Any], dict[str, Interval]]:
+    """Returns the numbers of pixels and their intervals over images, without empty groups."""
+    groups = [group for group in images.group_names if group == ALL or images.on_side(group).any()]
+    summary = {value.name: value.value[0].tolist() for value in evaluate(images, groups=groups)}
+    # One image has no interval.
+    if len(images) < 2:
+        return summary, {}
+    names = [name for name in interval_names(images) if name in summary]
+    intervals = image_intervals(
+        images,
+        names,
+        generator=np.random.default_rng(np.asarray(jax.random.key_data(key_of(0)))),
+        samples=samples,
+        pairs=images.pair,
+        clusters=clusters,
+    )
+    return summary, intervals
 
 
 def name_groups(
@@ -264,13 +250,13 @@ def _places(
 
 
 def image_table(
-    columns: Mapping[str, Sequence[str]], measured: Measurements, objects: Objects, swap: SceneSwap | None
+    columns: Mapping[str, Sequence[str]], measured: Measurements, images: Images, objects: Objects
 ) -> pd.DataFrame:
     """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks.
 
     `columns` come first; the index holds the images' positions.
     """
-    counts = image_columns(measured.decomposition, objects.class_names, swap=swap)
+    counts = image_columns(images)
     risk = counts["flip_risk"]
     masks = np.isnan(risk).all()
     if not masks:

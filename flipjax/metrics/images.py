@@ -153,11 +153,9 @@ class Images:
     def rates(self) -> Rates:
         """Shares and IoU of the pixels pooled over the images, (S, ...)."""
         # Sums of whole numbers are exact in float64.
-        sums = [
-            self.total(counts).astype(np.int64)
-            for counts in margins(self.decomposition.confusion, background=self.background)
-        ]
-        return rates(Margins(*sums), background=self.background)
+        counts = margins(self.decomposition.confusion, background=self.background)
+        sums = Margins(*(self.total(values).astype(np.int64) for values in counts))
+        return rates(sums, background=self.background)
 
     @cached_property
     def ranking(self) -> Ranking:

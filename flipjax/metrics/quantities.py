@@ -83,8 +83,10 @@ class Evaluator:
     """Whether images have what the function needs."""
     swept: bool
     """Whether it is a column of results.csv."""
+    weighted: bool
+    """Whether it follows the weights of `Images`, and so can have an interval over images."""
     resampled: bool
-    """Whether it follows the weights of `Images`, and has an interval over the images of a sweep."""
+    """Whether a sweep computes that interval from resamples."""
 
 
 EVALUATORS: list[Evaluator] = []
@@ -145,6 +147,7 @@ def quantity(
     across: bool = False,
     needs: Condition = always,
     swept: bool = True,
+    weighted: bool = True,
     resampled: bool = True,
 ) -> Callable[[Compute], Compute]:
     """Registers a function as the quantity `key`, with its docstring as the meaning; see `Quantity`, `Evaluator`."""
@@ -152,7 +155,7 @@ def quantity(
     def register(compute: Compute) -> Compute:
         meaning = " ".join((compute.__doc__ or "").split())
         described = Quantity(key, title, unit, better, meaning, across)
-        EVALUATORS.append(Evaluator(described, compute, needs, swept, resampled))
+        EVALUATORS.append(Evaluator(described, compute, needs, swept, weighted, weighted and resampled))
         return compute
 
     return register
@@ -242,10 +245,12 @@ def keys_of(quantity: Quantity, images: Images) -> list[str]:
 
 def own_evaluators(images: Images) -> list[Evaluator]:
     """Returns the evaluators of a user's own quantities, `Images.own`: ratios of sums over images."""
-    evaluators = []
-    for name in images.own:
-        evaluators.append(Evaluator(own_quantity(name), own_ratio(name), always, swept=True, resampled=True))
-    return evaluators
+    return [own_evaluator(name) for name in images.own]
+
+
+def own_evaluator(name: str) -> Evaluator:
+    """Returns the evaluator of a user's own quantity."""
+    return Evaluator(own_quantity(name), own_ratio(name), always, swept=True, weighted=True, resampled=True)
 
 
 def own_quantity(name: str) -> Quantity:
@@ -464,7 +469,7 @@ def swap_aurc(images: Images) -> np.ndarray:
     return rank_images(images.flip, images.swap.risk, images.counts).risk_aurc
 
 
-@quantity("repair_flip", "flip after repair", unit="share", better="down", needs=has_scenes, resampled=False)
+@quantity("repair_flip", "flip after repair", unit="share", better="down", needs=has_scenes)
 def repair_flip(images: Images) -> np.ndarray:
     """Flip once each predicted region has the class predicted on other scenes.
 
@@ -473,7 +478,7 @@ def repair_flip(images: Images) -> np.ndarray:
     return fg_flip(images.repaired)
 
 
-@quantity("repair_correct", "correct after repair", unit="share", better="up", needs=has_scenes, resampled=False)
+@quantity("repair_correct", "correct after repair", unit="share", better="up", needs=has_scenes)
 def repair_correct(images: Images) -> np.ndarray:
     """Correct with the repaired labels."""
     return fg_correct(images.repaired)
@@ -486,7 +491,6 @@ def repair_correct(images: Images) -> np.ndarray:
     better="up",
     across=True,
     needs=has_swapped_groups,
-    resampled=False,
 )
 def repair_worst_iou(images: Images) -> np.ndarray:
     """Worst-group IoU with the repaired labels."""
@@ -494,7 +498,7 @@ def repair_worst_iou(images: Images) -> np.ndarray:
 
 
 @quantity(
-    "scene_reliance", "scene reliance", unit="share", better="down", across=True, needs=has_scenes, resampled=False
+    "scene_reliance", "scene reliance", unit="share", better="down", across=True, needs=has_scenes, weighted=False
 )
 def scene_reliance(images: Images) -> np.ndarray:
     """Share of the variance of a region's log-odds that is due to the scene; needs no labels.
@@ -511,14 +515,14 @@ def scene_reliance(images: Images) -> np.ndarray:
     better="down",
     across=True,
     needs=has_swapped_groups,
-    resampled=False,
+    weighted=False,
 )
 def scene_shift(images: Images) -> np.ndarray:
     """Nats by which a region's log-odds for a class rise from its other scenes to its usual ones; needs no labels."""
     return np.array([scene_shift_of(images.log_odds, images.scene_groups)])
 
 
-@quantity("context_use", "context use", unit="ratio", better="down", across=True, needs=has_evidence, resampled=False)
+@quantity("context_use", "context use", unit="ratio", better="down", across=True, needs=has_evidence, weighted=False)
 def context_use(images: Images) -> np.ndarray:
     """Scene shift over the evidence of the scene, 2 log(rho / (1 - rho)).
 
@@ -538,7 +542,7 @@ def context_use(images: Images) -> np.ndarray:
     better="down",
     across=True,
     needs=has_pairs,
-    resampled=False,
+    weighted=False,
 )
 def counterfactual_flip(images: Images) -> np.ndarray:
     """Share of the counterfactual pairs (one object in all scenes) whose predicted label changes with the scene.
@@ -551,31 +555,31 @@ def counterfactual_flip(images: Images) -> np.ndarray:
 # Quantities of rims and interiors, and calibration.
 
 
-@quantity("rim_flip", "flip in the rim", unit="share", better="down", needs=has_regions, resampled=False)
+@quantity("rim_flip", "flip in the rim", unit="share", better="down", needs=has_regions)
 def rim_flip(images: Images) -> np.ndarray:
     """Flip of the pixels of true regions next to their outside."""
     return divide(images.total(images.regions.flips[:, RIM]), images.total(images.regions.true[:, RIM]))
 
 
-@quantity("interior_flip", "flip inside", unit="share", better="down", needs=has_regions, resampled=False)
+@quantity("interior_flip", "flip inside", unit="share", better="down", needs=has_regions)
 def interior_flip(images: Images) -> np.ndarray:
     """Flip of their other pixels: a wrong label flips rim and interior."""
     return divide(images.total(images.regions.flips[:, INTERIOR]), images.total(images.regions.true[:, INTERIOR]))
 
 
-@quantity("rim_risk", "flip-risk in the rim", unit="nats", needs=has_regions, resampled=False)
+@quantity("rim_risk", "flip-risk in the rim", unit="nats", needs=has_regions)
 def rim_risk(images: Images) -> np.ndarray:
     """Mean entropy of the rims of predicted regions."""
     return divide(images.total(images.regions.risk[:, RIM]), images.total(images.regions.predicted[:, RIM]))
 
 
-@quantity("interior_risk", "flip-risk inside", unit="nats", needs=has_regions, resampled=False)
+@quantity("interior_risk", "flip-risk inside", unit="nats", needs=has_regions)
 def interior_risk(images: Images) -> np.ndarray:
     """Mean entropy of their interiors; needs no labels, either."""
     return divide(images.total(images.regions.risk[:, INTERIOR]), images.total(images.regions.predicted[:, INTERIOR]))
 
 
-@quantity("fg_ece", "foreground ECE", unit="share", better="down", needs=has_regions, resampled=False)
+@quantity("fg_ece", "foreground ECE", unit="share", better="down", needs=has_regions)
 def fg_ece(images: Images) -> np.ndarray:
     """Expected calibration error of the class where truth and prediction are foreground.
 

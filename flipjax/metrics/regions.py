@@ -36,7 +36,7 @@ def region_sums(logits: Any, labels: Any, **spec: Any) -> RegionSums:
         **spec: fields of `LabelSpec`. Ignored pixels do not make a rim.
 
     Returns:
-        `RegionSums`; `flipjax.results.rows` computes rates and the expected calibration error.
+        `RegionSums`; `flipjax.metrics.quantities` computes rates and the expected calibration error.
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.

@@ -6,7 +6,7 @@ Each number is a quantity of `flipjax.metrics.quantities`, evaluated on all imag
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from flipjax.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import evaluate, with_group
+from flipjax.metrics.quantities import EVALUATORS, evaluate, with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends, read_together, strata_of
 from flipjax.metrics.selective import auroc, auroc_ends
 
@@ -164,37 +164,70 @@ def bootstrap(
     if not hasattr(key, "dtype"):
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
     images = read_images(decomposition, groups, **options)
-    n = len(images)
-    if n == 0 or samples < 1:
-        raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    sizes = _block_sizes(samples, n)
-    if callable(statistic):
-        strata = strata_of(groups, pairs, n) if clusters is None else []
-        drawn = []
-        for size in sizes:
-            counts = draw_images(generator, n, samples=size, groups=groups, pairs=pairs, clusters=clusters)
-            drawn += [np.asarray(statistic(_taken(decomposition, row, strata))) for row in counts]
-        return _percentile_interval(np.stack(drawn))
-    names = (statistic,) if isinstance(statistic, str) else tuple(statistic)
+    if not callable(statistic):
+        names = (statistic,) if isinstance(statistic, str) else tuple(statistic)
+        intervals = image_intervals(images, names, generator=generator, samples=samples, pairs=pairs, clusters=clusters)
+        return intervals[statistic] if isinstance(statistic, str) else intervals
+    strata = strata_of(groups, pairs, len(images)) if clusters is None else []
+    drawn = []
+    for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
+        drawn += [np.asarray(statistic(_taken(decomposition, row, strata))) for row in counts]
+    return _percentile_interval(np.stack(drawn))
+
+
+def image_intervals(
+    images: Images,
+    names: Sequence[str],
+    *,
+    generator: np.random.Generator,
+    samples: int = 1000,
+    pairs: Any = None,
+    clusters: Any = None,
+) -> dict[str, Interval]:
+    """Computes the 95% intervals of quantities over images, as `bootstrap` does.
+
+    Args:
+        images: of a model.
+        names: keys of `summarize`.
+        generator: draws the resamples.
+        samples: the number of resamples.
+        pairs: (n,) integers, as in `bootstrap`.
+        clusters: (n,) integers, as in `bootstrap`.
+
+    Raises:
+        ValueError: an unknown name, or no images or resamples.
+    """
     _check_names(names, images)
     intervals = auroc_intervals(images, names, pairs=pairs, clusters=clusters)
     others = [name for name in names if name not in intervals]
     blocks = []
-    for size in sizes if others else ():
-        counts = draw_images(generator, n, samples=size, groups=groups, pairs=pairs, clusters=clusters)
-        blocks.append(values_of(dataclasses.replace(images, weights=counts), others))
+    for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
+        if others:
+            blocks.append(values_of(dataclasses.replace(images, weights=counts), others))
     for name in others:
         intervals[name] = _percentile_interval(np.concatenate([block[name] for block in blocks]))
-    if isinstance(statistic, str):
-        return intervals[statistic]
     return {name: intervals[name] for name in names}
 
 
-def _block_sizes(samples: int, images: int) -> list[int]:
-    """Returns how many resamples are drawn at once, block by block, to bound the memory."""
-    size = max(1, _INDICES_AT_ONCE // images)
-    return [min(size, samples - start) for start in range(0, samples, size)]
+def interval_names(images: Images) -> list[str]:
+    """Returns the names of the quantities that can have an interval over images: no counts of images."""
+    weighted = [each for each in EVALUATORS if each.weighted and each.quantity.unit != "images"]
+    return [value.name for value in evaluate(images, only=weighted)]
+
+
+def _draws(
+    images: Images, generator: np.random.Generator, *, samples: int, pairs: Any, clusters: Any
+) -> Iterator[np.ndarray]:
+    """Yields resamples, (s, n), as many at once as bound the memory: each group keeps its size."""
+    n = len(images)
+    if n == 0 or samples < 1:
+        raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
+    groups = None if images.groups is None else images.group
+    size = max(1, _INDICES_AT_ONCE // n)
+    for start in range(0, samples, size):
+        count = min(size, samples - start)
+        yield draw_images(generator, n, samples=count, groups=groups, pairs=pairs, clusters=clusters)
 
 
 def _check_names(names: Sequence[str], images: Images) -> None:
@@ -235,30 +268,39 @@ def resampled(
 def auroc_intervals(
     images: Images, names: Collection[str] | None = None, *, pairs: Any = None, clusters: Any = None
 ) -> dict[str, Interval]:
-    """Returns the intervals of the AUROC of flip-risk, by key; images that are drawn together count as one.
+    """Returns the intervals of AUROCs, by key; images that are drawn together count as one.
 
     Args:
         images: of a model.
-        names: keys of `summarize`; by default those of all groups. Others than `risk_auroc` are left out.
+        names: keys of `summarize`, of which those of other quantities are left out; by default all AUROCs.
         pairs: as in `bootstrap`.
         clusters: as in `bootstrap`.
     """
     name, values = ("pairs", pairs) if clusters is None else ("clusters", clusters)
     together = read_together(name, values, len(images))
-    ranked = ~np.isnan(images.flip) & ~np.isnan(images.flip_risk)
+    scores = {"risk_auroc": images.flip_risk}
+    if images.log_odds is not None:
+        scores["swap_auroc"] = images.swap.risk
     intervals = {}
     for group in images.group_names:
-        key = with_group("risk_auroc", group)
-        if names is not None and key not in names:
-            continue
-        inside = images.on_side(group) & ranked
-        flipped = images.flip > 0.5
-        events = len(np.unique(together[inside & flipped]))
-        others = len(np.unique(together[inside & ~flipped]))
-        value = auroc(images.flip_risk[inside], flipped[inside])
-        ends = auroc_ends(value, events, others) if events and others else (np.nan, np.nan)
-        intervals[key] = Interval(*ends)
+        for key, score in scores.items():
+            if names is None or with_group(key, group) in names:
+                inside = images.on_side(group)
+                intervals[with_group(key, group)] = _auroc_interval(
+                    score[inside], images.flip[inside], together[inside]
+                )
     return intervals
+
+
+def _auroc_interval(score: np.ndarray, flip: np.ndarray, together: np.ndarray) -> Interval:
+    """Returns the interval of the AUROC of a score for flip shares above 0.5."""
+    ranked = ~np.isnan(score) & ~np.isnan(flip)
+    flipped = flip[ranked] > 0.5
+    events = len(np.unique(together[ranked][flipped]))
+    others = len(np.unique(together[ranked][~flipped]))
+    if not events or not others:
+        return Interval(np.nan, np.nan)
+    return Interval(*auroc_ends(auroc(score[ranked], flipped), events, others))
 
 
 def _taken(decomposition: Decomposition, counts: np.ndarray, strata: Sequence[np.ndarray]) -> Decomposition:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.backend.software import differing_software
+from flipjax.metrics.images import Images
 from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.document import Document, Numbers, Section

@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from flipjax.metrics.quantities import RANGES
 from flipjax.results.frames import DIGITS, groups_of, rounded
-from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.quantities import quantity_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, axes_of, kept_records, member_quantities, quantities_in
 

@@ -29,18 +29,18 @@ def _table(*quantities: Quantity) -> dict[str, Quantity]:
     return {quantity.key: quantity for quantity in quantities}
 
 
-def _swept(*conditions: Condition) -> dict[str, Quantity]:
+def _columns_of(*conditions: Condition) -> dict[str, Quantity]:
     """Returns the columns of results.csv that exist under one of some conditions."""
     return _table(*(each.quantity for each in EVALUATORS if each.swept and each.exists in conditions))
 
 
 COLUMNS = _table(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept))
 """All that is a column of results.csv where the images have what it needs."""
-PIXEL_QUANTITIES = _swept(always, has_classes_in_scenes)
+PIXEL_QUANTITIES = _columns_of(always, has_classes_in_scenes)
 """Those of every run."""
-PAIR_QUANTITIES = _swept(has_pairs)
+PAIR_QUANTITIES = _columns_of(has_pairs)
 """Those of a run whose images are composed."""
-REGION_QUANTITIES = _swept(has_regions)
+REGION_QUANTITIES = _columns_of(has_regions)
 """Those of rims and interiors, and of calibration."""
 
 OBJECT_QUANTITIES = _table(

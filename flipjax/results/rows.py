@@ -30,6 +30,7 @@ def image_columns(images: Images) -> dict[str, np.ndarray]:
     flips.
 
     Example:
+        >>> from flipjax.metrics import Decomposition
         >>> from flipjax.metrics.images import read_images
         >>> counts = np.array([[[4, 0, 0], [1, 2, 1], [0, 0, 0]]])
         >>> columns = image_columns(read_images(Decomposition(counts, np.array([0.4])), class_names=("cat", "dog")))

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy import ndimage, special
 
 from flipjax import metrics
+from flipjax.groups import NamedGroups
 from flipjax.metrics import regions, selective
-from flipjax.results.rows import region_quantities
+from flipjax.metrics.images import read_images
+from flipjax.metrics.summary import summary_of
 from metrics.logits import draw, softmax
 
 
@@ -99,9 +101,10 @@ def test_sums_equal_their_twin(C, background):
         np.testing.assert_allclose(leaf, [own[name] for own in twins], rtol=2e-5, atol=1e-5, err_msg=name)
     confidence, right = np.concatenate(confidences), np.concatenate(rights)
     gaps = np.bincount(np.ceil(confidence * regions.BINS).astype(int).clip(1), confidence - right)
-    assert region_quantities(sums)["fg_ece"] == pytest.approx(np.abs(gaps).sum() / len(right), abs=1e-5)
-    # Rim and interior are all of the region.
     whole = jax.tree.map(np.asarray, metrics.decompose(logits, labels, background=background, ignore_index=255))
+    summary = summary_of(read_images(whole, regions=jax.tree.map(np.asarray, sums)))
+    assert summary["fg_ece"] == pytest.approx(np.abs(gaps).sum() / len(right), abs=1e-5)
+    # Rim and interior are all of the region.
     np.testing.assert_array_equal(sums.true.sum(-1), np.delete(whole.confusion, background, 1).sum((1, 2)))
     np.testing.assert_allclose(sums.risk.sum(-1), whole.risk_sum, rtol=1e-5)
     traced = jax.jit(lambda logits, labels: metrics.region_sums(logits, labels, **options))(logits, labels)
@@ -113,12 +116,14 @@ def test_sums_equal_their_twin(C, background):
 
 def test_quantities_of_groups():
     logits = np.eye(3, dtype=np.float32)[np.array([[[0, 1, 1, 1]], [[0, 2, 2, 2]], [[0, 0, 0, 0]]])] * 9
-    sums = metrics.region_sums(logits, np.array([[[0, 1, 1, 1]]] * 3))
-    values = region_quantities(sums, np.array([0, 1, 3]))
+    labels = np.array([[[0, 1, 1, 1]]] * 3)
+    sums, counts = metrics.region_sums(logits, labels), metrics.decompose(logits, labels)
+    values = summary_of(read_images(counts, np.array([0, 1, 3]), regions=sums))
     assert (values["rim_flip"], values["group/rare/interior_flip"], values["group/0/rim_flip"]) == (1 / 3, 1, 0)
     assert values["group/1/fg_ece"] == pytest.approx(1, abs=1e-3)
     assert np.isnan([values["group/2/rim_flip"], values["group/3/fg_ece"]]).all()
-    assert "group/common/rim_flip" not in region_quantities(sums, np.array([0, 7, 9]), all_groups=None)
+    named = summary_of(read_images(counts, np.zeros(3, int), regions=sums, all_groups=NamedGroups(("site",))))
+    assert "group/common/rim_flip" not in named and "group/site/rim_flip" in named
 
 
 ROWS = st.tuples(st.integers(0, 5), st.booleans())

@@ -6,10 +6,10 @@ import pytest
 
 from flipjax.metrics import Decomposition, pairs, summarize
 from flipjax.metrics.log_odds import SceneSwap
+from flipjax.metrics.quantities import RANGES
 from flipjax.report.pictures import member_items
 from flipjax.results import gallery, quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
-from flipjax.results.quantities import RANGES
 from flipjax.results.rows import member_quantities
 from flipjax.results.tables import join, results_table, typed
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
@@ -153,7 +153,7 @@ def test_every_number_of_a_summary_is_in_the_table_of_quantities():
     decomposition = Decomposition(counts, np.linspace(0, 9, 8))
     summary = summarize(decomposition, np.arange(8) % 4, class_names=WORDS)
     keys = [key for key, value in summary.items() if not isinstance(value, list)]
-    audited = {"mean_iou", "flip/common", "flip/rare"}
+    audited = {"mean_iou", "flip/common", "flip/rare", "flip_risk_mean", "flip_risk_share"}
     assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(WORDS)) | audited
     assert {quantities.quantity_of(key).unit for key in summary.keys() - {"flip_matrix"}} <= set(RANGES)
     titles = {"flip/rare": "flip of rare", "group/rare/gap/common": "IoU gap of common, rare"}
