@@ -130,18 +130,21 @@ def weighted_range(quantity: str, weights: Sequence[float] | np.ndarray) -> tupl
     return least, largest
 
 
-def shared_p(difference: Any, variance: Any, n: Any) -> np.ndarray:
+def shared_p(difference: Any, variance: Any, n: Any, *, sharing: int = 1) -> np.ndarray:
     """Returns the two-sided p of each of m comparisons of one quantity, with a variance that they share.
 
     A comparison is tested with its own variance or, if larger, the mean of all. The mean has Satterthwaite's degrees of
-    freedom, halved because comparisons may share a reference, and at least a comparison's own. Student's t with each
-    variance alone finds little over many comparisons, and is wrong where training collapses in some seeds: four
-    collapses, or none, have almost no spread.
+    freedom, and at least a comparison's own. Student's t with each variance alone finds little over many comparisons,
+    and is wrong where training collapses in some seeds: four collapses, or none, have almost no spread.
+
+    Differences from one reference correlate by 1/2 and their variances by 1/4, so k of them have the degrees of freedom
+    of 4 k / (k + 3) comparisons.
 
     Args:
         difference: (..., m) means over seeds.
         variance: (..., m) over seeds.
         n: (..., m) or a number, the seeds: two or more.
+        sharing: k, the number of comparisons with one reference.
 
     Returns:
         (..., m); NaN where even the shared variance is below the rounding of values.
@@ -151,7 +154,7 @@ def shared_p(difference: Any, variance: Any, n: Any) -> np.ndarray:
 
     Example:
         >>> shared_p([0.2, 0.2, 0.0], [0.0001, 0.01, 0.02], 4).round(3).tolist()
-        [0.028, 0.028, 1.0]
+        [0.009, 0.009, 1.0]
     """
     variance = np.asarray(variance, np.float64)
     seeds = np.broadcast_to(np.asarray(n, np.float64), variance.shape)
@@ -160,7 +163,7 @@ def shared_p(difference: Any, variance: Any, n: Any) -> np.ndarray:
     unit = np.maximum(variance.max(-1, keepdims=True), np.finfo(np.float64).tiny)
     relative = variance / unit
     squares = (relative**2 / (seeds - 1)).sum(-1, keepdims=True)
-    freedom = relative.sum(-1, keepdims=True) ** 2 / np.where(squares > 0, squares, np.inf) / 2
+    freedom = relative.sum(-1, keepdims=True) ** 2 / np.where(squares > 0, squares, np.inf) * 4 / (sharing + 3)
     # By more than rounding: equal variances are shared.
     larger = variance > shared * (1 + 1e-9)
     freedom = np.where(larger, seeds - 1, np.maximum(freedom, seeds - 1))
@@ -199,18 +202,32 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
         >>> two = {"quantity": ["gap/mean"] * 2, "n": [4, 4], "learnt": True, "variance": [0.001, 0.002]}
         >>> two = pd.DataFrame(two | {"difference": [0.3, 0.01], "low": [0.25, -0.06], "high": [0.35, 0.08]})
         >>> judge(two)[["p", "comparisons", "verdict", "reason"]].round(4).to_numpy().tolist()
-        [[0.0012, 2, 'higher', ''], [0.685, 2, '', 'no significant difference']]
+        [[0.0001, 2, 'higher', ''], [0.685, 2, '', 'no significant difference']]
     """
     p = np.full(len(table), np.nan)
     testable = table["quantity"].isin(JUDGED) & (table["n"] >= FEWEST) & table["learnt"].astype(bool)
     for _, rows in table.reset_index(drop=True)[testable.to_numpy()].groupby("quantity", sort=False):
         numbers = rows[["difference", "variance", "n"]].to_numpy(np.float64).T
-        p[rows.index] = shared_p(*numbers)
+        p[rows.index] = shared_p(*numbers, sharing=_sharing(rows))
     tested = np.isfinite(p)
     p[tested] = holm(p[tested])
     sides = np.where(table["difference"] > 0, "higher", "lower")
     judged = table.assign(p=p, comparisons=int(tested.sum()), verdict=np.where(p < LEVEL, sides, ""))
     return judged.assign(reason=_reasons(judged))
+
+
+def _sharing(rows: pd.DataFrame) -> int:
+    """Returns how many comparisons of one quantity have the same reference: the most in one setting of other axes.
+
+    Trends may share seeds, and count as if all had one reference.
+    """
+    if "reference" not in rows:
+        return len(rows)
+    # The column before `reference` is the compared axis.
+    *setting, _ = rows.loc[:, :"reference"].columns[:-1]
+    if not setting:
+        return len(rows)
+    return int(rows.groupby(setting, dropna=False).size().max())
 
 
 def _reasons(judged: pd.DataFrame) -> np.ndarray:

@@ -66,17 +66,23 @@ def test_a_comparison_alone_has_the_p_of_students_t():
 
 
 def test_the_shared_variance_by_hand():
-    # The mean variance is .06; Satterthwaite's freedom 3 (.18)^2 / (.0001 + .0049 + .01) / 2 is 3.24.
+    # The mean variance is .06; Satterthwaite's freedom 3 (.18)^2 / (.0001 + .0049 + .01) is 6.48, times 4 / 5 of two.
     variance = np.array([0.01, 0.07, 0.10])
     wanted = [
-        2 * distributions.t.sf(0.3 / np.sqrt(0.06 / 4), 3.24),
+        2 * distributions.t.sf(0.3 / np.sqrt(0.06 / 4), 6.48 * 4 / 5),
         2 * distributions.t.sf(0.3 / np.sqrt(0.07 / 4), 3),
         2 * distributions.t.sf(0.3 / np.sqrt(0.10 / 4), 3),
     ]
-    np.testing.assert_allclose(shared_p(np.full(3, 0.3), variance, 4), wanted)
+    np.testing.assert_allclose(shared_p(np.full(3, 0.3), variance, 4, sharing=2), wanted)
 
 
-def slow_shared_p(difference, variance, n):
+def test_variances_of_differences_from_one_reference_correlate_by_a_quarter():
+    values = np.random.default_rng(0).normal(size=(40_000, 3, 4))
+    variances = (values[:, 1:] - values[:, :1]).var(-1, ddof=1)
+    assert np.corrcoef(variances.T)[0, 1] == pytest.approx(1 / 4, abs=0.02)
+
+
+def slow_shared_p(difference, variance, n, sharing):
     """The rule as it is written down, one comparison at a time."""
     mean = sum(variance) / len(variance)
     squares = sum(v * v / (seeds - 1) for v, seeds in zip(variance, n, strict=True))
@@ -84,7 +90,7 @@ def slow_shared_p(difference, variance, n):
     for d, v, seeds in zip(difference, variance, n, strict=True):
         freedom = seeds - 1
         if v <= mean * (1 + 1e-9):
-            freedom = max(freedom, sum(variance) ** 2 / squares / 2)
+            freedom = max(freedom, sum(variance) ** 2 / squares / (1 + (sharing - 1) / 4))
         p.append(2 * distributions.t.sf(abs(d) / np.sqrt(max(v, mean) / seeds), freedom))
     return p
 
@@ -92,10 +98,11 @@ def slow_shared_p(difference, variance, n):
 COMPARED_ONCE = st.tuples(st.floats(-1, 1), st.floats(1e-6, 1), st.integers(4, 12))
 
 
-@given(st.lists(COMPARED_ONCE, min_size=1, max_size=9))
-def test_the_shared_variance_is_that_of_a_slow_twin(comparisons):
+@given(st.lists(COMPARED_ONCE, min_size=1, max_size=9), st.integers(1, 9))
+def test_the_shared_variance_is_that_of_a_slow_twin(comparisons, sharing):
     difference, variance, n = map(list, zip(*comparisons, strict=True))
-    np.testing.assert_allclose(shared_p(difference, variance, n), slow_shared_p(difference, variance, n), rtol=1e-9)
+    found = shared_p(difference, variance, n, sharing=sharing)
+    np.testing.assert_allclose(found, slow_shared_p(difference, variance, n, sharing), rtol=1e-9)
 
 
 @given(st.lists(COMPARED_ONCE, min_size=1, max_size=9))
@@ -143,8 +150,16 @@ def family(differences, *, spread=0.01, seeds=5, quantity="group/rare/fg_flip"):
 def test_a_family_is_one_table_and_its_size_the_number_of_tests():
     one, many = judge(family([0.02])), judge(family([0.02] + [0.0] * 199))
     assert one["comparisons"].tolist() == [1] and set(many["comparisons"]) == {200}
-    assert many["p"].iloc[0] == pytest.approx(200 * shared_p([0.02] * 200, [1e-4] * 200, 5)[0])
+    assert many["p"].iloc[0] == pytest.approx(200 * shared_p([0.02] * 200, [1e-4] * 200, 5, sharing=200)[0])
     assert "over 200 comparisons of methods" in legend(many, "comparisons of methods")
+
+
+def test_comparisons_of_one_level_share_their_reference_and_those_of_two_do_not():
+    table = family([0.02, 0.02, 0.01, 0.01], spread=0.02)
+    places = {"rho": [0.5, 0.5, 0.9, 0.9], "method": ["a", "b"] * 2, "reference": "ce"}
+    placed = pd.concat([pd.DataFrame(places, index=table.index), table], axis=1)
+    wanted = holm(shared_p(table["difference"], table["variance"], 5, sharing=2))
+    np.testing.assert_allclose(judge(placed)["p"], wanted)
 
 
 def test_a_verdict_is_given_below_the_level_and_not_at_it():
