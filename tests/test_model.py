@@ -1,5 +1,7 @@
 """A trained network as a value: its transformations, its file, and the road to PyTorch and back."""
 
+import dataclasses
+import json
 import pathlib
 import runpy
 
@@ -15,8 +17,10 @@ from networks import Net
 import flipjax
 from flipjax import metrics
 from flipjax.config import ModelSpec
+from flipjax.models import weights
 from flipjax.models.weights import WeightsError, draw_weights
-from flipjax.training.model import Model
+from flipjax.support.files import sha256
+from flipjax.training.model import ABOUT, Model
 
 NAMES = ("background", "hopper", "skimmer")
 EXAMPLE = pathlib.Path(__file__).parents[1] / "sweeps/examples/benchmark_pytorch.py"
@@ -99,6 +103,100 @@ def test_a_wrong_state_dict_is_refused(change, message):
     change(arrays)
     with pytest.raises(WeightsError, match=message):
         Model.from_state_dict(arrays, model.spec, NAMES, 16)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=["NaN", "infinite"])
+def test_weights_that_are_not_finite_are_refused(value, tmp_path):
+    model = drawn(SPECS[0])
+    spoiled = jax.tree.map(lambda leaf: jnp.full_like(leaf, value), model.weights)
+    path = dataclasses.replace(model, weights=spoiled).save(tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"x\.safetensors: .* not finite: "):
+        flipjax.load_model(path)
+
+
+ODD_IMAGES = {
+    "masked": (np.ma.masked_array(np.zeros((1, 4, 4, 3))), "a masked one"),
+    "a mapping": ({"image": np.zeros((1, 4, 4, 3))}, "a mapping"),
+    "objects": (np.zeros((1, 4, 4, 3), object), "object"),
+    "text": (np.zeros((1, 4, 4, 3), str), "<U1"),
+    "nothing": (None, "object"),
+    "a generator": ((row for row in ()), "object"),
+    "integers": (np.zeros((1, 4, 4, 3), np.int32), "int32"),
+    "no image": (np.zeros((0, 4, 4, 3), np.float32), r"\(0, 4, 4, 3\)"),
+    "no row": (np.zeros((1, 0, 4, 3), np.float32), r"\(1, 0, 4, 3\)"),
+}
+
+
+@pytest.mark.parametrize("method", ["__call__", "logits", "predict"])
+@pytest.mark.parametrize(("odd", "message"), ODD_IMAGES.values(), ids=ODD_IMAGES)
+def test_odd_images_are_refused_in_a_sentence(odd, message, method):
+    with pytest.raises(ValueError, match=f"^images: expected .*{message}"):
+        getattr(drawn(SPECS[0]), method)(odd)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "longdouble", jnp.bfloat16, ">f4"], ids=str)
+def test_images_of_any_float_type_are_taken(dtype):
+    model = drawn(SPECS[0])
+    levels = np.round(images(2, 4, 4) * 16) / 16  # Exact in bfloat16.
+    np.testing.assert_array_equal(model.logits(levels.astype(dtype)), model.logits(levels))
+
+
+SETTINGS = {
+    "rank promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "transfer guard": lambda: jax.transfer_guard("disallow"),
+    "strict types": lambda: jax.numpy_dtype_promotion("strict"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_it_works_under_strict_settings_of_jax(setting):
+    model = drawn(SPECS[0])
+    sample = images(2, 4, 4)
+    logits = model.logits(sample)
+    with setting():
+        np.testing.assert_array_equal(model.logits(sample), logits)
+
+
+FORGED = {
+    "no JSON": "hello",
+    "a list": "[]",
+    "deep": "[" * 100_000,
+    "no spec": '{"class_names": ["a", "b", "c"], "size": 16}',
+    "spec null": '{"spec": null, "class_names": ["a", "b", "c"], "size": 16}',
+    "another network": {"name": "nope"},
+    "a path": {"name": "../../x"},
+    "too deep": {"depth": 10**6},
+    "too wide": {"width": 10**9},
+    "no width": {"width": 0},
+    "another norm": {"norm": "evil"},
+    "names twice": {"class_names": ["a", "a", "a"]},
+    "names that are lists": {"class_names": [["a"], ["b"], ["c"]]},
+    "no size": {"size": None},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_a_forged_description_is_named(stored, forged, tmp_path):
+    """Of a right digest."""
+    path, _ = stored
+    arrays, metadata = weights.read_digested(path)
+    text = forged
+    if isinstance(forged, dict):
+        about = json.loads(metadata[ABOUT].partition(" ")[2])
+        for name, value in forged.items():
+            (about if name in about else about["spec"])[name] = value
+        text = json.dumps(about)
+    weights.write_digested(tmp_path / "forged.safetensors", arrays, {ABOUT: f"{sha256(text)} {text}"})
+    with pytest.raises(WeightsError, match=r"forged\.safetensors: expected the description of a network") as refused:
+        flipjax.load_model(tmp_path / "forged.safetensors")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", [None, 3, "", "a\0b.safetensors", "."], ids=repr)
+def test_what_names_no_file_is_refused(path, stored):
+    for function in (flipjax.load_model, stored[1].save):
+        with pytest.raises(WeightsError, match="expected the name of a file of weights, found"):
+            function(path)
 
 
 def test_any_number_of_images_is_as_each_alone():

@@ -1,20 +1,33 @@
-"""The models that a config may name."""
+"""The networks that a configuration may name."""
 
-import functools
-import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from flipjax.config import ModelSpec
 
 
-def _build(module: str, name: str, spec: Any, **options: Any) -> Any:
-    # The modules load JAX and Flax: not before a model is built.
-    return getattr(importlib.import_module(f"flipjax.models.{module}"), name)(spec, **options)
+def build_small(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nnx.Module":
+    """Returns the small U-Net."""
+    # These modules load JAX and Flax, so import them only when a network is built.
+    from flipjax.models.unet import UNet
+
+    return UNet(spec, num_classes=num_classes, rngs=rngs)
 
 
-MODELS: dict[str, Callable[..., Any]] = {
-    "unet": functools.partial(_build, "unet", "UNet"),
-    "smp_resnet50": functools.partial(_build, "smp", "build_unet"),
-    "smp_mit_b2": functools.partial(_build, "smp", "build_unet"),
-    "smp_efficientnet_lite0": functools.partial(_build, "smp", "build_unet"),
+def build_large(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nnx.Module":
+    """Returns a U-Net of `segmentation_models_pytorch`, with the encoder of the network's name."""
+    from flipjax.models.smp import build_unet
+
+    return build_unet(spec, num_classes=num_classes, rngs=rngs)
+
+
+MODELS: dict[str, Callable[..., "nnx.Module"]] = {
+    "unet": build_small,
+    "smp_resnet50": build_large,
+    "smp_mit_b2": build_large,
+    "smp_efficientnet_lite0": build_large,
 }
-"""Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh model in training mode, float32."""
+"""Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh network in training mode, float32."""

@@ -7,7 +7,9 @@ names, with a digest that is compared at each reading. No file can run code: PyT
 import functools
 import importlib
 import os
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +35,8 @@ RANDOM = "drop_path_key"
 """State of MiT's stochastic depth that PyTorch does not have."""
 # Indices of the small U-Net's layers in PyTorch's Sequential block (convolution, norm, ReLU, twice).
 LAYERS = {"first": 0, "first_norm": 1, "second": 3, "second_norm": 4}
+# Without a norm, PyTorch's convolutions have the biases.
+BIASED_LAYERS = {"first": 0, "first_norm": 0, "second": 3, "second_norm": 3}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
 """Axes of a kernel and of a matrix in PyTorch's order."""
@@ -49,6 +53,8 @@ SIGNS = {
 }
 NAMED = 20
 """Most keys listed in a message."""
+UNPACKED = 10
+"""Most bytes that a byte of a PyTorch file may unpack to; PyTorch itself does not compress."""
 
 
 class WeightsError(ValueError):
@@ -58,23 +64,28 @@ class WeightsError(ValueError):
 
 
 class Weights(NamedTuple):
-    """Parameters and running statistics of a model, nested dicts of arrays; in states `training.network.flat`."""
+    """The weights of a model, nested dicts of arrays; in states `training.network.flat`."""
 
     params: Any
+    """Parameters, which training changes by gradients."""
     statistics: Any
+    """Running statistics, and keys of random numbers."""
 
 
-class Place(NamedTuple):
-    """The place of a PyTorch weight: its part of `Weights`, path and shape.
-
-    `wide` is the shape with PyTorch's number of axes, and `axes` are these in PyTorch's order.
-    """
+@dataclass(frozen=True)
+class Place:
+    """The place of a PyTorch weight in `Weights`."""
 
     part: int
+    """0: `params`, 1: `statistics`."""
     path: tuple[Any, ...]
+    """Keys of the nested dicts."""
     shape: tuple[int, ...]
+    """Of the array there."""
     wide: tuple[int, ...]
+    """The shape with as many axes as PyTorch's array."""
     axes: tuple[int, ...]
+    """The axes of `wide` in PyTorch's order."""
 
 
 def build(spec: ModelSpec, num_classes: int, key: jax.Array) -> nnx.Module:
@@ -86,8 +97,8 @@ def build(spec: ModelSpec, num_classes: int, key: jax.Array) -> nnx.Module:
 def weights_of(model: nnx.Module) -> Weights:
     """Returns a model's parameters and other state, nested dicts of arrays; keys, such as dropout's, as integers."""
     _, params, statistics = nnx.split(model, nnx.Param, ...)
-    plain = [nnx.to_pure_dict(state) for state in (params, statistics)]
-    return Weights(*jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, plain))
+    plain = Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, plain)
 
 
 def is_key(leaf: Any) -> bool:
@@ -110,24 +121,30 @@ def overlay(drawn: Any, given: Any) -> Any:
 @functools.cache
 def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
     """Returns the place of each weight by PyTorch's name; a user's own network keeps its names and axes."""
-    found = {}
+    by_name = {}
     for part, tree in enumerate(jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))):
         for path, leaf in dict[Any, Any](flatten_dict(tree)).items():
-            # The small U-Net's head is a matrix here and a 1 x 1 convolution in PyTorch.
-            whole = (1, 1, *leaf.shape) if spec.title == "unet" and path == ("head", "kernel") else leaf.shape
-            axes = TORCH_AXES.get(0 if spec.build else len(whole), tuple(range(len(whole))))
-            found[_name(spec, path)] = Place(part, path, leaf.shape, whole, axes)
-    return {name: place for name, place in found.items() if place.path[-1] != RANDOM}
+            if path[-1] == RANDOM:
+                continue
+            wide = leaf.shape
+            if spec.title == "unet" and path == ("head", "kernel"):
+                # The small U-Net's head is a matrix here and a 1 x 1 convolution in PyTorch.
+                wide = (1, 1, *leaf.shape)
+            axes = tuple(range(len(wide)))
+            if not spec.build:
+                axes = TORCH_AXES.get(len(wide), axes)
+            by_name[_name(spec, path)] = Place(part, path, leaf.shape, wide, axes)
+    return by_name
 
 
 def _name(spec: ModelSpec, path: tuple[Any, ...]) -> str:
     """Returns PyTorch's name of a weight."""
-    if spec.title == "unet":
-        *steps, leaf = path if path[-1] in LEAVES else (*path, "kernel")
-        # Without a norm, PyTorch's convolution has the bias.
-        layers = LAYERS | ({"first_norm": 0, "second_norm": 3} if spec.norm == "none" else {})
-        path = (*(layers.get(step, step) for step in steps), LEAVES[leaf])
-    return ".".join(map(str, path))
+    if spec.title != "unet":
+        return ".".join(map(str, path))
+    *steps, leaf = path if path[-1] in LEAVES else (*path, "kernel")
+    layers = BIASED_LAYERS if spec.norm == "none" else LAYERS
+    names = [layers.get(step, step) for step in steps]
+    return ".".join(map(str, [*names, LEAVES[leaf]]))
 
 
 def shapes_of(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -138,23 +155,27 @@ def shapes_of(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
 
 def to_state_dict(weights: Weights, spec: ModelSpec, num_classes: int) -> dict[str, np.ndarray]:
     """Returns weights under PyTorch's names and in its axis order."""
-    leaves, arrays = [flatten_dict(part) for part in weights], {}
+    leaves = [flatten_dict(part) for part in weights]
+    arrays = {}
     for name, place in places(spec, num_classes).items():
         array = np.asarray(leaves[place.part][place.path]).reshape(place.wide)
         arrays[name] = np.asarray(array.transpose(place.axes), order="C")
-    means = [name for name in arrays if name.endswith("running_mean") and not spec.build]
-    return arrays | {name.replace("running_mean", COUNT): np.zeros((), np.int64) for name in means}
+    if not spec.build:
+        for name in [name for name in arrays if name.endswith("running_mean")]:
+            arrays[name.replace("running_mean", COUNT)] = np.zeros((), np.int64)
+    return arrays
 
 
 def from_state_dict(arrays: Mapping[str, np.ndarray], spec: ModelSpec, num_classes: int, *, part: str = "") -> Weights:
     """Returns the weights of PyTorch's arrays, of all those whose names begin with `part`.
 
     Raises:
-        WeightsError: arrays are missing, unused or misshapen.
+        WeightsError: arrays are missing, unused or misshapen, or hold numbers that are not finite.
     """
     wanted = {name: shape for name, shape in shapes_of(spec, num_classes).items() if name.startswith(part)}
     kept = [name for name in arrays if name in wanted or not name.endswith((COUNT, RANDOM))]
-    _check_arrays({name: arrays[name] for name in kept}, wanted)
+    # The state of a user's own network may be anything.
+    _check_arrays({name: arrays[name] for name in kept}, wanted, finite=not spec.build)
     parts: tuple[dict, dict] = {}, {}
     for name in wanted:
         place = places(spec, num_classes)[name]
@@ -162,16 +183,26 @@ def from_state_dict(arrays: Mapping[str, np.ndarray], spec: ModelSpec, num_class
     return Weights(*map(unflatten_dict, parts))
 
 
-def _check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> None:
+def _check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], *, finite: bool) -> None:
     """Raises WeightsError unless these are real numbers of the wanted shapes; names the arrays that are not."""
-    both = [(name, arrays[name]) for name in wanted if name in arrays]
-    problems = {
+    problems: dict[str, list[str]] = {
         "missing": [name for name in wanted if name not in arrays],
         "unused": [name for name in arrays if name not in wanted],
-        "misshapen": [f"{name} {x.shape} instead of {wanted[name]}" for name, x in both if x.shape != wanted[name]],
-        # bfloat16 and its like are of kind V.
-        "not of real numbers": [f"{name} ({x.dtype})" for name, x in both if x.dtype.kind in "OSUcMm"],
+        "misshapen": [],
+        "not of real numbers": [],
+        "not finite": [],
     }
+    for name in wanted:
+        if name not in arrays:
+            continue
+        array = arrays[name]
+        if array.shape != wanted[name]:
+            problems["misshapen"].append(f"{name} {array.shape} instead of {wanted[name]}")
+        # bfloat16 and its like are of kind V.
+        if array.dtype.kind in "OSUcMm":
+            problems["not of real numbers"].append(f"{name} ({array.dtype})")
+        elif finite and not np.isfinite(array).all():
+            problems["not finite"].append(name)
     texts = [f"{len(names)} {kind}: {', '.join(names[:NAMED])}" for kind, names in problems.items() if names]
     if texts:
         raise WeightsError("; ".join([f"weights: expected the {len(wanted)} arrays of the model", *texts]))
@@ -187,7 +218,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
             than arrays.
         ModuleNotFoundError: PyTorch is missing.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file() or path.suffix not in SUFFIXES:
         raise WeightsError(f"expected a regular file of weights, {', '.join(SUFFIXES)}; found none at {path}")
     try:
@@ -207,14 +238,31 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         wanted = "PyTorch 2.6 or newer, whose weights_only runs no code (CVE-2025-32434)"
         raise WeightsError(f"{path} needs {wanted}; found {torch.__version__}")
-    tensors = _state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    # NumPy has no bfloat16.
-    return {str(name): (t.float() if t.is_floating_point() else t).detach().numpy() for name, t in tensors.items()}
+    _check_unpacked(path)
+    arrays = {}
+    for name, tensor in _state_dict(torch.load(path, map_location="cpu", weights_only=True)).items():
+        # NumPy has no bfloat16.
+        plain = tensor.float() if tensor.is_floating_point() else tensor
+        arrays[str(name)] = plain.detach().numpy()
+    return arrays
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raises WeightsError for a zip file that unpacks to more than `UNPACKED` times its size."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    size = path.stat().st_size
+    if unpacked > UNPACKED * size:
+        raise WeightsError(f"{path}: expected at most {UNPACKED * size:,} bytes unpacked; found {unpacked:,}")
 
 
 def _state_dict(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    nested = [stored[name] for name in NESTS if isinstance(stored.get(name), Mapping)]
-    return _state_dict(nested[0]) if nested else stored
+    for name in NESTS:
+        if isinstance(stored.get(name), Mapping):
+            return _state_dict(stored[name])
+    return stored
 
 
 def convert_weights(source: str | Path, target: str | Path, *, encoder: str | None, num_classes: int) -> str:
@@ -314,8 +362,19 @@ def file_of(path: str | Path) -> Path:
         >>> str(file_of("weights/resnet50"))
         'weights/resnet50.safetensors'
     """
-    path = Path(path).expanduser()
+    path = path_of(path)
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
+
+
+def path_of(path: str | Path) -> Path:
+    """Returns a path, with the home folder in place of ~; raises WeightsError for what cannot name a file."""
+    expected = "expected the name of a file of weights"
+    if not isinstance(path, str | os.PathLike):
+        raise WeightsError(f"{expected}, found {path!r}")
+    text = os.fsdecode(path)
+    if not text or "\0" in text or Path(text).name == "":
+        raise WeightsError(f"{expected}, found {text!r}")
+    return Path(text).expanduser()
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
@@ -331,11 +390,11 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     Raises:
         WeightsError: the names are those of no encoder, or of several.
     """
-    found = [(encoder, name, sign) for encoder, sign in SIGNS.items() for name in arrays if name.endswith(sign)]
-    if len(found) != 1:
+    signs = [(encoder, name, sign) for encoder, sign in SIGNS.items() for name in arrays if name.endswith(sign)]
+    if len(signs) != 1:
         expected = f"the weights of one U-Net or encoder, {' or '.join(SIGNS)}"
         raise WeightsError(f"expected {expected}; found arrays such as {', '.join(list(arrays)[:4])}")
-    encoder, name, sign = found[0]
+    encoder, name, sign = signs[0]
     start = name.removesuffix(sign)
     if any("decoder.blocks." in name for name in arrays):
         wrapper = start.removesuffix("encoder.")

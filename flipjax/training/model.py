@@ -14,16 +14,22 @@ from flax import nnx
 
 from flipjax import metrics
 from flipjax.backend.compiler import program
-from flipjax.config import Experiment, ModelSpec
+from flipjax.config import ConfigError, Experiment, ModelSpec, check_value
 from flipjax.groups import Groups
+from flipjax.metrics.checks import to_array
 from flipjax.models import weights
 from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
 from flipjax.support.files import sha256
 from flipjax.training.network import logits_of, model_of
 
 ABOUT = "flipjax_model"
+"""Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
 BATCH = 16
 """Batch size; equals a sweep's evaluation batch for images up to 256 pixels, so that results agree bit for bit."""
+SHORT_FLOATS = tuple(np.dtype(kind) for kind in (jnp.bfloat16, jnp.float8_e4m3fn, jnp.float8_e5m2))
+"""Floats that NumPy knows by their bytes alone."""
+LARGEST = 2**14
+"""Largest side of training images, in pixels, as of `config.pool.size`."""
 
 
 @functools.partial(
@@ -33,12 +39,6 @@ BATCH = 16
 class Model:
     """A network and its weights: a pytree whose leaves are the weights, callable as a pure function.
 
-    Attributes:
-        weights: parameters and running statistics.
-        spec: of the network.
-        class_names: C names, background first.
-        size: side of the training images, in pixels.
-
     Example:
         >>> spec = ModelSpec(width=4, depth=1)
         >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
@@ -47,9 +47,13 @@ class Model:
     """
 
     weights: Weights
+    """Parameters and running statistics."""
     spec: ModelSpec
+    """The network."""
     class_names: tuple[str, ...]
+    """C names, background first."""
     size: int
+    """Side of the training images, in pixels."""
 
     @classmethod
     def from_state_dict(
@@ -58,13 +62,13 @@ class Model:
         """Returns the model of arrays under PyTorch's names and in its axis order, as `state_dict` returns them.
 
         Args:
-            arrays: the weights by name; numbers of any float type.
+            arrays: the weights by name, real numbers of any type.
             spec: of the network.
             class_names: C names, background first.
             size: side of the training images, in pixels.
 
         Raises:
-            WeightsError: arrays are missing, unused or misshapen.
+            WeightsError: arrays are missing, unused or misshapen, or hold numbers that are not finite.
 
         Example:
             >>> spec = ModelSpec(width=4, depth=1)
@@ -101,18 +105,25 @@ class Model:
         Raises:
             ValueError: images of another shape or type.
         """
-        images = jnp.asarray(images)
+        images = jnp.asarray(_array_of(images))
         stride = self.stride
-        if images.ndim != 4 or images.shape[1] % stride or images.shape[2] % stride or images.shape[3] != 3:
+        divisible = images.ndim == 4 and images.shape[1] % stride == 0 and images.shape[2] % stride == 0
+        if not divisible or images.shape[3] != 3 or not images.size:
             raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {images.shape}")
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {images.dtype}")
-        return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
+        # Layers broadcast scales of channels over images, also for users who forbid it in their own code.
+        with jax.numpy_rank_promotion("allow"):
+            return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
 
     def logits(self, images: Any) -> np.ndarray:
-        """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches."""
+        """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches.
+
+        Raises:
+            ValueError: images of another shape or type, out of range, or none.
+        """
         return self._by_batches(Model.__call__, images)
 
     def predict(self, images: Any) -> np.ndarray:
@@ -120,26 +131,30 @@ class Model:
         return self._by_batches(_classes, images)
 
     def _by_batches(self, function: Callable, images: Any) -> np.ndarray:
-        images = np.asarray(images)
-        if images.dtype.kind == "f" and not (images.min(initial=0) >= 0 and images.max(initial=1) <= 1):
-            raise ValueError(f"images: expected floats in [0, 1], or uint8; found {images.min()} to {images.max()}")
+        images = _host_images(images)
         parts = []
-        for part in _batches(images):
+        for batch in _batches(images):
             # Padding to a power of two keeps the number of compiled programs small.
-            size = 2 ** (len(part) - 1).bit_length()
-            parts.append(np.asarray(program(function)(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
+            size = 2 ** (len(batch) - 1).bit_length()
+            padded = jax.device_put(np.resize(batch, (size, *batch.shape[1:])))
+            parts.append(jax.device_get(program(function)(self, padded))[: len(batch)])
         return np.concatenate(parts)
 
     def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
         """Returns `flipjax.metrics.decompose` of images and labels (n, H, W), leaves numpy.
 
         On a sweep's images of at most 256 pixels the result equals the stored one bit for bit.
+
+        Raises:
+            ValueError: as `logits` and `flipjax.metrics.decompose`, or as many images as labels are missing.
         """
+        images = _host_images(images)
+        labels = to_array(labels, name="labels")
+        if np.ndim(labels) == 0 or len(images) != len(labels):
+            raise ValueError(f"labels: expected {len(images)}, one for each image; found {np.shape(labels)}")
         # In a single program the entropy sum would be fused with the last layer and rounded differently.
-        if len(images) != len(labels):
-            raise ValueError(f"labels: expected {len(images)}, one for each image; found {len(labels)}")
         pairs = zip(_batches(images), _batches(labels), strict=True)
-        parts = [metrics.decompose(self.logits(part), truth) for part, truth in pairs]
+        parts = [metrics.decompose(self.logits(batch), truth) for batch, truth in pairs]
         return jax.tree.map(np.asarray, metrics.concatenate(parts))
 
     def nnx(self) -> nnx.Module:
@@ -156,10 +171,13 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Writes `state_dict` and a description of the network as .safetensors, which PyTorch can read."""
-        fields = vars(self.spec) | {"build": self.spec.title if self.spec.build else "", "weights": ""}
+        path = weights.path_of(path)
+        fields = dict(vars(self.spec))
+        fields["build"] = self.spec.title if self.spec.build else ""
+        fields["weights"] = ""
         about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
         weights.write_digested(path, self.state_dict(), {ABOUT: f"{sha256(about)} {about}"})
-        return Path(path)
+        return path
 
 
 def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = None) -> Model:
@@ -173,20 +191,57 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
         WeightsError: the file is missing, damaged or not flipjax's; or `build` is missing, superfluous, or builds a
             network with other weights.
     """
-    path = Path(path).expanduser()
+    path = weights.path_of(path)
     arrays, metadata = weights.read_digested(path)
-    stored, _, text = metadata.get(ABOUT, "").partition(" ")
-    if stored != sha256(text):
+    digest, _, text = metadata.get(ABOUT, "").partition(" ")
+    if digest != sha256(text):
         raise WeightsError(f"{path}: expected a file that flipjax.Model.save wrote; found another or a damaged one")
-    about = json.loads(text)
-    own = about["spec"].pop("build")
-    if own and not build:
-        raise WeightsError(f"build: expected the function that makes the network, {own}, to read {path}; found none")
-    names = tuple(about["class_names"])
     try:
-        return Model.from_state_dict(arrays, ModelSpec(**about["spec"], build=build), names, about["size"])
+        about = _parse_description(text)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = f"expected the description of a network that this version of flipjax can build; {error}"
+        raise WeightsError(f"{path}: {problem}") from error
+    if about.own_network and build is None:
+        found = f"the function that makes the network, {about.own_network}, to read {path}"
+        raise WeightsError(f"build: expected {found}; found none")
+    try:
+        spec = dataclasses.replace(about.spec, build=build)
+        return Model.from_state_dict(arrays, spec, about.class_names, about.size)
     except (TypeError, WeightsError) as error:
         raise WeightsError(f"{path}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Description:
+    """What a file says about its network."""
+
+    spec: ModelSpec
+    own_network: str
+    """Name of the user's function that builds it, or empty."""
+    class_names: tuple[str, ...]
+    size: int
+
+
+def _parse_description(text: str) -> _Description:
+    """Returns a checked description.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: it is another text, or has values that no network has.
+    """
+    about = json.loads(text)
+    fields = dict(about["spec"])
+    own_network = fields.pop("build")
+    for name, value in fields.items():
+        check_value(f"model.{name}", value)
+    names = about["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise ConfigError("class_names", "different names", "others")
+    size = about["size"]
+    if not isinstance(size, int) or not 0 < size <= LARGEST:
+        raise ConfigError("size", f"a number of pixels up to {LARGEST}", "another value")
+    if not isinstance(own_network, str):
+        raise ConfigError("build", "a name", "another value")
+    return _Description(ModelSpec(**fields), own_network, tuple(names), size)
 
 
 @functools.cache
@@ -194,9 +249,32 @@ def _experiment(spec: ModelSpec, num_classes: int) -> Experiment:
     return Experiment(model=dataclasses.replace(spec, dtype="float32"), groups=Groups(num_classes - 1, 2, partial=True))
 
 
+def _array_of(images: Any) -> Any:
+    """Returns images of any framework as an array; raises ValueError for what is none."""
+    try:
+        array = to_array(images, name="images")
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if array.dtype == np.longdouble:
+        array = np.asarray(array, np.float64)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSUMmV" and array.dtype not in SHORT_FLOATS:
+        raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {array.dtype}")
+    return array
+
+
+def _host_images(images: Any) -> np.ndarray:
+    """Returns images as a NumPy array; raises ValueError for none, or for floats outside [0, 1]."""
+    array = np.asarray(_array_of(images))
+    if array.ndim == 0 or not array.size:
+        raise ValueError(f"images: expected at least one, found {array.shape}")
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        lowest, highest = array.min(), array.max()
+        if not (lowest >= 0 and highest <= 1):
+            raise ValueError(f"images: expected floats in [0, 1], or uint8; found {lowest} to {highest}")
+    return array
+
+
 def _batches(arrays: Any) -> list[Any]:
-    if not len(arrays):
-        raise ValueError("images: expected at least one, found none")
     return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
 
 
