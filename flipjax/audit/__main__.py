@@ -1,8 +1,8 @@
 """Measures label flips in stored predictions of a segmentation model.
 
-Predictions are npy or npz; labels and predicted masks npy, npz or PNG. A folder holds one file per image, matched by
-name; one file holds all images, matched by position. Exit codes: 0 done, 1 a limit of --fail_above or --fail_below
-failed, 2 unusable input or option, 75 interrupted.
+Predictions are npy, npz or NIfTI; labels and predicted masks may be PNG as well. A folder holds one file per image, in
+subfolders or not, matched by name; one file holds all images, matched by position. Exit codes: 0 done, 1 a limit of
+--fail_above or --fail_below failed, 2 unusable input or option, 75 interrupted.
 """
 
 import sys
@@ -25,10 +25,14 @@ def limit(text: str) -> tuple[str, float]:
     return key, float(value)
 
 
+def _read_spacing(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 def add_classes(parser: command.Parser) -> None:
     """Adds the options on the classes of labels and predictions."""
     add = parser.add_argument
-    maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
+    maps = "a CSV with the columns from, to and maybe name, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
     add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
     add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help="label of pixels to ignore, such as 255")
@@ -47,16 +51,24 @@ def _parser() -> command.Parser:
     add("--member", metavar="NAME", help="of the run, such as m003")
     add("--rule", metavar="NAME", help="the selection rule whose weights the member has (default the first)")
     add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two audits of the same images, to be compared")
-    text = "columns name, class and scene; or name and group; or name and one other; or a regular expression on names"
-    add("--groups", metavar="CSV|REGEX", help=text)
+    text = "a regular expression of one group: the image's name in a file's path without suffix (default all of it)"
+    add("--names", metavar="REGEX", help=text)
+    add("--table", type=Path, metavar="CSV", help="columns of the images for --groups and --clusters, beside name")
+    text = "a column of --table; or a CSV of names and groups, or of name, class and scene; or a regular expression on "
+    add("--groups", metavar="COLUMN|CSV|REGEX", help=f"{text}names")
+    text = "what the column of groups holds: names (default), or numbers 2 * class + scene of two classes"
+    add("--groups_are", choices=("names", "class_scene"), default="names", help=text)
     text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
     add("--training_groups", type=Path, metavar="CSV", help=text)
-    add("--clusters", metavar="COLUMN|REGEX", help="of --groups, or on names: films or patients, resampled whole")
+    add("--clusters", metavar="COLUMN|REGEX", help="of the table, or on names: patients or films, resampled whole")
     add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
     add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
     add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
     add_classes(parser)
     add("--unit", choices=("class", "component", "instance"), help="of segments (default class, of COCO's instance)")
+    add("--min_size", metavar="SIZE", help="smaller segments do not count: pixels, or 3mm2, or 0.5mL (default none)")
+    add("--spacing", type=_read_spacing, metavar="X,Y[,Z]", help="of pixels in mm, where no NIfTI header says it")
+    add("--spatial_ndim", type=int, choices=(2, 3), help="2 for images, 3 for volumes (default: as the labels say)")
     text = f"limit of an image's values, of an unpacked npz, and of the confusion matrices (default {MAX_BYTES:,})"
     add("--max_bytes", type=int, default=MAX_BYTES, metavar="N", help=text)
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
@@ -118,8 +130,8 @@ def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
         raise ConfigError("--member", "--run beside it", "none")
     elif options["model"]:
         options["model"] = flipjax.load_model(options["model"])
-    _, text, failed = audit_files(options.pop("predictions"), options.pop("labels"), **options)
-    return text, failed, [out / "index.html", out / "images.csv"]
+    audited = audit_files(options.pop("predictions"), options.pop("labels"), **options)
+    return audited.text, audited.failed, [out / "index.html", out / "images.csv"]
 
 
 if __name__ == "__main__":

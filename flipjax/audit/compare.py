@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, check_folder, naming
+from flipjax.audit.arrays import check_folder
+from flipjax.audit.problems import AuditError, naming
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
 from flipjax.metrics.resampling import draw_images, percentile_ends

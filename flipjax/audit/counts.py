@@ -1,144 +1,253 @@
-"""Counts the confusion matrix, region sums and segments of each image of an audit."""
+"""Reduces each image of an audit to its confusion matrix, region sums, segments and maps, by the kernels of `metrics`.
+
+An image is read once and passes each kernel once: `read_pixels` turns scores into maps of predicted classes and of
+flip-risk, `sum_regions` reads these, and `segment_columns` finds segments and counts pixels.
+"""
 
 import dataclasses
 import functools
 import math
 import multiprocessing
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import closing
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.audit.arrays import AuditError
-from flipjax.audit.measurements import Measurements
-from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_pair, read_values
+from flipjax.audit.label_maps import IGNORED
+from flipjax.audit.maps import ImageMaps, KeptMaps, Rank, Shown, make_maps
+from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
+from flipjax.audit.pairs import Encoding, ImageRecord, Pair, in_options, load_photo, read_record, read_records
+from flipjax.audit.problems import AuditError, BrokenFileError
 from flipjax.backend.start import keep_programs
 from flipjax.metrics import Decomposition, RegionSums, checks
-from flipjax.metrics.classes import Background, LabelSpec
+from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.regions import sum_regions
 from flipjax.metrics.segment_table import Columns, join_columns, segment_columns
-from flipjax.support.terminal import Bar
 from flipjax.support.threads import in_order
 
-# Half a percent bounds the rounding of a float16 sum over 150 classes.
 TOLERANCE = 5e-3
+"""How far probabilities may be from a sum of 1; half a percent bounds the rounding of float16 over 150 classes."""
 PIECES = 8
 """Chunks of images per process; progress advances by one chunk."""
-Keep = Callable[[Pair, Arrays], None]
+CONTEXT = "context_"
+"""Columns of segments of which there is one for each class."""
+Keep = Callable[[ImageRecord, np.ndarray], None]
+"""Takes each image and its predicted classes, as masks are written."""
 
 
-class ImageCounts(NamedTuple):
-    """One image: confusion int32 (C, C), risk_sum, region sums (None for masks), segment columns, its shape."""
+@dataclasses.dataclass(frozen=True)
+class ImageCounts:
+    """What one image was reduced to. C is the number of classes, or of masks the number that the image needs."""
 
+    needed: int
+    """One more than the largest class of labels or prediction; of scores, their number of classes."""
     confusion: np.ndarray
+    """Pixels by true and predicted class, int32 (C, C)."""
     risk_sum: float
+    """Summed entropy over the predicted foreground; NaN for masks."""
     ignored: int
-    regions: list[np.ndarray] | None
+    """Ignored pixels."""
+    regions: RegionSums | None
+    """Sums over rim and interior; None for masks."""
     segments: Columns
+    """Segments of the smallest size and more."""
+    left_out: int
+    """Smaller true segments."""
     shape: tuple[int, ...]
+    """The labels' shape."""
+    spacing: tuple[float, ...] | None
+    """Distance of pixels in mm, if known."""
+    maps: ImageMaps | None
+    """For the page; None once it is known that the image is not shown."""
+    photo: Callable[[], np.ndarray] | None = None
+    """Reads the photo for the page."""
+
+    def rank(self, spec: LabelSpec) -> Rank:
+        """Returns what decides whether the page shows the image."""
+        one = Decomposition(self.confusion, np.float32(self.risk_sum), spec.background)
+        risk = None if spec.kind == "masks" else float(one.flip_risk)
+        return Rank(float(one.flip), risk, self.segments.true)
 
 
 def count_image(
-    scores: Any, labels: Any, options: LabelSpec, *, unit: Any = "class", predicted_unit: Any = None
+    record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVERY_SIZE, keep: Keep | None = None
 ) -> ImageCounts:
     """Counts one image.
 
     Args:
-        scores: float (H, W, C), or class indices (H, W) if `options.kind` is `masks`.
-        labels: integers (H, W).
-        options: kernel options, classes last; masks need `num_classes`.
-        unit: segment unit, as in `flipjax.metrics.segment_tables`.
-        predicted_unit: ids of predicted segments; None uses `unit`.
+        record: the image.
+        spec: kernel options, classes last; without `num_classes` masks have as many as the image needs.
+        min_size: smaller segments have no row.
+        keep: called with the image and its predicted classes.
 
     Raises:
-        TypeError, ValueError: as in `flipjax.metrics.decompose` and `segment_tables`; a pixel has no finite score, or
-            probabilities are passed as logits.
+        TypeError, ValueError: as in `flipjax.metrics.decompose` and `segment_tables`; a pixel has no finite score,
+            probabilities are passed as logits, or the smallest size needs a spacing.
     """
-    if options.kind != "masks":
-        _check_values(scores, options.kind)
-    prediction, truth, C = checks.check_pair(scores, labels, options)
-    truth, regions, risk_sum, risks = np.asarray(truth), None, math.nan, None
-    known = np.ones(truth.shape, bool) if options.ignore_index is None else truth != options.ignore_index
-    if options.kind != "masks":
-        maps = read_pixels(prediction, options)
-        regions = [np.asarray(leaf) for leaf in sum_regions(maps, truth, options, classes=C)]
-        prediction = maps.prediction
-        risk_sum = maps.risk[known & options.foreground(C)[prediction]].sum(dtype=np.float64)
-        risks = {"flip_risk": maps.risk, "max_softmax": 1 - maps.probability}
-    cells = truth[known].astype(np.int64) * C + prediction[known]
-    confusion = np.bincount(cells, minlength=C * C).reshape(C, C).astype(np.int32)
-    masks = dataclasses.replace(options, kind="masks", num_classes=C)
-    columns = segment_columns(prediction, truth, masks, risks=risks, unit=unit, predicted_unit=predicted_unit)
-    return ImageCounts(confusion, float(risk_sum), int(np.count_nonzero(~known)), regions, columns, truth.shape)
+    masks = spec.kind == "masks"
+    if not masks:
+        _check_values(record.prediction, spec.kind)
+    elif spec.num_classes is None:
+        _check_ignored(record, spec)
+    scores, labels, classes = checks.check_pair(record.prediction, record.labels, spec)
+    labels = np.asarray(labels)
+    counted = np.ones(labels.shape, bool) if spec.ignore_index is None else labels != spec.ignore_index
+    prediction, regions, risk_sum, risks = np.asarray(scores), None, math.nan, {}
+    if not masks:
+        pixels = read_pixels(scores, spec)
+        regions = RegionSums(*map(np.asarray, sum_regions(pixels, labels, spec, classes=classes)))
+        prediction, risk = np.asarray(pixels.prediction), np.asarray(pixels.risk)
+        risk_sum = float(risk[counted & spec.foreground(classes)[prediction]].sum(dtype=np.float64))
+        risks = {"flip_risk": risk, "max_softmax": 1 - np.asarray(pixels.probability)}
+    of_masks = dataclasses.replace(spec, kind="masks", num_classes=classes)
+    units = {"unit": record.unit, "predicted_unit": record.predicted_unit}
+    columns = segment_columns(prediction, labels, of_masks, risks=risks, **units)
+    large, left_out = _of_size(columns, min_size.pixels(record.spacing))
+    if keep is not None:
+        keep(record, prediction)
+    return ImageCounts(
+        needed=_needed(prediction, labels, counted) if masks else classes,
+        confusion=_confusion(columns.pixels, classes),
+        risk_sum=risk_sum,
+        ignored=int(counted.size - np.count_nonzero(counted)),
+        regions=regions,
+        segments=large,
+        left_out=left_out,
+        shape=labels.shape,
+        spacing=record.spacing,
+        maps=make_maps(prediction, labels, of_masks, risks.get("flip_risk")),
+        photo=None if record.photo is None else functools.partial(load_photo, record.photo, labels.shape),
+    )
+
+
+def _needed(prediction: np.ndarray, labels: np.ndarray, counted: np.ndarray) -> int:
+    """Returns one more than the largest class."""
+    return 1 + max(int(prediction.max()), int(labels.max(initial=0, where=counted)))
+
+
+def _confusion(pixels: dict[str, np.ndarray], classes: int) -> np.ndarray:
+    """Returns the confusion matrix int32 (C, C), which the pixels by kind, class and prediction add up to."""
+    confusion = np.zeros((classes, classes), np.int32)
+    np.add.at(confusion, (pixels["class"], pixels["predicted"]), pixels["pixels"])
+    return confusion
+
+
+def _of_size(columns: Columns, least: int) -> tuple[Columns, int]:
+    """Returns the segments of `least` pixels and more, and the number of smaller true ones."""
+    if least <= 1:
+        return columns, 0
+    true, predicted = (
+        {name: values[table["pixels"] >= least] for name, values in table.items()}
+        for table in (columns.true, columns.predicted)
+    )
+    return columns._replace(true=true, predicted=predicted), len(columns.true["pixels"]) - len(true["pixels"])
+
+
+def _check_ignored(record: ImageRecord, spec: LabelSpec) -> None:
+    """Raises ValueError for labels of 255 where no prediction is so large: they are not classes."""
+    labels = np.asarray(record.labels)
+    top = int(labels.max(initial=0))
+    if top == IGNORED and spec.ignore_index is None and int(np.max(record.prediction, initial=0)) < IGNORED:
+        raise ValueError("labels: expected classes, found 255; pass ignore_index=255")
 
 
 def _check_values(scores: np.ndarray, kind: str) -> None:
     # -inf may exclude some classes of a pixel, but not all.
-    if not np.isfinite([scores.min(), scores.max()]).all() and len(wrong := np.argwhere(~np.isfinite(scores.max(-1)))):
-        row, column = wrong[0]
-        raise ValueError(
-            f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at row "
-            f"{row}, column {column}, of {scores[row, column].max()} (float16 ends at 65504)."
-        )
-    if kind == "logits" and scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
+    low, high = scores.min(), scores.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        wrong = np.argwhere(~np.isfinite(scores.max(-1)))
+        if len(wrong):
+            first = wrong[0].tolist()
+            place = f"row {first[0]}, column {first[1]}," if len(first) == 2 else f"voxel {tuple(first)},"
+            raise ValueError(
+                f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at "
+                f"{place} of {scores[tuple(first)].max()} (float16 ends at 65504)."
+            )
+    if kind == "logits" and low >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
         raise ValueError(
             "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
         )
 
 
-def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, keep: Keep | None = None) -> Measurements:
-    """Reads and counts images in order. One process counts masks on all cores.
+def count_pairs(
+    pairs: Sequence[Pair],
+    encoding: Encoding,
+    *,
+    min_size: MinSize = EVERY_SIZE,
+    jobs: int = 1,
+    keep: Keep | None = None,
+) -> Generator[ImageCounts | BrokenFileError]:
+    """Reads and counts images in order; one that is broken is yielded as its error. Counts masks on all cores.
 
     Args:
         pairs: the images.
         encoding: their encoding.
+        min_size: smaller segments have no row.
         jobs: number of processes.
-        keep: called with each image and its arrays, in any process.
+        keep: called with each image and its predicted classes, in any process.
 
     Raises:
-        AuditError: a file is damaged or values do not fit. The message names the image.
+        AuditError: values do not fit an option. The message names the image.
     """
-    counted = _in_processes(pairs, encoding, jobs, keep) if jobs > 1 else _count(pairs, encoding, keep, threads=True)
-    parts: list[ImageCounts] = []
-    with closing(counted) as counts, Bar(total=len(pairs)) as bar:
-        for part in counts:
-            parts.append(part)
-            bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
-    names = encoding.spec.names(encoding.classes)
-    return join_counts(parts, [pair.name for pair in pairs], names, background=encoding.spec.background)
-
-
-def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
-    def count(pair: Pair, arrays: Arrays) -> ImageCounts:
-        with in_options(pair):
-            scores, labels, unit, predicted_unit = arrays
-            part = count_image(scores, labels, encoding.spec, unit=unit, predicted_unit=predicted_unit)
-        if keep is not None:
-            keep(pair, arrays)
-        return part
-
-    if threads and encoding.spec.kind == "masks":
-        yield from in_order(lambda pair: count(pair, read_pair(pair, encoding)), pairs)
+    count = functools.partial(_count, encoding=encoding, min_size=min_size, keep=keep)
+    if jobs > 1:
+        yield from _in_processes(pairs, count, encoding, jobs)
+    elif encoding.spec.kind == "masks":
+        yield from in_order(functools.partial(_read_and_count, encoding=encoding, count=count), pairs)
     else:
-        with closing(read_values(pairs, encoding)) as values:
-            yield from map(count, pairs, values)
+        with closing(read_records(pairs, encoding)) as records:
+            yield from map(count, records)
 
 
-def _count_piece(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None) -> list[ImageCounts]:
-    return list(_count(pairs, encoding, keep, threads=False))
+def _count(
+    record: ImageRecord | BrokenFileError, encoding: Encoding, min_size: MinSize, keep: Keep | None
+) -> ImageCounts | BrokenFileError:
+    if isinstance(record, BrokenFileError):
+        return record
+    with in_options(record.pair):
+        return count_image(record, encoding.spec, min_size=min_size, keep=keep)
 
 
-def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Keep | None) -> Generator[ImageCounts]:
+def _read_and_count(
+    pair: Pair, encoding: Encoding, count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError]
+) -> ImageCounts | BrokenFileError:
+    try:
+        return count(read_record(pair, encoding))
+    except BrokenFileError as error:
+        return error
+
+
+def _count_piece(
+    pairs: Sequence[Pair],
+    encoding: Encoding,
+    count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError],
+) -> list[ImageCounts | BrokenFileError]:
+    """Counts some images in one process, without the maps of those that others of them keep off the page."""
+    shown, parts = Shown(), []
+    for index, pair in enumerate(pairs):
+        part = _read_and_count(pair, encoding, count)
+        parts.append(part)
+        if isinstance(part, ImageCounts):
+            for other in shown.add(index, part.rank(encoding.spec)):
+                parts[other] = dataclasses.replace(parts[other], maps=None)
+    return parts
+
+
+def _in_processes(
+    pairs: Sequence[Pair],
+    count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError],
+    encoding: Encoding,
+    jobs: int,
+) -> Iterator[ImageCounts | BrokenFileError]:
     size = math.ceil(len(pairs) / (jobs * PIECES))
     pieces = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     # JAX is multithreaded, which is unsafe with fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, initializer=functools.partial(keep_programs, small=True))
     try:
-        for parts in pool.map(functools.partial(_count_piece, encoding=encoding, keep=keep), pieces):
+        for parts in pool.map(functools.partial(_count_piece, encoding=encoding, count=count), pieces):
             yield from parts
     except BrokenProcessPool as error:
         raise AuditError(f"--jobs {jobs}: a process ended at once; with fewer jobs each has more memory") from error
@@ -146,18 +255,82 @@ def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Ke
         pool.shutdown(cancel_futures=True)
 
 
-def join_counts(
-    parts: Sequence[ImageCounts], names: Sequence[str], class_names: Sequence[str], *, background: Background
-) -> Measurements:
-    """Joins the counts of images, in order."""
-    confusion, risk_sum, ignored, regions, segments, shapes = zip(*parts, strict=True)
-    sums = None if regions[0] is None else RegionSums(*map(np.stack, zip(*regions, strict=True)))
-    return Measurements(
-        tuple(names),
-        tuple(class_names),
-        Decomposition(np.stack(confusion), np.array(risk_sum, np.float32), background),
-        np.array(ignored, np.int64),
-        join_columns(segments),
-        sums,
-        shapes,
-    )
+class Tally:
+    """Adds up images in the order in which they come, and keeps the maps that a page may show."""
+
+    def __init__(self, spec: LabelSpec, min_size: MinSize = EVERY_SIZE):
+        """Begins without images.
+
+        Args:
+            spec: of what is counted.
+            min_size: as in `count_image`.
+        """
+        self.names: list[str] = []
+        """The images' names."""
+        self._spec = spec
+        self._min_size = min_size
+        self._parts: list[ImageCounts] = []
+        self._maps = KeptMaps()
+
+    def add(self, name: str, counts: ImageCounts) -> None:
+        """Adds an image; raises AuditError if its photo is needed and does not fit."""
+        self._maps.add(len(self.names), counts.maps, counts.rank(self._spec), read_photo=counts.photo)
+        self._parts.append(dataclasses.replace(counts, maps=None, photo=None))
+        self.names.append(name)
+
+    @property
+    def needed(self) -> int:
+        """One more than the largest class of all images; of scores, their number of classes."""
+        return max(part.needed for part in self._parts)
+
+    def measurements(self, class_names: Sequence[str]) -> Measurements:
+        """Returns the record of all images with these C classes."""
+        C, parts = len(class_names), self._parts
+        confusion = np.stack([_resized(part.confusion, C) for part in parts])
+        risk_sum = np.array([part.risk_sum for part in parts], np.float32)
+        regions = None
+        if parts[0].regions is not None:
+            regions = RegionSums(*map(np.stack, zip(*(part.regions for part in parts), strict=True)))
+        without = tuple(name for name, part in zip(self.names, parts, strict=True) if part.spacing is None)
+        spacing = None if without else np.array([part.spacing for part in parts], np.float64)
+        return Measurements(
+            names=tuple(self.names),
+            class_names=tuple(class_names),
+            decomposition=Decomposition(confusion, risk_sum, self._spec.background),
+            ignored=np.array([part.ignored for part in parts], np.int64),
+            segments=join_columns([_with_contexts(part.segments, C) for part in parts]),
+            regions=regions,
+            shapes=tuple(part.shape for part in parts),
+            spacing=spacing,
+            without_spacing=without,
+            min_size=self._min_size,
+            left_out=np.array([part.left_out for part in parts], np.int64),
+        )
+
+    def maps_of(self, index: int) -> dict[str, np.ndarray] | None:
+        """Returns the maps of an image, as `KeptMaps.read`, or None if they were not kept."""
+        return self._maps.read(index, self._spec)
+
+    def set_classes(self, spec: LabelSpec) -> None:
+        """Sets the number of classes once it is known."""
+        self._spec = spec
+
+    def close(self) -> None:
+        """Forgets the maps."""
+        self._maps.close()
+
+
+def _resized(confusion: np.ndarray, classes: int) -> np.ndarray:
+    """Returns a confusion matrix of more classes, or of fewer where the others are empty."""
+    kept = confusion[:classes, :classes]
+    missing = classes - len(kept)
+    return np.pad(kept, (0, missing))
+
+
+def _with_contexts(columns: Columns, classes: int) -> Columns:
+    """Returns the segments with the context of C classes, 0 of those that the image lacks."""
+    true = {name: values for name, values in columns.true.items() if not name.startswith(CONTEXT)}
+    blank = np.zeros(len(true["class"]), np.float32)
+    for c in range(classes):
+        true[f"{CONTEXT}{c}"] = columns.true.get(f"{CONTEXT}{c}", blank)
+    return columns._replace(true=true)

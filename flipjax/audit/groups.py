@@ -1,33 +1,46 @@
-"""Reads groups and clusters of images from a CSV or from their names."""
+"""Reads groups and clusters of images from the columns of a CSV, or from the images' names."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import AuditError, check_names, read_table, stem_of
+from flipjax.audit.label_maps import read_table
+from flipjax.audit.names import check_names, stem_of
+from flipjax.audit.problems import AuditError
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 from flipjax.support.terminal import listed
 
-FORM = "a CSV with the columns name and group; or name, class and scene, or name and one other"
+NAME = "name"
+"""The column of image names."""
+SCENIC = ("class", "scene")
+"""Columns that make groups of a class in a scene."""
 TRAINING = "a CSV with the columns class and scene, a row a training image or with their number in the column images"
+MEANINGS = ("names", "class_scene")
+"""What the values of a column of groups are: names, or the numbers 2 * class + scene of two classes and scenes."""
+CODES = {"0", "1", "2", "3"}
+"""Values of a column of two classes in two scenes."""
+MOST_IN_CLUSTER = 0.5
+"""Clusters are likely where names have at most this share of different beginnings."""
 
 
-class ImageGroups(NamedTuple):
-    """Groups int64 (n,) of images, their numbering, scene names, further texts, a sentence, and the table.
-
-    `table` maps columns to the images' values.
-    """
+@dataclasses.dataclass(frozen=True)
+class ImageGroups:
+    """The groups of n images."""
 
     numbers: np.ndarray | None
+    """Group of each image, int64 (n,); None without groups."""
     all_groups: Groups | NamedGroups | None = None
+    """What the numbers are of; None: as in `flipjax.metrics.summarize`."""
     scene_names: tuple[str, ...] = ()
-    columns: Mapping[str, Sequence[str]] = {}
+    """Names of the scenes of `Groups`."""
+    columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    """Texts of the images for images.csv, by column."""
     fact: str = ""
-    table: pd.DataFrame = pd.DataFrame()
+    """A sentence on the groups, or nothing."""
 
 
 def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]:
@@ -50,92 +63,177 @@ def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]
     return [match[min(1, len(match.groups()))] or "" for match in found if match]
 
 
-def read_clusters(given: str, groups: ImageGroups, names: Sequence[str]) -> np.ndarray:
-    """Returns the cluster of each image, int64 (n,), from a column of the groups' table or a match in its name.
+def read_images(path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Returns the rows of a CSV with the column `name`, one an image and in their order.
+
+    Names in the table may include file endings or folders.
 
     Raises:
-        AuditError: neither exists, or all images are in one cluster.
+        AuditError: the table has no column `name`, repeats an image, lacks one, or has one that is not audited.
     """
-    texts = groups.table[given] if given in groups.table else match_names(given, names, option="--clusters")
+    table = pd.DataFrame(read_table(path))
+    if NAME not in table:
+        columns = ", ".join(map(str, table)) or "no row"
+        raise AuditError(f"{path}: expected a CSV with the column {NAME} and columns of the images, found {columns}")
+    known = {*names}
+    images = check_names(path, [_resolved(name, known) for name in table[NAME]])
+    if known != {*images}:
+        missing, strangers = known.difference(images), {*images} - known
+        lacking, foreign = (listed(sorted(found)) if found else "none" for found in (missing, strangers))
+        raise AuditError(f"{path}: expected a group for each image; lacking are {lacking}, of no image {foreign}")
+    return table.set_index(pd.Index(images)).loc[list(names)]
+
+
+def _resolved(name: str, known: set[str]) -> str:
+    """Returns the image that a table means: by its name, by a path, or by the last part of a path."""
+    path = PurePath(name)
+    for candidate in (name, stem_of(path)):
+        if candidate in known:
+            return candidate
+    return stem_of(PurePath(path.name))
+
+
+def read_clusters(given: str, table: pd.DataFrame | None, names: Sequence[str]) -> np.ndarray:
+    """Returns the cluster of each image, int64 (n,), from a column of their table or a match in its name.
+
+    Raises:
+        AuditError: neither exists, an image has none, or all images are in one cluster.
+    """
+    if table is not None and given in table:
+        texts = table[given].str.strip()
+        if missing := texts.index[texts == ""].tolist():
+            raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(missing)}")
+    else:
+        texts = match_names(given, names, option="--clusters")
     numbers, present = pd.factorize(np.array(texts, object), sort=True)
     if len(present) < 2:
         raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
     return numbers.astype(np.int64)
 
 
+def likely_clusters(names: Sequence[str]) -> str:
+    """Returns a warning if images share the beginnings of their names, as slices of a patient do; else nothing.
+
+    Example:
+        >>> likely_clusters([f"p{patient}_{k}" for patient in range(3) for k in range(4)])[:57]
+        "12 names have 3 beginnings, such as 'p0_': if these are p"
+        >>> likely_clusters(["a", "b", "c"]), likely_clusters(["i1", "i2", "i3"])
+        ('', '')
+    """
+    for pattern in (r"^(.+)/", r"^(.+[^0-9])[0-9]+$", r"^(.+_)[^_]+$"):
+        found = [re.search(pattern, name) for name in names]
+        beginnings = [match[1] for match in found if match]
+        several = len({*beginnings})
+        if len(beginnings) == len(names) and 2 <= several <= MOST_IN_CLUSTER * len(names):
+            return (
+                f"{len(names)} names have {several} beginnings, such as {beginnings[0]!r}: if these are patients or "
+                f"films, pass --clusters '{pattern}', as intervals and tests else take images for independent."
+            )
+    return ""
+
+
 def read_groups(
-    given: str | None, names: Sequence[str], *, foreground: Sequence[str], training: Path | None = None
+    given: str | None,
+    names: Sequence[str],
+    *,
+    foreground: Sequence[str] | None,
+    table: pd.DataFrame | None = None,
+    training: Path | None = None,
+    meaning: str = "names",
 ) -> ImageGroups:
     """Returns the group of each image.
 
-    Names in a table may include file endings or folders. Images known by position are named by their index from 0.
-
     Args:
-        given: the path of a table, or a regular expression that matches the group in a name; None for no groups.
+        given: a column of the table; `class,scene`; or a regular expression that matches the group in a name; None for
+            no groups.
         names: the images' names, in order.
-        foreground: the names of the F foreground classes. For two, groups 0..3 are 2 * class + scene.
+        foreground: the names of the F foreground classes; None if they are not yet known, when they are not checked.
+        table: the images' rows, of `read_images`.
         training: a table of training images by class and scene. The most frequent scene of a class is its common one.
             None uses the images themselves.
+        meaning: of a column's values: `names`; or `class_scene`, 2 * class + scene of two classes in two scenes.
 
     Raises:
-        AuditError: the table has another format, images have no group, or classes or groups are unknown.
+        AuditError: images have no group, or classes or groups are unknown.
     """
+    if meaning not in MEANINGS:
+        raise AuditError(f"--groups_are: expected one of {', '.join(MEANINGS)}, found {meaning}")
     if given is None:
-        if training:
-            raise AuditError("--training_groups: expected --groups beside it, found none")
+        for option, value in (("--training_groups", training), ("--groups_are", meaning != MEANINGS[0])):
+            if value:
+                raise AuditError(f"{option}: expected --groups beside it, found none")
         return ImageGroups(None)
-    path = Path(given)
-    if not path.exists() and path.suffix.lower() != ".csv":
-        found = match_names(given, names, option="--groups")
-        return _by_name(pd.Series(found, list(names), dtype=object))
-    table = pd.DataFrame(read_table(path))
-    others = [name for name in map(str, table) if name != "name"]
-    column = others[0] if len(others) == 1 else "group"
-    scenic = {"class", "scene"} <= set(table)
-    if "name" not in table or not (scenic or column in table):
-        raise AuditError(f"{path}: expected {FORM}, found {', '.join(map(str, table)) or 'no row'}")
-    known = {*names}
-    images = check_names(path, [name if name in known else stem_of(Path(name)) for name in table["name"]])
-    if known != {*images}:
-        missing, strangers = (listed(sorted(each)) or "none" for each in (known.difference(images), {*images} - known))
-        raise AuditError(f"{path}: expected a group for each image; lacking are {missing}, of no image {strangers}")
-    table = table.set_index(pd.Index(images)).loc[list(names)]
-    if scenic:
-        seen = table[["class", "scene"]] if training is None else pd.DataFrame(read_table(training))
-        found = _of_scenes(path, table, foreground, seen, training or path)
-    elif training is not None:
-        raise AuditError(f"--training_groups: expected the columns class and scene in {path}, found {column}")
+    scenic = table is not None and given == ",".join(SCENIC) and {*SCENIC} <= {*table}
+    if training is not None and not scenic:
+        raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {given}")
+    if table is not None and scenic:
+        seen = table[[*SCENIC]] if training is None else pd.DataFrame(read_table(training))
+        return _of_scenes(table, foreground, seen, training)
+    if table is None or given not in table:
+        texts = pd.Series(match_names(given, names, option="--groups"), list(names), dtype=object)
     else:
-        found, numbers = _by_name(table[column]), table[column].str.strip()
-        others = {*numbers} - {*"0123"}
-        if column == "group" and len(foreground) == 2 and others != {*numbers}:
-            if others:
-                problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(others))}"
-                raise AuditError(f"{path}: expected {problem}")
-            found = ImageGroups(numbers.map(int).to_numpy(np.int64), TWO_BY_TWO)
-    return found._replace(table=table)
+        texts = table[given]
+    if meaning == "class_scene":
+        return _of_codes(given, texts.str.strip(), foreground)
+    return _by_name(texts)
 
 
-def _of_scenes(path: Path, table: pd.DataFrame, classes: Sequence[str], seen: pd.DataFrame, where: Path) -> ImageGroups:
+def column_of(path: Path, table: pd.DataFrame) -> str:
+    """Returns the groups of a table that `--groups` names without a column.
+
+    Raises:
+        AuditError: it has neither class and scene, nor a column group, nor one column beside the names.
+    """
+    columns = [column for column in map(str, table) if column != NAME]
+    if {*SCENIC} <= {*columns}:
+        return ",".join(SCENIC)
+    if len(columns) == 1:
+        return columns[0]
+    if "group" in columns:
+        return "group"
+    found = ", ".join(columns) or "none"
+    raise AuditError(f"{path}: expected one column beside name, found {found}; pass --table {path} --groups COLUMN")
+
+
+def _of_codes(column: str, texts: pd.Series, foreground: Sequence[str] | None) -> ImageGroups:
+    """Returns the groups that numbers 2 * class + scene stand for."""
+    if foreground is not None and len(foreground) != 2:
+        classes = listed(foreground)
+        raise AuditError(f"--groups_are class_scene: expected two classes in the foreground, found {classes}")
+    if others := {*texts} - CODES:
+        problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(others))}"
+        raise AuditError(f"{column}: expected {problem}")
+    return ImageGroups(texts.map(int).to_numpy(np.int64), TWO_BY_TWO)
+
+
+def _of_scenes(
+    table: pd.DataFrame, classes: Sequence[str] | None, seen: pd.DataFrame, training: Path | None
+) -> ImageGroups:
     """Returns F x S groups. A class without one most frequent scene has no common or rare group."""
+    where = training or "the images"
+    if classes is None:
+        classes = sorted({*table["class"]})
     if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in classes]:
-        raise AuditError(f"{path}: expected classes of {', '.join(classes)}, found others, {listed(wrong)}")
+        raise AuditError(f"--groups: expected classes of {', '.join(classes)}, found others, {listed(wrong)}")
     images = pd.to_numeric(seen.get("images", pd.Series("1", seen.index)), errors="coerce")
-    if not {"class", "scene"} <= set(seen) or not ((images >= 0) & (images % 1 == 0)).all():
+    if not {*SCENIC} <= {*seen} or not ((images >= 0) & (images % 1 == 0)).all():
         raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
     counts = images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
     scenes = sorted({*table["scene"], *map(str, counts)})
     counts = counts.reindex(index=list(classes), columns=scenes, fill_value=0)
-    columns = {name: table[name].tolist() for name in ("class", "scene")}
-    tops = (counts.eq(counts.max(axis=1), axis=0) & (counts > 0)).to_numpy()
-    usual = tuple(tuple(np.flatnonzero(row).tolist()) if row.sum() == 1 else () for row in tops)
-    own = {name: scenes[found[0]] for name, found in zip(classes, usual, strict=True) if found}
-    pairs = [f"{name} in {scene}" for name, scene in own.items()]
+    columns = {name: table[name].tolist() for name in SCENIC}
+    most = (counts.eq(counts.max(axis=1), axis=0) & (counts > 0)).to_numpy()
+    usual = tuple(tuple(np.flatnonzero(row).tolist()) if row.sum() == 1 else () for row in most)
+    common = {name: scenes[found[0]] for name, found in zip(classes, usual, strict=True) if found}
+    pairs = [f"{name} in {scene}" for name, scene in common.items()]
     fact = f"Common, most frequent in {where}: {listed(pairs) or 'no class in one scene'}."
-    if unsure := sorted({*table["class"]}.difference(own)):
+    if unsure := sorted({*table["class"]}.difference(common)):
         fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
-    if not own or len(scenes) < 2:
-        return _by_name(table["class"] + " in " + table["scene"])._replace(columns=columns, fact=fact)
+    if not common or len(scenes) < 2:
+        found = _by_name(table["class"] + " in " + table["scene"])
+        return dataclasses.replace(found, columns=columns, fact=fact)
+    if len(classes) < 2:
+        raise AuditError(f"--groups: expected two classes or more in the foreground, found {listed(classes)}")
     all_groups = Groups(len(classes), len(scenes), usual, partial=True)
     y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
     return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)

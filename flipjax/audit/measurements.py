@@ -76,6 +76,10 @@ class MinSize:
         return max(1, math.ceil(round(size / math.prod(spacing), 6)))
 
 
+EVERY_SIZE = MinSize()
+"""Leaves no segment out."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Measurements:
     """All that the tables of an audit need of n images of C classes."""
@@ -96,7 +100,9 @@ class Measurements:
     """Each image's shape: (H, W), or three axes of a volume."""
     spacing: np.ndarray | None = None
     """Distance of pixels in mm along each axis, float64 (n, axes); None if it is not known of every image."""
-    min_size: MinSize = MinSize()
+    without_spacing: tuple[str, ...] = ()
+    """Names of the images whose spacing is not known."""
+    min_size: MinSize = EVERY_SIZE
     """The smallest segment that has a row."""
     left_out: np.ndarray | None = None
     """Smaller true segments of each image, int64 (n,), which have no row; None stands for 0."""

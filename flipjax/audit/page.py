@@ -1,7 +1,6 @@
 """Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from matplotlib.colors import to_hex
 
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import MATRIX, MOST_FLIPPED, matrix_classes, most_flipped
-from flipjax.metrics import error_map
-from flipjax.metrics.classes import Background, LabelSpec, background_classes, is_foreground
+from flipjax.metrics.classes import Background, background_classes, is_foreground
 from flipjax.metrics.decomposition import margins
-from flipjax.metrics.kernels import read_pixels
 from flipjax.report import panels
 from flipjax.report.document import Document, Section
 from flipjax.report.html import Gallery, write_page
@@ -110,7 +107,7 @@ def _part(note: str, shown: int, foreground: int) -> str:
     return note if shown == foreground else f"{note} Shown are the {shown} classes in the most flips."
 
 
-def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
+def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any] | None]) -> list[Item]:
     """Returns example images; for masks, those with the largest flip share. Requests maps in order of the images."""
     if audit.has_scores:
         indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
@@ -118,11 +115,15 @@ def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> lis
         flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
         indices = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
         indices, kinds = indices[flip[indices] > 0], np.full(len(indices), "most flipped")
-    maps = {index: maps_of(index) for index in sorted(indices.tolist())}
-    return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=False)]
+    items = []
+    for index, kind in zip(indices.tolist(), kinds.tolist(), strict=False):
+        maps = maps_of(index)
+        if maps is not None:
+            items.append(make_item(audit, index, kind, maps))
+    return items
 
 
-def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
+def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any] | None]) -> list[Item]:
     """Returns crops of the largest flipped segments of the most frequent class pairs."""
     pair, flips = ["class", "predicted"], audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
     if "first" in flips:
@@ -132,6 +133,8 @@ def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> 
     items = []
     for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
         truth, predicted, own = row["class"], row["predicted"], maps[row["image"]]
+        if own is None:
+            continue
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
         item = make_item(audit, row["image"], name, own, _cut(row, int(own["step"]), own["truth"].shape))
         shares = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
@@ -149,50 +152,19 @@ def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[sli
     return tuple(sides)
 
 
-def draw_maps(
-    scores: np.ndarray, labels: np.ndarray, options: LabelSpec, *, image: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Returns the maps of one image by name, at most LARGEST_SIDE pixels per side.
-
-    Args:
-        scores: float (H, W, C) or class indices (H, W).
-        labels: integers (H, W).
-        options: kernel options.
-        image: the photo uint8 (H, W, 3), shown beside them.
-    """
-    if labels.ndim == 3:
-        # For volumes of masks, shows the slice along the last axis with the most wrong voxels.
-        wrong = (scores != labels) & (True if options.ignore_index is None else labels != options.ignore_index)
-        scores, labels = (values[..., wrong.sum((0, 1)).argmax()] for values in (scores, labels))
-    masks = options.kind == "masks"
-    # The program that counted the image.
-    found = None if masks else read_pixels(scores, options)
-    prediction, risk = (scores, np.full(labels.shape, np.nan)) if found is None else (found.prediction, found.risk)
-    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
-    labels, prediction, risk = (np.asarray(values)[::step, ::step] for values in (labels, prediction, risk))
-    classes = options.num_classes or scores.shape[-1]
-    ignored = False if options.ignore_index is None else labels == options.ignore_index
-    own = {"background": options.background, "ignore_index": options.ignore_index, "num_classes": classes}
-    return ({} if image is None else {"image": image[::step, ::step]}) | {
-        "step": np.array(step),
-        "truth": np.where(ignored, classes, labels),
-        "prediction": prediction,
-        "errors": np.asarray(error_map(prediction, labels, kind="masks", **own)),
-        "risk": risk,
-    }
-
-
 def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], cut: Any = ...) -> Item:
     """Returns one image of an audit, or a cut of it, with its maps."""
     row: Any = audit.images.loc[index]
+    shown = {name: values[cut] for name, values in maps.items() if name not in ("step", "slice_number")}
+    place = f", slice {int(maps['slice_number'])}" if "slice_number" in maps else ""
     return Item(
-        name=row["name"],
+        name=f"{row['name']}{place}",
         member="",
         group=row.get("group", ""),
         kind=kind,
         flip=float(audit.decomposition.flip[index]),
         flip_risk=float(audit.decomposition.flip_risk[index]),
-        **{name: values[cut] for name, values in maps.items() if name != "step"},
+        **shown,
     )
 
 

@@ -1,68 +1,124 @@
-"""Finds stored predictions and labels by header, matches them by name or position, and reads them one by one."""
+"""Matches stored predictions with labels, finds out from headers how to read them, and reads one image at a time."""
 
 import contextlib
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from flipjax.audit import arrays
-from flipjax.audit.arrays import AuditError, Coco, Source, StoredArray
+from flipjax.audit import arrays, coco
+from flipjax.audit.arrays import StoredArray, read_photo
+from flipjax.audit.coco import Coco
+from flipjax.audit.label_maps import IGNORED, LabelMap, read_label_map
+from flipjax.audit.names import check_matched, read_pattern
+from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
+from flipjax.audit.sources import Source, open_source, predicted_source
 from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.support.terminal import listed
-from flipjax.support.threads import in_order
 
-FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
-"""Axes of a prediction, by position of the class axis."""
-OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
-"""Arguments of metrics that are options of the command."""
+OPTIONS = ("background", "class_names", "ignore_index", "min_size", "num_classes", "spacing")
+"""Arguments of metrics and of `stream` that are options of the command."""
+SAME_PLACE = {"rtol": 1e-4, "atol": 1e-3}
+"""How far the affines of a prediction and its labels may differ."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
 
 
-class Pair(NamedTuple):
-    """One image: its name, its prediction and its labels."""
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+    """One image as it is counted. Files, batches of a stream and models make these."""
 
     name: str
-    prediction: StoredArray
-    labels: StoredArray
-
-
-class Arrays(NamedTuple):
-    """One image: scores float32 (H, W, C) or a mask (H, W), labels (H, W), and the segment units of both."""
-
-    scores: np.ndarray
+    """Its name."""
+    prediction: np.ndarray
+    """Scores float32 (*spatial, C), or class indices (*spatial)."""
     labels: np.ndarray
-    unit: str | np.ndarray
+    """Class indices, integers (*spatial)."""
+    spacing: tuple[float, ...] | None = None
+    """Distance of pixels in mm along each axis of space, if known."""
+    unit: str | np.ndarray = "class"
+    """Unit of true segments: `class`, `component`, or ids (*spatial)."""
     predicted_unit: str | np.ndarray | None = None
+    """Unit of predicted segments; None follows `unit`."""
+    photo: np.ndarray | Path | None = None
+    """The photo uint8 (H, W, 3) for the page, or its file, which is read if the page may show it."""
+    pair: "Pair | None" = None
+    """The files, for messages; None in a stream."""
 
 
-class Encoding(NamedTuple):
-    """How to read values: `spec` describes what is read, with classes last and their number once it is known.
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One image in files: its name, its prediction, its labels and maybe its photo."""
 
-    `channels` is the class axis of stored scores (first or last), "none" for masks. `unit` is `class`, `component`, or
-    `instance` (segments of a COCO file).
-    """
+    name: str
+    """Its name."""
+    prediction: StoredArray
+    """Where its prediction is."""
+    labels: StoredArray
+    """Where its labels are."""
+    photo: Path | None = None
+    """Its photo for the page."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How to read values."""
 
     spec: LabelSpec
+    """Describes what is read, with classes last and, once it is known, their number."""
     channels: str
+    """The class axis of stored scores, `first` or `last`; `none` of masks."""
     unit: str = "class"
+    """Unit of segments: `class`, `component`, or `instance` (segments of a COCO file)."""
+    spacing: tuple[float, ...] | None = None
+    """Distance of pixels in mm along each axis of space, of images whose files do not say it."""
+    named: int = 0
+    """Number of names, where these may be of all classes or of the foreground alone; 0 if C does not depend on it."""
 
     @property
     def classes(self) -> int:
         """The number of classes; 0 until it is known."""
         return self.spec.num_classes or 0
 
+    def with_classes(self, count: int) -> "Encoding":
+        """Returns the encoding of this number of classes.
+
+        Raises:
+            ValueError: the background is not among them, or leaves fewer than two.
+        """
+        check_background(self.spec.background, count)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, num_classes=count), named=0)
+
     def as_json(self) -> dict[str, Any]:
         """Returns the options that summary.json stores."""
-        spec = self.spec
-        first = {"kind": spec.kind, "channels": self.channels, "background": spec.background}
-        return first | {"ignore_index": spec.ignore_index, "unit": self.unit}
+        return {
+            "kind": self.spec.kind,
+            "channels": self.channels,
+            "background": self.spec.background,
+            "ignore_index": self.spec.ignore_index,
+            "unit": self.unit,
+            **({} if self.spacing is None else {"spacing": list(self.spacing)}),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedPairs:
+    """The images of two arguments, before any values are read."""
+
+    pairs: list[Pair]
+    """The images."""
+    encoding: Encoding
+    """How to read them."""
+    coco: Coco | None = None
+    """Categories of a COCO file."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes, of an option, a COCO file or a label map."""
+    facts: tuple[str, ...] = ()
+    """Sentences on what was left out."""
 
 
 def open_pairs(
@@ -75,10 +131,13 @@ def open_pairs(
     label_map: str | None = None,
     prediction_map: str | None = None,
     unit: str | None = None,
+    names: str | None = None,
+    spacing: Sequence[float] | None = None,
+    spatial_ndim: int | None = None,
     max_bytes: int = arrays.MAX_BYTES,
     **spec: Any,
-) -> tuple[list[Pair], Encoding, Coco | None]:
-    """Finds the images of two folders or files by headers only, except that masks without a class count are read.
+) -> OpenedPairs:
+    """Finds the images of two folders or files, by headers only.
 
     Args:
         predictions: a folder with one file per image, or one file with all; None with `predict`.
@@ -89,14 +148,14 @@ def open_pairs(
         label_map: a CSV, or the name of a map from labels to classes.
         prediction_map: the same for predicted masks.
         unit: segment unit, `class`, `component` or `instance`.
+        names: a regular expression of one group, the image's name in a file's path below its folder without suffix.
+        spacing: distance of pixels in mm along each axis of space, where files do not say it.
+        spatial_ndim: 2 for images, 3 for volumes; None: as the labels say.
         max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
         **spec: fields of `flipjax.metrics.LabelSpec`; `num_classes`: of masks, where neither names nor values give it.
 
-    Returns:
-        Images, their encoding, and COCO categories if any.
-
     Raises:
-        AuditError: an input is unusable, or an option does not fit it.
+        AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
     """
     with in_options():
         given = LabelSpec(**spec)
@@ -104,82 +163,123 @@ def open_pairs(
     for name, value in (("prediction_map", prediction_map), ("num_classes", given.num_classes)):
         if value and not masks:
             raise AuditError(f"--{name}: expected --kind masks beside it, found {given.kind}")
-    to_class = arrays.read_label_map(label_map) if label_map else None
-    found = arrays.read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
-    truth = arrays.open_source(labels, wanted="labels", label_map=to_class, most=max_bytes)
-    coco = truth.coco
-    if coco and (to_class or found):
+    to_class = read_label_map(label_map) if label_map else None
+    to_predicted = read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
+    pattern = read_pattern(names)
+    truth = open_source(labels, wanted="labels", axes=spatial_ndim, label_map=to_class, pattern=pattern, most=max_bytes)
+    if truth.coco and (to_class or to_predicted):
         raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
     if predict:
-        source = _predicted(predict, images, truth, given.kind)
+        raise_broken(truth.broken)
+        source = predicted_source(predict, images, truth, kind=given.kind, pattern=pattern, most=max_bytes)
     elif predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     else:
-        own: dict[str, Any] = {"label_map": found, "truth": coco, "most": max_bytes}
-        source = arrays.open_source(predictions, wanted=given.kind, **own)
-    if unit == "instance" and not coco:
+        source = open_source(
+            predictions,
+            wanted=given.kind,
+            axes=truth.axes,
+            label_map=to_predicted,
+            truth=truth.coco,
+            pattern=pattern,
+            most=max_bytes,
+        )
+    raise_broken((*source.broken, *truth.broken))
+    if unit == "instance" and not truth.coco:
         raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
-    if coco:
-        given = _of_coco(given, coco, spec.get("background", 0))
-    elif to_class and given.ignore_index is None and arrays.IGNORED in to_class.classes.values():
-        given = dataclasses.replace(given, ignore_index=arrays.IGNORED)
+    if truth.coco:
+        given = _of_coco(given, truth.coco, spec.get("background", 0))
+    elif to_class and given.ignore_index is None and IGNORED in to_class.classes.values():
+        given = dataclasses.replace(given, ignore_index=IGNORED)
     pairs = pair_images(source, truth)
+    given = dataclasses.replace(given, spatial_ndim=truth.axes)
     axis, C = find_axis(pairs, given.kind, channels)
-    given = dataclasses.replace(given, spatial_ndim=max(len(each.labels.shape) for each in pairs))
-    encoding = Encoding(given, axis, unit or ("instance" if coco else "class"))
-    C = C or given.num_classes or _count_classes(pairs, encoding)
-    arrays.check_size(f"confusion matrices of {C} classes", 4 * len(pairs) * C**2, max_bytes)
-    with in_options():
-        check_background(given.background, C, name=str(predictions or "--model"))
-    return pairs, encoding._replace(spec=dataclasses.replace(given, num_classes=C)), coco
+    encoding = Encoding(given, axis, unit or ("instance" if truth.coco else "class"), _read_spacing(spacing, truth))
+    check_spacing(pairs, encoding.spacing)
+    class_names = given.class_names or _names_of(truth.coco, to_class, given)
+    count, named = _count_classes(given, C, class_names, to_class)
+    if count:
+        arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
+        with in_options():
+            check_background(given.background, count, name=str(predictions or "--model"))
+        given = dataclasses.replace(given, num_classes=count)
+    encoding = dataclasses.replace(encoding, spec=given, named=named)
+    return OpenedPairs(pairs, encoding, truth.coco, class_names and tuple(class_names), _facts(source, truth))
 
 
-def _predicted(predict: Predict, images: Path | None, labels: Source, kind: str) -> Source:
-    """Returns the photos of labelled images as predictions to compute, with C taken from the first one."""
-    if kind != "logits" or images is None:
-        raise AuditError(f"--model: expected --images beside it and --kind logits, found {images} and {kind}")
-    if labels.names is None:
-        raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
-    photos = [*arrays.find_photos(images, labels.names).values()]
-
-    def load(photo: Path) -> np.ndarray:
-        return predict(arrays.read_photo(photo))
-
-    C = load(photos[0]).shape[-1]
-    found = [
-        StoredArray(str(photo), (*array.shape, C), functools.partial(load, photo))
-        for photo, array in zip(photos, labels.images, strict=True)
-    ]
-    return Source(images, labels.names, tuple(found))
+def _facts(*sources: Source) -> tuple[str, ...]:
+    """Returns a sentence for each argument of which --names leaves files out."""
+    return tuple(
+        f"Left out of {source.path}: {source.left_out} files that --names does not match."
+        for source in sources
+        if source.left_out
+    )
 
 
-def _of_coco(spec: LabelSpec, coco: Coco, background: Background) -> LabelSpec:
+def _names_of(found: Coco | None, to_class: LabelMap | None, spec: LabelSpec) -> tuple[str, ...] | None:
+    """Returns the class names of a COCO file or of a label map."""
+    if found:
+        names = (*found.class_names, coco.VOID_NAME)
+        return names[: spec.num_classes or len(found.class_names) + found.panoptic]
+    return to_class.class_names if to_class else None
+
+
+def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
     """Adds the classes of a COCO file. Panoptic masks have a further class, of pixels without predicted segment."""
-    masks, C = spec.kind == "masks", len(coco.class_names)
-    if coco.panoptic:
-        own = () if background == 0 else spec.background_classes
-        background, C = (*own, C) if masks else own, C + 1
-    changes: dict[str, Any] = {"background": background, "num_classes": C if masks else None}
+    masks, C = spec.kind == "masks", len(truth.class_names)
+    if truth.panoptic:
+        given = () if background == 0 else spec.background_classes
+        background, C = (*given, C) if masks else given, C + 1
     with in_options():
-        return dataclasses.replace(spec, ignore_index=arrays.VOID, **changes)
+        return dataclasses.replace(
+            spec, ignore_index=coco.VOID, background=background, num_classes=C if masks else None
+        )
 
 
-def _count_classes(pairs: Sequence[Pair], encoding: Encoding) -> int:
-    """Returns the number of classes of masks: from a map or names, or counted."""
-    spec, label_map = encoding.spec, pairs[0].labels.label_map
-    names = spec.class_names or ()
-    least = label_map.count if label_map else 0
-    all_named = spec.background is None or any("background" in name.lower() for name in names)
-    if not (least or (names and all_named)):
-        read = in_order(functools.partial(read_pair, encoding=encoding), pairs)
-        for each, (predicted, labels, *_) in zip(pairs, read, strict=True):
-            top = int(labels[labels != spec.ignore_index].max(initial=0))
-            if top == arrays.IGNORED and predicted.max(initial=0) < arrays.IGNORED and spec.ignore_index is None:
-                raise AuditError(f"{each.labels}: expected classes, found 255; pass --ignore_index 255")
-            least = max(least, top + 1, int(predicted.max(initial=0)) + 1)
-    if names:
-        return len(names) + (0 if least <= len(names) else len(spec.background_classes))
-    return least
+def _count_classes(
+    spec: LabelSpec, scores: int, names: Sequence[str] | None, to_class: LabelMap | None
+) -> tuple[int, int]:
+    """Returns the number of classes as far as it is known before values are read, and `Encoding.named`.
+
+    Args:
+        spec: whose `num_classes` is an option, or None.
+        scores: the number of classes of scores, 0 of masks.
+        names: of all classes or of the foreground.
+        to_class: the map of labels, which has a number of classes.
+    """
+    if scores:
+        return scores, 0
+    if spec.num_classes:
+        return spec.num_classes, 0
+    if to_class:
+        return to_class.count, 0
+    if not names:
+        return 0, 0
+    if spec.background is None or any("background" in name.lower() for name in names):
+        return len(names), 0
+    return len(names) + len(spec.background_classes), len(names)
+
+
+def _read_spacing(given: Sequence[float] | None, labels: Source) -> tuple[float, ...] | None:
+    """Returns the spacing of an option.
+
+    Raises:
+        AuditError: it has another number of axes than the images, or is not positive.
+    """
+    if given is None:
+        return None
+    if len(given) != labels.axes or not all(0 < size < np.inf for size in given):
+        expected = f"{labels.axes} distances above 0 in mm, one for each axis of {labels.path}"
+        raise AuditError(f"--spacing: expected {expected}, found {', '.join(f'{size:g}' for size in given)}")
+    return tuple(float(size) for size in given)
+
+
+def check_spacing(pairs: Sequence[Pair], given: tuple[float, ...] | None) -> None:
+    """Raises AuditError if a header says another spacing than the option."""
+    for pair in pairs:
+        for array in (pair.labels, pair.prediction):
+            if given and array.spacing and not np.allclose(array.spacing, given, rtol=1e-3):
+                raise AuditError(f"--spacing: expected what the header of {array} says, {array.spacing}, found {given}")
 
 
 def pair_images(predictions: Source, labels: Source) -> list[Pair]:
@@ -189,26 +289,54 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
         AuditError: names or counts differ, only one side has names, or volumes and labels differ in position.
     """
     where = f"{predictions.path} and {labels.path}"
-    ours, theirs, truth = predictions.names, labels.names, labels.images
+    truth = labels.images
     # Two files with one image each form a pair, whatever their names.
     single = len(predictions.images) == len(truth) == 1 and not predictions.path.is_dir()
-    if ours and theirs and not single:
-        own, others = {*ours}, {*theirs}
-        lacking = {"predictions without labels": own - others, "labels without a prediction": others - own}
-        if found := [f"{what}, {listed(sorted(names))}" for what, names in lacking.items() if names]:
-            raise AuditError(f"expected the same names in {where}; found {'; '.join(found)}")
-        by_name = dict(zip(theirs, truth, strict=True))
-        truth = tuple(by_name[name] for name in ours)
+    if predictions.names and labels.names and not single:
+        check_matched(where, predictions.names, labels.names)
+        by_name = dict(zip(labels.names, truth, strict=True))
+        truth = tuple(by_name[name] for name in predictions.names)
     elif not single and not (predictions.stacked and labels.stacked):
         raise AuditError(f"{where}: expected two folders, or two stacks, which may hold names; found one of each")
     elif len(predictions.images) != len(truth):
         counts = f"{len(predictions.images)} predictions and {len(truth)} labels"
         raise AuditError(f"{where}: expected as many labels as predictions, found {counts}")
-    names = ours or theirs or map(str, range(len(truth)))
+    names = predictions.names or labels.names or tuple(map(str, range(len(truth))))
     pairs = [Pair(*entry) for entry in zip(names, predictions.images, truth, strict=True)]
     for pair in pairs:
-        _check_place(Path(pair.prediction.where), Path(pair.labels.where))
+        _check_place(pair)
     return pairs
+
+
+def _check_place(pair: Pair) -> None:
+    """Raises AuditError if two volumes differ in voxel size, direction or position."""
+    found, expected = pair.prediction.affine, pair.labels.affine
+    if found is None or expected is None or np.allclose(found, expected, **SAME_PLACE):
+        return
+    raise AuditError(
+        f"{pair.prediction}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
+        f"{found[:3].round(3).tolist()}; resample one onto the other"
+    )
+
+
+def form_of(axis: str, spatial: str) -> str:
+    """Returns the axes of a prediction in words, by the position of the class axis.
+
+    Example:
+        >>> form_of("first", "H, W"), form_of("none", "D, H, W")
+        ('(C, H, W)', '(D, H, W)')
+    """
+    texts = {"none": f"({spatial})", "last": f"({spatial}, C)", "first": f"(C, {spatial})"}
+    return texts[axis]
+
+
+def _classes_at(axis: str, pair: Pair) -> int | None:
+    """Returns the number of classes of a prediction with this class axis, 0 of masks; None if it does not fit."""
+    shape = pair.prediction.shape
+    if axis == "none":
+        return 0 if shape == pair.labels.shape else None
+    spatial, classes = (shape[:-1], shape[-1]) if axis == "last" else (shape[1:], shape[0])
+    return classes if spatial == pair.labels.shape else None
 
 
 def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[str, int]:
@@ -218,65 +346,93 @@ def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[s
         AuditError: predictions do not fit the labels, or fit them both ways.
     """
     axes = ("none",) if kind == "masks" else (channels,) if channels else ("last", "first")
+    fitting: dict[str, int] = {}
+    wrong: Sequence[Pair] = pairs
+    for axis in axes:
+        found = [_classes_at(axis, pair) for pair in pairs]
+        first = next((count for count in found if count is not None), None)
+        misfits = [pair for pair, count in zip(pairs, found, strict=True) if count is None or count != first]
+        if first is not None and not misfits:
+            fitting[axis] = first
+        elif len(misfits) < len(wrong):
+            wrong = misfits
+    if len(fitting) == 1:
+        return next(iter(fitting.items()))
+    spatial = "D, H, W" if len(pairs[0].labels.shape) == 3 else "H, W"
+    shown = listed(f"{pair.name} {pair.prediction.shape} with labels {pair.labels.shape}" for pair in wrong)
+    forms = " or ".join(form_of(axis, spatial) for axis in axes)
+    advice = "; pass --channels first or --channels last" if fitting else ""
+    raise AuditError(f"expected predictions {forms} for labels ({spatial}), C alike in all; found {shown}{advice}")
 
-    def fits(pair: Pair) -> dict[str, int]:
-        """Returns the number of classes by axis, of the axes that fit the labels."""
-        shape = pair.prediction.shape
-        parts = {"none": (shape, 0), "last": (shape[:-1], shape[-1]), "first": (shape[1:], shape[0])}
-        return {axis: parts[axis][1] for axis in axes if parts[axis][0] == pair.labels.shape}
 
-    fitting = [fits(pair) for pair in pairs]
-    possible = set(axes).intersection(*fitting) or {axes[0]}
-    axis = possible.pop()
-    C = fitting[0].get(axis)
-    wrong = [pair for pair, found in zip(pairs, fitting, strict=True) if found.get(axis) is None or found[axis] != C]
-    if wrong or possible:
-        text = listed(f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong or pairs)
-        form = " or ".join(f"{FORMS[each]}" for each in axes)
-        advice = "; pass --channels first or --channels last" if possible else ""
-        raise AuditError(f"expected predictions {form} for labels (H, W), C alike in all; found {text}{advice}")
-    return axis, C or 0
-
-
-def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Generator[Arrays]:
-    """Reads images in order, prefetching the next one."""
+def read_records(pairs: Sequence[Pair], encoding: Encoding) -> Generator[ImageRecord | BrokenFileError]:
+    """Reads images in order, prefetching the next one; a broken one is yielded as its error."""
     with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(read_pair, pairs[0], encoding)
-        for each in pairs[1:]:
-            values = following.result()
-            following = thread.submit(read_pair, each, encoding)
-            yield values
+        following = thread.submit(_read_or_error, pairs[0], encoding)
+        for pair in pairs[1:]:
+            record = following.result()
+            following = thread.submit(_read_or_error, pair, encoding)
+            yield record
         yield following.result()
 
 
-def read_pair(pair: Pair, encoding: Encoding) -> Arrays:
+def _read_or_error(pair: Pair, encoding: Encoding) -> ImageRecord | BrokenFileError:
+    try:
+        return read_record(pair, encoding)
+    except BrokenFileError as error:
+        return error
+
+
+def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
     """Reads one image, with scores as float32.
 
     Raises:
         AuditError: a file is damaged, or a map lacks some labels.
     """
-    values, instances = pair.labels.read(), encoding.unit == "instance"
+    values = pair.labels.read()
     labels = pair.labels.to_classes(values, ignore_index=encoding.spec.ignore_index)
-    unit, scores = values if instances else encoding.unit, pair.prediction.read()
+    instances = encoding.unit == "instance"
+    photo: np.ndarray | Path | None = pair.photo
+    computed = pair.prediction.computed
+    if computed is None:
+        prediction = pair.prediction.read()
+    else:
+        image = computed.read()
+        prediction = computed.predict(image)
+        # Volumes have no photo.
+        photo = image if labels.ndim == 2 else None
+    predicted_unit = None
     if encoding.spec.kind == "masks":
-        ids = scores if instances and pair.prediction.label_map else None
-        return Arrays(pair.prediction.to_classes(scores), labels, unit, ids)
-    scores = np.moveaxis(scores, 0, -1) if encoding.channels == "first" else scores
-    with np.errstate(over="ignore"):
-        return Arrays(np.asarray(scores, np.float32, order="C"), labels, unit)
+        predicted_unit = prediction if instances and pair.prediction.label_map else None
+        prediction = pair.prediction.to_classes(prediction)
+    else:
+        if encoding.channels == "first":
+            prediction = np.moveaxis(prediction, 0, -1)
+        with np.errstate(over="ignore"):
+            prediction = np.asarray(prediction, np.float32, order="C")
+    return ImageRecord(
+        name=pair.name,
+        prediction=prediction,
+        labels=labels,
+        spacing=pair.labels.spacing or pair.prediction.spacing or encoding.spacing,
+        unit=values if instances else encoding.unit,
+        predicted_unit=predicted_unit,
+        photo=photo,
+        pair=pair,
+    )
 
 
-def _check_place(prediction: Path, labels: Path) -> None:
-    """Raises AuditError if two volumes differ in voxel size, direction or position."""
-    if not all(arrays.suffix_of(path) in arrays.NIFTI for path in (prediction, labels)):
-        return
-    with arrays.naming(prediction):
-        found, expected = (arrays.open_volume(path).affine for path in (prediction, labels))
-    if not np.allclose(found, expected, rtol=1e-4, atol=1e-3):
-        raise AuditError(
-            f"{prediction}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
-            f"{found[:3].round(3).tolist()}; resample one onto the other"
-        )
+def load_photo(photo: np.ndarray | Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a photo uint8 (H, W, 3) of this shape, read if it is a file.
+
+    Raises:
+        AuditError: it is damaged or has another size.
+    """
+    values = read_photo(photo) if isinstance(photo, Path) else photo
+    if values.shape[:2] != shape:
+        where = photo if isinstance(photo, Path) else "images"
+        raise AuditError(f"{where}: expected the size of its labels, {shape}, found {values.shape[:2]}")
+    return values
 
 
 @contextlib.contextmanager
@@ -287,7 +443,7 @@ def in_options(pair: Pair | None = None) -> Iterator[None]:
         >>> with in_options():
         ...     raise ValueError("num_classes: expected 3 classes; pass ignore_index=255.")
         Traceback (most recent call last):
-        flipjax.audit.arrays.AuditError: --num_classes: expected 3 classes; pass --ignore_index 255
+        flipjax.audit.problems.AuditError: --num_classes: expected 3 classes; pass --ignore_index 255
     """
     try:
         yield
@@ -298,7 +454,9 @@ def in_options(pair: Pair | None = None) -> Iterator[None]:
         problem = re.sub(r"\b(kind|ignore_index|num_classes|channels)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
         where: object = f"--{name}" if name in OPTIONS else name
         if pair and name not in OPTIONS:
-            where, own = (pair.labels, "label_map") if name == "labels" else (pair.prediction, "prediction_map")
+            of_labels = name == "labels"
+            where = pair.labels if of_labels else pair.prediction
             if "expected class indices" in problem:
-                problem += f"; where they are other numbers, --{own} maps them to classes"
+                option = "label_map" if of_labels else "prediction_map"
+                problem += f"; where they are other numbers, --{option} maps them to classes"
         raise AuditError(f"{where}: {problem}") from error

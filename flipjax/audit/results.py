@@ -164,7 +164,7 @@ def conclude_audit(measured: Measurements, *, samples: int = 1000) -> Audit:
         intervals |= {name: (total[f"{name}_low"], total[f"{name}_high"])} if f"{name}_low" in total else {}
     own_names = [class_names[c] for c in foreground]
     group_names = {} if numbers is None else name_groups(all_groups, own_names, groups.scene_names, present=numbers)
-    places, sides = _places(groups._replace(all_groups=all_groups), group_names, foreground)
+    places, sides = _places(dataclasses.replace(groups, all_groups=all_groups), group_names, foreground)
     if sides:
         summary["flip_gap/mean"], low, high = flip_gap(decomposition, sides, clusters)
         intervals |= {} if math.isnan(low) else {"flip_gap/mean": (low, high)}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flipjax.audit.arrays import AuditError, open_source
+from flipjax.audit.problems import AuditError
+from flipjax.audit.sources import open_source
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)
@@ -60,7 +61,7 @@ FOLDERS = [
     ({name: None for name in GOOD if name[0] == "a"}, ["/a:"]),
     ({"g.csv": None}, ["g.csv"]),
     ({"g.csv": GROUPS[:19] + "t,1\n"}, ["lacking are r, s", "image t"]),
-    ({"g.csv": GROUPS.replace("r,2", "r,x").replace("q,1", "q,1_0")}, ["1_0, x"]),
+    ({"g.csv": "name,site,patient\np,0,a\nq,1,b\nr,2,c\ns,0,d\n"}, ["site, patient", "--table", "--groups COLUMN"]),
     ({"g.csv": GROUPS + "p,1\n"}, ["p"]),
     ({"g.csv": "name,city\np,a/b\nq,a_b\nr,c\ns,c \n"}, ["'a/b', 'a_b', 'c', 'c '"]),
     ({"g.csv": "name,group,group\np,0,1\nq,1,0\nr,2,3\ns,0,1\n"}, ["'group'"]),

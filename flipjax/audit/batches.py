@@ -1,0 +1,329 @@
+"""`flipjax.audit.stream`: an audit of batches, as a model makes them."""
+
+import dataclasses
+import sys
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit import files
+from flipjax.audit.counts import ImageCounts, Tally, count_image
+from flipjax.audit.describe import describe_images, describe_missing
+from flipjax.audit.groups import ImageGroups, likely_clusters
+from flipjax.audit.measurements import EVERY_SIZE, MinSize
+from flipjax.audit.names import check_names, check_texts
+from flipjax.audit.pairs import Encoding, ImageRecord
+from flipjax.audit.results import conclude_audit
+from flipjax.audit.tables import make_document
+from flipjax.groups import AnyGroups
+from flipjax.metrics.checks import to_array
+from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.images import number_groups
+from flipjax.metrics.segment_table import UNITS
+from flipjax.report.document import terminal_text
+from flipjax.support.threads import in_order
+
+
+class AuditStream:
+    """An audit that takes batches from any framework and writes the files of `flipjax audit`.
+
+    Keeps confusion matrices and segment rows in memory, and maps for the page in a temporary folder. Tables equal those
+    of the command byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
+    first tables. Threads may share it: batches are added one after the other, each whole.
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.array([[[0, 1, 2]]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with stream(f"{folder}/audit", class_names=["background", "cat", "dog"], kind="masks") as audit:
+        ...         audit.add(labels, labels)
+        >>> audit.summary["fg_correct"]
+        1.0
+    """
+
+    def __init__(
+        self,
+        out: Path | str,
+        *,
+        unit: str = "class",
+        min_size: str | float | None = None,
+        spacing: Sequence[float] | None = None,
+        all_groups: AnyGroups | None = None,
+        scene_names: Sequence[str] = (),
+        **spec: Any,
+    ):
+        """Claims the folder.
+
+        Args:
+            out: a new folder, or the folder of an earlier audit.
+            unit: of segments, `class` or `component`.
+            min_size: smaller segments have no row: a number of pixels, or text as `3mm2` of images and `0.5mL` of
+                volumes, which need a spacing; None counts every segment.
+            spacing: distance of pixels in mm along each axis of space, of batches that do not say it.
+            all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
+            scene_names: names of its S scenes.
+            **spec: `background`, `ignore_index`, `kind`, `channels`, `num_classes`, `class_names` and `spatial_ndim` (3
+                for volumes) of `flipjax.metrics.LabelSpec`; masks need `num_classes` or `class_names`.
+
+        Raises:
+            AuditError: the folder cannot be used.
+            TypeError, ValueError: options do not fit.
+        """
+        if spec.get("class_names") is not None and not isinstance(spec["class_names"], str):
+            check_texts("class_names", spec["class_names"])
+        read = LabelSpec(**spec)
+        if unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
+        if read.kind == "masks" and read.num_classes is None:
+            if read.class_names is None:
+                raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
+            read = dataclasses.replace(read, num_classes=len(read.class_names))
+        self.summary: dict[str, Any] = {}
+        """The numbers of summary.json, once closed."""
+        self.text = ""
+        """The first tables, once closed."""
+        self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
+        self._default_spacing = None if spacing is None else _spacings(spacing, 1, read.spatial_ndim)[0]
+        self._min_size = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
+        self._folder, self._assumed = Path(out), spec.get("background", 0) == 0
+        self._all_groups, self._scene_names = all_groups, tuple(scene_names)
+        self._class_names: tuple[str, ...] = ()
+        self._groups: list[np.ndarray] = []
+        self._clusters: list[str] = []
+        self._closed = False
+        self._lock = threading.RLock()
+        self._claim = files.claimed(self._folder)
+        self._claim.__enter__()
+        self._tally = Tally(self._encoding.spec, self._min_size)
+
+    def add(
+        self,
+        predictions: Any,
+        labels: Any,
+        *,
+        names: Sequence[str] | None = None,
+        groups: Any = None,
+        clusters: Any = None,
+        spacing: Any = None,
+        images: Any = None,
+    ) -> None:
+        """Adds a batch of images.
+
+        Args:
+            predictions: (N, *spatial, C), with `channels="first"` (N, C, *spatial), or masks (N, *spatial); of any
+                framework. `*spatial` is H, W, of volumes D, H, W.
+            labels: integers (N, *spatial).
+            names: N image names; None numbers images from 0.
+            groups: integers (N,) as in `flipjax.metrics.summarize`, for all batches or none.
+            clusters: N patients, films or whatever images are not independent within, as text or numbers; for all
+                batches or none. Images of one cluster are resampled together.
+            spacing: in mm, of all images or (N, axes).
+            images: uint8 (N, H, W, 3), photos for the page.
+
+        Raises:
+            TypeError, ValueError: arrays do not fit, or the stream is closed; then no image of the batch is counted.
+        """
+        with self._lock:
+            if self._closed:
+                raise ValueError("stream: expected batches before it is closed, found one after it wrote its files.")
+            self._add(predictions, labels, names, groups, clusters, spacing, images)
+
+    def _add(
+        self, predictions: Any, labels: Any, names: Any, groups: Any, clusters: Any, spacing: Any, images: Any
+    ) -> None:
+        truth, scores = to_array(labels, name="labels"), to_array(predictions, name="predictions")
+        masks, axes = self._encoding.spec.kind == "masks", self._encoding.spec.spatial_ndim
+        if truth.ndim != axes + 1 or len(scores) != len(truth):
+            form = "(N, H, W)" if axes == 2 else "(N, D, H, W)"
+            raise ValueError(f"labels: expected {form} beside predictions {scores.shape}, found {truth.shape}.")
+        if not masks:
+            scores = np.moveaxis(np.asarray(scores), 1, -1) if self._encoding.channels == "first" else scores
+            scores = np.asarray(scores, np.float32 if np.issubdtype(scores.dtype, np.floating) else None, order="C")
+        count = len(truth)
+        photos = _photos(images, truth.shape)
+        sizes = [self._default_spacing] * count if spacing is None else _spacings(spacing, count, axes)
+        encoding, all_names = self._check_classes(scores)
+        numbers = self._check_groups(groups, count, encoding)
+        together = self._check_clusters(clusters, count)
+        new = self._new_names(names, count)
+
+        records = [
+            ImageRecord(name, prediction, truth_, spacing=size, unit=encoding.unit, photo=photo)
+            for name, prediction, truth_, size, photo in zip(
+                new, np.asarray(scores), np.asarray(truth), sizes, photos, strict=True
+            )
+        ]
+
+        def counted(record: ImageRecord) -> ImageCounts:
+            return count_image(record, encoding.spec, min_size=self._min_size)
+
+        parts = list(in_order(counted, records) if masks else map(counted, records))
+        self._encoding, self._class_names = encoding, all_names
+        self._tally.set_classes(encoding.spec)
+        if numbers is not None:
+            self._groups.append(numbers)
+        self._clusters += together
+        for name, part in zip(new, parts, strict=True):
+            self._tally.add(name, part)
+
+    def _check_groups(self, groups: Any, count: int, encoding: Encoding) -> np.ndarray | None:
+        """Returns a batch's groups, of its own memory."""
+        if self._tally.names and (groups is not None) != bool(self._groups):
+            raise ValueError("groups: expected with every batch or with none.")
+        if groups is None:
+            return None
+        numbers = np.array(to_array(groups, name="groups"))
+        number_groups(
+            numbers,
+            images=count,
+            all_groups=self._all_groups,
+            classes=encoding.classes,
+            background=encoding.spec.background,
+        )
+        return numbers
+
+    def _check_clusters(self, clusters: Any, count: int) -> list[str]:
+        if self._tally.names and (clusters is not None) != bool(self._clusters):
+            raise ValueError("clusters: expected with every batch or with none.")
+        if clusters is None:
+            return []
+        texts = [str(cluster) for cluster in (clusters.tolist() if isinstance(clusters, np.ndarray) else clusters)]
+        if len(texts) != count:
+            raise ValueError(f"clusters: expected {count}, one an image, found {len(texts)}.")
+        return texts
+
+    def _new_names(self, names: Any, count: int) -> list[str]:
+        known = self._tally.names
+        new = [str(len(known) + i) for i in range(count)] if names is None else [str(name) for name in names]
+        if len(new) != count:
+            raise ValueError(f"names: expected {count}, one an image, found {len(new)}.")
+        check_texts("names", new, blank=True)
+        check_names("names", [*known, *new])
+        return new
+
+    def _check_classes(self, scores: Any) -> tuple[Encoding, tuple[str, ...]]:
+        spec = self._encoding.spec
+        classes = self._encoding.classes or scores.shape[-1]
+        if spec.kind != "masks" and scores.shape[-1] != classes:
+            raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
+        if self._class_names:
+            return self._encoding, self._class_names
+        names = spec.names(classes)
+        if self._assumed and (text := takes_for_background(names, "background=None", "background=(0,)")):
+            warnings.warn(text, stacklevel=4)
+        return self._encoding.with_classes(classes), names
+
+    def close(
+        self,
+        *,
+        facts: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        samples: int = 1000,
+        pairs: np.ndarray | None = None,
+        scenes: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """Writes all files, and returns the numbers of summary.json. A closed stream takes no batches.
+
+        Args:
+            facts: sentences on the images, which come first in the report.
+            options: more options for summary.json.
+            samples: number of resamples of the intervals.
+            pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
+            scenes: log-odds (n, K, F) on other scenes and their split point (F,), for scene-swap quantities.
+
+        Raises:
+            ValueError: no image was added, or all are of one cluster.
+        """
+        with self._lock:
+            if not self._closed:
+                self._close(facts, options or {}, samples, pairs, scenes)
+            return self.summary
+
+    def _close(
+        self,
+        facts: Sequence[str],
+        options: Mapping[str, Any],
+        samples: int,
+        pairs: np.ndarray | None,
+        scenes: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        if not self._tally.names:
+            raise ValueError("stream: expected at least one image, found none.")
+        groups = np.concatenate(self._groups) if self._groups else None
+        measured = dataclasses.replace(
+            self._tally.measurements(self._class_names),
+            groups=ImageGroups(groups, self._all_groups, self._scene_names),
+            clusters=self._numbered_clusters(),
+            pairs=pairs,
+            scenes=scenes,
+        )
+        audit = conclude_audit(measured, samples=samples)
+        used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
+        facts = [*facts, describe_images(measured.shapes, self._encoding), *describe_missing(measured)]
+        if measured.clusters is None and pairs is None and (text := likely_clusters(measured.names)):
+            facts.append(text.replace("--clusters", "clusters to `add`, as of"))
+        document = make_document(audit, facts=facts, options={**used, **options})
+        files.write_audit(self._folder, audit, document, self._tally.maps_of)
+        self._tally.close()
+        self.summary, self.text = dict(audit.summary), terminal_text(document)
+        self._closed = True
+
+    def _numbered_clusters(self) -> np.ndarray | None:
+        if not self._clusters:
+            return None
+        numbers, present = pd.factorize(np.array(self._clusters, object), sort=True)
+        if len(present) < 2:
+            raise ValueError(f"clusters: expected two or more, which are resampled, found {present[0]!r} alone.")
+        return numbers.astype(np.int64)
+
+    def __enter__(self) -> Self:
+        """Returns the stream."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the stream. After an error, writes nothing."""
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self._closed = True
+            self._tally.close()
+            self._claim.__exit__(*sys.exc_info())
+
+
+stream = AuditStream
+
+
+def takes_for_background(class_names: Sequence[str], none: str, zero: str) -> str:
+    """Returns what to say where class 0 is taken for the background by default but not named so, or nothing."""
+    if "background" in class_names[0].lower():
+        return ""
+    return f"class 0, {class_names[0]!r}, is taken for the background; pass {zero} if it is, {none} if no class is."
+
+
+def _photos(images: Any, shape: tuple[int, ...]) -> Sequence[np.ndarray | None]:
+    """Returns the photos of a batch of labels of this shape, of their own memory."""
+    if images is None:
+        return [None] * shape[0]
+    photos = np.asarray(to_array(images, name="images"))
+    if photos.dtype != np.uint8 or photos.shape != (*shape, 3) or len(shape) != 3:
+        expected = f"uint8 of shape {(*shape, 3)}"
+        raise ValueError(f"images: expected {expected}, found {photos.dtype} of shape {photos.shape}.")
+    return list(photos)
+
+
+def _spacings(given: Any, count: int, axes: int) -> list[tuple[float, ...]]:
+    """Returns the spacing of each image of a batch."""
+    sizes = np.asarray(given, np.float64)
+    if sizes.shape not in ((axes,), (count, axes)) or not (np.isfinite(sizes) & (sizes > 0)).all():
+        expected = f"{axes} distances above 0 in mm, or a row of them an image"
+        raise ValueError(f"spacing: expected {expected}, found {given!r}.")
+    return [tuple(row) for row in np.broadcast_to(sizes, (count, axes)).tolist()]

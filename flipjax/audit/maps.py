@@ -1,0 +1,219 @@
+"""Maps of images for the page: made as an image is counted, and kept only of images that the page may show."""
+
+import dataclasses
+import heapq
+import math
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flipjax.metrics.classes import LabelSpec
+
+LARGEST_SIDE = 256
+"""Most rows and columns of a map; larger images are thinned."""
+RISKIEST = 12
+"""Images of the highest flip-risk that keep their maps."""
+MOST_FLIPPED = 12
+"""Images of the largest flip share that keep their maps."""
+SURE = 256
+"""Images with a flip share above SURE_ABOVE that keep their maps, where scores tell which of these look sure."""
+SURE_ABOVE = 0.1
+LARGEST_SEGMENTS = 3
+"""Flipped segments of each pair of classes whose images keep their maps."""
+
+NONE = -1
+"""No image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageMaps:
+    """The maps of one image, or of one slice of a volume, thinned to LARGEST_SIDE."""
+
+    truth: np.ndarray
+    """Class indices (H, W); any value where ignored."""
+    prediction: np.ndarray
+    """Class indices (H, W)."""
+    ignored: np.ndarray | None
+    """Ignored pixels, bool (H, W); None if there are none."""
+    risk: np.ndarray | None
+    """Entropy over the foreground classes, float32 (H, W); None for masks."""
+    step: int
+    """Pixels of the image from one pixel of the map to the next."""
+    slice_number: int | None = None
+    """Of a volume: the index along its last axis of the slice with the most flipped voxels; None for images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """What decides whether the page shows an image."""
+
+    flip: float
+    """Its flip share; NaN if undefined."""
+    risk: float | None
+    """Its flip-risk; NaN if undefined, None for masks."""
+    segments: Mapping[str, np.ndarray]
+    """Columns of its true segments."""
+
+
+def make_maps(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None) -> ImageMaps:
+    """Returns the maps of an image.
+
+    Args:
+        prediction: class indices (H, W), or of a volume three axes, of which the last counts slices.
+        labels: class indices of the same shape.
+        spec: their description, with `num_classes`.
+        risk: entropy of the same shape; None for masks.
+    """
+    slice_number = None
+    if labels.ndim == 3:
+        slice_number = _worst_slice(prediction, labels, spec)
+        prediction, labels = prediction[..., slice_number], labels[..., slice_number]
+        risk = None if risk is None else risk[..., slice_number]
+    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
+    truth, found = (np.ascontiguousarray(values[::step, ::step]) for values in (labels, prediction))
+    ignored = None if spec.ignore_index is None else truth == spec.ignore_index
+    return ImageMaps(
+        truth=truth,
+        prediction=found,
+        ignored=ignored if ignored is not None and ignored.any() else None,
+        risk=None if risk is None else np.array(risk[::step, ::step], np.float32),
+        step=step,
+        slice_number=slice_number,
+    )
+
+
+def _worst_slice(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> int:
+    """Returns the slice with the most flipped voxels; of volumes without flips, the one with the most wrong voxels."""
+    foreground = spec.foreground(spec.num_classes or 0)
+    wrong = prediction != labels
+    if spec.ignore_index is not None:
+        wrong &= labels != spec.ignore_index
+    flipped = wrong & foreground[np.where(wrong, labels, 0)] & foreground[prediction]
+    counts = flipped.sum((0, 1))
+    if not counts.any():
+        counts = wrong.sum((0, 1))
+    return int(counts.argmax())
+
+
+class _Highest:
+    """The images of the largest values so far; of equal values the first ones."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._heap: list[tuple[float, int]] = []
+
+    def add(self, value: float, index: int) -> int:
+        """Takes an image and returns the one that is dropped for it, itself if it is not high enough, or NONE."""
+        entry = (value, -index)
+        if len(self._heap) < self._most:
+            heapq.heappush(self._heap, entry)
+            return NONE
+        return -heapq.heappushpop(self._heap, entry)[1]
+
+
+class Shown:
+    """Chooses, while images come in order, those whose maps a page may show at the end."""
+
+    def __init__(self) -> None:
+        """Begins without images."""
+        self._riskiest = _Highest(RISKIEST)
+        self._flipped = _Highest(MOST_FLIPPED)
+        self._sure = _Highest(SURE)
+        self._segments = defaultdict[tuple[int, int], _Highest](lambda: _Highest(LARGEST_SEGMENTS))
+        self._reasons = Counter[int]()
+
+    def add(self, index: int, rank: Rank) -> set[int]:
+        """Takes the next image, and returns the images that are no longer shown, maybe itself."""
+        flip, risk, segments = rank.flip, rank.risk, rank.segments
+        left = {index}
+        if flip > 0:
+            left.add(self._enter(self._flipped, flip, index))
+        if risk is not None and not math.isnan(risk):
+            left.add(self._enter(self._riskiest, risk, index))
+            if flip > SURE_ABOVE:
+                left.add(self._enter(self._sure, flip, index))
+        for row in np.flatnonzero(segments["outcome"] == "flip").tolist():
+            pair = int(segments["class"][row]), int(segments["predicted"][row])
+            left.add(self._enter(self._segments[pair], int(segments["pixels"][row]), index))
+        return {image for image in left if image != NONE and not self._reasons[image]}
+
+    def _enter(self, highest: _Highest, value: float, index: int) -> int:
+        """Enters an image into a list; returns the one that it pushes out, or NONE."""
+        self._reasons[index] += 1
+        dropped = highest.add(value, index)
+        if dropped != NONE:
+            self._reasons[dropped] -= 1
+        return dropped
+
+
+class KeptMaps:
+    """The maps of the images that the page may show, in a temporary folder."""
+
+    def __init__(self) -> None:
+        """Makes the folder."""
+        self._folder = tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True)
+        self._shown = Shown()
+
+    def add(
+        self, index: int, maps: ImageMaps | None, rank: Rank, *, read_photo: Callable[[], np.ndarray] | None = None
+    ) -> None:
+        """Keeps the maps of an image if it may be shown, and forgets those of others.
+
+        Args:
+            index: of the image, increasing.
+            maps: its maps; None if it is known that it will not be shown.
+            rank: decides whether it may be shown.
+            read_photo: returns its photo, if any; called only if the maps are kept.
+        """
+        dropped = self._shown.add(index, rank)
+        for other in dropped - {index}:
+            self._path(other).unlink(missing_ok=True)
+        if maps is not None and index not in dropped:
+            arrays = {"truth": maps.truth, "prediction": maps.prediction, "step": np.array(maps.step)}
+            if maps.ignored is not None:
+                arrays["ignored"] = maps.ignored
+            if maps.risk is not None:
+                arrays["risk"] = maps.risk
+            if maps.slice_number is not None:
+                arrays["slice_number"] = np.array(maps.slice_number)
+            if read_photo is not None:
+                arrays["image"] = read_photo()[:: maps.step, :: maps.step]
+            np.savez(self._path(index), allow_pickle=False, **arrays)
+
+    def _path(self, index: int) -> Path:
+        return Path(self._folder.name) / f"{index}.npz"
+
+    def read(self, index: int, spec: LabelSpec) -> dict[str, np.ndarray] | None:
+        """Returns the maps of an image by name, or None if they were not kept.
+
+        Args:
+            index: of the image.
+            spec: with `num_classes`, which stands for ignored pixels in `truth`.
+
+        Returns:
+            `truth`, `prediction`, `errors` (codes of `flipjax.metrics.error_map`), `risk` (NaN for masks), `step`, and
+            maybe `image` and `slice_number`.
+        """
+        from flipjax.metrics import error_map
+
+        path = self._path(index)
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        classes = spec.num_classes or 0
+        ignored = arrays.pop("ignored", None)
+        if ignored is not None:
+            arrays["truth"] = np.where(ignored, classes, arrays["truth"])
+        options = {"background": spec.background, "ignore_index": classes, "num_classes": classes}
+        arrays["errors"] = np.asarray(error_map(arrays["prediction"], arrays["truth"], kind="masks", **options))
+        if "risk" not in arrays:
+            arrays["risk"] = np.full(arrays["truth"].shape, np.nan)
+        return arrays
+
+    def close(self) -> None:
+        """Deletes the folder."""
+        self._folder.cleanup()

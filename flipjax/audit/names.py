@@ -1,0 +1,160 @@
+"""Names of images: from paths of files, matched between folders, and what a message shows of them."""
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePath
+
+from flipjax.audit.problems import AuditError
+from flipjax.support.terminal import listed
+
+
+def suffix_of(path: PurePath) -> str:
+    """Returns the lower-case suffix of a file; .nii.gz counts as one suffix."""
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+
+
+def stem_of(path: PurePath) -> str:
+    """Returns a path without its suffix, with slashes on every system.
+
+    Example:
+        >>> stem_of(PurePath("patient_000/scan.nii.gz"))
+        'patient_000/scan'
+    """
+    text = path.as_posix()
+    return text[: len(text) - len(suffix_of(path))]
+
+
+def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
+    """Returns image names; raises AuditError for duplicates."""
+    names = tuple(names)
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise AuditError(f"{where}: expected a name an image, found some more than once, {listed(twice)}")
+    return names
+
+
+def check_texts(where: str, texts: Iterable[object], *, blank: bool = False) -> None:
+    """Checks texts that become cells of tables and lines of pages.
+
+    Args:
+        where: the argument, for messages.
+        texts: names of images or classes.
+        blank: whether a text may be empty.
+
+    Raises:
+        TypeError: one is no text.
+        ValueError: one has a line break or is not UTF-8, or is empty.
+    """
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{where}: expected texts, found {text!r}.")
+        if "\n" in text or "\r" in text or not _is_text(text) or not (blank or text.strip()):
+            raise ValueError(f"{where}: expected texts of one line in UTF-8, found {text!a}.")
+
+
+def read_pattern(pattern: str | None, *, option: str = "--names") -> re.Pattern[str] | None:
+    """Returns a regular expression of one group, which is an image's name in the path of a file without suffix.
+
+    Raises:
+        AuditError: it is invalid, or has another number of groups.
+    """
+    if pattern is None:
+        return None
+    form = f"{option}: expected a regular expression of one group, the image's name in a file's path without suffix"
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise AuditError(f"{form}; found {pattern!r} ({error})") from error
+    if compiled.groups != 1:
+        raise AuditError(f"{form}; found {pattern!r} of {compiled.groups}")
+    return compiled
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Returns the files of a folder and its subfolders as relative paths, in order, without hidden ones.
+
+    Links to folders and empty folders are listed as if they were files, so that they are not overlooked.
+    """
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here = Path(root).relative_to(folder)
+        kept = [here / name for name in files if not name.startswith(".")]
+        links = [here / name for name in folders if (Path(root) / name).is_symlink()]
+        if not kept and not folders and Path(root) != folder:
+            kept = [here]
+        found += kept + links
+    return sorted(found)
+
+
+def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | None) -> dict[str, Path]:
+    """Returns files by the name of their image: the path without suffix, or the group of a pattern in it.
+
+    Args:
+        folder: for messages.
+        files: relative paths.
+        pattern: files that it does not match are left out.
+
+    Raises:
+        AuditError: a name is not UTF-8, matches two files, or the pattern matches none.
+    """
+    wrong = [file.as_posix() for file in files if not _is_text(str(file)) or {"\n", "\r"} & {*str(file)}]
+    if wrong:
+        raise AuditError(f"{folder}: expected file names of one line in UTF-8, found {listed(map(ascii, wrong))}")
+    by_name = defaultdict[str, list[Path]](list)
+    for file in files:
+        stem = stem_of(file)
+        if pattern is None:
+            by_name[stem].append(file)
+        elif match := pattern.search(stem):
+            by_name[match[1] or ""].append(file)
+    if files and not by_name and pattern is not None:
+        raise AuditError(f"--names: {pattern.pattern!r} is in no file of {folder}, such as {stem_of(files[0])}")
+    for name, several in by_name.items():
+        if len(several) > 1:
+            shown = listed(file.as_posix() for file in several)
+            raise AuditError(f"{folder}: expected a file for each name, found several for {name!r}: {shown}")
+    return {name: several[0] for name, several in by_name.items()}
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_matched(where: str, predictions: Collection[str], labels: Collection[str]) -> None:
+    """Raises AuditError unless predictions and labels have the same names."""
+    lacking = {
+        "predictions without labels": sorted({*predictions} - {*labels}),
+        "labels without a prediction": sorted({*labels} - {*predictions}),
+    }
+    if not any(lacking.values()):
+        return
+    alike = _looking_alike([name for names in lacking.values() for name in names])
+    parts = []
+    for what, names in lacking.items():
+        if names:
+            # Names that look alike are spelt in ASCII.
+            shown = (ascii(name)[1:-1] if name in alike else name for name in names)
+            parts.append(f"{what}, {listed(shown)}")
+    advice = "; some differ in invisible characters or in how accents are composed (NFC, NFD)" if alike else ""
+    raise AuditError(f"expected the same names in {where}; found {'; '.join(parts)}{advice}")
+
+
+def _looking_alike(names: Sequence[str]) -> set[str]:
+    r"""Returns the names that look like another one.
+
+    Example:
+        >>> sorted(map(ascii, _looking_alike(["e\u0301", "\u00e9", "a"])))
+        ["'\\xe9'", "'e\\u0301'"]
+    """
+    by_look = defaultdict[str, set[str]](set)
+    for name in names:
+        shown = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+        by_look[" ".join(shown.split())].add(name)
+    return {name for alike in by_look.values() if len(alike) > 1 for name in alike}

@@ -1,0 +1,41 @@
+"""Errors of an audit: what a user can mend, in one sentence, and lists of broken files."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+
+class AuditError(ValueError):
+    """Unusable input or option. The message names it, with the expected and the found value."""
+
+    exit_code = 2
+
+
+class BrokenFileError(AuditError):
+    """One file that cannot be used. An audit looks at the other files, too, before it ends with a list of them."""
+
+
+@contextlib.contextmanager
+def naming(name: object) -> Iterator[None]:
+    """Converts errors of damaged files to a BrokenFileError that names the file."""
+    try:
+        yield
+    except (AuditError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        text = f"{name}: damaged, of another type than its name says, or unreadable ({found})"
+        raise BrokenFileError(text) from error
+
+
+def raise_broken(broken: Sequence[BrokenFileError]) -> None:
+    """Raises one error that lists all broken files, if there are any.
+
+    Example:
+        >>> raise_broken([BrokenFileError("a.png: empty"), BrokenFileError("b.png: empty")])
+        Traceback (most recent call last):
+        flipjax.audit.problems.AuditError: 2 broken files: a.png: empty; b.png: empty
+    """
+    if len(broken) == 1:
+        raise broken[0]
+    if broken:
+        raise AuditError(f"{len(broken)} broken files: {'; '.join(map(str, broken))}")
