@@ -47,6 +47,12 @@ def test_a_loop(run, script, prefix):
     assert sum(float(lines[f"{prefix}{name}"]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
 
 
+def test_a_loop_of_nnx(run):
+    _, *line = run("nnx_loop.py", 1).split("  ")
+    values = dict(each.split(" ") for each in line)
+    assert sum(float(values[name]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
+
+
 def test_an_audit_of_a_pytorch_model(run, tmp_path):
     assert "fg_flip 0." in run("audit_my_model.py", "out")
     assert (tmp_path / "out/index.html").stat().st_size > 10_000

@@ -9,6 +9,7 @@ _NAMES = {
     ".accumulate": "FlipMetric",
     ".anatomy": "Anatomy FlipKinds Relabelling Renaming flip_kinds relabelling",
     ".classes": "LabelSpec class_names",
+    ".counts": "FlipCounts",
     ".decomposition": "concatenate",
     # Decomposition from where it becomes a pytree.
     ".kernels": "Decomposition decompose error_map flip_risk logit_scores risk_map",

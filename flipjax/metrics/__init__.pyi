@@ -9,6 +9,7 @@ from flipjax.metrics.anatomy import flip_kinds as flip_kinds
 from flipjax.metrics.anatomy import relabelling as relabelling
 from flipjax.metrics.classes import LabelSpec as LabelSpec
 from flipjax.metrics.classes import class_names as class_names
+from flipjax.metrics.counts import FlipCounts as FlipCounts
 from flipjax.metrics.decomposition import Decomposition as Decomposition
 from flipjax.metrics.decomposition import concatenate as concatenate
 from flipjax.metrics.kernels import decompose as decompose

@@ -1,0 +1,313 @@
+"""`FlipCounts`: sums of many images as a pytree, for evaluation loops in JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from flipjax.metrics.classes import Background, LabelSpec, check_background, is_foreground
+from flipjax.metrics.classes import class_names as class_names_of
+from flipjax.metrics.decomposition import divide, margins, rates
+from flipjax.metrics.kernels import decompose
+
+LOW_BITS = 16
+"""Bits of the low part of a `LongSum`."""
+MOST_TERMS = 1 << 31 - LOW_BITS
+"""Most terms that are summed at once, so that no low part exceeds an int32."""
+SHARE_BITS = 24
+"""Bits after the point of a flip share: as precise as float32, and the sum does not depend on the order."""
+OPTIONS = tuple(field.name for field in dataclasses.fields(LabelSpec) if field.name != "class_names")
+
+
+class LongSum(NamedTuple):
+    """Integers up to 2^47 in two int32 arrays, because JAX has no int64 by default. Sums of the parts are valid, too.
+
+    Example:
+        >>> term = LongSum.of(jnp.array([2**30] * 6))
+        >>> int(term.sum().to_numpy()) == 6 * 2**30
+        True
+    """
+
+    low: Any
+    """int32, the value modulo 2^16; more where parts were added without `plus`, as `psum` does."""
+    high: Any
+    """int32, the rest, in units of 2^16."""
+
+    @classmethod
+    def of(cls, values: jax.Array) -> LongSum:
+        """Returns int32 values of 0 or more."""
+        return cls(values & ((1 << LOW_BITS) - 1), values >> LOW_BITS)
+
+    def plus(self, other: LongSum) -> LongSum:
+        """Returns the sums."""
+        low = self.low + other.low
+        carry = low >> LOW_BITS
+        return LongSum(low & ((1 << LOW_BITS) - 1), self.high + other.high + carry)
+
+    def sum(self) -> LongSum:
+        """Returns the sums over the first axis."""
+        zero = jnp.zeros((), jnp.int32)
+        return LongSum(self.low.sum(0, dtype=jnp.int32), self.high.sum(0, dtype=jnp.int32)).plus(LongSum(zero, zero))
+
+    def to_numpy(self) -> np.ndarray:
+        """Returns the values as int64."""
+        return (np.asarray(self.high, np.int64) << LOW_BITS) + np.asarray(self.low, np.int64)
+
+    def to_float(self) -> jax.Array:
+        """Returns the values as float32, also under jit."""
+        return self.high.astype(jnp.float32) * (1 << LOW_BITS) + self.low
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FlipCounts:
+    """Sums over images, with the interface of `clu.metrics` and metrax.
+
+    A pytree of int32 arrays of a fixed size, for `jit`, `scan`, `vmap` over seeds and `psum`. Counts are exact in any
+    order, up to 2^47 pixels of a kind and eight million images. Leading axes of the leaves, such as seeds, are leading
+    axes of what `compute` returns.
+
+    `compute` returns the keys of `flipjax.metrics.summarize` that follow from sums; rankings by flip-risk do not.
+
+    Example:
+        >>> labels = jnp.array([[[0, 1, 2, 2]]])
+        >>> logits = 9.0 * jax.nn.one_hot(jnp.array([[[0, 1, 1, 2]]]), 3)
+        >>> counts = FlipCounts.empty(num_classes=3)
+        >>> for _ in range(4):
+        ...     counts = counts.merge(jax.jit(FlipCounts.from_model_output)(logits, labels))
+        >>> summary = counts.compute()
+        >>> summary["n_images"], round(summary["fg_flip"], 4), summary["flip/class2"]
+        (4, 0.3333, 0.5)
+    """
+
+    pixels: Any
+    """`LongSum` (..., C, C), pixels by truth (rows) and prediction (columns), without ignored pixels."""
+    flip_shares: Any
+    """`LongSum` (...), sum of the images' flip shares, in units of 2^-24."""
+    images: Any
+    """int32 (...), number of images."""
+    foreground_images: Any
+    """int32 (...), number of images with true foreground."""
+    flipped_images: Any
+    """int32 (...), number of images with a flip share above 0.5."""
+    background: Background = 0
+    """The background class, a tuple of them, or None. Static."""
+
+    options: ClassVar[dict[str, Any]] = {}
+    """Options of `from_model_output` and `empty`; see `with_options`."""
+
+    @classmethod
+    def with_options(cls, **options: Any) -> type[Self]:
+        """Returns a class that has these options, as a `clu.metrics.Collection` needs it.
+
+        Args:
+            **options: fields of `LabelSpec` other than `class_names`.
+
+        Raises:
+            TypeError, ValueError: invalid options.
+
+        Example:
+            >>> FlipCounts.with_options(ignore_index=255, num_classes=4).empty().num_classes
+            4
+        """
+        LabelSpec(**options)
+        if "class_names" in options:
+            raise TypeError("class_names: expected by compute, found in the options.")
+        bound = type(cls.__name__, (cls,), {"options": {**cls.options, **options}, "__doc__": cls.__doc__})
+        return _registered(bound)
+
+    @classmethod
+    def empty(cls, *, num_classes: int | None = None, background: Any = ...) -> Self:
+        """Returns counts of no image, which merge with any others.
+
+        Args:
+            num_classes: C, which a carry of `scan` needs; None is merged as if it were not there.
+            background: the background class, a tuple of them, or None; by default that of the options, else 0.
+
+        Raises:
+            TypeError, ValueError: invalid classes.
+        """
+        if background is ...:
+            background = cls.options.get("background", 0)
+        spec = LabelSpec(background, num_classes=cls.options.get("num_classes") if num_classes is None else num_classes)
+        classes = spec.num_classes or 0
+        zero = jnp.zeros((), jnp.int32)
+        pixels = jnp.zeros((classes, classes), jnp.int32)
+        return cls(LongSum(pixels, pixels), LongSum(zero, zero), zero, zero, zero, spec.background)
+
+    @classmethod
+    def from_model_output(cls, logits: Any, labels: Any, *, mask: Any = None, **others: Any) -> Self:
+        """Returns the counts of a batch.
+
+        Args:
+            logits: (..., *spatial, C), as in `decompose`.
+            labels: (..., *spatial) integers.
+            mask: bool (...), the images to count, such as those that do not pad the batch; None counts all.
+            **others: options of `decompose`. Other arrays are ignored, as a `clu.metrics.Collection` passes them.
+
+        Raises:
+            TypeError: an unknown option, or arrays of other types.
+            ValueError: invalid arrays or options, as in `decompose`.
+        """
+        options = dict(cls.options)
+        for name, value in others.items():
+            if name in OPTIONS:
+                options[name] = value
+            elif not hasattr(value, "dtype"):
+                raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
+        decomposition = decompose(logits, labels, **options)
+        confusion = jnp.asarray(decomposition.confusion)
+        lead, C = confusion.shape[:-2], confusion.shape[-1]
+        counted = jnp.ones(lead, bool) if mask is None else jnp.asarray(mask)
+        if counted.shape != lead or counted.dtype != bool:
+            raise ValueError(f"mask: expected bool {lead}, found {counted.dtype} {counted.shape}.")
+        counted = counted.reshape(-1)
+        if len(counted) > MOST_TERMS:
+            raise ValueError(f"logits: expected at most {MOST_TERMS:,} images at once, found {len(counted):,}.")
+        confusion = jnp.where(counted[:, None, None], confusion.reshape(-1, C, C), 0)
+        counts = margins(confusion, background=decomposition.background)
+        inside = is_foreground(C, decomposition.background)
+        foreground = counts.truth.sum(-1, where=inside)
+        flips = foreground - (counts.same + counts.missed).sum(-1, where=inside)
+        share = flips / jnp.maximum(foreground, 1)
+        fixed = jnp.round(share * (1 << SHARE_BITS)).astype(jnp.int32)
+        return cls(
+            LongSum.of(confusion).sum(),
+            LongSum.of(fixed).sum(),
+            counted.sum(dtype=jnp.int32),
+            (foreground > 0).sum(dtype=jnp.int32),
+            # Not doubled, which could exceed an int32.
+            (flips > foreground - flips).sum(dtype=jnp.int32),
+            decomposition.background,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """C; 0 of an `empty` without classes."""
+        return self.pixels.low.shape[-1]
+
+    def merge(self, other: FlipCounts) -> Self:
+        """Returns the counts of the images of both.
+
+        Raises:
+            TypeError: not counts.
+            ValueError: other classes, another background, or other leading axes.
+        """
+        if not isinstance(other, FlipCounts):
+            raise TypeError(f"merge: expected FlipCounts, found {type(other).__name__}.")
+        if not other.num_classes:
+            return self
+        if not self.num_classes:
+            return self._like(other)
+        for name in ("num_classes", "background"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(f"{name}: expected {mine}, as in the counts to merge with, found {theirs}.")
+        if self.images.shape != other.images.shape:
+            found = f"found {other.images.shape}; reduce sums over the first axis"
+            raise ValueError(f"merge: expected counts with leading axes {self.images.shape}, {found}.")
+        return dataclasses.replace(
+            self,
+            pixels=self.pixels.plus(other.pixels),
+            flip_shares=self.flip_shares.plus(other.flip_shares),
+            images=self.images + other.images,
+            foreground_images=self.foreground_images + other.foreground_images,
+            flipped_images=self.flipped_images + other.flipped_images,
+        )
+
+    def _like(self, other: FlipCounts) -> Self:
+        """Returns other counts as this class."""
+        return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
+
+    def reduce(self) -> Self:
+        """Returns the sums over the first axis, as of devices or of the parts of an `all_gather`.
+
+        Raises:
+            ValueError: no leading axis, or one of more than 32,768 parts.
+        """
+        if not self.images.ndim or self.images.shape[0] > MOST_TERMS:
+            shape = self.images.shape
+            raise ValueError(f"reduce: expected a leading axis of at most {MOST_TERMS:,} parts, found shape {shape}.")
+        return dataclasses.replace(
+            self,
+            pixels=self.pixels.sum(),
+            flip_shares=self.flip_shares.sum(),
+            images=self.images.sum(0, dtype=jnp.int32),
+            foreground_images=self.foreground_images.sum(0, dtype=jnp.int32),
+            flipped_images=self.flipped_images.sum(0, dtype=jnp.int32),
+        )
+
+    def compute(self, *, class_names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Returns keys of `flipjax.metrics.summarize` that follow from sums.
+
+        They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
+        `iou/foreground`, `mean_iou`, `flip/<class>` and `flip_matrix`.
+
+        Args:
+            class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
+
+        Returns:
+            Exact integers and float64: numbers, or NumPy arrays (...) where the leaves have leading axes. Under jit
+            float32 arrays.
+
+        Raises:
+            ValueError: no image, or class names that do not fit.
+        """
+        if not self.num_classes:
+            raise ValueError("FlipCounts: expected at least one image, found none.")
+        check_background(self.background, self.num_classes)
+        names = class_names_of(class_names, classes=self.num_classes, background=self.background)
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
+            sums = {"pixels": self.pixels.to_float(), "flip_shares": self.flip_shares.to_float()}
+            return _summarize(dataclasses.replace(self, **sums), names)
+        counts = FlipCounts(
+            self.pixels.to_numpy(),
+            self.flip_shares.to_numpy(),
+            np.asarray(self.images),
+            np.asarray(self.foreground_images),
+            np.asarray(self.flipped_images),
+            self.background,
+        )
+        if not counts.images.any():
+            raise ValueError("FlipCounts: expected at least one image, found none.")
+        values = _summarize(counts, names)
+        if counts.images.ndim:
+            return values
+        return {name: np.asarray(value).tolist() for name, value in values.items()}
+
+
+def _summarize(counts: FlipCounts, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the summary of counts whose sums are arrays."""
+    inside = is_foreground(len(names), counts.background)
+    values = rates(margins(counts.pixels, background=counts.background), background=counts.background)
+    summary = {
+        "n_images": counts.images,
+        "fg_correct": values.correct,
+        "fg_flip": values.flip,
+        "fg_miss": values.miss,
+        "flip_image_mean": divide(counts.flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
+        "flipped_images": divide(counts.flipped_images, counts.foreground_images),
+    }
+    for c, name in enumerate(names):
+        summary[f"iou/{name}"] = values.iou[..., c]
+    summary["iou/foreground"] = values.foreground_iou
+    summary["mean_iou"] = values.mean_iou
+    for c, name in enumerate(names):
+        if inside[c]:
+            summary[f"flip/{name}"] = values.class_flip[..., c]
+    summary["flip_matrix"] = counts.pixels
+    return summary
+
+
+def _registered(cls: type) -> Any:
+    """Registers the class as a pytree whose background is static."""
+    fields = [field.name for field in dataclasses.fields(cls) if field.name != "background"]
+    return jax.tree_util.register_dataclass(cls, data_fields=fields, meta_fields=["background"])
+
+
+_registered(FlipCounts)
