@@ -29,8 +29,8 @@ LAYERS = (
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-TORCH = "flipjax.metrics.torchmetric"
-"""A class of torchmetrics, which nothing of flipjax imports."""
+OTHER_METRICS = {"flipjax.metrics.nnxmetric", "flipjax.metrics.torchmetric"}
+"""Classes of Flax and of torchmetrics, which nothing of flipjax imports."""
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 
@@ -141,7 +141,7 @@ def test_what_the_lower_layers_import():
         "intervene": {"jax", "numpy", "scipy"},
         **{name: set() for name in ("methods", "plan")},
     }
-    for name in TREES.keys() - {"flipjax", TORCH}:
+    for name in TREES.keys() - {"flipjax"} - OTHER_METRICS:
         others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names - {"flipjax"}
         assert not others & {"tensorflow", "torch"} and others <= allowed.get(unit(name), others), name
 

@@ -37,6 +37,7 @@ import numpy as np
 from flipjax.__main__ import main
 labels, logits = np.array([[[0, 1], [2, 2]]]), 9.0 * np.eye(3)[[[[0, 1], [1, 0]]]]
 parts, flips = flipjax.metrics.decompose(logits, labels), flipjax.metrics.FlipMetric()
+public = [getattr(flipjax.metrics, name) for name in flipjax.metrics.__all__]
 flips.update(logits, labels)
 print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()["fg_flip"])
 lines = ["sweep --config=smoke", "report x", "evaluate --config=smoke --model=smp_resnet50 --weights=x"]
