@@ -1,5 +1,7 @@
 """The public names, which `__init__.py` loads on first access, for type checkers and editors."""
 
+from flipjax.intervene.centers import label_shares as label_shares
+from flipjax.intervene.centers import split_point as split_point
 from flipjax.intervene.regions import find_regions as find_regions
 from flipjax.intervene.regions import foreground as foreground
 from flipjax.intervene.regions import region_images as region_images
@@ -17,10 +19,8 @@ from flipjax.intervene.swap import region_log_odds as region_log_odds
 from flipjax.intervene.swap import repair as repair
 from flipjax.intervene.swap import scene_marginal as scene_marginal
 from flipjax.intervene.swap import scene_swap_risk as scene_swap_risk
-from flipjax.metrics.log_odds import label_shares as label_shares
 from flipjax.metrics.log_odds import scene_reliance as scene_reliance
 from flipjax.metrics.log_odds import scene_shift as scene_shift
 from flipjax.metrics.log_odds import scene_swap as scene_swap
 from flipjax.metrics.log_odds import scene_use as scene_use
-from flipjax.metrics.log_odds import split_point as split_point
 from flipjax.metrics.log_odds import training_evidence as training_evidence

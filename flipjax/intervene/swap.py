@@ -10,13 +10,14 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
+from flipjax.intervene.centers import SUM, split_point
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_places, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
 from flipjax.metrics import kernels
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.decomposition import divide
-from flipjax.metrics.log_odds import SUM, split_point, swap_regions
+from flipjax.metrics.log_odds import swap_regions
 
 Predict = Callable[[Any], Any]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's."""

@@ -1,4 +1,4 @@
-"""Computes centre, swap risk, repair and context use from the log-odds of regions on scenes. Imports no JAX."""
+"""Swap risk, repair, reliance and context use, from the log-odds of regions on scenes. NumPy only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.groups import Groups
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.pull import usual_table
 
-CENTERS = ("median", "quota")
-SUM = 1e-3
-"""Largest distance of the sum of a prior from 1."""
-MOST_REGIONS = 2000
-"""Regions from which a quota is estimated; of more, evenly spaced ones."""
 LEAST_EVIDENCE = 1e-12
 """Variance of the evidence, in squared nats, below which scenes count as equally informative."""
 
@@ -29,135 +24,6 @@ class SceneSwap(NamedTuple):
     repaired: Decomposition
 
 
-def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.ndarray:
-    """Estimates the log-odds at which a model is undecided between classes, from unlabelled images.
-
-    Pasting shifts log-odds, so zero is a poor centre. `median` assumes equally frequent classes. `quota` chooses
-    per-class offsets so that predicted class counts match the prior, on at most 2,000 evenly spaced images; use it for
-    more than two classes, which are rarely balanced. Both agree for two classes, equal frequencies and an even number
-    of regions.
-
-    Args:
-        log_odds: (n, K, F) of `scene_marginal`; images with NaN are left out.
-        center: 'median', 'quota', (F,) numbers, or for F = 2 one number, logit_2 - logit_1. None: 'quota' with a prior
-            or F > 2, else 'median'.
-        prior: (F,) class frequencies that sum to 1, for 'quota': known ones, or those predicted on usual images
-            (`label_shares`). A class of frequency 0 has an infinite centre and is never predicted.
-
-    Returns:
-        (F,) float32 that sum to 0 over the classes in use; NaN if no image has a region.
-
-    Raises:
-        ValueError: `center` is unknown, the prior is missing, superfluous or invalid, or shapes do not fit.
-
-    Source: the correction of class frequencies, Saerens, Latinne and Decaestecker, Adjusting the outputs of a
-    classifier to new a priori probabilities, 2002.
-
-    Example:
-        >>> log_odds = np.array([-4.0, -3.0, -3.0, 5.0])[:, None, None] * np.array([-0.5, 0.5])
-        >>> split_point(log_odds).tolist(), split_point(log_odds, center=1.0).tolist()
-        ([1.5, -1.5], [-0.5, 0.5])
-    """
-    log_odds = np.asarray(log_odds, np.float64)
-    if log_odds.ndim != 3 or log_odds.shape[-1] < 2:
-        raise ValueError(f"log_odds: expected (images, kinds of scenes, F), F >= 2, found shape {log_odds.shape}.")
-    identity = log_odds.mean(1)
-    identity = identity[~np.isnan(identity).any(1)]
-    F = identity.shape[1]
-    if center is None:
-        center = "quota" if prior is not None or F > 2 else "median"
-    named = isinstance(center, str)
-    if named and center not in CENTERS:
-        raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-    if (named and center == "quota") == (prior is None):
-        found = "none" if prior is None else "some"
-        raise ValueError(f"prior: expected {F} class frequencies with center='quota' and none else, found {found}.")
-    shares = None if prior is None else _check_prior(prior, F)
-    if not named:
-        points = np.asarray(center, np.float64)
-        points = np.stack([-points, points]) / 2 if points.ndim == 0 and F == 2 else points
-        if points.shape != (F,):
-            raise ValueError(f"center: expected {F} numbers, one for each class, found shape {points.shape}.")
-    elif not len(identity):
-        return np.full(F, np.nan, np.float32)
-    else:
-        points = np.quantile(identity, (F - 1) / F, axis=0) if shares is None else _quota(identity, shares)
-    return (points - points.mean(where=points < np.inf)).astype(np.float32)
-
-
-def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -> np.ndarray:
-    """Returns the class frequencies of region labels, float64 (F,), as a prior for `split_point`.
-
-    Args:
-        labels: integers (n,) of `region_label` on usual images; background and -1 are ignored.
-        num_classes: C, including background.
-        background: the background class, a tuple of several, or None.
-
-    Raises:
-        ValueError: no label is a foreground class.
-
-    Example:
-        >>> label_shares([1, 1, 2, 0, 1], num_classes=4).tolist()
-        [0.75, 0.25, 0.0]
-    """
-    array = np.asarray(labels)
-    counts = np.bincount(array[array >= 0], minlength=num_classes)[:num_classes]
-    counts = counts[is_foreground(num_classes, background)]
-    if not counts.any():
-        raise ValueError("labels: expected a label of a foreground class, found none.")
-    return counts / counts.sum()
-
-
-def _check_prior(prior: Any, F: int) -> np.ndarray:
-    shares = np.asarray(prior, np.float64)
-    # The negated form also rejects NaN.
-    fits = shares.shape == (F,) and shares.min() >= 0 and abs(shares.sum() - 1) <= SUM and (shares > 0).sum() > 1
-    if not fits:
-        raise ValueError(f"prior: expected {F} numbers of 0 or more, two above 0, with sum 1, found {shares.tolist()}.")
-    return shares / shares.sum()
-
-
-def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Returns offsets (F,) that assign n regions to classes with counts closest to n * shares.
-
-    The offsets lie in the middle of the dual solutions of the assignment with these counts and the largest log-odds.
-    """
-    # Imported here because it is slow, and most who read log-odds need no quota.
-    from scipy.optimize import linear_sum_assignment
-
-    used = shares > 0
-    # The solver needs n^2 memory and up to n^3 time.
-    scores = identity[:: -(-len(identity) // MOST_REGIONS), used]
-    exact = len(scores) * shares[used]
-    counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: len(scores) - counts.sum()]] += 1
-    places = np.repeat(np.arange(len(counts)), counts)
-    classes = places[linear_sum_assignment(scores[:, places], maximize=True)[1]]
-    points = np.full(len(shares), np.inf)
-    points[used] = _middle(scores, classes)
-    return points
-
-
-def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Returns the middle of the offsets (F,) that keep regions in their classes.
-
-    A class without regions has no upper bound; its offset exceeds all regions by their mean distance.
-    """
-    F = scores.shape[1]
-    own = np.take_along_axis(scores, classes[:, None], 1)
-    held = np.flatnonzero(np.bincount(classes, minlength=F))
-    # Least loss of a move from class c to d, first directly, then through other classes.
-    losses = np.stack([(own - scores)[classes == c].min(0)[held] for c in held])
-    for k in range(len(held)):
-        losses = np.minimum(losses, losses[:, [k]] + losses[k])
-    points = np.zeros(F)
-    points[held] = (losses - losses.T).mean(1) / 2
-    entry = scores - own + points[classes][:, None]
-    empty = np.setdiff1d(np.arange(F), held)
-    points[empty] = (entry.max(0) + (entry.max(0) - entry.min(0)) / len(scores))[empty]
-    return points
-
-
 def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.ndarray) -> SceneSwap:
     """Returns swap risk and the decomposition after repair, from the confusion matrices of images.
 
@@ -167,7 +33,7 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
     Args:
         decomposition: NumPy leaves (n, C, C) and (n,).
         log_odds: (n, K, F) of `scene_marginal` for F foreground classes.
-        center: (F,) of `split_point`.
+        center: (F,) of `flipjax.intervene.split_point`.
 
     Example:
         >>> one = Decomposition(np.array([[[4, 1, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
@@ -191,7 +57,7 @@ def swap_regions(counts: np.ndarray, log_odds: Any, *, center: Any) -> tuple[np.
     Args:
         counts: int (N, F), pixels of each region predicted as each foreground class.
         log_odds: (N, K, F) of `scene_marginal`.
-        center: (F,) of `split_point`.
+        center: (F,) of `flipjax.intervene.split_point`.
 
     Returns:
         The largest centred log-odds of the other classes less those of the predicted class, and the index of the

@@ -19,8 +19,8 @@ from flipjax.data.pool import Catalog, Pool, at_strength, scenes_alone
 from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic, outline_synthetic
 from flipjax.data.tfds import list_tfds
+from flipjax.intervene.centers import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
-from flipjax.metrics.log_odds import split_point
 from flipjax.models.weights import WeightsError, load_weights
 from flipjax.plan import Program, Setting
 from flipjax.training.member import Member
