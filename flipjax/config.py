@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.methods import Augmentation, Knobs
 from flipjax.support.keys import Integer, Key, Kind, Scalar, as_python, keys_in, option, static, traced, traced_choice
-from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
+from flipjax.support.ranges import Range, functions, functions_of, multiple, name_of, one_of, within
 
 Part = TypeVar("Part")
 """A dataclass of `SECTIONS`."""
@@ -31,6 +31,7 @@ ANY = Range(lambda value: True, "")
 LOSS = functions("(logits, labels, groups)", "(B,)")
 AUGMENT = functions("(key, images, labels)", "(images, labels)")
 BUILD = functions("(num_classes, rngs)", "nnx.Module")
+QUANTITIES = functions("(logits, labels)", "(numerator, denominator), (B,) each")
 NAMES = Range(lambda names: len(names) != 1 and _are_names(names), "two or more different names, or none")
 USUAL = Range(lambda scenes: all(map(_are_scenes, scenes)), "a scene, or a tuple of scenes, each")
 RULES = Range(
@@ -306,6 +307,9 @@ AXES = {key.field: key for key in KEYS.values() if key.kind is Kind.TRACED}
 PLACES = {place: key for key in KEYS.values() for place in key.places}
 """The key of each dotted name that a configuration may contain."""
 
+WHOLE = ("grid", "members", "quantities")
+"""Keys without a section: what programs and members there are, and a user's own quantities of images."""
+
 
 def default_config() -> Config:
     """Returns the locked default configuration, which files in `configs/` override."""
@@ -318,6 +322,7 @@ def default_config() -> Config:
     # Empty sections let the command line set `--config.grid.model.width=8,16`.
     sections["grid"] = {key.section: {} for key in KEYS.values() if key.in_grid}
     sections["members"] = ()
+    sections["quantities"] = ()
     sections["axes"]["rho"] = (0.5, 0.95)
     # A grid may be a mapping or a list; `check` reports any other type.
     config: Any = ConfigDict(sections, type_safe=False)
@@ -354,6 +359,11 @@ def leaves(tree: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 def value_of(config: Config, key: Key) -> Any:
     """Returns the value of a key in its section."""
     return config[key.section][key.field]
+
+
+def own_quantities(config: Config) -> tuple[Callable, ...]:
+    """Returns a user's own quantities of images, functions of logits and labels."""
+    return functions_of(config.quantities)
 
 
 def static_settings(config: Config) -> list[dict[str, Any]]:
@@ -426,7 +436,7 @@ def _initials(place: str) -> str:
 
 def check_name(name: str, *, prefix: str = "config.") -> None:
     """Raises ConfigError for an unknown key, with the nearest one, and for a whole section."""
-    if name in PLACES or name in ("grid", "members"):
+    if name in PLACES or name in WHOLE:
         return
     if name.removeprefix("grid.") in SECTIONS:
         examples = [place for place in PLACES if place.startswith(f"{name}.")]
@@ -482,6 +492,9 @@ def check(config: Config) -> None:
     # Lists of settings; an empty or absent list of members is none, and a mapping of a grid has its own leaves.
     grid = fields.pop("grid", None)
     members = fields.pop("members", ())
+    quantities = fields.pop("quantities", ())
+    if quantities and not QUANTITIES.accepts(quantities):
+        raise ConfigError("config.quantities", QUANTITIES.text, repr(quantities))
     for name in sorted(KEYS.keys() - fields.keys()):
         raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():

@@ -166,6 +166,8 @@ class ImageResults(NamedArrays):
         scene_share: the weights of the passes of each kind of scene.
         score: names of `scores`.
         masks: predicted classes as packed bits, plane by plane.
+        own_quantity: names of a user's own quantities.
+        own: their numerators and denominators.
     """
 
     image_part: np.ndarray = array("image", dtype=np.str_)
@@ -189,10 +191,19 @@ class ImageResults(NamedArrays):
     score: np.ndarray | None = array("score", dtype=np.str_, optional=True)
     scores: np.ndarray | None = array("member", "image", "score", dtype=np.float32, optional=True)
     masks: np.ndarray | None = array("member", "image", "plane", "byte", dtype=np.uint8, optional=True)
+    own_quantity: np.ndarray | None = array("own_quantity", dtype=np.str_, optional=True)
+    own: np.ndarray | None = array("rule", "member", "image", "own_quantity", "ratio", dtype=np.float32, optional=True)
 
     def inside(self, part: str) -> np.ndarray:
         """Returns which images are in a part, bool (N,)."""
         return self.image_part == part
+
+    def own_ratios(self, rule: int, place: int, inside: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the numerators and denominators (n, 2) of some images of a member, by a user's own quantity."""
+        if self.own is None or self.own_quantity is None:
+            return {}
+        ratios = self.own[rule, place, inside]
+        return {name: ratios[:, number] for number, name in enumerate(self.own_quantity.tolist())}
 
     def regions(self, rule: int, place: int, inside: np.ndarray) -> RegionSums | None:
         """Returns the region sums of some images of a member, or None if they are not stored."""
@@ -280,6 +291,7 @@ def select(results: MemberResults, images: ImageResults, member: str, part: str,
         regions=images.regions(number, place, inside),
         log_odds=images.log_odds[place, inside] if swapped else None,
         center=images.center[place] if swapped else None,
+        own=images.own_ratios(number, place, inside),
         evidence=None if images.trained is None else _evidence(images.trained[place], results.groups),
     )
 

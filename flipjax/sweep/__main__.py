@@ -20,7 +20,7 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, PopulationSpec
+from flipjax.config import Config, ConfigError, PopulationSpec, own_quantities
 from flipjax.data.naming import known_groups
 from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
@@ -48,13 +48,15 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def _check_functions(programs: Sequence[Program]) -> None:
+def _check_functions(config: Config, programs: Sequence[Program]) -> None:
     """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
-    from flipjax.training.own import check_own
+    from flipjax.training.own import check_own, check_quantities
 
     for program in programs:
         if groups := known_groups(program.experiment.pool):
-            check_own(dataclasses.replace(program.experiment, groups=groups))
+            experiment = dataclasses.replace(program.experiment, groups=groups)
+            check_own(experiment)
+            check_quantities(experiment, own_quantities(config))
 
 
 # The folder is checked first, so later system errors concern the disk; files already written are complete.
@@ -65,7 +67,7 @@ def main(arguments: list[str]) -> int:
         options = _parser().parse(arguments)
         programs = plan(options.config)
         if sources_of(options.config):
-            _check_functions(programs)
+            _check_functions(options.config, programs)
         if options.dry_run or options.time:
             return _dry_run(programs, options)
         folder = options.workdir or Path("runs") / options.config_name

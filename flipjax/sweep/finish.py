@@ -1,5 +1,6 @@
 """Results of a trained program: what every image left behind, the quantities that follow, and a gallery."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,26 +11,46 @@ from flipjax import intervene, metrics
 from flipjax.backend import compiler
 from flipjax.backend.memory import trim
 from flipjax.backend.random import key_of
-from flipjax.config import Config, Experiment, PopulationSpec, values_of
+from flipjax.config import Config, Experiment, PopulationSpec, own_quantities, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
 from flipjax.results import gallery, store
 from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults
 from flipjax.results.tables import compute_values, make_results
+from flipjax.support.ranges import name_of
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population
-from flipjax.training.assess import FILLS, MASK_SIDE, Questions
+from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
 from flipjax.training.population import Population
 from flipjax.training.task import Task, split_evenly, training_scenes
 
-# Rules after the first, which the tables compare, get no extra forward passes: six would dominate the evaluation.
-LATER = Questions("none", logits=False, passes=False, masks=False)
-# Unpacked size limit of a program's predicted classes; above it, seeds are not compared.
 MASK_BYTES = 2**28
+"""Unpacked size limit of a program's predicted classes; above it, seeds are not compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is asked of every member of a program, on validation and then on test images."""
+
+    first: Questions
+    """Of the weights that the first selection rule kept."""
+    later: Questions
+    """Of those of later rules: no extra forward passes, six of which would dominate the evaluation."""
+    pool: Pool
+    """Of the program."""
+    rows: np.ndarray
+    """Pool rows (n, 2) of both parts, which so share one program."""
+    scenery: Any
+    """The scenes of `first`, as `Questions` takes them."""
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What all members share."""
+        return self.pool, self.rows, self.scenery
 
 
 def finish(
@@ -95,47 +116,45 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     experiment, members = program.experiment, len(program.names)
     layout = layout_of(program, spec, members=members)
     weights = jax.eval_shape(lambda: flat(first_weights(experiment, key_of(0), NO_WEIGHTS)))
-    questions, shared = _questions(program, config, task)
+    evaluation = _evaluation(program, config, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
-    for asked in (questions, LATER)[: len(experiment.train.selection)]:
-        given = *stacked, *devices.shapes_of(layout, shared)
-        population.selected_program().lower(experiment, layout, asked, *given).compile()
+    shared = devices.shapes_of(layout, evaluation.shared)
+    for questions in (evaluation.first, evaluation.later)[: len(experiment.train.selection)]:
+        population.selected_program().lower(experiment, layout, questions, *stacked, *shared).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show_program().lower(experiment, weights, task.pool, rows).compile()
     trim()
 
 
-def _questions(program: Program, config: Config, task: Task) -> tuple[Questions, tuple[Any, ...]]:
-    """Returns the questions to ask of every member, and their pool, rows and scenery."""
+def _evaluation(program: Program, config: Config, task: Task) -> Evaluation:
+    """Returns what to ask of every member."""
     wanted = config.intervene
-    form, scenery = "none", None
+    own = own_quantities(config)
+    scenes, scenery = "none", None
     if wanted.scenes != "none" and task.pool.kind == "composite":
-        form, scenery = "given", training_scenes(task, wanted, seed=program.experiment.split.seed)
+        scenes, scenery = "given", training_scenes(task, wanted, seed=program.experiment.split.seed)
     elif wanted.scenes != "none":
-        form, scenery = "surroundings", task.tables["val"].rows
-    asked = wanted.scores != "none"
-    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
-    # Both splits share one program.
+        scenes, scenery = "surroundings", task.tables["val"].rows
+    scored = wanted.scores != "none"
+    first = Questions(
+        scenes, logits=scored, passes=wanted.scores == "all", masks=scored and _masks_fit(config), own=own
+    )
+    later = Questions("none", logits=False, passes=False, masks=False, own=own)
     rows = np.concatenate([table.rows for table in task.tables.values()])
-    return questions, (task.pool, rows, scenery)
+    return Evaluation(first, later, task.pool, rows, scenery)
 
 
 def _assess(program: Program, config: Config, task: Task, current: Population) -> ImageResults:
     """Returns what every image of both parts leaves behind."""
-    questions, shared = _questions(program, config, task)
-    given = questions.scenes == "given"
-    answer = population.map_selected(current, questions, *devices.replicate(current.layout, shared), later=LATER)
+    evaluation = _evaluation(program, config, task)
+    questions = evaluation.first
+    shared = devices.replicate(current.layout, evaluation.shared)
+    answer = population.map_selected(current, questions, *shared, later=evaluation.later)
     tables = [task.tables[part] for part in PARTS]
     part = np.repeat(PARTS, [len(table.rows) for table in tables])
-    rows = np.concatenate([table.rows for table in tables])
     validation = part == "val"
-    first = population.take_member(answer.decomposition, 0)
-    scores = list(answer.scores) if questions.scores else []
-    if questions.passes:
-        for fill in range(len(FILLS)):
-            log_odds = answer.fill_log_odds[0][..., [fill], :]
-            scores.append(_swap_risks(first, log_odds, _split_points(log_odds[:, validation])))
-    log_odds = None if questions.scenes == "none" else answer.scene_log_odds[0]
+    log_odds = None if answer.scene_log_odds is None else answer.scene_log_odds[0]
+    scores = _scores(questions, answer, validation)
     trained = np.asarray(current.members.groups)[current.slots]
     refit = None
     if "dfr" in program.experiment.active_knobs:
@@ -145,8 +164,8 @@ def _assess(program: Program, config: Config, task: Task, current: Population) -
         image_part=part,
         image_group=np.concatenate([table.groups for table in tables]),
         pair=np.concatenate([table.pairs for table in tables]),
-        object_row=rows[:, 0],
-        scene_row=rows[:, 1],
+        object_row=evaluation.rows[:, 0],
+        scene_row=evaluation.rows[:, 1],
         confusion=answer.decomposition.confusion,
         risk_sum=answer.decomposition.risk_sum,
         region_true=answer.regions.true,
@@ -155,15 +174,39 @@ def _assess(program: Program, config: Config, task: Task, current: Population) -
         region_risk=answer.regions.risk,
         region_shared=answer.regions.shared,
         gaps=answer.regions.gaps,
-        trained=np.stack([np.bincount(own, minlength=task.catalog.groups.count) for own in trained]),
+        trained=np.stack([np.bincount(groups, minlength=task.catalog.groups.count) for groups in trained]),
         refit=refit,
         log_odds=log_odds,
         center=None if log_odds is None else _split_points(log_odds[:, validation]),
-        scene_share=np.repeat(np.asarray(shared[-1][1]) / 2, 2) if given else None,
-        score=np.array([*questions.scores, *(FILLS if questions.passes else ())]) if scores else None,
-        scores=np.concatenate(scores, axis=-1) if scores else None,
-        masks=answer.masks[0] if questions.masks else None,
+        scene_share=_pass_shares(evaluation),
+        score=np.array(list(scores)) if scores else None,
+        scores=np.stack(list(scores.values()), axis=-1) if scores else None,
+        masks=None if answer.masks is None else answer.masks[0],
+        own_quantity=np.array([name_of(quantity) for quantity in questions.own]) if questions.own else None,
+        own=answer.own,
     )
+
+
+def _scores(questions: Questions, answer: Assessed, validation: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the scores (members, n) of the first rule, by name."""
+    scores = {}
+    if answer.scores is not None:
+        for number, name in enumerate(questions.scores):
+            scores[name] = answer.scores[0][..., number]
+    if answer.fill_log_odds is not None:
+        first = population.take_member(answer.decomposition, 0)
+        for number, name in enumerate(FILLS):
+            log_odds = answer.fill_log_odds[0][..., [number], :]
+            scores[name] = _swap_risks(first, log_odds, _split_points(log_odds[:, validation]))
+    return scores
+
+
+def _pass_shares(evaluation: Evaluation) -> np.ndarray | None:
+    """Returns the weights (D,) of the passes of each kind of scene: a draw and its mirror image share one's."""
+    if evaluation.first.scenes != "given":
+        return None
+    _, shares = evaluation.scenery
+    return np.repeat(np.asarray(shares) / 2, 2)
 
 
 def _split_points(log_odds: np.ndarray) -> np.ndarray:
@@ -180,10 +223,12 @@ def _masks_fit(config: Config) -> bool:
 
 
 def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Returns the scene-swap risk (K, n, 1) of stacked members from scenes with filled surroundings."""
-    members = [population.take_member(decomposition, k) for k in range(len(centers))]
-    each = zip(members, log_odds, centers, strict=True)
-    return np.stack([intervene.scene_swap(*member).risk for member in each])[..., None]
+    """Returns the scene-swap risk (K, n) of stacked members from scenes with filled surroundings."""
+    risks = []
+    for number, center in enumerate(centers):
+        images = population.take_member(decomposition, number)
+        risks.append(intervene.scene_swap(images, log_odds[number], center).risk)
+    return np.stack(risks)
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
@@ -191,12 +236,14 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
     There are at most six, and a part of a program shows only its own.
     """
-    own = next(setting.axes for setting in program.settings if setting.name == shown)
-    axes = {setting.name: setting.axes for setting in program.settings if setting.axes["seed"] == own["seed"]}
-    lowest = {**own, "rho": min(float(setting.condition.rho) for setting in program.settings if setting.name in axes)}
-    others = [name for name, each in axes.items() if each == lowest]
-    others += [name for name, each in axes.items() if each["rho"] == own["rho"]]
-    return list(dict.fromkeys([shown, *others]))[:6]
+    axes_of = {setting.name: setting.axes for setting in program.settings}
+    of_shown = axes_of[shown]
+    same_seed = {name: axes for name, axes in axes_of.items() if axes["seed"] == of_shown["seed"]}
+    lowest = {**of_shown, "rho": min(axes["rho"] for axes in same_seed.values())}
+    names = [shown]
+    names += [name for name, axes in same_seed.items() if axes == lowest]
+    names += [name for name, axes in same_seed.items() if axes["rho"] == of_shown["rho"]]
+    return list(dict.fromkeys(names))[:6]
 
 
 def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: str) -> Iterator[gallery.StoredImages]:
@@ -204,16 +251,18 @@ def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: s
     table = task.tables["test"]
     for name in gallery_members(program, shown):
         indices, kinds = shown_images(cell, name)
-        if len(indices):
-            # One number of images, so that one program serves all members.
-            rows = table.rows[np.resize(indices, gallery_size(cell.groups))]
-            place = program.names.index(name)
-            pool = at_strength(task.pool, program.settings[place].cue.cue_strength)
-            weights = population.take_member(best, place)
-            pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
-            images, labels, *maps = [leaf[: len(indices)] for leaf in pixels]
-            groups = table.groups[indices]
-            yield gallery.make_gallery(images, labels, *maps, indices=indices, groups=groups, kinds=kinds, member=name)
+        if not len(indices):
+            continue
+        # One number of images, so that one program serves all members.
+        rows = table.rows[np.resize(indices, gallery_size(cell.groups))]
+        place = program.names.index(name)
+        pool = at_strength(task.pool, program.settings[place].cue.cue_strength)
+        weights = population.take_member(best, place)
+        pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
+        images, labels, *maps = [leaf[: len(indices)] for leaf in pixels]
+        yield gallery.make_gallery(
+            images, labels, *maps, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
+        )
 
 
 def _show_program() -> Any:

@@ -17,7 +17,7 @@ from flipjax import command
 from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, PopulationSpec
+from flipjax.config import Config, ConfigError, PopulationSpec, own_quantities
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
 from flipjax.results.frames import write_csv, write_results
@@ -35,7 +35,7 @@ from flipjax.sweep.workdir import Workdir, merge_parts, read_program, results_of
 from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
-from flipjax.training.own import check_own
+from flipjax.training.own import check_own, check_quantities
 from flipjax.training.run import Validation
 
 DONE = ("finished", "stopped")
@@ -122,6 +122,7 @@ class Sweep:
             epoch = threads.submit(fit, outline[0], self.spec, outline[1]) if outline else None
             loaded, task = tasks.make_task(program, self.data)
             check_own(loaded.experiment)
+            check_quantities(loaded.experiment, own_quantities(self.config))
             tasks.check_scenes(task, self.config.intervene)
             self.workdir.record_pool(loaded, task.catalog)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
@@ -15,45 +16,54 @@ from flipjax.data.pool import Pool, gather
 from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
 from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
+from flipjax.training.own import as_ratio
 
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
-# Largest height and width of stored predictions; larger images are subsampled evenly.
+"""Surroundings without a scene, by the name of their score."""
 MASK_SIDE = 64
+"""Largest height and width of stored predictions; larger images are subsampled evenly."""
 
 
 class Assessed(NamedTuple):
-    """Results on n images; None if not requested.
-
-    scene_log_odds (n, K, C - 1) and fill_log_odds (n, 2, C - 1) as `flipjax.intervene.scene_marginal`; scores (n, J)
-    in the order of `Questions.scores`; masks uint8 (n, planes, bytes), the predicted classes as packed bits.
-    """
+    """Results on n images; None if not requested."""
 
     decomposition: metrics.Decomposition
+    """Leaves (n, C, C) and (n,)."""
     regions: metrics.RegionSums
+    """Leaves (n, ...)."""
     scene_log_odds: jax.Array | None
+    """(n, K, C - 1) on K kinds of scenes, as `flipjax.intervene.scene_marginal`."""
     fill_log_odds: jax.Array | None
+    """(n, 2, C - 1) on `FILLS`, likewise."""
     scores: jax.Array | None
+    """(n, J) in the order of `Questions.scores`."""
     masks: jax.Array | None
+    """uint8 (n, planes, bytes), the predicted classes as packed bits."""
+    own: jax.Array | None
+    """float32 (n, Q, 2), numerator and denominator of a user's own quantities."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """The outputs computed for an image; equal questions share a compiled program.
-
-    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
-    `logits`: scores from logits, without extra passes. `passes`: the mirrored image and two fills of the surroundings,
-    which cost three forward passes. `masks`: the predicted classes.
-    """
+    """The outputs computed for an image; equal questions share a compiled program."""
 
     scenes: str = "given"
+    """`given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored."""
     logits: bool = True
+    """Whether to compute scores from logits, which need no further pass."""
     passes: bool = True
+    """Whether to compute scores of the mirrored image and of FILLS, which cost three forward passes."""
     masks: bool = True
+    """Whether to return the predicted classes."""
+    own: tuple[Callable, ...] = ()
+    """A user's own quantities, functions of logits and labels."""
 
     @property
     def scores(self) -> tuple[str, ...]:
         """The score names, in order."""
-        return (*(LOGIT_SCORES[1:] if self.logits else ()), *(("mirror",) if self.passes else ()))
+        of_logits = LOGIT_SCORES[1:] if self.logits else ()
+        of_passes = ("mirror",) if self.passes else ()
+        return (*of_logits, *of_passes)
 
     def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Any) -> Assessed:
         """Evaluates pool rows (n, 2).
@@ -61,60 +71,103 @@ class Questions:
         `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), for a pool with a strength at strengths 0
         and 1, (2, K, D, H, W, 3); or the pool rows (m, 2) whose mean surroundings form one; otherwise None.
         """
-        scenes: Any
-        scenes, shares = scenery if self.scenes == "given" else ((), ())
-        if self.scenes == "given" and pool.strength is not None:
-            scenes = (1 - pool.strength) * scenes[0] + pool.strength * scenes[1]
-        if self.scenes == "surroundings":
-            scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
+        scenes, shares = self._scenes(experiment, weights, pool, scenery)
 
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
-            each = [jnp.broadcast_to(scene, images.shape) for kind in scenes for scene in kind]
+            layers = [jnp.broadcast_to(scene, images.shape) for kind in scenes for scene in kind]
             fills = [fill(images) for fill in FILLS.values()] if self.passes else []
-            logits, turned, odds = _answers(functools.partial(logits_of, experiment, weights), images, each, fills)
-            values = metrics.logit_scores(logits) if self.logits else {}
-            values |= {"mirror": intervene.mirror_risk(logits, turned)} if self.passes else {}
+            logits, turned, odds = _answers(functools.partial(logits_of, experiment, weights), images, layers, fills)
+            scores = self._scores(logits, turned)
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
-                average_draws(odds[:, : len(each)], shares) if each else None,
-                odds[:, len(each) :] if fills else None,
-                jnp.stack([values[name] for name in self.scores], axis=-1) if values else None,
+                average_draws(odds[:, : len(layers)], shares) if layers else None,
+                odds[:, len(layers) :] if fills else None,
+                jnp.stack([scores[name] for name in self.scores], axis=-1) if scores else None,
                 pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
+                self._own(logits, labels) if self.own else None,
             )
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
+    def _scenes(self, experiment: Experiment, weights: Weights, pool: Pool, scenery: Any) -> tuple[Any, Any]:
+        """Returns scenes for pasted regions (K, D, H, W, 3), empty for none, and the weights of draws (D,)."""
+        if self.scenes == "surroundings":
+            return mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
+        if self.scenes != "given":
+            return (), ()
+        scenes, shares = scenery
+        if pool.strength is not None:
+            scenes = (1 - pool.strength) * scenes[0] + pool.strength * scenes[1]
+        return scenes, shares
+
+    def _scores(self, logits: jax.Array, turned: jax.Array) -> dict[str, jax.Array]:
+        """Returns scores (n,) by name; `turned` are the logits of the mirrored images."""
+        scores = metrics.logit_scores(logits) if self.logits else {}
+        if self.passes:
+            scores["mirror"] = intervene.mirror_risk(logits, turned)
+        return scores
+
+    def _own(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Returns numerators and denominators of a user's own quantities, (n, Q, 2)."""
+        ratios = [jnp.stack(as_ratio(quantity)(logits, labels), axis=-1) for quantity in self.own]
+        return jnp.stack(ratios, axis=1)
+
+
+class _Inputs(NamedTuple):
+    """What passes the model, one after the other: int (P,) each."""
+
+    place: np.ndarray
+    """0 to P - 1."""
+    layer: np.ndarray
+    """The layer on which regions are pasted; 0: the images themselves."""
+    turn: np.ndarray
+    """-1: mirrored; else 1."""
+
+
+def _inputs(*, mirrored: int, plain: int) -> tuple[_Inputs, int]:
+    """Returns the inputs, and the place of the images as they are.
+
+    Mirror images come first if there are plain layers, then the images, then the mirrored layers, each as it is and
+    mirrored, and then the plain layers.
+    """
+    pairs = [(0, -1), (0, 1)] if plain else [(0, 1)]
+    straight = len(pairs) - 1
+    for layer in range(1, 1 + mirrored):
+        pairs += [(layer, 1), (layer, -1)]
+    for layer in range(1 + mirrored, 1 + mirrored + plain):
+        pairs.append((layer, 1))
+    layers, turns = np.array(pairs).T
+    return _Inputs(np.arange(len(pairs)), layers, turns), straight
+
 
 def _answers(
     model: Callable, images: jax.Array, mirrored: Sequence[jax.Array], plain: Sequence[jax.Array]
-) -> tuple[jax.Array, ...]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns logits (B, H, W, C) of images and, with `plain` scenes, of mirror images, and the log-odds (B, D, F).
 
     The log-odds are those of regions pasted on D scenes: on the `mirrored` ones, where pastes are mirrored too, then on
     the `plain` ones. All inputs pass the model in one loop, so that it compiles once.
     """
     layers = jnp.stack([images, *mirrored, *plain])
-    # Layer and direction of each input; only those after the images themselves are pasted.
-    inputs = [(0, -1), (0, 1)] if plain else [(0, 1)]
-    own, single = len(inputs) - 1, 1 + len(mirrored)
-    inputs += [(layer, turn) for layer in range(1, single) for turn in (1, -1)]
-    inputs += [(layer, 1) for layer in range(single, len(layers))]
+    inputs, straight = _inputs(mirrored=len(mirrored), plain=len(plain))
 
-    def ask(found: tuple[jax.Array, jax.Array], given: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-        (regions, cover), (place, layer, turn) = found, given
-        shown = intervene.paste(images, cover, layers[layer])
-        logits = model(jnp.where(turn < 0, shown[:, :, ::-1], shown))
-        regions = jnp.where(place == own, intervene.foreground(logits), regions)
-        cover = jax.lax.cond(place == own, intervene.soft_edge, lambda _: cover, regions)
-        inside = jnp.where(turn < 0, regions[:, :, ::-1], regions)
+    def ask(carry: tuple[jax.Array, jax.Array], given: _Inputs) -> tuple[Any, Any]:
+        regions, cover = carry
+        shown = intervene.paste(images, cover, layers[given.layer])
+        logits = model(jnp.where(given.turn < 0, shown[:, :, ::-1], shown))
+        # Regions are those of the images as they are, and pasted from then on.
+        regions = jnp.where(given.place == straight, intervene.foreground(logits), regions)
+        cover = jax.lax.cond(given.place == straight, intervene.soft_edge, lambda _: cover, regions)
+        inside = jnp.where(given.turn < 0, regions[:, :, ::-1], regions)
         return (regions, cover), (logits, intervene.region_log_odds(logits, inside))
 
     start = jnp.zeros(images.shape[:3], bool), jnp.ones(images.shape[:3])
-    _, (logits, odds) = jax.lax.scan(ask, start, (jnp.arange(len(inputs)), *jnp.array(inputs).T))
-    pairs, rest = jnp.split(odds[own + 1 :], [2 * len(mirrored)])
-    return logits[own], logits[0], jnp.moveaxis(jnp.concatenate([(pairs[::2] + pairs[1::2]) / 2, rest]), 0, 1)
+    _, (logits, odds) = jax.lax.scan(ask, start, _Inputs(*map(jnp.asarray, inputs)))
+    of_mirrored, of_plain = jnp.split(odds[straight + 1 :], [2 * len(mirrored)])
+    of_mirrored = (of_mirrored[::2] + of_mirrored[1::2]) / 2
+    return logits[straight], logits[0], jnp.moveaxis(jnp.concatenate([of_mirrored, of_plain]), 0, 1)
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:

@@ -3,7 +3,7 @@
 import functools
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +38,25 @@ def check_own(experiment: Experiment) -> None:
         weights = _trace(field, lambda key: draw_weights(key, model, experiment.num_classes), key)[1]
         answer = functools.partial(apply, experiment, training=training)
         _compare(field, model.build, _trace(field, answer, weights, images)[1][0], logits)
+
+
+def check_quantities(experiment: Experiment, quantities: Sequence[Callable]) -> None:
+    """Raises ConfigError if a user's own quantity does not return two numbers of each image, or is impure."""
+    B, H = experiment.train.batch_size, experiment.pool.size
+    logits, labels = Shape((B, H, H, experiment.num_classes), jnp.float32), Shape((B, H, H), jnp.int32)
+    for quantity in quantities:
+        ratio = as_ratio(quantity)
+        _expect("config.quantities", ratio, (logits, labels), (Shape((B,), jnp.float32),) * 2)
+
+
+def as_ratio(quantity: Callable) -> Callable:
+    """Returns a user's own quantity, whose numerators and denominators of any type become float32."""
+
+    @functools.wraps(quantity)
+    def ratio(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(jnp.asarray(part).astype(jnp.float32) for part in quantity(logits, labels))
+
+    return ratio
 
 
 def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: Any) -> None:
