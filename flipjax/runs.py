@@ -2,27 +2,33 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from flipjax.config import PLACES, Config, ConfigError, default_config, leaves, static_settings
+from flipjax.config import AXES, PLACES, Config, ConfigError, default_config, leaves, static_settings
 from flipjax.configurations import configure, run_name
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
-from flipjax.results.rows import axes_of
 from flipjax.results.run_data import RunData, load
+from flipjax.results.scores import unpack_classes
 from flipjax.results.store import Cell
 from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
+from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
 from flipjax.training.task import with_data
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
 
 
 def run(
@@ -51,16 +57,20 @@ def run(
         ConfigError: the configuration, the folder or the data cannot be used.
         RuntimeError: every program failed.
     """
-    own = with_data(configure(config, changes), data)
-    named = isinstance(config, str | Path)
-    name = run_name(config) if named else "run"
-    plain = named and digest_of(own) == digest_of(configure(config))
-    folder = Path(workdir or Path("runs") / (name if plain else f"{name}-{digest_of(own)[:8]}"))
+    asked = with_data(configure(config, changes), data)
+    digest = digest_of(asked)
+    name = "run"
+    folder_name = f"{name}-{digest[:8]}"
+    if isinstance(config, str | Path):
+        name = run_name(config)
+        plain = digest == digest_of(configure(config))
+        folder_name = name if plain else f"{name}-{digest[:8]}"
+    folder = Path("runs") / folder_name if workdir is None else Path(workdir)
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
-    text, _ = run_sweep(own, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
+    text, _ = run_sweep(asked, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
     if not (folder / "results.csv").is_file():
         raise RuntimeError(f"{folder}: {text}")
-    return Run(folder, own, data)
+    return Run(folder, asked, data)
 
 
 def open_run(folder: str | Path) -> "Run":
@@ -72,7 +82,7 @@ class Run:
     """A run folder; its tables are data frames, read on access with `flipjax.results.load`."""
 
     def __init__(self, folder: Path, config: Config | None = None, data: ArrayData | None = None):
-        """Reads results.csv; `config` and `data` come from the call that made the run."""
+        """Reads the results; `config` and `data` come from the call that made the run."""
         self.folder = folder
         self.data = data
         self.tables: RunData = load(folder)
@@ -80,18 +90,37 @@ class Run:
 
     def __repr__(self) -> str:
         """Shows the folder and the number of members."""
-        return f"<Run {self.folder}: {len(self.members)} members; .results .members .history .images .summary>"
+        return f"<Run {self.folder}: {len(self.members)} members; .results .members .history .images .summary .dataset>"
 
     def _repr_html_(self) -> str:
         rows = self.results[self.results["split"] == "test"].drop_duplicates(["member", "group"])
         flips = rows.pivot(index="member", columns="group", values="fg_flip")[["all", "common", "rare"]]
         return self.members.join(flips.add_prefix("Flip, ")).to_html(na_rep="", float_format="{:.3g}".format)
 
-    results = property(attrgetter("tables.members"), doc="results.csv, one row per member, rule, split and group.")
-    dataset = property(attrgetter("tables.dataset"), doc="Quantities and training curves as an xarray data set.")
-    history = property(attrgetter("tables.history"), doc="history.csv, one row per member and epoch.")
-    images = property(attrgetter("tables.images"), doc="One row per member, rule, split and image.")
-    summary = property(attrgetter("tables.summary"), doc="One row per setting, rule and quantity, over seeds.")
+    @property
+    def results(self) -> pd.DataFrame:
+        """The rows of results.csv, one per member, rule, split and group."""
+        return self.tables.members
+
+    @property
+    def dataset(self) -> "xarray.Dataset":
+        """Quantities and training curves as one xarray data set, see `flipjax.results.RunData.dataset`."""
+        return self.tables.dataset
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The rows of history.csv, one per member and epoch."""
+        return self.tables.history
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row per member, rule, split and image."""
+        return self.tables.images
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per setting, rule and quantity, over seeds."""
+        return self.tables.summary
 
     @cached_property
     def members(self) -> pd.DataFrame:
@@ -110,7 +139,9 @@ class Run:
         values = {name: _tuples(value) for name, value in stored.items()}
         for name, value in values.items():
             # config.json stores the names and sources of functions.
-            if name in PLACES and PLACES[name].holds_functions:
+            if name == "quantities":
+                values[name] = ()
+            elif name in PLACES and PLACES[name].holds_functions:
                 values[name] = (None,) * len(value) if name.startswith("grid.") else None
         return configure(default_config(), values)
 
@@ -119,6 +150,19 @@ class Run:
         if name not in self.members.index:
             raise ConfigError("member", f"one of {', '.join(self.members.index)}", name)
         return RunMember(self, name)
+
+    def plot(self) -> "Figure":
+        """Returns a figure of Flip over rho, common and rare groups, a panel a setting of the other axes.
+
+        A panel is as wide as a column of a paper. `run.plot().savefig("flip.pdf")` writes it.
+        """
+        # Imported here because matplotlib is slow to import.
+        from flipjax.report.page import flip_chart
+        from flipjax.report.panels import make_figure
+        from flipjax.report.run import read_run
+
+        tables = read_run(self.folder)
+        return make_figure(flip_chart(tables.summary, tables.kept(), note=tables.note(dots=True)))
 
     def report(self) -> str:
         """Redraws the page if something changed, and returns its tables as text."""
@@ -130,7 +174,9 @@ class RunMember:
     """A member of a run."""
 
     run: Run
+    """The run."""
     name: str
+    """Such as m003."""
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -139,32 +185,59 @@ class RunMember:
 
     @property
     def axes(self) -> dict[str, Any]:
-        """The member's value of every axis."""
-        row = self.results.iloc[0]
-        return {name: row[name] for name in axes_of(self.results)[:-1]}
+        """The member's values of `config.axes`, Python's, as `make_train(config).member(**axes)` takes them.
+
+        Axes that the member's method does not use are left out.
+        """
+        setting = self.run.tables.setting_of(self.name)
+        return {name: value for name, value in setting.items() if name in AXES and value != ""}
+
+    @property
+    def static(self) -> dict[str, Any]:
+        """The member's values of `config.grid`, by dotted name."""
+        return static_settings(self.run.config)[int(self._place.partition("/")[0])]
 
     @cached_property
-    def _cell(self) -> tuple[str, Cell]:
+    def _place(self) -> str:
+        """The place of the cell that holds the member, such as 000."""
         for place, cell in self.run.tables.cells.items():
             if self.name in cell.members:
-                return place.partition("/")[0], cell
+                return place
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
 
     @property
-    def _static(self) -> dict[str, Any]:
-        """The member's values of `config.grid`."""
-        return static_settings(self.run.config)[int(self._cell[0])]
+    def _cell(self) -> Cell:
+        return self.run.tables.cells[self._place]
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
         """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""
-        return self._cell[1].decomposition(self.name, part, selection=rule)
+        return self._cell.decomposition(self.name, part, selection=rule)
+
+    def predictions(self, part: str = "test") -> np.ndarray:
+        """Returns the stored predicted classes of `val` or `test` images, by the first selection rule.
+
+        Returns:
+            uint8 (n, h, w), in the order of `images()`. Images of more than 64 pixels a side are subsampled evenly.
+
+        Raises:
+            ValueError: the run stored none: without `config.intervene.scores`, of one seed, or of too many images.
+        """
+        images = self._cell.images
+        if images.masks is None:
+            wanted = "a run of two seeds or more with config.intervene.scores, and few enough images"
+            raise ValueError(f"predictions: expected {wanted}; {self.run.folder} stored none")
+        classes = unpack_classes(images.masks[self._cell.results.places[self.name], images.inside(part)])
+        size = self.static.get("pool.size", self.run.config.pool.size)
+        step = math.ceil(size / MASK_SIDE)
+        side = len(range(step // 2, size, step))
+        return classes[:, : side * side].reshape(-1, side, side)
 
     def images(self) -> Benchmark:
         """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
-        own = {name: value for name, value in self._static.items() if name.startswith(("pool.", "split."))}
-        config = configure(self.run.config, own | {"grid": default_config().grid})
+        static = {name: value for name, value in self.static.items() if name.startswith(("pool.", "split."))}
+        config = configure(self.run.config, {**static, "grid": default_config().grid})
         axes = {name: value for name, value in self.axes.items() if name in ("rho", "cue_strength")}
-        return benchmark(config, **axes, seed=int(self.axes["seed"]), data=self.run.data)
+        return benchmark(config, **axes, seed=self.axes["seed"], data=self.run.data)
 
     def model(self, rule: str | None = None, *, build: Callable | None = None) -> Model:
         """Returns the network with the weights kept by a selection rule, the first by default.
@@ -177,16 +250,19 @@ class RunMember:
             FileNotFoundError: the run did not keep these weights.
             WeightsError: the file is damaged, or needs `build`.
         """
-        place, cell = self._cell
-        rule = rule or cell.rules[0]
-        file = self.run.folder / "cells" / place / "weights" / f"{self.name}.{rule}.safetensors"
+        rule = rule or self._cell.rules[0]
+        program = self._place.partition("/")[0]
+        file = self.run.folder / "cells" / program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             found = f"config.population.keep kept {', '.join(kept) or 'none'}"
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
-        network: Callable[..., Any] | None = build or self._static.get("model.build", self.run.config.model.build)
+        network = build or self.static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network if callable(network) else None)
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    """Returns JSON's lists as tuples, at any depth."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    return value

@@ -40,6 +40,16 @@ def counts_at(groups, *, rho=0.9, seed, shift=0.0, **_):
     return Decomposition(confusion, (100 * generator.uniform(0, 0.69, IMAGES)).astype(np.float32))
 
 
+def scores_and_masks(shape):
+    """Scores and predicted classes of noise."""
+    scores = np.random.default_rng(0).normal(size=(*shape, len(SCORES)))
+    return {
+        "score": np.array(SCORES),
+        "scores": scores,
+        "masks": np.random.default_rng(1).integers(0, 128, (*shape, 2, 8)),
+    }
+
+
 def gallery_of(member, decomposition, groups, pairs):
     """A gallery of noise."""
     indices, kinds = gallery.choose_images(decomposition, groups, pairs, riskiest=2, typical=2, paired=1)
@@ -61,6 +71,7 @@ def make_run(
     scenes=SCENES,
     all_groups=TWO_BY_TWO,
     counts=counts_at,
+    stored=True,
     **options,
 ):
     """Writes a run folder with a member per dict of axes in `settings`, the first two of them with images."""
@@ -82,9 +93,7 @@ def make_run(
         scenes=scenes,
         all_groups=all_groups,
         status=status,
-        score=np.array(SCORES),
-        scores=np.random.default_rng(0).normal(size=(*shape, len(SCORES))),
-        masks=np.random.default_rng(1).integers(0, 128, (*shape, 2, 8)),
+        **(scores_and_masks(shape) if stored else {}),
     )
     write_csv(folder / "results.csv", results_table(cell.results))
     write_csv(folder / "history.csv", history_table(cell.results))

@@ -6,16 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import faults
 import jax
+import matplotlib
 import numpy as np
 import pytest
 from conftest import compiling
+from matplotlib import pyplot
+from results.tables import RECORDED
+from run_folder import SETTINGS, make_run
 
 import flipjax
 from flipjax import configurations
 from flipjax.config import ConfigError
 from flipjax.data import from_arrays
+from flipjax.metrics import decompose
 from flipjax.models.weights import WeightsError
 from flipjax.results.frames import read_csv
+from flipjax.results.quantities import title_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 
@@ -103,3 +109,89 @@ def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(quick_
     np.testing.assert_allclose(found.risk_sum, member.decomposition().risk_sum, rtol=1e-3)
     with pytest.raises(WeightsError, match="build"):
         flipjax.open_run(run.folder).member("m000").model()
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return flipjax.open_run(RECORDED)
+
+
+def test_axes_of_a_member_are_what_training_takes(recorded):
+    axes = recorded.member("m003").axes
+    assert axes["rho"] == 0.5 and axes["seed"] == 1 and {"method", "learning_rate"} <= axes.keys()
+    assert {type(value) for value in axes.values()} <= {int, float, str}
+    train = flipjax.make_train(RECORDED.with_name("config.py"))
+    member = train.member(**axes)
+    assert float(member.recipe.learning_rate) == pytest.approx(axes["learning_rate"])
+
+
+def test_stored_predictions_are_those_that_were_counted(recorded):
+    member = recorded.member("m001")
+    predictions, test = member.predictions(), member.images().test
+    assert predictions.shape == test.masks.shape and predictions.dtype == np.uint8
+    counted = decompose(predictions, test.masks, kind="masks", num_classes=3).confusion
+    np.testing.assert_array_equal(counted, member.decomposition().confusion)
+    assert len(member.predictions("val")) == len(member.images().val.masks)
+
+
+def test_predictions_that_are_not_stored_are_one_sentence(tmp_path):
+    make_run(tmp_path / "bare", SETTINGS[:1], stored=False)
+    with pytest.raises(ValueError, match=r"predictions: expected a run of two seeds or more.*bare stored none"):
+        flipjax.open_run(tmp_path / "bare").member(flipjax.open_run(tmp_path / "bare").members.index[0]).predictions()
+
+
+def test_a_plot_is_a_figure_of_its_own(recorded, tmp_path):
+    before = dict(matplotlib.rcParams)
+    figure = recorded.plot()
+    assert dict(matplotlib.rcParams) == before and pyplot.get_fignums() == []
+    figure.savefig(tmp_path / "flip.pdf")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert any("bg_swap" in title for title in titles) and figure.get_size_inches()[1] < 4
+
+
+def edge_flip(logits, labels):
+    """Flipped and all pixels of an image's true objects within a pixel of their edge."""
+    inside = labels > 0
+    core = jax.lax.reduce_window(inside, True, jax.lax.bitwise_and, (1, 3, 3), (1, 1, 1), "SAME")
+    edge, predicted = inside & ~core, logits.argmax(-1)
+    return (edge & (predicted > 0) & (predicted != labels)).sum((1, 2)), edge.sum((1, 2))
+
+
+def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(quick_compilation, without_page):
+    changes = {"quantities": (edge_flip,), "train.epochs": 1, "axes.rho": (1.0,), "axes.seed": (0, 1)}
+    changes |= {"intervene.scenes": "none", "intervene.scores": "logits"}
+    run = flipjax.run(faults.whole_run()[1], changes)
+    test = run.results.query("split == 'test' and member == 'm000'").set_index("group")
+    member = run.member("m000")
+    predictions, masks = member.predictions(), member.images().test.masks
+    flipped, pixels = edge_flip(jax.nn.one_hot(predictions, 3), masks)
+    assert test.loc["all", "own_edge_flip"] == pytest.approx(float(flipped.sum() / pixels.sum()), abs=1e-6)
+    rare = np.isin(member.images().test.groups, (1, 2))
+    assert test.loc["rare", "own_edge_flip"] == pytest.approx(float(flipped[rare].sum() / pixels[rare].sum()), abs=1e-6)
+    assert title_of("group/rare/own/edge_flip") == "edge flip, rare"
+    assert run.config.quantities == (edge_flip,) and flipjax.open_run(run.folder).config.quantities == ()
+    assert "own_edge_flip" in run.dataset
+
+
+def of_nothing(logits, labels):
+    return labels.sum((1, 2))
+
+
+def of_pixels(logits, labels):
+    return labels > 0, labels
+
+
+@pytest.mark.parametrize(
+    ("quantities", "words"),
+    [
+        ((of_nothing,), "of_nothing"),
+        ((of_pixels,), "of_pixels to return"),
+        ((edge_flip, edge_flip), "config.quantities: expected a named function"),
+        ("edge_flip", "config.quantities: expected a named function"),
+        ((lambda logits, labels: (labels, labels),), "config.quantities: expected a named function"),
+    ],
+    ids=["one number", "pixels", "a name twice", "a string", "no name"],
+)
+def test_what_is_no_quantity_is_one_sentence(quantities, words):
+    with pytest.raises(ConfigError, match=words):
+        flipjax.run(faults.whole_run()[1], {"quantities": quantities})

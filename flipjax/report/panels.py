@@ -127,12 +127,10 @@ def fill_rows(charts: Sequence[Chart]) -> list[Chart]:
     return filled
 
 
-def draw_chart(chart: Chart) -> dict[str, bytes]:
-    """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
-    svg, png = io.BytesIO(), io.BytesIO()
+def make_figure(chart: Chart) -> Figure:
+    """Returns a chart as a figure of matplotlib, which belongs to no window and to no list of figures."""
     with matplotlib.rc_context(fname=style.SHEET):
-        layout = ConstrainedLayoutEngine()
-        figure = Figure(figsize=chart.size, layout=layout)
+        figure = Figure(figsize=chart.size, layout=ConstrainedLayoutEngine())
         columns = len(chart.widths)
         rows = math.ceil(len(chart.drawn) / columns)
         grid = figure.subplots(rows, columns, squeeze=False, width_ratios=chart.widths).ravel()
@@ -141,7 +139,17 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
         for axes in grid[len(chart.drawn) :]:
             axes.set_axis_off()
         figure.supxlabel(chart.note, **style.NOTE)
+    return figure
+
+
+def draw_chart(chart: Chart) -> dict[str, bytes]:
+    """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with matplotlib.rc_context(fname=style.SHEET):
+        figure = make_figure(chart)
         # The layout is computed once for both files.
+        layout = figure.get_layout_engine()
+        assert layout is not None
         layout.execute(figure)
         figure.set_layout_engine("none")
         # Figure.savefig would draw the figure twice for each file.

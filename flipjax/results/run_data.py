@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,13 @@ class RunData:
         counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
         tables = ".members .images .scores .history .summary"
         return f"<RunData {self.folder}: {counts}; data frames: {tables}; xarray: .dataset>"
+
+    def setting_of(self, member: str) -> dict[str, Any]:
+        """Returns a member's value of every axis; '' for those that its method does not use."""
+        for results in (*(cell.results for cell in self.cells.values()), *self._missing):
+            if member in results.places:
+                return results.settings()[results.places[member]]
+        raise KeyError(f"member: expected one of the run {self.folder}; found {member!r}")
 
     @cached_property
     def members(self) -> pd.DataFrame:
