@@ -90,6 +90,16 @@ def test_a_plot_of_a_run(run, tmp_path):
     assert (tmp_path / "flip.png").stat().st_size > 1000
 
 
+def test_a_run_as_a_data_set(run):
+    pytest.importorskip("xarray", reason="it is no dependency")
+    said = run("dataset.py", ROOT / "tests/recorded/run").splitlines()
+    assert said[0].startswith("flip - Share of the true foreground") and said[1].split() == ["group", "common", "rare"]
+
+
+def test_a_quantity_of_ones_own_is_taken(run):
+    assert "members" in run("own_quantity.py", "--dry_run")
+
+
 def test_what_a_card_did_in_time_is_written(run, tmp_path):
     run("../benchmarks/throughput/gpu.py", "--device", "cpu", "--tiny", "--minutes", "0.02", "--out", "gpu.csv")
     rows = pd.read_csv(tmp_path / "gpu.csv")
