@@ -13,7 +13,8 @@ import pandas as pd
 
 from flipjax.config import AXES, PLACES, Config, ConfigError, default_config, leaves, static_settings
 from flipjax.configurations import configure, run_name
-from flipjax.data.arrays import ArrayData, Benchmark, benchmark
+from flipjax.data.arrays import ArrayData
+from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report

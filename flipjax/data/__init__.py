@@ -1,31 +1,46 @@
 """Loads pools of images, and draws correlation levels from them as index tables."""
 
-import functools
-import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+from flipjax.support import lazy
+
+if TYPE_CHECKING:
+    from flipjax.config import PoolSpec
+    from flipjax.data.pool import Catalog, Pool
 
 
-def _load(module: str, spec: Any) -> Any:
-    # These modules load JAX, so import them only when a pool is made.
-    return getattr(importlib.import_module(f"flipjax.data.{module}"), f"load_{module}")(spec)
+# The modules of pools load JAX, so import them only when a pool is made.
+def _load_synthetic(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
+    from flipjax.data.synthetic import load_synthetic
+
+    return load_synthetic(spec)
 
 
-_tfds = functools.partial(_load, "tfds")
-POOLS: dict[str, Callable[[Any], Any]] = {
-    "coco_cd": _tfds,
-    "folder": functools.partial(_load, "folder"),
-    "synthetic": functools.partial(_load, "synthetic"),
-    "tfds": _tfds,
-    "waterbirds_seg": _tfds,
+def _load_folder(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
+    from flipjax.data.folder import load_folder
+
+    return load_folder(spec)
+
+
+def _load_tfds(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
+    from flipjax.data.tfds import load_tfds
+
+    return load_tfds(spec)
+
+
+POOLS: "dict[str, Callable[[PoolSpec], tuple[Pool, Catalog]]]" = {
+    "coco_cd": _load_tfds,
+    "folder": _load_folder,
+    "synthetic": _load_synthetic,
+    "tfds": _load_tfds,
+    "waterbirds_seg": _load_tfds,
 }
 """Pools by the value of `config.pool.name`: functions of a `PoolSpec` that return a `Pool` and its `Catalog`."""
 
-
-_ARRAYS = ("benchmark", "from_arrays", "from_cut_outs")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ARRAYS:
-        return getattr(importlib.import_module("flipjax.data.arrays"), name)
-    raise AttributeError(f"module 'flipjax.data' has no attribute {name!r}; it has POOLS, {', '.join(_ARRAYS)}")
+_NAMES = {
+    ".arrays": "from_arrays from_cut_outs",
+    ".checking": "check",
+    ".member_images": "benchmark",
+}
+__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from flipjax import command
-from flipjax.config import PoolSpec, check_value
+from flipjax.config import check_value
 from flipjax.data import coco_cd, waterbirds_seg
 from flipjax.support.terminal import printable
 
-FLAGS = {"config.pool.root": "DIR", "config.split.seed": "--seed"}
-FLAGS |= {f"config.pool.{name}": f"--{name}" for name in ("size", "classes", "scene_kinds", "usual")}
+FLAGS = {
+    "config.pool.root": "DIR",
+    "config.pool.size": "--size",
+    "config.pool.classes": "--classes",
+    "config.pool.scene_kinds": "--scene_kinds",
+    "config.pool.usual": "--usual",
+    "config.pool.scene_column": "--scene_column",
+    "config.pool.cluster_column": "--cluster_column",
+    "config.split.seed": "--seed",
+}
 """Options by the configuration key whose range they have."""
 
 
@@ -64,6 +72,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     names("--class_names", "--classes", dest="classes", help="class names in order")
     names("--scene_kinds", help="scene names in order")
     names("--usual", type=_usual, help="usual scene of each class, or several as A+B (default: scene i mod S)")
+    add("--scene_column", default="scene", metavar="NAME", help="column of metadata.csv with the scene, as scanner")
+    add("--cluster_column", default="", metavar="NAME", help="column of clusters that stay in one part, as patient")
     parser.set_defaults(run=_check)
 
 
@@ -112,14 +122,17 @@ def _print(make: Callable[..., str], **options: Any) -> int:
     return command.DONE
 
 
-def _check(**options: Any) -> int:
-    from flipjax.data.folder import check_folder
+def _check(*, root: str, **options: Any) -> int:
+    from flipjax.data.checking import check
+    from flipjax.data.store import BadFilesError
 
-    for name, value in options.items():
-        check_value(f"pool.{name}", value)
-    text, fine = check_folder(PoolSpec(name="folder", **options))
-    print(text)
-    return command.DONE if fine else command.SOME_FAILED
+    try:
+        overview = check(root, **options)
+    except BadFilesError as error:
+        print(error)
+        return command.SOME_FAILED
+    print(overview)
+    return command.DONE if overview.fine else command.SOME_FAILED
 
 
 def _usual(text: str) -> tuple[str | tuple[str, ...], ...]:

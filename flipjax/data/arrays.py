@@ -1,145 +1,18 @@
-"""Returns a member's images as arrays for any framework, and makes pools from arrays in memory."""
+"""Makes pools from arrays in memory."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.config import (
-    ConfigError,
-    SplitSpec,
-    check,
-    check_value,
-    pool_spec,
-    read_static,
-    static_settings,
-    values_of,
-)
-from flipjax.configurations import configure
-from flipjax.data import POOLS
-from flipjax.data.correlation import Table
-from flipjax.data.naming import check_sizes, known_groups
-from flipjax.data.parts import make_parts
-from flipjax.data.pool import Catalog, Pool, PoolItem, at_strength, gather
+from flipjax.config import ConfigError
+from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
-from flipjax.data.store import BadFilesError, digest_of, names_of, pool_of, with_usual
-from flipjax.groups import Groups
+from flipjax.data.store import BadFilesError, digest_of, names_of, pool_of, say_usual, usual_by_order, with_usual
 from flipjax.metrics.checks import to_array
-
-AT_ONCE = 256
-"""Batch size."""
-
-_gather = jax.jit(gather)
-
-
-class GroupedImages(NamedTuple):
-    """n images, float32 (n, H, W, 3) in [0, 1], and masks, int32 (n, H, W): 0 for background, else 1 + class.
-
-    The other arrays are int32 (n,): `classes` and `scenes` from 0, `groups` as in results.csv, and `pairs`, the id of
-    the counterfactual set, or -1.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    classes: np.ndarray
-    scenes: np.ndarray
-    groups: np.ndarray
-    pairs: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Benchmark:
-    """The images of one member: `train` for its rho and seed; `val` and `test` are the same for all members.
-
-    `class_names` begins with the background; `all_groups` marks common and rare groups.
-    """
-
-    train: GroupedImages
-    val: GroupedImages
-    test: GroupedImages
-    class_names: tuple[str, ...]
-    scene_names: tuple[str, ...]
-    all_groups: Groups
-    rho: float
-    seed: int
-
-
-def benchmark(
-    config: Any,
-    *,
-    rho: float,
-    seed: int = 0,
-    cue_strength: float | None = None,
-    rare_kept: float = 1.0,
-    data: "ArrayData | None" = None,
-) -> Benchmark:
-    """Returns the training, validation and test images of one member, for any framework.
-
-    They are exactly the images that the member uses, before augmentation. `flipjax.results.score` turns predictions for
-    the test images into rows of results.csv.
-
-    Args:
-        config: a configuration, the name of a shipped one, or a file; only its pool, split and levels of rho matter.
-        rho: fraction of a class's training images that show its usual scene. If `config.split.n_train` is 0,
-            it must be a level of `config.axes.rho` to give the images of the sweep.
-        seed: the member's seed.
-        cue_strength: the member's, in [0, 1]; None: the configuration's first.
-        rare_kept: with `config.split.folds`, the fraction of the rare training images that are kept.
-        data: images in memory, instead of the configuration's pool.
-
-    Returns:
-        `train`, `val` and `test`, each with images, masks, classes, scenes, groups and pairs as NumPy arrays, and the
-        names of classes and scenes.
-
-    Raises:
-        ConfigError: a field is invalid, or the configuration has a grid of pools or splits.
-        ValueError: the pool has too few images.
-
-    Example:
-        >>> small = {"pool.objects": 48, "pool.scenes": 16, "split.n_train": 32, "split.n_test": 32}
-        >>> images = benchmark(configure("smoke", small), rho=0.9)
-        >>> images.test.images.shape, images.test.groups[:4].tolist(), images.test.pairs[:4].tolist()
-        ((32, 32, 32, 3), [0, 1, 2, 3], [0, 0, 1, 1])
-        >>> from flipjax.results import score
-        >>> rows = score(images.test.masks, images, kind="masks", method="oracle")
-        >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()
-        [['oracle', 'rare', 1.0]]
-    """
-    config = configure(config)
-    check(config)
-    varied = [name for name in static_settings(config)[0] if name.startswith(("pool.", "split."))]
-    if varied:
-        raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
-    strength = values_of(config, "cue_strength")[0] if cue_strength is None else cue_strength
-    check_value("pool.cue_strength", strength)
-    sizes = read_static(SplitSpec, config, {})
-    overrides = {"pool.name": "arrays"} if data else {}
-    spec = dataclasses.replace(pool_spec(config, overrides), blended=strength != 1)
-    known_groups(spec)
-    pool, catalog = data or POOLS[spec.name](spec)
-    pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)
-    rhos = (*values_of(config, "rho"), rho)
-    if not sizes.folds:
-        check_sizes(catalog.groups, sizes, rhos)
-    parts = make_parts(catalog, sizes, rho=rhos[0])
-    n_train = parts.training_size(rhos)
-    table = parts.training_table(rho=rho, rare_kept=rare_kept, seed=seed, n_train=n_train, rhos=rhos)
-    train = _images_of(pool, table, catalog.groups)
-    val = _images_of(pool, parts.val, catalog.groups)
-    test = _images_of(pool, parts.test, catalog.groups)
-    class_names = ("background", *catalog.class_names)
-    return Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
-
-
-def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
-    made = [_gather(pool, table.rows[start : start + AT_ONCE]) for start in range(0, len(table.rows), AT_ONCE)]
-    images, masks = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
-    classes, scenes = all_groups.class_of(table.groups), all_groups.scene_of(table.groups)
-    return GroupedImages(images, masks, classes, scenes, table.groups, table.pairs)
 
 
 class ArrayData(NamedTuple):
@@ -254,6 +127,8 @@ def _data(catalog: Catalog, usual: Sequence[Any], arrays: Mapping[str, np.ndarra
     unknown = np.full(len(labels), np.nan, np.float32)
     whole = {"labels": labels, "aspects": unknown, **arrays}
     catalog = with_usual(dataclasses.replace(catalog, content=digest_of(whole, catalog)), usual)
+    if not usual:
+        say_usual(usual_by_order(catalog, "usual="))
     # Later changes would leave the digest as it is, and two runs with one digest pass for the same.
     for array in whole.values():
         array.flags.writeable = False

@@ -1,33 +1,28 @@
-"""Loads composite and photo pools from a folder, and reports its bad files, counts and possible levels."""
+"""Loads composite and photo pools from a folder."""
 
 import dataclasses
 import os
 import shlex
-import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-import pandas as pd
 from PIL.Image import Image
 
-from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec
+from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images, store
-from flipjax.data.correlation import largest_n_train
 from flipjax.data.images import BadFileError, Pixels, read_file, read_table
+from flipjax.data.overview import Overview, make_overview
 from flipjax.data.pool import Catalog, Pool, PoolItem
-from flipjax.data.split import PARTS, Split, count_content, count_fixed, split_pool
-from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
+from flipjax.data.split import PARTS
+from flipjax.data.store import BadFilesError, Reader, decoded, names_of, with_usual
 from flipjax.support.files import sha256
-from flipjax.support.terminal import listed, printable
+from flipjax.support.terminal import listed
 from flipjax.support.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 CONTENT = {"composite": ("cutouts", "scenes"), "photo": ("images", "masks", "metadata.csv")}
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
-N_TRAIN, RHOS = 800, (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-"""Training images and levels of configs/photos_grid.py."""
 
 
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -268,89 +263,32 @@ def _visible(folder: Path, *, deep: bool = False) -> list[Path]:
     return [path for path in paths if not any(part.startswith(hidden) for part in path.relative_to(folder).parts)]
 
 
-def check_folder(spec: PoolSpec) -> tuple[str, bool]:
-    """Reads every file of a folder as `load_folder` does, and reports.
+def check_folder(spec: PoolSpec) -> Overview:
+    """Reads every file of a folder as `load_folder` does, and describes it; bad files are among the problems.
 
     Args:
         spec: as in `load_folder`.
 
-    Returns:
-        The report, and whether nothing is wrong.
-
     Raises:
         ConfigError: root is no folder, or usual scenes are invalid.
+        BadFilesError: (a ConfigError) the folder is no pool.
     """
-    try:
-        catalog = with_usual(list_folder(spec), spec.usual)
-    except BadFilesError as error:
-        return str(error), False
+    catalog = with_usual(list_folder(spec), spec.usual)
     problems = list(catalog.problems)
     for _ in decoded([*catalog.objects, *catalog.scenes], decoder_of(catalog, size=spec.size), "images", problems):
         pass
-    counts = f"{len(catalog.objects)} objects, {len(catalog.scenes)} scene photos"
-    lines = [f"{catalog.source}: a {catalog.kind} folder, {counts}, read at {spec.size} x {spec.size} pixels"]
-    for name, own in zip(catalog.class_names, catalog.groups.usual, strict=True):
-        lines.append(f"  class {name}, usual in {', '.join(catalog.scene_names[scene] for scene in own)}")
-    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
-    sizes = _sizes(catalog)
-    try:
-        split = split_pool(catalog, **sizes, seed=0)
-    except ValueError as error:
-        return printable("\n".join([*lines, f"\nNo split\n  {error}"])), False
-    low = round(catalog.groups.independence, 6)
-    rhos = (low, *(rho for rho in RHOS if rho > low))
-    largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
-    levels = pd.DataFrame([largest], ["n_train"]).rename_axis(columns="rho").rename(columns="{:.3g}".format)
-    lines += [f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}", *_counts(catalog, split)]
-    lines += ["\nLargest n_train", _table(levels)]
-    if not problems:
-        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes, largest)}"]
-    return printable("\n".join(lines)), not problems
+    title = f"{catalog.source}: a {catalog.kind} folder"
+    by_order = None if spec.usual else "--usual"
+    return make_overview(catalog, title, problems, size=spec.size, by_order=by_order)
 
 
-def _sizes(catalog: Catalog) -> dict[str, int]:
-    """Returns the default sizes of val and test, or smaller ones that leave half of the free images for training."""
-    default, groups = SplitSpec(), catalog.groups.count
-    wanted, counts = np.array([default.n_val, default.n_test]), count_fixed(catalog)
-    most = (counts[:, 2:] + counts[:, :1] * wanted // (2 * wanted.sum())).min(axis=0)
-    sizes = groups * np.maximum(1, np.minimum(wanted // groups, most))
-    return dict(zip(("n_val", "n_test"), sizes.tolist(), strict=True))
-
-
-def _counts(catalog: Catalog, split: Split) -> list[str]:
-    """Returns a table of the content of the parts, with the rho of each class in a photo pool."""
-    groups, parts = catalog.groups, {"all": None, **split._asdict()}
-    table = pd.DataFrame({name: count_content(catalog, part) for name, part in parts.items()}).T
-    if catalog.kind == "composite":
-        return [_table(table)]
-    counts = table.to_numpy().reshape(-1, groups.classes, groups.scenes)
-    common = np.isin(np.arange(groups.count), groups.common).reshape(groups.classes, -1)
-    rhos = (counts * common).sum(2) / np.where(counts.any(2), counts.sum(2), np.nan)
-    table[[f"rho {name}" for name in catalog.class_names]] = rhos.round(3)
-    lines = [_table(table)]
-    if (counts[0] * common).sum() < groups.independence * counts[0].sum():
-        most = ",".join(catalog.scene_names[scene] for scene in counts[0].argmax(1))
-        lines.append(f"  below {groups.independence:.3g}: the usual scenes may be others; try --usual {most}")
-    return lines
-
-
-def _command(
-    spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int], largest: Mapping[float, int]
-) -> str:
-    """Returns the command that sweeps the folder, or a sentence that explains why there is none."""
-    least = TrainSpec().batch_size
-    levels = tuple(rho for rho, n_train in largest.items() if n_train >= least)
-    if not levels:
-        return f"no sweep: no rho allows a batch of {least} training images; flipjax audit needs none"
-    classes = catalog.groups.classes
-    n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=levels)) // classes * classes
-    values = {"pool.root": spec.root, "pool.size": spec.size, "split.n_train": n_train}
-    values |= {f"split.{name}": value for name, value in sizes.items()} | {"axes.rho": levels}
-    names = ("classes", "scene_kinds", "usual")
-    values |= {f"pool.{name}": getattr(spec, name) for name in names if getattr(spec, name)}
+def sweep_command(spec: PoolSpec, overview: Overview) -> str:
+    """Returns the command that sweeps a folder with the sizes of its overview."""
+    values = {"pool.root": spec.root, "pool.size": spec.size, **overview.changes}
+    for name in ("classes", "scene_kinds", "usual", "cluster_column"):
+        if getattr(spec, name):
+            values[f"pool.{name}"] = getattr(spec, name)
+    if spec.scene_column != PoolSpec().scene_column:
+        values["pool.scene_column"] = spec.scene_column
     options = [f"--config.{name}={value}" for name, value in values.items()]
     return shlex.join(["flipjax", "sweep", "--config", "photos_grid", *options])
-
-
-def _table(frame: pd.DataFrame) -> str:
-    return textwrap.indent(frame.to_string(na_rep="-"), "  ")

@@ -5,6 +5,7 @@ at any time, since the pool can be made again.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import shutil
@@ -215,12 +216,29 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), with_usual(catalog, spec.usual)
+    catalog = with_usual(catalog, spec.usual)
+    if not spec.usual:
+        say_usual(usual_by_order(catalog, "config.pool.usual"))
+    return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
 
 
 def pool_of(arrays: Any, kind: Kind) -> Pool:
     """Returns the pool of `ARRAYS`, without aspects if one of them is unknown."""
     return Pool(kind=kind, **arrays | ({"aspects": None} if np.isnan(arrays["aspects"]).any() else {}))
+
+
+@functools.cache
+def say_usual(text: str) -> None:
+    """Says a line about usual scenes on stderr, once."""
+    say(text)
+
+
+def usual_by_order(catalog: Catalog, option: str) -> str:
+    """Returns which scenes are usual where nobody chose them, and the option that sets others."""
+    pairs = []
+    for name, scenes in zip(catalog.class_names, catalog.groups.usual, strict=True):
+        pairs.append(f"{name} in {' and '.join(catalog.scene_names[scene] for scene in scenes)}")
+    return f"pool: usual scenes, by order: {', '.join(pairs)}; {option} sets others"
 
 
 def with_usual(catalog: Catalog, usual: Sequence[str | tuple[str, ...]]) -> Catalog:

@@ -19,7 +19,7 @@ from flipjax.results.frames import Row, rounded, to_frame
 from flipjax.results.quantities import key_of
 
 if TYPE_CHECKING:
-    from flipjax.data.arrays import Benchmark
+    from flipjax.data.member_images import Benchmark
 
 
 def image_columns(images: Images) -> dict[str, np.ndarray]:

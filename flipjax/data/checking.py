@@ -1,0 +1,65 @@
+"""Checks a folder or arrays before a sweep."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from flipjax.config import ConfigError, PoolSpec, check_value
+from flipjax.data.arrays import ArrayData
+from flipjax.data.folder import check_folder, sweep_command
+from flipjax.data.overview import Overview, make_overview
+from flipjax.groups import Groups
+
+
+def check(data: ArrayData | str | Path, **options: Any) -> Overview:
+    """Returns a pool's groups, the sizes that fit, and the call that sweeps it, as `flipjax data check DIR` prints.
+
+    Args:
+        data: arrays, of `from_arrays` or `from_cut_outs`; or a folder, every file of which is read.
+        **options: of a folder, keys of `config.pool`: `size`, `classes`, `scene_kinds`, `usual`, `scene_column` and
+            `cluster_column`.
+
+    Returns:
+        An overview, whose text is shown by `print` and in notebooks.
+
+    Raises:
+        ConfigError: no arrays and no folder, or an invalid option.
+        BadFilesError: (a ConfigError) the folder is no pool.
+
+    Example:
+        >>> import numpy as np
+        >>> from flipjax.data.arrays import from_arrays
+        >>> y, scene = np.divmod(np.arange(80) % 4, 2)
+        >>> names = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
+        >>> data = from_arrays(np.zeros((80, 16, 16)), np.ones((80, 16, 16), bool), y, scene, **names)
+        >>> overview = check(data)
+        >>> overview.fine, overview.changes["split.n_train"], overview.next[:27]
+        (True, 22, "flipjax.run('photos_grid', ")
+    """
+    if isinstance(data, ArrayData):
+        if options:
+            raise ConfigError(min(options), "no option beside arrays, which have their size and names")
+        return _check_arrays(data)
+    if not isinstance(data, str | os.PathLike):
+        raise ConfigError("data", "a folder, or arrays of from_arrays or from_cut_outs", type(data).__name__)
+    for name, value in options.items():
+        if name not in ("size", "classes", "scene_kinds", "usual", "scene_column", "cluster_column"):
+            raise ConfigError(name, "an option of a folder: size, classes, scene_kinds, usual, or a column")
+        check_value(f"pool.{name}", value)
+    spec = PoolSpec(name="folder", root=os.fspath(data), **options)
+    overview = check_folder(spec)
+    if overview.changes:
+        overview = dataclasses.replace(overview, next=sweep_command(spec, overview))
+    return overview
+
+
+def _check_arrays(data: ArrayData) -> Overview:
+    catalog = data.catalog
+    title = f"arrays: a {catalog.kind} pool"
+    size = int(data.pool.images.shape[1])
+    by_order = catalog.usual == Groups(catalog.groups.classes, catalog.groups.scenes).usual
+    overview = make_overview(catalog, title, (), size=size, by_order="usual=" if by_order else None)
+    if overview.changes:
+        overview = dataclasses.replace(overview, next=f"flipjax.run('photos_grid', {overview.changes}, data=data)")
+    return overview

@@ -1,0 +1,110 @@
+"""`flipjax.data.check`: of arrays what `flipjax data check` prints of the same photos in a folder."""
+
+import ast
+
+import numpy as np
+import pytest
+from folder.tree import photos
+
+import flipjax
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.data import check, from_arrays
+from flipjax.data.arrays import ArrayData
+from flipjax.data.folder import load_folder
+from flipjax.data.store import BadFilesError, say_usual
+from flipjax.plan import plan
+from flipjax.training.task import make_task, with_data
+
+NAMES = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos") / "data"
+    photos(root, per_group=(12, 6, 6, 12))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    """The photos of the folder in memory."""
+    pool, catalog = load_folder(PoolSpec(name="folder", root=str(folder), size=16))
+    y, scene = catalog.object_class, catalog.object_scene
+    names = {"class_names": catalog.class_names, "scene_names": catalog.scene_names}
+    return from_arrays(np.asarray(pool.images), np.asarray(pool.masks), y, scene, **names)
+
+
+def tables(overview):
+    text = str(overview)
+    return text[text.index("Bad files") : text.index("Next")]
+
+
+def test_arrays_have_the_tables_of_a_folder(folder, data):
+    assert tables(check(data)) == tables(check(folder, size=16))
+
+
+def test_a_folder_has_the_text_of_the_command(folder, capsys):
+    from flipjax.data.__main__ import main
+
+    assert main(["check", str(folder), "--size", "16"]) == 0
+    assert capsys.readouterr().out == f"{check(folder, size=16)}\n"
+
+
+def test_the_call_that_fits_is_one_that_runs(data):
+    overview = check(data)
+    line = str(overview).splitlines()[-1]
+    assert line.strip() == overview.next
+    call = ast.parse(line.strip()).body[0].value
+    name, changes = (ast.literal_eval(argument) for argument in call.args)
+    programs = plan(with_data(flipjax.configure(name, changes), data))
+    _, task = make_task(programs[0], data)
+    assert len(task.tables["test"].rows) == changes["split.n_test"]
+
+
+@pytest.mark.parametrize(("usual", "said"), [((), True), (("outdoor", "indoor"), False)], ids=["by order", "given"])
+def test_usual_scenes_by_order_are_said(data, usual, said, capfd):
+    say_usual.cache_clear()
+    images, masks = data.pool.images, data.pool.masks
+    y, scene = data.catalog.object_class, data.catalog.object_scene
+    again = from_arrays(images, masks, y, scene, **NAMES, usual=usual)
+    line = "pool: usual scenes, by order: cat in indoor, dog in outdoor; usual= sets others"
+    assert (line in capfd.readouterr().err) == said
+    assert ("set others by usual=" in str(check(again))) == said
+
+
+def test_usual_scenes_that_few_photos_show_are_doubted(data):
+    y, scene = data.catalog.object_class, 1 - data.catalog.object_scene
+    other = from_arrays(data.pool.images, data.pool.masks, y, scene, **NAMES)
+    assert "below 0.5: the usual scenes may be others; try usual= outdoor,indoor" in str(check(other))
+
+
+def test_too_few_arrays_have_no_split():
+    images = np.zeros((4, 16, 16, 3), np.uint8)
+    data = from_arrays(images, np.ones((4, 16, 16), bool), [0, 0, 1, 1], [0, 1, 0, 1], **NAMES)
+    overview = check(data)
+    assert not overview.fine and overview.changes == {} and "the largest n_val + n_test is 4" in str(overview)
+
+
+def test_it_is_shown_as_its_text(data):
+    assert repr(check(data)) == str(check(data))
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "field"),
+    [
+        (3, {}, "data"),
+        ("absent", {}, "config.pool.root"),
+        (".", {"sizes": 3}, "sizes"),
+        (".", {"size": 5}, "config.pool.size"),
+        (ArrayData(None, None), {"size": 16}, "size"),
+    ],
+    ids=["a number", "no folder", "another option", "an odd size", "options of arrays"],
+)
+def test_misuse_is_named(given, options, field):
+    with pytest.raises(ConfigError, match=f"^{field}: expected"):
+        check(given, **options)
+
+
+def test_a_folder_that_is_no_pool_is_an_error(tmp_path):
+    with pytest.raises(BadFilesError, match="expected cutouts"):
+        check(tmp_path)
