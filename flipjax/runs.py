@@ -156,14 +156,20 @@ class Run:
         """Returns a figure of Flip over rho, common and rare groups, a panel a setting of the other axes.
 
         A panel is as wide as a column of a paper. `run.plot().savefig("flip.pdf")` writes it.
+
+        Raises:
+            ConfigError: the run has one level of rho and one setting, so that there is nothing to draw.
         """
         # Imported here because matplotlib is slow to import.
-        from flipjax.report.page import flip_chart
-        from flipjax.report.panels import make_figure
+        from flipjax.report.charts import make_figure
         from flipjax.report.run import read_run
+        from flipjax.report.sections import flip_chart
 
         tables = read_run(self.folder)
-        return make_figure(flip_chart(tables.summary, tables.kept(), note=tables.note(dots=True)))
+        chart = flip_chart(tables.summary, tables.kept(), note=tables.note(dots=True))
+        if not chart.panels:
+            raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
+        return make_figure(chart)
 
     def report(self) -> str:
         """Redraws the page if something changed, and returns its tables as text."""

@@ -222,9 +222,9 @@ def run_epoch():
 @pytest.fixture
 def without_pictures(monkeypatch):
     """No picture is drawn, which takes most of the time of a page."""
-    from flipjax.report import panels
+    from flipjax.report import charts
 
-    monkeypatch.setattr(panels, "draw_chart", lambda chart: {"svg": b""})
+    monkeypatch.setattr(charts, "draw_chart", lambda chart: {"svg": b""})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import jax
 
 from flipjax import configurations
 from flipjax.data import POOLS
-from flipjax.report import page, panels
+from flipjax.report import charts, page
 from flipjax.sweep.__main__ import main
 from flipjax.sweep.workdir import Workdir
 
@@ -50,7 +50,7 @@ def sweep(*arguments):
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(Workdir, "remove_checkpoints"))
         stack.enter_context(mock.patch.dict(POOLS, synthetic=DRAWN))
-        stack.enter_context(mock.patch.object(panels, "draw_chart", return_value={"svg": b""}))
+        stack.enter_context(mock.patch.object(charts, "draw_chart", return_value={"svg": b""}))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])

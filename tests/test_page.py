@@ -13,7 +13,7 @@ from run_folder import make_run
 from test_colours import contrast
 
 from flipjax.audit.__main__ import main as audit
-from flipjax.report import panels
+from flipjax.report import charts
 from flipjax.report.page import build_report
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -56,7 +56,7 @@ def run(tmp_path_factory):
     classes = ("background", "<b>bold", "long" * 50)
     make_run(folder, SETTINGS, classes=classes, config={"name": "a <run>", "command": "x" * 200})
     # A row of panels of each chart, and no PNG file.
-    with mock.patch.multiple(panels, PANELS=3, FigureCanvasAgg=mock.MagicMock()):
+    with mock.patch.multiple(charts, PANELS=3, FigureCanvasAgg=mock.MagicMock()):
         build_report(folder)
     return folder
 

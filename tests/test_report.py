@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from conftest import GROUPS as MANY
 from conftest import python
-from flipjax.results.cells import load_cell, save_cell
 from matplotlib.figure import Figure
 from results.tables import RECORDED
-from run_folder import CLASSES, SETTINGS, make_run
+from run_folder import CLASSES, IMAGES, SETTINGS, counts_at, make_run
 
 from flipjax.metrics import Decomposition, summarize
-from flipjax.report import panels, paper
+from flipjax.report import charts, paper
 from flipjax.report import run as report_run
 from flipjax.report.__main__ import main
 from flipjax.report.document import Document, Numbers, Section, terminal_text
-from flipjax.report.page import build_report, findings, pull_charts
+from flipjax.report.page import build_report, findings
 from flipjax.report.run import SHOWN, read_run
-from flipjax.results import gallery
+from flipjax.report.sections import flip_chart, pull_charts
+from flipjax.results import gallery, load
 from flipjax.results.estimates import aggregate
-from flipjax.results.frames import read_csv, write_results
-from flipjax.results.rows import member_quantities
+from flipjax.results.frames import read_csv
+from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.text import TextTable
 
-FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
+FIGURES = {"flip", "gap", "shares", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
 OF_AUDITS = {"correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage", "segment", "StrictFlip"}
 """Terms of which a page of an audit asks for some."""
 
@@ -74,9 +74,9 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     """A run whose names are hard to show, with its report as it is made where JAX is not installed, and its text."""
-    folder = tmp_path_factory.mktemp("grid")
+    folder = tmp_path_factory.mktemp("grid") / 'a <grid>"><script>alert(1)'
     classes = ("background", "<img src=x onerror=alert(1)>", "\u202egnp.$x^$" + "a" * 200)
-    config = {"name": 'a <grid>"><script>alert(1)</script>', "command": "python -m flipjax.sweep --config x&y"}
+    config = {"name": "<i>grid", "command": "python -m flipjax.sweep --config x&y"}
     make_run(folder, classes=classes, config=config)
     code = "import sys; sys.modules.update(dict.fromkeys(['jax', 'jaxlib', 'flax', 'tensorflow_datasets']))\n"
     code += "import flipjax.plan, flipjax.report.compare; from flipjax.report.__main__ import main\n"
@@ -92,7 +92,7 @@ def sketched(monkeypatch):
             panel.draw(Figure().subplots())
         return {"svg": b"", "png": b""}
 
-    monkeypatch.setattr(panels, "draw_chart", sketch)
+    monkeypatch.setattr(charts, "draw_chart", sketch)
 
 
 def files_of(folder):
@@ -101,7 +101,7 @@ def files_of(folder):
 
 def test_report_of_a_grid(grid):
     folder, printed = grid
-    assert printed.startswith('a <grid>"><script>alert(1)</script>: 4 members: 4 finished.')
+    assert printed.startswith('a <grid>"><script>alert(1): 4 members: 4 finished.')
     first = files_of(folder)
     names = {"summary.csv", "trend.csv", "summary.md", "summary.tex", "index.html", "gallery.png"}
     names |= {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
@@ -138,14 +138,14 @@ def test_a_report_is_made_again_only_of_other_results(tmp_path, without_pictures
 
 
 def test_a_report_has_the_same_bytes_in_another_process(grid, monkeypatch):
-    folder, before, draw = grid[0], files_of(grid[0]), panels.draw_chart
+    folder, before, draw = grid[0], files_of(grid[0]), charts.draw_chart
 
     def some_again(chart):
         if chart.name in ("flip", "deciles", "flip_matrix"):
             return draw(chart)
         return {kind: (folder / f"report/figures/{chart.name}.{kind}").read_bytes() for kind in ("svg", "png")}
 
-    monkeypatch.setattr(panels, "draw_chart", some_again)
+    monkeypatch.setattr(charts, "draw_chart", some_again)
     build_report(folder, again=True)
     assert files_of(folder) == before
 
@@ -162,7 +162,9 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
     make_run(tmp_path, settings)
     build_report(tmp_path)
     methods = len({axes.get("method") for axes in settings}) > 1
-    assert {(tmp_path / "report" / name).exists() for name in ("figures/methods.svg", "comparison.csv")} == {methods}
+    assert (tmp_path / "report/comparison.csv").exists() == methods
+    # One difference is no chart.
+    assert not (tmp_path / "report/figures/methods.svg").exists()
 
 
 def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched, monkeypatch):
@@ -180,10 +182,10 @@ def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, ske
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_pictures):
     make_run(tmp_path, SETTINGS[:1], config={"members": 6})
-    (tmp_path / "history.csv").unlink()
+    assert main([str(tmp_path)]) == 2 and "expected the results of 6 members; found 1" in capsys.readouterr().err
+    (tmp_path / "results.csv").unlink()
     assert main([str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert "history.csv" in printed and "planned members" in printed
+    assert "5 of the 6 planned members have no results" in capsys.readouterr().out
     for sessions in ("x", 5, ["x"], [{"seconds": "x"}]):
         (tmp_path / "config.json").write_text(json.dumps({"sessions": sessions}))
         assert any("config.json" in line for line in read_run(tmp_path).missing)
@@ -207,8 +209,8 @@ THREE |= {"all_groups": MANY, "counts": counts_of_three}
 
 def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
     make_run(tmp_path, [{"rho": rho, "seed": seed} for rho in (0.25, 0.9) for seed in (0, 1)], **THREE)
-    text = build_report(tmp_path)
-    assert "pull of the scene" in text
+    build_report(tmp_path)
+    assert "pull of the scene" in (tmp_path / "report/summary.md").read_text()
     run = read_run(tmp_path)
     pulls = run.summary.query("quantity == 'scene_pull'")
     # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
@@ -228,20 +230,122 @@ def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, cap
     assert "Missing data" in (tmp_path / "report" / "index.html").read_text()
 
 
+GRID = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in range(5)]
+
+
+def missed_by_one(groups, *, rho, seed):
+    """Counts of `counts_at`, but the first member misses more than half of the object."""
+    counts = counts_at(groups, rho=rho, seed=seed)
+    if (rho, seed) == (0.5, 0):
+        counts.confusion[:, 1:, 0] = 150 * (counts.confusion[:, 1:].sum(-1) > 0)
+    return counts
+
+
 def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(report_run, "RESAMPLED", 0)
-    make_run(tmp_path, [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in range(5)])
-    rows = read_csv(tmp_path / "results.csv")
-    rows.loc[(rows["member"] == "rho=0.5_seed=0"), "fg_miss"] = 0.6
-    write_results(tmp_path, rows)
-    for cell in tmp_path.glob("cells/*/decomposition.npz"):
-        save_cell(cell, dataclasses.replace(load_cell(cell), rows=()))
+    make_run(tmp_path, GRID, counts=missed_by_one)
     run = read_run(tmp_path)
     warning, first, *_ = findings(run)
     assert warning.startswith("Warning: 1 of the 10 members") and warning.endswith("rho=0.5_seed=0.")
     # A trend is paired by seed, and the page's tables lack the member, too.
     assert first.startswith("Flip in the rare groups rises") and "4 seeds" in first
     assert min(run.trend["n"]) <= 4 and run.summary["left_out"].max() == 1
+
+
+def guesses(groups, *, rho, seed, alone=False):
+    """Counts of members that guess the class, or predict the first class `alone`."""
+    shares = np.random.default_rng([seed, int(100 * rho)]).integers(40, 60, IMAGES)
+    confusion = np.zeros((IMAGES, 3, 3), np.int32)
+    image, label = np.arange(IMAGES), 1 + groups // 2
+    confusion[:, 0, 0] = 400
+    confusion[image, label, 1] = 100 if alone else shares
+    confusion[image, label, 2] = 0 if alone else 100 - shares
+    return Decomposition(confusion, np.full(IMAGES, 9.0, np.float32))
+
+
+def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_run, "RESAMPLED", 0)
+    make_run(tmp_path, GRID, counts=guesses)
+    assert set(read_csv(tmp_path / "results.csv")["status"]) == {CLASSES_NOT_LEARNT}
+    assert set(load(tmp_path).members["status"]) == {CLASSES_NOT_LEARNT}
+    run = read_run(tmp_path)
+    warning, first, *_ = findings(run)
+    assert warning.startswith("Warning: All 10 members have not learnt the classes (5 of 5 at rho 0.5): rho=0.5_seed=0")
+    assert "at most 70% have the right class, where guessing gives 50%." in warning and "What helps: more" in warning
+    assert "goes from" in first and first.endswith("no verdict: classes not learnt.")
+    # They find the object, so that means hold them.
+    assert run.summary["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
+
+
+def test_smoke_says_that_it_is_too_short_to_learn(tmp_path):
+    make_run(tmp_path, SETTINGS, counts=guesses, config={"name": "smoke"})
+    first, *_ = findings(read_run(tmp_path))
+    assert first == "Warning: smoke trains 3 epochs, too short to learn; it shows that everything runs."
+    make_run(tmp_path, SETTINGS, config={"name": "smoke"})
+    assert not any(line.startswith("Warning") for line in findings(read_run(tmp_path)))
+
+
+def test_a_class_that_a_member_never_predicts_is_named(tmp_path):
+    make_run(tmp_path, SETTINGS[:2], counts=guesses, alone=True)
+    said = findings(read_run(tmp_path))
+    assert f"Warning: no test pixel is predicted as {CLASSES[2]} by rho=0.5_seed=0, rho=0.5_seed=1." in said
+
+
+BAD = {
+    "one seed": ([{"rho": rho, "seed": 0, "method": m} for m in ("ce", "dro") for rho in (0.5, 0.9)], {}),
+    "one method": ([{"rho": 0.5, "seed": seed} for seed in range(4)], {}),
+    "all diverged": (GRID, {"status": "diverged"}),
+    "all unlearnt": (GRID, {"counts": guesses}),
+    "all equal": (GRID, {"counts": lambda groups, *, rho, seed: counts_at(groups, rho=rho, seed=0)}),
+    "no common seeds": ([{"rho": rho, "seed": s + int(9 * rho)} for rho in (0.5, 0.9) for s in range(4)], {}),
+}
+SAID = {
+    "one seed": ["one seed: no verdict below 4 seeds."],
+    "one method": [],
+    "all diverged": ["No member enters a mean, so there are no findings."],
+    "all unlearnt": ["Warning: All 10 members", "no verdict: classes not learnt."],
+    "all equal": ["no verdict: all seeds are equal."],
+    "no common seeds": ["No change from rho 0.5 to 0.9 is known: no seed has all levels."],
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_where_there_can_be_no_verdict_a_page_says_why_and_nothing_warns(tmp_path, case, sketched, monkeypatch):
+    monkeypatch.setattr(report_run, "RESAMPLED", 0)
+    settings, options = BAD[case]
+    make_run(tmp_path, settings, **options)
+    build_report(tmp_path)
+    run = read_run(tmp_path)
+    assert {*run.trend["verdict"], *run.comparison["verdict"], *run.selection["verdict"]} <= {""}
+    lines = findings(run)
+    for words in SAID[case]:
+        assert any(words in line for line in lines), lines
+
+
+def test_panels_of_one_dot_are_not_drawn(tmp_path, sketched):
+    make_run(tmp_path, [{"rho": 0.9, "seed": seed} for seed in range(2)])
+    build_report(tmp_path)
+    drawn = {path.stem for path in (tmp_path / "report/figures").glob("*.svg")}
+    assert drawn == {"shares", "coverage", "deciles", "flip_matrix", "training", "gallery"}
+
+
+def test_of_one_level_of_rho_methods_stand_beside_each_other(tmp_path):
+    make_run(tmp_path, [{"rho": 0.9, "seed": 0, "method": method} for method in ("ce", "dro")])
+    run = read_run(tmp_path)
+    (panel,) = flip_chart(run.summary, run.kept(), note="").panels
+    assert "in method ce" in panel.text and "in method dro" in panel.text
+
+
+def test_the_title_is_the_folder_and_rho_has_three_digits_everywhere(tmp_path):
+    folder = tmp_path / "mine"
+    settings = [{"rho": rho, "seed": seed} for rho in (1 / 3, 2 / 3) for seed in (0, 1)]
+    make_run(folder, settings, config={"name": "smoke"})
+    assert build_report(folder).startswith("mine: 4 members")
+    page = (folder / "report/index.html").read_text()
+    assert "<h1>mine</h1>" in page and "nat per nat" not in page
+    # The names of members are the run's.
+    assert "0.333" in page and not re.search(r"(?<!rho=)0\.3333", page)
+    assert "0.3333" not in (folder / "report/summary.md").read_text()
 
 
 def test_a_terminal_gets_sentences_first_and_at_most_48_lines():
@@ -282,13 +386,13 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
     assert main(["--table", "paper", str(RECORDED), "--out", str(tmp_path)]) == 0
     assert all((tmp_path / f"paper{end}").is_file() for end in (".md", ".tex", "_deciles.svg", "_deciles.png"))
     table = read_csv(tmp_path / "paper.csv").set_index(["method", "rho"])
-    cell = load_cell(RECORDED / "cells/000/decomposition.npz")
+    (cell,) = load(RECORDED).cells.values()
     options = {"class_names": cell.class_names, "all_groups": cell.groups}
     members = read_csv(RECORDED / "results.csv").drop_duplicates("member")
     assert len(table) == 4 and set(table["seeds"]) <= {1, 2}
     for (method, rho), row in table[table["seeds"] == 2].iterrows():
         names = members["member"][(members["method"] == method) & (members["rho"] == rho)]
-        groups = cell.parts["test"].groups
+        groups = cell.images_of(cell.members[0], "test").group
         summaries = [summarize(cell.decomposition(name, "test"), groups, **options) for name in names]
         keys = {key: key for key in paper.TITLES}
         keys |= {f"{kind}/{i}": f"{kind}/{cell.class_names[i]}" for kind in ("iou", "gap") for i in (1, 2)}
@@ -300,7 +404,7 @@ def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
     run = read_run(RECORDED)
     run.rows.insert(1, "model.name", np.where(run.rows["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
     rows = run.rows.assign(status="finished")
-    run = run._replace(summary=aggregate(rows), records=member_quantities(rows))
+    run = dataclasses.replace(run, summary=aggregate(rows), records=member_quantities(rows))
     assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
     curves = paper.decile_curves([run])
     assert curves["synthetic"].count().to_dict() == {"resnet50": 10, "mit_b2": 10}

@@ -13,9 +13,9 @@ from flipjax.audit.tables import MATRIX, MOST_FLIPPED, matrix_classes, most_flip
 from flipjax.metrics.classes import Background, background_classes, is_foreground
 from flipjax.metrics.decomposition import margins
 from flipjax.report import panels
+from flipjax.report.charts import Chart, fill_rows
 from flipjax.report.document import Document, Section
 from flipjax.report.html import Gallery, write_page
-from flipjax.report.panels import Chart, fill_rows
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours

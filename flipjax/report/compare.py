@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import leaves
+from flipjax.report.charts import Chart, drawn
 from flipjax.report.document import Document, Numbers, Section
+from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
-from flipjax.report.page import flip_chart
-from flipjax.report.panels import Chart, forest_panels
 from flipjax.report.run import ReportError, RunTables, read_run
+from flipjax.report.sections import flip_chart, marked
 from flipjax.results.estimates import aggregate, compare, judge
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
-from flipjax.results.sentences import verdicts
+from flipjax.results.sentences import classes_warning, verdicts
 from flipjax.results.store import Cell
-from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes
+from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
 from flipjax.support.terminal import listed
 
 SAME = "Both runs were tested on the same images."
@@ -37,13 +38,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         FileNotFoundError: a folder has no results.
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
     """
-    both = [read_run(first), read_run(second)]
-    names = [run.name for run in both]
-    if names[0] == names[1]:
-        names = [run.folder.resolve().name for run in both]
-    if names[0] == names[1]:
-        names = [f"{name} ({mark})" for name, mark in zip(names, "AB", strict=True)]
-    runs = dict(zip(names, both, strict=True))
+    runs = _named(read_run(first), read_run(second))
     one, other = runs
     rows = _joined(runs)
     summary = aggregate(rows, resamples=Resamples(_cells(runs)))
@@ -52,21 +47,23 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
     lines = _compared(rows, [*axes, *(name for name in ("rho", "seed") if name in rows)])
+    records = member_quantities(rows)
+    lines += classes_warning(records, classes=runs[one].classes)
     lines += verdicts(differences, axis="run", axes=axes)
     lines += _same_images(runs)
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
     note = " ".join(facts)
     text = "Differences paired by seed, with 95% intervals over seeds."
     changes = Chart("difference", "Differences", text, note, forest_panels(differences, "run"))
-    flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
-    caption = f"Difference of {other} from {one}, paired by seed; {legend(differences)}"
+    flips = flip_chart(summary, kept_records(records), note=note)
+    caption = f"Difference of {other} from {one}, paired by seed; {legend(differences, 'comparisons of both runs')}"
     document = Document(
         title=f"{other} against {one}",
         facts=facts,
         lines=lines,
         sections=[
-            Section("Differences", [Numbers(caption, comparison_table(differences, "run", axes=axes)), changes]),
-            Section("Both runs", [Numbers("Test results of both", summary_table(summary)), flips]),
+            Section("Differences", [marked(caption, comparison_table(differences, "run", axes=axes)), *drawn(changes)]),
+            Section("Both runs", [marked("Test results of both", summary_table(summary)), *drawn(flips)]),
             Section("Differences of their configurations", [_settings(runs)]),
         ],
         missing=[f"{name}: {line}" for name, run in runs.items() for line in run.missing],
@@ -74,6 +71,13 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     )
     write_csv(folder / "comparison.csv", differences)
     return write_report(folder, document)
+
+
+def _named(first: RunTables, second: RunTables) -> dict[str, RunTables]:
+    """Returns two runs by the names of their folders, with A and B behind equal ones."""
+    if first.name != second.name:
+        return {first.name: first, second.name: second}
+    return {f"{first.name} (A)": first, f"{second.name} (B)": second}
 
 
 def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
@@ -105,12 +109,15 @@ def _cells(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
 def _compared(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Returns sentences on the settings and seeds of both runs, and on those of one run only."""
     kept = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
-    settings = [" ".join(f"{name} {row[name]}" for name in names) for row in records_of(kept)]
+    settings = []
+    for row in records_of(kept):
+        settings.append(" ".join(f"{name} {value_text(name, row[name])}" for name in names))
     table = pd.DataFrame({"run": kept["run"], "setting": settings})
     both = table.duplicated("setting", keep=False)
-    parts = {"Compared": table[both].drop_duplicates("setting")}
-    parts |= {f"Only in {run}": own for (run,), own in groups_of(table[~both], ["run"])}
-    return [f"{title}: {listed(own['setting'], most=LISTED)}." for title, own in parts.items()]
+    sentences = [f"Compared: {listed(table['setting'][both].unique(), most=LISTED)}."]
+    for (run,), alone in groups_of(table[~both], ["run"]):
+        sentences.append(f"Only in {run}: {listed(alone['setting'], most=LISTED)}.")
+    return sentences
 
 
 def _same_images(runs: Mapping[str, RunTables]) -> list[str]:

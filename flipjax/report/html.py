@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import jinja2
 
 from flipjax.report import pictures
+from flipjax.report.charts import Chart
 from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
-from flipjax.report.panels import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES
 from flipjax.results.rows import REPAIR_NOTE

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError, leaves
+from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
-from flipjax.report.panels import TENTHS, Chart, curve_panel, mean_ranking
+from flipjax.report.panels import TENTHS, curve_panel, mean_ranking
 from flipjax.report.run import RunTables, read_run
 from flipjax.report.style import shades
 from flipjax.results.estimates import SEEDS_INTERVAL
-from flipjax.results.frames import groups_of, read_csv, records_of, write_csv
+from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
 from flipjax.support.files import write_text
 
@@ -70,7 +71,7 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
 
 
 def _data_of(run: RunTables) -> str:
-    return leaves(run.config).get("config.pool.name", run.name)
+    return leaves(run.config).get("config.pool.name", run.config.get("name", run.name))
 
 
 def _encoder_of(run: RunTables, table: pd.DataFrame) -> pd.Series:
@@ -83,7 +84,11 @@ def paper_text(means: pd.DataFrame) -> TextTable:
     """Returns the rows of `paper_means` as text, with an interval over seeds after each mean."""
     numbered = [name for name in means["quantity"].unique() if name not in TITLES]
     titles = {name: name.replace("/", ", class ").replace("iou", "IoU") for name in numbered} | TITLES
-    return wide(means, NAMES, titles, lambda row, first: mean_text(row))
+
+    def cell(row: Row, first: Row) -> str:
+        return mean_text(row)
+
+    return wide(means.assign(n=means["seeds"]), NAMES, titles, cell)
 
 
 def decile_curves(runs: Iterable[RunTables]) -> dict[str, pd.DataFrame]:

@@ -20,7 +20,7 @@ from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.metrics.pairs import region_class
-from flipjax.report.panels import Chart, Panel
+from flipjax.report.charts import Chart, Panel
 from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results import gallery
@@ -174,11 +174,11 @@ def palette_of(run: RunTables) -> Palette:
     return Palette(colours, dict(zip(names[1:], colours[1:], strict=True)), 0, len(names))
 
 
-def items_of(run: RunTables) -> list[Item]:
-    """Returns the stored images of all members, and adds damaged files to `run.missing`."""
+def items_of(run: RunTables) -> tuple[list[Item], list[str]]:
+    """Returns the stored images of all members, and a sentence on each damaged file."""
     records = {record["member"]: record for record in records_of(run.records)}
     axes = ["rho", "seed", *(axis for axis in varying_axes(run.summary) if axis != "seed")]
-    items = []
+    items, damaged = [], []
     for name, cell in run.cells.items():
         path = run.folder / "cells" / name / "gallery.npz"
         if not path.is_file():
@@ -186,7 +186,7 @@ def items_of(run: RunTables) -> list[Item]:
         try:
             stored = gallery.load_gallery(path, program=str(cell.results.program) or None)
         except UNREADABLE as error:
-            run.missing.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
+            damaged.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue
         names: dict[str, Any] = {"class_names": cell.class_names, "scene_names": cell.results.scene_name.tolist()}
         for member in dict.fromkeys(stored.member.tolist()):
@@ -197,7 +197,7 @@ def items_of(run: RunTables) -> list[Item]:
             images = cell.images_of(member, "test")
             swap = None if images.log_odds is None else images.swap
             items += member_items(own, images.decomposition, images.pair, swap=swap, **names)
-    return items
+    return items, damaged
 
 
 def member_items(

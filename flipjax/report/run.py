@@ -1,9 +1,11 @@
 """Reads the tables of a run folder, and lists missing data."""
 
+import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from flipjax.metrics.images import Images
 from flipjax.results import estimates
 from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of
+from flipjax.results.learning import never_predicted
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
@@ -36,31 +39,45 @@ class ReportError(Exception):
     exit_code = 1
 
 
-class RunTables(NamedTuple):
-    """The tables of a run folder, and its cells by folder name.
-
-    `rows`, `records`, `summary`, `trend` and `comparison` (of methods) use the first selection rule; `selection`
-    compares the other rules with it; each of the three is one family of verdicts. `scores` holds the rows of
-    scores.csv, and `missing` a line for each missing item.
-    """
+@dataclasses.dataclass(frozen=True)
+class RunTables:
+    """The tables of a run folder. All but `selection` use the first selection rule."""
 
     folder: Path
     config: dict[str, Any]
+    """config.json."""
     rows: pd.DataFrame
+    """The rows of results.csv."""
     records: pd.DataFrame
+    """The rows of `member_quantities`."""
     summary: pd.DataFrame
+    """The rows of `aggregate`."""
     trend: pd.DataFrame
+    """The judged rows of `trend`."""
     comparison: pd.DataFrame
+    """The judged rows of `compare` of methods."""
     selection: pd.DataFrame
+    """The judged rows of `compare` of the other selection rules with the first."""
     history: pd.DataFrame
+    """The rows of history.csv."""
     cells: dict[str, Cell]
+    """By folder name."""
     scores: pd.DataFrame
+    """The rows of scores.csv."""
+    never_predicted: dict[str, list[str]]
+    """The classes that a member never predicts, by member with any."""
     missing: list[str]
+    """A line for each missing item."""
 
     @property
     def name(self) -> str:
-        """The run's name, or its folder's."""
-        return str(self.config.get("name") or self.folder.resolve().name)
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def classes(self) -> int:
+        """The number of foreground classes."""
+        return next(iter(self.cells.values())).groups.classes
 
     def kept(self) -> pd.DataFrame:
         """Returns the records of members that enter means."""
@@ -76,19 +93,28 @@ class RunTables(NamedTuple):
         They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
         of settings would be slow to draw and hard to read.
         """
+        return self._shown
+
+    @functools.cached_property
+    def _shown(self) -> "RunTables":
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
         means = self.summary[self.summary["quantity"] == JUDGED[0]]
-        settings = (means[means["rho"] == means["rho"].max()] if "rho" in means else means).sort_values("mean")
+        if "rho" in means:
+            means = means[means["rho"] == means["rho"].max()]
+        settings = means.sort_values("mean")
         if len(settings) <= MOST or not names:
             return self
         # NaN comes last, and settings without a mean show little.
         most = max(SHOWN, settings["mean"].count())
         chosen = settings[names].iloc[np.linspace(0, most - 1, SHOWN).astype(int)].sort_index()
-        tables = {name: getattr(self, name) for name in ("rows", "records", *TABLES)}
-        few = {name: table.merge(chosen) for name, table in tables.items() if {*names} <= {*table}}
+        few = {}
+        for name in ("rows", "records", *TABLES):
+            table = getattr(self, name)
+            if {*names} <= {*table}:
+                few[name] = table.merge(chosen)
         if len(self.history):
             few["history"] = self.history.merge(few["records"][["member"]])
-        return self._replace(**few)
+        return dataclasses.replace(self, **few)
 
     def members(self) -> str:
         """Returns a sentence on the number of members of each status."""
@@ -99,14 +125,20 @@ class RunTables(NamedTuple):
         """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
         means = self.summary[self.summary["quantity"] == "fg_flip"]
         fewest, most = min(means["n"]), max(means["n"])
+        seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
         images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "none"
-        note = f"Seeds: {most if fewest == most else f'{fewest} to {most}'}; test images: {images}"
-        kind = IMAGES_INTERVAL if means["images_low"].notna().any() else ""
-        kind = SEEDS_INTERVAL if most > 1 else kind
-        # Charts draw intervals only with the seeds that a verdict needs.
-        note += f"; {kind}." if interval and kind and not (dots and 1 < most < FEWEST) else "."
-        return f"{note} Small dots: single seeds." if dots and most > 1 else note
+        note = f"Seeds: {seeds}; test images: {images}"
+        if interval and not (dots and most < FEWEST):
+            # Charts draw intervals only with the seeds that a verdict needs, and tables none of two.
+            if most > 2:
+                note += f"; {SEEDS_INTERVAL}"
+            elif most == 1 and means["images_low"].notna().any():
+                note += f"; {IMAGES_INTERVAL}"
+        note += "."
+        if dots and most > 1:
+            note += " Small dots: single seeds."
+        return note
 
 
 def read_run(workdir: str | Path) -> RunTables:
@@ -129,15 +161,32 @@ def read_run(workdir: str | Path) -> RunTables:
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
-    few = sum(len(cell.members) for cell in data.cells.values()) <= SCORED
-    if not few:
+    scores = pd.DataFrame()
+    if sum(len(cell.members) for cell in data.cells.values()) <= SCORED:
+        scores = data.scores
+    else:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
     resamples = Resamples(data.cells) if len(records) <= RESAMPLED else None
     summary = estimates.aggregate(first, resamples=resamples)
     differences = estimates.differences_of(rows)
-    scores = data.scores if few else pd.DataFrame()
-    judged = (summary, differences.trend, differences.comparison, differences.selection)
-    return RunTables(folder, config, first, records, *judged, data.history, data.cells, scores, missing)
+    never: dict[str, list[str]] = {}
+    for cell in data.cells.values():
+        never.update(never_predicted(cell))
+    return RunTables(
+        folder=folder,
+        config=config,
+        rows=first,
+        records=records,
+        summary=summary,
+        trend=differences.trend,
+        comparison=differences.comparison,
+        selection=differences.selection,
+        history=data.history,
+        cells=data.cells,
+        scores=scores,
+        never_predicted=never,
+        missing=missing,
+    )
 
 
 def _read_or(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
@@ -158,25 +207,38 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: list[str]) -> None:
+    """Notes planned members without results, and those that are in no mean."""
     planned = config.get("members", 0)
     if len(records) < planned:
         missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
-    by_status = {status: records["member"][records["status"] == status] for status in LEFT_OUT if status != NOT_LEARNT}
-    missing += [f"{status}, and left out of all means: {listed(own)}" for status, own in by_status.items() if len(own)]
+    for status in LEFT_OUT:
+        names = records["member"][records["status"] == status]
+        if status != NOT_LEARNT and len(names):
+            missing.append(f"{status}, and left out of all means: {listed(names)}")
 
 
-def images_by_setting(run: RunTables) -> list[tuple[str, Row, list[Images]]]:
-    """Returns settings in order of rho: title, axes, and the test images of their members by the first rule.
+@dataclasses.dataclass(frozen=True)
+class SettingImages:
+    """The test images of the members of a setting, by the first rule."""
 
-    Left-out members have none.
-    """
+    title: str
+    axes: Row
+    members: list[Images]
+
+
+def images_by_setting(run: RunTables) -> list[SettingImages]:
+    """Returns settings in order of rho, each with its members; left-out members have none."""
     names = [name for name in axes_of(run.rows) if name != "seed"]
     cells = {member: cell for cell in run.cells.values() for member in cell.members}
     shown = [name for name in (*varying_axes(run.summary), "rho") if name in names]
     settings = []
     for values, records in groups_of(run.kept(), names):
-        members = [member for member in records["member"] if member in cells]
-        images = [cells[member].images_of(member, "test") for member in members]
-        setting = dict(zip(names, values, strict=True))
-        settings += [(setting_label(setting, shown), setting, images)] if images else []
-    return sorted(settings, key=lambda entry: entry[1].get("rho", 0.0))
+        images = [cells[member].images_of(member, "test") for member in records["member"] if member in cells]
+        axes = dict(zip(names, values, strict=True))
+        if images:
+            settings.append(SettingImages(setting_label(axes, shown), axes, images))
+    return sorted(settings, key=_rho_of)
+
+
+def _rho_of(setting: SettingImages) -> float:
+    return setting.axes.get("rho", 0.0)

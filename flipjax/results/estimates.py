@@ -236,8 +236,8 @@ def _reasons(judged: pd.DataFrame) -> np.ndarray:
     reasons = {
         "": (judged["verdict"] != "") | ~judged["quantity"].isin(JUDGED),
         "no seed has both": judged["n"] == 0,
-        f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
         f"no verdict: {CLASSES_NOT_LEARNT}": ~judged["learnt"].astype(bool),
+        f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
         "no verdict: all seeds are equal": judged["p"].isna(),
         "no significant difference": inside,
     }

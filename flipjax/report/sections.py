@@ -1,0 +1,455 @@
+"""The charts and tables of a run's page, section by section."""
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+
+import numpy as np
+import pandas as pd
+
+from flipjax.backend.software import differing_software
+from flipjax.metrics.images import Images
+from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
+from flipjax.report import panels
+from flipjax.report.charts import Chart, Panel
+from flipjax.report.document import Numbers
+from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
+from flipjax.report.run import RunTables, images_by_setting
+from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
+from flipjax.results import text
+from flipjax.results.estimates import FEWEST, JUDGED, means_of
+from flipjax.results.frames import Row, groups_of, records_of
+from flipjax.results.measures import SCORE_QUANTITIES
+from flipjax.results.quantities import SCORES, key_of, title_of
+from flipjax.results.rows import COMPARED
+from flipjax.results.scores import WANTED_RISK
+from flipjax.results.text import COLUMNS, FURTHER, TextTable, level_text, setting_label, varying_axes
+
+COMMON_FLIP = Line("group/common/fg_flip", "common groups", COMMON, "o")
+RARE_FLIP = Line("group/rare/fg_flip", "rare groups", RARE, "s")
+COMMON_REPAIRED = Line("group/common/repair_flip", "common, repaired", COMMON, "v")
+RARE_REPAIRED = Line("group/rare/repair_flip", "rare, repaired", REPAIRED, "D")
+COMMON_ERROR = Line("group/common/fg_ece", "common groups", COMMON, "o")
+RARE_ERROR = Line("group/rare/fg_ece", "rare groups", RARE, "s")
+AUROC = (
+    Line("risk_auroc", "entropy, all", WHOLE),
+    Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
+    Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
+)
+TENTHS = (
+    Line("top_decile_flip_share", "flip-risk", WHOLE),
+    Line("top_decile_ceiling", "best ranking", COMMON, "^"),
+)
+PULL = Line("scene_pull", "pull of the scene", FLIP)
+CONTEXT = Line("context_use", "context use", REPAIRED)
+FLIP_SHARE = "flip, share of the true foreground"
+MEASURES = {
+    "valid_loss": ("validation loss", None),
+    "valid_flip": ("validation flip", 1.0),
+    "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
+}
+"""Columns of history.csv that are drawn, with their names and upper limits."""
+THRESHOLD = (
+    "val_coverage",
+    "val_risk",
+    "test_coverage",
+    "test_risk",
+    "group/common/test_risk",
+    "group/rare/test_risk",
+)
+"""Quantities of scores.csv that describe a threshold."""
+OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
+TRAINED = 12
+"""The settings whose training curves are drawn, at most."""
+LONG = 24
+"""Rows above which a table is folded."""
+MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share", "top_decile_of_ceiling")
+"""Quantities of the table of members."""
+
+
+def result_tables(run: RunTables) -> list[Numbers]:
+    """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
+    first = text.summary_table(run.summary)
+    tables = [marked("Test results: mean over seeds and its interval", first)]
+    if len(run.trend):
+        caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
+        tables.append(marked(caption, text.trend_table(run.trend)))
+    further = text.known_quantities(run.summary, FURTHER)
+    if further:
+        tables.append(marked("Further test results", text.summary_table(run.summary, further), folded=True))
+    return tables
+
+
+def marked(caption: str, table: TextTable, *, folded: bool = False) -> Numbers:
+    """Returns a table whose caption explains the marks of its intervals."""
+    marks = text.marks(table)
+    if marks:
+        caption += f"; {marks}"
+    return Numbers(caption, table, folded=folded)
+
+
+def flip_charts(run: RunTables) -> list[Chart]:
+    """Returns charts of flips, the IoU gap, context use if it was measured, and pixel shares."""
+    charts = [flip_chart(run.summary, run.kept(), note=run.note(dots=True)), gap_chart(run)]
+    if run.has(CONTEXT.quantity):
+        charts.append(context_chart(run))
+    charts.append(panels.shares_chart(share_panels(run.summary), note=run.note(interval=False)))
+    return charts
+
+
+def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
+    """Returns the chart of flips over rho, from a summary and the records of its members."""
+    caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
+    if RARE_REPAIRED.quantity in set(summary["quantity"]):
+        caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
+    lines = [COMMON_FLIP, RARE_FLIP, COMMON_REPAIRED, RARE_REPAIRED]
+    drawn = line_panels(summary, records, lines, y=FLIP_SHARE)
+    return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
+
+
+def _line_chart(
+    run: RunTables,
+    name: str,
+    title: str,
+    caption: str,
+    lines: Sequence[Line],
+    *,
+    y: str,
+    limits: tuple[float, float] | None = (0.0, 1.0),
+    reference: tuple[float, str] | None = None,
+) -> Chart:
+    """Returns a chart of quantities over rho."""
+    drawn = line_panels(run.summary, run.kept(), lines, y=y, limits=limits, reference=reference)
+    return Chart(name, title, caption, run.note(dots=True), drawn)
+
+
+def gap_chart(run: RunTables) -> Chart:
+    """Returns the chart of the IoU gap of each class and their mean."""
+    looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
+    names = [name for name in run.summary["quantity"].unique() if name.startswith("gap/") and name != "gap/mean"]
+    lines = []
+    for name in names:
+        colour, marker = next(looks)
+        lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
+    lines.append(Line("gap/mean", "mean", WHOLE))
+    return _line_chart(
+        run,
+        "gap",
+        "IoU gap of each class",
+        "IoU of a class in its common groups minus that in its rare groups. 0: the scene does not matter.",
+        lines,
+        y="IoU, common minus rare",
+        limits=(_least_gap(run) - 0.05, 1.0),
+        reference=(0.0, ""),
+    )
+
+
+def _least_gap(run: RunTables) -> float:
+    """Returns the lowest gap that is drawn, of a seed or an interval; 0 if none is below."""
+    of_gaps = run.summary[run.summary["quantity"].str.startswith("gap/") & (run.summary["n"] >= FEWEST)]
+    of_seeds = np.ravel(run.kept().filter(like="gap/"))
+    return max(-1.0, float(np.nanmin([0.0, *of_gaps["low"], *of_seeds])))
+
+
+def context_chart(run: RunTables) -> Chart:
+    """Returns the chart of context use."""
+    return _line_chart(
+        run,
+        "context_use",
+        "Context use",
+        "Share of the evidence 2 log(rho / (1 - rho)) of the scene that members use, measured on unlabelled images. "
+        "0: none of it; 1: all.",
+        [CONTEXT],
+        y="share of the evidence",
+        limits=None,
+        reference=(0.0, ""),
+    )
+
+
+def risk_charts(run: RunTables) -> list[Chart]:
+    """Returns charts of how well flip-risk ranks flips."""
+    charts = [
+        _line_chart(
+            run,
+            "risk",
+            "How well flip-risk ranks flipped images",
+            "AUROC for images with a flip share above 0.5. At 0.5 the score is no better than chance.",
+            AUROC,
+            y="AUROC",
+            reference=(0.5, "chance"),
+        ),
+        _line_chart(
+            run,
+            "top_decile",
+            "Top-decile flip share",
+            "Part of all flips in the tenth of the images with the highest flip-risk, and the largest of any tenth.",
+            TENTHS,
+            y="share of all flips",
+            reference=(0.1, "flips spread evenly"),
+        ),
+    ]
+    if run.has(RARE_ERROR.quantity):
+        charts.append(
+            _line_chart(
+                run,
+                "calibration",
+                "Calibration inside regions",
+                "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy.",
+                [COMMON_ERROR, RARE_ERROR],
+                y="calibration error",
+            )
+        )
+    return [*charts, *_ranking_charts(run)]
+
+
+def _ranking_charts(run: RunTables) -> list[Chart]:
+    """Returns charts of risk-coverage and deciles: a panel for each setting beside rho, a curve for each rho."""
+    facets: dict[str, dict[str, panels.Ranking]] = {}
+    axes = varying_axes(run.summary)
+    for setting in images_by_setting(run):
+        label = setting_label(setting.axes, axes)
+        facet, name = "", label or "this run"
+        if "rho" in setting.axes:
+            facet, name = label, f"rho {level_text(setting.axes['rho'])}"
+        ranking = panels.mean_ranking([images.decomposition for images in setting.members])
+        facets.setdefault(facet, {})[name] = ranking
+    if not facets:
+        return []
+    return panels.ranking_charts(facets, note=run.note(interval=False))
+
+
+def map_charts(run: RunTables) -> list[Chart]:
+    """Returns maps and distributions over all settings of a run whose page shows only some of them."""
+    if run.shown() is run or "rho" not in run.summary:
+        return []
+    caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
+    drawn = map_panels(run.summary, JUDGED)
+    return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
+
+
+def method_charts(run: RunTables) -> list[Chart]:
+    """Returns the chart of differences between methods; none for one method."""
+    if run.comparison.empty:
+        return []
+    caption = (
+        "Differences from the first method of the grid, paired by seed at each rho. Bars are not corrected for "
+        "multiple comparisons; the table has the verdicts. Lower is better for flip and gap, higher for IoU."
+    )
+    drawn = forest_panels(run.comparison)
+    return [Chart("methods", "Differences between methods", caption, run.note(dots=True), drawn)]
+
+
+def difference_tables(run: RunTables) -> list[Numbers]:
+    """Returns the tables of differences between methods and between selection rules, each with its family."""
+    tables = _difference_tables(run.comparison, "method", "comparisons of methods")
+    return tables + _difference_tables(run.selection, "selection", "comparisons of selection rules")
+
+
+def _difference_tables(differences: pd.DataFrame, axis: str, family: str) -> list[Numbers]:
+    if differences.empty:
+        return []
+    reference = differences["reference"].iloc[0]
+    caption = f"{axis.title()}: difference from {reference}, paired by seed; {text.legend(differences, family)}"
+    return [marked(caption, text.comparison_table(differences, axis))]
+
+
+def class_blocks(run: RunTables) -> list[Numbers | Chart]:
+    """Returns the confusion between classes, where a scene's flips go, and the group tables."""
+    matrices = []
+    for setting in images_by_setting(run):
+        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in setting.members], axis=0)
+        matrices.append(panels.matrix_panel(confusion, setting.members[0].class_names, title=setting.title))
+    blocks: list[Numbers | Chart] = []
+    if matrices:
+        blocks.append(panels.matrix_chart(matrices, note=run.note(interval=False)))
+    return [*blocks, *pull_charts(run), *group_tables(run)]
+
+
+def group_tables(run: RunTables) -> list[Numbers]:
+    """Returns the means of each group over seeds, with intervals."""
+    if not run.cells:
+        return []
+    cell = next(iter(run.cells.values()))
+    test = run.rows[run.rows["split"] == "test"]
+    parts = []
+    for group in range(cell.groups.count):
+        of_group = test[test["group"] == str(group)]
+        title = cell.groups.title_of(group, cell.class_names[1:], cell.results.scene_name.tolist())
+        iou = of_group[f"iou_{cell.class_names[1 + cell.groups.class_of(group)]}"]
+        parts.append(of_group.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
+    names = ["group", *varying_axes(run.summary)]
+    axes = [*names, "rho"] if "rho" in test else names
+    means = means_of(pd.concat(parts)[[*axes, "member", "status", *OF_GROUPS]], axes)
+    tables = []
+    for quantity, title in OF_GROUPS.items():
+        table = text.by_rho(means[means["quantity"] == quantity], names)
+        caption = f"{title} in each group: mean over seeds and its interval"
+        tables.append(marked(caption, table, folded=len(table.rows) > LONG))
+    return tables
+
+
+def training_charts(run: RunTables) -> list[Chart]:
+    """Returns training curves of two epochs or more, averaged over the members of a setting that still train."""
+    if run.history.empty:
+        return []
+    axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
+    levels = ["rho"] if "rho" in run.records else []
+    # An axis such as learning_rate is also a history column, with the value of the last step.
+    history = run.history.drop(columns=axes, errors="ignore")
+    table = history.merge(run.records[["member", *axes, *levels]], on="member")
+    drawn = []
+    for setting, rows in islice(groups_of(table, axes), TRAINED):
+        title = setting_label(dict(zip(axes, setting, strict=True)), axes)
+        for measure, (y, most) in MEASURES.items():
+            curves = rows.pivot_table(index="epoch", columns=levels, values=measure)
+            if levels:
+                curves.columns = [f"rho {level_text(rho)}" for rho in curves.columns]
+            if len(curves) > 1:
+                drawn.append(panels.curve_panel(curves, title=title, x="epoch", y=y, most=most))
+    caption = "Each curve is the mean over the seeds that are still training."
+    return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)]
+
+
+def made_of(run: RunTables) -> Numbers:
+    """Returns configuration, command, commit, device, wall time and versions from config.json."""
+    rows = [[key, value] for key, value in run.config.items() if isinstance(value, str) and key != "name"]
+    if "name" in run.config:
+        rows.insert(0, ["configuration", str(run.config["name"])])
+    sessions = run.config.get("sessions", [])
+    seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
+    if seconds:
+        rows.append(["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"])
+    for number, session in enumerate(sessions[1:], start=2):
+        software = differing_software([run.config], session)
+        if software:
+            rows.append([f"start {number}, other software", software])
+    table = TextTable(["fact", "value"], rows or [["nothing", "-"]])
+    return Numbers("The run, from config.json", table, words=True)
+
+
+def members_table(run: RunTables) -> Numbers:
+    """Returns axes, status and main test quantities, one row per member."""
+    axes = varying_axes(run.records, until="member")
+    if "rho" in run.records:
+        axes.append("rho")
+    quantities = [name for name in MEMBER if name in run.records]
+    rows = []
+    for record in records_of(run.records[["member", *axes, "status", *quantities]]):
+        setting = [text.value_text(name, record[name]) for name in axes]
+        rows.append([record["member"], *setting, record["status"], *(text.number(record[name]) for name in quantities)])
+    table = TextTable(["member", *axes, "status", *map(title_of, quantities)], rows)
+    return Numbers("All members, on the test images", table, folded=True, searched=True)
+
+
+def pull_charts(run: RunTables) -> list[Chart]:
+    """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
+    if PULL.quantity not in set(run.summary["quantity"]) or not run.cells:
+        return []
+    cell = next(iter(run.cells.values()))
+    chance = pull_chance(cell.groups)
+    over_rho = _line_chart(
+        run,
+        "pull",
+        "Pull of the scene",
+        "Share of the flips in rare groups that go to a class whose usual scene the image shows.",
+        [PULL],
+        y="share of the flips in rare groups",
+        reference=(chance, f"chance, {chance:.2f}"),
+    )
+    scene_names = cell.results.scene_name.tolist()
+    matrices = [pull_panel(setting.members, scene_names, title=setting.title) for setting in images_by_setting(run)]
+    caption = (
+        "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
+        f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
+    )
+    return [over_rho, Chart("pull_matrix", "Where a scene's flips go", caption, run.note(interval=False), matrices)]
+
+
+def pull_panel(members: Sequence[Images], scene_names: Sequence[str], *, title: str) -> Panel:
+    """Returns a panel of the flips in each scene by predicted class, for members of one setting."""
+    groups = members[0].groups
+    usual = usual_table(groups)
+    cubes = [flip_cube(images.confusion, images.group, all_groups=groups) for images in members]
+    flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
+    shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
+    class_names = members[0].class_names[1:]
+    pull = (flips * usual.T).sum() / max(flips.sum(), 1)
+    head = f"{title}: {pull:.0%} in the frames"
+    return panels.cell_panel(
+        shares,
+        [[FLIP] * len(class_names)] * len(scene_names),
+        scene_names,
+        class_names,
+        text=f"{head}.",
+        title=head,
+        y="flips on",
+        framed=np.argwhere(usual.T),
+    )
+
+
+def score_blocks(run: RunTables) -> list[Numbers]:
+    """Returns tables of all stored scores; nothing if flip-risk is the only one."""
+    rows = run.scores
+    if len(rows):
+        of_rule = rows["selection"] == run.rows["selection"].iloc[0]
+        rows = rows[of_rule & rows["member"].isin(run.kept()["member"])]
+    if rows.empty or rows["score"].nunique() < 2:
+        return []
+    names = list(rows.columns)
+    axes = [name for name in names[1 : names.index("threshold")] if name != "seed"]
+    rows = rows.rename(columns={f"{key}_{side}": key_of(key, side) for key in SCORE_QUANTITIES for side in COMPARED})
+    rows = rows.assign(score=[SCORES[name].title for name in rows["score"]], status="")
+    means = means_of(rows[[*axes, "status", "auroc", "augrc", *THRESHOLD]], axes)
+    varying = varying_axes(means)
+    most = means["n"].max()
+
+    def cell(row: Row, first: Row) -> str:
+        return text.mean_text(row, most)
+
+    carried = [*varying, "rho"] if "rho" in means else varying
+    tables = {
+        "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval": text.by_rho(
+            means[means["quantity"] == "auroc"], varying
+        ),
+        "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "
+        "E-AURC, for common and rare groups, too": text.by_rho(means[means["quantity"] == "augrc"], varying),
+        f"Share of images kept by a threshold chosen on validation images for a mean flip of at most {WANTED_RISK:g}, "
+        "and their mean flip, on validation and test images; means over the seeds that keep any": text.wide(
+            means, carried, text.titles(THRESHOLD), cell
+        ),
+    }
+    return [marked(caption, table, folded=len(table.rows) > LONG) for caption, table in tables.items()]
+
+
+def front_chart(run: RunTables, flip: Chart) -> Chart | None:
+    """Returns the chart beside the findings, if there is one.
+
+    That is `flip` for one setting, and for several one panel of Flip in the rare groups over rho, with a line each.
+    """
+    if len(flip.panels) > 1:
+        return _settings_chart(run)
+    if flip.panels:
+        return flip
+    return None
+
+
+def _settings_chart(run: RunTables) -> Chart:
+    """Returns one panel of Flip in the rare groups over rho, with a line for each setting."""
+    axes = varying_axes(run.summary)
+    summary = run.summary[run.summary["quantity"] == RARE_FLIP.quantity]
+    records = run.kept()
+    # Each setting takes the place of a quantity.
+    summary = summary.assign(quantity=list(_names_of(summary, axes)))
+    names = summary["quantity"].unique()
+    of_record = pd.Series(list(_names_of(records, axes)), records.index)
+    columns = {name: records[RARE_FLIP.quantity].where(of_record == name) for name in names}
+    looks = zip(names, shades(len(names)), cycle("osD^vP*"), strict=False)
+    lines = [Line(name, name, colour, marker) for name, colour, marker in looks]
+    drawn = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y=FLIP_SHARE)
+    caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
+    return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), drawn)
+
+
+def _names_of(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[str]:
+    """Yields the values of the axes of each row that its method uses."""
+    for row in records_of(table):
+        yield ", ".join(text.value_text(axis, row[axis]) for axis in axes if row[axis] == row[axis])
