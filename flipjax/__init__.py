@@ -6,7 +6,8 @@ Submodules load on first access: `import flipjax; flipjax.metrics.decompose(logi
 from flipjax.support import lazy
 
 _NAMES = {
-    "": "audit augment config data intervene losses methods metrics models monitor plan report results training",
+    "": "assays audit augment config data intervene losses methods metrics models monitor plan report results training",
+    ".assays.conduct": "Assay assay",
     ".configurations": "configure",
     ".runs": "Run open_run run",
     ".support.version": "__version__",

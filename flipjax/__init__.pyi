@@ -1,5 +1,6 @@
 """The public names, which `__init__.py` loads on first access, for type checkers and editors."""
 
+from flipjax import assays as assays
 from flipjax import audit as audit
 from flipjax import augment as augment
 from flipjax import config as config
@@ -14,6 +15,8 @@ from flipjax import plan as plan
 from flipjax import report as report
 from flipjax import results as results
 from flipjax import training as training
+from flipjax.assays.conduct import Assay as Assay
+from flipjax.assays.conduct import assay as assay
 from flipjax.configurations import configure as configure
 from flipjax.runs import Run as Run
 from flipjax.runs import open_run as open_run

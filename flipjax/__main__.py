@@ -13,6 +13,7 @@ from flipjax.support.terminal import Signals
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
     "audit": ("flipjax.audit.__main__", "measure flips in stored predictions"),
+    "assay": ("flipjax.assays.__main__", "tell whether models use an attribute of your images, and what ends it"),
     "monitor": ("flipjax.monitor.__main__", "flag images of a deployed model and test its scores for drift"),
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": ("flipjax.report.__main__", "redraw a run's page from its stored results"),

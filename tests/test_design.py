@@ -25,7 +25,7 @@ LAYERS = (
     ("training",),
     ("sweep",),
     ("runs",),
-    ("audit", "monitor"),
+    ("assays", "audit", "monitor"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}

@@ -1,11 +1,12 @@
-"""Audits predictions in files (`audit_files`, `flipjax audit`) or in batches of a model (`stream`).
+"""Audits predictions in files (`audit_files`, `flipjax audit`) or in batches of a model (`stream`)."""
 
-Modules load lazily, so that `--help` needs no JAX.
-"""
+from typing import Any
 
-from flipjax.support import lazy
 
-_NAMES = {
-    ".audits": "audit_files stream",
-}
-__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
+def __getattr__(name: str) -> Any:
+    if name not in ("audit_files", "stream"):
+        raise AttributeError(f"module 'flipjax.audit' has no attribute {name!r}")
+    # Imported lazily, so that `--help` needs no JAX.
+    from flipjax.audit import audits
+
+    return getattr(audits, name)

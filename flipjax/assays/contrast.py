@@ -1,0 +1,218 @@
+"""The contrast of an assay: how much more rare than common images flip, with classes and values cancelled.
+
+A plain difference of Flip between rare and common groups would accuse a value whose images are harder for every class,
+such as a noisy scanner. The contrast is the effect of being rare beside those of class and value in a table of the
+groups; for two classes and two values it is half of their interaction.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy.special import stdtrit
+
+from flipjax.assays.association import usual_mask
+from flipjax.assays.units import Units, permuted_values
+
+PERMUTATIONS = 2000
+"""Permutations of the attribute within classes, under which the same predictions have no contrast."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What networks that did not train on an image made of it.
+
+    Attributes:
+        correct: correct pixels of the true object, float64 (S, n) for S seeds.
+        flip: flipped pixels of the true object, float64 (S, n).
+        spill: background pixels predicted as foreground, float64 (S, n).
+        foreground: pixels of the true object, float64 (n,).
+    """
+
+    correct: np.ndarray
+    flip: np.ndarray
+    spill: np.ndarray
+    foreground: np.ndarray
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.flip)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Estimate:
+    """A weighted sum of the groups' Flip.
+
+    Attributes:
+        value: mean over seeds.
+        of_seeds: float64 (S,).
+        low: of the 95% interval over seeds and images.
+        high: of it.
+    """
+
+    value: float
+    of_seeds: np.ndarray
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contrast:
+    """The contrast of a population, and its place among those of permuted attributes.
+
+    Attributes:
+        estimate: in [-1, 1].
+        p: one-sided; fraction of permuted attributes with as large a contrast.
+        permuted: 95th percentile of the contrast under permuted attributes.
+        unit: what was permuted, `images` or `clusters`.
+    """
+
+    estimate: Estimate
+    p: float
+    permuted: float
+    unit: str
+
+
+def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> np.ndarray | None:
+    """Returns the weight of each group's Flip in the contrast, or None if the groups with images do not tell it.
+
+    Flip of class y at value v is modelled as a_y + b_v + contrast x rare(y, v), and the weights are those of least
+    squares over the groups that hold images, each counted once.
+
+    Args:
+        counts: (F, V), images of each group.
+        usual: the usual values of each class.
+
+    Returns:
+        float64 (F, V), 0 in groups without images.
+
+    Example:
+        >>> contrast_weights(np.ones((2, 2)), ((0,), (1,))).tolist()
+        [[-0.5, 0.5], [0.5, -0.5]]
+        >>> contrast_weights(np.array([[9, 1], [0, 9]]), ((0,), (1,))) is None
+        True
+    """
+    classes, values = counts.shape
+    y, value = np.nonzero(counts)
+    rare = ~usual_mask(usual, values)[y, value]
+    effects = np.concatenate([np.eye(classes)[y], np.eye(values)[value]], axis=1)
+    rest = rare - effects @ np.linalg.pinv(effects) @ rare
+    size = rest @ rest
+    if size < 1e-9:
+        return None
+    weights = np.zeros(counts.shape)
+    weights[y, value] = (rest / size).round(12) + 0.0
+    return weights
+
+
+def group_flips(units: Units, tested: Outcomes, numerator: np.ndarray) -> np.ndarray:
+    """Returns the share of each group's true foreground that a numerator covers, (S, F, V).
+
+    Args:
+        units: class and value of each image.
+        tested: whose foreground is the denominator.
+        numerator: (S, n), NaN for images that a seed did not test.
+
+    Returns:
+        float64, NaN for groups without tested images.
+    """
+    group = units.class_ * units.values + units.value
+    member = np.zeros((len(group), units.classes * units.values))
+    member[np.arange(len(group)), group] = 1
+    known = np.isfinite(numerator)
+    denominator = np.where(known, np.nan_to_num(tested.foreground), 0.0) @ member
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = (np.where(known, numerator, 0.0) @ member) / denominator
+    return shares.reshape(-1, units.classes, units.values)
+
+
+def estimate_flip(units: Units, tested: Outcomes, weights: np.ndarray) -> Estimate:
+    """Returns a weighted sum of the groups' Flip with its 95% interval.
+
+    The interval is Student's t with the variance over seeds and that over images (or clusters) added, and the degrees
+    of freedom of Satterthwaite's sum. It is clipped to what the weights allow.
+
+    Args:
+        units: class, value and cluster of each image.
+        tested: of the same images.
+        weights: (F, V).
+    """
+    flips = group_flips(units, tested, tested.flip)
+    of_seeds = np.nansum(weights * flips, axis=(1, 2))
+    value = float(of_seeds.mean())
+    low, high = _interval(of_seeds, _image_variance(units, tested, weights))
+    least = float(np.minimum(weights, 0).sum())
+    largest = float(np.maximum(weights, 0).sum())
+    return Estimate(value, of_seeds, max(least, low), min(largest, high))
+
+
+def measure_contrast(
+    units: Units,
+    usual: tuple[tuple[int, ...], ...],
+    tested: Outcomes,
+    *,
+    seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> Contrast | None:
+    """Measures the contrast of a population, its interval, and its place among permuted attributes.
+
+    The null permutes the attribute within the classes and keeps the predictions, so that nothing is trained for it.
+
+    Args:
+        units: class, value and cluster of each image.
+        usual: the usual values of each class.
+        tested: of the same images.
+        seed: of the permutations.
+        permutations: their number.
+
+    Returns:
+        The contrast; None if the groups that hold images do not tell it.
+    """
+    weights = contrast_weights(units.counts, usual)
+    if weights is None:
+        return None
+    estimate = estimate_flip(units, tested, weights)
+    mean = dataclasses.replace(tested, flip=mean_over_seeds(tested.flip)[None])
+    unit, drawn = permuted_values(units, np.random.default_rng(seed), permutations, within_classes=True)
+    null = np.empty(permutations)
+    for place, values in enumerate(drawn):
+        shares = group_flips(dataclasses.replace(units, value=values), mean, mean.flip)
+        null[place] = np.nansum(weights * shares)
+    p = (1 + (null >= estimate.value - 1e-12).sum()) / (1 + permutations)
+    return Contrast(estimate, float(p), float(np.quantile(null, 0.95)), unit)
+
+
+def mean_over_seeds(values: np.ndarray) -> np.ndarray:
+    """Returns the mean over the seeds that tested an image, NaN where none did."""
+    known = np.isfinite(values)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(0) / np.maximum(1, count), np.nan)
+
+
+def _image_variance(units: Units, tested: Outcomes, weights: np.ndarray) -> float:
+    """Returns the variance of the mean contrast over images or clusters, by linearisation of the groups' ratios."""
+    mean = mean_over_seeds(tested.flip)
+    share = group_flips(units, tested, mean[None])[0][units.class_, units.value]
+    group = units.class_ * units.values + units.value
+    held = np.where(np.isfinite(mean), np.nan_to_num(tested.foreground), 0.0)
+    foreground = np.bincount(group, held, minlength=units.classes * units.values)[group]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        influence = weights[units.class_, units.value] * (np.nan_to_num(mean) - share * held) / foreground
+    influence = np.nan_to_num(influence)
+    of_clusters = np.bincount(np.unique(units.cluster, return_inverse=True)[1], influence)
+    count = len(of_clusters)
+    return float((of_clusters**2).sum() * count / max(1, count - 1))
+
+
+def _interval(of_seeds: np.ndarray, of_images: float) -> tuple[float, float]:
+    """Returns the 95% interval of the mean of seeds with a further variance; without end for one seed."""
+    count = len(of_seeds)
+    if count < 2:
+        return -math.inf, math.inf
+    of_mean = float(of_seeds.var(ddof=1)) / count
+    total = of_mean + of_images
+    freedom = (count - 1) * (total / of_mean) ** 2 if of_mean > 0 else 1e6
+    half = float(stdtrit(min(freedom, 1e6), 0.975)) * math.sqrt(total)
+    mean = float(of_seeds.mean())
+    return mean - half, mean + half

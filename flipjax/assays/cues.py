@@ -1,0 +1,187 @@
+"""Which measurable cue carries an attribute: how well plain numbers of an image tell the class, and the value."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import rankdata
+
+SAMPLES = 400
+"""Resamples of images or clusters for an interval."""
+FRAME = 8
+"""The border is one part of so many of the image's side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CueAuroc:
+    """How well a cue tells the class and the value of the attribute.
+
+    AUROCs are one against the rest, oriented to be .5 or more, and averaged over classes or values: .5 tells nothing.
+
+    Attributes:
+        name: of the cue.
+        of_class: AUROC of the class, with its 95% interval over images or clusters.
+        of_value: AUROC of the value, likewise.
+    """
+
+    name: str
+    of_class: tuple[float, float, float]
+    of_value: tuple[float, float, float]
+
+
+def _luma(images: np.ndarray) -> np.ndarray:
+    return images @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def brightness(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the mean luma of each image, (n,)."""
+    return _luma(images).mean((1, 2))
+
+
+def contrast(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the standard deviation of the luma of each image, (n,)."""
+    return _luma(images).std((1, 2))
+
+
+def sharpness(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the mean absolute Laplacian of the luma of each image, (n,); noise counts, too."""
+    luma = _luma(images)
+    inner = luma[:, 1:-1, 1:-1]
+    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    return np.abs(around - 4 * inner).mean((1, 2))
+
+
+def warmth(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the mean of red less blue of each image, (n,)."""
+    return (images[..., 0] - images[..., 2]).mean((1, 2))
+
+
+def greenness(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the mean of green less the mean of red and blue of each image, (n,)."""
+    return (images[..., 1] - (images[..., 0] + images[..., 2]) / 2).mean((1, 2))
+
+
+def saturation(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the mean of the largest less the smallest channel of each image, (n,)."""
+    return (images.max(-1) - images.min(-1)).mean((1, 2))
+
+
+def border(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the mean luma of the border of each image, (n,)."""
+    luma = _luma(images)
+    width = max(1, luma.shape[1] // FRAME)
+    inside = luma[:, width:-width, width:-width]
+    frame = luma[0].size - inside[0].size
+    return (luma.sum((1, 2)) - inside.sum((1, 2))) / frame
+
+
+def object_size(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns the share of each image that the object covers, (n,)."""
+    return (masks > 0).mean((1, 2))
+
+
+CUES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "brightness": brightness,
+    "contrast": contrast,
+    "sharpness": sharpness,
+    "warmth": warmth,
+    "greenness": greenness,
+    "saturation": saturation,
+    "border": border,
+    "object size": object_size,
+}
+"""The measured cues, by name; each takes images (n, H, W, 3) in [0, 1] and masks (n, H, W)."""
+
+
+def measure_cues(
+    images: np.ndarray, masks: np.ndarray, *, aspects: np.ndarray | None, batch: int = 256
+) -> dict[str, np.ndarray]:
+    """Measures every cue of every image.
+
+    Args:
+        images: uint8 or float32 (n, H, W, 3); floats in [0, 1].
+        masks: (n, H, W), 0 for background.
+        aspects: (n,), width by height of the photos before they became square; None if unknown.
+        batch: images at once.
+
+    Returns:
+        float64 (n,) of each cue; `aspect` only where it is known and differs.
+    """
+    values: dict[str, list[np.ndarray]] = {name: [] for name in CUES}
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    for start in range(0, len(images), batch):
+        pixels = images[start : start + batch].astype(np.float32) / np.float32(scale)
+        for name, measure in CUES.items():
+            values[name].append(measure(pixels, masks[start : start + batch]))
+    measured = {name: np.concatenate(parts).astype(np.float64) for name, parts in values.items()}
+    if aspects is not None and np.ptp(aspects) > 0:
+        measured["aspect"] = np.asarray(aspects, np.float64)
+    return measured
+
+
+def auroc(values: np.ndarray, positive: np.ndarray) -> float:
+    """Returns the probability that a positive image has the larger value, ties counting half; NaN without either.
+
+    Example:
+        >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
+        0.75
+    """
+    count = positive.sum()
+    others = len(positive) - count
+    if count == 0 or others == 0:
+        return float("nan")
+    return float((rankdata(values)[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def mean_auroc(values: np.ndarray, labels: np.ndarray, signs: np.ndarray) -> float:
+    """Returns the mean AUROC of each label against the others, the sign of each given: +1 as it is, -1 mirrored."""
+    aurocs = np.array([auroc(values, labels == label) for label in range(len(signs))])
+    return float(np.nanmean(0.5 + signs * (aurocs - 0.5)))
+
+
+def rank_cues(
+    cues: dict[str, np.ndarray],
+    classes: np.ndarray,
+    values: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    seed: int = 0,
+    samples: int = SAMPLES,
+) -> list[CueAuroc]:
+    """Returns the AUROCs of every cue, those that tell the value best first.
+
+    Args:
+        cues: of `measure_cues`.
+        classes: int (n,), from 0.
+        values: int (n,), of the attribute, from 0.
+        clusters: (n,), resampled whole.
+        seed: of the resamples.
+        samples: their number.
+    """
+    random = np.random.default_rng(seed)
+    of_cluster = np.unique(clusters, return_inverse=True)[1]
+    order = np.argsort(of_cluster, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(of_cluster))])
+    count = len(starts) - 1
+    resamples = []
+    for _ in range(samples):
+        drawn = random.integers(count, size=count)
+        resamples.append(np.concatenate([order[starts[i] : starts[i + 1]] for i in drawn]))
+    ranked = []
+    for name, measured in cues.items():
+        of_class = _with_interval(measured, classes, resamples)
+        ranked.append(CueAuroc(name, of_class, _with_interval(measured, values, resamples)))
+    return sorted(ranked, key=lambda cue: -cue.of_value[0])
+
+
+def _with_interval(measured: np.ndarray, labels: np.ndarray, resamples: list[np.ndarray]) -> tuple[float, float, float]:
+    """Returns the mean AUROC of labels and the ends of its percentile interval; signs are those of all images."""
+    aurocs = np.array([auroc(measured, labels == label) for label in range(labels.max() + 1)])
+    signs = np.where(aurocs >= 0.5, 1.0, -1.0)
+    if len(signs) == 2:
+        # One against the rest is the same for both.
+        signs = signs[1:]
+        labels = labels - 1
+    drawn = [mean_auroc(measured[rows], labels[rows], signs) for rows in resamples]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return mean_auroc(measured, labels, signs), float(low), float(high)

@@ -1,0 +1,210 @@
+"""The images of an assay: a folder or arrays, with the attribute as scene, read at the size that networks train on."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from flipjax.assays.association import usual_values
+from flipjax.assays.units import Units
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.data.arrays import ArrayData
+from flipjax.data.folder import load_folder
+from flipjax.data.folds import FoundImages, find_images
+from flipjax.data.pool import Catalog, gather
+from flipjax.data.store import digest_of
+
+SIZE = 48
+"""The side at which images are read by default: networks train in minutes."""
+RHO = 0.9
+"""Fraction of the objects of a composite pool that are shown in a usual scene, by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AssayImages:
+    """The images of an assay.
+
+    Attributes:
+        data: the pool, with the attribute as scene and the usual values that its counts show.
+        attribute: the name of the attribute.
+        found: the images as they are found, in the order of the pool's objects.
+        source: where they come from, in words.
+        notes: what was set aside, a sentence each.
+    """
+
+    data: ArrayData
+    attribute: str
+    found: FoundImages
+    source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The pool's catalog."""
+        return self.data.catalog
+
+    @property
+    def size(self) -> int:
+        """The side of the images in pixels."""
+        return int(self.data.pool.images.shape[1])
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return len(self.found.groups)
+
+    @property
+    def units(self) -> Units:
+        """The class, value and cluster of each image."""
+        groups = self.catalog.groups
+        return Units(
+            np.asarray(groups.class_of(self.found.groups)),
+            np.asarray(groups.scene_of(self.found.groups)),
+            self.found.clusters,
+            groups.classes,
+            groups.scenes,
+        )
+
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images, float32 (n, H, W, 3) in [0, 1], and masks, int32 (n, H, W)."""
+        images, masks = gather(self.data.pool, self.found.rows)
+        return np.asarray(images), np.asarray(masks)
+
+
+def read_images(
+    data: ArrayData | str | Path,
+    *,
+    attribute: str,
+    clusters: str = "",
+    classes: Sequence[str] = (),
+    values: Sequence[str] = (),
+    size: int = 0,
+    rho: float = RHO,
+    folds: int,
+    seed: int,
+) -> AssayImages:
+    """Reads the images of an assay.
+
+    Args:
+        data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values
+            of the attribute.
+        attribute: in a folder with metadata.csv its column; otherwise the name of the scenes.
+        clusters: column of metadata.csv whose equal values, such as patients, stay in one fold.
+        classes: names of the classes in order; empty: as found.
+        values: names of the attribute's values in order; empty: as found.
+        size: side in pixels; 0: SIZE, or that of smaller arrays.
+        rho: fraction of the objects of a composite pool that are shown in a usual scene.
+        folds: number of folds.
+        seed: of the folds.
+
+    Raises:
+        ConfigError: the images cannot be used; the message names the file, column or argument.
+    """
+    if isinstance(data, ArrayData):
+        if clusters:
+            raise ConfigError("clusters", "none for arrays, whose clusters are from_arrays(clusters=)", clusters)
+        source = f"arrays ({data.pool.images.shape[1]} x {data.pool.images.shape[1]} pixels)"
+    else:
+        source = str(data)
+        data = _read_folder(Path(data), attribute, clusters, classes, values, size or SIZE)
+    data = _resized(data, size or SIZE)
+    _check_masks(data)
+    catalog, notes = _without_parts(data.catalog)
+    data = ArrayData(data.pool, catalog)
+    if catalog.kind == "photo":
+        data = ArrayData(data.pool, dataclasses.replace(catalog, usual=_usual_of(catalog)))
+    try:
+        found = find_images(data.catalog, folds=folds, seed=seed, rho=rho)
+    except ValueError as error:
+        raise ConfigError("--folds", problem=str(error)) from error
+    return AssayImages(data, attribute, found, source, tuple(notes))
+
+
+def _read_folder(
+    folder: Path, attribute: str, clusters: str, classes: Sequence[str], values: Sequence[str], size: int
+) -> ArrayData:
+    photos = (folder / "metadata.csv").exists()
+    spec = PoolSpec(
+        name="folder",
+        root=str(folder),
+        size=size,
+        classes=tuple(classes),
+        scene_kinds=tuple(values),
+        scene_column=attribute if photos else "scene",
+        cluster_column=clusters,
+    )
+    pool, catalog = load_folder(spec)
+    return ArrayData(jax.tree.map(np.asarray, pool), catalog)
+
+
+def _usual_of(catalog: Catalog) -> tuple[tuple[int, ...], ...]:
+    counts = np.zeros((len(catalog.class_names), len(catalog.scene_names)), np.int64)
+    np.add.at(counts, (catalog.object_class, catalog.object_scene), 1)
+    return usual_values(counts)
+
+
+def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:
+    """Returns the catalog without fixed parts, since every image is tested; raises ConfigError for divided clusters."""
+    fixed = catalog.object_split
+    if (fixed == -1).all():
+        return catalog, []
+    part_of: dict[str, int] = {}
+    for item in catalog.objects:
+        if item.cluster and part_of.setdefault(item.cluster, item.part) != item.part:
+            expected = f"the images of {item.cluster} in one part"
+            raise ConfigError("clusters", expected, "images of it in several parts of the column split")
+    objects = [dataclasses.replace(item, part=-1) for item in catalog.objects]
+    scenes = [dataclasses.replace(item, part=-1) for item in catalog.scenes]
+    note = "The parts train, val and test of the data were set aside: every image is tested once."
+    return dataclasses.replace(catalog, objects=objects, scenes=scenes), [note]
+
+
+def _check_masks(data: ArrayData) -> None:
+    """Raises ConfigError for an image whose mask shows another class than its own."""
+    if data.catalog.kind == "composite":
+        return
+    masks = np.asarray(data.pool.masks)
+    labels = np.asarray(data.pool.labels)[:, None, None]
+    others = ((masks != 0) & (masks != labels)).any((1, 2))
+    if others.any():
+        name = data.catalog.object_names[int(np.flatnonzero(others)[0])]
+        found = f"several in {name} and {others.sum() - 1} other images"
+        raise ConfigError("masks", "one foreground class an image; crop the images, or leave the others out", found)
+
+
+def _resized(data: ArrayData, size: int) -> ArrayData:
+    """Returns the data at a smaller size, by the mean of areas; masks take the nearest pixel."""
+    side = data.pool.images.shape[1]
+    if side <= size:
+        return data
+    if size % 8 or size < 16:
+        raise ConfigError("--size", "a multiple of 8 from 16 on", size)
+    pool = data.pool
+    mask_filter = Image.Resampling.NEAREST if pool.kind == "photo" else Image.Resampling.BOX
+    smaller = dataclasses.replace(
+        pool,
+        images=_shrunk(np.asarray(pool.images), size, Image.Resampling.BOX),
+        masks=_shrunk(np.asarray(pool.masks), size, mask_filter),
+        scenes=_shrunk(np.asarray(pool.scenes), size, Image.Resampling.BOX),
+    )
+    for number, name in enumerate(data.catalog.object_names):
+        if not (smaller.masks[number] > 0).any():
+            raise ConfigError("--size", f"a size at which the object of {name} does not vanish", size)
+    arrays = {
+        "images": smaller.images,
+        "masks": smaller.masks,
+        "labels": np.asarray(pool.labels),
+        "scenes": smaller.scenes,
+        "aspects": np.zeros(0) if pool.aspects is None else np.asarray(pool.aspects),
+    }
+    return ArrayData(smaller, dataclasses.replace(data.catalog, content=digest_of(arrays, data.catalog)))
+
+
+def _shrunk(images: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
+    shrunk = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
+    for number, image in enumerate(images):
+        shrunk[number] = np.asarray(Image.fromarray(image).resize((size, size), resampling))
+    return shrunk

@@ -1,0 +1,158 @@
+"""Trains the networks of an assay with the engine of a sweep, and reads what they made of the images that they test."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flipjax.assays.contrast import Outcomes
+from flipjax.config import Config, default_config
+from flipjax.configurations import configure
+from flipjax.data.arrays import ArrayData
+from flipjax.runs import Run, run
+from flipjax.support.terminal import INTERRUPTED
+
+
+class InterruptedAssayError(Exception):
+    """Training was interrupted; the same call continues it."""
+
+    exit_code = INTERRUPTED
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A setting of an assay's networks.
+
+    Attributes:
+        rare_kept: fraction of the counter-examples in training.
+        method: of `flipjax.methods`.
+    """
+
+    rare_kept: float
+    method: str
+
+    @property
+    def name(self) -> str:
+        """Its name, such as `50%` of the counter-examples, or `balanced`."""
+        if self.method == "ce":
+            return f"{self.rare_kept:.0%}"
+        return self.method
+
+
+EVERYTHING = Setting(1.0, "ce")
+"""The setting of the population: all counter-examples, and no method against flips."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """How an assay trains.
+
+    Attributes:
+        folds: number of folds, each tested by networks that trained on the others.
+        seeds: networks for each fold and setting.
+        epochs: of each network.
+        network: `config.model.name`.
+        weights: file of pretrained weights, or ''.
+        rho: at which the objects of a composite pool are shown; photos keep their own scenes.
+    """
+
+    folds: int
+    seeds: int
+    epochs: int
+    network: str = "unet"
+    weights: str = ""
+    rho: float = 1.0
+
+    @property
+    def members(self) -> int:
+        """Networks of one setting."""
+        return self.folds * self.seeds
+
+
+def configuration(design: Design, settings: Sequence[Setting], *, folds: Sequence[int]) -> Config:
+    """Returns the configuration that trains each setting for each seed and fold.
+
+    Networks of the last epoch are tested, so that validation images choose nothing. Scores and swapped scenes are left
+    out for speed.
+    """
+    return configure(
+        default_config(),
+        {
+            "members": [dataclasses.asdict(setting) for setting in settings],
+            "split.folds": design.folds,
+            "grid.split.fold": tuple(folds),
+            "split.n_train": 0,
+            "train.epochs": design.epochs,
+            "train.patience": design.epochs,
+            "train.selection": ("last",),
+            "model.name": design.network,
+            "model.weights": design.weights,
+            "intervene.scenes": "none",
+            "intervene.scores": "none",
+            "population.keep": "none",
+            "axes.rho": (design.rho,),
+            "axes.seed": tuple(range(design.seeds)),
+        },
+    )
+
+
+def train_population(
+    data: ArrayData,
+    design: Design,
+    settings: Sequence[Setting],
+    folder: Path,
+    *,
+    folds: Sequence[int] | None = None,
+) -> Run:
+    """Trains the missing networks of some settings in a run folder; a finished one trains nothing.
+
+    Args:
+        data: the images.
+        design: folds, seeds, epochs and network.
+        settings: what differs between the networks of a fold and seed.
+        folder: the run folder.
+        folds: the folds to test; None: all.
+
+    Raises:
+        InterruptedAssayError: a signal stopped the training.
+    """
+    tested = range(design.folds) if folds is None else folds
+    config = configuration(design, settings, folds=tested)
+    trained = run(config, data=data, workdir=folder)
+    if len(trained.members) < len(tested) * design.seeds * len(settings):
+        raise InterruptedAssayError(f"{folder}: interrupted; the same command continues")
+    return trained
+
+
+def outcomes_of(trained: Run, setting: Setting, *, images: int) -> Outcomes:
+    """Returns what the networks of a setting made of every image that they tested.
+
+    Args:
+        trained: of `train_population`.
+        setting: one of its settings.
+        images: number of images in the pool; those of untested folds, and of diverged networks, are NaN.
+    """
+    table = trained.results.drop_duplicates("member").set_index("member")
+    seeds = sorted(table["seed"].unique())
+    correct = np.full((len(seeds), images), np.nan)
+    flip = np.full((len(seeds), images), np.nan)
+    spill = np.full((len(seeds), images), np.nan)
+    foreground = np.full(images, np.nan)
+    for cell in trained.tables.cells.values():
+        inside = cell.images.image_part == "test"
+        rows = cell.images.object_row[inside]
+        for name in cell.members:
+            axes = table.loc[name]
+            if axes["rare_kept"] != setting.rare_kept or axes["method"] != setting.method:
+                continue
+            if axes["status"] == "diverged":
+                continue
+            confusion = np.asarray(cell.decomposition(name, "test").confusion, np.float64)
+            seed = seeds.index(axes["seed"])
+            inner = confusion[:, 1:, 1:]
+            correct[seed, rows] = np.trace(inner, axis1=1, axis2=2)
+            flip[seed, rows] = inner.sum((1, 2)) - correct[seed, rows]
+            spill[seed, rows] = confusion[:, 0, 1:].sum(1)
+            foreground[rows] = confusion[:, 1:].sum((1, 2))
+    return Outcomes(correct, flip, spill, foreground)

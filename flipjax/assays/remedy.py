@@ -1,0 +1,132 @@
+"""What ends a shortcut: how many counter-examples, or which method."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+from scipy.special import logit
+
+from flipjax.assays.contrast import Estimate, Outcomes, estimate_flip
+from flipjax.assays.units import Units
+
+FARTHEST = 8.0
+"""The largest multiple of the counter-examples that is extrapolated to."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Level:
+    """The population at a number of counter-examples, or with a method.
+
+    Attributes:
+        name: of the level or method.
+        kept: fraction of the counter-examples in training.
+        flip_rare: Flip in the rare groups.
+        flip_common: Flip in the common groups.
+        foreground_iou: IoU of foreground against background.
+    """
+
+    name: str
+    kept: float
+    flip_rare: Estimate
+    flip_common: Estimate
+    foreground_iou: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CounterExamples:
+    """How many counter-examples bring Flip in the rare groups to a target.
+
+    Attributes:
+        target: the wanted Flip.
+        factor: the needed number, as a multiple of what the data holds; NaN if it cannot be told.
+        to_collect: int64 (F, V), images to add to each rare group.
+        kind: `enough` (the data's own number suffices), `extrapolated`, or `more than can be told`.
+        sufficient: the smallest fraction of the data's own that suffices; NaN if not even all do.
+    """
+
+    target: float
+    factor: float
+    to_collect: np.ndarray
+    kind: str
+    sufficient: float
+
+
+def measure_level(name: str, kept: float, units: Units, rare: np.ndarray, tested: Outcomes) -> Level:
+    """Measures the population of a level.
+
+    Args:
+        name: of the level or method.
+        kept: fraction of the counter-examples in training.
+        units: class, value and cluster of each image.
+        rare: bool (F, V), the rare groups.
+        tested: of the images.
+    """
+    held = units.counts > 0
+    found = tested.correct + tested.flip
+    union = tested.foreground + tested.spill
+    iou = np.nansum(found, axis=1) / np.nansum(np.where(np.isfinite(found), union, np.nan), axis=1)
+    return Level(
+        name,
+        kept,
+        estimate_flip(units, tested, _mean_weights(rare & held)),
+        estimate_flip(units, tested, _mean_weights(~rare & held)),
+        float(iou.mean()),
+    )
+
+
+def _mean_weights(chosen: np.ndarray) -> np.ndarray:
+    return chosen / max(1, chosen.sum())
+
+
+def count_counter_examples(
+    levels: Sequence[Level], counts: np.ndarray, rare: np.ndarray, *, target: float
+) -> CounterExamples:
+    """Returns how many counter-examples bring Flip in the rare groups to a target.
+
+    Flip is made monotone over the levels (isotonic regression). Within the data the smallest level that reaches the
+    target is enough. Beyond, the log-odds of Flip are a line over the log of the number of counter-examples, which at a
+    fixed number of common images is minus the log-odds of rho; it is followed to FARTHEST times the data's own.
+
+    Args:
+        levels: with different fractions kept, all of the data's own among them.
+        counts: (F, V), images of each group.
+        rare: bool (F, V).
+        target: the wanted Flip in the rare groups.
+    """
+    ordered = sorted(levels, key=lambda level: level.kept)
+    kept = np.array([level.kept for level in ordered])
+    flips = isotonic_regression([level.flip_rare.value for level in ordered], increasing=False).x
+    none = np.zeros(counts.shape, np.int64)
+    reached = kept[flips <= target]
+    if len(reached):
+        return CounterExamples(target, 1.0, none, "enough", float(reached.min()))
+    factor = _extrapolated(kept, flips, target)
+    if not factor <= FARTHEST:
+        return CounterExamples(target, math.nan, none, "more than can be told", math.nan)
+    more = np.ceil(np.where(rare, counts, 0) * (factor - 1) - 1e-9).astype(np.int64)
+    return CounterExamples(target, factor, more, "extrapolated", math.nan)
+
+
+def _extrapolated(kept: np.ndarray, flips: np.ndarray, target: float) -> float:
+    """Returns the multiple of the data's own counter-examples at which Flip would reach the target, or infinity.
+
+    Example:
+        >>> from scipy.special import expit
+        >>> flips = expit(np.log(1 / np.array([0.25, 0.5, 1.0])))
+        >>> round(_extrapolated(np.array([0.25, 0.5, 1.0]), flips, 0.1), 3)
+        9.0
+    """
+    used = kept > 0
+    if used.sum() < 2:
+        return math.inf
+    at = np.log(kept[used])
+    odds = logit(np.clip(flips[used], 0.005, 0.995))
+    slope, level = np.polyfit(at, odds, 1)
+    if slope >= -1e-9:
+        return math.inf
+    steps = (logit(target) - level) / slope
+    if steps > math.log(1e6):
+        return math.inf
+    return float(max(1.0, math.exp(steps)))

@@ -1,0 +1,114 @@
+"""The findings of an assay in sentences, each a row of a table of its page."""
+
+import math
+
+import numpy as np
+
+from flipjax.assays.association import usual_mask
+from flipjax.assays.conduct import Assay
+from flipjax.assays.contrast import Estimate
+from flipjax.support.terminal import listed
+
+TELLS = 0.6
+"""AUROC that the interval of a cue must exceed to be called one that tells the attribute."""
+
+
+def with_ends(estimate: Estimate) -> str:
+    """Returns an estimate with its interval.
+
+    Example:
+        >>> with_ends(Estimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7))
+        '.50 [.30, .70]'
+    """
+    return f"{_short(estimate.value)} [{_short(estimate.low)}, {_short(estimate.high)}]"
+
+
+def _short(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
+def findings(assay: Assay) -> list[str]:
+    """Returns the verdict, the contrast, what ends the shortcut, and how strongly the attribute goes with the class."""
+    lines = [f"{assay.attribute}: {assay.verdict.word}. {assay.verdict.reason}"]
+    if assay.verdict.help:
+        lines.append(assay.verdict.help)
+    lines += _remedies(assay)
+    lines.append(association_sentence(assay))
+    cue = cue_sentence(assay)
+    if cue:
+        lines.append(cue)
+    lines += assay.notes
+    return lines
+
+
+def association_sentence(assay: Assay) -> str:
+    """Returns how strongly attribute and class go together."""
+    association = assay.association
+    parts = []
+    usual = usual_mask(association.usual, len(assay.value_names))
+    for y, name in enumerate(assay.class_names):
+        shown = [value for value, is_usual in zip(assay.value_names, usual[y], strict=True) if is_usual]
+        parts.append(f"{association.rho[y]:.0%} of {name} with {' or '.join(shown)}")
+    strength = f"Cramer's V {association.cramers_v:.2f}, p {association.p:.2g} over permuted {association.unit}"
+    return f"Class and {assay.attribute} go together in {', '.join(parts)} ({strength})."
+
+
+def cue_sentence(assay: Assay) -> str:
+    """Returns the cue that tells the attribute best, or ''."""
+    if not assay.cues:
+        return ""
+    cue = assay.cues[0]
+    value, low, high = cue.of_value
+    auroc = f"AUROC {value:.2f} [{low:.2f}, {high:.2f}]"
+    if low <= TELLS:
+        return f"No measured cue tells {assay.attribute} well; the best is {cue.name} ({auroc})."
+    of_class, _, _ = cue.of_class
+    return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class:.2f}."
+
+
+def _remedies(assay: Assay) -> list[str]:
+    needed = assay.counter_examples
+    if needed is None:
+        return []
+    whole = assay.levels[-1]
+    lines = [
+        f"Flip in the rare groups is {with_ends(whole.flip_rare)}, in the common ones {with_ends(whole.flip_common)}."
+    ]
+    if needed.kind == "enough":
+        lines.append(
+            f"{needed.sufficient:.0%} of the counter-examples suffice for Flip of {needed.target:g} in the rare groups."
+        )
+    elif needed.kind == "extrapolated":
+        cells = []
+        for (y, value), count in np.ndenumerate(needed.to_collect):
+            if count:
+                cells.append(f"{count} of {assay.class_names[y]} with {assay.value_names[value]}")
+        lines.append(
+            f"For Flip of {needed.target:g} in the rare groups collect {listed(cells)}: {needed.factor:.1f} times "
+            "the counter-examples of the data, an extrapolation along the log-odds of rho."
+        )
+    else:
+        lines.append(
+            f"How many counter-examples bring Flip in the rare groups to {needed.target:g} is more than can be told "
+            "from these data."
+        )
+    reached = [level for level in assay.methods if level.flip_rare.value <= needed.target]
+    if reached:
+        named = [
+            f"{level.name} ({with_ends(level.flip_rare)}, foreground IoU {level.foreground_iou:.2f})"
+            for level in reached
+        ]
+        lines.append(f"Without new data, {listed(named)} bring it below {needed.target:g}.")
+    elif assay.methods:
+        best = min(assay.methods, key=lambda level: level.flip_rare.value)
+        lines.append(
+            f"No method tried brings it below {needed.target:g} without new data; the best is {best.name}, "
+            f"{with_ends(best.flip_rare)}."
+        )
+    schedule = assay.schedule
+    if schedule is not None and schedule.left_out:
+        names = listed([setting.name for setting in schedule.left_out])
+        lines.append(f"The budget had no room for {names}.")
+    return lines

@@ -1,0 +1,78 @@
+"""The class, value and cluster of each image, and permutations of the value that keep what must not change."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Units:
+    """The images of an assay.
+
+    Attributes:
+        class_: int (n,), from 0.
+        value: int (n,), of the attribute, from 0.
+        cluster: int (n,), images of one cluster, such as a patient, are not independent.
+        classes: F.
+        values: V.
+    """
+
+    class_: np.ndarray
+    value: np.ndarray
+    cluster: np.ndarray
+    classes: int
+    values: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Images of each class with each value, int64 (F, V)."""
+        counts = np.zeros((self.classes, self.values), np.int64)
+        np.add.at(counts, (self.class_, self.value), 1)
+        return counts
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a cluster has more than one image."""
+        return len(np.unique(self.cluster)) < len(self.cluster)
+
+
+def permuted_values(
+    units: Units, random: np.random.Generator, permutations: int, *, within_classes: bool
+) -> tuple[str, Iterator[np.ndarray]]:
+    """Permutes the attribute over images, or over whole clusters where each has one value.
+
+    Args:
+        units: the images.
+        random: draws the permutations.
+        permutations: their number.
+        within_classes: whether values move only between images (or clusters) of one class, which keeps the association.
+
+    Returns:
+        What moves, `images` or `clusters`, and an iterator of values, int (n,).
+    """
+    stratum = units.class_ if within_classes else np.zeros_like(units.class_)
+    blocks = np.unique(np.stack([stratum, units.cluster]), axis=1, return_inverse=True)[1].ravel()
+    firsts = np.unique(blocks, return_index=True)[1]
+    whole = units.clustered and (units.value == units.value[firsts][blocks]).all()
+    if not whole:
+        blocks = np.arange(len(units.value))
+        firsts = blocks
+    return ("clusters" if whole else "images"), _permuted(units.value, stratum, blocks, firsts, random, permutations)
+
+
+def _permuted(
+    value: np.ndarray,
+    stratum: np.ndarray,
+    blocks: np.ndarray,
+    firsts: np.ndarray,
+    random: np.random.Generator,
+    permutations: int,
+) -> Iterator[np.ndarray]:
+    of_block = value[firsts]
+    strata = [np.flatnonzero(stratum[firsts] == number) for number in np.unique(stratum)]
+    for _ in range(permutations):
+        moved = of_block.copy()
+        for members in strata:
+            moved[members] = random.permutation(of_block[members])
+        yield moved[blocks]

@@ -1,0 +1,102 @@
+"""The verdict of an assay: used, not used, or cannot be told."""
+
+import dataclasses
+
+import numpy as np
+
+from flipjax.assays.contrast import Contrast, Outcomes, group_flips, mean_over_seeds
+from flipjax.assays.units import Units
+from flipjax.results.estimates import LEVEL, shared_p
+
+USED = "used"
+NOT_USED = "not used"
+UNKNOWN = "cannot be told"
+
+
+@dataclasses.dataclass(frozen=True)
+class Learnt:
+    """Whether networks learnt the classes in the common groups.
+
+    Attributes:
+        accuracy: of the class among the found pixels of the common groups, mean over groups and seeds.
+        needed: the least accuracy, half way from chance to 1.
+    """
+
+    accuracy: float
+    needed: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether the classes are learnt."""
+        return self.accuracy >= self.needed
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What an assay says.
+
+    Attributes:
+        word: `used`, `not used` or `cannot be told`.
+        reason: one sentence.
+        help: what would tell, one sentence; '' where it is told.
+        p_seeds: of the rule of verdicts, two-sided over seeds; NaN if nothing was tested.
+    """
+
+    word: str
+    reason: str
+    help: str = ""
+    p_seeds: float = float("nan")
+
+
+def measure_learning(units: Units, rare: np.ndarray, tested: Outcomes) -> Learnt:
+    """Returns whether networks learnt the classes.
+
+    Args:
+        units: class, value and cluster of each image.
+        rare: bool (F, V), the rare groups.
+        tested: of the images.
+    """
+    found = dataclasses.replace(tested, foreground=mean_over_seeds(tested.correct + tested.flip))
+    shares = group_flips(units, found, tested.correct)
+    common = (units.counts > 0) & ~rare
+    accuracy = float(np.nanmean(shares[:, common]))
+    return Learnt(accuracy, (1 + 1 / units.classes) / 2)
+
+
+def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> Verdict:
+    """Returns the verdict on a contrast.
+
+    `used`: it is above 0 by the rule of `flipjax.results.estimates` over seeds, exceeds 95% of permuted attributes, and
+    its interval does not lie within the margin. `not used`: its interval lies within the margin, which is evidence of
+    equivalence and not the absence of evidence. Neither where the classes are not learnt.
+
+    Args:
+        contrast: of the population.
+        learnt: whether it learnt the classes.
+        margin: the largest contrast that does not matter.
+        attribute: its name.
+    """
+    estimate = contrast.estimate
+    size = f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    seeds = len(estimate.of_seeds)
+    p_seeds = float("nan")
+    if seeds > 1:
+        variance = float(estimate.of_seeds.var(ddof=1))
+        p_seeds = float(shared_p([estimate.value], [variance], [seeds])[0])
+    if not learnt.enough:
+        reason = (
+            f"The networks do not learn the classes: in common groups {learnt.accuracy:.2f} of the found pixels "
+            f"have the right class, and {learnt.needed:.2f} are needed."
+        )
+        advice = "More epochs (--budget), larger images (--size) or a pretrained encoder (--network) may help."
+        return Verdict(UNKNOWN, reason, advice, p_seeds)
+    if -margin <= estimate.low and estimate.high <= margin:
+        return Verdict(NOT_USED, f"The contrast, {size}, lies within the margin of {margin:g}.", p_seeds=p_seeds)
+    above = estimate.value > 0 and p_seeds < LEVEL
+    if above and contrast.p < LEVEL:
+        reason = (
+            f"Images with an unusual {attribute} flip more, by {size}; permuted, it would be {contrast.permuted:.2f}"
+        )
+        return Verdict(USED, f"{reason} at most in 95% of cases.", p_seeds=p_seeds)
+    reason = f"The contrast, {size}, is neither clearly above 0 nor within the margin of {margin:g}."
+    return Verdict(UNKNOWN, reason, "More seeds (--seeds) or more images make the interval shorter.", p_seeds)
