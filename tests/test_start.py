@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from flipjax import command
-from flipjax.backend.start import start_backend
+from flipjax.backend.start import check_settings, start_backend
 from flipjax.config import ConfigError, PopulationSpec
 
 
@@ -46,3 +46,29 @@ def test_wide_floats_are_refused_and_draws_are_pinned():
         jax.config.update(name, value)
         start()
         assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before, name
+
+
+SETTINGS = {
+    "JAX_NUMPY_RANK_PROMOTION": lambda: jax.numpy_rank_promotion("raise"),
+    "JAX_NUMPY_DTYPE_PROMOTION": lambda: jax.numpy_dtype_promotion("strict"),
+    "JAX_DEBUG_NANS": lambda: jax.debug_nans(True),
+    "JAX_DEBUG_INFS": lambda: jax.debug_infs(True),
+    "JAX_DEFAULT_MATMUL_PRECISION": lambda: jax.default_matmul_precision("bfloat16"),
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": lambda: jax.transfer_guard("disallow"),
+    "JAX_TRANSFER_GUARD_DEVICE_TO_HOST": lambda: jax.transfer_guard_device_to_host("disallow_explicit"),
+    "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE": lambda: jax.transfer_guard_device_to_device("disallow"),
+    "mesh": lambda: jax.set_mesh(jax.make_mesh((1,), ("members",))),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_with_which_jax_cannot_train_is_refused_before_any_work(name):
+    with SETTINGS[name](), pytest.raises(ConfigError, match=f"^{name}: expected .*; found") as refused:
+        start()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("setting", [lambda: jax.transfer_guard("log"), lambda: jax.numpy_rank_promotion("warn")])
+def test_a_setting_that_only_tells_is_taken(setting):
+    with setting():
+        check_settings()

@@ -5,6 +5,7 @@ import functools
 from types import SimpleNamespace
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax import losses
 from flipjax.data.pool import gather
-from flipjax.methods import Knobs
+from flipjax.methods import METHODS, Knobs, active_knobs
 from flipjax.metrics import decompose, flip_risk, summarize
 from flipjax.training import network, run, step
 from flipjax.training.member import Best, Member, State, Status, init_state
@@ -176,3 +177,30 @@ def test_batches_cover_counts_that_do_not_divide(count):
     mapped = jax.jit(functools.partial(map_batches, function, largest=7))(rows)
     jax.tree.map(np.testing.assert_array_equal, mapped, function(rows))
     assert max(sizes[:-1]) <= 7
+
+
+INDEXING = {"slice", "squeeze", "dynamic_slice", "gather", "reshape", "broadcast_in_dim", "concatenate"}
+
+
+def uses_of_keys(jaxpr):
+    """Yields the primitives that use each key of a program and of the programs in it, other than to index them."""
+    uses = {}
+    for equation in jaxpr.eqns:
+        for variable in equation.invars:
+            is_key = jnp.issubdtype(variable.aval.dtype, jax.dtypes.prng_key)
+            if is_key and equation.primitive.name not in INDEXING:
+                uses.setdefault(variable, []).append(equation.primitive.name)
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from uses_of_keys(inner)
+    yield from uses.values()
+
+
+def test_a_key_is_used_once(tiny, pool, make_member):
+    names = [name for name in METHODS if name != "dfr"]
+    active = {"active_knobs": active_knobs(names), "active_numbers": ("crop", "jitter")}
+    experiment = dataclasses.replace(tiny, **active)
+    member = make_member()
+    state = jax.eval_shape(functools.partial(init_state, experiment), member)
+    program = jax.make_jaxpr(train_epoch, static_argnums=0)(experiment, member, pool, state)
+    uses = [names for names in uses_of_keys(program.jaxpr) if set(names) != {"random_fold_in"}]
+    assert len(uses) > 20 and [names for names in uses if len(names) > 1] == []

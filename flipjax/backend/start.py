@@ -1,6 +1,9 @@
 """The start of JAX: devices, random bits and the compilation cache."""
 
 import contextlib
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 from flipjax.backend.memory import keep_freed
 from flipjax.config import ConfigError, PopulationSpec
@@ -30,6 +33,7 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     keep_freed()
     jax.config.update("jax_threefry_partitionable", True)
     check_settings()
+    check_mesh([jax.sharding.get_abstract_mesh()])
     _check_addresses()
     jax.config.update("jax_default_prng_impl", "threefry2x32")
     wanted = min(spec.devices or cores(), members * max(1, spec.batch_devices))
@@ -58,14 +62,55 @@ def keep_programs(*, small: bool = False) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Requirement:
+    """A setting of JAX that training needs.
+
+    Attributes:
+        name: as in `jax.config`; in capitals, of the environment.
+        taken: the values that it may have.
+        expected: these in words, and why.
+    """
+
+    name: str
+    taken: tuple[Any, ...]
+    expected: str
+
+
+UNGUARDED = (None, "allow", "log", "log_explicit")
+REQUIREMENTS = (
+    Requirement("jax_enable_x64", (False,), "0, or unset: flipjax trains in float32"),
+    Requirement("jax_threefry_partitionable", (True,), "1, or unset: other random bits are another run"),
+    Requirement("jax_numpy_rank_promotion", ("allow", "warn"), "allow, or unset: training broadcasts"),
+    Requirement("jax_numpy_dtype_promotion", ("standard",), "standard, or unset: training mixes types"),
+    Requirement("jax_debug_nans", (False,), "0, or unset: what is not defined, or diverged, is NaN"),
+    Requirement("jax_debug_infs", (False,), "0, or unset: a score that no epoch has reached yet is infinite"),
+    Requirement("jax_default_matmul_precision", (None, "default"), "default, or unset: other products are another run"),
+    Requirement("jax_transfer_guard_host_to_device", UNGUARDED, "allow, or unset: members are made on the host"),
+    Requirement("jax_transfer_guard_device_to_host", UNGUARDED, "allow, or unset: results are read on the host"),
+    Requirement("jax_transfer_guard_device_to_device", UNGUARDED, "allow, or unset: devices share members"),
+)
+
+
 def check_settings() -> None:
-    """Raises ConfigError for JAX settings that would change results."""
+    """Raises ConfigError for JAX settings that would change results, or end training with an error of JAX."""
     import jax
 
-    if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ConfigError("JAX_ENABLE_X64", "0, or unset: flipjax trains in float32", 1)
-    if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ConfigError("JAX_THREEFRY_PARTITIONABLE", "1, or unset: other random bits are another run", 0)
+    for requirement in REQUIREMENTS:
+        value = getattr(jax.config, requirement.name)
+        if value not in requirement.taken:
+            found = int(value) if isinstance(value, bool) else value
+            raise ConfigError(requirement.name.upper(), requirement.expected, found)
+
+
+def check_mesh(meshes: Iterable[Any]) -> None:
+    """Raises ConfigError if an axis of a mesh has the type Explicit."""
+    import jax
+
+    explicit = jax.sharding.AxisType.Explicit
+    if any(explicit in mesh.axis_types for mesh in meshes):
+        expected = "axes of type Auto (axis_types= of jax.make_mesh), or a shard_map over them"
+        raise ConfigError("mesh", expected, "an axis of type Explicit")
 
 
 def _check_addresses() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flipjax.backend.start import check_settings
+from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
 from flipjax.configurations import configure
 from flipjax.identity import digest_of
@@ -88,14 +88,11 @@ class Train:
         """Trains a member and evaluates it on the test images.
 
         Raises:
-            ConfigError: a mesh axis has type Explicit.
+            ConfigError: a mesh axis has type Explicit, or a setting of JAX does not let it train.
         """
-        explicit = jax.sharding.AxisType.Explicit
+        check_settings()
         shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(member)]
-        meshes = [jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)]
-        if any(explicit in mesh.axis_types for mesh in meshes):
-            expected = "axes of type Auto (axis_types= of jax.make_mesh), or a shard_map over them"
-            raise ConfigError("mesh", expected, "an axis of type Explicit")
+        check_mesh([jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)])
         return train_member(self.experiment, member, self.data, self.start)
 
     def member(self, **axes: Any) -> Member:
