@@ -8,7 +8,7 @@ from results.tables import cell_of, curves_of
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
-from flipjax.results import gallery
+from flipjax.report import gallery
 from flipjax.results.frames import write_csv
 from flipjax.results.store import PARTS, write
 from flipjax.results.tables import history_table, results_table

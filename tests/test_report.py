@@ -13,14 +13,14 @@ from results.tables import RECORDED
 from run_folder import CLASSES, IMAGES, SETTINGS, counts_at, make_run
 
 from flipjax.metrics import Decomposition, summarize
-from flipjax.report import charts, paper
+from flipjax.report import charts, gallery, paper
 from flipjax.report import run as report_run
 from flipjax.report.__main__ import main
 from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
 from flipjax.report.run import SHOWN, read_run
 from flipjax.report.sections import flip_chart, pull_charts
-from flipjax.results import gallery, load
+from flipjax.results import load
 from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
@@ -68,7 +68,8 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     assert read.error_map.tolist() == [[[0, 1], [2, 3]]]
     assert (read.prediction.tolist(), read.flip.tolist()) == (predicted.tolist(), pytest.approx([1 / 3]))
     assert [*zip(read.group, read.kind, read.member, strict=True)] == [(3, "riskiest", "m")]
-    assert [(a.dtype, a.shape) for a in read] == [(a.dtype, a.shape) for a in made]
+    for name, stored in read.arrays().items():
+        assert (stored.dtype, stored.shape) == (made.arrays()[name].dtype, made.arrays()[name].shape), name
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,13 @@ from flipjax.audit.results import Audit
 from flipjax.audit.tables import MATRIX, MOST_FLIPPED, matrix_classes, most_flipped
 from flipjax.metrics.classes import Background, background_classes, is_foreground
 from flipjax.metrics.decomposition import margins
-from flipjax.report import panels
+from flipjax.report import gallery, panels
 from flipjax.report.charts import Chart, fill_rows
 from flipjax.report.document import Document, Section
+from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
-from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
-from flipjax.results import gallery
 from flipjax.results.frames import records_of
 
 RISKIEST = "The images of the highest flip-risk, and the most flipped of the others; risk is of predicted foreground."

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import jinja2
 
-from flipjax.report import pictures
 from flipjax.report.charts import Chart
 from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
-from flipjax.report.pictures import Item, Palette
+from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
 from flipjax.report.style import OUTCOMES
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
@@ -46,9 +45,16 @@ def write_page(folder: Path, document: Document) -> None:
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
-    environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
-    environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE, "longest": LONGEST}
-    environment.globals |= {"tile_uris": pictures.tile_uris, "first": FIRST}
+    environment.globals.update(
+        filters=FILTERS,
+        outcomes=OUTCOMES,
+        risk_colours=colour_bar(),
+        scores=SCORES,
+        repair_note=REPAIR_NOTE,
+        longest=LONGEST,
+        tile_uris=tile_uris,
+        first=FIRST,
+    )
     values: dict[str, Any] = {field.name: getattr(document, field.name) for field in dataclasses.fields(document)}
     # Only later lines are folded.
     values["lines"] = sorted(document.lines, key=_is_no_warning)
@@ -62,6 +68,7 @@ def _is_no_warning(line: str) -> bool:
 
 def write_report(folder: Path, document: Document) -> str:
     """Writes the page, summary.md and summary.tex, and returns the document as terminal text."""
-    for write in (write_page, write_summary, write_latex):
-        write(folder, document)
+    write_page(folder, document)
+    write_summary(folder, document)
+    write_latex(folder, document)
     return terminal_text(document)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flipjax.report.charts import Chart, fill_rows
 from flipjax.report.document import Document, Section
+from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
-from flipjax.report.pictures import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.run import SHOWN, TABLES, RunTables, read_run
 from flipjax.report.sections import (
     class_blocks,

@@ -14,7 +14,8 @@ from flipjax.backend.random import key_of
 from flipjax.config import Config, Experiment, PopulationSpec, own_quantities, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
-from flipjax.results import gallery, store
+from flipjax.report import gallery
+from flipjax.results import store
 from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.ranges import name_of

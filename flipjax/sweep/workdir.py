@@ -21,7 +21,7 @@ from flipjax.data.pool import Catalog
 from flipjax.groups import Groups
 from flipjax.identity import first_difference
 from flipjax.plan import Program, select
-from flipjax.results import gallery
+from flipjax.report import gallery
 from flipjax.results.run_data import STORED
 from flipjax.results.store import Cell, MemberResults, concatenate, read, write
 from flipjax.support.files import DamagedError, write_text
@@ -217,7 +217,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
 
 
 def shown_images(cell: Cell, member: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a member's test images for the gallery, and the reasons; see `flipjax.results.gallery.choose_images`."""
+    """Returns a member's test images for the gallery, and the reasons; see `flipjax.report.gallery.choose_images`."""
     images = cell.images_of(member, "test")
     return gallery.choose_images(
         images.decomposition, images.group, images.pair, riskiest=EACH, typical=EACH, paired=gallery.PAIRS

@@ -7,8 +7,9 @@ import pytest
 from flipjax.metrics import Decomposition, pairs, summarize
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.metrics.quantities import RANGES
-from flipjax.report.pictures import member_items
-from flipjax.results import gallery, quantities
+from flipjax.report import gallery
+from flipjax.report.gallery.items import member_items
+from flipjax.results import quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities
 from flipjax.results.tables import join, results_table, typed

@@ -25,7 +25,7 @@ import numpy as np
 
 from flipjax.config import SELECTIONS
 from flipjax.groups import Groups
-from flipjax.results import gallery
+from flipjax.report import gallery
 from flipjax.results.frames import write_csv
 from flipjax.results.scores import SCORES
 from flipjax.results.store import Cell, Curves, ImageResults, write

@@ -21,9 +21,9 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.log_odds import SceneSwap
 from flipjax.metrics.pairs import region_class
 from flipjax.report.charts import Chart, Panel
+from flipjax.report.gallery.store import StoredImages, load_gallery
 from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
-from flipjax.results import gallery
 from flipjax.results.frames import records_of
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.terminal import listed
@@ -184,24 +184,29 @@ def items_of(run: RunTables) -> tuple[list[Item], list[str]]:
         if not path.is_file():
             continue
         try:
-            stored = gallery.load_gallery(path, program=str(cell.results.program) or None)
+            stored = load_gallery(path, program=str(cell.results.program) or None)
         except UNREADABLE as error:
             damaged.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue
-        names: dict[str, Any] = {"class_names": cell.class_names, "scene_names": cell.results.scene_name.tolist()}
         for member in dict.fromkeys(stored.member.tolist()):
             record = records.get(member, {})
             label = setting_label(record, [axis for axis in axes if axis in record])
-            names |= {"all_groups": cell.groups, "label": f"{member}: {label}" if label else member}
-            own = gallery.StoredImages(*(values[stored.member == member] for values in stored))
             images = cell.images_of(member, "test")
-            swap = None if images.log_odds is None else images.swap
-            items += member_items(own, images.decomposition, images.pair, swap=swap, **names)
+            items += member_items(
+                stored.take(stored.member == member),
+                images.decomposition,
+                images.pair,
+                class_names=cell.class_names,
+                scene_names=cell.results.scene_name.tolist(),
+                label=f"{member}: {label}" if label else member,
+                swap=None if images.log_odds is None else images.swap,
+                all_groups=cell.groups,
+            )
     return items, damaged
 
 
 def member_items(
-    stored: gallery.StoredImages,
+    stored: StoredImages,
     decomposition: Decomposition,
     pairs: np.ndarray,
     *,
@@ -224,15 +229,29 @@ def member_items(
         all_groups: the groups that the stored groups number.
     """
     labels = np.asarray(class_names)[region_class(decomposition)]
-    swapped = {} if swap is None else {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip)}
+    repaired = None if swap is None else np.asarray(swap.repaired.flip)
     items = []
-    for one in (gallery.StoredImages(*values) for values in zip(*stored, strict=True)):
-        index, group, kind = int(one.index), int(one.group), str(one.kind)
-        twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
-        name = all_groups.title_of(group, class_names[1:], scene_names)
-        about: dict[str, Any] = {"flip": float(one.flip), "flip_risk": float(one.flip_risk)}
-        about |= {"pair": f"predicted as {listed([*dict.fromkeys(twins)])}" if twins else ""}
-        about |= {score: float(of_images[index]) for score, of_images in swapped.items()}
-        about |= {"truth": one.label, "prediction": one.prediction, "errors": one.error_map, "risk": one.risk_map}
-        items.append(Item(name, label, all_groups.kind_of(group), kind, image=one.image, **about))
+    for image in stored:
+        index, group, kind = int(image.index), int(image.group), str(image.kind)
+        change = ""
+        if kind.startswith("pair"):
+            twins = labels[np.asarray(pairs) == pairs[index]].tolist()
+            change = f"predicted as {listed([*dict.fromkeys(twins)])}"
+        item = Item(
+            name=all_groups.title_of(group, class_names[1:], scene_names),
+            member=label,
+            group=all_groups.kind_of(group),
+            kind=kind,
+            flip=float(image.flip),
+            flip_risk=float(image.flip_risk),
+            truth=image.label,
+            prediction=image.prediction,
+            errors=image.error_map,
+            risk=image.risk_map,
+            image=image.image,
+            pair=change,
+        )
+        if swap is not None and repaired is not None:
+            item = dataclasses.replace(item, swap_risk=float(swap.risk[index]), repaired_flip=float(repaired[index]))
+        items.append(item)
     return items

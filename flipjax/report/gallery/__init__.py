@@ -1,0 +1,22 @@
+"""The gallery of a run or an audit: images are chosen and stored here; `items` draws them."""
+
+from flipjax.report.gallery.choose import PAIRS, choose_images
+from flipjax.report.gallery.store import (
+    StoredImages,
+    concatenate_galleries,
+    load_gallery,
+    make_gallery,
+    maps_of,
+    save_gallery,
+)
+
+__all__ = [
+    "PAIRS",
+    "StoredImages",
+    "choose_images",
+    "concatenate_galleries",
+    "load_gallery",
+    "make_gallery",
+    "maps_of",
+    "save_gallery",
+]

@@ -1,0 +1,133 @@
+"""The images of a gallery as stored: pixels, predictions and maps."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flipjax.support.files import DamagedError, read_arrays, write_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredImages:
+    """R images with a member's predictions, as stored in `gallery.npz`."""
+
+    image: np.ndarray
+    """uint8 (R, H, W, 3)."""
+    label: np.ndarray
+    """uint8 (R, H, W)."""
+    prediction: np.ndarray
+    """uint8 (R, H, W)."""
+    error_map: np.ndarray
+    """uint8 (R, H, W), coded as in `flipjax.metrics.error_map`."""
+    risk_map: np.ndarray
+    """float32 (R, H, W), nats."""
+    flip_risk: np.ndarray
+    """float32 (R,), nats, NaN where undefined."""
+    flip: np.ndarray
+    """float32 (R,), NaN where undefined."""
+    index: np.ndarray
+    """int32 (R,), the image's index in its split."""
+    group: np.ndarray
+    """int32 (R,)."""
+    kind: np.ndarray
+    """str (R,), see `choose_images`."""
+    member: np.ndarray
+    """str (R,)."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def take(self, chosen: Any) -> "StoredImages":
+        """Returns some images: `chosen` is an index, a mask or a slice of R; of one index, arrays without R."""
+        return StoredImages(**{name: array[chosen] for name, array in self.arrays().items()})
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.member)
+
+    def __iter__(self) -> Iterator["StoredImages"]:
+        """Yields each image, arrays without R."""
+        for place in range(len(self)):
+            yield self.take(place)
+
+
+def maps_of(logits: Any, labels: Any) -> tuple[Any, ...]:
+    """Returns prediction, error map, risk map, flip-risk and flip of images, as in `StoredImages`; also under jit.
+
+    Args:
+        logits: float32 (R, H, W, C), a member's, in eval mode.
+        labels: int (R, H, W).
+    """
+    # Imported here so that reading a gallery does not load JAX.
+    from flipjax.metrics import decompose, error_map, risk_map
+
+    decomposition = decompose(logits, labels)
+    return (
+        logits.argmax(-1),
+        error_map(logits, labels),
+        risk_map(logits),
+        decomposition.flip_risk,
+        decomposition.flip,
+    )
+
+
+def make_gallery(
+    images: Any,
+    labels: Any,
+    *maps: Any,
+    indices: Sequence[int] | np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    kinds: Sequence[str] | np.ndarray,
+    member: str,
+) -> StoredImages:
+    """Makes the gallery of one member.
+
+    Args:
+        images: float (R, H, W, 3) in [0, 1].
+        labels: int (R, H, W).
+        *maps: as `maps_of` returns them.
+        indices: int (R,), the images' indices in their split.
+        groups: int (R,).
+        kinds: (R,), as `choose_images` returns them.
+        member: the member's name.
+    """
+    prediction, errors, risks, flip_risk, flip = maps
+    return StoredImages(
+        image=np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8),
+        label=np.asarray(labels, np.uint8),
+        prediction=np.asarray(prediction, np.uint8),
+        error_map=np.asarray(errors, np.uint8),
+        risk_map=np.asarray(risks, np.float32),
+        flip_risk=np.asarray(flip_risk, np.float32),
+        flip=np.asarray(flip, np.float32),
+        index=np.asarray(indices, np.int32),
+        group=np.asarray(groups, np.int32),
+        kind=np.asarray(kinds, np.str_),
+        member=np.array([member] * len(indices), np.str_),
+    )
+
+
+def save_gallery(path: str | Path, gallery: StoredImages, *, program: str = "") -> None:
+    """Writes `gallery.npz` atomically and deterministically, with the identity of the members' program."""
+    write_arrays(path, {**gallery.arrays(), "program": np.array(program)})
+
+
+def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImages:
+    """Reads a file of `save_gallery`. Raises DamagedError if it is invalid or belongs to another program."""
+    arrays = read_arrays(path)
+    stored = str(arrays.pop("program", ""))
+    if program is not None and stored != program:
+        raise DamagedError(f"{path}: expected the images of this run; found those of another")
+    if set(arrays) != {field.name for field in dataclasses.fields(StoredImages)}:
+        raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
+    return StoredImages(**arrays)
+
+
+def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:
+    """Concatenates galleries with images of the same size."""
+    parts = [gallery.arrays() for gallery in galleries]
+    return StoredImages(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
