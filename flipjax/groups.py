@@ -114,8 +114,16 @@ class Groups:
         return {str(group): (group,) for group in range(self.count)} | {"common": self.common, "rare": self.rare}
 
     def kind_of(self, group: int) -> str:
-        """Returns `common` or `rare`."""
-        return "common" if group in self.common else "rare"
+        """Returns `common` or `rare`; `neither` for a class without a usual scene.
+
+        Example:
+            >>> tied = Groups(2, 2, ((0,), ()), partial=True)
+            >>> [tied.kind_of(group) for group in range(4)]
+            ['common', 'rare', 'neither', 'neither']
+        """
+        if group in self.common:
+            return "common"
+        return "rare" if group in self.rare else "neither"
 
     def title_of(self, group: int, class_names: Sequence[str], scene_names: Sequence[str]) -> str:
         """Returns the name of a group, given the names of the F classes and S scenes.

@@ -10,6 +10,7 @@ from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.report import gallery
 from flipjax.results.frames import write_csv
+from flipjax.results.rows import CLASSES_NOT_LEARNT
 from flipjax.results.store import PARTS, write
 from flipjax.results.tables import history_table, results_table
 
@@ -18,6 +19,8 @@ SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "b
 END = {"epochs": 3, "best_epoch": 2, "selection": "val_loss"}
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 IMAGES = 24
+TRAINED = {"finished", "stopped", CLASSES_NOT_LEARNT}
+"""Statuses of members that trained without failing; tiny ones may learn nothing."""
 CURVES = {
     "train_loss": [1.0, 1.0, 1.0],
     "valid_flip": [0.2, 0.2, 0.2],

@@ -1,6 +1,8 @@
 """The package as people meet it: lazy submodules, one command for all, configurations by name."""
 
 import ast
+import importlib
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -25,6 +27,29 @@ def test_submodules_load_when_they_are_asked_for():
         assert names == {*package.__all__}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = flipjax.nothing
+
+
+PACKAGES = [
+    "flipjax",
+    *(module.name for module in pkgutil.walk_packages(flipjax.__path__, "flipjax.") if module.ispkg),
+]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_lists_its_public_names_and_nothing_else(name):
+    package = importlib.import_module(name)
+    listed = dir(package)
+    assert listed == sorted(package.__all__) and not [
+        name for name in listed if name.startswith("_") and name != "__version__"
+    ]
+    assert [name for name in listed if not hasattr(package, name)] == []
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing
+
+
+def test_the_data_package_shows_how_to_bring_images():
+    assert {"POOLS", "benchmark", "check", "from_arrays", "from_cut_outs"} <= set(dir(flipjax.data))
+    assert not {"Any", "Callable", "functools", "lazy"} & set(dir(flipjax.data))
 
 
 # What pyproject.toml asks for beside JAX and what JAX brings.

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from run_folder import TRAINED
 from tensorflow_datasets.core import shuffle
 
 from flipjax.config import ConfigError, PoolSpec
@@ -165,7 +166,7 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, c
         patch.setitem(sys.modules, "tensorflow", None)
         assert main(run) == 0
     rows = pd.read_csv(tmp_path / "run/results.csv")
-    assert {*rows["status"]} == {"finished"} and "iou_dog" in rows
+    assert {*rows["status"]} <= TRAINED and "iou_dog" in rows
     (tmp_path / "run/cells/000/results.npz").unlink()
     (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
     write(tmp_path, "mine", {"train": examples(4)[::-1]})

@@ -1,12 +1,11 @@
-"""Audits predictions in files (`audit_files`, `flipjax audit`) or in batches of a model (`stream`)."""
+"""Audits predictions in files (`audit_files`, `flipjax audit`) or in batches of a model (`stream`).
 
-from typing import Any
+Modules load lazily, so that `--help` needs no JAX.
+"""
 
+from flipjax.support import lazy
 
-def __getattr__(name: str) -> Any:
-    if name not in ("audit_files", "stream"):
-        raise AttributeError(f"module 'flipjax.audit' has no attribute {name!r}")
-    # Imported lazily, so that `--help` needs no JAX.
-    from flipjax.audit import audits
-
-    return getattr(audits, name)
+_NAMES = {
+    ".audits": "audit_files stream",
+}
+__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]

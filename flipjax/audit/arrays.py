@@ -268,9 +268,14 @@ def _open_volume(path: Path) -> Any:
 
 
 def _volume_header(path: Path) -> Header:
+    from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
+
     volume = _open_volume(path)
+    # As stored: nibabel takes 1 for a size of 0.
+    with ImageOpener(str(path)) as file:
+        sizes = type(volume.header).from_fileobj(file, check=False)["pixdim"][1:4]
     unit = MILLIMETRES.get(volume.header.get_xyzt_units()[0], 1.0)
-    spacing = tuple(float(size) * unit for size in volume.header.get_zooms()[:3])
+    spacing = tuple(abs(float(size)) * unit for size in sizes)
     if not all(0 < size < math.inf for size in spacing):
         raise BrokenFileError(f"{path}: expected voxel sizes above 0 mm in its header, found {spacing}")
     return Header(volume.shape, spacing, np.asarray(volume.affine))

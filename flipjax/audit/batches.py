@@ -101,6 +101,7 @@ class AuditStream:
         self._claim = files.claimed(self._folder)
         self._claim.__enter__()
         self._tally = Tally(self._encoding.spec, self._min_size)
+        self._names = self._tally.names
 
     def add(
         self,
@@ -174,7 +175,7 @@ class AuditStream:
 
     def _check_groups(self, groups: Any, count: int, encoding: Encoding) -> np.ndarray | None:
         """Returns a batch's groups, of its own memory."""
-        if self._tally.names and (groups is not None) != bool(self._groups):
+        if self._names and (groups is not None) != bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
         if groups is None:
             return None
@@ -189,7 +190,7 @@ class AuditStream:
         return numbers
 
     def _check_clusters(self, clusters: Any, count: int) -> list[str]:
-        if self._tally.names and (clusters is not None) != bool(self._clusters):
+        if self._names and (clusters is not None) != bool(self._clusters):
             raise ValueError("clusters: expected with every batch or with none.")
         if clusters is None:
             return []
@@ -199,7 +200,7 @@ class AuditStream:
         return texts
 
     def _new_names(self, names: Any, count: int) -> list[str]:
-        known = self._tally.names
+        known = self._names
         new = [str(len(known) + i) for i in range(count)] if names is None else [str(name) for name in names]
         if len(new) != count:
             raise ValueError(f"names: expected {count}, one an image, found {len(new)}.")
@@ -253,7 +254,7 @@ class AuditStream:
         pairs: np.ndarray | None,
         scenes: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
-        if not self._tally.names:
+        if not self._names:
             raise ValueError("stream: expected at least one image, found none.")
         groups = np.concatenate(self._groups) if self._groups else None
         measured = dataclasses.replace(

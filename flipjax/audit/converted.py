@@ -1,5 +1,6 @@
 """Audits converted weights on a split of a configuration's pool."""
 
+import dataclasses
 import functools
 import math
 import operator
@@ -134,28 +135,66 @@ def evaluate_weights(
             check_scenes(task, wanted)
         start = starting_weights(program.experiment, whole=True)
         trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
-        used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}
-        used |= {"device": device, "intervene": wanted and dict(wanted)}
-        return _audit(program.experiment, trained, task, out=out, used=used, wanted=wanted)
+        pool = program.experiment.pool
+        options = {
+            "model": model,
+            "weights": weights,
+            "dtype": dtype,
+            "split": split,
+            "samples": samples,
+            "device": device,
+            "intervene": wanted and dict(wanted),
+            "pool": pool.name,
+            "size": pool.size,
+        }
+        where = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
+        evaluation = Evaluation(program.experiment, trained, task, split, wanted)
+        return evaluation.audit(out, samples=samples, fact=f"{model} of {weights} on {where}.", options=options)
 
 
-def _audit(
-    experiment: Experiment, weights: Weights, task: Task, *, out: Path, used: dict[str, Any], wanted: Config | None
-) -> str:
-    table, catalog, pool = task.tables[used["split"]], task.catalog, experiment.pool
-    rows, groups = np.asarray(table.rows), np.asarray(table.groups)
-    photos = [*catalog.scene_photo_names, ""]
-    names = [" on ".join(filter(None, (catalog.object_names[y], photos[s]))) for y, s in rows]
-    known: dict[str, Any] = {"all_groups": catalog.groups, "scene_names": catalog.scene_names}
-    own: dict[str, Any] = {"samples": used["samples"]}
-    own["pairs"] = np.asarray(table.pairs) if task.pool.kind == "composite" else None
-    where = f"{used['split']} images of {pool.name}, with 95% intervals over the images ({used['samples']} resamples)"
-    with stream(out, class_names=("background", *catalog.class_names), **known) as audit:
-        for place, (images, labels, logits) in map_rows(show, experiment, weights, task.pool, rows):
-            shown = np.rint(255 * images).astype(np.uint8)
-            audit.add(logits, labels, names=names[place], groups=groups[place], images=shown)
-        if wanted:
-            own["scenes"] = swap_scenes(experiment, weights, task, rows, wanted=wanted)
-        options = used | {"pool": pool.name, "size": pool.size}
-        audit.close(facts=[f"{used['model']} of {used['weights']} on {where}."], options=options, **own)
-    return audit.text
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Weights and the images that they are evaluated on."""
+
+    experiment: Experiment
+    """The pool, split and network."""
+    weights: Weights
+    """Of the network."""
+    task: Task
+    """The pool, with the tables of its parts."""
+    split: str
+    """The part that is evaluated, `val` or `test`."""
+    wanted: Config | None
+    """`config.intervene`, to swap scenes; None does not."""
+
+    def audit(self, out: Path, *, samples: int, fact: str, options: dict[str, Any]) -> str:
+        """Writes an audit of the images, and returns its tables as text."""
+        table, catalog = self.task.tables[self.split], self.task.catalog
+        rows, groups = np.asarray(table.rows), np.asarray(table.groups)
+        names = self._names(rows)
+        pairs = np.asarray(table.pairs) if self.task.pool.kind == "composite" else None
+        with stream(
+            out,
+            class_names=("background", *catalog.class_names),
+            all_groups=catalog.groups,
+            scene_names=catalog.scene_names,
+        ) as audit:
+            for place, (images, labels, logits) in map_rows(show, self.experiment, self.weights, self.task.pool, rows):
+                shown = np.rint(255 * images).astype(np.uint8)
+                audit.add(logits, labels, names=names[place], groups=groups[place], images=shown)
+            scenes = None
+            if self.wanted:
+                scenes = swap_scenes(self.experiment, self.weights, self.task, rows, wanted=self.wanted)
+            audit.close(facts=[fact], options=options, samples=samples, pairs=pairs, scenes=scenes)
+        return audit.text
+
+    def _names(self, rows: np.ndarray) -> list[str]:
+        """Returns the names of images: object and, if scenes are photos, the scene."""
+        catalog = self.task.catalog
+        # The last one is of photos that show their scene themselves.
+        scene_names = [*catalog.scene_photo_names, ""]
+        names = []
+        for y, scene in rows:
+            parts = [catalog.object_names[y], scene_names[scene]]
+            names.append(" on ".join(part for part in parts if part))
+        return names

@@ -4,8 +4,8 @@
     flipjax evaluate --run RUN --member m003 [--rule RULE] --images DIR --labels DIR
 
 Both write the files and the page of `flipjax audit`. The first form evaluates FILE (from `flipjax convert`) on the pool
-and split of a configuration; --intervene adds scene-swap risk, repair and reliance. The second form audits a sweep's
-member on photos, and takes all other options of `flipjax audit`.
+and split of a configuration; --intervene adds scene-swap risk, repair and reliance. The second form is `flipjax audit`
+with the same options: it audits a sweep's member on photos.
 """
 
 from pathlib import Path
@@ -29,18 +29,36 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
     default = Path("runs/evaluate")
     parser.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"output folder (default {default})")
+    parser.add_argument("--run", metavar="DIR", help="the second form: a sweep's folder, with options of flipjax audit")
     return parser
+
+
+def _names_a_run(arguments: list[str]) -> bool:
+    """Returns whether the command line is of the second form, as its own parser reads `--run`."""
+    form = command.Parser(prog="flipjax evaluate", add_help=False)
+    form.add_argument("--run")
+    options, _ = form.parse_known_args(arguments)
+    return options.run is not None
 
 
 @command.main("flipjax evaluate", options={"config.model.weights": "--weights"})
 def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
-    if any(part.partition("=")[0] == "--run" for part in arguments):
+    if _names_a_run(arguments):
         return run_audit(arguments)
     options = _parser().parse(arguments)
     # Imported late, because JAX takes a second and `--help` does not need most of it.
     from flipjax.audit.converted import evaluate_weights
 
-    known = ("model", "weights", "dtype", "split", "intervene", "samples", "out")
-    print(evaluate_weights(options.config, **{name: getattr(options, name) for name in known}))
+    text = evaluate_weights(
+        options.config,
+        model=options.model,
+        weights=options.weights,
+        dtype=options.dtype,
+        split=options.split,
+        intervene=options.intervene,
+        samples=options.samples,
+        out=options.out,
+    )
+    print(text)
     return command.DONE

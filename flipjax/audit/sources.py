@@ -240,4 +240,8 @@ def _readers_of(
     found = dict(zip(volumes.names or (), volumes.images, strict=True))
     if missing := [name for name in names if name not in found]:
         raise AuditError(f"--images: expected a volume named as each of labels in {folder}; none for {listed(missing)}")
-    return {name: found[name].read for name in names}
+    return {name: functools.partial(_read_intensities, found[name]) for name in names}
+
+
+def _read_intensities(volume: StoredArray) -> np.ndarray:
+    return np.asarray(volume.read(), np.float32)

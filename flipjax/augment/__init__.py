@@ -5,3 +5,7 @@ from flipjax.augment.colour import colour_jitter
 from flipjax.augment.geometry import horizontal_flip, random_resized_crop
 
 __all__ = ["background_cutmix", "background_swap", "colour_jitter", "horizontal_flip", "random_resized_crop"]
+
+
+def __dir__() -> list[str]:
+    return __all__

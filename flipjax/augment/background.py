@@ -37,7 +37,7 @@ def background_cutmix(
         partnered: (B,) bool, whether there is a partner.
         probability: in [0, 1].
         reference: whether to follow the paper's code, which rounds sides down, and for half of the images without a
-            partner draws a colour for each pixel.
+            partner draws a colour for each pixel. Where a partner shares too little background, it draws one colour.
 
     Returns:
         (B, H, W, 3), the dtype of `images`.
@@ -51,9 +51,14 @@ def background_cutmix(
         (True, True)
     """
     B, H, W = masks.shape
+    if reference:
+        key, noise_key, coin_key = jax.random.split(key, 3)
+        fit = jnp.floor
+    else:
+        fit = jnp.round
     draws = jax.random.uniform(key, (B, 8))
-    fit = jnp.floor if reference else jnp.round
-    rows, columns = _within(draws[:, 1], draws[:, 2], H, fit), _within(draws[:, 3], draws[:, 4], W, fit)
+    rows = _within(draws[:, 1], draws[:, 2], H, fit)
+    columns = _within(draws[:, 3], draws[:, 4], W, fit)
     inside = rows[:, :, None] & columns[:, None, :]
     own = inside & (masks == 0)
     both = own & (partner_masks == 0)
@@ -61,9 +66,10 @@ def background_cutmix(
     taken = jnp.where(enough[:, None, None], both, own) & (draws[:, 0] < probability)[:, None, None]
     colours = draws[:, None, None, 5:]
     if reference:
-        noise_key, coin_key = jax.random.split(jax.random.fold_in(key, 1))
-        noisy = jax.random.bernoulli(coin_key, shape=(B, 1, 1, 1))
-        colours = jnp.where(noisy, jax.random.uniform(noise_key, images.shape), colours)
+        alone = jnp.broadcast_to(jnp.logical_not(partnered), (B,))
+        noisy = jax.random.bernoulli(coin_key, shape=(B,)) & alone
+        noise = jax.random.uniform(noise_key, images.shape)
+        colours = jnp.where(noisy[:, None, None, None], noise, colours)
     filling = jnp.where(enough[:, None, None, None], partners, colours)
     return jnp.where(taken[..., None], filling, images)
 

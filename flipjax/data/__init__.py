@@ -43,4 +43,4 @@ _NAMES = {
     ".checking": "check",
     ".member_images": "benchmark",
 }
-__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES, here=("POOLS",))  # pyright: ignore[reportUnsupportedDunderAll]

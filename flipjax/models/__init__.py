@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from flipjax.support import lazy
+
 if TYPE_CHECKING:
     from flax import nnx
 
@@ -31,3 +33,5 @@ MODELS: dict[str, Callable[..., "nnx.Module"]] = {
     "smp_efficientnet_lite0": build_large,
 }
 """Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh network in training mode, float32."""
+
+__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, {}, here=("MODELS", "build_large", "build_small"))  # pyright: ignore[reportUnsupportedDunderAll]

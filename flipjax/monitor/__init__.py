@@ -31,6 +31,20 @@ from flipjax.metrics.classes import Background, LabelSpec, is_foreground
 from flipjax.metrics.kernels import read_pixels
 from flipjax.support.files import DamagedError, replacing, sha256
 
+__all__ = [
+    "Detection",
+    "Monitor",
+    "RegionScores",
+    "Verdict",
+    "alarm_delay",
+    "detection",
+    "fit",
+    "flag",
+    "load_monitor",
+    "region_scores",
+    "save_monitor",
+    "watch",
+]
 FORMAT = "flipjax monitor 2"
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
@@ -336,3 +350,7 @@ def region_scores(logits: Any, *, regions: Any = "objects", background: Backgrou
     risk, softmax = (np.bincount(rows[inside], each[inside]) / count for each in (maps.risk, maps.probability))
     share = risk / math.log(is_foreground(logits.shape[-1], background).sum())
     return RegionScores(region_images(numbers), labels.argmax(1), risk, share, 1 - softmax)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,1 +1,5 @@
 """The report of a run folder: figures, tables and a page. `flipjax report RUN` rebuilds it."""
+
+from flipjax.support import lazy
+
+__getattr__, __dir__, __all__ = lazy.lazy_modules(__name__, __path__)  # pyright: ignore[reportUnsupportedDunderAll]

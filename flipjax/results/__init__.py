@@ -8,3 +8,7 @@ from flipjax.results.rows import score
 from flipjax.results.run_data import RunData, load, units
 
 __all__ = ["RunData", "load", "score", "units"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,24 +1,41 @@
-"""Names of a package that load their modules on first access."""
+"""Names of a package that load their modules on first access, and what `dir` lists of it."""
 
 import importlib
-import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+Hooks: TypeAlias = tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
+"""`__getattr__`, `__dir__` and `__all__` of a package."""
 
 
-def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable, list[str]]:
-    """Returns `__getattr__`, `__dir__` and `__all__` of a package.
+def lazy_names(package: str, modules: Mapping[str, str], *, here: Sequence[str] = ()) -> Hooks:
+    """Returns `__getattr__`, `__dir__` and `__all__` of a package with public names from its modules.
 
     Args:
         package: its name.
         modules: the names that come from each module, relative to the package, separated by blanks; from "" modules.
+        here: public names that the package defines itself.
     """
     homes = {name: module for module, names in modules.items() for name in names.split()}
+    public = sorted([*homes, *here])
 
     def load(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(homes[name] or f".{name}", package)
-        return getattr(module, name) if homes[name] else module
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(public)}")
+        if homes[name] == "":
+            return importlib.import_module(f".{name}", package)
+        return getattr(importlib.import_module(homes[name], package), name)
 
-    return load, lambda: [*vars(sys.modules[package]), *homes], sorted(homes)
+    return load, lambda: list(public), public
+
+
+def lazy_modules(package: str, path: Sequence[str]) -> Hooks:
+    """Returns `__getattr__`, `__dir__` and `__all__` of a package whose public names are its modules.
+
+    Args:
+        package: its name.
+        path: its `__path__`.
+    """
+    names = [module.name for module in pkgutil.iter_modules(path) if module.name != "__main__"]
+    return lazy_names(package, {"": " ".join(names)})

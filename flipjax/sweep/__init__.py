@@ -1,1 +1,5 @@
 """The sweep command and all access to run folders."""
+
+from flipjax.support import lazy
+
+__getattr__, __dir__, __all__ = lazy.lazy_modules(__name__, __path__)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -29,32 +29,39 @@ def make_batch(
     """
     knobs = member.knobs
     pool = at_strength(pool, member.cue_strength)
-    flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
+    flip_key, crop_key, jitter_key, mix_key, swap_key, own_key = jax.random.split(key, 6)
     rows = member.rows[batch]
     groups = member.groups[batch]
     if "swap" in experiment.active_knobs:
-        draw_key, swap_key = jax.random.split(swap_key)
-        scene_of = experiment.groups.scene_of
-        scenes = sampling.directory(scene_of(member.groups), size=experiment.groups.scenes)
-        moved = _in_another_scene(draw_key, groups, experiment.groups)
-        others, partnered = sampling.draw(draw_key, scenes, scene_of(moved))
-        rows, groups = augment.background_swap(
-            swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=knobs.swap
-        )
+        rows, groups = _swap(experiment, member, swap_key, rows, groups)
     images, masks = _flip_and_crop(experiment, member, pool, rows, flip_key, crop_key)
     if "cutmix" in experiment.active_knobs:
         mix = functools.partial(_cutmix, experiment, member, pool, groups)
-        images = jax.lax.cond(knobs.cutmix > 0, mix, lambda key, images, masks: images, mix_key, images, masks)
+        images = jax.lax.cond(knobs.cutmix > 0, mix, _same_images, mix_key, images, masks)
     if "jitter" in experiment.active_numbers:
         ordered = "cutmix_reference" in experiment.active_knobs and knobs.cutmix_reference > 0
         probability = member.augmentation.jitter
         jitter = functools.partial(augment.colour_jitter, probability=probability, ordered=ordered)
-        images = jax.lax.cond(probability > 0, jitter, lambda key, images: images, jitter_key, images)
-    own = functions_of(experiment.train.augment)
-    if own:
+        images = jax.lax.cond(probability > 0, jitter, _same_images, jitter_key, images)
+    own_augmentations = functions_of(experiment.train.augment)
+    if own_augmentations:
         which = jnp.asarray(knobs.own_augment).astype(jnp.int32)
-        images, masks = jax.lax.switch(which, [_unchanged, *own], jax.random.fold_in(key, 5), images, masks)
+        images, masks = jax.lax.switch(which, [_unchanged, *own_augmentations], own_key, images, masks)
     return images, masks, groups
+
+
+def _swap(
+    experiment: Experiment, member: Member, key: jax.Array, rows: jax.Array, groups: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Moves objects onto scenes of the member's training set, with the probability of its knob."""
+    draw_key, swap_key, scene_key = jax.random.split(key, 3)
+    scene_of = experiment.groups.scene_of
+    scenes = sampling.directory(scene_of(member.groups), size=experiment.groups.scenes)
+    moved = _in_another_scene(scene_key, groups, experiment.groups)
+    others, partnered = sampling.draw(draw_key, scenes, scene_of(moved))
+    return augment.background_swap(
+        swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=member.knobs.swap
+    )
 
 
 def _flip_and_crop(
@@ -74,32 +81,54 @@ def _unchanged(key: jax.Array, images: jax.Array, masks: jax.Array) -> tuple[jax
     return images, masks
 
 
+def _same_images(key: jax.Array, images: jax.Array, *masks: jax.Array) -> jax.Array:
+    return images
+
+
 def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> jax.Array:
     """Returns groups of the same classes, each in another scene drawn uniformly."""
     if all_groups.scenes == 2:
         return all_groups.moved(groups)
-    return all_groups.moved(groups, jax.random.randint(jax.random.fold_in(key, 1), groups.shape, 1, all_groups.scenes))
+    return all_groups.moved(groups, jax.random.randint(key, groups.shape, 1, all_groups.scenes))
 
 
-def _cutmix(experiment: Experiment, member: Member, pool: Pool, groups: jax.Array, *batch: jax.Array) -> jax.Array:
-    key, images, masks = batch
-    draw_key, mix_key = jax.random.split(key)
+def _cutmix(
+    experiment: Experiment,
+    member: Member,
+    pool: Pool,
+    groups: jax.Array,
+    key: jax.Array,
+    images: jax.Array,
+    masks: jax.Array,
+) -> jax.Array:
+    """Mixes images with partners of the same class in another scene, from the member's training set."""
+    draw_key, mix_key, scene_key, partner_key = jax.random.split(key, 4)
     images_of = sampling.directory(member.groups, size=experiment.groups.count)
-    positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, experiment.groups))
+    partner_groups = _in_another_scene(scene_key, groups, experiment.groups)
+    positions, partnered = sampling.draw(draw_key, images_of, partner_groups)
     rows = member.rows[positions]
 
-    def mix(others: tuple[jax.Array, jax.Array], *, reference: bool = False) -> jax.Array:
-        options = {"partnered": partnered, "probability": member.knobs.cutmix, "reference": reference}
-        return augment.background_cutmix(mix_key, images, masks, *others, **options)
+    def mix(partners: tuple[jax.Array, jax.Array], *, reference: bool = False) -> jax.Array:
+        return augment.background_cutmix(
+            mix_key,
+            images,
+            masks,
+            *partners,
+            partnered=partnered,
+            probability=member.knobs.cutmix,
+            reference=reference,
+        )
+
+    def mix_plainly() -> jax.Array:
+        return mix(gather(pool, rows))
+
+    def mix_as_reference() -> jax.Array:
+        flip_key, crop_key = jax.random.split(partner_key)
+        return mix(_flip_and_crop(experiment, member, pool, rows, flip_key, crop_key), reference=True)
 
     if "cutmix_reference" not in experiment.active_knobs:
-        return mix(gather(pool, rows))
-    keys = jax.random.split(jax.random.fold_in(key, 1))
-    return jax.lax.cond(
-        member.knobs.cutmix_reference > 0,
-        lambda: mix(_flip_and_crop(experiment, member, pool, rows, *keys), reference=True),
-        lambda: mix(gather(pool, rows)),
-    )
+        return mix_plainly()
+    return jax.lax.cond(member.knobs.cutmix_reference > 0, mix_as_reference, mix_plainly)
 
 
 def train_step(
@@ -155,18 +184,21 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
       The state after the last step and the mean training loss.
     """
     size = experiment.train.batch_size
-    steps = member.rows.shape[0] // size
-    order_key, step_key = jax.random.split(jax.random.fold_in(member.key, state.epoch + 1))
-    order = jax.random.permutation(order_key, member.rows.shape[0])
+    count = member.rows.shape[0]
+    steps = count // size
+    order_key, step_key, weights_key = jax.random.split(jax.random.fold_in(member.key, state.epoch + 1), 3)
+    order = jax.random.permutation(order_key, count)
     if state.image_weights is not None:
-        weighted = sampling.weighted_order(jax.random.fold_in(order_key, 1), state.image_weights)
+        weighted = sampling.weighted_order(weights_key, state.image_weights)
         order = jnp.where(jnp.ptp(state.image_weights) > 0, weighted, order)
     if "balanced" in experiment.active_knobs:
         balanced = sampling.balanced_order(order, member.groups, num_groups=experiment.groups.count)
         order = jnp.where(member.knobs.balanced > 0, balanced, order)
-    order = order[: steps * size].reshape(steps, size)
+    batches = order[: steps * size].reshape(steps, size)
 
-    step = functools.partial(train_step, experiment, member, pool)
-    inputs = order, jax.random.split(step_key, steps)
-    state, step_losses = jax.lax.scan(lambda state, given: step(state, *given), state, inputs)
+    def step(state: State, inputs: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        batch, key = inputs
+        return train_step(experiment, member, pool, state, batch, key)
+
+    state, step_losses = jax.lax.scan(step, state, (batches, jax.random.split(step_key, steps)))
     return state, step_losses.mean()

@@ -1,6 +1,7 @@
 """Formats and options of `flipjax audit` beyond plain files: COCO instances, clusters, gates, a model."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from run_folder import END, make_run
 from flipjax import metrics
 from flipjax.audit import audit_files
 from flipjax.audit.__main__ import main
+from flipjax.audit.audits import stride_of
 from flipjax.audit.evaluate import main as evaluate
 from flipjax.config import ModelSpec
 from flipjax.models.weights import draw_weights
@@ -125,16 +127,64 @@ def test_a_model_is_audited_on_photos(tmp_path):
     assert np.array_equal(mask, MASKS[0])
 
 
+SIZES = [(19, 21), (24, 16), (7, 33)]
+"""Sides of photos; most are no multiple of 4, the stride of a network of depth 3."""
+
+
+def save_odd_photos(folder):
+    """Writes photos of odd sizes with labels; returns both and the options that name them."""
+    photos = [GENERATOR.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
+    labels = [GENERATOR.integers(0, 3, size).astype(np.uint8) for size in SIZES]
+    names = [f"{height}x{width}" for height, width in SIZES]
+    found = save_pictures(folder / "photos", photos, names), save_pictures(folder / "labels", labels, names)
+    return photos, labels, [f"--images={found[0]}", f"--labels={found[1]}"]
+
+
+def test_photos_of_any_size_are_padded_for_a_saved_model_and_a_member(tmp_path):
+    spec = ModelSpec(width=4, depth=3)
+    model = Model(draw_weights(jax.random.key(1), spec, 3), spec, ("background", "cat", "dog"), 16)
+    photos, labels, options = save_odd_photos(tmp_path)
+    stored = store_member(tmp_path / "run", model)
+    expected = np.zeros((3, 3), np.int64)
+    for photo, truth in zip(photos, labels, strict=True):
+        height, width = truth.shape
+        padded = np.pad(photo, ((0, -height % 4), (0, -width % 4), (0, 0)), mode="edge")
+        logits = model.logits(padded[None])[0, :height, :width]
+        expected += np.asarray(metrics.decompose(logits, truth).confusion)
+    found = audit(tmp_path / "model", f"--model={stored}", *options)
+    assert found["flip_matrix"] == expected.tolist()
+    line = [f"--run={tmp_path / 'run'}", *options, f"--out={tmp_path / 'member'}", "--member=rho=1_seed=0"]
+    assert evaluate([*line, "--rule=val_loss"]) == 0
+    assert (tmp_path / "model/images.csv").read_bytes() == (tmp_path / "member/images.csv").read_bytes()
+
+
+def store_member(folder, model):
+    """Makes a run of one member with a model's weights, and returns their file."""
+    make_run(folder, [{"rho": 1, "seed": 0}], config={"config": {}})
+    cell = (folder / "cells/only").rename(folder / "cells/0")
+    (cell / "weights").mkdir()
+    return model.save(cell / "weights" / f"rho=1_seed=0.{END['selection']}.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"),
+    [
+        pytest.param(Painted(), 5, id="stride"),
+        pytest.param(types.SimpleNamespace(spec=ModelSpec(depth=3)), 4, id="spec"),
+        pytest.param(np.asarray, 1, id="function"),
+    ],
+)
+def test_the_stride_of_a_model(model, stride):
+    assert stride_of(model) == stride
+
+
 def test_a_saved_model_and_a_member_of_a_run_are_audited_alike(tmp_path, capsys):
     spec = ModelSpec(width=4, depth=1)
     model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
     photos = GENERATOR.integers(0, 256, (12, 12, 16, 3)).astype(np.uint8)
     labels = LABELS % 3
     options = [save(tmp_path, MASKS, labels)[1], f"--images={save_pictures(tmp_path / 'photos', photos, NAMES)}"]
-    make_run(tmp_path / "run", [{"rho": 1, "seed": 0}], config={"config": {}})
-    cell = (tmp_path / "run/cells/only").rename(tmp_path / "run/cells/0")
-    (cell / "weights").mkdir()
-    stored = model.save(cell / "weights" / f"rho=1_seed=0.{END['selection']}.safetensors")
+    stored = store_member(tmp_path / "run", model)
     found = audit(tmp_path / "model", f"--model={stored}", *options)
     assert found["flip_matrix"] == model.decompose(photos, labels).confusion.sum(0).tolist()
     line = [f"--run={tmp_path / 'run'}", *options, f"--out={tmp_path / 'member'}"]

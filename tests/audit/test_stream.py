@@ -1,6 +1,7 @@
 """An audit of batches is that of the command, byte for byte in its tables."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from audited import audit
 
 from flipjax.audit import stream
+from flipjax.groups import NamedGroups
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ["background", "cat", "dog", "cow"]
@@ -78,3 +80,121 @@ def test_a_stream_says_what_it_takes_for_background_and_writes_nothing_after_an_
     for own, named in (({"kind": "masks"}, "num_classes"), ({"unit": "instance"}, "unit")):
         with pytest.raises(ValueError, match=f"{named}: expected"):
             stream(tmp_path / "c", **own)
+
+
+LABELS = np.random.default_rng(1).integers(0, 4, (6, 4, 5))
+MASKS = np.random.default_rng(2).integers(0, 4, (6, 4, 5))
+OF_MASKS = {"class_names": NAMES, "kind": "masks"}
+
+
+def test_threads_add_batches_whole(tmp_path):
+    """Each batch holds one class, and its name says which: no image gets another one's name, group or cluster."""
+    labels = np.stack([np.full((3, 3), 1 + i % 3) for i in range(60)])
+    with stream(tmp_path / "out", **OF_MASKS, all_groups=NamedGroups(("a", "b", "c"))) as batches:
+
+        def add(k):
+            part = slice(3 * k, 3 * k + 3)
+            own = labels[part]
+            names = [f"{k}:{i}" for i in range(3)]
+            batches.add(own, own, names=names, groups=[0, 1, 2], clusters=[k, k, k])
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(add, range(20)))
+    with np.load(tmp_path / "out/decomposition.npz") as stored:
+        shown = np.argmax(np.einsum("ncc->nc", stored["confusion"]), axis=1)
+        assert stored["names"].tolist() == [f"{k}:{i}" for k in _order(stored["names"]) for i in range(3)]
+        assert shown.tolist() == [1 + int(name.split(":")[1]) for name in stored["names"]]
+        assert stored["groups"].tolist() == [0, 1, 2] * 20
+        assert (
+            len(set(zip([name.split(":")[0] for name in stored["names"]], stored["clusters"].tolist(), strict=True)))
+            == 20
+        )
+
+
+def _order(names):
+    """The batches in the order in which they were counted."""
+    return dict.fromkeys(name.split(":")[0] for name in names)
+
+
+def test_threads_number_images_without_names(tmp_path):
+    with stream(tmp_path / "out", **OF_MASKS) as batches, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: batches.add(LABELS, LABELS), range(8)))
+    with np.load(tmp_path / "out/decomposition.npz") as stored:
+        assert stored["names"].tolist() == [str(i) for i in range(48)]
+
+
+def test_a_closed_stream_takes_no_batch(tmp_path):
+    with stream(tmp_path / "out", **OF_MASKS) as batches:
+        batches.add(MASKS, LABELS)
+    before = tables(tmp_path / "out")
+    with pytest.raises(ValueError, match="expected batches before it is closed"):
+        batches.add(MASKS, LABELS)
+    assert batches.close() == batches.summary and tables(tmp_path / "out") == before
+
+
+def test_clusters_are_resampled_whole(tmp_path):
+    labels = np.repeat(LABELS, 2, axis=0)
+    masks = np.repeat(MASKS, 2, axis=0)
+    clusters = np.repeat(np.arange(6), 2)
+    with stream(tmp_path / "out", **OF_MASKS) as batches:
+        batches.add(masks[:6], labels[:6], clusters=clusters[:6])
+        batches.add(masks[6:], labels[6:], clusters=clusters[6:])
+    with np.load(tmp_path / "out/decomposition.npz") as stored:
+        assert stored["clusters"].tolist() == clusters.tolist()
+
+
+ONE = np.zeros((1, 4, 5), int)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"clusters": [1]}, "clusters: expected with every batch", id="clusters-once"),
+        pytest.param({"names": ["a\rb"]}, "names: expected texts of one line", id="carriage-return"),
+        pytest.param({"names": ["a\nb"]}, "names: expected texts of one line", id="line-feed"),
+        pytest.param({"names": ["a\udce9"]}, "names: expected texts of one line in UTF-8", id="latin-1"),
+        pytest.param({"names": ["5"]}, "some more than once, 5", id="twice"),
+        pytest.param({"spacing": (1, 0)}, "spacing: expected 2 distances above 0", id="spacing"),
+    ],
+)
+def test_later_batches_that_do_not_fit(change, message, tmp_path):
+    with stream(tmp_path / "out", **OF_MASKS) as batches:
+        batches.add(MASKS, LABELS)
+        with pytest.raises(ValueError, match=message):
+            batches.add(ONE, ONE, **change)
+    assert batches.summary["n_images"] == 6
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        pytest.param(["background", "a\r=1+1", "b"], ValueError, id="carriage-return"),
+        pytest.param(["background", "", "b"], ValueError, id="blank"),
+        pytest.param(["background", "a\udce9", "b"], ValueError, id="latin-1"),
+        pytest.param(["background", 3, "b"], TypeError, id="number"),
+    ],
+)
+def test_class_names_are_texts_of_one_line(names, error, tmp_path):
+    with pytest.raises(error, match="class_names: expected texts"):
+        stream(tmp_path / "out", class_names=names, kind="masks")
+    assert not (tmp_path / "out").exists()
+
+
+def test_clusters_of_one_patient_cannot_be_resampled(tmp_path):
+    with (
+        pytest.raises(ValueError, match="clusters: expected two or more"),
+        stream(tmp_path / "o", **OF_MASKS) as batches,
+    ):
+        batches.add(MASKS, LABELS, clusters=["p"] * 6)
+    assert not (tmp_path / "o").exists()
+
+
+def test_classes_and_groups_without_images_are_said(tmp_path):
+    labels = np.where(LABELS == 3, 1, LABELS)
+    groups = NamedGroups(("north", "south", "west"))
+    with stream(tmp_path / "out", **OF_MASKS, all_groups=groups) as batches:
+        batches.add(MASKS, labels, groups=[0, 2, 0, 2, 0, 2])
+    text = (tmp_path / "out/summary.md").read_text()
+    assert "Not in the labels, so without rates of their own: cow." in text
+    assert "Groups without images, so without numbers: south." in text
+    assert np.isnan(batches.summary["flip/cow"]) and "group/south/fg_flip" not in batches.summary

@@ -7,6 +7,8 @@ from typing import Any
 from flipjax.config import ConfigError
 from flipjax.groups import Groups
 
+__all__ = ["CLASSES", "N_TEST", "N_VAL", "SCENES", "prepare"]
+
 CLASSES = ("cat", "dog")
 """Class y; its label in a mask is 1 + y."""
 SCENES = ("indoor", "outdoor")
@@ -70,3 +72,7 @@ def _name_of(config: Any) -> str:
     parts = ["undivided" if not config.divided else "photos" if config.rho is None else f"corr{config.rho:g}"]
     parts += [] if plain else [re.sub(r"\W+", "_", "_".join([*config.classes, *config.scenes]))]
     return "_".join([*parts, *[f"size{config.size}"] * bool(config.size)])
+
+
+def __dir__() -> list[str]:
+    return __all__

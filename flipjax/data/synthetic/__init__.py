@@ -24,6 +24,8 @@ from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
 
+__all__ = ["draw_cue", "list_synthetic", "load_synthetic", "outline_synthetic"]
+
 CHUNK = 32
 """Images rendered at once: bounds the memory of the supersampled layers."""
 PERIOD = 4
@@ -181,3 +183,7 @@ def _texture(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
 
 
 _LAYERS = {"marker": _marker, "tint": _tint, "texture": _texture}
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,6 +10,8 @@ from flipjax.data.split import PARTS
 from flipjax.groups import Groups
 from flipjax.support.files import sha256, write_text
 
+__all__ = ["SCENES", "prepare", "write_manifest"]
+
 SCENES = 2662
 """Default number of scene photos of each kind, the number in the released manifests."""
 
@@ -85,3 +87,7 @@ def write_manifest(
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     counts = pd.crosstab(table["split"], table["group_id"]).rename(index=dict(enumerate(PARTS)))
     return f"{counts}\n{out}: {len(rows)} images"
+
+
+def __dir__() -> list[str]:
+    return __all__
