@@ -20,7 +20,7 @@ test: $(DEV)  ## The whole suite; what it compiles is kept for the next time (AR
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files, many more of them
-	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/audit tests/models -k damaged $(ARGS)
+	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/audit tests/models tests/results tests/test_model.py -k damaged $(ARGS)
 
 lint: $(DEV)  ## Style, formatting and types
 	$(BIN)/ruff check .

@@ -2,13 +2,15 @@
 
 `flipjax report --compare A B` compares two runs. `flipjax report --table paper RUN [RUN ...]` writes the
 paper's table (CSV, Markdown, LaTeX) and its figure of flip-risk deciles. Reports use stored
-results only and need neither JAX nor the pool. Exit codes: 0 done, 1 unreadable results, 2 no results.
+results only and need neither JAX nor the pool; those of flipjax 0.1 are converted first. Exit codes: 0 done, 1
+unreadable results, 2 no results.
 """
 
 import sys
 from pathlib import Path
 
 from flipjax import command
+from flipjax.results.old_runs import convert_run
 
 
 @command.main("flipjax report", system_code=command.SOME_FAILED)
@@ -29,6 +31,9 @@ def main(arguments: list[str]) -> int:
     alone = options.compare if options.table else len(options.workdir) > 1
     if bool(options.workdir) == bool(options.compare) or alone:
         parser.error("expected a run folder, --table paper RUN [RUN ...], or --compare A B")
+    for run in options.compare or options.workdir:
+        for path in convert_run(run):
+            print(f"converted from flipjax 0.1: {path}")
     if options.table:
         from flipjax.report.paper import write_paper
 

@@ -17,19 +17,18 @@ import pandas as pd
 
 from flipjax.identity import digest_of
 from flipjax.results.estimates import aggregate
+from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
-from flipjax.results.store import Cell, MemberResults, read, to_xarray
+from flipjax.results.store import BLANK, GALLERY, SCHEMA, STORED, Cell, MemberResults, read, to_xarray
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
 from flipjax.support.files import DamagedError, read_text_entry, replacing, sha256, sha256_of
 
 if TYPE_CHECKING:
     import xarray
 
-STORED, BLANK = "results.npz", "missing.npz"
-"""Files of a program: its results, and the members that have none."""
 MOST_IMAGES = 2_000_000
 MISSED = 0.5
 """Members that miss a larger share of the true foreground count as not learnt."""
@@ -135,6 +134,9 @@ def load(run: str | Path) -> RunData:
         DamagedError: a file is damaged or belongs to another run, or results of a finished run are gone.
     """
     folder = Path(run)
+    if is_old(folder):
+        expected = "expected results.npz in cells, found files of flipjax 0.1"
+        raise DamagedError(f"{folder}: {expected}; convert them: flipjax report {folder}")
     config = _config_of(folder)
     cells = {place: _checked(cell, config) for place, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
@@ -182,9 +184,11 @@ def token_of(folder: Path) -> str:
     Each file lists the digests of its arrays, so that little is read.
     """
     inputs: list[object] = [version("flipjax"), _config_of(folder) | {"sessions": []}]
-    for path in sorted(folder.glob("cells/**/*.npz")):
-        name = str(path.relative_to(folder))
-        inputs.append([name, sha256_of(path) if path.name == "gallery.npz" else read_text_entry(path, "schema")])
+    for pattern in (STORED, BLANK, "parts/*.npz"):
+        for path in sorted(folder.glob(f"cells/*/{pattern}")):
+            inputs.append([str(path.relative_to(folder)), read_text_entry(path, SCHEMA)])
+    for path in sorted(folder.glob(f"cells/*/{GALLERY}")):
+        inputs.append([str(path.relative_to(folder)), sha256_of(path)])
     return sha256(json.dumps(inputs))
 
 

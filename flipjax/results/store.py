@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +19,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from flipjax.groups import Groups
+from flipjax.metrics.classes import class_names
 from flipjax.metrics.decomposition import Decomposition, RegionSums
-from flipjax.metrics.images import Images
+from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.log_odds import SceneSwap, training_evidence
+from flipjax.results.quantities import find_quantity
 from flipjax.support.files import DamagedError, digest, replacing
 
 if TYPE_CHECKING:
     import xarray
 
 PARTS = ("val", "test")
+"""The parts of the images that a sweep evaluates, in order."""
+STORED = "results.npz"
+"""The file of a program's results."""
+BLANK = "missing.npz"
+"""The file of a program's members that have no results."""
+GALLERY = "gallery.npz"
+"""The file of a program's pictures; see `flipjax.report.gallery`."""
 SCHEMA = "schema"
+"""The entry of a file that lists all others."""
+MOST_SCHEMA = 1 << 20
+"""Bytes of the largest schema."""
 VERSION = 1
+NAME = re.compile(r"[\w.=, +-]+")
+"""A member's name: part of the names of its files."""
 Table = TypeVar("Table", bound="NamedArrays")
 
 
@@ -69,6 +85,15 @@ class NamedArrays:
     def places(self) -> dict[str, int]:
         """The index of each member, by name."""
         return {name: place for place, name in enumerate(self.member.tolist())}
+
+    def check(self) -> None:
+        """Raises ValueError unless the values fit each other."""
+        names = self.member.tolist()
+        if len(set(names)) < len(names):
+            raise ValueError("member: expected different names")
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"member: expected names of letters and digits, found {name!r}")
 
     def take(self: Table, members: Sequence[str]) -> Table:
         """Returns some members, in the given order."""
@@ -127,6 +152,26 @@ class MemberResults(Curves):
     scene_name: np.ndarray = array("scene", dtype=np.str_)
     usual: np.ndarray = array("foreground", "scene", dtype=np.bool_)
     program: np.ndarray = array(dtype=np.str_)
+
+    def check(self) -> None:
+        """Raises ValueError unless the values fit each other."""
+        super().check()
+        class_names(self.class_names, classes=len(self.class_names))
+        groups = self.groups
+        if groups.classes != len(self.class_names) - 1:
+            raise ValueError(f"usual: expected {len(self.class_names) - 1} foreground classes, found {groups.classes}")
+        if not set(self.group.tolist()) <= {ALL, *groups.named} or not set(self.part.tolist()) <= set(PARTS):
+            raise ValueError("group, part: expected those of the classes and scenes, and val and test")
+        if not len(self.rule) or len(set(self.rule.tolist())) < len(self.rule):
+            raise ValueError("rule: expected one or more different names")
+        for key in self.quantity.tolist():
+            if find_quantity(key) is None:
+                raise ValueError(f"quantity: expected known keys, found {key!r}")
+        for setting in self.settings():
+            if not all(isinstance(value, str | int | float) for value in setting.values()):
+                raise ValueError("setting: expected numbers and texts")
+        if (self.epochs < 0).any() or (self.epochs > self.curves.shape[1]).any():
+            raise ValueError(f"epochs: expected at most {self.curves.shape[1]}")
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -194,6 +239,21 @@ class ImageResults(NamedArrays):
     own_quantity: np.ndarray | None = array("own_quantity", dtype=np.str_, optional=True)
     own: np.ndarray | None = array("rule", "member", "image", "own_quantity", "ratio", dtype=np.float32, optional=True)
 
+    def check(self) -> None:
+        """Raises ValueError unless the values fit each other."""
+        super().check()
+        if not set(np.unique(self.image_part).tolist()) <= set(PARTS):
+            raise ValueError("image_part: expected val and test")
+        if self.confusion.ndim and self.confusion.min(initial=0) < 0:
+            raise ValueError("confusion: expected counts")
+        parts = [self.region_true, self.region_flips, self.region_predicted, self.region_risk, self.region_shared]
+        known = [part is not None for part in (*parts, self.gaps)]
+        if any(known) and not all(known):
+            raise ValueError("region_true: expected with all sums over regions, or none")
+        for one, other in ((self.log_odds, self.center), (self.score, self.scores), (self.own_quantity, self.own)):
+            if (one is None) != (other is None):
+                raise ValueError("expected log_odds and center, score and scores, own_quantity and own together")
+
     def inside(self, part: str) -> np.ndarray:
         """Returns which images are in a part, bool (N,)."""
         return self.image_part == part
@@ -258,7 +318,28 @@ class Cell:
         """Reads the results of the images and does not keep them; `without` names optional arrays to leave."""
         if self.path is None:
             return self.images
-        return read(self.path, ImageResults, without=without)
+        images = read(self.path, ImageResults, without=without)
+        problem = self._misfit(images)
+        if problem:
+            raise DamagedError(f"{self.path}: damaged ({problem})")
+        return images
+
+    def _misfit(self, images: ImageResults) -> str:
+        """Returns how images are not those of the members, or ''."""
+        classes = len(self.class_names)
+        if images.member.tolist() != self.members:
+            return "the images are of other members"
+        if images.confusion.shape[0] != len(self.rules) or images.confusion.shape[3:] != (classes, classes):
+            return f"expected counts of {len(self.rules)} rules and {classes} classes"
+        if len(images.image_group) and not (
+            images.image_group.min() >= 0 and images.image_group.max() < self.groups.count
+        ):
+            return f"image_group: expected 0..{self.groups.count - 1}"
+        if images.log_odds is not None and images.log_odds.shape[-1] != classes - 1:
+            return f"log_odds: expected {classes - 1} foreground classes"
+        if images.trained is not None and images.trained.shape[1] != self.groups.count:
+            return f"trained: expected {self.groups.count} groups"
+        return ""
 
     def images_of(self, member: str, part: str, rule: str | None = None) -> Images:
         """Returns the images of a part for a member and a selection rule, by default the first."""
@@ -320,38 +401,94 @@ def write(path: Path, *tables: NamedArrays) -> None:
 def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table:
     """Reads one table of a file.
 
+    Axes and shapes are compared before any array is read, so that a forged one takes no memory.
+
     Args:
         path: of `write`.
         kind: `MemberResults` or `ImageResults`.
         without: names of optional arrays to leave.
 
     Raises:
-        DamagedError: the arrays are not those written.
+        DamagedError: the arrays are not those written, or do not fit each other.
         FileNotFoundError: there is no such file.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            schema = json.loads(str(stored[SCHEMA]))
-            if schema["version"] != VERSION:
-                raise ValueError(f"expected version {VERSION}, found {schema['version']}")
-            values = {}
-            for name in kind.names():
-                if name in schema["arrays"] and name not in without:
-                    values[name] = _checked(name, stored[name], schema["arrays"][name], kind)
-            return kind(**values)
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as file:
+            entries = _schema(file)
+            names = [name for name in kind.names() if name in entries and name not in without]
+            _check_axes(file, names, entries, kind)
+            table = kind(**{name: _read_array(file, name, entries[name].sha256) for name in names})
+        table.check()
+        return table
     except Exception as error:
         # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
-        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {_one_line(error)})") from error
 
 
-def _checked(name: str, value: np.ndarray, entry: Mapping[str, Any], kind: type[NamedArrays]) -> np.ndarray:
-    if tuple(entry["axes"]) != kind.axes_of(name) or value.ndim != len(entry["axes"]):
-        raise ValueError(f"{name}: expected the axes {', '.join(kind.axes_of(name))}")
-    if digest({name: value}) != entry["sha256"]:
+def _one_line(error: Exception) -> str:
+    """Returns what an error says, in printable characters."""
+    return "".join(character if character.isprintable() else " " for character in str(error))[:400]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """An array of a file, as its schema describes it."""
+
+    axes: tuple[str, ...]
+    """Names of its axes."""
+    sha256: str
+    """The digest of its name, type, shape and values."""
+
+
+def _schema(file: zipfile.ZipFile) -> dict[str, _Entry]:
+    """Returns the arrays of a file by name."""
+    if file.getinfo(f"{SCHEMA}.npy").file_size > MOST_SCHEMA:
+        raise ValueError(f"{SCHEMA}: expected at most {MOST_SCHEMA} bytes")
+    schema = json.loads(str(_load(file, SCHEMA)))
+    if schema["version"] != VERSION:
+        raise ValueError(f"expected version {VERSION}, found {schema['version']}")
+    return {name: _Entry(tuple(entry["axes"]), entry["sha256"]) for name, entry in schema["arrays"].items()}
+
+
+def _load(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Reads an array of a file."""
+    with file.open(f"{name}.npy") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _read_array(file: zipfile.ZipFile, name: str, expected: str) -> np.ndarray:
+    """Reads an array and compares its digest."""
+    array = _load(file, name)
+    if digest({name: array}) != expected:
         raise ValueError(f"{name} is not what was written")
-    return value
+    return array
+
+
+def _check_axes(
+    file: zipfile.ZipFile, names: Sequence[str], entries: Mapping[str, _Entry], kind: type[NamedArrays]
+) -> None:
+    """Raises ValueError unless arrays have their axes and types, and every axis has one length."""
+    lengths: dict[str, int] = {}
+    for name in names:
+        axes, dtype = kind.axes_of(name), kind.dtype_of(name)
+        shape, found = _header(file, name)
+        if entries[name].axes != axes or len(shape) != len(axes) or found.kind != dtype.kind:
+            raise ValueError(f"{name}: expected {dtype.name} ({', '.join(axes)}), found {found.name} {shape}")
+        for axis, length in zip(axes, shape, strict=True):
+            if lengths.setdefault(axis, length) != length:
+                raise ValueError(f"{name}: expected {lengths[axis]} along {axis}, found {length}")
+
+
+def _header(file: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns shape and type of an array, without reading it."""
+    with file.open(f"{name}.npy") as stream:
+        if np.lib.format.read_magic(stream) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    return shape, dtype
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
@@ -421,7 +558,5 @@ def to_xarray(cell: Cell, *, images: bool = False) -> xarray.Dataset:
 
 
 def _attributes(key: str) -> dict[str, str]:
-    from flipjax.results.quantities import find_quantity
-
     known = find_quantity(key)
     return {} if known is None else {"long_name": known.title, "units": known.unit, "description": known.meaning}

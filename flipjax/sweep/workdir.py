@@ -22,8 +22,7 @@ from flipjax.groups import Groups
 from flipjax.identity import first_difference
 from flipjax.plan import Program, select
 from flipjax.report import gallery
-from flipjax.results.run_data import STORED
-from flipjax.results.store import Cell, MemberResults, concatenate, read, write
+from flipjax.results.store import STORED, Cell, MemberResults, concatenate, read, write
 from flipjax.support.files import DamagedError, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock

@@ -1,0 +1,202 @@
+"""Stored results: what is written is read, and what is damaged or forged is refused in one sentence."""
+
+import dataclasses
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from damage import DAMAGES, FUZZ, read_damaged
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.report.__main__ import main as report
+from flipjax.results import load
+from flipjax.results.frames import read_csv
+from flipjax.results.store import BLANK, ImageResults, MemberResults, concatenate, read, to_xarray, write
+from flipjax.results.tables import blank_results
+from flipjax.support.files import DamagedError, digest
+from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition
+
+STORED = RECORDED / "cells/000/results.npz"
+
+
+@pytest.fixture(scope="module")
+def cell():
+    a, b, c, d = (random_decomposition(8, seed) for seed in range(4))
+    return cell_of({"a": (a, c), "b": (b, d)}, np.arange(8) % 4, np.arange(8) // 2, rules=("val_loss", "last"))
+
+
+def test_equal_results_have_equal_bytes_and_are_read_as_they_were(cell, tmp_path):
+    first, second = tmp_path / "x" / "results.npz", tmp_path / "again.npz"
+    for path in (first, second):
+        write(path, cell.results, cell.images)
+    assert first.read_bytes() == second.read_bytes()
+    for table in (cell.results, cell.images):
+        stored = read(first, type(table))
+        assert stored.arrays().keys() == table.arrays().keys()
+        for name, values in table.arrays().items():
+            np.testing.assert_array_equal(getattr(stored, name), values)
+
+
+def test_a_cell_gives_each_rule_its_decomposition(cell):
+    np.testing.assert_array_equal(cell.decomposition("b", "test").confusion, random_decomposition(8, 1).confusion)
+    last = cell.decomposition("b", "test", selection="last")
+    np.testing.assert_array_equal(last.confusion, random_decomposition(8, 3).confusion)
+    assert cell.groups == TWO_BY_TWO and cell.class_names == CLASSES
+
+
+def test_usual_scenes_are_kept(tmp_path):
+    groups = Groups(usual=((1,), (0,)))
+    cell = cell_of({"a": [random_decomposition(8)]}, np.arange(8) % 4, np.full(8, -1), all_groups=groups)
+    write(tmp_path / "results.npz", cell.results)
+    assert read(tmp_path / "results.npz", MemberResults).groups == groups != TWO_BY_TWO
+
+
+def test_parts_of_a_program_are_joined_with_curves_of_any_length(cell):
+    parts = [cell.results.take([name]) for name in ("b", "a")]
+    longer = dataclasses.replace(parts[1], measure=np.array(["loss"]), curves=np.ones((1, 5, 1)), epochs=np.array([5]))
+    shorter = dataclasses.replace(parts[0], measure=np.array(["loss"]), curves=np.ones((1, 2, 1)), epochs=np.array([2]))
+    joined = concatenate([shorter, longer])
+    assert joined.member.tolist() == ["b", "a"] and joined.curves.shape == (2, 5, 1)
+    assert np.isnan(joined.curves[0, 2:]).all() and np.isfinite(joined.curves[1]).all()
+    np.testing.assert_array_equal(joined.take(["a", "b"]).values, cell.results.values)
+
+
+def test_a_data_set_has_the_axes_of_the_grid(cell):
+    pytest.importorskip("xarray", reason="it is no dependency")
+    data = to_xarray(cell, images=True)
+    assert data.fg_flip.dims == ("rule", "member", "part", "group") and data.rho.dims == ("member",)
+    whole = data.fg_flip.sel(rule="last", member="b", part="test", group="all").item()
+    assert whole == cell.results.values[1, 1, 1, 0, cell.results.quantity.tolist().index("fg_flip")]
+    assert data.fg_flip.attrs["units"] == "share" and data.confusion.dims[:3] == ("rule", "member", "image")
+
+
+def forge(path, **arrays):
+    """Writes a file with other arrays, each with its right digest."""
+    with np.load(path) as stored:
+        schema = json.loads(str(stored["schema"]))
+        values = {name: stored[name] for name in stored.files if name != "schema"}
+    for name, value in arrays.items():
+        if value is None:
+            del values[name], schema["arrays"][name]
+        else:
+            values[name] = value
+            schema["arrays"][name]["sha256"] = digest({name: value})
+    np.savez_compressed(path, schema=np.array(json.dumps(schema)), **values)
+
+
+def stored(name):
+    with np.load(STORED) as file:
+        return file[name]
+
+
+FORGED = {
+    "classes of one name": {"class_name": np.array(["background", "a", "a"])},
+    "too few classes": {"class_name": np.array(["background", "a"])},
+    "a scene too many": {"scene_name": np.array(["a", "b", "c"])},
+    "a member outside": {"member": np.array(["../../x", *(f"m00{k}" for k in range(1, 8))])},
+    "members of one name": {"member": np.array(["m000"] * 8)},
+    "control characters": {"member": np.array(["\x1b[2J", *(f"m00{k}" for k in range(1, 8))])},
+    "no rule": {"rule": np.array([], np.str_)},
+    "no status": {"status": None},
+    "a setting that is no JSON": {"setting": np.full_like(stored("setting"), "x")},
+    "a setting that is a list": {"setting": np.full_like(stored("setting"), "[1]")},
+    "a setting without end": {"setting": np.full(stored("setting").shape, "[" * 5000)},
+    "an unknown quantity": {"quantity": np.array(["evil", *stored("quantity")[1:]])},
+    "an unknown part": {"part": np.array(["train", "test"])},
+    "an unknown group": {"group": np.array(["evil", *stored("group")[1:]])},
+    "usual scenes of none": {"usual": np.zeros((2, 2), bool)},
+    "epochs beyond the curves": {"epochs": np.full(8, 99, np.int32)},
+    "values of text": {"values": stored("values").astype(str)},
+    "counts of two classes": {"confusion": stored("confusion")[..., :2, :2]},
+    "negative counts": {"confusion": -stored("confusion")},
+    "counts of fractions": {"confusion": stored("confusion").astype(np.float32)},
+    "counts without axes": {"confusion": np.int32(3)},
+    "an image too few": {"confusion": stored("confusion")[:, :, :-1]},
+    "groups out of range": {"image_group": stored("image_group") + 99},
+    "negative groups": {"image_group": stored("image_group") - 99},
+    "pairs of two images": {"pair": stored("pair")[:2]},
+    "scores of one image": {"scores": np.zeros((8, 1, 7), np.float32)},
+    "names without scores": {"scores": None},
+    "half of the regions": {"region_flips": None},
+    "log-odds of one class": {"log_odds": stored("log_odds")[..., :1], "center": stored("center")[..., :1]},
+    "images of other members": {"trained": stored("trained")[:, :2]},
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_file_with_right_digests_is_one_sentence_that_names_it(what, tmp_path, capsys):
+    folder = shutil.copytree(RECORDED, tmp_path / "run")
+    forge(folder / "cells/000/results.npz", **FORGED[what])
+    with pytest.raises(DamagedError, match=r"results\.npz: damaged \(") as error:
+        assert load(folder).images is None
+    assert "\n" not in str(error.value) and "\x1b" not in str(error.value) and len(str(error.value)) < 700
+    assert report([str(folder)]) in (1, 2)
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_a_forged_shape_is_refused_before_it_takes_memory(tmp_path):
+    path = tmp_path / "results.npz"
+    with zipfile.ZipFile(STORED) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as forged:
+        for name in whole.namelist():
+            with forged.open(name, "w") as stream:
+                if name == "confusion.npy":
+                    header = {"descr": "<i4", "fortran_order": False, "shape": (2, 8, 10**12, 3, 3)}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                else:
+                    stream.write(whole.read(name))
+    with pytest.raises(DamagedError, match=r"confusion: expected \d+ along image, found 1000000000000"):
+        read(path, ImageResults)
+
+
+@settings(max_examples=FUZZ, deadline=None)
+@given(st.sampled_from([MemberResults, ImageResults]), DAMAGES)
+def test_a_damaged_file_gives_the_same_arrays_or_one_line(tmp_path_factory, kind, damage):
+    path = tmp_path_factory.getbasetemp() / "stored.npz"
+    if not path.exists():
+        shutil.copy(STORED, path)
+    table = read_damaged(lambda copy: read(copy, kind), path, damage, DamagedError)
+    if table is not None:
+        for name, values in read(path, kind).arrays().items():
+            np.testing.assert_array_equal(getattr(table, name), values)
+
+
+def test_members_without_results_are_stored_in_the_shape_of_others(cell, tmp_path):
+    blank = blank_results(cell.results, ["c"], [{"rho": 0.9, "seed": 3}], "failed")
+    write(tmp_path / BLANK, blank)
+    table = read(tmp_path / BLANK, MemberResults)
+    assert table.settings() == [{"rho": 0.9, "seed": 3}] and np.isnan(table.values).all()
+
+
+@pytest.fixture
+def old(tmp_path):
+    return shutil.copytree(OLD, tmp_path / "old")
+
+
+def test_a_run_of_flipjax_0_1_is_one_sentence_that_says_what_to_do(old):
+    words = r"old: expected .* found files of flipjax 0\.1; convert them: flipjax report"
+    with pytest.raises(DamagedError, match=words):
+        load(old)
+
+
+def test_a_report_converts_a_run_of_flipjax_0_1(old, capsys, without_pictures):
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    assert report([str(old)]) == 0
+    assert f"converted from flipjax 0.1: {old}/cells/000/results.npz" in capsys.readouterr().out
+    assert all(path.read_bytes() == data for path, data in before.items())
+    run = load(old)
+    pd.testing.assert_frame_equal(run.history, read_csv(old / "history.csv"), check_dtype=False)
+    written = read_csv(old / "results.csv")
+    pd.testing.assert_frame_equal(run.members[list(written)], written, check_dtype=False)
+    assert len(run.images) == 8 * 2 * (24 + 48) and run.scores["score"].nunique() > 5
+    assert report([str(old)]) == 0 and "converted" not in capsys.readouterr().out
+
+
+def test_a_damaged_file_of_flipjax_0_1_is_one_sentence(old, capsys):
+    path = old / "cells/000/decomposition.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert report([str(old)]) == 2 and "decomposition.npz: damaged" in capsys.readouterr().err
