@@ -191,7 +191,9 @@ def test_a_report_converts_a_run_of_flipjax_0_1(old, capsys, without_pictures):
     run = load(old)
     pd.testing.assert_frame_equal(run.history, read_csv(old / "history.csv"), check_dtype=False)
     written = read_csv(old / "results.csv")
-    pd.testing.assert_frame_equal(run.members[list(written)], written, check_dtype=False)
+    # Statuses say today which members have not learnt.
+    numbers = [name for name in written if name != "status"]
+    pd.testing.assert_frame_equal(run.members[numbers], written[numbers], check_dtype=False)
     assert len(run.images) == 8 * 2 * (24 + 48) and run.scores["score"].nunique() > 5
     assert report([str(old)]) == 0 and "converted" not in capsys.readouterr().out
 
