@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from flipjax import command
-from flipjax.results.old_runs import convert_run
 
 
 @command.main("flipjax report", system_code=command.SOME_FAILED)
@@ -31,6 +30,9 @@ def main(arguments: list[str]) -> int:
     alone = options.compare if options.table else len(options.workdir) > 1
     if bool(options.workdir) == bool(options.compare) or alone:
         parser.error("expected a run folder, --table paper RUN [RUN ...], or --compare A B")
+    # Imported late so that --help answers at once.
+    from flipjax.results.old_runs import convert_run
+
     for run in options.compare or options.workdir:
         for path in convert_run(run):
             print(f"converted from flipjax 0.1: {path}")
