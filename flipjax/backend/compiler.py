@@ -6,12 +6,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def fast_jit(function: Callable, *, brief: bool = False, **options: Any) -> Any:
-    """Returns a function jitted with `fast_runtime`; for a few short runs (`brief`) with `fast_compile`."""
+def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xla", **options: Any) -> Any:
+    """Returns a function jitted with `fast_runtime`; for a few short runs (`brief`) with `fast_compile`.
+
+    Args:
+        function: to be jitted.
+        brief: whether to compile in less time.
+        convolutions: the library of its convolutions on a CPU, xla or onednn. A program of oneDNN is compiled anew in
+            each process: it is never written to JAX's compilation cache.
+        **options: of `jax.jit`.
+
+    Raises:
+        ConfigError: oneDNN is asked for and absent.
+    """
     import jax
 
-    compiler_options = fast_compile() if brief else fast_runtime()
-    return jax.jit(function, compiler_options=compiler_options, **options)
+    from flipjax.backend.convolutions import ONEDNN, OPTIONS, Uncached, check_library, with_library
+
+    if convolutions != ONEDNN:
+        return jax.jit(function, compiler_options=fast_compile() if brief else fast_runtime(), **options)
+    check_library(convolutions)
+    compiler_options = {**fast_runtime(), **OPTIONS}
+    return Uncached(jax.jit(with_library(function, ONEDNN), compiler_options=compiler_options, **options))
 
 
 program = functools.cache(fast_jit)

@@ -1,0 +1,106 @@
+"""The library that computes a program's convolutions on a CPU: XLA's own choice, or oneDNN.
+
+XLA has oneDNN from JAX 0.10 on, on x86 processors. A program compiled with it is traced in another form, rounds
+otherwise, and must not reach the compilation cache: writing it there ends the process
+(sweeps/benchmarks/throughput/onednn_crash.py).
+"""
+
+import contextlib
+import functools
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from flipjax.config import ConfigError
+
+XLA = "xla"
+ONEDNN = "onednn"
+OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
+"""Compiler options of a program whose convolutions are oneDNN's."""
+PROCESSORS = ("x86_64", "amd64")
+"""Names of the processors for which XLA is built with oneDNN."""
+
+library = jax.make_user_context(XLA)
+"""The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""
+
+
+def with_library(function: Callable, name: str) -> Callable:
+    """Returns a function that is traced for a library."""
+
+    @functools.wraps(function)
+    def traced(*arguments: Any, **keywords: Any) -> Any:
+        with library(name):
+            return function(*arguments, **keywords)
+
+    return traced
+
+
+def never_cached() -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which this thread writes no program to the compilation cache, whoever set it.
+
+    Whether the cache is used at all is decided once in a process, at its first use; the smallest compile time of what
+    is kept is read at every write.
+    """
+    from jax._src import config  # The public `jax.config.update` is for all threads.
+
+    return config.persistent_cache_min_compile_time_secs(float("inf"))
+
+
+class Lowered:
+    """A lowered program that is never written to the compilation cache."""
+
+    def __init__(self, lowered: jax.stages.Lowered):
+        """Takes what JAX lowered."""
+        self._lowered = lowered
+
+    def compile(self, *arguments: Any, **keywords: Any) -> jax.stages.Compiled:
+        """Compiles it."""
+        with never_cached():
+            return self._lowered.compile(*arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns any other attribute of what JAX lowered."""
+        return getattr(self._lowered, name)
+
+
+class Uncached:
+    """A jitted function whose programs are never written to the compilation cache."""
+
+    def __init__(self, jitted: Any):
+        """Takes a function that `jax.jit` returned."""
+        self._jitted = jitted
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Calls it, and compiles it where it must."""
+        with never_cached():
+            return self._jitted(*arguments, **keywords)
+
+    def lower(self, *arguments: Any, **keywords: Any) -> Lowered:
+        """Lowers it for arguments or their shapes."""
+        return Lowered(self._jitted.lower(*arguments, **keywords))
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns any other attribute of the jitted function."""
+        return getattr(self._jitted, name)
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Returns whether this machine's devices are CPUs whose XLA has oneDNN, and JAX can keep its programs uncached."""
+    if jax.default_backend() != "cpu" or platform.machine().lower() not in PROCESSORS:
+        return False
+    try:
+        with never_cached():
+            jax.jit(lambda: 0, compiler_options=OPTIONS).lower().compile()
+    except (jax.errors.JaxRuntimeError, ImportError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def check_library(name: str) -> None:
+    """Raises ConfigError for oneDNN where it is absent."""
+    if name == ONEDNN and not has_onednn():
+        there = f"XLA of JAX {jax.__version__} has no oneDNN for {jax.default_backend()} on {platform.machine()}"
+        raise ConfigError("config.population.convolutions", f"auto or xla, for {there}", repr(name))
