@@ -209,6 +209,9 @@ class PopulationSpec:
     width: int = option(0, within(0), "members trained at once on a device (0: chosen by map)")
     devices: int = option(0, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines")
     batch_devices: int = option(0, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members")
+    convolutions: str = option(
+        "auto", one_of("auto", "onednn", "xla"), "library of convolutions on a CPU (auto: the faster); for speed"
+    )
     memory_gb: float = option(
         0.0, within(0, 1e9), "memory of a device in GB (0: as reported); for shared devices", same_run=True
     )

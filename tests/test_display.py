@@ -9,7 +9,7 @@ import numpy as np
 
 from flipjax.support import terminal
 from flipjax.support.terminal import Bar
-from flipjax.sweep.run import epoch_note
+from flipjax.sweep.train import epoch_note
 from flipjax.training.member import Status
 
 

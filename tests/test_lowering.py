@@ -55,7 +55,8 @@ def shapes(make_member, pool, validation):
 def test_an_epoch_lowers(shapes, tiny, everything, form):
     # What methods add, a pack has as well.
     experiment = everything if form == "packed" else dataclasses.replace(tiny, model=everything.model)
-    check(population.epoch_program(), experiment, *shapes(experiment, form))
+    layout, *arguments = shapes(experiment, form)
+    check(population.epoch_program(layout), experiment, layout, *arguments)
 
 
 def test_evaluation_lowers(shapes, everything):
@@ -63,7 +64,7 @@ def test_evaluation_lowers(shapes, everything):
     stacked = states.best["val_loss"].weights, np.ones(2, bool), np.ones(2, np.float32)
     scenes = np.zeros((2, 1, *pool.scenes.shape[1:]), np.float32), np.ones(1, np.float32)
     for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
-        check(population.selected_program(), everything, layout, function, *stacked, pool, rows, *more)
+        check(population.selected_program(layout), everything, layout, function, *stacked, pool, rows, *more)
 
 
 def test_the_first_weights_and_what_methods_do_between_epochs_lower(everything, make_member, pool, validation):

@@ -163,7 +163,7 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
 
 def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypatch):
     pool, (rows, *_) = trained.shared
-    asked, plain = [], population.selected_program()
+    asked, plain = [], population.selected_program(trained.layout)
 
     def noting(experiment, layout, function, weights, wanted, *shared):
         asked.append(np.asarray(wanted))
@@ -176,7 +176,7 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypat
     def later(*inputs):
         return evaluate(*inputs), None
 
-    monkeypatch.setattr(population, "selected_program", lambda: noting)
+    monkeypatch.setattr(population, "selected_program", lambda layout: noting)
     result, risk_sum = population.map_selected(trained.current, every, pool, rows, later=later)
     assert result.confusion.shape == (len(SELECTIONS), len(NAMES), 24, 4, 4)
     np.testing.assert_array_equal(risk_sum, result.risk_sum[:1])

@@ -63,11 +63,13 @@ def test_a_member_equals_itself_trained_alone_bit_for_bit_and_stays_as_it_stoppe
 
 @pytest.mark.parametrize("epoch", [1, 4])
 def test_a_continued_run_equals_an_unbroken_one_in_the_same_program(train, trained, members, epoch):
-    kept, compiled = jax.tree.map(np.copy, trained.states[epoch]), population.epoch_program()._cache_size()
+    kept = jax.tree.map(np.copy, trained.states[epoch])
+    program = population.epoch_program(trained.layout)
+    compiled = program._cache_size()
     again = train(members, states=trained.states[epoch])
     assert_same(again.states, trained.states[epoch:])
     assert_same(again.records, trained.records[epoch:])
-    assert population.epoch_program()._cache_size() == compiled
+    assert program._cache_size() == compiled
     assert_same(trained.states[epoch], kept)  # Donated buffers are not those of the checkpoint.
 
 

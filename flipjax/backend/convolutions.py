@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, ModelSpec
 
 XLA = "xla"
 ONEDNN = "onednn"
@@ -21,6 +21,9 @@ OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 """Compiler options of a program whose convolutions are oneDNN's."""
 PROCESSORS = ("x86_64", "amd64")
 """Names of the processors for which XLA is built with oneDNN."""
+
+LONG = 2e10
+"""Least pixels, times the model's width, of a run that gains more than it loses by compiling anew in each process."""
 
 library = jax.make_user_context(XLA)
 """The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""
@@ -84,6 +87,23 @@ class Uncached:
     def __getattr__(self, name: str) -> Any:
         """Returns any other attribute of the jitted function."""
         return getattr(self._jitted, name)
+
+
+def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
+    """Returns the faster library for training a model on this version of JAX, of a CPU that has both.
+
+    The rule is that of sweeps/benchmarks/throughput/libraries.csv.
+
+    Args:
+        model: of the members.
+        size: of the images, in pixels.
+        passes: images that all members send through the network, three for each that is trained on.
+    """
+    if jax.__version_info__ < (0, 11) or model.title != "unet":
+        return XLA
+    if passes * size**2 * model.width < LONG:
+        return XLA
+    return ONEDNN
 
 
 @functools.cache

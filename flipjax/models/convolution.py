@@ -12,6 +12,8 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from flipjax.backend.convolutions import ONEDNN, library
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
@@ -75,6 +77,8 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     """Returns how many neighbouring pixels to make at once."""
+    if library.value == ONEDNN:
+        return 1
     # For more than 16 channels in or out XLA:CPU calls YNNPACK, for fewer Eigen. Both want 32 columns: wasted taps cost
     # less than empty lanes.
     wanted = min(4, 32 // outputs) if max(inputs, outputs) <= 16 else 1

@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from flipjax.backend.convolutions import ONEDNN, library
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import materialised, with_gradient
 from flipjax.models.pack import Pack, apart, block_diag, convolve_pack, join, map_chunks, row_size, sound, sum_pixels
@@ -249,6 +250,9 @@ def _affine_by_class(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> j
     *grid, C = images.shape
     # Written as an einsum, XLA:CPU would transpose the images first.
     planes = lax.dot_general(kernel, images.reshape(-1, C), (((0,), (1,)), ((), ())))
+    if library.value == ONEDNN:
+        # It has no fast product with a bias for this layout, and takes one apart from the other.
+        planes = lax.optimization_barrier(planes)
     return (planes + bias[:, None]).reshape(-1, *grid)
 
 

@@ -98,7 +98,8 @@ def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
     # Imported late, because JAX takes a second and `--help` does not need it.
     from flipjax.sweep.description import check_pools, describe_plan
 
-    print(*describe_plan(programs), sep="\n", flush=True)
+    spec = PopulationSpec(**options.config.population)
+    print(*describe_plan(programs, spec), sep="\n", flush=True)
     problems = list(check_pools(programs))
     for problem in problems:
         say(printable(f"flipjax sweep: {problem}"))
@@ -106,7 +107,6 @@ def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
         return command.SOME_FAILED
     code = command.DONE
     if options.time or options.dry_run == "compiled":
-        spec = PopulationSpec(**options.config.population)
         print(start_backend(spec, max(len(program.names) for program in programs)))
         if options.time:
             _print_time(programs, options.config)
@@ -125,13 +125,14 @@ def _print_time(programs: Sequence[Program], config: Config) -> None:
 def _print_memory(programs: Sequence[Program], spec: PopulationSpec) -> int:
     """Prints the memory that training takes, by the compiler; returns the exit code."""
     from flipjax.sweep.memory import TooLargeError, fit
+    from flipjax.sweep.programs import with_library
     from flipjax.training.task import make_task
 
     code = command.DONE
     for program in programs:
         try:
             loaded, task = make_task(program)
-            print(fit(loaded, spec, task).note, flush=True)
+            print(fit(loaded, with_library(spec, program, task), task).note, flush=True)
         except TooLargeError as error:
             say(printable(f"flipjax sweep: program {program.name}: {error}"))
             code = command.USAGE

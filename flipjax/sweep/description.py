@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec
+from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
 from flipjax.data import store, tfds
 from flipjax.groups import Groups
 from flipjax.models.weights import file_of
 from flipjax.plan import Program
 from flipjax.pytrees import Knobs, Recipe
 from flipjax.sweep.memory import megabytes
+from flipjax.training.devices import library_of
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.task import check_sizes_of
 
@@ -22,15 +23,15 @@ LISTED = 7
 """Values of an axis that a line lists; of more numbers it gives the range."""
 
 
-def describe_plan(programs: Sequence[Program]) -> Iterator[str]:
+def describe_plan(programs: Sequence[Program], spec: PopulationSpec) -> Iterator[str]:
     """Yields the lines that describe a plan: members, model, steps and, as far as known, memory of each program."""
     for program in programs:
-        yield from _describe_program(program)
+        yield from _describe_program(program, spec)
     members = sum(len(program.settings) for program in programs)
     yield f"programs to compile: {len(programs)}; members: {members}; nothing was trained"
 
 
-def _describe_program(program: Program) -> Iterator[str]:
+def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:
     experiment = program.experiment
     count = len(program.settings)
     axes = []
@@ -42,6 +43,7 @@ def _describe_program(program: Program) -> Iterator[str]:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
     yield f"  model {_name_of(experiment.model)}: {parameters:,} parameters"
     yield f"  work: {_work_of(program)}"
+    yield f"  convolutions on a CPU: {_library_of(program, spec)}"
     states = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     pool = _pool_memory(experiment.pool, experiment.groups)
     asks = "--dry_run=compiled asks the compiler what training takes"
@@ -81,6 +83,14 @@ def _work_of(program: Program) -> str:
         return f"{max(program.epochs)} epochs a member at most, over the most images that every rho allows"
     steps = [epochs * (split.n_train // batch_size) for epochs in program.epochs]
     return f"{max(steps)} steps of {batch_size} a member at most, {sum(steps)} in all"
+
+
+def _library_of(program: Program, spec: PopulationSpec) -> str:
+    """Returns which library a run would choose; JAX, which knows the devices, is not started for it."""
+    n_train = program.experiment.split.n_train
+    if spec.convolutions == "auto" and not n_train:
+        return "chosen at the start, when the number of images is known"
+    return library_of(program, spec, n_train=n_train, started=False)
 
 
 def _pool_memory(pool: PoolSpec, groups: Groups) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from flipjax.config import Config, PopulationSpec
 from flipjax.plan import Program, restrict
 from flipjax.support.terminal import clock
-from flipjax.sweep.programs import layout_of
+from flipjax.sweep.programs import layout_of, with_library
 from flipjax.training import devices, population
 from flipjax.training.task import Task, make_members, make_task, starting_weights, training_size
 
@@ -37,7 +37,7 @@ def time_plan(programs: Sequence[Program], config: Config) -> Iterator[str]:
     spec = PopulationSpec(**config.population)
     for program in programs:
         loaded, task = make_task(program)
-        seconds = epoch_seconds(loaded, spec, task)
+        seconds = epoch_seconds(loaded, with_library(spec, program, task), task)
         n_train = training_size(loaded, task.parts)
         epochs = sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, config, n_train)
         needed = seconds * epochs

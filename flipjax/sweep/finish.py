@@ -121,7 +121,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     shared = devices.shapes_of(layout, evaluation.shared)
     for questions in (evaluation.first, evaluation.later)[: len(experiment.train.selection)]:
-        population.selected_program().lower(experiment, layout, questions, *stacked, *shared).compile()
+        population.selected_program(layout).lower(experiment, layout, questions, *stacked, *shared).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show_program().lower(experiment, weights, task.pool, rows).compile()
     trim()

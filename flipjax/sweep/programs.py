@@ -1,5 +1,6 @@
 """The layout of a program's members, and the programs that a run compiles before it needs them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,6 +20,21 @@ def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> device
     )
 
 
+def with_library(spec: PopulationSpec, program: Program, task: Task) -> PopulationSpec:
+    """Returns `spec` with the library of a program's convolutions in place of `auto`.
+
+    Args:
+        spec: of the population.
+        program: with all of its members: what is left of a run makes no other choice than the whole.
+        task: of the program.
+
+    Raises:
+        ConfigError: oneDNN is asked for and absent.
+    """
+    n_train = task.parts.training_size(program.rhos)
+    return dataclasses.replace(spec, convolutions=devices.library_of(program, spec, n_train=n_train))
+
+
 def compile_epoch(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> jax.stages.Compiled:
     """Compiles an epoch of `members` members, without allocating arrays; thread-safe, and the run reuses it."""
     experiment = program.experiment
@@ -27,7 +43,7 @@ def compile_epoch(program: Program, spec: PopulationSpec, task: Task, *, members
     member = make_members(restrict(program, program.names[:1]), task)[0]
     one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
     stacked = devices.shapes_of(layout, one, members=members)
-    return population.epoch_program().lower(experiment, layout, *stacked, *shared).compile()
+    return population.epoch_program(layout).lower(experiment, layout, *stacked, *shared).compile()
 
 
 def compile_start(program: Program, task: Task) -> None:

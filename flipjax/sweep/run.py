@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from flipjax import command
+from flipjax.backend.convolutions import check_library
 from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
@@ -25,50 +26,41 @@ from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.results.store import BLANK, Cell, Curves, MemberResults, write
 from flipjax.results.tables import blank_results, history_table, join, results_table
-from flipjax.support.terminal import Bar, Signals, say
+from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import fit, halve
-from flipjax.sweep.programs import compile_start, layout_of
+from flipjax.sweep.programs import compile_start, with_library
+from flipjax.sweep.train import InterruptedRunError, train_members
 from flipjax.sweep.workdir import Workdir, merge_parts, read_program, results_of_members
-from flipjax.training import devices, population
 from flipjax.training import task as tasks
-from flipjax.training.member import Status
 from flipjax.training.own import check_own, check_quantities
-from flipjax.training.run import Validation
 
 DONE = ("finished", "stopped")
-MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
-
-
-class InterruptedRunError(Exception):
-    """The run was asked to stop; its checkpoints are intact."""
+"""Statuses of members that trained to their end."""
 
 
 @dataclasses.dataclass
 class Sweep:
-    """The programs of a plan, their run folder and their results.
-
-    Attributes:
-        spec: how members run on the machine.
-        shard: the shard to train; None: all.
-        data: in-memory images that replace the configuration's pool.
-        stored: the stored cell by program and member.
-        live: the curves of members in training, by program.
-        failed: programs with a failed part; others without results are unfinished.
-    """
+    """The programs of a plan, their run folder and their results."""
 
     programs: Sequence[Program]
     config: Config
     spec: PopulationSpec
+    """How members run on the machine."""
     workdir: Workdir
     signals: Signals
     shard: Shard | None = None
+    """The shard to train; None: all."""
     data: Any = None
+    """Images in memory, which replace the configuration's pool."""
     stored: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
+    """The stored cell by program and member."""
     live: dict[str, Curves] = dataclasses.field(default_factory=dict)
+    """The curves of members in training, by program."""
     failed: set[str] = dataclasses.field(default_factory=set)
+    """Programs with a failed part; others without results are unfinished."""
 
     @functools.cached_property
     def members(self) -> set[str]:
@@ -117,17 +109,24 @@ class Sweep:
 
     def _train_program(self, program: Program, bar: Bar) -> None:
         """Trains as many members at a time as fit, compiling side by side and, where it is drawn, beside the pool."""
+        whole = next(planned for planned in self.programs if planned.name == program.name)
         with ThreadPoolExecutor() as threads:
+            epoch = None
             outline = tasks.outline_task(program)
-            epoch = threads.submit(fit, outline[0], self.spec, outline[1]) if outline else None
+            if outline is not None:
+                outlined, shapes = outline
+                spec = self._settled(whole, shapes)
+                epoch = threads.submit(fit, outlined, spec, shapes)
             loaded, task = tasks.make_task(program, self.data)
             check_own(loaded.experiment)
             check_quantities(loaded.experiment, own_quantities(self.config))
             tasks.check_scenes(task, self.config.intervene)
             self.workdir.record_pool(loaded, task.catalog)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
-            evaluation = threads.submit(compile_evaluation, loaded, self.config, self.spec, task)
-            epoch = epoch or threads.submit(fit, loaded, self.spec, task)
+            spec = self._settled(whole, task)
+            evaluation = threads.submit(compile_evaluation, loaded, self.config, spec, task)
+            if epoch is None:
+                epoch = threads.submit(fit, loaded, spec, task)
             compile_start(loaded, task)
             # Slow to import, and not needed before.
             from flipjax.report import page  # noqa: F401
@@ -139,17 +138,27 @@ class Sweep:
             if size < len(names):
                 bar.say(room.note)
                 first = restrict(loaded, names[:size])
-                evaluation = threads.submit(compile_evaluation, first, self.config, self.spec, task)
+                evaluation = threads.submit(compile_evaluation, first, self.config, spec, task)
             while names:
                 wave = restrict(loaded, names[:size])
                 try:
-                    self._train_wave(wave, task, bar, evaluation)
+                    self._train_wave(wave, spec, task, bar, evaluation)
                     names = names[size:]
                 except jax.errors.JaxRuntimeError as error:
-                    size = halve(error, wave, self.spec, task)
+                    size = halve(error, wave, spec, task)
                     bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
 
-    def _train_wave(self, wave: Program, task: tasks.Task, bar: Bar, evaluation: Future) -> None:
+    def _settled(self, whole: Program, task: tasks.Task) -> PopulationSpec:
+        """Returns how a program's members run, with the library of convolutions that its first start chose."""
+        spec = with_library(self.spec, whole, task)
+        library = self.workdir.record_library(whole, spec.convolutions)
+        check_library(library)
+        return dataclasses.replace(spec, convolutions=library)
+
+    def _train_wave(
+        self, wave: Program, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
+    ) -> None:
+        """Trains members that fit on the devices together, and stores their results."""
         whole = next(program for program in self.programs if program.name == wave.name)
 
         def write(curves: Curves) -> None:
@@ -158,7 +167,7 @@ class Sweep:
                 self._write_history()
 
         trim()
-        trained = train_members(wave, self.spec, task, self.workdir, bar, self.signals, write)
+        trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
         cell = finish(wave, self.config, task, trained, self.workdir, self.live.pop(wave.name), select(whole))
@@ -166,17 +175,24 @@ class Sweep:
         self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
+        """Writes the curves of stored members and of those in training."""
         tables = []
         for program in self.programs:
             results = results_of_members(program, self.stored[program.name])
-            tables += [] if results is None else [history_table(results)]
-            tables += [history_table(self.live[program.name])] if program.name in self.live else []
+            if results is not None:
+                tables.append(history_table(results))
+            if program.name in self.live:
+                tables.append(history_table(self.live[program.name]))
         write_csv(self.workdir.folder / "history.csv", join(tables))
 
     def results(self) -> list[MemberResults]:
         """Returns the stored members' results, program by program."""
-        found = [results_of_members(program, self.stored[program.name]) for program in self.programs]
-        return [results for results in found if results is not None]
+        stored = [results_of_members(program, self.stored[program.name]) for program in self.programs]
+        return [results for results in stored if results is not None]
+
+    def done(self) -> bool:
+        """Returns whether all stored members trained to their end."""
+        return all(np.isin(results.status, DONE).all() for results in self.results())
 
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and report; returns the report's text and the exit code."""
@@ -189,11 +205,11 @@ class Sweep:
             self.stored[program.name] = merge_parts(self.workdir, program, self.stored[program.name])
         results = self.results()
         blank = self._write_blank(results[0])
-        write_results(folder, join([results_table(each) for each in (*results, *blank)]))
+        write_results(folder, join([results_table(table) for table in (*results, *blank)]))
         self._write_history()
         trim()
         write_images(folder)
-        return self.show(not blank and all(np.isin(each.status, DONE).all() for each in results))
+        return self.show(not blank and self.done())
 
     def _write_blank(self, example: MemberResults) -> list[MemberResults]:
         """Stores which members have no results, and returns them; `example` has the columns of a failed program."""
@@ -205,9 +221,9 @@ class Sweep:
             path.unlink(missing_ok=True)
             if absent.names:
                 status = "failed" if program.name in self.failed else NOT_DONE
-                known = results_of_members(program, stored) or example
+                alike = results_of_members(program, stored) or example
                 settings = [setting.columns for setting in absent.settings]
-                blank.append(blank_results(known, absent.names, settings, status))
+                blank.append(blank_results(alike, absent.names, settings, status))
                 write(path, blank[-1])
         return blank
 
@@ -218,97 +234,6 @@ class Sweep:
         folder = self.workdir.folder
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
-
-
-def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
-    """Returns the progress note of an epoch, from all members' status (K,) and the losses (R,) of those that ran.
-
-    The mean leaves out non-finite losses of diverged members.
-    """
-    counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
-    members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    finite = losses[np.isfinite(losses)]
-    mean = f"{finite.mean():.4f}" if finite.size else "-"
-    return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
-
-
-def train_members(
-    program: Program,
-    spec: PopulationSpec,
-    task: tasks.Task,
-    workdir: Workdir,
-    bar: Bar,
-    signals: Signals,
-    write: Callable[[Curves], Any],
-) -> population.Population:
-    """Trains a program from its latest checkpoint until no member is running; returns the population.
-
-    Args:
-      program: of the plan.
-      spec: how members map to devices.
-      task: of the program.
-      workdir: where checkpoints go.
-      bar: advanced after every epoch.
-      signals: end the run after an epoch.
-      write: called with the training curves once an epoch's checkpoint is written, and at the end.
-
-    Raises:
-      InterruptedRunError: a signal came.
-      OSError: the run folder cannot be written to.
-    """
-    from flipjax.sweep.checkpoint import Checkpoints  # Imported here because it is slow.
-
-    layout = layout_of(program, spec, members=len(program.settings))
-    members = tasks.make_members(program, task)
-    for line in tasks.missing_group_notes(program, members):
-        bar.say(line)
-    start = tasks.starting_weights(program.experiment)
-    checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
-    budgets, work = np.array(program.epochs), epoch_work(program)
-    columns = [*MEASURES, *(f"group_weight_{group}" for group in range(program.experiment.groups.count))]
-    history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
-    like = [history, population.blank(program.experiment, members, start)]
-    epoch, stored = checkpoints.restore(like, say=bar.say) or (0, [history, None])
-    # Popped, so that `create` frees what it has copied.
-    current = population.create(program.experiment, layout, members, stored.pop(), start)
-    history = stored.pop()
-    if epoch:
-        bar.say(f"program {program.name}: continues after epoch {epoch}")
-        bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
-    shared = devices.replicate(layout, (task.pool, task.tables["val"]))
-    bar.begin()
-    while (current.status == Status.RUNNING).any():
-        if signals.stop:
-            raise InterruptedRunError
-        active = current.status == Status.RUNNING
-        current, record = population.run_epoch(current, *shared)
-        history[:, epoch] = np.column_stack([*(record[name] for name in MEASURES), record["group_weights"]])
-        epoch += 1
-        if "jtt_epochs" in program.experiment.active_knobs:
-            current = population.start_second_runs(current, task.pool, start)
-        states = population.states_of(current)
-        workdir.verify()
-        checkpoints.save(epoch, [history, states])
-        trim()
-        write(curves_of(program, columns, history, states.epoch))
-        ended = active & (current.status != Status.RUNNING)
-        bar.skip(work * int((budgets - epoch)[ended].sum()))
-        note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
-        bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
-    # A run killed right after its last checkpoint has not.
-    write(curves_of(program, columns, history, population.states_of(current).epoch))
-    bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
-    return current
-
-
-def curves_of(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Any) -> Curves:
-    """Returns the training curves of a program from values (K, epochs, columns) and the epochs that members ran."""
-    return Curves(
-        member=np.array(program.names),
-        epochs=np.array(epochs[:]),
-        measure=np.array(columns),
-        curves=history.astype(np.float64),
-    )
 
 
 def run_sweep(
@@ -349,7 +274,9 @@ def run_sweep(
         ConfigError: the configuration, the folder or the data cannot be used.
         OSError: the folder cannot be written to, or is gone.
     """
-    programs, settings, signals = plan(config), settings_of(config), signals or Signals()
+    programs = plan(config)
+    settings = settings_of(config)
+    signals = signals or Signals()
     lock = shard.lock(Path(folder)) if shard else Lock(Path(folder))
     workdir = Workdir(lock)
     signals.release = lock.release
@@ -362,21 +289,15 @@ def run_sweep(
             if error.errno != errno.EROFS or fresh or sweep.missing():
                 raise
             # A finished run on a read-only disk.
-            return sweep.show(all(np.isin(each.status, DONE).all() for each in sweep.results()))
+            return sweep.show(sweep.done())
         sweep.read(say)
-        parts = [] if collect else sweep.pending()
-        if parts:
-            device = start_backend(sweep.spec, max(len(part.names) for part in parts))
-            facts = {"name": name, "command": line, "members": sum(len(program.names) for program in programs)}
-            facts |= {"functions": own} if (own := sources_of(config)) else {}
+        pending = [] if collect else sweep.pending()
+        if pending:
+            device = start_backend(sweep.spec, max(len(program.names) for program in pending))
+            facts = _facts_of(config, programs, name=name, line=line)
             workdir.describe(settings, facts, describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
-            signals.training, start = True, time.monotonic()
-            work = sum(epoch_work(part) * sum(part.epochs) for part in parts)
-            with Bar(total=work, parts=len(parts)) as bar:
-                unbroken = sweep.train(bar, fail_fast=fail_fast)
-            if shard is None:
-                workdir.add_session(time.monotonic() - start)
+            unbroken = _train_pending(sweep, pending, fail_fast=fail_fast)
             if not unbroken:
                 return f"interrupted; the same command continues in {workdir.folder}", command.INTERRUPTED
         if shard:
@@ -384,18 +305,43 @@ def run_sweep(
         text, code = sweep.conclude()
         missing = sweep.missing()
         if collect and missing:
-            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if missing[20:] else ''}"
+            text += f"\n{len(missing)} members are not done: {listed(missing, most=20)}"
         return text, code
     finally:
         lock.release()
+
+
+def _facts_of(config: Config, programs: Sequence[Program], *, name: str, line: str) -> dict[str, Any]:
+    """Returns what config.json says of a run besides its settings and starts."""
+    facts: dict[str, Any] = {
+        "name": name,
+        "command": line,
+        "members": sum(len(program.names) for program in programs),
+    }
+    functions = sources_of(config)
+    if functions:
+        facts["functions"] = functions
+    return facts
+
+
+def _train_pending(sweep: Sweep, pending: Sequence[Program], *, fail_fast: bool) -> bool:
+    """Trains what is not stored, and shows the progress; returns False when interrupted."""
+    sweep.signals.training = True
+    start = time.monotonic()
+    work = sum(epoch_work(program) * sum(program.epochs) for program in pending)
+    with Bar(total=work, parts=len(pending)) as bar:
+        unbroken = sweep.train(bar, fail_fast=fail_fast)
+    if sweep.shard is None:
+        sweep.workdir.add_session(time.monotonic() - start)
+    return unbroken
 
 
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     """Returns a shard's summary and exit code, and collects once all other shards are done."""
     failed = bool(sweep.failed)
     for results in sweep.results():
-        own = np.isin(results.member, list(sweep.members))
-        failed |= not np.isin(results.status[own], DONE).all()
+        trained_here = np.isin(results.member, list(sweep.members))
+        failed |= not np.isin(results.status[trained_here], DONE).all()
     sweep.read(lambda line: None)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))

@@ -131,6 +131,11 @@ class Workdir:
             found = f"one on {before} in {self.folder}; bring that pool back, or {ADVICE}"
             raise ConfigError("--workdir", f"a run on {now}, the pool of today", found)
 
+    def record_library(self, program: Program, library: str) -> str:
+        """Records the library of a program's convolutions at its first start, and returns that one ever after."""
+        with _changed_json(self.folder / CONFIG) as stored:
+            return stored.setdefault("convolutions", {}).setdefault(program.name, library)
+
     def results_of(self, program: Program) -> Path:
         """Returns the folder of a program's results."""
         return self.folder / "cells" / program.name

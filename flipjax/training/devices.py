@@ -10,7 +10,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from flipjax.backend.convolutions import ONEDNN, XLA, check_library, faster_library, has_onednn
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.plan import Program
 from flipjax.training.network import BATCH
 
 AXIS = "members"
@@ -27,6 +29,8 @@ class Layout:
     mesh: Mesh
     width: int
     packed: bool = False
+    convolutions: str = XLA
+    """The library of convolutions, on a CPU."""
 
     @property
     def devices(self) -> int:
@@ -36,6 +40,8 @@ class Layout:
 
 def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batch_size: int = 1) -> Layout:
     """Returns the layout for a number of members of a model; see `PopulationSpec` for `auto`.
+
+    `auto` convolutions are XLA's: the choice depends on a program's length, which this does not know.
 
     Raises:
       ConfigError: more devices requested than available, a model without a packed form, or unequal shares of a batch.
@@ -60,7 +66,32 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
         width = 2 ** math.ceil(math.log2(width))
     grid = np.array(devices[: count * sharing])
     mesh = Mesh(grid.reshape(count, sharing), (AXIS, BATCH)) if sharing > 1 else Mesh(grid, (AXIS,))
-    return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed")
+    check_library(spec.convolutions)
+    convolutions = ONEDNN if spec.convolutions == ONEDNN else XLA
+    return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed", convolutions=convolutions)
+
+
+def library_of(program: Program, spec: PopulationSpec, *, n_train: int, started: bool = True) -> str:
+    """Returns the library of a program's convolutions on a CPU; see `PopulationSpec` for `auto`.
+
+    Args:
+        program: with all of its members.
+        spec: of the population.
+        n_train: training images of a member.
+        started: whether JAX has started, and knows its devices; otherwise the answer is for a CPU with all libraries.
+
+    Raises:
+        ConfigError: oneDNN is asked for and absent.
+    """
+    experiment = program.experiment
+    if spec.convolutions != "auto":
+        if started:
+            check_library(spec.convolutions)
+        return spec.convolutions
+    if started and not has_onednn():
+        return XLA
+    passes = (3 * n_train + experiment.split.n_val) * sum(program.epochs)
+    return faster_library(experiment.model, size=experiment.pool.size, passes=passes)
 
 
 def form_of(spec: PopulationSpec, *, model: str) -> str:

@@ -150,9 +150,10 @@ def _plainly(function: Callable, *leaves: Any) -> Any:
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
 
 
-def epoch_program() -> Any:
+def epoch_program(layout: Layout) -> Any:
     """Returns `_epoch`, jitted for the speed of this machine's devices."""
-    return compiler.program(_epoch, static_argnames=("experiment", "layout"), donate_argnames="states")
+    static = ("experiment", "layout")
+    return compiler.program(_epoch, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states")
 
 
 def _epoch(
@@ -198,7 +199,7 @@ def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Populat
         slots = np.argsort(order)[population.slots]
         dealt = _replace(layout, (population.members, population.states), lambda rows: rows[order])
         population = Population(experiment, layout, *dealt, slots)
-    states, records = epoch_program()(experiment, layout, population.members, population.states, pool, table)
+    states, records = epoch_program(layout)(experiment, layout, population.members, population.states, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
 
@@ -213,7 +214,8 @@ def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WE
     due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
     if not due.any():
         return population
-    begun, program = {}, compiler.program(run.second_run, static_argnums=0)
+    begun = {}
+    program = compiler.program(run.second_run, convolutions=layout.convolutions, static_argnums=0)
     for turn, slot in enumerate(np.flatnonzero(due).tolist()):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
@@ -257,7 +259,10 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
     """
     experiment, layout = population.experiment, population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
-    program = compiler.program(_refit, static_argnames=("experiment", "layout"), donate_argnames="states")
+    static = ("experiment", "layout")
+    program = compiler.program(
+        _refit, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states"
+    )
     states = program(experiment, layout, population.members, population.states, pool, halves)
     return dataclasses.replace(population, states=states)
 
@@ -310,7 +315,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     for index, selected in enumerate(best):
         stacked = selected.weights, _put(population.layout, first[index] == index), strengths
         asked = later if later and index else function
-        values.append(selected_program()(experiment, population.layout, asked, *stacked, *shared))
+        values.append(selected_program(population.layout)(experiment, population.layout, asked, *stacked, *shared))
 
     def gathered(*leaves: jax.Array | None) -> np.ndarray:
         known = [leaf for leaf in leaves if leaf is not None]
@@ -321,9 +326,10 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     return jax.tree.map(gathered, *values)
 
 
-def selected_program() -> Any:
+def selected_program(layout: Layout) -> Any:
     """Returns `_map_selected`, jitted for the speed of this machine's devices."""
-    return compiler.program(_map_selected, static_argnames=("experiment", "layout", "function"))
+    static = ("experiment", "layout", "function")
+    return compiler.program(_map_selected, convolutions=layout.convolutions, static_argnames=static)
 
 
 def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:

@@ -4,7 +4,8 @@ train = flipjax.make_train("smoke")
 trained = jax.jit(train)(train.member(rho=0.9, seed=0))
 grid = jax.jit(lambda members: jax.lax.map(train, members))(train.members(rho=(0.5, 0.95), seed=range(4)))
 
-On a CPU `flipjax.backend.fast_jit` compiles as a sweep does: faster, and from JAX 0.11 on to the same bits.
+On a CPU `flipjax.backend.fast_jit(..., convolutions=train.convolutions)` compiles as a sweep does: faster, and from
+JAX 0.11 on to the same bits.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
 from flipjax.configurations import configure
 from flipjax.identity import digest_of
 from flipjax.plan import Program, Setting, check_setting, plan, setting_of
-from flipjax.training.devices import form_of
+from flipjax.training.devices import form_of, library_of
 from flipjax.training.member import Member
 from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
@@ -70,7 +71,8 @@ class Train:
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
     On a CPU `lax.map` is faster than vmap and equals a sweep bit for bit, from JAX 0.11 on if compiled by
-    `flipjax.backend.fast_jit`; on accelerators vmap trains members side by side, equal to rounding.
+    `flipjax.backend.fast_jit` with `convolutions=train.convolutions`; on accelerators vmap trains members side by side,
+    equal to rounding.
 
     Attributes:
         data: pool and tables.
@@ -94,6 +96,12 @@ class Train:
         shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(member)]
         check_mesh([jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)])
         return train_member(self.experiment, member, self.data, self.start)
+
+    @property
+    def convolutions(self) -> str:
+        """The library of convolutions with which a sweep compiles it, an argument of `flipjax.backend.fast_jit`."""
+        setup = self.setup
+        return library_of(setup.program, PopulationSpec(**setup.config.population), n_train=setup.n_train)
 
     def member(self, **axes: Any) -> Member:
         """Returns a member, with the configuration's first value for each omitted axis.

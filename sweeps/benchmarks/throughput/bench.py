@@ -1,20 +1,22 @@
 """Samples a second of K small U-Nets on a CPU: flipjax, plain vmap, and PyTorch one model after another.
 
     python sweeps/benchmarks/throughput/bench.py [--size 32 64 128] [--members 1 4 16 64] [--rounds 5] [--out FILE]
+                                                 [--only NAME ...] [--torch PYTHON]
 
 Every contender lives in processes of its own and waits while another works. For each size of image and K they take
 turns, round after round. The first epoch, compilation included, is timed apart. The limit is the speed of a product of
 two float32 matrices of 2,048 x 2,048 on all cores over the operations of a sample, as XLA counts them. PyTorch is
-measured where it can be imported. Needs Linux.
+measured where it can be imported, or by another interpreter, `--torch`. Needs Linux.
 """
 
 import argparse
 import dataclasses
-import importlib.util
 import itertools
 import pathlib
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from importlib.metadata import version
 
@@ -43,6 +45,10 @@ CONTENDERS = (
     Contender("PyTorch, malloc tuned", "torch_twin", "threads", environment=MALLOC),
     Contender("PyTorch, malloc tuned, a process a core", "torch_twin", "single", CORES, MALLOC),
 )
+
+
+NAMES = [contender.name for contender in CONTENDERS]
+VERSION = "import torch; print(torch.__version__)"
 
 
 def product_speed(repeats=20):
@@ -120,18 +126,24 @@ def parse():
     parser.add_argument("--size", type=int, nargs="+", default=(32,), help="sides of the images in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of one turn, about")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders")
+    parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="the interpreter that has PyTorch")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results.csv")
     return parser.parse_args()
 
 
 def main():
     options = parse()
-    contenders = CONTENDERS
-    packages = ["jax", "flax", "torch"]
-    if not importlib.util.find_spec("torch"):
+    contenders = [contender for contender in CONTENDERS if contender.name in (options.only or NAMES)]
+    versions = ", ".join(f"{package} {version(package)}" for package in ("jax", "flax"))
+    torch = subprocess.run([options.torch, "-c", VERSION], capture_output=True, text=True).stdout.strip()
+    if torch:
+        versions += f", torch {torch}"
+        python = {"torch_twin": options.torch}
+        contenders = [dataclasses.replace(c, python=python.get(c.module, sys.executable)) for c in contenders]
+    else:
         print("PyTorch cannot be imported (pip install -e '.[bench]'): its rows are left out")
-        packages, contenders = packages[:2], [c for c in contenders if c.module != "torch_twin"]
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+        contenders = [contender for contender in contenders if contender.module != "torch_twin"]
     print(f"{cpu_model()}, {CORES} cores, Python {platform.python_version()}, {versions}", flush=True)
     began, result, rows, operations = time.perf_counter(), [], [], []
 

@@ -1,13 +1,16 @@
 """Contenders in processes of their own, taking turns; a turn that other programs disturbed is taken again."""
 
-import contextlib
 import dataclasses
 import importlib
-import multiprocessing
+import json
 import os
 import pathlib
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from multiprocessing.connection import Client, Listener
 
 BATCH = 16
 CORES = len(os.sched_getaffinity(0))
@@ -17,40 +20,45 @@ QUIET, ATTEMPTS = 0.1, 10
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """`kind`, `augmented`, `size`: what `make` in `module` is asked for; `environment`: of glibc, read at start.
-
-    `most`: of members; a slow one takes 16.
-    """
+    """What trains: `make` of a module in processes of their own."""
 
     name: str
     module: str
     kind: str
+    """What `make` is asked for, with `augmented`, `size` and `width`."""
     processes: int = 1
     environment: tuple = ()
+    """Of the processes, such as glibc's, which is read at their start."""
     slow: bool = False
+    """Whether an epoch has fewer steps and a turn is taken every other round; such a one takes 16 members at most."""
     most: int | None = None
+    """The most members that it takes."""
     augmented: bool = False
     size: int = 32
+    width: int = 16
+    python: str = sys.executable
+    """The interpreter of its processes."""
 
     def steps(self, members):
         """Returns steps of a member in one epoch: about a second in all; fewer where a single step takes that long."""
         steps = max(1, min(16, 16 // members)) if self.slow else max(2, min(32, 64 // members))
-        return max(1, steps * 32**2 // self.size**2)
+        return max(1, steps * 32**2 * 16 // (self.size**2 * self.width))
 
     def takes(self, members):
         few = self.most or (16 if self.slow else members)
         return members % self.processes == 0 and members <= few
 
 
-def serve(pipe, module, kind, options):
-    """Builds a contender in its own process, then answers until told to stop."""
-    contender = importlib.import_module(module).make(kind, **options)
-    pipe.send(None)
-    while (request := pipe.recv()) is not None:
-        method, repeats, arguments = request
-        for _ in range(repeats):
-            answer = getattr(contender, method)(*arguments)
-        pipe.send((answer, peak_megabytes()))
+def serve(address, module, kind, options):
+    """Builds a contender in this process, then answers until told to stop, or until nobody listens."""
+    with Client(address) as pipe:
+        contender = importlib.import_module(module).make(kind, **json.loads(options))
+        pipe.send(None)
+        while (request := pipe.recv()) is not None:
+            method, repeats, arguments = request
+            for _ in range(repeats):
+                answer = getattr(contender, method)(*arguments)
+            pipe.send((answer, peak_megabytes()))
 
 
 def peak_megabytes():
@@ -83,17 +91,15 @@ class Running:
             "cores": CORES,
             "augmented": contender.augmented,
             "size": contender.size,
+            "width": contender.width,
         }
-        context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
         for _ in range(contender.processes):
-            here, there = context.Pipe()
-            arguments = (there, contender.module, contender.kind, options)
-            with environment(dict(contender.environment)):
-                self.processes.append(context.Process(target=serve, args=arguments, daemon=True))
-                self.processes[-1].start()
-            there.close()
-            self.pipes.append(here)
+            with tempfile.TemporaryDirectory() as folder, Listener(f"{folder}/pipe") as listener:
+                line = [contender.python, __file__, listener.address, contender.module, contender.kind]
+                environment = os.environ | dict(contender.environment)
+                self.processes.append(subprocess.Popen([*line, json.dumps(options)], env=environment))
+                self.pipes.append(listener.accept())
 
     def wait_until_ready(self):
         for pipe in self.pipes:
@@ -129,13 +135,14 @@ class Running:
     def stop(self):
         for pipe, process in zip(self.pipes, self.processes, strict=True):
             pipe.send(None)
-            process.join()
+            process.wait()
 
     def row(self):
         median = statistics.median(self.speeds)
         return {
             "contender": self.contender.name,
             "size": self.contender.size,
+            "width": self.contender.width,
             "members": self.members,
             "samples_per_second": f"{median:.1f}",
             "lowest": f"{min(self.speeds):.1f}",
@@ -146,16 +153,6 @@ class Running:
             "compile_seconds": f"{max(0.0, self.first - self.samples / median):.1f}",
             "peak_rss_megabytes": f"{self.peak:.0f}",
         }
-
-
-@contextlib.contextmanager
-def environment(values):
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del os.environ[name]
 
 
 def compare(contenders, members, *, rounds, seconds, after=None):
@@ -176,3 +173,7 @@ def compare(contenders, members, *, rounds, seconds, after=None):
     for running in result:
         running.stop()
     return result
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

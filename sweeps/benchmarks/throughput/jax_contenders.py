@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from flipjax.backend.convolutions import XLA, faster_library, has_onednn
 from flipjax.backend.memory import keep_freed
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.correlation import Table
@@ -65,8 +66,13 @@ def make_members(count, steps):
 class Flipjax:
     """`population.run_epoch`, as a sweep calls it; it cannot do without validation, so it gets one image."""
 
-    def __init__(self, *, members, steps, map, batch_devices=0):
-        spec = PopulationSpec(map=map, batch_devices=batch_devices)
+    def __init__(self, *, members, steps, map, batch_devices=0, convolutions="auto"):
+        if convolutions == "auto":
+            # As a sweep chooses for an endless run.
+            convolutions = XLA
+            if has_onednn():
+                convolutions = faster_library(EXPERIMENT.model, size=SIZE, passes=ENDLESS**2)
+        spec = PopulationSpec(map=map, batch_devices=batch_devices, convolutions=convolutions)
         self.layout = devices.make_layout(spec, members=members, batch_size=BATCH)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
         none = np.zeros(1, np.int32)
@@ -134,17 +140,19 @@ def augment():
     EXPERIMENT = dataclasses.replace(EXPERIMENT, active_knobs=("cutmix",), active_numbers=("crop", "jitter"))
 
 
-def resize(size):
-    """Trains on images of another size, in this process only."""
+def resize(size, width):
+    """Trains a network of another width on images of another size, in this process only."""
     global EXPERIMENT, SIZE
     SIZE = size
-    EXPERIMENT = dataclasses.replace(EXPERIMENT, pool=PoolSpec(size=size))
+    model = dataclasses.replace(EXPERIMENT.model, width=width)
+    EXPERIMENT = dataclasses.replace(EXPERIMENT, pool=PoolSpec(size=size), model=model)
 
 
-def make(kind, *, members, steps, cores, augmented=False, size=SIZE):
+def make(kind, *, members, steps, cores, augmented=False, size=SIZE, width=16):
+    """Returns a contender. `kind`: plain, or a map of members, shared by all cores, or of XLA's or oneDNN's library."""
     devices = {"plain": 1, "shared": cores}.get(kind, min(cores, members))
     jax.config.update("jax_num_cpu_devices", devices)
-    resize(size)
+    resize(size, width)
     if augmented:
         augment()
     if kind == "plain":
@@ -153,4 +161,6 @@ def make(kind, *, members, steps, cores, augmented=False, size=SIZE):
     keep_freed()
     if kind == "shared":
         return Flipjax(members=members, steps=steps, map="loop", batch_devices=cores // members)
-    return Flipjax(members=members, steps=steps, map=kind)
+    if kind in ("xla", "onednn"):
+        return Flipjax(members=members, steps=steps, map="loop", convolutions=kind)
+    return Flipjax(members=members, steps=steps, map=kind, convolutions="auto")

@@ -61,8 +61,8 @@ def take_step(model, optimizer, images, labels):
     return loss.detach()
 
 
-def make_model(*, device="cpu", compiled=False):
-    model = UNet().to(device, memory_format=torch.channels_last).train()
+def make_model(*, device="cpu", compiled=False, width=16):
+    model = UNet((width, 2 * width, 4 * width)).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
     # One launch a pass on a card (CUDA graphs), where launches are what small models wait for.
     return torch.compile(model, mode="reduce-overhead") if compiled else model, optimizer
@@ -71,11 +71,11 @@ def make_model(*, device="cpu", compiled=False):
 class Sequential:
     """Models trained one after another. Their images are ready as float32: nothing is composed or flipped."""
 
-    def __init__(self, *, members, steps, threads, size=32, device="cpu", compiled=False):
+    def __init__(self, *, members, steps, threads, size=32, width=16, device="cpu", compiled=False):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         self.steps = steps
-        self.models = [make_model(device=device, compiled=compiled) for _ in range(members)]
+        self.models = [make_model(device=device, compiled=compiled, width=width) for _ in range(members)]
         # Gathered as (B, H, W, 3) and permuted, a batch is channels_last without a copy.
         self.images = torch.rand(IMAGES, size, size, 3, device=device)
         self.labels = torch.randint(0, 3, (IMAGES, size, size), device=device)
@@ -97,9 +97,10 @@ class Sequential:
         return sum(p.numel() for p in model.parameters()), float(np.abs(np.subtract(result, expected)).max())
 
 
-def make(kind, *, members, steps, cores, augmented=False, size=32):
+def make(kind, *, members, steps, cores, augmented=False, size=32, width=16):
     """Returns a contender. `kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled"."""
     if kind in ("threads", "single"):
-        return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1, size=size)
+        threads = cores if kind == "threads" else 1
+        return Sequential(members=members, steps=steps, threads=threads, size=size, width=width)
     device, form = kind.split()
     return Sequential(members=members, steps=steps, threads=1, size=size, device=device, compiled=form == "compiled")

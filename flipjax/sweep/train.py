@@ -1,0 +1,122 @@
+"""Trains the members of one program, epoch by epoch, with a checkpoint after each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from flipjax.backend.memory import trim
+from flipjax.config import PopulationSpec
+from flipjax.plan import Program
+from flipjax.results.store import Curves
+from flipjax.support.terminal import Bar, Signals
+from flipjax.sweep.duration import epoch_work
+from flipjax.sweep.programs import layout_of
+from flipjax.sweep.workdir import Workdir
+from flipjax.training import devices, population
+from flipjax.training import task as tasks
+from flipjax.training.member import Status
+from flipjax.training.run import Validation
+
+MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
+"""What a curve shows of a member at each epoch, besides the weights of its groups."""
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop; its checkpoints are intact."""
+
+
+def train_members(
+    program: Program,
+    spec: PopulationSpec,
+    task: tasks.Task,
+    workdir: Workdir,
+    bar: Bar,
+    signals: Signals,
+    write: Callable[[Curves], Any],
+) -> population.Population:
+    """Trains a program from its latest checkpoint until no member is running; returns the population.
+
+    Args:
+        program: of the plan, with all or some of its members.
+        spec: how members map to devices.
+        task: of the program.
+        workdir: where checkpoints go.
+        bar: advanced after every epoch.
+        signals: end the run after an epoch.
+        write: called with the training curves once an epoch's checkpoint is written, and at the end.
+
+    Raises:
+        InterruptedRunError: a signal came.
+        OSError: the run folder cannot be written to.
+    """
+    from flipjax.sweep.checkpoint import Checkpoints  # Imported here because it is slow.
+
+    experiment = program.experiment
+    layout = layout_of(program, spec, members=len(program.settings))
+    members = tasks.make_members(program, task)
+    for line in tasks.missing_group_notes(program, members):
+        bar.say(line)
+    start = tasks.starting_weights(experiment)
+    checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
+    budgets = np.array(program.epochs)
+    work = epoch_work(program)
+    columns = [*MEASURES, *(f"group_weight_{group}" for group in range(experiment.groups.count))]
+    history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
+    epoch = 0
+    stored = [history, None]
+    restored = checkpoints.restore([history, population.blank(experiment, members, start)], say=bar.say)
+    if restored is not None:
+        epoch, stored = restored
+    # Popped, so that `create` frees what it has copied.
+    current = population.create(experiment, layout, members, stored.pop(), start)
+    history = stored.pop()
+    if epoch:
+        bar.say(f"program {program.name}: continues after epoch {epoch}")
+        bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
+    shared = devices.replicate(layout, (task.pool, task.tables["val"]))
+    bar.begin()
+    while (current.status == Status.RUNNING).any():
+        if signals.stop:
+            raise InterruptedRunError
+        active = current.status == Status.RUNNING
+        current, record = population.run_epoch(current, *shared)
+        history[:, epoch] = np.column_stack([*(record[name] for name in MEASURES), record["group_weights"]])
+        epoch += 1
+        if "jtt_epochs" in experiment.active_knobs:
+            current = population.start_second_runs(current, task.pool, start)
+        states = population.states_of(current)
+        workdir.verify()
+        checkpoints.save(epoch, [history, states])
+        trim()
+        write(curves_of(program, columns, history, states.epoch))
+        ended = active & (current.status != Status.RUNNING)
+        bar.skip(work * int((budgets - epoch)[ended].sum()))
+        note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
+        bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
+    # A run killed right after its last checkpoint has not.
+    write(curves_of(program, columns, history, population.states_of(current).epoch))
+    bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
+    return current
+
+
+def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
+    """Returns the progress note of an epoch, from all members' status (K,) and the losses (R,) of those that ran.
+
+    The mean leaves out non-finite losses of diverged members.
+    """
+    counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
+    members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    finite = losses[np.isfinite(losses)]
+    mean = f"{finite.mean():.4f}" if finite.size else "-"
+    return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
+
+
+def curves_of(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Any) -> Curves:
+    """Returns the training curves of a program from values (K, epochs, columns) and the epochs that members ran."""
+    return Curves(
+        member=np.array(program.names),
+        epochs=np.array(epochs[:]),
+        measure=np.array(columns),
+        curves=history.astype(np.float64),
+    )
