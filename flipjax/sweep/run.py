@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from flipjax import command
-from flipjax.backend.convolutions import check_library
+from flipjax.backend.convolutions import ONEDNN
 from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
@@ -33,7 +33,8 @@ from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import fit, halve
 from flipjax.sweep.programs import compile_start, with_library
 from flipjax.sweep.train import InterruptedRunError, train_members
-from flipjax.sweep.workdir import Workdir, merge_parts, read_program, results_of_members
+from flipjax.sweep.workdir import ADVICE, Workdir, merge_parts, read_program, results_of_members
+from flipjax.training import devices
 from flipjax.training import task as tasks
 from flipjax.training.own import check_own, check_quantities
 
@@ -152,7 +153,9 @@ class Sweep:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
         spec = with_library(self.spec, whole, task)
         library = self.workdir.record_library(whole, spec.convolutions)
-        check_library(library)
+        if library == ONEDNN and not devices.has_onednn():
+            found = f"one of {library} in {self.workdir.folder}, without which it would go on to other bits; {ADVICE}"
+            raise ConfigError("--workdir", "a run of a library that is here", found)
         return dataclasses.replace(spec, convolutions=library)
 
     def _train_wave(

@@ -1,0 +1,214 @@
+"""oneDNN: what it computes, who chooses it, and that no such program reaches the compilation cache."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import faults
+import jax
+import jax.numpy as jnp
+import numpy as np
+import populations
+import pytest
+
+from flipjax.backend import convolutions
+from flipjax.backend.compiler import fast_jit
+from flipjax.config import ConfigError, ModelSpec, PopulationSpec
+from flipjax.models.convolution import convolve, convolve_doubled
+from flipjax.plan import plan
+from flipjax.training import devices, population
+
+ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
+ASKED = "--config.population.convolutions=onednn"
+pytestmark = pytest.mark.usefixtures("without_page")
+
+
+@pytest.fixture
+def onednn():
+    if not convolutions.has_onednn():
+        pytest.skip("XLA has no oneDNN for this processor")
+
+
+BOTH = """
+import sys
+import jax
+import jax.numpy as jnp
+
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+from flipjax.backend.compiler import fast_jit
+from flipjax.models.convolution import convolve
+
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
+
+
+def of_onednn(images, kernel):
+    return convolve(images, kernel)
+
+
+def of_xla(images, kernel):
+    return convolve(images, kernel)
+
+
+given = jnp.ones((2, 16, 16, 8)), jnp.ones((3, 3, 8, 8))
+print("compiling", flush=True)
+program = fast_jit(of_onednn, convolutions="onednn")
+results = [program.lower(*given).compile()(*given), program(*given), fast_jit(of_xla)(*given)]
+assert all(jnp.allclose(result, results[-1]) for result in results)
+print(len(hits))
+"""
+
+
+def begin(cache):
+    """Starts a process that compiles programs of both libraries."""
+    line = [sys.executable, "-c", BOTH, str(cache)]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+
+
+def test_both_kinds_of_programs_and_the_cache_live_in_one_process(onednn, tmp_path):
+    with begin(tmp_path) as killed:
+        assert killed.stdout.readline() == "compiling\n"
+        killed.kill()
+    hits = []
+    for _ in range(2):
+        with begin(tmp_path) as process:
+            said = process.communicate(timeout=300)[0].split()
+        assert process.returncode == 0
+        hits.append(int(said[-1]))
+        kept = os.listdir(tmp_path)
+        assert any("of_xla" in name for name in kept)
+        assert not any("of_onednn" in name for name in kept)
+    assert hits[1] > 0
+
+
+@pytest.mark.parametrize("channels", [3, 8, 32])
+def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, channels):  # noqa: N802
+    keys = jax.random.split(jax.random.key(0), 4)
+    images = jax.random.normal(keys[0], (2, 8, 8, channels))
+    skip = jax.random.normal(keys[1], (2, 16, 16, 4))
+    kernel = jax.random.normal(keys[2], (3, 3, channels, 8))
+    wide = jax.random.normal(keys[3], (3, 3, channels + 4, 8))
+
+    def sums(images, skip, kernel, wide):
+        return jnp.sin(convolve(images, kernel)).sum() + jnp.sin(convolve_doubled(images, skip, wide)).sum()
+
+    function = jax.value_and_grad(sums, argnums=(0, 1, 2, 3))
+    result = fast_jit(function, convolutions="onednn")(images, skip, kernel, wide)
+    wanted = fast_jit(function)(images, skip, kernel, wide)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), result, wanted)
+
+
+def test_a_trace_of_one_library_is_not_taken_for_the_other():
+    seen = []
+
+    @jax.jit
+    def inner(x):
+        seen.append(convolutions.library.value)
+        return x
+
+    for name in ("xla", "onednn", "xla"):
+        convolutions.with_library(inner, name)(1.0)
+    assert seen == ["xla", "onednn"]
+
+
+def test_alone_is_among_others_and_continued_is_unbroken(onednn, tiny, make_member, pool, validation):
+    members = [make_member(seed=seed) for seed in (1, 2, 3)]
+    whole = populations.train(tiny, members, pool, validation, spec=ONEDNN, epochs=2)
+    assert whole.layout.convolutions == "onednn"
+    alone = populations.train(tiny, members[1:2], pool, validation, spec=ONEDNN, epochs=2)
+    populations.assert_same(population.take_member(whole.states[-1], [1]), alone.states[-1])
+    again = populations.train(tiny, members, pool, validation, spec=ONEDNN, states=whole.states[1], epochs=1)
+    populations.assert_same(again.states[-1], whole.states[-1])
+
+
+@pytest.mark.parametrize(
+    ("version", "model", "passes", "library"),
+    [
+        ((0, 10, 2), ModelSpec(), 10**9, "xla"),
+        ((0, 12, 0), ModelSpec(), 10**9, "onednn"),
+        ((0, 12, 0), ModelSpec(), 10**3, "xla"),
+        ((0, 12, 0), ModelSpec(name="smp_resnet50"), 10**9, "xla"),
+    ],
+    ids=["JAX 0.10", "long", "short", "a large U-Net"],
+)
+def test_the_rule(monkeypatch, version, model, passes, library):
+    monkeypatch.setattr(jax, "__version_info__", version)
+    assert convolutions.faster_library(model, size=48, passes=passes) == library
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    monkeypatch.setattr(convolutions, "has_onednn", lambda: False)
+    monkeypatch.setattr(devices, "has_onednn", lambda: False)
+
+
+def test_oneDNN_that_is_absent_is_refused_in_one_sentence(absent):  # noqa: N802
+    for ask in (
+        lambda: devices.make_layout(ONEDNN, members=1),
+        lambda: fast_jit(jnp.sin, convolutions="onednn"),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"config\.population\.convolutions: expected auto or xla, for XLA of JAX"
+        ):
+            ask()
+
+
+def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noqa: N802
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    (program,) = plan(faults.read_config())
+    assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "xla"
+
+
+@pytest.mark.parametrize(
+    ("machine", "options"),
+    [("aarch64", convolutions.OPTIONS), ("x86_64", {"xla_cpu_no_such_option": True})],
+    ids=["another processor", "an option that XLA lacks"],
+)
+def test_what_has_no_oneDNN(monkeypatch, machine, options):  # noqa: N802
+    monkeypatch.setattr(convolutions.platform, "machine", lambda: machine)
+    monkeypatch.setattr(convolutions, "OPTIONS", options)
+    assert not convolutions.has_onednn.__wrapped__()
+
+
+@pytest.fixture(scope="module")
+def onednn_run(tmp_path_factory):
+    """A finished run of oneDNN, asked for."""
+    if not convolutions.has_onednn():
+        pytest.skip("XLA has no oneDNN for this processor")
+    folder = tmp_path_factory.mktemp("onednn") / "run"
+    assert faults.run(folder, ASKED)[0] == 0
+    return folder
+
+
+def test_a_dry_run_and_config_json_say_which(onednn_run, tmp_path):
+    code, text = faults.run(tmp_path / "dry", "--dry_run", ASKED)
+    assert code == 0 and "convolutions on a CPU: onednn" in text
+    assert json.loads((onednn_run / "config.json").read_text())["convolutions"] == {"000": "onednn"}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run whose first start chose oneDNN, which a rule of today would not choose, and which trained nothing yet."""
+    run = tmp_path / "run"
+    shutil.copytree(faults.whole_run()[0], run)
+    record = json.loads((run / "config.json").read_text())
+    assert record["convolutions"] == {"000": "xla"}
+    record["convolutions"] = {"000": "onednn"}
+    (run / "config.json").write_text(json.dumps(record))
+    for stored in (run / "cells").rglob("results.npz"):
+        stored.unlink()
+    shutil.rmtree(run / "checkpoints")
+    return run
+
+
+def test_a_continued_run_keeps_the_library_of_its_first_start(onednn_run, begun):
+    assert faults.run(begun)[0] == 0
+    assert faults.same(begun, "history.csv", whole=onednn_run)
+
+
+def test_a_run_of_a_library_that_is_absent_is_refused(begun, absent):
+    code, text = faults.run(begun)
+    assert code == 2 and "--workdir: expected a run of a library that is here; found one of onednn" in text, text
