@@ -1,6 +1,7 @@
 """Who has a run folder: processes of this machine, of other containers and hosts, shards, and nobody."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,14 +11,14 @@ import pytest
 from flipjax.config import ConfigError, default_config
 from flipjax.plan import plan, shard_members
 from flipjax.sweep import lock as locks
-from flipjax.sweep.lock import Lock, read_shard
+from flipjax.sweep.lock import Lock, Shard, read_shard
 
 HOLD = """
-import json, sys, pathlib
+import dataclasses, json, sys, pathlib
 from flipjax.sweep.lock import Lock
 lock = Lock(pathlib.Path(sys.argv[1]))
 lock.acquire()
-print(json.dumps(lock._myself), flush=True)
+print(json.dumps(dataclasses.asdict(lock._myself)), flush=True)
 input()
 print(lock.owned())
 """
@@ -65,7 +66,7 @@ def test_a_process_is_refused_by_name_until_it_ends_and_loses_a_lock_that_is_for
 def test_a_lock_of_another_machine_is_refused_but_for_the_same_job_started_again(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    here = locks._myself()
+    here = dataclasses.asdict(locks.this_process())
     there = here | {"host": "elsewhere", "boot": "another", "shard_job": ""}
     monkeypatch.delenv(locks.SHARD_JOB)
     for owner in (there, there | {"shard_job": "b-0"}):
@@ -74,7 +75,7 @@ def test_a_lock_of_another_machine_is_refused_but_for_the_same_job_started_again
             Lock(tmp_path).acquire()
     Lock(tmp_path).acquire(force=True)
     monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}, there | {"boot": here.get("boot")}):
+    for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}, there | {"boot": here["boot"]}):
         write(tmp_path, owner)
         Lock(tmp_path).acquire()
 
@@ -114,14 +115,26 @@ def test_shards_partition_members_whatever_the_grid_order():
     assert shards((4, 3, 2, 1, 0)) == whole
 
 
-def test_what_a_job_says_of_its_shard(monkeypatch):
-    assert read_shard("0/3") == read_shard("3/3") == (0, 3)
-    for text in ("4/3", "1", "a/b", "0/0", "auto"):
-        with pytest.raises(ConfigError, match="--shard"):
-            read_shard(text)
-    indexed = {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "4"}
-    array = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_TASK_COUNT": "3"}
-    for job, shard in ((indexed, (2, 4)), (array, (1, 3))):
-        for name, value in job.items():
-            monkeypatch.setenv(name, value)
-        assert read_shard("auto") == shard
+@pytest.mark.parametrize("text", ["4/3", "1", "a/b", "0/0", "auto"])
+def test_what_is_no_shard_is_refused(text):
+    with pytest.raises(ConfigError, match="--shard"):
+        read_shard(text)
+
+
+def test_the_last_shard_may_be_counted_from_one():
+    assert read_shard("0/3") == read_shard("3/3") == Shard(0, 3)
+
+
+KUBERNETES = {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "4"}
+ARRAY = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_TASK_COUNT": "3"}
+
+
+@pytest.mark.parametrize(
+    ("job", "shard"),
+    [(KUBERNETES, Shard(2, 4)), (ARRAY, Shard(1, 3)), (KUBERNETES | ARRAY, Shard(1, 3))],
+    ids=["Kubernetes", "SLURM", "both"],
+)
+def test_what_a_job_says_of_its_shard(monkeypatch, job, shard):
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    assert read_shard("auto") == shard

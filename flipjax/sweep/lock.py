@@ -1,13 +1,13 @@
 """Locks of run folders: released when the process ends, with a file that names the owner; shards share a folder."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
 import socket
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -17,44 +17,78 @@ from flipjax.support.terminal import say
 
 PREFIX = ".lock"
 OWNER = ".owner"
-# Environment variable with the name of a shard's job. A restart has the same name and may take its lock.
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
-# A job's shard index and count, for SLURM arrays, Kubernetes indexed jobs and SLURM tasks.
+"""Environment variable with the name of a shard's job. A restart has the same name and may take its lock."""
 VARIABLES = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
-# Environment variables of an owner's job; SLURM counts its restarts.
-JOB = {"shard_job": SHARD_JOB, "job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
-UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
+"""A job's shard index and count, for SLURM arrays, Kubernetes indexed jobs and SLURM tasks."""
 
 
-def _myself() -> dict[str, Any]:
-    """Returns this process's identity; in containers, host name and process id alone are not unique."""
-    myself: dict[str, Any] = {name: os.environ.get(variable, "") for name, variable in JOB.items()}
-    myself |= {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """A process that has a lock; in containers, host name and process id alone are not unique."""
+
+    host: str = "?"
+    pid: int = 0
+    since: str = "?"
+    boot: str = ""
+    """Of the machine, since it was started last."""
+    shard_job: str = ""
+    """The name of a launcher's job."""
+    job: str = ""
+    """The number of SLURM's job."""
+    restarts: str = ""
+    """How often SLURM has started the job again."""
+
+    def __str__(self) -> str:
+        """Names the process."""
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    def may_run_elsewhere(self) -> bool:
+        """Returns whether it may run on another machine, whose locks some file systems do not show.
+
+        A job that its launcher or SLURM started again has ended before.
+        """
+        here = this_process()
+        if self.host == "?" or self.host == here.host:
+            return False
+        if here.boot and self.boot == here.boot:
+            return False
+        if here.shard_job and self.shard_job == here.shard_job:
+            return False
+        started_again = here.job and self.job == here.job and self.restarts != here.restarts
+        return not started_again
+
+
+def this_process() -> Owner:
+    """Returns the identity of this process."""
+    boot = ""
     with contextlib.suppress(OSError):
-        myself["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return myself
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Owner(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        boot=boot,
+        shard_job=os.environ.get(SHARD_JOB, ""),
+        job=os.environ.get("SLURM_JOB_ID", ""),
+        restarts=os.environ.get("SLURM_RESTART_COUNT", ""),
+    )
 
 
-def _owner_of(path: Path) -> dict[str, Any]:
-    """Returns the owner named in a lock file, or UNKNOWN."""
-    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-        return UNKNOWN | json.loads(path.with_name(path.name + OWNER).read_bytes())
-    return UNKNOWN
-
-
-def _may_run_elsewhere(owner: dict[str, Any]) -> bool:
-    """Returns whether an owner may run on another machine, whose locks some file systems do not show.
-
-    A job that its launcher or SLURM started again has ended before.
-    """
-    mine = _myself()
-    same = {name for name, value in mine.items() if value and owner.get(name) == value}
-    again = "shard_job" in same or ("job" in same and owner.get("restarts") != mine["restarts"])
-    return not (owner["host"] == "?" or same & {"host", "boot"} or again)
+def _owner_of(path: Path) -> Owner:
+    """Returns the owner that is named beside a lock file, as far as it is readable."""
+    try:
+        stored = json.loads(path.with_name(path.name + OWNER).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return Owner()
+    if not isinstance(stored, dict):
+        return Owner()
+    names = {field.name for field in dataclasses.fields(Owner)}
+    return Owner(**{name: value for name, value in stored.items() if name in names})
 
 
 class Lock:
@@ -65,7 +99,7 @@ class Lock:
         self.folder = folder
         self.path = folder / (PREFIX + name)
         self._owner = self.path.with_name(self.path.name + OWNER)
-        self._myself = _myself()
+        self._myself = this_process()
         self._lock = FileLock(self.path)
 
     def acquire(self, *, force: bool = False, seconds: float = 0.0) -> None:
@@ -80,17 +114,17 @@ class Lock:
         deadline = time.monotonic() + seconds
         reported = None
         while (owner := self._take(force=force)) is not None:
-            who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-            waits = os.environ.get(SHARD_JOB) and not _may_run_elsewhere(owner)
+            waits = os.environ.get(SHARD_JOB) and not owner.may_run_elsewhere()
             if not waits and time.monotonic() >= deadline:
-                raise ConfigError("--workdir", problem=f"{self.folder} is in use by {who}; wait or pass --force_unlock")
+                problem = f"{self.folder} is in use by {owner}; wait or pass --force_unlock"
+                raise ConfigError("--workdir", problem=problem)
             if waits and owner != reported:
-                say(f"waiting for {who}, which uses {self.folder}")
+                say(f"waiting for {owner}, which uses {self.folder}")
             reported = owner
             # Waiting processes have released their locks; random delays keep them from retrying in step.
             time.sleep(random.uniform(0.2, 1))
 
-    def _take(self, *, force: bool) -> dict[str, Any] | None:
+    def _take(self, *, force: bool) -> Owner | None:
         """Returns None, or the owner of a conflicting lock."""
         group, dash, _ = self.path.name.rpartition("-")
         others = (path for path in self._locks() - {self.path} if not dash or not path.name.startswith(group + dash))
@@ -99,7 +133,7 @@ class Lock:
             owner = _owner_of(path)
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=0)
-            if not force and (not lock.is_locked or _may_run_elsewhere(owner)):
+            if not force and (not lock.is_locked or owner.may_run_elsewhere()):
                 lock.release()
                 self.release()
                 return owner
@@ -108,7 +142,7 @@ class Lock:
                 path.unlink()
                 lock.acquire(timeout=0)
             if path == self.path:
-                write_text(self._owner, json.dumps(self._myself))
+                write_text(self._owner, json.dumps(dataclasses.asdict(self._myself)))
             else:
                 path.with_name(path.name + OWNER).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
@@ -134,7 +168,8 @@ class Lock:
         self._lock.release()
 
 
-class Shard(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Shard:
     """Shard `index` (from 0) of `count`."""
 
     index: int
@@ -142,7 +177,8 @@ class Shard(NamedTuple):
 
     def lock(self, folder: Path, *, collect: bool = False) -> Lock:
         """Returns this shard's lock, which is compatible with those of the same count."""
-        return Lock(folder, name=f"-of-{self.count}-{'collect' if collect else self.index}")
+        part = "collect" if collect else self.index
+        return Lock(folder, name=f"-of-{self.count}-{part}")
 
 
 def read_shard(text: str) -> Shard:
@@ -156,7 +192,9 @@ def read_shard(text: str) -> Shard:
     if text == "auto":
         for index, count in VARIABLES:
             if index in os.environ and count in os.environ:
-                first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if index == "SLURM_ARRAY_TASK_ID" else 0
+                first = 0
+                if index == "SLURM_ARRAY_TASK_ID":
+                    first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
                 text = f"{int(os.environ[index]) - first}/{os.environ[count]}"
                 break
     index, _, count = text.partition("/")
