@@ -49,7 +49,7 @@ class Contender:
         return members % self.processes == 0 and members <= few
 
 
-def serve(address, module, kind, options):
+def serve(module, kind, options, address):
     """Builds a contender in this process, then answers until told to stop, or until nobody listens."""
     with Client(address) as pipe:
         contender = importlib.import_module(module).make(kind, **json.loads(options))
@@ -59,6 +59,13 @@ def serve(address, module, kind, options):
             for _ in range(repeats):
                 answer = getattr(contender, method)(*arguments)
             pipe.send((answer, peak_megabytes()))
+
+
+def start_process(line, environment=None):
+    """Starts a command whose last argument is the address of its pipe; returns process and pipe once it has called."""
+    with tempfile.TemporaryDirectory() as folder, Listener(f"{folder}/pipe") as listener:
+        process = subprocess.Popen([*line, listener.address], env=os.environ | (environment or {}))
+        return process, listener.accept()
 
 
 def peak_megabytes():
@@ -95,11 +102,10 @@ class Running:
         }
         self.pipes, self.processes = [], []
         for _ in range(contender.processes):
-            with tempfile.TemporaryDirectory() as folder, Listener(f"{folder}/pipe") as listener:
-                line = [contender.python, __file__, listener.address, contender.module, contender.kind]
-                environment = os.environ | dict(contender.environment)
-                self.processes.append(subprocess.Popen([*line, json.dumps(options)], env=environment))
-                self.pipes.append(listener.accept())
+            line = [contender.python, __file__, contender.module, contender.kind, json.dumps(options)]
+            process, pipe = start_process(line, dict(contender.environment))
+            self.processes.append(process)
+            self.pipes.append(pipe)
 
     def wait_until_ready(self):
         for pipe in self.pipes:

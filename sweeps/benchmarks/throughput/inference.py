@@ -1,26 +1,37 @@
-"""Images a second of the paper's two U-Nets at 512 x 512 on a CPU: flipjax beside PyTorch, taking turns.
+"""Images a second of the paper's two U-Nets on a CPU, inference or training: flipjax beside PyTorch, taking turns.
 
-    python sweeps/benchmarks/throughput/inference.py [--size 512] [--rounds 5] [--batches 1 4] [--out inference.csv]
+    python sweeps/benchmarks/throughput/inference.py [--train] [--size 512] [--rounds 5] [--batches 1 4]
+                                                     [--torch PYTHON] [--out inference.csv]
 
 Every contender lives in a process of its own and waits while another works; both have the same weights, and their
-logits are compared first. Needs PyTorch and segmentation_models_pytorch (pip install -e '.[bench]'), and Linux.
+logits, or their losses before and after a step, are compared first. Needs PyTorch and segmentation_models_pytorch
+(pip install -e '.[bench]', or an interpreter that has them, `--torch`), and Linux.
 """
 
 import argparse
-import multiprocessing
 import os
 import pathlib
 import statistics
+import sys
 import time
+from multiprocessing.connection import Client
 
 import numpy as np
-
-from flipjax.results.frames import write_csv
+from contest import start_process
 
 HERE = pathlib.Path(__file__).parent
 CORES = len(os.sched_getaffinity(0))
 ENCODERS = ("resnet50", "mit_b2")
-CONTENDERS = ("flipjax, one device", "flipjax, a device a core", "PyTorch", "PyTorch, channels_last")
+INFERENCE = (
+    "flipjax, one device",
+    "flipjax, one device, oneDNN",
+    "flipjax, a device a core",
+    "flipjax, a device a core, oneDNN",
+    "PyTorch",
+    "PyTorch, channels_last",
+)
+TRAINING = ("flipjax", "flipjax, oneDNN", "PyTorch", "PyTorch, channels_last")
+RATE = 1e-4
 
 
 def weights_of(encoder):
@@ -38,7 +49,22 @@ def weights_of(encoder):
     return state
 
 
-def make_flipjax(encoder, devices):
+def labels_of(images):
+    """Returns classes (B, H, W) that follow from the images."""
+    return (images.argmax(-1)).astype(np.int32)
+
+
+def model_of(encoder, weights):
+    """Returns flipjax's model of these weights, as a Flax module."""
+    from flipjax.config import ModelSpec
+    from flipjax.training.model import Model
+
+    names = "background", "cat", "dog"
+    return Model.from_state_dict(weights, ModelSpec(name=f"smp_{encoder}"), names, 512).nnx()
+
+
+def make_flipjax(encoder, weights, devices, library):
+    """Returns flipjax's inference, images (B, H, W, 3) to logits."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
@@ -46,11 +72,9 @@ def make_flipjax(encoder, devices):
     from jax.sharding import Mesh, NamedSharding
     from jax.sharding import PartitionSpec as P
 
-    from flipjax.config import ModelSpec
-    from flipjax.training.model import Model
+    from flipjax.backend.compiler import fast_jit
 
-    spec, names = ModelSpec(name=f"smp_{encoder}"), ("background", "cat", "dog")
-    graph, state = nnx.split(Model.from_state_dict(weights_of(encoder), spec, names, 512).nnx())
+    graph, state = nnx.split(model_of(encoder, weights))
     mesh = Mesh(np.array(jax.devices()), ("images",))
     state = jax.device_put(state, NamedSharding(mesh, P()))
 
@@ -58,7 +82,8 @@ def make_flipjax(encoder, devices):
         return nnx.merge(graph, state)(images)
 
     specs = {"in_specs": (P(), P("images")), "out_specs": P("images"), "check_vma": False}
-    call = jax.jit(jax.shard_map(local, mesh=mesh, **specs))
+    sharded = jax.shard_map(local, mesh=mesh, **specs)
+    call = fast_jit(sharded, convolutions="onednn") if library == "onednn" else jax.jit(sharded)
 
     def run(images):
         return np.asarray(call(state, jax.device_put(images, NamedSharding(mesh, P("images")))))
@@ -66,105 +91,173 @@ def make_flipjax(encoder, devices):
     return run
 
 
-def make_torch(encoder, channels_last):
+def make_flipjax_step(encoder, weights, library):
+    """Returns a step of Adam, images to the loss before it."""
+    import jax
+    import optax
+    from flax import nnx
+
+    from flipjax import losses
+    from flipjax.backend.compiler import fast_jit
+    from flipjax.backend.memory import keep_freed
+
+    keep_freed()
+    model = model_of(encoder, weights)
+    model.train()
+    graph, params, statistics = nnx.split(model, nnx.Param, ...)
+    adam = optax.adam(RATE)
+
+    def step(params, statistics, optimiser, images, labels):
+        def loss_of(params):
+            model = nnx.merge(graph, params, statistics)
+            loss = losses.cross_entropy(model(images), labels).mean()
+            return loss, nnx.split(model, nnx.Param, ...)[2]
+
+        (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, optimiser = adam.update(gradients, optimiser)
+        return optax.apply_updates(params, updates), moved, optimiser, loss
+
+    call = fast_jit(step, convolutions=library, donate_argnums=(0, 1, 2))
+    state = params, statistics, adam.init(params)
+
+    def run(images):
+        nonlocal state
+        *state, loss = call(*state, images, labels_of(images))
+        return np.asarray(loss)
+
+    return run
+
+
+def make_torch(encoder, weights, *, channels_last, train):
+    """Returns PyTorch's inference, or a step of its Adam."""
     import segmentation_models_pytorch
     import torch
 
     torch.set_num_threads(CORES)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = segmentation_models_pytorch.Unet(encoder, encoder_weights=None, classes=3).eval()
-    weights = {name: torch.from_numpy(array) for name, array in weights_of(encoder).items()}
-    model.load_state_dict(model.state_dict() | weights)
+    model = segmentation_models_pytorch.Unet(encoder, encoder_weights=None, classes=3).train(train)
+    model.load_state_dict(model.state_dict() | {name: torch.from_numpy(array) for name, array in weights.items()})
     model = model.to(memory_format=layout)
+    optimiser = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
 
-    def run(images):
+    def batch_of(images):
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+    def infer(images):
         with torch.inference_mode():
-            batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-            return model(batch).permute(0, 2, 3, 1).numpy()
+            return model(batch_of(images)).permute(0, 2, 3, 1).numpy()
 
-    return run
+    def step(images):
+        loss = torch.nn.functional.cross_entropy(model(batch_of(images)), torch.from_numpy(labels_of(images)).long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return loss.detach().numpy()
 
-
-def serve(pipe, name, encoder):
-    """Builds a contender in its own process, then answers with seconds and logits until told to stop."""
-    if name.startswith("flipjax"):
-        run = make_flipjax(encoder, 1 if "one" in name else CORES)
-    else:
-        run = make_torch(encoder, "channels_last" in name)
-    while (images := pipe.recv()) is not None:
-        start = time.perf_counter()
-        logits = run(images)
-        pipe.send((time.perf_counter() - start, logits))
+    return step if train else infer
 
 
-def compare(encoder, names, batches, size, rounds):
-    context, pipes, processes = multiprocessing.get_context("spawn"), {}, []
+def make(name, encoder, weights, *, train):
+    """Returns what a contender does with images."""
+    if name.startswith("PyTorch"):
+        return make_torch(encoder, weights, channels_last=name.endswith("last"), train=train)
+    library = "onednn" if name.endswith("oneDNN") else "xla"
+    if train:
+        return make_flipjax_step(encoder, weights, library)
+    return make_flipjax(encoder, weights, CORES if "a core" in name else 1, library)
+
+
+def serve(address):
+    """Makes a contender in this process, then answers with seconds and results until told to stop."""
+    with Client(address) as pipe:
+        run = make(*pipe.recv(), train=pipe.recv())
+        while (images := pipe.recv()) is not None:
+            start = time.perf_counter()
+            result = run(images)
+            pipe.send((time.perf_counter() - start, result))
+
+
+def compare(encoder, names, options):
+    """Returns a row for each contender and batch."""
+    pipes, processes, weights = {}, [], weights_of(encoder)
     for name in names:
-        pipes[name], there = context.Pipe()
-        processes.append(context.Process(target=serve, args=(there, name, encoder), daemon=True))
-        processes[-1].start()
+        python = options.torch if name.startswith("PyTorch") else sys.executable
+        process, pipes[name] = start_process([python, __file__])
+        processes.append(process)
+        pipes[name].send((name, encoder, weights))
+        pipes[name].send(options.train)
     rows, rng = [], np.random.default_rng(1)
 
     def ask(name, images):
         pipes[name].send(images)
         return pipes[name].recv()
 
-    for batch in batches:
-        images = rng.random((batch, size, size, 3), np.float32)
+    for batch in options.batches:
+        images = rng.random((batch, options.size, options.size, 3), np.float32)
         taking = [name for name in names if batch % CORES == 0 or "a core" not in name]
-        warm = {name: ask(name, images)[1] for name in taking}
-        wanted = warm[names[-1]]
-        worst = max(float(np.abs(logits - wanted).max() / np.abs(wanted).max()) for logits in warm.values())
-        assert worst < 1e-4, f"{encoder}: logits differ by {worst} of the largest"
+        warm = {name: ask(name, images) for name in taking}
+        wanted = warm[names[-1]][1]
+        worst = max(float(np.abs(result - wanted).max() / np.abs(wanted).max()) for _, result in warm.values())
+        assert worst < 1e-3, f"{encoder}: results differ by {worst} of the largest"
         speeds = {name: [] for name in taking}
-        for number in range(rounds):
+        for number in range(options.rounds):
             for name in taking[number % len(taking) :] + taking[: number % len(taking)]:
                 speeds[name].append(batch / ask(name, images)[0])
         for name, rates in speeds.items():
             rows.append(
                 {
+                    "task": "training step" if options.train else "inference",
+                    "size": options.size,
                     "encoder": encoder,
                     "batch": batch,
                     "contender": name,
                     "images_per_second": f"{statistics.median(rates):.3f}",
                     "lowest": f"{min(rates):.3f}",
                     "highest": f"{max(rates):.3f}",
-                    "rounds": rounds,
+                    "rounds": options.rounds,
+                    "first_seconds": f"{warm[name][0]:.1f}",
                     "largest_difference": f"{worst:.1e}",
                 }
             )
             print(*rows[-1].values(), flush=True)
     for pipe, process in zip(pipes.values(), processes, strict=True):
         pipe.send(None)
-        process.join()
+        process.wait()
     return rows
 
 
+def best(rows, batch, side):
+    """Returns the most images a second of a side's contenders."""
+    alike = [row for row in rows if row["batch"] == batch and row["contender"].startswith(side)]
+    return max(float(row["images_per_second"]) for row in alike)
+
+
 def main():
+    from flipjax.results.frames import write_csv
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", action="store_true", help="training steps in place of inference")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4))
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=ENCODERS)
+    parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="the interpreter that has PyTorch")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "inference.csv")
     options = parser.parse_args()
     rows = []
     for encoder in options.encoders:
-        compared = compare(encoder, CONTENDERS, options.batches, options.size, options.rounds)
+        compared = compare(encoder, TRAINING if options.train else INFERENCE, options)
         rows += compared
         for batch in options.batches:
-            best = {
-                side: max(
-                    float(row["images_per_second"])
-                    for row in compared
-                    if row["batch"] == batch and row["contender"].startswith(side)
-                )
-                for side in ("flipjax", "PyTorch")
-            }
-            print(f"{encoder}, batch {batch}: best PyTorch / best flipjax {best['PyTorch'] / best['flipjax']:.2f}")
+            ratio = best(compared, batch, "flipjax") / best(compared, batch, "PyTorch")
+            print(f"{encoder}, batch {batch}: best flipjax / best PyTorch {ratio:.2f}")
     write_csv(options.out, rows)
     print(f"written to {options.out}")
 
 
 if __name__ == "__main__":
-    main()
+    # A contender's process is given the address of its pipe.
+    if len(sys.argv) == 2 and os.path.exists(sys.argv[1]):
+        serve(sys.argv[1])
+    else:
+        main()
