@@ -52,7 +52,7 @@ WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launc
 """Files on the finished run of `faults`: one process runs them, one after another, and traces its programs once."""
 SLOWEST = [*WHOLE, "test_methods", "test_smp", "test_examples", "test_make_train", "test_synthetic", "test_report"]
 """Files that start first, so that the workers end together."""
-EXACT = {*WHOLE, "test_make_train", "test_population"}
+EXACT = {*WHOLE, "test_libraries", "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 # Collections take a twentieth of the time, and each module ends with one.
 gc.set_threshold(200_000, 50, 100)

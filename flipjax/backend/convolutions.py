@@ -22,7 +22,7 @@ OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 PROCESSORS = ("x86_64", "amd64")
 """Names of the processors for which XLA is built with oneDNN."""
 
-LONG = 2e10
+LONG = 1e10
 """Least pixels, times the model's width, of a run that gains more than it loses by compiling anew in each process."""
 
 library = jax.make_user_context(XLA)

@@ -1,13 +1,13 @@
-"""Samples a second of a member's epoch with XLA's own convolutions and with oneDNN's, in one process, in turn.
+"""Samples a processor second of a member's epochs with XLA's own convolutions and with oneDNN's, in turn.
 
     python sweeps/benchmarks/throughput/libraries.py [--width 8 16 32] [--size 32 48 64 128] [--rounds 10] [--out FILE]
 
-Every core trains a member. `gain` is the median over rounds of the ratio of both times; the rule that it shows is
+Every core trains a member, in one process. `gain` is the median over rounds of the ratio of both processor times,
+which other programs on the machine hardly change; the rule that it shows is
 `flipjax.backend.convolutions.faster_library`.
 """
 
 import argparse
-import contextlib
 import itertools
 import pathlib
 import statistics
@@ -27,18 +27,19 @@ EPOCH = 2**23
 def prepare(width, size):
     """Returns a population for each library, with the seconds that its first epoch took, and the samples of one."""
     steps = max(1, EPOCH // (BATCH * size**2 * width))
-    populations, firsts = {}, {}
+    populations, compiled = {}, {}
     for name in LIBRARIES:
         populations[name] = jax_contenders.make(name, members=CORES, steps=steps, cores=CORES, size=size, width=width)
-        firsts[name] = seconds_of(populations[name])
-    return populations, firsts, CORES * steps * BATCH
+        first = seconds_of(populations[name])
+        compiled[name] = first - seconds_of(populations[name])
+    return populations, compiled, CORES * steps * BATCH
 
 
 def seconds_of(population):
-    """Returns the seconds of an epoch."""
-    start = time.perf_counter()
+    """Returns the processor seconds of an epoch."""
+    start = time.process_time()
     population.epoch()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def measure(populations, rounds):
@@ -50,12 +51,12 @@ def measure(populations, rounds):
     return times
 
 
-def row_of(width, size, firsts, samples, times):
+def row_of(width, size, compiled, samples, times):
     """Returns a row of the table."""
     row = {"jax": jax.__version__, "width": width, "size": size}
     for name in LIBRARIES:
-        row[f"{name}_samples_per_second"] = f"{samples / statistics.median(times[name]):.0f}"
-        row[f"{name}_compile_seconds"] = f"{firsts[name] - min(times[name]):.1f}"
+        row[f"{name}_samples"] = f"{samples / statistics.median(times[name]):.0f}"
+        row[f"{name}_compile"] = f"{compiled[name]:.1f}"
     ratios = sorted(xla / onednn for xla, onednn in zip(times["xla"], times["onednn"], strict=True))
     row["gain"] = f"{statistics.median(ratios):.2f}"
     row["lowest"] = f"{ratios[0]:.2f}"
@@ -63,23 +64,19 @@ def row_of(width, size, firsts, samples, times):
     return row
 
 
-def main(*, compiling=contextlib.nullcontext, timing=contextlib.nullcontext):
-    """Runs the command; `compiling` and `timing` are contexts of its two parts, for machines that others use, too."""
+def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, nargs="+", default=(8, 16, 32))
     parser.add_argument("--size", type=int, nargs="+", default=(32, 48, 64, 128))
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "libraries.csv")
     options = parser.parse_args()
-    cases = list(itertools.product(options.width, options.size))
-    with compiling():
-        prepared = [prepare(width, size) for width, size in cases]
     rows = []
-    with timing():
-        for (width, size), (populations, firsts, samples) in zip(cases, prepared, strict=True):
-            rows.append(row_of(width, size, firsts, samples, measure(populations, options.rounds)))
-            print(*rows[-1].values(), flush=True)
-    write_csv(options.out, rows)
+    for width, size in itertools.product(options.width, options.size):
+        populations, compiled, samples = prepare(width, size)
+        rows.append(row_of(width, size, compiled, samples, measure(populations, options.rounds)))
+        print(*rows[-1].values(), flush=True)
+        write_csv(options.out, rows)
 
 
 if __name__ == "__main__":
