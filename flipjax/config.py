@@ -188,6 +188,11 @@ class TrainSpec:
     patience: int = static(8, within(1), "epochs without improvement of the first rule after which a member stops")
     # Rules are common to all programs; own losses and augmentations are methods, which are an axis.
     selection: tuple[str, ...] = static(SELECTIONS[:1], RULES, "rules that choose the epoch", in_grid=False)
+    mirror_labels: str = static(
+        "exchange",
+        one_of("exchange", "keep"),
+        "labels of left and right classes in a mirrored image; keep: for comparing",
+    )
     crop_in: str = static("square", one_of("square", "photo"), "crops of the pool's squares or of the photos")
     loss: Callable | tuple[Callable, ...] | None = static(
         None, LOSS, "own losses, each a method by its name", in_grid=False
@@ -268,6 +273,7 @@ class Experiment:
     Attributes:
         active_knobs: the knobs that any method of the grid sets.
         active_numbers: the optional traced keys of which any member has another value than the default.
+        mirror: pairs of labels that a mirrored image exchanges, found in the names of the pool's classes.
         packed: whether mapped members form one pack.
         groups: the pool's; two classes and two scenes before it is loaded.
     """
@@ -278,6 +284,7 @@ class Experiment:
     train: TrainSpec = TrainSpec()
     active_knobs: tuple[str, ...] = ()
     active_numbers: tuple[str, ...] = ()
+    mirror: tuple[tuple[int, int], ...] = ()
     packed: bool = False
     groups: Groups = TWO_BY_TWO
 

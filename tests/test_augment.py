@@ -3,6 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from flipjax import augment
@@ -13,6 +15,7 @@ LUMA = np.array([0.2989, 0.587, 0.114])
 # One program each: operation by operation each shape would compile dozens.
 crop, jitter, swap = map(jax.jit, (augment.random_resized_crop, augment.colour_jitter, augment.background_swap))
 draw_boxes = jax.jit(geometry._draw_boxes)
+flip = jax.jit(augment.mirror, static_argnames="pairs")
 cutmix = jax.jit(augment.background_cutmix, static_argnames="reference")
 
 
@@ -195,3 +198,34 @@ def test_swap_moves_scene_and_group_together():
     assert 50 < swapped.sum() < 110 and not swapped[~partnered].any()
     np.testing.assert_array_equal(new[:, 0], rows[:, 0])
     np.testing.assert_array_equal(moved, np.where(swapped, np.array([1, 0, 3, 2])[groups], groups))
+
+
+PAIRS = ((1, 4), (3, 2))
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_mirroring_exchanges_the_labels_of_pairs(seed):
+    rng = np.random.default_rng(seed)
+    images, masks = rng.random((6, 4, 5, 3)).astype(np.float32), rng.integers(0, 6, (6, 4, 5))
+    mirrored = rng.random(6) < 0.5
+    partner = np.array([0, 4, 3, 2, 1, 5])
+    new_images, new_masks = flip(images, masks, mirrored, pairs=PAIRS)
+    for index in range(6):
+        wanted = (images[index, :, ::-1], partner[masks[index, :, ::-1]])
+        if not mirrored[index]:
+            wanted = (images[index], masks[index])
+        np.testing.assert_array_equal(new_images[index], wanted[0])
+        np.testing.assert_array_equal(new_masks[index], wanted[1])
+    # Twice is none.
+    jax.tree.map(np.testing.assert_array_equal, flip(new_images, new_masks, mirrored, pairs=PAIRS), (images, masks))
+
+
+def test_a_horizontal_flip_takes_pairs(batch):
+    images, masks = batch
+    key = jax.random.key(0)
+    new_images, new_masks = augment.horizontal_flip(key, images, masks, probability=1.0, pairs=((1, 2),))
+    np.testing.assert_array_equal(new_images, images[:, :, ::-1])
+    np.testing.assert_array_equal(new_masks, np.array([0, 2, 1])[masks[:, :, ::-1]])
+    plain = augment.horizontal_flip(key, images, masks, probability=1.0)[1]
+    np.testing.assert_array_equal(plain, masks[:, :, ::-1])
+    assert plain.dtype == new_masks.dtype == masks.dtype

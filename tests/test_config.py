@@ -49,7 +49,9 @@ BAD = {
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1, folds=1, fold=-1, rare_kept=1.5),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
-    **section("train", selection=("val_loss", "val_loss"), loss="focal", augment=(), crop_in="pool"),
+    **section(
+        "train", selection=("val_loss", "val_loss"), loss="focal", augment=(), crop_in="pool", mirror_labels="swap"
+    ),
     **section(
         "population",
         map="lop",

@@ -11,7 +11,9 @@ import pytest
 from conftest import GROUPS
 from populations import assert_same
 
+import flipjax
 from flipjax.config import SELECTIONS, PopulationSpec
+from flipjax.data import from_arrays
 from flipjax.data.pool import gather
 from flipjax.intervene import split_point
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
@@ -20,7 +22,7 @@ from flipjax.training.member import Status
 from flipjax.training.network import evaluate, nested
 from flipjax.training.population import take_member
 from flipjax.training.step import make_batch
-from flipjax.training.task import split_evenly
+from flipjax.training.task import mirror_notes, split_evenly
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
 OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}
@@ -209,6 +211,48 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
     for fitted, others, close in ((half, ~half, True), (~half, half, False)):
         alone = nested(rich, refit(rich, weights, pool, rows[fitted], rows[others])).params["head"]["kernel"]
         assert np.allclose(own.params["head"]["kernel"], alone, rtol=1e-3, atol=1e-3) == close
+
+
+def test_mirrored_images_of_a_pair_are_of_the_other_class_and_group(tiny, make_member, pool):
+    member = make_member(augmentation=Augmentation(hflip=0.5))
+    batch = jnp.arange(24)
+    (images, masks, groups), (same_images, new_masks, new_groups) = (
+        map(np.asarray, batch_of(dataclasses.replace(tiny, mirror=pairs), member, pool, batch, jax.random.key(0)))
+        for pairs in ((), ((1, 3),))
+    )
+    np.testing.assert_array_equal(images, same_images)
+    moved = (masks != new_masks).any((1, 2))
+    classes = tiny.groups.class_of(groups) + 1
+    # Classes 1 and 3 of 3 are a pair: half of their images are mirrored, and class 2 has no partner.
+    assert 0 < moved[classes != 2].sum() < (classes != 2).sum() and not moved[classes == 2].any()
+    partner = np.array([0, 3, 2, 1])
+    np.testing.assert_array_equal(new_masks, np.where(moved[:, None, None], partner[masks], masks))
+    wanted = tiny.groups.of(partner[classes] - 1, tiny.groups.scene_of(groups))
+    np.testing.assert_array_equal(new_groups, np.where(moved, wanted, groups))
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "pairs", "notes"),
+    [
+        (("kidney_left", "kidney_right"), {}, ((1, 2),), 1),
+        (("kidney_left", "kidney_right"), {"train.hflip": 0.0}, ((1, 2),), 0),
+        (("kidney_left", "kidney_right"), {"train.mirror_labels": "keep"}, (), 0),
+        (("kidney", "liver"), {}, (), 0),
+    ],
+    ids=["left and right", "not mirrored", "labels kept", "no pair"],
+)
+def test_pools_whose_classes_form_pairs_use_them_and_say_so(names, changes, pairs, notes):
+    images = np.zeros((16, 16, 16, 3), np.uint8)
+    masks = np.tile(np.arange(16) < 8, (16, 16, 1))
+    classes, scenes = np.arange(16) % 2, np.arange(16) // 2 % 2
+    data = from_arrays(images, masks, classes, scenes, class_names=names, scene_names=("a", "b"))
+    sizes = {"split.n_train": 8, "split.n_val": 4, "split.n_test": 4, "train.batch_size": 4, "axes.rho": (0.5,)}
+    train = flipjax.make_train("smoke", {**sizes, **changes}, data=data)
+    assert train.experiment.mirror == pairs
+    said = mirror_notes(dataclasses.replace(train.setup.program, experiment=train.experiment), data.catalog)
+    assert len(said) == notes
+    if said:
+        assert said[0].startswith("mirrored images exchange the labels of kidney_left and kidney_right: ")
 
 
 def test_a_batch_is_augmented_as_the_member_asks(tiny, make_member, pool):

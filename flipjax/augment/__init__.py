@@ -2,9 +2,17 @@
 
 from flipjax.augment.background import background_cutmix, background_swap
 from flipjax.augment.colour import colour_jitter
-from flipjax.augment.geometry import horizontal_flip, random_resized_crop
+from flipjax.augment.geometry import exchanged, horizontal_flip, mirror, random_resized_crop
 
-__all__ = ["background_cutmix", "background_swap", "colour_jitter", "horizontal_flip", "random_resized_crop"]
+__all__ = [
+    "background_cutmix",
+    "background_swap",
+    "colour_jitter",
+    "exchanged",
+    "horizontal_flip",
+    "mirror",
+    "random_resized_crop",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,7 @@
 """Geometric augmentations of images and their masks."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -10,7 +12,14 @@ PHOTO = 512
 Scalar = float | Array
 
 
-def horizontal_flip(key: Array, images: Array, masks: Array, *, probability: Scalar = 0.5) -> tuple[Array, Array]:
+def horizontal_flip(
+    key: Array,
+    images: Array,
+    masks: Array,
+    *,
+    probability: Scalar = 0.5,
+    pairs: Sequence[tuple[int, int]] = (),
+) -> tuple[Array, Array]:
     """Mirrors each image and its mask left to right with the given probability.
 
     Args:
@@ -18,6 +27,8 @@ def horizontal_flip(key: Array, images: Array, masks: Array, *, probability: Sca
         images: (B, H, W, 3).
         masks: (B, H, W).
         probability: in [0, 1].
+        pairs: classes that a mirrored image exchanges, such as the left and the right kidney
+            (`flipjax.metrics.Anatomy.mirror`).
 
     Returns:
         Images and masks of the same shapes and dtypes.
@@ -26,12 +37,40 @@ def horizontal_flip(key: Array, images: Array, masks: Array, *, probability: Sca
         >>> images, masks = jnp.arange(6.0).reshape(1, 1, 2, 3), jnp.array([[[0, 1]]])
         >>> horizontal_flip(jax.random.key(0), images, masks, probability=1.0)[1].tolist()
         [[[1, 0]]]
+        >>> horizontal_flip(jax.random.key(0), images, masks, probability=1.0, pairs=((1, 2),))[1].tolist()
+        [[[2, 0]]]
     """
-    mirror = jax.random.bernoulli(key, probability, (images.shape[0],))
+    mirrored = jax.random.bernoulli(key, probability, (images.shape[0],))
+    return mirror(images, masks, mirrored, pairs=pairs)
+
+
+def mirror(
+    images: Array, masks: Array, mirrored: Array, *, pairs: Sequence[tuple[int, int]] = ()
+) -> tuple[Array, Array]:
+    """Mirrors the images (B, H, W, 3) and masks (B, H, W) where `mirrored` (B,) is true; `pairs` as `horizontal_flip`.
+
+    Example:
+        >>> images, masks = jnp.zeros((2, 1, 2, 3)), jnp.array([[[0, 1]], [[0, 1]]])
+        >>> mirror(images, masks, jnp.array([True, False]))[1].tolist()
+        [[[1, 0]], [[0, 1]]]
+    """
     return (
-        jnp.where(mirror[:, None, None, None], images[:, :, ::-1], images),
-        jnp.where(mirror[:, None, None], masks[:, :, ::-1], masks),
+        jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images),
+        jnp.where(mirrored[:, None, None], exchanged(masks[:, :, ::-1], pairs), masks),
     )
+
+
+def exchanged(labels: Array, pairs: Sequence[tuple[int, int]]) -> Array:
+    """Returns labels with the classes of each pair exchanged.
+
+    Example:
+        >>> exchanged(jnp.arange(5), ((1, 3),)).tolist()
+        [0, 3, 2, 1, 4]
+    """
+    result = labels
+    for left, right in pairs:
+        result = jnp.where(labels == left, right, jnp.where(labels == right, left, result))
+    return result.astype(labels.dtype)
 
 
 def random_resized_crop(

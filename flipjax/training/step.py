@@ -34,7 +34,9 @@ def make_batch(
     groups = member.groups[batch]
     if "swap" in experiment.active_knobs:
         rows, groups = _swap(experiment, member, swap_key, rows, groups)
-    images, masks = _flip_and_crop(experiment, member, pool, rows, flip_key, crop_key)
+    mirrored = jax.random.bernoulli(flip_key, member.augmentation.hflip, rows.shape[:1])
+    images, masks = _flip_and_crop(experiment, member, pool, rows, mirrored, crop_key)
+    groups = _mirrored_groups(experiment, groups, mirrored)
     if "cutmix" in experiment.active_knobs:
         mix = functools.partial(_cutmix, experiment, member, pool, groups)
         images = jax.lax.cond(knobs.cutmix > 0, mix, _same_images, mix_key, images, masks)
@@ -65,16 +67,28 @@ def _swap(
 
 
 def _flip_and_crop(
-    experiment: Experiment, member: Member, pool: Pool, rows: jax.Array, flip_key: jax.Array, crop_key: jax.Array
+    experiment: Experiment, member: Member, pool: Pool, rows: jax.Array, mirrored: jax.Array, crop_key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    augmentation = member.augmentation
-    images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
+    """Makes the images and masks of pool rows (B, 2), mirrors some and crops some."""
+    probability = member.augmentation.crop
+    images, masks = augment.mirror(*gather(pool, rows), mirrored, pairs=experiment.mirror)
     # In a loop over members `cond` is a real branch, so only augmented members pay for it.
     if "crop" in experiment.active_numbers:
-        aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
-        crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)
-        images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)
+        in_photo = pool.aspects is not None and experiment.train.crop_in == "photo"
+        aspects = pool.aspects[rows[:, 0]] if in_photo else None
+        crop = functools.partial(augment.random_resized_crop, probability=probability, aspects=aspects)
+        images, masks = jax.lax.cond(probability > 0, crop, _unchanged, crop_key, images, masks)
     return images, masks
+
+
+def _mirrored_groups(experiment: Experiment, groups: jax.Array, mirrored: jax.Array) -> jax.Array:
+    """Returns groups (B,), where the mirrored image of a class of a pair is one of its partner in the same scene."""
+    if not experiment.mirror:
+        return groups
+    all_groups = experiment.groups
+    # Class y, from 0, has the label y + 1.
+    partner = augment.exchanged(all_groups.class_of(groups) + 1, experiment.mirror) - 1
+    return jnp.where(mirrored, all_groups.of(partner, all_groups.scene_of(groups)), groups)
 
 
 def _unchanged(key: jax.Array, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -124,7 +138,8 @@ def _cutmix(
 
     def mix_as_reference() -> jax.Array:
         flip_key, crop_key = jax.random.split(partner_key)
-        return mix(_flip_and_crop(experiment, member, pool, rows, flip_key, crop_key), reference=True)
+        mirrored = jax.random.bernoulli(flip_key, member.augmentation.hflip, rows.shape[:1])
+        return mix(_flip_and_crop(experiment, member, pool, rows, mirrored, crop_key), reference=True)
 
     if "cutmix_reference" not in experiment.active_knobs:
         return mix_plainly()

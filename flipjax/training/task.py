@@ -21,6 +21,7 @@ from flipjax.data.synthetic import list_synthetic, outline_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.centers import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
+from flipjax.metrics.anatomy_names import name_pairs
 from flipjax.models.weights import WeightsError, load_weights
 from flipjax.plan import Program, Setting
 from flipjax.training.member import Member
@@ -60,8 +61,14 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
     pool = at_strength(pool, program.settings[0].cue.cue_strength)
     parts = make_parts(catalog, spec.split, rho=program.rhos[0])
     tables = {"val": parts.val, "test": parts.test}
-    # The fold is in the tables, so that folds share compiled programs.
-    experiment = dataclasses.replace(spec, groups=catalog.groups, split=dataclasses.replace(spec.split, fold=0))
+    exchanged = spec.train.mirror_labels == "exchange"
+    experiment = dataclasses.replace(
+        spec,
+        groups=catalog.groups,
+        mirror=name_pairs(("background", *catalog.class_names)) if exchanged else (),
+        # The fold is in the tables, so that folds share compiled programs.
+        split=dataclasses.replace(spec.split, fold=0),
+    )
     return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, parts, tables)
 
 
@@ -209,6 +216,18 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
         listed = ", ".join(str(rho) for rho in sorted(rhos))
         notes.append(f"{method} at rho {listed}: a group has no training image; {WITHOUT_A_GROUP[knob]}")
     return notes
+
+
+def mirror_notes(program: Program, catalog: Catalog) -> list[str]:
+    """Returns a line that says which labels mirrored images exchange, if any member mirrors images."""
+    if not any(setting.augmentation.hflip > 0 for setting in program.settings):
+        return []
+    names = ("background", *catalog.class_names)
+    pairs = [f"{names[left]} and {names[right]}" for left, right in program.experiment.mirror]
+    if not pairs:
+        return []
+    follows = "a mirrored image of one is an image of the other in the same scene"
+    return [f"mirrored images exchange the labels of {'; '.join(pairs)}: {follows} (config.train.mirror_labels)"]
 
 
 def check_scenes(task: Task, wanted: Config) -> None:
