@@ -91,8 +91,10 @@ class AuditStream:
         self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
         self._default_spacing = None if spacing is None else _spacings(spacing, 1, read.spatial_ndim)[0]
         self._min_size = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
-        self._folder, self._assumed = Path(out), spec.get("background", 0) == 0
-        self._all_groups, self._scene_names = all_groups, tuple(scene_names)
+        self._folder = Path(out)
+        self._assumed = spec.get("background", 0) == 0
+        self._all_groups = all_groups
+        self._scene_names = tuple(scene_names)
         self._class_names: tuple[str, ...] = ()
         self._groups: list[np.ndarray] = []
         self._clusters: list[str] = []
@@ -138,14 +140,19 @@ class AuditStream:
     def _add(
         self, predictions: Any, labels: Any, names: Any, groups: Any, clusters: Any, spacing: Any, images: Any
     ) -> None:
-        truth, scores = to_array(labels, name="labels"), to_array(predictions, name="predictions")
-        masks, axes = self._encoding.spec.kind == "masks", self._encoding.spec.spatial_ndim
+        truth = to_array(labels, name="labels")
+        scores = to_array(predictions, name="predictions")
+        masks = self._encoding.spec.kind == "masks"
+        axes = self._encoding.spec.spatial_ndim
         if truth.ndim != axes + 1 or len(scores) != len(truth):
             form = "(N, H, W)" if axes == 2 else "(N, D, H, W)"
             raise ValueError(f"labels: expected {form} beside predictions {scores.shape}, found {truth.shape}.")
         if not masks:
-            scores = np.moveaxis(np.asarray(scores), 1, -1) if self._encoding.channels == "first" else scores
-            scores = np.asarray(scores, np.float32 if np.issubdtype(scores.dtype, np.floating) else None, order="C")
+            if self._encoding.channels == "first":
+                scores = np.moveaxis(np.asarray(scores), 1, -1)
+            # Other types are refused by the kernels, with their names.
+            dtype = np.float32 if np.issubdtype(scores.dtype, np.floating) else None
+            scores = np.asarray(scores, dtype, order="C")
         count = len(truth)
         photos = _photos(images, truth.shape)
         sizes = [self._default_spacing] * count if spacing is None else _spacings(spacing, count, axes)
@@ -155,17 +162,17 @@ class AuditStream:
         new = self._new_names(names, count)
 
         records = [
-            ImageRecord(name, prediction, truth_, spacing=size, unit=encoding.unit, photo=photo)
-            for name, prediction, truth_, size, photo in zip(
-                new, np.asarray(scores), np.asarray(truth), sizes, photos, strict=True
-            )
+            ImageRecord(new[i], prediction, labelled, spacing=sizes[i], unit=encoding.unit, photo=photos[i])
+            for i, (prediction, labelled) in enumerate(zip(np.asarray(scores), np.asarray(truth), strict=True))
         ]
 
         def counted(record: ImageRecord) -> ImageCounts:
             return count_image(record, encoding.spec, min_size=self._min_size)
 
+        # Counting masks takes one core an image; scores take all cores.
         parts = list(in_order(counted, records) if masks else map(counted, records))
-        self._encoding, self._class_names = encoding, all_names
+        self._encoding = encoding
+        self._class_names = all_names
         self._tally.set_classes(encoding.spec)
         if numbers is not None:
             self._groups.append(numbers)

@@ -94,16 +94,22 @@ def count_image(
     scores, labels, classes = checks.check_pair(record.prediction, record.labels, spec)
     labels = np.asarray(labels)
     counted = np.ones(labels.shape, bool) if spec.ignore_index is None else labels != spec.ignore_index
-    prediction, regions, risk_sum, risks = np.asarray(scores), None, math.nan, {}
-    if not masks:
+    regions = None
+    risk_sum = math.nan
+    risks: dict[str, np.ndarray] = {}
+    if masks:
+        prediction = np.asarray(scores)
+    else:
         pixels = read_pixels(scores, spec)
         regions = RegionSums(*map(np.asarray, sum_regions(pixels, labels, spec, classes=classes)))
-        prediction, risk = np.asarray(pixels.prediction), np.asarray(pixels.risk)
+        prediction = np.asarray(pixels.prediction)
+        risk = np.asarray(pixels.risk)
         risk_sum = float(risk[counted & spec.foreground(classes)[prediction]].sum(dtype=np.float64))
         risks = {"flip_risk": risk, "max_softmax": 1 - np.asarray(pixels.probability)}
     of_masks = dataclasses.replace(spec, kind="masks", num_classes=classes)
-    units = {"unit": record.unit, "predicted_unit": record.predicted_unit}
-    columns = segment_columns(prediction, labels, of_masks, risks=risks, **units)
+    columns = segment_columns(
+        prediction, labels, of_masks, risks=risks, unit=record.unit, predicted_unit=record.predicted_unit
+    )
     large, left_out = _of_size(columns, min_size.pixels(record.spacing))
     if keep is not None:
         keep(record, prediction)
@@ -138,11 +144,15 @@ def _of_size(columns: Columns, least: int) -> tuple[Columns, int]:
     """Returns the segments of `least` pixels and more, and the number of smaller true ones."""
     if least <= 1:
         return columns, 0
-    true, predicted = (
-        {name: values[table["pixels"] >= least] for name, values in table.items()}
-        for table in (columns.true, columns.predicted)
-    )
-    return columns._replace(true=true, predicted=predicted), len(columns.true["pixels"]) - len(true["pixels"])
+    true = _rows_of_size(columns.true, least)
+    predicted = _rows_of_size(columns.predicted, least)
+    left_out = len(columns.true["pixels"]) - len(true["pixels"])
+    return columns._replace(true=true, predicted=predicted), left_out
+
+
+def _rows_of_size(table: dict[str, np.ndarray], least: int) -> dict[str, np.ndarray]:
+    kept = table["pixels"] >= least
+    return {name: values[kept] for name, values in table.items()}
 
 
 def _check_ignored(record: ImageRecord, spec: LabelSpec) -> None:
@@ -285,7 +295,8 @@ class Tally:
 
     def measurements(self, class_names: Sequence[str]) -> Measurements:
         """Returns the record of all images with these C classes."""
-        C, parts = len(class_names), self._parts
+        C = len(class_names)
+        parts = self._parts
         confusion = np.stack([_resized(part.confusion, C) for part in parts])
         risk_sum = np.array([part.risk_sum for part in parts], np.float32)
         regions = None

@@ -105,7 +105,9 @@ def write_samples(
             path = mask_path(folder, field, row["name"]).resolve()
             if path.is_file():
                 sample[field] = {"_cls": "Segmentation", "mask_path": str(path)}
-        sample.update(row.reindex(SAMPLE_NUMBERS).dropna().to_dict())
+        for name in SAMPLE_NUMBERS:
+            if name in row and not np.isnan(row[name]):
+                sample[name] = row[name]
         sample["flips"] = {"_cls": "Detections", "detections": _flips(audit, index, shape)}
         samples.append(sample)
     targets = {str(c): name for c, name in enumerate(audit.class_names)}

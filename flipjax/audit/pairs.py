@@ -22,8 +22,8 @@ from flipjax.support.terminal import listed
 
 OPTIONS = ("background", "class_names", "ignore_index", "min_size", "num_classes", "spacing")
 """Arguments of metrics and of `stream` that are options of the command."""
-SAME_PLACE = {"rtol": 1e-4, "atol": 1e-3}
-"""How far the affines of a prediction and its labels may differ."""
+PLACE_RTOL, PLACE_ATOL = 1e-4, 1e-3
+"""How far the affines of a prediction and its labels may differ, relatively and in mm."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
 
@@ -193,18 +193,24 @@ def open_pairs(
         given = dataclasses.replace(given, ignore_index=IGNORED)
     pairs = pair_images(source, truth)
     given = dataclasses.replace(given, spatial_ndim=truth.axes)
-    axis, C = find_axis(pairs, given.kind, channels)
+    axis, score_classes = find_axis(pairs, given.kind, channels)
     encoding = Encoding(given, axis, unit or ("instance" if truth.coco else "class"), _read_spacing(spacing, truth))
     check_spacing(pairs, encoding.spacing)
     class_names = given.class_names or _names_of(truth.coco, to_class, given)
-    count, named = _count_classes(given, C, class_names, to_class)
+    count, named = _count_classes(given, score_classes, class_names, to_class)
     if count:
         arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
         with in_options():
             check_background(given.background, count, name=str(predictions or "--model"))
         given = dataclasses.replace(given, num_classes=count)
     encoding = dataclasses.replace(encoding, spec=given, named=named)
-    return OpenedPairs(pairs, encoding, truth.coco, class_names and tuple(class_names), _facts(source, truth))
+    return OpenedPairs(
+        pairs=pairs,
+        encoding=encoding,
+        coco=truth.coco,
+        class_names=tuple(class_names) if class_names else None,
+        facts=_facts(source, truth),
+    )
 
 
 def _facts(*sources: Source) -> tuple[str, ...]:
@@ -311,7 +317,9 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
 def _check_place(pair: Pair) -> None:
     """Raises AuditError if two volumes differ in voxel size, direction or position."""
     found, expected = pair.prediction.affine, pair.labels.affine
-    if found is None or expected is None or np.allclose(found, expected, **SAME_PLACE):
+    if found is None or expected is None:
+        return
+    if np.allclose(found, expected, rtol=PLACE_RTOL, atol=PLACE_ATOL):
         return
     raise AuditError(
         f"{pair.prediction}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
@@ -345,7 +353,12 @@ def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[s
     Raises:
         AuditError: predictions do not fit the labels, or fit them both ways.
     """
-    axes = ("none",) if kind == "masks" else (channels,) if channels else ("last", "first")
+    if kind == "masks":
+        axes = ("none",)
+    elif channels:
+        axes = (channels,)
+    else:
+        axes = ("last", "first")
     fitting: dict[str, int] = {}
     wrong: Sequence[Pair] = pairs
     for axis in axes:
