@@ -36,6 +36,8 @@ MAX_BYTES = 1 << 32
 """Default limit on the bytes of an image's values, of an unpacked npz, and of the confusion matrices."""
 MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 """Millimetres of a NIfTI header's units of length; most programs leave them unknown and mean millimetres."""
+LONGEST_NAME = 1 << 14
+"""Most bytes of a name in an npz."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -132,9 +134,10 @@ class Stack:
                 tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
             ):
                 member = _member(path, stored, wanted, most)
-                self.names = tuple(map(str, stored["names"])) if "names" in stored else None
                 # An open array outlives its file.
                 values = opened(stored.zip.extract(member, folder))
+                if "names" in stored:
+                    self.names = _read_names(path, stored, len(values) if values.ndim else 0)
         _check_kind(path, values.dtype, wanted)
         self.values = np.asarray(values)
 
@@ -145,6 +148,15 @@ class Stack:
     def row(self, index: int) -> np.ndarray:
         """Returns an image."""
         return self.values[index]
+
+
+def _read_names(path: Path, stored: Any, count: int) -> tuple[str, ...]:
+    """Returns the array `names` of an npz, whose header is read first: a small file may unpack to many names."""
+    with stored.zip.open("names.npy") as file:
+        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    if len(shape) != 1 or shape[0] > max(count, 1) or dtype.itemsize > LONGEST_NAME:
+        raise AuditError(f"{path}: expected images and a name for each, found {count} and names {dtype} {shape}")
+    return tuple(map(str, stored["names"]))
 
 
 def _member(path: Path, stored: Any, wanted: str, most: int) -> str:
@@ -268,16 +280,17 @@ def _open_volume(path: Path) -> Any:
 
 
 def _volume_header(path: Path) -> Header:
+    from nibabel.nifti1 import Nifti1Header  # pyright: ignore[reportMissingImports]
     from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
 
-    volume = _open_volume(path)
-    # As stored: nibabel takes 1 for a size of 0.
+    # Read as it is stored: nibabel's images take 1 for a voxel size of 0.
     with ImageOpener(str(path)) as file:
-        sizes = type(volume.header).from_fileobj(file, check=False)["pixdim"][1:4]
-    unit = MILLIMETRES.get(volume.header.get_xyzt_units()[0], 1.0)
-    spacing = tuple(abs(float(size)) * unit for size in sizes)
+        header = Nifti1Header.from_fileobj(file, check=False)
+    unit = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    spacing = tuple(abs(float(size)) * unit for size in header["pixdim"][1:4])
     if not all(0 < size < math.inf for size in spacing):
         raise BrokenFileError(f"{path}: expected voxel sizes above 0 mm in its header, found {spacing}")
+    volume = _open_volume(path)
     return Header(volume.shape, spacing, np.asarray(volume.affine))
 
 
