@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 DEV := $(VENV)/.dev-$(VERSION)
 BENCH := $(VENV)/.bench-$(VERSION)
+DOCS := $(VENV)/.docs-$(VERSION)
+DOCS_OUT ?= /tmp/flipjax-docs
 CONFIG ?= configs/correlation_grid.py
 ARGS ?=
 
-.PHONY: sweep smoke test fuzz lint format bench clean
+.PHONY: sweep smoke test fuzz lint format bench docs linkcheck clean
 
 sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 	$(BIN)/python -m flipjax.sweep --config $(CONFIG) $(ARGS)
@@ -36,6 +38,14 @@ bench: $(BENCH)  ## Throughput and inference against PyTorch, and the speed of t
 	$(BIN)/python sweeps/benchmarks/throughput/inference.py
 	$(BIN)/python sweeps/benchmarks/metrics_speed/bench.py
 
+docs: $(DOCS)  ## The documentation, in $(DOCS_OUT)/html; warnings are errors
+	$(BIN)/python .ci/docs/collect.py $(DOCS_OUT)/pages
+	$(BIN)/python -m sphinx -W --keep-going -q -b html $(DOCS_OUT)/pages $(DOCS_OUT)/html
+	@echo "make: $(DOCS_OUT)/html/index.html"
+
+linkcheck: docs  ## Ask for every address that the documentation names
+	$(BIN)/python -m sphinx -q -b linkcheck $(DOCS_OUT)/pages $(DOCS_OUT)/links
+
 clean:  ## Remove what make made
 	@if [ -f $(VENV)/.made-by-make ]; then rm -rf $(VENV); fi
 	rm -rf build dist
@@ -57,3 +67,8 @@ $(BENCH): $(DEV)
 	@echo "make: installing PyTorch, which the benchmarks compare with"
 	@$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $(BENCH)
+
+$(DOCS): $(DEV)
+	@echo "make: installing Sphinx"
+	@$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@touch $(DOCS)

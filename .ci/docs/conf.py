@@ -1,0 +1,71 @@
+"""Sphinx's configuration; `make docs` copies it beside the pages that `collect.py` gathers."""
+
+import importlib.metadata
+import re
+
+project = "flipjax"
+copyright = "the flipjax developers"
+release = importlib.metadata.version("flipjax")
+version = release
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "myst_nb",
+]
+html_theme = "furo"
+html_title = f"flipjax {release}"
+html_show_sourcelink = False
+
+# Docstrings write code in single backticks, as optax's do.
+default_role = "code"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Source", "params_style")]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+# Links to files of the repository that are no pages become downloads.
+suppress_warnings = ["myst.xref_missing_download"]
+# The notebook's outputs are those stored in it.
+nb_execution_mode = "off"
+
+exclude_patterns = ["_build"]
+# Anchors that scripts make on the pages of others.
+linkcheck_anchors = False
+
+
+def escape_shapes(app, what, name, obj, options, lines):
+    """Keeps the star of a shape such as (..., *spatial, C) from beginning an emphasis."""
+    for number, line in enumerate(lines):
+        lines[number] = re.sub(r"(?<=[ (\[])\*(?=[a-z])", r"\\*", line)
+
+
+ATTRIBUTES = {}
+"""Docstrings of attributes, before napoleon takes what stands before a colon for a type."""
+
+
+def keep_attribute(app, what, name, obj, options, lines):
+    """Remembers the docstring of an attribute."""
+    if what == "attribute":
+        ATTRIBUTES[name] = list(lines)
+
+
+def restore_attribute(app, what, name, obj, options, lines):
+    """Puts it back."""
+    if name in ATTRIBUTES:
+        lines[:] = ATTRIBUTES[name]
+
+
+def setup(app):
+    """Connects what Sphinx calls with each docstring, before and after napoleon."""
+    app.connect("autodoc-process-docstring", escape_shapes, priority=400)
+    app.connect("autodoc-process-docstring", keep_attribute, priority=450)
+    app.connect("autodoc-process-docstring", restore_attribute, priority=600)
