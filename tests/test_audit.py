@@ -47,7 +47,16 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(results, "FEWEST", 12)
     images = [(scores[: 8 - i % 3], mask[: 8 - i % 3]) for i, (scores, mask) in enumerate(zip(*case[:2], strict=True))]
     inputs = write_folder(tmp_path, images, case[2])
-    options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_index", 255, "--class_names", "cat,dog"]
+    options = [
+        *inputs,
+        "--groups",
+        tmp_path / "groups.csv",
+        "--groups_are=class_scene",
+        "--ignore_index",
+        255,
+        "--class_names",
+        "cat,dog",
+    ]
     result, rows = audit(tmp_path / "out", *options), rows_of(tmp_path / "out/images.csv")
     alone = [(scores[None], mask[None]) for scores, mask in images]
     decomposition = metrics.concatenate([metrics.decompose(*image, ignore_index=255) for image in alone])
@@ -56,7 +65,9 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     expected = summary_of(read_images(decomposition, case[2], class_names=["cat", "dog"], regions=regions))
     for key, value in expected.items():
         np.testing.assert_allclose(np.array(result["summary"][key], float), value, rtol=1e-6, err_msg=key)
-    further = {"flip_gap/mean", "seg_flip", "strict_flip"}
+    further = {"flip_gap/mean", "seg_flip", "strict_flip", "least_group_q"}
+    for key in ("group_difference", "group_q"):
+        further |= {f"{key}/{name}/scene {scene}" for name in ("cat", "dog") for scene in (0, 1)}
     assert set(result["summary"]) == further | set(expected)
     order = np.argsort(-np.asarray(decomposition.flip_risk))
     assert [row["name"] for row in rows] == [f"img_{i:02d}" for i in order]
@@ -75,7 +86,7 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     assert ", 00:00 left] 12 of 12 images" in printed.err
     assert not re.search(r'(src|href)="(?!#|data:)', (tmp_path / "out" / "index.html").read_text())
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
-    assert figures == {"shares", "coverage", "deciles", "flip_matrix"}
+    assert figures == {"shares", "coverage", "deciles", "flip_matrix", "flip_by_group"}
 
 
 def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):

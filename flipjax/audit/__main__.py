@@ -5,6 +5,7 @@ subfolders or not, matched by name; one file holds all images, matched by positi
 --fail_above or --fail_below failed, 2 unusable input or option, 75 interrupted.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from flipjax.backend.start import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
 
+AUDIT, COMPARISON = Path("runs/audit"), Path("runs/comparison")
+"""Output folders where none is named."""
 KINDS = ("logits", "probabilities", "masks")
 
 
 def limit(text: str) -> tuple[str, float]:
     """Returns a key of summary.json and its limit."""
     key, _, value = text.rpartition("=")
-    return key, float(value)
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError("expected KEY=LIMIT with a number")
+    return key, number
 
 
 def _read_spacing(text: str) -> tuple[float, ...]:
@@ -76,6 +82,9 @@ def _parser() -> command.Parser:
     more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
     add("--fail_above", **more, help=f"{text}, as fg_flip=0.05; may be repeated")
     add("--fail_below", **more, help="the same for numbers below a limit, as mean_iou:low=0.6")
+    text = "mirror pairs and chains of classes: a JSON file, or none (default: found in the class names)"
+    add("--anatomy", metavar="FILE|none", help=text)
+    add("--junit", type=Path, metavar="FILE", help="write the limits as JUnit test cases")
     add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
     add("--out", type=Path, metavar="DIR", help="output folder (default runs/audit, with --compare runs/comparison)")
     return parser
@@ -90,27 +99,42 @@ def main(arguments: list[str]) -> int:
 def run_audit(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code; errors are raised."""
     options = vars(_parser().parse_args(arguments))
-    for name in ("fail_above", "fail_below"):
-        options[name] = dict(options[name])
     # Imported late, because JAX takes a second and `--help` does not need it.
-    text, failed, made = (_compare if options["compare"] else _measure)(options)
+    try:
+        text, failed, made = (_compare if options["compare"] else _measure)(dict(options))
+    except BaseException as error:
+        _write_failure(options, error)
+        raise
     print(printable(f"{text}\n\n{', '.join(str(path) for path in made if path.is_file())}"))
     for line in failed:
         print(f"flipjax audit: {printable(line)}", file=sys.stderr)
     return command.SOME_FAILED if failed else command.DONE
 
 
+def _write_failure(options: dict[str, Any], error: BaseException) -> None:
+    """Says in the files of an earlier call, and in --junit, that this one failed."""
+    from flipjax.audit import compare, files, gates
+
+    text = files.describe_error(error)
+    if options["compare"]:
+        compare.mark_failed(options["out"] or COMPARISON, text)
+    else:
+        files.mark_failed(options["out"] or AUDIT, text)
+    if options["junit"]:
+        gates.write_junit(options["junit"], "flipjax audit", [], error=text)
+
+
 def _compare(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
     from flipjax.audit.compare import compare_audits
 
     plain = vars(_parser().parse_args([]))
-    own = ("compare", "out", "fail_above", "fail_below")
+    own = ("compare", "out", "fail_above", "fail_below", "junit")
     if more := [f"--{name}" for name, value in options.items() if name not in own and value != plain[name]]:
         raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(more)}, too")
-    out = options["out"] or Path("runs/comparison")
-    limits = {name: options[name] for name in ("fail_above", "fail_below")}
-    _, text, failed = compare_audits(*options["compare"], out=out, **limits)
-    return text, failed, [out / "compare.csv", out / "compare.json"]
+    out = options["out"] or COMPARISON
+    limits = {name: options[name] for name in ("fail_above", "fail_below", "junit")}
+    found = compare_audits(*options["compare"], out=out, **limits)
+    return found.text, found.failed, [out / "compare.csv", out / "compare.json"]
 
 
 def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
@@ -120,7 +144,7 @@ def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
     del options["compare"]
     if not options["labels"]:
         raise ConfigError("--labels", "a folder or a file", "none")
-    out = options["out"] = options["out"] or Path("runs/audit")
+    out = options["out"] = options["out"] or AUDIT
     run, member, rule = (options.pop(name) for name in ("run", "member", "rule"))
     if run:
         if options["model"] or options["predictions"] or not member:

@@ -13,23 +13,24 @@ import pandas as pd
 
 from flipjax import metrics
 from flipjax.audit import arrays, fiftyone, files
+from flipjax.audit.anatomy import read_anatomy
 from flipjax.audit.batches import stream, takes_for_background
-from flipjax.audit.compare import check_gates, failures, try_gates
 from flipjax.audit.counts import Keep, Tally, count_pairs
 from flipjax.audit.describe import describe_images, describe_missing
+from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups, column_of, likely_clusters, read_clusters, read_groups, read_images
 from flipjax.audit.measurements import EVERY_SIZE, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.pairs import Encoding, OpenedPairs, Pair, in_options, open_pairs
 from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
-from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
+from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.sources import find_photos
+from flipjax.audit.summary import known_keys
 from flipjax.audit.tables import make_document
-from flipjax.metrics import Decomposition, summarize
+from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background
 from flipjax.report.document import terminal_text
-from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.support.terminal import Bar
 
 __all__ = ["Audited", "audit_files", "predict_image", "stream"]
@@ -95,8 +96,10 @@ def audit_files(
     background: Background = 0,
     images: Path | None = None,
     min_size: str | float | None = None,
-    fail_above: Mapping[str, float] | None = None,
-    fail_below: Mapping[str, float] | None = None,
+    anatomy: Path | str | None = None,
+    fail_above: Limits | None = None,
+    fail_below: Limits | None = None,
+    junit: Path | None = None,
     jobs: int = 1,
     max_bytes: int = arrays.MAX_BYTES,
     **encoding: Any,
@@ -118,8 +121,10 @@ def audit_files(
         background: the background class, several, or None.
         images: a folder of photos, or of volumes for a model.
         min_size: smaller segments have no row: a number of pixels, or text as `3mm2` or `0.5mL`; None counts all.
+        anatomy: a JSON file of mirror pairs and chains, or `none`; None finds them in the class names.
         fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
         fail_below: lower limits, likewise.
+        junit: a file for the limits as JUnit test cases.
         jobs: number of processes.
         max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
         encoding: further arguments of `flipjax.audit.pairs.open_pairs`.
@@ -143,8 +148,11 @@ def audit_files(
     found = asked.read_groups(None if known_names is None else _foreground(known_names, opened.encoding))
     together = asked.read_clusters()
     photos = _find_photos(images, opened, encoding.get("names"))
+    gates = make_gates(fail_above, fail_below)
+    body, on_anatomy = Anatomy(), ""
     if known_names is not None:
-        _check_keys(fail_above, fail_below, known_names, opened.encoding, found)
+        body, on_anatomy = read_anatomy(anatomy, known_names, opened.encoding.spec.background)
+        _check_keys(gates, known_names, opened.encoding, found, body)
     pairs = [dataclasses.replace(pair, photo=photos.get(pair.name)) for pair in opened.pairs]
     for pair in pairs:
         with in_options(pair):
@@ -161,16 +169,18 @@ def audit_files(
         if all_names is None:
             all_names = _name_classes(opened.class_names, final)
             found = asked.read_groups(_foreground(all_names, final))
-            _check_keys(fail_above, fail_below, all_names, final, found)
+            body, on_anatomy = read_anatomy(anatomy, all_names, final.spec.background)
+            _check_keys(gates, all_names, final, found, body)
         _announce(all_names, opened, background)
         measured = dataclasses.replace(tally.measurements(all_names), groups=found, clusters=together)
-        audit = conclude_audit(measured)
-        tried = try_gates(fail_above, fail_below, audit.summary, audit.intervals)
+        audit = conclude_audit(measured, anatomy=body)
+        tried = try_gates(gates, audit.summary, audit.intervals)
         sources = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
         sources |= {"table": table, "clusters": clusters, "jobs": jobs, "groups_are": groups_are, "min_size": min_size}
+        sources |= {"anatomy": anatomy}
         used = _as_json({**sources, **options, **final.as_json(), "class_names": list(all_names)})
         facts = [describe_images(measured.shapes, final), _describe_sources(used), *opened.facts]
-        facts += [found.fact] if found.fact else []
+        facts += [text for text in (found.fact, on_anatomy) if text]
         facts += describe_missing(measured)
         if together is None and (advice := likely_clusters(names)):
             facts.append(advice)
@@ -178,6 +188,8 @@ def audit_files(
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
     if photos:
         fiftyone.write_samples(out, audit, photos, shapes=measured.shapes, ignored=ignored)
+    if junit:
+        write_junit(junit, "flipjax audit", tried)
     return Audited(audit, terminal_text(document), failures(tried))
 
 
@@ -233,26 +245,11 @@ def _find_photos(images: Path | None, opened: OpenedPairs, pattern: str | None) 
 
 
 def _check_keys(
-    above: Mapping[str, float] | None,
-    below: Mapping[str, float] | None,
-    class_names: Sequence[str],
-    encoding: Encoding,
-    groups: ImageGroups,
+    gates: Sequence[Gate], class_names: Sequence[str], encoding: Encoding, groups: ImageGroups, anatomy: Anatomy
 ) -> None:
     """Raises AuditError for limits on keys that the summary will not have."""
-    if above or below:
-        foreground = _foreground(class_names, encoding)
-        check_gates(above, below, _known_keys(class_names, foreground, encoding.spec.background, groups))
-
-
-def _known_keys(names: Sequence[str], classes: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
-    """Returns the keys of the summary for these classes and groups."""
-    empty = Decomposition(np.zeros((1, len(names), len(names)), np.int64), np.zeros(1), background)
-    first = None if groups.numbers is None else groups.numbers[:1]
-    summary = summarize(empty, first, class_names=names, all_groups=groups.all_groups)
-    named = name_groups(groups.all_groups, classes, groups.scene_names, present=groups.numbers)
-    known = {key for key, value in with_names(summary, named).items() if np.ndim(value) == 0}
-    return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
+    if gates:
+        check_gates(gates, known_keys(class_names, encoding.spec.background, groups, anatomy))
 
 
 def _count_all(

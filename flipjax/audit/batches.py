@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit import files
+from flipjax.audit.anatomy import NONE, read_anatomy
 from flipjax.audit.counts import ImageCounts, Tally, count_image
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.groups import ImageGroups, likely_clusters
@@ -22,6 +23,7 @@ from flipjax.audit.pairs import Encoding, ImageRecord
 from flipjax.audit.results import conclude_audit
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
+from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.images import number_groups
@@ -56,6 +58,7 @@ class AuditStream:
         spacing: Sequence[float] | None = None,
         all_groups: AnyGroups | None = None,
         scene_names: Sequence[str] = (),
+        anatomy: Anatomy | str | None = "names",
         **spec: Any,
     ):
         """Claims the folder.
@@ -68,6 +71,7 @@ class AuditStream:
             spacing: distance of pixels in mm along each axis of space, of batches that do not say it.
             all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
             scene_names: names of its S scenes.
+            anatomy: mirror pairs and chains of classes; `names` finds them in `class_names`, None leaves them out.
             **spec: `background`, `ignore_index`, `kind`, `channels`, `num_classes`, `class_names` and `spatial_ndim` (3
                 for volumes) of `flipjax.metrics.LabelSpec`; masks need `num_classes` or `class_names`.
 
@@ -78,6 +82,8 @@ class AuditStream:
         if spec.get("class_names") is not None and not isinstance(spec["class_names"], str):
             check_texts("class_names", spec["class_names"])
         read = LabelSpec(**spec)
+        if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
+            raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
         if unit not in UNITS:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
         if read.kind == "masks" and read.num_classes is None:
@@ -95,6 +101,7 @@ class AuditStream:
         self._assumed = spec.get("background", 0) == 0
         self._all_groups = all_groups
         self._scene_names = tuple(scene_names)
+        self._anatomy = anatomy
         self._class_names: tuple[str, ...] = ()
         self._groups: list[np.ndarray] = []
         self._clusters: list[str] = []
@@ -271,9 +278,11 @@ class AuditStream:
             pairs=pairs,
             scenes=scenes,
         )
-        audit = conclude_audit(measured, samples=samples)
+        anatomy, on_anatomy = self._read_anatomy()
+        audit = conclude_audit(measured, anatomy=anatomy, samples=samples)
         used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
         facts = [*facts, describe_images(measured.shapes, self._encoding), *describe_missing(measured)]
+        facts += [on_anatomy] if on_anatomy else []
         if measured.clusters is None and pairs is None and (text := likely_clusters(measured.names)):
             facts.append(text.replace("--clusters", "clusters to `add`, as of"))
         document = make_document(audit, facts=facts, options={**used, **options})
@@ -281,6 +290,13 @@ class AuditStream:
         self._tally.close()
         self.summary, self.text = dict(audit.summary), terminal_text(document)
         self._closed = True
+
+    def _read_anatomy(self) -> tuple[Anatomy, str]:
+        """Returns the anatomy, and a sentence on one that was found."""
+        if isinstance(self._anatomy, Anatomy):
+            return self._anatomy, ""
+        given = None if self._anatomy == "names" else NONE
+        return read_anatomy(given, self._class_names, self._encoding.spec.background)
 
     def _numbered_clusters(self) -> np.ndarray | None:
         if not self._clusters:

@@ -1,15 +1,17 @@
 """Compares two audits of the same images by paired differences, and checks gates (limits on results)."""
 
+import dataclasses
 import json
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from flipjax.audit import files
 from flipjax.audit.arrays import check_folder
+from flipjax.audit.gates import Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.problems import AuditError, naming
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
@@ -22,26 +24,39 @@ FILES = {"compare.json", "compare.csv"}
 SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
-ENDS = ("low", "high")
-ABOVE, BELOW = "--fail_above", "--fail_below"
 
 
-class Stored(NamedTuple):
-    """A stored audit of n images by name: counts, class names, `groups` and `all_groups` if any, optional clusters."""
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A stored audit of n images, in order of their names."""
 
     names: list[str]
+    """The images' names."""
     decomposition: Decomposition
+    """Counts of pixels, leaves (n, C, C) and (n,)."""
     class_names: tuple[str, ...]
+    """The C classes' names."""
     groups: dict[str, Any]
+    """`groups` and `all_groups` of `summarize`, if the audit has groups."""
     clusters: np.ndarray | None
+    """The cluster of each image, or None."""
 
 
-class Comparison(NamedTuple):
-    """Differences (new minus old) with intervals, one row per quantity; their text; failed gates."""
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Differences of two audits of the same images, new minus old."""
 
     table: pd.DataFrame
+    """A row per quantity: `old`, `new`, `difference`, and `low` and `high` of its interval."""
     text: str
+    """The differences as text."""
     failed: list[str]
+    """A line per failed gate."""
+
+
+def mark_failed(folder: Path, error: str) -> None:
+    """Replaces compare.json of an earlier comparison in the folder, so that no error leaves an old pass."""
+    files.mark_failed(folder, error, name="compare.json", program=PROGRAM)
 
 
 def read_audit(folder: Path) -> Stored:
@@ -57,7 +72,10 @@ def read_audit(folder: Path) -> Stored:
         arrays = dict(stored)
         names = [*map(str, arrays["names"])]
         order = sorted(range(len(names)), key=names.__getitem__)
-        background = json.loads((folder / "summary.json").read_bytes())["options"]["background"]
+        summary = json.loads((folder / "summary.json").read_bytes())
+        if "error" in summary:
+            raise AuditError(f"--compare: expected an audit that was finished in {folder}, found {summary['error']}")
+        background = summary["options"]["background"]
         background = tuple(background) if isinstance(background, list) else background
         groups = {}
         if "group_names" in arrays:
@@ -90,8 +108,9 @@ def compare_audits(
     *,
     out: Path,
     samples: int = 1000,
-    fail_above: Mapping[str, float] | None = None,
-    fail_below: Mapping[str, float] | None = None,
+    fail_above: Limits | None = None,
+    fail_below: Limits | None = None,
+    junit: Path | None = None,
 ) -> Comparison:
     """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
 
@@ -105,6 +124,7 @@ def compare_audits(
         samples: the number of resamples.
         fail_above: upper limits by key.
         fail_below: lower limits by key.
+        junit: a file for the gates as JUnit test cases.
 
     Raises:
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.
@@ -113,7 +133,8 @@ def compare_audits(
     own: dict[str, Any] = {"class_names": after.class_names, **after.groups}
     values = [summarize(each.decomposition, **own) for each in (before, after)]
     keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
-    check_gates(fail_above, fail_below, keys)
+    gates = make_gates(fail_above, fail_below)
+    check_gates(gates, keys)
     check_folder(out, FILES)
     counts = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
     drawn = [resampled(each.decomposition, keys, counts=counts, **own) for each in (before, after)]
@@ -121,15 +142,21 @@ def compare_audits(
     table["difference"] = table["new"] - table["old"]
     table["low"], table["high"] = percentile_ends(np.stack([drawn[1][key] - drawn[0][key] for key in keys], axis=1))
     ends = table[["low", "high"]].T.to_dict("list")
-    tried = try_gates(fail_above, fail_below, table["difference"].to_dict(), ends)
+    tried = try_gates(gates, table["difference"].to_dict(), ends)
     make_folder(out)
     write_text(out / "compare.csv", table.rename_axis("quantity").to_csv(float_format="%.6g"))
     images = {"old": str(old), "new": str(new), "images": len(after.names)}
     if after.clusters is not None:
         images["clusters"] = len(np.unique(after.clusters))
     numbers = table.round(6).astype(object).where(table.notna(), None).to_dict("index")
-    stored = {"program": PROGRAM, **images, "differences": numbers, "gates": tried}
+    stored: dict[str, Any] = {"program": PROGRAM, **images}
+    if tried:
+        stored["passed"] = all(gate.passed for gate in tried)
+    stored["differences"] = numbers
+    stored["gates"] = [gate.as_json() for gate in tried]
     write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
+    if junit:
+        write_junit(junit, "flipjax audit --compare", tried)
     return Comparison(table, _text(table, images), failures(tried))
 
 
@@ -141,47 +168,3 @@ def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
     unit = f"{images['clusters']} clusters" if "clusters" in images else "the images"
     head = f"{images['images']} images; differences are new less old, with 95% intervals over {unit}."
     return f"{head}\n\n{shown.to_string()}"
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Returns the key of a gate, and the end of its interval or ''."""
-    key, _, end = name.rpartition(":")
-    return (key, end) if end in ENDS else (name, "")
-
-
-def check_gates(above: Mapping[str, float] | None, below: Mapping[str, float] | None, known: Collection[str]) -> None:
-    """Raises AuditError for a limit on a key that is not `known`; `KEY:low` and `KEY:high` are ends of an interval."""
-    for option, limits in ((ABOVE, above), (BELOW, below)):
-        if wrong := [name for name in limits or {} if _split(name)[0] not in known]:
-            short = ", ".join(sorted(key for key in known if "/" not in key))
-            form = f"a key of the summary ({short}; iou/CLASS, flip/CLASS), or KEY:low or KEY:high"
-            raise AuditError(f"{option}: expected {form}; found {', '.join(map(repr, wrong))}")
-
-
-def try_gates(
-    above: Mapping[str, float] | None,
-    below: Mapping[str, float] | None,
-    values: Mapping[Any, Any],
-    intervals: Mapping[Any, Sequence[Any]],
-) -> list[dict[str, Any]]:
-    """Tries limits on numbers by key, checked by `check_gates`. Undefined numbers fail.
-
-    Returns:
-        A row per limit: the option, the limit, the value (or None) and whether it passed.
-    """
-    rows = []
-    for option, limits in ((ABOVE, above), (BELOW, below)):
-        for name, limit in (limits or {}).items():
-            key, end = _split(name)
-            found = intervals.get(key, (None, None))[ENDS.index(end)] if end else values.get(key)
-            value = math.nan if found is None else float(found)
-            passed = value <= limit if option == ABOVE else value >= limit
-            known = None if math.isnan(value) else value
-            rows.append({"gate": f"{option} {name}={limit:g}", "limit": limit, "value": known, "passed": passed})
-    return rows
-
-
-def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns a line per failed gate."""
-    failed = [(row["gate"], row["value"]) for row in rows if not row["passed"]]
-    return [f"{gate}: found {'no number' if value is None else format(value, '.6g')}" for gate, value in failed]

@@ -1,6 +1,7 @@
 """Writes the files of an audit atomically: tables, decomposition and the page. `fiftyone` writes masks and samples."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from flipjax.audit.arrays import check_folder
+from flipjax.audit.gates import TriedGate
+from flipjax.audit.objects import write_segments
 from flipjax.audit.problems import AuditError
-from flipjax.audit.results import Audit, summary_rows, write_segments
+from flipjax.audit.results import Audit
+from flipjax.audit.rows import summary_rows
 from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
@@ -40,14 +44,46 @@ def claim_folder(folder: Path) -> None:
     check_folder(folder, FILES if ours else ())
 
 
+def mark_failed(folder: Path, error: str, *, name: str = "summary.json", program: str = PROGRAM) -> None:
+    """Replaces the summary of an earlier call in the folder, so that its gates do not pass for those of a failed one.
+
+    Args:
+        folder: the output folder; if it holds no summary of the program, nothing is written.
+        error: what ended the call.
+        name: of the summary.
+        program: that wrote it.
+    """
+    path = folder / name
+    try:
+        ours = path.is_file() and f'"program": "{program}"' in path.read_text(errors="replace")
+    except OSError:
+        return
+    if ours:
+        failed = {"program": program, "passed": False, "error": error}
+        write_text(path, json.dumps(failed, indent=2, ensure_ascii=False) + "\n")
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns what ended a call, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Claims the output folder; a new one that is still empty after an error is removed."""
+    """Claims the output folder.
+
+    The summary of an earlier audit says that this one is not finished, then what its error was; a new folder that is
+    still empty after an error is removed.
+    """
     new = not folder.exists()
     claim_folder(folder)
+    mark_failed(folder, "not finished")
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        mark_failed(folder, describe_error(error))
         with contextlib.suppress(OSError):
             if new:
                 folder.rmdir()
@@ -68,43 +104,67 @@ def write_audit(
     document: Document,
     maps_of: Callable[[int], Mapping[str, Any] | None],
     *,
-    gates: Sequence[Mapping[str, Any]] = (),
+    gates: Sequence[TriedGate] = (),
 ) -> None:
     """Writes all files and, if its packages are installed, the page. `maps_of` returns an image's maps, if kept."""
     write_tables(folder, audit, document, gates=gates)
     if draws_pages():
         from flipjax.audit import page  # Imported here, because tables need no drawing packages.
 
-        items, segments = page.draw_items(audit, maps_of), page.draw_segments(audit, maps_of)
+        items = page.draw_items(audit, maps_of)
+        segments = page.draw_segments(audit, maps_of)
         page.write_audit_page(folder, audit, document, items, segments)
 
 
-def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Mapping[str, Any]] = ()) -> None:
+def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[TriedGate] = ()) -> None:
     """Writes all files except the page.
 
     summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
     """
-    stored = {"program": PROGRAM, "options": dict(document.config), **({"gates": gates} if gates else {})}
-    stored |= {"findings": document.lines, "class_names": audit.class_names, "summary": audit.summary}
-    stored["flips_by_group"] = records_of(audit.by_group)
-    stored["intervals"] = {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()}
-    tables = {"segments": audit.objects.flips, "budget": audit.objects.budget}
-    stored |= {"flip_matrix": audit.confusion.tolist(), "segment_matrix": audit.objects.confusion.tolist()}
-    stored |= {name: table.round(DIGITS).to_dict("index") for name, table in tables.items()}
     # JSON has no NaN.
-    stored = json.loads(json.dumps(stored), parse_constant=lambda _: None)
+    stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=lambda _: None)
     write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     write_csv(folder / "images.csv", audit.images)
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
     write_csv(folder / "flips_by_group.csv", audit.by_group)
-    write_csv(folder / "summary.csv", summary_rows(audit))
-    images = audit.images.sort_index()
-    write_segments(folder, audit.objects, images["name"].tolist())
-    arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
-    arrays |= {"names": np.array([*images["name"]], np.str_), "class_names": np.array(audit.class_names, np.str_)}
-    if audit.groups is not None:
-        arrays |= {"groups": audit.groups, "group_names": np.array([*images["group"]], np.str_)}
-    arrays |= {} if audit.clusters is None else {"clusters": audit.clusters}
+    write_csv(folder / "summary.csv", summary_rows(audit.summary, audit.intervals))
+    write_segments(folder, audit.objects, audit.measured.names)
     with replacing(folder / "decomposition.npz") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+        np.savez_compressed(stream, allow_pickle=False, **_arrays(audit))
     write_summary(folder, document)
+
+
+def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dict[str, Any]:
+    """Returns the content of summary.json."""
+    stored: dict[str, Any] = {"program": PROGRAM, "options": dict(document.config)}
+    if gates:
+        stored["passed"] = all(gate.passed for gate in gates)
+        stored["gates"] = [gate.as_json() for gate in gates]
+    stored["findings"] = document.lines
+    stored["class_names"] = audit.class_names
+    stored["summary"] = audit.summary
+    stored["flips_by_group"] = records_of(audit.by_group)
+    stored["intervals"] = {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()}
+    if audit.anatomy is not None:
+        stored["renamed"] = [dataclasses.asdict(renamed) for renamed in audit.anatomy.renamed()]
+    stored["flip_matrix"] = audit.confusion.tolist()
+    stored["segment_matrix"] = audit.objects.confusion.tolist()
+    stored["segments"] = audit.objects.flips.round(DIGITS).to_dict("index")
+    stored["budget"] = audit.objects.budget.round(DIGITS).to_dict("index")
+    return stored
+
+
+def _arrays(audit: Audit) -> dict[str, Any]:
+    """Returns the arrays of decomposition.npz, in order of the images."""
+    arrays = {
+        "confusion": audit.decomposition.confusion,
+        "risk_sum": audit.decomposition.risk_sum,
+        "names": np.array(audit.measured.names, np.str_),
+        "class_names": np.array(audit.class_names, np.str_),
+    }
+    if audit.groups is not None:
+        arrays["groups"] = audit.groups
+        arrays["group_names"] = np.array(audit.images.sort_index()["group"].tolist(), np.str_)
+    if audit.clusters is not None:
+        arrays["clusters"] = audit.clusters
+    return arrays

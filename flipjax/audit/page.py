@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex
 
+from flipjax.audit import charts
 from flipjax.audit.results import Audit
-from flipjax.audit.tables import MATRIX, MOST_FLIPPED, matrix_classes, most_flipped
-from flipjax.metrics.classes import Background, background_classes, is_foreground
-from flipjax.metrics.decomposition import margins
-from flipjax.report import gallery, panels
-from flipjax.report.charts import Chart, fill_rows
+from flipjax.audit.segment_tables import MATRIX, MOST_FLIPPED, matrix_classes
+from flipjax.metrics.classes import background_classes
+from flipjax.report import gallery
+from flipjax.report.charts import fill_rows
 from flipjax.report.document import Document, Section
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
@@ -22,11 +22,11 @@ from flipjax.report.style import class_colours
 from flipjax.results.frames import records_of
 
 RISKIEST = "The images of the highest flip-risk, and the most flipped of the others; risk is of predicted foreground."
+MOST_FLIPPED_IMAGES = "The images of the largest flip share."
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
-BARS, CELLS = 24, 40
-"""Classes or groups that a chart of bars and a matrix show, at most."""
+FIRST_ITEMS = 2
+"""Images beside the findings."""
 SHOWN = 6
-LARGEST_SIDE = 256
 NAMED = 12
 PAIRS, EACH = 20, 3
 """Pairs of classes of which segments are shown, and how many of each."""
@@ -37,73 +37,43 @@ def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
-    palette = palette_of(audit, items)
-    caption = RISKIEST if audit.has_scores else "The images of the largest flip share."
-    shares, *ranked, matrix = charts(audit)
-    drawn: dict[str, list[Any]] = {
-        "Results": fill_rows([shares]),
-        "Flip-risk": fill_rows(ranked[::-1]),
-        "Classes": [matrix],
-        "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
-        "Images": [Gallery(items, palette, caption)] if items else [],
+    after: dict[str, list[Any]] = {
+        "Results": fill_rows([charts.shares_chart(audit)]),
+        "Flip-risk": fill_rows(charts.ranking_charts(audit)[::-1]),
     }
-    # A number of segments leads to their pictures, which are in the order of the pairs.
-    anchors, classes = [item.anchor for item in segments if item.anchor], matrix_classes(audit.objects)
-    cells = {(i, j): f"flip-{c}-{d}" for i, c in enumerate(classes) for j, d in enumerate(classes, 1)}
-    links = {MATRIX: {cell: anchor for cell, anchor in cells.items() if anchor in anchors}}
-    links[MOST_FLIPPED] = {(row, 1): anchor for row, anchor in enumerate(anchors)}
+    if segments:
+        after["Segments"] = [Gallery(segments, palette_of(audit, segments), CUT)]
+    if items:
+        caption = RISKIEST if audit.has_scores else MOST_FLIPPED_IMAGES
+        after["Images"] = [Gallery(items, palette_of(audit, items), caption)]
+    before = {"Classes": [charts.matrix_chart(audit)]}
+    links = _links(audit, segments)
     sections = []
     for section in document.sections:
         title = section.title
-        more = drawn.get(title, [])
-        blocks = [dataclasses.replace(block, links=links.get(block.caption, {})) for block in section.blocks]
-        sections.append(Section(title, [*more, *blocks] if title == "Classes" else [*blocks, *more]))
-    write_page(folder, dataclasses.replace(document, sections=sections))
+        linked = [dataclasses.replace(block, links=links.get(block.caption, {})) for block in section.blocks]
+        sections.append(Section(title, [*before.get(title, []), *linked, *after.get(title, [])]))
+    front = (charts.heat_chart(audit), _worst(audit, items))
+    write_page(folder, dataclasses.replace(document, sections=sections, front=front))
 
 
-def charts(audit: Audit) -> list[Chart]:
-    """Returns charts of shares, of risk-coverage and deciles (not for masks), and of the flip matrix."""
-    summary = audit.summary
-    note = f"{len(audit.images)} images, {len(audit.foreground)} foreground classes."
-    ranked = []
-    if audit.has_scores:
-        risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
-        kept = panels.remaining(audit.decomposition)
-        ranking = {"": {"": {"risk_decile": risk, "flip_by_risk_decile": flip, "remaining": kept}}}
-        bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
-        ranked = panels.ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
-        ranked = ranked if audit.has_tenths else ranked[:1]
-    return [_shares(audit, note), *ranked, _matrix(audit.confusion, audit.class_names, audit.background, note)]
+def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
+    """Returns the images with the largest flip share, which stand beside the findings."""
+    flipped = sorted((item for item in items if item.flip > 0), key=lambda item: -item.flip)[:FIRST_ITEMS]
+    if not flipped:
+        return None
+    return Gallery(flipped, palette_of(audit, flipped), "The most flipped of the images below.")
 
 
-def _matrix(confusion: np.ndarray, class_names: Sequence[str], background: Background, note: str) -> Chart:
-    """Returns the chart of the flip matrix of the classes in the most flips."""
-    classes = most_flipped(confusion, background=background, limit=CELLS)
-    matrix = panels.matrix_panel(confusion, class_names, background=background, classes=classes)
-    foreground = is_foreground(len(class_names), background)
-    return panels.matrix_chart([matrix], note=_part(note, len(classes), foreground.sum()))
-
-
-def _shares(audit: Audit, note: str) -> Chart:
-    """Returns stacked shares of correct, flip and miss, for all images, each group and each true class."""
-    keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
-    groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
-    by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name, *_ in panels.SHARES]
-    classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
-    truth, _, same, missed = (counts[classes] for counts in margins(audit.confusion, background=audit.background))
-    by_class = np.stack([same, truth - same - missed, missed]) / np.maximum(truth, 1)
-    labels = [name.replace("+", "\n") for name in groups]
-    names = [audit.class_names[c] for c in classes]
-    bars = [
-        panels.bar_panel(by_group, labels, title="by group" if keys else "all images"),
-        panels.bar_panel(by_class.tolist(), names, title="by true class"),
-    ]
-    return panels.shares_chart(bars, note=_part(note, len(classes), len(audit.foreground)))
-
-
-def _part(note: str, shown: int, foreground: int) -> str:
-    """Returns the note; if classes are omitted, adds how many are shown."""
-    return note if shown == foreground else f"{note} Shown are the {shown} classes in the most flips."
+def _links(audit: Audit, segments: Sequence[Item]) -> dict[str, dict[tuple[int, int], str]]:
+    """Returns the anchors of cells, by table: a number of segments leads to their pictures, in the order of pairs."""
+    anchors = [item.anchor for item in segments if item.anchor]
+    classes = matrix_classes(audit.objects)
+    cells = {(i, j): f"flip-{c}-{d}" for i, c in enumerate(classes) for j, d in enumerate(classes, 1)}
+    return {
+        MATRIX: {cell: anchor for cell, anchor in cells.items() if anchor in anchors},
+        MOST_FLIPPED: {(row, 1): anchor for row, anchor in enumerate(anchors)},
+    }
 
 
 def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any] | None]) -> list[Item]:

@@ -41,6 +41,11 @@ class Units:
         """The number of units of each group, int64 (groups,)."""
         return np.diff(self.starts, append=len(self.share))
 
+    @property
+    def differences(self) -> np.ndarray:
+        """The mean share of each group's units minus that of all others, float64 (groups,)."""
+        return _differences(self.share[None], self)[0]
+
 
 def make_units(part: np.ndarray, whole: np.ndarray, group: np.ndarray, clusters: np.ndarray | None = None) -> Units:
     """Makes the units of one class.
@@ -143,7 +148,7 @@ class _Test:
 
 def _count_extreme(units: Units, permutations: int, generator: np.random.Generator) -> np.ndarray:
     """Returns how many permutations are at least as extreme as the data, for each group: int64 (groups,)."""
-    least = np.abs(_differences(units.share[None], units))[0] - ROUNDING
+    least = np.abs(units.differences) - ROUNDING
     block = max(1, AT_ONCE // len(units.share))
     count = np.zeros(len(units.starts), np.int64)
     for start in range(0, permutations, block):

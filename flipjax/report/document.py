@@ -64,6 +64,8 @@ class Document:
     """Shown as JSON."""
     front: tuple[Any, Any] = (None, None)
     """A chart and a gallery beside the findings."""
+    first: int = 4
+    """Findings that are shown; the page folds the others."""
 
     @property
     def tables(self) -> list[Numbers]:

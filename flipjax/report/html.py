@@ -16,8 +16,6 @@ from flipjax.results.scores import SCORES
 from flipjax.support.files import write_text
 
 LONGEST = 600
-FIRST = 4
-"""Number of findings shown unfolded."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
 
 
@@ -53,7 +51,6 @@ def write_page(folder: Path, document: Document) -> None:
         repair_note=REPAIR_NOTE,
         longest=LONGEST,
         tile_uris=tile_uris,
-        first=FIRST,
     )
     values: dict[str, Any] = {field.name: getattr(document, field.name) for field in dataclasses.fields(document)}
     # Only later lines are folded.

@@ -66,8 +66,50 @@ OBJECT_QUANTITIES = _table(
         "down",
         "Share with another class of the true segments that a predicted one matches at IoU above 1/2.",
     ),
+    Quantity(
+        "flip_mirror",
+        "mirrored flips",
+        "share",
+        "down",
+        "Share of the true foreground labelled as the mirror image of its class.",
+    ),
+    Quantity(
+        "flip_shift",
+        "shifted flips",
+        "share",
+        "down",
+        "Share of the true foreground labelled as a class further along its chain.",
+    ),
+    Quantity(
+        "flip_other",
+        "other flips",
+        "share",
+        "down",
+        "Share of the true foreground that flips neither to a mirror image nor along a chain.",
+    ),
+    Quantity(
+        "group_difference/<foreground>",
+        "flip in a group minus elsewhere, <foreground>",
+        "difference of shares",
+        "down",
+        "Flip of a class in one group minus its Flip in all other groups.",
+    ),
+    Quantity(
+        "group_q/<foreground>",
+        "q of that difference, <foreground>",
+        "share",
+        "up",
+        "q of the difference between a class's Flip in a group and elsewhere, by permutation of images or clusters.",
+    ),
+    Quantity(
+        "least_group_q",
+        "least q of a group's difference",
+        "share",
+        "up",
+        "Smallest q over all classes and groups; below .05 the Flip of some class differs in one group.",
+    ),
 )
-"""Quantities of an audit that follow from its tables of segments and of classes in groups."""
+"""Quantities of an audit that follow from its segments, its anatomy, and its classes in groups."""
 KNOWN = {
     **_table(*(evaluator.quantity for evaluator in EVALUATORS)),
     **OBJECT_QUANTITIES,
@@ -82,6 +124,10 @@ AUDIT_KEYS = (
     "flip_risk_share",
     "seg_flip",
     "strict_flip",
+    "flip_mirror",
+    "flip_shift",
+    "flip_other",
+    "least_group_q",
 )
 AUDIT_QUANTITIES = {key: KNOWN[key] for key in AUDIT_KEYS}
 """Quantities of an audit beside those of a sweep, without deciles."""

@@ -16,6 +16,7 @@ from flipjax.audit.__main__ import main
 from flipjax.audit.audits import stride_of
 from flipjax.audit.evaluate import main as evaluate
 from flipjax.config import ModelSpec
+from flipjax.metrics.rates import pooled_rate
 from flipjax.models.weights import draw_weights
 from flipjax.training.model import Model
 
@@ -43,8 +44,12 @@ def test_clusters_are_resampled_as_a_whole(tmp_path):
     options = [*save(tmp_path), "--groups=^[ab]|c"]
     found = audit(tmp_path / "out", *options, "--clusters=^[a-c]")
     decomposition = metrics.decompose(MASKS, LABELS, kind="masks", num_classes=4)
-    low, high = metrics.bootstrap(decomposition, "fg_flip", key=jax.random.key(0), clusters=FILMS)
-    assert found["intervals"]["fg_flip"] == pytest.approx([low, high], abs=1e-6)
+    confusion = decomposition.confusion[:, 1:]
+    flipped = confusion[:, :, 1:].sum((1, 2)) - np.trace(confusion[:, :, 1:], axis1=1, axis2=2)
+    _, low, high = pooled_rate(flipped[:, None], confusion.sum((1, 2))[:, None], clusters=FILMS)
+    assert found["intervals"]["fg_flip"] == pytest.approx([low[0], high[0]], abs=1e-6)
+    mean_iou = metrics.bootstrap(decomposition, "mean_iou", key=jax.random.key(0), clusters=FILMS)
+    assert found["intervals"]["mean_iou"] == pytest.approx(mean_iou, abs=1e-6)
     with np.load(tmp_path / "out/decomposition.npz") as stored:
         assert stored["clusters"].tolist() == FILMS.tolist()
         assert stored["group_names"].tolist() == [name[0] for name in NAMES]

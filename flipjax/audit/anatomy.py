@@ -1,0 +1,184 @@
+"""Mirrored and shifted labels in an audit: the anatomy of its classes, and how the flips of each image are mended."""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit.measurements import Measurements
+from flipjax.audit.problems import AuditError
+from flipjax.metrics import Anatomy, flip_kinds, relabelling
+from flipjax.metrics.anatomy import FLIP_KINDS, FlipKinds, Relabelling
+from flipjax.metrics.classes import Background, background_classes
+from flipjax.metrics.decomposition import divide
+from flipjax.metrics.rates import Estimate, pooled_rate
+from flipjax.results.frames import DIGITS
+
+NONE = "none"
+MENDS = 0.5
+"""Least share of an image's flips that a renaming must mend to be told."""
+FORM = 'a JSON file with {"mirror": [[NAME, NAME], ...], "chains": [[NAME, NAME, ...], ...]}, or none'
+
+
+def read_anatomy(given: str | Path | None, class_names: Sequence[str], background: Background) -> tuple[Anatomy, str]:
+    """Returns the anatomy of an audit's classes, and a sentence on it: empty where there is none.
+
+    Args:
+        given: the path of a JSON file, `none`, or None to find it in the class names.
+        class_names: of all C classes.
+        background: their background.
+
+    Raises:
+        AuditError: the file cannot be read, or names classes that do not exist, twice, or that are background.
+    """
+    if given is not None and str(given) == NONE:
+        return Anatomy(num_classes=len(class_names)), ""
+    if given is not None:
+        anatomy = _read_file(Path(given), class_names, background)
+        return anatomy, f"Anatomy, from {given}: {describe_anatomy(anatomy, class_names)}."
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        anatomy = Anatomy.from_names(class_names).without(background_classes(background))
+    if not anatomy:
+        return anatomy, ""
+    gaps = "".join(f" {warning.message}" for warning in said)
+    found = describe_anatomy(anatomy, class_names)
+    return anatomy, f"Anatomy, found in the class names: {found} (--anatomy none turns it off).{gaps}"
+
+
+def _read_file(path: Path, class_names: Sequence[str], background: Background) -> Anatomy:
+    """Reads the anatomy of a JSON file."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise AuditError(f"--anatomy: expected {FORM}, found {path} ({error})") from error
+    if not isinstance(stored, dict) or not stored or set(stored) - {"mirror", "chains"}:
+        raise AuditError(f"--anatomy: expected {FORM}, found other content in {path}")
+    try:
+        anatomy = Anatomy.of_names(class_names, mirror=stored.get("mirror", ()), chains=stored.get("chains", ()))
+    except (TypeError, ValueError) as error:
+        raise AuditError(f"--anatomy: {path}: {str(error).rstrip('.')}") from error
+    for c in background_classes(background):
+        if anatomy.without([c]) != anatomy:
+            raise AuditError(f"--anatomy: {path}: expected foreground classes, found {class_names[c]!r}")
+    return anatomy
+
+
+def describe_anatomy(anatomy: Anatomy, class_names: Sequence[str]) -> str:
+    """Returns the pairs and chains in words.
+
+    Example:
+        >>> names = ["background", "kidney_left", "kidney_right", "L1", "L2"]
+        >>> describe_anatomy(Anatomy.from_names(names), names)
+        'mirror pair kidney_left and kidney_right; chain L1 to L2'
+    """
+    parts = [f"mirror pair {class_names[a]} and {class_names[b]}" for a, b in anatomy.mirror]
+    if len(parts) > 2:
+        parts = [f"{len(anatomy.mirror)} mirror pairs, such as {parts[0].removeprefix('mirror pair ')}"]
+    for chain in anatomy.chains:
+        first, last = chain[0], chain[-1]
+        assert first is not None and last is not None
+        parts.append(f"chain {class_names[first]} to {class_names[last]}")
+    return "; ".join(parts) or "neither pairs nor chains"
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    """Images whose flips one renaming mends."""
+
+    renaming: str
+    """The renaming, in words."""
+    images: int
+    """In how many images it is the best one, and mends half of the flips or more."""
+    mended: float
+    """The share of these images' flips that it mends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnatomyFlips:
+    """The flips of n images by kind, and the renaming that mends most of each image's flips."""
+
+    anatomy: Anatomy
+    """Mirror pairs and chains of the foreground classes."""
+    kinds: FlipKinds
+    """Counts of mirrored, shifted and all flipped pixels, leaves (n, ...)."""
+    best: Relabelling
+    """The best renaming of each image, leaves (n,)."""
+    texts: tuple[str, ...]
+    """The best renaming of each image in words, `none` where there is none."""
+    rates: dict[str, Estimate]
+    """`flip_mirror`, `flip_shift` and `flip_other` of all images, with intervals; they sum to Flip."""
+
+    def columns(self) -> dict[str, object]:
+        """Returns the columns of images.csv."""
+        shares = (self.kinds.mirror, self.kinds.shift, self.kinds.other)
+        table: dict[str, object] = {
+            name: np.round(share, DIGITS) for name, share in zip(FLIP_KINDS, shares, strict=True)
+        }
+        table["renaming"] = list(self.texts)
+        table["mended"] = np.round(self.best.mended_share, DIGITS)
+        table["renamed_flip"] = np.round(self.best.flip, DIGITS)
+        table["renamed_dice"] = np.round(self.best.mean_dice, DIGITS)
+        return table
+
+    @property
+    def worth_telling(self) -> np.ndarray:
+        """Images in which the best renaming mends half of the flips or more, bool (n,)."""
+        return np.nan_to_num(self.best.mended_share) >= MENDS
+
+    def renamed(self) -> Iterator[Renamed]:
+        """Yields the renamings that mend images, that of most images first."""
+        texts = pd.Series(self.texts)[self.worth_telling]
+        for text, number in texts.value_counts().items():
+            inside = texts.index[texts == text]
+            mended = divide(self.best.mended[inside].sum(), self.best.flipped[inside].sum())
+            yield Renamed(str(text), int(number), float(mended))
+
+
+def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
+    """Counts the flips of each image by kind, and finds the renaming that mends most."""
+    decomposition = measured.decomposition
+    best = relabelling(decomposition, anatomy)
+    texts = tuple(anatomy.renamings[place].describe(measured.class_names) for place in np.asarray(best.renaming))
+    weighted = flip_kinds(measured.weighted, anatomy)
+    mirrored, shifted = weighted.mirrored, weighted.shifted.sum(-1)
+    parts = np.stack([mirrored, shifted, weighted.flipped - mirrored - shifted], axis=1)
+    whole = np.broadcast_to(np.asarray(weighted.foreground)[:, None], parts.shape)
+    pooled = pooled_rate(parts, whole, clusters=measured.clusters)
+    rates = {name: Estimate(*(end[place] for end in pooled)) for place, name in enumerate(FLIP_KINDS)}
+    return AnatomyFlips(anatomy, flip_kinds(decomposition, anatomy), best, texts, rates)
+
+
+def kinds_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
+    """Returns a row for each kind of flip that occurs: `kind`, `share` of the true foreground, `low`, `high`, `images`.
+
+    Shifts have a row for each number of places, without an interval.
+    """
+    kinds = flips.kinds
+    foreground = np.asarray(kinds.foreground).sum()
+    counts = {"flip_mirror": kinds.mirrored, "flip_shift": kinds.shifted.sum(-1)}
+    counts["flip_other"] = kinds.flipped - counts["flip_mirror"] - counts["flip_shift"]
+    titles = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
+    rows = []
+    for name, count in counts.items():
+        share, low, high = (float(end) for end in flips.rates[name])
+        rows.append({"kind": titles[name], "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
+        if name == "flip_shift":
+            rows += _shift_rows(flips, foreground)
+    return pd.DataFrame(rows)
+
+
+def _shift_rows(flips: AnatomyFlips, foreground: int) -> list[dict[str, object]]:
+    """Returns a row for each number of places by which labels are shifted."""
+    rows = []
+    for place, step in enumerate(flips.anatomy.steps):
+        count = flips.kinds.shifted[..., place]
+        if count.any():
+            share = float(divide(count.sum(), foreground))
+            row = {"kind": f"shift by {step:+d}", "share": share, "low": np.nan, "high": np.nan}
+            rows.append({**row, "images": int((count > 0).sum())})
+    return rows

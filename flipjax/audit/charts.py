@@ -1,0 +1,143 @@
+"""The charts of an audit's page."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from flipjax.audit.findings import told_groups
+from flipjax.audit.flips import GroupFlip
+from flipjax.audit.results import Audit
+from flipjax.audit.segment_tables import most_flipped
+from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.decomposition import margins
+from flipjax.report import panels
+from flipjax.report.charts import Chart, Panel
+from flipjax.report.style import DARK, EMPTY, FLIP, LIGHT, dress, plain
+
+BARS, CELLS = 24, 40
+"""Classes or groups that a chart of bars and a matrix show, at most."""
+MAP_ROWS, MAP_COLUMNS = 16, 12
+"""Classes and groups that the heat map shows, at most."""
+WIDEST = 4.9
+"""Inches of a chart that does not scroll on a narrow screen."""
+
+
+def note_of(audit: Audit) -> str:
+    """Returns how many images and classes there are."""
+    what = "volumes" if audit.measured.volumes else "images"
+    return f"{len(audit.images)} {what}, {len(audit.foreground)} foreground classes."
+
+
+def part_of(note: str, shown: int, foreground: int) -> str:
+    """Returns the note; if classes are omitted, adds how many are shown."""
+    if shown == foreground:
+        return note
+    return f"{note} Shown are the {shown} classes in the most flips."
+
+
+def shares_chart(audit: Audit) -> Chart:
+    """Returns stacked shares of correct, flip and miss, for all images, each group and each true class."""
+    keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
+    groups = {"all": ""}
+    for key in keys[:BARS]:
+        groups[key.split("/")[1]] = key.removesuffix("fg_flip")
+    by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name, *_ in panels.SHARES]
+    classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
+    counts = margins(audit.confusion, background=audit.background)
+    truth, same, missed = counts.truth[classes], counts.same[classes], counts.missed[classes]
+    by_class = np.stack([same, truth - same - missed, missed]) / np.maximum(truth, 1)
+    labels = [name.replace("+", "\n") for name in groups]
+    names = [audit.class_names[c] for c in classes]
+    bars = [panels.bar_panel(by_class.tolist(), names, title="by true class")]
+    if keys:
+        bars.insert(0, panels.bar_panel(by_group, labels, title="by group"))
+    return panels.shares_chart(bars, note=part_of(note_of(audit), len(classes), len(audit.foreground)))
+
+
+def ranking_charts(audit: Audit) -> list[Chart]:
+    """Returns risk-coverage, and flip by decile of flip-risk; none for masks, no deciles of few images."""
+    if not audit.has_scores:
+        return []
+    risk, flip = (np.array(audit.summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
+    remaining = panels.remaining(audit.decomposition)
+    ranking = {"": {"": {"risk_decile": risk, "flip_by_risk_decile": flip, "remaining": remaining}}}
+    note = note_of(audit)
+    if audit.intervals:
+        note = f"{note} Bars: 95% intervals over the images."
+    mean = audit.summary["flip_image_mean"]
+    drawn = panels.ranking_charts(ranking, note=note, mean=mean, intervals=audit.intervals)
+    return drawn if audit.has_tenths else drawn[:1]
+
+
+def matrix_chart(audit: Audit) -> Chart:
+    """Returns the flip matrix of the classes in the most flips."""
+    classes = most_flipped(audit.confusion, background=audit.background, limit=CELLS)
+    matrix = panels.matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=classes)
+    foreground = is_foreground(len(audit.class_names), audit.background)
+    return panels.matrix_chart([matrix], note=part_of(note_of(audit), len(classes), int(foreground.sum())))
+
+
+def heat_chart(audit: Audit) -> Chart | None:
+    """Returns Flip of each class in each group as a map, those that flip significantly more framed; None of few cells.
+
+    Of many classes or groups those with the largest differences are shown.
+    """
+    shown = [row for row in audit.compared if row.flips]
+    shown.sort(key=lambda row: -abs(float(row.difference.value[0])))
+    classes = list(dict.fromkeys(row.class_name for row in shown))
+    groups = list(dict.fromkeys(row.group for row in shown))
+    if not classes or len(classes) * len(groups) < 3:
+        return None
+    classes = sorted(classes[:MAP_ROWS], key=audit.class_names.index)
+    groups = sorted(groups[:MAP_COLUMNS])
+    told = {(row.class_name, row.group) for row in told_groups(audit) if row.difference.value[0] > 0}
+    frames = [(classes.index(c), groups.index(g)) for c, g in told if c in classes and g in groups]
+    panel = heat_panel(flip_cells(audit.compared, classes, groups), classes, groups, framed=frames)
+    note = part_of(note_of(audit), len(classes), len(audit.foreground)) if len(shown) > len(classes) else note_of(audit)
+    caption = "Share of a class's pixels that flip in each group; framed: significantly more than in the other groups."
+    return Chart("flip_by_group", "Flip by class and group", caption, note, [panel], columns=1)
+
+
+def flip_cells(compared: Sequence[GroupFlip], classes: Sequence[str], groups: Sequence[str]) -> np.ndarray:
+    """Returns the Flip of each class in each group (classes, groups); NaN where the group does not show the class."""
+    cells = np.full((len(classes), len(groups)), np.nan)
+    for row in compared:
+        if row.class_name in classes and row.group in groups:
+            cells[classes.index(row.class_name), groups.index(row.group)] = row.here.value[0]
+    return cells
+
+
+def heat_panel(
+    shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, framed: Sequence[tuple[int, int]] = ()
+) -> Panel:
+    """Returns a panel of shares (R, C) as cells that are redder for a larger share, grey where there is none."""
+    tint = 1 - np.array(to_rgb(FLIP))
+    known = ~np.isnan(shares)
+    # The square root makes small shares visible.
+    colours = np.where(known[..., None], 1 - np.sqrt(np.nan_to_num(shares))[..., None] * tint, to_rgb(EMPTY))
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(colours, aspect="auto")
+        dress(axes, title="", x="", y="", ticks=range(len(columns)), labels=columns)
+        axes.set_yticks(range(len(rows)), [plain(name, most=18) for name in rows])
+        axes.grid(False)
+        axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, len(columns) - 0.5, color=LIGHT, linewidth=1.5)
+        axes.vlines(np.arange(len(columns) - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
+        for row, column in framed:
+            axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **panels.OUTLINE))
+        if len(columns) > 6:
+            axes.tick_params(axis="x", rotation=90)
+        for (row, column), share in np.ndenumerate(shares):
+            if known[row, column]:
+                ink = LIGHT if share > 0.5 else DARK
+                axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8.5, color=ink)
+
+    words = []
+    for row, column in framed:
+        words.append(f"{rows[row]} in {columns[column]} {shares[row, column]:.1%}")
+    text = f"Flip by class and group. Significantly more: {'; '.join(words) or 'none'}."
+    width = min(WIDEST, 1.9 + 0.75 * len(columns))
+    return Panel(draw, text, (max(3.0, width), 1.0 + 0.36 * len(rows)))

@@ -1,0 +1,200 @@
+"""Sentences on an audit. Each restates a row of a table or a number of summary.json."""
+
+import math
+
+import numpy as np
+
+from flipjax.audit.flips import LEVEL, GroupFlip
+from flipjax.audit.objects import Objects
+from flipjax.audit.results import Audit
+from flipjax.audit.text import DIFFERENCE, cell_of, constant, in_words, q_text
+from flipjax.results.frames import records_of
+from flipjax.results.rows import REPAIR_NOTE
+from flipjax.results.text import number, with_interval
+
+LEAST_AGREEMENT = 0.05
+"""Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
+LEAST_TOLD = 0.0005
+"""Smallest difference between groups that has a sentence; one of thousands of images may be significant below it."""
+RENAMINGS = 3
+"""Renamings that have a sentence, those of most images."""
+MENDED = {
+    "whole": "whole segments that flip",
+    "rim": "flips near borders of other segments",
+    "inside": "flips inside other segments",
+    "miss": "misses",
+    "spill": "spills",
+    "background": "confusion between background classes",
+}
+"""Kinds of wrong pixels of `metrics.error_budget`, in words."""
+
+
+def findings(audit: Audit) -> list[str]:
+    """Returns all sentences: those of `first_findings`, then on segments, scores and what looks wrong."""
+    return [*first_findings(audit), *segment_lines(audit), *_score_lines(audit), *warnings(audit)]
+
+
+def first_findings(audit: Audit) -> list[str]:
+    """Returns what a reader must see first: correct, flip and miss, anatomy, groups that differ, the largest flip."""
+    return [_overall_line(audit), *_anatomy_lines(audit), *_group_lines(audit), *_largest_flip(audit)]
+
+
+def _overall_line(audit: Audit) -> str:
+    names = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
+    left_out = constant(audit)
+    shares = [f"{cell_of(audit, key, form='.1%')} {word}" for key, word in names.items() if key not in left_out]
+    unit = "Voxels" if audit.measured.volumes else "Pixels"
+    return f"{unit} of the true foreground: {', '.join(shares)}."
+
+
+def told_groups(audit: Audit) -> list[GroupFlip]:
+    """Returns the groups in which a class flips significantly more than elsewhere, the smallest q first.
+
+    A class that flips less in one group without flipping more in any is told, too. A difference below LEAST_TOLD is
+    not, nor one of means over images (the test's) whose pixels differ the other way.
+    """
+    significant = [row for row in audit.compared if row.q < LEVEL and not row.repeats]
+    more = [row for row in significant if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0]
+    told = {row.class_name for row in more}
+    less = [row for row in significant if row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0]
+    return sorted([*more, *(row for row in less if row.class_name not in told)], key=lambda row: (row.q, row.p))
+
+
+def _group_lines(audit: Audit) -> list[str]:
+    lines = [_group_line(audit, row) for row in told_groups(audit)]
+    known = [row.q for row in audit.compared if not math.isnan(row.q)]
+    flips = any(row.flips for row in audit.compared)
+    if known and flips and not lines:
+        least = min(known)
+        much = f" by {2 * LEAST_TOLD:g} or more" if least < LEVEL else ""
+        lines.append(
+            f"No class flips significantly more in one group than in the others{much} (least q {number(least, '.2f')})."
+        )
+    elif flips and not known:
+        lines.append("Groups cannot be compared: each is one image or one cluster, or against one.")
+    if "flip_gap/mean" in audit.summary:
+        gap = cell_of(audit, "flip_gap/mean", form=".3f")
+        lines.append(f"Flip in rare minus common groups, within classes and averaged over them: {gap}.")
+    return lines
+
+
+def _group_line(audit: Audit, row: GroupFlip) -> str:
+    """Returns the sentence of a class that flips more, or less, in one group than elsewhere."""
+    cells = row.row()
+    flip = with_interval(cells, "flip", form=".1%")
+    change = with_interval(cells, *DIFFERENCE, form="+.3f")
+    which = "more" if row.difference.value[0] > 0 else "less"
+    unit = "images" if audit.clusters is None else "clusters"
+    return (
+        f"{row.class_name} flips {which} in {row.group}: {flip} ({row.images} images) against "
+        f"{cells['others']:.1%} elsewhere ({row.others}): {change}, q {q_text(row.q)} over {unit}."
+    )
+
+
+def _anatomy_lines(audit: Audit) -> list[str]:
+    """Returns how many flips are mirrored or shifted, and the renamings that mend images."""
+    anatomy = audit.anatomy
+    if anatomy is None or not audit.summary["fg_flip"] > 0:
+        return []
+    mirror, shift = (cell_of(audit, key, form=".1%") for key in ("flip_mirror", "flip_shift"))
+    parts = []
+    if anatomy.anatomy.mirror:
+        parts.append(f"{mirror} flip to their mirror image")
+    if anatomy.anatomy.chains:
+        parts.append(f"{shift} shift along a chain")
+    unit = "voxels" if audit.measured.volumes else "pixels"
+    lines = [f"Of the {unit} of the true foreground {', '.join(parts)}."]
+    for place, renamed in enumerate(anatomy.renamed()):
+        if place < RENAMINGS:
+            lines.append(
+                f"In {renamed.images} of {len(audit.images)} images one renaming, {renamed.renaming}, mends "
+                f"{renamed.mended:.0%} of the flips."
+            )
+    return lines
+
+
+def _largest_flip(audit: Audit) -> list[str]:
+    lines = []
+    for row in records_of(audit.pairs[:1]):
+        share = with_interval(row, "share", form=".1%")
+        lines.append(
+            f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on {share} of its "
+            f"pixels ({row['flipped_images']} of {row['images']} images)."
+        )
+    return lines
+
+
+def segment_lines(audit: Audit) -> list[str]:
+    """Returns how many segments flip, those too small to count, and the largest gain from mending one kind of error."""
+    objects = audit.objects
+    lines = []
+    row = records_of(objects.flips.iloc[[-1]])[0]
+    small = _left_out(audit)
+    if row["segments"]:
+        flip = in_words(row, "seg_flip")
+        strict = in_words(row, "strict_flip")
+        of_matched = f"; of {row['matched']:,} matched by a predicted one, {strict} have another class"
+        if not row["matched"]:
+            of_matched = ""
+        lines.append(f"Of {row['segments']:,} true segments{small} {flip} flip{of_matched}.")
+    elif audit.measured.smaller:
+        lines.append(f"No true segment{small}.")
+    return [*lines, *_gain_line(objects)]
+
+
+def _left_out(audit: Audit) -> str:
+    """Returns the smallest size of a segment and the number left out, if any are."""
+    measured = audit.measured
+    if not measured.smaller:
+        return ""
+    return f" of {measured.min_size} and more ({measured.smaller:,} smaller ones left out)"
+
+
+def _gain_line(objects: Objects) -> list[str]:
+    kinds = records_of(objects.budget.drop(index="all").reset_index())
+    best = max(kinds, key=lambda row: row["gain"], default=None)
+    if best is None or not best["gain"] > 0:
+        return []
+    kind, share = MENDED[best["kind"]], f"{best['share']:.0%} of wrong pixels"
+    return [f"Largest gain from one kind of error: {kind}, {share}, {best['gain']:+.3f} mIoU."]
+
+
+def _score_lines(audit: Audit) -> list[str]:
+    lines = []
+    top = audit.summary["top_decile_flip_share"]
+    if audit.has_tenths and top == top:
+        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
+    auroc = cell_of(audit, "risk_auroc", form=".2f")
+    if audit.has_scores and auroc != "-":
+        lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
+    if "swap_auroc" in audit.summary:
+        auroc, after = cell_of(audit, "swap_auroc", form=".2f"), cell_of(audit, "repair_flip", form=".1%")
+        reliance = audit.summary.get("scene_reliance")
+        tail = "" if reliance is None else f"; scene reliance {reliance:.2f}"
+        lines.append(f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {after}{tail}.")
+        lines.append(REPAIR_NOTE)
+    return lines
+
+
+def warnings(audit: Audit) -> list[str]:
+    """Returns warnings on mismatched labels, a foreground that is not found, unranked images and ignored pixels."""
+    lines = []
+    total = audit.confusion.sum()
+    shares = audit.confusion / max(total, 1)
+    expected = shares.sum(0) @ shares.sum(1)
+    kappa = (np.trace(shares) - expected) / (1 - expected) if total and expected < 1 else 1.0
+    if kappa < LEAST_AGREEMENT:
+        lines.append(
+            "Warning: predictions and labels agree hardly better than chance (Cohen's kappa "
+            f"{kappa:.3f}). Are the labels in the order of the predictions?"
+        )
+    without = audit.summary["n_images_without_risk"]
+    if without and audit.has_scores:
+        lines.append(f"{without} of {len(audit.images)} images lack true or predicted foreground: they have no rank.")
+    risk = np.asarray(audit.decomposition.flip_risk)
+    if (risk == 0).any() and not (risk > 0).any():
+        lines.append("Warning: flip-risk is 0 in every image. Were the predictions rounded to 0 and 1?")
+    ignored = audit.images["ignored_pixels"].sum()
+    if ignored:
+        lines.append(f"{ignored / (total + ignored):.1%} of the pixels are ignored.")
+    return lines

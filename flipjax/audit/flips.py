@@ -1,0 +1,317 @@
+"""Flip by class and group, by pair of classes, and the gap between rare and common groups, with intervals."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit.group_names import name_groups
+from flipjax.audit.groups import ImageGroups
+from flipjax.audit.permutation import Units, group_p_values, make_units
+from flipjax.groups import Groups
+from flipjax.metrics import Decomposition
+from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.decomposition import flips_of, margins
+from flipjax.metrics.rates import Estimate, difference_of, mean_of, pooled_rate
+from flipjax.results.frames import DIGITS
+
+LEVEL = 0.05
+"""Largest q of a difference that is called one."""
+PAIRS = 400
+"""Pairs of classes of the most pixels, of which intervals are computed."""
+
+Places = Mapping[str, Mapping[int, np.ndarray]]
+"""Indices of images by group, or by scene, and class."""
+Sides = Mapping[int, Sequence[np.ndarray]]
+"""Indices of images in common and in rare groups, by class."""
+
+
+def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the flipped and all pixels of each foreground class in each image, int64 (n, C)."""
+    counts = margins(np.asarray(decomposition.confusion), background=decomposition.background)
+    return counts.truth - counts.same - counts.missed, counts.truth
+
+
+def group_places(groups: ImageGroups, foreground: Sequence[int], class_names: Sequence[str]) -> Places:
+    """Returns the images of each group that may show a class; of groups of scenes, those of the class in each scene.
+
+    Args:
+        groups: of n images.
+        foreground: the foreground classes.
+        class_names: of all C classes.
+    """
+    numbers, all_groups = groups.numbers, groups.all_groups
+    if numbers is None:
+        return {}
+    if not isinstance(all_groups, Groups):
+        names = name_groups(all_groups, [class_names[c] for c in foreground], groups.scene_names, present=numbers)
+        return {name: dict.fromkeys(foreground, np.flatnonzero(numbers == g)) for g, name in names.items()}
+    scene_names = groups.scene_names or [f"scene {scene}" for scene in range(all_groups.scenes)]
+    owner = np.array(foreground)[all_groups.class_of(numbers)]
+    scene = all_groups.scene_of(numbers)
+    places = {}
+    for s, name in enumerate(scene_names):
+        places[name] = {c: np.flatnonzero((owner == c) & (scene == s)) for c in foreground}
+    return places
+
+
+def common_and_rare(groups: ImageGroups, foreground: Sequence[int]) -> Sides:
+    """Returns the images in common and in rare groups of each class that has both."""
+    numbers, all_groups = groups.numbers, groups.all_groups
+    if numbers is None or not isinstance(all_groups, Groups):
+        return {}
+    owner = np.array(foreground)[all_groups.class_of(numbers)]
+    sides = {}
+    for c in foreground:
+        both = [np.flatnonzero((owner == c) & np.isin(numbers, kind)) for kind in (all_groups.common, all_groups.rare)]
+        if all(map(len, both)):
+            sides[c] = both
+    return sides
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupFlip:
+    """Flip of one class in one group of images, beside that in all other groups."""
+
+    class_name: str
+    """The class."""
+    group: str
+    """The group."""
+    rivals: tuple[str, ...]
+    """The other groups that show the class, at least one."""
+    images: int
+    """Images of the group that show the class."""
+    others: int
+    """Images of the other groups that do."""
+    here: Estimate
+    """The flipped share of the class's pixels in the group, each (1,)."""
+    elsewhere: Estimate
+    """That in the other groups."""
+    test_difference: float
+    """What is tested: the mean flipped share of the group's images or clusters minus that of the others."""
+    p: float = math.nan
+    """Of no difference, by permutation; 1 where the class never flips, NaN where it cannot be tested."""
+    q: float = math.nan
+    """p corrected over all classes and groups."""
+
+    @property
+    def difference(self) -> Estimate:
+        """Flip in the group minus Flip elsewhere."""
+        return difference_of(self.here, self.elsewhere)
+
+    @property
+    def flips(self) -> bool:
+        """Whether the class flips in any group."""
+        return bool(self.here.value[0] > 0 or self.elsewhere.value[0] > 0)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether another comparison says the same: of two groups, that of the one that flips more."""
+        if len(self.rivals) > 1:
+            return False
+        change = float(self.difference.value[0])
+        return change < 0 or (change == 0 and self.group > self.rivals[0])
+
+    def row(self) -> dict[str, object]:
+        """Returns the row of flips_by_group.csv."""
+        value, low, high = (float(end[0]) for end in self.here)
+        change, change_low, change_high = (float(end[0]) for end in self.difference)
+        return {
+            "class": self.class_name,
+            "group": self.group,
+            "images": self.images,
+            "flip": value,
+            "low": low,
+            "high": high,
+            "others": float(self.elsewhere.value[0]),
+            "others_images": self.others,
+            "difference": change,
+            "difference_low": change_low,
+            "difference_high": change_high,
+            "p": self.p,
+            "q": self.q,
+        }
+
+
+COLUMNS = (
+    "class",
+    "group",
+    "images",
+    "flip",
+    "low",
+    "high",
+    "others",
+    "others_images",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "q",
+)
+"""Of flips_by_group.csv."""
+
+
+def compare_groups(
+    decomposition: Decomposition, places: Places, class_names: Sequence[str], *, clusters: np.ndarray | None = None
+) -> list[GroupFlip]:
+    """Compares the Flip of each class in each group with that in all other groups.
+
+    p is by permutation of the images (`permutation.group_p_values`). q corrects it once over all classes that flip and
+    their groups (Benjamini and Hochberg, Controlling the false discovery rate, 1995); two groups are one comparison.
+
+    Args:
+        decomposition: of n images.
+        places: images by group and class; a class without pixels in a group is not compared there.
+        class_names: names of all C classes.
+        clusters: int (n,), images that are alike, such as those of one patient, which count as one; None: each alone.
+    """
+    flips, pixels = class_pixels(decomposition)
+    compared: list[list[GroupFlip]] = []
+    permuted: list[Units] = []
+    for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
+        members = {}
+        for group, by_class in places.items():
+            shown = by_class.get(c, np.zeros(0, np.int64))
+            if (pixels[shown, c] > 0).any():
+                members[group] = shown[pixels[shown, c] > 0]
+        if len(members) > 1:
+            units = _units_of(flips[:, c], pixels[:, c], members, clusters)
+            compared.append(_describe_groups(class_names[c], flips[:, c], pixels[:, c], members, clusters, units))
+            permuted.append(units)
+    flip = [place for place, units in enumerate(permuted) if units.share.any()]
+    tested = dict(zip(flip, group_p_values([permuted[place] for place in flip]), strict=True))
+    rows = []
+    for place, groups in enumerate(compared):
+        p_values = tested.get(place, np.ones(len(groups)))
+        rows += [dataclasses.replace(group, p=float(p)) for group, p in zip(groups, p_values, strict=True)]
+    return _corrected(rows)
+
+
+def _describe_groups(
+    class_name: str,
+    flip: np.ndarray,
+    whole: np.ndarray,
+    members: Mapping[str, np.ndarray],
+    clusters: np.ndarray | None,
+    units: Units,
+) -> list[GroupFlip]:
+    """Returns a class's Flip in each group and elsewhere, not tested yet."""
+    groups = []
+    for (group, inside), test_difference in zip(members.items(), units.differences.tolist(), strict=True):
+        rivals = tuple(name for name in members if name != group)
+        outside = np.concatenate([members[name] for name in rivals])
+        here, elsewhere = (_rate(flip, whole, few, clusters) for few in (inside, outside))
+        groups.append(GroupFlip(class_name, group, rivals, len(inside), len(outside), here, elsewhere, test_difference))
+    return groups
+
+
+def _units_of(
+    flip: np.ndarray, whole: np.ndarray, members: Mapping[str, np.ndarray], clusters: np.ndarray | None
+) -> Units:
+    """Returns what is permuted for a class."""
+    images = np.concatenate([*members.values()])
+    group = np.repeat(np.arange(len(members)), [len(few) for few in members.values()])
+    return make_units(flip[images], whole[images], group, None if clusters is None else clusters[images])
+
+
+def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
+    """Returns the comparisons with q. A class that never flips is no test, because it cannot differ: q is 1."""
+    from scipy.stats import false_discovery_control  # Imported here because it is slow.
+
+    family = [row for row in rows if row.flips and not row.repeats and not math.isnan(row.p)]
+    q_values = {}
+    if family:
+        corrected = false_discovery_control([row.p for row in family])
+        q_values = {(row.class_name, row.group): float(q) for row, q in zip(family, corrected, strict=True)}
+    completed = []
+    for row in rows:
+        # The comparison that repeats another has its q.
+        name = row.rivals[0] if row.repeats else row.group
+        q = q_values.get((row.class_name, name), math.nan) if row.flips else 1.0
+        completed.append(dataclasses.replace(row, q=q))
+    return completed
+
+
+def _rate(flip: np.ndarray, whole: np.ndarray, few: np.ndarray, clusters: np.ndarray | None) -> Estimate:
+    """Returns Flip of a class in a few images."""
+    return pooled_rate(flip[few, None], whole[few, None], clusters=None if clusters is None else clusters[few])
+
+
+def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
+    """Returns the rows of flips_by_group.csv, the largest sure difference first; of two groups that of more flips.
+
+    Columns: `class`, `group`; `images` of the group that show the class; `flip`, the flipped share of its pixels there,
+    `low`, `high`; `others`, that of the other groups, with `others_images`; `difference`, `difference_low`,
+    `difference_high`; `p` and `q`.
+    """
+    table = pd.DataFrame([row.row() for row in compared if not row.repeats], columns=list(COLUMNS))
+    bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=-1)
+    return by_bound(table, bound, table["difference"].abs())
+
+
+def by_bound(table: pd.DataFrame, bound: object, value: object) -> pd.DataFrame:
+    """Returns rounded rows, those with the largest bound, then the largest value, first."""
+    order = np.lexsort((-np.asarray(value, np.float64), -np.asarray(bound, np.float64)))
+    return table.iloc[order].round(DIGITS)
+
+
+def flip_gap(decomposition: Decomposition, sides: Sides, clusters: np.ndarray | None = None) -> Estimate:
+    """Returns Flip in rare minus common groups within each class, averaged over the classes: each ().
+
+    Args:
+        decomposition: of n images.
+        sides: image indices in common and rare groups, by class; at least one class.
+        clusters: as in `compare_groups`.
+    """
+    flips, pixels = class_pixels(decomposition)
+    differences = []
+    for c, both in sides.items():
+        common, rare = (_rate(flips[:, c], pixels[:, c], few, clusters) for few in both)
+        differences.append(difference_of(rare, common))
+    return Estimate(*(end[0] for end in mean_of(differences)))
+
+
+def flip_pairs(
+    decomposition: Decomposition,
+    class_names: Sequence[str],
+    *,
+    clusters: np.ndarray | None = None,
+    weighted: Decomposition | None = None,
+) -> pd.DataFrame:
+    """Returns the share of each class predicted as each other class, largest lower bound first.
+
+    Args:
+        decomposition: of n images.
+        class_names: of all C classes.
+        clusters: as in `compare_groups`.
+        weighted: the same pixels by their size, of which shares are, if that differs between images.
+
+    Returns:
+        A row per pair of foreground classes, for at most PAIRS with the most pixels: `truth`, `prediction`; `images`
+        that show the class, `flipped_images` of these with such a flip; `pixels`; `share` of the class, `low`, `high`.
+    """
+    confusion = np.asarray(decomposition.confusion)
+    flips = flips_of(confusion.sum(0, dtype=np.int64), background=decomposition.background)
+    truth, prediction = np.unravel_index(np.argsort(-flips, axis=None, kind="stable")[:PAIRS], flips.shape)
+    occurs = flips[truth, prediction] > 0
+    truth, prediction = truth[occurs], prediction[occurs]
+    part = confusion[:, truth, prediction]
+    whole = confusion.sum(2)[:, truth]
+    sizes = confusion if weighted is None else np.asarray(weighted.confusion)
+    share = pooled_rate(sizes[:, truth, prediction], sizes.sum(2)[:, truth], clusters=clusters)
+    names = np.array(class_names, object)
+    table = pd.DataFrame(
+        {
+            "truth": names[truth],
+            "prediction": names[prediction],
+            "images": (whole > 0).sum(0),
+            "flipped_images": (part > 0).sum(0),
+            "pixels": part.sum(0, dtype=np.int64),
+            "share": share.value,
+            "low": share.low,
+            "high": share.high,
+        }
+    )
+    return by_bound(table, table["low"], table["share"])

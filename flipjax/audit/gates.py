@@ -1,0 +1,151 @@
+"""Gates: limits on the numbers of an audit or of a comparison, which fail a call in continuous integration."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from flipjax.audit.problems import AuditError
+from flipjax.support.files import make_folder, replacing
+
+Limits = Mapping[str, float] | Iterable[tuple[str, float]]
+"""Limits by key, or pairs of a key and a limit, which may name a key more than once."""
+
+ABOVE, BELOW = "--fail_above", "--fail_below"
+ENDS = ("low", "high")
+FORMS = "iou/CLASS, flip/CLASS, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
+"""Keys that are too many to list."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """One limit."""
+
+    option: str
+    """ABOVE or BELOW: on which side of the limit a number fails."""
+    name: str
+    """A key of the summary, or `KEY:low` or `KEY:high` of its interval."""
+    limit: float
+    """The limit, which itself passes."""
+
+    @property
+    def key(self) -> str:
+        """The key of the summary."""
+        key, _, end = self.name.rpartition(":")
+        return key if end in ENDS else self.name
+
+    @property
+    def end(self) -> str:
+        """Which end of the interval is limited: `low`, `high`, or '' for the number itself."""
+        end = self.name.rpartition(":")[2]
+        return end if end in ENDS and end != self.name else ""
+
+    def __str__(self) -> str:
+        """Returns the gate as it is typed."""
+        return f"{self.option} {self.name}={self.limit:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TriedGate:
+    """A gate and what it was tried on."""
+
+    gate: Gate
+    """The gate."""
+    value: float
+    """The number; NaN if it is undefined, which fails."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the number is within the limit."""
+        if self.gate.option == ABOVE:
+            return self.value <= self.gate.limit
+        return self.value >= self.gate.limit
+
+    @property
+    def line(self) -> str:
+        """What was found, as one line."""
+        return f"{self.gate}: found {'no number' if math.isnan(self.value) else format(self.value, '.6g')}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the row of summary.json."""
+        value = None if math.isnan(self.value) else self.value
+        return {"gate": str(self.gate), "limit": self.gate.limit, "value": value, "passed": self.passed}
+
+
+def make_gates(above: Limits | None, below: Limits | None) -> list[Gate]:
+    """Returns a gate for each limit, in order.
+
+    Example:
+        >>> [str(gate) for gate in make_gates([("fg_flip", 0.05), ("fg_flip:high", 0.1)], {"fg_correct": 0.8})]
+        ['--fail_above fg_flip=0.05', '--fail_above fg_flip:high=0.1', '--fail_below fg_correct=0.8']
+    """
+    gates = []
+    for option, limits in ((ABOVE, above), (BELOW, below)):
+        pairs = limits.items() if isinstance(limits, Mapping) else limits or ()
+        gates += [Gate(option, name, float(limit)) for name, limit in pairs]
+    return gates
+
+
+def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:
+    """Raises AuditError for a gate on a key that is not `known`, or a limit that is no number."""
+    for option in (ABOVE, BELOW):
+        wrong = [gate.name for gate in gates if gate.option == option and gate.key not in known]
+        if wrong:
+            short = ", ".join(sorted(key for key in known if "/" not in key))
+            form = f"a key of the summary ({short}; {FORMS}), or KEY:low or KEY:high"
+            raise AuditError(f"{option}: expected {form}; found {', '.join(map(repr, wrong))}")
+    for gate in gates:
+        if math.isnan(gate.limit):
+            raise AuditError(f"{gate.option}: expected KEY=LIMIT with a number, found {gate.name}=nan")
+
+
+def try_gates(
+    gates: Sequence[Gate], values: Mapping[Any, Any], intervals: Mapping[Any, Sequence[Any]]
+) -> list[TriedGate]:
+    """Tries gates, checked by `check_gates`, on numbers by key and the ends of their intervals.
+
+    Example:
+        >>> gate = Gate(ABOVE, "fg_flip:high", 0.1)
+        >>> [tried] = try_gates([gate], {"fg_flip": 0.0}, {"fg_flip": (0.0, 0.708)})
+        >>> tried.passed, tried.line
+        (False, '--fail_above fg_flip:high=0.1: found 0.708')
+    """
+    tried = []
+    for gate in gates:
+        value = values.get(gate.key)
+        if gate.end:
+            value = intervals.get(gate.key, (None, None))[ENDS.index(gate.end)]
+        tried.append(TriedGate(gate, math.nan if value is None else float(value)))
+    return tried
+
+
+def failures(tried: Sequence[TriedGate]) -> list[str]:
+    """Returns a line per failed gate."""
+    return [each.line for each in tried if not each.passed]
+
+
+def write_junit(path: Path, suite: str, tried: Sequence[TriedGate], *, error: str = "") -> None:
+    """Writes gates as a JUnit report, a test case each, which CI systems show.
+
+    Args:
+        path: the file.
+        suite: the name of the test suite, such as `flipjax audit`.
+        tried: the gates.
+        error: what ended the call before its gates were tried, as a test case of its own.
+    """
+    failed = sum(not each.passed for each in tried)
+    counts = {"tests": str(len(tried) + bool(error)), "failures": str(failed), "errors": str(int(bool(error)))}
+    root = ElementTree.Element("testsuites", counts)
+    element = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
+    for each in tried:
+        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(each.gate)})
+        if not each.passed:
+            ElementTree.SubElement(case, "failure", {"message": each.line})
+    if error:
+        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": "run"})
+        ElementTree.SubElement(case, "error", {"message": error})
+    make_folder(path.parent)
+    with replacing(path) as stream:
+        stream.write(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

@@ -1,0 +1,105 @@
+"""Counts the segments of an audit by outcome, with intervals over images."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flipjax import metrics
+from flipjax.audit.measurements import Measurements
+from flipjax.metrics import SegmentTables
+from flipjax.metrics.classes import Background
+from flipjax.metrics.rates import pooled_rate
+from flipjax.results.frames import write_csv
+from flipjax.support.files import replacing
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+    """The segments of an audit."""
+
+    tables: SegmentTables
+    """A row a true segment, a row a predicted segment, and pixels by kind of error."""
+    flips: pd.DataFrame
+    """`metrics.segment_flips` by class and `all`, with `_low` and `_high` of `seg_flip` and `strict_flip`."""
+    confusion: np.ndarray
+    """Segments by true and predicted class, int64 (C, C)."""
+    budget: pd.DataFrame
+    """`metrics.error_budget`: wrong pixels by kind, and what mending them is worth."""
+    class_names: tuple[str, ...]
+    """The C classes' names."""
+    background: Background
+    """The background class, several, or None."""
+
+    @property
+    def flipped(self) -> pd.DataFrame:
+        """The true segments that flip."""
+        return self.tables.true[self.tables.true["outcome"] == "flip"]
+
+    @property
+    def flipped_pairs(self) -> pd.DataFrame:
+        """The flipped segments (`size`) and their pixels (`sum`) by `class` and `predicted`, most segments first."""
+        counts = self.flipped.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"])
+        return counts.sort_values(["size", "sum"], ascending=False, kind="stable").reset_index()
+
+
+def count_objects(measured: Measurements) -> Objects:
+    """Counts segments; rates have intervals if several images, or clusters, have segments."""
+    tables = measured.segments
+    C = len(measured.class_names)
+    flips = metrics.segment_flips(tables.true, class_names=measured.class_names)
+    return Objects(
+        tables,
+        with_intervals(flips, tables.true, measured.clusters),
+        metrics.segment_confusion(tables.true, num_classes=C),
+        metrics.error_budget(tables.pixels, num_classes=C),
+        tuple(measured.class_names),
+        measured.decomposition.background,
+    )
+
+
+def with_intervals(flips: pd.DataFrame, true: pd.DataFrame, clusters: np.ndarray | None) -> pd.DataFrame:
+    """Adds the intervals of SegFlip and StrictFlip to `metrics.segment_flips`; none for one image or cluster.
+
+    Args:
+        flips: of the segments `true`, a row a class that occurs, in order of their numbers, and `all`.
+        true: true segments.
+        clusters: int (n,), the cluster of each image, or None.
+    """
+    image = true["image"].to_numpy(np.int64)
+    unit = image if clusters is None else clusters[image]
+    if len(np.unique(unit)) < 2:
+        return flips
+    truth = true["class"].to_numpy(np.int64)
+    match = true["matched"].fillna(-1).to_numpy(np.int64)
+    of_class = np.column_stack([truth[:, None] == np.unique(truth), np.ones(len(truth), bool)])
+    rates = {
+        "seg_flip": ((true["outcome"] == "flip").to_numpy(bool), np.ones(len(truth), bool)),
+        "strict_flip": ((match >= 0) & (match != truth), match >= 0),
+    }
+    table = flips.copy()
+    for name, (part, whole) in rates.items():
+        estimate = pooled_rate(of_class * part[:, None], of_class * whole[:, None], clusters=unit)
+        table[f"{name}_low"] = estimate.low
+        table[f"{name}_high"] = estimate.high
+    return table
+
+
+def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
+    """Writes one row per true segment to segments.parquet, or to segments.csv without pyarrow."""
+    true = objects.tables.true
+    class_names = np.array(objects.class_names, object)
+    spelled = {"name": np.array(names, object)[true["image"]]}
+    for column in ("class", "predicted"):
+        spelled[f"{column}_name"] = class_names[true[column]]
+    table = pd.DataFrame({**spelled, **dict(true.items())})
+    if importlib.util.find_spec("pyarrow") is None:
+        (folder / "segments.parquet").unlink(missing_ok=True)
+        write_csv(folder / "segments.csv", table)
+        return
+    (folder / "segments.csv").unlink(missing_ok=True)
+    with replacing(folder / "segments.parquet") as stream:
+        table.to_parquet(stream, index=False)

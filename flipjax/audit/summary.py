@@ -1,0 +1,244 @@
+"""The numbers of summary.json and their intervals over images."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from flipjax.audit.anatomy import AnatomyFlips
+from flipjax.audit.flips import GroupFlip, Sides, flip_gap, group_places
+from flipjax.audit.group_names import key_names, with_names
+from flipjax.audit.groups import ImageGroups
+from flipjax.audit.measurements import Measurements
+from flipjax.audit.objects import Objects
+from flipjax.backend.random import key_of
+from flipjax.groups import TWO_BY_TWO
+from flipjax.metrics import Anatomy, Decomposition
+from flipjax.metrics.anatomy import FLIP_KINDS
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.decomposition import margins
+from flipjax.metrics.images import Images, read_images
+from flipjax.metrics.quantities import evaluate, with_group
+from flipjax.metrics.rates import Estimate, pooled_rate
+from flipjax.metrics.summary import image_intervals, interval_names
+from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
+
+GROUP_DIFFERENCE = "group_difference/"
+"""Beginning of the keys of Flip in a group minus Flip elsewhere, `group_difference/<class>/<group>`."""
+GROUP_Q = "group_q/"
+"""Beginning of the keys of their q."""
+LEAST_Q = "least_group_q"
+"""Key of the smallest q."""
+AFTER_REPAIR = {"repair_flip": "fg_flip", "repair_correct": "fg_correct"}
+"""Rates of repaired labels, and the rates that they are of labels."""
+
+
+@dataclasses.dataclass
+class Summary:
+    """Numbers by key, and their 95% intervals over images or clusters."""
+
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Integers, floats (NaN where undefined) and lists of ten."""
+    intervals: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    """Lower and upper ends by key, of the numbers that have an interval."""
+
+    def add(self, key: str, estimate: Estimate) -> None:
+        """Adds a number, with its interval where there is one."""
+        value, low, high = (float(np.ravel(end)[0]) for end in estimate)
+        self.values[key] = value
+        if not math.isnan(low):
+            self.intervals[key] = (low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryParts:
+    """What the numbers of an audit are made of."""
+
+    images: Images
+    """n images, whose pixels count by their size if that differs."""
+    measured: Measurements
+    """The same images, as they were read."""
+    objects: Objects
+    """Their segments."""
+    compared: Sequence[GroupFlip]
+    """Flip by class and group."""
+    sides: Sides
+    """Common and rare images by class."""
+    kinds: AnatomyFlips | None
+    """Mirrored and shifted labels."""
+
+
+def summarize_audit(parts: SummaryParts, *, samples: int) -> Summary:
+    """Returns all numbers of an audit, without those of empty groups.
+
+    Args:
+        parts: what they are made of.
+        samples: resamples for intervals of what is no rate.
+    """
+    summary = _pixel_summary(parts.images, parts.measured, samples=samples)
+    _add_segments(summary, parts.objects)
+    if parts.kinds is not None:
+        for key, estimate in parts.kinds.rates.items():
+            summary.add(key, estimate)
+    if parts.sides:
+        summary.add("flip_gap/mean", flip_gap(parts.measured.weighted, parts.sides, parts.measured.clusters))
+    _add_group_differences(summary, parts.compared)
+    return summary
+
+
+def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> Summary:
+    """Returns the quantities of the images; rates have the interval of `pooled_rate`, others that of a bootstrap."""
+    groups = [group for group in images.group_names if images.on_side(group).any()]
+    summary = Summary({value.name: value.value[0].tolist() for value in evaluate(images, groups=groups)})
+    # One image has no interval.
+    if len(images) < 2:
+        return summary
+    rates = rate_intervals(images, groups, drawn_together(measured))
+    others = [name for name in interval_names(images) if name in summary.values and name not in rates]
+    drawn = image_intervals(
+        images,
+        others,
+        generator=np.random.default_rng(np.asarray(jax.random.key_data(key_of(0)))),
+        samples=samples,
+        pairs=measured.pairs,
+        clusters=measured.clusters,
+    )
+    # In the order of the numbers.
+    for key in summary.values:
+        if key in rates:
+            summary.intervals[key] = rates[key]
+        elif key in drawn:
+            summary.intervals[key] = drawn[key]
+    return summary
+
+
+def known_keys(class_names: Sequence[str], background: Background, groups: ImageGroups, anatomy: Anatomy) -> set[str]:
+    """Returns the keys of the numbers of an audit with these classes and groups, which a gate may limit.
+
+    Args:
+        class_names: of all C classes.
+        background: of the classes.
+        groups: of the images.
+        anatomy: of the classes; false if there is none.
+    """
+    C = len(class_names)
+    foreground = np.flatnonzero(is_foreground(C, background)).tolist()
+    all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
+    groups = dataclasses.replace(groups, all_groups=all_groups)
+    empty = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)
+    first = None if groups.numbers is None else groups.numbers[:1]
+    images = read_images(empty, first, class_names=class_names, all_groups=all_groups)
+    names = key_names(groups, foreground, class_names)
+    known = {value.name for value in evaluate(images) if value.value.ndim == 1}
+    known = set(with_names(dict.fromkeys(known), names))
+    known.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
+    places = group_places(groups, foreground, class_names)
+    if not places:
+        known.discard(LEAST_Q)
+    for group in places:
+        for c in foreground:
+            known.update({f"{GROUP_DIFFERENCE}{class_names[c]}/{group}", f"{GROUP_Q}{class_names[c]}/{group}"})
+    if not anatomy:
+        known.difference_update(FLIP_KINDS)
+    return known
+
+
+def rate_intervals(
+    images: Images, groups: Sequence[str], together: np.ndarray | None
+) -> dict[str, tuple[float, float]]:
+    """Returns the intervals of all quantities that are rates over images, of all images and of each group.
+
+    Args:
+        images: n images.
+        groups: names of groups.
+        together: int (n,), images that count as one; None: each alone.
+    """
+    rates = rate_counts(images.decomposition, images.class_names)
+    if images.log_odds is not None:
+        repaired = rate_counts(images.repaired.decomposition, images.class_names)
+        rates.update({key: repaired[of_pixels] for key, of_pixels in AFTER_REPAIR.items()})
+    part = np.stack([rate.part for rate in rates.values()], axis=1)
+    whole = np.stack([rate.whole for rate in rates.values()], axis=1)
+    intervals = {}
+    for group in groups:
+        inside = images.on_side(group)
+        clusters = None if together is None else together[inside]
+        estimate = pooled_rate(part[inside], whole[inside], clusters=clusters)
+        for key, low, high in zip(rates, estimate.low.tolist(), estimate.high.tolist(), strict=True):
+            intervals[with_group(key, group)] = (low, high)
+    return intervals
+
+
+def drawn_together(measured: Measurements) -> np.ndarray | None:
+    """Returns numbers (n,) of images that count as one: clusters, or the images of a counterfactual pair."""
+    if measured.clusters is not None:
+        return measured.clusters
+    if measured.pairs is None:
+        return None
+    # A single image, of pair -1, is alone.
+    return np.where(measured.pairs < 0, -1 - np.arange(len(measured.pairs)), measured.pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class RateCounts:
+    """What a rate divides, of each image."""
+
+    part: np.ndarray
+    """Numerators (n,), at most the denominators."""
+    whole: np.ndarray
+    """Denominators (n,)."""
+
+
+def rate_counts(decomposition: Decomposition, class_names: Sequence[str]) -> dict[str, RateCounts]:
+    """Returns what each rate of pixels divides, by its key in `metrics.summarize`.
+
+    Example:
+        >>> counts = Decomposition(np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
+        >>> rate = rate_counts(counts, ["background", "cat", "dog"])["flip/cat"]
+        >>> rate.part.tolist(), rate.whole.tolist()
+        ([1], [4])
+    """
+    inside = is_foreground(len(class_names), decomposition.background)
+    counts = margins(np.asarray(decomposition.confusion), background=decomposition.background)
+    correct, missed = counts.same[:, inside].sum(1), counts.missed[:, inside].sum(1)
+    foreground = counts.truth[:, inside].sum(1)
+    flipped = foreground - correct - missed
+    spill = (counts.truth - counts.missed)[:, ~inside].sum(1)
+    union = counts.truth + counts.predicted - counts.same
+    shown = (foreground > 0).astype(np.float64)
+    share = np.divide(flipped, foreground, out=np.zeros(len(shown)), where=foreground > 0)
+    rates = {
+        "fg_correct": RateCounts(correct, foreground),
+        "fg_flip": RateCounts(flipped, foreground),
+        "fg_miss": RateCounts(missed, foreground),
+        "flip_image_mean": RateCounts(share, shown),
+        "flipped_images": RateCounts((share > 0.5).astype(np.float64), shown),
+    }
+    for c, name in enumerate(class_names):
+        rates[f"iou/{name}"] = RateCounts(counts.same[:, c], union[:, c])
+    rates["iou/foreground"] = RateCounts(foreground - missed, foreground + spill)
+    for c in np.flatnonzero(inside).tolist():
+        flips = counts.truth[:, c] - counts.same[:, c] - counts.missed[:, c]
+        rates[f"flip/{class_names[c]}"] = RateCounts(flips, counts.truth[:, c])
+    return rates
+
+
+def _add_segments(summary: Summary, objects: Objects) -> None:
+    """Adds SegFlip and StrictFlip of all segments."""
+    total = objects.flips.iloc[-1]
+    for name in ("seg_flip", "strict_flip"):
+        low, high = (total.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
+        summary.add(name, Estimate(*np.array([[total[name]], [low], [high]], np.float64)))
+
+
+def _add_group_differences(summary: Summary, compared: Sequence[GroupFlip]) -> None:
+    """Adds Flip of each class in each group minus that elsewhere, its q, and the least q."""
+    for row in compared:
+        summary.add(f"{GROUP_DIFFERENCE}{row.class_name}/{row.group}", row.difference)
+        summary.values[f"{GROUP_Q}{row.class_name}/{row.group}"] = row.q
+    if compared:
+        q_values = [row.q for row in compared if not math.isnan(row.q)]
+        summary.values[LEAST_Q] = min(q_values, default=math.nan)

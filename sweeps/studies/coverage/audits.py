@@ -1,0 +1,189 @@
+"""Whether an audit's intervals hold the truth and its verdicts on groups are right: python study.py in this folder
+
+    python sweeps/studies/coverage/audits.py
+
+Draws images whose truth is known: an organ flips as a whole or not at all, or each image flips its own share of pixels;
+images are single, or five of each patient are alike. Counts how often the interval of Flip holds it, beside that of a
+percentile bootstrap; and how often a site is accused where sites are alike, and where one site flips more, beside
+Fisher's exact test of flipped images. Prints both tables and writes rates.csv and groups.csv beside this file.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+from scipy.stats import false_discovery_control, fisher_exact
+
+from flipjax.audit.flips import LEVEL, compare_groups
+from flipjax.metrics import Decomposition
+from flipjax.metrics.decomposition import divide
+from flipjax.metrics.rates import pool_clusters, pooled_rate
+from flipjax.results.frames import to_frame, write_csv
+
+HERE = pathlib.Path(__file__).parent
+KINDS = ("whole organs", "pixels", "borders")
+"""What flips: an organ or nothing; a share of pixels from Beta(2 p, 2 - 2 p); a share from Beta(30 p, 30 - 30 p)."""
+SPREADS = {"equal": 0.0, "like organs": 0.4, "like lesions": 0.8}
+"""Standard deviation of the logarithm of sizes."""
+IMAGES = (10, 20, 60, 200)
+RATES = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
+TOGETHER = (1, 5)
+"""Images of a patient."""
+ALIKE = 0.8
+"""Probability that an image of several repeats its patient's flip."""
+RESAMPLES = 400
+
+CLASSES = ("background", "liver", "spleen", "left kidney", "right kidney", "lesion")
+BASE = 0.03
+"""Flip rate of every organ where no fault is planted."""
+SITES = {"20, 20, 20": (20, 20, 20), "20, 60": (20, 60), "20, 60, 40, 40": (20, 60, 40, 40)}
+"""Patients of each site; a fault is planted in the first."""
+PLANTED = (0.0, 0.25, 0.35, 0.5)
+"""Flip rate of the first organ in the first site; 0 plants none."""
+
+
+def draw_shares(generator, kind, rate, shape):
+    """Returns flipped shares of the pixels of organs, of mean `rate`."""
+    if rate == 0:
+        return np.zeros(shape)
+    if kind == "whole organs":
+        return (generator.random(shape) < rate).astype(float)
+    strength = 2 if kind == "pixels" else 30
+    return generator.beta(strength * rate, strength * (1 - rate), shape)
+
+
+def draw_images(generator, kind, rate, patients, together, columns):
+    """Returns flipped and all pixels (patients * together, columns), each column another data set.
+
+    Sizes are those of `draw_sizes`; with several images of a patient most repeat the patient's share.
+    """
+    shares = draw_shares(generator, kind, rate, (patients * together, columns))
+    if together > 1:
+        of_patient = np.repeat(draw_shares(generator, kind, rate, (patients, columns)), together, axis=0)
+        shares = np.where(generator.random(shares.shape) < ALIKE, of_patient, shares)
+    return shares
+
+
+def draw_sizes(generator, spread, shape):
+    """Returns the pixels of organs."""
+    return np.maximum(np.round(1000 * generator.lognormal(0, spread, shape)), 1)
+
+
+def bootstrap(generator, part, whole):
+    """Returns the ends of percentile intervals of sums of `part` over sums of `whole` (n, k): two arrays (k,)."""
+    n = len(part)
+    drawn = generator.multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    return np.percentile(divide(drawn @ part, drawn @ whole), (2.5, 97.5), axis=0)
+
+
+def coverage(generator, repetitions):
+    """Yields rows: how often intervals of Flip hold it."""
+    for kind in KINDS:
+        for spread, deviation in SPREADS.items():
+            for together in TOGETHER:
+                for patients in IMAGES:
+                    for rate in RATES:
+                        shares = draw_images(generator, kind, rate, patients, together, repetitions)
+                        whole = draw_sizes(generator, deviation, shares.shape)
+                        patient = np.repeat(np.arange(patients), together)
+                        part = pool_clusters(shares * whole, patient)
+                        whole = pool_clusters(whole, patient)
+                        _, low, high = pooled_rate(part, whole)
+                        first, last = bootstrap(generator, part, whole)
+                        yield {
+                            "flips": kind,
+                            "sizes": spread,
+                            "images of a patient": together,
+                            "patients": patients,
+                            "rate": rate,
+                            "coverage": ((low <= rate) & (rate <= high)).mean(),
+                            "width": (high - low).mean(),
+                            "bootstrap": ((first <= rate) & (rate <= last)).mean(),
+                            "bootstrap width": (last - first).mean(),
+                        }
+
+
+def draw_audit(generator, kind, sizes, together, planted):
+    """Returns counts of images, their sites and patients; `planted` is the rate of the first organ in the first site."""
+    site_of_patient = np.repeat(np.arange(len(sizes)), sizes)
+    patients = len(site_of_patient)
+    site = np.repeat(site_of_patient, together)
+    confusion = np.zeros((patients * together, len(CLASSES), len(CLASSES)), np.int64)
+    for c in range(1, len(CLASSES)):
+        shares = draw_images(generator, kind, BASE, patients, together, 1)[:, 0]
+        if c == 1 and planted:
+            faulty = draw_images(generator, kind, planted, patients, together, 1)[:, 0]
+            shares = np.where(site == 0, faulty, shares)
+        pixels = draw_sizes(generator, SPREADS["like organs"], len(site)).astype(int)
+        flipped = np.round(shares * pixels).astype(int)
+        confusion[:, c, c] = pixels - flipped
+        confusion[:, c, 1 + c % (len(CLASSES) - 1)] = flipped
+    return Decomposition(confusion, np.zeros(len(site))), site, np.repeat(np.arange(patients), together)
+
+
+def audited(counts, site, patient):
+    """Returns the q of each organ in each site, as an audit has them."""
+    places = {f"site {s}": dict.fromkeys(range(1, len(CLASSES)), np.flatnonzero(site == s)) for s in np.unique(site)}
+    rows = compare_groups(counts, places, CLASSES, clusters=patient)
+    return {(row.class_name, row.group): row.q for row in rows if not row.repeats}
+
+
+def fisher(counts, site, patient):
+    """Returns q by Fisher's exact test of patients with more than half of an organ flipped."""
+    confusion = counts.confusion
+    site_of = np.array([site[patient == number][0] for number in np.unique(patient)])
+    p_values = {}
+    for c, name in enumerate(CLASSES[1:], 1):
+        pixels = pool_clusters(confusion[:, c].sum(1, keepdims=True), patient)[:, 0]
+        correct = pool_clusters(confusion[:, c, c, None], patient)[:, 0]
+        flipped = correct < 0.5 * pixels
+        if flipped.any():
+            groups = np.unique(site_of)
+            # Two sites are one comparison.
+            for s in groups if len(groups) > 2 else groups[:1]:
+                here = site_of == s
+                table = [[(flipped & side).sum(), (~flipped & side).sum()] for side in (here, ~here)]
+                p_values[name, f"site {s}"] = fisher_exact(table).pvalue
+    corrected = false_discovery_control(list(p_values.values())) if p_values else []
+    return dict(zip(p_values, corrected, strict=True))
+
+
+def verdicts(generator, repetitions):
+    """Yields rows: how often any site is accused without a fault, and the faulty one with it."""
+    for kind in ("whole organs", "pixels"):
+        for name, sizes in SITES.items():
+            for together in TOGETHER:
+                for planted in PLANTED:
+                    tests = {"permutation": [], "Fisher": []}
+                    for _ in range(repetitions):
+                        drawn = draw_audit(generator, kind, sizes, together, planted)
+                        for test, run in (("permutation", audited), ("Fisher", fisher)):
+                            q = run(*drawn)
+                            fault = [q.get((CLASSES[1], f"site {s}"), 1.0) for s in range(len(sizes))]
+                            # Of two sites either is the one comparison.
+                            found = min(fault) if len(sizes) == 2 else fault[0]
+                            tests[test].append(found if planted else min(q.values(), default=1.0))
+                    row = {"flips": kind, "patients of sites": name, "images of a patient": together}
+                    row["planted rate"] = planted
+                    for test, q_values in tests.items():
+                        row[test] = float((np.array(q_values) < LEVEL).mean())
+                    yield row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=2000, help="data sets of a row of rates.csv")
+    parser.add_argument("--audits", type=int, default=400, help="audits of a row of groups.csv")
+    options = parser.parse_args()
+    generator = np.random.default_rng(0)
+    for name, rows in (
+        ("rates.csv", coverage(generator, options.repetitions)),
+        ("groups.csv", verdicts(generator, options.audits)),
+    ):
+        table = to_frame([{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows])
+        print(table.to_string(index=False))
+        write_csv(HERE / name, table)
+
+
+if __name__ == "__main__":
+    main()
