@@ -104,7 +104,7 @@ def coverage(generator, repetitions):
 
 
 def draw_audit(generator, kind, sizes, together, planted):
-    """Returns counts of images, their sites and patients; `planted` is the rate of the first organ in the first site."""
+    """Returns counts of images, their sites and patients; `planted` is the rate of one organ in the first site."""
     site_of_patient = np.repeat(np.arange(len(sizes)), sizes)
     patients = len(site_of_patient)
     site = np.repeat(site_of_patient, together)
