@@ -19,7 +19,7 @@ from flipjax.support.ranges import Range, functions, functions_of, multiple, nam
 Part = TypeVar("Part")
 """A dataclass of `SECTIONS`."""
 
-POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
+POOL_NAMES = ("synthetic", "flips-1", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 SMALL = ("unet",)
 LARGE = ("smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
 MODEL_NAMES = SMALL + LARGE

@@ -17,6 +17,12 @@ def _load_synthetic(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
     return load_synthetic(spec)
 
 
+def _load_flips(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
+    from flipjax.data.flips import load_flips
+
+    return load_flips(spec)
+
+
 def _load_folder(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
     from flipjax.data.folder import load_folder
 
@@ -31,6 +37,7 @@ def _load_tfds(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
 
 POOLS: "dict[str, Callable[[PoolSpec], tuple[Pool, Catalog]]]" = {
     "coco_cd": _load_tfds,
+    "flips-1": _load_flips,
     "folder": _load_folder,
     "synthetic": _load_synthetic,
     "tfds": _load_tfds,

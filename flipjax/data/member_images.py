@@ -18,7 +18,7 @@ from flipjax.config import (
     values_of,
 )
 from flipjax.configurations import configure
-from flipjax.data import POOLS
+from flipjax.data import POOLS, flips
 from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table
 from flipjax.data.naming import check_sizes, known_groups
@@ -128,7 +128,10 @@ def benchmark(
     val = _images_of(pool, parts.val, catalog.groups)
     test = _images_of(pool, parts.test, catalog.groups)
     class_names = ("background", *catalog.class_names)
-    return Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
+    images = Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
+    if spec.name == flips.NAME:
+        flips.check_digests(catalog, flips.digests_of_member(images))
+    return images
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:

@@ -13,6 +13,7 @@ from flipjax.backend.random import key_of
 from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, traced_table
+from flipjax.data.flips import list_flips
 from flipjax.data.folder import list_folder
 from flipjax.data.parts import Parts, make_parts
 from flipjax.data.pool import Catalog, Pool, at_strength, scenes_alone
@@ -26,6 +27,9 @@ from flipjax.models.weights import WeightsError, load_weights
 from flipjax.plan import Program, Setting
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
+
+LISTS = {"flips-1": list_flips, "folder": list_folder}
+"""Functions that list the images of a pool by the value of `config.pool.name`; by default `list_tfds`."""
 
 
 class Task(NamedTuple):
@@ -175,7 +179,7 @@ def check_sizes_of(program: Program) -> None:
     if spec.pool.name == "synthetic":
         catalog = list_synthetic(spec.pool)
     else:
-        catalog = list_folder(spec.pool) if spec.pool.name == "folder" else list_tfds(spec.pool)
+        catalog = LISTS.get(spec.pool.name, list_tfds)(spec.pool)
         if catalog.problems:
             raise BadFilesError(catalog.source, catalog.problems)
         catalog = with_usual(catalog, spec.pool.usual)

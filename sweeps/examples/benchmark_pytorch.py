@@ -2,7 +2,8 @@
 
 Command: python sweeps/examples/benchmark_pytorch.py [CONFIG [EPOCHS]]
 
-CONFIG is smoke unless told otherwise, and its member rho 0.9, seed 0. Put your model and your training in place.
+CONFIG is smoke unless told otherwise, flips-1 the benchmark with a table of results; its member is rho 0.9, seed 0. Put
+your model and your training in place.
 """
 
 import sys

@@ -1,0 +1,180 @@
+"""Draws the blossoms and grounds of flips-1 in NumPy, with the same bytes on every machine.
+
+Random numbers are the words of PCG64, whose stream NumPy keeps. Everything else is sums, products, quotients, roots and
+comparisons of single float64 numbers, which IEEE 754 rounds in one way; sines, powers, matrix products and long sums
+are not. Samples are rounded to integers before they are averaged.
+"""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+SAMPLES = 2
+"""Samples along each side of a pixel."""
+SPREAD = 0.12
+"""Largest deviation of a trait from the blossom's lean, on a scale from 0 (no kind) to 1 (one kind)."""
+PETALS = 0.30
+"""Depth of the notches between petals, in radii."""
+LOBES = (3, 5)
+"""Petals of the kinds."""
+SCALES = (0.18, 0.30)
+"""Smallest and largest radius of a blossom, as a fraction of the frame."""
+NUMBERS = 24
+"""Random numbers of a blossom."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What tells a class from the others, each trait from -1 to 1."""
+
+    lobes: int
+    """-1: three petals; 1: five."""
+    coat: int
+    """-1: dots; 1: rings."""
+
+
+KINDS = (Kind(-1, -1), Kind(1, 1), Kind(-1, 1), Kind(1, -1))
+"""Of thrift, aster, clover and mallow."""
+
+
+def draw_numbers(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns uniform float64 numbers in [0, 1) from PCG64 seeded by (seed, name)."""
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist()
+    stream = np.random.PCG64(np.random.SeedSequence([seed, *words]))
+    count = int(np.prod(shape))
+    return (stream.random_raw(count) >> np.uint64(11)).reshape(shape) * 2.0**-53
+
+
+def draw_blossoms(kind: Kind, numbers: np.ndarray, *, size: int) -> np.ndarray:
+    """Draws blossoms of a kind.
+
+    A blossom leans towards its kind by its own random number, from 0 (unrecognisable) to 1; its petals and its coat
+    then vary a little. All else has one distribution for all kinds.
+
+    Args:
+        kind: of all of them.
+        numbers: (n, NUMBERS), uniform.
+        size: side of the images in pixels.
+
+    Returns:
+        uint8 (n, size, size, 4): RGB premultiplied by alpha, and alpha.
+    """
+    u = numbers.T[:, :, None, None]
+    away = 1 - u[0]
+    lean = 1 - away * away
+    petals = 0.5 + 0.5 * np.clip(kind.lobes * lean + SPREAD * (2 * u[1] - 1), -1, 1)
+    coat = 0.5 + 0.5 * np.clip(kind.coat * lean + SPREAD * (2 * u[2] - 1), -1, 1)
+    radius = SCALES[0] + (SCALES[1] - SCALES[0]) * u[3]
+    room = 1.2 * radius
+    grid = (np.arange(size * SAMPLES) + 0.5) / (size * SAMPLES)
+    across = (grid[None, None, :] - (room + (1 - 2 * room) * u[4])) / radius
+    down = (grid[None, :, None] - (room + (1 - 2 * room) * u[5])) / radius
+    # A rotation by any angle: (1 - t^2, 2 t) / (1 + t^2) runs over half of the circle, its negative over the other.
+    t = 2 * u[6] - 1
+    side = np.where(u[7] < 0.5, 1.0, -1.0)
+    cosine = side * (1 - t * t) / (1 + t * t)
+    sine = side * 2 * t / (1 + t * t)
+    x = across * cosine + down * sine
+    y = down * cosine - across * sine
+    distance = np.sqrt(x * x + y * y)
+    towards = x / np.maximum(distance, 1e-9)
+    few, many = (_chebyshev(count, towards) for count in LOBES)
+    outline = 1 + PETALS * ((1 - petals) * few + petals * many - 0.35)
+    inside = outline - distance
+    alpha = np.clip(0.5 + inside / 0.12, 0, 1)
+    dots = np.minimum(_wave(1.9 * x + u[8]), _wave(1.9 * y + u[9]))
+    rings = _wave(2.6 * distance + u[10])
+    marked = np.clip(0.5 + 4 * ((1 - coat) * (dots - 0.42) + coat * (rings - 0.5)), 0, 1) * (0.75 + 0.25 * u[11])
+    heart = np.clip(0.5 + (0.26 - distance) / 0.10, 0, 1)
+    rim = np.clip(1 - inside / 0.14, 0, 1)
+    light = 1.05 - 0.25 * np.clip(0.5 + 0.4 * down, 0, 1)
+    petal_hue = u[12]
+    mark_hue = petal_hue + 0.2 * (u[13] - 0.5)
+    dark = u[16] < 0.5
+    layers = []
+    for channel in range(3):
+        petal = _colour(petal_hue, 0.30 + 0.35 * u[14], 0.78 + 0.20 * u[15], channel)
+        deep = _colour(mark_hue, 0.55 + 0.30 * u[14], 0.36 + 0.14 * u[15], channel)
+        pale = _colour(mark_hue, 0.12 + 0.10 * u[14], 0.97, channel)
+        mark = np.where(dark, deep, pale)
+        colour = petal + (mark - petal) * marked
+        colour = colour + (_colour(u[17], 0.75, 0.92, channel) - colour) * heart
+        colour = colour * light * (1 - 0.7 * rim)
+        layers.append(np.clip(colour, 0, 1) * alpha)
+    return _pixels(np.stack([*layers, alpha], axis=-1), size)
+
+
+def draw_grounds(kind: int, numbers: np.ndarray, lattice: np.ndarray, *, size: int) -> np.ndarray:
+    """Draws grounds of a kind: meadow, pond, dune or scree.
+
+    Args:
+        kind: from 0.
+        numbers: (n, NUMBERS), uniform.
+        lattice: (n, 2, 13, 13), uniform, of coarse and fine noise.
+        size: side of the images in pixels.
+
+    Returns:
+        uint8 (n, size, size, 3).
+    """
+    u = numbers.T[:, :, None, None]
+    grid = (np.arange(size * SAMPLES) + 0.5) / (size * SAMPLES)
+    x = grid[None, None, :]
+    y = grid[None, :, None]
+    coarse = _noise(lattice[:, 0, :5, :5], grid)
+    fine = _noise(lattice[:, 1], grid)
+    bend = 0.12 * (coarse - 0.5)
+    if kind == 0:
+        hue, saturation, value = 0.27 + 0.07 * u[0], 0.50 + 0.15 * u[1], 0.62 + 0.12 * u[2]
+        texture = 0.55 * _wave(11 * x + 6 * bend + u[3]) * fine + 0.3 * coarse
+    elif kind == 1:
+        hue, saturation, value = 0.54 + 0.06 * u[0], 0.45 + 0.20 * u[1], 0.66 + 0.12 * u[2]
+        texture = 0.55 * _wave(9 * y + 9 * bend + u[3]) + 0.25 * fine
+    elif kind == 2:
+        hue, saturation, value = 0.10 + 0.03 * u[0], 0.30 + 0.15 * u[1], 0.84 + 0.10 * u[2]
+        texture = 0.45 * _wave(4 * (x + y) + 10 * bend + u[3]) + 0.2 * fine
+    else:
+        hue, saturation, value = 0.72 + 0.06 * u[0], 0.06 + 0.10 * u[1], 0.60 + 0.12 * u[2]
+        texture = 0.9 * np.clip(4 * np.abs(coarse - fine), 0, 1)
+    shade = (0.72 + 0.16 * u[4]) + 0.5 * texture - 0.22 * y * u[5]
+    layers = [np.clip(_colour(hue, saturation, value, channel) * shade, 0, 1) for channel in range(3)]
+    return _pixels(np.stack(layers, axis=-1), size)
+
+
+def _chebyshev(degree: int, cosine: np.ndarray) -> np.ndarray:
+    """Returns cos(degree * angle) from the cosine of the angle, by products alone."""
+    before, now = np.ones_like(cosine), cosine
+    for _ in range(degree - 1):
+        before, now = now, 2 * cosine * now - before
+    return now
+
+
+def _wave(phase: np.ndarray) -> np.ndarray:
+    """Returns a triangle wave in [0, 1] of period 1."""
+    return 2 * np.abs(phase - np.floor(phase) - 0.5)
+
+
+def _colour(hue: np.ndarray, saturation: np.ndarray | float, value: np.ndarray | float, channel: int) -> np.ndarray:
+    """Returns red, green or blue in [0, 1] of a colour; hues repeat with period 1."""
+    turn = hue + (0.0, 2 / 3, 1 / 3)[channel]
+    ramp = np.clip(np.abs(6 * (turn - np.floor(turn)) - 3) - 1, 0, 1)
+    return value * (1 - saturation * (1 - ramp))
+
+
+def _noise(lattice: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Returns smooth noise (n, H, H) in [0, 1] from a lattice (n, k, k)."""
+    cells = lattice.shape[-1] - 1
+    place = cells * grid
+    low = np.minimum(np.floor(place).astype(np.int64), cells - 1)
+    t = place - low
+    weight = t * t * (3 - 2 * t)
+    rows = lattice[:, low] + (lattice[:, low + 1] - lattice[:, low]) * weight[None, :, None]
+    return rows[:, :, low] + (rows[:, :, low + 1] - rows[:, :, low]) * weight
+
+
+def _pixels(samples: np.ndarray, size: int) -> np.ndarray:
+    """Returns the means of samples (n, H, H, channels) in [0, 1] as uint8 pixels."""
+    levels = np.floor(255 * samples + 0.5).astype(np.uint16)
+    blocks = levels.reshape(len(levels), size, SAMPLES, size, SAMPLES, samples.shape[-1])
+    total = blocks[:, :, 0, :, 0] + blocks[:, :, 0, :, 1] + blocks[:, :, 1, :, 0] + blocks[:, :, 1, :, 1]
+    return ((total + 2) // 4).astype(np.uint8)
