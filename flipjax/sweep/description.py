@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
-from flipjax.data import store, tfds
+from flipjax.data import flips, store, tfds
 from flipjax.groups import Groups
 from flipjax.models.weights import file_of
 from flipjax.plan import Program
@@ -99,6 +99,9 @@ def _pool_memory(pool: PoolSpec, groups: Groups) -> str:
         counts = groups.classes * pool.objects, groups.scenes * pool.scenes
         size = sum(map(math.prod, store.drawn_shapes(pool, *counts).values()))
         return f"{megabytes(size)}, shared"
+    if pool.name == flips.NAME:
+        shapes = store.shapes_of(groups.classes * flips.OBJECTS, groups.scenes * flips.GROUNDS, pool.size)
+        return f"{megabytes(sum(map(math.prod, shapes.values())))}, shared"
     stored = tfds.stored_bytes(pool)
     if stored is not None:
         return f"{megabytes(stored)}, shared"
