@@ -177,6 +177,29 @@ def test_other_smallest_sizes_are_refused(text):
         MinSize.parse(text)
 
 
+def test_sizes_are_in_millilitres_where_headers_say_the_spacing(tmp_path):
+    spacing = (2.0, 2.0, 5.0)
+    predictions = write(tmp_path / "p", MASKS, ".nii.gz", spacing)
+    labels = write(tmp_path / "l", LABELS, ".nii.gz", spacing)
+    line = [f"--predictions={predictions}", f"--labels={labels}", "--kind=masks", f"--class_names={','.join(CLASSES)}"]
+    audit(tmp_path / "out", *line)
+    by_option = audit(tmp_path / "given", *options(tmp_path), "--spacing=2,2,5")
+    assert by_option["options"]["spacing"] == [2.0, 2.0, 5.0]
+    for folder in ("out", "given"):
+        for row in rows_of(tmp_path / folder / "images.csv"):
+            expected = int(row["foreground_pixels"]) * 0.02
+            assert float(row["foreground_ml"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_rates_weigh_voxels_where_spacings_differ(tmp_path):
+    with stream(tmp_path / "out", class_names=CLASSES, kind="masks", spatial_ndim=3) as batches:
+        batches.add(MASKS, LABELS, spacing=[(1, 1, 1), (1, 1, 2), (0.5, 0.5, 1)])
+    flips = np.asarray(metrics.decompose(MASKS, LABELS, kind="masks", spatial_ndim=3, num_classes=4).flip)
+    volume = np.array([1, 2, 0.25]) * (LABELS > 0).sum((1, 2, 3))
+    expected = (volume * flips).sum() / volume.sum()
+    assert batches.summary["fg_flip"] == pytest.approx(expected)
+
+
 def save_pair(tmp_path, prediction, labels):
     """Writes one pair of NIfTI volumes with these voxel sizes, and returns the options that name them."""
     nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
