@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+    from flipjax.results.estimates import Differences
+
 
 def run(
     config: Config | str | Path,
@@ -122,6 +124,11 @@ class Run:
     def summary(self) -> pd.DataFrame:
         """One row per setting, rule and quantity, over seeds."""
         return self.tables.summary
+
+    @property
+    def differences(self) -> "Differences":
+        """Data frames `.trend`, `.comparison` (of methods) and `.selection` (of rules) with the page's verdicts."""
+        return self.tables.differences
 
     @cached_property
     def members(self) -> pd.DataFrame:

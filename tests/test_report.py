@@ -116,7 +116,7 @@ def test_report_of_a_grid(grid):
     scores = read_csv(folder / "scores.csv")
     mean = scores[(scores["score"] == "mirror") & (scores["rho"] == 0.9)]["auroc_all"].mean()
     assert re.search(rf">mirror<.*?<td><bdi>{mean:.3f}", page, re.S)
-    assert page.count("<dt>") == 12 and {*re.findall("<dt>(.*)</dt>", page)} >= OF_AUDITS
+    assert page.count("<dt>") == 14 and {*re.findall("<dt>(.*)</dt>", page)} >= OF_AUDITS
     # The first screen: both images of a pair, and the chart of flip.
     front = page[page.index('class="front"') : page.index('id="results"')]
     assert front.count('class="pair"') == 2

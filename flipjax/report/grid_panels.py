@@ -17,7 +17,7 @@ from flipjax.report.style import dress, legend, plain, shades
 from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.text import level_text, setting_axes, setting_label, varying_axes
+from flipjax.results.text import level_text, setting_axes, setting_label, value_text, varying_axes
 
 DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""
@@ -197,7 +197,7 @@ def _map_panel(table: pd.DataFrame, quantity: str) -> Panel:
     """Returns a map of means (settings, rhos), settings sorted by the last column."""
     table = table.sort_values(table.columns[-1])
     title = title_of(quantity)
-    rhos = [level_text(rho) for rho in table.columns]
+    rhos = [level_text(float(rho)) for rho in table.columns]
 
     def draw(axes: Axes) -> None:
         image = axes.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest")
@@ -216,8 +216,7 @@ def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
     """Returns the distribution of means over settings at each value of an axis."""
     groups = {}
     for value, of_value in rows.groupby(by):
-        name = level_text(float(value)) if by == "rho" else f"{value}"
-        groups[name] = of_value["mean"].to_numpy()
+        groups[value_text(by, value)] = of_value["mean"].to_numpy()
     title = title_of(quantity)
     if by != "rho":
         title += f" at rho {level_text(rows['rho'].max())}"
@@ -306,7 +305,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: pd.Series, *, col
     axes.scatter(rows["difference"], heights, s=16, zorder=3, label=label, color=colour)
 
 
-def _signed(x: float, _: int) -> str:
+def _signed(x: float, _: float) -> str:
     """Returns a tick of a difference as text."""
     if abs(x) < 1e-9:
         return "0"

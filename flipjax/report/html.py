@@ -11,6 +11,8 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
 from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
 from flipjax.report.style import OUTCOMES
+from flipjax.results.estimates import LEVEL
+from flipjax.results.learning import MARGIN
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
 from flipjax.support.files import write_text
@@ -51,6 +53,8 @@ def write_page(folder: Path, document: Document) -> None:
         repair_note=REPAIR_NOTE,
         longest=LONGEST,
         tile_uris=tile_uris,
+        level=LEVEL,
+        margin=MARGIN,
     )
     values: dict[str, Any] = {field.name: getattr(document, field.name) for field in dataclasses.fields(document)}
     # Only later lines are folded.

@@ -168,7 +168,7 @@ def read_run(workdir: str | Path) -> RunTables:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
     resamples = Resamples(data.cells) if len(records) <= RESAMPLED else None
     summary = estimates.aggregate(first, resamples=resamples)
-    differences = estimates.differences_of(rows)
+    differences = data.differences
     never: dict[str, list[str]] = {}
     for cell in data.cells.values():
         never.update(never_predicted(cell))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.backend.software import differing_software
+from flipjax.groups import Groups
 from flipjax.metrics.images import Images
 from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
@@ -69,7 +70,7 @@ MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share",
 def result_tables(run: RunTables) -> list[Numbers]:
     """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
     first = text.summary_table(run.summary)
-    tables = [marked("Test results: mean over seeds and its interval", first)]
+    tables = [marked("Test results: mean over seeds", first)]
     if len(run.trend):
         caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
         tables.append(marked(caption, text.trend_table(run.trend)))
@@ -80,11 +81,8 @@ def result_tables(run: RunTables) -> list[Numbers]:
 
 
 def marked(caption: str, table: TextTable, *, folded: bool = False) -> Numbers:
-    """Returns a table whose caption explains the marks of its intervals."""
-    marks = text.marks(table)
-    if marks:
-        caption += f"; {marks}"
-    return Numbers(caption, table, folded=folded)
+    """Returns a table whose caption explains its intervals and their marks."""
+    return Numbers("; ".join(filter(None, (caption, text.marks(table)))), table, folded=folded)
 
 
 def flip_charts(run: RunTables) -> list[Chart]:
@@ -282,7 +280,7 @@ def group_tables(run: RunTables) -> list[Numbers]:
     tables = []
     for quantity, title in OF_GROUPS.items():
         table = text.by_rho(means[means["quantity"] == quantity], names)
-        caption = f"{title} in each group: mean over seeds and its interval"
+        caption = f"{title} in each group: mean over seeds"
         tables.append(marked(caption, table, folded=len(table.rows) > LONG))
     return tables
 
@@ -302,7 +300,7 @@ def training_charts(run: RunTables) -> list[Chart]:
         for measure, (y, most) in MEASURES.items():
             curves = rows.pivot_table(index="epoch", columns=levels, values=measure)
             if levels:
-                curves.columns = [f"rho {level_text(rho)}" for rho in curves.columns]
+                curves.columns = [f"rho {level_text(float(rho))}" for rho in curves.columns]
             if len(curves) > 1:
                 drawn.append(panels.curve_panel(curves, title=title, x="epoch", y=y, most=most))
     caption = "Each curve is the mean over the seeds that are still training."
@@ -356,7 +354,9 @@ def pull_charts(run: RunTables) -> list[Chart]:
         reference=(chance, f"chance, {chance:.2f}"),
     )
     scene_names = cell.results.scene_name.tolist()
-    matrices = [pull_panel(setting.members, scene_names, title=setting.title) for setting in images_by_setting(run)]
+    matrices = []
+    for setting in images_by_setting(run):
+        matrices.append(pull_panel(setting.members, cell.groups, scene_names, title=setting.title))
     caption = (
         "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
         f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
@@ -364,9 +364,8 @@ def pull_charts(run: RunTables) -> list[Chart]:
     return [over_rho, Chart("pull_matrix", "Where a scene's flips go", caption, run.note(interval=False), matrices)]
 
 
-def pull_panel(members: Sequence[Images], scene_names: Sequence[str], *, title: str) -> Panel:
+def pull_panel(members: Sequence[Images], groups: Groups, scene_names: Sequence[str], *, title: str) -> Panel:
     """Returns a panel of the flips in each scene by predicted class, for members of one setting."""
-    groups = members[0].groups
     usual = usual_table(groups)
     cubes = [flip_cube(images.confusion, images.group, all_groups=groups) for images in members]
     flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
@@ -407,7 +406,7 @@ def score_blocks(run: RunTables) -> list[Numbers]:
 
     carried = [*varying, "rho"] if "rho" in means else varying
     tables = {
-        "AUROC of image scores over all groups, for images with a flip share above 0.5; mean and interval": text.by_rho(
+        "AUROC of image scores over all groups, for images with a flip share above 0.5": text.by_rho(
             means[means["quantity"] == "auroc"], varying
         ),
         "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.identity import digest_of
-from flipjax.results.estimates import aggregate
+from flipjax.results.estimates import Differences, aggregate, differences_of
 from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.resamples import Resamples
@@ -90,6 +90,11 @@ class RunData:
     def summary(self) -> pd.DataFrame:
         """Means over seeds on the test images with intervals, one row per setting, selection rule and quantity."""
         return aggregate(mark_unlearnt(self.members, self.cells), resamples=Resamples(self.cells))
+
+    @cached_property
+    def differences(self) -> Differences:
+        """Trends over rho, and comparisons of methods and of selection rules, with the verdicts of the page."""
+        return differences_of(mark_unlearnt(self.members, self.cells))
 
     @cached_property
     def images(self) -> pd.DataFrame:

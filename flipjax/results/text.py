@@ -162,9 +162,13 @@ def difference_text(row: Row) -> str:
 
 
 def marks(*tables: TextTable) -> str:
-    """Explains the marks of intervals that tables have; empty without any."""
+    """Explains the intervals that tables have and their marks; empty without any."""
     cells = [cell for table in tables for row in table.rows for cell in row]
     words = []
+    if any(re.search(r"\d \[", cell) for cell in cells):
+        words.append("in brackets 95% intervals over seeds")
+    if any("images [" in cell for cell in cells):
+        words.append("in brackets 95% intervals over the test images")
     if any(f"{CUT}," in cell or f"{CUT}]" in cell for cell in cells):
         words.append(f"{CUT} inside an interval: cut at the end of the range")
     if any("[-]" in cell for cell in cells):

@@ -441,7 +441,9 @@ def test_an_interval_says_where_it_is_cut_and_two_seeds_have_none(flips, shown):
 def test_marks_of_intervals_are_explained():
     table = text.TextTable(["flip"], [["0.100 [0*, 0.348]"], ["0.500 [-]"]])
     assert "cut at the end" in text.marks(table) and "wider" in text.marks(table)
-    assert text.marks(text.TextTable(["change"], [["+0.100 [+0.050, +0.150]*"]])) == ""
+    table = text.TextTable(["change"], [["+0.100 [+0.050, +0.150]*"]])
+    assert text.marks(table) == "in brackets 95% intervals over seeds"
+    assert text.marks(text.TextTable(["flip"], [["0.100"]])) == ""
 
 
 def test_levels_have_three_digits_everywhere():

@@ -208,7 +208,7 @@ def items_of(run: RunTables) -> tuple[list[Item], list[str]]:
 def member_items(
     stored: StoredImages,
     decomposition: Decomposition,
-    pairs: np.ndarray,
+    pairs: np.ndarray | None,
     *,
     class_names: Sequence[str],
     scene_names: Sequence[str],
@@ -221,7 +221,7 @@ def member_items(
     Args:
         stored: R images.
         decomposition: the decomposition of the split's n images.
-        pairs: int (n,), the counterfactual set of each image or -1.
+        pairs: int (n,), the counterfactual set of each image or -1; None without any.
         class_names: of all classes.
         scene_names: of all scenes.
         label: the member's label.
@@ -234,7 +234,7 @@ def member_items(
     for image in stored:
         index, group, kind = int(image.index), int(image.group), str(image.kind)
         change = ""
-        if kind.startswith("pair"):
+        if pairs is not None and kind.startswith("pair"):
             twins = labels[np.asarray(pairs) == pairs[index]].tolist()
             change = f"predicted as {listed([*dict.fromkeys(twins)])}"
         item = Item(
