@@ -84,14 +84,18 @@ def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
     """Joins the rows of both runs with an axis `run`, dropping axes that only differ between runs."""
     tables = [run.rows for run in runs.values()]
     axes = {name for table in tables for name in axes_of(table)} - {"selection"}
-    constant = {name for name in axes if all(name not in table or table[name].nunique() < 2 for table in tables)}
+    constant = [name for name in axes if not any(_varies(table, name) for table in tables)]
     rows = []
     for name, run in runs.items():
-        table = run.rows.drop(columns=list(constant), errors="ignore").assign(selection="first")
+        table = run.rows.drop(columns=constant, errors="ignore").assign(selection="first")
         table["member"] = f"{name}/" + table["member"]
         table.insert(1, "run", name)
         rows += records_of(table)
     return to_frame(rows)
+
+
+def _varies(table: pd.DataFrame, axis: str) -> bool:
+    return axis in table and table[axis].nunique() > 1
 
 
 def _cells(runs: Mapping[str, RunTables]) -> dict[str, Cell]:

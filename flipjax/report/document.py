@@ -1,7 +1,6 @@
 """The content of a report (sentences, tables, pictures), and its output as Markdown, LaTeX and terminal text."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,27 @@ from flipjax.results import text
 from flipjax.results.text import TextTable, literal
 from flipjax.support.files import write_text
 
-LINES, SENTENCES = 48, 12
-"""Largest number of lines of WIDTH characters on a terminal, and of sentences among them."""
+LINES = 48
+"""Largest number of lines of WIDTH characters on a terminal."""
+SENTENCES = 12
+"""Largest number of lines of findings among them."""
 ESCAPES = str.maketrans(
-    {letter: f"\\{letter}" for letter in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"±": r"$\pm$", "·": r"$\cdot$"}
+    {
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+    }
 )
+"""What LaTeX writes for characters that it reads as commands or lacks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,29 +90,48 @@ class Document:
 def terminal_text(document: Document) -> str:
     """Returns facts, findings and as much of the tables as fits on LINES lines."""
     first, *facts = document.facts
-    shown = [f"{document.title}: {first}", *facts, ""]
-    shown += [*_cut(document.lines, SENTENCES), *_cut(document.missing, SENTENCES // 2)]
-    others = 0
+    lines = [f"{document.title}: {first}", *facts, ""]
+    lines += _cut(document.lines, SENTENCES)
+    lines += _cut(document.missing, SENTENCES // 2)
+    left_out = 0
     for block in document.tables:
         parts = [] if block.folded else text.to_text(block.table).split("\n\n")
-        heights = itertools.accumulate(1 + _height(part.splitlines()) for part in parts)
-        room = LINES - _height([*shown, "", block.caption])
-        fitting = [part for part, height in zip(parts, heights, strict=True) if height <= room + 1]
-        shown += ["", block.caption, *"\n\n".join(fitting).splitlines()] if fitting else []
-        others += not parts or len(fitting) < len(parts)
-    more = f"\nTables that are whole on the page and in summary.md alone: {others}"
-    return "\n".join([*shown, more if others else ""]).rstrip()
+        fitting = _fitting(parts, LINES - _height([*lines, "", block.caption]))
+        if fitting:
+            lines += ["", block.caption, *"\n\n".join(fitting).splitlines()]
+        if not parts or len(fitting) < len(parts):
+            left_out += 1
+    if left_out:
+        lines.append(f"\nTables that are whole on the page and in summary.md alone: {left_out}")
+    return "\n".join(lines).rstrip()
+
+
+def _fitting(parts: Sequence[str], room: int) -> list[str]:
+    """Returns the first parts of a table that fit on `room` lines, with a blank line between them."""
+    fitting: list[str] = []
+    height = -1
+    for part in parts:
+        height += 1 + _height(part.splitlines())
+        if height > room:
+            break
+        fitting.append(part)
+    return fitting
 
 
 def _height(lines: Sequence[str]) -> int:
+    """Returns the number of terminal lines that lines take, wrapped at WIDTH."""
     return sum(max(1, math.ceil(len(line) / text.WIDTH)) for line in lines)
 
 
 def _cut(lines: Sequence[str], height: int) -> list[str]:
     """Returns the first lines, at least one, and the number of the others."""
-    shown = [line for place, line in enumerate(lines) if place == 0 or _height(lines[: place + 1]) <= height]
-    more = len(lines) - len(shown)
-    return [*shown, *([f"{more} more in summary.md"] if more else [])]
+    count = min(1, len(lines))
+    while count < len(lines) and _height(lines[: count + 1]) <= height:
+        count += 1
+    shown = list(lines[:count])
+    if count < len(lines):
+        shown.append(f"{len(lines) - count} more in summary.md")
+    return shown
 
 
 def write_summary(folder: Path, document: Document) -> None:

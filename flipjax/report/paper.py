@@ -1,6 +1,5 @@
 """The paper's table and its figure of Flip by flip-risk decile: `flipjax report --table paper RUN [RUN ...]`."""
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ from flipjax.support.files import write_text
 PUBLISHED = Path(__file__).with_name("published_deciles.csv")
 """Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the
 code of arXiv 2604.13326: within .002."""
+PUBLISHED_RHO = 0.95
+"""The level of rho of that figure."""
 KEYS = ("data", "encoder", "method", "rho")
 NAMES = [*KEYS, "classes", "seeds"]
 TITLES = {
@@ -46,21 +47,7 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
         ConfigError: runs differ in their number of classes, or settings share data set, encoder, method and rho.
         FileNotFoundError: a run has no stored cells, or no member that enters means.
     """
-    tables = []
-    for run in runs:
-        if not run.cells or run.kept().empty:
-            raise FileNotFoundError(f"{run.folder}: expected a run with stored cells and members that enter means")
-        names = next(iter(run.cells.values())).class_names[1:]
-        numbered = itertools.product(("iou", "gap"), enumerate(names, start=1))
-        keys = {f"{kind}/{name}": f"{kind}/{number}" for kind, (number, name) in numbered}
-        keys |= {key: key for key in TITLES}
-        means = run.summary[run.summary["quantity"].isin(keys)].assign(classes=", ".join(names), data=_data_of(run))
-        means["quantity"] = means["quantity"].map(keys)
-        means["encoder"] = _encoder_of(run, means)
-        means["method"], means["rho"] = means.get("method", ""), means.get("rho", math.nan)
-        means["setting"] = [setting_label(row, varying_axes(run.summary)) for row in records_of(means)]
-        tables.append(means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max")))
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([_means_of(run) for run in runs], ignore_index=True)
     counts = sorted(table["classes"].str.count(",").add(1).unique())
     if len(counts) > 1:
         raise ConfigError("--table", "runs with one number of classes", f"{' and '.join(map(str, counts))} classes")
@@ -70,14 +57,36 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
     return table[[*NAMES, "quantity", "mean", "low", "high"]]
 
 
+def _means_of(run: RunTables) -> pd.DataFrame:
+    """Returns the rows of `paper_means` of one run, with a column `setting`."""
+    if not run.cells or run.kept().empty:
+        raise FileNotFoundError(f"{run.folder}: expected a run with stored cells and members that enter means")
+    names = next(iter(run.cells.values())).class_names[1:]
+    keys = {key: key for key in TITLES}
+    for number, name in enumerate(names, start=1):
+        keys[f"iou/{name}"] = f"iou/{number}"
+        keys[f"gap/{name}"] = f"gap/{number}"
+    means = run.summary[run.summary["quantity"].isin(keys)]
+    means = means.assign(
+        quantity=means["quantity"].map(keys),
+        classes=", ".join(names),
+        data=_data_of(run),
+        encoder=_encoder_of(run, means),
+        method=means.get("method", ""),
+        rho=means.get("rho", math.nan),
+        setting=[setting_label(row, varying_axes(run.summary)) for row in records_of(means)],
+    )
+    return means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max"))
+
+
 def _data_of(run: RunTables) -> str:
     return leaves(run.config).get("config.pool.name", run.config.get("name", run.name))
 
 
 def _encoder_of(run: RunTables, table: pd.DataFrame) -> pd.Series:
     """Returns the encoder of each row, an axis of the run or its configuration's."""
-    own = leaves(run.config).get("config.model.name", "")
-    return table.get("model.name", pd.Series(own, table.index)).str.removeprefix("smp_")
+    of_run = pd.Series(leaves(run.config).get("config.model.name", ""), table.index)
+    return table.get("model.name", of_run).str.removeprefix("smp_")
 
 
 def paper_text(means: pd.DataFrame) -> TextTable:
@@ -99,36 +108,53 @@ def decile_curves(runs: Iterable[RunTables]) -> dict[str, pd.DataFrame]:
     curves: dict[str, pd.DataFrame] = {}
     for run in runs:
         records = run.kept()
-        records = records[records["method"] == records["method"].iloc[0]] if "method" in records else records
-        of = {member: cell for cell in run.cells.values() for member in cell.members}
-        for (encoder,), own in groups_of(records.assign(encoder=_encoder_of(run, records)), ["encoder"]):
-            if "rho" in own:
-                own = own[own["rho"] == (0.95 if (own["rho"] == 0.95).any() else own["rho"].max())]
-            images = [of[name].decomposition(name, "test") for name in own["member"]]
-            known = curves.setdefault(_data_of(run), pd.DataFrame(index=TENTHS))
-            if encoder not in known:
-                known[encoder] = mean_ranking(images)["flip_by_risk_decile"]
+        if "method" in records:
+            records = records[records["method"] == records["method"].iloc[0]]
+        cells = {member: cell for cell in run.cells.values() for member in cell.members}
+        of_data = curves.setdefault(_data_of(run), pd.DataFrame(index=TENTHS))
+        for (encoder,), members in groups_of(records.assign(encoder=_encoder_of(run, records)), ["encoder"]):
+            if encoder in of_data:
+                continue
+            shown = _at_published_rho(members)
+            images = [cells[name].decomposition(name, "test") for name in shown["member"]]
+            of_data[encoder] = mean_ranking(images)["flip_by_risk_decile"]
     return curves
+
+
+def _at_published_rho(records: pd.DataFrame) -> pd.DataFrame:
+    """Returns the records at the level of the paper's figure, or at the highest level without it."""
+    if "rho" not in records:
+        return records
+    level = records["rho"].max()
+    if (records["rho"] == PUBLISHED_RHO).any():
+        level = PUBLISHED_RHO
+    return records[records["rho"] == level]
 
 
 def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Chart:
     """Returns `decile_curves` as a panel per data set on one axis, with the paper's curves, dashed, if `published`."""
-    facets = {data: own.copy() for data, own in curves.items()}
-    for (data, encoder), own in groups_of(read_csv(PUBLISHED), ["dataset", "encoder"]) if published else []:
-        known = facets.setdefault(data, pd.DataFrame(index=TENTHS))
-        known[f"{encoder}, published"] = own["mean_flip"].to_numpy()
-    encoders = list(dict.fromkeys(str(name).split(",")[0] for own in facets.values() for name in own))
+    facets = {data: of_data.copy() for data, of_data in curves.items()}
+    if published:
+        for (data, encoder), rows in groups_of(read_csv(PUBLISHED), ["dataset", "encoder"]):
+            of_data = facets.setdefault(data, pd.DataFrame(index=TENTHS))
+            of_data[f"{encoder}, published"] = rows["mean_flip"].to_numpy()
+    names = [str(name) for of_data in facets.values() for name in of_data]
+    encoders = list(dict.fromkeys(name.removesuffix(", published") for name in names))
     looks: dict[str, dict[str, Any]] = {}
     for encoder, colour in zip(encoders, shades(len(encoders)), strict=True):
-        looks |= {encoder: {"color": colour}, f"{encoder}, published": {"color": colour, "linestyle": "--"}}
-    most = 1.05 * float(np.nanmax([0.01, *(share for own in facets.values() for share in own.to_numpy().flat)]))
-    drawn = []
-    for data, own in facets.items():
-        # One curve has no legend.
-        title = data if own.shape[1] > 1 else f"{data}, {own.columns[0]}"
-        drawn.append(curve_panel(own, title=title, x="decile of flip-risk", y="mean Flip", most=most, looks=looks))
+        looks[encoder] = {"color": colour}
+        looks[f"{encoder}, published"] = {"color": colour, "linestyle": "--"}
+    shares = np.concatenate([of_data.to_numpy().ravel() for of_data in facets.values()])
+    most = 1.05 * float(np.nanmax([0.01, *shares]))
+    panels = []
+    for data, of_data in facets.items():
+        title = data
+        if of_data.shape[1] == 1:
+            # One curve has no legend.
+            title = f"{data}, {of_data.columns[0]}"
+        panels.append(curve_panel(of_data, title=title, x="decile of flip-risk", y="mean Flip", most=most, looks=looks))
     text = "Images sorted by flip-risk."
-    return Chart("paper_deciles", "Flip by decile of flip-risk", text, "Means over seeds.", drawn)
+    return Chart("paper_deciles", "Flip by decile of flip-risk", text, "Means over seeds.", panels)
 
 
 def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool = False) -> str:
@@ -139,7 +165,7 @@ def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool 
         folder: the output folder.
         published: whether to add the paper's published curves, dashed.
     """
-    runs = [read_run(each) for each in folders]
+    runs = [read_run(run) for run in folders]
     means = paper_means(runs)
     text = paper_text(means)
     chart = decile_chart(decile_curves(runs), published=published)

@@ -238,6 +238,7 @@ def _reasons(judged: pd.DataFrame) -> np.ndarray:
         "no seed has both": judged["n"] == 0,
         f"no verdict: {CLASSES_NOT_LEARNT}": ~judged["learnt"].astype(bool),
         f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
+        "no difference in any seed": judged["p"].isna() & (judged["difference"] == 0),
         "no verdict: all seeds are equal": judged["p"].isna(),
         "no significant difference": inside,
     }

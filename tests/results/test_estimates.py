@@ -182,9 +182,10 @@ def test_quantities_that_are_not_judged_and_few_seeds_are_in_no_family():
         ({"n": 0, "difference": np.nan, "variance": np.nan}, "no seed has both"),
         ({"n": 1, "variance": np.nan}, "no verdict below 4 seeds"),
         ({"variance": 0.0}, "no verdict: all seeds are equal"),
+        ({"variance": 0.0, "difference": 0.0}, "no difference in any seed"),
         ({"learnt": False}, "no verdict: classes not learnt"),
     ],
-    ids=["no common seed", "one seed", "equal values", "not learnt"],
+    ids=["no common seed", "one seed", "equal values", "equal members", "not learnt"],
 )
 def test_where_there_is_no_test_a_reason_says_why_without_a_warning(changed, reason):
     with warnings.catch_warnings():

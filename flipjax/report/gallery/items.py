@@ -31,8 +31,10 @@ from flipjax.support.terminal import listed
 SMALL_SIDE = 96
 FADE = 0.3
 LEAST_ERROR = 0.05
-SHOWN, SIZE = 16, (6.2, 1.15)
-"""The most items of the figure of a gallery, and the size of each in inches."""
+SHOWN = 16
+"""The most items of the figure of a gallery."""
+SIZE = (6.2, 1.15)
+"""The size of each in inches."""
 RISK_COLOURS = "viridis"
 
 
@@ -69,10 +71,14 @@ class Item:
     @property
     def error(self) -> str:
         """The kind of error with the most pixels; 'correct' if all errors are under 5% of the true foreground."""
-        counts = dict(zip(OUTCOMES, np.bincount(self.errors.ravel(), minlength=len(OUTCOMES)).tolist(), strict=False))
+        pixels = np.bincount(self.errors.ravel(), minlength=len(OUTCOMES)).tolist()
+        counts = dict(zip(OUTCOMES, pixels, strict=False))
         foreground = counts["correct"] + counts["flip"] + counts["miss"]
-        worst = max(("flip", "miss", "spill"), key=lambda name: counts[name])
-        return worst if counts[worst] > LEAST_ERROR * foreground else "correct"
+        errors = {name: counts[name] for name in ("flip", "miss", "spill")}
+        worst = max(errors, key=errors.__getitem__)
+        if errors[worst] <= LEAST_ERROR * foreground:
+            return "correct"
+        return worst
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +103,28 @@ def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
 
     Draws flip-risk over the faded image where foreground is predicted, because only that enters the score.
     """
-    classes, outcomes = _colours(palette.colours), _colours(OUTCOMES.values())
-    base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0]) if item.image is None else item.image
+    classes = _colours(palette.colours)
+    outcomes = _colours(OUTCOMES.values())
+    pictures = {}
+    if item.image is not None:
+        pictures["image"] = item.image
+    pictures["truth"] = classes[item.truth]
+    pictures["prediction"] = classes[item.prediction]
+    pictures["outcome"] = outcomes[item.errors]
+    if np.isfinite(item.risk).any():
+        pictures["flip-risk"] = _risk_tile(item, palette)
+    return pictures
+
+
+def _risk_tile(item: Item, palette: Palette) -> np.ndarray:
+    """Returns flip-risk where foreground is predicted, over the faded image, uint8 (H, W, 3)."""
+    base = item.image
+    if base is None:
+        base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0])
     faded = (255 - FADE * (255 - base.astype(np.float32))).astype(np.uint8)
     shades = matplotlib.colormaps[RISK_COLOURS](np.nan_to_num(item.risk) / palette.highest, bytes=True)[..., :3]
     counted = ~np.isin(item.prediction, background_classes(palette.background)) & np.isfinite(item.risk)
-    made = {} if item.image is None else {"image": item.image}
-    made |= {"truth": classes[item.truth], "prediction": classes[item.prediction], "outcome": outcomes[item.errors]}
-    return made | ({"flip-risk": np.where(counted[..., None], shades, faded)} if np.isfinite(item.risk).any() else {})
+    return np.where(counted[..., None], shades, faded)
 
 
 def _colours(colours: Iterable[Any]) -> np.ndarray:
@@ -113,18 +133,26 @@ def _colours(colours: Iterable[Any]) -> np.ndarray:
 
 def tile_uris(item: Item, palette: Palette) -> dict[str, str]:
     """Returns the pictures of an item as data URIs, by name."""
-    photos = {"image", "flip-risk"} if item.image is not None else set()
-    return {name: data_uri(pixels, drawing=name not in photos) for name, pixels in tiles(item, palette).items()}
+    uris = {}
+    for name, pixels in tiles(item, palette).items():
+        photo = item.image is not None and name in ("image", "flip-risk")
+        uris[name] = data_uri(pixels, drawing=not photo)
+    return uris
 
 
 def data_uri(pixels: np.ndarray, *, drawing: bool) -> str:
     """Encodes a picture as a data URI, in PNG or, for large photos, JPEG. A `drawing` has few colours."""
     stream = io.BytesIO()
     image = Image.fromarray(pixels)
-    kind = "png" if drawing or max(pixels.shape[:2]) <= SMALL_SIDE else "jpeg"
+    kind = "png"
     if drawing:
         image = image.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    image.save(stream, format=kind, **({"quality": 88} if kind == "jpeg" else {}))
+        image.save(stream, format=kind)
+    elif max(pixels.shape[:2]) <= SMALL_SIDE:
+        image.save(stream, format=kind)
+    else:
+        kind = "jpeg"
+        image.save(stream, format=kind, quality=88)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
