@@ -274,6 +274,7 @@ def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_ve
     assert warning.startswith("Warning: All 10 members have not learnt the classes (5 of 5 at rho 0.5): rho=0.5_seed=0")
     assert "at most 70% have the right class, where guessing gives 50%." in warning and "What helps: more" in warning
     assert "goes from" in first and first.endswith("no verdict: classes not learnt.")
+    assert load(tmp_path).differences.trend.equals(run.trend)
     # They find the object, so that means hold them.
     assert run.summary["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
 
