@@ -1,7 +1,6 @@
 """Sweeps from Python: `run` trains a folder's missing members as the command line does; `open_run` reads one."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -18,6 +17,7 @@ from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
+from flipjax.results.record import RECORD, read_record
 from flipjax.results.run_data import RunData, load
 from flipjax.results.scores import unpack_classes
 from flipjax.results.store import Cell
@@ -143,7 +143,7 @@ class Run:
         """The configuration; for an opened run, without the user's functions."""
         if self._config is not None:
             return self._config
-        stored = leaves(json.loads((self.folder / "config.json").read_text())["config"])
+        stored = leaves(read_record(self.folder)["config"])
         values = {name: _tuples(value) for name, value in stored.items()}
         for name, value in values.items():
             # config.json stores the names and sources of functions.
@@ -151,7 +151,10 @@ class Run:
                 values[name] = ()
             elif name in PLACES and PLACES[name].holds_functions:
                 values[name] = (None,) * len(value) if name.startswith("grid.") else None
-        return configure(default_config(), values)
+        try:
+            return configure(default_config(), values)
+        except ConfigError as error:
+            raise DamagedError(f"{self.folder / RECORD}: expected a configuration of this flipjax ({error})") from error
 
     def member(self, name: str) -> "RunMember":
         """Returns a member by its name, such as m003."""

@@ -132,6 +132,18 @@ def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
         start({"a": 3}, Lock(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["cells", "cells/000", "cells/000/parts", "checkpoints", "logs", "report"])
+def test_a_folder_of_a_run_that_leads_elsewhere_is_refused(run, tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x.npz").write_text("mine")
+    shutil.rmtree(run.folder / name, ignore_errors=True)
+    (run.folder / name).symlink_to(outside)
+    code, text = run()
+    assert code == 2 and f"{name}, a link to {outside}" in text
+    assert [path.read_text() for path in outside.iterdir()] == ["mine"]
+
+
 def test_places_where_no_folder_can_be(run, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")

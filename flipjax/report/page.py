@@ -9,7 +9,7 @@ from flipjax.report.charts import Chart, fill_rows
 from flipjax.report.document import Document, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
-from flipjax.report.run import SHOWN, TABLES, RunTables, read_run
+from flipjax.report.run import SHOWN, TABLES, ReportError, RunTables, read_run
 from flipjax.report.sections import (
     class_blocks,
     difference_tables,
@@ -28,7 +28,7 @@ from flipjax.results import sentences
 from flipjax.results.frames import write_csv
 from flipjax.results.run_data import token_of
 from flipjax.results.text import varying_axes
-from flipjax.support.files import write_text
+from flipjax.support.files import link_below, write_text
 
 MADE_OF = "made_of.json"
 """Names what a page was made of, with its terminal text."""
@@ -47,9 +47,12 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
 
     Raises:
         FileNotFoundError: the folder has no results.
-        ReportError: its results cannot be read.
+        ReportError: its results cannot be read, or the report's folder is a link.
     """
     folder = Path(workdir) / "report"
+    link = link_below(folder.parent, ("report", "report/figures"))
+    if link is not None:
+        raise ReportError(f"{link}: expected a folder of the run, found a link, which leads to files elsewhere")
     source = token_of(folder.parent)
     if not again:
         known = _text_of(folder, source)

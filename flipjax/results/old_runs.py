@@ -18,6 +18,7 @@ from flipjax.groups import Groups
 from flipjax.identity import digest_of
 from flipjax.results.frames import Row
 from flipjax.results.quantities import key_of
+from flipjax.results.record import known_record
 from flipjax.results.store import PARTS, STORED, Curves, ImageResults, MemberResults, write
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.files import DamagedError, read_arrays
@@ -63,9 +64,8 @@ def convert_run(folder: Path) -> list[Path]:
 def _program(arrays: Mapping[str, np.ndarray], folder: Path) -> str:
     """Returns the identity of a cell's program: today's digest of the configuration, and the old position in it."""
     position = str(arrays.get("program", "")).partition("/")[2]
-    try:
-        config = json.loads((folder / "config.json").read_bytes())["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+    config = known_record(folder).get("config")
+    if not isinstance(config, dict):
         return ""
     return f"{digest_of(config)}/{position}"
 

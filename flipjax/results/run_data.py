@@ -19,6 +19,7 @@ from flipjax.identity import digest_of
 from flipjax.results.estimates import Differences, aggregate, differences_of
 from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
+from flipjax.results.record import known_record
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
@@ -142,7 +143,7 @@ def load(run: str | Path) -> RunData:
     if is_old(folder):
         expected = "expected results.npz in cells, found files of flipjax 0.1"
         raise DamagedError(f"{folder}: {expected}; convert them: flipjax report {folder}")
-    config = _config_of(folder)
+    config = known_record(folder)
     cells = {place: _checked(cell, config) for place, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
     found = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
@@ -171,16 +172,9 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
 def _checked(cell: Cell, config: Mapping[str, object]) -> Cell:
     """Returns a cell; raises DamagedError if it belongs to another configuration."""
     program = str(cell.results.program)
-    if program and config.get("config") and not program.startswith(f"{digest_of(config['config'])}/"):
+    if program and isinstance(config.get("config"), dict) and not program.startswith(f"{digest_of(config['config'])}/"):
         raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
     return cell
-
-
-def _config_of(folder: Path) -> dict:
-    """Returns config.json, empty if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return {} | json.loads((folder / "config.json").read_bytes())
-    return {}
 
 
 def token_of(folder: Path) -> str:
@@ -188,7 +182,7 @@ def token_of(folder: Path) -> str:
 
     Each file lists the digests of its arrays, so that little is read.
     """
-    inputs: list[object] = [version("flipjax"), _config_of(folder) | {"sessions": []}]
+    inputs: list[object] = [version("flipjax"), known_record(folder) | {"sessions": []}]
     for pattern in (STORED, BLANK, "parts/*.npz"):
         for path in sorted(folder.glob(f"cells/*/{pattern}")):
             inputs.append([str(path.relative_to(folder)), read_text_entry(path, SCHEMA)])

@@ -8,6 +8,7 @@ every array's axes and digest, so that a reader takes, and checks, only the arra
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import re
 import zipfile
@@ -42,6 +43,8 @@ SCHEMA = "schema"
 MOST_SCHEMA = 1 << 20
 """Bytes of the largest schema."""
 VERSION = 1
+DAMAGE = (None, errno.EINVAL, errno.EISDIR)
+"""Numbers of the system's errors that a damaged file causes: a wrong position in it, or a folder in its place."""
 NAME = re.compile(r"[\w.=, +-]+")
 """A member's name: part of the names of its files."""
 Table = TypeVar("Table", bound="NamedArrays")
@@ -422,7 +425,7 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
         return table
     except Exception as error:
         # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) not in DAMAGE:
             raise
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {_one_line(error)})") from error
 

@@ -133,6 +133,18 @@ def keep_newest(folder: Path, *, most: int) -> None:
             left -= states[path].st_size
 
 
+def link_below(folder: Path, patterns: Iterable[str]) -> Path | None:
+    """Returns a link among what matches one of some patterns below a folder: through it, files elsewhere would change.
+
+    The folder itself may be a link.
+    """
+    for pattern in patterns:
+        for path in sorted(folder.glob(pattern)):
+            if path.is_symlink():
+                return path
+    return None
+
+
 def make_folder(path: str | Path) -> None:
     """Makes a folder if needed and tries writing to it, so that an OSError is raised before any work is lost."""
     probe = Path(path) / ".probe"

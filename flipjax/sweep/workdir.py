@@ -23,7 +23,7 @@ from flipjax.identity import first_difference
 from flipjax.plan import Program, select
 from flipjax.report import gallery
 from flipjax.results.store import STORED, Cell, MemberResults, concatenate, read, write
-from flipjax.support.files import DamagedError, write_text
+from flipjax.support.files import DamagedError, link_below, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
@@ -34,6 +34,8 @@ KEYS = {"name", "command", "device", "flipjax", "config"}
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 # Images of each kind in a gallery, besides counterfactual sets.
 EACH = 6
+# Folders of a run, none of which may lead elsewhere.
+FOLDERS = ("cells", "cells/*", "cells/*/parts", "cells/*/weights", "checkpoints", "checkpoints/*", "logs", "report")
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
@@ -68,6 +70,9 @@ class Workdir:
         except (OSError, ValueError) as error:
             expected = "a folder, or a place where one can be made"
             raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
+        link = link_below(self.folder, FOLDERS)
+        if link is not None:
+            raise ConfigError("--workdir", "folders of the run's own", f"{link}, a link to {os.readlink(link)}")
         self._lock.acquire(force=force)
         taken = not fresh and self._untrained() and self._lock.alone()
         self._refuse_others(config, free=fresh or taken)

@@ -1,23 +1,28 @@
 """A run folder as data frames, Parquet, CSV and in trackers; one with a file of another run is refused by name."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from run_folder import IMAGES, SETTINGS, make_run
 
+import flipjax
 from flipjax import results
 from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.frames import read_csv
 from flipjax.results.run_data import units, write_images
+from flipjax.results.store import write
+from flipjax.support.files import DamagedError
 from results.tables import RECORDED
 
 
@@ -157,3 +162,52 @@ def test_members_of_a_shard_that_is_not_collected_have_their_intervals(small):
     (place / "results.npz").rename(place / "parts/abc.npz")
     summary = load(small).summary
     assert summary["low"].equals(whole["low"]) and summary["low"].notna().any()
+
+
+def test_images_as_parquet_are_those_of_the_results_whatever_the_clock(folder):
+    pytest.importorskip("pyarrow")
+    path = write_images(folder)
+    ahead = time.time() + 3600
+    os.utime(path, (ahead, ahead))
+    cell = load(folder).cells["000"]
+    images = cell.read_images()
+    write(cell.path, cell.results, dataclasses.replace(images, risk_sum=images.risk_sum * 2))
+    whole = load(folder).images
+    pd.testing.assert_frame_equal(pd.read_parquet(write_images(folder)), whole, check_dtype=False)
+    # The same results, written anew, leave the file as it is.
+    before = path.stat().st_mtime_ns
+    write(cell.path, cell.results, cell.read_images())
+    assert write_images(folder) == path and path.stat().st_mtime_ns == before
+
+
+NOT_RECORDS = {"nothing": b"", "a brace": b"{", "a list": b"[]", "no JSON": b"\xff", "without end": b"[" * 100_000}
+
+
+@pytest.mark.parametrize("content", NOT_RECORDS.values(), ids=NOT_RECORDS)
+def test_a_damaged_record_is_one_sentence_and_costs_no_result(run, folder, content):
+    (folder / "config.json").write_bytes(content)
+    opened = flipjax.open_run(folder)
+    pd.testing.assert_frame_equal(opened.results, run.members)
+    with pytest.raises(
+        DamagedError, match=r"config\.json: expected the record of a run, found (no JSON|another)"
+    ) as error:
+        assert opened.config is None
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["report", "report/figures", "report/index.html", "report/summary.csv", "scores.csv"])
+def test_a_report_writes_nothing_outside_the_folder(folder, tmp_path, capsys, without_pictures, name):
+    outside = tmp_path / "outside"
+    (outside / "figures").mkdir(parents=True)
+    for file in ("index.html", "summary.csv", "scores.csv", "figures/flip.svg"):
+        (outside / file).write_text("mine")
+    link = folder / name
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside / name.removeprefix("report/") if "." in name else outside)
+    code = report([str(folder)])
+    assert {path.read_text() for path in outside.rglob("*") if path.is_file()} == {"mine"}
+    assert len([*outside.rglob("*")]) == 5
+    if "." not in name:
+        error = capsys.readouterr().err
+        assert code == 1 and f"{name}: expected a folder of the run, found a link" in error and error.count("\n") == 1

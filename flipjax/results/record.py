@@ -1,0 +1,40 @@
+"""The record of a run, config.json: what was asked for, and what made it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flipjax.support.files import DamagedError
+
+RECORD = "config.json"
+"""The file of the record."""
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Reads the record of a run.
+
+    Raises:
+        DamagedError: it is damaged.
+        FileNotFoundError: there is none.
+    """
+    path = folder / RECORD
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: expected the record of a run, found no JSON ({error})") from error
+    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
+        raise DamagedError(f"{path}: expected the record of a run, found another file")
+    return value
+
+
+def known_record(folder: Path) -> dict[str, Any]:
+    """Returns the record of a run, or nothing if it cannot be read: results are complete without it."""
+    try:
+        value = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
