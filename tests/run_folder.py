@@ -11,7 +11,7 @@ from flipjax.metrics import Decomposition
 from flipjax.report import gallery
 from flipjax.results.frames import write_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT
-from flipjax.results.store import PARTS, write
+from flipjax.results.store import EVALUATED, write
 from flipjax.results.tables import history_table, results_table
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
@@ -85,7 +85,7 @@ def make_run(
         name = "_".join(f"{key}={value}" for key, value in axes.items())
         members[name] = counts(groups, **axes, **options)
     names = list(members)
-    shape = (len(names), len(PARTS) * IMAGES)
+    shape = (len(names), len(EVALUATED) * IMAGES)
     cell = cell_of(
         {name: [decomposition] for name, decomposition in members.items()},
         groups,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import flipjax
 from flipjax.config import ConfigError, default_config
 from flipjax.data import benchmark, from_arrays, from_cut_outs
-from flipjax.data.store import digest_of
+from flipjax.data.store import pool_digest
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
 N, SIZE = 48, 16
@@ -59,9 +59,9 @@ def test_later_changes_of_the_callers_arrays_change_nothing(field):
     if field == "masks":
         own["masks"] = np.where(OBJECTS, 1 + CLASSES[:, None, None], 0).astype(np.uint8)
     data = from_arrays(**own, **NAMES)
-    before = digest_of(vars(data.pool) | {"aspects": np.full(N, np.nan, np.float32)}, data.catalog)
+    before = pool_digest(vars(data.pool) | {"aspects": np.full(N, np.nan, np.float32)}, data.catalog)
     own[field][...] = 0
-    after = digest_of(vars(data.pool) | {"aspects": np.full(N, np.nan, np.float32)}, data.catalog)
+    after = pool_digest(vars(data.pool) | {"aspects": np.full(N, np.nan, np.float32)}, data.catalog)
     assert before == after == data.catalog.content
 
 

@@ -145,7 +145,7 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkey
         store.check_memory(store.shapes_of(1000, 0, 64), (10_000_000, "the device"))
     POOLS["tfds"](spec(data_dir, "mine/small"))
     monkeypatch.setattr(store, "memory_limit", lambda: (1000, "the device"))
-    monkeypatch.setattr(store, "digest_of", None)
+    monkeypatch.setattr(store, "pool_digest", None)
     with pytest.raises(ConfigError, match=r"config\.pool\.size: .* no size fits"):
         POOLS["tfds"](spec(data_dir, "mine/small"))
 

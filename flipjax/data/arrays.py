@@ -11,7 +11,7 @@ import numpy as np
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
-from flipjax.data.store import BadFilesError, digest_of, names_of, pool_of, say_usual, usual_by_order, with_usual
+from flipjax.data.store import BadFilesError, names_of, pool_digest, pool_of, say_usual, usual_by_order, with_usual
 from flipjax.metrics.checks import to_array
 
 
@@ -126,7 +126,7 @@ def _data(catalog: Catalog, usual: Sequence[Any], arrays: Mapping[str, np.ndarra
     labels = (1 + catalog.object_class).astype(np.uint8)
     unknown = np.full(len(labels), np.nan, np.float32)
     whole = {"labels": labels, "aspects": unknown, **arrays}
-    catalog = with_usual(dataclasses.replace(catalog, content=digest_of(whole, catalog)), usual)
+    catalog = with_usual(dataclasses.replace(catalog, content=pool_digest(whole, catalog)), usual)
     if not usual:
         say_usual(usual_by_order(catalog, "usual="))
     # Later changes would leave the digest as it is, and two runs with one digest pass for the same.

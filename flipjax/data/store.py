@@ -154,7 +154,7 @@ def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = F
         say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {listed(empty)}")
         arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
     catalog = replace(catalog, objects=objects, scenes=[replace(item, files=()) for item in catalog.scenes])
-    return arrays, replace(catalog, content=digest_of(arrays, catalog))
+    return arrays, replace(catalog, content=pool_digest(arrays, catalog))
 
 
 def decoded(
@@ -276,7 +276,7 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         record |= {name: [PoolItem(**item) for item in record[name]] for name in ("objects", "scenes")}
         catalog = Catalog(**record)
         check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
-        if digest_of(arrays, catalog) != catalog.content:
+        if pool_digest(arrays, catalog) != catalog.content:
             raise ValueError("the digest of its arrays is another one")
         return arrays, catalog
     except ConfigError:
@@ -321,7 +321,7 @@ def memory_limit() -> tuple[float, str]:
     return inf, "the machine"
 
 
-def digest_of(arrays: Mapping[str, Any], catalog: Catalog) -> str:
+def pool_digest(arrays: Mapping[str, Any], catalog: Catalog) -> str:
     """Returns a digest of shapes, blocks (hashed on all cores) and the catalog without its source: 32 hex digits."""
     values = {name: getattr(catalog, name) for name in NAMES}
     values |= {name: getattr(catalog, name).tolist() for name in COLUMNS}

@@ -19,7 +19,7 @@ from flipjax.identity import digest_of
 from flipjax.results.frames import Row
 from flipjax.results.quantities import key_of
 from flipjax.results.record import known_record
-from flipjax.results.store import PARTS, STORED, Curves, ImageResults, MemberResults, write
+from flipjax.results.store import EVALUATED, STORED, Curves, ImageResults, MemberResults, write
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.files import DamagedError, read_arrays
 
@@ -92,11 +92,11 @@ def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberRes
     )
     best_epoch = np.zeros((len(rules), len(members)), np.int32)
     group_places = {name: place for place, name in enumerate(results.group.tolist())}
-    values = np.full((len(rules), len(members), len(PARTS), len(group_places), len(quantities)), np.nan)
+    values = np.full((len(rules), len(members), len(EVALUATED), len(group_places), len(quantities)), np.nan)
     for row in rows:
         rule, member = rules.index(row["selection"]), results.places[row["member"]]
         best_epoch[rule, member] = row["best_epoch"]
-        part, group = PARTS.index(row["split"]), group_places[row["group"]]
+        part, group = EVALUATED.index(row["split"]), group_places[row["group"]]
         values[rule, member, part, group] = [_number(row[column]) for column in quantities]
     keys = np.array([key_of(column) for column in quantities], np.str_)
     return dataclasses.replace(results, best_epoch=best_epoch, quantity=keys, values=values)
@@ -147,26 +147,26 @@ def _image_results(arrays: Mapping[str, np.ndarray]) -> ImageResults:
 
     def joined(field: str, axis: int) -> np.ndarray | None:
         """Returns an array of both parts, one after the other."""
-        names = [f"{part}_{field}" for part in PARTS]
+        names = [f"{part}_{field}" for part in EVALUATED]
         if not all(name in arrays for name in names):
             return None
         return np.concatenate([arrays[name] for name in names], axis)
 
-    sizes = [len(arrays[f"{part}_groups"]) for part in PARTS]
-    rows = np.concatenate([arrays[f"{part}_rows"] for part in PARTS])
+    sizes = [len(arrays[f"{part}_groups"]) for part in EVALUATED]
+    rows = np.concatenate([arrays[f"{part}_rows"] for part in EVALUATED])
     log_odds, centers = joined("scene_log_odds", 2), arrays.get("val_centers")
     scores, refit = joined("scores", 1), arrays.get("val_refit")
     if refit is not None:
         refit = np.concatenate([refit, arrays.get("test_refit", np.zeros(sizes[1], bool))])
     return ImageResults(
         member=arrays["members"],
-        image_part=np.repeat(PARTS, sizes),
-        image_group=np.concatenate([arrays[f"{part}_groups"] for part in PARTS]),
-        pair=np.concatenate([arrays[f"{part}_pairs"] for part in PARTS]),
+        image_part=np.repeat(EVALUATED, sizes),
+        image_group=np.concatenate([arrays[f"{part}_groups"] for part in EVALUATED]),
+        pair=np.concatenate([arrays[f"{part}_pairs"] for part in EVALUATED]),
         object_row=rows[:, 0],
         scene_row=rows[:, 1],
-        confusion=np.concatenate([arrays[f"{part}_confusion"] for part in PARTS], 2),
-        risk_sum=np.concatenate([arrays[f"{part}_risk_sum"] for part in PARTS], 2),
+        confusion=np.concatenate([arrays[f"{part}_confusion"] for part in EVALUATED], 2),
+        risk_sum=np.concatenate([arrays[f"{part}_risk_sum"] for part in EVALUATED], 2),
         refit=refit,
         log_odds=None if log_odds is None else log_odds[0],
         center=None if centers is None else centers[0],

@@ -16,7 +16,7 @@ from flipjax.results.frames import groups_of, records_of, rounded, to_frame
 from flipjax.results.measures import MEASURES, ScoredImages
 from flipjax.results.quantities import SCORES
 from flipjax.results.rows import COMPARED, axes_of, kept_records
-from flipjax.results.store import PARTS, Cell
+from flipjax.results.store import EVALUATED, Cell
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
@@ -94,8 +94,8 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
             if member not in records:
                 continue
             record = records[member]
-            images = {part: cell.images_of(member, part) for part in PARTS}
-            losses = {part: images[part].flip.copy() for part in PARTS}
+            images = {part: cell.images_of(member, part) for part in EVALUATED}
+            losses = {part: images[part].flip.copy() for part in EVALUATED}
             if refit is not None and "dfr" in str(record.get("method", "")).split("+"):
                 # Images used to fit a head must not choose the threshold.
                 losses["val"][refit[cell.images.inside("val")]] = np.nan
@@ -133,11 +133,13 @@ def _measures(
     # Scores that rank the same images in both parts share one computation.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
-        unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in PARTS)
+        unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in EVALUATED)
         alike.setdefault(unknown, []).append(name)
     measures = {}
     for names in alike.values():
-        columns = _columns(images, {part: np.stack([scores[part][name] for name in names]) for part in PARTS}, losses)
+        columns = _columns(
+            images, {part: np.stack([scores[part][name] for name in names]) for part in EVALUATED}, losses
+        )
         for place, name in enumerate(names):
             measures[name] = {column: rounded(values[place]) for column, values in columns.items()}
     return measures
@@ -145,13 +147,13 @@ def _measures(
 
 def _columns(images: Mapping[str, Images], scores: Arrays, losses: Arrays) -> Arrays:
     """Returns the threshold of J scores and their measures, (J,), by column of scores.csv."""
-    ranked = {part: ~np.isnan(scores[part][0] + losses[part]) for part in PARTS}
+    ranked = {part: ~np.isnan(scores[part][0] + losses[part]) for part in EVALUATED}
     thresholds = selective.thresholds_at_risk(
         scores["val"][:, ranked["val"]], losses["val"][ranked["val"]], risk=WANTED_RISK
     )
     columns = {"threshold": thresholds}
     for side in COMPARED:
-        for part in PARTS:
+        for part in EVALUATED:
             inside = ranked[part] & images[part].on_side(side)
             scored = ScoredImages(scores[part][:, inside], losses[part][inside], thresholds)
             for measure in MEASURES:

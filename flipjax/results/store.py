@@ -30,7 +30,7 @@ from flipjax.support.files import DamagedError, digest, replacing
 if TYPE_CHECKING:
     import xarray
 
-PARTS = ("val", "test")
+EVALUATED = ("val", "test")
 """The parts of the images that a sweep evaluates, in order."""
 STORED = "results.npz"
 """The file of a program's results."""
@@ -163,7 +163,7 @@ class MemberResults(Curves):
         groups = self.groups
         if groups.classes != len(self.class_names) - 1:
             raise ValueError(f"usual: expected {len(self.class_names) - 1} foreground classes, found {groups.classes}")
-        if not set(self.group.tolist()) <= {ALL, *groups.named} or not set(self.part.tolist()) <= set(PARTS):
+        if not set(self.group.tolist()) <= {ALL, *groups.named} or not set(self.part.tolist()) <= set(EVALUATED):
             raise ValueError("group, part: expected those of the classes and scenes, and val and test")
         if not len(self.rule) or len(set(self.rule.tolist())) < len(self.rule):
             raise ValueError("rule: expected one or more different names")
@@ -245,7 +245,7 @@ class ImageResults(NamedArrays):
     def check(self) -> None:
         """Raises ValueError unless the values fit each other."""
         super().check()
-        if not set(np.unique(self.image_part).tolist()) <= set(PARTS):
+        if not set(np.unique(self.image_part).tolist()) <= set(EVALUATED):
             raise ValueError("image_part: expected val and test")
         if self.confusion.ndim and self.confusion.min(initial=0) < 0:
             raise ValueError("confusion: expected counts")

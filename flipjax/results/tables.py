@@ -16,7 +16,7 @@ from flipjax.results.learning import statuses
 from flipjax.results.quantities import SCORES, column, quantity_of
 from flipjax.results.rows import image_columns
 from flipjax.results.scores import image_scores
-from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults, select
+from flipjax.results.store import EVALUATED, Cell, Curves, ImageResults, MemberResults, select
 
 COUNTS = "images"
 """The unit of quantities that are whole numbers."""
@@ -32,12 +32,12 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
     keys = _existing_keys(results, images)
     columns = {key: place for place, key in enumerate(keys)}
     rows = {name: place for place, name in enumerate(results.group.tolist())}
-    values = np.full((len(rules), len(members), len(PARTS), len(rows), len(keys)), np.nan)
+    values = np.full((len(rules), len(members), len(EVALUATED), len(rows), len(keys)), np.nan)
     for r, rule in enumerate(rules):
         for m, (member, setting) in enumerate(zip(members, results.settings(), strict=True)):
             if not results.best_epoch[r, m]:
                 continue
-            for p, part in enumerate(PARTS):
+            for p, part in enumerate(EVALUATED):
                 own = select(results, images, member, part, rule)
                 if part == "val" and images.refit is not None and "dfr" in str(setting["method"]).split("+"):
                     own = own.where(~images.refit[images.inside(part)])
@@ -95,10 +95,10 @@ def make_results(
         setting=texts_of(settings),
         status=np.array(status, np.str_),
         best_epoch=best_epoch,
-        part=np.array(PARTS),
+        part=np.array(EVALUATED),
         group=np.array(names),
         quantity=np.zeros(0, np.str_),
-        values=np.zeros((len(rules), len(settings), len(PARTS), len(names), 0)),
+        values=np.zeros((len(rules), len(settings), len(EVALUATED), len(names), 0)),
         class_name=np.array(class_names, np.str_),
         scene_name=np.array(scene_names, np.str_),
         usual=usual,
@@ -210,7 +210,7 @@ def image_tables(cell: Cell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Yields the images of each part by each selection rule, member by member."""
     inside = rows[rows["member"].isin(cell.results.places)]
     for rule in cell.rules:
-        for part in PARTS:
+        for part in EVALUATED:
             yield _images_of(cell, inside, rule, part)
 
 

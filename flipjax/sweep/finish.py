@@ -16,7 +16,7 @@ from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
 from flipjax.report import gallery
 from flipjax.results import store
-from flipjax.results.store import PARTS, Cell, Curves, ImageResults, MemberResults
+from flipjax.results.store import EVALUATED, Cell, Curves, ImageResults, MemberResults
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.ranges import name_of
 from flipjax.sweep.programs import layout_of
@@ -151,8 +151,8 @@ def _assess(program: Program, config: Config, task: Task, current: Population) -
     questions = evaluation.first
     shared = devices.replicate(current.layout, evaluation.shared)
     answer = population.map_selected(current, questions, *shared, later=evaluation.later)
-    tables = [task.tables[part] for part in PARTS]
-    part = np.repeat(PARTS, [len(table.rows) for table in tables])
+    tables = [task.tables[part] for part in EVALUATED]
+    part = np.repeat(EVALUATED, [len(table.rows) for table in tables])
     validation = part == "val"
     log_odds = None if answer.scene_log_odds is None else answer.scene_log_odds[0]
     scores = _scores(questions, answer, validation)

@@ -9,7 +9,7 @@ from flipjax.metrics import Decomposition
 from flipjax.results import quantities
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import COMPARED
-from flipjax.results.store import PARTS, Cell, Curves, ImageResults
+from flipjax.results.store import EVALUATED, Cell, Curves, ImageResults
 from flipjax.results.tables import compute_values, make_results, results_table, typed
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
@@ -75,10 +75,10 @@ def cell_of(
     """A cell from {member: its decomposition by each rule}, which are those of both parts, with `stored` arrays."""
     count, names = len(groups), list(members)
     by_rule = list(zip(*members.values(), strict=True))
-    twice = np.tile(np.arange(count), len(PARTS))
+    twice = np.tile(np.arange(count), len(EVALUATED))
     images = ImageResults(
         member=np.array(names, np.str_),
-        image_part=np.repeat(PARTS, count),
+        image_part=np.repeat(EVALUATED, count),
         image_group=np.asarray(groups)[twice],
         pair=np.asarray(pairs)[twice],
         object_row=np.zeros(len(twice), np.int32),

@@ -133,7 +133,7 @@ def _folders(places_dir: Path, category: str) -> list[Path]:
     return [places_dir / category[:1] / category, places_dir / "train" / flat, places_dir / "val" / flat]
 
 
-class Row(NamedTuple):
+class ManifestRow(NamedTuple):
     """An image of a manifest: `split` as an index of PARTS, `group_id` = 2 * y + place."""
 
     img_id: int
@@ -145,7 +145,7 @@ class Row(NamedTuple):
     place_filename: str
 
 
-def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
+def read_manifest(path: Path, *, fix_labels: bool = False) -> list[ManifestRow]:
     """Reads a manifest.
 
     Args:
@@ -158,8 +158,8 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
     Raises:
         BadFileError: the file is no CSV, lacks a column or has a bad row; names the first.
     """
-    rows: dict[str, Row] = {}
-    for number, fields in read_table(path, Row._fields):
+    rows: dict[str, ManifestRow] = {}
+    for number, fields in read_table(path, ManifestRow._fields):
         try:
             row = _row(fields, fix_labels)
             if rows.setdefault(row.img_filename, row) is not row:
@@ -186,7 +186,9 @@ def images_per_class(birds: int, rho: float) -> tuple[int, int]:
     return total, int(total * share)
 
 
-def make_manifest(birds: Mapping[int, PoolItem], scenes: Sequence[PoolItem], *, rho: float, seed: int) -> list[Row]:
+def make_manifest(
+    birds: Mapping[int, PoolItem], scenes: Sequence[PoolItem], *, rho: float, seed: int
+) -> list[ManifestRow]:
     """Draws a manifest: `rho` of each class's training images in its usual scene, half of those of val and test.
 
     CUB's test birds are the test birds, and 149 / 1379 of the others are for val. Every bird and scene photo is used at
@@ -213,7 +215,7 @@ def make_manifest(birds: Mapping[int, PoolItem], scenes: Sequence[PoolItem], *, 
     for part, each in members.items():
         _check_enough("cub_dir", CLASS_NAMES, each, 2, f"birds of each class for {part}")
     _check_enough("places_dir", SCENE_NAMES, photos, sum(slots.values()), "scene photos of each kind, each shown once")
-    rows: list[Row] = []
+    rows: list[ManifestRow] = []
     first = 0
     for split, part in enumerate(PARTS):
         total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
@@ -222,7 +224,7 @@ def make_manifest(birds: Mapping[int, PoolItem], scenes: Sequence[PoolItem], *, 
                 place = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
                 photo = photos[place][first + rank]
-                rows.append(Row(number, bird.name, y, split, place, 2 * y + place, photo.name))
+                rows.append(ManifestRow(number, bird.name, y, split, place, 2 * y + place, photo.name))
         first += slots[part]
     return sorted(rows, key=lambda row: (row.split, row.group_id))
 
@@ -244,13 +246,13 @@ def _check_enough(field: str, names: Sequence[str], there: Sequence[Sequence], n
         raise ConfigError(field, f"at least {need} {what}", counts)
 
 
-def _row(fields: Mapping[str, str], fix_labels: bool) -> Row:
-    values: dict[str, Any] = {name: fields[name].strip() for name in Row._fields}
+def _row(fields: Mapping[str, str], fix_labels: bool) -> ManifestRow:
+    values: dict[str, Any] = {name: fields[name].strip() for name in ManifestRow._fields}
     for name, value in values.items():
         pattern = NUMBERS.get(name, ".+")
         if not re.fullmatch(pattern, value):
             raise ValueError(f"{name}: expected {pattern}, found {value!r}")
-    row = Row._make(int(value) if name in NUMBERS else value for name, value in values.items())
+    row = ManifestRow._make(int(value) if name in NUMBERS else value for name, value in values.items())
     if row.group_id != 2 * row.y + row.place:
         raise ValueError(f"group_id: expected 2 * y + place = {2 * row.y + row.place}, found {row.group_id}")
     wrong = fix_labels and class_of(row.img_filename) > class_of(row.img_filename, fix_labels=True)
