@@ -161,7 +161,7 @@ def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
     tall, large, whole = np.zeros((30_000, 1, 3), np.uint8), np.zeros((400, 400, 3), np.uint8), np.full((400, 400), 255)
     place(tree, {scene: tall, photo: large, segmentation: whole.astype(np.uint8)})
     row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/{scene.name}"
-    (tree / "own.csv").write_text(f"{','.join(manifest.Row._fields)}\n{row}\n")
+    (tree / "own.csv").write_text(f"{','.join(manifest.ManifestRow._fields)}\n{row}\n")
     assert_named(scene, "--manifest", tree / "own.csv")
 
 
@@ -309,7 +309,7 @@ def test_too_few_scenes_or_birds_are_counted():
         manifest.make_manifest(few, scenes, rho=0.5, seed=0)
 
 
-HEAD, ROW = ",".join(manifest.Row._fields), "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"
+HEAD, ROW = ",".join(manifest.ManifestRow._fields), "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"
 BAD = {  # Lines below each other, and what is named.
     f"{HEAD}\n{ROW}\n1,a/c.jpg,2,0,1,1,/o/x.jpg": "line 3: y",
     f"{HEAD}\n{ROW}\n1,a/d.jpg,0,0,1,0,/o/x.jpg": "line 3: group_id",

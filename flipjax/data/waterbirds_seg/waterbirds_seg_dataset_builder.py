@@ -19,7 +19,7 @@ from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg import SCENES, manifest
-from flipjax.data.waterbirds_seg.manifest import Row, bird_files, scene_file
+from flipjax.data.waterbirds_seg.manifest import ManifestRow, bird_files, scene_file
 
 CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 SEGMENTATIONS = "https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz"
@@ -119,7 +119,7 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
     return {"birds": list(birds.values()), "scenes": views}
 
 
-def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
+def parts_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) -> Splits:
     """Returns the birds and scenes of manifests, each in the part of its first row."""
     birds: dict[str, PoolItem] = {}
     views: dict[str, PoolItem] = {}
@@ -130,7 +130,7 @@ def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
     return {"birds": list(birds.values()), "scenes": list(views.values())}
 
 
-def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
+def composites_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) -> Splits:
     """Returns the composites of a manifest: birds in scenes, in its parts; all are free if a part lacks a group."""
     whole = {(row.split, row.group_id) for row in rows} == {(part, group) for part in range(3) for group in range(4)}
     splits: Splits = {split: [] for split in SPLITS}
