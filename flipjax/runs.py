@@ -274,7 +274,7 @@ class RunMember:
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             found = f"config.population.keep kept {', '.join(kept) or 'none'}"
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
-        network = build or self.static.get("model.build", self.run.config.model.build)
+        network: Any = build or self.static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network if callable(network) else None)
 
 

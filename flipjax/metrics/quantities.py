@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from flipjax.metrics.log_odds import scene_use
 from flipjax.metrics.pull import pull_counts
 from flipjax.metrics.ranking import rank_images
 
+T = TypeVar("T")
 RIM, INTERIOR = 0, 1
 """Places of the last axis of `RegionSums`."""
 
@@ -136,6 +138,13 @@ def has_pairs(images: Images) -> bool:
 def has_regions(images: Images) -> bool:
     """Returns whether sums over regions are known."""
     return images.regions is not None
+
+
+def required(value: T | None) -> T:
+    """Returns a field of `Images` that the condition of a quantity has found."""
+    if value is None:
+        raise ValueError("expected what the quantity needs, found none")
+    return value
 
 
 def quantity(
@@ -505,7 +514,7 @@ def scene_reliance(images: Images) -> np.ndarray:
 
     It does not show whether the model recognises the class.
     """
-    return np.array([scene_reliance_of(images.log_odds)])
+    return np.array([scene_reliance_of(required(images.log_odds))])
 
 
 @quantity(
@@ -519,7 +528,7 @@ def scene_reliance(images: Images) -> np.ndarray:
 )
 def scene_shift(images: Images) -> np.ndarray:
     """Nats by which a region's log-odds for a class rise from its other scenes to its usual ones; needs no labels."""
-    return np.array([scene_shift_of(images.log_odds, images.scene_groups)])
+    return np.array([scene_shift_of(required(images.log_odds), images.scene_groups)])
 
 
 @quantity("context_use", "context use", unit="ratio", better="down", across=True, needs=has_evidence, weighted=False)
@@ -529,7 +538,7 @@ def context_use(images: Images) -> np.ndarray:
     With more classes and scenes it is the slope of log-odds on log P(scene | class). Blank where scenes carry no
     evidence, as at rho 0.5, or all, as at 1.
     """
-    return np.array([scene_use(images.log_odds, images.evidence)])
+    return np.array([scene_use(required(images.log_odds), required(images.evidence))])
 
 
 # Quantities of counterfactual pairs.
@@ -549,7 +558,7 @@ def counterfactual_flip(images: Images) -> np.ndarray:
 
     The label is the majority label of the region. Pairs with an image without region are left out. Needs no labels.
     """
-    return np.array([pairs.counterfactual_flip(images.decomposition, images.pair)])
+    return np.array([pairs.counterfactual_flip(images.decomposition, required(images.pair))])
 
 
 # Quantities of rims and interiors, and calibration.
@@ -558,25 +567,29 @@ def counterfactual_flip(images: Images) -> np.ndarray:
 @quantity("rim_flip", "flip in the rim", unit="share", better="down", needs=has_regions)
 def rim_flip(images: Images) -> np.ndarray:
     """Flip of the pixels of true regions next to their outside."""
-    return divide(images.total(images.regions.flips[:, RIM]), images.total(images.regions.true[:, RIM]))
+    regions = required(images.regions)
+    return divide(images.total(regions.flips[:, RIM]), images.total(regions.true[:, RIM]))
 
 
 @quantity("interior_flip", "flip inside", unit="share", better="down", needs=has_regions)
 def interior_flip(images: Images) -> np.ndarray:
     """Flip of their other pixels: a wrong label flips rim and interior."""
-    return divide(images.total(images.regions.flips[:, INTERIOR]), images.total(images.regions.true[:, INTERIOR]))
+    regions = required(images.regions)
+    return divide(images.total(regions.flips[:, INTERIOR]), images.total(regions.true[:, INTERIOR]))
 
 
 @quantity("rim_risk", "flip-risk in the rim", unit="nats", needs=has_regions)
 def rim_risk(images: Images) -> np.ndarray:
     """Mean entropy of the rims of predicted regions."""
-    return divide(images.total(images.regions.risk[:, RIM]), images.total(images.regions.predicted[:, RIM]))
+    regions = required(images.regions)
+    return divide(images.total(regions.risk[:, RIM]), images.total(regions.predicted[:, RIM]))
 
 
 @quantity("interior_risk", "flip-risk inside", unit="nats", needs=has_regions)
 def interior_risk(images: Images) -> np.ndarray:
     """Mean entropy of their interiors; needs no labels, either."""
-    return divide(images.total(images.regions.risk[:, INTERIOR]), images.total(images.regions.predicted[:, INTERIOR]))
+    regions = required(images.regions)
+    return divide(images.total(regions.risk[:, INTERIOR]), images.total(regions.predicted[:, INTERIOR]))
 
 
 @quantity("fg_ece", "foreground ECE", unit="share", better="down", needs=has_regions)
@@ -585,8 +598,8 @@ def fg_ece(images: Images) -> np.ndarray:
 
     It is of softmaxes over the foreground classes in 15 bins: confident flips make it large.
     """
-    gaps = np.abs(images.total(images.regions.gaps)).sum(1)
-    return divide(gaps, images.total(images.regions.shared))
+    regions = required(images.regions)
+    return divide(np.abs(images.total(regions.gaps)).sum(1), images.total(regions.shared))
 
 
 SWEPT = [evaluator for evaluator in EVALUATORS if evaluator.swept]

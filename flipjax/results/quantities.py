@@ -5,9 +5,8 @@ its column in results.csv has `_` for `/`.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-
-import numpy as np
 
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.quantities import (
@@ -222,7 +221,7 @@ def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dic
         ['iou/background', 'iou/cat', 'iou/dog', 'iou/foreground']
     """
     inside = is_foreground(len(class_names), background)
-    foreground = [class_names[number] for number in np.flatnonzero(inside)]
+    foreground = list(itertools.compress(class_names, inside))
     table: dict[str, Quantity] = {}
     for key, quantity in PIXEL_QUANTITIES.items():
         if "<class>" in key:

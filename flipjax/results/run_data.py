@@ -171,8 +171,8 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
 
 def _checked(cell: Cell, config: Mapping[str, object]) -> Cell:
     """Returns a cell; raises DamagedError if it belongs to another configuration."""
-    program = str(cell.results.program)
-    if program and isinstance(config.get("config"), dict) and not program.startswith(f"{digest_of(config['config'])}/"):
+    program, asked = str(cell.results.program), config.get("config")
+    if program and isinstance(asked, dict) and not program.startswith(f"{digest_of(asked)}/"):
         raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
     return cell
 

@@ -249,9 +249,8 @@ class ImageResults(NamedArrays):
             raise ValueError("image_part: expected val and test")
         if self.confusion.ndim and self.confusion.min(initial=0) < 0:
             raise ValueError("confusion: expected counts")
-        parts = [self.region_true, self.region_flips, self.region_predicted, self.region_risk, self.region_shared]
-        known = [part is not None for part in (*parts, self.gaps)]
-        if any(known) and not all(known):
+        absent = [values is None for values in self._region_arrays]
+        if any(absent) and not all(absent):
             raise ValueError("region_true: expected with all sums over regions, or none")
         for one, other in ((self.log_odds, self.center), (self.score, self.scores), (self.own_quantity, self.own)):
             if (one is None) != (other is None):
@@ -270,15 +269,23 @@ class ImageResults(NamedArrays):
 
     def regions(self, rule: int, place: int, inside: np.ndarray) -> RegionSums | None:
         """Returns the region sums of some images of a member, or None if they are not stored."""
-        if self.region_true is None:
-            return None
-        return RegionSums(
-            true=self.region_true[rule, place, inside],
-            flips=self.region_flips[rule, place, inside],
-            predicted=self.region_predicted[rule, place, inside],
-            risk=self.region_risk[rule, place, inside],
-            shared=self.region_shared[rule, place, inside],
-            gaps=self.gaps[rule, place, inside],
+        leaves = []
+        for values in self._region_arrays:
+            if values is None:
+                return None
+            leaves.append(values[rule, place, inside])
+        return RegionSums(*leaves)
+
+    @property
+    def _region_arrays(self) -> tuple[np.ndarray | None, ...]:
+        """The arrays of `flipjax.metrics.RegionSums`, in its order."""
+        return (
+            self.region_true,
+            self.region_flips,
+            self.region_predicted,
+            self.region_risk,
+            self.region_shared,
+            self.gaps,
         )
 
 
@@ -364,7 +371,10 @@ def select(results: MemberResults, images: ImageResults, member: str, part: str,
     number = 0 if rule is None else results.rule.tolist().index(rule)
     place = results.places[member]
     inside = images.inside(part)
-    swapped = number == 0 and images.log_odds is not None
+    # Only the first rule was asked on other scenes.
+    log_odds, center = None, None
+    if number == 0 and images.log_odds is not None and images.center is not None:
+        log_odds, center = images.log_odds[place, inside], images.center[place]
     return Images(
         results.class_names,
         results.groups,
@@ -373,8 +383,8 @@ def select(results: MemberResults, images: ImageResults, member: str, part: str,
         risk_sum=images.risk_sum[number, place, inside],
         pair=images.pair[inside],
         regions=images.regions(number, place, inside),
-        log_odds=images.log_odds[place, inside] if swapped else None,
-        center=images.center[place] if swapped else None,
+        log_odds=log_odds,
+        center=center,
         own=images.own_ratios(number, place, inside),
         evidence=None if images.trained is None else _evidence(images.trained[place], results.groups),
     )
@@ -548,7 +558,7 @@ def to_xarray(cell: Cell, *, images: bool = False) -> xarray.Dataset:
         "class": results.class_name,
         "epoch": np.arange(1, results.curves.shape[1] + 1),
     }
-    for name in settings:
+    for name in map(str, settings):
         coordinates[name] = ("member",), settings[name].infer_objects().to_numpy()
     if images:
         table = cell.images

@@ -120,7 +120,7 @@ def results_table(results: MemberResults) -> pd.DataFrame:
 
     columns: dict[str, np.ndarray] = {"member": spread(results.member, 0)}
     settings = pd.DataFrame(results.settings(), dtype=object)
-    for name in settings:
+    for name in map(str, settings):
         columns[name] = spread(settings[name].to_numpy(), 0)
     columns["split"] = spread(results.part, 2)
     columns["group"] = spread(results.group, 3)

@@ -193,11 +193,11 @@ def _scores(questions: Questions, answer: Assessed, validation: np.ndarray) -> d
     scores = {}
     if answer.scores is not None:
         for number, name in enumerate(questions.scores):
-            scores[name] = answer.scores[0][..., number]
+            scores[name] = np.asarray(answer.scores[0][..., number])
     if answer.fill_log_odds is not None:
         first = population.take_member(answer.decomposition, 0)
         for number, name in enumerate(FILLS):
-            log_odds = answer.fill_log_odds[0][..., [number], :]
+            log_odds = np.asarray(answer.fill_log_odds[0][..., [number], :])
             scores[name] = _swap_risks(first, log_odds, _split_points(log_odds[:, validation]))
     return scores
 
@@ -237,13 +237,12 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
     There are at most six, and a part of a program shows only its own.
     """
-    axes_of = {setting.name: setting.axes for setting in program.settings}
-    of_shown = axes_of[shown]
-    same_seed = {name: axes for name, axes in axes_of.items() if axes["seed"] == of_shown["seed"]}
-    lowest = {**of_shown, "rho": min(axes["rho"] for axes in same_seed.values())}
+    axes = next(setting.axes for setting in program.settings if setting.name == shown)
+    same_seed = [setting for setting in program.settings if setting.axes["seed"] == axes["seed"]]
+    lowest = {**axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
     names = [shown]
-    names += [name for name, axes in same_seed.items() if axes == lowest]
-    names += [name for name, axes in same_seed.items() if axes["rho"] == of_shown["rho"]]
+    names += [setting.name for setting in same_seed if setting.axes == lowest]
+    names += [setting.name for setting in same_seed if setting.axes["rho"] == axes["rho"]]
     return list(dict.fromkeys(names))[:6]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flipjax.metrics.kernels import LOGIT_SCORES
 from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
 from flipjax.training.own import as_ratio
 
+ArrayLike: TypeAlias = "np.ndarray | jax.Array"
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 """Surroundings without a scene, by the name of their score."""
 MASK_SIDE = 64
@@ -118,11 +119,11 @@ class Questions:
 class _Inputs(NamedTuple):
     """What passes the model, one after the other: int (P,) each."""
 
-    place: np.ndarray
+    place: ArrayLike
     """0 to P - 1."""
-    layer: np.ndarray
+    layer: ArrayLike
     """The layer on which regions are pasted; 0: the images themselves."""
-    turn: np.ndarray
+    turn: ArrayLike
     """-1: mirrored; else 1."""
 
 
