@@ -63,10 +63,22 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
     rows = []
     inside = is_foreground(len(class_names), background)
     shares = divide(confusion, confusion.sum(1, keepdims=True))
-    for truth, other in itertools.product(np.flatnonzero(inside).tolist(), range(len(class_names))):
-        outcome = "correct" if other == truth else "flip" if inside[other] else "miss"
-        row = {"truth": class_names[truth], "prediction": class_names[other], "outcome": outcome}
-        rows.append(row | {"pixels": int(confusion[truth, other]), "share": rounded(shares[truth, other])})
+    for truth, predicted in itertools.product(np.flatnonzero(inside).tolist(), range(len(class_names))):
+        if predicted == truth:
+            outcome = "correct"
+        elif inside[predicted]:
+            outcome = "flip"
+        else:
+            outcome = "miss"
+        rows.append(
+            {
+                "truth": class_names[truth],
+                "prediction": class_names[predicted],
+                "outcome": outcome,
+                "pixels": int(confusion[truth, predicted]),
+                "share": rounded(shares[truth, predicted]),
+            }
+        )
     return rows
 
 

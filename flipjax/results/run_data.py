@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.identity import digest_of
+from flipjax.metrics.quantities import Quantity
 from flipjax.results.estimates import Differences, aggregate, differences_of
 from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
@@ -77,10 +78,12 @@ class RunData:
         Dimensions are member, rule, part, group and epoch; the axes of the grid are coordinates of member. `sel` takes
         an axis that is made an index, as in `run.dataset.set_xindex("rho").sel(rho=0.9).fg_flip.mean("member")`.
         """
+        parts = [to_xarray(cell) for cell in self.cells.values()]
+        if len(parts) == 1:
+            return parts[0]
         import xarray
 
-        parts = [to_xarray(cell) for cell in self.cells.values()]
-        return parts[0] if len(parts) == 1 else xarray.concat(parts, "member", join="outer", data_vars="all")
+        return xarray.concat(parts, "member", join="outer", data_vars="all")
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -198,9 +201,13 @@ def units(columns: Iterable[str]) -> dict[str, str]:
         >>> units(["member", "fg_flip", "flip_risk"])
         {'fg_flip': 'share', 'flip_risk': 'nats'}
     """
-    named = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES | SCORE_COLUMNS | SCORES
-    found = {name: named.get(name) or find_quantity(key_of(name)) for name in columns}
-    return {name: quantity.unit for name, quantity in found.items() if quantity is not None}
+    named: dict[str, Quantity] = {**IMAGE_QUANTITIES, **SCENE_IMAGE_QUANTITIES, **SCORE_COLUMNS, **SCORES}
+    units = {}
+    for name in columns:
+        quantity = named.get(name) or find_quantity(key_of(name))
+        if quantity is not None:
+            units[name] = quantity.unit
+    return units
 
 
 def write_images(run: str | Path) -> Path | None:
@@ -225,9 +232,11 @@ def write_images(run: str | Path) -> Path | None:
         return None
     parts = data.image_parts()
     first = next(parts)
-    fields, known = pyarrow.Schema.from_pandas(first, preserve_index=False), units(map(str, first))
-    schema = pyarrow.schema([each.with_metadata({"unit": known.get(each.name, "")}) for each in fields])
-    schema = schema.with_metadata({b"token": token})
+    unit_of = units(map(str, first))
+    fields = []
+    for field in pyarrow.Schema.from_pandas(first, preserve_index=False):
+        fields.append(field.with_metadata({"unit": unit_of.get(field.name, "")}))
+    schema = pyarrow.schema(fields).with_metadata({b"token": token})
     with replacing(path) as stream, parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for part in itertools.chain([first], parts):
             table = pyarrow.Table.from_pandas(part.reindex(columns=first.columns), schema, preserve_index=False)
@@ -245,12 +254,14 @@ def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame
 
     These miss more than MISSED of the true foreground, or have a lower foreground IoU than predicting it everywhere.
     """
-    reach: dict[str, float] = {}
+    foreground_shares: dict[str, float] = {}
     for cell in cells.values():
-        truth = cell.images_of(cell.members[0], "test").confusion.sum((0, 2), dtype=np.int64)
-        reach |= dict.fromkeys(cell.members, float(truth[1:].sum() / max(1, truth.sum())))
+        pixels = cell.images_of(cell.members[0], "test").confusion.sum((0, 2), dtype=np.int64)
+        share = float(pixels[1:].sum() / max(1, pixels.sum()))
+        foreground_shares.update(dict.fromkeys(cell.members, share))
     whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
-    lost = (whole["fg_miss"] > MISSED) | (whole["iou_foreground"] < whole["member"].map(reach).astype(np.float64))
-    names = {*zip(whole["member"][lost], whole["selection"][lost], strict=True)}
-    marked = [pair in names for pair in zip(rows["member"], rows["selection"], strict=True)]
+    share_of = whole["member"].map(foreground_shares).astype(np.float64)
+    lost = whole[(whole["fg_miss"] > MISSED) | (whole["iou_foreground"] < share_of)]
+    unlearnt = set(zip(lost["member"], lost["selection"], strict=True))
+    marked = [pair in unlearnt for pair in zip(rows["member"], rows["selection"], strict=True)]
     return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))

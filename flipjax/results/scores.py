@@ -41,8 +41,8 @@ def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -
         scores = {"flip_risk": images.flip_risk}
         if first and stored.scores is not None and stored.score is not None:
             columns = stored.scores[place, inside].T.astype(np.float64)
-            scores |= dict(zip(stored.score.tolist(), columns, strict=True))
-        scores |= together.get(member, {})
+            scores.update(zip(stored.score.tolist(), columns, strict=True))
+        scores.update(together.get(member, {}))
         if images.log_odds is not None:
             scores["swap_risk"] = images.swap.risk
         region = ~np.isnan(images.flip_risk)

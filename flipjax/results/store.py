@@ -25,6 +25,7 @@ from flipjax.metrics.decomposition import Decomposition, RegionSums
 from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.log_odds import SceneSwap, training_evidence
 from flipjax.results.quantities import find_quantity
+from flipjax.support.extras import to_install
 from flipjax.support.files import DamagedError, digest, replacing
 
 if TYPE_CHECKING:
@@ -538,8 +539,12 @@ def to_xarray(cell: Cell, *, images: bool = False) -> xarray.Dataset:
     The axes of the grid, such as rho and seed, are coordinates of `member`. `images` adds the results of the images.
     """
     import pandas as pd
-    import xarray
 
+    try:
+        import xarray
+    except ModuleNotFoundError as error:
+        problem = f"dataset: expected the package xarray, found none; python -m pip install {to_install('xarray')}"
+        raise ModuleNotFoundError(problem, name="xarray") from error
     results = cell.results
     settings = pd.DataFrame(results.settings()).replace("", np.nan)
     variables: dict[str, Any] = {}

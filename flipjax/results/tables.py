@@ -28,21 +28,23 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
     A rule that kept no epoch has none. Members that were refitted are judged on the validation images that did not fit
     their heads.
     """
-    rules, members = results.rule.tolist(), results.member.tolist()
     keys = _existing_keys(results, images)
-    columns = {key: place for place, key in enumerate(keys)}
-    rows = {name: place for place, name in enumerate(results.group.tolist())}
-    values = np.full((len(rules), len(members), len(EVALUATED), len(rows), len(keys)), np.nan)
-    for r, rule in enumerate(rules):
-        for m, (member, setting) in enumerate(zip(members, results.settings(), strict=True)):
-            if not results.best_epoch[r, m]:
-                continue
-            for p, part in enumerate(EVALUATED):
-                own = select(results, images, member, part, rule)
-                if part == "val" and images.refit is not None and "dfr" in str(setting["method"]).split("+"):
-                    own = own.where(~images.refit[images.inside(part)])
-                for found in evaluate(own, only=SWEPT):
-                    values[r, m, p, rows[found.group], columns[found.key]] = round(float(found.value[0]), DIGITS) + 0.0
+    column_of = {key: column for column, key in enumerate(keys)}
+    row_of = {group: row for row, group in enumerate(results.group.tolist())}
+    settings = results.settings()
+    shape = (len(results.rule), len(results.member), len(EVALUATED), len(row_of), len(keys))
+    values = np.full(shape, np.nan)
+    for rule, member, part in np.ndindex(*shape[:3]):
+        if not results.best_epoch[rule, member]:
+            continue
+        judged = select(results, images, str(results.member[member]), EVALUATED[part], str(results.rule[rule]))
+        refitted = "dfr" in str(settings[member].get("method", "")).split("+")
+        if refitted and EVALUATED[part] == "val" and images.refit is not None:
+            judged = judged.where(~images.refit[images.inside("val")])
+        for value in evaluate(judged, only=SWEPT):
+            # Python's rounding: NumPy's differs in the last digit of some. Adding 0 to -0 leaves 0.
+            number = round(float(value.value[0]), DIGITS) + 0.0
+            values[rule, member, part, row_of[value.group], column_of[value.key]] = number
     return dataclasses.replace(results, quantity=np.array(keys, np.str_), values=values)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -73,6 +74,12 @@ def test_a_data_set_has_the_axes_of_the_grid(cell):
     whole = data.fg_flip.sel(rule="last", member="b", part="test", group="all").item()
     assert whole == cell.results.values[1, 1, 1, 0, cell.results.quantity.tolist().index("fg_flip")]
     assert data.fg_flip.attrs["units"] == "share" and data.confusion.dims[:3] == ("rule", "member", "image")
+
+
+def test_a_data_set_without_xarray_is_one_sentence(cell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(ModuleNotFoundError, match=r"dataset: expected the package xarray.*'flipjax\[xarray\]'"):
+        to_xarray(cell)
 
 
 def forge(path, **arrays):
