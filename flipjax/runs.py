@@ -274,8 +274,8 @@ class RunMember:
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             found = f"config.population.keep kept {', '.join(kept) or 'none'}"
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
-        network: Any = build or self.static.get("model.build", self.run.config.model.build)
-        return load_model(file, build=network if callable(network) else None)
+        network: Callable[..., Any] | None = build or self.static.get("model.build", self.run.config.model.build)
+        return load_model(file, build=network)
 
 
 def _tuples(value: Any) -> Any:

@@ -116,7 +116,7 @@ def load(run: str | Path) -> RunData:
     """Reads a run folder: `.members`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
     Numbers are int64 or float64, with NaN for undefined. `units` returns the units of columns, and
-    `flipjax.results.evaluators` defines the quantities. `.dataset` is an xarray data set.
+    `flipjax.metrics.quantities` defines the quantities. `.dataset` is an xarray data set.
 
     - `.members`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
       `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
@@ -127,7 +127,7 @@ def load(run: str | Path) -> RunData:
       `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then the
       other scores of `SCORES`, NaN where not stored.
     - `.scores`, as scores.csv, one row per member and score: `member`, the axes, `selection`, `score`, `passes`,
-      `threshold`, and `<measure>_<side>` for the measures of `quantities.SCORE_QUANTITIES`, the sides all, common and
+      `threshold`, and `<measure>_<side>` for the measures of `flipjax.results.measures`, the sides all, common and
       rare.
     - `.history`, as history.csv, one row per member and epoch: `member`, `epoch`, losses in nats, shares,
       `learning_rate`, `group_weight_<g>`.
