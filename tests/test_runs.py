@@ -20,6 +20,8 @@ from flipjax.config import ConfigError
 from flipjax.data import from_arrays
 from flipjax.metrics import decompose
 from flipjax.models.weights import WeightsError
+from flipjax.report.run import read_run
+from flipjax.report.sections import result_tables
 from flipjax.results.frames import read_csv
 from flipjax.results.quantities import title_of
 from flipjax.support.terminal import Bar
@@ -171,6 +173,8 @@ def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(quick_compi
     assert title_of("group/rare/own/edge_flip") == "edge flip, rare"
     assert run.config.quantities == (edge_flip,) and flipjax.open_run(run.folder).config.quantities == ()
     assert "own_edge_flip" in run.dataset
+    (table,) = [table for table in result_tables(read_run(run.folder)) if "of the configuration" in table.caption]
+    assert table.table.header[-3:] == ["edge flip", "edge flip, common", "edge flip, rare"]
 
 
 def of_nothing(logits, labels):

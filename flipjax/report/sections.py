@@ -20,7 +20,7 @@ from flipjax.results import text
 from flipjax.results.estimates import FEWEST, JUDGED, means_of
 from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.measures import SCORE_QUANTITIES
-from flipjax.results.quantities import SCORES, key_of, title_of
+from flipjax.results.quantities import SCORES, key_of, own_keys, title_of
 from flipjax.results.rows import COMPARED
 from flipjax.results.scores import WANTED_RISK
 from flipjax.results.text import COLUMNS, FURTHER, TextTable, level_text, setting_label, varying_axes
@@ -74,6 +74,9 @@ def result_tables(run: RunTables) -> list[Numbers]:
     if len(run.trend):
         caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
         tables.append(marked(caption, text.trend_table(run.trend)))
+    own = own_keys(run.summary["quantity"])
+    if own:
+        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.summary, own)))
     further = text.known_quantities(run.summary, FURTHER)
     if further:
         tables.append(marked("Further test results", text.summary_table(run.summary, further), folded=True))

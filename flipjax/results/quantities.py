@@ -6,7 +6,7 @@ its column in results.csv has `_` for `/`.
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.quantities import (
@@ -294,6 +294,16 @@ def find_quantity(key: str) -> Quantity | None:
         if f"{prefix}/{placeholder}" in KNOWN:
             return _named(KNOWN[f"{prefix}/{placeholder}"], name)
     return None
+
+
+def own_keys(keys: Iterable[str]) -> list[str]:
+    """Returns the keys of a user's own quantities.
+
+    Example:
+        >>> own_keys(["fg_flip", "own/edge_flip", "group/rare/own/edge_flip"])
+        ['own/edge_flip', 'group/rare/own/edge_flip']
+    """
+    return [key for key in dict.fromkeys(keys) if _split(key)[1].startswith(f"{OWN}/")]
 
 
 def title_of(key: str) -> str:
