@@ -42,6 +42,8 @@ class Groups:
             raise ValueError(f"groups: expected two or more classes and scenes, found {self.classes}, {self.scenes}")
         usual = self.usual or tuple((y % self.scenes,) for y in range(self.classes))
         object.__setattr__(self, "usual", usual)
+        if any(len(set(own)) < len(own) for own in usual):
+            raise ValueError(f"usual: expected each usual scene of a class once, found {usual}")
         least = 0 if self.partial else 1
         if len(usual) != self.classes or not all(least <= len(set(own)) < self.scenes for own in usual):
             raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
@@ -140,6 +142,12 @@ class NamedGroups:
     """Groups that are not class-scene pairs, such as cities: group i has name i."""
 
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for a name that is twice."""
+        if len(set(self.names)) < len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise ValueError(f"names: expected different names of groups, found {twice!r} twice")
 
     @cached_property
     def named(self) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.metrics.anatomy_names import name_chains, name_pairs
-from flipjax.metrics.classes import background_classes, is_foreground
+from flipjax.metrics.classes import background_classes, is_foreground, read_names
 from flipjax.metrics.decomposition import Decomposition, divide, margins
 
 FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
@@ -354,9 +354,7 @@ def _read_classes(row: Any, *, name: str, expected: str) -> Chain:
 
 
 def _check_names(class_names: Any) -> tuple[str, ...]:
-    if isinstance(class_names, str) or not np.iterable(class_names):
-        raise ValueError(f"class_names: expected a sequence of names, found {class_names!r}.")
-    names = tuple(class_names)
+    names = read_names(class_names)
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"class_names: expected names, found {name!r}.")

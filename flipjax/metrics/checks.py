@@ -9,7 +9,6 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
+from flipjax.metrics.host import NARROW, read_array
 
 SCORES = ("logits", "probabilities")
 # Half a percent covers the rounding of float16 sums over 150 classes.
@@ -33,30 +33,22 @@ _FORKED: list[int] = []
 
 
 def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
-    """Returns JAX arrays unchanged and all other array-likes as NumPy arrays in native byte order.
-
-    PyTorch is detected by its methods, never imported. bfloat16 tensors become float32, since NumPy has no bfloat16.
+    """Returns JAX arrays as they are, and all other array-likes as `read_array` does. Narrow integers become int8.
 
     Raises:
-        TypeError: a dict of model outputs, or a masked array.
+        TypeError: a dict of model outputs, a masked array, or what is no array.
+        ValueError: a JAX array that was deleted.
         RuntimeError: the process was forked after JAX started.
     """
     if _FORKED:
         advice = "start workers by spawn, in a DataLoader with multiprocessing_context='spawn'"
         raise RuntimeError(f"this process was forked after JAX had started and would hang: {advice}.")
-    if isinstance(values, jax.Array):
-        return values
-    if isinstance(values, Mapping):
-        keys = ", ".join(map(repr, values))
-        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(255), ignore_index=255.")
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if "bfloat16" in str(values.dtype):
-            values = values.float()
-    array = np.asarray(values)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if not isinstance(values, jax.Array):
+        return read_array(values, name=name, hidden="pass array.filled(255), ignore_index=255")
+    if not isinstance(values, Tracer) and values.is_deleted():
+        raise ValueError(f"{name}: expected an array, found one that was deleted, such as one donated to a function.")
+    narrow = NARROW.get(values.dtype.name)
+    return values if narrow is None else values.astype(narrow)
 
 
 def on_host(*arrays: Any) -> bool:
@@ -69,8 +61,16 @@ def on_host(*arrays: Any) -> bool:
     return all(map(inside, arrays))
 
 
-def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None) -> Any:
+def check_scores(
+    scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None, guess_channels: bool = True
+) -> Any:
     """Checks logits or probabilities and their options; returns the array (..., *spatial, C).
+
+    Args:
+        scores: logits or probabilities.
+        spec: their options.
+        labels_shape: of the labels, if there are any.
+        guess_channels: whether to refuse scores without labels whose sizes look like channels first.
 
     Raises:
         TypeError: not floating point.
@@ -92,7 +92,7 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
     shape = array.shape
     if labels_shape != shape[:-1]:
         if spec.channels == "last":
-            _check_channels(shape, labels_shape, spatial_ndim, name=kind)
+            _check_channels(shape, labels_shape, spatial_ndim, name=kind, guess=guess_channels)
         if labels_shape is not None:
             hint = _shape_hint(labels_shape, shape, spatial_ndim)
             raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.{hint}")
@@ -160,17 +160,24 @@ def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None
         raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
 
 
-def _check_channels(shape: tuple[int, ...], labels: tuple[int, ...] | None, spatial_ndim: int, *, name: str) -> None:
+def _check_channels(
+    shape: tuple[int, ...], labels: tuple[int, ...] | None, spatial_ndim: int, *, name: str, guess: bool
+) -> None:
     """Raises a ValueError if channels come first: as the labels say, or without labels as the sizes suggest.
 
     A long last axis after a short first one, or in a square, is hardly one of classes.
     """
     lead = len(shape) - spatial_ndim - 1
+    axes = (*range(lead), *range(lead + 1, len(shape)), lead)
+    advice = f"pass channels='first', or np.transpose({name}, {axes})"
+    if labels is not None:
+        if labels == shape[:lead] + shape[lead + 1 :]:
+            raise ValueError(f"{name}: {shape} is channels first: {advice}.")
+        return
     first, *_, before, last = shape[lead:]
-    looks = last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
-    if looks if labels is None else labels == shape[:lead] + shape[lead + 1 :]:
-        axes = (*range(lead), *range(lead + 1, len(shape)), lead)
-        raise ValueError(f"{name}: {shape} is channels first: pass channels='first', or np.transpose({name}, {axes}).")
+    looks_first = last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
+    if guess and looks_first:
+        raise ValueError(f"{name}: {shape} is channels first: {advice}; if classes are last, pass channels='last'.")
 
 
 def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +47,8 @@ class LabelSpec:
     def __post_init__(self) -> None:
         """Normalises and checks the fields."""
         object.__setattr__(self, "background", read_background(self.background))
-        if self.class_names is not None and not isinstance(self.class_names, str):
-            object.__setattr__(self, "class_names", tuple(self.class_names))
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", read_names(self.class_names))
         for name, known in {"kind": KINDS, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
             if getattr(self, name) not in known:
                 expected = " or ".join(map(repr, known))
@@ -102,12 +103,17 @@ def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...
     """
     if background is None:
         return ()
+    given = tuple(background) if np.iterable(background) else (background,)
     try:
-        classes = sorted({operator.index(c) for c in (background if np.iterable(background) else (background,))})
+        classes = sorted({operator.index(c) for c in given})
     except TypeError:
-        raise TypeError(f"background: expected a class, a tuple of classes or None, found {background!r}.") from None
+        classes = None
+    if classes is None or any(isinstance(c, bool | np.bool_) for c in given):
+        raise TypeError(f"background: expected a class, a tuple of classes or None, found {background!r}.")
     if classes and classes[0] < 0:
         raise ValueError(f"background: expected classes from 0 on, found {classes[0]}.")
+    if classes and classes[-1] >= 1 << 31:
+        raise ValueError(f"background: expected classes below 2^31, found {classes[-1]}.")
     return tuple(classes)
 
 
@@ -142,6 +148,21 @@ def check_background(
     return known
 
 
+def read_names(names: Any) -> tuple[str, ...]:
+    """Returns names of classes in their order.
+
+    Raises:
+        ValueError: one text, or what has no order.
+
+    Example:
+        >>> read_names(["cat", "dog"])
+        ('cat', 'dog')
+    """
+    if isinstance(names, str | Set | Mapping) or not np.iterable(names):
+        raise ValueError(f"class_names: expected a sequence of names, found {names!r}.")
+    return tuple(names)
+
+
 def class_names(
     names: Sequence[str] | None, *, classes: int, background: int | Iterable[int] | None = 0
 ) -> tuple[str, ...]:
@@ -165,9 +186,7 @@ def class_names(
     """
     known = background_classes(background)
     foreground = [c for c in range(classes) if c not in known]
-    if isinstance(names, str):
-        raise ValueError(f"class_names: expected a sequence of names, found {names!r}.")
-    full = tuple(f"class{c}" for c in foreground) if names is None else tuple(names)
+    full = tuple(f"class{c}" for c in foreground) if names is None else read_names(names)
     if len(full) == len(foreground):
         own = {c: f"background{c}" if len(known) > 1 else "background" for c in known}
         own |= dict(zip(foreground, full, strict=True))

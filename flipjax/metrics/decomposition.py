@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.metrics.classes import Background, is_foreground, read_background
+from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
+from flipjax.metrics.host import read_array, read_numbers
 
 
 def _rate(name: str, text: str) -> property:
@@ -133,6 +134,9 @@ def margins(confusion: Any, *, background: Background = 0) -> Margins:
         >>> [each.tolist() for each in margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))]
         [[6, 10, 0], [7, 7, 2], [5, 6, 0], [5, 2, 0]]
     """
+    known = background_classes(background)
+    if known and known[-1] >= confusion.shape[-1]:
+        raise ValueError(f"background: expected classes in 0..{confusion.shape[-1] - 1}, found {known[-1]}.")
     inside = is_foreground(confusion.shape[-1], background)
     dtype = np.int64 if isinstance(confusion, np.ndarray) and confusion.dtype.kind in "iu" else confusion.dtype
     missed = confusion.sum(-1, dtype=dtype, where=~inside)
@@ -194,9 +198,39 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
     if len(kinds) > 1:
         raise ValueError(f"parts: expected one number of classes and one background, found {kinds}.")
     classes, background = kinds[0]
-    confusion = [np.asarray(part.confusion).reshape(-1, classes, classes) for part in parts]
-    risk_sum = [np.asarray(part.risk_sum).reshape(-1) for part in parts]
+    leaves = [read_leaves(part) for part in parts]
+    confusion = [counts.reshape(-1, classes, classes) for counts, _ in leaves]
+    risk_sum = [sums.reshape(-1) for _, sums in leaves]
     return Decomposition(np.concatenate(confusion), np.concatenate(risk_sum), background)
+
+
+def read_leaves(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the confusion matrices and the summed risks of a decomposition as NumPy arrays, after a check of both.
+
+    Raises:
+        TypeError: counts that are not integers, or risks that are not real numbers.
+        ValueError: shapes that do not fit, negative counts, or a background that leaves no two classes.
+
+    Example:
+        >>> read_leaves(Decomposition(np.array([[5, 0, 0], [0, -1, 0], [0, 0, 0]]), 0.0))
+        Traceback (most recent call last):
+        ...
+        ValueError: decomposition: expected counts of 0 or more, found -1.
+    """
+    confusion = read_array(decomposition.confusion, name="confusion")
+    risk_sum = read_array(decomposition.risk_sum, name="risk_sum")
+    if confusion.ndim < 2 or confusion.shape[-1] != confusion.shape[-2] or risk_sum.shape != confusion.shape[:-2]:
+        found = f"{confusion.shape} and {risk_sum.shape}"
+        raise ValueError(f"decomposition: expected confusion (..., C, C) and risk_sum (...), found {found}.")
+    if not np.issubdtype(confusion.dtype, np.integer):
+        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
+    if not np.issubdtype(risk_sum.dtype, np.floating):
+        risk_sum = read_numbers(risk_sum, name="risk_sum")
+    check_background(decomposition.background, confusion.shape[-1], name="decomposition")
+    least = confusion.min(initial=0)
+    if least < 0:
+        raise ValueError(f"decomposition: expected counts of 0 or more, found {least}.")
+    return confusion, risk_sum
 
 
 def divide(part: Any, whole: Any) -> Any:

@@ -15,10 +15,10 @@ import numpy as np
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, margins, rates
+from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, margins, rates, read_leaves
 from flipjax.metrics.log_odds import SceneSwap, scene_swap
 from flipjax.metrics.ranking import Ranking, rank_images
-from flipjax.metrics.resampling import read_integers
+from flipjax.metrics.resampling import read_counts, read_integers
 
 ALL = "all"
 """The group of all images."""
@@ -209,16 +209,13 @@ def read_images(
     """
     if isinstance(decomposition, list):
         raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
-    if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
-        found = f"{confusion.shape} and {risk_sum.shape}; of one image pass leaf[None]"
+    shapes = np.shape(decomposition.confusion), np.shape(decomposition.risk_sum)
+    if len(shapes[0]) != 3 or shapes[1] != shapes[0][:1]:
+        found = f"{shapes[0]} and {shapes[1]}; of one image pass leaf[None]"
         raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
-    if not np.issubdtype(confusion.dtype, np.integer):
-        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
+    confusion, risk_sum = read_leaves(decomposition)
     if counts is not None:
-        counts = np.asarray(counts, np.float64)
-        if counts.ndim != 2 or counts.shape[1] != len(confusion):
-            raise ValueError(f"counts: expected (samples, {len(confusion)}), found {counts.shape}.")
+        counts = read_counts(counts, len(confusion))
     n, C = confusion.shape[:2]
     background = decomposition.background
     number, numbered = np.zeros(n, np.int64), None

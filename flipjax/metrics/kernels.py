@@ -238,7 +238,7 @@ def _softmax(channels: Channels) -> Channels:
 def _foreground(channels: Channels, background: Classes) -> Channels:
     if isinstance(channels, list):
         return [channel for c, channel in enumerate(channels) if c not in background]
-    ends = [-1, *background, len(channels)]
+    ends = [-1, *sorted(background), len(channels)]
     return jnp.concatenate([channels[a + 1 : b] for a, b in itertools.pairwise(ends)])
 
 
@@ -438,7 +438,7 @@ def flip_risk(logits: Any, **spec: Any) -> jax.Array:
         0.6931
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
+    scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
     return foreground_means(scores, read)[0]
 
 
@@ -482,7 +482,8 @@ def risk_map(logits: Any, **spec: Any) -> jax.Array:
         [[0.6931 0.    ]]
     """
     read = LabelSpec(**spec)
-    return jax.device_put(read_pixels(checks.check_scores(logits, read), read).risk)
+    scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
+    return jax.device_put(read_pixels(scores, read).risk)
 
 
 class PixelMaps(NamedTuple):
@@ -529,7 +530,7 @@ def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Ar
         {'flip_risk': 0.662, 'max_softmax': 0.5, 'margin': 0.8, 'energy': 0.0, 'p_norm': -0.901}
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
+    scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
     if not isinstance(p, int) or p < 1:
         raise ValueError(f"p: expected an integer above 0, found {p!r}.")
     return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 from flipjax.groups import Groups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
+from flipjax.metrics.resampling import read_integers
 
 
 def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
@@ -22,7 +23,10 @@ def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
         >>> flips_to(np.array([[[9, 0, 0], [0, 3, 1], [0, 2, 5]]])).tolist()
         [[2, 1]]
     """
-    confusion = np.asarray(confusion).astype(np.int64)
+    confusion = np.asarray(confusion)
+    if confusion.dtype.kind not in "iu":
+        raise TypeError(f"confusion: expected integers, found {confusion.dtype}.")
+    confusion = confusion.astype(np.int64)
     inside = is_foreground(confusion.shape[-1], background)
     return flips_of(confusion, background=background).sum(1)[:, inside]
 
@@ -41,7 +45,7 @@ def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups) -> np.ndarray:
         [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]
     """
     cube = np.zeros((all_groups.count, all_groups.classes), np.int64)
-    np.add.at(cube, np.asarray(groups), flips_to(confusion))
+    np.add.at(cube, _read_groups(groups, len(confusion), all_groups), flips_to(confusion))
     return cube.reshape(all_groups.classes, all_groups.scenes, all_groups.classes)
 
 
@@ -65,10 +69,18 @@ def pull_counts(confusion: Any, groups: Any, all_groups: Groups, background: Bac
         >>> pull_counts(counts, [1, 0], Groups(3, 3)).tolist()
         [[8, 6], [0, 0]]
     """
-    groups = np.asarray(groups)
+    groups = _read_groups(groups, len(confusion), all_groups)
     targets = flips_to(confusion, background=background) * np.isin(groups, all_groups.rare)[:, None]
     shown = usual_table(all_groups)[:, all_groups.scene_of(groups)].T
     return np.stack([targets.sum(1), (targets * shown).sum(1)], axis=1)
+
+
+def _read_groups(groups: Any, images: int, all_groups: Groups) -> np.ndarray:
+    """Returns the groups of n images, int (n,); raises a ValueError for other numbers of images or groups."""
+    numbers = read_integers("groups", groups, images)
+    if images and not 0 <= numbers.min() <= numbers.max() < all_groups.count:
+        raise ValueError(f"groups: expected 0..{all_groups.count - 1}, found {np.unique(numbers).tolist()}.")
+    return numbers
 
 
 def pull_chance(all_groups: Groups) -> float:

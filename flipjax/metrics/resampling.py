@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flipjax.metrics.host import read_array, read_numbers
+
 
 def draw_images(
     generator: np.random.Generator,
@@ -72,9 +74,26 @@ def strata_of(groups: Any, pairs: Any, images: int) -> list[np.ndarray]:
 
 def read_integers(name: str, values: Any, images: int) -> np.ndarray:
     """Returns values as integers (N,); raises ValueError if they are not N integers."""
-    numbers = np.asarray(values)
-    if numbers.shape != (images,) or not np.issubdtype(numbers.dtype, np.integer):
+    numbers = read_array(values, name=name)
+    if numbers.shape != (images,) or numbers.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
+    return numbers
+
+
+def read_counts(counts: Any, images: int) -> np.ndarray:
+    """Returns how often each resample holds each image, float64 (S, N).
+
+    Raises:
+        TypeError: no numbers.
+        ValueError: another shape, or other than whole numbers of 0 or more.
+    """
+    numbers = read_numbers(counts, name="counts")
+    if numbers.ndim != 2 or numbers.shape[1] != images or not len(numbers):
+        raise ValueError(f"counts: expected (samples, {images}), found {numbers.shape}.")
+    # The negated form also rejects NaN.
+    wrong = ~((numbers >= 0) & (numbers < 1 << 31) & (numbers == np.floor(numbers)))
+    if wrong.any():
+        raise ValueError(f"counts: expected whole numbers in 0..2^31 - 1, found {numbers[wrong][0]}.")
     return numbers
 
 

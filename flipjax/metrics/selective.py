@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.metrics.decomposition import divide
+from flipjax.metrics.host import read_numbers
 
 _Z = 1.959963984540054
 _HALVINGS = 40
+_ROUNDING = 1e-6
+"""By how much a float32 loss may exceed 1."""
 
 
 def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = None) -> Any:
@@ -34,8 +37,8 @@ def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = 
         >>> auroc([0.1, 0.4, 0.9], [False, True, False], weights=np.array([[1, 1, 1], [2, 1, 0]])).tolist()
         [0.5, 1.0]
     """
-    columns = [scores, events, *([] if weights is None else weights)]
-    values, positive, *rows = _ranked(*columns)
+    rows = () if weights is None else _check_weights(weights)
+    values, positive, *rows = _ranked(scores, events, *rows)
     order, ends = sort_scores(values)
     counts = np.ones((1, len(values))) if weights is None else np.array(rows)[:, order]
     above, below = (first_sums(None, counts, side, ends) for side in (positive[order] > 0.5, positive[order] <= 0.5))
@@ -58,7 +61,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
     """
-    scores, losses = _ranked(scores, losses)
+    scores, losses = _ranked_losses(scores, losses)
     order, ends = sort_scores(scores)
     numbers = np.arange(1, len(losses) + 1)
     return first_sums(numbers[None], np.ones((1, len(losses))), losses[order], ends)[0] / numbers
@@ -120,7 +123,7 @@ def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
         >>> round(aurc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
         0.1111
     """
-    scores, losses = _ranked(scores, losses)
+    scores, losses = _ranked_losses(scores, losses)
     return areas(scores[None], losses).aurc.item()
 
 
@@ -136,7 +139,7 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
         >>> threshold_at_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1], risk=0.4)
         0.3
     """
-    scores, losses = _ranked(scores, losses)
+    scores, losses = _ranked_losses(scores, losses)
     order, ends = sort_scores(scores)
     return float(np.max(scores[order], initial=-math.inf, where=ends & (risk_coverage(scores, losses) <= risk)))
 
@@ -192,6 +195,10 @@ def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
         >>> round(low, 3), high
         (0.573, 1.0)
     """
+    if not 0 <= auroc <= 1:
+        raise ValueError(f"auroc: expected a number in 0..1, found {auroc}.")
+    if not (events >= 1 and others >= 1):
+        raise ValueError(f"events, others: expected 1 or more, found {events} and {others}.")
     size = (events + others) / 2 - 1
     ends = []
     for outer in (0.0, 1.0):
@@ -208,11 +215,31 @@ def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
 
 def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np.ndarray]:
     """Returns columns (n,) as float64, without images whose score or loss is NaN."""
-    columns = [np.asarray(column, np.float64) for column in (scores, losses, *others)]
+    columns = [read_numbers(scores, name="scores"), read_numbers(losses, name="losses")]
+    columns += [np.asarray(column, np.float64) for column in others]
     if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
         raise ValueError(f"scores: expected (n,), one for each loss, found {columns[0].shape} and {columns[1].shape}.")
     known = ~np.isnan(columns[0]) & ~np.isnan(columns[1])
     return [column[known] for column in columns]
+
+
+def _ranked_losses(scores: ArrayLike, losses: ArrayLike) -> list[np.ndarray]:
+    """Returns scores and losses (n,) as `_ranked` does; raises a ValueError for losses outside 0..1."""
+    scores, losses = _ranked(scores, losses)
+    low, high = losses.min(initial=0), losses.max(initial=1)
+    if low < 0 or high > 1 + _ROUNDING:
+        raise ValueError(f"losses: expected numbers in 0..1, found {low if low < 0 else high:g}.")
+    return [scores, losses]
+
+
+def _check_weights(weights: ArrayLike) -> np.ndarray:
+    """Returns the weights (S, n); raises a ValueError for other shapes, negative numbers and NaN."""
+    rows = read_numbers(weights, name="weights")
+    if rows.ndim != 2:
+        raise ValueError(f"weights: expected (resamples, n), found shape {rows.shape}.")
+    if not (rows >= 0).all():
+        raise ValueError("weights: expected numbers of 0 or more.")
+    return rows
 
 
 def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

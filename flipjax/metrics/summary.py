@@ -159,12 +159,8 @@ def bootstrap(
         >>> low, high
         (0.25, 0.5)
     """
-    import jax
-
-    if not hasattr(key, "dtype"):
-        raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
     images = read_images(decomposition, groups, **options)
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    generator = generator_of(key)
     if not callable(statistic):
         names = (statistic,) if isinstance(statistic, str) else tuple(statistic)
         intervals = image_intervals(images, names, generator=generator, samples=samples, pairs=pairs, clusters=clusters)
@@ -172,8 +168,37 @@ def bootstrap(
     strata = strata_of(groups, pairs, len(images)) if clusters is None else []
     drawn = []
     for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
-        drawn += [np.asarray(statistic(_taken(decomposition, row, strata))) for row in counts]
+        drawn += [_read_statistic(statistic(_taken(decomposition, row, strata))) for row in counts]
+    shapes = sorted({value.shape for value in drawn})
+    if len(shapes) > 1:
+        raise ValueError(f"statistic: expected arrays of one shape, found {shapes[0]} and {shapes[1]}.")
     return _percentile_interval(np.stack(drawn))
+
+
+def generator_of(key: Any) -> np.random.Generator:
+    """Returns NumPy's generator of a JAX PRNG key.
+
+    Raises:
+        TypeError: not a key.
+        ValueError: several keys.
+    """
+    import jax
+
+    try:
+        data = np.asarray(jax.random.key_data(key))
+    except TypeError:
+        raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).") from None
+    if data.ndim != 1:
+        raise ValueError(f"key: expected one JAX PRNG key, found keys of shape {data.shape[:-1]}.")
+    return np.random.default_rng(data)
+
+
+def _read_statistic(value: Any) -> np.ndarray:
+    """Returns what a statistic returned for a resample, numbers."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"statistic: expected numbers, found {value!r}.")
+    return array
 
 
 def image_intervals(

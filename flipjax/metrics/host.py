@@ -1,0 +1,69 @@
+"""Arrays of any framework as NumPy arrays, for what is computed on the host. Imports no JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
+"""Types of `ml_dtypes` that NumPy knows no limits of, and what holds their values."""
+
+
+def read_array(values: Any, *, name: str, hidden: str = "leave out what it hides") -> np.ndarray:
+    """Returns an array-like as a NumPy array in native byte order.
+
+    PyTorch is detected by its methods, never imported. Its bfloat16 becomes float32, since NumPy has no bfloat16.
+
+    Args:
+        values: array-like.
+        name: of the argument, for messages.
+        hidden: what to do with a masked array, for messages.
+
+    Raises:
+        TypeError: a mapping, a masked array, or what is no array, such as a traced one.
+
+    Example:
+        >>> read_array(np.ma.masked_equal([1, 255], 255), name="groups")
+        Traceback (most recent call last):
+        ...
+        TypeError: groups: expected an array, found a masked one; leave out what it hides.
+    """
+    if isinstance(values, Mapping):
+        keys = ", ".join(map(repr, values))
+        raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array, found a masked one; {hidden}.")
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            if "bfloat16" in str(values.dtype):
+                values = values.float()
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
+    if array.dtype.name in NARROW:
+        return array.astype(NARROW[array.dtype.name])
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def read_numbers(values: Any, *, name: str) -> np.ndarray:
+    """Returns real numbers as float64; None is NaN.
+
+    Raises:
+        TypeError: no array, or one of other things than real numbers.
+
+    Example:
+        >>> read_numbers([1, None], name="scores").tolist()
+        [1.0, nan]
+    """
+    array = read_array(values, name=name, hidden="make what it hides NaN with array.filled(np.nan)")
+    # bfloat16 and other types of `ml_dtypes` have no kind of their own.
+    if array.dtype.kind not in "biufOV" or array.dtype.names is not None:
+        raise TypeError(f"{name}: expected real numbers, found {array.dtype}.")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected real numbers, found {array.dtype} ({error}).") from error
