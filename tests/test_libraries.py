@@ -1,5 +1,6 @@
 """oneDNN: what it computes, who chooses it, and that no such program reaches the compilation cache."""
 
+import functools
 import json
 import os
 import shutil
@@ -13,12 +14,14 @@ import numpy as np
 import populations
 import pytest
 
+import flipjax
 from flipjax.backend import convolutions
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.models.convolution import convolve, convolve_doubled
 from flipjax.plan import plan
 from flipjax.training import devices, population
+from flipjax.training.task import make_members
 
 ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
 ASKED = "--config.population.convolutions=onednn"
@@ -124,15 +127,46 @@ def test_alone_is_among_others_and_continued_is_unbroken(onednn, tiny, make_memb
     populations.assert_same(again.states[-1], whole.states[-1])
 
 
+SMALL = {
+    "pool.size": 16,
+    "pool.objects": 40,
+    "pool.scenes": 24,
+    "model.width": 8,
+    "model.depth": 2,
+    "split.n_train": 32,
+    "split.n_val": 16,
+    "split.n_test": 16,
+    "train.epochs": 2,
+    "axes.method": ("ce",),
+    "axes.rho": (0.9,),
+    "axes.seed": (0, 1),
+    "population.convolutions": "onednn",
+}
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="fast_jit has the bits of a sweep from JAX 0.11 on")
+def test_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn):
+    train = flipjax.make_train("smoke", SMALL)
+    assert train.convolutions == "onednn"
+    members = make_members(train.setup.program, train.setup.task)
+    engine = populations.train(train.experiment, members, train.data.pool, train.data.val, spec=ONEDNN)
+    mapped = fast_jit(functools.partial(jax.lax.map, train), convolutions=train.convolutions)
+    trained = jax.device_get(mapped(train.members()))
+    for rule, kept in populations.copied(engine.current).best.items():
+        weights = populations.nested_all(train.experiment, kept.weights)
+        populations.assert_same(trained.best[rule], kept._replace(weights=weights))
+
+
 @pytest.mark.parametrize(
     ("version", "model", "passes", "library"),
     [
-        ((0, 10, 2), ModelSpec(), 10**9, "xla"),
-        ((0, 12, 0), ModelSpec(), 10**9, "onednn"),
-        ((0, 12, 0), ModelSpec(), 10**3, "xla"),
+        ((0, 10, 2), ModelSpec(width=16), 10**9, "xla"),
+        ((0, 12, 0), ModelSpec(width=16), 10**9, "onednn"),
+        ((0, 12, 0), ModelSpec(width=16), 10**3, "xla"),
+        ((0, 12, 0), ModelSpec(width=8), 10**9, "xla"),
         ((0, 12, 0), ModelSpec(name="smp_resnet50"), 10**9, "xla"),
     ],
-    ids=["JAX 0.10", "long", "short", "a large U-Net"],
+    ids=["JAX 0.10", "wide and long", "short", "narrow", "a large U-Net"],
 )
 def test_the_rule(monkeypatch, version, model, passes, library):
     monkeypatch.setattr(jax, "__version_info__", version)
@@ -158,8 +192,10 @@ def test_oneDNN_that_is_absent_is_refused_in_one_sentence(absent):  # noqa: N802
 
 def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noqa: N802
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
-    (program,) = plan(faults.read_config())
+    (program,) = plan(faults.read_config("--config.model.width=16"))
     assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "xla"
+    monkeypatch.setattr(devices, "has_onednn", lambda: True)
+    assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "onednn"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 PROCESSORS = ("x86_64", "amd64")
 """Names of the processors for which XLA is built with oneDNN."""
 
+LEAST_WIDTH = 16
+"""Of a U-Net for which oneDNN is faster; narrower ones have convolutions of several pixels at once for Eigen."""
 LONG = 1e10
 """Least pixels, times the model's width, of a run that gains more than it loses by compiling anew in each process."""
 
@@ -99,7 +101,7 @@ def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
         size: of the images, in pixels.
         passes: images that all members send through the network, three for each that is trained on.
     """
-    if jax.__version_info__ < (0, 11) or model.title != "unet":
+    if jax.__version_info__ < (0, 11) or model.title != "unet" or model.width < LEAST_WIDTH:
         return XLA
     if passes * size**2 * model.width < LONG:
         return XLA

@@ -1,7 +1,7 @@
 """Samples a second of K small U-Nets on a CPU: flipjax, plain vmap, and PyTorch one model after another.
 
     python sweeps/benchmarks/throughput/bench.py [--size 32 64 128] [--members 1 4 16 64] [--rounds 5] [--out FILE]
-                                                 [--only NAME ...] [--torch PYTHON]
+                                                 [--only NAME ...] [--torch PYTHON] [--processor]
 
 Every contender lives in processes of its own and waits while another works. For each size of image and K they take
 turns, round after round. The first epoch, compilation included, is timed apart. The limit is the speed of a product of
@@ -127,6 +127,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of one turn, about")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders")
+    parser.add_argument("--processor", action="store_true", help="by processor time, on a machine that others use, too")
     parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="the interpreter that has PyTorch")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results.csv")
     return parser.parse_args()
@@ -156,7 +157,9 @@ def main():
     for size, members in itertools.product(options.size, options.members):
         # What loses at 32 px is not measured again.
         sized = [dataclasses.replace(c, size=size) for c in contenders if size == 32 or not (c.slow or c.augmented)]
-        alike = compare(sized, members, rounds=options.rounds, seconds=options.seconds, after=count)
+        alike = compare(
+            sized, members, rounds=options.rounds, seconds=options.seconds, processor=options.processor, after=count
+        )
         limit = product_speed() / operations[-1]
         facts = {"mflop_a_sample": f"{operations[-1] / 1e6:.1f}", "limit_samples_per_second": f"{limit:.0f}"}
         rows += [running.row() | facts for running in alike]

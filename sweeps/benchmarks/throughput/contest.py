@@ -125,7 +125,14 @@ class Running:
         self.first, _ = self.ask("epoch")
         self.repeats = max(1, round(seconds / self.ask("epoch")[0]))
 
-    def measure(self):
+    def measure(self, *, processor=False):
+        """Takes a turn, again where others disturbed it; with `processor` by the processor time of all cores."""
+        if processor:
+            before = sum(process_seconds(process.pid) for process in self.processes)
+            self.ask("epoch", repeats=self.repeats)
+            spent = sum(process_seconds(process.pid) for process in self.processes) - before
+            self.speeds.append(self.repeats * self.samples / (spent / CORES))
+            return
         for attempt in range(ATTEMPTS):
             before = busy_seconds() - sum(process_seconds(process.pid) for process in self.processes)
             elapsed, _ = self.ask("epoch", repeats=self.repeats)
@@ -161,7 +168,7 @@ class Running:
         }
 
 
-def compare(contenders, members, *, rounds, seconds, after=None):
+def compare(contenders, members, *, rounds, seconds, processor=False, after=None):
     """Asks all contenders at one K in turn, each round from the next one on; `after` gets them by name at the end."""
     result = [Running(contender, members) for contender in contenders if contender.takes(members)]
     for running in result:
@@ -173,7 +180,7 @@ def compare(contenders, members, *, rounds, seconds, after=None):
         for running in result[start:] + result[:start]:
             # Slow ones sit out every other round.
             if not (running.contender.slow and members > 1 and number % 2):
-                running.measure()
+                running.measure(processor=processor)
     if after:
         after({running.contender.name: running for running in result})
     for running in result:

@@ -1,15 +1,14 @@
 """Compares each layer of the benchmark's U-Net with what one core can do: FLOPs, bytes and measured speed.
 
-    taskset -c 0 python sweeps/benchmarks/throughput/roofline.py [--size 32 64 128] [--out FILE]
+    taskset -c 0 python sweeps/benchmarks/throughput/roofline.py [--size 32 64 128] [--convolutions xla] [--out FILE]
 
-A pass runs alone in a loop. Its FLOPs are those of the definition, without wasted taps, and its bytes those of every
-input and output, once. Its roof is the longer of two times: of the FLOPs in a matrix product, and of the bytes in a
-copy within the second-level cache.
+A pass runs alone in a loop, and its time is that of the processor, which other programs hardly change. Its FLOPs are
+those of the definition, without wasted taps, and its bytes those of every input and output, once. Its roof is the
+longer of two times: of the FLOPs in a matrix product, and of the bytes in a copy within the second-level cache.
 """
 
 import argparse
 import collections
-import functools
 import pathlib
 import statistics
 import time
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.backend.compiler import fast_runtime
+from flipjax.backend.compiler import fast_jit
 from flipjax.models import unet
 from flipjax.models.convolution import convolve, convolve_doubled
 from flipjax.results.frames import write_csv
@@ -26,10 +25,9 @@ from flipjax.results.frames import write_csv
 BATCH, WIDTH, CLASSES, ROUNDS, SECONDS = 16, 16, 3, 5, 0.05
 
 
-def seconds(function, *arguments):
+def seconds(function, *arguments, convolutions="xla"):
     """Returns the median time of a call inside a loop."""
 
-    @functools.partial(jax.jit, compiler_options=fast_runtime())
     def repeat(count, *given):
         def step(_, carry):
             # A call waits for the one before, and what a loop carries is written out whole.
@@ -41,10 +39,12 @@ def seconds(function, *arguments):
         zeros = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
         return lax.fori_loop(0, count, step, (jnp.float32(0), zeros))
 
+    program = fast_jit(repeat, convolutions=convolutions)
+
     def timed(count):
-        start = time.perf_counter()
-        jax.block_until_ready(repeat(count, *arguments))
-        return time.perf_counter() - start
+        start = time.process_time()
+        jax.block_until_ready(program(count, *arguments))
+        return time.process_time() - start
 
     timed(1)
     count = max(2, int(SECONDS / timed(1)))
@@ -126,6 +126,7 @@ def limits():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs="+", default=(32, 64, 128), help="sides of the images in pixels")
+    parser.add_argument("--convolutions", choices=("xla", "onednn"), default="xla", help="their library")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "roofline.csv")
     options = parser.parse_args()
     speed, bandwidth = limits()
@@ -134,12 +135,20 @@ def main():
     for size in options.size:
         for kind, channels, each, function, arguments, flops, moved in layers(size):
             images = "x".join(map(str, arguments[0].shape))
-            name = {"size": size, "layer": kind, "channels": channels, "pass": each, "images": images}
+            name = {
+                "convolutions": options.convolutions,
+                "size": size,
+                "layer": kind,
+                "channels": channels,
+                "pass": each,
+                "images": images,
+            }
             key = tuple(name.values())
             if key in known:
                 known[key]["calls"] += 1
                 continue
-            took, roof = seconds(function, *arguments), max(flops / speed, moved / bandwidth)
+            took = seconds(function, *arguments, convolutions=options.convolutions)
+            roof = max(flops / speed, moved / bandwidth)
             figures = {"mflop": flops / 1e6, "megabytes": moved / 1e6, "ms": took * 1e3, "gflop_s": flops / took / 1e9}
             figures |= {"gbyte_s": moved / took / 1e9, "of_roof": roof / took}
             known[key] = name | {"calls": 1} | {column: f"{value:.3g}" for column, value in figures.items()}
