@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.report.__main__ import main as report
+from flipjax.report.gallery.store import load_gallery
 from flipjax.results import load
 from flipjax.results.frames import read_csv
 from flipjax.results.store import BLANK, ImageResults, MemberResults, concatenate, read, to_xarray, write
@@ -160,16 +161,32 @@ def test_a_forged_shape_is_refused_before_it_takes_memory(tmp_path):
         read(path, ImageResults)
 
 
+def members_in(path):
+    return read(path, MemberResults).arrays()
+
+
+def images_in(path):
+    return read(path, ImageResults).arrays()
+
+
+def pictures_in(path):
+    return dict(vars(load_gallery(path)))
+
+
+FILES = {members_in: "results.npz", images_in: "results.npz", pictures_in: "gallery.npz"}
+"""Readers of what a sweep stores, and their files."""
+
+
 @settings(max_examples=FUZZ, deadline=None)
-@given(st.sampled_from([MemberResults, ImageResults]), DAMAGES)
-def test_a_damaged_file_gives_the_same_arrays_or_one_line(tmp_path_factory, kind, damage):
-    path = tmp_path_factory.getbasetemp() / "stored.npz"
+@given(st.sampled_from(list(FILES)), DAMAGES)
+def test_a_damaged_file_gives_the_same_arrays_or_one_line(tmp_path_factory, arrays_in, damage):
+    path = tmp_path_factory.getbasetemp() / FILES[arrays_in]
     if not path.exists():
-        shutil.copy(STORED, path)
-    table = read_damaged(lambda copy: read(copy, kind), path, damage, DamagedError)
-    if table is not None:
-        for name, values in read(path, kind).arrays().items():
-            np.testing.assert_array_equal(getattr(table, name), values)
+        shutil.copy(STORED.with_name(path.name), path)
+    arrays = read_damaged(arrays_in, path, damage, DamagedError)
+    if arrays is not None:
+        for name, values in arrays_in(path).items():
+            np.testing.assert_array_equal(arrays[name], values)
 
 
 def test_members_without_results_are_stored_in_the_shape_of_others(cell, tmp_path):
