@@ -20,7 +20,7 @@ from flipjax.results import load
 from flipjax.results.frames import read_csv
 from flipjax.results.store import BLANK, ImageResults, MemberResults, concatenate, read, to_xarray, write
 from flipjax.results.tables import blank_results
-from flipjax.support.files import DamagedError, digest
+from flipjax.support.files import DamagedError, digest, write_arrays
 from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition
 
 STORED = RECORDED / "cells/000/results.npz"
@@ -145,6 +145,33 @@ def test_a_forged_file_with_right_digests_is_one_sentence_that_names_it(what, tm
     assert "\n" not in str(error.value) and "\x1b" not in str(error.value) and len(str(error.value)) < 700
     assert report([str(folder)]) in (1, 2)
     assert "Traceback" not in "".join(capsys.readouterr())
+
+
+PICTURES = {
+    "images of one colour": {"image": np.zeros((4, 8, 8), np.uint8)},
+    "images of fractions": {"image": np.zeros((4, 8, 8, 3))},
+    "a label too few": {"label": np.zeros((3, 8, 8), np.uint8)},
+    "texts as numbers": {"flip": np.array(["a"] * 4)},
+    "numbers as texts": {"member": np.zeros(4)},
+    "an unknown error": {"error_map": np.full((4, 8, 8), 9, np.uint8)},
+    "an image before the first": {"index": np.full(4, -9)},
+}
+
+
+@pytest.mark.parametrize("what", PICTURES)
+def test_forged_pictures_with_a_right_digest_are_one_sentence(what, tmp_path):
+    arrays = {
+        **{name: np.zeros((4, 8, 8), np.uint8) for name in ("label", "prediction", "error_map", "risk_map")},
+        **{name: np.zeros(4, np.int32) for name in ("flip_risk", "flip", "index", "group")},
+        "image": np.zeros((4, 8, 8, 3), np.uint8),
+        "kind": np.array(["typical"] * 4),
+        "member": np.array(["m000"] * 4),
+    }
+    write_arrays(tmp_path / "gallery.npz", arrays)
+    assert len(load_gallery(tmp_path / "gallery.npz")) == 4
+    write_arrays(tmp_path / "gallery.npz", {**arrays, **PICTURES[what]})
+    with pytest.raises(DamagedError, match=r"gallery\.npz: damaged \("):
+        load_gallery(tmp_path / "gallery.npz")
 
 
 def test_a_forged_shape_is_refused_before_it_takes_memory(tmp_path):

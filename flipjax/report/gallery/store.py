@@ -124,7 +124,39 @@ def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImage
         raise DamagedError(f"{path}: expected the images of this run; found those of another")
     if set(arrays) != {field.name for field in dataclasses.fields(StoredImages)}:
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
-    return StoredImages(**arrays)
+    images = StoredImages(**arrays)
+    problem = _misfit(images)
+    if problem:
+        raise DamagedError(f"{path}: damaged ({problem})")
+    return images
+
+
+PIXELS = ("label", "prediction", "error_map", "risk_map")
+"""Arrays with a value a pixel."""
+NUMBERS = ("flip_risk", "flip", "index", "group")
+"""Arrays with a number an image."""
+TEXTS = ("kind", "member")
+"""Arrays with a text an image."""
+LARGEST_ERROR = 4
+"""The largest code of `flipjax.metrics.error_map`."""
+
+
+def _misfit(images: StoredImages) -> str:
+    """Returns how the arrays of a gallery do not fit each other, or ''."""
+    shape = images.image.shape
+    if len(shape) != 4 or shape[3] != 3 or images.image.dtype != np.uint8:
+        return f"image: expected uint8 (R, H, W, 3), found {images.image.dtype} {shape}"
+    wanted = {**dict.fromkeys(PIXELS, shape[:3]), **dict.fromkeys((*NUMBERS, *TEXTS), shape[:1])}
+    for name, expected in wanted.items():
+        array = getattr(images, name)
+        kinds = "U" if name in TEXTS else "uif"
+        if array.shape != expected or array.dtype.kind not in kinds:
+            return f"{name}: expected {expected}, found {array.dtype} {array.shape}"
+    if images.error_map.max(initial=0) > LARGEST_ERROR:
+        return f"error_map: expected codes up to {LARGEST_ERROR}"
+    if min(images.index.min(initial=0), images.group.min(initial=0)) < 0:
+        return "index, group: expected numbers from 0 on"
+    return ""
 
 
 def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:
