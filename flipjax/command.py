@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import functools
+import io
 import os
 import re
 import sys
@@ -57,6 +58,7 @@ def main(
         @functools.wraps(body)
         def run(arguments: Sequence[str] | None = None) -> int:
             given = sys.argv[1:] if arguments is None else list(arguments)
+            escape_what_cannot_be_printed()
             try:
                 try:
                     return body(given)
@@ -74,6 +76,13 @@ def main(
         return run
 
     return decorate
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Lets names of any language be printed on terminals of any encoding: what these lack is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: BaseException, options: Mapping[str, str], system_code: int, advice: str) -> tuple[int, str]:

@@ -50,7 +50,7 @@ def check_texts(where: str, texts: Iterable[object], *, blank: bool = False) -> 
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"{where}: expected texts, found {text!r}.")
-        if "\n" in text or "\r" in text or not _is_text(text) or not (blank or text.strip()):
+        if not _is_line(text) or not (blank or text.strip()):
             raise ValueError(f"{where}: expected texts of one line in UTF-8, found {text!a}.")
 
 
@@ -100,12 +100,12 @@ def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | N
     Raises:
         AuditError: a name is not UTF-8, matches two files, or the pattern matches none.
     """
-    wrong = [file.as_posix() for file in files if not _is_text(str(file)) or {"\n", "\r"} & {*str(file)}]
+    wrong = [file.as_posix() for file in files if not _is_line(_decoded(stem_of(file)))]
     if wrong:
         raise AuditError(f"{folder}: expected file names of one line in UTF-8, found {listed(map(ascii, wrong))}")
     by_name = defaultdict[str, list[Path]](list)
     for file in files:
-        stem = stem_of(file)
+        stem = _decoded(stem_of(file))
         if pattern is None:
             by_name[stem].append(file)
         elif match := pattern.search(stem):
@@ -119,12 +119,21 @@ def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | N
     return {name: several[0] for name, several in by_name.items()}
 
 
-def _is_text(name: str) -> bool:
+def _decoded(text: str) -> str:
+    """Returns a part of a path in UTF-8, whatever this system takes for its encoding; else as it was."""
     try:
-        name.encode()
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        return text
+
+
+def _is_line(text: str) -> bool:
+    """Returns whether a text is one line that UTF-8 can spell."""
+    try:
+        text.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\n" not in text and "\r" not in text
 
 
 def check_matched(where: str, predictions: Collection[str], labels: Collection[str]) -> None:

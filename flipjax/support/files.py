@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import functools
 import hashlib
 import os
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -60,9 +62,20 @@ def read_text_entry(path: Path, name: str) -> str:
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
 
 
+@functools.cache
+def _cache_without_home() -> Path:
+    return Path(tempfile.mkdtemp(prefix="flipjax-"))
+
+
 def cache_folder() -> Path:
-    """Returns ~/.cache/flipjax, or flipjax under XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax"
+    """Returns ~/.cache/flipjax, or flipjax under XDG_CACHE_HOME; of a user without a home, a folder of this process."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given) / "flipjax"
+    try:
+        return Path.home() / ".cache" / "flipjax"
+    except RuntimeError:
+        return _cache_without_home()
 
 
 @contextlib.contextmanager

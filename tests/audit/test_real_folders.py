@@ -1,7 +1,9 @@
 """Folders as people have them: nested, with other file names, tables of any columns, and files that are broken."""
 
+import io
 import os
-from pathlib import PurePosixPath
+import sys
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from flipjax.audit.groups import likely_clusters
 from flipjax.audit.label_maps import NAMED, read_label_map
 from flipjax.audit.names import check_matched, name_files, read_pattern
 from flipjax.audit.problems import AuditError
+from flipjax.support.files import cache_folder
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)
@@ -284,3 +287,23 @@ def test_every_file_has_one_name_or_an_error(tmp_path_factory, stems):
         assert len({*files}) < len(files) or "several for" in str(error)
         return
     assert named == name_files(folder, files, None) and len(named) == len(files)
+
+
+def test_names_of_any_language_are_printed_on_any_terminal(tmp_path, monkeypatch):
+    names = ["Müller", "日本", *PATIENTS[2:]]
+    line = masks_of(tmp_path, names, names)
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    audit(tmp_path / "out", *line[:-1], "--class_names=background,größe,organ")
+    terminal.flush()
+    assert rb"gr\xf6\xdfe" in terminal.buffer.getvalue()
+    assert {row["name"] for row in rows_of(tmp_path / "out/images.csv")} == {*names}
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_folder().is_dir() and cache_folder() == cache_folder()
