@@ -13,8 +13,8 @@ from scipy import ndimage, special
 from scipy.stats import beta
 
 from flipjax import monitor
-from flipjax.monitor import BETS
 from flipjax.monitor.__main__ import main
+from flipjax.monitor.drift import BETS
 from flipjax.support.files import DamagedError
 from flipjax.support.process import begin_process
 
@@ -220,3 +220,100 @@ def test_usage(run, tmp_path, line, says):
     code, _, said = run(line)
     assert code == 2 and said.splitlines()[-1].startswith("flipjax monitor: ") and says in said.splitlines()[-1]
     assert (tmp_path / "scores.csv").read_bytes() == table and not (tmp_path / "x").exists()
+
+
+def test_clusters_are_ranked_by_their_means():
+    """Of three images of a patient the mean is ranked, once the next patient begins."""
+    fitted = monitor.fit(np.arange(40.0), clusters=np.repeat(np.arange(20), 2), flag_rate=0.1)
+    np.testing.assert_array_equal(fitted.scores, np.arange(0.5, 40, 2))
+    assert fitted.threshold == monitor.fit(np.arange(40.0), flag_rate=0.1).threshold
+    alone = monitor.Monitor(fitted.scores, fitted.threshold)
+    expected = [verdict.evidence for verdict in monitor.watch(alone, [2.0, 9.0])]
+    patients, scores = ["a", "a", "a", "b", "c", "a"], [1.0, np.nan, 3.0, 9.0, 0.0, 50.0]
+    found = [verdict.evidence for verdict in monitor.watch(fitted, scores, clusters=patients)]
+    # The last image is of a patient who was ranked before: it ends c, and is left out.
+    assert found[:5] == [1, 1, 1, expected[0], expected[1]] and found[5] != found[4]
+
+
+def test_alike_images_of_a_patient_alarm_falsely_unless_they_are_clusters():
+    generator = np.random.default_rng(0)
+    alarms = {"alone": 0, "clusters": 0}
+    for _ in range(20):
+        patients = generator.normal(size=120)
+        scores = np.repeat(patients, 5) + 0.1 * generator.normal(size=600)
+        cluster = np.repeat(np.arange(120), 5)
+        alone = monitor.fit(scores[:300])
+        alarms["alone"] += list(monitor.watch(alone, scores[300:]))[-1].alarm
+        together = monitor.fit(scores[:300], clusters=cluster[:300])
+        alarms["clusters"] += list(monitor.watch(together, scores[300:], clusters=cluster[300:]))[-1].alarm
+    assert alarms["alone"] >= 18 and alarms["clusters"] <= 2
+
+
+@pytest.mark.parametrize("clusters", [None, ["a"]], ids=["needed", "not asked for"])
+def test_clusters_of_the_stream_are_those_of_the_reference(clusters):
+    fitted = monitor.fit(np.arange(40.0), clusters=None if clusters else np.arange(40))
+    with pytest.raises(ValueError, match=r"^clusters: expected"):
+        monitor.watch(fitted, [1.0], clusters=clusters)
+
+
+def test_masked_scores_are_refused():
+    with pytest.raises(TypeError, match=r"^scores: expected an array, found a masked one"):
+        monitor.fit(np.ma.masked_array(np.arange(40.0), np.arange(40) < 3))
+
+
+def test_a_change_is_seen_later_after_normal_images():
+    fitted = monitor.fit(np.random.default_rng(0).normal(size=300))
+    delays = [monitor.alarm_delay(fitted, fitted.scores + 1, before=before) for before in (0, 100, 500)]
+    assert delays[0] < delays[1] <= delays[2] < 100
+
+
+def lines_of(scores, **further):
+    return "".join(json.dumps({"id": i, "score": score, **further}) + "\n" for i, score in enumerate(scores)).encode()
+
+
+def test_a_restart_with_a_history_goes_on(run, tmp_path):
+    whole = run("watch monitor.json", lines_of([*range(40), *range(60, 99)]))[1].splitlines()
+    command = "watch monitor.json --history seen.jsonl"
+    first = run(command, lines_of(range(40)))[1].splitlines()
+    # A crash cuts the last line.
+    with (tmp_path / "seen.jsonl").open("a") as stream:
+        stream.write('{"sco')
+    code, second, said = run(command, lines_of(range(60, 99)))
+    drifts = [json.loads(line)["drift"] for line in [*first, *second.splitlines()]]
+    assert code == 0 and "goes on after 40 images" in said
+    assert drifts == [json.loads(line)["drift"] for line in whole]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "scores\n", '{"monitor": "another"}\n', "[1]\n"], ids=["empty", "text", "of another", "a list"]
+)
+def test_a_file_that_is_no_history_is_left(run, tmp_path, text):
+    (tmp_path / "seen.jsonl").write_text(text)
+    code, printed, said = run("watch monitor.json --history seen.jsonl", lines_of([1]))
+    assert code == 2 and printed == "" and "seen.jsonl: expected" in said
+    assert (tmp_path / "seen.jsonl").read_text() == text
+
+
+def test_clusters_on_the_command_line(run, tmp_path):
+    table = "".join(f"{score},p{score // 3}\n" for score in range(99))
+    (tmp_path / "patients.csv").write_text("score,patient\n" + table)
+    code, printed, _ = run("fit --scores patients.csv --clusters patient --out patients.json")
+    assert code == 0 and "Median clusters (patient) until the drift alarm" in printed
+    assert len(monitor.load_monitor(tmp_path / "patients.json").scores) == 33
+    code, printed, said = run("watch patients.json", lines_of([1]) + lines_of([2, 3], patient="x"))
+    assert code == 1 and len(printed.splitlines()) == 2 and "expected patient, which names" in said
+
+
+def test_regions_of_volumes_are_connected_across_slices():
+    logits = np.zeros((1, 3, 4, 4, 3), np.float32)
+    logits[..., 0] = 1
+    logits[0, :, 1, 1, 1] = 5
+    logits[0, 2, 3, 3, 2] = 9
+    scores = monitor.region_scores(logits, spatial_ndim=3)
+    assert scores.label.tolist() == [1, 2] and scores.image.tolist() == [0, 0]
+    one = monitor.region_scores(logits[:, 0], regions="objects")
+    assert scores.flip_risk[0] == pytest.approx(one.flip_risk[0])
+    whole = monitor.region_scores(logits, regions="image", spatial_ndim=3)
+    assert len(whole.label) == 1 and whole.flip_risk[0] == pytest.approx(
+        (3 * one.flip_risk[0] + scores.flip_risk[1]) / 4
+    )

@@ -8,7 +8,8 @@ precision and recall, a column loss (or flip). With `--scores -` it reads JSON l
 "p_value", "alarm"}} for each; a null score means no predicted foreground. It skips unreadable lines and reports their
 numbers on standard error. Its output is valid input, so a stream can be resumed. For several objects per image, write a
 line for each region (flipjax.monitor.region_scores). All other keys are copied. If the stream is like the reference
-images, the drift alarm is ever raised with probability at most --false_alarm.
+images, the drift alarm is ever raised with probability at most --false_alarm; with --history over restarts, too. Of a
+monitor that was fitted with --clusters each line names the image's cluster, and the images of one follow one another.
 
 Exit codes: 0 done, 1 some lines could not be read, 2 usage, 75 interrupted.
 """
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if options.pop("command") == "fit":
         print(printable(fit_monitor(**options)))
         return command.DONE
-    return command.SOME_FAILED if watch_stream(options["monitor"]) else command.DONE
+    return command.SOME_FAILED if watch_stream(options["monitor"], history=options["history"]) else command.DONE
 
 
 def _parser() -> command.Parser:
@@ -40,9 +41,13 @@ def _parser() -> command.Parser:
     add("--risk", type=float, metavar="LOSS", help="or the mean loss of unflagged reference images: needs losses")
     text = "probability that the drift alarm is ever raised without drift (default 0.01)"
     add("--false_alarm", type=float, default=0.01, metavar="P", help=text)
+    text = "column or key that names an image's patient or film, whose images count as one in the drift test"
+    add("--clusters", metavar="COLUMN", help=text)
     add("--out", type=Path, required=True, metavar="MONITOR", help="the file to write, such as monitor.json")
     watching = commands.add_parser("watch", help="flag images of a stream, and test it for drift")
     watching.add_argument("monitor", type=Path, metavar="MONITOR", help="a file that fit wrote")
+    text = "keeps the stream's scores: a restart with the same file goes on, with the same budget of false alarms"
+    watching.add_argument("--history", type=Path, metavar="FILE", help=text)
     return parser
 
 

@@ -1,47 +1,40 @@
 """Fits a monitor to scores from a CSV or JSON lines, and watches a stream of scores."""
 
-import csv
+import contextlib
 import dataclasses
-import itertools
 import json
 import math
 import os
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from flipjax import monitor as monitors
 from flipjax.config import ConfigError
-from flipjax.monitor import Monitor, Verdict
-from flipjax.support.files import DamagedError, csv_rows
+from flipjax.monitor.drift import LONGEST_DELAY, DriftTest, Verdict, alarm_delay, judge
+from flipjax.monitor.files import load_monitor, save_monitor
+from flipjax.monitor.history import History
+from flipjax.monitor.lines import LOSSES, ScoredImage, check_stdin, read_lines, read_table
+from flipjax.monitor.threshold import ERROR, RARE, Monitor, detection, fit
+from flipjax.support.files import DamagedError
 from flipjax.support.terminal import printable, say
 
-SCORES = ("score", "flip_risk")
-LOSSES = ("loss", "flip")
-"""Accepted names of each column or key; the second is the one that audits use."""
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-LONGEST = 1 << 20
-"""Lines must be shorter, in bytes."""
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Flag rates of the table of `fit_monitor`."""
 RISES = (0.5, 1.0, 2.0)
 """Rises of the scores, in standard deviations, for which `fit` reports the alarm delay."""
-
-
-class ScoredImage(NamedTuple):
-    """An image or region: the fields of its line with an id, score (NaN without foreground) and loss (NaN: unknown)."""
-
-    values: dict[str, Any]
-    score: float
-    loss: float
+BEFORE = (0, 100, 1000)
+"""Normal images that come before the rise."""
 
 
 def fit_monitor(
-    scores: str, *, out: Path, flag_rate: float | None = None, risk: float | None = None, false_alarm: float = 0.01
+    scores: str,
+    *,
+    out: Path,
+    flag_rate: float | None = None,
+    risk: float | None = None,
+    false_alarm: float = 0.01,
+    clusters: str | None = None,
 ) -> str:
     """Fits a monitor to a CSV or JSON lines, writes it and returns a summary.
 
@@ -51,174 +44,171 @@ def fit_monitor(
         flag_rate: as in `fit`.
         risk: as in `fit`; needs losses.
         false_alarm: as in `fit`.
+        clusters: the column or key that names an image's patient, film or whatever images are alike within.
 
     Raises:
         ConfigError: an option that cannot be used, a line that cannot be read, or `out` that is no monitor.
     """
     if os.path.lexists(out):
         try:
-            monitors.load_monitor(out)
+            load_monitor(out)
         except (DamagedError, OSError) as error:
             raise ConfigError("--out", "a new file, or a monitor to replace", out) from error
-    images = list(read_lines(_stdin(), complain=_refuse) if scores == "-" else read_table(Path(scores)))
-    values, losses = (np.array([getattr(image, name) for image in images]) for name in ("score", "loss"))
+    images = list(read_lines(check_stdin(), complain=_refuse) if scores == "-" else read_table(Path(scores)))
+    values = np.array([image.score for image in images])
+    losses = np.array([image.loss for image in images])
     if risk is not None and np.isnan(losses).all():
         raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
+    together = None if clusters is None else _clusters_of(images, clusters)
+    options: dict[str, Any] = {"losses": losses, "flag_rate": flag_rate, "risk": risk, "false_alarm": false_alarm}
     try:
-        monitor = monitors.fit(values, losses=losses, flag_rate=flag_rate, risk=risk, false_alarm=false_alarm)
+        monitor = fit(values, **options, clusters=together, cluster_key=clusters or "")
     except ValueError as error:
         name, _, problem = str(error).partition(": ")
         raise ConfigError(f"--{name}", problem=problem) from error
-    monitors.save_monitor(monitor, out)
+    save_monitor(monitor, out)
     return "\n".join([f"Wrote {out}.", *_summary(monitor, values, losses, risk)])
+
+
+def _clusters_of(images: list[ScoredImage], key: str) -> list[str]:
+    """Returns the cluster of each image."""
+    try:
+        return [image.cluster(key) for image in images]
+    except ValueError as error:
+        raise ConfigError("--clusters", problem=str(error)) from error
 
 
 def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: float | None) -> list[str]:
     """Returns the summary of a fit: thresholds, bounds, the treatment of empty images and the alarm delay."""
     from flipjax.results.text import TextTable, to_text  # Imported here because `watch` does not need pandas.
 
-    n, rows = len(monitor.scores), []
-    others = {f"{rate:g}": monitors.fit(monitor.scores, flag_rate=rate) for rate in RATES if rate * (n + 1) >= 1}
-    for name, other in {"fitted": monitor, **others}.items():
-        own = dataclasses.replace(monitor, threshold=other.threshold)
-        found = monitors.detection(own, scores, losses)
-        shown = ["-" if math.isnan(each[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*each) for each in found]
-        rows.append([name, f"{own.threshold:.6g}", *shown])
-    table = to_text(TextTable(["flag_rate", "threshold", "flagged", "precision", "recall"], rows))
-    lines = ["", table.rstrip(), "", "On the reference images, with 95% intervals (Wilson)."]
+    header = ["flag_rate", "threshold", "flagged", "precision", "recall"]
+    lines = ["", to_text(TextTable(header, _threshold_rows(monitor, scores, losses))).rstrip(), ""]
+    lines.append("On the reference images, with 95% intervals (Wilson).")
     keys = " or ".join(LOSSES)
-    lines.append(f"Precision and recall are of errors (loss above {monitors.ERROR}) and need a key {keys}.")
+    lines.append(f"Precision and recall are of errors (loss above {ERROR}) and need a key {keys}.")
     if risk is not None:
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
-    verb = "are" if monitor.flags_empty else f"(over {monitors.RARE:.0%}) are not"
+    verb = "are" if monitor.flags_empty else f"(over {RARE:.0%}) are not"
     lines.append(f"Images without predicted foreground {verb} flagged; in the drift test they rank above all scores.")
-    delays = {rise: monitors.alarm_delay(monitor, monitor.scores + rise * monitor.scores.std()) for rise in RISES}
-    waits = ", ".join(f"{rise:g}: {delay:.0f}" for rise, delay in delays.items())
-    text = f"by the rise of scores in standard deviations (inf: more than {monitors.LONGEST_DELAY})"
-    return [*lines, f"Median images until the drift alarm, {text}: {waits}."]
+    what = "images" if not monitor.cluster_key else f"clusters ({monitor.cluster_key})"
+    lines += [
+        "",
+        f"Median {what} until the drift alarm (inf: more than {LONGEST_DELAY}), by the rise of their scores in",
+    ]
+    lines += ["standard deviations and by the normal ones that came before it:", ""]
+    table = to_text(TextTable(["rise", *(f"after {before:,}" for before in BEFORE)], _delay_rows(monitor)))
+    return [*lines, table.rstrip()]
 
 
-def watch_stream(path: Path) -> int:
+def _threshold_rows(monitor: Monitor, scores: np.ndarray, losses: np.ndarray) -> list[list[str]]:
+    """Returns a row for the fitted threshold and for each flag rate that the reference can tell."""
+    n = int((~np.isnan(scores)).sum())
+    thresholds = {"fitted": monitor.threshold}
+    for rate in RATES:
+        if rate * (n + 1) >= 1:
+            thresholds[f"{rate:g}"] = fit(scores, flag_rate=rate).threshold
+    rows = []
+    for name, threshold in thresholds.items():
+        found = detection(dataclasses.replace(monitor, threshold=threshold), scores, losses)
+        shown = ["-" if math.isnan(each[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*each) for each in found]
+        rows.append([name, f"{threshold:.6g}", *shown])
+    return rows
+
+
+def _delay_rows(monitor: Monitor) -> list[list[str]]:
+    """Returns the delay of the alarm for each rise, after so many normal images."""
+    rows = []
+    for rise in RISES:
+        risen = monitor.scores + rise * monitor.scores.std()
+        rows.append([f"{rise:g}", *(f"{alarm_delay(monitor, risen, before=before):.0f}" for before in BEFORE)])
+    return rows
+
+
+@dataclasses.dataclass
+class Counts:
+    """What came of a stream so far."""
+
+    images: int = 0
+    """Images."""
+    flagged: int = 0
+    """Of them, those that were flagged."""
+    empty: int = 0
+    """Of them, those without predicted foreground."""
+    unreadable: int = 0
+    """Lines that could not be read."""
+    alarm: str = ""
+    """Where the drift alarm was raised; '' without one."""
+
+    def __str__(self) -> str:
+        """Returns the counts in words."""
+        numbers = f"{self.images} images, {self.flagged} flagged, {self.empty} without foreground"
+        return f"{numbers}, {self.unreadable} unreadable; {self.alarm or 'no drift alarm'}"
+
+
+def watch_stream(path: Path, *, history: Path | None = None) -> int:
     """Flags the images of standard input, prints a JSON line for each, and returns how many lines cannot be read.
 
     Args:
         path: a monitor.
+        history: a file that keeps the scores of the stream, with which a restart goes on where it ended; None begins a
+            new stream, with its own budget of false alarms.
 
     Raises:
         ConfigError: no standard input.
-        DamagedError: no monitor.
+        DamagedError: no monitor, or the history of another one.
     """
-    monitor = monitors.load_monitor(path)
-    counts = dict.fromkeys(("images", "flagged", "without foreground", "unreadable"), 0)
-    alarm = ""
+    monitor = load_monitor(path)
+    test = DriftTest(monitor)
+    counts = Counts()
 
     def report(text: str) -> None:
         say(printable(f"flipjax monitor: {text}"))
 
     def complain(problem: str) -> None:
-        counts["unreadable"] += 1
+        counts.unreadable += 1
         report(problem)
 
-    images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
-    verdicts = monitors.watch(monitor, (image.score for image in twins))
-    try:
-        for image, verdict in zip(images, verdicts, strict=False):
-            counts["images"] += 1
-            counts["flagged"] += verdict.flagged
-            counts["without foreground"] += math.isnan(verdict.score)
-            if verdict.alarm and not alarm:
-                alarm = f"drift alarm at image {counts['images']} ({image.values['id']})"
-                report(alarm)
+    with contextlib.ExitStack() as stack:
+        kept = None
+        if history is not None:
+            kept = stack.enter_context(History(history, monitor))
+            before = _replay(test, kept)
+            report(f"{history}: goes on after {before} images{', with an alarm' if test.alarm else ''}")
+        stack.callback(lambda: report(str(counts)))
+        for number, image in enumerate(read_lines(check_stdin(), complain=complain), 1):
+            try:
+                cluster = image.cluster(monitor.cluster_key) if monitor.cluster_key else None
+            except ValueError as error:
+                complain(f"image {number}: {error}")
+                continue
+            verdict = judge(monitor, test, image.score, cluster)
+            if kept is not None:
+                kept.add(image.score, cluster)
+            counts.images += 1
+            counts.flagged += verdict.flagged
+            counts.empty += math.isnan(verdict.score)
+            if verdict.alarm and not counts.alarm:
+                counts.alarm = f"drift alarm at image {counts.images} ({image.values['id']})"
+                report(counts.alarm)
             print(_line(image, verdict), flush=True)
-    finally:
-        report(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm or 'no drift alarm'}")
-    return counts["unreadable"]
+    return counts.unreadable
 
 
-def _stdin() -> BinaryIO:
-    if sys.stdin is None:
-        raise ConfigError("standard input", "JSON lines", "it closed")
-    return sys.stdin.buffer
-
-
-def read_table(path: Path) -> list[ScoredImage]:
-    """Reads scores from a CSV with a column of SCORES; an empty field is an image without predicted foreground.
-
-    Raises:
-        ConfigError: the file is not such a CSV; the message names the line.
-        OSError: the file cannot be read.
-    """
-    number, images = 1, []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            for number, row in csv_rows(stream):
-                images.append(_scored(_parsed(row), number))
-    except (csv.Error, ValueError) as error:
-        raise ConfigError("--scores", problem=f"{path} line {number}: {error}") from error
-    return images
-
-
-def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
-    """Yields the image of each JSON line; reports unreadable lines by number to `complain`."""
-    for number, line in enumerate(_cut_lines(stream), start=1):
-        try:
-            if len(line) == LONGEST:
-                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
-            if line.strip():
-                values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
-                yield _scored(values, number)
-        except (ValueError, RecursionError) as error:
-            complain(f"line {number}: {error}")
-
-
-def _cut_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields the first LONGEST bytes of each line, so that an endless line cannot fill the memory."""
-    while line := stream.readline(LONGEST):
-        part = line
-        while len(part) == LONGEST and not part.endswith(b"\n"):
-            part = stream.readline(LONGEST)
-        yield line
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
-    return values
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"expected a number, or null without predicted foreground, found {text}")
-
-
-def _parsed(row: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the fields of a row: numbers, None for an empty one, or text."""
-    fields = {name: text.strip() for name, text in row.items()}
-    return {name: float(text) if NUMBER.fullmatch(text) else text or None for name, text in fields.items()}
-
-
-def _scored(values: Any, number: int) -> ScoredImage:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
-    score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
-    if not score:
-        raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
-    return ScoredImage({"id": number, **values}, _number(values[score]), _number(values.get(loss)))
-
-
-def _number(value: Any) -> float:
-    if value is None:
-        return math.nan
-    if type(value) not in (int, float) or abs(value) > sys.float_info.max:
-        _no_number(str(value)[:40])
-    return float(value)
+def _replay(test: DriftTest, history: History) -> int:
+    """Adds the images of a history to a test, and returns their number."""
+    number = 0
+    for score, cluster in history.seen():
+        test.add(score, cluster)
+        number += 1
+    return number
 
 
 def _line(image: ScoredImage, verdict: Verdict) -> str:
     score = None if math.isnan(verdict.score) else verdict.score
-    drift = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
-    verdicts = {"score": score, "flagged": verdict.flagged, "drift": drift | {"alarm": verdict.alarm}}
-    return json.dumps(image.values | verdicts)
+    drift: dict[str, Any] = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
+    drift["alarm"] = verdict.alarm
+    return json.dumps({**image.values, "score": score, "flagged": verdict.flagged, "drift": drift})
 
 
 def _refuse(problem: str) -> None:

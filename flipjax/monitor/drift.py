@@ -1,0 +1,208 @@
+"""The drift test of a monitor: whether the scores of a stream are still like those of the reference images.
+
+A conformal test martingale: each score is ranked among the reference scores and all scores before it. While the stream
+is exchangeable with the reference, the ranks are independent and uniform, whatever the distribution of the scores.
+Capital is bet on them without borrowing, so by Ville's inequality it ever reaches 1 / a with probability at most a.
+
+Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005 (conformal test martingales); Ville,
+1939; the mixture over the times of change after Shiryaev and Roberts.
+"""
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import betaln
+
+from flipjax.monitor.threshold import Monitor, read_scores
+
+STREAMS, LONGEST_DELAY = 21, 1000
+"""Streams, and the images of each after the change, on which the delay of the drift alarm is measured."""
+BETS = np.array([(0.8, 1.2), (0.6, 1.6), (0.4, 2.5), (1.2, 0.8), (1.6, 0.6), (2.5, 0.4), (0.6, 0.6), (1.8, 1.8)])
+"""Beta(a, b) densities to bet on: scores that rise, fall, spread and contract."""
+_NORM = betaln(BETS[:, 0], BETS[:, 1])
+_LEAST = 1e-12
+
+
+class Verdict(NamedTuple):
+    """Verdict on an image, and on the stream up to it.
+
+    Attributes:
+        score: as given; NaN without predicted foreground.
+        flagged: result of `flag`.
+        evidence: the capital of the drift test, 1 at the start; constant after the alarm.
+        p_value: of no drift so far, valid at any time: one over the largest evidence.
+        alarm: whether `p_value` has reached the monitor's `false_alarm`.
+    """
+
+    score: float
+    flagged: bool
+    evidence: float
+    p_value: float
+    alarm: bool
+
+
+class DriftTest:
+    """The drift test of a stream so far.
+
+    Until the alarm, memory grows by 8 bytes an image or cluster, and by the clusters' names.
+    """
+
+    def __init__(self, monitor: Monitor, *, seed: int = 0):
+        """Begins with a capital of 1; `seed` orders equal scores."""
+        self.evidence = 1.0
+        """The capital."""
+        self.largest = 1.0
+        """The largest capital so far."""
+        self._false_alarm = monitor.false_alarm
+        self._generator = np.random.default_rng(seed)
+        self._seen = array("d", [*monitor.scores, *[math.inf] * monitor.without_region])
+        self._bets = np.zeros(len(BETS))
+        self._ranked = 0
+        self._cluster: str | None = None
+        self._of_cluster: list[float] = []
+        self._clusters: set[str] = set()
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the capital has ever reached 1 / false_alarm."""
+        return self.largest * self._false_alarm >= 1
+
+    def add(self, score: float, cluster: Any = None) -> None:
+        """Adds an image.
+
+        Images of one cluster that follow one another are ranked together by their mean, once another cluster begins;
+        images of a cluster that was ranked before are left out.
+        """
+        if cluster is None:
+            self._rank(score)
+            return
+        name = str(cluster)
+        if name != self._cluster:
+            self.finish()
+            self._cluster = name
+        if name not in self._clusters:
+            self._of_cluster.append(score)
+
+    def finish(self) -> None:
+        """Ranks the cluster that is being read."""
+        if self._cluster is not None and self._of_cluster:
+            self._clusters.add(self._cluster)
+            known = [score for score in self._of_cluster if not math.isnan(score)]
+            self._rank(math.fsum(known) / len(known) if known else math.nan)
+        self._cluster = None
+        self._of_cluster = []
+
+    def _rank(self, score: float) -> None:
+        """Bets on the rank of a score; after the alarm nothing changes."""
+        if self.alarm:
+            return
+        self._ranked += 1
+        t = self._ranked
+        value = math.inf if math.isnan(score) else score
+        first, last = bisect_left(self._seen, value), bisect_right(self._seen, value)
+        rank = (len(self._seen) - last + self._generator.random() * (last - first + 1)) / (len(self._seen) + 1)
+        self._seen.insert(last, value)
+        # A change may come at any image t: 1 / (t (t + 1)) of the capital is reserved for it, split over the bets.
+        self._bets = (self._bets + 1 / (t * (t + 1) * len(BETS))) * _densities(rank)
+        self.evidence = 1 / (t + 1) + float(self._bets.sum())
+        self.largest = max(self.largest, self.evidence)
+
+
+def watch(
+    monitor: Monitor, scores: Iterable[float], *, clusters: Iterable[Any] | None = None, seed: int = 0
+) -> Iterator[Verdict]:
+    """Yields a verdict on each score as it comes.
+
+    While the images are exchangeable with the reference images (drawn alike and independently, in any order: not the
+    frames of a film) the probability of an alarm at any time, however long the stream, is at most
+    `monitor.false_alarm`. Several images of a patient are alike: pass `clusters`, here and to `fit`, and patients are
+    what must be exchangeable; the images of one follow one another. An alarm means that the distribution of scores
+    changed, not that the model errs more. Images without predicted foreground rank above all scores, so a model that
+    begins to miss everything raises the alarm. Each call is a new stream; equal scores and seeds give equal verdicts.
+
+    Args:
+        monitor: of `fit`.
+        scores: numbers, or NaN.
+        clusters: the patient or film of each image, for a monitor that was fitted with clusters.
+        seed: of the order among equal scores.
+
+    Raises:
+        ValueError: clusters, and a monitor without, or the other way round.
+
+    Example:
+        >>> from flipjax.monitor import fit
+        >>> monitor = fit(np.random.default_rng(0).normal(size=200))
+        >>> same, other = np.random.default_rng(1).normal(size=(2, 100))
+        >>> [any(verdict.alarm for verdict in watch(monitor, scores)) for scores in (same, other + 2)]
+        [False, True]
+    """
+    if (clusters is not None) != bool(monitor.cluster_key):
+        found = "found them" if clusters is not None else "found none"
+        wanted = "clusters, as fit had" if monitor.cluster_key else "no clusters, as fit had none"
+        raise ValueError(f"clusters: expected {wanted}, {found}.")
+    test = DriftTest(monitor, seed=seed)
+    pairs = zip(scores, clusters, strict=True) if clusters is not None else ((score, None) for score in scores)
+    return (judge(monitor, test, float(score), cluster) for score, cluster in pairs)
+
+
+def judge(monitor: Monitor, test: DriftTest, score: float, cluster: Any = None) -> Verdict:
+    """Adds an image to a drift test, and returns the verdict on it and on the stream up to it."""
+    test.add(score, cluster)
+    flagged = monitor.flags_empty if math.isnan(score) else score > monitor.threshold
+    return Verdict(score, flagged, test.evidence, 1 / test.largest, test.alarm)
+
+
+def _densities(rank: float) -> np.ndarray:
+    """Returns the density of each bet at a rank in (0, 1), which is near 0 for a score higher than those before it."""
+    p = min(max(rank, _LEAST), 1 - _LEAST)
+    return np.exp((BETS[:, 0] - 1) * np.log(p) + (BETS[:, 1] - 1) * np.log1p(-p) - _NORM)
+
+
+def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest: int = LONGEST_DELAY) -> float:
+    """Returns the median number of images from a change until the drift alarm, on 21 streams drawn with replacement.
+
+    What came before the change is learnt as normal, so that a later change takes longer to see. Of a monitor with
+    clusters the numbers are of clusters.
+
+    Args:
+        monitor: of `fit`.
+        scores: (n,), of images after the change, or the reference scores with a shift added.
+        before: images like the reference that come before the change.
+        longest: images of each stream after it.
+
+    Returns:
+        Infinite where half of the streams or more raise no alarm; streams that alarm before the change are left out.
+
+    Example:
+        >>> from flipjax.monitor import fit
+        >>> monitor = fit(np.random.default_rng(0).normal(size=200))
+        >>> alarm_delay(monitor, monitor.scores + 2) < 20, alarm_delay(monitor, monitor.scores, longest=50)
+        (True, inf)
+        >>> alarm_delay(monitor, monitor.scores + 2, before=200) > alarm_delay(monitor, monitor.scores + 2)
+        True
+    """
+    generator = np.random.default_rng(0)
+    normal = generator.choice(monitor.scores, (STREAMS, before))
+    changed = generator.choice(read_scores(scores), (STREAMS, longest))
+    delays = [_delay(monitor, start.tolist(), draw.tolist()) for start, draw in zip(normal, changed, strict=True)]
+    late = [delay for delay in delays if delay > 0]
+    return float(np.median(late)) if late else math.nan
+
+
+def _delay(monitor: Monitor, normal: list[float], changed: list[float]) -> float:
+    """Returns how many changed scores come until the alarm: 0 if it comes before them, infinite without one."""
+    test = DriftTest(monitor)
+    for score in normal:
+        test.add(score)
+    if test.alarm:
+        return 0.0
+    for number, score in enumerate(changed, 1):
+        test.add(score)
+        if test.alarm:
+            return float(number)
+    return math.inf

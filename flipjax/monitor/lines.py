@@ -1,0 +1,128 @@
+"""Reads scores from a CSV or from JSON lines."""
+
+import csv
+import dataclasses
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flipjax.config import ConfigError
+from flipjax.support.files import csv_rows
+
+SCORES = ("score", "flip_risk")
+LOSSES = ("loss", "flip")
+"""Accepted names of each column or key; the second is the one that audits use."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+LONGEST = 1 << 20
+"""Lines must be shorter, in bytes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredImage:
+    """An image or region of a line."""
+
+    values: dict[str, Any]
+    """The fields of the line, with an id."""
+    score: float
+    """NaN without foreground."""
+    loss: float
+    """NaN if unknown."""
+
+    def cluster(self, key: str) -> str:
+        """Returns the name of its cluster.
+
+        Raises:
+            ValueError: the line has none.
+        """
+        name = self.values.get(key)
+        if name is None or name == "":
+            raise ValueError(f"expected {key}, which names the image's cluster, found {', '.join(self.values)}")
+        return str(name)
+
+
+def check_stdin() -> BinaryIO:
+    """Returns standard input as bytes.
+
+    Raises:
+        ConfigError: it is closed.
+    """
+    if sys.stdin is None:
+        raise ConfigError("standard input", "JSON lines", "it closed")
+    return sys.stdin.buffer
+
+
+def read_table(path: Path) -> list[ScoredImage]:
+    """Reads scores from a CSV with a column of SCORES; an empty field is an image without predicted foreground.
+
+    Raises:
+        ConfigError: the file is not such a CSV; the message names the line.
+        OSError: the file cannot be read.
+    """
+    number, images = 1, []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            for number, row in csv_rows(stream):
+                images.append(_scored(_parsed(row), number))
+    except (csv.Error, ValueError) as error:
+        raise ConfigError("--scores", problem=f"{path} line {number}: {error}") from error
+    return images
+
+
+def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
+    """Yields the image of each JSON line; reports unreadable lines by number to `complain`."""
+    for number, line in enumerate(_cut_lines(stream), start=1):
+        try:
+            if len(line) == LONGEST:
+                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
+            if line.strip():
+                values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+                yield _scored(values, number)
+        except (ValueError, RecursionError) as error:
+            complain(f"line {number}: {error}")
+
+
+def _cut_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yields the first LONGEST bytes of each line, so that an endless line cannot fill the memory."""
+    while line := stream.readline(LONGEST):
+        part = line
+        while len(part) == LONGEST and not part.endswith(b"\n"):
+            part = stream.readline(LONGEST)
+        yield line
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
+    return values
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"expected a number, or null without predicted foreground, found {text}")
+
+
+def _parsed(row: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the fields of a row: numbers, None for an empty one, or text."""
+    fields = {name: text.strip() for name, text in row.items()}
+    return {name: float(text) if NUMBER.fullmatch(text) else text or None for name, text in fields.items()}
+
+
+def _scored(values: Any, number: int) -> ScoredImage:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
+    score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
+    if not score:
+        raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
+    return ScoredImage({"id": number, **values}, _number(values[score]), _number(values.get(loss)))
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or abs(value) > sys.float_info.max:
+        _no_number(str(value)[:40])
+    return float(value)

@@ -1,0 +1,190 @@
+"""A monitor: reference scores, and the threshold above which images are flagged."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from flipjax.metrics import selective
+
+LEAST_ALARM = 1e-300
+"""Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
+RARE = 0.05
+"""Images without predicted foreground are flagged if at most this fraction of the reference images have none."""
+ERROR = 0.5
+"""Loss above which an image counts as an error, as for `risk_auroc`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Monitor:
+    """A fitted monitor."""
+
+    scores: np.ndarray
+    """float64 (n,), the reference scores that the drift test ranks against, in ascending order: of images, or means of
+    clusters; a high score predicts an error."""
+    threshold: float
+    """An image with a higher score is flagged."""
+    false_alarm: float = 0.01
+    """The probability that `watch` ever alarms on a stream that is exchangeable with the reference."""
+    without_region: int = 0
+    """Reference images, or clusters, whose score was NaN: the model predicted no foreground."""
+    cluster_key: str = ""
+    """The key of a line that names its cluster, such as `patient`, whose images count as one in the drift test; '' for
+    images that are independent."""
+
+    @property
+    def flags_empty(self) -> bool:
+        """Whether images without predicted foreground are flagged: at most 5% of the reference had none."""
+        return self.without_region <= RARE * (len(self.scores) + self.without_region)
+
+
+def fit(
+    scores: ArrayLike,
+    *,
+    losses: ArrayLike | None = None,
+    flag_rate: float | None = None,
+    risk: float | None = None,
+    false_alarm: float = 0.01,
+    clusters: Any = None,
+    cluster_key: str = "cluster",
+) -> Monitor:
+    """Fits a monitor to the scores of reference images, which need no labels.
+
+    With `flag_rate` the threshold is a conformal quantile: the score of a new image that is exchangeable with the
+    reference images exceeds it with at most that probability (over draws of both). With `risk`, which needs losses, it
+    is `selective.threshold_at_risk`: the reference images below it have at most that mean loss.
+
+    Args:
+        scores: (n,) numbers, high where an error is expected: flip-risk, scene-swap risk. NaN: no predicted
+            foreground; see `Monitor.flags_empty`.
+        losses: (n,) in 0..1, such as each image's flip share; for `risk`.
+        flag_rate: fraction of images to flag; None without `risk`: 0.05.
+        risk: largest mean loss of the reference images that are not flagged.
+        false_alarm: of the drift alarm, over a whole stream.
+        clusters: (n,) names or numbers of patients, films or whatever images are alike within: the drift test ranks the
+            mean score of each, and its streams need them, too. None: each image alone.
+        cluster_key: the key of a line that names its cluster.
+
+    Raises:
+        TypeError: a masked array.
+        ValueError: flag_rate and risk together or out of range, shapes that do not fit, or too few images.
+
+    Example:
+        >>> monitor = fit(np.arange(99.0), flag_rate=0.05)
+        >>> monitor.threshold, flag(monitor, [94.0, 94.5, np.nan]).tolist()
+        (94.0, [False, True, True])
+        >>> fit([0.1, 0.2, 0.3, 0.4], losses=[0, 0, 1, 1], risk=0.4).threshold
+        0.3
+    """
+    values = read_scores(scores)
+    problems = {
+        f"scores: expected (n,), found shape {values.shape}.": values.ndim != 1,
+        f"scores: expected numbers or NaN, found {np.isinf(values).sum()} infinite.": np.isinf(values).any(),
+        f"false_alarm: expected {LEAST_ALARM} <= P < 1, found {false_alarm}.": not LEAST_ALARM <= false_alarm < 1,
+        f"risk: expected a mean loss in [0, 1], found {risk}.": risk is not None and not 0 <= risk <= 1,
+        "flag_rate: expected either flag_rate or risk, found both.": None not in (flag_rate, risk),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ValueError(problem)
+    ordered = np.sort(values[~np.isnan(values)])
+    ranked = values if clusters is None else cluster_means(values, clusters)
+    reference = np.sort(ranked[~np.isnan(ranked)])
+    if risk is None:
+        threshold = _quantile(ordered, 0.05 if flag_rate is None else flag_rate)
+    elif losses is None:
+        raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
+    elif (threshold := selective.threshold_at_risk(values, losses, risk=risk)) == -math.inf:
+        raise ValueError(f"risk: expected at least the mean loss of the images with the lowest scores, found {risk}.")
+    empty = len(ranked) - len(reference)
+    return Monitor(reference, threshold, false_alarm, empty, "" if clusters is None else cluster_key)
+
+
+def read_scores(scores: ArrayLike) -> np.ndarray:
+    """Returns scores as float64.
+
+    Raises:
+        TypeError: a masked array, whose masked scores would be read as scores.
+    """
+    if isinstance(scores, np.ma.MaskedArray):
+        raise TypeError("scores: expected an array, found a masked one; pass array.filled(np.nan) for images without.")
+    return np.asarray(scores, np.float64)
+
+
+def cluster_means(scores: np.ndarray, clusters: Any) -> np.ndarray:
+    """Returns the mean score of each cluster, NaN for one whose images have none: float64 (clusters,).
+
+    Raises:
+        ValueError: not a cluster for each score.
+
+    Example:
+        >>> cluster_means(np.array([1.0, 3.0, np.nan, np.nan]), ["a", "a", "a", "b"]).tolist()
+        [2.0, nan]
+    """
+    names = np.asarray(clusters).astype(np.str_)
+    if names.shape != scores.shape:
+        raise ValueError(f"clusters: expected {scores.shape}, one a score, found shape {names.shape}.")
+    _, place = np.unique(names, return_inverse=True)
+    known = ~np.isnan(scores)
+    number = np.bincount(place, weights=known)
+    total = np.bincount(place, weights=np.where(known, scores, 0.0))
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _quantile(ordered: np.ndarray, rate: float) -> float:
+    """Returns the score that a new image exceeds with probability `rate` at most."""
+    n = len(ordered)
+    above = math.floor(rate * (n + 1) + 1e-9) if 0 < rate < 1 else 0
+    if above < 1:
+        least = f"at least {1 / (n + 1):.3g}, for {n} images with a score,"
+        raise ValueError(f"flag_rate: expected {least} and less than 1; found {rate}.")
+    return float(ordered[n - min(above, n)])
+
+
+def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
+    """Flags scores (n,) above the threshold: bool (n,). For NaN see `Monitor.flags_empty`."""
+    values = read_scores(scores)
+    return np.where(np.isnan(values), monitor.flags_empty, values > monitor.threshold)
+
+
+class Detection(NamedTuple):
+    """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined.
+
+    flagged: of all images. precision: errors among the flagged images. recall: flagged images among the errors.
+    """
+
+    flagged: tuple[float, float, float]
+    precision: tuple[float, float, float]
+    recall: tuple[float, float, float]
+
+
+def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detection:
+    """Computes the fraction of images flagged, and the precision and recall of flags for losses above 0.5.
+
+    Args:
+        monitor: of `fit`.
+        scores: (n,), NaN without predicted foreground.
+        losses: (n,) in 0..1, NaN where unknown.
+
+    Example:
+        >>> found = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.1])
+        >>> [round(value, 2) for value in found.flagged], found.precision[0], found.recall[0]
+        ([0.67, 0.21, 0.94], 0.5, 1.0)
+    """
+    flagged, losses = flag(monitor, scores), np.asarray(losses, np.float64)
+    known = ~np.isnan(losses)
+    error = losses > ERROR
+    return Detection(_fraction(flagged), _fraction(error[flagged & known]), _fraction(flagged[error]))
+
+
+def _fraction(events: np.ndarray) -> tuple[float, float, float]:
+    """Returns the fraction of events, bool (n,), and its Wilson 95% interval."""
+    from scipy.stats import binomtest  # Imported here because it is slow and `watch` does not need it.
+
+    if not len(events):
+        return math.nan, math.nan, math.nan
+    test = binomtest(int(events.sum()), len(events))
+    interval = test.proportion_ci(method="wilson")
+    return float(test.statistic), float(interval.low), float(interval.high)
