@@ -81,6 +81,51 @@ class Assignment:
         return None if self.clusters is None else read_clusters(self.clusters, self.table, self.names)
 
 
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What depends on the classes of an audit."""
+
+    class_names: tuple[str, ...]
+    """Names of all classes."""
+    groups: ImageGroups
+    """The images' groups, which may name classes."""
+    anatomy: Anatomy
+    """Mirror pairs and chains of classes."""
+    anatomy_fact: str
+    """A sentence on them, or nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What an audit was asked for, of images whose headers were read."""
+
+    opened: OpenedPairs
+    """The images."""
+    assignment: Assignment
+    """Their groups and clusters."""
+    gates: Sequence[Gate]
+    """Limits on numbers of the summary."""
+    anatomy: Path | str | None
+    """A file of mirror pairs and chains, `none`, or None to find them in the class names."""
+
+    def settle(self, encoding: Encoding) -> Settled:
+        """Returns what depends on the classes, once their number is known.
+
+        Raises:
+            AuditError: names, groups, anatomy or limits do not fit the classes.
+        """
+        background = encoding.spec.background
+        with in_options():
+            names = metrics.class_names(self.opened.class_names, classes=encoding.classes, background=background)
+        inside = encoding.spec.foreground(len(names))
+        foreground = [name for name, kept in zip(names, inside, strict=True) if kept]
+        groups = self.assignment.read_groups(foreground)
+        anatomy, fact = read_anatomy(self.anatomy, names, background)
+        if self.gates:
+            check_gates(self.gates, known_keys(names, background, groups, anatomy))
+        return Settled(names, groups, anatomy, fact)
+
+
 def audit_files(
     predictions: Path | None,
     labels: Path,
@@ -140,51 +185,65 @@ def audit_files(
     with in_options():
         check_texts("class_names", class_names or ())
         smallest = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
-    options = {**encoding, "background": background, "images": images, "max_bytes": max_bytes}
-    opened = open_pairs(predictions, labels, class_names=class_names, **options)
+    reading = {**encoding, "background": background, "images": images, "max_bytes": max_bytes}
+    opened = open_pairs(predictions, labels, class_names=class_names, **reading)
     names = tuple(pair.name for pair in opened.pairs)
-    asked = _assign(names, table, groups, clusters, training_groups, groups_are)
-    known_names = _known_names(opened)
-    found = asked.read_groups(None if known_names is None else _foreground(known_names, opened.encoding))
-    together = asked.read_clusters()
+    asked = Asked(
+        opened=opened,
+        assignment=_assign(names, table, groups, clusters, training_groups, groups_are),
+        gates=make_gates(fail_above, fail_below),
+        anatomy=anatomy,
+    )
+    settled = None
+    if opened.encoding.classes and not opened.encoding.named:
+        settled = asked.settle(opened.encoding)
+    else:
+        # What does not depend on the classes is refused before anything is counted.
+        asked.assignment.read_groups(None)
+    together = asked.assignment.read_clusters()
     photos = _find_photos(images, opened, encoding.get("names"))
-    gates = make_gates(fail_above, fail_below)
-    body, on_anatomy = Anatomy(), ""
-    if known_names is not None:
-        body, on_anatomy = read_anatomy(anatomy, known_names, opened.encoding.spec.background)
-        _check_keys(gates, known_names, opened.encoding, found, body)
     pairs = [dataclasses.replace(pair, photo=photos.get(pair.name)) for pair in opened.pairs]
-    for pair in pairs:
-        with in_options(pair):
-            smallest.pixels(pair.labels.spacing or pair.prediction.spacing or opened.encoding.spacing)
+    _check_smallest(smallest, pairs, opened.encoding)
     spec = opened.encoding.spec
     ignored = fiftyone.ignored_value(spec.num_classes)
     masks = fiftyone.collect_masks(out, ignored=ignored, ignore_index=spec.ignore_index)
     with files.claimed(out), masks as keep, closing(Tally(spec, smallest)) as tally:
-        said = describe_images([pair.labels.shape for pair in pairs], opened.encoding)
-        print(said, file=sys.stderr, flush=True)
+        print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
         _count_all(pairs, opened.encoding, tally, min_size=smallest, jobs=jobs, keep=keep if photos else None)
-        final = _settle_classes(opened, tally, max_bytes)
-        all_names = known_names
-        if all_names is None:
-            all_names = _name_classes(opened.class_names, final)
-            found = asked.read_groups(_foreground(all_names, final))
-            body, on_anatomy = read_anatomy(anatomy, all_names, final.spec.background)
-            _check_keys(gates, all_names, final, found, body)
-        _announce(all_names, opened, background)
-        measured = dataclasses.replace(tally.measurements(all_names), groups=found, clusters=together)
-        audit = conclude_audit(measured, anatomy=body)
-        tried = try_gates(gates, audit.summary, audit.intervals)
-        sources = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
-        sources |= {"table": table, "clusters": clusters, "jobs": jobs, "groups_are": groups_are, "min_size": min_size}
-        sources |= {"anatomy": anatomy}
-        used = _as_json({**sources, **options, **final.as_json(), "class_names": list(all_names)})
-        facts = [describe_images(measured.shapes, final), _describe_sources(used), *opened.facts]
-        facts += [text for text in (found.fact, on_anatomy) if text]
-        facts += describe_missing(measured)
-        if together is None and (advice := likely_clusters(names)):
-            facts.append(advice)
-        document = make_document(audit, facts=facts, options=used)
+        final = _with_classes(opened, tally, max_bytes)
+        if settled is None:
+            settled = asked.settle(final)
+        _announce(settled.class_names, opened, background)
+        measured = dataclasses.replace(
+            tally.measurements(settled.class_names), groups=settled.groups, clusters=together
+        )
+        audit = conclude_audit(measured, anatomy=settled.anatomy)
+        tried = try_gates(asked.gates, audit.summary, audit.intervals)
+        used = {
+            "predictions": predictions,
+            "labels": labels,
+            "table": table,
+            "groups": groups,
+            "groups_are": groups_are,
+            "training_groups": training_groups,
+            "clusters": clusters,
+            "min_size": min_size,
+            "anatomy": anatomy,
+            "jobs": jobs,
+            **reading,
+            **final.as_json(),
+            "class_names": list(settled.class_names),
+        }
+        facts = [
+            describe_images(measured.shapes, final),
+            _describe_sources(used),
+            *opened.facts,
+            settled.groups.fact,
+            settled.anatomy_fact,
+            *describe_missing(measured),
+            likely_clusters(names) if together is None else "",
+        ]
+        document = make_document(audit, facts=[fact for fact in facts if fact], options=_as_json(used))
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
     if photos:
         fiftyone.write_samples(out, audit, photos, shapes=measured.shapes, ignored=ignored)
@@ -211,30 +270,12 @@ def _assign(
     return Assignment(names, groups, clusters, rows, training, meaning)
 
 
-def _known_names(opened: OpenedPairs) -> tuple[str, ...] | None:
-    """Returns the names of all classes if their number is known before values are read."""
-    if not opened.encoding.classes or opened.encoding.named:
-        return None
-    return _name_classes(opened.class_names, opened.encoding)
-
-
-def _name_classes(given: Sequence[str] | None, encoding: Encoding) -> tuple[str, ...]:
-    """Returns the names of all classes."""
-    with in_options():
-        return metrics.class_names(given, classes=encoding.classes, background=encoding.spec.background)
-
-
 def _announce(class_names: Sequence[str], opened: OpenedPairs, background: Background) -> None:
     """Says so if class 0 is taken for the background by default."""
     if background == 0 and not opened.coco:
         text = takes_for_background(class_names, "--background none", "--background 0")
         if text:
             print(f"flipjax audit: {text}", file=sys.stderr)
-
-
-def _foreground(class_names: Sequence[str], encoding: Encoding) -> list[str]:
-    inside = encoding.spec.foreground(len(class_names))
-    return [name for name, kept in zip(class_names, inside, strict=True) if kept]
 
 
 def _find_photos(images: Path | None, opened: OpenedPairs, pattern: str | None) -> dict[str, Path]:
@@ -244,12 +285,11 @@ def _find_photos(images: Path | None, opened: OpenedPairs, pattern: str | None) 
     return find_photos(images, [pair.name for pair in opened.pairs], read_pattern(pattern))
 
 
-def _check_keys(
-    gates: Sequence[Gate], class_names: Sequence[str], encoding: Encoding, groups: ImageGroups, anatomy: Anatomy
-) -> None:
-    """Raises AuditError for limits on keys that the summary will not have."""
-    if gates:
-        check_gates(gates, known_keys(class_names, encoding.spec.background, groups, anatomy))
+def _check_smallest(smallest: MinSize, pairs: Sequence[Pair], encoding: Encoding) -> None:
+    """Raises AuditError if the smallest size needs a spacing that an image lacks."""
+    for pair in pairs:
+        with in_options(pair):
+            smallest.pixels(pair.labels.spacing or pair.prediction.spacing or encoding.spacing)
 
 
 def _count_all(
@@ -272,7 +312,7 @@ def _count_all(
     raise_broken(broken)
 
 
-def _settle_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding:
+def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding:
     """Returns the encoding with the number of classes, which values or names say if no option does.
 
     Raises:
