@@ -211,3 +211,11 @@ def test_a_report_writes_nothing_outside_the_folder(folder, tmp_path, capsys, wi
     if "." not in name:
         error = capsys.readouterr().err
         assert code == 1 and f"{name}: expected a folder of the run, found a link" in error and error.count("\n") == 1
+
+
+def test_a_name_of_control_characters_moves_no_cursor(tmp_path, capsys, without_pictures):
+    make_run(tmp_path, SETTINGS[:2], config={"name": "run\x1b]0;mine\x07\x1b[2J", "command": "\x1b[2J"})
+    assert report([str(tmp_path)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and "\x07" not in said
+    assert "\x1b" not in (tmp_path / "report/index.html").read_text()
