@@ -90,7 +90,7 @@ def finish(
         cell = Cell(results, path, images)
         galleries = [*_galleries(program, task, cell, states.best[rules[0]].weights, shown)]
         if galleries:
-            place = workdir.results_of(program) / "gallery.npz"
+            place = workdir.results_of(program) / store.GALLERY
             gallery.save_gallery(place, gallery.concatenate_galleries(galleries), program=program.identity)
     store.write(path, results, images)
     return Cell(results, path)

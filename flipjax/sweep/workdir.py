@@ -22,12 +22,12 @@ from flipjax.groups import Groups
 from flipjax.identity import first_difference
 from flipjax.plan import Program, select
 from flipjax.report import gallery
-from flipjax.results.store import STORED, Cell, MemberResults, concatenate, read, write
+from flipjax.results.record import RECORD
+from flipjax.results.store import GALLERY, STORED, Cell, MemberResults, concatenate, read, write
 from flipjax.support.files import DamagedError, link_below, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
-CONFIG = "config.json"
 # Keys by which config.json identifies a run of flipjax.
 KEYS = {"name", "command", "device", "flipjax", "config"}
 # Temporary files of a run.
@@ -77,8 +77,8 @@ class Workdir:
         taken = not fresh and self._untrained() and self._lock.alone()
         self._refuse_others(config, free=fresh or taken)
         if taken:
-            (self.folder / CONFIG).unlink(missing_ok=True)
-        if fresh and (self.folder / CONFIG).is_file():
+            (self.folder / RECORD).unlink(missing_ok=True)
+        if fresh and (self.folder / RECORD).is_file():
             self._move_away()
 
     def describe(
@@ -92,7 +92,7 @@ class Workdir:
             ConfigError: `strict`, and software differs.
         """
         first = {**facts, **start, "sessions": [], "config": config}
-        with _changed_json(self.folder / CONFIG, first) as stored:
+        with _changed_json(self.folder / RECORD, first) as stored:
             starts = stored.setdefault("sessions", [])
             others = differing_software([stored, *starts], start)
             if others and strict:
@@ -103,12 +103,12 @@ class Workdir:
 
     def add_session(self, seconds: float) -> None:
         """Adds this process's training time to its start in config.json."""
-        with _changed_json(self.folder / CONFIG) as stored:
+        with _changed_json(self.folder / RECORD) as stored:
             stored["sessions"][-1]["seconds"] = round(seconds, 1)
 
     def verify(self) -> None:
         """Raises OSError if the folder no longer belongs to this run."""
-        if not (self.folder / CONFIG).is_file():
+        if not (self.folder / RECORD).is_file():
             problem = "removed or moved while the run was going on; pass its new place, if any, as --workdir"
             raise FileNotFoundError(errno.ENOENT, problem, str(self.folder))
         if not self._lock.owned():
@@ -129,7 +129,7 @@ class Workdir:
         pool = program.experiment.pool
         count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
         now = f"{catalog.source} ({count} at size {pool.size}) [{catalog.content[:16]}]"
-        with _changed_json(self.folder / CONFIG) as stored:
+        with _changed_json(self.folder / RECORD) as stored:
             before = stored.setdefault("pools", {}).setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
         # The same pool may lie elsewhere, as on another machine.
         if before.split()[-1] != now.split()[-1]:
@@ -138,7 +138,7 @@ class Workdir:
 
     def record_library(self, program: Program, library: str) -> str:
         """Records the library of a program's convolutions at its first start, and returns that one ever after."""
-        with _changed_json(self.folder / CONFIG) as stored:
+        with _changed_json(self.folder / RECORD) as stored:
             return stored.setdefault("convolutions", {}).setdefault(program.name, library)
 
     def results_of(self, program: Program) -> Path:
@@ -148,11 +148,14 @@ class Workdir:
     def stored_results_of(self, program: Program) -> Path:
         """Returns the file of the results of a program or of its part, which is written last."""
         folder = self.results_of(program)
-        return folder / "parts" / f"{program.part}.npz" if program.part else folder / STORED
+        if program.part:
+            return folder / "parts" / f"{program.part}.npz"
+        return folder / STORED
 
     def checkpoints_of(self, program: Program) -> Path:
         """Returns the folder of a program's checkpoints."""
-        return self.folder / "checkpoints" / (f"{program.name}-{program.part}" if program.part else program.name)
+        name = f"{program.name}-{program.part}" if program.part else program.name
+        return self.folder / "checkpoints" / name
 
     def weights_of(self, program: Program, member: str, rule: str) -> Path:
         """Returns the file of a member's weights kept by a selection rule."""
@@ -165,10 +168,12 @@ class Workdir:
             self.checkpoints_of(program).parent.rmdir()
 
     def _refuse_others(self, config: Mapping[str, Any], *, free: bool) -> None:
-        path = self.folder / CONFIG
+        path = self.folder / RECORD
         if path.is_symlink() or path.is_file():
             stored = _read_json(path)
-            difference = None if free else first_difference(stored["config"], json.loads(json.dumps(config)))
+            if free:
+                return
+            difference = first_difference(stored["config"], json.loads(json.dumps(config)))
             if difference:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
                 raise ConfigError("--workdir", "a run of this configuration", found)
@@ -177,13 +182,15 @@ class Workdir:
         # A launcher writes logs before its first shard starts.
         others = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
         if others:
-            found = f"other files in {self.folder}, such as {min(others)}, and no {CONFIG}"
+            found = f"other files in {self.folder}, such as {min(others)}, and no {RECORD}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", found)
 
     def _untrained(self) -> bool:
         """Returns whether nothing was trained in the folder, so that another configuration may use it."""
-        files = (path for name in ("cells", "checkpoints") for path in (self.folder / name).rglob("*"))
-        return not any(path.is_file() for path in files) and not (self.folder / "results.csv").exists()
+        for name in ("cells", "checkpoints"):
+            if any(path.is_file() for path in (self.folder / name).rglob("*")):
+                return False
+        return not (self.folder / "results.csv").exists()
 
     def _move_away(self) -> None:
         """Renames the folder to NAME.old (numbered if taken) and makes an empty one in its place."""
@@ -209,7 +216,8 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
 
     A damaged file is reported through `say`, and its members count as missing.
     """
-    folder, shown = workdir.results_of(program), select(program)
+    folder = workdir.results_of(program)
+    shown = select(program)
     stored: dict[str, Cell] = {}
     for path in (*folder.glob(STORED), *sorted((folder / "parts").glob("*.npz"))):
         try:
@@ -218,8 +226,10 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
                 raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
             checked = dataclasses.replace(cell, stored_images=cell.read_images())
             if shown in cell.members and len(shown_images(checked, shown)[0]):
-                gallery.load_gallery(folder / "gallery.npz", program=program.identity)
-            stored = dict.fromkeys(cell.members, cell) | stored
+                gallery.load_gallery(folder / GALLERY, program=program.identity)
+            # A whole program's file comes before its parts'.
+            for member in cell.members:
+                stored.setdefault(member, cell)
         except (DamagedError, FileNotFoundError) as error:
             say(f"{error}; its members are done again")
     return stored
@@ -244,13 +254,16 @@ def results_of_members(program: Program, stored: Mapping[str, Cell]) -> MemberRe
     if not cells:
         return None
     names = [name for name in program.names if name in stored]
-    return concatenate([cell.results.take(own) for cell, own in cells]).take(names)
+    return concatenate([cell.results.take(members) for cell, members in cells]).take(names)
 
 
 def _cells_of(stored: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
     """Returns the cells, each with those of its members that it is stored for."""
-    cells: dict[int, Cell] = {id(cell): cell for cell in stored.values()}
-    return [(cell, [name for name in cell.members if stored.get(name) is cell]) for cell in cells.values()]
+    cells = {id(cell): cell for cell in stored.values()}
+    members_of = []
+    for cell in cells.values():
+        members_of.append((cell, [name for name in cell.members if stored.get(name) is cell]))
+    return members_of
 
 
 def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -259,18 +272,19 @@ def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) 
     results = results_of_members(program, stored)
     if results is None or len(stored) < len(program.names) or not folder.is_dir():
         return dict(stored)
-    merged = Cell(results, workdir.stored_results_of(program))
-    images = [cell.read_images().take(own) for cell, own in _cells_of(stored)]
-    write(workdir.stored_results_of(program), results, concatenate(images).take(program.names))
+    path = workdir.stored_results_of(program)
+    images = [cell.read_images().take(members) for cell, members in _cells_of(stored)]
+    write(path, results, concatenate(images).take(program.names))
     shutil.rmtree(folder, ignore_errors=True)
-    return dict.fromkeys(program.names, merged)
+    return dict.fromkeys(program.names, Cell(results, path))
 
 
 @contextlib.contextmanager
 def _changed_json(path: Path, first: Any = None) -> Iterator[dict[str, Any]]:
     """Yields the value of config.json, `first` if there is none yet, and writes it unless an error is raised."""
     with FileLock(path.with_name(".config.tmp")):
-        value = first if first is not None and not path.is_file() else _read_json(path)
+        is_new = first is not None and not path.is_file()
+        value = first if is_new else _read_json(path)
         yield value
         write_text(path, json.dumps(value, indent=2) + "\n")
 
