@@ -280,11 +280,13 @@ def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) 
 
 
 @contextlib.contextmanager
-def _changed_json(path: Path, first: Any = None) -> Iterator[dict[str, Any]]:
+def _changed_json(path: Path, first: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """Yields the value of config.json, `first` if there is none yet, and writes it unless an error is raised."""
     with FileLock(path.with_name(".config.tmp")):
-        is_new = first is not None and not path.is_file()
-        value = first if is_new else _read_json(path)
+        if first is not None and not path.is_file():
+            value = first
+        else:
+            value = _read_json(path)
         yield value
         write_text(path, json.dumps(value, indent=2) + "\n")
 
