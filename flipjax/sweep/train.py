@@ -55,7 +55,7 @@ def train_members(
     experiment = program.experiment
     layout = layout_of(program, spec, members=len(program.settings))
     members = tasks.make_members(program, task)
-    for line in tasks.missing_group_notes(program, members):
+    for line in [*tasks.mirror_notes(program, task.catalog), *tasks.missing_group_notes(program, members)]:
         bar.say(line)
     start = tasks.starting_weights(experiment)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
