@@ -171,7 +171,8 @@ def test_cutmix_equals_its_twin_and_leaves_objects_alone(reference):
     key = jax.random.key(2)
     options = {"partnered": partnered, "probability": 0.7, "reference": reference}
     mixed = np.asarray(cutmix(key, images, masks, partners, partner_masks, **options))
-    draw_key, noise_key, coin_key = jax.random.split(key, 3) if reference else (key, key, key)
+    draw_key, rest_key = jax.random.split(key) if reference else (key, key)
+    noise_key, coin_key = jax.random.split(rest_key)
     draws = np.asarray(jax.random.uniform(draw_key, (count, 8)))
     drawn = np.asarray(jax.random.uniform(noise_key, images.shape))
     coins = np.asarray(jax.random.bernoulli(coin_key, shape=(count,)))

@@ -12,7 +12,7 @@ import sys
 import pytest
 from conftest import python
 
-from flipjax.config import PLACES
+from flipjax.config import PLACES, WHOLE
 
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
@@ -182,7 +182,7 @@ def exists(name):
     """Whether a name of the page is a file of the project, a key of a configuration, or a name below flipjax."""
     if "/" in name:
         return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
-    if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, "grid", "members")):
+    if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, *WHOLE)):
         return True
     try:
         pkgutil.resolve_name(f"flipjax.{name}")

@@ -51,11 +51,10 @@ def background_cutmix(
         (True, True)
     """
     B, H, W = masks.shape
+    noise_key = key
     if reference:
-        key, noise_key, coin_key = jax.random.split(key, 3)
-        fit = jnp.floor
-    else:
-        fit = jnp.round
+        key, noise_key = jax.random.split(key)
+    fit = jnp.floor if reference else jnp.round
     draws = jax.random.uniform(key, (B, 8))
     rows = _within(draws[:, 1], draws[:, 2], H, fit)
     columns = _within(draws[:, 3], draws[:, 4], W, fit)
@@ -66,12 +65,18 @@ def background_cutmix(
     taken = jnp.where(enough[:, None, None], both, own) & (draws[:, 0] < probability)[:, None, None]
     colours = draws[:, None, None, 5:]
     if reference:
-        alone = jnp.broadcast_to(jnp.logical_not(partnered), (B,))
-        noisy = jax.random.bernoulli(coin_key, shape=(B,)) & alone
-        noise = jax.random.uniform(noise_key, images.shape)
-        colours = jnp.where(noisy[:, None, None, None], noise, colours)
+        colours = _with_noise(noise_key, colours, images, partnered)
     filling = jnp.where(enough[:, None, None, None], partners, colours)
     return jnp.where(taken[..., None], filling, images)
+
+
+def _with_noise(key: Array, colours: Array, images: Array, partnered: Array | bool) -> Array:
+    """Replaces the colours (B, 1, 1, 3) of half of the images without a partner by noise (B, H, W, 3)."""
+    noise_key, coin_key = jax.random.split(key)
+    alone = jnp.broadcast_to(jnp.logical_not(partnered), images.shape[:1])
+    noisy = jax.random.bernoulli(coin_key, shape=images.shape[:1]) & alone
+    noise = jax.random.uniform(noise_key, images.shape)
+    return jnp.where(noisy[:, None, None, None], noise, colours)
 
 
 def _within(length: Array, start: Array, size: int, fit: Callable[[Array], Array]) -> Array:

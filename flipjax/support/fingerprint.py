@@ -177,7 +177,7 @@ class Walk:
             self._token(kind.__name__, repr(value))
         else:
             # An object of a subclass, which may have attributes of its own.
-            base = next(base for base in (str, bytes, int, float, complex) if isinstance(value, base))
+            base: Any = next(base for base in (str, bytes, int, float, complex) if isinstance(value, base))
             self._token("subclass")
             self.add(base(value), name)
             self.add(kind, name)

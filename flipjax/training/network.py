@@ -23,15 +23,14 @@ from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay
 from flipjax.pytrees import Knobs
 from flipjax.support.ranges import functions_of
 
-# Most numbers in a vector of `flat`; copies of more would cost memory.
 FLAT = 2**20
+"""Most numbers in a vector of `flat`; copies of more would cost memory."""
 
-# The axis of a mesh whose devices share each batch.
 BATCH = "batch_devices"
+"""The axis of a mesh whose devices share each batch."""
 
-
-# The start of a run whose weights are all drawn from its key.
 NO_WEIGHTS = Weights({}, {})
+"""The start of a run whose weights are all drawn from its key."""
 
 
 @functools.cache
@@ -66,12 +65,14 @@ def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Wei
 
 def flat(weights: Weights) -> Weights:
     """Returns weights with each short part of float32 in one vector, as states hold them: few arrays compile faster."""
-    return Weights(*(ravel_pytree(part)[0] if _short(part) else part for part in weights))
+    return Weights(*(ravel_pytree(part)[0] if _is_short(part) else part for part in weights))
 
 
-def _short(part: Any) -> bool:
+def _is_short(part: Any) -> bool:
+    """Whether a part of the weights fits into a vector of `flat`."""
     leaves = jax.tree.leaves(part)
-    return all(leaf.dtype == jnp.float32 for leaf in leaves) and 0 < sum(leaf.size for leaf in leaves) <= FLAT
+    count = sum(leaf.size for leaf in leaves)
+    return 0 < count <= FLAT and all(leaf.dtype == jnp.float32 for leaf in leaves)
 
 
 def nested(experiment: Experiment, weights: Weights) -> Weights:
@@ -120,10 +121,12 @@ def loss_and_gradients(
     """
     knobs = jax.tree.map(jnp.asarray, knobs)
     batch_loss = functools.partial(losses.batch_loss, own=functions_of(experiment.train.loss))
-    alone, packed = (functools.partial(_loss_and_gradients, experiment, f) for f in (batch_loss, jax.vmap(batch_loss)))
+    alone = functools.partial(_loss_and_gradients, experiment, batch_loss)
+    packed = functools.partial(_loss_and_gradients, experiment, jax.vmap(batch_loss))
     function = _packable(alone, packed, experiment)
     images, masks, groups = batch
-    return function(nested(experiment, weights), (deal_batch(images), deal_batch(masks), groups), knobs, group_weights)
+    dealt = (deal_batch(images), deal_batch(masks), groups)
+    return function(nested(experiment, weights), dealt, knobs, group_weights)
 
 
 def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, common: Collection[int] = ()) -> Callable:
@@ -137,29 +140,36 @@ def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, comm
 
     @mapped.def_vmap
     def rule(members: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
-        spreading = [
-            argument if place in common and not any(jax.tree.leaves(own)) else spread(members, own, argument)
-            for place, (argument, own) in enumerate(zip(arguments, batched, strict=True))
-        ]
-        outputs = packed(*spreading)
+        spread_out = []
+        for place, (argument, is_mapped) in enumerate(zip(arguments, batched, strict=True)):
+            if place not in common or any(jax.tree.leaves(is_mapped)):
+                argument = spread(members, is_mapped, argument)
+            spread_out.append(argument)
+        outputs = packed(*spread_out)
         return outputs, jax.tree.map(lambda _: True, outputs)
 
     return mapped
 
 
 def _loss_and_gradients(
-    experiment: Experiment, batch_loss: Callable, weights: Weights, batch: tuple[jax.Array, ...], *rest: Any
+    experiment: Experiment,
+    batch_loss: Callable,
+    weights: Weights,
+    batch: tuple[jax.Array, ...],
+    knobs: Knobs,
+    group_weights: jax.Array,
 ) -> tuple[jax.Array, Any, Any, jax.Array]:
     """Implements `loss_and_gradients`; a pack's losses are summed, which leaves each member's gradients unchanged."""
     images, masks, groups = batch
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         logits, statistics = apply(experiment, Weights(params, weights.statistics), images, training=True)
-        each, group_weights = batch_loss(logits, masks, groups, *rest)
-        return each.sum(), (each, statistics, group_weights)
+        member_losses, new_group_weights = batch_loss(logits, masks, groups, knobs, group_weights)
+        return member_losses.sum(), (member_losses, statistics, new_group_weights)
 
-    (_, (each, statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
-    return each, gradients, statistics, group_weights
+    (_, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
+    member_losses, statistics, new_group_weights = others
+    return member_losses, gradients, statistics, new_group_weights
 
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
@@ -187,8 +197,8 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         images, _ = gather(pool, batch)
-        more = sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
-        return (sums[0] + more[0], sums[1] + more[1]), None
+        colours, counts = sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
+        return (sums[0] + colours, sums[1] + counts), None
 
     H, W, channels = pool.images.shape[1:]
     sums, _ = jax.lax.scan(add, (jnp.zeros((H, W, channels)), jnp.zeros((H, W, 1))), batches)

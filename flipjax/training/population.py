@@ -1,4 +1,4 @@
-"""Stacks, maps and shards members, so that one compiled program trains them all.
+"""The map over members, which shards and stacks them so that one compiled program trains them all.
 
 A CPU has one device per core, and each loops over its members; elsewhere `width` members run at once, packed side by
 side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is data, so stopped or diverged members
@@ -9,31 +9,57 @@ batch (`flipjax.training.network.deal_batch`).
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.backend import compiler
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
-from flipjax.models.weights import Weights, is_key
-from flipjax.training import run
+from flipjax.models.weights import Weights
+from flipjax.training import run, stacks
 from flipjax.training.devices import AXIS, Layout, deal, replicate, shard
 from flipjax.training.member import Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS
+from flipjax.training.stacks import Rows, free, host_row, take_member
 
-Tree = TypeVar("Tree")
+__all__ = [
+    "Population",
+    "blank",
+    "create",
+    "epoch_program",
+    "free",
+    "host_row",
+    "map_selected",
+    "refit_heads",
+    "run_epoch",
+    "selected_program",
+    "start_program",
+    "start_second_runs",
+    "states_of",
+    "take_member",
+]
+
+Records: TypeAlias = dict[str, jax.Array]
+"""What an epoch records of a member, by name; see `flipjax.training.run.run_epoch`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """An experiment's stacked members and states by slot, sharded over a layout; `slots[i]` is the slot of member i."""
+    """An experiment's members and their states, stacked by slot and sharded over devices.
+
+    Attributes:
+        experiment: determines the program.
+        layout: the devices, and the members at once on each.
+        members: leaves (slots, ...).
+        states: leaves (slots, ...).
+        slots: the slot of each member, (K,) int; other slots are padding.
+    """
 
     experiment: Experiment
     layout: Layout
@@ -45,42 +71,6 @@ class Population:
     def status(self) -> np.ndarray:
         """Status of each member, (K,) int32."""
         return np.asarray(self.states.status)[self.slots]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """A leaf of stacked states in member order, copied from the devices only when indexed or made an array.
-
-    JAX would keep on the host what NumPy reads of an array on several devices.
-    """
-
-    stacked: jax.Array
-    slots: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the leaf, (K, ...)."""
-        return len(self.slots), *self.stacked.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the leaf."""
-        return self.stacked.dtype
-
-    def __getitem__(self, members: Any) -> np.ndarray:
-        """Copies the rows of one member or several."""
-        slots = self.slots[members]
-        rows = np.empty((*slots.shape, *self.shape[1:]), self.dtype)
-        for part in self.stacked.addressable_shards:
-            first, end, _ = part.index[0].indices(self.stacked.shape[0])
-            held = (first <= slots) & (slots < end)
-            # Where devices share batches, the compiler may divide other axes too.
-            rows[(held, *part.index[1:])] = np.asarray(part.data)[slots[held] - first]
-        return rows
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Copies all rows."""
-        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def create(
@@ -97,92 +87,32 @@ def create(
     """
     count = len(members)
     slots = np.minimum(np.arange(count + -count % layout.devices), count - 1)
-    stacked = _put(layout, _stack([members[slot] for slot in slots]))
+    stacked = stacks.put(layout, stacks.stack([members[slot] for slot in slots]))
     if states is None:
         # Initialise each member with the same program as alone: under a map its last bits may differ.
-        begun = (start_program()(experiment, member, start) for member in members)
-        states = _fill(blank(experiment, members, start), begun)
-    idle = np.where(np.arange(len(slots)) < count, np.asarray(states.status)[slots], Status.STOPPED).astype(np.int32)
+        initialised = (start_program()(experiment, member, start) for member in members)
+        states = stacks.fill(blank(experiment, members, start), initialised)
+    is_member = np.arange(len(slots)) < count
+    status = np.where(is_member, np.asarray(states.status)[slots], Status.STOPPED).astype(np.int32)
     # Leaf by leaf: large states are never held twice, unless the caller keeps them.
     leaves, structure = jax.tree.flatten(states)
     del states
-    placed = jax.tree.unflatten(structure, [_put(layout, leaves.pop(0)[slots]) for _ in range(len(leaves))])
-    placed = dataclasses.replace(placed, status=_put(layout, idle))
-    return Population(experiment, layout, stacked, placed, np.arange(count))
+    placed = []
+    while leaves:
+        placed.append(stacks.put(layout, leaves.pop(0)[slots]))
+    new = dataclasses.replace(jax.tree.unflatten(structure, placed), status=stacks.put(layout, status))
+    return Population(experiment, layout, stacked, new, np.arange(count))
 
 
 def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
     """Returns the shapes of the members' states, leaves (K, ...), as in `states_of`."""
-    one = jax.eval_shape(functools.partial(init_state, experiment), members[0], start)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), one)
-
-
-def _fill(shapes: State, states: Iterable[State]) -> State:
-    """Stacks states on the host, and holds one of them at a time."""
-    stacked = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    leaves = jax.tree.leaves(stacked)
-    for index, state in enumerate(states):
-        for rows, leaf in zip(leaves, jax.tree.leaves(state), strict=True):
-            rows[index] = leaf
-    return stacked
-
-
-def _put(layout: Layout, tree: Tree) -> Tree:
-    """Copies stacked leaves to the devices, which share no memory with them: such leaves cannot be donated."""
-    return jax.device_put(tree, NamedSharding(layout.mesh, P(AXIS)), may_alias=False)
+    state = jax.eval_shape(functools.partial(init_state, experiment), members[0], start)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), state)
 
 
 def start_program() -> Any:
     """Returns `init_state`, jitted as `epoch_program`."""
     return compiler.program(init_state, static_argnums=0)
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    """Stacks leaves on the host: on a device each shape would compile a program."""
-    return jax.tree.map(functools.partial(_plainly, lambda *leaves: np.stack(leaves)), *trees)
-
-
-def _plainly(function: Callable, *leaves: Any) -> Any:
-    """Applies a function of arrays to leaves, or to the words of PRNG keys."""
-    if not (isinstance(leaves[0], jax.Array) and is_key(leaves[0])):
-        return function(*leaves)
-    words = function(*map(jax.random.key_data, leaves))
-    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
-
-
-def epoch_program(layout: Layout) -> Any:
-    """Returns `_epoch`, jitted for the speed of this machine's devices."""
-    static = ("experiment", "layout")
-    return compiler.program(_epoch, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states")
-
-
-def _epoch(
-    experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any
-) -> tuple[State, dict[str, jax.Array]]:
-    width = layout.width
-    # Traced once, for its shapes and for the loop.
-    one = jax.jit(functools.partial(run.run_epoch, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
-    train = one if width == 1 else jax.vmap(one, in_axes=(0, None, 0, None))
-
-    def local(members: Member, states: State, pool: Pool, table: Table) -> Any:
-        running = states.status == Status.RUNNING
-        share = len(running)
-        # Positions past those that run are out of bounds: JAX drops their writes, and their reads are not used.
-        order = jnp.flatnonzero(running, size=share + -share % width, fill_value=share).astype(jnp.int32)
-        first, state = take_member((members, states), 0)
-        blank = jax.eval_shape(one, first, pool, state, table)[1]
-        records = jax.tree.map(lambda leaf: jnp.full((share, *leaf.shape), jnp.nan, leaf.dtype), blank)
-
-        def chunk(index: jax.Array, carry: tuple[State, dict]) -> tuple[State, dict]:
-            where = jax.lax.dynamic_slice(order, (index * width,), (width,))
-            where = where[0] if width == 1 else where
-            member, state = take_member((members, carry[0]), where)
-            new = train(member, pool, state, table)
-            return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
-
-        return jax.lax.fori_loop(0, (running.sum() + width - 1) // width, chunk, (states, records))
-
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, *shared)
 
 
 def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
@@ -192,16 +122,65 @@ def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Populat
       The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in member order,
       NaN for members that did not run.
     """
-    experiment, layout = population.experiment, population.layout
+    population = _dealt(population)
+    experiment = population.experiment
+    layout = population.layout
+    states, records = epoch_program(layout)(experiment, layout, population.members, population.states, pool, table)
+    in_order = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
+    return dataclasses.replace(population, states=states), in_order
+
+
+def _dealt(population: Population) -> Population:
+    """Returns the population with its running members spread evenly over the devices."""
+    layout = population.layout
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)
-    if order is not None:
-        slots = np.argsort(order)[population.slots]
-        dealt = _replace(layout, (population.members, population.states), lambda rows: rows[order])
-        population = Population(experiment, layout, *dealt, slots)
-    states, records = epoch_program(layout)(experiment, layout, population.members, population.states, pool, table)
-    records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
-    return dataclasses.replace(population, states=states), records
+    if order is None:
+        return population
+    slots = np.argsort(order)[population.slots]
+    members, states = stacks.replace(layout, (population.members, population.states), lambda rows: rows[order])
+    return Population(population.experiment, layout, members, states, slots)
+
+
+def epoch_program(layout: Layout) -> Any:
+    """Returns `_epoch`, jitted for the speed of this machine's devices."""
+    static = ("experiment", "layout")
+    return compiler.program(_epoch, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states")
+
+
+def _epoch(
+    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, table: Table
+) -> tuple[State, Records]:
+    """Trains the running members of every device for one epoch."""
+    of_device = functools.partial(_epoch_of_device, dataclasses.replace(experiment, packed=layout.packed), layout.width)
+    return shard(layout, of_device, P(AXIS), P(AXIS), P(), P())(members, states, pool, table)
+
+
+def _epoch_of_device(
+    experiment: Experiment, width: int, members: Member, states: State, pool: Pool, table: Table
+) -> tuple[State, Records]:
+    """Trains a device's running members for one epoch, `width` at a time."""
+    # Traced once, for its shapes and for the loop.
+    train_one = jax.jit(functools.partial(run.run_epoch, experiment), inline=True)
+    train = train_one if width == 1 else jax.vmap(train_one, in_axes=(0, None, 0, None))
+    running = states.status == Status.RUNNING
+    count = len(running)
+    # Positions past those that run are out of bounds: JAX drops their writes, and their reads are not used.
+    order = jnp.flatnonzero(running, size=count + -count % width, fill_value=count).astype(jnp.int32)
+    first_member, first_state = take_member((members, states), 0)
+    record = jax.eval_shape(train_one, first_member, pool, first_state, table)[1]
+    records = jax.tree.map(lambda leaf: jnp.full((count, *leaf.shape), jnp.nan, leaf.dtype), record)
+
+    def train_next(turn: jax.Array, trained: tuple[State, Records]) -> tuple[State, Records]:
+        positions = jax.lax.dynamic_slice(order, (turn * width,), (width,))
+        if width == 1:
+            positions = positions[0]
+        member, state = take_member((members, trained[0]), positions)
+        new = train(member, pool, state, table)
+        return jax.tree.map(lambda leaf, value: leaf.at[positions].set(value, mode="drop"), trained, new)
+
+    turns = (running.sum() + width - 1) // width
+    return jax.lax.fori_loop(0, turns, train_next, (states, records))
 
 
 def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WEIGHTS) -> Population:
@@ -209,47 +188,27 @@ def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WE
 
     If any starts, the old population's arrays are freed. `start`: see `flipjax.training.member.init_state`.
     """
-    states, layout = population.states, population.layout
-    due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
-    due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
-    if not due.any():
+    states = population.states
+    layout = population.layout
+    is_over = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
+    is_first = np.asarray(states.restart) == 0
+    is_running = np.asarray(states.status) == Status.RUNNING
+    due = np.flatnonzero(is_over & is_first & is_running).tolist()
+    if not due:
         return population
-    begun = {}
     program = compiler.program(run.second_run, convolutions=layout.convolutions, static_argnums=0)
-    for turn, slot in enumerate(np.flatnonzero(due).tolist()):
+    restarted = []
+    for turn, slot in enumerate(due):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = host_row((population.members, states), slot)
-        begun[slot] = program(population.experiment, *jax.device_put((member, pool, state, start), device))
+        restarted.append(program(population.experiment, *jax.device_put((member, pool, state, start), device)))
 
     def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
-        rows[list(begun)] = jax.device_get(fresh)
+        rows[due] = jax.device_get(fresh)
         return rows
 
-    return dataclasses.replace(population, states=_replace(layout, states, merge, *begun.values()))
-
-
-def host_row(tree: Tree, slot: int) -> Tree:
-    """Copies the row of a slot of stacked trees to the host."""
-    return jax.tree.map(functools.partial(_plainly, lambda leaf: _rows(leaf)[slot]), tree)
-
-
-def _rows(leaf: jax.Array) -> Rows:
-    """Returns a leaf whose rows, in the order of slots, pass the host."""
-    # A program that takes them from several devices makes these wait for one another, and XLA:CPU ends the process
-    # where one of them still trains after 40 seconds.
-    return Rows(leaf, np.arange(leaf.shape[0]))
-
-
-def _replace(layout: Layout, tree: Tree, change: Callable, *others: Tree) -> Tree:
-    """Returns stacked trees with changed leaves: one at a time is on the host, and each old one is freed."""
-
-    def replace(leaf: jax.Array, *other: Any) -> jax.Array:
-        rows = change(_rows(leaf)[:], *other)
-        leaf.delete()
-        return _put(layout, rows)
-
-    return jax.tree.map(functools.partial(_plainly, replace), tree, *others)
+    return dataclasses.replace(population, states=stacks.replace(layout, states, merge, *restarted))
 
 
 def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
@@ -257,38 +216,36 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
 
     The table's refit images fit the head, and its other images pick the ridge. The old population's arrays are donated.
     """
-    experiment, layout = population.experiment, population.layout
+    layout = population.layout
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
-    static = ("experiment", "layout")
     program = compiler.program(
-        _refit, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states"
+        _refit,
+        convolutions=layout.convolutions,
+        static_argnames=("experiment", "layout"),
+        donate_argnames="states",
     )
-    states = program(experiment, layout, population.members, population.states, pool, halves)
+    states = program(population.experiment, layout, population.members, population.states, pool, halves)
     return dataclasses.replace(population, states=states)
 
 
-def _refit(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> State:
-    def local(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
-        refit = functools.partial(run.refit, experiment, pool=pool, halves=halves)
-        return jax.lax.map(lambda inputs: refit(*inputs), (members, states))
+def _refit(
+    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
+) -> State:
+    """Refits the heads of the members of every device."""
 
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, *shared)
+    def of_device(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
+        def refit_one(inputs: tuple[Member, State]) -> State:
+            member, state = inputs
+            return run.refit(experiment, member, state, pool, halves)
+
+        return jax.lax.map(refit_one, (members, states))
+
+    return shard(layout, of_device, P(AXIS), P(AXIS), P(), P())(members, states, pool, halves)
 
 
 def states_of(population: Population) -> State:
     """Returns the states in member order, leaves (K, ...) of `Rows`, which are lost when the population is donated."""
     return jax.tree.map(lambda leaf: Rows(leaf, population.slots), population.states)
-
-
-def free(tree: Any) -> None:
-    """Frees the memory of device arrays, such as the states that only training needs."""
-    for leaf in jax.tree.leaves(tree):
-        leaf.delete()
-
-
-def take_member(stacked: Tree, index: Any) -> Tree:
-    """Indexes every leaf of stacked trees, for one member or several."""
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def map_selected(population: Population, function: Callable, *shared: Any, later: Callable | None = None) -> Any:
@@ -307,21 +264,26 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
       Numpy leaves (S, K, ...), with rules in the order of `experiment.train.selection`; (1, K, ...) for those that
       `later` omits.
     """
-    experiment, strengths = population.experiment, population.members.cue_strength
+    experiment = population.experiment
+    layout = population.layout
+    strengths = population.members.cue_strength
     best = [population.states.best[rule] for rule in experiment.train.selection]
-    epochs = np.stack([np.asarray(selected.epoch) for selected in best])
+    epochs = np.stack([np.asarray(kept.epoch) for kept in best])
+    # The first rule that kept the same epoch, by rule and slot.
     first = (epochs[:, None] == epochs).argmax(1)
+    program = selected_program(layout)
     values = []
-    for index, selected in enumerate(best):
-        stacked = selected.weights, _put(population.layout, first[index] == index), strengths
-        asked = later if later and index else function
-        values.append(selected_program(population.layout)(experiment, population.layout, asked, *stacked, *shared))
+    for rule, kept in enumerate(best):
+        asked = later if later is not None and rule > 0 else function
+        wanted = stacks.put(layout, first[rule] == rule)
+        values.append(program(experiment, layout, asked, kept.weights, wanted, strengths, *shared))
 
     def gathered(*leaves: jax.Array | None) -> np.ndarray:
-        known = [leaf for leaf in leaves if leaf is not None]
-        stacked = np.stack([Rows(leaf, population.slots)[:] for leaf in known])
-        free(known)
-        return stacked[first[: len(stacked), population.slots], np.arange(len(population.slots))]
+        given = [leaf for leaf in leaves if leaf is not None]
+        by_rule = np.stack([Rows(leaf, population.slots)[:] for leaf in given])
+        free(given)
+        members = np.arange(len(population.slots))
+        return by_rule[first[: len(by_rule), population.slots], members]
 
     return jax.tree.map(gathered, *values)
 
@@ -332,19 +294,32 @@ def selected_program(layout: Layout) -> Any:
     return compiler.program(_map_selected, convolutions=layout.convolutions, static_argnames=static)
 
 
-def _map_selected(experiment: Experiment, layout: Layout, function: Callable, *given: Any) -> Any:
-    """Maps over stacked weights, whether they are wanted, and strengths of the cue; the pool and others are shared."""
+def _map_selected(
+    experiment: Experiment,
+    layout: Layout,
+    function: Callable,
+    weights: Weights,
+    wanted: jax.Array,
+    strengths: jax.Array,
+    *shared: Any,
+) -> Any:
+    """Maps a function over the stacked weights that are wanted, each with its cue; the others have zeros."""
     call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
 
-    def local(*given: Any) -> Any:
-        stacked, (pool, *shared) = given[:3], given[3:]
-        shapes = jax.eval_shape(call, take_member(stacked[0], 0), pool, *shared)
-        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    def of_device(weights: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *others: Any) -> Any:
+        shapes = jax.eval_shape(call, take_member(weights, 0), pool, *others)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        def one(inputs: tuple[Weights, jax.Array, jax.Array]) -> Any:
-            weights, wanted, strength = inputs
-            return jax.lax.cond(wanted, lambda: call(weights, at_strength(pool, strength), *shared), lambda: blank)
+        def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> Any:
+            member_weights, is_wanted, strength = inputs
 
-        return jax.lax.map(one, stacked, batch_size=layout.width if layout.width > 1 else None)
+            def call_it() -> Any:
+                return call(member_weights, at_strength(pool, strength), *others)
 
-    return shard(layout, local, *[P(AXIS)] * 3, *[P()] * (len(given) - 3))(*given)
+            return jax.lax.cond(is_wanted, call_it, lambda: zeros)
+
+        at_once = layout.width if layout.width > 1 else None
+        return jax.lax.map(call_one, (weights, wanted, strengths), batch_size=at_once)
+
+    specs = [P(AXIS)] * 3 + [P()] * len(shared)
+    return shard(layout, of_device, *specs)(weights, wanted, strengths, *shared)

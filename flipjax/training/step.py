@@ -74,8 +74,9 @@ def _flip_and_crop(
     images, masks = augment.mirror(*gather(pool, rows), mirrored, pairs=experiment.mirror)
     # In a loop over members `cond` is a real branch, so only augmented members pay for it.
     if "crop" in experiment.active_numbers:
-        in_photo = pool.aspects is not None and experiment.train.crop_in == "photo"
-        aspects = pool.aspects[rows[:, 0]] if in_photo else None
+        aspects = None
+        if pool.aspects is not None and experiment.train.crop_in == "photo":
+            aspects = pool.aspects[rows[:, 0]]
         crop = functools.partial(augment.random_resized_crop, probability=probability, aspects=aspects)
         images, masks = jax.lax.cond(probability > 0, crop, _unchanged, crop_key, images, masks)
     return images, masks
