@@ -18,8 +18,6 @@ from flipjax.results.text import TextTable
 
 SHOWN = 24
 """Images that the page shows, the most flipped first."""
-MANY = 60
-"""Images of a run's gallery that are looked through."""
 
 
 def write_assay(assay: Assay, folder: Path) -> str:
@@ -149,7 +147,8 @@ def _gallery(assay: Assay, folder: Path) -> Gallery | None:
     if assay.contrast is None:
         return None
     run = read_run(folder / "population")
-    items: list[Item] = sorted(items_of(run), key=lambda item: -item.flip)[:SHOWN]
+    stored, _ = items_of(run)
+    items: list[Item] = sorted(stored, key=lambda item: -item.flip)[:SHOWN]
     if not items:
         return None
     return Gallery(
