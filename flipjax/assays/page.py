@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from flipjax.assays.conduct import Assay
 from flipjax.assays.sentences import findings, with_ends
 from flipjax.report.document import Document, Numbers, Section
+from flipjax.report.gallery.items import Item, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
 from flipjax.report.panels import Chart, Panel, draw_reference
-from flipjax.report.pictures import Item, items_of, palette_of
 from flipjax.report.run import read_run
 from flipjax.report.style import dress, legend
 from flipjax.results.text import TextTable

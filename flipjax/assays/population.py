@@ -134,6 +134,7 @@ def outcomes_of(trained: Run, setting: Setting, *, images: int) -> Outcomes:
         images: number of images in the pool; those of untested folds, and of diverged networks, are NaN.
     """
     table = trained.results.drop_duplicates("member").set_index("member")
+    records = table.to_dict("index")
     seeds = sorted(table["seed"].unique())
     correct = np.full((len(seeds), images), np.nan)
     flip = np.full((len(seeds), images), np.nan)
@@ -143,7 +144,7 @@ def outcomes_of(trained: Run, setting: Setting, *, images: int) -> Outcomes:
         inside = cell.images.image_part == "test"
         rows = cell.images.object_row[inside]
         for name in cell.members:
-            axes = table.loc[name]
+            axes = records[name]
             if axes["rare_kept"] != setting.rare_kept or axes["method"] != setting.method:
                 continue
             if axes["status"] == "diverged":
