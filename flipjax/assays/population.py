@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.assays.contrast import Outcomes
-from flipjax.config import Config, default_config
+from flipjax.config import Config, ConfigError, default_config
 from flipjax.configurations import configure
 from flipjax.data.arrays import ArrayData
 from flipjax.runs import Run, run
@@ -115,11 +115,19 @@ def train_population(
         folds: the folds to test; None: all.
 
     Raises:
+        ConfigError: the folder holds another assay.
         InterruptedAssayError: a signal stopped the training.
     """
     tested = range(design.folds) if folds is None else folds
     config = configuration(design, settings, folds=tested)
-    trained = run(config, data=data, workdir=folder)
+    try:
+        trained = run(config, data=data, workdir=folder)
+    except ConfigError as error:
+        if error.field != "--workdir":
+            raise
+        raise ConfigError(
+            "--out", "a new folder, or that of the same images and options", str(folder.parent)
+        ) from error
     if len(trained.members) < len(tested) * design.seeds * len(settings):
         raise InterruptedAssayError(f"{folder}: interrupted; the same command continues")
     return trained

@@ -121,6 +121,12 @@ def test_nothing_is_written_into_the_folder(finished, folder):
         flipjax.assay(folder, attribute="scanner", out=folder / "assay", **SMALL)
 
 
+def test_the_folder_of_another_assay_is_refused(finished, folder):
+    options = {**SMALL, "epochs": 39}
+    with pytest.raises(ConfigError, match="--out: expected a new folder"):
+        flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, **options)
+
+
 def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
