@@ -15,7 +15,7 @@ from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import load_folder
 from flipjax.data.folds import FoundImages, find_images
 from flipjax.data.pool import Catalog, gather
-from flipjax.data.store import digest_of
+from flipjax.data.store import pool_digest
 
 SIZE = 48
 """The side at which images are read by default: networks train in minutes."""
@@ -200,7 +200,7 @@ def _resized(data: ArrayData, size: int) -> ArrayData:
         "scenes": smaller.scenes,
         "aspects": np.zeros(0) if pool.aspects is None else np.asarray(pool.aspects),
     }
-    return ArrayData(smaller, dataclasses.replace(data.catalog, content=digest_of(arrays, data.catalog)))
+    return ArrayData(smaller, dataclasses.replace(data.catalog, content=pool_digest(arrays, data.catalog)))
 
 
 def _shrunk(images: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
