@@ -39,12 +39,21 @@ def first_findings(audit: Audit) -> list[str]:
     return [_overall_line(audit), *_anatomy_lines(audit), *_group_lines(audit), *_largest_flip(audit)]
 
 
+def _images(audit: Audit) -> str:
+    """Returns what is counted: images or volumes."""
+    return "volumes" if audit.measured.volumes else "images"
+
+
+def _pixels(audit: Audit) -> str:
+    """Returns what they are made of: pixels or voxels."""
+    return "voxels" if audit.measured.volumes else "pixels"
+
+
 def _overall_line(audit: Audit) -> str:
     names = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
     left_out = constant(audit)
     shares = [f"{cell_of(audit, key, form='.1%')} {word}" for key, word in names.items() if key not in left_out]
-    unit = "Voxels" if audit.measured.volumes else "Pixels"
-    return f"{unit} of the true foreground: {', '.join(shares)}."
+    return f"{_pixels(audit).capitalize()} of the true foreground: {', '.join(shares)}."
 
 
 def told_groups(audit: Audit) -> list[GroupFlip]:
@@ -84,9 +93,9 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     flip = with_interval(cells, "flip", form=".1%")
     change = with_interval(cells, *DIFFERENCE, form="+.3f")
     which = "more" if row.difference.value[0] > 0 else "less"
-    unit = "images" if audit.clusters is None else "clusters"
+    unit = _images(audit) if audit.clusters is None else "clusters"
     return (
-        f"{row.class_name} flips {which} in {row.group}: {flip} ({row.images} images) against "
+        f"{row.class_name} flips {which} in {row.group}: {flip} ({row.images} {_images(audit)}) against "
         f"{cells['others']:.1%} elsewhere ({row.others}): {change}, q {q_text(row.q)} over {unit}."
     )
 
@@ -102,12 +111,11 @@ def _anatomy_lines(audit: Audit) -> list[str]:
         parts.append(f"{mirror} flip to their mirror image")
     if anatomy.anatomy.chains:
         parts.append(f"{shift} shift along a chain")
-    unit = "voxels" if audit.measured.volumes else "pixels"
-    lines = [f"Of the {unit} of the true foreground {', '.join(parts)}."]
+    lines = [f"Of the {_pixels(audit)} of the true foreground {', '.join(parts)}."]
     for place, renamed in enumerate(anatomy.renamed()):
         if place < RENAMINGS:
             lines.append(
-                f"In {renamed.images} of {len(audit.images)} images one renaming, {renamed.renaming}, mends "
+                f"In {renamed.images} of {len(audit.images)} {_images(audit)} one renaming, {renamed.renaming}, mends "
                 f"{renamed.mended:.0%} of the flips."
             )
     return lines
@@ -119,7 +127,7 @@ def _largest_flip(audit: Audit) -> list[str]:
         share = with_interval(row, "share", form=".1%")
         lines.append(
             f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on {share} of its "
-            f"pixels ({row['flipped_images']} of {row['images']} images)."
+            f"{_pixels(audit)} ({row['flipped_images']} of {row['images']} {_images(audit)})."
         )
     return lines
 

@@ -9,12 +9,10 @@ import numpy as np
 
 from flipjax.metrics.decomposition import divide
 
-STAGES = (199, 1_999)
-"""Permutations after which a test whose p is known well enough ends."""
-SETTLED = 20
-"""Permutations at least as extreme as the data, after which it is."""
+STAGES = {199: 20, 1_999: 100}
+"""Permutations after which a test ends if so many of them are at least as extreme as the data: p is above .1 or .05."""
 LEAST, MOST = 9_999, 99_999
-"""Permutations of the other tests: PER_TEST for each test of the family, within these."""
+"""Permutations of all other tests: PER_TEST for each test of the family, within these."""
 PER_TEST = 40
 """So that one finding among all tests can have q = 1 / 40."""
 BUDGET = 1_000_000_000
@@ -84,7 +82,8 @@ def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarra
 
     The statistic is the mean share of the group's units minus that of all others; p is the fraction of permutations,
     the data among them, whose statistic is at least as far from 0. Every unit counts alike, so that one large organ
-    does not decide. A test whose p is not small ends after few permutations.
+    does not decide. Where units flip as a whole or not at all, p is exact, a sum of hypergeometric probabilities as
+    Fisher's; otherwise permutations are drawn, more of them for a small p.
 
     Args:
         classes: the units of each class.
@@ -99,16 +98,18 @@ def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarra
 
     Example:
         >>> units = make_units(np.array([1, 1, 1, 0, 0, 0]), np.ones(6), np.repeat([0, 1], 3))
-        >>> group_p_values([units])[0].round(1).tolist()  # 2 of 20 divisions are as extreme.
+        >>> group_p_values([units])[0].round(9).tolist()  # 2 of 20 divisions are as extreme.
         [0.1, 0.1]
     """
     generator = np.random.default_rng(seed)
     number = sum(len(units.starts) for units in classes)
     last = int(np.clip(PER_TEST * number, LEAST, MOST))
-    tests = [_Test(units, np.zeros(len(units.starts), np.int64)) for units in classes]
+    tests = [_Test(units, np.zeros(len(units.starts), np.int64), exact=_exact_p(units)) for units in classes]
     budget = BUDGET
+    enough = 0
     for target in (*STAGES, last):
-        unsettled = [test for test in tests if not test.settled]
+        unsettled = [test for test in tests if not test.is_settled(enough)]
+        enough = STAGES.get(target, 0)
         units_left = sum(len(test.units.share) for test in unsettled)
         for test in unsettled:
             further = min(target - test.permutations, budget // units_left)
@@ -117,6 +118,26 @@ def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarra
         if unsettled:
             budget -= further * units_left
     return [test.p for test in tests]
+
+
+def _exact_p(units: Units) -> np.ndarray | None:
+    """Returns p of each group if shares take two values and all units may change places; None otherwise."""
+    values = np.unique(units.share)
+    if len(values) > 2 or units.stratum.any():
+        return None
+    from scipy.stats import hypergeom  # Imported here because it is slow.
+
+    total = len(units.share)
+    high = int((units.share == values[-1]).sum())
+    step = values[-1] - values[0]
+    p = np.ones(len(units.starts))
+    for group, (size, difference) in enumerate(zip(units.sizes.tolist(), units.differences.tolist(), strict=True)):
+        if 0 < size < total and step > 0:
+            counts = np.arange(max(0, high - (total - size)), min(size, high) + 1)
+            possible = step * (counts / size - (high - counts) / (total - size))
+            extreme = np.abs(possible) >= abs(difference) - ROUNDING
+            p[group] = min(1.0, hypergeom.pmf(counts[extreme], total, high, size).sum())
+    return p
 
 
 @dataclasses.dataclass
@@ -128,6 +149,8 @@ class _Test:
     """Permutations at least as extreme as the data, int64 (groups,)."""
     permutations: int = 0
     """Permutations so far."""
+    exact: np.ndarray | None = None
+    """p of each group where it is known without drawing permutations."""
 
     @property
     def tested(self) -> np.ndarray:
@@ -135,15 +158,17 @@ class _Test:
         sizes = self.units.sizes
         return (sizes > 1) & (sizes.sum() - sizes > 1)
 
-    @property
-    def settled(self) -> bool:
-        """Whether p is known well enough."""
-        return bool((self.extreme[self.tested] >= SETTLED).all())
+    def is_settled(self, enough: int) -> bool:
+        """Returns whether p is exact, or so many permutations were extreme that it is known well enough."""
+        if self.exact is not None:
+            return True
+        return bool(self.permutations and (self.extreme[self.tested] >= enough).all())
 
     @property
     def p(self) -> np.ndarray:
         """The fraction of permutations, the data among them, at least as extreme as the data."""
-        return np.where(self.tested, (self.extreme + 1) / (self.permutations + 1), np.nan)
+        p = (self.extreme + 1) / (self.permutations + 1) if self.exact is None else self.exact
+        return np.where(self.tested, p, np.nan)
 
 
 def _count_extreme(units: Units, permutations: int, generator: np.random.Generator) -> np.ndarray:

@@ -156,7 +156,7 @@ def verdicts(generator, repetitions):
                 for planted in PLANTED:
                     tests = {"permutation": [], "Fisher": []}
                     # Few audits are accused without a fault, so more are needed to tell their share.
-                    for _ in range(repetitions if planted else 3 * repetitions):
+                    for _ in range(repetitions if planted else 4 * repetitions):
                         drawn = draw_audit(generator, kind, sizes, together, planted)
                         for test, run in (("permutation", audited), ("Fisher", fisher)):
                             q = run(*drawn)
@@ -174,12 +174,13 @@ def verdicts(generator, repetitions):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=2000, help="data sets of a row of rates.csv")
-    parser.add_argument("--audits", type=int, default=150, help="audits of a row of groups.csv; thrice without fault")
+    parser.add_argument(
+        "--audits", type=int, default=150, help="audits of a row of groups.csv; four times without fault"
+    )
     options = parser.parse_args()
-    generator = np.random.default_rng(0)
     for name, rows in (
-        ("rates.csv", coverage(generator, options.repetitions)),
-        ("groups.csv", verdicts(generator, options.audits)),
+        ("rates.csv", coverage(np.random.default_rng(0), options.repetitions)),
+        ("groups.csv", verdicts(np.random.default_rng(1), options.audits)),
     ):
         table = to_frame([{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows])
         print(table.to_string(index=False))

@@ -1,0 +1,119 @@
+"""Limits of an audit: which fail, how they are written, and that no failed call leaves an old pass."""
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from audited import audit, save_masks
+
+from flipjax.audit.__main__ import main
+
+NAMES = ("background", "cat", "dog")
+"""Of the classes."""
+
+
+def labels_of(images=12):
+    """Labels with a cat and a dog in each image."""
+    labels = np.zeros((images, 8, 8), np.uint8)
+    labels[:, 1:4, 1:4] = 1
+    labels[:, 5:8, 5:8] = 2
+    return labels
+
+
+def inputs(folder, predictions, labels=None):
+    labels = labels_of(len(predictions)) if labels is None else labels
+    return [*save_masks(folder, predictions, labels), f"--class_names={','.join(NAMES)}"]
+
+
+@pytest.fixture
+def flipped(tmp_path, without_pictures):
+    """Options of an audit in which the cats of the first three of twelve images are dogs."""
+    predictions = labels_of()
+    predictions[:3, 1:4, 1:4] = 2
+    return inputs(tmp_path / "in", predictions)
+
+
+def test_three_images_without_a_flip_do_not_pass_a_limit_of_a_thousandth(tmp_path, without_pictures):
+    options = inputs(tmp_path / "in", labels_of(3))
+    result = audit(tmp_path / "out", *options, "--fail_above=fg_flip:high=0.001", code=1)
+    # By Clopper and Pearson.
+    assert result["intervals"]["fg_flip"] == pytest.approx([0, 1 - 0.025 ** (1 / 3)])
+    assert result["passed"] is False
+
+
+def test_a_model_of_background_alone_fails_the_documented_pair(tmp_path, without_pictures, capsys):
+    options = inputs(tmp_path / "in", np.zeros((12, 8, 8), np.uint8))
+    result = audit(tmp_path / "out", *options, "--fail_above=fg_flip=0.05", "--fail_below=fg_correct=0.9", code=1)
+    assert [gate["passed"] for gate in result["gates"]] == [True, False]
+    assert "--fail_below fg_correct=0.9: found 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [(0.05, 0.9), (0.9, 0.05)], ids=["strict first", "strict last"])
+def test_all_limits_of_a_key_hold(tmp_path, flipped, order):
+    result = audit(tmp_path / "out", *flipped, *(f"--fail_above=fg_flip={limit}" for limit in order), code=1)
+    assert {gate["limit"]: gate["passed"] for gate in result["gates"]} == {0.05: False, 0.9: True}
+
+
+def test_limits_on_groups(tmp_path, flipped):
+    (tmp_path / "sites.csv").write_text("name,site\n" + "".join(f"i{i},{'a' if i < 4 else 'b'}\n" for i in range(12)))
+    limits = [
+        "--fail_above=group_difference/cat/a=0.5",
+        "--fail_below=group_q/cat/b=0.05",
+        "--fail_below=least_group_q=0.05",
+    ]
+    result = audit(tmp_path / "out", *flipped, f"--groups={tmp_path / 'sites.csv'}", *limits, code=1)
+    values = [gate["value"] for gate in result["gates"]]
+    # 3 of 4 against 0 of 8 cats flip: p is C(4, 3) / C(12, 3). Dogs never flip, which is no test.
+    assert values == pytest.approx([0.75, 4 / 220, 4 / 220]) and not result["passed"]
+    assert result["summary"]["group_difference/cat/b"] == pytest.approx(-0.75)
+
+
+def test_sites_that_are_called_by_numbers_keep_their_names(tmp_path, flipped):
+    (tmp_path / "sites.csv").write_text("name,site\n" + "".join(f"i{i},{1 + (i < 4)}\n" for i in range(12)))
+    result = audit(tmp_path / "out", *flipped, f"--groups={tmp_path / 'sites.csv'}")
+    assert result["summary"]["group/2/n_images"] == 4 and result["summary"]["group/1/n_images"] == 8
+    assert result["summary"]["group/2/flip/cat"] == pytest.approx(0.75)
+
+
+def test_a_junit_report(tmp_path, flipped):
+    report = tmp_path / "reports" / "gates.xml"
+    audit(
+        tmp_path / "out",
+        *flipped,
+        "--fail_above=fg_flip=0.05",
+        "--fail_below=mean_iou=0.1",
+        f"--junit={report}",
+        code=1,
+    )
+    root = ElementTree.parse(report).getroot()
+    cases = {case.get("name"): [child.tag for child in case] for case in root.iter("testcase")}
+    assert cases == {"--fail_above fg_flip=0.05": ["failure"], "--fail_below mean_iou=0.1": []}
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "1", "0")
+
+
+def test_a_failed_call_leaves_no_old_pass(tmp_path, flipped):
+    out, report = tmp_path / "out", tmp_path / "gates.xml"
+    assert audit(out, *flipped, "--fail_above=fg_flip=0.9")["passed"] is True
+    code = main([*map(str, flipped), f"--labels={tmp_path / 'none'}", f"--out={out}", f"--junit={report}"])
+    stored = json.loads((out / "summary.json").read_text())
+    assert code == 2 and stored["passed"] is False and "none" in stored["error"]
+    assert [child.tag for child in ElementTree.parse(report).getroot().iter() if child.tag == "error"] == ["error"]
+    assert main(["--compare", str(out), str(out), f"--out={tmp_path / 'compared'}"]) == 2
+    # The same folder takes the next audit.
+    assert audit(out, *flipped, "--fail_above=fg_flip=0.9")["passed"] is True
+
+
+def test_a_failed_comparison_leaves_no_old_pass(tmp_path, flipped):
+    out = tmp_path / "compared"
+    audit(tmp_path / "a", *flipped)
+    assert main(["--compare", *[str(tmp_path / "a")] * 2, f"--out={out}", "--fail_above=fg_flip=0"]) == 0
+    assert json.loads((out / "compare.json").read_text())["passed"] is True
+    assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "none"), f"--out={out}"]) == 2
+    assert json.loads((out / "compare.json").read_text())["passed"] is False
+
+
+@pytest.mark.parametrize("limit", ["fg_flop=0.1", "least_group_q=0.05", "flip_mirror=0", "fg_flip=nan", "fg_flip="])
+def test_limits_that_cannot_be_tried(tmp_path, flipped, capsys, limit):
+    assert main([*map(str, flipped), f"--out={tmp_path / 'out'}", f"--fail_above={limit}"]) == 2
+    assert "--fail_above" in capsys.readouterr().err and not (tmp_path / "out").exists()
