@@ -5,6 +5,7 @@ subfolders or not, matched by name; one file holds all images, matched by positi
 --fail_above or --fail_below failed, 2 unusable input or option, 75 interrupted.
 """
 
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from flipjax.support.terminal import printable
 AUDIT, COMPARISON = Path("runs/audit"), Path("runs/comparison")
 """Output folders where none is named."""
 KINDS = ("logits", "probabilities", "masks")
+OF_COMPARISONS = ("compare", "out", "fail_above", "fail_below", "junit")
+"""Options that stand beside --compare."""
 
 
 def limit(text: str) -> tuple[str, float]:
@@ -35,20 +38,20 @@ def _read_spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def add_classes(parser: command.Parser) -> None:
-    """Adds the options on the classes of labels and predictions."""
-    add = parser.add_argument
-    maps = "a CSV with the columns from, to and maybe name, or ade20k, cityscapes or cityscapes_train"
-    add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
-    add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
-    add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help="label of pixels to ignore, such as 255")
-    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help="classes: 0 (default), 0,2, none")
-    add("--class_names", type=command.read_names, metavar="A,B,C", help="of all classes, or of all but the background")
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a call found."""
+
+    text: str
+    """Its tables."""
+    failed: list[str]
+    """A line for each failed limit."""
+    made: tuple[Path, ...]
+    """The files to name."""
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(prog="flipjax audit", description=__doc__)
-    add = parser.add_argument
+def _add_inputs(parser: command.Parser) -> None:
+    add = parser.add_argument_group("what is audited").add_argument
     text = "scores in floating point, or with --kind masks class indices"
     add("--predictions", "--logits", type=Path, metavar="DIR|FILE", help=text)
     add("--labels", type=Path, metavar="DIR|FILE", help="class indices, as integers")
@@ -56,9 +59,34 @@ def _parser() -> command.Parser:
     add("--run", type=Path, metavar="DIR", help="the folder of a sweep, whose --member predicts the photos of --images")
     add("--member", metavar="NAME", help="of the run, such as m003")
     add("--rule", metavar="NAME", help="the selection rule whose weights the member has (default the first)")
-    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two audits of the same images, to be compared")
+    add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
     text = "a regular expression of one group: the image's name in a file's path without suffix (default all of it)"
     add("--names", metavar="REGEX", help=text)
+    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two audits of the same images, to be compared")
+
+
+def _add_forms(parser: command.Parser) -> None:
+    add = parser.add_argument_group("how values are read").add_argument
+    add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
+    add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
+    add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
+    maps = "a CSV with the columns from, to and maybe name, or ade20k, cityscapes or cityscapes_train"
+    add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
+    add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
+    add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help="label of pixels to ignore, such as 255")
+    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help="classes: 0 (default), 0,2, none")
+    add("--class_names", type=command.read_names, metavar="A,B,C", help="of all classes, or of all but the background")
+    text = "mirror pairs and chains of classes: a JSON file, or none (default: found in the class names)"
+    add("--anatomy", metavar="FILE|none", help=text)
+    add("--spacing", type=_read_spacing, metavar="X,Y[,Z]", help="of pixels in mm, where no NIfTI header says it")
+    add("--spatial_ndim", type=int, choices=(2, 3), help="2 for images, 3 for volumes (default: as the labels say)")
+    text = f"limit of an image's values, of an unpacked npz, and of the confusion matrices (default {MAX_BYTES:,})"
+    add("--max_bytes", type=int, default=MAX_BYTES, metavar="N", help=text)
+    add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
+
+
+def _add_groups(parser: command.Parser) -> None:
+    add = parser.add_argument_group("groups, clusters and segments").add_argument
     add("--table", type=Path, metavar="CSV", help="columns of the images for --groups and --clusters, beside name")
     text = "a column of --table; or a CSV of names and groups, or of name, class and scene; or a regular expression on "
     add("--groups", metavar="COLUMN|CSV|REGEX", help=f"{text}names")
@@ -67,26 +95,24 @@ def _parser() -> command.Parser:
     text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
     add("--training_groups", type=Path, metavar="CSV", help=text)
     add("--clusters", metavar="COLUMN|REGEX", help="of the table, or on names: patients or films, resampled whole")
-    add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
-    add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
-    add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
-    add_classes(parser)
     add("--unit", choices=("class", "component", "instance"), help="of segments (default class, of COCO's instance)")
     add("--min_size", metavar="SIZE", help="smaller segments do not count: pixels, or 3mm2, or 0.5mL (default none)")
-    add("--spacing", type=_read_spacing, metavar="X,Y[,Z]", help="of pixels in mm, where no NIfTI header says it")
-    add("--spatial_ndim", type=int, choices=(2, 3), help="2 for images, 3 for volumes (default: as the labels say)")
-    text = f"limit of an image's values, of an unpacked npz, and of the confusion matrices (default {MAX_BYTES:,})"
-    add("--max_bytes", type=int, default=MAX_BYTES, metavar="N", help=text)
-    add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
+
+
+def _add_results(parser: command.Parser) -> None:
+    add = parser.add_argument_group("results").add_argument
     text = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
-    more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
-    add("--fail_above", **more, help=f"{text}, as fg_flip=0.05; may be repeated")
-    add("--fail_below", **more, help="the same for numbers below a limit, as mean_iou:low=0.6")
-    text = "mirror pairs and chains of classes: a JSON file, or none (default: found in the class names)"
-    add("--anatomy", metavar="FILE|none", help=text)
+    limits = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
+    add("--fail_above", **limits, help=f"{text}, as fg_flip=0.05; may be repeated")
+    add("--fail_below", **limits, help="the same for numbers below a limit, as mean_iou:low=0.6")
     add("--junit", type=Path, metavar="FILE", help="write the limits as JUnit test cases")
-    add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
     add("--out", type=Path, metavar="DIR", help="output folder (default runs/audit, with --compare runs/comparison)")
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="flipjax audit", description=__doc__)
+    for add in (_add_inputs, _add_forms, _add_groups, _add_results):
+        add(parser)
     return parser
 
 
@@ -99,16 +125,16 @@ def main(arguments: list[str]) -> int:
 def run_audit(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code; errors are raised."""
     options = vars(_parser().parse_args(arguments))
-    # Imported late, because JAX takes a second and `--help` does not need it.
     try:
-        text, failed, made = (_compare if options["compare"] else _measure)(dict(options))
+        outcome = _compare(dict(options)) if options["compare"] else _measure(dict(options))
     except BaseException as error:
         _write_failure(options, error)
         raise
-    print(printable(f"{text}\n\n{', '.join(str(path) for path in made if path.is_file())}"))
-    for line in failed:
+    made = ", ".join(str(path) for path in outcome.made if path.is_file())
+    print(printable(f"{outcome.text}\n\n{made}"))
+    for line in outcome.failed:
         print(f"flipjax audit: {printable(line)}", file=sys.stderr)
-    return command.SOME_FAILED if failed else command.DONE
+    return command.SOME_FAILED if outcome.failed else command.DONE
 
 
 def _write_failure(options: dict[str, Any], error: BaseException) -> None:
@@ -124,38 +150,56 @@ def _write_failure(options: dict[str, Any], error: BaseException) -> None:
         gates.write_junit(options["junit"], "flipjax audit", [], error=text)
 
 
-def _compare(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
+def _compare(options: dict[str, Any]) -> Outcome:
+    # Imported late, because JAX takes a second and `--help` does not need it.
     from flipjax.audit.compare import compare_audits
 
     plain = vars(_parser().parse_args([]))
-    own = ("compare", "out", "fail_above", "fail_below", "junit")
-    if more := [f"--{name}" for name, value in options.items() if name not in own and value != plain[name]]:
-        raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(more)}, too")
+    foreign = [f"--{name}" for name, value in options.items() if name not in OF_COMPARISONS and value != plain[name]]
+    if foreign:
+        raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(foreign)}, too")
+    old, new = options["compare"]
     out = options["out"] or COMPARISON
-    limits = {name: options[name] for name in ("fail_above", "fail_below", "junit")}
-    found = compare_audits(*options["compare"], out=out, **limits)
-    return found.text, found.failed, [out / "compare.csv", out / "compare.json"]
+    found = compare_audits(
+        old,
+        new,
+        out=out,
+        fail_above=options["fail_above"],
+        fail_below=options["fail_below"],
+        junit=options["junit"],
+    )
+    return Outcome(found.text, found.failed, (out / "compare.csv", out / "compare.json"))
 
 
-def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
+def _measure(options: dict[str, Any]) -> Outcome:
+    """Audits files or a model; all options but those of models and comparisons are arguments of `audit_files`."""
     from flipjax.audit.audits import audit_files
 
     keep_programs(small=True)
     del options["compare"]
-    if not options["labels"]:
+    predictions = options.pop("predictions")
+    labels = options.pop("labels")
+    if not labels:
         raise ConfigError("--labels", "a folder or a file", "none")
-    out = options["out"] = options["out"] or AUDIT
-    run, member, rule = (options.pop(name) for name in ("run", "member", "rule"))
+    out = options.pop("out") or AUDIT
+    model = _read_model(
+        options.pop("model"), options.pop("run"), options.pop("member"), options.pop("rule"), predictions
+    )
+    audited = audit_files(predictions, labels, out=out, model=model, **options)
+    return Outcome(audited.text, audited.failed, (out / "index.html", out / "images.csv"))
+
+
+def _read_model(
+    model: str | None, run: Path | None, member: str | None, rule: str | None, predictions: Path | None
+) -> Any:
+    """Returns the model that predicts photos, of a file or of a run's member; None without one."""
     if run:
-        if options["model"] or options["predictions"] or not member:
+        if model or predictions or not member:
             raise ConfigError("--run", "--member beside it, and neither --model nor --predictions", member or "none")
-        options["model"] = flipjax.open_run(run).member(member).model(rule)
-    elif member or rule:
+        return flipjax.open_run(run).member(member).model(rule)
+    if member or rule:
         raise ConfigError("--member", "--run beside it", "none")
-    elif options["model"]:
-        options["model"] = flipjax.load_model(options["model"])
-    audited = audit_files(options.pop("predictions"), options.pop("labels"), **options)
-    return audited.text, audited.failed, [out / "index.html", out / "images.csv"]
+    return flipjax.load_model(model) if model else None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Names of images: from paths of files, matched between folders, and what a message shows of them."""
 
+import dataclasses
 import os
 import re
 import unicodedata
@@ -72,21 +73,30 @@ def read_pattern(pattern: str | None, *, option: str = "--names") -> re.Pattern[
     return compiled
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Returns the files of a folder and its subfolders as relative paths, in order, without hidden ones.
+@dataclasses.dataclass(frozen=True)
+class FolderFiles:
+    """The files of a folder and its subfolders, as relative paths in order."""
 
-    Links to folders and empty folders are listed as if they were files, so that they are not overlooked.
-    """
-    found = []
+    files: tuple[Path, ...]
+    """Those that count. Links to folders and empty folders are among them, so that they are not overlooked."""
+    hidden: tuple[Path, ...]
+    """Those whose name begins with a dot, as systems leave them."""
+
+
+def files_below(folder: Path) -> FolderFiles:
+    """Finds the files of a folder and its subfolders."""
+    found: list[Path] = []
+    hidden: list[Path] = []
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(root).relative_to(folder)
-        kept = [here / name for name in files if not name.startswith(".")]
+        hidden += [here / name for name in [*folders, *files] if name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = [here / name for name in files if not name.startswith(".")]
         links = [here / name for name in folders if (Path(root) / name).is_symlink()]
-        if not kept and not folders and Path(root) != folder:
-            kept = [here]
-        found += kept + links
-    return sorted(found)
+        if not visible and not folders and here != Path():
+            visible = [here]
+        found += visible + links
+    return FolderFiles(tuple(sorted(found)), tuple(sorted(hidden)))
 
 
 def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | None) -> dict[str, Path]:

@@ -214,12 +214,14 @@ def open_pairs(
 
 
 def _facts(*sources: Source) -> tuple[str, ...]:
-    """Returns a sentence for each argument of which --names leaves files out."""
-    return tuple(
-        f"Left out of {source.path}: {source.left_out} files that --names does not match."
-        for source in sources
-        if source.left_out
-    )
+    """Returns sentences on the files of each argument that are left out."""
+    lines = []
+    for source in sources:
+        if source.left_out:
+            lines.append(f"Left out of {source.path}: {source.left_out} files that --names does not match.")
+        if source.hidden:
+            lines.append(f"Left out of {source.path}: hidden files, {listed(source.hidden)}.")
+    return tuple(lines)
 
 
 def _names_of(found: Coco | None, to_class: LabelMap | None, spec: LabelSpec) -> tuple[str, ...] | None:

@@ -44,6 +44,8 @@ class Source:
     """The files that cannot be used."""
     left_out: int = 0
     """Number of files that --names does not match."""
+    hidden: tuple[Path, ...] = ()
+    """Files whose name begins with a dot, which are left out."""
 
 
 def open_source(
@@ -123,7 +125,8 @@ def _open_folder(
     pattern: re.Pattern[str] | None,
     most: int,
 ) -> Source:
-    files = files_below(path)
+    below = files_below(path)
+    files = below.files
     usable = [file for file in files if _is_file(path / file) and suffix_of(file) in arrays.suffixes_of(wanted)]
     if pattern is None and len(usable) < len(files):
         _refuse_types(path, wanted, [file.as_posix() for file in files if file not in {*usable}])
@@ -131,7 +134,7 @@ def _open_folder(
         _refuse_types(path, wanted, [])
     named = name_files(path, usable, pattern)
     source = _open_files(path, named, wanted=wanted, axes=axes, most=most, map_=label_map)
-    return dataclasses.replace(source, left_out=len(files) - len(named))
+    return dataclasses.replace(source, left_out=len(files) - len(named), hidden=below.hidden)
 
 
 def _is_file(path: Path) -> bool:
@@ -184,7 +187,7 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
     """
     if not folder.is_dir():
         raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
-    files = [file for file in files_below(folder) if suffix_of(file) in PHOTOS and _is_file(folder / file)]
+    files = [file for file in files_below(folder).files if suffix_of(file) in PHOTOS and _is_file(folder / file)]
     photos = name_files(folder, files, pattern)
     if missing := [name for name in names if name not in photos]:
         raise AuditError(f"--images: expected a photo named as each image in {folder}; none for {listed(missing)}")

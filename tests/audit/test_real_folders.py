@@ -114,6 +114,14 @@ def test_other_things_in_nested_folders_are_named(file, message, tmp_path, capsy
     assert message in refused(capsys, *line, f"--out={tmp_path / 'out'}")
 
 
+def test_hidden_files_are_left_out_and_named(tmp_path):
+    line = masks_of(tmp_path)
+    (tmp_path / "p/patient_0/.DS_Store").write_bytes(b"x")
+    found = audit(tmp_path / "out", *line)
+    assert found["summary"]["n_images"] == 6
+    assert "hidden files, patient_0/.DS_Store" in (tmp_path / "out/summary.md").read_text()
+
+
 def test_all_broken_files_are_listed(tmp_path, capsys):
     line = masks_of(tmp_path)
     (tmp_path / "p/patient_0/slice_0.png").write_bytes(b"no picture")
