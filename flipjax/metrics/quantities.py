@@ -125,6 +125,11 @@ def has_swapped_groups(images: Images) -> bool:
     return has_scenes(images) and has_classes_in_scenes(images)
 
 
+def has_usual_scenes(images: Images) -> bool:
+    """Returns whether scenes were swapped, and every class has usual scenes and others."""
+    return has_swapped_groups(images) and len(images.compared) == images.scene_groups.classes
+
+
 def has_evidence(images: Images) -> bool:
     """Returns whether scenes were swapped, and the training set is known."""
     return has_scenes(images) and images.evidence is not None
@@ -523,7 +528,7 @@ def scene_reliance(images: Images) -> np.ndarray:
     unit="log-odds",
     better="down",
     across=True,
-    needs=has_swapped_groups,
+    needs=has_usual_scenes,
     weighted=False,
 )
 def scene_shift(images: Images) -> np.ndarray:
