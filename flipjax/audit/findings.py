@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
-from flipjax.audit.flips import LEVEL, GroupFlip
+from flipjax.audit.flips import GroupFlip
 from flipjax.audit.objects import Objects
 from flipjax.audit.results import Audit
 from flipjax.audit.text import DIFFERENCE, cell_of, constant, in_words, q_text
+from flipjax.results.estimates import LEVEL
 from flipjax.results.frames import records_of
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import number, with_interval

@@ -17,8 +17,6 @@ from flipjax.metrics.decomposition import flips_of, margins
 from flipjax.metrics.rates import Estimate, difference_of, mean_of, pooled_rate
 from flipjax.results.frames import DIGITS
 
-LEVEL = 0.05
-"""Largest q of a difference that is called one."""
 PAIRS = 400
 """Pairs of classes of the most pixels, of which intervals are computed."""
 

@@ -106,7 +106,8 @@ def _cells(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
             members = np.array([f"{name}/{member}" for member in cell.members])
             rules = np.array(["first", *cell.rules[1:]])
             results = dataclasses.replace(cell.results, member=members, rule=rules)
-            cells[f"{name}/{key}"] = dataclasses.replace(cell, results=results)
+            images = dataclasses.replace(cell.images, member=members)
+            cells[f"{name}/{key}"] = Cell(results, stored_images=images)
     return cells
 
 
