@@ -14,10 +14,11 @@ import pathlib
 import numpy as np
 from scipy.stats import false_discovery_control, fisher_exact
 
-from flipjax.audit.flips import LEVEL, compare_groups
+from flipjax.audit.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.rates import pool_clusters, pooled_rate
+from flipjax.results.estimates import LEVEL
 from flipjax.results.frames import to_frame, write_csv
 
 HERE = pathlib.Path(__file__).parent
