@@ -67,7 +67,7 @@ class StoredArray:
     def read(self) -> np.ndarray:
         """Returns the stored values; raises BrokenFileError if the file is damaged or missing."""
         with naming(self):
-            return np.array(self.load())
+            return np.asarray(self.load())
 
     def to_classes(self, values: np.ndarray, *, ignore_index: int | None = None) -> np.ndarray:
         """Returns the classes of the array's values, which raises as `LabelMap.apply`."""
@@ -146,8 +146,8 @@ class Stack:
         return Stack, self._arguments
 
     def row(self, index: int) -> np.ndarray:
-        """Returns an image."""
-        return self.values[index]
+        """Reads an image."""
+        return np.array(self.values[index])
 
 
 def _read_names(path: Path, stored: Any, count: int) -> tuple[str, ...]:
@@ -245,7 +245,7 @@ def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np
         return _read_volume(path, wanted).reshape(shape)
     if suffix in PNG:
         return read_png(path, MASK_MODES)
-    return Stack(path, wanted, most).values.reshape(shape)
+    return np.array(Stack(path, wanted, most).values.reshape(shape))
 
 
 @contextlib.contextmanager
@@ -304,8 +304,13 @@ def _read_volume(path: Path, wanted: str) -> np.ndarray:
     if wanted == INTENSITIES:
         return np.asarray(stored, np.float32)
     values = np.asarray(stored)
-    # Some tools store class indices as floating point.
-    if values.dtype.kind not in "iuf" or (values != np.rint(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
+    if values.dtype.kind in "iu":
+        usable = values.dtype.itemsize < 4 or (values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)
+    else:
+        # Some tools store class indices as floating point.
+        whole = values.dtype.kind == "f" and bool((values == np.rint(values)).all())
+        usable = whole and np.abs(values).max(initial=0) < 1 << 31
+    if not usable:
         raise BrokenFileError(f"{path}: expected class indices, found other values of {values.dtype}")
     return values.astype(np.int32)
 

@@ -104,7 +104,10 @@ def count_image(
         regions = RegionSums(*map(np.asarray, sum_regions(pixels, labels, spec, classes=classes)))
         prediction = np.asarray(pixels.prediction)
         risk = np.asarray(pixels.risk)
-        risk_sum = float(risk[counted & spec.foreground(classes)[prediction]].sum(dtype=np.float64))
+        inside = spec.foreground(classes)[prediction]
+        if spec.ignore_index is not None:
+            inside &= counted
+        risk_sum = float(risk[inside].sum(dtype=np.float64))
         risks = {"flip_risk": risk, "max_softmax": 1 - np.asarray(pixels.probability)}
     of_masks = dataclasses.replace(spec, kind="masks", num_classes=classes)
     columns = segment_columns(

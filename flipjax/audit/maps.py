@@ -87,15 +87,14 @@ def make_maps(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk:
 
 def _worst_slice(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> int:
     """Returns the slice with the most flipped voxels; of volumes without flips, the one with the most wrong voxels."""
-    foreground = spec.foreground(spec.num_classes or 0)
     wrong = prediction != labels
     if spec.ignore_index is not None:
         wrong &= labels != spec.ignore_index
-    flipped = wrong & foreground[np.where(wrong, labels, 0)] & foreground[prediction]
-    counts = flipped.sum((0, 1))
-    if not counts.any():
-        counts = wrong.sum((0, 1))
-    return int(counts.argmax())
+    places = np.nonzero(wrong)
+    foreground = spec.foreground(spec.num_classes or 0)
+    flipped = foreground[labels[places]] & foreground[prediction[places]]
+    slices = places[-1][flipped] if flipped.any() else places[-1]
+    return int(np.bincount(slices, minlength=labels.shape[-1]).argmax())
 
 
 class _Highest:
