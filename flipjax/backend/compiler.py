@@ -67,12 +67,12 @@ def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
     if jax.default_backend() != "cpu":
         return {}
-    known = {}
+    supported = {}
     for name, value in options.items():
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-            known[name] = value
+            supported[name] = value
     # An option would override the configuration.
     if jax.config.read("jax_disable_most_optimizations"):
-        known.pop("xla_backend_optimization_level", None)
-    return known
+        supported.pop("xla_backend_optimization_level", None)
+    return supported

@@ -30,7 +30,11 @@ def for_cpu() -> bool:
 
 def spread(members: int, mapped: Any, values: Any) -> Any:
     """Repeats arrays for each member, but those that have a leading axis of members, as `mapped` says."""
-    return jax.tree.map(lambda own, x: x if own else jnp.broadcast_to(x, (members, *x.shape)), mapped, values)
+
+    def of_all(is_mapped: bool, array: jax.Array) -> jax.Array:
+        return array if is_mapped else jnp.broadcast_to(array, (members, *array.shape))
+
+    return jax.tree.map(of_all, mapped, values)
 
 
 def materialised(function: Callable) -> Callable:
@@ -87,7 +91,8 @@ def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
 
 def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
     if images.shape[-1] == 3:
-        images, kernel = _with_fourth(images), jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
+        images = _with_fourth(images)
+        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
     return _columns_at_once(images, kernel, _margins(kernel))
 
 
@@ -115,8 +120,14 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     pixels = _pixels_at_once(W, C, O)
-    swapped = O <= 16 < C  # The two trade places for the sake of the columns, and the offsets change sign.
-    moving, fixed = (gradient, images) if swapped else (images, gradient)
+    swapped = O <= 16 < C
+    if swapped:
+        # The two trade places for the sake of the columns, and the offsets change sign.
+        moving = gradient
+        fixed = images
+    else:
+        moving = images
+        fixed = gradient
     fixed = fixed.reshape(len(fixed), H, W // pixels, -1)
     rows = _rows_at_once(images.shape, max(C, O))
     taps = _correlate(moving, fixed, margins=(height // 2, width // 2), dilation=(1, pixels), rows=rows)
@@ -323,8 +334,9 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
         size = kernel.shape[:2]
 
         def add(index: jax.Array, total: jax.Array) -> jax.Array:
-            image, own = (lax.dynamic_slice_in_dim(values, index, 1) for values in (images, gradient))
-            return total + jnp.stack([(view * own).sum((0, 1, 2)) for view in taps(image, size, stride=stride)])
+            image = lax.dynamic_slice_in_dim(images, index, 1)
+            slope = lax.dynamic_slice_in_dim(gradient, index, 1)
+            return total + jnp.stack([(view * slope).sum((0, 1, 2)) for view in taps(image, size, stride=stride)])
 
         zero = jnp.zeros((math.prod(size), kernel.shape[-1]), images.dtype)
         kernel_gradient = lax.fori_loop(0, len(images), add, zero).reshape(kernel.shape)
@@ -346,7 +358,8 @@ def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[j
     _, H, W, _ = images.shape
     margins = [((length - stride) // 2, (length - stride + 1) // 2) for length in size]
     padded = jnp.pad(images, ((0, 0), *margins, (0, 0)))
-    down, right = H - stride + 1, W - stride + 1
+    down = H - stride + 1
+    right = W - stride + 1
     return [padded[:, i : i + down : stride, j : j + right : stride] for i, j in np.ndindex(*size)]
 
 
@@ -388,8 +401,8 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
 
     @kernel_gradient.def_vmap
     def rule(members: int, batched: list[bool], *arguments: jax.Array) -> tuple[jax.Array, bool]:
-        each = spread(members, [*batched], [*arguments])
-        images, gradient, kernels = (jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in each)
+        stacked = spread(members, [*batched], [*arguments])
+        images, gradient, kernels = (jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in stacked)
         result = transposed(images, gradient, kernels, members * groups)
         return jnp.moveaxis(result.reshape(*kernels.shape[:3], members, -1), 3, 0), True
 

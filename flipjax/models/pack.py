@@ -51,7 +51,8 @@ def row_size(images: jax.Array) -> int:
 
 def sum_pixels(images: jax.Array) -> jax.Array:
     """Sums images (B, H, W, C) over all pixels, (C,)."""
-    pixels, C = row_size(images), images.shape[-1]
+    pixels = row_size(images)
+    C = images.shape[-1]
     return images.reshape(-1, pixels * C).sum(0).reshape(pixels, C).sum(0)
 
 

@@ -162,9 +162,9 @@ def _halve_backward(images: jax.Array, top: jax.Array, gradient: jax.Array) -> j
     """Shares the gradient of a maximum among those equal to it, as XLA does."""
     B, H, W, C = images.shape
     count = functools.reduce(jnp.add, [(view == top).astype(images.dtype) for view in _quarters(images)])
-    top, share = (each[:, :, None, :, None] for each in (top, gradient / count))
-    equal = images.reshape(B, H // 2, 2, W // 2, 2, C) == top
-    return (equal.astype(images.dtype) * share).reshape(images.shape)
+    share = gradient / count
+    equal = images.reshape(B, H // 2, 2, W // 2, 2, C) == top[:, :, None, :, None]
+    return (equal.astype(images.dtype) * share[:, :, None, :, None]).reshape(images.shape)
 
 
 def _halve_forward(images: jax.Array) -> tuple[jax.Array, Arrays]:
@@ -211,7 +211,8 @@ class UNet(nnx.Module):
         images = images.astype(self.dtype)
         pack = [images] if images.ndim == 4 else join(images, channels=self.head.kernel.shape[-2])
         pool = halve if self.head.kernel.ndim == 2 else halve_by_slices
-        skips, finite = [], []
+        skips = []
+        finite = []
         for level, block in enumerate(self.encoder):
             pack, whole = block([pool(chunk) for chunk in pack] if level else pack)
             skips.append(pack)
@@ -229,7 +230,8 @@ class UNet(nnx.Module):
         """
         pack, finite = self._features(images)
         head: Any = self.head
-        kernel, bias = head.kernel[...], head.bias[...]
+        kernel = head.kernel[...]
+        bias = head.bias[...]
         if kernel.ndim == 2:
             return jnp.moveaxis(_planes(pack[0], kernel, bias), 0, -1)
         size = kernel.shape[0] // len(pack)
@@ -265,8 +267,9 @@ def _planes_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
 
 @materialised
 def _head_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
-    pixels, C = row_size(images), images.shape[-1]
-    rows, columns = images.reshape(-1, pixels, C), gradient.reshape(len(gradient), -1, pixels)
+    pixels = row_size(images)
+    rows = images.reshape(-1, pixels, images.shape[-1])
+    columns = gradient.reshape(len(gradient), -1, pixels)
     return jnp.einsum("kiic->ck", jnp.einsum("pic,kpj->kjic", rows, columns))
 
 

@@ -1,10 +1,9 @@
-"""Samples a processor second of a member's epochs with XLA's own convolutions and with oneDNN's, in turn.
+"""Samples a second of members' epochs with XLA's own convolutions and with oneDNN's, in one process, in turn.
 
-    python sweeps/benchmarks/throughput/libraries.py [--width 8 16 32] [--size 32 48 64 128] [--rounds 10] [--out FILE]
+    python sweeps/benchmarks/throughput/libraries.py [--width 8 16 32] [--size 32 48 64 128] [--rounds 8] [--out FILE]
 
-Every core trains a member, in one process. `gain` is the median over rounds of the ratio of both processor times,
-which other programs on the machine hardly change; the rule that it shows is
-`flipjax.backend.convolutions.faster_library`.
+Every core trains a member; the machine must be quiet. `gain` is the median over rounds of the ratio of both times. The
+rule that it shows is `flipjax.backend.convolutions.faster_library`.
 """
 
 import argparse
@@ -36,10 +35,10 @@ def prepare(width, size):
 
 
 def seconds_of(population):
-    """Returns the processor seconds of an epoch."""
-    start = time.process_time()
+    """Returns the seconds of an epoch."""
+    start = time.perf_counter()
     population.epoch()
-    return time.process_time() - start
+    return time.perf_counter() - start
 
 
 def measure(populations, rounds):
@@ -68,7 +67,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, nargs="+", default=(8, 16, 32))
     parser.add_argument("--size", type=int, nargs="+", default=(32, 48, 64, 128))
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "libraries.csv")
     options = parser.parse_args()
     rows = []
