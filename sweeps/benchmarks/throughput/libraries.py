@@ -1,9 +1,10 @@
-"""Samples a second of members' epochs with XLA's own convolutions and with oneDNN's, in one process, in turn.
+"""Samples a processor second of a member's epochs with XLA's own convolutions and with oneDNN's, in turn.
 
-    python sweeps/benchmarks/throughput/libraries.py [--width 8 16 32] [--size 32 48 64 128] [--rounds 8] [--out FILE]
+    taskset -c 0 python sweeps/benchmarks/throughput/libraries.py [--width 8 16 32] [--size 32 48 64 128] [--rounds 8]
+                                                                 [--out FILE]
 
-Every core trains a member; the machine must be quiet. `gain` is the median over rounds of the ratio of both times. The
-rule that it shows is `flipjax.backend.convolutions.faster_library`.
+One process, one core: its processor time is hardly changed by other programs. `gain` is the median over rounds of the
+ratio of both times. The rule that it shows is `flipjax.backend.convolutions.faster_library`.
 """
 
 import argparse
@@ -35,10 +36,10 @@ def prepare(width, size):
 
 
 def seconds_of(population):
-    """Returns the seconds of an epoch."""
-    start = time.perf_counter()
+    """Returns the processor seconds of an epoch."""
+    start = time.process_time()
     population.epoch()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def measure(populations, rounds):
