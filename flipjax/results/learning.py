@@ -10,10 +10,13 @@ from flipjax.results.rows import CLASSES_NOT_LEARNT
 from flipjax.results.store import Cell, MemberResults
 
 MARGIN = 0.2
-"""How far above chance a member that has learnt the classes is, in accuracy. On recorded runs: small U-Nets on photos
-at rho .5 reach .09 to .12 above chance, members that collapsed in the drawn grids at most .02, all members of
-correlation_grid .34 or more, pretrained ones on photos .34 or more (`sweeps/studies/coverage`, "Learnt or not")."""
-LEARNT_STATUSES = ("finished", "stopped")
+"""How far above chance the accuracy of a member that has learnt the classes is.
+
+Small U-Nets on photos at rho .5, which know little, are .09 to .12 above chance; members of the drawn default grid,
+which know the classes, .35 or more (`sweeps/studies/coverage`, "Learnt or not").
+"""
+TRAINED = ("finished", "stopped")
+"""The statuses of members that trained to their end."""
 
 
 def class_accuracy(results: MemberResults) -> np.ndarray:
@@ -22,7 +25,9 @@ def class_accuracy(results: MemberResults) -> np.ndarray:
     Returns:
         (rule, member), NaN where no object is found or nothing is stored.
     """
-    quantities, groups, parts = (values.tolist() for values in (results.quantity, results.group, results.part))
+    quantities = results.quantity.tolist()
+    groups = results.group.tolist()
+    parts = results.part.tolist()
     if "val" not in parts or "fg_correct" not in quantities:
         return np.full(results.values.shape[:2], np.nan)
     common = results.values[:, :, parts.index("val"), groups.index("common")]
@@ -37,7 +42,7 @@ def statuses(results: MemberResults) -> np.ndarray:
     chance = 1 / results.groups.classes
     guess = accuracy <= chance + MARGIN
     status = np.broadcast_to(results.status, accuracy.shape)
-    return np.where(guess & np.isin(status, LEARNT_STATUSES), CLASSES_NOT_LEARNT, status)
+    return np.where(guess & np.isin(status, TRAINED), CLASSES_NOT_LEARNT, status)
 
 
 def never_predicted(cell: Cell) -> dict[str, list[str]]:
