@@ -16,7 +16,7 @@ from flipjax.audit.problems import AuditError, naming
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
 from flipjax.metrics.resampling import draw_images, percentile_ends
-from flipjax.support.files import make_folder, write_text
+from flipjax.support.files import make_folder, open_npz, write_text
 from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
@@ -68,7 +68,7 @@ def read_audit(folder: Path) -> Stored:
     path = folder / "decomposition.npz"
     if not path.is_file():
         raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
-    with naming(path), np.load(path, allow_pickle=False) as stored:
+    with naming(path), open_npz(path) as stored:
         arrays = dict(stored)
         names = [*map(str, arrays["names"])]
         order = sorted(range(len(names)), key=names.__getitem__)

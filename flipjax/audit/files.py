@@ -20,7 +20,7 @@ from flipjax.audit.rows import summary_rows
 from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
-from flipjax.support.files import make_folder, replacing, write_text
+from flipjax.support.files import make_folder, replacing, save_npz, write_text
 
 PROGRAM = "flipjax.audit"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
@@ -130,7 +130,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     write_csv(folder / "summary.csv", summary_rows(audit.summary, audit.intervals))
     write_segments(folder, audit.objects, audit.measured.names)
     with replacing(folder / "decomposition.npz") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **_arrays(audit))
+        save_npz(stream, _arrays(audit))
     write_summary(folder, document)
 
 

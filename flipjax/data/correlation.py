@@ -5,6 +5,7 @@ seed or the level is a JAX array, which may be traced. For a traced seed NumPy d
 so that all orders are those of `flipjax.data.split.shuffle`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -168,17 +169,14 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
 
 
 class Deck(NamedTuple):
-    """The random part of a training set, which depends on the seed but not on rho: int32 arrays.
-
-    Attributes:
-        objects: (F, n), the objects of each class in order; None in a photo pool.
-        photos: (R, P), the ordered photos of each scene, or of each group in a photo pool; padded.
-        counts: (R,), number of photos in each row.
-    """
+    """The random part of a training set, which depends on the seed but not on rho: int32 arrays."""
 
     objects: Any
+    """(F, n), the objects of each class in order; None in a photo pool."""
     photos: Any
+    """(R, P), the ordered photos of each scene, or of each group in a photo pool; padded."""
     counts: Any
+    """(R,), number of photos in each row."""
 
 
 def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Deck:
@@ -190,14 +188,19 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Dec
         seed: an integer >= 0, or an integer JAX array, which may be traced.
         n_train: number of training images.
     """
-    groups, train = catalog.groups, split.train
+    groups = catalog.groups
+    train = split.train
     stratum = strata(catalog)[train.objects]
+    sets: dict[str, np.ndarray] = {}
     if catalog.kind == "photo":
-        sets = {f"train photos {g}": train.objects[stratum == g] for g in range(groups.count)}
+        for group in range(groups.count):
+            sets[f"train photos {group}"] = train.objects[stratum == group]
     else:
         kinds = catalog.scene_kind[train.scenes]
-        sets = {f"train objects {y}": train.objects[stratum == y] for y in range(groups.classes)}
-        sets |= {f"train scenes {s}": train.scenes[kinds == s] for s in range(groups.scenes)}
+        for y in range(groups.classes):
+            sets[f"train objects {y}"] = train.objects[stratum == y]
+        for scene in range(groups.scenes):
+            sets[f"train scenes {scene}"] = train.scenes[kinds == scene]
     items = {name: np.sort(each).astype(np.int32) for name, each in sets.items()}
 
     def draw(seed: Any) -> list[np.ndarray]:
@@ -251,9 +254,11 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
         side = xp.repeat(is_common, groups.classes)
         slots = xp.zeros_like(scene)
         for s in range(groups.scenes):
-            for chosen, end in (((scene == s) & side, 0), ((scene == s) & ~side, n * groups.classes // groups.scenes)):
-                place = xp.cumsum(chosen) - 1 + (end - chosen.sum() if end else 0)
-                slots = xp.where(chosen, place, slots)
+            common_rows = (scene == s) & side
+            slots = xp.where(common_rows, xp.cumsum(common_rows) - 1, slots)
+            rare_rows = (scene == s) & ~side
+            first_rare = n * groups.classes // groups.scenes - rare_rows.sum()
+            slots = xp.where(rare_rows, xp.cumsum(rare_rows) - 1 + first_rare, slots)
         first = xp.asarray(deck.objects).T.reshape(-1)
         second = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
     return xp.stack([first, second], axis=1).astype(np.int32), numbers.astype(np.int32)
@@ -290,12 +295,16 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
     return sides
 
 
-class Capacity(NamedTuple):
-    """Largest numbers of training images per class: common, rare and total."""
+@dataclasses.dataclass(frozen=True)
+class Capacity:
+    """Largest numbers of training images per class."""
 
     usual: int
+    """In usual scenes."""
     rare: int
+    """In other scenes."""
     total: int
+    """In all."""
 
     def allow(self, common: Any, n: int) -> Any:
         """Returns whether n images per class, `common` of them common, are possible; `common` may be traced."""
@@ -307,7 +316,8 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
     groups = catalog.groups
     counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":
-        return Capacity(*[int(counts.min())] * 3)
+        objects = int(counts.min())
+        return Capacity(usual=objects, rare=objects, total=objects)
     # When j groups take turns, group i has no photo left at image j * count + i.
     usual, rare = (
         min(len(own) * int(counts[groups.of(y, s)]) + i for y, own in enumerate(orders) for i, s in enumerate(own))

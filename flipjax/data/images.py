@@ -67,7 +67,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     except (UnicodeError, csv.Error) as error:
         raise BadFileError(f"{path}: no CSV in UTF-8 ({error})") from error
     found = [*rows[0][1]] if rows else []
-    if missing := [name for name in columns if name not in found]:
+    missing = [name for name in columns if name not in found]
+    if missing:
         expected = f"expected rows with {', '.join(columns)}; found {listed(found)}"
         raise BadFileError(f"{path}: no column {', '.join(missing)}; {expected}")
     return rows
@@ -136,7 +137,8 @@ def squash(image: Image.Image, size: int) -> Image.Image:
 
 def read_scene(photo: Image.Image, *, name: str, size: int) -> Pixels:
     """Resizes the central square of a scene to size x size (Lanczos); size 0 keeps the whole scene."""
-    view = photo = rgb(photo, name)
+    photo = rgb(photo, name)
+    view = photo
     if size:
         side = min(photo.size)
         left, top = (photo.width - side) // 2, (photo.height - side) // 2
@@ -170,7 +172,8 @@ def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int) -> 
 
 def read_premultiplied(image: Image.Image, alpha: Image.Image, *, names: tuple[str, str], size: int) -> Pixels:
     """Resizes a cut-out that was multiplied by its alpha before; raises BadFileError as `cut_out` and `rgb` do."""
-    image, alpha = rgb(image, names[0]), alpha.convert("L")
+    image = rgb(image, names[0])
+    alpha = alpha.convert("L")
     check_sizes(image, alpha, names=names)
     small = np.asarray(squash(alpha, size))
     check_object(small > 127, names[0])
@@ -183,13 +186,18 @@ def alpha_of(mask: Image.Image, name: str) -> Image.Image:
     """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image; raises BadFileError if it has none."""
     if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
         mask = mask.getchannel("A")
-    mask = mask.convert("L") if mask.mode in ("1", "LA") else mask
+    if mask.mode in ("1", "LA"):
+        mask = mask.convert("L")
     most: Any = mask.getextrema()[1] if mask.mode == "L" else 0
     if most == 1:
         return mask.point(lambda value: 255 * value)
     if most <= 127:
-        kinds = {"L": f"the values up to {most}", "P": "a palette mask, whose pixels are ids of colours"}
-        kinds |= {"RGB": "an RGB mask", "RGBA": "an image without a transparent pixel"}
+        kinds = {
+            "L": f"the values up to {most}",
+            "P": "a palette mask, whose pixels are ids of colours",
+            "RGB": "an RGB mask",
+            "RGBA": "an image without a transparent pixel",
+        }
         expected = "expected a mask of one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
         raise BadFileError(f"{name}: {expected}; found {kinds.get(mask.mode, f'mode {mask.mode}')}")
     return mask
@@ -226,7 +234,8 @@ def read_labelled(
     Raises:
         BadFileError: sizes differ, or the mask has other values.
     """
-    photo, labels = rgb(photo, names[0]), labels_of(mask, names[1])
+    photo = rgb(photo, names[0])
+    labels = labels_of(mask, names[1])
     check_sizes(photo, mask, names=names)
     values = np.unique(labels).tolist()
     if value not in values or not {0, value} >= set(values):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import jax
@@ -77,8 +77,12 @@ class PoolItem:
 
 def _column(rows: str, field: str) -> Any:
     """Returns a property of a catalog: a field of all of its `rows`, an int32 array or a tuple of names."""
-    make: Any = tuple if field in ("name", "cluster") else partial(np.array, dtype=np.int32)
-    return cached_property(lambda catalog: make([getattr(item, field) for item in getattr(catalog, rows)]))
+
+    def column(catalog: Any) -> Any:
+        values = [getattr(item, field) for item in getattr(catalog, rows)]
+        return tuple(values) if field in ("name", "cluster") else np.array(values, np.int32)
+
+    return cached_property(column)
 
 
 @dataclass(frozen=True, eq=False)

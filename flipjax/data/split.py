@@ -85,9 +85,15 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     shown = {"train": sum(map(len, objects["train"])), "val": n_val, "test": n_test}
     displays = {part: images // groups.scenes for part, images in shown.items()}
     scenes = _split_scenes(catalog, displays, seed)
-    merge = {"train": np.concatenate, "val": interleave, "test": interleave}
-    indices = {part: (merge[part](objects[part]), scenes[part]) for part in PARTS}
-    return Split(**{part: SplitPart(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
+    return Split(
+        train=_part_of(np.concatenate(objects["train"]), scenes["train"]),
+        val=_part_of(interleave(objects["val"]), scenes["val"]),
+        test=_part_of(interleave(objects["test"]), scenes["test"]),
+    )
+
+
+def _part_of(objects: np.ndarray, scenes: np.ndarray) -> SplitPart:
+    return SplitPart(objects.astype(np.int32), scenes.astype(np.int32))
 
 
 def clusters_of(catalog: Catalog) -> np.ndarray:

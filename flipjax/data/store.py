@@ -97,6 +97,9 @@ def load_pool(
         ConfigError: the pool is larger than memory.
     """
     path = cache_folder() / "pools" / key
+    if path.is_symlink():
+        # A pool elsewhere is nobody's to write.
+        path.unlink()
     try:
         return _to_device(spec, *read_pool(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -137,22 +140,27 @@ def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = F
     shapes = shapes_of(len(catalog.objects), len(catalog.scenes), size)
     check_memory(shapes, memory_limit())
     arrays = {name: np.zeros(shape, dtype_of(name)) for name, shape in shapes.items()}
-    problems, empty = list(catalog.problems), list[str]()
-    objects, scenes = list[PoolItem](), iter(arrays["scenes"])
+    problems = list(catalog.problems)
+    empty: list[str] = []
+    objects: list[PoolItem] = []
+    scenes = iter(arrays["scenes"])
     items = [*catalog.objects, *catalog.scenes]
     for item, pixels in decoded(items, read, "images", problems, empty if leave_out else None):
         if item.y < 0:
             next(scenes)[:] = pixels.image
             continue
         row = len(objects)
-        arrays["images"][row], arrays["masks"][row], arrays["aspects"][row] = pixels
+        arrays["images"][row] = pixels.image
+        arrays["masks"][row] = pixels.mask
+        arrays["aspects"][row] = pixels.aspect
         arrays["labels"][row] = 1 + item.y
         objects.append(replace(item, files=()))
     if problems:
         raise BadFilesError(catalog.source, problems)
     if empty:
         say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {listed(empty)}")
-        arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
+        for name in arrays.keys() - {"scenes"}:
+            arrays[name] = arrays[name][: len(objects)]
     catalog = replace(catalog, objects=objects, scenes=[replace(item, files=()) for item in catalog.scenes])
     return arrays, replace(catalog, content=pool_digest(arrays, catalog))
 
@@ -224,7 +232,10 @@ def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, 
 
 def pool_of(arrays: Any, kind: Kind) -> Pool:
     """Returns the pool of `ARRAYS`, without aspects if one of them is unknown."""
-    return Pool(kind=kind, **arrays | ({"aspects": None} if np.isnan(arrays["aspects"]).any() else {}))
+    known = dict(arrays)
+    if np.isnan(arrays["aspects"]).any():
+        known["aspects"] = None
+    return Pool(kind=kind, **known)
 
 
 @functools.cache
@@ -248,8 +259,13 @@ def with_usual(catalog: Catalog, usual: Sequence[str | tuple[str, ...]]) -> Cata
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of a pool's arrays; `dtype_of` gives their dtypes."""
-    masks, each = (objects, size, size), (objects,)
-    return {"images": (*masks, 3), "masks": masks, "labels": each, "scenes": (scenes, size, size, 3), "aspects": each}
+    return {
+        "images": (objects, size, size, 3),
+        "masks": (objects, size, size),
+        "labels": (objects,),
+        "scenes": (scenes, size, size, 3),
+        "aspects": (objects,),
+    }
 
 
 def dtype_of(name: str) -> type:
@@ -272,8 +288,10 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
-        record |= {name: tuple(record[name]) for name in ("class_names", "scene_names")}
-        record |= {name: [PoolItem(**item) for item in record[name]] for name in ("objects", "scenes")}
+        for name in ("class_names", "scene_names"):
+            record[name] = tuple(record[name])
+        for name in ("objects", "scenes"):
+            record[name] = [PoolItem(**item) for item in record[name]]
         catalog = Catalog(**record)
         check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
         if pool_digest(arrays, catalog) != catalog.content:
@@ -289,7 +307,9 @@ def drawn_shapes(spec: PoolSpec, objects: int, scenes: int) -> dict[str, tuple[i
     """Returns the shapes of a drawn pool's arrays; other cues than scenes stand before a backdrop for each object."""
     shapes = shapes_of(objects, scenes, spec.size)
     behind = objects if spec.cue != "scene" else int(spec.blended)
-    return shapes | {"backdrops": (behind, spec.size, spec.size, 3)} if behind else shapes
+    if behind:
+        shapes["backdrops"] = (behind, spec.size, spec.size, 3)
+    return shapes
 
 
 def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[float, str]) -> None:
@@ -299,7 +319,8 @@ def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[float, str]
         shapes: shapes of the pool's arrays.
         limit: of `memory_limit`.
     """
-    (objects, size, *_), total = shapes["images"], sum(map(prod, shapes.values()))
+    objects, size, *_ = shapes["images"]
+    total = sum(map(prod, shapes.values()))
     if total > limit[0]:
         fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
         content = f"{total / 1e6:,.0f} MB ({objects:,} objects or photos, {shapes['scenes'][0]:,} scenes)"
@@ -311,7 +332,8 @@ def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[float, str]
 def memory_limit() -> tuple[float, str]:
     """Returns the bytes available to a pool (infinity if unknown), and the device or machine that has them."""
     devices = jax.local_devices()
-    if limit := (devices[0].memory_stats() or {}).get("bytes_limit"):
+    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
+    if limit:
         return limit, f"the device {devices[0].device_kind}"
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -3,12 +3,13 @@
 TensorFlow Datasets is imported only to read a data set; TensorFlow is not needed.
 """
 
+import dataclasses
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
@@ -28,7 +29,6 @@ SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """Splits that are parts."""
-TEXTS = ("y", "scene", "part", "id")
 INFO = "dataset_info.json"
 SAMPLE = 16
 """Masks from which the foreground's values are read."""
@@ -72,7 +72,8 @@ def find_data_set(spec: PoolSpec) -> Path:
         ConfigError: it does not exist, with a list of all data sets.
     """
     data_dir = data_dir_of(spec.data_dir)
-    root, advice = spec.root, ""
+    root = spec.root
+    advice = ""
     if spec.name in DEFAULTS:
         names = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
         root = root or (names[0] if len(names) == 1 else DEFAULTS[spec.name])
@@ -80,7 +81,8 @@ def find_data_set(spec: PoolSpec) -> Path:
         advice = f"; flipjax data prepare {spec.name} makes one"
     # The newest version, unless the name has one; none that is being made.
     name, _, version = root.partition(":")
-    if folders := [path.parent for path in (data_dir / name).glob(f"{version or '[!.]*'}/{INFO}")]:
+    folders = [path.parent for path in (data_dir / name).glob(f"{version or '[!.]*'}/{INFO}")]
+    if folders:
         return max(folders, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
     there = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
     names = [path.relative_to(data_dir).as_posix() for path in there]
@@ -122,75 +124,155 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
 
     builder: Any = tfds.builder_from_directory(folder)
     features = builder.info.features
-    names = dict(zip(("image", "mask", "y", "scene"), spec.features, strict=True)) | {"part": "part", "id": "id"}
+    image, mask, class_feature, scene_feature = spec.features
     absent = [name for name in spec.features if name not in features]
     if absent:
         problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
         raise ConfigError("config.pool.features", problem=problem)
     # TFDS skips decoding, because flipjax decodes the bytes on all cores.
-    decoders = dict.fromkeys(spec.features[:2], tfds.decode.SkipDecoding())  # pyright: ignore[reportCallIssue]
+    skipped = tfds.decode.SkipDecoding()  # pyright: ignore[reportCallIssue]
+    decoders = {image: skipped, mask: skipped}
     try:
         sources = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    known = {role: features[names[role]] for role in TEXTS if names[role] in features}
-    labels = {role: list[str](getattr(feature, "names", None) or ()) for role, feature in known.items()}
-    # Photos of one shape were resized before.
-    data = _DataSet(str(folder), sources, names, labels, features[names["image"]].shape[0] is not None)
+    data = _DataSet(
+        source=str(folder),
+        sources=sources,
+        image=image,
+        mask=mask,
+        texts={},
+        # Photos of one shape were resized before.
+        resized=features[image].shape[0] is not None,
+    )
+    for role, name in {"class": class_feature, "scene": scene_feature, "part": "part", "id": "id"}.items():
+        if name in features:
+            labels = getattr(features[name], "names", None) or ()
+            data.texts[role] = _TextFeature(name, list(labels))
     catalog = _list(data, spec)
     return catalog, _reader(catalog, data, spec)
 
 
-class _DataSet(NamedTuple):
-    """Examples by split, the feature of each role, the labels of those that are text, and whether images have one size.
+@dataclasses.dataclass(frozen=True)
+class _TextFeature:
+    """A feature whose values are names."""
 
-    The labels of a feature that is no ClassLabel are empty.
-    """
+    name: str
+    labels: list[str]
+    """Names in the order of their numbers; empty if the feature is no ClassLabel."""
+
+    def read(self, example: Mapping[str, Any]) -> str | None:
+        """Returns the name in an example; None for the number of no label."""
+        value = example[self.name]
+        if self.labels:
+            return self.labels[value] if value >= 0 else None
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _DataSet:
+    """A data set of photos, or of cut-outs and scenes."""
 
     source: str
+    """Its folder."""
     sources: dict[str, Sequence[Mapping[str, Any]]]
-    names: dict[str, str]
-    labels: dict[str, list[str]]
+    """Examples by split."""
+    image: str
+    """Name of the feature with the photos."""
+    mask: str
+    """Name of the feature with the masks."""
+    texts: dict[str, _TextFeature]
+    """Features whose values are names, of the roles class, scene, part and id; the last two may be absent."""
     resized: bool
+    """Whether all images have one size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    """The names of an example, and where it is."""
+
+    split: str
+    index: int
+    class_name: str | None
+    scene: str | None
+    part: str | None
+    id: str | None
+
+    @property
+    def place(self) -> str:
+        """The split and the number of the example."""
+        return f"{self.split}/{self.index:06d}"
+
+
+def _examples(data: _DataSet) -> list[_Example]:
+    examples = []
+    for split, source in data.sources.items():
+        for index, example in enumerate(source):
+            names = {role: feature.read(example) for role, feature in data.texts.items()}
+            examples.append(
+                _Example(
+                    split,
+                    index,
+                    class_name=names["class"],
+                    scene=names["scene"],
+                    part=names.get("part"),
+                    id=names.get("id"),
+                )
+            )
+    return examples
 
 
 def _list(data: _DataSet, spec: PoolSpec) -> Catalog:
-    def text(example: Mapping[str, Any], role: str) -> str | None:
-        value, labels = example[data.names[role]], data.labels[role]
-        if labels:
-            return labels[value] if value >= 0 else None
-        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-    rows = [
-        {"split": split, "index": index} | {role: text(example, role) for role in data.labels}
-        for split, source in data.sources.items()
-        for index, example in enumerate(source)
-    ]
-    objects = [row for row in rows if row["split"] != SCENES]
-    scenes = [row for row in rows if row["split"] == SCENES]
-    role, parts = ("part", FIXED) if "part" in data.labels else ("split", _parts(data))
-
-    def known(field: str, role: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-        # In the order of the labels, or else alphabetically.
-        counts = Counter(row[role] for row in rows)
-        there = {name: counts[name] for name in data.labels[role] or sorted(counts) if counts[name]}
-        return names_of(data.source, field, there, getattr(spec, field))
-
-    def items(rows: list[dict[str, Any]], **names: Sequence[str]) -> list[PoolItem]:
-        by_id = len({row.get("id") for row in rows}) == len(rows)
-        chosen = []
-        for row in rows:
-            if all(row[each] in there for each, there in names.items()):
-                name = printable(row["id"]) if by_id else f"{row['split']}/{row['index']:06d}"
-                numbers = {each: there.index(row[each]) for each, there in names.items()}
-                chosen.append(PoolItem(name, (row["split"], row["index"]), part=parts.get(row[role], -1), **numbers))
-        return sorted(chosen, key=lambda item: item.name)
-
-    class_names, scene_names = known("classes", "y", objects), known("scene_kinds", "scene", scenes or objects)
+    examples = _examples(data)
+    objects = [example for example in examples if example.split != SCENES]
+    scenes = [example for example in examples if example.split == SCENES]
+    class_counts = Counter(example.class_name for example in objects)
+    class_names = _names(data, "classes", "class", class_counts, spec.classes)
+    scene_counts = Counter(example.scene for example in scenes or objects)
+    scene_names = _names(data, "scene_kinds", "scene", scene_counts, spec.scene_kinds)
+    parts = FIXED if "part" in data.texts else _parts(data)
+    chosen = [example for example in objects if example.class_name in class_names]
     if scenes:
-        shown = items(objects, y=class_names), items(scenes, scene=scene_names)
-        return Catalog(data.source, "composite", class_names, scene_names, *shown)
-    return Catalog(data.source, "photo", class_names, scene_names, items(objects, y=class_names, scene=scene_names))
+        shown = [example for example in scenes if example.scene in scene_names]
+        cut_outs = _items(chosen, objects, parts, class_names=class_names)
+        photos = _items(shown, scenes, parts, scene_names=scene_names)
+        return Catalog(data.source, "composite", class_names, scene_names, cut_outs, photos)
+    chosen = [example for example in chosen if example.scene in scene_names]
+    photos = _items(chosen, objects, parts, class_names=class_names, scene_names=scene_names)
+    return Catalog(data.source, "photo", class_names, scene_names, photos)
+
+
+def _names(
+    data: _DataSet, field: str, role: str, counts: Mapping[str | None, int], asked: Sequence[str]
+) -> tuple[str, ...]:
+    """Returns the names of classes or scenes, in the order of the labels or else alphabetically."""
+    order = data.texts[role].labels or sorted(name for name in counts if name is not None)
+    return names_of(data.source, field, {name: counts[name] for name in order if counts[name]}, asked)
+
+
+def _items(
+    chosen: Sequence[_Example],
+    examples: Sequence[_Example],
+    parts: Mapping[str, int],
+    *,
+    class_names: tuple[str, ...] = (),
+    scene_names: tuple[str, ...] = (),
+) -> list[PoolItem]:
+    """Returns the items of examples, named by their ids if these differ among all `examples`."""
+    by_id = len({example.id for example in examples}) == len(examples)
+    items = []
+    for example in chosen:
+        part = example.part if example.part is not None else example.split
+        items.append(
+            PoolItem(
+                printable(example.id) if by_id and example.id is not None else example.place,
+                (example.split, example.index),
+                y=class_names.index(example.class_name) if class_names and example.class_name is not None else -1,
+                scene=scene_names.index(example.scene) if scene_names and example.scene is not None else -1,
+                part=parts.get(part, -1),
+            )
+        )
+    return sorted(items, key=lambda item: item.name)
 
 
 def _parts(data: _DataSet) -> dict[str, int]:
@@ -206,21 +288,26 @@ def _parts(data: _DataSet) -> dict[str, int]:
 def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
-        return images.decode(bytes(data.sources[split][index][data.names[role]]), name=f"{item.name} ({role})")
+        feature = data.image if role == "image" else data.mask
+        return images.decode(bytes(data.sources[split][index][feature]), name=f"{item.name} ({role})")
 
-    order = data.labels["y"] or catalog.class_names
+    order = data.texts["class"].labels or catalog.class_names
     foreground = [1 + order.index(name) for name in catalog.class_names]
-    if catalog.kind == "photo" and (value := _binary(catalog, int(np.argmax(foreground)), open_image)):
-        foreground = [value] * len(foreground)
+    if catalog.kind == "photo":
+        single = _binary(catalog, int(np.argmax(foreground)), open_image)
+        if single:
+            foreground = [single] * len(foreground)
 
     def read(item: PoolItem) -> Pixels:
-        photo, size = open_image(item, "image"), spec.size
+        photo = open_image(item, "image")
+        size = spec.size
         if item.y < 0:
             return images.read_scene(photo, name=item.name, size=size)
-        mask, names = open_image(item, "mask"), (item.name, item.name)
+        mask = open_image(item, "mask")
+        names = (item.name, item.name)
         if catalog.kind == "photo":
-            value, label = foreground[item.y], 1 + item.y
-            pixels = images.read_labelled(photo, mask, names=names, value=value, label=label, size=size)
+            value = foreground[item.y]
+            pixels = images.read_labelled(photo, mask, names=names, value=value, label=1 + item.y, size=size)
         else:
             pixels = images.read_premultiplied(photo, mask, names=names, size=size)
         if data.resized:

@@ -18,7 +18,9 @@ def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.nda
     logits = to_array(logits, name="logits")
     C = logits.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))
-    return (inside if isinstance(logits, np.ndarray) else jnp.asarray(inside))[logits.argmax(-1)]
+    if not isinstance(logits, np.ndarray):
+        inside = jnp.asarray(inside)
+    return inside[logits.argmax(-1)]
 
 
 def find_regions(logits: Any, *, regions: Any = "objects", background: Background = 0) -> np.ndarray | None:
@@ -46,18 +48,19 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
     if named == "image":
         return None
     inside = np.asarray(foreground(logits, background=background))
-    found = np.zeros(inside.shape, np.int32)
+    labelled = np.zeros(inside.shape, np.int32)
     if named == "objects":
-        for image, into in zip(inside, found, strict=True):
+        for image, into in zip(inside, labelled, strict=True):
             ndimage.label(image, np.ones((3, 3)), output=into)
-        return found
+        return labelled
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         found = repr(named) if named else f"{numbers.dtype} of shape {numbers.shape}"
         raise ValueError(f"regions: expected 'image', 'objects' or integers {inside.shape} from 0 on, found {found}.")
-    for image, own, into in zip(numbers, inside, found, strict=True):
-        into[own] = np.searchsorted(np.unique(image[own & (image > 0)]), image[own], side="right")
-    return found
+    for image, predicted, into in zip(numbers, inside, labelled, strict=True):
+        instances = np.unique(image[predicted & (image > 0)])
+        into[predicted] = np.searchsorted(instances, image[predicted], side="right")
+    return labelled
 
 
 def region_images(regions: Any) -> np.ndarray:
@@ -88,8 +91,10 @@ def count_labels(logits: Any, *, regions: Any, background: Background) -> tuple[
         count = len(logits)
         rows = np.where(foreground(logits, background=background), np.arange(count)[:, None, None], -1)
     else:
-        rows, count = region_places(numbers), len(region_images(numbers))
-    inside, C = rows >= 0, logits.shape[-1]
+        rows = region_places(numbers)
+        count = len(region_images(numbers))
+    inside = rows >= 0
+    C = logits.shape[-1]
     counts = np.bincount(rows[inside] * C + logits.argmax(-1)[inside], minlength=count * C)
     return rows, counts.reshape(count, C)
 

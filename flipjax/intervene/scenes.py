@@ -74,7 +74,9 @@ def choose_scenes(
         raise ValueError(f"scenes: expected 'mean', 'sampled' or 'both', found {scenes!r}.")
     images, kinds = _check_scenes(images, kinds)
     means = mean_scenes(images, kinds=kinds)
-    samples = means[:, None][:, :0] if scenes == "mean" else images[draw_scenes(key, kinds, count=count)]
+    samples = means[:, None][:, :0]
+    if scenes != "mean":
+        samples = images[draw_scenes(key, kinds, count=count)]
     return join_scenes(means, samples, scenes=scenes)
 
 
@@ -109,7 +111,8 @@ def join_scenes(means: Any, samples: Any, *, scenes: Use) -> tuple[jax.Array, ja
         >>> join_scenes(np.zeros((2, 1, 1, 1)), np.ones((2, 2, 1, 1, 1)), scenes="both")[1].tolist()
         [0.5, 0.25, 0.25]
     """
-    means, samples = jnp.asarray(means)[:, None], jnp.asarray(samples)
+    means = jnp.asarray(means)[:, None]
+    samples = jnp.asarray(samples)
     even = jnp.full(samples.shape[1], 1 / max(1, samples.shape[1]), jnp.float32)
     if scenes == "mean":
         return means, jnp.ones(1, jnp.float32)

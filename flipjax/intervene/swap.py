@@ -1,7 +1,8 @@
 """Scene swap: pastes predicted regions onto other scenes, and computes swap risk and repair from their log-odds."""
 
+import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -54,14 +55,25 @@ def log_odds_on_scenes(
         [[[-1.0, 1.0]]]
     """
     cover = soft_edge(regions if regions.dtype == bool else regions >= 0, sigma=sigma)
-    turns = [(1, -1) if both else (1,) for both in np.broadcast_to(mirror, len(scenes))]
-    pasted = (paste(images, cover, scene) for scene in scenes)
-    inputs = (each[:, :, ::turn] for each, own in zip(pasted, turns, strict=True) for turn in own)
-    answers = iter(predict(inputs))
-    odds = [
-        [region_log_odds(next(answers), regions[:, :, ::turn], background=background) for turn in own] for own in turns
-    ]
-    return jnp.stack([sum(each) / len(each) for each in odds], axis=1)
+    mirrored = np.broadcast_to(mirror, len(scenes))
+
+    def inputs() -> Iterator[jax.Array]:
+        for scene, both in zip(scenes, mirrored, strict=True):
+            pasted = paste(images, cover, scene)
+            yield pasted
+            if both:
+                yield pasted[:, :, ::-1]
+
+    answers = iter(predict(inputs()))
+    odds = []
+    for both in mirrored:
+        plain = region_log_odds(next(answers), regions, background=background)
+        if both:
+            turned = region_log_odds(next(answers), regions[:, :, ::-1], background=background)
+            odds.append((plain + turned) / 2)
+        else:
+            odds.append(plain)
+    return jnp.stack(odds, axis=1)
 
 
 def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) -> jax.Array:
@@ -80,7 +92,8 @@ def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) ->
         >>> region_log_odds(jnp.array([[[0.0, 1.0, 3.0], [5.0, 9.0, 0.0]]]), jnp.array([[True, False]])).tolist()
         [-1.0, 1.0]
     """
-    logits, regions = jnp.asarray(to_array(logits), jnp.float32), to_array(regions)
+    logits = jnp.asarray(to_array(logits), jnp.float32)
+    regions = to_array(regions)
     C = logits.shape[-1]
     classes = np.flatnonzero(is_foreground(C, check_background(background, C, name="logits")))
     scores = logits[..., classes]
@@ -152,7 +165,8 @@ def scene_marginal(
         >>> scene_marginal(predict, image, jnp.zeros((2, 4, 4, 1)), sigma=0.0).tolist()
         [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
-    images, scenes = check_floating(images), check_floating(scenes, name="scenes")
+    images = check_floating(images)
+    scenes = check_floating(scenes, name="scenes")
     if not background_classes(background):
         warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
     if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
@@ -219,7 +233,7 @@ def scene_swap_risk(
         >>> scene_swap_risk(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
         [4.0]
     """
-    return _swap(logits, log_odds, center=center, regions=regions, background=background)[0]
+    return _swap(logits, log_odds, center=center, regions=regions, background=background).risk
 
 
 def repair(
@@ -252,10 +266,10 @@ def repair(
         [[[0, 2, 2]]]
     """
     warn_of_objects(logits, regions=regions, background=background)
-    _, target, rows, labels = _swap(logits, log_odds, center=center, regions=regions, background=background)
+    swap = _swap(logits, log_odds, center=center, regions=regions, background=background)
     # Pixels without a region have row -1, the last one.
-    target = np.append(target, -1)[rows]
-    return np.where(target >= 0, target, labels).astype(np.int32)
+    target = np.append(swap.target, -1)[swap.rows]
+    return np.where(target >= 0, target, swap.labels).astype(np.int32)
 
 
 def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> jax.Array:
@@ -288,10 +302,21 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
 
-def _swap(
-    logits: Any, log_odds: Any, *, center: Any, regions: Any, background: Background
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the risk and class of each region (N,), class -1 for none, and the region and label of each pixel."""
+@dataclasses.dataclass(frozen=True)
+class _Swap:
+    """Regions after a scene swap."""
+
+    risk: np.ndarray
+    """(N,), of each region."""
+    target: np.ndarray
+    """(N,), the class on other scenes; -1 for none."""
+    rows: np.ndarray
+    """(B, H, W), the region of each pixel; -1 for none."""
+    labels: np.ndarray
+    """(B, H, W), the predicted label of each pixel."""
+
+
+def _swap(logits: Any, log_odds: Any, *, center: Any, regions: Any, background: Background) -> _Swap:
     logits = check_logits(logits, background=background)
     rows, counts = count_labels(logits, regions=regions, background=background)
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
@@ -301,7 +326,8 @@ def _swap(
         raise ValueError(f"log_odds: expected {expected} as the logits, found {log_odds.shape}.")
     points = split_point(log_odds, center=center)
     risk, place = swap_regions(counts[:, classes], log_odds, center=points)
-    return risk, np.where(place >= 0, classes[place], -1), rows, np.asarray(logits).argmax(-1)
+    target = np.where(place >= 0, classes[place], -1)
+    return _Swap(risk, target, rows, labels=np.asarray(logits).argmax(-1))
 
 
 def _warn_of_units(images: Any, scenes: Any) -> None:

@@ -26,7 +26,7 @@ from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.log_odds import SceneSwap, training_evidence
 from flipjax.results.quantities import find_quantity
 from flipjax.support.extras import to_install
-from flipjax.support.files import DamagedError, digest, replacing
+from flipjax.support.files import DamagedError, check_unpacked, digest, replacing, save_npz
 
 if TYPE_CHECKING:
     import xarray
@@ -409,7 +409,7 @@ def write(path: Path, *tables: NamedArrays) -> None:
             entries[name] = {"axes": table.axes_of(name), "sha256": digest({name: value})}
     schema = json.dumps({"version": VERSION, "arrays": entries})
     with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **{SCHEMA: np.array(schema)}, **arrays)
+        save_npz(stream, {SCHEMA: np.array(schema), **arrays})
 
 
 def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table:
@@ -428,6 +428,7 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
     """
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as file:
+            check_unpacked(file, size=path.stat().st_size)
             entries = _schema(file)
             names = [name for name in kind.names() if name in entries and name not in without]
             _check_axes(file, names, entries, kind)

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,12 @@ import numpy as np
 
 DIGEST = "digest"
 """The array of a file or checkpoint that holds the digest of all others."""
+
+
+UNPACKED = 8
+"""Most bytes that a byte of an npz may unpack to."""
+SMALL = 2**20
+"""Bytes that any npz may unpack to."""
 
 
 class DamagedError(ValueError):
@@ -28,7 +35,42 @@ class DamagedError(ValueError):
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""
     with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays, **{DIGEST: np.array(digest(arrays))})
+        save_npz(stream, {**arrays, DIGEST: np.array(digest(arrays))})
+
+
+def save_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz, compressed unless it would unpack to more than `open_npz` takes."""
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    if sum(array.nbytes for array in arrays.values()) > _most_unpacked(stream.tell()):
+        stream.seek(0)
+        stream.truncate()
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+@contextlib.contextmanager
+def open_npz(path: str | Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """Opens a file of `save_npz`, after a look at the sizes that its arrays unpack to.
+
+    Raises:
+        ValueError: they are larger than `save_npz` compresses, so that a small file could fill the memory.
+        OSError: there is no such file.
+    """
+    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        check_unpacked(stored.zip, size=os.fstat(stream.fileno()).st_size)
+        yield stored
+
+
+def check_unpacked(file: zipfile.ZipFile, *, size: int) -> None:
+    """Raises ValueError if an npz of `size` bytes unpacks to more than `save_npz` compresses."""
+    unpacked = sum(member.file_size for member in file.infolist())
+    most = _most_unpacked(size)
+    if unpacked > most:
+        raise ValueError(f"expected at most {most:,} bytes when unpacked, found {unpacked:,}")
+
+
+def _most_unpacked(size: int) -> int:
+    """Returns the most bytes that an npz of this size may unpack to."""
+    return max(SMALL, UNPACKED * size)
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -39,7 +81,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
       FileNotFoundError: there is no such file.
     """
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        with open_npz(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         if str(arrays.pop(DIGEST)) != digest(arrays):
             raise ValueError("its arrays are not those that were written")
@@ -54,7 +96,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 def read_text_entry(path: Path, name: str) -> str:
     """Reads one text of an npz file; raises DamagedError if it cannot."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open_npz(path) as stored:
             return str(stored[name])
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:

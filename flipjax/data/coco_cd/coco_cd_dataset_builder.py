@@ -196,7 +196,7 @@ class Builder(ArchiveBuilder):
         CocoCDConfig(name="corr0.95", rho=0.95, description="The reference's training set at rho 0.95."),
         CocoCDConfig(name="undivided", divided=False, description="Every photo, in one split."),
     ]
-    builder_config: CocoCDConfig
+    builder_config: CocoCDConfig  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""

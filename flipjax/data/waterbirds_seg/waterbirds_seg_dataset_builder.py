@@ -64,7 +64,7 @@ class Builder(ArchiveBuilder):
         WaterbirdsSegConfig(name="cutouts", description="Birds with soft alpha, and scenes."),
         WaterbirdsSegConfig(name="manifest", composites=True, manifests=("metadata.csv",), description="Composites."),
     ]
-    builder_config: WaterbirdsSegConfig
+    builder_config: WaterbirdsSegConfig  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""
