@@ -484,6 +484,7 @@ def normalised(config: Config) -> Config:
     """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays."""
     copy = config.copy_and_resolve_references()
     _normalise(copy)
+    _lock_as(copy, config)
     return copy
 
 
@@ -494,6 +495,17 @@ def _normalise(section: Any) -> None:
                 _normalise(value)
             else:
                 section[name] = as_python(value)
+
+
+def _lock_as(section: Any, pattern: Any) -> None:
+    """Locks the sections that `pattern` has locked, since locking one locks all below it."""
+    if pattern.is_locked:
+        section.lock()
+    else:
+        section.unlock()
+    for name, value in pattern.items():
+        if hasattr(value, "is_locked"):
+            _lock_as(section[name], value)
 
 
 def check(config: Config) -> None:

@@ -278,6 +278,13 @@ def test_a_program_holds_what_any_method_needs():
     assert program.epochs == (15, 15, 19, 15, 15, 19)
 
 
+def test_a_configuration_that_was_read_takes_further_axes():
+    """As one of `default_config` does; other sections are locked in both."""
+    config = configure("smoke")
+    config.axes.crop = (0.0, 1.0)
+    assert config.is_locked and config.model.is_locked
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_files_in_configs_can_run(path):
     names = runpy.run_path(str(path))

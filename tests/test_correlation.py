@@ -28,11 +28,23 @@ def test_every_group_is_a_class_in_a_scene(classes, scenes):
         np.testing.assert_array_equal(moved, groups.of(y, (scene + steps) % scenes).astype(np.int32), strict=True)
 
 
-def test_usual_scenes_that_cannot_be_are_refused():
-    wrong = [(2, 2, usual) for usual in (((0,),), ((0, 1), (1,)), ((0,), ()), ((0,), (2,)))]
-    for arguments in (*wrong, (1, 2), (2, 3)):
-        with pytest.raises(ValueError, match=r"groups|usual"):
-            Groups(*arguments)
+IMPOSSIBLE_GROUPS = {
+    "no usual scene of the second class": (2, 2, ((0,),)),
+    "no rare scene": (2, 2, ((0, 1), (1,))),
+    "an empty set": (2, 2, ((0,), ())),
+    "a scene that is none": (2, 2, ((0,), (2,))),
+    "one class": (1, 2),
+    "more scenes than classes": (2, 3),
+}
+
+
+@pytest.mark.parametrize("arguments", IMPOSSIBLE_GROUPS.values(), ids=IMPOSSIBLE_GROUPS)
+def test_usual_scenes_that_cannot_be_are_refused(arguments):
+    with pytest.raises(ValueError, match=r"groups|usual"):
+        Groups(*arguments)
+
+
+def test_groups_have_names_and_sides():
     assert Groups().named == {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
     evaluated = Groups(2, 2, ((0,), ()), partial=True)
     assert (evaluated.common, evaluated.rare, evaluated.sides_of(1)) == ((0,), (1,), ((), ()))
@@ -226,11 +238,15 @@ def test_each_class_passes_through_its_scenes_in_a_fixed_order():
     assert scene_orders(Groups(3, 3, ((0, 1), (1, 2), (0, 2)))) == [[[1, 0], [2, 1], [0, 2]], [[2], [0], [1]]]
 
 
-def test_scene_photos_are_shared_in_proportion():
+@pytest.mark.parametrize(
+    ("photos", "n_val", "n_test", "wanted"),
+    [(12, 8, 8, [12, 6, 6]), (100, 8, 8, [184, 8, 8]), (3, 4, 16, [2, 2, 2])],
+    ids=["in proportion", "many photos", "few photos"],
+)
+def test_scene_photos_are_shared_in_proportion(photos, n_val, n_test, wanted):
     """24 objects: 4 + 4 evaluate, 16 train, so kinds show 4, 4 and 8 images: 12 photos go 3 : 3 : 6."""
-    for photos, n_val, n_test, wanted in ((12, 8, 8, [12, 6, 6]), (100, 8, 8, [184, 8, 8]), (3, 4, 16, [2, 2, 2])):
-        split = split_pool(catalog(scenes=(photos, photos)), n_val=n_val, n_test=n_test, seed=0)
-        assert [len(part.scenes) for part in split] == wanted
+    split = split_pool(catalog(scenes=(photos, photos)), n_val=n_val, n_test=n_test, seed=0)
+    assert [len(part.scenes) for part in split] == wanted
 
 
 SPLIT, TRAIN = {"n_val": 8, "n_test": 8, "seed": 0}, {"rho": 0.9, "seed": 0, "n_train": 8}
@@ -246,12 +262,15 @@ IMPOSSIBLE = [
 ]
 
 
-def test_impossible_requests_say_what_is_possible():
+@pytest.mark.parametrize(("function", "options", "message"), IMPOSSIBLE, ids=[message for *_, message in IMPOSSIBLE])
+def test_impossible_requests_say_what_is_possible(function, options, message):
     pool = catalog()
-    split = split_pool(pool, **SPLIT)
-    for function, options, named in IMPOSSIBLE:
-        with pytest.raises(ValueError, match=named):
-            function(pool, *[split] * (function is not split_pool), **options)
+    arguments = [] if function is split_pool else [split_pool(pool, **SPLIT)]
+    with pytest.raises(ValueError, match=message):
+        function(pool, *arguments, **options)
+
+
+def test_too_few_scene_photos_are_named():
     with pytest.raises(ValueError, match="'land'"):
         split_pool(catalog(scenes=(2, 6)), **SPLIT)
 
@@ -263,10 +282,19 @@ def test_photo_pool_says_its_largest_size_and_rho():
     assert [[*count_content(pool, part).values()] for part in split] == [[10, 4, 4, 10], [1] * 4, [1] * 4]
     assert [largest_n_train(pool, split, rhos=[rho]) for rho in (0.5, 0.75, 1)] == [16, 28, 20]
     assert largest_n_train(pool, split, rhos=[0.5, 0.75, 1]) == 16
-    for n_train, rho, said in (
+
+
+@pytest.mark.parametrize(
+    ("n_train", "rho", "message"),
+    [
         (20, 0.5, r"cat in land 10, cat in water 4.*Largest n_train at rho 0\.5, 0\.75, 1: 16, which"),
         (24, 0.95, r"With n_train 24: rho must lie in \[0.666667, 0.833333\]"),
         (30, 0.95, "With n_train 30: no rho is possible"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            training_table(pool, split, rho=rho, seed=0, n_train=n_train, rhos=(0.5, 0.75, 1))
+    ],
+    ids=["another size", "another rho", "none"],
+)
+def test_a_photo_pool_that_is_too_small_says_what_it_allows(n_train, rho, message):
+    pool = catalog("photo", objects=(12, 6, 6, 12))
+    split = split_pool(pool, n_val=4, n_test=4, seed=0)
+    with pytest.raises(ValueError, match=message):
+        training_table(pool, split, rho=rho, seed=0, n_train=n_train, rhos=(0.5, 0.75, 1))
