@@ -107,7 +107,7 @@ class GroupFlip:
     @property
     def repeats(self) -> bool:
         """Whether another comparison says the same: of two groups, that of the one that flips more."""
-        if len(self.rivals) > 1:
+        if len(self.rivals) != 1:
             return False
         change = float(self.difference.value[0])
         return change < 0 or (change == 0 and self.group > self.rivals[0])

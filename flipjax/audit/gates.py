@@ -83,9 +83,17 @@ def make_gates(above: Limits | None, below: Limits | None) -> list[Gate]:
     """
     gates = []
     for option, limits in ((ABOVE, above), (BELOW, below)):
-        pairs = limits.items() if isinstance(limits, Mapping) else limits or ()
-        gates += [Gate(option, name, float(limit)) for name, limit in pairs]
+        gates += [Gate(option, name, float(limit)) for name, limit in _pairs(limits)]
     return gates
+
+
+def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
+    """Returns the keys and limits, in order."""
+    if limits is None:
+        return []
+    if isinstance(limits, Mapping):
+        return list(limits.items())
+    return list(limits)
 
 
 def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:

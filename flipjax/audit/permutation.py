@@ -110,13 +110,15 @@ def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarra
     for target in (*STAGES, last):
         unsettled = [test for test in tests if not test.is_settled(enough)]
         enough = STAGES.get(target, 0)
+        if not unsettled:
+            break
         units_left = sum(len(test.units.share) for test in unsettled)
+        most = budget // units_left
         for test in unsettled:
-            further = min(target - test.permutations, budget // units_left)
+            further = min(target - test.permutations, most)
             test.extreme += _count_extreme(test.units, further, generator)
             test.permutations += further
-        if unsettled:
-            budget -= further * units_left
+            budget -= further * len(test.units.share)
     return [test.p for test in tests]
 
 

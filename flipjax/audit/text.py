@@ -27,10 +27,10 @@ OF_BACKGROUND = ("fg_miss", "iou/foreground")
 class _Formatter(string.Formatter):
     """Formats undefined numbers as a dash."""
 
-    def format_field(self, value: Any, form: str) -> str:
+    def format_field(self, value: Any, format_spec: str) -> str:
         if isinstance(value, float):
-            return number(value, form)
-        return super().format_field(value, form)
+            return number(value, format_spec)
+        return super().format_field(value, format_spec)
 
 
 def tabulate(rows: pd.DataFrame, columns: Mapping[str, str | Callable[[Row], str]], *, names: int = 1) -> TextTable:

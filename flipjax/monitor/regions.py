@@ -73,7 +73,10 @@ def _flatten_volumes(logits: np.ndarray, regions: Any, background: Background) -
     B, D, H, W, C = logits.shape
     if isinstance(regions, str) and regions == "objects":
         inside = np.asarray(foreground(logits, background=background))
-        regions = np.stack([ndimage.label(volume, np.ones((3, 3, 3)))[0] for volume in inside])
+        numbers = np.zeros(inside.shape, np.int32)
+        for volume, into in zip(inside, numbers, strict=True):
+            ndimage.label(volume, np.ones((3, 3, 3)), output=into)
+        regions = numbers
     if not isinstance(regions, str):
         regions = np.asarray(regions)
         if regions.shape != (B, D, H, W):
