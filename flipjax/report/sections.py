@@ -283,8 +283,7 @@ def group_tables(run: RunTables) -> list[Numbers]:
     tables = []
     for quantity, title in OF_GROUPS.items():
         table = text.by_rho(means[means["quantity"] == quantity], names)
-        caption = f"{title} in each group: mean over seeds"
-        tables.append(marked(caption, table, folded=len(table.rows) > LONG))
+        tables.append(_folded_if_long(f"{title} in each group: mean over seeds", table))
     return tables
 
 
@@ -408,18 +407,26 @@ def score_blocks(run: RunTables) -> list[Numbers]:
         return text.mean_text(row, most)
 
     carried = [*varying, "rho"] if "rho" in means else varying
-    tables = {
-        "AUROC of image scores over all groups, for images with a flip share above 0.5": text.by_rho(
-            means[means["quantity"] == "auroc"], varying
+    auroc = text.by_rho(means[means["quantity"] == "auroc"], varying)
+    augrc = text.by_rho(means[means["quantity"] == "augrc"], varying)
+    threshold = text.wide(means, carried, text.titles(THRESHOLD), cell)
+    return [
+        _folded_if_long("AUROC of image scores over all groups, for images with a flip share above 0.5", auroc),
+        _folded_if_long(
+            "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "
+            "E-AURC, for common and rare groups, too",
+            augrc,
         ),
-        "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "
-        "E-AURC, for common and rare groups, too": text.by_rho(means[means["quantity"] == "augrc"], varying),
-        f"Share of images kept by a threshold chosen on validation images for a mean flip of at most {WANTED_RISK:g}, "
-        "and their mean flip, on validation and test images; means over the seeds that keep any": text.wide(
-            means, carried, text.titles(THRESHOLD), cell
+        _folded_if_long(
+            "Share of images kept by a threshold chosen on validation images for a mean flip of at most "
+            f"{WANTED_RISK:g}, and their mean flip, on validation and test images; means over the seeds that keep any",
+            threshold,
         ),
-    }
-    return [marked(caption, table, folded=len(table.rows) > LONG) for caption, table in tables.items()]
+    ]
+
+
+def _folded_if_long(caption: str, table: TextTable) -> Numbers:
+    return marked(caption, table, folded=len(table.rows) > LONG)
 
 
 def front_chart(run: RunTables, flip: Chart) -> Chart | None:
