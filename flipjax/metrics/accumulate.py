@@ -10,9 +10,9 @@ import numpy as np
 
 from flipjax.groups import AnyGroups
 from flipjax.metrics.anatomy import Anatomy, pooled_kinds
-from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
+from flipjax.metrics.host import read_array
 from flipjax.metrics.images import number_groups
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import summarize
@@ -90,22 +90,37 @@ class FlipMetric:
                 batch is then not added.
         """
         part = concatenate([decompose(predictions, labels, **self._options)])
+        self._check_batch(part)
+        if self._parts and (groups is None) == bool(self._groups):
+            raise ValueError("groups: expected with every batch or with none.")
+        if groups is not None:
+            self._groups.append(self._read_groups(groups, part))
+        self._parts.append(part)
+
+    def _check_batch(self, part: Decomposition) -> None:
+        """Raises a ValueError for another number of classes than before, or for NaN scores."""
         classes = part.confusion.shape[-1]
-        expected = self._parts[0].confusion.shape[-1] if self._parts else self.spec.num_classes or classes
+        expected = self.spec.num_classes or classes
+        if self._parts:
+            expected = self._parts[0].confusion.shape[-1]
         if classes != expected:
             raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
         self.spec.names(classes)
         broken = np.flatnonzero(np.isnan(part.risk_sum))
         if len(broken) and self.spec.kind != "masks":
             raise ValueError(f"{self.spec.kind}: expected numbers, found NaN in images {broken[:8].tolist()}.")
-        if self._parts and (groups is None) == bool(self._groups):
-            raise ValueError("groups: expected with every batch or with none.")
-        if groups is not None:
-            groups = np.array(to_array(groups, name="groups"), ndmin=1, copy=True)
-            own = {"classes": classes, "background": part.background, "all_groups": self.all_groups}
-            number_groups(groups, images=len(part.risk_sum), **own)
-            self._groups.append(groups)
-        self._parts.append(part)
+
+    def _read_groups(self, groups: Any, part: Decomposition) -> np.ndarray:
+        """Returns a copy of the groups of a batch, int (N,); raises a ValueError for others than one an image."""
+        numbers = np.array(read_array(groups, name="groups"), ndmin=1, copy=True)
+        number_groups(
+            numbers,
+            images=len(part.risk_sum),
+            classes=part.confusion.shape[-1],
+            background=part.background,
+            all_groups=self.all_groups,
+        )
+        return numbers
 
     @property
     def decomposition(self) -> Decomposition:
@@ -165,12 +180,14 @@ class FlipMetric:
         """
         from matplotlib import pyplot
 
-        summary, names = self.compute(), ("correct", "flip", "miss")
-        figure, ax = pyplot.subplots() if ax is None else (ax.figure, ax)
-        bars = ax.bar(names, [summary[f"fg_{name}"] for name in names], color=["#0072B2", "#E69F00", "#999999"])
+        summary = self.compute()
+        colours = {"correct": "#0072B2", "flip": "#E69F00", "miss": "#999999"}
+        if ax is None:
+            ax = pyplot.subplots()[1]
+        bars = ax.bar([*colours], [summary[f"fg_{name}"] for name in colours], color=[*colours.values()])
         ax.bar_label(bars, fmt="{:.3f}")
         ax.set(ylim=(0, 1), ylabel="share of the true foreground", title=f"{summary['n_images']} images")
-        return figure, ax
+        return ax.figure, ax
 
 
 def _check_same(name: str, values: Sequence[Any]) -> None:

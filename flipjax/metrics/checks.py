@@ -205,7 +205,8 @@ def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
 
 
 def _check_integers(array: Any, *, name: str) -> None:
-    if not jnp.issubdtype(array.dtype, jnp.integer):
+    # NumPy counts time spans among the integers.
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.dtype.kind == "m":
         raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
 
 

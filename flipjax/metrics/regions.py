@@ -89,16 +89,29 @@ def _sums(
     place = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
     true_rim = _near(counted & ~true, width, spatial_ndim)
     predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
-    halves = [true & true_rim, true & ~true_rim]
-    risky = [predicted & predicted_rim, predicted & ~predicted_rim]
-    counts = [*halves, *(wrong & half for half in halves), *risky, shared]
-    values = [jnp.where(half, risk, 0) for half in risky]
-    values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(BINS)]
+    of_true = [true & true_rim, true & ~true_rim]
+    of_predicted = [predicted & predicted_rim, predicted & ~predicted_rim]
+    pixels = RegionSums(
+        true=of_true,
+        flips=[wrong & half for half in of_true],
+        predicted=of_predicted,
+        risk=[jnp.where(half, risk, 0) for half in of_predicted],
+        shared=shared,
+        gaps=[jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(BINS)],
+    )
+    leaves, structure = jax.tree.flatten(pixels)
+    numbers = [leaf.astype(jnp.int32) if leaf.dtype == bool else leaf for leaf in leaves]
     # One pass over the pixels, row by row.
-    rows = kernels.sum_together(*(count.astype(jnp.int32) for count in counts), *values)
-    sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
-    true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
-    return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
+    rows = kernels.sum_together(*numbers)
+    sums = jax.tree.unflatten(structure, [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows])
+    return RegionSums(
+        true=jnp.stack(sums.true, axis=-1),
+        flips=jnp.stack(sums.flips, axis=-1),
+        predicted=jnp.stack(sums.predicted, axis=-1),
+        risk=jnp.stack(sums.risk, axis=-1),
+        shared=sums.shared,
+        gaps=jnp.stack(sums.gaps, axis=-1),
+    )
 
 
 def _near(outside: jax.Array, width: Any, spatial_ndim: int) -> jax.Array:

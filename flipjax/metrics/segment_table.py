@@ -61,7 +61,7 @@ class Units(NamedTuple):
         numbers[kept + 1] = np.arange(1, len(kept) + 1)
         return Units(numbers[self.places], self.classes[kept], self.ids[kept], self.pixels[kept])
 
-    def count(self, classes: np.ndarray, C: int) -> np.ndarray:
+    def count_classes(self, classes: np.ndarray, C: int) -> np.ndarray:
         """Counts the pixels of each unit by their class: (units, C)."""
         entries = (self.places * np.int64(C) + classes).ravel()
         return np.bincount(entries, minlength=(len(self.pixels) + 1) * C).reshape(-1, C)[1:]
@@ -92,22 +92,22 @@ class Units(NamedTuple):
         }
 
 
-def _outcomes(
-    counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray
-) -> dict[str, np.ndarray]:
+def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
     # Two classes alone have no third.
     counts = np.pad(counts, ((0, 0), (0, max(0, len(LARGEST) - counts.shape[1]))))
     order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
     largest = np.take_along_axis(counts, order, axis=1)
-    winner, flip = order[:, 0], foreground[order[:, 0]] & (2 * largest[:, 0] >= true["pixels"])
     columns: dict[str, np.ndarray] = {}
     for name, place, count in zip(LARGEST, order.T, largest.T, strict=True):
         columns[name] = np.where(count > 0, place, -1)
-        columns[f"{name}_share"] = np.where(count > 0, count / true["pixels"], np.nan)
-    codes = np.select([winner == true["class"], flip, ~foreground[winner]], [0, 1, 2], default=3)
-    bleeding = np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1)
-    return columns | {"outcome": np.array(OUTCOMES)[codes], "bleeding": bleeding}
+        columns[f"{name}_share"] = np.where(count > 0, count / rows.pixels, np.nan)
+    winner = order[:, 0]
+    flip = foreground[winner] & (2 * largest[:, 0] >= rows.pixels)
+    codes = np.select([winner == rows.classes, flip, ~foreground[winner]], [0, 1, 2], default=3)
+    columns["outcome"] = np.array(OUTCOMES)[codes]
+    columns["bleeding"] = np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1)
+    return columns
 
 
 def _matches(rows: Units, others: Units) -> dict[str, np.ndarray]:
@@ -162,20 +162,16 @@ def find_units(labels: np.ndarray, known: np.ndarray, foreground: np.ndarray, un
         ([[1, 0, 2, 3]], [1, 1, 2], [1, 1, 1])
     """
     import pandas as pd
-    from scipy import ndimage
 
-    C, number = len(foreground), 0
-    ids = np.zeros(labels.shape, np.int32)
+    C = len(foreground)
+    names = None
     if not isinstance(unit, str):
         codes, names = pd.factorize(unit.ravel(), sort=True)
         ids = codes.reshape(labels.shape)
     elif unit == "component":
-        boxes: Any = ndimage.find_objects(np.where(foreground[labels], labels, -1) + 1, max_label=C)
-        for c, box in enumerate(boxes):
-            if box is not None:
-                found: Any = ndimage.label(labels[box] == c, structure=np.ones((3,) * labels.ndim))
-                np.copyto(ids[box], found[0] + number, where=found[0] > 0)
-                number += found[1]
+        ids = _number_components(labels, foreground)
+    else:
+        ids = np.zeros(labels.shape, np.int32)
     entries = ids * C + labels
     kinds = np.flatnonzero(np.bincount(entries.ravel()))
     kinds = kinds[foreground[kinds % C]]
@@ -183,8 +179,33 @@ def find_units(labels: np.ndarray, known: np.ndarray, foreground: np.ndarray, un
     numbers[kinds] = np.arange(1, len(kinds) + 1)
     places = numbers[entries] * known
     pixels = np.bincount(places.ravel(), minlength=len(kinds) + 1)[1:]
-    own = kinds // C if isinstance(unit, str) else names[kinds // C].astype(np.int64)
-    return Units(places, kinds % C, own, pixels)
+    unit_ids = kinds // C
+    if names is not None:
+        unit_ids = names[unit_ids].astype(np.int64)
+    return Units(places, kinds % C, unit_ids, pixels)
+
+
+def _number_components(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+    """Returns the number of each pixel's 8-connected component of a foreground class, from 1 on: int32 (H, W)."""
+    from scipy import ndimage
+
+    ids = np.zeros(labels.shape, np.int32)
+    number = 0
+    boxes: Any = ndimage.find_objects(np.where(foreground[labels], labels, -1) + 1, max_label=len(foreground))
+    for c, box in enumerate(boxes):
+        if box is not None:
+            components, count = _label_components(labels[box] == c)
+            np.copyto(ids[box], components + number, where=components > 0)
+            number += count
+    return ids
+
+
+def _label_components(inside: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns the number of each pixel's component, from 1 on, and their number."""
+    from scipy import ndimage
+
+    labelled: Any = ndimage.label(inside, structure=np.ones((3,) * inside.ndim))
+    return labelled
 
 
 def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray:
@@ -337,44 +358,65 @@ def segment_columns(
     Raises:
         ValueError: ids of another shape.
     """
-    risks, C = risks or {}, spec.num_classes or 0
+    risks = risks or {}
+    C = spec.num_classes or 0
+    prediction = np.asarray(prediction).astype(np.int32)
+    truth = np.asarray(labels)
+    foreground = spec.foreground(C)
+    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
+        raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
     named = unit if isinstance(unit, str) else ""
     if predicted_unit is None:
         predicted_unit = "class" if named == "class" else "component"
-    prediction, truth, foreground = np.asarray(prediction).astype(np.int32), np.asarray(labels), spec.foreground(C)
-    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
-        raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
     known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
     truth = np.where(known, truth, 0).astype(np.int32)
     least = max(1, min_pixels)
     near = near_border(truth, known, rim)
-    real, found, wrong = foreground[truth], foreground[prediction], known & (prediction != truth)
+    inside = foreground[truth]
+    detected = foreground[prediction]
+    wrong = known & (prediction != truth)
     shares = np.bincount(truth[known], minlength=C) / truth.size
 
     filled = fill_void(truth, known) if named == "component" else truth
     rows = find_units(filled, known, foreground, unit).of_size(least)
     others = find_units(prediction, known, foreground, predicted_unit)
-    true = rows.columns()
-    true |= _outcomes(rows.count(prediction, C), true, shares, foreground)
-    true |= {"rim_pixels": rows.total(near), "rim_errors": rows.total(near & wrong)}
-    true["inside_errors"] = rows.total(wrong) - true["rim_errors"]
-    true["flip_risk"] = rows.mean(risks.get("flip_risk"), found)
-    true |= _matches(rows, others)
-    outside = shares - np.eye(C)[true["class"]] * (true["pixels"] / truth.size)[:, None]
-    true |= {f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)}
-    kinds = {"correct": ~wrong, "spill": ~real & found, "background": ~real, "miss": ~found}
-    kinds |= {"whole": np.append(False, true["outcome"] == "flip")[rows.places], "rim": near}
-    kinds = {name: kind[known] for name, kind in kinds.items()}
+    rim_errors = rows.total(near & wrong)
+    outside = shares - np.eye(C)[rows.classes] * (rows.pixels / truth.size)[:, None]
+    true = {
+        **rows.columns(),
+        **_outcomes(rows, rows.count_classes(prediction, C), shares, foreground),
+        "rim_pixels": rows.total(near),
+        "rim_errors": rim_errors,
+        "inside_errors": rows.total(wrong) - rim_errors,
+        "flip_risk": rows.mean(risks.get("flip_risk"), detected),
+        **_matches(rows, others),
+        **{f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)},
+    }
+    kinds = {
+        "correct": ~wrong,
+        "spill": ~inside & detected,
+        "background": ~inside,
+        "miss": ~detected,
+        "whole": np.append(False, true["outcome"] == "flip")[rows.places],
+        "rim": near,
+    }
+    counted = {name: kind[known] for name, kind in kinds.items()}
 
     others = others.of_size(least)
-    predicted, counts = others.columns(), others.count(truth, C)
-    predicted |= {name: others.mean(risks.get(name), found) for name in ("flip_risk", "max_softmax")}
+    counts = others.count_classes(truth, C)
     owner = counts.argmax(1)
-    predicted |= {"truth": owner, "truth_share": counts.max(1) / predicted["pixels"]}
-    predicted["right"] = owner == predicted["class"]
-    for table in (predicted, true) if named else (predicted,):
-        del table["instance"]
-    return Columns(true, predicted, _pixels(kinds, truth[known], prediction[known], C))
+    predicted = {
+        **others.columns(),
+        "flip_risk": others.mean(risks.get("flip_risk"), detected),
+        "max_softmax": others.mean(risks.get("max_softmax"), detected),
+        "truth": owner,
+        "truth_share": counts.max(1) / others.pixels,
+        "right": owner == others.classes,
+    }
+    del predicted["instance"]
+    if named:
+        del true["instance"]
+    return Columns(true, predicted, _pixels(counted, truth[known], prediction[known], C))
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:

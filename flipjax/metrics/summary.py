@@ -287,6 +287,8 @@ def resampled(
         >>> resampled(images, ["fg_flip"], counts=counts)["fg_flip"].tolist()
         [0.375, 0.25]
     """
+    if counts is None:
+        raise ValueError("counts: expected (samples, n), found None.")
     return values_of(read_images(decomposition, groups, counts=counts, **options), keys)
 
 

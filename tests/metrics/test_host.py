@@ -78,6 +78,11 @@ REFUSED = {
         r"statistic: expected arrays of one shape, found \(0,\) and \(1,\)",
     ),
     "too many columns": (lambda: resampled(np.ones((2, 9))), r"counts: expected \(samples, 6\), found \(2, 9\)"),
+    "no counts": (lambda: resampled(None), r"counts: expected \(samples, n\), found None"),
+    "time spans as labels": (
+        lambda: metrics.decompose(random_case(0, (4, 5))[0], np.zeros((4, 5), "m8[s]")),
+        "labels: expected integers",
+    ),
     "no resample": (lambda: resampled(np.ones((0, 6))), r"counts: expected \(samples, 6\)"),
     "negative": (lambda: resampled(-np.ones((2, 6))), "counts: expected whole numbers .* found -1.0"),
     "halves": (lambda: resampled(np.full((2, 6), 0.5)), "counts: expected whole numbers .* found 0.5"),

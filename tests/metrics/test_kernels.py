@@ -1,5 +1,6 @@
 """The kernels of flipjax.metrics: one law against slow NumPy twins, hand-computed cases, and limits."""
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
@@ -78,54 +79,115 @@ def twin(scores, labels, spec):
     return *slow_decompose(scores, labels, background, spec["ignore_index"]), np.reshape(risks, labels.shape)
 
 
-@settings(EXAMPLES, max_examples=14)
-@given(cases(), st.sampled_from(LAYOUTS), st.sampled_from([None, 8]))
-def test_kernels_equal_their_slow_twins(case, layout, length):
-    """For any precision, layout, kind, background and ignored label; cut into blocks of `length` pixels or whole."""
-    scores, labels, spec = case
-    kind, lead = spec["kind"], labels.shape[: -spec["spatial_ndim"]]
-    call = functools.partial(laid_out, layout, kind, scores)
-    unlabelled = {name: value for name, value in spec.items() if name not in ("ignore_index", "num_classes")}
+@contextlib.contextmanager
+def blocks_of(length):
+    """Cuts host arrays into blocks of `length` pixels; None leaves them whole."""
     with pytest.MonkeyPatch.context() as patch:
         if length:
             patch.setattr(blocks, "SCORES", (length * 32, length * 256))
             patch.setattr(blocks, "SHORTEST", 8)
-        result = call(labels, metrics.decompose, spec)
-        codes = np.asarray(call(labels, metrics.error_map, spec))
-        if kind != "masks":
-            risks, means = (np.asarray(call(None, f, unlabelled)) for f in (metrics.risk_map, metrics.flip_risk))
-            assert {risks.dtype, means.dtype} == {np.dtype(np.float32)}
-    assert result.background == metrics.LabelSpec(spec["background"]).background
-    assert (result.confusion.dtype, result.risk_sum.dtype, codes.dtype) == (jnp.int32, jnp.float32, jnp.uint8)
+        yield
+
+
+def images_of(labels, spec):
+    """The places of images among the leading axes."""
+    return np.ndindex(labels.shape[: -spec["spatial_ndim"]])
+
+
+def check_close(found, expected, spec, atol=None):
     # Float32 rounds the logarithms of probabilities.
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5 if kind == "probabilities" else 1e-6)
-    host = jax.tree.map(np.asarray, result)
-    names = ("correct", "flip", "miss", "spill")
-    rates = [[np.asarray(getattr(each, name)) for name in names] for each in (host, result)]
-    for image in np.ndindex(lead):
-        confusion, entropies, wanted, entropy = twin(scores[image], labels[image], spec)
-        np.testing.assert_array_equal(host.confusion[image], confusion)
-        np.testing.assert_array_equal(codes[image], wanted)
-        close(host.risk_sum[image], np.nan if kind == "masks" else sum(entropies), atol=1e-4)
-        if kind != "masks":
-            close(risks[image], entropy)
-        if kind != "masks" and spec["ignore_index"] is None:
-            close(means[image], np.mean(entropies) if entropies else np.nan)
-        correct, flips, misses, spill = (int((wanted == code).sum()) for code in (1, 2, 3, 4))
-        true = correct + flips + misses
-        shares = [part / true if true else np.nan for part in (correct, flips, misses)]
-        shares.append(spill / (confusion.sum() - true) if confusion.sum() > true else np.nan)
-        for own in rates:
-            close([each[image] for each in own], shares)
-    summary, whole = metrics.summarize(metrics.concatenate([result])), codes[np.isin(codes, (1, 2, 3))]
-    pooled = [(whole == code).mean() if whole.size else np.nan for code in (1, 2, 3)]
-    close([summary[name] for name in ("fg_correct", "fg_flip", "fg_miss")], pooled)
-    background, C = metrics.LabelSpec(spec["background"]).background_classes, host.confusion.shape[-1]
-    counts = host.confusion.reshape(-1, C, C).sum(0)
+    rounding = 1e-5 if spec["kind"] == "probabilities" else 1e-6
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=atol or rounding)
+
+
+def without_labels(spec):
+    """The options of functions that take no labels."""
+    return {name: value for name, value in spec.items() if name not in ("ignore_index", "num_classes")}
+
+
+def shares_of(codes, pixels):
+    """Shares of correct, flip, miss and spill among the pixels that count, by their codes."""
+    correct, flips, misses, spills = (int((codes == code).sum()) for code in (1, 2, 3, 4))
+    true = correct + flips + misses
+    shares = [part / true if true else np.nan for part in (correct, flips, misses)]
+    return [*shares, spills / (pixels - true) if pixels > true else np.nan]
+
+
+LAW = settings(EXAMPLES, max_examples=14)
+LAID_OUT = (cases(), st.sampled_from(LAYOUTS), st.sampled_from([None, 8]))
+"""For any precision, layout, kind, background and ignored label; cut into blocks or whole."""
+
+
+@LAW
+@given(*LAID_OUT)
+def test_decompose_equals_its_slow_twin(case, layout, length):
+    scores, labels, spec = case
+    with blocks_of(length):
+        result = laid_out(layout, spec["kind"], scores, labels, metrics.decompose, spec)
+    assert result.background == metrics.LabelSpec(spec["background"]).background
+    assert (result.confusion.dtype, result.risk_sum.dtype) == (jnp.int32, jnp.float32)
+    for image in images_of(labels, spec):
+        confusion, entropies, _, _ = twin(scores[image], labels[image], spec)
+        np.testing.assert_array_equal(np.asarray(result.confusion)[image], confusion)
+        risk_sum = np.nan if spec["kind"] == "masks" else sum(entropies)
+        check_close(np.asarray(result.risk_sum)[image], risk_sum, spec, atol=1e-4)
+
+
+@LAW
+@given(*LAID_OUT)
+def test_error_map_equals_its_slow_twin(case, layout, length):
+    scores, labels, spec = case
+    with blocks_of(length):
+        codes = np.asarray(laid_out(layout, spec["kind"], scores, labels, metrics.error_map, spec))
+    assert codes.dtype == np.uint8
+    for image in images_of(labels, spec):
+        np.testing.assert_array_equal(codes[image], twin(scores[image], labels[image], spec)[2])
+
+
+@LAW
+@given(*LAID_OUT)
+def test_risks_equal_their_slow_twins(case, layout, length):
+    scores, labels, spec = case
+    assume(spec["kind"] != "masks")
+    options = without_labels(spec)
+    with blocks_of(length):
+        risks = np.asarray(laid_out(layout, spec["kind"], scores, None, metrics.risk_map, options))
+        means = np.asarray(laid_out(layout, spec["kind"], scores, None, metrics.flip_risk, options))
+    assert risks.dtype == means.dtype == np.float32
+    for image in images_of(labels, spec):
+        anything = np.zeros(labels[image].shape, int)
+        _, entropies, _, entropy = twin(scores[image], anything, spec | {"ignore_index": None})
+        check_close(risks[image], entropy, spec)
+        check_close(means[image], np.mean(entropies) if entropies else np.nan, spec)
+
+
+@LAW
+@given(cases(), st.sampled_from([np.asarray, jnp.asarray]))
+def test_rates_are_shares_of_the_error_codes(case, leaves):
+    scores, labels, spec = case
+    for image in images_of(labels, spec):
+        confusion, _, codes, _ = twin(scores[image], labels[image], spec)
+        one = Decomposition(leaves(confusion.astype(np.int32)), leaves(np.float32(0)), spec["background"])
+        found = [float(getattr(one, name)) for name in ("correct", "flip", "miss", "spill")]
+        check_close(found, shares_of(codes, confusion.sum()), spec)
+
+
+@LAW
+@given(cases())
+def test_summaries_pool_the_pixels_of_all_images(case):
+    scores, labels, spec = case
+    twins = [twin(scores[image], labels[image], spec) for image in images_of(labels, spec)]
+    confusion = np.stack([counts for counts, *_ in twins])
+    codes = np.concatenate([codes.ravel() for _, _, codes, _ in twins])
+    summary = metrics.summarize(Decomposition(confusion, np.zeros(len(confusion)), spec["background"]))
+    counts = confusion.sum(0)
+    found = [summary[name] for name in ("fg_correct", "fg_flip", "fg_miss")]
+    check_close(found, shares_of(codes, counts.sum())[:3], spec)
     np.testing.assert_array_equal(summary["flip_matrix"], counts)
+    background = metrics.LabelSpec(spec["background"]).background_classes
     either = counts.sum() - counts[np.ix_(background, background)].sum()
     both = np.delete(np.delete(counts, background, 0), background, 1).sum()
-    close(summary["iou/foreground"], both / either if either else np.nan)
+    check_close(summary["iou/foreground"], both / either if either else np.nan, spec)
 
 
 def test_parts_become_one():
