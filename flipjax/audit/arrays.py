@@ -23,9 +23,6 @@ MASK_MODES = ("P", "L", "I;16", "I", "1")
 """Modes of PNG masks. Those of 16 bits have I;16, or I from older Pillow versions; 1 is black and white."""
 ORIENTATION = 274
 """EXIF tag of the orientation."""
-PNG = (".png",)
-NUMPY = (".npy", ".npz")
-NIFTI = (".nii", ".nii.gz")
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 """Arrays of an npz that are never read in place of another one."""
 SCORES = ("logits", "probabilities")
@@ -97,11 +94,6 @@ class Header:
     shape: tuple[int, ...]
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
-
-
-def suffixes_of(wanted: str) -> tuple[str, ...]:
-    """Returns the suffixes of files that may hold the wanted kind of array."""
-    return (*NUMPY, *NIFTI) if wanted in (*SCORES, INTENSITIES) else (*NUMPY, *PNG, *NIFTI)
 
 
 def check_folder(folder: Path, known: Collection[str]) -> None:
@@ -176,36 +168,22 @@ def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
 
 def read_header(path: Path, wanted: str, most: int) -> Header:
     """Returns what the header of a file says, with the stored shape."""
-    suffix = suffix_of(path)
     with naming(path):
-        if suffix in PNG:
-            with open_png(path, MASK_MODES) as image:
-                return Header((image.height, image.width))
-        if suffix in NIFTI:
-            return _volume_header(path)
-        if suffix == ".npy":
-            return Header(Stack(path, wanted, most).values.shape)
-        with (
-            np.load(path, allow_pickle=False) as stored,
-            stored.zip.open(_member(path, stored, wanted, most)) as file,
-        ):
-            shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-            _check_kind(path, dtype, wanted)
-            return Header(shape)
+        return format_of(path).read_header(path, wanted, most)
 
 
-def axes_of(shape: Sequence[int], suffix: str, wanted: str) -> int:
-    """Returns the axes of space of a stored shape: 2 of an image, 3 of a volume.
+def axes_of(shape: Sequence[int], path: Path, wanted: str) -> int:
+    """Returns the axes of space of the stored shape of a file: 2 of an image, 3 of a volume.
 
     A batch of one, which models often save, has one more axis; NIfTI files hold volumes.
 
     Example:
-        >>> axes_of((6, 7), ".png", "labels"), axes_of((1, 6, 7), ".npy", "labels"), axes_of((5, 6, 7), ".npy", "masks")
-        (2, 2, 3)
-        >>> axes_of((6, 7, 3), ".npy", "logits"), axes_of((1, 6, 7), ".nii", "labels")
+        >>> axes_of((1, 6, 7), Path("a.npy"), "labels"), axes_of((5, 6, 7), Path("a.npy"), "masks")
+        (2, 3)
+        >>> axes_of((6, 7, 3), Path("a.npy"), "logits"), axes_of((1, 6, 7), Path("a.nii"), "labels")
         (2, 3)
     """
-    if suffix in NIFTI:
+    if format_of(path).volumes:
         return 3
     axes = len(shape) - (wanted in SCORES)
     return axes - 1 if axes > 2 and shape[0] == 1 else axes
@@ -226,10 +204,10 @@ def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: 
     """
     rank = axes + (wanted in SCORES)
     found = tuple(shape)
-    if suffix_of(path) in NIFTI:
+    if format_of(path).volumes:
         while len(found) > max(rank, 3) and found[3] == 1:
             found = (*found[:3], *found[4:])
-    elif suffix_of(path) in NUMPY and len(found) == rank + 1 and found[0] == 1:
+    elif format_of(path).stacks and len(found) == rank + 1 and found[0] == 1:
         found = found[1:]
     if len(found) != rank or 0 in found:
         one = "volume" if axes == 3 else "image"
@@ -240,12 +218,34 @@ def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: 
 
 def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np.ndarray:
     """Reads the one image of a file, which has this shape."""
-    suffix = suffix_of(path)
-    if suffix in NIFTI:
-        return _read_volume(path, wanted).reshape(shape)
-    if suffix in PNG:
-        return read_png(path, MASK_MODES)
-    return np.array(Stack(path, wanted, most).values.reshape(shape))
+    return format_of(path).read_values(path, wanted, most).reshape(shape)
+
+
+def _npy_header(path: Path, wanted: str, most: int) -> Header:
+    return Header(Stack(path, wanted, most).values.shape)
+
+
+def _npz_header(path: Path, wanted: str, most: int) -> Header:
+    with (
+        np.load(path, allow_pickle=False) as stored,
+        stored.zip.open(_member(path, stored, wanted, most)) as file,
+    ):
+        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    _check_kind(path, dtype, wanted)
+    return Header(shape)
+
+
+def _read_stack(path: Path, wanted: str, most: int) -> np.ndarray:
+    return np.array(Stack(path, wanted, most).values)
+
+
+def _png_header(path: Path, wanted: str, most: int) -> Header:
+    with open_png(path, MASK_MODES) as image:
+        return Header((image.height, image.width))
+
+
+def _read_mask(path: Path, wanted: str, most: int) -> np.ndarray:
+    return read_png(path, MASK_MODES)
 
 
 @contextlib.contextmanager
@@ -279,7 +279,7 @@ def _open_volume(path: Path) -> Any:
     return nibabel.Nifti1Image.from_filename(path)
 
 
-def _volume_header(path: Path) -> Header:
+def _volume_header(path: Path, wanted: str, most: int) -> Header:
     from nibabel.nifti1 import Nifti1Header  # pyright: ignore[reportMissingImports]
     from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
 
@@ -294,7 +294,7 @@ def _volume_header(path: Path) -> Header:
     return Header(volume.shape, spacing, np.asarray(volume.affine))
 
 
-def _read_volume(path: Path, wanted: str) -> np.ndarray:
+def _read_volume(path: Path, wanted: str, most: int) -> np.ndarray:
     stored = _open_volume(path).dataobj
     if wanted in SCORES:
         values = np.asarray(stored, np.float32)
@@ -313,6 +313,52 @@ def _read_volume(path: Path, wanted: str) -> np.ndarray:
     if not usable:
         raise BrokenFileError(f"{path}: expected class indices, found other values of {values.dtype}")
     return values.astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A type of files with arrays. Its functions take the file, the kind of array wanted and the most bytes."""
+
+    suffixes: tuple[str, ...]
+    """Lower-case suffixes of its files."""
+    read_header: Callable[[Path, str, int], Header]
+    """Returns the stored shape, and the spacing if the format has one, without reading the values."""
+    read_values: Callable[[Path, str, int], np.ndarray]
+    """Returns the stored values."""
+    scores: bool = True
+    """Whether it may hold logits, probabilities and intensities, rather than class indices alone."""
+    stacks: bool = False
+    """Whether one file may hold several images."""
+    volumes: bool = False
+    """Whether every file is a volume."""
+
+
+FORMATS = (
+    Format((".npy",), _npy_header, _read_stack, stacks=True),
+    Format((".npz",), _npz_header, _read_stack, stacks=True),
+    Format((".png",), _png_header, _read_mask, scores=False),
+    Format((".nii", ".nii.gz"), _volume_header, _read_volume, volumes=True),
+)
+"""The formats that an audit reads. A new one is an entry here."""
+
+
+def format_of(path: Path) -> Format:
+    """Returns the format that a file's suffix names; raises BrokenFileError for another one."""
+    for entry in FORMATS:
+        if suffix_of(path) in entry.suffixes:
+            return entry
+    raise BrokenFileError(f"{path}: expected a file of type {' '.join(suffixes_of('labels'))}")
+
+
+def suffixes_of(wanted: str) -> tuple[str, ...]:
+    """Returns the suffixes of files that may hold the wanted kind of array.
+
+    Example:
+        >>> suffixes_of("logits"), suffixes_of("masks")
+        (('.npy', '.npz', '.nii', '.nii.gz'), ('.npy', '.npz', '.png', '.nii', '.nii.gz'))
+    """
+    entries = [entry for entry in FORMATS if entry.scores or wanted not in (*SCORES, INTENSITIES)]
+    return tuple(suffix for entry in entries for suffix in entry.suffixes)
 
 
 def read_photo(path: Path) -> np.ndarray:

@@ -86,7 +86,7 @@ def open_source(
         raise AuditError(f"--names: expected folders of files, found {path}")
     if not path.is_file() or suffix_of(path) not in arrays.suffixes_of(wanted):
         _refuse_types(path, wanted, [path.name] if path.exists() else [])
-    if suffix_of(path) in arrays.NUMPY:
+    if arrays.format_of(path).stacks:
         with naming(path):
             stack = Stack(path, wanted, most)
         of_image = _axes_of_file(stack.values.shape, wanted, axes)
@@ -163,7 +163,7 @@ def _open_files(
         except BrokenFileError as error:
             broken.append(error)
     if axes is None:
-        found = [arrays.axes_of(header.shape, suffix_of(named[name]), wanted) for name, header in headers.items()]
+        found = [arrays.axes_of(header.shape, named[name], wanted) for name, header in headers.items()]
         axes = 3 if 3 in found else 2
     images = {}
     for name, header in headers.items():
