@@ -1,5 +1,6 @@
 """`flipjax COMMAND ...`: every command of the project, each the same as its `python -m flipjax.MODULE`."""
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
@@ -10,18 +11,31 @@ from flipjax.config import ConfigError
 from flipjax.support.process import begin_process
 from flipjax.support.terminal import Signals
 
-COMMANDS = {
-    "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
-    "audit": ("flipjax.audit.__main__", "measure flips in stored predictions"),
-    "assay": ("flipjax.assays.__main__", "tell whether models use an attribute of your images, and what ends it"),
-    "monitor": ("flipjax.monitor.__main__", "flag images of a deployed model and test its scores for drift"),
-    "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
-    "report": ("flipjax.report.__main__", "redraw a run's page from its stored results"),
-    "export": ("flipjax.results.export", "export a run to MLflow, Trackio or W&B"),
-    "evaluate": ("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
-    "convert": ("flipjax.models.__main__", "convert PyTorch weights"),
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of the project."""
+
+    module: str
+    """Whose `main` takes the arguments after the name."""
+    purpose: str
+    """One line for the help."""
+
+
+COMMANDS: dict[str, Command] = {
+    "sweep": Command("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
+    "audit": Command("flipjax.audit.__main__", "measure flips in stored predictions"),
+    "assay": Command(
+        "flipjax.assays.__main__", "tell whether models use an attribute of your images, and what ends it"
+    ),
+    "monitor": Command("flipjax.monitor.__main__", "flag images of a deployed model and test its scores for drift"),
+    "data": Command("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
+    "report": Command("flipjax.report.__main__", "redraw a run's page from its stored results"),
+    "export": Command("flipjax.results.export", "export a run to MLflow, Trackio or W&B"),
+    "evaluate": Command("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
+    "convert": Command("flipjax.models.__main__", "convert PyTorch weights"),
 }
-"""The module and the purpose of each command; its `main` takes the arguments after the name."""
+"""Every command by its name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +51,14 @@ def _run_command(arguments: list[str]) -> int:
     name, *rest = arguments or [""]
     if name in COMMANDS:
         with Signals():
-            module = importlib.import_module(COMMANDS[name][0])
+            module = importlib.import_module(COMMANDS[name].module)
         return module.main(rest)
     if name == "--version":
         print(f"flipjax {flipjax.__version__}")
     elif name in ("", "-h", "--help"):
         print("usage: flipjax COMMAND [--help] ...\n\ncommands:")
-        print(*(f"  {each:10}{purpose}" for each, (_, purpose) in COMMANDS.items()), sep="\n")
+        for title, listed in COMMANDS.items():
+            print(f"  {title:10}{listed.purpose}")
         print("\n  --version, --help")
     else:
         raise ConfigError("COMMAND", f"one of {', '.join(COMMANDS)}", name)

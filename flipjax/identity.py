@@ -46,7 +46,8 @@ def sources_of(config: Config) -> dict[str, str]:
     """Returns the sources of every function or class in a configuration and of what it uses, by name."""
     texts = {}
     for value in leaves(config).values():
-        for item in value if isinstance(value, tuple | list) else (value,):
+        items = value if isinstance(value, tuple | list) else (value,)
+        for item in items:
             if callable(item):
                 texts[name_of(item)] = fingerprint.sources(item, name_of(item))
     return texts

@@ -207,7 +207,8 @@ def _check_names(config: Config) -> None:
         if parts_of(method, methods) is None:
             expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
             raise ConfigError("config.axes.method", expected, repr(method))
-    unused = set(own_names).difference(*(method.split("+") for method in asked))
+    used = {part for method in asked for part in method.split("+")}
+    unused = set(own_names) - used
     if unused:
         expected = f"a method with {min(unused)}, which the configuration brings"
         raise ConfigError("config.axes.method", expected, asked)

@@ -115,7 +115,8 @@ def random_resized_crop(
     boxes = _draw_boxes(key, masks, probability, scale, ratio, aspects)
     top, left, height, width = boxes.T[:, :, None]
     _, H, W, _ = images.shape
-    rows, columns = _places(top, height, H), _places(left, width, W)
+    rows = _places(top, height, H)
+    columns = _places(left, width, W)
     images = jnp.einsum("bih,bhwc->biwc", _bilinear(rows, top, height, H), images)
     images = jnp.einsum("bjw,biwc->bijc", _bilinear(columns, left, width, W), images)
     masks = jnp.take_along_axis(masks, jnp.floor(rows + 0.5).astype(jnp.int32)[:, :, None], axis=1)
@@ -127,7 +128,8 @@ def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
     """Returns top, left, height and width in mask pixels, (B, 4) float32; integers without `aspects`."""
     B, H, W = masks.shape
     if aspects is None:
-        rows, columns = jnp.full((B, 1), H, jnp.float32), jnp.full((B, 1), W, jnp.float32)
+        rows = jnp.full((B, 1), H, jnp.float32)
+        columns = jnp.full((B, 1), W, jnp.float32)
     else:
         # A square photo has the mask's pixels, so its rectangles are exactly those without `aspects`.
         rows = jnp.where(aspects == 1, H, max(H, PHOTO))[:, None]
@@ -136,9 +138,11 @@ def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
     draws = jax.random.uniform(key, (B, 4 * DRAWS + 1))
     area, shape, down, right = jnp.split(draws[:, 1:], 4, axis=1)
     area = (scale[0] + (scale[1] - scale[0]) * area) * (rows * columns)
-    low, high = jnp.log(ratio[0]), jnp.log(ratio[1])
+    low = jnp.log(ratio[0])
+    high = jnp.log(ratio[1])
     shape = jnp.exp(low + (high - low) * shape)
-    height, width = jnp.round(jnp.sqrt(area / shape)), jnp.round(jnp.sqrt(area * shape))
+    height = jnp.round(jnp.sqrt(area / shape))
+    width = jnp.round(jnp.sqrt(area * shape))
     fits = (height >= 1) & (width >= 1) & (height <= rows) & (width <= columns)
     top = jnp.clip(jnp.floor(down * (rows - height + 1)), 0, rows - 1)
     left = jnp.clip(jnp.floor(right * (columns - width + 1)), 0, columns - 1)
@@ -160,10 +164,17 @@ def _holds_foreground(masks: Array, boxes: Array) -> Array:
     B, H, W = masks.shape
     sums = jnp.pad(jnp.cumsum(jnp.cumsum(masks > 0, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
     top, left, height, width = jnp.moveaxis(boxes, -1, 0)
-    corners = (jnp.round(edge).astype(jnp.int32) for edge in (top, left, top + height, left + width))
-    (top, left, bottom, right), image = corners, jnp.arange(B)[:, None]
-    bottom, right = jnp.minimum(bottom, H), jnp.minimum(right, W)
-    inside = sums[image, bottom, right] - sums[image, top, right] - sums[image, bottom, left] + sums[image, top, left]
+    first_row = jnp.round(top).astype(jnp.int32)
+    first_column = jnp.round(left).astype(jnp.int32)
+    last_row = jnp.minimum(jnp.round(top + height).astype(jnp.int32), H)
+    last_column = jnp.minimum(jnp.round(left + width).astype(jnp.int32), W)
+    image = jnp.arange(B)[:, None]
+    inside = (
+        sums[image, last_row, last_column]
+        - sums[image, first_row, last_column]
+        - sums[image, last_row, first_column]
+        + sums[image, first_row, first_column]
+    )
     return inside > 0
 
 

@@ -91,11 +91,13 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         # A notebook rewrites a line, too.
         live = self._stream.isatty() or "ipykernel" in sys.modules
         self._width = shutil.get_terminal_size().columns - 1 if live else 0
-        self._total, self._parts = total, parts
+        self._total = total
+        self._parts = parts
         self._done = self._timed = 0
         self._start = self._latest = time.monotonic()
         # Seconds of timed items, and before each part, such as those of a compilation.
-        self._worked, self._idle = 0.0, list[float]()
+        self._worked = 0.0
+        self._idle: list[float] = []
         self._spoken = float("-inf")
 
     def __exit__(self, *_: object) -> None:

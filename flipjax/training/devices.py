@@ -100,11 +100,18 @@ def form_of(spec: PopulationSpec, *, model: str) -> str:
     Raises:
       ConfigError: the model has no packed form.
     """
-    fastest = "loop" if jax.default_backend() == "cpu" else "packed" if model == "unet" else "vmap"
-    form = fastest if spec.map == "auto" else spec.map
+    form = spec.map
+    if form == "auto":
+        form = _fastest_form(model)
     if form == "packed" and model != "unet":
         raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
     return form
+
+
+def _fastest_form(model: str) -> str:
+    if jax.default_backend() == "cpu":
+        return "loop"
+    return "packed" if model == "unet" else "vmap"
 
 
 def replicate(layout: Layout, tree: Any) -> Any:

@@ -84,7 +84,8 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     others, other_masks = map_batches(of_batch, other_rows, largest=largest)
     mean = features.mean((0, 1, 2))
     scale = features.std((0, 1, 2)) + 1e-6
-    features, others = (features - mean) / scale, (others - mean) / scale
+    features = (features - mean) / scale
+    others = (others - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
 
     def fit(head: Any, ridge: jax.Array) -> tuple[Any, tuple[Any, jax.Array]]:

@@ -4,7 +4,7 @@ import functools
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,29 +24,71 @@ def check_own(experiment: Experiment) -> None:
     A function that uses Python's or NumPy's random generator, a clock or a counter traces to a different program each
     time; one that keeps an array leaks a tracer.
     """
-    B, H = experiment.train.batch_size, experiment.pool.size
-    images, labels = Shape((B, H, H, 3), jnp.float32), Shape((B, H, H), jnp.int32)
-    logits, groups = Shape((B, H, H, experiment.num_classes), jnp.float32), Shape((B,), jnp.int32)
+    batch = _batch_shapes(experiment)
     key = jax.eval_shape(lambda: jax.random.key(0))
+    of_each = Shape(batch.groups.shape, jnp.float32)
     for loss in functions_of(experiment.train.loss):
-        _expect("config.train.loss", loss, (logits, labels, groups), Shape((B,), jnp.float32))
-        _trace("config.train.loss", jax.grad(lambda *inputs, loss=loss: loss(*inputs).sum()), logits, labels, groups)
+        inputs = (batch.logits, batch.labels, batch.groups)
+        _expect("config.train.loss", loss, inputs, of_each)
+        _trace("config.train.loss", jax.grad(_summed(loss)), *inputs)
     for augmentation in functions_of(experiment.train.augment):
-        _expect("config.train.augment", augmentation, (key, images, labels), (images, labels))
-    model, field = experiment.model, "config.model.build"
-    for training in (True, False) if model.build else ():
-        weights = _trace(field, lambda key: draw_weights(key, model, experiment.num_classes), key)[1]
+        outputs = (batch.images, batch.labels)
+        _expect("config.train.augment", augmentation, (key, *outputs), outputs)
+    if experiment.model.build:
+        _check_network(experiment, batch, key)
+
+
+class BatchShapes(NamedTuple):
+    """The shapes of a training batch: images (B, H, H, 3), labels (B, H, H), logits (B, H, H, C), groups (B,)."""
+
+    images: Shape
+    labels: Shape
+    logits: Shape
+    groups: Shape
+
+
+def _batch_shapes(experiment: Experiment) -> BatchShapes:
+    B = experiment.train.batch_size
+    H = experiment.pool.size
+    return BatchShapes(
+        images=Shape((B, H, H, 3), jnp.float32),
+        labels=Shape((B, H, H), jnp.int32),
+        logits=Shape((B, H, H, experiment.num_classes), jnp.float32),
+        groups=Shape((B,), jnp.int32),
+    )
+
+
+def _summed(loss: Callable) -> Callable:
+    """Returns the sum of a loss over the images of a batch, which has a gradient."""
+
+    def summed(logits: jax.Array, labels: jax.Array, groups: jax.Array) -> jax.Array:
+        return loss(logits, labels, groups).sum()
+
+    return summed
+
+
+def _check_network(experiment: Experiment, batch: BatchShapes, key: Any) -> None:
+    """Raises ConfigError if the user's network does not map images to logits, in training and in evaluation."""
+    field = "config.model.build"
+    model = experiment.model
+
+    def draw(key: jax.Array) -> Any:
+        return draw_weights(key, model, experiment.num_classes)
+
+    for training in (True, False):
+        weights = _trace(field, draw, key)[1]
         answer = functools.partial(apply, experiment, training=training)
-        _compare(field, model.build, _trace(field, answer, weights, images)[1][0], logits)
+        logits, _ = _trace(field, answer, weights, batch.images)[1]
+        _compare(field, model.build, logits, batch.logits)
 
 
 def check_quantities(experiment: Experiment, quantities: Sequence[Callable]) -> None:
     """Raises ConfigError if a user's own quantity does not return two numbers of each image, or is impure."""
-    B, H = experiment.train.batch_size, experiment.pool.size
-    logits, labels = Shape((B, H, H, experiment.num_classes), jnp.float32), Shape((B, H, H), jnp.int32)
+    batch = _batch_shapes(experiment)
+    of_each = Shape(batch.groups.shape, jnp.float32)
     for quantity in quantities:
         ratio = as_ratio(quantity)
-        _expect("config.quantities", ratio, (logits, labels), (Shape((B,), jnp.float32),) * 2)
+        _expect("config.quantities", ratio, (batch.logits, batch.labels), (of_each, of_each))
 
 
 def as_ratio(quantity: Callable) -> Callable:
@@ -64,11 +106,15 @@ def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: A
         first, result = _trace(field, function, *inputs)
     _compare(field, function, result, expected)
     again, _ = _trace(field, function, *inputs)
-    # Printed functions include their memory address.
-    same = len({re.sub(r" at 0x\w+", "", str(each)) for each in (first, again)}) == 1
-    if not same or not all(map(np.array_equal, first.consts, again.consts)):
+    same_text = _without_addresses(first) == _without_addresses(again)
+    if not same_text or not all(map(np.array_equal, first.consts, again.consts)):
         found = "another program each time; random numbers come from jax.random and a key"
         raise ConfigError(field, f"{name_of(function)} to be pure", found)
+
+
+def _without_addresses(program: Any) -> str:
+    """Returns the text of a program, where printed functions include their memory address."""
+    return re.sub(r" at 0x\w+", "", str(program))
 
 
 def _compare(field: str, function: Any, result: Any, expected: Any) -> None:

@@ -136,8 +136,9 @@ def settle(experiment: Experiment, member: Member, state: State, loss: jax.Array
     ended = status != Status.RUNNING
     status = jnp.where((lost >= LOST_EPOCHS) | (ended & (lost > 0)), Status.DIVERGED, status)
     status = jnp.where(finite, status, Status.DIVERGED)
-    status, lost = status.astype(jnp.int32), lost.astype(jnp.int32)
-    return dataclasses.replace(state, epoch=epoch, status=status, lost=lost, best=best)
+    return dataclasses.replace(
+        state, epoch=epoch, status=status.astype(jnp.int32), lost=lost.astype(jnp.int32), best=best
+    )
 
 
 def run_epoch(
@@ -154,7 +155,8 @@ def run_epoch(
     state = dataclasses.replace(state, group_weights=group_weights)
     rate = optimise.rate_at(state.opt_state.count - 1, member.recipe, total=total_steps(experiment, member))
     record = {"train_loss": train_loss, "learning_rate": rate, "group_weights": group_weights}
-    record |= {f"valid_{name}": value for name, value in validation._asdict().items()}
+    for name, value in validation._asdict().items():
+        record[f"valid_{name}"] = value
     return settle(experiment, member, state, train_loss, validation), record
 
 

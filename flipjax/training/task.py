@@ -52,7 +52,11 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     spec = program.experiment
     if (spec.pool.name == "arrays") != (data is not None):
         raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.pool.name)
-    pool, catalog = (jax.tree.map(jnp.asarray, data.pool), data.catalog) if data else POOLS[spec.pool.name](spec.pool)
+    if data is None:
+        pool, catalog = POOLS[spec.pool.name](spec.pool)
+    else:
+        pool = jax.tree.map(jnp.asarray, data.pool)
+        catalog = data.catalog
     return _task_of(program, pool, catalog)
 
 
@@ -89,7 +93,8 @@ def with_data(config: Config, data: Any) -> Config:
     if data is None:
         return config
     config = config.copy_and_resolve_references()
-    catalog, size = data.catalog, int(data.pool.images.shape[1])
+    catalog = data.catalog
+    size = int(data.pool.images.shape[1])
     names = {"classes": catalog.class_names, "scene_kinds": catalog.scene_names, "cue": "scene"}
     usual = tuple(tuple(catalog.scene_names[scene] for scene in own) for own in catalog.groups.usual)
     config.pool.update(name="arrays", size=size, root=catalog.content[:16], usual=usual, **names)
@@ -145,7 +150,8 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
         if isinstance(kept, jax.Array):
             raise ConfigError("config.split.rare_kept", "a Python number, since it chooses images", "a JAX array")
         table = task.parts.training_table(rho=rho, rare_kept=kept, seed=seed, n_train=n_train, rhos=rhos)
-        rows, groups = table.rows, table.groups
+        rows = table.rows
+        groups = table.groups
     as_float32 = functools.partial(jax.tree.map, jnp.float32)
     return Member(
         key=key_of(seed),
@@ -253,9 +259,9 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
     pool = task.pool
     if pool.strength is None:
         return _training_scenes(pool, task, wanted, seed=seed)
-    levels = at_strength(pool, 0), dataclasses.replace(pool, strength=None)
-    scenes, weights = zip(*(_training_scenes(each, task, wanted, seed=seed) for each in levels), strict=True)
-    return jnp.stack(scenes), weights[0]
+    without_cue, _ = _training_scenes(at_strength(pool, 0), task, wanted, seed=seed)
+    with_cue, weights = _training_scenes(dataclasses.replace(pool, strength=None), task, wanted, seed=seed)
+    return jnp.stack([without_cue, with_cue]), weights
 
 
 def _training_scenes(pool: Pool, task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:

@@ -22,6 +22,7 @@ from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
 from flipjax.configurations import configure
 from flipjax.identity import digest_of
 from flipjax.plan import Program, Setting, check_setting, plan, setting_of
+from flipjax.support.keys import as_python
 from flipjax.training.devices import form_of, library_of
 from flipjax.training.member import Member
 from flipjax.training.model import Model
@@ -47,13 +48,16 @@ class Setup:
         Raises:
             ConfigError: unknown axis, value out of range, or method not in the program.
         """
+        axes = {name: values_of(self.config, name)[0] for name in AXES}
         for name, value in values.items():
             if name not in AXES:
                 raise ConfigError(f"config.axes.{name}", f"an axis; {nearest(f'axes.{name}')}")
-            if not isinstance(value, jax.Array):
-                check_value(AXES[name].name, value)
-        values = {name: values_of(self.config, name)[0] for name in AXES} | dict(values)
-        setting = setting_of(self.config, values, name="", static={})
+            if isinstance(value, jax.Array):
+                axes[name] = value
+            else:
+                axes[name] = as_python(value)
+                check_value(AXES[name].name, axes[name])
+        setting = setting_of(self.config, axes, name="", static={})
         check_setting(self.program.experiment, setting, self.config)
         return setting
 
@@ -155,9 +159,9 @@ class Train:
             raise ValueError(f"trained: expected one member, found {jnp.shape(trained.status)} of a map")
         if rule not in (None, *trained.best):
             raise ValueError(f"rule: expected one of {', '.join(trained.best)}; found {rule!r}")
-        spec, names = self.experiment.model, ("background", *self.setup.task.catalog.class_names)
+        names = ("background", *self.setup.task.catalog.class_names)
         kept = trained.best[rule or self.experiment.train.selection[0]]
-        return Model(kept.weights, spec, names, self.experiment.pool.size)
+        return Model(kept.weights, self.experiment.model, names, self.experiment.pool.size)
 
 
 def make_train(
@@ -202,10 +206,12 @@ def _fitting(experiment: Experiment, start: Model | Weights) -> Weights:
     """Returns the weights of `start`; raises ValueError if a leaf does not fit the experiment's network."""
     weights = start.weights if isinstance(start, Model) else Weights(*start)
     shapes = jax.eval_shape(lambda: first_weights(experiment, jax.random.key(0), NO_WEIGHTS))
-    given, wanted = (
-        {(jax.tree_util.keystr(path), jnp.shape(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}
-        for tree in (weights, shapes)
-    )
-    if others := sorted(given - wanted):
-        raise ValueError(f"start: expected weights of {experiment.model.title}; found others: {others[:4]}")
+    misfits = sorted(_places_and_shapes(weights) - _places_and_shapes(shapes))
+    if misfits:
+        raise ValueError(f"start: expected weights of {experiment.model.title}; found others: {misfits[:4]}")
     return weights
+
+
+def _places_and_shapes(tree: Weights) -> set[tuple[str, tuple[int, ...]]]:
+    """Returns the place and the shape of each leaf."""
+    return {(jax.tree_util.keystr(path), jnp.shape(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}

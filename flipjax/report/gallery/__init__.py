@@ -20,3 +20,7 @@ __all__ = [
     "maps_of",
     "save_gallery",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
