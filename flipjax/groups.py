@@ -14,13 +14,6 @@ class Groups:
 
     Methods take and return integers, or integer arrays of NumPy or JAX.
 
-    Attributes:
-        classes: F >= 2.
-        scenes: S >= 2.
-        usual: the usual scenes of each class; empty for scene y mod S of class y.
-        partial: whether a scene may be usual for no class, and a class have no usual scene and so neither common nor
-            rare groups, as for images that are only evaluated.
-
     Raises:
         ValueError: a class has no usual scene or no other scene, or a scene is usual for no class.
 
@@ -32,9 +25,14 @@ class Groups:
     """
 
     classes: int = 2
+    """F, two or more."""
     scenes: int = 2
+    """S, two or more."""
     usual: tuple[tuple[int, ...], ...] = ()
+    """The usual scenes of each class; empty for scene y mod S of class y."""
     partial: bool = False
+    """Whether a scene may be usual for no class, and a class have no usual scene and so neither common nor rare groups,
+    as for images that are only evaluated."""
 
     def __post_init__(self) -> None:
         """Fills in the usual scenes, and checks them."""
@@ -45,9 +43,10 @@ class Groups:
         if any(len(set(own)) < len(own) for own in usual):
             raise ValueError(f"usual: expected each usual scene of a class once, found {usual}")
         least = 0 if self.partial else 1
-        if len(usual) != self.classes or not all(least <= len(set(own)) < self.scenes for own in usual):
+        if len(usual) != self.classes or not all(least <= len(set(scenes)) < self.scenes for scenes in usual):
             raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
-        if not self.partial and {scene for own in usual for scene in own} != set(range(self.scenes)):
+        covered = {scene for scenes in usual for scene in scenes}
+        if not self.partial and covered != set(range(self.scenes)):
             raise ValueError(f"usual: expected each of {self.scenes} scenes for some class, found {usual}")
 
     @property
@@ -85,8 +84,11 @@ class Groups:
             'a number in [0.25, 1], of which 0.25 makes class and scene independent'
         """
         low = self.independence
-        # Fractions such as 1/3 cannot be typed exactly.
-        accepts = lambda rho: low - 1e-6 <= rho <= 1  # noqa: E731
+
+        def accepts(rho: float) -> bool:
+            # Fractions such as 1/3 cannot be typed exactly.
+            return low - 1e-6 <= rho <= 1
+
         return Range(accepts, f"a number in [{low:.6g}, 1], of which {low:.6g} makes class and scene independent")
 
     def sides_of(self, y: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -96,24 +98,31 @@ class Groups:
             >>> Groups(2, 4, ((0, 1), (2, 3))).sides_of(1)
             ((6, 7), (4, 5))
         """
-        own = [self.of(y, scene) for scene in range(self.scenes)]
-        return tuple(g for g in own if g in self.common), tuple(g for g in own if g in self.rare)
+        of_class = [self.of(y, scene) for scene in range(self.scenes)]
+        common = tuple(group for group in of_class if group in self.common)
+        rare = tuple(group for group in of_class if group in self.rare)
+        return common, rare
 
     @cached_property
     def common(self) -> tuple[int, ...]:
         """Groups of a class in a usual scene."""
-        return tuple(sorted(self.of(y, scene) for y, own in enumerate(self.usual) for scene in own))
+        common = [self.of(y, scene) for y, scenes in enumerate(self.usual) for scene in scenes]
+        return tuple(sorted(common))
 
     @cached_property
     def rare(self) -> tuple[int, ...]:
         """Groups of a class with usual scenes in another scene."""
-        known = (group for group in range(self.count) if self.usual[self.class_of(group)])
-        return tuple(group for group in known if group not in self.common)
+        rare = []
+        for group in range(self.count):
+            if self.usual[self.class_of(group)] and group not in self.common:
+                rare.append(group)
+        return tuple(rare)
 
     @cached_property
     def named(self) -> dict[str, tuple[int, ...]]:
         """Every group by its number, then `common` and `rare`."""
-        return {str(group): (group,) for group in range(self.count)} | {"common": self.common, "rare": self.rare}
+        by_number = {str(group): (group,) for group in range(self.count)}
+        return {**by_number, "common": self.common, "rare": self.rare}
 
     def kind_of(self, group: int) -> str:
         """Returns `common` or `rare`; `neither` for a class without a usual scene.

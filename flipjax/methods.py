@@ -84,7 +84,7 @@ MEANINGS = {
 }
 
 METHODS: dict[str, Method] = {
-    method: Method(meaning, {name: own.on for name, own in knobs_in(Knobs).items() if method in own.methods})
+    method: Method(meaning, {name: knob.on for name, knob in knobs_in(Knobs).items() if method in knob.methods})
     for method, meaning in MEANINGS.items()
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'."""
@@ -105,9 +105,9 @@ STRENGTHS: dict[str, float] = {key.field: key.default for key in keys_in("knobs"
 def methods_of(config: Any) -> dict[str, Method]:
     """Returns the methods by name: built-in ones, then those named after the configuration's own functions."""
     methods = dict(METHODS)
-    for field, (own, meaning) in OWN.items():
+    for field, (knob_name, meaning) in OWN.items():
         for place, function in enumerate(functions_of(config.train[field]), start=1):
-            methods[name_of(function)] = Method(meaning, {own: float(place)})
+            methods[name_of(function)] = Method(meaning, {knob_name: float(place)})
     return methods
 
 
@@ -121,10 +121,10 @@ def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] 
     parts = method.split("+")
     if not methods.keys() >= set(parts):
         return None
-    names = [name for part in parts for name in methods[part].knobs]
-    doubled = len(set(parts)) < len(parts) or len(set(names)) < len(names)
-    excluded = any(pair <= set(parts) for pair in EXCLUSIVE)
-    return None if doubled or excluded else parts
+    knobs = [name for part in parts for name in methods[part].knobs]
+    are_doubled = len(set(parts)) < len(parts) or len(set(knobs)) < len(knobs)
+    are_exclusive = any(pair <= set(parts) for pair in EXCLUSIVE)
+    return None if are_doubled or are_exclusive else parts
 
 
 def knobs_set_by(method: str, methods: Mapping[str, Method] = METHODS) -> dict[str, float]:

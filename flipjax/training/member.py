@@ -19,22 +19,32 @@ class Status(enum.IntEnum):
 
     RUNNING = 0
     STOPPED = 1
+    """Its first rule ran out of patience."""
     DIVERGED = 2
+    """A loss was not finite, or stayed above that of a guess."""
     FINISHED = 3
+    """It trained for all epochs."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run: key, training rows (n, 2), groups (n,) int32, and the numbers that it trains with."""
+    """The traced half of a run."""
 
     key: jax.Array
+    """PRNG key, from which all draws of the member split."""
     rows: jax.Array
+    """Training rows, int32 (n, 2): object or photo, and scene."""
     groups: jax.Array
+    """Group of each row, int32 (n,)."""
     recipe: Recipe
+    """The numbers of its optimiser."""
     knobs: Knobs
+    """The numbers of its method."""
     augmentation: Augmentation = Augmentation()
+    """The probabilities of its augmentations."""
     cue: Cue = Cue()
+    """The strength of its cue."""
 
     @property
     def cue_strength(self) -> Scalar:
@@ -43,34 +53,41 @@ class Member:
 
 
 class Best(NamedTuple):
-    """The weights kept by a selection rule, their score (the lowest so far) and epoch (0: none yet)."""
+    """What a selection rule kept."""
 
     weights: Weights
+    """The weights with the lowest score so far."""
     score: jax.Array
+    """Their score; infinite if the rule has kept none yet."""
     epoch: jax.Array
+    """Their epoch, from 1; 0: none yet."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The training state: a pytree of arrays, which maps, shards and checkpoints handle generically.
-
-    Weights are `flat`. `average` is None unless a method of the experiment averages weights, and `image_weights` (n,)
-    unless one draws images unevenly. `epoch` counts finished epochs; `restart` is its value at the start of the present
-    run (0, or JTT's second run); `lost` counts the latest consecutive epochs whose losses exceed `run.MARGIN` times
-    that of a uniform guess. `best` holds a `Best` per selection rule; the first one's epoch is for patience.
-    """
+    """The training state: a pytree of arrays, which maps, shards and checkpoints handle generically."""
 
     weights: Weights
+    """Of the network; `flat`, as all weights of a state."""
     average: Weights | None
+    """Of the weights; None unless a method of the experiment averages them."""
     opt_state: Any
+    """Of Adam."""
     group_weights: jax.Array
+    """GroupDRO's, float32 (G,)."""
     image_weights: jax.Array | None
+    """How often each training row is drawn, float32 (n,); None unless a method draws them unevenly."""
     epoch: jax.Array
+    """Number of finished epochs, int32."""
     restart: jax.Array
+    """Value of `epoch` at the start of the present run: 0, or that of JTT's second run."""
     status: jax.Array
+    """A `Status`, int32."""
     lost: jax.Array
+    """Number of the latest consecutive epochs whose losses exceed `run.MARGIN` times that of a uniform guess."""
     best: dict[str, Best]
+    """What each selection rule kept; the first one's epoch is for patience."""
 
     @property
     def evaluated(self) -> Weights:
@@ -84,17 +101,18 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
     `start` is nested like the model's weights; parts may be absent.
     """
     weights = flat(first_weights(experiment, jax.random.fold_in(member.key, 0), start))
-    averaged = {"ema", "swa"} & set(experiment.active_knobs)
-    unplayed = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
+    averages = "ema" in experiment.active_knobs or "swa" in experiment.active_knobs
+    draws_unevenly = "jtt_epochs" in experiment.active_knobs
+    none_yet = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
     return State(
         weights=weights,
-        average=weights if averaged else None,
+        average=weights if averages else None,
         opt_state=optax.scale_by_adam().init(weights.params),
         group_weights=jnp.full((experiment.groups.count,), 1 / experiment.groups.count, jnp.float32),
-        image_weights=jnp.ones(member.groups.shape, jnp.float32) if "jtt_epochs" in experiment.active_knobs else None,
+        image_weights=jnp.ones(member.groups.shape, jnp.float32) if draws_unevenly else None,
         epoch=jnp.int32(0),
         restart=jnp.int32(0),
         status=jnp.int32(Status.RUNNING),
         lost=jnp.int32(0),
-        best=dict.fromkeys(experiment.train.selection, unplayed),
+        best=dict.fromkeys(experiment.train.selection, none_yet),
     )

@@ -22,28 +22,28 @@ from flipjax.training.member import Best, Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches, nested
 from flipjax.training.step import total_steps, train_epoch
 
-# JTT counts an image as flipped above this flip share.
 FLIPPED = 0.5
-
-# Ratio to the loss of a uniform guess above which training counts as diverging.
+"""JTT counts an image as flipped above this flip share."""
 MARGIN = 2.0
+"""Ratio to the loss of a uniform guess above which training counts as diverging."""
 LOST_EPOCHS = 3
+"""Consecutive epochs above it after which a member has diverged."""
 
 
 class Validation(NamedTuple):
-    """A member's measures on the validation images used for selection: float32 scalars.
-
-    `loss`: the member's loss, averaged over groups with equal weights so that epochs are comparable (for the
-    reference's GroupDRO its robust loss, as in the paper's code). `loss_at_rho`: the same with groups weighted as in
-    the training set. `worst_group_iou`: the lowest IoU over groups, each of its own class. `flip`: fraction of the true
-    foreground. `risk`: mean flip-risk in nats over images that have one; needs no labels.
-    """
+    """A member's measures on the validation images used for selection: float32 scalars."""
 
     loss: jax.Array
+    """The member's loss, averaged over groups with equal weights so that epochs are comparable; for the reference's
+    GroupDRO its robust loss, as in the paper's code."""
     loss_at_rho: jax.Array
+    """The same with groups weighted as in the training set."""
     worst_group_iou: jax.Array
+    """The lowest IoU over groups, each of its own class."""
     flip: jax.Array
+    """Fraction of the true foreground."""
     risk: jax.Array
+    """Mean flip-risk in nats over images that have one; needs no labels."""
 
     def scores(self, epoch: jax.Array) -> dict[str, jax.Array]:
         """Returns the score minimised by each selection rule; NaN is never selected."""
@@ -179,42 +179,53 @@ def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halv
     pool = at_strength(pool, member.cue_strength)
 
     def fitted(best: dict[str, Best]) -> dict[str, Best]:
-        weights = {rule: dfr.refit(experiment, kept.weights, pool, *halves) for rule, kept in best.items()}
-        return {rule: kept._replace(weights=weights[rule]) for rule, kept in best.items()}
+        changed = {}
+        for rule, kept in best.items():
+            changed[rule] = kept._replace(weights=dfr.refit(experiment, kept.weights, pool, *halves))
+        return changed
 
     best = jax.lax.cond(member.knobs.dfr > 0, fitted, lambda best: best, state.best)
     return dataclasses.replace(state, best=best)
 
 
 class Data(NamedTuple):
-    """Data shared by the members of an experiment.
-
-    `pool`; `val`: the validation `Table`; `test`: pool rows (n, 2) of test images; `halves`: rows of the
-    validation images that fit DFR's head, and of those that select its ridge.
-    """
+    """Data shared by the members of an experiment."""
 
     pool: Pool
+    """The images."""
     val: Table
+    """The validation images."""
     test: Any
+    """Pool rows of the test images, int32 (n, 2)."""
     halves: tuple[Any, Any]
+    """Pool rows of the validation images that fit DFR's head, and of those that select its ridge."""
 
 
 class Trained(NamedTuple):
-    """A trained member, a pytree whose leaves gain a leading axis with each map over members.
-
-    Attributes:
-        status: int32, a `Status`.
-        epochs: int32, number run, including JTT's first run.
-        history: by name, float32 (E, ...) for at most E epochs, NaN for those not run. See `run_epoch`.
-        best: by selection rule, the kept weights, their score and epoch (0: the rule never had a value).
-        test: by selection rule, the `Decomposition` of the n test images.
-    """
+    """A trained member, a pytree whose leaves gain a leading axis with each map over members."""
 
     status: jax.Array
+    """A `Status`, int32."""
     epochs: jax.Array
+    """Number of epochs run, including JTT's first run, int32."""
     history: dict[str, jax.Array]
+    """By name, float32 (E, ...) for at most E epochs, NaN for those not run. See `run_epoch`."""
     best: dict[str, Best]
+    """By selection rule, the kept weights, their score and epoch (0: the rule never had a value)."""
     test: dict[str, metrics.Decomposition]
+    """By selection rule, the decomposition of the n test images."""
+
+
+class Progress(NamedTuple):
+    """A run between two epochs."""
+
+    state: State
+    history: dict[str, jax.Array]
+
+    @property
+    def is_running(self) -> jax.Array:
+        """Whether another epoch follows, bool."""
+        return self.state.status == Status.RUNNING
 
 
 def train_member(experiment: Experiment, member: Member, data: Data, start: Weights = NO_WEIGHTS) -> Trained:
@@ -227,32 +238,36 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     member = jax.lax.optimization_barrier(member)
     state = init_state(experiment, member, start)
     # Traced once, for its shapes and for the loops.
-    one = jax.jit(functools.partial(run_epoch, experiment), inline=True)
-    record = jax.eval_shape(one, member, data.pool, state, data.val)[1]
-    two_runs = "jtt_epochs" in experiment.active_knobs
-    length = experiment.train.epochs * (1 + two_runs)
+    one_epoch = jax.jit(functools.partial(run_epoch, experiment), inline=True)
+    record = jax.eval_shape(one_epoch, member, data.pool, state, data.val)[1]
+    runs_twice = "jtt_epochs" in experiment.active_knobs
+    length = experiment.train.epochs * (1 + runs_twice)
     history = jax.tree.map(lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, leaf.dtype), record)
 
-    def epoch(carry: tuple[State, Any]) -> tuple[State, Any]:
-        before, history = carry
-        state, record = one(member, data.pool, before, data.val)
-        return state, jax.tree.map(lambda rows, row: rows.at[before.epoch].set(row), history, record)
+    def train(progress: Progress) -> Progress:
+        before = progress.state
+        state, record = one_epoch(member, data.pool, before, data.val)
+        history = jax.tree.map(lambda rows, row: rows.at[before.epoch].set(row), progress.history, record)
+        return Progress(state, history)
 
-    def running(carry: tuple[State, Any]) -> jax.Array:
-        return carry[0].status == Status.RUNNING
+    def is_running(progress: Progress) -> jax.Array:
+        return progress.is_running
 
-    carry = (state, history)
-    if two_runs:
+    def is_in_first_run(progress: Progress) -> jax.Array:
+        return progress.is_running & (progress.state.epoch < member.knobs.jtt_epochs)
+
+    progress = Progress(state, history)
+    if runs_twice:
         # A separate loop, so that under vmap the second run starts once for all members, not in every epoch.
-        first = member.knobs.jtt_epochs
-        carry = jax.lax.while_loop(lambda carry: running(carry) & (carry[0].epoch < first), epoch, carry)
-        due = running(carry) & (first > 0)
+        progress = jax.lax.while_loop(is_in_first_run, train, progress)
+        due = progress.is_running & (member.knobs.jtt_epochs > 0)
         again = functools.partial(second_run, experiment, member, data.pool, start=start)
-        carry = jax.lax.cond(due, again, lambda state: state, carry[0]), carry[1]
-    state, history = jax.lax.while_loop(running, epoch, carry)
+        progress = progress._replace(state=jax.lax.cond(due, again, lambda state: state, progress.state))
+    progress = jax.lax.while_loop(is_running, train, progress)
+    state = progress.state
     if "dfr" in experiment.active_knobs:
         state = refit(experiment, member, state, data.pool, data.halves)
     pool = at_strength(data.pool, member.cue_strength)
     best = {rule: kept._replace(weights=nested(experiment, kept.weights)) for rule, kept in state.best.items()}
     test = {rule: evaluate(experiment, kept.weights, pool, data.test) for rule, kept in best.items()}
-    return Trained(state.status, state.epoch, history, best, test)
+    return Trained(state.status, state.epoch, progress.history, best, test)
