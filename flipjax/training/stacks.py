@@ -90,7 +90,7 @@ def replace(layout: Layout, tree: Tree, change: Callable[..., np.ndarray], *othe
         *others: further trees.
     """
 
-    def replace_leaf(leaf: jax.Array, *other_leaves: Any) -> jax.Array:
+    def replace_leaf(leaf: jax.Array, *other_leaves: Any) -> Any:
         rows = change(_by_slot(leaf)[:], *other_leaves)
         leaf.delete()
         return put(layout, rows)
