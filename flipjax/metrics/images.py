@@ -67,7 +67,10 @@ class Images:
         return len(self.confusion)
 
     def where(self, inside: np.ndarray) -> Images:
-        """Returns some of the images; `inside` is bool (N,)."""
+        """Returns some of the images; `inside` is bool (N,), or indices."""
+        if inside.dtype == bool and inside.all():
+            # Nothing is copied, and what follows from the images is kept.
+            return self
         return dataclasses.replace(
             self,
             group=self.group[inside],

@@ -46,7 +46,9 @@ def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranki
     known = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
     order, ends = sort_scores(risk[known])
     known = known[order]
-    flip, risk, weights = flip[known], risk[known], counts[:, known]
+    flip, risk = flip[known], risk[known]
+    # Contiguous rows, along which sums run: twice as fast as what indexing returns.
+    weights = counts.take(known, axis=1)
     ranked = weights.sum(1).astype(np.int64)
     edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
     sizes = np.diff(edges, axis=1)
@@ -55,7 +57,7 @@ def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranki
     sums = first_sums(numbers, weights, flip, ends)
     flips = np.diff(np.take_along_axis(sums, edges, axis=1), axis=1)
     by_flip = np.argsort(flip)
-    largest = np.diff(first_sums(edges[:, -2:], weights[:, by_flip], flip[by_flip]), axis=1)[:, 0]
+    largest = np.diff(first_sums(edges[:, -2:], weights.take(by_flip, axis=1), flip[by_flip]), axis=1)[:, 0]
     total = weights @ flip
     share, ceiling = divide(flips[:, -1], total), divide(largest, total)
     above = np.where(ceiling > 1 / DECILES + 1e-9, ceiling - 1 / DECILES, 0.0)

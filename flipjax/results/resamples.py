@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flipjax.metrics.quantities import SWEPT, evaluate
+from flipjax.metrics.quantities import SWEPT, evaluate, with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import auroc_intervals
 from flipjax.results.rows import COMPARED
@@ -15,6 +15,10 @@ SAMPLES = 500
 IMAGES_INTERVAL = "95% interval over the test images, for these models"
 RESAMPLED = [evaluator for evaluator in SWEPT if evaluator.resampled]
 """The quantities with an interval over images."""
+
+
+AUROCS = ("risk_auroc", "swap_auroc")
+"""Those whose interval does not come from resamples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,5 +72,6 @@ class Resamples:
             )
         drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
         values = {value.name: value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
-        aurocs = auroc_intervals(images, pairs=images.pair)
+        names = [with_group(key, group) for group in COMPARED for key in AUROCS]
+        aurocs = auroc_intervals(images, names, pairs=images.pair)
         return _MemberResamples(values, {key: np.array(ends) for key, ends in aurocs.items()})
