@@ -75,7 +75,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yields the examples of a split in the order of the items, which `what` names in the plural."""
-        problems, empty = list[str](), list[str]()
+        problems: list[str] = []
+        empty: list[str] = []
         features: Any = self.info.features
         scenes = len(features["scene"].names)
         for item, example in decoded(items, self.encode, what, problems, empty):
@@ -198,7 +199,8 @@ def _download(archive: Archive, path: Path) -> Path:
         return path
     part = path.with_name(f"{path.name}.part")
     part.touch()
-    attempts, total = 0, -1
+    attempts = 0
+    total = -1
     while (now := part.stat().st_size) != total:
         if attempts == ATTEMPTS:
             raise OSError(f"{archive.url}: cut off after {now:,} of {total:,} bytes; the same command continues")

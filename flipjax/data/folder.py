@@ -72,7 +72,8 @@ def decoder_of(catalog: Catalog, *, size: int) -> Reader:
             label = 1 + item.y
             return images.read_labelled(photo, open_image(names[1]), names=names, value=label, label=label, size=size)
         if len(item.files) > 1:
-            photo, drawn = images.rgb(photo, names[0]), open_image(names[1])
+            photo = images.rgb(photo, names[0])
+            drawn = open_image(names[1])
         elif photo.has_transparency_data:
             photo = drawn = photo.convert("RGBA")
         else:

@@ -137,5 +137,11 @@ def benchmark(
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
     made = [_gather(pool, table.rows[start : start + AT_ONCE]) for start in range(0, len(table.rows), AT_ONCE)]
     images, masks = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
-    classes, scenes = all_groups.class_of(table.groups), all_groups.scene_of(table.groups)
-    return GroupedImages(images, masks, classes, scenes, table.groups, table.pairs)
+    return GroupedImages(
+        images=images,
+        masks=masks,
+        classes=all_groups.class_of(table.groups),
+        scenes=all_groups.scene_of(table.groups),
+        groups=table.groups,
+        pairs=table.pairs,
+    )

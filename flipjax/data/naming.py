@@ -74,8 +74,12 @@ def known_groups(spec: PoolSpec) -> Groups | None:
         raise ConfigError("config.pool.cue", "scene, as images have no other cue", spec.cue)
     if spec.name != "synthetic" and spec.blended:
         raise ConfigError("config.axes.cue_strength", f"1 for config.pool.name {spec.name}", "a weaker cue")
-    classes, scenes = drawn_names(spec) if spec.name == "synthetic" else (spec.classes, spec.scene_kinds)
-    return groups_of(classes, scenes, spec.usual) if classes and scenes else None
+    classes, scenes = spec.classes, spec.scene_kinds
+    if spec.name == "synthetic":
+        classes, scenes = drawn_names(spec)
+    if not classes or not scenes:
+        return None
+    return groups_of(classes, scenes, spec.usual)
 
 
 def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:

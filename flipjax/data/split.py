@@ -189,7 +189,8 @@ def count_content(catalog: Catalog, part: SplitPart | None = None) -> dict[str, 
         scene.
     """
     objects, scenes = part or (slice(None), slice(None))
-    names, numbers = strata_names(catalog), np.bincount(strata(catalog)[objects], minlength=len(strata_names(catalog)))
+    names = strata_names(catalog)
+    numbers = np.bincount(strata(catalog)[objects], minlength=len(names))
     if catalog.kind == "composite":
         names += [f"{name} scenes" for name in catalog.scene_names]
         kinds = np.bincount(catalog.scene_kind[scenes], minlength=len(catalog.scene_names))

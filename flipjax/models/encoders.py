@@ -41,11 +41,15 @@ class Bottleneck(nnx.Module):
     def __init__(self, inputs: int, width: int, *, stride: int):
         """Makes the layers; the shortcut is a convolution where shapes change."""
         outputs = EXPANSION * width
-        self.conv1, self.bn1 = Convolution(inputs, width, 1), BatchNorm(width)
-        self.conv2, self.bn2 = Convolution(width, width, 3, stride=stride), BatchNorm(width)
-        self.conv3, self.bn3 = Convolution(width, outputs, 1), BatchNorm(outputs)
-        changes = stride > 1 or inputs != outputs
-        shortcut = [Convolution(inputs, outputs, 1, stride=stride), BatchNorm(outputs)] if changes else []
+        self.conv1 = Convolution(inputs, width, 1)
+        self.bn1 = BatchNorm(width)
+        self.conv2 = Convolution(width, width, 3, stride=stride)
+        self.bn2 = BatchNorm(width)
+        self.conv3 = Convolution(width, outputs, 1)
+        self.bn3 = BatchNorm(outputs)
+        shortcut = []
+        if stride > 1 or inputs != outputs:
+            shortcut = [Convolution(inputs, outputs, 1, stride=stride), BatchNorm(outputs)]
         self.downsample = nnx.List(shortcut)
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -65,7 +69,8 @@ class ResNet50(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers; draws nothing."""
-        self.conv1, self.bn1 = Convolution(3, RESNET_WIDTHS[0], 7, stride=2), BatchNorm(RESNET_WIDTHS[0])
+        self.conv1 = Convolution(3, RESNET_WIDTHS[0], 7, stride=2)
+        self.bn1 = BatchNorm(RESNET_WIDTHS[0])
         for stage, (inputs, width) in enumerate(zip(self.channels, RESNET_WIDTHS, strict=False)):
             first = Bottleneck(inputs, width, stride=2 if stage else 1)
             others = [Bottleneck(EXPANSION * width, width, stride=1) for _ in range(BLOCKS[stage] - 1)]
@@ -132,7 +137,8 @@ class AttentionBlock(nnx.Module):
 
     def __init__(self, width: int, heads: int, reduction: int):
         """Makes the layers."""
-        self.norm1, self.norm2 = (LayerNorm(width, epsilon=MIT_EPSILON) for _ in range(2))
+        self.norm1 = LayerNorm(width, epsilon=MIT_EPSILON)
+        self.norm2 = LayerNorm(width, epsilon=MIT_EPSILON)
         self.attn = Attention(width, heads, reduction)
         self.mlp = Mlp(width)
 
@@ -202,15 +208,20 @@ class InvertedResidual(nnx.Module):
         """Makes the layers."""
         hidden = expansion * inputs
         if expansion > 1:
-            self._expand_conv, self._bn0 = Convolution(inputs, hidden, 1), BatchNorm(hidden, epsilon=LITE_EPSILON)
+            self._expand_conv = Convolution(inputs, hidden, 1)
+            self._bn0 = BatchNorm(hidden, epsilon=LITE_EPSILON)
         self._depthwise_conv = Depthwise(hidden, size, stride=stride)
         self._bn1 = BatchNorm(hidden, epsilon=LITE_EPSILON)
-        self._project_conv, self._bn2 = Convolution(hidden, outputs, 1), BatchNorm(outputs, epsilon=LITE_EPSILON)
-        self.expands, self.adds = expansion > 1, stride == 1 and inputs == outputs
+        self._project_conv = Convolution(hidden, outputs, 1)
+        self._bn2 = BatchNorm(outputs, epsilon=LITE_EPSILON)
+        self.expands = expansion > 1
+        self.adds = stride == 1 and inputs == outputs
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
-        hidden = nnx.relu6(self._bn0(self._expand_conv(images))) if self.expands else images
+        hidden = images
+        if self.expands:
+            hidden = nnx.relu6(self._bn0(self._expand_conv(images)))
         # Without barriers XLA:CPU fuses the neighbouring operations into each tap: minutes to compile, and slow.
         filtered = lax.optimization_barrier(self._depthwise_conv(lax.optimization_barrier(hidden)))
         hidden = nnx.relu6(self._bn1(filtered))
@@ -225,10 +236,13 @@ class EfficientNetLite0(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers; draws nothing."""
-        self._conv_stem, self._bn0 = Stem(3, STEM, 3, stride=2), BatchNorm(STEM, epsilon=LITE_EPSILON)
+        self._conv_stem = Stem(3, STEM, 3, stride=2)
+        self._bn0 = BatchNorm(STEM, epsilon=LITE_EPSILON)
         blocks = []
         for stage, (inputs, width) in enumerate(zip((STEM, *LITE_WIDTHS), LITE_WIDTHS, strict=False)):
-            size, expansion = LITE_SIZES[stage], 6 if stage else 1  # The first stage does not expand.
+            size = LITE_SIZES[stage]
+            # The first stage does not expand.
+            expansion = 6 if stage else 1
             blocks.append(InvertedResidual(inputs, width, size, LITE_STRIDES[stage], expansion))
             blocks += [InvertedResidual(width, width, size, 1, expansion) for _ in range(LITE_BLOCKS[stage] - 1)]
         self._blocks = nnx.List(blocks)
@@ -240,5 +254,6 @@ class EfficientNetLite0(nnx.Module):
         features = [hidden]
         for index, block in enumerate(self._blocks):
             hidden = block(hidden)
-            features += [hidden] if index in FEATURES else []
+            if index in FEATURES:
+                features.append(hidden)
         return features
