@@ -139,7 +139,8 @@ def _painted(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str,
     outlines: dict[Any, list[tuple[int, Any]]] = {image: [] for image in truth.images}
     classes = {image: {0: 0} for image in truth.images}
     for number, entry in enumerate(entries, 1):
-        image, where = entry["image_id"], f"{path}: annotation {entry.get('id', number)}"
+        image = entry["image_id"]
+        where = f"{path}: annotation {entry.get('id', number)}"
         if image not in outlines:
             raise AuditError(f"{where}: expected an image of the labels, found image_id {image}")
         if "segmentation" not in entry:

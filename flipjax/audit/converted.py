@@ -169,8 +169,10 @@ class Evaluation:
 
     def audit(self, out: Path, *, samples: int, fact: str, options: dict[str, Any]) -> str:
         """Writes an audit of the images, and returns its tables as text."""
-        table, catalog = self.task.tables[self.split], self.task.catalog
-        rows, groups = np.asarray(table.rows), np.asarray(table.groups)
+        table = self.task.tables[self.split]
+        catalog = self.task.catalog
+        rows = np.asarray(table.rows)
+        groups = np.asarray(table.groups)
         names = self._names(rows)
         pairs = np.asarray(table.pairs) if self.task.pool.kind == "composite" else None
         with stream(

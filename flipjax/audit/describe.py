@@ -58,9 +58,11 @@ def _of_spacing(measured: Measurements) -> list[str]:
     if len(different) == 1:
         return [f"Spacing {' x '.join(f'{size:g}' for size in different[0])} mm."]
     if measured.volumes:
-        weighed, unit = "voxels by their volume", "mm3"
+        weighed = "voxels by their volume"
+        unit = "mm3"
     else:
-        weighed, unit = "pixels by their area", "mm2"
+        weighed = "pixels by their area"
+        unit = "mm2"
     sizes = spacing.prod(axis=1)
     span = f"{sizes.min():.3g} to {sizes.max():.3g} {unit}"
     return [f"{len(different)} spacings: rates over images weigh {weighed}, {span}."]

@@ -23,8 +23,22 @@ from flipjax.results.rows import flip_rows
 from flipjax.support.files import make_folder, replacing, save_npz, write_text
 
 PROGRAM = "flipjax.audit"
-FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
-FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json", "masks", "flips_by_group.csv"}
+FILES = {
+    "decomposition.npz",
+    "figures",
+    "fiftyone.json",
+    "flip_matrix.csv",
+    "flips_by_group.csv",
+    "images.csv",
+    "index.html",
+    "masks",
+    "segments.csv",
+    "segments.parquet",
+    "summary.csv",
+    "summary.json",
+    "summary.md",
+}
+"""All files and folders that an audit may write."""
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """Package of each module that the page needs besides JAX and NumPy."""
 

@@ -234,10 +234,12 @@ def _names_of(found: Coco | None, to_class: LabelMap | None, spec: LabelSpec) ->
 
 def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
     """Adds the classes of a COCO file. Panoptic masks have a further class, of pixels without predicted segment."""
-    masks, C = spec.kind == "masks", len(truth.class_names)
+    masks = spec.kind == "masks"
+    C = len(truth.class_names)
     if truth.panoptic:
         given = () if background == 0 else spec.background_classes
-        background, C = (*given, C) if masks else given, C + 1
+        background = (*given, C) if masks else given
+        C += 1
     with in_options():
         return dataclasses.replace(
             spec, ignore_index=coco.VOID, background=background, num_classes=C if masks else None
