@@ -81,8 +81,6 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     """Returns how many neighbouring pixels to make at once."""
-    if library.value == ONEDNN:
-        return 1
     # For more than 16 channels in or out XLA:CPU calls YNNPACK, for fewer Eigen. Both want 32 columns: wasted taps cost
     # less than empty lanes.
     wanted = min(4, 32 // outputs) if max(inputs, outputs) <= 16 else 1
@@ -104,10 +102,10 @@ def _with_fourth(images: jax.Array) -> jax.Array:
 def _columns_at_once(
     images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1
 ) -> jax.Array:
-    """Convolves with a stride, `_pixels_at_once` of a row together."""
+    """Convolves with a stride, `_pixels_at_once` of a row together, but for oneDNN, which fills its lanes itself."""
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
-    pixels = _pixels_at_once(W // stride, C, outputs)
+    pixels = 1 if library.value == ONEDNN else _pixels_at_once(W // stride, C, outputs)
     if pixels > 1:
         ends = ((i * stride, (pixels - 1 - i) * stride) for i in range(pixels))
         shifted = [jnp.pad(kernel, ((0, 0), end, (0, 0), (0, 0))) for end in ends]
