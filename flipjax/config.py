@@ -482,6 +482,9 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 def normalised(config: Config) -> Config:
     """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays."""
+    # A FrozenConfigDict cannot be changed, and neither can its copies.
+    if hasattr(config, "as_configdict"):
+        config = config.as_configdict()
     copy = config.copy_and_resolve_references()
     _normalise(copy)
     _lock_as(copy, config)

@@ -10,6 +10,7 @@ import runpy
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import FrozenConfigDict
 
 from flipjax import configure
 from flipjax.config import (
@@ -125,6 +126,13 @@ def test_numbers_of_any_library_ranges_and_arrays_become_pythons(field, given, w
     in_file = default_config()
     set_in_file(in_file, field, given)
     assert plan(in_file)[0].identity == plan(configure(default_config(), {field: wanted}))[0].identity
+
+
+def test_a_frozen_configuration_is_copied():
+    frozen = FrozenConfigDict(configure("smoke"))
+    changed = configure(frozen, {"train.epochs": 3, "axes.seed": range(2)})
+    assert changed.train.epochs == 3 and changed.axes.seed == (0, 1)
+    assert plan(frozen)[0].identity == plan(configure("smoke"))[0].identity
 
 
 NAMES_INSTEAD = {
