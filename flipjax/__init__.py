@@ -7,7 +7,8 @@ from flipjax.support import lazy
 
 _NAMES = {
     "": "assays audit augment config data intervene losses methods metrics models monitor plan report results training",
-    ".assays.conduct": "Assay assay",
+    ".assays.conduct": "assay",
+    ".assays.results": "Assay",
     ".configurations": "configure",
     ".runs": "Run open_run run",
     ".support.version": "__version__",

@@ -15,8 +15,8 @@ from flipjax import plan as plan
 from flipjax import report as report
 from flipjax import results as results
 from flipjax import training as training
-from flipjax.assays.conduct import Assay as Assay
 from flipjax.assays.conduct import assay as assay
+from flipjax.assays.results import Assay as Assay
 from flipjax.configurations import configure as configure
 from flipjax.runs import Run as Run
 from flipjax.runs import open_run as open_run

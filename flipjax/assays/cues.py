@@ -1,4 +1,4 @@
-"""Which measurable cue carries an attribute: how well plain numbers of an image tell the class, and the value."""
+"""Ranks measurable cues by how well they tell an attribute: plain numbers of an image, such as its brightness."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """The images of an assay: a folder or arrays, with the attribute as scene, read at the size that networks train on."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from flipjax.assays.association import usual_values
+from flipjax.assays.options import Options
 from flipjax.assays.units import Units
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.arrays import ArrayData
@@ -19,8 +19,6 @@ from flipjax.data.store import pool_digest
 
 SIZE = 48
 """The side at which images are read by default: networks train in minutes."""
-RHO = 0.9
-"""Fraction of the objects of a composite pool that are shown in a usual scene, by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,73 +72,59 @@ class AssayImages:
         return np.asarray(images), np.asarray(masks)
 
 
-def read_images(
-    data: ArrayData | str | Path,
-    *,
-    attribute: str,
-    clusters: str = "",
-    classes: Sequence[str] = (),
-    values: Sequence[str] = (),
-    size: int = 0,
-    rho: float = RHO,
-    folds: int,
-    seed: int,
-) -> AssayImages:
+def read_images(data: ArrayData | str | Path, options: Options) -> AssayImages:
     """Reads the images of an assay.
 
     Args:
         data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values
             of the attribute.
-        attribute: in a folder with metadata.csv its column; otherwise the name of the scenes.
-        clusters: column of metadata.csv whose equal values, such as patients, stay in one fold.
-        classes: names of the classes in order; empty: as found.
-        values: names of the attribute's values in order; empty: as found.
-        size: side in pixels; 0: SIZE, or that of smaller arrays.
-        rho: fraction of the objects of a composite pool that are shown in a usual scene.
-        folds: number of folds.
-        seed: of the folds.
+        options: of the assay; `size`, `classes`, `values`, `clusters`, `rho`, `folds` and `seed` matter.
 
     Raises:
         ConfigError: the images cannot be used; the message names the file, column or argument.
     """
+    size = options.size or SIZE
     if isinstance(data, ArrayData):
-        if clusters:
-            raise ConfigError("clusters", "none for arrays, whose clusters are from_arrays(clusters=)", clusters)
+        if options.clusters:
+            expected = "none for arrays, whose clusters are from_arrays(clusters=)"
+            raise ConfigError("clusters", expected, options.clusters)
         source = f"arrays ({data.pool.images.shape[1]} x {data.pool.images.shape[1]} pixels)"
     else:
         source = str(data)
-        data = _read_folder(Path(data), attribute, clusters, classes, values, size or SIZE)
-    data = _resized(data, size or SIZE)
+        data = _read_folder(Path(data), options, size)
+    data = _resized(data, size)
     _check_masks(data)
     catalog, notes = _without_parts(data.catalog)
     data = ArrayData(data.pool, catalog)
     if catalog.kind == "photo":
         data = ArrayData(data.pool, dataclasses.replace(catalog, usual=_usual_of(catalog)))
     try:
-        found = find_images(data.catalog, folds=folds, seed=seed, rho=rho)
+        found = find_images(data.catalog, folds=options.folds, seed=options.seed, rho=options.rho)
     except ValueError as error:
         raise ConfigError("--folds", problem=str(error)) from error
-    return AssayImages(data, attribute, found, source, tuple(notes))
+    return AssayImages(data, options.attribute, found, source, tuple(notes))
 
 
-def _read_folder(
-    folder: Path, attribute: str, clusters: str, classes: Sequence[str], values: Sequence[str], size: int
-) -> ArrayData:
-    photos = (folder / "metadata.csv").exists()
+def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
+    """Returns a folder's pool, with the attribute as scene."""
+    scene_column = "scene"
+    if (folder / "metadata.csv").exists():
+        scene_column = options.attribute
     spec = PoolSpec(
         name="folder",
         root=str(folder),
         size=size,
-        classes=tuple(classes),
-        scene_kinds=tuple(values),
-        scene_column=attribute if photos else "scene",
-        cluster_column=clusters,
+        classes=options.classes,
+        scene_kinds=options.values,
+        scene_column=scene_column,
+        cluster_column=options.clusters,
     )
     pool, catalog = load_folder(spec)
     return ArrayData(jax.tree.map(np.asarray, pool), catalog)
 
 
 def _usual_of(catalog: Catalog) -> tuple[tuple[int, ...], ...]:
+    """Returns the values that go with each class, by the counts of the photos."""
     counts = np.zeros((len(catalog.class_names), len(catalog.scene_names)), np.int64)
     np.add.at(counts, (catalog.object_class, catalog.object_scene), 1)
     return usual_values(counts)

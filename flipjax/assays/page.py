@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipjax.assays.conduct import Assay
+from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings, with_ends
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.gallery.items import Item, items_of, palette_of

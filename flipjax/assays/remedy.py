@@ -1,4 +1,4 @@
-"""What ends a shortcut: how many counter-examples, or which method."""
+"""Counts the counter-examples that end a shortcut, and measures the methods that may."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What an assay trains within its budget."""
+"""Fits the training of an assay into its budget."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ EVALUATION = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """What an assay trains.
+    """The training of an assay.
 
     Attributes:
         design: of the population.

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.conduct import Assay
 from flipjax.assays.contrast import Estimate
+from flipjax.assays.results import Assay
 from flipjax.support.terminal import listed
 
 TELLS = 0.6

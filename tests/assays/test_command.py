@@ -13,9 +13,10 @@ import flipjax
 from flipjax import assays
 from flipjax.__main__ import main
 from flipjax.assays import population
-from flipjax.assays.conduct import RECORD
 from flipjax.assays.inputs import read_images
+from flipjax.assays.options import Options
 from flipjax.assays.population import InterruptedAssayError
+from flipjax.assays.results import RECORD
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
@@ -205,7 +206,7 @@ def test_large_arrays_are_read_smaller(tmp_path):
     images, masks, y, value = tinted()
     large = [np.repeat(np.repeat(pixels, 2, 1), 2, 2) for pixels in (images, masks)]
     data = flipjax.data.from_arrays(*large, y, value, **NAMES)
-    read = read_images(data, attribute="tint", size=16, folds=2, seed=0)
+    read = read_images(data, Options(attribute="tint", size=16, folds=2))
     np.testing.assert_allclose(np.asarray(read.data.pool.images), images, atol=1)
     assert read.size == 16
 

@@ -18,6 +18,7 @@ from flipjax.assays import population
 from flipjax.assays.association import associate
 from flipjax.assays.contrast import measure_contrast
 from flipjax.assays.inputs import read_images
+from flipjax.assays.options import Options
 from flipjax.assays.population import EVERYTHING
 from flipjax.assays.sentences import findings
 from flipjax.assays.verdict import judge_contrast, measure_learning
@@ -186,7 +187,7 @@ def random_attributes(runs):
     """Returns the verdicts on random attributes of the images of `coin`, from its networks, which saw none of them."""
     data = drawn_data(CASES["coin"])
     stored = flipjax.assays.read_assay(runs / "coin")
-    images = read_images(data, attribute="coin", size=SIZE, folds=stored.schedule.design.folds, seed=0)
+    images = read_images(data, Options(attribute="coin", size=SIZE, folds=stored.schedule.design.folds))
     trained = population.train_population(images.data, stored.schedule.design, [EVERYTHING], runs / "coin/population")
     tested = population.outcomes_of(trained, EVERYTHING, images=images.count)
     rows = []
