@@ -6,7 +6,7 @@ import numpy as np
 
 from flipjax.assays.contrast import Contrast, Outcomes, group_flips, mean_over_seeds
 from flipjax.assays.units import Units
-from flipjax.results.estimates import LEVEL, shared_p
+from flipjax.results.estimates import FEWEST, LEVEL, shared_p
 
 USED = "used"
 NOT_USED = "not used"
@@ -66,7 +66,7 @@ def measure_learning(units: Units, rare: np.ndarray, tested: Outcomes) -> Learnt
 def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> Verdict:
     """Returns the verdict on a contrast.
 
-    `used`: it is above 0 by the rule of `flipjax.results.estimates` over seeds, exceeds 95% of permuted attributes, and
+    A verdict needs as many seeds as those of `flipjax.results.estimates`. `used`: it is above 0 by their rule, exceeds 95% of permuted attributes, and
     its interval does not lie within the margin. `not used`: its interval lies within the margin, which is evidence of
     equivalence and not the absence of evidence. Neither where the classes are not learnt.
 
@@ -90,6 +90,9 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
         )
         advice = "More epochs (--budget), larger images (--size) or a pretrained encoder (--network) may help."
         return Verdict(UNKNOWN, reason, advice, p_seeds)
+    if seeds < FEWEST:
+        reason = f"The contrast is {size}; a verdict needs {FEWEST} seeds, and {seeds} were trained."
+        return Verdict(UNKNOWN, reason, f"--seeds {FEWEST} or more.", p_seeds)
     if -margin <= estimate.low and estimate.high <= margin:
         return Verdict(NOT_USED, f"The contrast, {size}, lies within the margin of {margin:g}.", p_seeds=p_seeds)
     above = estimate.value > 0 and p_seeds < LEVEL

@@ -149,8 +149,19 @@ LEARNT = Learnt(0.95, 0.75)
         (contrast([-0.3, -0.32, -0.3, -0.31], -0.4, -0.2, p=1.0), LEARNT, UNKNOWN),
         (contrast([0.5, 0.52, 0.48, 0.5], 0.4, 0.6), Learnt(0.6, 0.75), UNKNOWN),
         (contrast([0.5, 0.5, 0.5, 0.5], 0.4, 0.6), LEARNT, UNKNOWN),
+        (contrast([0.5, 0.52, 0.48], 0.4, 0.6), LEARNT, UNKNOWN),
     ],
-    ids=["used", "permuted as large", "seeds differ", "equivalent", "small", "negative", "not learnt", "equal seeds"],
+    ids=[
+        "used",
+        "permuted as large",
+        "seeds differ",
+        "equivalent",
+        "small",
+        "negative",
+        "not learnt",
+        "equal seeds",
+        "three seeds",
+    ],
 )
 def test_a_verdict_of_each_kind(measured, learnt, word):
     verdict = judge_contrast(measured, learnt, margin=0.05, attribute="scanner")
