@@ -66,9 +66,9 @@ def measure_learning(units: Units, rare: np.ndarray, tested: Outcomes) -> Learnt
 def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> Verdict:
     """Returns the verdict on a contrast.
 
-    A verdict needs as many seeds as those of `flipjax.results.estimates`. `used`: it is above 0 by their rule, exceeds 95% of permuted attributes, and
-    its interval does not lie within the margin. `not used`: its interval lies within the margin, which is evidence of
-    equivalence and not the absence of evidence. Neither where the classes are not learnt.
+    A verdict needs as many seeds as those of `flipjax.results.estimates`, and learnt classes. `used`: the contrast is
+    above 0 by their rule, exceeds 95% of permuted attributes, and its interval does not lie within the margin. `not
+    used`: its interval lies within the margin, which is evidence of equivalence and not the absence of evidence.
 
     Args:
         contrast: of the population.

@@ -121,7 +121,7 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(population, "run", original)
     assert main(line) == 0
     assert (tmp_path / RECORD).exists()
-    # Nothing but the tint tells the classes, and the coin does not.
+    # The tint tells the classes, and the interval of the coin's contrast is wide.
     assert main([*line, "--fail_if", "cannot be told"]) == 1
 
 
