@@ -97,12 +97,13 @@ def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> 
     y, value = np.nonzero(counts)
     rare = ~usual_mask(usual, values)[y, value]
     effects = np.concatenate([np.eye(classes)[y], np.eye(values)[value]], axis=1)
-    rest = rare - effects @ np.linalg.pinv(effects) @ rare
-    size = rest @ rest
-    if size < 1e-9:
+    # The part of rareness that classes and values do not explain is what least squares weighs Flip by.
+    unexplained = rare - effects @ np.linalg.pinv(effects) @ rare
+    squares = unexplained @ unexplained
+    if squares < 1e-9:
         return None
     weights = np.zeros(counts.shape)
-    weights[y, value] = (rest / size).round(12) + 0.0
+    weights[y, value] = (unexplained / squares).round(12) + 0.0
     return weights
 
 
@@ -173,11 +174,11 @@ def measure_contrast(
     if weights is None:
         return None
     estimate = estimate_flip(units, tested, weights)
-    mean = dataclasses.replace(tested, flip=mean_over_seeds(tested.flip)[None])
+    averaged = dataclasses.replace(tested, flip=mean_over_seeds(tested.flip)[None])
     unit, drawn = permuted_values(units, np.random.default_rng(seed), permutations, within_classes=True)
     null = np.empty(permutations)
     for place, values in enumerate(drawn):
-        shares = group_flips(dataclasses.replace(units, value=values), mean, mean.flip)
+        shares = group_flips(dataclasses.replace(units, value=values), averaged, averaged.flip)
         null[place] = np.nansum(weights * shares)
     p = (1 + (null >= estimate.value - 1e-12).sum()) / (1 + permutations)
     return Contrast(estimate, float(p), float(np.quantile(null, 0.95)), unit)
@@ -192,27 +193,31 @@ def mean_over_seeds(values: np.ndarray) -> np.ndarray:
 
 def _image_variance(units: Units, tested: Outcomes, weights: np.ndarray) -> float:
     """Returns the variance of the mean contrast over images or clusters, by linearisation of the groups' ratios."""
-    mean = mean_over_seeds(tested.flip)
-    share = group_flips(units, tested, mean[None])[0][units.class_, units.value]
+    flip = mean_over_seeds(tested.flip)
+    share = group_flips(units, tested, flip[None])[0][units.class_, units.value]
     group = units.class_ * units.values + units.value
-    held = np.where(np.isfinite(mean), np.nan_to_num(tested.foreground), 0.0)
-    foreground = np.bincount(group, held, minlength=units.classes * units.values)[group]
+    pixels = np.where(np.isfinite(flip), np.nan_to_num(tested.foreground), 0.0)
+    pixels_of_group = np.bincount(group, pixels, minlength=units.classes * units.values)[group]
+    # An image moves its group's ratio by its deviation from it, as a share of the group's pixels.
     with np.errstate(invalid="ignore", divide="ignore"):
-        influence = weights[units.class_, units.value] * (np.nan_to_num(mean) - share * held) / foreground
+        influence = weights[units.class_, units.value] * (np.nan_to_num(flip) - share * pixels) / pixels_of_group
     influence = np.nan_to_num(influence)
     of_clusters = np.bincount(np.unique(units.cluster, return_inverse=True)[1], influence)
     count = len(of_clusters)
     return float((of_clusters**2).sum() * count / max(1, count - 1))
 
 
-def _interval(of_seeds: np.ndarray, of_images: float) -> tuple[float, float]:
+def _interval(of_seeds: np.ndarray, variance_of_images: float) -> tuple[float, float]:
     """Returns the 95% interval of the mean of seeds with a further variance; without end for one seed."""
     count = len(of_seeds)
     if count < 2:
         return -math.inf, math.inf
-    of_mean = float(of_seeds.var(ddof=1)) / count
-    total = of_mean + of_images
-    freedom = (count - 1) * (total / of_mean) ** 2 if of_mean > 0 else 1e6
-    half = float(stdtrit(min(freedom, 1e6), 0.975)) * math.sqrt(total)
+    variance_of_mean = float(of_seeds.var(ddof=1)) / count
+    variance = variance_of_mean + variance_of_images
+    # Satterthwaite's sum, in which the variance over images, of many, is exact.
+    freedom = 1e6
+    if variance_of_mean > 0:
+        freedom = min(freedom, (count - 1) * (variance / variance_of_mean) ** 2)
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
     mean = float(of_seeds.mean())
     return mean - half, mean + half
