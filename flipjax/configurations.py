@@ -36,7 +36,7 @@ def configure(config: Config | str | Path, changes: Mapping[str, Any] | None = N
     """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
 
     Raises:
-        ConfigError: unknown configuration or key.
+        ConfigError: unknown configuration or key, or neither of these.
 
     Example:
         >>> config = configure("smoke", {"train.epochs": 2, "axes.rho": (0.5, 0.9)})
@@ -45,6 +45,10 @@ def configure(config: Config | str | Path, changes: Mapping[str, Any] | None = N
     """
     if isinstance(config, str | Path):
         config = read_config(config)
+    elif not hasattr(config, "copy_and_resolve_references"):
+        raise ConfigError("config", "a configuration's name, a file or a ConfigDict", repr(config))
+    if not isinstance(changes, Mapping | None):
+        raise ConfigError("changes", "a mapping from dotted keys to values", repr(changes))
     return changed(config, changes or {})
 
 

@@ -128,6 +128,14 @@ def test_numbers_of_any_library_ranges_and_arrays_become_pythons(field, given, w
     assert plan(in_file)[0].identity == plan(configure(default_config(), {field: wanted}))[0].identity
 
 
+@pytest.mark.parametrize("config", [3, None, {"train.epochs": 3}, ("smoke",), ConfigError])
+def test_what_is_no_configuration_is_refused(config):
+    with pytest.raises(ConfigError, match=r"^config: expected a configuration's name, a file or a ConfigDict; found"):
+        configure(config)
+    with pytest.raises(ConfigError, match=r"^changes: expected a mapping from dotted keys to values; found"):
+        configure("smoke", [("train.epochs", 3)])
+
+
 def test_a_frozen_configuration_is_copied():
     frozen = FrozenConfigDict(configure("smoke"))
     changed = configure(frozen, {"train.epochs": 3, "axes.seed": range(2)})
