@@ -100,9 +100,12 @@ def _sums(
         gaps=[jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(BINS)],
     )
     leaves, structure = jax.tree.flatten(pixels)
-    numbers = [leaf.astype(jnp.int32) if leaf.dtype == bool else leaf for leaf in leaves]
-    # One pass over the pixels, row by row.
-    rows = kernels.sum_together(*numbers)
+    counts = [leaf.astype(jnp.int32) for leaf in leaves if leaf.dtype == bool]
+    values = [leaf for leaf in leaves if leaf.dtype != bool]
+    # One pass over the pixels, row by row; counts come first, which XLA:CPU sums faster.
+    summed = kernels.sum_together(*counts, *values)
+    of_counts, of_values = iter(summed[: len(counts)]), iter(summed[len(counts) :])
+    rows = [next(of_counts if leaf.dtype == bool else of_values) for leaf in leaves]
     sums = jax.tree.unflatten(structure, [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows])
     return RegionSums(
         true=jnp.stack(sums.true, axis=-1),
