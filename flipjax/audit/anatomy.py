@@ -62,8 +62,9 @@ def _read_file(path: Path, class_names: Sequence[str], background: Background) -
         anatomy = Anatomy.of_names(class_names, mirror=stored.get("mirror", ()), chains=stored.get("chains", ()))
     except (TypeError, ValueError) as error:
         raise AuditError(f"--anatomy: {path}: {str(error).rstrip('.')}") from error
+    in_anatomy = {c for row in (*anatomy.mirror, *anatomy.chains) for c in row}
     for c in background_classes(background):
-        if anatomy.without([c]) != anatomy:
+        if c in in_anatomy:
             raise AuditError(f"--anatomy: {path}: expected foreground classes, found {class_names[c]!r}")
     return anatomy
 
@@ -80,7 +81,9 @@ def describe_anatomy(anatomy: Anatomy, class_names: Sequence[str]) -> str:
     if len(parts) > 2:
         parts = [f"{len(anatomy.mirror)} mirror pairs, such as {parts[0].removeprefix('mirror pair ')}"]
     for chain in anatomy.chains:
-        first, last = chain[0], chain[-1]
+        first = chain[0]
+        last = chain[-1]
+        # `Anatomy` refuses a chain with a gap at either end.
         assert first is not None and last is not None
         parts.append(f"chain {class_names[first]} to {class_names[last]}")
     return "; ".join(parts) or "neither pairs nor chains"
@@ -94,8 +97,8 @@ class Renamed:
     """The renaming, in words."""
     images: int
     """In how many images it is the best one, and mends half of the flips or more."""
-    mended: float
-    """The share of these images' flips that it mends."""
+    mended_share: float
+    """The share of these images' flipped pixels that it mends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,8 @@ class AnatomyFlips:
     """Mirror pairs and chains of the foreground classes."""
     kinds: FlipKinds
     """Counts of mirrored, shifted and all flipped pixels, leaves (n, ...)."""
+    weighted_kinds: FlipKinds
+    """The same with pixels by their size, if that differs between images: shares of all images are of these."""
     best: Relabelling
     """The best renaming of each image, leaves (n,)."""
     texts: tuple[str, ...]
@@ -133,52 +138,78 @@ class AnatomyFlips:
     def renamed(self) -> Iterator[Renamed]:
         """Yields the renamings that mend images, that of most images first."""
         texts = pd.Series(self.texts)[self.worth_telling]
-        for text, number in texts.value_counts().items():
-            inside = texts.index[texts == text]
-            mended = divide(self.best.mended[inside].sum(), self.best.flipped[inside].sum())
-            yield Renamed(str(text), int(number), float(mended))
+        for text, image_count in texts.value_counts().items():
+            images = texts.index[texts == text]
+            mended_share = divide(self.best.mended[images].sum(), self.best.flipped[images].sum())
+            yield Renamed(str(text), int(image_count), float(mended_share))
 
 
 def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
     """Counts the flips of each image by kind, and finds the renaming that mends most."""
-    decomposition = measured.decomposition
-    best = relabelling(decomposition, anatomy)
-    texts = tuple(anatomy.renamings[place].describe(measured.class_names) for place in np.asarray(best.renaming))
-    weighted = flip_kinds(measured.weighted, anatomy)
-    mirrored, shifted = weighted.mirrored, weighted.shifted.sum(-1)
-    parts = np.stack([mirrored, shifted, weighted.flipped - mirrored - shifted], axis=1)
-    whole = np.broadcast_to(np.asarray(weighted.foreground)[:, None], parts.shape)
-    pooled = pooled_rate(parts, whole, clusters=measured.clusters)
-    rates = {name: Estimate(*(end[place] for end in pooled)) for place, name in enumerate(FLIP_KINDS)}
-    return AnatomyFlips(anatomy, flip_kinds(decomposition, anatomy), best, texts, rates)
+    best = relabelling(measured.decomposition, anatomy)
+    texts = [anatomy.renamings[index].describe(measured.class_names) for index in np.asarray(best.renaming)]
+    # Columns of one image count its pixels; rates of all images weigh a pixel by its size, as every rate of an audit.
+    weighted_kinds = flip_kinds(measured.weighted, anatomy)
+    return AnatomyFlips(
+        anatomy=anatomy,
+        kinds=flip_kinds(measured.decomposition, anatomy),
+        weighted_kinds=weighted_kinds,
+        best=best,
+        texts=tuple(texts),
+        rates=_pooled_rates(weighted_kinds, measured.clusters),
+    )
 
 
-def kinds_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
+def _counts_by_kind(kinds: FlipKinds) -> dict[str, np.ndarray]:
+    """Returns the flipped pixels (n,) of each of FLIP_KINDS; they sum to all flipped pixels."""
+    shifted = kinds.shifted.sum(-1)
+    return {
+        "flip_mirror": kinds.mirrored,
+        "flip_shift": shifted,
+        "flip_other": kinds.flipped - kinds.mirrored - shifted,
+    }
+
+
+def _pooled_rates(kinds: FlipKinds, clusters: np.ndarray | None) -> dict[str, Estimate]:
+    """Returns the share of the true foreground of all images that flips in each way, with its interval."""
+    foreground = np.asarray(kinds.foreground)[:, None]
+    rates = {}
+    for name, count in _counts_by_kind(kinds).items():
+        pooled = pooled_rate(count[:, None], foreground, clusters=clusters)
+        rates[name] = Estimate(pooled.value[0], pooled.low[0], pooled.high[0])
+    return rates
+
+
+def kinds_table(flips: AnatomyFlips) -> pd.DataFrame:
     """Returns a row for each kind of flip that occurs: `kind`, `share` of the true foreground, `low`, `high`, `images`.
 
     Shifts have a row for each number of places, without an interval.
     """
-    kinds = flips.kinds
-    foreground = np.asarray(kinds.foreground).sum()
-    counts = {"flip_mirror": kinds.mirrored, "flip_shift": kinds.shifted.sum(-1)}
-    counts["flip_other"] = kinds.flipped - counts["flip_mirror"] - counts["flip_shift"]
     titles = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
     rows = []
-    for name, count in counts.items():
-        share, low, high = (float(end) for end in flips.rates[name])
+    for name, count in _counts_by_kind(flips.kinds).items():
+        share, low, high = (float(number) for number in flips.rates[name])
         rows.append({"kind": titles[name], "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
         if name == "flip_shift":
-            rows += _shift_rows(flips, foreground)
+            rows += _shift_rows(flips)
     return pd.DataFrame(rows)
 
 
-def _shift_rows(flips: AnatomyFlips, foreground: int) -> list[dict[str, object]]:
-    """Returns a row for each number of places by which labels are shifted."""
-    rows = []
-    for place, step in enumerate(flips.anatomy.steps):
-        count = flips.kinds.shifted[..., place]
-        if count.any():
-            share = float(divide(count.sum(), foreground))
-            row = {"kind": f"shift by {step:+d}", "share": share, "low": np.nan, "high": np.nan}
-            rows.append({**row, "images": int((count > 0).sum())})
+def _shift_rows(flips: AnatomyFlips) -> list[dict[str, object]]:
+    """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
+    shifted = flips.weighted_kinds.shifted
+    shares = divide(shifted.sum(0), np.asarray(flips.weighted_kinds.foreground).sum())
+    images = (flips.kinds.shifted > 0).sum(0)
+    rows: list[dict[str, object]] = []
+    for step, share, image_count in zip(flips.anatomy.steps, shares, images, strict=True):
+        if image_count > 0:
+            rows.append(
+                {
+                    "kind": f"shift by {step:+d}",
+                    "share": float(share),
+                    "low": np.nan,
+                    "high": np.nan,
+                    "images": int(image_count),
+                }
+            )
     return rows

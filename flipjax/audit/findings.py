@@ -117,7 +117,7 @@ def _anatomy_lines(audit: Audit) -> list[str]:
         if place < RENAMINGS:
             lines.append(
                 f"In {renamed.images} of {len(audit.images)} {_images(audit)} one renaming, {renamed.renaming}, mends "
-                f"{renamed.mended:.0%} of the flips."
+                f"{renamed.mended_share:.0%} of the flips."
             )
     return lines
 

@@ -175,7 +175,7 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
         return []
     kinds = {"kind": "{kind}", "share of the true foreground [95%]": interval_column("share", form=".2%")}
     kinds["images"] = "{images}"
-    table = tabulate(kinds_table(anatomy, audit.class_names), kinds)
+    table = tabulate(kinds_table(anatomy), kinds)
     told = audit.images.loc[np.flatnonzero(anatomy.worth_telling)]
     mended = anatomy.best.mended[told.index]
     told = told.iloc[np.argsort(-mended, kind="stable")]

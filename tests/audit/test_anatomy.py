@@ -8,6 +8,8 @@ from audited import audit, refused, rows_of, save_masks
 
 from flipjax import metrics
 from flipjax.audit import stream
+from flipjax.audit.anatomy import count_kinds, kinds_table
+from flipjax.audit.measurements import Measurements
 
 NAMES = ("background", "kidney_left", "kidney_right", "L1", "L2", "L3")
 
@@ -103,3 +105,30 @@ def test_files_that_are_no_anatomy(tmp_path, case, capsys, text, said):
         path.write_text(text)
     line = refused(capsys, *case, f"--anatomy={path}", f"--out={tmp_path / 'out'}")
     assert "--anatomy: " in line and said in line and not (tmp_path / "out").exists()
+
+
+def test_rows_of_shifts_sum_to_their_kind_where_pixels_differ_in_size():
+    labels = np.array([[[1, 1, 1, 2]], [[1, 1, 1, 3]]])
+    # One pixel of image 0 shifts by +1, and two of image 1, nine times as large, by +2.
+    predictions = np.array([[[2, 1, 1, 2]], [[3, 3, 1, 3]]])
+    decomposition = metrics.decompose(predictions, labels, kind="masks", num_classes=4)
+    measured = Measurements(
+        names=("a", "b"),
+        class_names=("background", "L1", "L2", "L3"),
+        decomposition=decomposition,
+        ignored=np.zeros(2, np.int64),
+        segments=metrics.segment_tables(predictions, labels, kind="masks", num_classes=4),
+        spacing=np.array([[1.0, 1.0], [3.0, 3.0]]),
+    )
+    table = kinds_table(count_kinds(measured, metrics.Anatomy(chains=((1, 2, 3),)))).set_index("kind")
+    # The foreground is 4 pixels of 1 mm2 and 4 of 9 mm2.
+    assert table["share"].to_dict() == pytest.approx(
+        {"mirror": 0, "shift along a chain": 19 / 40, "shift by +1": 1 / 40, "shift by +2": 18 / 40, "other": 0}
+    )
+    assert table["images"].to_dict() == {
+        "mirror": 0,
+        "shift along a chain": 2,
+        "shift by +1": 1,
+        "shift by +2": 1,
+        "other": 0,
+    }
