@@ -102,8 +102,8 @@ class PoolSpec:
     seed: int = static(0, SEED, "synthetic: seed of the drawings; for repeats")
     objects: int = static(400, within(4), "synthetic: objects per class")
     scenes: int = static(240, within(3), "synthetic: scenes per kind")
-    scene_column: str = static("scene", COLUMN, "folder: the column of metadata.csv whose values are the scenes")
-    cluster_column: str = static("", ANY, "folder: the column whose equal values stay in one part, such as patient")
+    scene_column: str = static("scene", COLUMN, "folder: column of metadata.csv that holds the scenes; for an assay")
+    cluster_column: str = static("", ANY, "folder: column whose equal values stay in one part; for patients")
     root: str = static("", ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)")
     classes: tuple[str, ...] = static((), NAMES, "classes in order (empty: as found; synthetic: the first two)")
     scene_kinds: tuple[str, ...] = static((), NAMES, "scenes in order (empty: as found; synthetic: the first two)")
@@ -132,8 +132,8 @@ class SplitSpec:
     n_val: int = static(128, within(4), "validation images, balanced over groups")
     n_test: int = static(400, within(4), "test images, balanced over groups")
     seed: int = static(0, SEED, "seed of the train/val/test split; for repeats")
-    folds: int = static(0, FOLDS, "folds of the images as found, each tested once (0: balanced val and test)")
-    fold: int = static(0, within(0), "the tested fold, from 0")
+    folds: int = static(0, FOLDS, "folds of the images as found (0: balanced val and test); for an assay")
+    fold: int = static(0, within(0), "the tested fold, from 0; for an assay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +191,7 @@ class TrainSpec:
     mirror_labels: str = static(
         "exchange",
         one_of("exchange", "keep"),
-        "labels of left and right classes in a mirrored image; keep: for comparing",
+        "labels of left and right in a mirrored image; for comparing, keep",
     )
     crop_in: str = static("square", one_of("square", "photo"), "crops of the pool's squares or of the photos")
     loss: Callable | tuple[Callable, ...] | None = static(
