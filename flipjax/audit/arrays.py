@@ -339,7 +339,7 @@ FORMATS = (
     Format((".png",), _png_header, _read_mask, scores=False),
     Format((".nii", ".nii.gz"), _volume_header, _read_volume, volumes=True),
 )
-"""The formats that an audit reads. A new one is an entry here."""
+"""The formats that an audit reads. A new one of one image or volume a file is an entry here; `Stack` reads stacks."""
 
 
 def format_of(path: Path) -> Format:

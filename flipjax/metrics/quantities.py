@@ -2,11 +2,11 @@
 
 A function takes `Images` and returns a value for each resample, (S,), or for each resample and class, (S, C) or (S, F).
 The same function gives the number of all images and of each group in `flipjax.metrics.summarize`, results.csv and an
-audit, and the intervals over resampled images. Its docstring is the meaning that a page shows. The order of the
-functions is that of the columns. NumPy only.
+audit, and the intervals over resampled images. Its docstring is its description among the attributes of `run.dataset`.
+The order of the functions is that of the columns. NumPy only.
 
-A new quantity is a function here. If it needs something that is not known of an image yet, that is a field of `Images`,
-and of `flipjax.results.store.ImageResults` if a sweep is to store it.
+A new quantity is a function here; `flipjax.results.text` names those in the main tables of a run's page. If it needs
+something that is not known of an image yet, that is a field of `Images`; ARCHITECTURE.md says who fills it.
 
 Example:
     >>> from flipjax.metrics.decomposition import Decomposition

@@ -1,7 +1,7 @@
 """Measures of a score of images: each is one function, registered here with its title and unit.
 
-A function takes `ScoredImages` and returns a value for each of J scores, (J,). Its columns in scores.csv, and its
-titles and meanings on a page, follow from the registry.
+A function takes `ScoredImages` and returns a value for each of J scores, (J,). Its columns in scores.csv and its title
+follow from the registry.
 """
 
 from __future__ import annotations

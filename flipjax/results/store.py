@@ -292,11 +292,22 @@ class ImageResults(NamedArrays):
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The results of a program's members, or of some of them; images are read when they are asked for."""
+    """The results of a program's members, or of some of them; images are read when they are asked for.
+
+    Raises:
+        ValueError: neither `path` nor `stored_images` is given.
+    """
 
     results: MemberResults
     path: Path | None = None
+    """The file that holds the images."""
     stored_images: ImageResults | None = None
+    """The images, where they are in memory."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a cell without images."""
+        if self.path is None and self.stored_images is None:
+            raise ValueError("path: expected the file of the images, or stored_images; found neither")
 
     @property
     def members(self) -> list[str]:

@@ -18,7 +18,7 @@ from flipjax.report.__main__ import main as report
 from flipjax.report.gallery.store import load_gallery
 from flipjax.results import load
 from flipjax.results.frames import read_csv
-from flipjax.results.store import BLANK, ImageResults, MemberResults, concatenate, read, to_xarray, write
+from flipjax.results.store import BLANK, Cell, ImageResults, MemberResults, concatenate, read, to_xarray, write
 from flipjax.results.tables import blank_results
 from flipjax.support.files import DamagedError, digest, write_arrays
 from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition
@@ -49,6 +49,11 @@ def test_a_cell_gives_each_rule_its_decomposition(cell):
     last = cell.decomposition("b", "test", selection="last")
     np.testing.assert_array_equal(last.confusion, random_decomposition(8, 3).confusion)
     assert cell.groups == TWO_BY_TWO and cell.class_names == CLASSES
+
+
+def test_a_cell_without_images_is_refused(cell):
+    with pytest.raises(ValueError, match=r"^path: expected the file of the images, or stored_images; found neither$"):
+        Cell(cell.results)
 
 
 def test_usual_scenes_are_kept(tmp_path):
