@@ -31,7 +31,8 @@ from flipjax.support.files import DamagedError, read_text_entry, replacing, sha2
 if TYPE_CHECKING:
     import xarray
 
-MOST_IMAGES = 2_000_000
+MOST_IMAGE_ROWS = 2_000_000
+"""Most rows of images.parquet: one per member, selection rule and image."""
 MISSED = 0.5
 """Members that miss a larger share of the true foreground count as not learnt."""
 
@@ -40,7 +41,7 @@ class RunData:
     """The results of a run folder, read once; see `load`."""
 
     def __init__(self, folder: Path, cells: Mapping[str, Cell], missing: Iterable[MemberResults] = ()):
-        """Takes the folder, its cells by place, and the members without results."""
+        """Takes the folder, its cells by their path below `cells/`, and the members without results."""
         self.folder = folder
         self.cells = dict(cells)
         self._missing = list(missing)
@@ -50,13 +51,15 @@ class RunData:
         names = ("member", "selection", "split")
         counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
         tables = ".members .images .scores .history .summary"
-        return f"<RunData {self.folder}: {counts}; data frames: {tables}; xarray: .dataset>"
+        others = "comparisons: .differences; xarray: .dataset"
+        return f"<RunData {self.folder}: {counts}; data frames: {tables}; {others}>"
 
     def setting_of(self, member: str) -> dict[str, Any]:
         """Returns a member's value of every axis; '' for those that its method does not use."""
         for results in (*(cell.results for cell in self.cells.values()), *self._missing):
             if member in results.places:
-                return results.settings()[results.places[member]]
+                row = results.places[member]
+                return results.settings()[row]
         raise KeyError(f"member: expected one of the run {self.folder}; found {member!r}")
 
     @cached_property
@@ -134,6 +137,8 @@ def load(run: str | Path) -> RunData:
     - `.summary`, one row per setting, selection rule and quantity: the axes except the seed, `selection`, `quantity`
       (as `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,
       `images_low`, `images_high`, see `flipjax.results.estimates.aggregate`.
+    - `.differences`, a `flipjax.results.estimates.Differences`: data frames of the trends over rho and of the
+      comparisons of methods and of selection rules, with the verdicts of the page.
 
     Args:
         run: the folder of a sweep.
@@ -147,7 +152,7 @@ def load(run: str | Path) -> RunData:
         expected = "expected results.npz in cells, found files of flipjax 0.1"
         raise DamagedError(f"{folder}: {expected}; convert them: flipjax report {folder}")
     config = known_record(folder)
-    cells = {place: _checked(cell, config) for place, cell in _read_cells(folder)}
+    cells = {path: _checked(cell, config) for path, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
     found = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
     planned = config.get("members", found)
@@ -160,21 +165,23 @@ def load(run: str | Path) -> RunData:
 
 
 def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
-    """Yields the cells of a run folder by place, or the parts of those that are not merged yet."""
-    for place in sorted(folder.glob("cells/*/")):
-        path = place / STORED
-        if path.exists():
-            yield place.name, Cell(read(path, MemberResults), path)
+    """Yields the cells of a run folder by their path below `cells/`, or the parts of those that are not merged yet."""
+    for cell_folder in sorted(folder.glob("cells/*/")):
+        merged = cell_folder / STORED
+        if merged.exists():
+            yield cell_folder.name, Cell(read(merged, MemberResults), merged)
             continue
-        for part in sorted(place.glob("parts/*.npz")):
+        for part in sorted(cell_folder.glob("parts/*.npz")):
             # The sweep redoes a damaged part; until then its members are not done.
             with contextlib.suppress(DamagedError):
-                yield f"{place.name}/{part.stem}", Cell(read(part, MemberResults), part)
+                yield f"{cell_folder.name}/{part.stem}", Cell(read(part, MemberResults), part)
 
 
 def _checked(cell: Cell, config: Mapping[str, object]) -> Cell:
     """Returns a cell; raises DamagedError if it belongs to another configuration."""
-    program, asked = str(cell.results.program), config.get("config")
+    # The identity of a program begins with the digest of its configuration.
+    program = str(cell.results.program)
+    asked = config.get("config")
     if program and isinstance(asked, dict) and not program.startswith(f"{digest_of(asked)}/"):
         raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
     return cell
@@ -185,7 +192,10 @@ def token_of(folder: Path) -> str:
 
     Each file lists the digests of its arrays, so that little is read.
     """
-    inputs: list[object] = [version("flipjax"), known_record(folder) | {"sessions": []}]
+    record = known_record(folder)
+    # A run that was continued has the same tables, whenever its sessions began.
+    record["sessions"] = []
+    inputs: list[object] = [version("flipjax"), record]
     for pattern in (STORED, BLANK, "parts/*.npz"):
         for path in sorted(folder.glob(f"cells/*/{pattern}")):
             inputs.append([str(path.relative_to(folder)), read_text_entry(path, SCHEMA)])
@@ -202,18 +212,18 @@ def units(columns: Iterable[str]) -> dict[str, str]:
         {'fg_flip': 'share', 'flip_risk': 'nats'}
     """
     named: dict[str, Quantity] = {**IMAGE_QUANTITIES, **SCENE_IMAGE_QUANTITIES, **SCORE_COLUMNS, **SCORES}
-    units = {}
+    unit_of = {}
     for name in columns:
         quantity = named.get(name) or find_quantity(key_of(name))
         if quantity is not None:
-            units[name] = quantity.unit
-    return units
+            unit_of[name] = quantity.unit
+    return unit_of
 
 
 def write_images(run: str | Path) -> Path | None:
     """Writes `images.parquet` into a run folder, the rows of `RunData.images` with units, and returns its path.
 
-    Keeps a file that is of the same results. Returns None without pyarrow, or above MOST_IMAGES rows, which would delay
+    Keeps a file that is of the same results. Returns None without pyarrow, or above MOST_IMAGE_ROWS, which would delay
     large grids; `RunData.images` still computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
@@ -221,13 +231,14 @@ def write_images(run: str | Path) -> Path | None:
     import pyarrow
     from pyarrow import parquet
 
-    path, data = Path(run) / "images.parquet", load(run)
+    path = Path(run) / "images.parquet"
+    data = load(run)
     token = token_of(data.folder).encode()
     with contextlib.suppress(OSError, ValueError):
         if (parquet.read_schema(path).metadata or {}).get(b"token") == token:
             return path
-    rows = sum(read_size(cell) for cell in data.cells.values())
-    if not 0 < rows <= MOST_IMAGES:
+    rows = sum(count_image_rows(cell) for cell in data.cells.values())
+    if not 0 < rows <= MOST_IMAGE_ROWS:
         path.unlink(missing_ok=True)
         return None
     parts = data.image_parts()
@@ -244,8 +255,8 @@ def write_images(run: str | Path) -> Path | None:
     return path
 
 
-def read_size(cell: Cell) -> int:
-    """Returns the number of rows of a cell's images."""
+def count_image_rows(cell: Cell) -> int:
+    """Returns the number of rows of a cell's images, one per selection rule, member and image."""
     return len(cell.rules) * len(cell.members) * len(cell.images.image_part)
 
 
@@ -256,8 +267,12 @@ def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame
     """
     foreground_shares: dict[str, float] = {}
     for cell in cells.values():
-        pixels = cell.images_of(cell.members[0], "test").confusion.sum((0, 2), dtype=np.int64)
-        share = float(pixels[1:].sum() / max(1, pixels.sum()))
+        # The members of a cell share their test images, so the true pixels of the first are those of all.
+        confusion = cell.images_of(cell.members[0], "test").confusion
+        images_axis, predicted_axis = 0, 2
+        true_pixels = confusion.sum((images_axis, predicted_axis), dtype=np.int64)
+        # Class 0 is the background.
+        share = float(true_pixels[1:].sum() / max(1, true_pixels.sum()))
         foreground_shares.update(dict.fromkeys(cell.members, share))
     whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
     share_of = whole["member"].map(foreground_shares).astype(np.float64)
