@@ -86,6 +86,7 @@ def create(
     `flipjax.training.member.init_state`.
     """
     count = len(members)
+    # Slots past the members, up to a multiple of the devices, hold copies of the last one, which are stopped below.
     slots = np.minimum(np.arange(count + -count % layout.devices), count - 1)
     stacked = stacks.put(layout, stacks.stack([members[slot] for slot in slots]))
     if states is None:
@@ -134,12 +135,17 @@ def _dealt(population: Population) -> Population:
     """Returns the population with its running members spread evenly over the devices."""
     layout = population.layout
     running = np.asarray(population.states.status) == Status.RUNNING
-    order = deal(running, devices=layout.devices)
-    if order is None:
+    old_slot_of = deal(running, devices=layout.devices)
+    if old_slot_of is None:
         return population
-    slots = np.argsort(order)[population.slots]
-    members, states = stacks.replace(layout, (population.members, population.states), lambda rows: rows[order])
-    return Population(population.experiment, layout, members, states, slots)
+    # The inverse permutation: the new slot of each old one.
+    new_slot_of = np.argsort(old_slot_of)
+
+    def in_new_order(rows: np.ndarray) -> np.ndarray:
+        return rows[old_slot_of]
+
+    members, states = stacks.replace(layout, (population.members, population.states), in_new_order)
+    return Population(population.experiment, layout, members, states, new_slot_of[population.slots])
 
 
 def epoch_program(layout: Layout) -> Any:
@@ -165,19 +171,26 @@ def _epoch_of_device(
     train = train_one if width == 1 else jax.vmap(train_one, in_axes=(0, None, 0, None))
     running = states.status == Status.RUNNING
     count = len(running)
-    # Positions past those that run are out of bounds: JAX drops their writes, and their reads are not used.
-    order = jnp.flatnonzero(running, size=count + -count % width, fill_value=count).astype(jnp.int32)
+    # Positions of the running members, in as many entries as `width` at a time need if all run. The other entries are
+    # out of bounds: JAX drops their writes, and their reads are not used.
+    padded_count = count + -count % width
+    running_positions = jnp.flatnonzero(running, size=padded_count, fill_value=count).astype(jnp.int32)
     first_member, first_state = take_member((members, states), 0)
     record = jax.eval_shape(train_one, first_member, pool, first_state, table)[1]
     records = jax.tree.map(lambda leaf: jnp.full((count, *leaf.shape), jnp.nan, leaf.dtype), record)
 
-    def train_next(turn: jax.Array, trained: tuple[State, Records]) -> tuple[State, Records]:
-        positions = jax.lax.dynamic_slice(order, (turn * width,), (width,))
+    def train_next(turn: jax.Array, carried: tuple[State, Records]) -> tuple[State, Records]:
+        all_states, _ = carried
+        positions = jax.lax.dynamic_slice(running_positions, (turn * width,), (width,))
         if width == 1:
             positions = positions[0]
-        member, state = take_member((members, trained[0]), positions)
-        new = train(member, pool, state, table)
-        return jax.tree.map(lambda leaf, value: leaf.at[positions].set(value, mode="drop"), trained, new)
+        member, state = take_member((members, all_states), positions)
+        state_and_record = train(member, pool, state, table)
+
+        def write(leaf: jax.Array, value: jax.Array) -> jax.Array:
+            return leaf.at[positions].set(value, mode="drop")
+
+        return jax.tree.map(write, carried, state_and_record)
 
     turns = (running.sum() + width - 1) // width
     return jax.lax.fori_loop(0, turns, train_next, (states, records))
@@ -204,11 +217,12 @@ def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WE
         member, state = host_row((population.members, states), slot)
         restarted.append(program(population.experiment, *jax.device_put((member, pool, state, start), device)))
 
-    def merge(rows: np.ndarray, *fresh: jax.Array) -> np.ndarray:
-        rows[due] = jax.device_get(fresh)
+    def write_restarted(rows: np.ndarray, *restarted_rows: jax.Array) -> np.ndarray:
+        """Writes one leaf of each restarted member, in the order of `due`, into that leaf's rows by slot."""
+        rows[due] = jax.device_get(restarted_rows)
         return rows
 
-    return dataclasses.replace(population, states=stacks.replace(layout, states, merge, *restarted))
+    return dataclasses.replace(population, states=stacks.replace(layout, states, write_restarted, *restarted))
 
 
 def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
@@ -231,7 +245,7 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
 def _refit(
     experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
 ) -> State:
-    """Refits the heads of the members of every device."""
+    """Refits the heads of the members of every device; `halves` are as in `flipjax.training.run.Data`."""
 
     def of_device(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
         def refit_one(inputs: tuple[Member, State]) -> State:
@@ -248,8 +262,8 @@ def states_of(population: Population) -> State:
     return jax.tree.map(lambda leaf: Rows(leaf, population.slots), population.states)
 
 
-def map_selected(population: Population, function: Callable, *shared: Any, later: Callable | None = None) -> Any:
-    """Evaluates `function(experiment, weights, *shared)` on every member's weights kept by each rule.
+def map_selected(population: Population, function: Callable, *arguments: Any, later: Callable | None = None) -> Any:
+    """Evaluates `function(experiment, weights, *arguments)` on every member's weights kept by each rule.
 
     The pool shows each member's cue. Rules that kept the same epoch of a member share one result, which the loop
     computes once.
@@ -257,7 +271,7 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     Args:
       population: trained.
       function: pure; static.
-      *shared: the pool and further arguments, on all devices.
+      *arguments: the pool and what else the function takes, the same for all members, on all devices.
       later: a function for rules after the first, which returns None for some leaves.
 
     Returns:
@@ -269,23 +283,26 @@ def map_selected(population: Population, function: Callable, *shared: Any, later
     strengths = population.members.cue_strength
     best = [population.states.best[rule] for rule in experiment.train.selection]
     epochs = np.stack([np.asarray(kept.epoch) for kept in best])
-    # The first rule that kept the same epoch, by rule and slot.
-    first = (epochs[:, None] == epochs).argmax(1)
+    # For each rule and slot the first rule that kept the same epoch: argmax finds it along the axis of the second rule.
+    same_epoch = epochs[:, None] == epochs
+    first_rule = same_epoch.argmax(1)
     program = selected_program(layout)
     values = []
     for rule, kept in enumerate(best):
         asked = later if later is not None and rule > 0 else function
-        wanted = stacks.put(layout, first[rule] == rule)
-        values.append(program(experiment, layout, asked, kept.weights, wanted, strengths, *shared))
+        wanted = stacks.put(layout, first_rule[rule] == rule)
+        values.append(program(experiment, layout, asked, kept.weights, wanted, strengths, *arguments))
 
-    def gathered(*leaves: jax.Array | None) -> np.ndarray:
-        given = [leaf for leaf in leaves if leaf is not None]
-        by_rule = np.stack([Rows(leaf, population.slots)[:] for leaf in given])
-        free(given)
+    def gather(*leaves: jax.Array | None) -> np.ndarray:
+        """Returns one leaf by rule and member, each from the rule that computed it; `later` gives None for some."""
+        present = [leaf for leaf in leaves if leaf is not None]
+        by_rule = np.stack([Rows(leaf, population.slots)[:] for leaf in present])
+        free(present)
+        computed_by = first_rule[: len(present), population.slots]
         members = np.arange(len(population.slots))
-        return by_rule[first[: len(by_rule), population.slots], members]
+        return by_rule[computed_by, members]
 
-    return jax.tree.map(gathered, *values)
+    return jax.tree.map(gather, *values)
 
 
 def selected_program(layout: Layout) -> Any:
@@ -301,25 +318,25 @@ def _map_selected(
     weights: Weights,
     wanted: jax.Array,
     strengths: jax.Array,
-    *shared: Any,
+    *arguments: Any,
 ) -> Any:
     """Maps a function over the stacked weights that are wanted, each with its cue; the others have zeros."""
     call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
 
-    def of_device(weights: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *others: Any) -> Any:
-        shapes = jax.eval_shape(call, take_member(weights, 0), pool, *others)
+    def of_device(weights: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *rest: Any) -> Any:
+        shapes = jax.eval_shape(call, take_member(weights, 0), pool, *rest)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
         def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> Any:
             member_weights, is_wanted, strength = inputs
 
             def call_it() -> Any:
-                return call(member_weights, at_strength(pool, strength), *others)
+                return call(member_weights, at_strength(pool, strength), *rest)
 
             return jax.lax.cond(is_wanted, call_it, lambda: zeros)
 
         at_once = layout.width if layout.width > 1 else None
         return jax.lax.map(call_one, (weights, wanted, strengths), batch_size=at_once)
 
-    specs = [P(AXIS)] * 3 + [P()] * len(shared)
-    return shard(layout, of_device, *specs)(weights, wanted, strengths, *shared)
+    specs = [P(AXIS)] * 3 + [P()] * len(arguments)
+    return shard(layout, of_device, *specs)(weights, wanted, strengths, *arguments)
