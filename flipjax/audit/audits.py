@@ -195,7 +195,7 @@ def audit_files(
         anatomy=anatomy,
     )
     settled = None
-    if opened.encoding.classes and not opened.encoding.named:
+    if opened.encoding.classes and not opened.encoding.name_count:
         settled = asked.settle(opened.encoding)
     else:
         # What does not depend on the classes is refused before anything is counted.
@@ -320,9 +320,9 @@ def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding
     """
     encoding = opened.encoding
     needed = tally.needed
-    if encoding.named and needed <= encoding.named:
+    if encoding.name_count and needed <= encoding.name_count:
         # The names are of all classes.
-        needed = encoding.named
+        needed = encoding.name_count
     elif encoding.classes:
         needed = encoding.classes
     arrays.check_size(f"confusion matrices of {needed} classes", 4 * len(opened.pairs) * needed**2, max_bytes)

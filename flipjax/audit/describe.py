@@ -24,7 +24,7 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
     what, parts = ("volumes", "voxels") if volumes else ("images", "pixels")
     size = f"{' x '.join(map(str, shapes[0]))} {parts}" if len(sizes) == 1 else f"{len(sizes)} different sizes"
     form = kind if kind == "masks" else f"{kind}, channels {encoding.channels}"
-    classes = f", {encoding.classes} classes" if encoding.classes and not encoding.named else ""
+    classes = f", {encoding.classes} classes" if encoding.classes and not encoding.name_count else ""
     return f"{len(shapes)} {what} of {size}{classes} ({form})."
 
 

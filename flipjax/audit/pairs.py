@@ -22,7 +22,7 @@ from flipjax.support.terminal import listed
 
 OPTIONS = ("background", "class_names", "ignore_index", "min_size", "num_classes", "spacing")
 """Arguments of metrics and of `stream` that are options of the command."""
-PLACE_RTOL, PLACE_ATOL = 1e-4, 1e-3
+AFFINE_RTOL, AFFINE_ATOL = 1e-4, 1e-3
 """How far the affines of a prediction and its labels may differ, relatively and in mm."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
@@ -76,7 +76,7 @@ class Encoding:
     """Unit of segments: `class`, `component`, or `instance` (segments of a COCO file)."""
     spacing: tuple[float, ...] | None = None
     """Distance of pixels in mm along each axis of space, of images whose files do not say it."""
-    named: int = 0
+    name_count: int = 0
     """Number of names, where these may be of all classes or of the foreground alone; 0 if C does not depend on it."""
 
     @property
@@ -91,7 +91,7 @@ class Encoding:
             ValueError: the background is not among them, or leaves fewer than two.
         """
         check_background(self.spec.background, count)
-        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, num_classes=count), named=0)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, num_classes=count), name_count=0)
 
     def as_json(self) -> dict[str, Any]:
         """Returns the options that summary.json stores."""
@@ -158,11 +158,11 @@ def open_pairs(
         AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
     """
     with in_options():
-        given = LabelSpec(**spec)
-    masks = given.kind == "masks"
-    for name, value in (("prediction_map", prediction_map), ("num_classes", given.num_classes)):
+        asked = LabelSpec(**spec)
+    masks = asked.kind == "masks"
+    for name, value in (("prediction_map", prediction_map), ("num_classes", asked.num_classes)):
         if value and not masks:
-            raise AuditError(f"--{name}: expected --kind masks beside it, found {given.kind}")
+            raise AuditError(f"--{name}: expected --kind masks beside it, found {asked.kind}")
     to_class = read_label_map(label_map) if label_map else None
     to_predicted = read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
     pattern = read_pattern(names)
@@ -171,13 +171,13 @@ def open_pairs(
         raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
     if predict:
         raise_broken(truth.broken)
-        source = predicted_source(predict, images, truth, kind=given.kind, pattern=pattern, most=max_bytes)
+        source = predicted_source(predict, images, truth, kind=asked.kind, pattern=pattern, most=max_bytes)
     elif predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     else:
         source = open_source(
             predictions,
-            wanted=given.kind,
+            wanted=asked.kind,
             axes=truth.axes,
             label_map=to_predicted,
             truth=truth.coco,
@@ -187,23 +187,25 @@ def open_pairs(
     raise_broken((*source.broken, *truth.broken))
     if unit == "instance" and not truth.coco:
         raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
-    if truth.coco:
-        given = _of_coco(given, truth.coco, spec.get("background", 0))
-    elif to_class and given.ignore_index is None and IGNORED in to_class.classes.values():
-        given = dataclasses.replace(given, ignore_index=IGNORED)
+    label_spec = _complete_spec(asked, truth, to_class, background=spec.get("background", 0))
     pairs = pair_images(source, truth)
-    given = dataclasses.replace(given, spatial_ndim=truth.axes)
-    axis, score_classes = find_axis(pairs, given.kind, channels)
-    encoding = Encoding(given, axis, unit or ("instance" if truth.coco else "class"), _read_spacing(spacing, truth))
-    check_spacing(pairs, encoding.spacing)
-    class_names = given.class_names or _names_of(truth.coco, to_class, given)
-    count, named = _count_classes(given, score_classes, class_names, to_class)
+    axis, score_classes = find_axis(pairs, label_spec.kind, channels)
+    common_spacing = _read_spacing(spacing, truth)
+    check_spacing(pairs, common_spacing)
+    class_names = label_spec.class_names or _names_of(truth.coco, to_class, label_spec)
+    count, name_count = _count_classes(label_spec, score_classes, class_names, to_class)
     if count:
         arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
         with in_options():
-            check_background(given.background, count, name=str(predictions or "--model"))
-        given = dataclasses.replace(given, num_classes=count)
-    encoding = dataclasses.replace(encoding, spec=given, named=named)
+            check_background(label_spec.background, count, name=str(predictions or "--model"))
+        label_spec = dataclasses.replace(label_spec, num_classes=count)
+    encoding = Encoding(
+        spec=label_spec,
+        channels=axis,
+        unit=unit or ("instance" if truth.coco else "class"),
+        spacing=common_spacing,
+        name_count=name_count,
+    )
     return OpenedPairs(
         pairs=pairs,
         encoding=encoding,
@@ -224,11 +226,21 @@ def _facts(*sources: Source) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _names_of(found: Coco | None, to_class: LabelMap | None, spec: LabelSpec) -> tuple[str, ...] | None:
+def _complete_spec(asked: LabelSpec, truth: Source, to_class: LabelMap | None, *, background: Background) -> LabelSpec:
+    """Returns what the options say, with what the labels add: classes, ignored values and the number of axes."""
+    complete = asked
+    if truth.coco:
+        complete = _of_coco(asked, truth.coco, background)
+    elif to_class and asked.ignore_index is None and IGNORED in to_class.classes.values():
+        complete = dataclasses.replace(asked, ignore_index=IGNORED)
+    return dataclasses.replace(complete, spatial_ndim=truth.axes)
+
+
+def _names_of(categories: Coco | None, to_class: LabelMap | None, spec: LabelSpec) -> tuple[str, ...] | None:
     """Returns the class names of a COCO file or of a label map."""
-    if found:
-        names = (*found.class_names, coco.VOID_NAME)
-        return names[: spec.num_classes or len(found.class_names) + found.panoptic]
+    if categories:
+        names = (*categories.class_names, coco.VOID_NAME)
+        return names[: spec.num_classes or len(categories.class_names) + categories.panoptic]
     return to_class.class_names if to_class else None
 
 
@@ -237,8 +249,8 @@ def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
     masks = spec.kind == "masks"
     C = len(truth.class_names)
     if truth.panoptic:
-        given = () if background == 0 else spec.background_classes
-        background = (*given, C) if masks else given
+        background_classes = () if background == 0 else spec.background_classes
+        background = (*background_classes, C) if masks else background_classes
         C += 1
     with in_options():
         return dataclasses.replace(
@@ -249,7 +261,7 @@ def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
 def _count_classes(
     spec: LabelSpec, scores: int, names: Sequence[str] | None, to_class: LabelMap | None
 ) -> tuple[int, int]:
-    """Returns the number of classes as far as it is known before values are read, and `Encoding.named`.
+    """Returns the number of classes as far as it is known before values are read, and `Encoding.name_count`.
 
     Args:
         spec: whose `num_classes` is an option, or None.
@@ -270,26 +282,28 @@ def _count_classes(
     return len(names) + len(spec.background_classes), len(names)
 
 
-def _read_spacing(given: Sequence[float] | None, labels: Source) -> tuple[float, ...] | None:
+def _read_spacing(spacing: Sequence[float] | None, labels: Source) -> tuple[float, ...] | None:
     """Returns the spacing of an option.
 
     Raises:
         AuditError: it has another number of axes than the images, or is not positive.
     """
-    if given is None:
+    if spacing is None:
         return None
-    if len(given) != labels.axes or not all(0 < size < np.inf for size in given):
+    if len(spacing) != labels.axes or not all(0 < size < np.inf for size in spacing):
         expected = f"{labels.axes} distances above 0 in mm, one for each axis of {labels.path}"
-        raise AuditError(f"--spacing: expected {expected}, found {', '.join(f'{size:g}' for size in given)}")
-    return tuple(float(size) for size in given)
+        raise AuditError(f"--spacing: expected {expected}, found {', '.join(f'{size:g}' for size in spacing)}")
+    return tuple(float(size) for size in spacing)
 
 
-def check_spacing(pairs: Sequence[Pair], given: tuple[float, ...] | None) -> None:
+def check_spacing(pairs: Sequence[Pair], spacing: tuple[float, ...] | None) -> None:
     """Raises AuditError if a header says another spacing than the option."""
     for pair in pairs:
         for array in (pair.labels, pair.prediction):
-            if given and array.spacing and not np.allclose(array.spacing, given, rtol=1e-3):
-                raise AuditError(f"--spacing: expected what the header of {array} says, {array.spacing}, found {given}")
+            if spacing and array.spacing and not np.allclose(array.spacing, spacing, rtol=1e-3):
+                raise AuditError(
+                    f"--spacing: expected what the header of {array} says, {array.spacing}, found {spacing}"
+                )
 
 
 def pair_images(predictions: Source, labels: Source) -> list[Pair]:
@@ -314,20 +328,21 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
     names = predictions.names or labels.names or tuple(map(str, range(len(truth))))
     pairs = [Pair(*entry) for entry in zip(names, predictions.images, truth, strict=True)]
     for pair in pairs:
-        _check_place(pair)
+        _check_position(pair)
     return pairs
 
 
-def _check_place(pair: Pair) -> None:
+def _check_position(pair: Pair) -> None:
     """Raises AuditError if two volumes differ in voxel size, direction or position."""
-    found, expected = pair.prediction.affine, pair.labels.affine
-    if found is None or expected is None:
+    affine = pair.prediction.affine
+    expected = pair.labels.affine
+    if affine is None or expected is None:
         return
-    if np.allclose(found, expected, rtol=PLACE_RTOL, atol=PLACE_ATOL):
+    if np.allclose(affine, expected, rtol=AFFINE_RTOL, atol=AFFINE_ATOL):
         return
     raise AuditError(
         f"{pair.prediction}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
-        f"{found[:3].round(3).tolist()}; resample one onto the other"
+        f"{affine[:3].round(3).tolist()}; resample one onto the other"
     )
 
 
@@ -364,19 +379,20 @@ def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[s
     else:
         axes = ("last", "first")
     fitting: dict[str, int] = {}
-    wrong: Sequence[Pair] = pairs
+    # An error shows the misfits of the axis with the fewest: most files fit it, so the others are likely the faults.
+    fewest_misfits: Sequence[Pair] = pairs
     for axis in axes:
-        found = [_classes_at(axis, pair) for pair in pairs]
-        first = next((count for count in found if count is not None), None)
-        misfits = [pair for pair, count in zip(pairs, found, strict=True) if count is None or count != first]
-        if first is not None and not misfits:
-            fitting[axis] = first
-        elif len(misfits) < len(wrong):
-            wrong = misfits
+        counts = [_classes_at(axis, pair) for pair in pairs]
+        class_count = next((count for count in counts if count is not None), None)
+        misfits = [pair for pair, count in zip(pairs, counts, strict=True) if count is None or count != class_count]
+        if class_count is not None and not misfits:
+            fitting[axis] = class_count
+        elif len(misfits) < len(fewest_misfits):
+            fewest_misfits = misfits
     if len(fitting) == 1:
         return next(iter(fitting.items()))
     spatial = "D, H, W" if len(pairs[0].labels.shape) == 3 else "H, W"
-    shown = listed(f"{pair.name} {pair.prediction.shape} with labels {pair.labels.shape}" for pair in wrong)
+    shown = listed(f"{pair.name} {pair.prediction.shape} with labels {pair.labels.shape}" for pair in fewest_misfits)
     forms = " or ".join(form_of(axis, spatial) for axis in axes)
     advice = "; pass --channels first or --channels last" if fitting else ""
     raise AuditError(f"expected predictions {forms} for labels ({spatial}), C alike in all; found {shown}{advice}")
