@@ -28,19 +28,20 @@ def stem_of(path: PurePath) -> str:
     return text[: len(text) - len(suffix_of(path))]
 
 
-def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
-    """Returns image names; raises AuditError for duplicates."""
+def check_names(source: object, names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the image names of a file, folder or argument; raises AuditError for duplicates."""
     names = tuple(names)
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise AuditError(f"{where}: expected a name an image, found some more than once, {listed(twice)}")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise AuditError(f"{source}: expected a name an image, found some more than once, {listed(twice)}")
     return names
 
 
-def check_texts(where: str, texts: Iterable[object], *, blank: bool = False) -> None:
+def check_texts(argument: str, texts: Iterable[object], *, blank: bool = False) -> None:
     """Checks texts that become cells of tables and lines of pages.
 
     Args:
-        where: the argument, for messages.
+        argument: its name, for messages.
         texts: names of images or classes.
         blank: whether a text may be empty.
 
@@ -50,26 +51,26 @@ def check_texts(where: str, texts: Iterable[object], *, blank: bool = False) -> 
     """
     for text in texts:
         if not isinstance(text, str):
-            raise TypeError(f"{where}: expected texts, found {text!r}.")
+            raise TypeError(f"{argument}: expected texts, found {text!r}.")
         if not _is_line(text) or not (blank or text.strip()):
-            raise ValueError(f"{where}: expected texts of one line in UTF-8, found {text!a}.")
+            raise ValueError(f"{argument}: expected texts of one line in UTF-8, found {text!a}.")
 
 
-def read_pattern(pattern: str | None, *, option: str = "--names") -> re.Pattern[str] | None:
-    """Returns a regular expression of one group, which is an image's name in the path of a file without suffix.
+def read_pattern(pattern: str | None) -> re.Pattern[str] | None:
+    """Returns the expression of `--names`: one group, which is an image's name in the path of a file without suffix.
 
     Raises:
         AuditError: it is invalid, or has another number of groups.
     """
     if pattern is None:
         return None
-    form = f"{option}: expected a regular expression of one group, the image's name in a file's path without suffix"
+    expected = "--names: expected a regular expression of one group, the image's name in a file's path without suffix"
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise AuditError(f"{form}; found {pattern!r} ({error})") from error
+        raise AuditError(f"{expected}; found {pattern!r} ({error})") from error
     if compiled.groups != 1:
-        raise AuditError(f"{form}; found {pattern!r} of {compiled.groups}")
+        raise AuditError(f"{expected}; found {pattern!r} of {compiled.groups}")
     return compiled
 
 
@@ -85,18 +86,22 @@ class FolderFiles:
 
 def files_below(folder: Path) -> FolderFiles:
     """Finds the files of a folder and its subfolders."""
-    found: list[Path] = []
+    counted: list[Path] = []
     hidden: list[Path] = []
-    for root, folders, files in os.walk(folder):
+    for root, subfolders, files in os.walk(folder):
         here = Path(root).relative_to(folder)
-        hidden += [here / name for name in [*folders, *files] if name.startswith(".")]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        hidden += [here / name for name in [*subfolders, *files] if name.startswith(".")]
+        # `os.walk` enters what this list still holds: not the hidden folders.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         visible = [here / name for name in files if not name.startswith(".")]
-        links = [here / name for name in folders if (Path(root) / name).is_symlink()]
-        if not visible and not folders and here != Path():
-            visible = [here]
-        found += visible + links
-    return FolderFiles(tuple(sorted(found)), tuple(sorted(hidden)))
+        # It enters no links.
+        links = [here / name for name in subfolders if (Path(root) / name).is_symlink()]
+        is_empty = not visible and not subfolders
+        if is_empty and here != Path():
+            counted.append(here)
+        counted += visible
+        counted += links
+    return FolderFiles(tuple(sorted(counted)), tuple(sorted(hidden)))
 
 
 def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | None) -> dict[str, Path]:
@@ -146,8 +151,8 @@ def _is_line(text: str) -> bool:
     return "\n" not in text and "\r" not in text
 
 
-def check_matched(where: str, predictions: Collection[str], labels: Collection[str]) -> None:
-    """Raises AuditError unless predictions and labels have the same names."""
+def check_matched(paths: str, predictions: Collection[str], labels: Collection[str]) -> None:
+    """Raises AuditError, which names both paths, unless predictions and labels have the same names."""
     lacking = {
         "predictions without labels": sorted({*predictions} - {*labels}),
         "labels without a prediction": sorted({*labels} - {*predictions}),
@@ -162,7 +167,7 @@ def check_matched(where: str, predictions: Collection[str], labels: Collection[s
             shown = (ascii(name)[1:-1] if name in alike else name for name in names)
             parts.append(f"{what}, {listed(shown)}")
     advice = "; some differ in invisible characters or in how accents are composed (NFC, NFD)" if alike else ""
-    raise AuditError(f"expected the same names in {where}; found {'; '.join(parts)}{advice}")
+    raise AuditError(f"expected the same names in {paths}; found {'; '.join(parts)}{advice}")
 
 
 def _looking_alike(names: Sequence[str]) -> set[str]:
