@@ -149,12 +149,12 @@ class Walk:
             self._seen[id(value)] = (len(self._seen), value)
             self._add_object(value, name)
 
-    def _token(self, kind: str, content: str | bytes = b"") -> None:
-        """Adds a kind of content and the content; their lengths keep neighbours apart."""
+    def _token(self, label: str, content: str | bytes = b"") -> None:
+        """Adds what a content is and the content; their lengths keep neighbours apart."""
         if isinstance(content, str):
             content = content.encode("utf-8", "surrogatepass")
-        self._total.update(struct.pack("<QQ", len(kind), len(content)))
-        self._total.update(kind.encode())
+        self._total.update(struct.pack("<QQ", len(label), len(content)))
+        self._total.update(label.encode())
         self._total.update(content)
 
     def _add_named(self, value: Any, name: str) -> None:
@@ -166,21 +166,21 @@ class Walk:
         self.add(value, name)
 
     def _add_plain(self, value: Any, name: str) -> None:
-        kind = type(value)
+        value_type = type(value)
         if isinstance(value, enum.Enum):
             self._add_member(value, name)
         elif isinstance(value, np.generic):
             self._add_array(np.asarray(value), name)
-        elif kind in (str, bytes):
-            self._token(kind.__name__, value)
-        elif kind in (int, float, complex, bool) or value is None or value is ...:
-            self._token(kind.__name__, repr(value))
+        elif value_type in (str, bytes):
+            self._token(value_type.__name__, value)
+        elif value_type in (int, float, complex, bool) or value is None or value is ...:
+            self._token(value_type.__name__, repr(value))
         else:
             # An object of a subclass, which may have attributes of its own.
             base: Any = next(base for base in (str, bytes, int, float, complex) if isinstance(value, base))
             self._token("subclass")
             self.add(base(value), name)
-            self.add(kind, name)
+            self.add(value_type, name)
             self._add_state(value, name)
 
     def _add_member(self, value: enum.Enum, name: str) -> None:
@@ -191,8 +191,8 @@ class Walk:
         self._token("tuple", str(len(value)))
         if type(value) is not tuple:
             self.add(type(value), name)
-        for place, item in enumerate(value):
-            self.add(item, f"{name}[{place}]")
+        for index, item in enumerate(value):
+            self.add(item, f"{name}[{index}]")
 
     def _add_set(self, value: set[Any] | frozenset[Any], name: str) -> None:
         """Adds the digests of the items, sorted: the order of a set differs between processes."""
@@ -236,8 +236,8 @@ class Walk:
         elif isinstance(value, functools.partial):
             self._token("partial")
             self.add(value.func, name)
-            for place, argument in enumerate(value.args):
-                self._add_named(argument, f"{name}.partial.{place}")
+            for index, argument in enumerate(value.args):
+                self._add_named(argument, f"{name}.partial.{index}")
             for keyword, argument in value.keywords.items():
                 self._token("keyword", keyword)
                 self._add_named(argument, f"{name}.partial.{keyword}")
@@ -295,7 +295,7 @@ class Walk:
             on_host = np.asarray(array)
         except (TypeError, RuntimeError):
             # A tracer, or an array whose memory is freed.
-            self._refuse(array, name)
+            self._refuse_or_name(array, name)
             return
         self._token("jax")
         self._add_array(on_host, name)
@@ -308,8 +308,8 @@ class Walk:
     def _add_sequence(self, value: list[Any] | deque[Any], name: str) -> None:
         self._token("sequence", str(len(value)))
         self.add(type(value), name)
-        for place, item in enumerate(value):
-            self.add(item, f"{name}[{place}]")
+        for index, item in enumerate(value):
+            self.add(item, f"{name}[{index}]")
         self._add_state(value, name)
 
     def _add_builtin(self, value: types.BuiltinFunctionType, name: str) -> None:
@@ -322,14 +322,14 @@ class Walk:
         """Adds an object that wraps a function, such as that of `jax.jit`, `functools.lru_cache` or `nnx.jit`."""
         self._token("wrapper", _qualified(type(value)))
         self.add(value.__wrapped__, name)
-        with self._library(_is_library(type(value).__module__)):
+        with self._belonging_to_library(_is_library_code(type(value).__module__)):
             self._add_state(value, name)
 
     def _add_function(self, function: types.FunctionType, name: str) -> None:
         code = function.__code__
         module = function.__globals__.get("__name__", "")
-        is_library = _is_library(module, code.co_filename)
-        with self._library(is_library):
+        is_library = _is_library_code(module, code.co_filename)
+        with self._belonging_to_library(is_library):
             if is_library:
                 self._token("library function", f"{module} {code.co_qualname}")
             else:
@@ -368,7 +368,7 @@ class Walk:
                 value = function.__globals__[variable]
                 self._token("name", variable)
                 self._add_named(value, f"{name}.{variable}")
-                if isinstance(value, types.ModuleType) and not _is_library(value.__name__):
+                if isinstance(value, types.ModuleType) and not _is_library_code(value.__name__):
                     self._add_attributes_of(value, names, f"{name}.{variable}")
             elif variable in OPAQUE:
                 raise UnhashableError(name, f"{variable}(), which hides the names that it reads")
@@ -381,7 +381,7 @@ class Walk:
 
     def _add_class(self, value: type, name: str) -> None:
         self._token("class", _qualified(value))
-        if _is_library(value.__module__):
+        if _is_library_code(value.__module__):
             return
         for base in value.__bases__:
             self.add(base, f"{name}.{base.__name__}")
@@ -403,30 +403,32 @@ class Walk:
     def _add_instance(self, value: Any, name: str) -> None:
         """Adds the class and the state of an object; one of a library by what pickle would store."""
         if isinstance(value, Iterator):
-            self._refuse(value, name)
+            self._refuse_or_name(value, name)
             return
-        if _is_library(type(value).__module__):
+        if _is_library_code(type(value).__module__):
             self._add_reduced(value, name)
             return
-        with self._library(False):
+        # An object of a user's class is the user's, also where a library's wrapper or closure holds it.
+        with self._belonging_to_library(False):
             self._token("instance")
             self.add(type(value), name)
             self._add_state(value, name)
 
     def _add_state(self, value: Any, name: str) -> None:
         """Adds the attributes of an object, without those that it has computed and kept."""
-        kind = type(value)
+        value_type = type(value)
         state = {}
-        for base in kind.__mro__:
+        for base in value_type.__mro__:
             for slot in _slots_of(base):
                 if hasattr(value, slot):
                     state[slot] = getattr(value, slot)
         state.update(getattr(value, "__dict__", {}))
         for attribute, content in state.items():
-            is_kept = isinstance(getattr(kind, attribute, None), functools.cached_property)
-            if not is_kept and attribute not in DERIVED:
-                self._token("attribute", attribute)
-                self.add(content, f"{name}.{attribute}")
+            is_computed = isinstance(getattr(value_type, attribute, None), functools.cached_property)
+            if is_computed or attribute in DERIVED:
+                continue
+            self._token("attribute", attribute)
+            self.add(content, f"{name}.{attribute}")
 
     def _add_reduced(self, value: Any, name: str) -> None:
         """Adds an object of a library by what pickle would store of it."""
@@ -434,7 +436,7 @@ class Walk:
         try:
             reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception:
-            self._refuse(value, name)
+            self._refuse_or_name(value, name)
             return
         self._token("reduced", _qualified(type(value)))
         if isinstance(reduced, str):
@@ -444,14 +446,14 @@ class Walk:
             # The items of a list and of a mapping come as iterators.
             self.add(list(part) if isinstance(part, Iterator) else part, name)
 
-    def _refuse(self, value: Any, name: str) -> None:
-        """Raises UnhashableError, or names the type of a library's own object."""
+    def _refuse_or_name(self, value: Any, name: str) -> None:
+        """Raises UnhashableError; of a library's own object, such as a cache, adds the name of its type instead."""
         if not self._in_library:
             raise UnhashableError(name, f"an object of {_qualified(type(value))}")
         self._token("object", _qualified(type(value)))
 
     @contextlib.contextmanager
-    def _library(self, is_library: bool) -> Iterator[None]:
+    def _belonging_to_library(self, is_library: bool) -> Iterator[None]:
         """Sets, for what is added within, whether it belongs to a library."""
         before = self._in_library
         self._in_library = is_library
@@ -461,19 +463,21 @@ class Walk:
             self._in_library = before
 
 
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _qualified(named_type: type) -> str:
+    return f"{named_type.__module__}.{named_type.__qualname__}"
 
 
-def _is_of(package: str, kind: str, value: Any) -> bool:
+def _is_of(package: str, type_name: str, value: Any) -> bool:
     """Whether a value has a type of a package, which is not imported for that."""
     module = sys.modules.get(package)
-    return module is not None and isinstance(value, getattr(module, kind, ()))
+    return module is not None and isinstance(value, getattr(module, type_name, ()))
 
 
 @functools.cache
-def _is_library(module: str, file: str = "") -> bool:
+def _is_library_code(module: str, file: str = "") -> bool:
     """Whether code is of the standard library, an installed package or flipjax, by its file or that of its module."""
+    # `flipjax.configurations` gives this name to a configuration file that it runs: content, also where the file
+    # lies in flipjax's folder, as the shipped ones do.
     if module.startswith("config "):
         return False
     if not file or _is_generated(file):
@@ -492,28 +496,30 @@ def _is_generated(file: str) -> bool:
     return (file.startswith("<") and not file.startswith("<ipython")) or file.startswith("namedtuple_")
 
 
-def _is_derived(kind: type, attribute: str, content: Any) -> bool:
+def _is_derived(owner: type, attribute: str, content: Any) -> bool:
     """Whether an attribute of a class follows from others, or is Python's own."""
     if attribute in DERIVED or attribute == "__dataclass_fields__":
         return True
     if isinstance(content, types.MemberDescriptorType | types.GetSetDescriptorType):
         return True
-    if issubclass(kind, enum.Enum):
-        return not isinstance(content, types.FunctionType | property | staticmethod | classmethod)
-    is_record = hasattr(kind, "__dataclass_fields__") or hasattr(kind, "_fields")
+    if issubclass(owner, enum.Enum):
+        # The walk adds members by themselves; of the rest only what the user wrote as code does not follow from them.
+        is_code = isinstance(content, types.FunctionType | property | staticmethod | classmethod)
+        return not is_code
+    is_record = hasattr(owner, "__dataclass_fields__") or hasattr(owner, "_fields")
     if is_record and isinstance(content, types.FunctionType):
         return _is_generated(content.__code__.co_filename)
     return is_record and type(content).__name__ == "_tuplegetter"
 
 
-def _slots_of(kind: type) -> list[str]:
+def _slots_of(owner: type) -> list[str]:
     """Returns the attributes that a class declares as slots, by the names that they have outside it."""
-    declared = vars(kind).get("__slots__", ())
+    declared = vars(owner).get("__slots__", ())
     names = [declared] if isinstance(declared, str) else list(declared)
     slots = []
     for name in names:
         is_private = name.startswith("__") and not name.endswith("__")
-        slots.append(f"_{kind.__name__.lstrip('_')}{name}" if is_private else name)
+        slots.append(f"_{owner.__name__.lstrip('_')}{name}" if is_private else name)
     return [slot for slot in slots if slot not in ("__dict__", "__weakref__")]
 
 
