@@ -1,9 +1,10 @@
 """The quantities of images: each is one function, registered here with its title and unit.
 
-A function takes `Images` and returns a value for each resample, (S,), or for each resample and class, (S, C) or (S, F).
-The same function gives the number of all images and of each group in `flipjax.metrics.summarize`, results.csv and an
-audit, and the intervals over resampled images. Its docstring is its description among the attributes of `run.dataset`.
-The order of the functions is that of the columns. NumPy only.
+A function takes `Images` with S rows of weights, one for each resample of the images, or one row of ones. It returns a
+value for each row, (S,), or one for each row and each of C classes, F foreground classes or ten deciles: (S, C), (S, F)
+or (S, 10). The same function gives the number of all images and of each group in `flipjax.metrics.summarize`,
+results.csv and an audit, and the intervals over resampled images. Its docstring is its description among the
+attributes of `run.dataset`. The order of the functions is that of the columns. NumPy only.
 
 A new quantity is a function here; `flipjax.results.text` names those in the main tables of a run's page. If it needs
 something that is not known of an image yet, that is a field of `Images`; ARCHITECTURE.md says who fills it.
@@ -184,7 +185,7 @@ class Value:
     group: str
     """A name of `Images.group_names`."""
     value: np.ndarray
-    """(S,), or (S, 10) for a quantity of deciles."""
+    """(S,) for S resamples, or (S, 10) for a quantity of deciles."""
 
     @property
     def name(self) -> str:
@@ -208,7 +209,7 @@ def evaluate(
     images: Images,
     *,
     groups: Sequence[str] | None = None,
-    only: Sequence[Evaluator] = EVALUATORS,
+    evaluators: Sequence[Evaluator] = EVALUATORS,
     names: Collection[str] | None = None,
 ) -> Iterator[Value]:
     """Yields every quantity that the images have, group by group.
@@ -216,10 +217,10 @@ def evaluate(
     Args:
         images: of a model.
         groups: names of groups; by default all of them.
-        only: the evaluators.
+        evaluators: of flipjax's quantities; those of the user's own quantities, `Images.own`, always follow.
         names: of the values to yield; by default all. Nothing else is computed.
     """
-    present = [evaluator for evaluator in (*only, *own_evaluators(images)) if evaluator.exists(images)]
+    present = [evaluator for evaluator in (*evaluators, *own_evaluators(images)) if evaluator.exists(images)]
     for group in images.group_names if groups is None else groups:
         for evaluator in present:
             if evaluator.quantity.across and group != ALL:
@@ -231,6 +232,7 @@ def evaluate(
             if not is_per_class(evaluator.quantity):
                 yield Value(keys[0], group, values)
                 continue
+            # Transposed, so that a row holds the resamples of one class.
             for key, value in zip(keys, values.T, strict=True):
                 if names is None or with_group(key, group) in names:
                     yield Value(key, group, value)
@@ -248,9 +250,9 @@ def keys_of(quantity: Quantity, images: Images) -> list[str]:
         return [quantity.key.replace("<class>", name) for name in names]
     if "<foreground>" not in quantity.key:
         return [quantity.key]
-    foreground = [names[number] for number in images.foreground]
+    foreground = [names[c] for c in images.foreground]
     if quantity.across:
-        foreground = [foreground[number] for number in images.compared]
+        foreground = [foreground[index] for index in images.compared]
     return [quantity.key.replace("<foreground>", name) for name in foreground]
 
 
@@ -435,8 +437,8 @@ def gap(images: Images) -> np.ndarray:
     gaps = []
     for foreground_class in images.compared:
         common, rare = images.scene_groups.sides_of(foreground_class)
-        of_common = images.group_ious[:, list(common)].T.mean(0)
-        of_rare = images.group_ious[:, list(rare)].T.mean(0)
+        of_common = images.group_ious[:, list(common)].mean(1)
+        of_rare = images.group_ious[:, list(rare)].mean(1)
         gaps.append(of_common - of_rare)
     return np.stack(gaps, axis=1)
 
@@ -444,7 +446,7 @@ def gap(images: Images) -> np.ndarray:
 @quantity("gap/mean", "IoU gap", unit="difference of shares", better="down", across=True, needs=has_classes_in_scenes)
 def gap_mean(images: Images) -> np.ndarray:
     """Mean of the classes' IoU gaps."""
-    return gap(images).T.mean(0)
+    return gap(images).mean(1)
 
 
 @quantity("worst_group_iou", "worst-group IoU", unit="share", better="up", across=True, needs=has_classes_in_scenes)
@@ -487,7 +489,7 @@ def swap_aurc(images: Images) -> np.ndarray:
 def repair_flip(images: Images) -> np.ndarray:
     """Flip once each predicted region has the class predicted on other scenes.
 
-    It raises Flip on data with the training's rho.
+    On data with the training's rho the repair raises Flip.
     """
     return fg_flip(images.repaired)
 

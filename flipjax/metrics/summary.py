@@ -238,7 +238,7 @@ def image_intervals(
 def interval_names(images: Images) -> list[str]:
     """Returns the names of the quantities that can have an interval over images: no counts of images."""
     weighted = [each for each in EVALUATORS if each.weighted and each.quantity.unit != "images"]
-    return [value.name for value in evaluate(images, only=weighted)]
+    return [value.name for value in evaluate(images, evaluators=weighted)]
 
 
 def _draws(

@@ -71,7 +71,7 @@ class Resamples:
                 generator, len(images.group), samples=self._samples, groups=images.group, pairs=images.pair
             )
         drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
-        values = {value.name: value.value for value in evaluate(drawn, groups=COMPARED, only=RESAMPLED)}
+        values = {value.name: value.value for value in evaluate(drawn, groups=COMPARED, evaluators=RESAMPLED)}
         names = [with_group(key, group) for group in COMPARED for key in AUROCS]
         aurocs = auroc_intervals(images, names, pairs=images.pair)
         return _MemberResamples(values, {key: np.array(ends) for key, ends in aurocs.items()})

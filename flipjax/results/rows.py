@@ -190,6 +190,6 @@ def score(
     rows: dict[str, Row] = {}
     for group in scored.group_names:
         rows[group] = {**leading, "split": part, "group": group}
-    for value in evaluate(scored, only=SWEPT):
+    for value in evaluate(scored, evaluators=SWEPT):
         rows[value.group][quantities.column(value.key)] = rounded(value.value[0])
     return to_frame([{**row, **trailing} for row in rows.values()])

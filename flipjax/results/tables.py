@@ -41,7 +41,7 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
         refitted = "dfr" in str(settings[member].get("method", "")).split("+")
         if refitted and EVALUATED[part] == "val" and images.refit is not None:
             judged = judged.where(~images.refit[images.inside("val")])
-        for value in evaluate(judged, only=SWEPT):
+        for value in evaluate(judged, evaluators=SWEPT):
             # Python's rounding: NumPy's differs in the last digit of some. Adding 0 to -0 leaves 0.
             number = round(float(value.value[0]), DIGITS) + 0.0
             values[rule, member, part, row_of[value.group], column_of[value.key]] = number

@@ -48,7 +48,7 @@ EVERY = pytest.mark.parametrize("evaluator", EVALUATORS, ids=[each.quantity.key 
 
 def values_of(images, evaluator, group=ALL):
     images = dataclasses.replace(images, own={})
-    return [value.value for value in evaluate(images, groups=[group], only=[evaluator])]
+    return [value.value for value in evaluate(images, groups=[group], evaluators=[evaluator])]
 
 
 @EVERY
