@@ -286,7 +286,7 @@ def _volume_header(path: Path, wanted: str, most: int) -> Header:
     # Read as it is stored: nibabel's images take 1 for a voxel size of 0.
     with ImageOpener(str(path)) as file:
         header = Nifti1Header.from_fileobj(file, check=False)
-    unit = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    unit = MILLIMETRES.get(str(header.get_xyzt_units()[0]), 1.0)
     spacing = tuple(abs(float(size)) * unit for size in header["pixdim"][1:4])
     if not all(0 < size < math.inf for size in spacing):
         raise BrokenFileError(f"{path}: expected voxel sizes above 0 mm in its header, found {spacing}")

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 from flipjax.audit.problems import AuditError
@@ -91,9 +91,11 @@ def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
     """Returns the keys and limits, in order."""
     if limits is None:
         return []
-    if isinstance(limits, Mapping):
-        return list(limits.items())
-    return list(limits)
+    if not isinstance(limits, Mapping):
+        return list(limits)
+    # Pairs may be the keys of a mapping, as far as the checker knows.
+    by_key = cast("Mapping[str, float]", limits)
+    return list(by_key.items())
 
 
 def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:

@@ -26,7 +26,7 @@ from flipjax.assays.verdict import judge_contrast, measure_learning
 HERE = pathlib.Path(__file__).parent
 SIZE = 32
 COUNT = 600
-BUDGET = 300.0
+BUDGET = 120.0
 RANDOM = 20
 """Random attributes."""
 RHO = 0.9
