@@ -1,8 +1,7 @@
 """Assays whose answer is known: python sweeps/studies/assay/study.py [CASE ...] [--runs runs/assays] [--photos DIR]
 
-Without CASE all are run, each in a folder of its own; a finished one is read back. Writes answers.csv (a row a case),
-random.csv (contrasts of random attributes) and collected.csv (counter-examples collected and trained on) beside this
-file, and prints the findings of each case.
+Without CASE all are run, each in a folder of its own; a finished one is read back. Writes answers.csv (a row a case)
+and random.csv (contrasts of random attributes) beside this file, and prints the findings of each case.
 """
 
 import argparse
@@ -14,19 +13,20 @@ import numpy as np
 import pandas as pd
 
 import flipjax
-from flipjax.assays import population
-from flipjax.assays.association import associate
+from flipjax.assays import population, remedy
+from flipjax.assays.association import associate, usual_mask
 from flipjax.assays.contrast import measure_contrast
 from flipjax.assays.inputs import read_images
 from flipjax.assays.options import Options
 from flipjax.assays.population import EVERYTHING
-from flipjax.assays.sentences import findings
+from flipjax.assays.sentences import findings, with_ends
 from flipjax.assays.verdict import judge_contrast, measure_learning
 
 HERE = pathlib.Path(__file__).parent
 SIZE = 32
 COUNT = 600
-BUDGET = 120.0
+BUDGET, LONGER = 120.0, 300.0
+"""Seconds that training may take on drawn shapes, and on the built-in animals and photos."""
 RANDOM = 20
 """Random attributes."""
 RHO = 0.9
@@ -119,7 +119,9 @@ def drawn_data(drawing, **options):
 
 def built_in(*, random=False, **changes):
     """Returns 600 images of the built-in animals at rho .9 as a photo pool; `random`: with a random attribute."""
-    config = flipjax.configure("correlation_grid", {"pool.size": SIZE, "split.n_train": COUNT, **changes})
+    config = flipjax.configure(
+        "correlation_grid", {"pool.size": SIZE, "pool.objects": COUNT, "split.n_train": COUNT, **changes}
+    )
     images = flipjax.data.benchmark(config, rho=RHO, seed=0).train
     scenes = images.scenes
     if random:
@@ -157,7 +159,8 @@ def answer(case, data, runs):
     """Returns the row of a case."""
     begun = time.monotonic()
     options = {"size": 64} if case.startswith("photos") else {"size": SIZE}
-    result = flipjax.assay(data, attribute=case, out=runs / case, budget=BUDGET, **options)
+    budget = BUDGET if case in CASES else LONGER
+    result = flipjax.assay(data, attribute=case, out=runs / case, budget=budget, **options)
     print(f"\n{case}")
     for line in findings(result):
         print(f"  {line}")
@@ -215,20 +218,47 @@ def random_attributes(runs):
     return pd.DataFrame(rows)
 
 
+def collect(runs):
+    """Collects the counter-examples that `scene` asks for, trains its population on all, and prints Flip."""
+    stored = flipjax.assays.read_assay(runs / "scene")
+    counts = stored.association.counts
+    common = int(counts.max())
+    rare = int(counts.min() + stored.counter_examples.to_collect.max())
+    config = {"pool.size": SIZE, "pool.objects": 700, "split.n_train": 2 * (common + rare)}
+    images = flipjax.data.benchmark(
+        flipjax.configure("correlation_grid", config), rho=common / (common + rare), seed=0
+    ).train
+    pixels = np.rint(images.images * 255).astype(np.uint8)
+    names = {"class_names": stored.class_names, "scene_names": stored.value_names}
+    data = flipjax.data.from_arrays(pixels, images.masks, images.classes, images.scenes, **names)
+    read = read_images(data, Options(attribute="scene", size=SIZE))
+    design = dataclasses.replace(stored.schedule.design, rho=round(common / (common + rare), 2))
+    trained = population.train_population(read.data, design, [EVERYTHING], runs / "collected")
+    tested = population.outcomes_of(trained, EVERYTHING, images=read.count)
+    mask = ~usual_mask(stored.association.usual, 2)
+    level = remedy.measure_level("collected", 1.0, read.units, mask, tested)
+    print(f"\n{read.units.counts.tolist()}: Flip (rare) {with_ends(level.flip_rare)}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(EXPECTED))
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/assays"))
     parser.add_argument("--photos", type=pathlib.Path, help="cut-outs of cats and dogs on land and water")
+    parser.add_argument("--collected", action="store_true", help="collect what scene asks for, and train on it")
     options = parser.parse_args()
+    if options.collected:
+        collect(options.runs)
+        return
     rows = []
     for case in options.cases or EXPECTED:
         data = data_of(case, options.photos)
         if data is not None:
             rows.append(answer(case, data, options.runs))
-    table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        if not options.cases:
+            table.to_csv(HERE / "answers.csv", index=False)
     if not options.cases:
-        table.to_csv(HERE / "answers.csv", index=False)
         random = random_attributes(options.runs)
         random.to_csv(HERE / "random.csv", index=False)
         print(f"\n{RANDOM} random attributes: {random['verdict'].value_counts().to_dict()}")
