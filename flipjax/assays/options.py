@@ -51,7 +51,7 @@ class Options:
     margin: float = MARGIN
     """Largest contrast that does not matter."""
     seed: int = 0
-    """Of folds and permutations."""
+    """Seed of the folds and of the permutations."""
 
 
 def check_options(options: Options) -> None:

@@ -49,7 +49,7 @@ class Schedule:
 
     @property
     def sentence(self) -> str:
-        """What is trained, in words."""
+        """The training in words: networks, epochs and time."""
         design = self.design
         most = design.members * (1 + len(self.settings)) + TRIAL_SEEDS
         text = (

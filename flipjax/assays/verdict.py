@@ -33,12 +33,12 @@ class Learnt:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What an assay says.
+    """The verdict of an assay and its reason.
 
     Attributes:
         word: `used`, `not used` or `cannot be told`.
         reason: one sentence.
-        help: what would tell, one sentence; '' where it is told.
+        help: one sentence on how to find out; '' where the verdict is clear.
         p_seeds: of the rule of verdicts, two-sided over seeds; NaN if nothing was tested.
     """
 
