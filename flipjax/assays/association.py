@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy.stats.contingency import association
 
-from flipjax.assays.units import Units, permuted_values
+from flipjax.assays.units import AssayUnits, permuted_values
 from flipjax.groups import Groups
 
 PERMUTATIONS = 2000
@@ -44,7 +44,7 @@ class Association:
         return np.where(usual, 0, self.counts).sum(1)
 
 
-def associate(units: Units, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Association:
+def associate(units: AssayUnits, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Association:
     """Measures the association of class and attribute.
 
     Args:
@@ -56,7 +56,7 @@ def associate(units: Units, *, seed: int = 0, permutations: int = PERMUTATIONS) 
         The counts, and Cramer's V with its permutation p. Whole clusters are permuted where each has one value.
 
     Example:
-        >>> units = Units(np.repeat([0, 1], 50), np.repeat([0, 1, 0, 1], [45, 5, 5, 45]), np.arange(100), 2, 2)
+        >>> units = AssayUnits(np.repeat([0, 1], 50), np.repeat([0, 1, 0, 1], [45, 5, 5, 45]), np.arange(100), 2, 2)
         >>> result = associate(units, permutations=200)
         >>> result.counts.tolist(), result.rho.tolist(), round(result.cramers_v, 3), result.p < 0.01
         ([[45, 5], [5, 45]], [0.9, 0.9], 0.8, True)

@@ -21,7 +21,7 @@ from flipjax.assays.population import EVERYTHING
 from flipjax.assays.record import to_plain
 from flipjax.assays.results import RECORD, Assay, GroupRow, read_assay
 from flipjax.assays.schedule import SEEDS
-from flipjax.assays.verdict import UNKNOWN, USED, Verdict, judge_contrast, measure_learning
+from flipjax.assays.verdict import UNKNOWN, USED, AssayVerdict, judge_contrast, measure_learning
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
 from flipjax.data.arrays import ArrayData
@@ -133,7 +133,7 @@ def _assay(images: AssayImages, options: Options, folder: Path, digest: str) -> 
         size=images.size,
         association=association,
         cues=tuple(cues),
-        verdict=Verdict(UNKNOWN, ""),
+        verdict=AssayVerdict(UNKNOWN, ""),
         contrast=None,
         learnt=None,
         groups=(),
@@ -152,7 +152,7 @@ def _assay(images: AssayImages, options: Options, folder: Path, digest: str) -> 
     reason = _untestable(images, association, options.attribute)
     if reason:
         advice = f"Images of each class with every {options.attribute} would tell."
-        return dataclasses.replace(plain, verdict=Verdict(UNKNOWN, reason, advice))
+        return dataclasses.replace(plain, verdict=AssayVerdict(UNKNOWN, reason, advice))
     return _trained(plain, images, options, folder)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.units import Units, permuted_values
+from flipjax.assays.units import AssayUnits, permuted_values
 
 PERMUTATIONS = 2000
 """Permutations of the attribute within classes, under which the same predictions have no contrast."""
@@ -41,7 +41,7 @@ class Outcomes:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Estimate:
+class FlipEstimate:
     """A weighted sum of the groups' Flip.
 
     Attributes:
@@ -68,7 +68,7 @@ class Contrast:
         unit: what was permuted, `images` or `clusters`.
     """
 
-    estimate: Estimate
+    estimate: FlipEstimate
     p: float
     permuted: float
     unit: str
@@ -107,7 +107,7 @@ def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> 
     return weights
 
 
-def group_flips(units: Units, tested: Outcomes, numerator: np.ndarray) -> np.ndarray:
+def group_flips(units: AssayUnits, tested: Outcomes, numerator: np.ndarray) -> np.ndarray:
     """Returns the share of each group's true foreground that a numerator covers, (S, F, V).
 
     Args:
@@ -128,7 +128,7 @@ def group_flips(units: Units, tested: Outcomes, numerator: np.ndarray) -> np.nda
     return shares.reshape(-1, units.classes, units.values)
 
 
-def estimate_flip(units: Units, tested: Outcomes, weights: np.ndarray) -> Estimate:
+def estimate_flip(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> FlipEstimate:
     """Returns a weighted sum of the groups' Flip with its 95% interval.
 
     The interval is Student's t with the variance over seeds and that over images (or clusters) added, and the degrees
@@ -145,11 +145,11 @@ def estimate_flip(units: Units, tested: Outcomes, weights: np.ndarray) -> Estima
     low, high = _interval(of_seeds, _image_variance(units, tested, weights))
     least = float(np.minimum(weights, 0).sum())
     largest = float(np.maximum(weights, 0).sum())
-    return Estimate(value, of_seeds, max(least, low), min(largest, high))
+    return FlipEstimate(value, of_seeds, max(least, low), min(largest, high))
 
 
 def measure_contrast(
-    units: Units,
+    units: AssayUnits,
     usual: tuple[tuple[int, ...], ...],
     tested: Outcomes,
     *,
@@ -191,7 +191,7 @@ def mean_over_seeds(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(known, values, 0.0).sum(0) / np.maximum(1, count), np.nan)
 
 
-def _image_variance(units: Units, tested: Outcomes, weights: np.ndarray) -> float:
+def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> float:
     """Returns the variance of the mean contrast over images or clusters, by linearisation of the groups' ratios."""
     flip = mean_over_seeds(tested.flip)
     share = group_flips(units, tested, flip[None])[0][units.class_, units.value]

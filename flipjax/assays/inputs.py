@@ -9,7 +9,7 @@ from PIL import Image
 
 from flipjax.assays.association import usual_values
 from flipjax.assays.options import Options
-from flipjax.assays.units import Units
+from flipjax.assays.units import AssayUnits
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import load_folder
@@ -55,10 +55,10 @@ class AssayImages:
         return len(self.found.groups)
 
     @property
-    def units(self) -> Units:
+    def units(self) -> AssayUnits:
         """The class, value and cluster of each image."""
         groups = self.catalog.groups
-        return Units(
+        return AssayUnits(
             np.asarray(groups.class_of(self.found.groups)),
             np.asarray(groups.scene_of(self.found.groups)),
             self.found.clusters,

@@ -9,7 +9,7 @@ import numpy as np
 from flipjax.assays import population
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.options import Options
-from flipjax.assays.population import EVERYTHING, Design, Setting
+from flipjax.assays.population import EVERYTHING, Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
 from flipjax.assays.schedule import SEEDS, Schedule, choose_schedule, time_epoch
 from flipjax.assays.verdict import Learnt, measure_learning
@@ -24,14 +24,14 @@ PRETRAINED = "smp_efficientnet_lite0"
 STRIDE = 32
 """Its images' sides are multiples of this."""
 REMEDIES = (
-    Setting(0.5, "ce"),
-    Setting(1.0, "balanced"),
-    Setting(0.25, "ce"),
-    Setting(1.0, "group_dro"),
-    Setting(0.0, "ce"),
+    NetworkSetting(0.5, "ce"),
+    NetworkSetting(1.0, "balanced"),
+    NetworkSetting(0.25, "ce"),
+    NetworkSetting(1.0, "group_dro"),
+    NetworkSetting(0.0, "ce"),
 )
 """Fewer counter-examples, for the curve, and methods that need no new data; the budget leaves out the last first."""
-SWAP = Setting(1.0, "bg_swap")
+SWAP = NetworkSetting(1.0, "bg_swap")
 """A method of composite pools, tried before the other methods."""
 
 
@@ -71,7 +71,7 @@ def _try_network(images: AssayImages, schedule: Schedule, rare: np.ndarray, fold
     return measure_learning(images.units, rare, population.outcomes_of(trained, EVERYTHING, images=images.count))
 
 
-def _settings(images: AssayImages) -> list[Setting]:
+def _settings(images: AssayImages) -> list[NetworkSetting]:
     """Returns what tells how a shortcut ends, the most important first."""
     if images.catalog.kind == "composite":
         return [REMEDIES[0], SWAP, *REMEDIES[1:]]

@@ -21,7 +21,7 @@ class InterruptedAssayError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class NetworkSetting:
     """A setting of an assay's networks.
 
     Attributes:
@@ -40,7 +40,7 @@ class Setting:
         return self.method
 
 
-EVERYTHING = Setting(1.0, "ce")
+EVERYTHING = NetworkSetting(1.0, "ce")
 """The setting of the population: all counter-examples, and no method against flips."""
 
 
@@ -70,7 +70,7 @@ class Design:
         return self.folds * self.seeds
 
 
-def configuration(design: Design, settings: Sequence[Setting], *, folds: Sequence[int]) -> Config:
+def configuration(design: Design, settings: Sequence[NetworkSetting], *, folds: Sequence[int]) -> Config:
     """Returns the configuration that trains each setting for each seed and fold.
 
     Networks of the last epoch are tested, so that validation images choose nothing. Scores and swapped scenes are left
@@ -100,7 +100,7 @@ def configuration(design: Design, settings: Sequence[Setting], *, folds: Sequenc
 def train_population(
     data: ArrayData,
     design: Design,
-    settings: Sequence[Setting],
+    settings: Sequence[NetworkSetting],
     folder: Path,
     *,
     folds: Sequence[int] | None = None,
@@ -133,7 +133,7 @@ def train_population(
     return trained
 
 
-def outcomes_of(trained: Run, setting: Setting, *, images: int) -> Outcomes:
+def outcomes_of(trained: Run, setting: NetworkSetting, *, images: int) -> Outcomes:
     """Returns what the networks of a setting made of every image that they tested.
 
     Args:

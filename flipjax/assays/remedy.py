@@ -8,8 +8,8 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.special import logit
 
-from flipjax.assays.contrast import Estimate, Outcomes, estimate_flip
-from flipjax.assays.units import Units
+from flipjax.assays.contrast import FlipEstimate, Outcomes, estimate_flip
+from flipjax.assays.units import AssayUnits
 
 FARTHEST = 8.0
 """The largest multiple of the counter-examples that is extrapolated to."""
@@ -29,8 +29,8 @@ class Level:
 
     name: str
     kept: float
-    flip_rare: Estimate
-    flip_common: Estimate
+    flip_rare: FlipEstimate
+    flip_common: FlipEstimate
     foreground_iou: float
 
 
@@ -53,7 +53,7 @@ class CounterExamples:
     sufficient: float
 
 
-def measure_level(name: str, kept: float, units: Units, rare: np.ndarray, tested: Outcomes) -> Level:
+def measure_level(name: str, kept: float, units: AssayUnits, rare: np.ndarray, tested: Outcomes) -> Level:
     """Measures the population of a level.
 
     Args:

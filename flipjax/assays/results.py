@@ -10,7 +10,7 @@ from flipjax.assays.contrast import Contrast
 from flipjax.assays.cues import CueAuroc
 from flipjax.assays.record import from_plain
 from flipjax.assays.schedule import Schedule
-from flipjax.assays.verdict import USED, Learnt, Verdict
+from flipjax.assays.verdict import USED, AssayVerdict, Learnt
 from flipjax.support.files import DamagedError
 
 RECORD = "assay.json"
@@ -79,7 +79,7 @@ class Assay:
     size: int
     association: Association
     cues: tuple[CueAuroc, ...]
-    verdict: Verdict
+    verdict: AssayVerdict
     contrast: Contrast | None
     learnt: Learnt | None
     groups: tuple[GroupRow, ...]

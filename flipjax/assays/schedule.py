@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from flipjax.assays.population import EVERYTHING, Design, Setting, configuration
+from flipjax.assays.population import EVERYTHING, Design, NetworkSetting, configuration
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.plan import plan
@@ -37,8 +37,8 @@ class Schedule:
     """
 
     design: Design
-    settings: tuple[Setting, ...]
-    left_out: tuple[Setting, ...]
+    settings: tuple[NetworkSetting, ...]
+    left_out: tuple[NetworkSetting, ...]
     epoch_seconds: float
     expected: float
 
@@ -72,7 +72,7 @@ def time_epoch(data: ArrayData, design: Design) -> float:
 
 def choose_schedule(
     design: Design,
-    settings: Sequence[Setting],
+    settings: Sequence[NetworkSetting],
     *,
     seconds: float,
     budget: float,
@@ -93,13 +93,13 @@ def choose_schedule(
         ConfigError: not even the population alone fits.
 
     Example:
-        >>> settings = [Setting(0.5, "ce"), Setting(1.0, "balanced")]
+        >>> settings = [NetworkSetting(0.5, "ce"), NetworkSetting(1.0, "balanced")]
         >>> schedule = choose_schedule(Design(5, 4, 1), settings, seconds=0.2, budget=300)
         >>> schedule.design.epochs, len(schedule.settings), schedule.left_out
         (20, 2, ())
         >>> shorter = choose_schedule(Design(5, 4, 1), settings, seconds=0.2, budget=150)
         >>> shorter.design.epochs, shorter.left_out
-        (12, (Setting(rare_kept=1.0, method='balanced'),))
+        (12, (NetworkSetting(rare_kept=1.0, method='balanced'),))
     """
     design = dataclasses.replace(design, seeds=seeds or SEEDS)
     for count in range(len(settings), -1, -1):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.contrast import Estimate
+from flipjax.assays.contrast import FlipEstimate
 from flipjax.assays.results import Assay
 from flipjax.support.terminal import listed
 
@@ -13,11 +13,11 @@ TELLS = 0.6
 """AUROC that the interval of a cue must exceed to be called one that tells the attribute."""
 
 
-def with_ends(estimate: Estimate) -> str:
+def with_ends(estimate: FlipEstimate) -> str:
     """Returns an estimate with its interval.
 
     Example:
-        >>> with_ends(Estimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7))
+        >>> with_ends(FlipEstimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7))
         '.50 [.30, .70]'
     """
     return f"{_short(estimate.value)} [{_short(estimate.low)}, {_short(estimate.high)}]"

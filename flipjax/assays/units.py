@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Units:
+class AssayUnits:
     """The images of an assay.
 
     Attributes:
@@ -38,7 +38,7 @@ class Units:
 
 
 def permuted_values(
-    units: Units, random: np.random.Generator, permutations: int, *, within_classes: bool
+    units: AssayUnits, random: np.random.Generator, permutations: int, *, within_classes: bool
 ) -> tuple[str, Iterator[np.ndarray]]:
     """Permutes the attribute over images, or over whole clusters where each has one value.
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from flipjax.assays.contrast import Contrast, Outcomes, group_flips, mean_over_seeds
-from flipjax.assays.units import Units
+from flipjax.assays.units import AssayUnits
 from flipjax.results.estimates import FEWEST, LEVEL, shared_p
 
 USED = "used"
@@ -32,7 +32,7 @@ class Learnt:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class AssayVerdict:
     """The verdict of an assay and its reason.
 
     Attributes:
@@ -48,7 +48,7 @@ class Verdict:
     p_seeds: float = float("nan")
 
 
-def measure_learning(units: Units, rare: np.ndarray, tested: Outcomes) -> Learnt:
+def measure_learning(units: AssayUnits, rare: np.ndarray, tested: Outcomes) -> Learnt:
     """Returns whether networks learnt the classes.
 
     Args:
@@ -63,7 +63,7 @@ def measure_learning(units: Units, rare: np.ndarray, tested: Outcomes) -> Learnt
     return Learnt(accuracy, (1 + 1 / units.classes) / 2)
 
 
-def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> Verdict:
+def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> AssayVerdict:
     """Returns the verdict on a contrast.
 
     A verdict needs as many seeds as those of `flipjax.results.estimates`, and learnt classes. `used`: the contrast is
@@ -89,17 +89,17 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
             f"have the right class, and {learnt.needed:.2f} are needed."
         )
         advice = "More epochs (--budget), larger images (--size) or a pretrained encoder (--network) may help."
-        return Verdict(UNKNOWN, reason, advice, p_seeds)
+        return AssayVerdict(UNKNOWN, reason, advice, p_seeds)
     if seeds < FEWEST:
         reason = f"The contrast is {size}; a verdict needs {FEWEST} seeds, and {seeds} were trained."
-        return Verdict(UNKNOWN, reason, f"--seeds {FEWEST} or more.", p_seeds)
+        return AssayVerdict(UNKNOWN, reason, f"--seeds {FEWEST} or more.", p_seeds)
     if -margin <= estimate.low and estimate.high <= margin:
-        return Verdict(NOT_USED, f"The contrast, {size}, lies within the margin of {margin:g}.", p_seeds=p_seeds)
+        return AssayVerdict(NOT_USED, f"The contrast, {size}, lies within the margin of {margin:g}.", p_seeds=p_seeds)
     above = estimate.value > 0 and p_seeds < LEVEL
     if above and contrast.p < LEVEL:
         reason = (
             f"Images with an unusual {attribute} flip more, by {size}; permuted, it would be {contrast.permuted:.2f}"
         )
-        return Verdict(USED, f"{reason} at most in 95% of cases.", p_seeds=p_seeds)
+        return AssayVerdict(USED, f"{reason} at most in 95% of cases.", p_seeds=p_seeds)
     reason = f"The contrast, {size}, is neither clearly above 0 nor within the margin of {margin:g}."
-    return Verdict(UNKNOWN, reason, "More seeds (--seeds) or more images make the interval shorter.", p_seeds)
+    return AssayVerdict(UNKNOWN, reason, "More seeds (--seeds) or more images make the interval shorter.", p_seeds)

@@ -148,12 +148,12 @@ def evaluate_weights(
             "size": pool.size,
         }
         where = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
-        evaluation = Evaluation(program.experiment, trained, task, split, wanted)
+        evaluation = SplitEvaluation(program.experiment, trained, task, split, wanted)
         return evaluation.audit(out, samples=samples, fact=f"{model} of {weights} on {where}.", options=options)
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class SplitEvaluation:
     """Weights and the images that they are evaluated on."""
 
     experiment: Experiment

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flipjax.audit.group_names import name_groups
 from flipjax.audit.groups import ImageGroups
-from flipjax.audit.permutation import Units, group_p_values, make_units
+from flipjax.audit.permutation import PermutationUnits, group_p_values, make_units
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
@@ -167,7 +167,7 @@ def compare_groups(
     """
     flips, pixels = class_pixels(decomposition)
     compared: list[list[GroupFlip]] = []
-    permuted: list[Units] = []
+    permuted: list[PermutationUnits] = []
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
         members = {}
         for group, by_class in places.items():
@@ -193,7 +193,7 @@ def _describe_groups(
     whole: np.ndarray,
     members: Mapping[str, np.ndarray],
     clusters: np.ndarray | None,
-    units: Units,
+    units: PermutationUnits,
 ) -> list[GroupFlip]:
     """Returns a class's Flip in each group and elsewhere, not tested yet."""
     groups = []
@@ -207,7 +207,7 @@ def _describe_groups(
 
 def _units_of(
     flip: np.ndarray, whole: np.ndarray, members: Mapping[str, np.ndarray], clusters: np.ndarray | None
-) -> Units:
+) -> PermutationUnits:
     """Returns what is permuted for a class."""
     images = np.concatenate([*members.values()])
     group = np.repeat(np.arange(len(members)), [len(few) for few in members.values()])

@@ -24,7 +24,7 @@ ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
-class Units:
+class PermutationUnits:
     """What is permuted for one class: its images, or their clusters, in order of the groups."""
 
     share: np.ndarray
@@ -45,7 +45,9 @@ class Units:
         return _differences(self.share[None], self)[0]
 
 
-def make_units(part: np.ndarray, whole: np.ndarray, group: np.ndarray, clusters: np.ndarray | None = None) -> Units:
+def make_units(
+    part: np.ndarray, whole: np.ndarray, group: np.ndarray, clusters: np.ndarray | None = None
+) -> PermutationUnits:
     """Makes the units of one class.
 
     A cluster is one unit, whose share is that of its pooled pixels. A cluster with images in several groups is a unit
@@ -60,7 +62,7 @@ def make_units(part: np.ndarray, whole: np.ndarray, group: np.ndarray, clusters:
     if clusters is None:
         order = np.argsort(group, kind="stable")
         share = divide(part, whole)[order]
-        return Units(share, np.zeros(len(share), np.int64), _starts(group[order]))
+        return PermutationUnits(share, np.zeros(len(share), np.int64), _starts(group[order]))
     pairs, place = np.unique(np.stack([group, clusters], axis=1), axis=0, return_inverse=True)
     place = place.ravel()
     flipped = np.bincount(place, weights=part, minlength=len(pairs))
@@ -69,7 +71,7 @@ def make_units(part: np.ndarray, whole: np.ndarray, group: np.ndarray, clusters:
     several = groups_of_cluster > 1
     # Number 0 is the stratum of all clusters of one group.
     stratum = np.where(several, 1 + np.arange(len(present)), 0)[cluster]
-    return Units(divide(flipped, pixels), stratum, _starts(pairs[:, 0]))
+    return PermutationUnits(divide(flipped, pixels), stratum, _starts(pairs[:, 0]))
 
 
 def _starts(ordered: np.ndarray) -> np.ndarray:
@@ -77,7 +79,7 @@ def _starts(ordered: np.ndarray) -> np.ndarray:
     return np.searchsorted(ordered, np.unique(ordered))
 
 
-def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarray]:
+def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> list[np.ndarray]:
     """Tests each group of each class against the other groups of the class.
 
     The statistic is the mean share of the group's units minus that of all others; p is the fraction of permutations,
@@ -122,7 +124,7 @@ def group_p_values(classes: Sequence[Units], *, seed: int = 0) -> list[np.ndarra
     return [test.p for test in tests]
 
 
-def _exact_p(units: Units) -> np.ndarray | None:
+def _exact_p(units: PermutationUnits) -> np.ndarray | None:
     """Returns p of each group if shares take two values and all units may change places; None otherwise."""
     values = np.unique(units.share)
     if len(values) > 2 or units.stratum.any():
@@ -146,7 +148,7 @@ def _exact_p(units: Units) -> np.ndarray | None:
 class _Test:
     """The test of each group of a class, so far."""
 
-    units: Units
+    units: PermutationUnits
     extreme: np.ndarray
     """Permutations at least as extreme as the data, int64 (groups,)."""
     permutations: int = 0
@@ -173,7 +175,7 @@ class _Test:
         return np.where(self.tested, p, np.nan)
 
 
-def _count_extreme(units: Units, permutations: int, generator: np.random.Generator) -> np.ndarray:
+def _count_extreme(units: PermutationUnits, permutations: int, generator: np.random.Generator) -> np.ndarray:
     """Returns how many permutations are at least as extreme as the data, for each group: int64 (groups,)."""
     least = np.abs(units.differences) - ROUNDING
     block = max(1, AT_ONCE // len(units.share))
@@ -184,7 +186,7 @@ def _count_extreme(units: Units, permutations: int, generator: np.random.Generat
     return count
 
 
-def _permuted(units: Units, rows: int, generator: np.random.Generator) -> np.ndarray:
+def _permuted(units: PermutationUnits, rows: int, generator: np.random.Generator) -> np.ndarray:
     """Returns the shares in random order within each stratum: (rows, u)."""
     drawn = np.tile(units.share, (rows, 1))
     for number in np.unique(units.stratum):
@@ -195,7 +197,7 @@ def _permuted(units: Units, rows: int, generator: np.random.Generator) -> np.nda
     return drawn
 
 
-def _differences(shares: np.ndarray, units: Units) -> np.ndarray:
+def _differences(shares: np.ndarray, units: PermutationUnits) -> np.ndarray:
     """Returns each group's mean share minus that of all other units, of shares (rows, u): (rows, groups)."""
     sums = np.add.reduceat(shares, units.starts, axis=1)
     rest = shares.sum(1, keepdims=True) - sums

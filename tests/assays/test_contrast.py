@@ -15,7 +15,7 @@ from flipjax.assays.contrast import (
     group_flips,
     measure_contrast,
 )
-from flipjax.assays.units import Units, permuted_values
+from flipjax.assays.units import AssayUnits, permuted_values
 
 TWO = ((0,), (1,))
 
@@ -25,7 +25,7 @@ def images(counts, clusters=None):
     counts = np.asarray(counts)
     y, value = np.divmod(np.repeat(np.arange(counts.size), counts.ravel()), counts.shape[1])
     cluster = np.arange(len(y)) if clusters is None else np.asarray(clusters)
-    return Units(y, value, cluster, *counts.shape)
+    return AssayUnits(y, value, cluster, *counts.shape)
 
 
 def outcomes(flips, *, pixels=10.0):
@@ -156,7 +156,7 @@ def test_permutations_within_classes_keep_the_counts_of_images(seed):
 
 def test_whole_clusters_are_permuted_where_each_has_one_value():
     value = np.repeat([0, 1, 1, 0, 0, 1], 4)
-    units = Units(np.repeat([0, 1], 12), value, np.repeat(np.arange(6), 4), 2, 2)
+    units = AssayUnits(np.repeat([0, 1], 12), value, np.repeat(np.arange(6), 4), 2, 2)
     unit, drawn_values = permuted_values(units, np.random.default_rng(0), 5, within_classes=True)
     assert unit == "clusters"
     for values in drawn_values:

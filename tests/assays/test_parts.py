@@ -7,26 +7,26 @@ import numpy as np
 import pytest
 
 from flipjax.assays.association import associate
-from flipjax.assays.contrast import Contrast, Estimate
+from flipjax.assays.contrast import Contrast, FlipEstimate
 from flipjax.assays.cues import CUES, auroc, measure_cues, rank_cues
-from flipjax.assays.population import Design, Setting
+from flipjax.assays.population import Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
 from flipjax.assays.remedy import Level, count_counter_examples
 from flipjax.assays.schedule import Schedule, choose_schedule
-from flipjax.assays.units import Units
+from flipjax.assays.units import AssayUnits
 from flipjax.assays.verdict import NOT_USED, UNKNOWN, USED, Learnt, judge_contrast
 from flipjax.config import ConfigError
 
 
 def test_cramers_v_of_a_table_by_hand():
     # chi2 = 2 * 40^2 / 50 + ... = 64 of 100 images: V = sqrt(.64).
-    units = Units(np.repeat([0, 1], 50), np.repeat([0, 1, 0, 1], [45, 5, 5, 45]), np.arange(100), 2, 2)
+    units = AssayUnits(np.repeat([0, 1], 50), np.repeat([0, 1, 0, 1], [45, 5, 5, 45]), np.arange(100), 2, 2)
     assert associate(units, permutations=9).cramers_v == pytest.approx(0.8)
 
 
 def test_an_attribute_of_few_patients_is_permuted_with_them():
     patient = np.repeat(np.arange(6), 30)
-    units = Units(np.repeat([0, 1], 90), np.repeat([0, 0, 1, 1, 1, 0], 30), patient, 2, 2)
+    units = AssayUnits(np.repeat([0, 1], 90), np.repeat([0, 0, 1, 1, 1, 0], 30), patient, 2, 2)
     whole = associate(units, permutations=200)
     single = associate(dataclasses.replace(units, cluster=np.arange(180)), permutations=200)
     assert whole.unit == "clusters"
@@ -68,7 +68,7 @@ def test_cues_of_bytes_and_floats_are_alike(dtype):
 
 
 def flip(value):
-    return Estimate(value, np.full(4, value), value - 0.05, value + 0.05)
+    return FlipEstimate(value, np.full(4, value), value - 0.05, value + 0.05)
 
 
 def levels(*pairs):
@@ -110,7 +110,7 @@ def test_a_level_out_of_order_does_not_reach_the_target_alone():
     assert needed.kind != "enough"
 
 
-SETTINGS = [Setting(0.5, "ce"), Setting(1.0, "balanced"), Setting(0.0, "ce")]
+SETTINGS = [NetworkSetting(0.5, "ce"), NetworkSetting(1.0, "balanced"), NetworkSetting(0.0, "ce")]
 
 
 def test_the_budget_leaves_out_the_last_settings_first():
@@ -132,7 +132,7 @@ def test_a_budget_without_room_says_how_much_is_needed():
 
 def contrast(seeds, low, high, p=0.001):
     of_seeds = np.array(seeds)
-    return Contrast(Estimate(float(of_seeds.mean()), of_seeds, low, high), p, 0.02, "images")
+    return Contrast(FlipEstimate(float(of_seeds.mean()), of_seeds, low, high), p, 0.02, "images")
 
 
 LEARNT = Learnt(0.95, 0.75)
@@ -171,8 +171,8 @@ def test_a_verdict_of_each_kind(measured, learnt, word):
 
 
 def test_the_record_is_read_as_it_was_written():
-    schedule = Schedule(Design(5, 4, 12), (Setting(0.5, "ce"),), (), 0.25, 300.0)
+    schedule = Schedule(Design(5, 4, 12), (NetworkSetting(0.5, "ce"),), (), 0.25, 300.0)
     assert from_plain(Schedule, to_plain(schedule)) == schedule
     level = from_plain(Level, to_plain(levels((0.5, 0.2))[0]))
     assert level.flip_rare.of_seeds.tolist() == [0.2] * 4
-    assert math.isnan(from_plain(Estimate, to_plain(Estimate(math.nan, np.array([]), 0.0, 1.0))).value)
+    assert math.isnan(from_plain(FlipEstimate, to_plain(FlipEstimate(math.nan, np.array([]), 0.0, 1.0))).value)

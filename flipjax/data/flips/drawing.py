@@ -25,7 +25,7 @@ NUMBERS = 24
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class BlossomKind:
     """What tells a class from the others, each trait from -1 to 1."""
 
     lobes: int
@@ -34,7 +34,7 @@ class Kind:
     """-1: dots; 1: rings."""
 
 
-KINDS = (Kind(-1, -1), Kind(1, 1), Kind(-1, 1), Kind(1, -1))
+KINDS = (BlossomKind(-1, -1), BlossomKind(1, 1), BlossomKind(-1, 1), BlossomKind(1, -1))
 """Of thrift, aster, clover and mallow."""
 
 
@@ -46,7 +46,7 @@ def draw_numbers(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return (stream.random_raw(count) >> np.uint64(11)).reshape(shape) * 2.0**-53
 
 
-def draw_blossoms(kind: Kind, numbers: np.ndarray, *, size: int) -> np.ndarray:
+def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.ndarray:
     """Draws blossoms of a kind.
 
     A blossom leans towards its kind by its own random number, from 0 (unrecognisable) to 1; its petals and its coat
