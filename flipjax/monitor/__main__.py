@@ -25,11 +25,20 @@ from flipjax.support.terminal import printable
 @command.main("flipjax monitor")
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    options = vars(_parser().parse_args(arguments))
-    if options.pop("command") == "fit":
-        print(printable(fit_monitor(**options)))
-        return command.DONE
-    return command.SOME_FAILED if watch_stream(options["monitor"], history=options["history"]) else command.DONE
+    options = _parser().parse_args(arguments)
+    if options.command == "watch":
+        unreadable = watch_stream(options.monitor, history=options.history)
+        return command.SOME_FAILED if unreadable else command.DONE
+    summary = fit_monitor(
+        options.scores,
+        out=options.out,
+        flag_rate=options.flag_rate,
+        risk=options.risk,
+        false_alarm=options.false_alarm,
+        clusters=options.clusters,
+    )
+    print(printable(summary))
+    return command.DONE
 
 
 def _parser() -> command.Parser:

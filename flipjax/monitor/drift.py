@@ -12,7 +12,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,8 +20,10 @@ from scipy.special import betaln
 
 from flipjax.monitor.threshold import Monitor, read_scores
 
-STREAMS, LONGEST_DELAY = 21, 1000
-"""Streams, and the images of each after the change, on which the delay of the drift alarm is measured."""
+STREAMS = 21
+"""Streams on which the delay of the drift alarm is measured."""
+LONGEST_DELAY = 1000
+"""Images of each stream after the change."""
 BETS = np.array([(0.8, 1.2), (0.6, 1.6), (0.4, 2.5), (1.2, 0.8), (1.6, 0.6), (2.5, 0.4), (0.6, 0.6), (1.8, 1.8)])
 """Beta(a, b) densities to bet on: scores that rise, fall, spread and contract."""
 _NORM = betaln(BETS[:, 0], BETS[:, 1])
@@ -72,7 +74,7 @@ class DriftTest:
         """Whether the capital has ever reached 1 / false_alarm."""
         return self.largest * self._false_alarm >= 1
 
-    def add(self, score: float, cluster: Any = None) -> None:
+    def add(self, score: float, cluster: object = None) -> None:
         """Adds an image.
 
         Images of one cluster that follow one another are ranked together by their mean, once another cluster begins;
@@ -92,8 +94,11 @@ class DriftTest:
         """Ranks the cluster that is being read."""
         if self._cluster is not None and self._of_cluster:
             self._clusters.add(self._cluster)
-            known = [score for score in self._of_cluster if not math.isnan(score)]
-            self._rank(math.fsum(known) / len(known) if known else math.nan)
+            scores = [score for score in self._of_cluster if not math.isnan(score)]
+            mean = math.nan
+            if scores:
+                mean = math.fsum(scores) / len(scores)
+            self._rank(mean)
         self._cluster = None
         self._of_cluster = []
 
@@ -103,9 +108,13 @@ class DriftTest:
             return
         self._ranked += 1
         t = self._ranked
+        # An image without predicted foreground ranks above all scores.
         value = math.inf if math.isnan(score) else score
-        first, last = bisect_left(self._seen, value), bisect_right(self._seen, value)
-        rank = (len(self._seen) - last + self._generator.random() * (last - first + 1)) / (len(self._seen) + 1)
+        first = bisect_left(self._seen, value)
+        last = bisect_right(self._seen, value)
+        higher = len(self._seen) - last
+        equal = last - first + 1
+        rank = (higher + self._generator.random() * equal) / (len(self._seen) + 1)
         self._seen.insert(last, value)
         # A change may come at any image t: 1 / (t (t + 1)) of the capital is reserved for it, split over the bets.
         self._bets = (self._bets + 1 / (t * (t + 1) * len(BETS))) * _densities(rank)
@@ -114,7 +123,7 @@ class DriftTest:
 
 
 def watch(
-    monitor: Monitor, scores: Iterable[float], *, clusters: Iterable[Any] | None = None, seed: int = 0
+    monitor: Monitor, scores: Iterable[float], *, clusters: Iterable[object] | None = None, seed: int = 0
 ) -> Iterator[Verdict]:
     """Yields a verdict on each score as it comes.
 
@@ -142,18 +151,30 @@ def watch(
         [False, True]
     """
     if (clusters is not None) != bool(monitor.cluster_key):
-        found = "found them" if clusters is not None else "found none"
-        wanted = "clusters, as fit had" if monitor.cluster_key else "no clusters, as fit had none"
-        raise ValueError(f"clusters: expected {wanted}, {found}.")
-    test = DriftTest(monitor, seed=seed)
-    pairs = zip(scores, clusters, strict=True) if clusters is not None else ((score, None) for score in scores)
-    return (judge(monitor, test, float(score), cluster) for score, cluster in pairs)
+        if monitor.cluster_key:
+            raise ValueError("clusters: expected clusters, as fit had, found none.")
+        raise ValueError("clusters: expected no clusters, as fit had none, found them.")
+    return _verdicts(monitor, DriftTest(monitor, seed=seed), scores, clusters)
 
 
-def judge(monitor: Monitor, test: DriftTest, score: float, cluster: Any = None) -> Verdict:
+def _verdicts(
+    monitor: Monitor, test: DriftTest, scores: Iterable[float], clusters: Iterable[object] | None
+) -> Iterator[Verdict]:
+    if clusters is None:
+        for score in scores:
+            yield judge(monitor, test, float(score))
+        return
+    for score, cluster in zip(scores, clusters, strict=True):
+        yield judge(monitor, test, float(score), cluster)
+
+
+def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = None) -> Verdict:
     """Adds an image to a drift test, and returns the verdict on it and on the stream up to it."""
     test.add(score, cluster)
-    flagged = monitor.flags_empty if math.isnan(score) else score > monitor.threshold
+    if math.isnan(score):
+        flagged = monitor.flags_empty
+    else:
+        flagged = score > monitor.threshold
     return Verdict(score, flagged, test.evidence, 1 / test.largest, test.alarm)
 
 
@@ -190,8 +211,10 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest
     normal = generator.choice(monitor.scores, (STREAMS, before))
     changed = generator.choice(read_scores(scores), (STREAMS, longest))
     delays = [_delay(monitor, start.tolist(), draw.tolist()) for start, draw in zip(normal, changed, strict=True)]
-    late = [delay for delay in delays if delay > 0]
-    return float(np.median(late)) if late else math.nan
+    after_change = [delay for delay in delays if delay > 0]
+    if not after_change:
+        return math.nan
+    return float(np.median(after_change))
 
 
 def _delay(monitor: Monitor, normal: list[float], changed: list[float]) -> float:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ def digest_of(monitor: Monitor) -> str:
     return _digest(_values_of(monitor))
 
 
-def _values_of(monitor: Monitor) -> dict[str, Any]:
+def _values_of(monitor: Monitor) -> dict[str, object]:
     return {**dataclasses.asdict(monitor), "format": FORMAT, "scores": monitor.scores.tolist()}
 
 
@@ -47,5 +46,5 @@ def load_monitor(path: str | Path) -> Monitor:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _digest(values: dict[str, object]) -> str:
     return sha256(json.dumps(values, sort_keys=True))

@@ -6,16 +6,17 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NoReturn
 
 from flipjax.config import ConfigError
 from flipjax.support.files import csv_rows
 
 SCORES = ("score", "flip_risk")
+"""Accepted names of the column or key of scores; the second is the one that audits use."""
 LOSSES = ("loss", "flip")
-"""Accepted names of each column or key; the second is the one that audits use."""
+"""Accepted names of the column or key of losses, likewise."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST = 1 << 20
 """Lines must be shorter, in bytes."""
@@ -25,7 +26,7 @@ LONGEST = 1 << 20
 class ScoredImage:
     """An image or region of a line."""
 
-    values: dict[str, Any]
+    values: Mapping[str, object]
     """The fields of the line, with an id."""
     score: float
     """NaN without foreground."""
@@ -62,7 +63,8 @@ def read_table(path: Path) -> list[ScoredImage]:
         ConfigError: the file is not such a CSV; the message names the line.
         OSError: the file cannot be read.
     """
-    number, images = 1, []
+    number = 1
+    images = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             for number, row in csv_rows(stream):
@@ -94,35 +96,50 @@ def _cut_lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) < len(pairs):
         raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
     return values
 
 
-def _no_number(text: str) -> Any:
+def _no_number(text: str) -> NoReturn:
     raise ValueError(f"expected a number, or null without predicted foreground, found {text}")
 
 
-def _parsed(row: Mapping[str, str]) -> dict[str, Any]:
+def _parsed(row: Mapping[str, str]) -> dict[str, object]:
     """Returns the fields of a row: numbers, None for an empty one, or text."""
-    fields = {name: text.strip() for name, text in row.items()}
-    return {name: float(text) if NUMBER.fullmatch(text) else text or None for name, text in fields.items()}
+    return {name: _parsed_field(text.strip()) for name, text in row.items()}
 
 
-def _scored(values: Any, number: int) -> ScoredImage:
+def _parsed_field(text: str) -> float | str | None:
+    if NUMBER.fullmatch(text):
+        return float(text)
+    return text or None
+
+
+def _scored(values: object, number: int) -> ScoredImage:
     if not isinstance(values, Mapping):
         raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
-    score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
+    score = _first_of(SCORES, values)
     if not score:
         raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
+    loss = _first_of(LOSSES, values)
     return ScoredImage({"id": number, **values}, _number(values[score]), _number(values.get(loss)))
 
 
-def _number(value: Any) -> float:
+def _first_of(names: Sequence[str], values: Mapping[str, object]) -> str:
+    """Returns the first of some names that a line has, or ''."""
+    for name in names:
+        if name in values:
+            return name
+    return ""
+
+
+def _number(value: object) -> float:
     if value is None:
         return math.nan
-    if type(value) not in (int, float) or abs(value) > sys.float_info.max:
+    # A bool is no number here.
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
         _no_number(str(value)[:40])
     return float(value)

@@ -1,9 +1,10 @@
 """Scores of predicted regions, for monitors of several objects an image or volume."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_images
@@ -13,21 +14,22 @@ from flipjax.metrics.kernels import read_pixels
 
 
 class RegionScores(NamedTuple):
-    """Image and most frequent label of N regions, int64 (N,), and their scores, float64 (N,).
-
-    `flip_risk` is in nats; `flip_risk_share` is its fraction of log F, the maximum with F foreground classes;
-    `max_softmax` is 1 minus the largest probability. All are high where an error is expected.
-    """
+    """N predicted regions and their scores, which are high where an error is expected."""
 
     image: np.ndarray
+    """The image of each region, int64 (N,)."""
     label: np.ndarray
+    """Its most frequent label, int64 (N,)."""
     flip_risk: np.ndarray
+    """Its mean flip-risk in nats, float64 (N,)."""
     flip_risk_share: np.ndarray
+    """The fraction of log F, the largest flip-risk with F foreground classes, float64 (N,)."""
     max_softmax: np.ndarray
+    """1 minus the largest probability, float64 (N,)."""
 
 
 def region_scores(
-    logits: Any, *, regions: Any = "objects", background: Background = 0, spatial_ndim: int = 2
+    logits: ArrayLike, *, regions: ArrayLike = "objects", background: Background = 0, spatial_ndim: int = 2
 ) -> RegionScores:
     """Returns flip-risk and maximum softmax of each predicted region, averaged over its pixels.
 
@@ -49,21 +51,23 @@ def region_scores(
         >>> scores.label.tolist(), scores.flip_risk_share.round(3).tolist(), scores.max_softmax.round(3).tolist()
         ([1, 2], [1.0, 0.004], [0.532, 0.0])
     """
-    logits = np.asarray(check_logits(logits, background=background))
+    scores = np.asarray(check_logits(logits, background=background))
     if spatial_ndim == 3:
-        logits, regions = _flatten_volumes(logits, regions, background)
-    numbers = find_regions(logits, regions=regions, background=background)
+        scores, regions = _flatten_volumes(scores, regions, background)
+    numbers = find_regions(scores, regions=regions, background=background)
     if numbers is None:
-        numbers = np.asarray(foreground(logits, background=background), np.int32)
-    rows, labels = count_labels(logits, regions=numbers, background=background)
-    inside, count = rows >= 0, labels.sum(1)
-    maps = read_pixels(logits, LabelSpec(background))
-    risk, softmax = (np.bincount(rows[inside], each[inside]) / count for each in (maps.risk, maps.probability))
-    share = risk / math.log(is_foreground(logits.shape[-1], background).sum())
+        numbers = np.asarray(foreground(scores, background=background), np.int32)
+    region, labels = count_labels(scores, regions=numbers, background=background)
+    pixels = labels.sum(1)
+    maps = read_pixels(scores, LabelSpec(background))
+    inside = region >= 0
+    risk = np.bincount(region[inside], maps.risk[inside]) / pixels
+    softmax = np.bincount(region[inside], maps.probability[inside]) / pixels
+    share = risk / math.log(is_foreground(scores.shape[-1], background).sum())
     return RegionScores(region_images(numbers), labels.argmax(1), risk, share, 1 - softmax)
 
 
-def _flatten_volumes(logits: np.ndarray, regions: Any, background: Background) -> tuple[np.ndarray, Any]:
+def _flatten_volumes(logits: np.ndarray, regions: ArrayLike, background: Background) -> tuple[np.ndarray, ArrayLike]:
     """Returns volumes (B, D, H, W, C) as images (B, D * H, W, C), and the numbers of their regions likewise.
 
     Objects are 26-connected components, found before the volumes are flattened.
@@ -71,15 +75,20 @@ def _flatten_volumes(logits: np.ndarray, regions: Any, background: Background) -
     if logits.ndim != 5:
         raise ValueError(f"logits: expected (B, D, H, W, C), found the shape {logits.shape}.")
     B, D, H, W, C = logits.shape
-    if isinstance(regions, str) and regions == "objects":
-        inside = np.asarray(foreground(logits, background=background))
-        numbers = np.zeros(inside.shape, np.int32)
-        for volume, into in zip(inside, numbers, strict=True):
-            ndimage.label(volume, np.ones((3, 3, 3)), output=into)
-        regions = numbers
-    if not isinstance(regions, str):
-        regions = np.asarray(regions)
-        if regions.shape != (B, D, H, W):
-            raise ValueError(f"regions: expected 'image', 'objects' or integers {(B, D, H, W)}, found {regions.shape}.")
-        regions = regions.reshape(B, D * H, W)
-    return logits.reshape(B, D * H, W, C), regions
+    flat = logits.reshape(B, D * H, W, C)
+    if isinstance(regions, str):
+        if regions != "objects":
+            return flat, regions
+        regions = _label_volumes(np.asarray(foreground(logits, background=background)))
+    numbers = np.asarray(regions)
+    if numbers.shape != (B, D, H, W):
+        raise ValueError(f"regions: expected 'image', 'objects' or integers {(B, D, H, W)}, found {numbers.shape}.")
+    return flat, numbers.reshape(B, D * H, W)
+
+
+def _label_volumes(inside: np.ndarray) -> np.ndarray:
+    """Returns the number of each voxel's 26-connected component in its volume, 0 outside: int32 (B, D, H, W)."""
+    numbers = np.zeros(inside.shape, np.int32)
+    for volume, components in zip(inside, numbers, strict=True):
+        ndimage.label(volume, np.ones((3, 3, 3)), output=components)
+    return numbers

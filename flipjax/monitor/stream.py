@@ -5,8 +5,8 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -54,15 +54,25 @@ def fit_monitor(
             load_monitor(out)
         except (DamagedError, OSError) as error:
             raise ConfigError("--out", "a new file, or a monitor to replace", out) from error
-    images = list(read_lines(check_stdin(), complain=_refuse) if scores == "-" else read_table(Path(scores)))
+    if scores == "-":
+        images = list(read_lines(check_stdin(), complain=_refuse))
+    else:
+        images = read_table(Path(scores))
     values = np.array([image.score for image in images])
     losses = np.array([image.loss for image in images])
     if risk is not None and np.isnan(losses).all():
         raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
-    together = None if clusters is None else _clusters_of(images, clusters)
-    options: dict[str, Any] = {"losses": losses, "flag_rate": flag_rate, "risk": risk, "false_alarm": false_alarm}
+    cluster_names = None if clusters is None else _clusters_of(images, clusters)
     try:
-        monitor = fit(values, **options, clusters=together, cluster_key=clusters or "")
+        monitor = fit(
+            values,
+            losses=losses,
+            flag_rate=flag_rate,
+            risk=risk,
+            false_alarm=false_alarm,
+            clusters=cluster_names,
+            cluster_key=clusters or "",
+        )
     except ValueError as error:
         name, _, problem = str(error).partition(": ")
         raise ConfigError(f"--{name}", problem=problem) from error
@@ -70,7 +80,7 @@ def fit_monitor(
     return "\n".join([f"Wrote {out}.", *_summary(monitor, values, losses, risk)])
 
 
-def _clusters_of(images: list[ScoredImage], key: str) -> list[str]:
+def _clusters_of(images: Sequence[ScoredImage], key: str) -> list[str]:
     """Returns the cluster of each image."""
     try:
         return [image.cluster(key) for image in images]
@@ -91,14 +101,16 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
     verb = "are" if monitor.flags_empty else f"(over {RARE:.0%}) are not"
     lines.append(f"Images without predicted foreground {verb} flagged; in the drift test they rank above all scores.")
-    what = "images" if not monitor.cluster_key else f"clusters ({monitor.cluster_key})"
-    lines += [
+    ranked = f"clusters ({monitor.cluster_key})" if monitor.cluster_key else "images"
+    delays = TextTable(["rise", *(f"after {before:,}" for before in BEFORE)], _delay_rows(monitor))
+    return [
+        *lines,
         "",
-        f"Median {what} until the drift alarm (inf: more than {LONGEST_DELAY}), by the rise of their scores in",
+        f"Median {ranked} until the drift alarm (inf: more than {LONGEST_DELAY}), by the rise of their scores in",
+        "standard deviations and by the normal ones that came before it:",
+        "",
+        to_text(delays).rstrip(),
     ]
-    lines += ["standard deviations and by the normal ones that came before it:", ""]
-    table = to_text(TextTable(["rise", *(f"after {before:,}" for before in BEFORE)], _delay_rows(monitor)))
-    return [*lines, table.rstrip()]
 
 
 def _threshold_rows(monitor: Monitor, scores: np.ndarray, losses: np.ndarray) -> list[list[str]]:
@@ -110,10 +122,16 @@ def _threshold_rows(monitor: Monitor, scores: np.ndarray, losses: np.ndarray) ->
             thresholds[f"{rate:g}"] = fit(scores, flag_rate=rate).threshold
     rows = []
     for name, threshold in thresholds.items():
-        found = detection(dataclasses.replace(monitor, threshold=threshold), scores, losses)
-        shown = ["-" if math.isnan(each[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*each) for each in found]
-        rows.append([name, f"{threshold:.6g}", *shown])
+        fractions = detection(dataclasses.replace(monitor, threshold=threshold), scores, losses)
+        rows.append([name, f"{threshold:.6g}", *(_fraction_text(*fraction) for fraction in fractions)])
     return rows
+
+
+def _fraction_text(value: float, low: float, high: float) -> str:
+    """Returns a fraction with its interval, or a dash if it is undefined."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _delay_rows(monitor: Monitor) -> list[list[str]]:
@@ -174,7 +192,9 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
         if history is not None:
             kept = stack.enter_context(History(history, monitor))
             before = _replay(test, kept)
-            report(f"{history}: goes on after {before} images{', with an alarm' if test.alarm else ''}")
+            alarm = ", with an alarm" if test.alarm else ""
+            report(f"{history}: goes on after {before} images{alarm}")
+        # The counts are reported even if the stream ends by a signal.
         stack.callback(lambda: report(str(counts)))
         for number, image in enumerate(read_lines(check_stdin(), complain=complain), 1):
             try:
@@ -198,16 +218,20 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
 def _replay(test: DriftTest, history: History) -> int:
     """Adds the images of a history to a test, and returns their number."""
     number = 0
-    for score, cluster in history.seen():
-        test.add(score, cluster)
+    for image in history.seen():
+        test.add(image.score, image.cluster)
         number += 1
     return number
 
 
 def _line(image: ScoredImage, verdict: Verdict) -> str:
+    """Returns the line of an image that is written."""
+    drift = {
+        "evidence": float(f"{verdict.evidence:.6g}"),
+        "p_value": float(f"{verdict.p_value:.6g}"),
+        "alarm": verdict.alarm,
+    }
     score = None if math.isnan(verdict.score) else verdict.score
-    drift: dict[str, Any] = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
-    drift["alarm"] = verdict.alarm
     return json.dumps({**image.values, "score": score, "flagged": verdict.flagged, "drift": drift})
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +11,8 @@ from flipjax.metrics import selective
 
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
+FLAG_RATE = 0.05
+"""Fraction of images that is flagged unless another is asked for."""
 RARE = 0.05
 """Images without predicted foreground are flagged if at most this fraction of the reference images have none."""
 ERROR = 0.5
@@ -47,7 +49,7 @@ def fit(
     flag_rate: float | None = None,
     risk: float | None = None,
     false_alarm: float = 0.01,
-    clusters: Any = None,
+    clusters: ArrayLike | None = None,
     cluster_key: str = "cluster",
 ) -> Monitor:
     """Fits a monitor to the scores of reference images, which need no labels.
@@ -86,20 +88,27 @@ def fit(
         f"risk: expected a mean loss in [0, 1], found {risk}.": risk is not None and not 0 <= risk <= 1,
         "flag_rate: expected either flag_rate or risk, found both.": None not in (flag_rate, risk),
     }
-    for problem, found in problems.items():
-        if found:
+    for problem, holds in problems.items():
+        if holds:
             raise ValueError(problem)
-    ordered = np.sort(values[~np.isnan(values)])
     ranked = values if clusters is None else cluster_means(values, clusters)
     reference = np.sort(ranked[~np.isnan(ranked)])
     if risk is None:
-        threshold = _quantile(ordered, 0.05 if flag_rate is None else flag_rate)
-    elif losses is None:
-        raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
-    elif (threshold := selective.threshold_at_risk(values, losses, risk=risk)) == -math.inf:
-        raise ValueError(f"risk: expected at least the mean loss of the images with the lowest scores, found {risk}.")
+        threshold = _quantile(np.sort(values[~np.isnan(values)]), FLAG_RATE if flag_rate is None else flag_rate)
+    else:
+        threshold = _threshold_at_risk(values, losses, risk)
     empty = len(ranked) - len(reference)
     return Monitor(reference, threshold, false_alarm, empty, "" if clusters is None else cluster_key)
+
+
+def _threshold_at_risk(scores: np.ndarray, losses: ArrayLike | None, risk: float) -> float:
+    """Returns the largest score up to which the mean loss is at most `risk`."""
+    if losses is None:
+        raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
+    threshold = selective.threshold_at_risk(scores, losses, risk=risk)
+    if threshold == -math.inf:
+        raise ValueError(f"risk: expected at least the mean loss of the images with the lowest scores, found {risk}.")
+    return threshold
 
 
 def read_scores(scores: ArrayLike) -> np.ndarray:
@@ -113,7 +122,7 @@ def read_scores(scores: ArrayLike) -> np.ndarray:
     return np.asarray(scores, np.float64)
 
 
-def cluster_means(scores: np.ndarray, clusters: Any) -> np.ndarray:
+def cluster_means(scores: np.ndarray, clusters: ArrayLike) -> np.ndarray:
     """Returns the mean score of each cluster, NaN for one whose images have none: float64 (clusters,).
 
     Raises:
@@ -126,17 +135,19 @@ def cluster_means(scores: np.ndarray, clusters: Any) -> np.ndarray:
     names = np.asarray(clusters).astype(np.str_)
     if names.shape != scores.shape:
         raise ValueError(f"clusters: expected {scores.shape}, one a score, found shape {names.shape}.")
-    _, place = np.unique(names, return_inverse=True)
-    known = ~np.isnan(scores)
-    number = np.bincount(place, weights=known)
-    total = np.bincount(place, weights=np.where(known, scores, 0.0))
+    _, cluster = np.unique(names, return_inverse=True)
+    scored = ~np.isnan(scores)
+    number = np.bincount(cluster, weights=scored)
+    total = np.bincount(cluster, weights=np.where(scored, scores, 0.0))
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
 def _quantile(ordered: np.ndarray, rate: float) -> float:
     """Returns the score that a new image exceeds with probability `rate` at most."""
     n = len(ordered)
-    above = math.floor(rate * (n + 1) + 1e-9) if 0 < rate < 1 else 0
+    above = 0
+    if 0 < rate < 1:
+        above = math.floor(rate * (n + 1) + 1e-9)
     if above < 1:
         least = f"at least {1 / (n + 1):.3g}, for {n} images with a score,"
         raise ValueError(f"flag_rate: expected {least} and less than 1; found {rate}.")
@@ -150,14 +161,14 @@ def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
 
 
 class Detection(NamedTuple):
-    """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined.
-
-    flagged: of all images. precision: errors among the flagged images. recall: flagged images among the errors.
-    """
+    """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined."""
 
     flagged: tuple[float, float, float]
+    """Of all images."""
     precision: tuple[float, float, float]
+    """Errors among the flagged images."""
     recall: tuple[float, float, float]
+    """Flagged images among the errors."""
 
 
 def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detection:
@@ -169,14 +180,15 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
         losses: (n,) in 0..1, NaN where unknown.
 
     Example:
-        >>> found = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.1])
-        >>> [round(value, 2) for value in found.flagged], found.precision[0], found.recall[0]
+        >>> result = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.1])
+        >>> [round(value, 2) for value in result.flagged], result.precision[0], result.recall[0]
         ([0.67, 0.21, 0.94], 0.5, 1.0)
     """
-    flagged, losses = flag(monitor, scores), np.asarray(losses, np.float64)
-    known = ~np.isnan(losses)
+    flagged = flag(monitor, scores)
+    losses = np.asarray(losses, np.float64)
+    has_loss = ~np.isnan(losses)
     error = losses > ERROR
-    return Detection(_fraction(flagged), _fraction(error[flagged & known]), _fraction(flagged[error]))
+    return Detection(_fraction(flagged), _fraction(error[flagged & has_loss]), _fraction(flagged[error]))
 
 
 def _fraction(events: np.ndarray) -> tuple[float, float, float]:
