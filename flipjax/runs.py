@@ -17,10 +17,10 @@ from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
+from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record
 from flipjax.results.run_data import RunData, load
 from flipjax.results.scores import unpack_classes
-from flipjax.results.store import Cell
 from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE

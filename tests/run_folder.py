@@ -9,9 +9,10 @@ from results.tables import cell_of, curves_of
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.report import gallery
+from flipjax.results.arrays import EVALUATED
 from flipjax.results.frames import write_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT
-from flipjax.results.store import EVALUATED, write
+from flipjax.results.store import write
 from flipjax.results.tables import history_table, results_table
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")

@@ -18,9 +18,11 @@ from flipjax.config import ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.plan import plan
+from flipjax.results.arrays import MemberResults
+from flipjax.results.cells import Cell
 from flipjax.results.frames import records_of
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
-from flipjax.results.store import Cell, MemberResults, read, write
+from flipjax.results.store import read, write
 from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state

@@ -14,12 +14,12 @@ from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
 from flipjax.report.run import ReportError, RunTables, read_run
 from flipjax.report.sections import flip_chart, marked
+from flipjax.results.cells import Cell
 from flipjax.results.estimates import aggregate, compare, judge
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.sentences import classes_warning, verdicts
-from flipjax.results.store import Cell
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
 from flipjax.support.terminal import listed
 

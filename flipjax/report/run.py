@@ -12,13 +12,13 @@ import pandas as pd
 
 from flipjax.metrics.images import Images
 from flipjax.results import estimates
+from flipjax.results.cells import Cell
 from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
-from flipjax.results.store import Cell
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.terminal import listed
 

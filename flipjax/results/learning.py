@@ -6,8 +6,9 @@ A network that finds the object and guesses its class has the same Flip at every
 import numpy as np
 
 from flipjax.metrics.decomposition import divide
+from flipjax.results.arrays import MemberResults
+from flipjax.results.cells import Cell
 from flipjax.results.rows import CLASSES_NOT_LEARNT
-from flipjax.results.store import Cell, MemberResults
 
 MARGIN = 0.2
 """How far above chance the accuracy of a member that has learnt the classes is.

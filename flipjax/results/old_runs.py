@@ -16,10 +16,11 @@ import numpy as np
 
 from flipjax.groups import Groups
 from flipjax.identity import digest_of
+from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.frames import Row
 from flipjax.results.quantities import key_of
 from flipjax.results.record import known_record
-from flipjax.results.store import EVALUATED, STORED, Curves, ImageResults, MemberResults, write
+from flipjax.results.store import STORED, write
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.files import DamagedError, read_arrays
 

@@ -8,8 +8,8 @@ import numpy as np
 from flipjax.metrics.quantities import SWEPT, evaluate, with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import auroc_intervals
+from flipjax.results.cells import Cell
 from flipjax.results.rows import COMPARED
-from flipjax.results.store import Cell
 
 SAMPLES = 500
 IMAGES_INTERVAL = "95% interval over the test images, for these models"

@@ -17,6 +17,8 @@ import pandas as pd
 
 from flipjax.identity import digest_of
 from flipjax.metrics.quantities import Quantity
+from flipjax.results.arrays import MemberResults
+from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import Differences, aggregate, differences_of
 from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
@@ -24,7 +26,7 @@ from flipjax.results.record import known_record
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
-from flipjax.results.store import BLANK, GALLERY, SCHEMA, STORED, Cell, MemberResults, read, to_xarray
+from flipjax.results.store import BLANK, GALLERY, SCHEMA, STORED, read
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
 from flipjax.support.files import DamagedError, read_text_entry, replacing, sha256, sha256_of
 

@@ -11,12 +11,13 @@ import pandas as pd
 from flipjax.groups import Groups
 from flipjax.metrics.images import ALL
 from flipjax.metrics.quantities import SWEPT, evaluate, keys_of, own_evaluators
+from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
+from flipjax.results.cells import Cell, select
 from flipjax.results.frames import DIGITS, TEXTS
 from flipjax.results.learning import statuses
 from flipjax.results.quantities import SCORES, column, quantity_of
 from flipjax.results.rows import image_columns
 from flipjax.results.scores import image_scores
-from flipjax.results.store import EVALUATED, Cell, Curves, ImageResults, MemberResults, select
 
 COUNTS = "images"
 """The unit of quantities that are whole numbers."""

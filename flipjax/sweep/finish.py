@@ -16,7 +16,8 @@ from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
 from flipjax.report import gallery
 from flipjax.results import store
-from flipjax.results.store import EVALUATED, Cell, Curves, ImageResults, MemberResults
+from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
+from flipjax.results.cells import Cell
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.ranges import name_of
 from flipjax.sweep.programs import layout_of

@@ -21,10 +21,12 @@ from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec, own_quantities
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
+from flipjax.results.arrays import Curves, MemberResults
+from flipjax.results.cells import Cell
 from flipjax.results.frames import write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
-from flipjax.results.store import BLANK, Cell, Curves, MemberResults, write
+from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, history_table, join, results_table
 from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work

@@ -8,7 +8,7 @@ import numpy as np
 from flipjax.backend.memory import trim
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program
-from flipjax.results.store import Curves
+from flipjax.results.arrays import Curves
 from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.programs import layout_of

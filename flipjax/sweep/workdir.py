@@ -22,8 +22,10 @@ from flipjax.groups import Groups
 from flipjax.identity import first_difference
 from flipjax.plan import Program, select
 from flipjax.report import gallery
+from flipjax.results.arrays import MemberResults
+from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
-from flipjax.results.store import GALLERY, STORED, Cell, MemberResults, concatenate, read, write
+from flipjax.results.store import GALLERY, STORED, concatenate, read, write
 from flipjax.support.files import DamagedError, link_below, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock

@@ -7,9 +7,10 @@ import numpy as np
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
+from flipjax.results.arrays import EVALUATED, Curves, ImageResults
+from flipjax.results.cells import Cell
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import COMPARED
-from flipjax.results.store import EVALUATED, Cell, Curves, ImageResults
 from flipjax.results.tables import compute_values, make_results, results_table, typed
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"

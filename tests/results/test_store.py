@@ -17,8 +17,10 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.report.__main__ import main as report
 from flipjax.report.gallery.store import load_gallery
 from flipjax.results import load
+from flipjax.results.arrays import ImageResults, MemberResults
+from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.frames import read_csv
-from flipjax.results.store import BLANK, Cell, ImageResults, MemberResults, concatenate, read, to_xarray, write
+from flipjax.results.store import BLANK, concatenate, read, write
 from flipjax.results.tables import blank_results
 from flipjax.support.files import DamagedError, digest, write_arrays
 from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition

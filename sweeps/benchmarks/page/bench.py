@@ -26,9 +26,11 @@ import numpy as np
 from flipjax.config import SELECTIONS
 from flipjax.groups import Groups
 from flipjax.report import gallery
+from flipjax.results.arrays import Curves, ImageResults
+from flipjax.results.cells import Cell
 from flipjax.results.frames import write_csv
 from flipjax.results.scores import SCORES
-from flipjax.results.store import Cell, Curves, ImageResults, write
+from flipjax.results.store import write
 from flipjax.results.tables import compute_values, history_table, make_results, results_table
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")

@@ -15,10 +15,11 @@ from scipy.stats import norm
 
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition, bootstrap, summarize
+from flipjax.results.arrays import Curves, ImageResults
+from flipjax.results.cells import Cell
 from flipjax.results.estimates import estimate
 from flipjax.results.frames import to_frame, write_csv
 from flipjax.results.resamples import Resamples
-from flipjax.results.store import Cell, Curves, ImageResults
 from flipjax.results.tables import make_results
 
 SIZES = (20, 50, 200)

@@ -1,0 +1,200 @@
+"""Cells: the results of a program's members, of which images are read when they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flipjax.groups import Groups
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.images import Images
+from flipjax.metrics.log_odds import SceneSwap, training_evidence
+from flipjax.results.arrays import ImageResults, MemberResults
+from flipjax.results.quantities import column, find_quantity
+from flipjax.results.store import read
+from flipjax.support.extras import to_install
+from flipjax.support.files import DamagedError
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The results of a program's members, or of some of them; images are read when they are asked for.
+
+    Raises:
+        ValueError: neither `path` nor `stored_images` is given.
+    """
+
+    results: MemberResults
+    """What tables need, in memory."""
+    path: Path | None = None
+    """The file that holds the images."""
+    stored_images: ImageResults | None = None
+    """The images, where they are in memory."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a cell without images."""
+        if self.path is None and self.stored_images is None:
+            raise ValueError("path: expected the file of the images, or stored_images; found neither")
+
+    @property
+    def members(self) -> list[str]:
+        """The names of the members."""
+        return self.results.member.tolist()
+
+    @property
+    def rules(self) -> list[str]:
+        """The names of the selection rules."""
+        return self.results.rule.tolist()
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the images."""
+        return self.results.groups
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, background first."""
+        return self.results.class_names
+
+    @cached_property
+    def images(self) -> ImageResults:
+        """The results of the images; raises DamagedError if they are not those written."""
+        if self.stored_images is not None:
+            return self.stored_images
+        return self.read_images()
+
+    def read_images(self, *, without: Sequence[str] = ()) -> ImageResults:
+        """Reads the results of the images and does not keep them; `without` names optional arrays to leave."""
+        if self.path is None:
+            return self.images
+        images = read(self.path, ImageResults, without=without)
+        problem = self._misfit(images)
+        if problem:
+            raise DamagedError(f"{self.path}: damaged ({problem})")
+        return images
+
+    def _misfit(self, images: ImageResults) -> str:
+        """Returns how images are not those of the members, or ''."""
+        classes = len(self.class_names)
+        if images.member.tolist() != self.members:
+            return "the images are of other members"
+        if images.confusion.shape[0] != len(self.rules) or images.confusion.shape[3:] != (classes, classes):
+            return f"expected counts of {len(self.rules)} rules and {classes} classes"
+        least = images.image_group.min(initial=0)
+        largest = images.image_group.max(initial=0)
+        if least < 0 or largest >= self.groups.count:
+            return f"image_group: expected 0..{self.groups.count - 1}"
+        if images.log_odds is not None and images.log_odds.shape[-1] != classes - 1:
+            return f"log_odds: expected {classes - 1} foreground classes"
+        if images.trained is not None and images.trained.shape[1] != self.groups.count:
+            return f"trained: expected {self.groups.count} groups"
+        return ""
+
+    def images_of(self, member: str, part: str, rule: str | None = None) -> Images:
+        """Returns the images of a part for a member and a selection rule, by default the first."""
+        return select(self.results, self.images, member, part, rule)
+
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+        """Returns the decomposition of a member on a part by a selection rule, by default the first."""
+        images = self.images_of(member, part, selection)
+        return Decomposition(images.confusion, images.risk_sum)
+
+    def scene_swap(self, member: str, part: str, *, selection: str | None = None) -> SceneSwap | None:
+        """Returns a member's scene-swap risk and repaired counts, or None where no scenes were swapped."""
+        images = self.images_of(member, part, selection)
+        if images.log_odds is None:
+            return None
+        return images.swap
+
+
+def select(results: MemberResults, images: ImageResults, member: str, part: str, rule: str | None = None) -> Images:
+    """Returns the images of a part for a member and a selection rule, by default the first."""
+    number = 0
+    if rule is not None:
+        number = results.rule.tolist().index(rule)
+    index = results.places[member]
+    inside = images.inside(part)
+    log_odds = None
+    center = None
+    # Only the first rule was asked on other scenes.
+    if number == 0 and images.log_odds is not None and images.center is not None:
+        log_odds = images.log_odds[index, inside]
+        center = images.center[index]
+    evidence = None
+    if images.trained is not None:
+        training_groups = np.repeat(np.arange(results.groups.count), images.trained[index])
+        evidence = training_evidence(training_groups, results.groups)
+    return Images(
+        results.class_names,
+        results.groups,
+        group=images.image_group[inside],
+        confusion=images.confusion[number, index, inside],
+        risk_sum=images.risk_sum[number, index, inside],
+        pair=images.pair[inside],
+        regions=images.regions(number, index, inside),
+        log_odds=log_odds,
+        center=center,
+        own=images.own_ratios(number, index, inside),
+        evidence=evidence,
+    )
+
+
+def to_xarray(cell: Cell, *, images: bool = False) -> xarray.Dataset:
+    """Returns a cell as an xarray data set: a variable for each quantity and training curve.
+
+    The axes of the grid, such as rho and seed, are coordinates of `member`. `images` adds the results of the images.
+    """
+    import pandas as pd
+
+    try:
+        import xarray
+    except ModuleNotFoundError as error:
+        problem = f"dataset: expected the package xarray, found none; python -m pip install {to_install('xarray')}"
+        raise ModuleNotFoundError(problem, name="xarray") from error
+    results = cell.results
+    variables = {}
+    for number, key in enumerate(results.quantity.tolist()):
+        axes = ("rule", "member", "part", "group")
+        variables[column(key)] = xarray.Variable(axes, results.values[..., number], _attributes(key))
+    for number, name in enumerate(results.measure.tolist()):
+        variables[f"curve_{name}"] = xarray.Variable(("member", "epoch"), results.curves[..., number])
+    variables["status"] = xarray.Variable("member", results.status)
+    variables["best_epoch"] = xarray.Variable(("rule", "member"), results.best_epoch)
+    coordinates = {
+        "member": xarray.Variable("member", results.member),
+        "rule": xarray.Variable("rule", results.rule),
+        "part": xarray.Variable("part", results.part),
+        "group": xarray.Variable("group", results.group),
+        "class": xarray.Variable("class", results.class_name),
+        "epoch": xarray.Variable("epoch", np.arange(1, results.curves.shape[1] + 1)),
+    }
+    settings = pd.DataFrame(results.settings()).replace("", np.nan)
+    for name in map(str, settings):
+        coordinates[name] = xarray.Variable("member", settings[name].infer_objects().to_numpy())
+    if images:
+        stored = cell.images
+        for name, value in stored.arrays().items():
+            axes = stored.axes_of(name)
+            if name == "member":
+                continue
+            if axes[0] == "image" or name == "score":
+                coordinates[name] = xarray.Variable(axes, value)
+            else:
+                variables[name] = xarray.Variable(axes, value)
+    return xarray.Dataset(variables, coordinates, {"program": str(results.program)})
+
+
+def _attributes(key: str) -> dict[str, str]:
+    """Returns what a quantity means, as the attributes of its variable."""
+    quantity = find_quantity(key)
+    if quantity is None:
+        return {}
+    return {"long_name": quantity.title, "units": quantity.unit, "description": quantity.meaning}
