@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ import pandas as pd
 from flipjax.audit import files
 from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import Limits, check_gates, failures, make_gates, try_gates, write_junit
+from flipjax.audit.measurements import weigh_pixels
 from flipjax.audit.problems import AuditError, naming
+from flipjax.audit.summary import rate_counts
 from flipjax.groups import NamedGroups
-from flipjax.metrics import Decomposition, resampled, summarize
+from flipjax.metrics import Decomposition
+from flipjax.metrics.images import Images, read_images
+from flipjax.metrics.paired_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
+from flipjax.metrics.quantities import with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends
+from flipjax.metrics.summary import summary_of, values_of
+from flipjax.results.text import TextTable, to_text, with_interval
 from flipjax.support.files import make_folder, open_npz, write_text
 from flipjax.support.terminal import listed
 
@@ -23,6 +31,10 @@ PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}
 SHOWN = 12
 """Further differences printed on the terminal."""
+SEED = 0
+"""Of the draws of intervals."""
+CLASS_IOU = "iou/"
+"""Beginning of the keys of IoU, of each class and of the foreground."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 
 
@@ -36,10 +48,12 @@ class Stored:
     """Counts of pixels, leaves (n, C, C) and (n,)."""
     class_names: tuple[str, ...]
     """The C classes' names."""
-    groups: dict[str, Any]
-    """`groups` and `all_groups` of `summarize`, if the audit has groups."""
+    group_names: np.ndarray | None
+    """The group of each image, or None."""
     clusters: np.ndarray | None
     """The cluster of each image, or None."""
+    pixel_size: np.ndarray | None
+    """The area (mm2) or volume (mm3) of a pixel of each image; None if it is not known, or not stored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +91,27 @@ def read_audit(folder: Path) -> Stored:
             raise AuditError(f"--compare: expected an audit that was finished in {folder}, found {summary['error']}")
         background = summary["options"]["background"]
         background = tuple(background) if isinstance(background, list) else background
-        groups = {}
-        if "group_names" in arrays:
-            named, numbers = np.unique(arrays["group_names"][order], return_inverse=True)
-            groups = {"groups": numbers, "all_groups": NamedGroups(tuple(map(str, named)))}
-        counts = Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background)
-        clusters = arrays["clusters"][order] if "clusters" in arrays else None
-        return Stored(sorted(names), counts, tuple(map(str, arrays["class_names"])), groups, clusters)
+        return Stored(
+            names=sorted(names),
+            decomposition=Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background),
+            class_names=tuple(map(str, arrays["class_names"])),
+            group_names=_ordered(arrays, "group_names", order),
+            clusters=_ordered(arrays, "clusters", order),
+            pixel_size=_ordered(arrays, "pixel_size", order),
+        )
 
 
-def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
-    """Reads both audits, which must have the same images and labels."""
-    before, after = read_audit(old), read_audit(new)
+def _ordered(arrays: Mapping[str, np.ndarray], name: str, order: Sequence[int]) -> np.ndarray | None:
+    """Returns a stored array in order of the images' names, or None if it is not stored."""
+    if name not in arrays:
+        return None
+    return arrays[name][order]
+
+
+def _read_pair(old: Path, new: Path) -> tuple[Stored, Stored]:
+    """Reads both audits, which must have the same images, labels and sizes of pixels."""
+    before = read_audit(old)
+    after = read_audit(new)
     lacking = sorted({*before.names} ^ {*after.names})
     if lacking:
         raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listed(lacking)}")
@@ -96,10 +119,30 @@ def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
     if first != second:
         raise AuditError(f"--compare: expected the same classes, found {first} in {old} and {second} in {new}")
     labels = [each.decomposition.confusion.sum(-1) for each in (before, after)]
-    others = [name for name, same in zip(after.names, (labels[0] == labels[1]).all(-1), strict=True) if not same]
+    others = _names_where(after.names, (labels[0] != labels[1]).any(-1))
     if others:
         raise AuditError(f"--compare: expected the same labels; {old} and {new} have others in {listed(others)}")
+    if before.pixel_size is not None and after.pixel_size is not None:
+        others = _names_where(after.names, ~np.isclose(before.pixel_size, after.pixel_size, rtol=1e-4))
+        if others:
+            raise AuditError(f"--compare: expected the same spacing; {old} and {new} have others in {listed(others)}")
     return before, after
+
+
+def _names_where(names: Sequence[str], chosen: np.ndarray) -> list[str]:
+    """Returns the names that are chosen, of bool (n,)."""
+    return [name for name, is_chosen in zip(names, chosen.tolist(), strict=True) if is_chosen]
+
+
+def _read_images(stored: Stored, after: Stored, pixel_size: np.ndarray | None) -> Images:
+    """Returns the images of an audit in the groups of the new one, whose pixels count by their size."""
+    numbers = None
+    all_groups = None
+    if after.group_names is not None:
+        present, numbers = np.unique(after.group_names, return_inverse=True)
+        all_groups = NamedGroups(tuple(map(str, present)))
+    counts = weigh_pixels(stored.decomposition, pixel_size)
+    return read_images(counts, numbers, class_names=after.class_names, all_groups=all_groups)
 
 
 def compare_audits(
@@ -114,14 +157,16 @@ def compare_audits(
 ) -> Comparison:
     """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
 
-    Intervals are 95% bootstrap intervals from resamples shared by both audits, of images or of the new audit's
-    clusters. Gates limit differences, by key of the summary or by `KEY:low` or `KEY:high`.
+    Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU say what the number of
+    images allows even where no image differs (`flipjax.metrics.paired_rates`). Those of other quantities are 95%
+    bootstrap intervals of paired differences, and missing where all resamples agree. Gates limit differences, by key
+    of the summary or by `KEY:low` or `KEY:high`; one on an interval that is missing fails.
 
     Args:
         old: the folder of an audit.
         new: the folder of another one.
         out: a new folder, or the folder of an earlier comparison.
-        samples: the number of resamples.
+        samples: the number of resamples of other quantities than rates.
         fail_above: upper limits by key.
         fail_below: lower limits by key.
         junit: a file for the gates as JUnit test cases.
@@ -129,25 +174,29 @@ def compare_audits(
     Raises:
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.
     """
-    before, after = _pair(old, new)
-    own: dict[str, Any] = {"class_names": after.class_names, **after.groups}
-    values = [summarize(each.decomposition, **own) for each in (before, after)]
-    keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
+    stored_before, stored_after = _read_pair(old, new)
+    pixel_size = stored_before.pixel_size if stored_after.pixel_size is None else stored_after.pixel_size
+    before = _read_images(stored_before, stored_after, pixel_size)
+    after = _read_images(stored_after, stored_after, pixel_size)
+    values_before = summary_of(before)
+    values_after = summary_of(after)
+    keys = [key for key, value in values_after.items() if np.ndim(value) == 0 and "n_images" not in key]
     gates = make_gates(fail_above, fail_below)
     check_gates(gates, keys)
     check_folder(out, FILES)
-    counts = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
-    drawn = [resampled(each.decomposition, keys, counts=counts, **own) for each in (before, after)]
-    table = pd.DataFrame([[each[key] for each in values] for key in keys], keys, ["old", "new"], dtype=float)
+    table = pd.DataFrame(index=pd.Index(keys, name="quantity"))
+    table["old"] = [float(values_before[key]) for key in keys]
+    table["new"] = [float(values_after[key]) for key in keys]
     table["difference"] = table["new"] - table["old"]
-    table["low"], table["high"] = percentile_ends(np.stack([drawn[1][key] - drawn[0][key] for key in keys], axis=1))
-    ends = table[["low", "high"]].T.to_dict("list")
-    tried = try_gates(gates, table["difference"].to_dict(), ends)
+    intervals = _difference_intervals(before, after, keys, clusters=stored_after.clusters, samples=samples)
+    table["low"] = [intervals[key][0] for key in keys]
+    table["high"] = [intervals[key][1] for key in keys]
+    tried = try_gates(gates, table["difference"].to_dict(), intervals)
     make_folder(out)
-    write_text(out / "compare.csv", table.rename_axis("quantity").to_csv(float_format="%.6g"))
-    images = {"old": str(old), "new": str(new), "images": len(after.names)}
-    if after.clusters is not None:
-        images["clusters"] = len(np.unique(after.clusters))
+    write_text(out / "compare.csv", table.to_csv(float_format="%.6g"))
+    images = {"old": str(old), "new": str(new), "images": len(after)}
+    if stored_after.clusters is not None:
+        images["clusters"] = len(np.unique(stored_after.clusters))
     numbers = table.round(6).astype(object).where(table.notna(), None).to_dict("index")
     stored: dict[str, Any] = {"program": PROGRAM, **images}
     if tried:
@@ -160,11 +209,76 @@ def compare_audits(
     return Comparison(table, _text(table, images), failures(tried))
 
 
+Interval = tuple[float, float]
+
+
+def _difference_intervals(
+    before: Images, after: Images, keys: Sequence[str], *, clusters: np.ndarray | None, samples: int
+) -> dict[str, Interval]:
+    """Returns the interval of each difference by key; NaN where it has none."""
+    intervals: dict[str, Interval] = {}
+    for group in after.group_names:
+        intervals.update(_rate_intervals(before, after, group, clusters))
+    others = [key for key in keys if key not in intervals]
+    if others:
+        intervals.update(_bootstrap_intervals(before, after, others, clusters, samples))
+    return intervals
+
+
+def _rate_intervals(before: Images, after: Images, group: str, clusters: np.ndarray | None) -> dict[str, Interval]:
+    """Returns the intervals of the differences of all rates and of mean IoU in a group of images, by key."""
+    together = None if clusters is None else clusters[after.on_side(group)]
+    old, names = _rate_sums(before.of_group(group), together)
+    new, _ = _rate_sums(after.of_group(group), together)
+    difference = paired_difference(old, new, generator=np.random.default_rng(SEED))
+    intervals = {}
+    for name, low, high in zip(names, difference.low.tolist(), difference.high.tolist(), strict=True):
+        intervals[with_group(name, group)] = (low, high)
+    of_classes = [names.index(f"{CLASS_IOU}{name}") for name in after.class_names]
+    # The same draws, so that mean IoU has the interval of a class's IoU if all classes are alike.
+    generator = np.random.default_rng(SEED)
+    mean = paired_mean_difference(old.columns(of_classes), new.columns(of_classes), generator=generator)
+    intervals[with_group("mean_iou", group)] = (float(mean.low[0]), float(mean.high[0]))
+    return intervals
+
+
+def _rate_sums(images: Images, clusters: np.ndarray | None) -> tuple[RateSums, list[str]]:
+    """Returns what all rates divide in each image or cluster, and their keys."""
+    rates = rate_counts(images.decomposition, images.class_names)
+    part = np.stack([rate.part for rate in rates.values()], axis=1)
+    whole = np.stack([rate.whole for rate in rates.values()], axis=1)
+    return pooled_sums(part, whole, clusters=clusters), [*rates]
+
+
+def _bootstrap_intervals(
+    before: Images,
+    after: Images,
+    keys: Sequence[str],
+    clusters: np.ndarray | None,
+    samples: int,
+) -> dict[str, Interval]:
+    """Returns percentile intervals of paired differences; NaN where all resamples agree, which says nothing."""
+    counts = draw_images(np.random.default_rng(SEED), len(after), samples=samples, clusters=clusters)
+    drawn_before = values_of(dataclasses.replace(before, weights=counts), keys)
+    drawn_after = values_of(dataclasses.replace(after, weights=counts), keys)
+    intervals = {}
+    for key in keys:
+        low, high = percentile_ends(drawn_after[key] - drawn_before[key]).tolist()
+        intervals[key] = (low, high) if low < high else (math.nan, math.nan)
+    return intervals
+
+
 def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
-    main = table.loc[[key for key in MAIN if key in table.index]]
-    sure = table[(table["low"] > 0) | (table["high"] < 0)].drop(index=main.index, errors="ignore")
+    """Returns the main differences, and those whose interval does not hold 0, the largest first."""
+    main = [key for key in MAIN if key in table.index]
+    sure = table[(table["low"] > 0) | (table["high"] < 0)].drop(index=main, errors="ignore")
     order = sure["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
-    shown = pd.concat([main, sure.loc[order]]).dropna(subset=["difference"]).map("{:.4f}".format)
+    shown = pd.concat([table.loc[main], sure.loc[order]]).dropna(subset=["difference"])
     unit = f"{images['clusters']} clusters" if "clusters" in images else "the images"
     head = f"{images['images']} images; differences are new less old, with 95% intervals over {unit}."
-    return f"{head}\n\n{shown.to_string()}"
+    rows = []
+    for key, row in shown.iterrows():
+        change = with_interval(row.to_dict(), "difference", form="+.4f")
+        rows.append([str(key), f"{row['old']:.4f}", f"{row['new']:.4f}", change])
+    text = to_text(TextTable(["quantity", "old", "new", "new less old [95%]"], rows))
+    return f"{head}\n\n{text}"

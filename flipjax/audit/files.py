@@ -181,4 +181,6 @@ def _arrays(audit: Audit) -> dict[str, Any]:
         arrays["group_names"] = np.array(audit.images.sort_index()["group"].tolist(), np.str_)
     if audit.clusters is not None:
         arrays["clusters"] = audit.clusters
+    if audit.measured.pixel_size is not None:
+        arrays["pixel_size"] = audit.measured.pixel_size
     return arrays

@@ -80,6 +80,29 @@ EVERY_SIZE = MinSize()
 """Leaves no segment out."""
 
 
+def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) -> Decomposition:
+    """Returns the decomposition in which pixels count by their area or volume, if these differ between images.
+
+    Rates over all images are then shares of tissue, not of voxels. Counts are integers, in millionths of a square or
+    cubic millimetre; rates of one image stay. If all pixels are alike, it is `decomposition` itself.
+
+    Args:
+        decomposition: of n images.
+        pixel_size: of each image in mm2 or mm3, float64 (n,); None if it is not known.
+
+    Example:
+        >>> counts = Decomposition(np.ones((2, 3, 3), np.int32), np.zeros(2))
+        >>> weigh_pixels(counts, np.array([1.0, 2.5])).confusion[:, 0, 0].tolist()
+        [1000000, 2500000]
+    """
+    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=1e-4):
+        return decomposition
+    weights = np.rint(pixel_size * PARTS).astype(np.int64)
+    confusion = np.asarray(decomposition.confusion, np.int64) * weights[:, None, None]
+    risk_sum = np.asarray(decomposition.risk_sum, np.float64) * weights
+    return Decomposition(confusion, risk_sum, decomposition.background)
+
+
 @dataclasses.dataclass(frozen=True)
 class Measurements:
     """All that the tables of an audit need of n images of C classes."""
@@ -132,18 +155,8 @@ class Measurements:
 
     @functools.cached_property
     def weighted(self) -> Decomposition:
-        """The decomposition in which pixels count by their area or volume, if these differ between images.
-
-        Rates over all images are then shares of tissue, not of voxels. Counts are integers, in millionths of a square
-        or cubic millimetre; rates of one image are those of `decomposition`, which this is if all pixels are alike.
-        """
-        size = self.pixel_size
-        if size is None or np.allclose(size, size[0], rtol=1e-4):
-            return self.decomposition
-        weights = np.rint(size * PARTS).astype(np.int64)
-        confusion = np.asarray(self.decomposition.confusion, np.int64) * weights[:, None, None]
-        risk_sum = np.asarray(self.decomposition.risk_sum, np.float64) * weights
-        return Decomposition(confusion, risk_sum, self.decomposition.background)
+        """The decomposition whose pixels count by their size, `weigh_pixels`."""
+        return weigh_pixels(self.decomposition, self.pixel_size)
 
     def millilitres(self, pixels: np.ndarray) -> np.ndarray | None:
         """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""

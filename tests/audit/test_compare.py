@@ -1,0 +1,147 @@
+"""`flipjax audit --compare`: paired differences of two audits, their intervals, limits and refusals."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flipjax.audit import stream
+from flipjax.audit.__main__ import main
+from flipjax.audit.compare import compare_audits
+from flipjax.audit.problems import AuditError
+
+NAMES = ("background", "cat", "dog")
+
+
+def true_labels(images=3):
+    labels = np.zeros((images, 8, 8), int)
+    labels[:, 1:4, 1:5] = 1
+    labels[:, 5:7, 1:5] = 2
+    return labels
+
+
+def audited(folder, predictions, labels, **given):
+    """Writes an audit of masks and returns its folder."""
+    names = [f"i{number}" for number in range(len(labels))]
+    with stream(folder, class_names=NAMES, kind="masks", spatial_ndim=labels.ndim - 1) as audit:
+        audit.add(predictions, labels, **{"names": names, **given})
+    return folder
+
+
+def flipped(labels, image):
+    """Returns predictions whose cat is a dog in one image."""
+    predictions = labels.copy()
+    predictions[image][labels[image] == 1] = 2
+    return predictions
+
+
+def compared(folder, *options):
+    return main(["--compare", str(folder / "old"), str(folder / "new"), f"--out={folder / 'compared'}", *options])
+
+
+def test_three_unchanged_images_fail_a_limit_on_the_upper_end(tmp_path, capsys):
+    labels = true_labels()
+    audited(tmp_path / "old", labels, labels)
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    assert compared(tmp_path, "--fail_above=fg_flip=0", "--fail_above=fg_flip:high=0.001") == 1
+    out, err = capsys.readouterr()
+    # The upper end of none in three is 1 - .025 ** (1 / 3), .708; it is drawn.
+    assert "--fail_above fg_flip:high=0.001: found 0.71" in err and "fg_flip=0:" not in err
+    assert "+0.0000 [-0.71" in out
+    stored = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    assert stored["passed"] is False
+    assert [gate["passed"] for gate in stored["gates"]] == [True, False]
+    for key in ("fg_flip", "fg_correct", "iou/cat", "flip/dog", "mean_iou", "flipped_images"):
+        found = stored["differences"][key]
+        assert found["difference"] == 0
+        assert [found["low"], found["high"]] == pytest.approx([-0.708, 0.708], abs=0.01)
+
+
+@pytest.mark.parametrize(("clusters", "units"), [(None, 4), ([0, 0, 1, 1], 2)], ids=["images", "clusters"])
+def test_what_counts_as_one(tmp_path, clusters, units):
+    labels = true_labels(4)
+    given = {} if clusters is None else {"clusters": clusters}
+    for name in ("old", "new"):
+        audited(tmp_path / name, labels, labels, **given)
+    table = compare_audits(tmp_path / "old", tmp_path / "new", out=tmp_path / "compared").table
+    assert table.loc["fg_flip", "high"] == pytest.approx(1 - 0.025 ** (1 / units), abs=0.01)
+
+
+def test_one_image_of_three_that_flips_newly(tmp_path):
+    labels = true_labels()
+    audited(tmp_path / "old", labels, labels)
+    audited(tmp_path / "new", flipped(labels, 1), labels)
+    table = compare_audits(tmp_path / "old", tmp_path / "new", out=tmp_path / "compared").table
+    # 12 of the 60 pixels of foreground, all of the cats in one of three images; no image loses or mends a dog.
+    assert table.loc["fg_flip", ["old", "new", "difference"]].tolist() == [0, 0.2, 0.2]
+    assert table.loc["flip/cat", "difference"] == pytest.approx(1 / 3)
+    assert table.loc["flip/cat", "low"] < 0 < table.loc["flip/cat", "high"] < 1
+    assert table.loc["flip/dog", "low"] == pytest.approx(-table.loc["flip/dog", "high"])
+    stored = pd.read_csv(tmp_path / "compared" / "compare.csv", index_col="quantity")
+    np.testing.assert_allclose(stored, table, rtol=1e-5)
+
+
+def test_groups_have_intervals_of_their_own_images(tmp_path):
+    labels = true_labels(5)
+    for name in ("old", "new"):
+        audited(tmp_path / name, labels, labels, groups=[0, 0, 0, 1, 1])
+    table = compare_audits(tmp_path / "old", tmp_path / "new", out=tmp_path / "compared").table
+    for group, images in (("0", 3), ("1", 2)):
+        high = table.loc[f"group/{group}/fg_flip", "high"]
+        assert high == pytest.approx(1 - 0.025 ** (1 / images), abs=0.01), table.index.tolist()
+
+
+def test_a_ranking_that_no_resample_changes_has_no_interval(tmp_path, capsys):
+    labels = true_labels()
+    scores = np.eye(3)[flipped(labels, 0)] * 5
+    scores[0] /= 4
+    for name in ("old", "new"):
+        with stream(tmp_path / name, class_names=NAMES) as audit:
+            audit.add(scores, labels)
+    assert compared(tmp_path, "--fail_below=risk_auroc=0", "--fail_below=risk_auroc:low=-0.1") == 1
+    assert capsys.readouterr().err.count("--fail_below risk_auroc:low=-0.1: found no number") == 1
+    stored = json.loads((tmp_path / "compared" / "compare.json").read_text())["differences"]["risk_auroc"]
+    assert stored == {"old": 1.0, "new": 1.0, "difference": 0.0, "low": None, "high": None}
+
+
+def test_volumes_count_by_their_size_as_in_their_audits(tmp_path):
+    labels = np.repeat(true_labels(2)[:, None], 2, axis=1)
+    spacing = [[1.0, 1.0, 1.0], [1.0, 1.0, 3.0]]
+    audited(tmp_path / "old", labels, labels, spacing=spacing)
+    audited(tmp_path / "new", flipped(labels, 1), labels, spacing=spacing)
+    table = compare_audits(tmp_path / "old", tmp_path / "new", out=tmp_path / "compared").table
+    # Cats are 12 of 20 voxels of foreground; those of the second volume are three times as large.
+    assert table.loc["fg_flip", "new"] == pytest.approx(0.6 * 3 / 4)
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())["summary"]
+    assert table.loc["fg_flip", "new"] == pytest.approx(summary["fg_flip"])
+
+
+def refused(tmp_path):
+    with pytest.raises(AuditError) as caught:
+        compare_audits(tmp_path / "old", tmp_path / "new", out=tmp_path / "compared")
+    assert not (tmp_path / "compared").exists()
+    return str(caught.value)
+
+
+def test_other_spacings_are_refused(tmp_path):
+    labels = np.repeat(true_labels()[:, None], 2, axis=1)
+    audited(tmp_path / "old", labels, labels, spacing=(1, 1, 1))
+    audited(tmp_path / "new", labels, labels, spacing=[[1, 1, 1], [1, 1, 2], [1, 1, 1]])
+    assert "expected the same spacing" in refused(tmp_path)
+    assert refused(tmp_path).endswith("have others in i1")
+
+
+def test_other_labels_are_refused(tmp_path):
+    labels = true_labels()
+    audited(tmp_path / "old", labels, labels)
+    audited(tmp_path / "new", labels, flipped(labels, 2))
+    assert refused(tmp_path).endswith("have others in i2")
+
+
+def test_other_images_are_refused(tmp_path):
+    labels = true_labels()
+    audited(tmp_path / "old", labels, labels)
+    audited(tmp_path / "new", labels[:2], labels[:2])
+    assert refused(tmp_path).endswith("in one alone are i2")
