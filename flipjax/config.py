@@ -62,6 +62,14 @@ class Config(Protocol):
     """A `ConfigDict` as from `default_config`: its attributes and items are the sections, and theirs the keys.
 
     No type checker can follow values that a user sets by name, so they are `Any`.
+
+    Example:
+        >>> config = default_config()
+        >>> config.axes.rho, config["train"]["epochs"]
+        ((0.5, 0.95), 15)
+        >>> config.train.epochs = 4
+        >>> config.is_locked  # So that a misspelt key is an error.
+        True
     """
 
     def __getattr__(self, name: str, /) -> Any:
@@ -78,7 +86,13 @@ class Config(Protocol):
 
 
 class ConfigError(ValueError):
-    """An invalid request: `field` is the key, flag or file, `problem` the expected and the actual value."""
+    """An invalid request: `field` is the key, flag or file, `problem` the expected and the actual value.
+
+    Example:
+        >>> raise ConfigError("config.pool.root", "a folder of photos", "nothing")
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.pool.root: expected a folder of photos; found nothing
+    """
 
     exit_code = 2
 
@@ -95,6 +109,10 @@ class PoolSpec:
 
     Attributes:
         blended: whether the cue of any member is weaker than 1; no key.
+
+    Example:
+        >>> PoolSpec(name="folder", root="photos", attribute="scanner").size
+        48
     """
 
     name: str = static("synthetic", one_of(*POOL_NAMES), "source of the images")
@@ -119,14 +137,24 @@ class PoolSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Cue:
-    """A member's cue, in training and in every test: keys of `config.pool`."""
+    """A member's cue, in training and in every test: keys of `config.pool`.
+
+    Example:
+        >>> Cue().cue_strength, KEYS["pool.cue_strength"].places
+        (1.0, ['pool.cue_strength', 'axes.cue_strength'])
+    """
 
     cue_strength: Scalar = traced(1.0, within(0, 1), "synthetic: weight of the cue; for doses", optional=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitSpec:
-    """The number of images in each part, equal at every rho."""
+    """The number of images in each part, equal at every rho.
+
+    Example:
+        >>> SplitSpec(n_train=0, folds=5, fold=2)
+        SplitSpec(n_train=0, n_val=128, n_test=400, seed=0, folds=5, fold=2)
+    """
 
     n_train: int = static(512, within(0), "training images; 0: the largest number that every rho allows")
     n_val: int = static(128, within(4), "validation images, balanced over groups")
@@ -138,14 +166,24 @@ class SplitSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Thinning:
-    """The training images that a member keeps: keys of `config.split`, for folds."""
+    """The training images that a member keeps: keys of `config.split`, for folds.
+
+    Example:
+        >>> Thinning(rare_kept=0.5), KEYS["split.rare_kept"].expected
+        (Thinning(rare_kept=0.5), 'a number in [0, 1]')
+    """
 
     rare_kept: Scalar = traced(1.0, within(0, 1), "with folds: fraction of the rare training images; for doses")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """The network: a small U-Net, or an `smp_*` U-Net of fixed size."""
+    """The network: a small U-Net, or an `smp_*` U-Net of fixed size.
+
+    Example:
+        >>> ModelSpec(width=16).title, ModelSpec(depth=5).stride, ModelSpec("smp_resnet50").stride
+        ('unet', 16, 32)
+    """
 
     name: str = static("unet", one_of(*MODEL_NAMES), "network")
     width: int = static(
@@ -181,6 +219,10 @@ class TrainSpec:
     Each rule of `selection` has rows in the results; reports show the first. The rules are lowest validation loss with
     equal groups or with groups weighted as in the training set (which needs no group labels), highest worst-group IoU,
     lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch.
+
+    Example:
+        >>> TrainSpec(selection=("val_loss", "val_worst_group_iou")).selection[0], TrainSpec().epochs
+        ('val_loss', 15)
     """
 
     epochs: int = static(15, within(1), "largest number of epochs")
@@ -208,6 +250,10 @@ class PopulationSpec:
 
     "auto" is the loop on a CPU; elsewhere packed, or vmap for the large U-Nets. Members that do not fit in a device's
     memory wait.
+
+    Example:
+        >>> PopulationSpec(map="packed", width=8).map, PopulationSpec().keep
+        ('packed', 'first')
     """
 
     map: str = option("auto", one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps")
@@ -231,6 +277,10 @@ class InterveneSpec:
 
     `scenes`: the training scenes onto which each predicted region is pasted, the mean of each kind or samples.
     `scores`: the scores computed besides flip-risk: those of the logits, or all, which need three more forward passes.
+
+    Example:
+        >>> InterveneSpec()
+        InterveneSpec(scenes='mean', scores='all')
     """
 
     scenes: str = option("mean", SWAPPED, "scenes behind pasted regions; for real scenes")
@@ -242,6 +292,10 @@ class Condition:
     """What a member is trained under: keys of `config.axes`.
 
     rho becomes its training table, the seed its PRNG key, and the method its knobs.
+
+    Example:
+        >>> Condition(rho=0.95, method="balanced+group_dro")
+        Condition(rho=0.95, seed=0, method='balanced+group_dro')
     """
 
     rho: Scalar = traced(0.5, RHO, "fraction of a class's training images that show a usual scene")
@@ -255,6 +309,10 @@ class Recipe:
 
     `weight_decay` is decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019). `schedule` is 0 for a constant rate
     and 1 for half-cosine decay to 0, both after the warm-up.
+
+    Example:
+        >>> Recipe(learning_rate=1e-3, schedule=1.0)  # Cosine decay.
+        Recipe(learning_rate=0.001, weight_decay=0.0, warmup=0.0, schedule=1.0, clip_norm=0.0)
     """
 
     learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate of Adam")
@@ -276,6 +334,13 @@ class Experiment:
         mirror: pairs of labels that a mirrored image exchanges, found in the names of the pool's classes.
         packed: whether mapped members form one pack.
         groups: the pool's; two classes and two scenes before it is loaded.
+
+    Example:
+        >>> small = Experiment(model=ModelSpec(width=4), train=TrainSpec(epochs=2))
+        >>> small == Experiment(model=ModelSpec(width=4), train=TrainSpec(epochs=2)), len({small, Experiment()})
+        (True, 2)
+        >>> small.num_classes
+        3
     """
 
     pool: PoolSpec = PoolSpec()
@@ -322,7 +387,15 @@ WHOLE = ("grid", "members", "quantities")
 
 
 def default_config() -> Config:
-    """Returns the locked default configuration, which files in `configs/` override."""
+    """Returns the locked default configuration, which files in `configs/` override.
+
+    Example:
+        >>> config = default_config()
+        >>> config.axes.rho = (0.5, 0.8, 1.0)
+        >>> config.train.epochs = 4
+        >>> sorted(config)
+        ['axes', 'grid', 'intervene', 'knobs', 'members', 'model', 'pool', 'population', 'quantities', 'split', 'train']
+    """
     # Imported here because an audit needs this module's errors but no configuration.
     from ml_collections import ConfigDict
 
@@ -343,7 +416,14 @@ def default_config() -> Config:
 
 
 def set_paper_recipe(config: Config) -> None:
-    """Sets the recipe, encoders and methods of the paper's code, and Sagawa's GroupDRO, at rho 0.5 and 0.95."""
+    """Sets the recipe, encoders and methods of the paper's code, and Sagawa's GroupDRO, at rho 0.5 and 0.95.
+
+    Example:
+        >>> config = default_config()
+        >>> set_paper_recipe(config)
+        >>> config.pool.size, config.axes.rho, [program["model.name"] for program in config.grid]
+        (512, (0.5, 0.95), ['smp_resnet50', 'smp_mit_b2'])
+    """
     config.pool.size = 512
     config.model.dtype = "bfloat16"
     encoders = ("resnet50", "mit_b2")
@@ -356,7 +436,12 @@ def set_paper_recipe(config: Config) -> None:
 
 
 def leaves(tree: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens a nested mapping to dotted names."""
+    """Flattens a nested mapping to dotted names.
+
+    Example:
+        >>> leaves({"train": {"epochs": 4, "hflip": 0.5}, "members": ()})
+        {'train.epochs': 4, 'train.hflip': 0.5, 'members': ()}
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if hasattr(value, "items"):
@@ -367,17 +452,36 @@ def leaves(tree: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def value_of(config: Config, key: Key) -> Any:
-    """Returns the value of a key in its section."""
+    """Returns the value of a key in its section.
+
+    Example:
+        >>> value_of(default_config(), KEYS["pool.size"])
+        48
+    """
     return config[key.section][key.field]
 
 
 def own_quantities(config: Config) -> tuple[Callable, ...]:
-    """Returns a user's own quantities of images, functions of logits and labels."""
+    """Returns a user's own quantities of images, functions of logits and labels.
+
+    Example:
+        >>> def wrong(logits, labels):  # Wrong pixels of each image, of all.
+        ...     return (logits.argmax(-1) != labels).sum((1, 2)), (labels >= 0).sum((1, 2))
+        >>> own_quantities(changed(default_config(), {"quantities": (wrong,)})) == (wrong,)
+        True
+    """
     return functions_of(config.quantities)
 
 
 def static_settings(config: Config) -> list[dict[str, Any]]:
-    """Returns the dotted static keys of each program: the items of a list, or the product of a mapping."""
+    """Returns the dotted static keys of each program: the items of a list, or the product of a mapping.
+
+    Example:
+        >>> static_settings(changed(default_config(), {"grid.model.width": (8, 16), "grid.pool.size": (48,)}))
+        [{'model.width': 8, 'pool.size': 48}, {'model.width': 16, 'pool.size': 48}]
+        >>> static_settings(changed(default_config(), {"grid": [{"model.width": 16}, {"model.depth": 4}]}))
+        [{'model.width': 16, 'model.depth': 3}, {'model.width': 8, 'model.depth': 4}]
+    """
     grid = config.grid
     if hasattr(grid, "items"):
         varied = leaves(grid)
@@ -389,7 +493,12 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
 
 
 def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], **derived: Any) -> Part:
-    """Returns the specification of a static section, with dotted `overrides` from a grid."""
+    """Returns the specification of a static section, with dotted `overrides` from a grid.
+
+    Example:
+        >>> read_static(ModelSpec, default_config(), {"model.width": 16}).width
+        16
+    """
     values = dict(derived)
     for key in KEYS.values():
         if key.part is part:
@@ -399,7 +508,12 @@ def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], 
 
 
 def read_traced(part: type[Part], config: Config, axes: Mapping[str, Any]) -> Part:
-    """Returns a traced part of a member: its value of each axis, else that of the configuration's section."""
+    """Returns a traced part of a member: its value of each axis, else that of the configuration's section.
+
+    Example:
+        >>> read_traced(Recipe, default_config(), {"schedule": "cosine"}).schedule  # The program knows it by its place.
+        1.0
+    """
     values = {}
     for key in KEYS.values():
         if key.part is part:
@@ -409,12 +523,24 @@ def read_traced(part: type[Part], config: Config, axes: Mapping[str, Any]) -> Pa
 
 
 def pool_spec(config: Config, overrides: Mapping[str, Any]) -> PoolSpec:
-    """Returns the specification of the pool, with dotted `overrides` from a grid."""
+    """Returns the specification of the pool, with dotted `overrides` from a grid.
+
+    Example:
+        >>> pool_spec(default_config(), {"pool.size": 32}).size
+        32
+        >>> pool_spec(changed(default_config(), {"axes.cue_strength": (0.5, 1.0)}), {}).blended
+        True
+    """
     return read_static(PoolSpec, config, overrides, blended="cue_strength" in active_numbers(config))
 
 
 def active_numbers(config: Config) -> tuple[str, ...]:
-    """Returns the optional traced keys of which any member has another value than the default."""
+    """Returns the optional traced keys of which any member has another value than the default.
+
+    Example:
+        >>> active_numbers(default_config()), active_numbers(changed(default_config(), {"axes.crop": (0.0, 0.5)}))
+        ((), ('crop',))
+    """
     active = []
     for key in KEYS.values():
         if key.optional and any(value != key.default for value in values_of(config, key.field)):
@@ -445,7 +571,13 @@ def _initials(place: str) -> str:
 
 
 def check_name(name: str, *, prefix: str = "config.") -> None:
-    """Raises ConfigError for an unknown key, with the nearest one, and for a whole section."""
+    """Raises ConfigError for an unknown key, with the nearest one, and for a whole section.
+
+    Example:
+        >>> check_name("axes.roh")
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.axes.roh: expected a key of the configuration; the nearest is config.axes.rho
+    """
     if name in PLACES or name in WHOLE:
         return
     if name.removeprefix("grid.") in SECTIONS:
@@ -460,6 +592,12 @@ def assign(config: Config, name: str, value: Any) -> None:
 
     Raises:
         ConfigError: an unknown key, with the nearest one.
+
+    Example:
+        >>> config = default_config()
+        >>> assign(config, "grid.model.width", [8, 16])
+        >>> config.grid.model.width
+        (8, 16)
     """
     check_name(name)
     *sections, field = name.split(".")
@@ -473,7 +611,13 @@ def assign(config: Config, name: str, value: Any) -> None:
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Returns a copy with other values of dotted keys; raises as `assign`."""
+    """Returns a copy with other values of dotted keys; raises as `assign`.
+
+    Example:
+        >>> config = default_config()
+        >>> changed(config, {"train.epochs": 4}).train.epochs, config.train.epochs
+        (4, 15)
+    """
     copy = normalised(config)
     for name, value in changes.items():
         assign(copy, name, value)
@@ -481,7 +625,14 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def normalised(config: Config) -> Config:
-    """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays."""
+    """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays.
+
+    Example:
+        >>> config = default_config()
+        >>> config.axes.seed = range(3)
+        >>> normalised(config).axes.seed
+        (0, 1, 2)
+    """
     # A FrozenConfigDict cannot be changed, and neither can its copies.
     if hasattr(config, "as_configdict"):
         config = config.as_configdict()
@@ -512,7 +663,13 @@ def _lock_as(section: Any, pattern: Any) -> None:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError for the first invalid field of `config`, checking each on its own."""
+    """Raises ConfigError for the first invalid field of `config`, checking each on its own.
+
+    Example:
+        >>> check(changed(default_config(), {"axes.rho": (0.5, 1.5)}))
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.axes.rho: expected a number in (0, 1]; found 1.5
+    """
     fields = leaves(config)
     # Lists of settings; an empty or absent list of members is none, and a mapping of a grid has its own leaves.
     grid = fields.pop("grid", None)
@@ -564,7 +721,13 @@ def _check_settings(field: str, settings: Any, keys: Mapping[str, Key], *, kind:
 
 
 def check_value(name: str, value: Any) -> None:
-    """Raises ConfigError unless `value` has the type and range of the dotted key `name`."""
+    """Raises ConfigError unless `value` has the type and range of the dotted key `name`.
+
+    Example:
+        >>> check_value("train.hflip", 1.5)
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.train.hflip: expected a number in [0, 1]; found 1.5
+    """
     key = KEYS[name]
     if key.accepts(value):
         return
@@ -590,7 +753,14 @@ def _place_of_several(key: Key) -> str:
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns all values of an axis, including those of `config.members`."""
+    """Returns all values of an axis, including those of `config.members`.
+
+    Example:
+        >>> values_of(default_config(), "rho"), values_of(default_config(), "crop")
+        ((0.5, 0.95), (0.0,))
+        >>> values_of(changed(default_config(), {"members": [{"crop": 0.5}, {"jitter": 0.3}]}), "crop")
+        (0.5, 0.0)
+    """
     values = [setting[name] for setting in config.members if name in setting]
     if not values or not all(name in setting for setting in config.members):
         values += unlisted(config, name)
@@ -598,7 +768,13 @@ def values_of(config: Config, name: str) -> tuple[Any, ...]:
 
 
 def unlisted(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns the values of an axis for members whose entry in `config.members` omits it."""
+    """Returns the values of an axis for members whose entry in `config.members` omits it.
+
+    Example:
+        >>> config = changed(default_config(), {"axes.rho": (0.5,), "members": [{"rho": 0.9}, {"crop": 1.0}]})
+        >>> unlisted(config, "rho"), unlisted(config, "crop")
+        ((0.5,), (0.0,))
+    """
     if name in config.axes:
         return tuple(config.axes[name])
     return (value_of(config, AXES[name]),)

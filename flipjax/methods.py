@@ -17,6 +17,10 @@ class Knobs:
 
     Each field names the methods that set it. A `knob` is a key of `config.knobs`; a method sets it to that value, by
     default the one that stands first. A `switch` is set to 1. Whatever a method does not set is off.
+
+    Example:
+        >>> Knobs(dro=1.0, dro_step=0.1).dro_step, Knobs().dro
+        (0.1, 0.0)
     """
 
     dice: Scalar = knob(
@@ -53,7 +57,12 @@ class Knobs:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """A member's augmentation of training images: keys of `config.train`."""
+    """A member's augmentation of training images: keys of `config.train`.
+
+    Example:
+        >>> Augmentation(), Augmentation(crop=1.0).crop
+        (Augmentation(hflip=0.5, crop=0.0, jitter=0.0), 1.0)
+    """
 
     hflip: Scalar = traced(0.5, within(0, 1), "probability of the horizontal flip; for symmetric classes")
     crop: Scalar = traced(0.0, within(0, 1), "probability of the random resized crop", optional=True)
@@ -62,7 +71,12 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """How a method differs from plain cross-entropy, and the value of each knob that it sets."""
+    """How a method differs from plain cross-entropy, and the value of each knob that it sets.
+
+    Example:
+        >>> METHODS["jtt"].knobs
+        {'jtt_epochs': 4, 'jtt_weight': 10.0}
+    """
 
     meaning: str
     knobs: Mapping[str, float]
@@ -103,7 +117,16 @@ STRENGTHS: dict[str, float] = {key.field: key.default for key in keys_in("knobs"
 
 
 def methods_of(config: Any) -> dict[str, Method]:
-    """Returns the methods by name: built-in ones, then those named after the configuration's own functions."""
+    """Returns the methods by name: built-in ones, then those named after the configuration's own functions.
+
+    Example:
+        >>> from flipjax import configure
+        >>> def focal(logits, labels, groups):
+        ...     return ((logits.max(-1) - 1) ** 2).mean((1, 2))
+        >>> methods = methods_of(configure("smoke", {"train.loss": focal}))
+        >>> methods["focal"].knobs, len(methods) - len(METHODS)
+        ({'own_loss': 1.0}, 1)
+    """
     methods = dict(METHODS)
     for field, (knob_name, meaning) in OWN.items():
         for place, function in enumerate(functions_of(config.train[field]), start=1):
@@ -128,7 +151,12 @@ def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] 
 
 
 def knobs_set_by(method: str, methods: Mapping[str, Method] = METHODS) -> dict[str, float]:
-    """Returns the knobs that a method sets, with their default values; none for an unknown method."""
+    """Returns the knobs that a method sets, with their default values; none for an unknown method.
+
+    Example:
+        >>> knobs_set_by("balanced+group_dro"), knobs_set_by("ce"), knobs_set_by("gdro")
+        ({'balanced': 1.0, 'dro': 1.0, 'dro_step': 0.01}, {}, {})
+    """
     values: dict[str, float] = {}
     for part in parts_of(method, methods) or []:
         values.update(methods[part].knobs)

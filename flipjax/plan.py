@@ -68,6 +68,12 @@ class Setting:
         knobs: the numbers of its method.
         augmentation: the probabilities of its augmentations.
         cue: the strength of its cue.
+
+    Example:
+        >>> from flipjax import configure
+        >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.9), "axes.seed": (0,)}))
+        >>> program.settings[1].name, program.settings[1].condition
+        ('m001', Condition(rho=0.9, seed=0, method='ce'))
     """
 
     name: str
@@ -97,6 +103,12 @@ class Program:
         part: a digest of the names of the members if they are some of the program's; else empty.
         identity: a digest of the configuration and of the program's position in it; stored results with another
             identity are rejected.
+
+    Example:
+        >>> from flipjax import configure
+        >>> first, second = plan(configure("smoke", {"grid.model.width": (8, 16)}))
+        >>> second.name, second.experiment.model.width, second.names, second.epochs, second.rhos
+        ('001', 16, ('m004', 'm005', 'm006', 'm007'), (4, 4, 4, 4), (0.5, 0.95))
     """
 
     name: str
@@ -122,6 +134,13 @@ def plan(config: Config) -> list[Program]:
 
     Raises:
       ConfigError: a field is invalid.
+
+    Example:
+        >>> from flipjax import configure
+        >>> for program in plan(configure("smoke", {"grid.model.depth": (2, 3), "axes.seed": (0,)})):
+        ...     print(program.name, program.experiment.model.depth, program.names, program.rhos)
+        000 2 ('m000', 'm001') (0.5, 0.95)
+        001 3 ('m002', 'm003') (0.5, 0.95)
     """
     config = normalised(config)
     check(config)
@@ -151,7 +170,13 @@ def plan(config: Config) -> list[Program]:
 
 
 def with_model(config: Config, model: ModelSpec) -> Config:
-    """Returns a copy of a configuration with another network, and without a grid."""
+    """Returns a copy of a configuration with another network, and without a grid.
+
+    Example:
+        >>> from flipjax import configure
+        >>> with_model(configure("smoke"), ModelSpec(width=16)).model.width
+        16
+    """
     changes: dict[str, Any] = {"grid": {}}
     for key in KEYS.values():
         if key.part is ModelSpec:
@@ -180,6 +205,13 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
     """Returns each member's axis values: every entry of `config.members` with the product of the other axes.
 
     Knobs that a method does not use are None, and members with identical training are merged.
+
+    Example:
+        >>> from flipjax import configure
+        >>> one = {"axes.rho": (0.9,), "axes.seed": (0,)}
+        >>> tuned = {"axes.method": ("ce", "group_dro"), "axes.dro_step": (0.01, 0.1)}
+        >>> [(member["method"], member["dro_step"]) for member in member_axes(configure("smoke", {**one, **tuned}))]
+        [('ce', None), ('group_dro', 0.01), ('group_dro', 0.1)]
     """
     names = [name for name in AXES if name in config.axes or any(name in setting for setting in config.members)]
     methods = methods_of(config)
@@ -219,6 +251,11 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
 
     Raises:
       ConfigError: fields are incompatible.
+
+    Example:
+        >>> from flipjax import configure
+        >>> experiment(configure("smoke", {"axes.method": ("group_dro",)}), {"model.width": 16}).active_knobs
+        ('dro', 'dro_step')
     """
     built = Experiment(
         pool=pool_spec(config, overrides),
@@ -237,7 +274,14 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
 
 
 def check_model(built: Experiment) -> None:
-    """Raises ConfigError if the network cannot be made as asked, from the pool's images or by a method."""
+    """Raises ConfigError if the network cannot be made as asked, from the pool's images or by a method.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> check_model(Experiment(pool=PoolSpec(size=40), model=ModelSpec(depth=5)))
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.pool.size: expected a multiple of 16 for model.depth 5; found 40
+    """
     model = built.model
     if model.title != "unet" and "dfr" in built.active_knobs:
         raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.title)
@@ -251,7 +295,12 @@ def check_model(built: Experiment) -> None:
 
 
 def unused_keys(model: ModelSpec) -> list[Key]:
-    """Returns the keys that a network does not use: `networks` of each key says so, and a user's own uses none."""
+    """Returns the keys that a network does not use: `networks` of each key says so, and a user's own uses none.
+
+    Example:
+        >>> [key.name for key in unused_keys(ModelSpec("smp_resnet50"))], [key.name for key in unused_keys(ModelSpec())]
+        (['model.width', 'model.depth', 'model.norm'], ['model.weights'])
+    """
     unused = []
     for key in KEYS.values():
         if key.part is not ModelSpec or key.holds_functions:
@@ -265,6 +314,13 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
     """Returns a member's setting from its axis values, which are unchecked and may be traced.
 
     `static` holds the values of the grid by dotted name.
+
+    Example:
+        >>> from flipjax import configure
+        >>> config = configure("smoke", {"axes.method": ("group_dro",)})
+        >>> setting = setting_of(config, member_axes(config)[0], name="m000", static={"model.width": 8})
+        >>> setting.axes["model.width"], setting.condition.rho, setting.knobs.dro_step
+        (8, 0.5, 0.01)
     """
     strengths = dict(config.knobs)
     for knob in STRENGTHS:
@@ -291,7 +347,17 @@ def _shown(value: Any) -> Value:
 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
-    """Raises ConfigError if a setting needs a knob or an optional number that the program leaves out."""
+    """Raises ConfigError if a setting needs a knob or an optional number that the program leaves out.
+
+    Example:
+        >>> from flipjax import configure
+        >>> config = configure("smoke")
+        >>> [program] = plan(config)
+        >>> axes = {**member_axes(config)[0], "method": "group_dro"}
+        >>> check_setting(program.experiment, setting_of(config, axes, name="m000", static={}), config)
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.axes.method: expected one of the program's, ce; found 'group_dro'
+    """
     method = setting.condition.method
     methods = methods_of(config)
     if parts_of(method, methods) is None or not {*active_knobs([method], methods)} <= {*experiment.active_knobs}:
@@ -328,7 +394,14 @@ def _check_first_run(setting: Setting, experiment: Experiment) -> None:
 
 
 def restrict(program: Program, names: Collection[str]) -> Program:
-    """Returns the program with only the members in `names`; the program itself if these are all."""
+    """Returns the program with only the members in `names`; the program itself if these are all.
+
+    Example:
+        >>> from flipjax import configure
+        >>> [program] = plan(configure("smoke"))
+        >>> restrict(program, ["m001", "m003"]).names, restrict(program, program.names) is program
+        (('m001', 'm003'), True)
+    """
     chosen = set(names)
     settings = tuple(setting for setting in program.settings if setting.name in chosen)
     if len(settings) == len(program.settings):
@@ -341,6 +414,13 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     """Returns the names of the members of shard `index` (from 0) of `count`, dealt in the order of their contents.
 
     The result does not depend on the order of the grid, and shard sizes differ by at most one.
+
+    Example:
+        >>> from flipjax import configure
+        >>> programs = plan(configure("smoke"))
+        >>> shards = [shard_members(programs, index=index, count=3) for index in range(3)]
+        >>> [len(shard) for shard in shards], sorted(set.union(*shards))
+        ([2, 1, 1], ['m000', 'm001', 'm002', 'm003'])
     """
     dealt = []
     for program in programs:
@@ -351,7 +431,14 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
 
 
 def select(program: Program) -> str:
-    """Returns the name of the gallery's member, the first whose rho is nearest to GALLERY_RHO."""
+    """Returns the name of the gallery's member, the first whose rho is nearest to GALLERY_RHO.
+
+    Example:
+        >>> from flipjax import configure
+        >>> [program] = plan(configure("smoke"))
+        >>> select(program), program.settings[2].condition.rho
+        ('m002', 0.95)
+    """
     return min(program.settings, key=_distance_from_gallery).name
 
 

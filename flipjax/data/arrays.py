@@ -106,6 +106,15 @@ def from_cut_outs(
 
     Raises:
         ConfigError: names the argument, what was expected and what was found.
+
+    Example:
+        >>> discs = np.zeros((8, 16, 16, 4), np.uint8)
+        >>> discs[:, 4:12, 4:12] = (200, 80, 40, 255)  # Opaque in the middle.
+        >>> sky = np.full((6, 16, 16, 3), 180, np.uint8)
+        >>> names = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
+        >>> data = from_cut_outs(discs, ["cat", "dog"] * 4, sky, [0, 1] * 3, **names)
+        >>> data.catalog.kind, data.pool.images.shape, data.pool.scenes.shape, data.catalog.groups.rare
+        ('composite', (8, 16, 16, 3), (6, 16, 16, 3), (1, 2))
     """
     cut_outs = _pixels("cut_outs", cut_outs, 4)
     scenes = _pixels("scenes", scenes, 3)

@@ -28,6 +28,11 @@ class Table(NamedTuple):
         pairs: int32 (n,), id of the counterfactual set (an object in all S scenes), or -1.
         refit: bool (n,), whether DFR refits its head on the image; the others select the epoch. True for half of each
             group of an evaluation table, with counterfactual sets kept together; False in a training table.
+
+    Example:
+        >>> evaluation = Table(np.array([[0, 7], [0, 9]]), np.array([0, 1]), np.array([0, 0]), np.array([True, True]))
+        >>> evaluation.rows[evaluation.groups == 1].tolist()  # Object 0 on scene photo 9.
+        [[0, 9]]
     """
 
     rows: np.ndarray
@@ -89,6 +94,17 @@ def traced_table(
 
     `rho` and `seed` may be JAX arrays, also traced ones, whose values raise no errors. rho n is then rounded in
     float32: if it ends in .5, the table may differ by one image per class from that of a Python number.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> from flipjax.data.split import split_pool
+        >>> from flipjax.data.synthetic import list_synthetic
+        >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
+        >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
+        >>> draw = jax.jit(lambda rho: traced_table(catalog, split, rho=rho, seed=0, n_train=20))
+        >>> rows, groups, possible = draw(0.9)
+        >>> rows.tolist() == training_table(catalog, split, rho=0.9, seed=0, n_train=20).rows.tolist(), bool(possible)
+        (True, True)
     """
     n = n_train // catalog.groups.classes
     possible = jnp.bool_(True)
@@ -130,6 +146,15 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
 
     Returns:
         A table of n_val or n_test rows.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> from flipjax.data.split import split_pool
+        >>> from flipjax.data.synthetic import list_synthetic
+        >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
+        >>> table = evaluation_table(catalog, split_pool(catalog, n_val=4, n_test=8, seed=0), "test")
+        >>> print(table.groups, table.pairs)  # Each object in both scenes.
+        [0 1 2 3 0 1 2 3] [0 0 1 1 2 2 3 3]
     """
     chosen: SplitPart = {"val": split.val, "test": split.test}[part]
     y = catalog.object_class[chosen.objects]
@@ -159,6 +184,14 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
 
     Raises:
         ValueError: no rho, or one that is out of range.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> from flipjax.data.split import split_pool
+        >>> from flipjax.data.synthetic import list_synthetic
+        >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
+        >>> largest_n_train(catalog, split_pool(catalog, n_val=4, n_test=4, seed=0), rhos=(0.5, 0.95))
+        20
     """
     accepts, text = catalog.groups.rho_range
     if not len(rhos) or not all(map(accepts, rhos)):
@@ -169,7 +202,14 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
 
 
 class Deck(NamedTuple):
-    """The random part of a training set, which depends on the seed but not on rho: int32 arrays."""
+    """The random part of a training set, which depends on the seed but not on rho: int32 arrays.
+
+    Example:
+        >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
+        >>> rows, groups = deal(Groups(), deck, 1, n=2)
+        >>> rows.tolist(), groups.tolist()
+        ([[2, 0], [1, 3], [0, 2], [3, 1]], [0, 3, 1, 2])
+    """
 
     objects: Any
     """(F, n), the objects of each class in order; None in a photo pool."""
@@ -187,6 +227,16 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Dec
         split: its split.
         seed: an integer >= 0, or an integer JAX array, which may be traced.
         n_train: number of training images.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> from flipjax.data.split import split_pool
+        >>> from flipjax.data.synthetic import list_synthetic
+        >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
+        >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
+        >>> deck = draw_deck(catalog, split, seed=0, n_train=20)
+        >>> deck.objects.shape, deck.photos.shape, deck.counts.tolist()
+        ((2, 10), (2, 8), [8, 8])
     """
     groups = catalog.groups
     train = split.train
@@ -235,6 +285,14 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
 
     Returns:
         Rows int32 (F n, 2) and groups int32 (F n,), the classes alternating.
+
+    Example:
+        >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
+        >>> for common in (1, 2):  # rho .5 and 1
+        ...     rows, groups = deal(Groups(), deck, common, n=2)
+        ...     print(rows.tolist(), groups.tolist())
+        [[2, 0], [1, 3], [0, 2], [3, 1]] [0, 3, 1, 2]
+        [[2, 0], [1, 3], [0, 1], [3, 2]] [0, 3, 0, 3]
     """
     xp = _namespace(common, deck.photos)
     is_common = xp.arange(n) < common
@@ -274,6 +332,11 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
     At each step the classes use scenes that are as different as possible. If every scene is usual for equally many
     classes, each scene has equally many at every step (Koenig: a regular bipartite graph is a union of perfect
     matchings).
+
+    Example:
+        >>> usual, others = scene_orders(Groups(2, 4, ((0, 1), (2, 3))))
+        >>> usual, others
+        ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
     """
     usual = np.array([[scene in own for scene in range(groups.scenes)] for own in groups.usual])
     from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
@@ -297,7 +360,13 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Capacity:
-    """Largest numbers of training images per class."""
+    """Largest numbers of training images per class.
+
+    Example:
+        >>> capacity = Capacity(usual=10, rare=4, total=14)
+        >>> capacity.allow(9, 10), capacity.allow(5, 10)
+        (True, False)
+    """
 
     usual: int
     """In usual scenes."""
@@ -312,7 +381,16 @@ class Capacity:
 
 
 def capacity_of(catalog: Catalog, split: Split) -> Capacity:
-    """Returns the capacity of the training part of a pool."""
+    """Returns the capacity of the training part of a pool.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> from flipjax.data.split import split_pool
+        >>> from flipjax.data.synthetic import list_synthetic
+        >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
+        >>> capacity_of(catalog, split_pool(catalog, n_val=4, n_test=4, seed=0))
+        Capacity(usual=10, rare=10, total=10)
+    """
     groups = catalog.groups
     counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":

@@ -14,7 +14,13 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 
 
 def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.ndarray:
-    """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), a JAX or NumPy array as the logits."""
+    """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), a JAX or NumPy array as the logits.
+
+    Example:
+        >>> logits = np.eye(3)[[[0, 1, 2]]]  # A row of three pixels, each predicted as another class.
+        >>> foreground(logits).tolist(), foreground(logits, background=2).tolist()
+        ([[False, True, True]], [[True, True, False]])
+    """
     logits = to_array(logits, name="logits")
     C = logits.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))

@@ -25,7 +25,12 @@ Chain = tuple[int | None, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Renaming:
-    """One way to rename predicted classes."""
+    """One way to rename predicted classes.
+
+    Example:
+        >>> Anatomy(mirror=((1, 2),)).renamings[1]
+        Renaming(kind='mirror', moves=((1, 2), (2, 1)), chain=None, places=0)
+    """
 
     kind: str
     """`none`, `mirror` (each class becomes its mirror image), or `shift` (each class of one chain moves along it)."""
@@ -198,6 +203,12 @@ class FlipKinds(NamedTuple):
     """Flipped pixels of each image by kind; the three shares sum to Flip.
 
     Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
+
+    Example:
+        >>> confusion = np.array([[9, 0, 0], [0, 2, 6], [0, 0, 0]])  # Rows: background, kidney left, kidney right.
+        >>> kinds = flip_kinds(Decomposition(confusion, np.zeros(())), Anatomy(mirror=((1, 2),)))
+        >>> print(kinds.mirrored, kinds.flipped, kinds.foreground, kinds.mirror, kinds.other)
+        6 6 8 0.75 0.0
     """
 
     mirrored: Any
@@ -275,6 +286,12 @@ class Relabelling(NamedTuple):
     """The renaming that makes most foreground pixels of each image correct, and what is then left.
 
     Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
+
+    Example:
+        >>> confusion = np.array([[9, 0, 0], [0, 2, 6], [0, 0, 0]])  # Rows: background, kidney left, kidney right.
+        >>> best = relabelling(Decomposition(confusion, np.zeros(())), Anatomy(mirror=((1, 2),)))
+        >>> print(best.renaming, best.mended, best.flip, round(best.mended_share, 3))
+        1 4 0.25 0.667
     """
 
     renaming: Any

@@ -39,6 +39,13 @@ class Verdict(NamedTuple):
         evidence: the capital of the drift test, 1 at the start; constant after the alarm.
         p_value: of no drift so far, valid at any time: one over the largest evidence.
         alarm: whether `p_value` has reached the monitor's `false_alarm`.
+
+    Example:
+        >>> from flipjax.monitor import fit
+        >>> monitor = fit(np.random.default_rng(0).normal(size=200))
+        >>> *_, last = watch(monitor, np.full(40, 4.0))
+        >>> last.flagged, last.alarm, last.p_value <= monitor.false_alarm
+        (True, True, True)
     """
 
     score: float
@@ -52,6 +59,14 @@ class DriftTest:
     """The drift test of a stream so far.
 
     Until the alarm, memory grows by 8 bytes an image or cluster, and by the clusters' names.
+
+    Example:
+        >>> from flipjax.monitor import fit
+        >>> test = DriftTest(fit(np.random.default_rng(0).normal(size=200)))
+        >>> for score in (4.0, 4.1):
+        ...     test.add(score)
+        >>> test.evidence > 1, test.alarm
+        (True, False)
     """
 
     def __init__(self, monitor: Monitor, *, seed: int = 0):

@@ -24,7 +24,16 @@ def _values_of(monitor: Monitor) -> dict[str, object]:
 
 
 def save_monitor(monitor: Monitor, path: str | Path) -> None:
-    """Writes a monitor as JSON with a digest; equal monitors give equal files."""
+    """Writes a monitor as JSON with a digest; equal monitors give equal files.
+
+    Example:
+        >>> import tempfile
+        >>> from flipjax.monitor import fit
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_monitor(fit(np.arange(99.0)), Path(folder, "monitor.json"))
+        ...     load_monitor(Path(folder, "monitor.json")).threshold
+        94.0
+    """
     values = _values_of(monitor)
     with replacing(path) as stream:
         stream.write(json.dumps({**values, "digest": _digest(values)}, sort_keys=True).encode() + b"\n")
@@ -36,6 +45,15 @@ def load_monitor(path: str | Path) -> Monitor:
     Raises:
         DamagedError: the file holds no monitor, or was changed.
         OSError: there is no such file, or it is a folder.
+
+    Example:
+        >>> import tempfile
+        >>> from flipjax.monitor import fit
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_monitor(fit(np.arange(99.0)), Path(folder, "monitor.json"))
+        ...     monitor = load_monitor(Path(folder, "monitor.json"))
+        >>> monitor.threshold, monitor.false_alarm
+        (94.0, 0.01)
     """
     try:
         values = json.loads(Path(path).read_bytes())

@@ -14,7 +14,14 @@ from flipjax.metrics.kernels import read_pixels
 
 
 class RegionScores(NamedTuple):
-    """N predicted regions and their scores, which are high where an error is expected."""
+    """N predicted regions and their scores, which are high where an error is expected.
+
+    Example:
+        >>> logits = np.array([[[[0.0, 3.0, 1.0], [9.0, 0.0, 0.0], [0.0, 1.0, 9.0]]]])  # Objects of labels 1 and 2.
+        >>> scores = region_scores(logits)
+        >>> scores.image.tolist(), scores.label.tolist(), scores.flip_risk.round(3).tolist()
+        ([0, 0], [1, 2], [0.365, 0.003])
+    """
 
     image: np.ndarray
     """The image of each region, int64 (N,)."""

@@ -21,7 +21,13 @@ ERROR = 0.5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Monitor:
-    """A fitted monitor."""
+    """A fitted monitor.
+
+    Example:
+        >>> monitor = fit(np.arange(99.0), flag_rate=0.05)
+        >>> monitor.threshold, monitor.false_alarm, len(monitor.scores), monitor.flags_empty
+        (94.0, 0.01, 99, True)
+    """
 
     scores: np.ndarray
     """float64 (n,), the reference scores that the drift test ranks against, in ascending order: of images, or means of
@@ -155,13 +161,26 @@ def _quantile(ordered: np.ndarray, rate: float) -> float:
 
 
 def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
-    """Flags scores (n,) above the threshold: bool (n,). For NaN see `Monitor.flags_empty`."""
+    """Flags scores (n,) above the threshold: bool (n,). For NaN see `Monitor.flags_empty`.
+
+    Example:
+        >>> monitor = fit(np.arange(99.0), flag_rate=0.05)
+        >>> flag(monitor, [50.0, 98.0, np.nan]).tolist()
+        [False, True, True]
+    """
     values = read_scores(scores)
     return np.where(np.isnan(values), monitor.flags_empty, values > monitor.threshold)
 
 
 class Detection(NamedTuple):
-    """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined."""
+    """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined.
+
+    Example:
+        >>> found = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.0])
+        >>> rate, low, high = found.precision
+        >>> rate, round(low, 2), round(high, 2)
+        (0.5, 0.09, 0.91)
+    """
 
     flagged: tuple[float, float, float]
     """Of all images."""
