@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 
 def build_small(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nnx.Module":
-    """Returns the small U-Net."""
+    """Returns the small U-Net.
+
+    Example:
+        >>> from flax import nnx
+        >>> from flipjax.config import ModelSpec
+        >>> network = nnx.eval_shape(lambda: build_small(ModelSpec(width=4, depth=2), num_classes=3, rngs=nnx.Rngs(0)))
+        >>> network.head.kernel.shape  # Of the 1 x 1 convolution that ends it.
+        (4, 3)
+    """
     # These modules load JAX and Flax, so import them only when a network is built.
     from flipjax.models.unet import UNet
 
@@ -20,7 +28,16 @@ def build_small(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nn
 
 
 def build_large(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nnx.Module":
-    """Returns a U-Net of `segmentation_models_pytorch`, with the encoder of the network's name."""
+    """Returns a U-Net of `segmentation_models_pytorch`, with the encoder of the network's name.
+
+    Example:
+        >>> from flax import nnx
+        >>> from flipjax.config import ModelSpec
+        >>> spec = ModelSpec("smp_efficientnet_lite0")
+        >>> network = nnx.eval_shape(lambda: build_large(spec, num_classes=3, rngs=nnx.Rngs(0)))
+        >>> network.segmentation_head[0].weight.shape
+        (3, 3, 24, 3)
+    """
     from flipjax.models.smp import build_unet
 
     return build_unet(spec, num_classes=num_classes, rngs=rngs)

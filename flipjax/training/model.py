@@ -190,6 +190,16 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
     Raises:
         WeightsError: the file is missing, damaged or not flipjax's; or `build` is missing, superfluous, or builds a
             network with other weights.
+
+    Example:
+        >>> import tempfile
+        >>> spec = ModelSpec(width=4, depth=1)
+        >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = model.save(Path(folder, "model.safetensors"))
+        ...     again = load_model(path)
+        >>> again.spec == spec, again.class_names, path.name
+        (True, ('background', 'cat', 'dog'), 'model.safetensors')
     """
     path = weights.path_of(path)
     arrays, metadata = weights.read_digested(path)
