@@ -36,7 +36,7 @@ def build_large(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nn
         >>> spec = ModelSpec("smp_efficientnet_lite0")
         >>> network = nnx.eval_shape(lambda: build_large(spec, num_classes=3, rngs=nnx.Rngs(0)))
         >>> network.segmentation_head[0].weight.shape
-        (3, 3, 24, 3)
+        (3, 3, 16, 3)
     """
     from flipjax.models.smp import build_unet
 
