@@ -107,20 +107,20 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
     number = sum(len(units.starts) for units in classes)
     last = int(np.clip(PER_TEST * number, LEAST, MOST))
     tests = [_Test(units, np.zeros(len(units.starts), np.int64), exact=_exact_p(units)) for units in classes]
+    unsettled = [test for test in tests if test.exact is None]
     budget = BUDGET
-    enough = 0
     for target in (*STAGES, last):
-        unsettled = [test for test in tests if not test.is_settled(enough)]
-        enough = STAGES.get(target, 0)
         if not unsettled:
             break
-        units_left = sum(len(test.units.share) for test in unsettled)
-        most = budget // units_left
+        most = budget // sum(len(test.units.share) for test in unsettled)
         for test in unsettled:
             further = min(target - test.permutations, most)
             test.extreme += _count_extreme(test.units, further, generator)
             test.permutations += further
             budget -= further * len(test.units.share)
+        # A test that has ended stays so: a later stage asks for more of its permutations.
+        enough = STAGES.get(target, 0)
+        unsettled = [test for test in unsettled if not test.is_settled(enough)]
     return [test.p for test in tests]
 
 
@@ -163,10 +163,8 @@ class _Test:
         return (sizes > 1) & (sizes.sum() - sizes > 1)
 
     def is_settled(self, enough: int) -> bool:
-        """Returns whether p is exact, or so many permutations were extreme that it is known well enough."""
-        if self.exact is not None:
-            return True
-        return bool(self.permutations and (self.extreme[self.tested] >= enough).all())
+        """Returns whether so many permutations were extreme, for every group, that p is known well enough."""
+        return bool((self.extreme[self.tested] >= enough).all())
 
     @property
     def p(self) -> np.ndarray:
