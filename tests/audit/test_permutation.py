@@ -1,0 +1,70 @@
+"""Groups compared by permutation: p beside all divisions of the units, and when a test ends."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from flipjax.audit import permutation
+from flipjax.audit.permutation import PermutationUnits, group_p_values, make_units
+
+
+def units_of(shares, sizes):
+    """Units of one class whose groups have these sizes, in order."""
+    return make_units(np.array(shares), np.ones(len(shares)), np.repeat(np.arange(len(sizes)), sizes))
+
+
+def slow_p(shares, size):
+    """The fraction of all choices of `size` units whose mean differs from the others' at least as much."""
+    shares = np.array(shares)
+
+    def difference(inside):
+        rest = np.setdiff1d(np.arange(len(shares)), inside)
+        return abs(shares[list(inside)].mean() - shares[rest].mean())
+
+    seen = difference(range(size))
+    choices = itertools.combinations(range(len(shares)), size)
+    return np.mean([difference(inside) >= seen - 1e-12 for inside in choices])
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [[0.9, 0.8, 0.7, 0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.6, 0.4, 0.2, 0.3, 0.7], [1, 1, 0, 0, 1, 0, 0]],
+    ids=["apart", "mixed", "whole"],
+)
+def test_p_is_that_of_all_divisions(shares):
+    [p] = group_p_values([units_of(shares, (3, 4))])
+    # Drawn, so within a few standard errors of 199 permutations or of more.
+    np.testing.assert_allclose(p, slow_p(shares, 3), atol=0.1 if p[0] > 0.1 else 0.02)
+
+
+def test_a_single_unit_has_no_p():
+    [p] = group_p_values([units_of([1.0, 0.2, 0.3, 0.1], (1, 3))])
+    assert np.isnan(p).all()
+
+
+def drawn_by(classes, monkeypatch) -> list[int]:
+    """Returns how many permutations each stage of each class drew."""
+    drawn: list[int] = []
+    count = permutation._count_extreme
+
+    def counted(units: PermutationUnits, permutations: int, generator: np.random.Generator) -> np.ndarray:
+        drawn.append(permutations)
+        return count(units, permutations, generator)
+
+    monkeypatch.setattr(permutation, "_count_extreme", counted)
+    group_p_values(classes)
+    return drawn
+
+
+def test_a_test_that_has_ended_is_not_drawn_again(monkeypatch):
+    generator = np.random.default_rng(0)
+    alike = units_of([0.1, 0.3, 0.5, 0.7, 0.9, 0.1, 0.3, 0.5, 0.7, 0.9], (5, 5))
+    apart = units_of(np.sort(generator.random(20)), (10, 10))
+    assert drawn_by([alike, apart], monkeypatch) == [199, 199, 1_800, 8_000]
+
+
+def test_the_budget_bounds_all_tests(monkeypatch):
+    monkeypatch.setattr(permutation, "BUDGET", 20 * 1_000)
+    apart = units_of(np.sort(np.random.default_rng(0).random(20)), (10, 10))
+    assert sum(drawn_by([apart], monkeypatch)) == 1_000
