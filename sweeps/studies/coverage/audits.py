@@ -4,19 +4,24 @@
 
 Draws images whose truth is known: an organ flips as a whole or not at all, or each image flips its own share of pixels;
 images are single, or five of each patient are alike. Counts how often the interval of Flip holds it, beside that of a
-percentile bootstrap; and how often a site is accused where sites are alike, and where one site flips more, beside
-Fisher's exact test of flipped patients. Prints both tables and writes rates.csv and groups.csv beside this file.
+percentile bootstrap; how often the interval of the difference of two models does; and how often a site is accused where
+sites are alike, and where one site flips more, beside Fisher's exact test of flipped patients. Prints the tables and
+writes rates.csv, differences.csv, groups.csv and limit.csv (the accused of many images) beside this file; `--only
+groups` makes one of them.
 """
 
 import argparse
+import functools
+import itertools
 import pathlib
 
 import numpy as np
-from scipy.stats import false_discovery_control, fisher_exact
+from scipy.stats import false_discovery_control, fisher_exact, norm
 
 from flipjax.audit.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import divide
+from flipjax.metrics.paired_rates import paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.rates import pool_clusters, pooled_rate
 from flipjax.results.estimates import LEVEL
 from flipjax.results.frames import to_frame, write_csv
@@ -34,11 +39,26 @@ ALIKE = 0.8
 """Probability that an image of several repeats its patient's flip."""
 RESAMPLES = 400
 
+MODELS = ((0.0, 0.0), (0.0, 0.01), (0.0, 0.05), (0.05, 0.05), (0.05, 0.1), (0.1, 0.3), (0.3, 0.3), (0.5, 0.5))
+"""Flip rates of an old and of a new model."""
+UNLIKE = ("equal", "like lesions")
+"""Sizes of organs that two models are compared on."""
+SHARED = (0.0, 0.8)
+"""Probability that the new model flips an organ as the old one does."""
+DRAWS = 1000
+"""Of the weights of an interval of a difference, fewer than in an audit."""
+ORGANS = 5
+"""Organs whose mean has an interval, too."""
+
 CLASSES = ("background", "liver", "spleen", "left kidney", "right kidney", "lesion")
 BASE = 0.03
 """Flip rate of every organ where no fault is planted."""
 SITES = {"20, 20, 20": (20, 20, 20), "20, 60": (20, 60), "20, 60, 40, 40": (20, 60, 40, 40)}
 """Patients of each site; a fault is planted in the first."""
+WITHOUT_FAULT = 20
+"""Audits without a fault for each one with it."""
+LIMIT_DRAWS = 100_000
+"""Audits of many images each, of a row of limit.csv."""
 PLANTED = (0.0, 0.25, 0.35)
 """Flip rate of the first organ in the first site; 0 plants none."""
 
@@ -104,6 +124,49 @@ def coverage(generator, repetitions):
                         }
 
 
+def draw_models(generator, kind, rates, shared, patients, together, columns):
+    """Returns flipped shares of an old and of a new model, (patients * together, columns), and the true difference."""
+    old_rate, new_rate = rates
+    old = draw_images(generator, kind, old_rate, patients, together, columns)
+    new = draw_images(generator, kind, new_rate, patients, together, columns)
+    kept = np.repeat(generator.random((patients, columns)) < shared, together, axis=0)
+    return old, np.where(kept, old, new), (1 - shared) * (new_rate - old_rate)
+
+
+def held(estimate, truth):
+    """Returns which intervals hold the truth."""
+    return (estimate.low <= truth + 1e-9) & (truth - 1e-9 <= estimate.high)
+
+
+def differences(generator, repetitions):
+    """Yields rows: how often intervals of the difference of two models hold it, and that of a mean over organs."""
+    options = {"generator": generator, "samples": DRAWS}
+    for kind, spread, together, patients in itertools.product(KINDS, UNLIKE, TOGETHER, IMAGES):
+        patient = np.repeat(np.arange(patients), together)
+        for rates, shared in itertools.product(MODELS, SHARED):
+            old, new, truth = draw_models(generator, kind, rates, shared, patients, together, repetitions)
+            whole = draw_sizes(generator, SPREADS[spread], old.shape)
+            sums = [pooled_sums(shares * whole, whole, clusters=patient) for shares in (old, new)]
+            estimate = paired_difference(*sums, **options)
+            means = []
+            for first in range(0, repetitions // 4, ORGANS):
+                # Data sets are alike in truth, so they stand for the organs of one.
+                organs = [both.columns(range(first, first + ORGANS)) for both in sums]
+                means.append(held(paired_mean_difference(*organs, **options), truth)[0])
+            yield {
+                "flips": kind,
+                "sizes": spread,
+                "images of a patient": together,
+                "patients": patients,
+                "old rate": rates[0],
+                "new rate": rates[1],
+                "shared": shared,
+                "coverage": held(estimate, truth).mean(),
+                "width": (estimate.high - estimate.low).mean(),
+                "coverage of a mean": np.mean(means),
+            }
+
+
 def draw_audit(generator, kind, sizes, together, planted):
     """Returns counts of images, their sites and patients; `planted` is the rate of one organ in the first site."""
     site_of_patient = np.repeat(np.arange(len(sizes)), sizes)
@@ -129,10 +192,17 @@ def audited(counts, site, patient):
     return {(row.class_name, row.group): row.q for row in rows if not row.repeats}
 
 
+@functools.cache
+def fisher_p(flipped, patients, others_flipped, others):
+    """Returns p of Fisher's exact test of flipped patients of a site and of the other sites."""
+    return fisher_exact([[flipped, patients - flipped], [others_flipped, others - others_flipped]]).pvalue
+
+
 def fisher(counts, site, patient):
     """Returns q by Fisher's exact test of patients with more than half of an organ flipped."""
     confusion = counts.confusion
-    site_of = np.array([site[patient == number][0] for number in np.unique(patient)])
+    _, first_image = np.unique(patient, return_index=True)
+    site_of = site[first_image]
     p_values = {}
     for c, name in enumerate(CLASSES[1:], 1):
         pixels = pool_clusters(confusion[:, c].sum(1, keepdims=True), patient)[:, 0]
@@ -143,8 +213,8 @@ def fisher(counts, site, patient):
             # Two sites are one comparison.
             for s in groups if len(groups) > 2 else groups[:1]:
                 here = site_of == s
-                table = [[(flipped & side).sum(), (~flipped & side).sum()] for side in (here, ~here)]
-                p_values[name, f"site {s}"] = fisher_exact(table).pvalue
+                counted = [int(count) for side in (here, ~here) for count in ((flipped & side).sum(), side.sum())]
+                p_values[name, f"site {s}"] = fisher_p(*counted)
     corrected = false_discovery_control(list(p_values.values())) if p_values else []
     return dict(zip(p_values, corrected, strict=True))
 
@@ -157,7 +227,7 @@ def verdicts(generator, repetitions):
                 for planted in PLANTED:
                     tests = {"permutation": [], "Fisher": []}
                     # Few audits are accused without a fault, so more are needed to tell their share.
-                    for _ in range(repetitions if planted else 4 * repetitions):
+                    for _ in range(repetitions if planted else WITHOUT_FAULT * repetitions):
                         drawn = draw_audit(generator, kind, sizes, together, planted)
                         for test, run in (("permutation", audited), ("Fisher", fisher)):
                             q = run(*drawn)
@@ -172,20 +242,41 @@ def verdicts(generator, repetitions):
                     yield row
 
 
+def limit(generator, repetitions):
+    """Yields rows: how often a site is accused without a fault if there are many images, so that means are normal."""
+    for name, sizes in SITES.items():
+        patients = np.array(sizes)
+        mean = generator.standard_normal((repetitions, len(CLASSES) - 1, len(sizes))) / np.sqrt(patients)
+        others = patients.sum() - patients
+        rest = ((mean * patients).sum(-1, keepdims=True) - mean * patients) / others
+        distance = np.abs(mean - rest) / np.sqrt(1 / patients + 1 / others)
+        # Two sites are one comparison.
+        p_values = 2 * norm.sf(distance if len(sizes) > 2 else distance[..., :1])
+        q_values = false_discovery_control(p_values.reshape(repetitions, -1), axis=1)
+        yield {"patients of sites": name, "permutation": float((q_values < LEVEL).any(1).mean())}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=2000, help="data sets of a row of rates.csv")
+    parser.add_argument("--pairs", type=int, default=1000, help="data sets of a row of differences.csv")
     parser.add_argument(
-        "--audits", type=int, default=150, help="audits of a row of groups.csv; four times without fault"
+        "--audits", type=int, default=150, help=f"audits of a row of groups.csv; {WITHOUT_FAULT} times without fault"
     )
+    parser.add_argument("--only", choices=("rates", "differences", "groups", "limit"), help="one table")
     options = parser.parse_args()
-    for name, rows in (
-        ("rates.csv", coverage(np.random.default_rng(0), options.repetitions)),
-        ("groups.csv", verdicts(np.random.default_rng(1), options.audits)),
-    ):
-        table = to_frame([{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows])
-        print(table.to_string(index=False))
-        write_csv(HERE / name, table)
+    tables = {
+        "rates": coverage(np.random.default_rng(0), options.repetitions),
+        "groups": verdicts(np.random.default_rng(1), options.audits),
+        "limit": limit(np.random.default_rng(3), LIMIT_DRAWS),
+        "differences": differences(np.random.default_rng(2), options.pairs),
+    }
+    for name, rows in tables.items():
+        if options.only in (None, name):
+            rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
+            table = to_frame(rounded)
+            print(table.to_string(index=False))
+            write_csv(HERE / f"{name}.csv", table)
 
 
 if __name__ == "__main__":
