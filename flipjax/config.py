@@ -46,12 +46,12 @@ FOLDS = Range(lambda count: count == 0 or 2 <= count <= 1000, "0, or 2 to 1000")
 METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` checks names: a file may add methods.
 
 
-def _are_names(names: tuple[Any, ...]) -> bool:
+def _are_names(names: tuple[object, ...]) -> bool:
     """Whether all are different names."""
     return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
-def _are_scenes(scenes: Any) -> bool:
+def _are_scenes(scenes: object) -> bool:
     """Whether these are the usual scenes of a class: a name, or several."""
     if isinstance(scenes, str):
         return scenes != ""
@@ -96,10 +96,14 @@ class ConfigError(ValueError):
 
     exit_code = 2
 
-    def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
+    def __init__(self, field: str, expected: str = "", found: object = None, *, problem: str = ""):
         """Builds the message from `expected` and `found`, or takes it as `problem`."""
         self.field = field
-        self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
+        self.problem = problem
+        if not problem:
+            self.problem = f"expected {expected}"
+            if found is not None:
+                self.problem += f"; found {found}"
         super().__init__(f"{field}: {self.problem}")
 
 
@@ -401,7 +405,10 @@ def default_config() -> Config:
 
     sections: dict[str, Any] = {section: {} for section in SECTIONS}
     for key in KEYS.values():
-        sections[key.section][key.field] = (key.default,) if key.section == "axes" else key.default
+        value = key.default
+        if key.section == "axes":
+            value = (key.default,)
+        sections[key.section][key.field] = value
     # Empty sections let the command line set `--config.grid.model.width=8,16`.
     sections["grid"] = {key.section: {} for key in KEYS.values() if key.in_grid}
     sections["members"] = ()
@@ -492,7 +499,7 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
     return [{**common, **setting} for setting in grid]
 
 
-def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], **derived: Any) -> Part:
+def read_static(part: type[Part], config: Config, overrides: Mapping[str, object], **derived: object) -> Part:
     """Returns the specification of a static section, with dotted `overrides` from a grid.
 
     Example:
@@ -503,11 +510,13 @@ def read_static(part: type[Part], config: Config, overrides: Mapping[str, Any], 
     for key in KEYS.values():
         if key.part is part:
             value = overrides[key.name] if key.name in overrides else value_of(config, key)
-            values[key.field] = tuple(value) if isinstance(value, list) else value
+            if isinstance(value, list):
+                value = tuple(value)
+            values[key.field] = value
     return part(**values)
 
 
-def read_traced(part: type[Part], config: Config, axes: Mapping[str, Any]) -> Part:
+def read_traced(part: type[Part], config: Config, axes: Mapping[str, object]) -> Part:
     """Returns a traced part of a member: its value of each axis, else that of the configuration's section.
 
     Example:
@@ -522,7 +531,7 @@ def read_traced(part: type[Part], config: Config, axes: Mapping[str, Any]) -> Pa
     return part(**values)
 
 
-def pool_spec(config: Config, overrides: Mapping[str, Any]) -> PoolSpec:
+def pool_spec(config: Config, overrides: Mapping[str, object]) -> PoolSpec:
     """Returns the specification of the pool, with dotted `overrides` from a grid.
 
     Example:
@@ -561,7 +570,9 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     abbreviated = [place for place in PLACES if last == _initials(place)]
     near = [place for place in abbreviated if place in of_section] or abbreviated
     near = near or difflib.get_close_matches(name, of_section, n=1)
-    return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(of_section)}"
+    if near:
+        return f"the nearest is {prefix}{near[0]}"
+    return f"valid are {', '.join(of_section)}"
 
 
 def _initials(place: str) -> str:
@@ -587,7 +598,7 @@ def check_name(name: str, *, prefix: str = "config.") -> None:
     raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
 
 
-def assign(config: Config, name: str, value: Any) -> None:
+def assign(config: Config, name: str, value: object) -> None:
     """Sets a dotted key of a configuration; `check` reports wrong types together with ranges.
 
     Raises:
@@ -610,7 +621,7 @@ def assign(config: Config, name: str, value: Any) -> None:
         section[field] = as_python(value)
 
 
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+def changed(config: Config, changes: Mapping[str, object]) -> Config:
     """Returns a copy with other values of dotted keys; raises as `assign`.
 
     Example:
@@ -642,7 +653,7 @@ def normalised(config: Config) -> Config:
     return copy
 
 
-def _normalise(section: Any) -> None:
+def _normalise(section: Config) -> None:
     with section.unlocked(), section.ignore_type():
         for name, value in section.items():
             if hasattr(value, "unlocked"):
@@ -651,7 +662,7 @@ def _normalise(section: Any) -> None:
                 section[name] = as_python(value)
 
 
-def _lock_as(section: Any, pattern: Any) -> None:
+def _lock_as(section: Config, pattern: Config) -> None:
     """Locks the sections that `pattern` has locked, since locking one locks all below it."""
     if pattern.is_locked:
         section.lock()
@@ -698,9 +709,9 @@ def check(config: Config) -> None:
                 raise ConfigError(f"config.axes.{name}", expected, config.axes[name])
 
 
-def _check_values(name: str, values: Any) -> None:
+def _check_values(name: str, values: object) -> None:
     """Raises ConfigError unless the values of an axis are distinct and valid."""
-    if not (isinstance(values, tuple | list) and values):
+    if not isinstance(values, tuple | list) or not values:
         raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(values))
     for value in values:
         check_value(PLACES[name].name, value)
@@ -708,19 +719,22 @@ def _check_values(name: str, values: Any) -> None:
         raise ConfigError(f"config.{name}", "distinct values", tuple(values))
 
 
-def _check_settings(field: str, settings: Any, keys: Mapping[str, Key], *, kind: str) -> None:
+def _check_settings(field: str, settings: object, keys: Mapping[str, Key], *, kind: str) -> None:
     """Raises ConfigError unless `settings` is a list of mappings from the names of `keys` to values."""
-    are_mappings = isinstance(settings, list | tuple) and all(hasattr(setting, "items") for setting in settings)
-    if not are_mappings or not all(settings):
-        raise ConfigError(f"config.{field}", f"a list of mappings from {kind} to values", repr(settings))
-    for place, setting in enumerate(settings):
+    expected = f"a list of mappings from {kind} to values"
+    if not isinstance(settings, list | tuple):
+        raise ConfigError(f"config.{field}", expected, repr(settings))
+    for setting in settings:
+        if not hasattr(setting, "items") or not setting:
+            raise ConfigError(f"config.{field}", expected, repr(settings))
+    for index, setting in enumerate(settings):
         for name, value in setting.items():
             if name not in keys:
-                raise ConfigError(f"config.{field}[{place}].{name}", f"one of the {kind}: {', '.join(keys)}")
+                raise ConfigError(f"config.{field}[{index}].{name}", f"one of the {kind}: {', '.join(keys)}")
             check_value(keys[name].name, value)
 
 
-def check_value(name: str, value: Any) -> None:
+def check_value(name: str, value: object) -> None:
     """Raises ConfigError unless `value` has the type and range of the dotted key `name`.
 
     Example:
@@ -739,7 +753,7 @@ def check_value(name: str, value: Any) -> None:
     raise ConfigError(f"config.{name}", expected, repr(value))
 
 
-def _is_several(key: Key, value: Any) -> bool:
+def _is_several(key: Key, value: object) -> bool:
     """Whether a value is a tuple of values of the key, which can be varied."""
     varies = key.in_grid or key.kind is Kind.TRACED
     return varies and isinstance(value, tuple | list) and len(value) > 0 and all(map(key.accepts, value))

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from flipjax.config import (
     KEYS,
@@ -32,7 +31,7 @@ OVERRIDE = "--config."
 """The start of an option that sets a key."""
 
 
-def configure(config: Config | str | Path, changes: Mapping[str, Any] | None = None) -> Config:
+def configure(config: Config | str | Path, changes: Mapping[str, object] | None = None) -> Config:
     """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
 
     Raises:
@@ -83,7 +82,7 @@ def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Con
     return read
 
 
-def parse_value(name: str, text: str) -> Any:
+def parse_value(name: str, text: str) -> object:
     """Parses a command-line value for a dotted name, as a Python literal or bare strings; raises as `check_name`.
 
     Example:
@@ -100,7 +99,9 @@ def parse_value(name: str, text: str) -> Any:
         if takes_several:
             value = tuple(part.strip() for part in text.split(",") if part.strip())
     if takes_several:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
+        if isinstance(value, list | tuple):
+            return tuple(value)
+        return (value,)
     if key is not None and isinstance(key.default, str) and not isinstance(value, str):
         return text
     return value
@@ -124,7 +125,9 @@ def find_config(name: str) -> Path:
     if path.suffix in ("", ".py") and path.parent in (Path(), Path("configs")) and path.stem in shipped:
         return shipped[path.stem]
     near = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f"the nearest is {near[0]}" if near else f"valid are {', '.join(shipped)}"
+    hint = f"valid are {', '.join(shipped)}"
+    if near:
+        hint = f"the nearest is {near[0]}"
     raise ConfigError("--config", f"a configuration file, or the name of one that ships ({hint})", name)
 
 
@@ -137,7 +140,9 @@ def run_name(config: str | Path) -> str:
     """
     file, _, variant = str(config).partition(":")
     stem = Path(file).stem
-    return f"{stem}_{variant}" if variant else stem
+    if variant:
+        return f"{stem}_{variant}"
+    return stem
 
 
 def _run_file(path: Path, variant: str) -> Config:
@@ -193,7 +198,7 @@ def describe_keys(config: Config) -> str:
     return "\n".join(lines)
 
 
-def _describe_key(key: Key, values: Mapping[str, Any]) -> list[str]:
+def _describe_key(key: Key, values: Mapping[str, object]) -> list[str]:
     """Returns the lines of a key, given the configuration's values by dotted name."""
     place = key.name
     kind = key.kind.value

@@ -3,9 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from flipjax.support.ranges import Range
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+Number = TypeVar("Number", int, "np.ndarray", "jax.Array")
+"""An integer, or an array of integers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Groups:
             raise ValueError(f"groups: expected two or more classes and scenes, found {self.classes}, {self.scenes}")
         usual = self.usual or tuple((y % self.scenes,) for y in range(self.classes))
         object.__setattr__(self, "usual", usual)
-        if any(len(set(own)) < len(own) for own in usual):
+        if any(len(set(scenes)) < len(scenes) for scenes in usual):
             raise ValueError(f"usual: expected each usual scene of a class once, found {usual}")
         least = 0 if self.partial else 1
         if len(usual) != self.classes or not all(least <= len(set(scenes)) < self.scenes for scenes in usual):
@@ -54,19 +61,19 @@ class Groups:
         """Number of groups, F * S."""
         return self.classes * self.scenes
 
-    def of(self, y: Any, scene: Any) -> Any:
+    def of(self, y: Number, scene: Number) -> Number:
         """Returns the group of class y in a scene."""
         return y * self.scenes + scene
 
-    def class_of(self, group: Any) -> Any:
+    def class_of(self, group: Number) -> Number:
         """Returns the class of a group."""
         return group // self.scenes
 
-    def scene_of(self, group: Any) -> Any:
+    def scene_of(self, group: Number) -> Number:
         """Returns the scene of a group."""
         return group % self.scenes
 
-    def moved(self, group: Any, steps: Any = 1) -> Any:
+    def moved(self, group: Number, steps: Number | int = 1) -> Number:
         """Returns the group of the same class `steps` scenes on; with two scenes, the other one."""
         return self.of(self.class_of(group), (self.scene_of(group) + steps) % self.scenes)
 

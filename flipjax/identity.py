@@ -18,7 +18,7 @@ SAME_RUN = {name for name, key in KEYS.items() if key.same_run}
 """Keys that do not distinguish runs."""
 
 
-def digest_of(config: Config | Mapping[str, Any]) -> str:
+def digest_of(config: Config | Mapping[str, object]) -> str:
     """Returns a digest of every setting that distinguishes runs; 1 and 1.0 are equal.
 
     Raises:
@@ -53,7 +53,7 @@ def sources_of(config: Config) -> dict[str, str]:
     return texts
 
 
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+def first_difference(old: Mapping[str, object], new: Mapping[str, object]) -> str | None:
     """Returns the first dotted field that differs between two configurations, with both values, or None.
 
     Memory limits and which weights are kept do not distinguish runs.
@@ -66,11 +66,12 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
     return None
 
 
-def _as_json(name: str, value: Any) -> Any:
+def _as_json(name: str, value: object) -> Any:
     """Returns a value at a dotted name as JSON has it, with a digest for a function."""
     value = as_python(value)
     if isinstance(value, Mapping):
-        return {field: _as_json(f"{name}.{field}" if name else field, item) for field, item in value.items()}
+        prefix = f"{name}." if name else ""
+        return {field: _as_json(f"{prefix}{field}", item) for field, item in value.items()}
     if isinstance(value, tuple):
         return [_as_json(name, item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):

@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flipjax.support.keys import Scalar, keys_in, knob, knobs_in, switch, traced
 from flipjax.support.ranges import functions_of, name_of, within
+
+if TYPE_CHECKING:
+    from flipjax.config import Config
 
 DRO = ("group_dro", "group_dro_reference")
 CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
@@ -71,7 +74,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """How a method differs from plain cross-entropy, and the value of each knob that it sets.
+    """A method as data.
 
     Example:
         >>> METHODS["jtt"].knobs
@@ -79,7 +82,9 @@ class Method:
     """
 
     meaning: str
+    """How it differs from plain cross-entropy."""
     knobs: Mapping[str, float]
+    """The value of each knob that it sets."""
 
 
 MEANINGS = {
@@ -112,11 +117,11 @@ OWN = {
 EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
 """Methods that exclude each other: the two averages; DFR and the reference's GroupDRO, which use the same images."""
 
-STRENGTHS: dict[str, float] = {key.field: key.default for key in keys_in("knobs", Knobs)}
+STRENGTHS: dict[str, float] = {key.field: knobs_in(Knobs)[key.field].on for key in keys_in("knobs", Knobs)}
 """The defaults of `config.knobs`."""
 
 
-def methods_of(config: Any) -> dict[str, Method]:
+def methods_of(config: "Config") -> dict[str, Method]:
     """Returns the methods by name: built-in ones, then those named after the configuration's own functions.
 
     Example:
@@ -129,8 +134,8 @@ def methods_of(config: Any) -> dict[str, Method]:
     """
     methods = dict(METHODS)
     for field, (knob_name, meaning) in OWN.items():
-        for place, function in enumerate(functions_of(config.train[field]), start=1):
-            methods[name_of(function)] = Method(meaning, {knob_name: float(place)})
+        for number, function in enumerate(functions_of(config.train[field]), start=1):
+            methods[name_of(function)] = Method(meaning, {knob_name: float(number)})
     return methods
 
 

@@ -146,14 +146,14 @@ def plan(config: Config) -> list[Program]:
     check(config)
     _check_names(config)
     statics = static_settings(config)
-    if any(static in statics[:place] for place, static in enumerate(statics)):
+    if any(static in statics[:index] for index, static in enumerate(statics)):
         raise ConfigError("config.grid", "distinct settings", config.grid)
     members = member_axes(config)
     rhos = values_of(config, "rho")
     identity = digest_of(config)
     numbers = itertools.count()
     programs: list[Program] = []
-    for place, static in enumerate(statics):
+    for index, static in enumerate(statics):
         spec = experiment(config, static)
         _check_folds(spec, config)
         groups = known_groups(spec.pool)
@@ -162,7 +162,7 @@ def plan(config: Config) -> list[Program]:
                 check_sizes(groups, spec.split, rhos)
             spec = dataclasses.replace(spec, groups=groups)
         settings = [setting_of(config, axes, name=f"m{next(numbers):03d}", static=static) for axes in members]
-        name = f"{place:03d}"
+        name = f"{index:03d}"
         program = Program(name, spec, tuple(settings), rhos, identity=f"{identity}/{name}")
         _check_methods(program)
         programs.append(program)
@@ -177,7 +177,7 @@ def with_model(config: Config, model: ModelSpec) -> Config:
         >>> with_model(configure("smoke"), ModelSpec(width=16)).model.width
         16
     """
-    changes: dict[str, Any] = {"grid": {}}
+    changes: dict[str, object] = {"grid": {}}
     for key in KEYS.values():
         if key.part is ModelSpec:
             changes[key.name] = getattr(model, key.field)
@@ -201,7 +201,7 @@ def _check_folds(spec: Experiment, config: Config) -> None:
         raise ConfigError("config.split.rare_kept", "1 without config.split.folds", kept)
 
 
-def member_axes(config: Config) -> list[dict[str, Any]]:
+def member_axes(config: Config) -> list[dict[str, Value]]:
     """Returns each member's axis values: every entry of `config.members` with the product of the other axes.
 
     Knobs that a method does not use are None, and members with identical training are merged.
@@ -215,7 +215,7 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
     """
     names = [name for name in AXES if name in config.axes or any(name in setting for setting in config.members)]
     methods = methods_of(config)
-    members: dict[tuple[Any, ...], dict[str, Any]] = {}
+    members: dict[tuple[Value, ...], dict[str, Value]] = {}
     for setting in config.members or ({},):
         values = [[setting[name]] if name in setting else unlisted(config, name) for name in names]
         for point in itertools.product(*values):
@@ -246,7 +246,7 @@ def _check_names(config: Config) -> None:
         raise ConfigError("config.axes.method", expected, asked)
 
 
-def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
+def experiment(config: Config, overrides: Mapping[str, object]) -> Experiment:
     """Returns the static half of a checked configuration, with dotted `overrides` from its grid.
 
     Raises:
@@ -310,7 +310,7 @@ def unused_keys(model: ModelSpec) -> list[Key]:
     return unused
 
 
-def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: Mapping[str, Any]) -> Setting:
+def setting_of(config: Config, values: Mapping[str, Value], *, name: str, static: Mapping[str, object]) -> Setting:
     """Returns a member's setting from its axis values, which are unchecked and may be traced.
 
     `static` holds the values of the grid by dotted name.

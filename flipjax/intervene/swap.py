@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from flipjax.intervene.centers import SUM, split_point
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_places, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
-from flipjax.metrics import kernels
+from flipjax.metrics import pixels
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.decomposition import divide
@@ -297,8 +297,8 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
     mirrored = check_logits(mirrored, background=background)
     turned = jnp.asarray(mirrored)[:, :, ::-1]
     classes = background_classes(background)
-    prediction, entropy = kernels.mean_entropy(jnp.concatenate([logits, turned], axis=-1), background=classes)
-    inside = kernels.is_foreground(prediction, classes)
+    prediction, entropy = pixels.mean_entropy(jnp.concatenate([logits, turned], axis=-1), background=classes)
+    inside = pixels.is_foreground(prediction, classes)
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
 

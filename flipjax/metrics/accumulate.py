@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.groups import AnyGroups
 from flipjax.metrics.anatomy import Anatomy, pooled_kinds
-from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.host import read_array
 from flipjax.metrics.images import number_groups
 from flipjax.metrics.kernels import decompose
-from flipjax.metrics.summary import summarize
+from flipjax.metrics.summary import Summary, summarize
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @functools.cache
@@ -42,10 +47,11 @@ class FlipMetric:
     started its threads; `update` raises an error in such a worker, which would otherwise hang.
 
     Args:
-        **spec: fields of `LabelSpec`; masks need `num_classes`.
+        class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
         all_groups: the groups that `groups` number, as in `summarize`.
         anatomy: mirror pairs and chains of classes, which add `flip_mirror`, `flip_shift` and `flip_other` to the
             summary; "names" finds them in the class names, None looks for none.
+        **options: further fields of `LabelSpec`; masks need `num_classes`.
 
     Example:
         >>> metric = FlipMetric(channels="first", class_names=["cat", "dog"])
@@ -56,20 +62,27 @@ class FlipMetric:
         (0.75, 1.0)
     """
 
-    def __init__(self, *, all_groups: AnyGroups | None = None, anatomy: Anatomy | str | None = "names", **spec: Any):
+    def __init__(
+        self,
+        *,
+        class_names: Sequence[str] | None = None,
+        all_groups: AnyGroups | None = None,
+        anatomy: Anatomy | str | None = "names",
+        **options: Unpack[LabelOptions],
+    ):
         """Starts empty.
 
         Raises:
             TypeError, ValueError: invalid fields.
         """
-        self.spec = LabelSpec(**spec)
+        self.spec = LabelSpec(class_names=class_names, **options)
         if self.spec.kind == "masks" and self.spec.num_classes is None:
             raise ValueError("num_classes: expected the number of classes for masks, found None.")
         if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
             raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
         self.all_groups = all_groups
         self.anatomy = anatomy
-        self._options = {name: value for name, value in spec.items() if name != "class_names"}
+        self._options = options
         self.reset()
 
     def reset(self) -> None:
@@ -77,7 +90,7 @@ class FlipMetric:
         self._parts: list[Decomposition] = []
         self._groups: list[np.ndarray] = []
 
-    def update(self, predictions: Any, labels: Any, groups: Any = None) -> None:
+    def update(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> None:
         """Adds a batch.
 
         Args:
@@ -110,7 +123,7 @@ class FlipMetric:
         if len(broken) and self.spec.kind != "masks":
             raise ValueError(f"{self.spec.kind}: expected numbers, found NaN in images {broken[:8].tolist()}.")
 
-    def _read_groups(self, groups: Any, part: Decomposition) -> np.ndarray:
+    def _read_groups(self, groups: ArrayLike, part: Decomposition) -> np.ndarray:
         """Returns a copy of the groups of a batch, int (N,); raises a ValueError for others than one an image."""
         numbers = np.array(read_array(groups, name="groups"), ndmin=1, copy=True)
         number_groups(
@@ -129,16 +142,16 @@ class FlipMetric:
             raise ValueError("FlipMetric: expected at least one update, found none.")
         return concatenate(self._parts)
 
-    def compute(self) -> dict[str, Any]:
+    def compute(self) -> Summary:
         """Returns the summary of all images; see `summarize`."""
         return self._summary(self.decomposition, self._groups)
 
-    def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
+    def __call__(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> Summary:
         """Adds a batch as `update` does and returns the summary of this batch."""
         self.update(predictions, labels, groups)
         return self._summary(self._parts[-1], self._groups[-1:])
 
-    def _summary(self, images: Decomposition, groups: list[np.ndarray]) -> dict[str, Any]:
+    def _summary(self, images: Decomposition, groups: list[np.ndarray]) -> Summary:
         numbers = np.concatenate(groups) if groups else None
         summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
         anatomy = self.anatomy
@@ -172,7 +185,7 @@ class FlipMetric:
         self._groups = [group for metric in metrics for group in metric._groups]
         return self
 
-    def plot(self, ax: Any = None) -> tuple[Any, Any]:
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draws the shares of the true foreground, and returns matplotlib's figure and axes.
 
         Raises:
@@ -190,7 +203,7 @@ class FlipMetric:
         return ax.figure, ax
 
 
-def _check_same(name: str, values: Sequence[Any]) -> None:
+def _check_same(name: str, values: Sequence[object]) -> None:
     """Raises a ValueError if the metrics of a merge differ."""
     different = list(dict.fromkeys(values))
     if len(different) > 1:

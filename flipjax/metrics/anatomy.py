@@ -15,6 +15,7 @@ import numpy as np
 from flipjax.metrics.anatomy_names import name_chains, name_pairs
 from flipjax.metrics.classes import background_classes, is_foreground, read_names
 from flipjax.metrics.decomposition import Decomposition, divide, margins
+from flipjax.metrics.host import Array
 
 FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
 """Keys of `pooled_kinds`."""
@@ -184,7 +185,8 @@ class Anatomy:
         """The renamings that `relabelling` tries, those that change least first: none, mirror, and shifts of one chain.
 
         Example:
-            >>> [(each.kind, each.places) for each in Anatomy(mirror=((1, 2),), chains=((3, 4, 5),)).renamings]
+            >>> anatomy = Anatomy(mirror=((1, 2),), chains=((3, 4, 5),))
+        >>> [(renaming.kind, renaming.places) for renaming in anatomy.renamings]
             [('none', 0), ('mirror', 0), ('shift', 1), ('shift', -1), ('shift', 2), ('shift', -2)]
         """
         renamings = [Renaming("none")]
@@ -211,13 +213,13 @@ class FlipKinds(NamedTuple):
         6 6 8 0.75 0.0
     """
 
-    mirrored: Any
+    mirrored: Array
     """(...) pixels predicted as the mirror image of their class."""
-    shifted: Any
+    shifted: Array
     """(..., S) pixels predicted further along the chain of their class, for each of the S `Anatomy.steps`."""
-    flipped: Any
+    flipped: Array
     """(...) pixels predicted as another foreground class."""
-    foreground: Any
+    foreground: Array
     """(...) pixels of the true foreground."""
 
     @property
@@ -296,9 +298,9 @@ class Relabelling(NamedTuple):
 
     renaming: Any
     """(...) place of the renaming in `Anatomy.renamings`; 0 is none, which wins a draw."""
-    mended: Any
+    mended: Array
     """(...) flipped pixels that become correct, less correct ones that flip."""
-    flipped: Any
+    flipped: Array
     """(...) flipped pixels before."""
     flip: Any
     """(...) Flip after the renaming; NaN without true foreground."""
@@ -359,7 +361,7 @@ def trim_chain(places: Iterable[int | None]) -> Chain:
     return tuple(itertools.dropwhile(lambda place: place is None, chain))
 
 
-def _read_classes(row: Any, *, name: str, expected: str) -> Chain:
+def _read_classes(row: Iterable[int | None], *, name: str, expected: str) -> Chain:
     """Returns a pair or a chain as integers and None."""
     if isinstance(row, str) or not np.iterable(row):
         raise TypeError(f"{name}: expected {expected}, found {row!r}.")
@@ -370,7 +372,7 @@ def _read_classes(row: Any, *, name: str, expected: str) -> Chain:
         raise TypeError(text) from None
 
 
-def _check_names(class_names: Any) -> tuple[str, ...]:
+def _check_names(class_names: Sequence[str]) -> tuple[str, ...]:
     names = read_names(class_names)
     for name in names:
         if not isinstance(name, str):
@@ -382,13 +384,16 @@ def _check_names(class_names: Any) -> tuple[str, ...]:
 
 def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -> Chain:
     """Returns the classes of a pair or a chain of names."""
-    classes = []
-    for each in row:
-        if each is not None and each not in names:
-            nearest = difflib.get_close_matches(str(each), names, n=1)
+    classes: list[int | None] = []
+    for class_name in row:
+        if class_name is None:
+            classes.append(None)
+            continue
+        if class_name not in names:
+            nearest = difflib.get_close_matches(str(class_name), names, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise ValueError(f"{name}: expected names of classes, found {each!r}{hint}")
-        classes.append(None if each is None else names.index(each))
+            raise ValueError(f"{name}: expected names of classes, found {class_name!r}{hint}")
+        classes.append(names.index(class_name))
     return tuple(classes)
 
 
@@ -431,7 +436,7 @@ def _source_table(anatomy: Anatomy, classes: int) -> np.ndarray:
     return table
 
 
-def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Any:
+def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Array:
     """Returns the confusion matrices, as NumPy if they are on the host, after a check of the anatomy."""
     confusion = decomposition.confusion
     if not isinstance(confusion, np.ndarray):
@@ -453,7 +458,7 @@ def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Any:
     return confusion
 
 
-def _flips(decomposition: Decomposition, confusion: Any) -> tuple[Any, Any]:
+def _flips(decomposition: Decomposition, confusion: Array) -> tuple[Array, Array]:
     """Returns the pixels (...) that flip and those of the true foreground."""
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     counts = margins(confusion, background=decomposition.background)
@@ -461,13 +466,13 @@ def _flips(decomposition: Decomposition, confusion: Any) -> tuple[Any, Any]:
     return foreground - (counts.same + counts.missed).sum(-1, where=inside), foreground
 
 
-def _gain(confusion: Any, renaming: Renaming) -> Any:
+def _gain(confusion: Array, renaming: Renaming) -> Array:
     """Returns how many more pixels (...) are correct after a renaming."""
     before, after = np.array(renaming.moves, int).reshape(-1, 2).T
     return confusion[..., after, before].sum(-1) - confusion[..., before, before].sum(-1)
 
 
-def _renamed_dice(confusion: Any, sources: Any, inside: np.ndarray) -> Any:
+def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Any:
     """Returns the mean Dice (...) of the foreground classes, where each is predicted as its `sources` (..., C, 2)."""
     xp = confusion.__array_namespace__()
     counts = margins(confusion)

@@ -6,8 +6,7 @@ import functools
 import itertools
 import math
 import types
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -23,18 +22,27 @@ BEGINS = (0, 16, LINE)
 """Bytes before a block in its window where each number compiles a program of its own: those of most large arrays."""
 
 Place = tuple[slice, slice]
+"""Rows and columns of an array (images, pixels, ...)."""
 Window = tuple[np.ndarray, np.int32]
+"""Flat memory, and where in it a block begins."""
+Index = jax.Array | int
+Outputs = tuple[jax.Array, ...]
 
 
 @functools.cache
-def of_windows(program: Callable, shapes: Sequence[tuple[int, ...]], *, constant: bool, **options: Any) -> Callable:
+def of_windows(
+    program: Callable[..., Outputs], shapes: tuple[tuple[int, ...], ...], *, constant: bool, **options: Hashable
+) -> Callable[..., Outputs]:
     """Returns the program as a function of windows: flat memory, and where in it the values of each shape begin.
 
     With `constant`, each place in the first window compiles a program of its own.
     """
 
-    def apply(begin: int | None, first: tuple[jax.Array, Any], *others: tuple[jax.Array, Any]) -> Any:
-        given = (first if begin is None else (first[0], begin), *others)
+    def apply(begin: int | None, first: tuple[jax.Array, Index], *others: tuple[jax.Array, Index]) -> Outputs:
+        memory, start = first
+        if begin is not None:
+            start = begin
+        given = ((memory, start), *others)
         # Of few channels XLA fuses the slices into the program and copies nothing.
         arrays = [
             lax.dynamic_slice(memory, (start,), (math.prod(shape),)).reshape(shape)
@@ -43,7 +51,12 @@ def of_windows(program: Callable, shapes: Sequence[tuple[int, ...]], *, constant
         return program(*arrays, **options)
 
     compiled = jax.jit(apply, static_argnums=0)
-    return lambda *windows: compiled(int(windows[0][1]) if constant else None, *windows)
+
+    def on_windows(*windows: Window) -> Outputs:
+        begin = int(windows[0][1]) if constant else None
+        return compiled(begin, *windows)
+
+    return on_windows
 
 
 def cut(
@@ -67,22 +80,28 @@ def cut(
         and where in it the block begins.
     """
     shape = arrays[0].shape
-    pixels, images = math.prod(shape[lead : lead + spatial_ndim]), math.prod(shape[:lead])
-    scores = SCORES[pixels * images * width >= SCORES[1]]
+    images = math.prod(shape[:lead])
+    pixels = math.prod(shape[lead : lead + spatial_ndim])
+    few, many = SCORES
+    scores = many if pixels * images * width >= many else few
     most = max(SHORTEST, 1 << (scores // width).bit_length() - 1)
     length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
     height = most // length if lead else 1
     flat = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
-    readers = [_reader(array, (height, length), once=place > 0, constant=constant) for place, array in enumerate(flat)]
+    readers = [_reader(array, (height, length), once=index > 0, constant=constant) for index, array in enumerate(flat)]
 
     def blocks() -> Iterator[tuple[Place, Place, list[Window]]]:
         for row, column in itertools.product(range(0, images, height), range(0, pixels, length)):
-            first, start = max(0, min(row, images - height)), max(0, min(column, pixels - length))
-            place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
-            new = slice(row - first, None), slice(column - start, None)
+            first_row = max(0, min(row, images - height))
+            first_column = max(0, min(column, pixels - length))
+            rows = slice(first_row, min(first_row + height, images))
+            columns = slice(first_column, min(first_column + length, pixels))
+            place = (rows, columns)
+            new = (slice(row - first_row, None), slice(column - first_column, None))
             yield place, new, [read(place, new) for read in readers]
 
-    return tuple((height, *[1] * (spatial_ndim - 1), length, *array.shape[2:]) for array in flat), blocks()
+    ones = [1] * (spatial_ndim - 1)
+    return tuple((height, *ones, length, *array.shape[2:]) for array in flat), blocks()
 
 
 def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool, constant: bool) -> Callable[..., Window]:
@@ -119,11 +138,11 @@ def _reader(array: np.ndarray, block: tuple[int, int], *, once: bool, constant: 
             buffers.append(memory[begin : begin + space].view(dtype))
         buffers.reverse()
         copy = buffers[0][:size].reshape(*block, *array.shape[2:])
-        here = copy[: len(piece), : piece.shape[1]]
-        if here.shape != copy.shape or again:
+        covered = copy[: len(piece), : piece.shape[1]]
+        if covered.shape != copy.shape or again:
             copy[...] = np.iinfo(dtype).max if dtype.kind in "iu" else 0
         where = new if once else ...
-        here[where] = piece[where]
+        covered[where] = piece[where]
         return buffers[0], np.int32(0)
 
     return read

@@ -9,15 +9,15 @@ import math
 import operator
 import os
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
-from flipjax.metrics.host import NARROW, read_array
+from flipjax.metrics.host import NARROW, Array, read_array
 
 SCORES = ("logits", "probabilities")
 # Half a percent covers the rounding of float16 sums over 150 classes.
@@ -32,7 +32,7 @@ _FORKED: list[int] = []
 """Process id, if this process was forked after JAX started: it lacks JAX's threads, so JAX would hang."""
 
 
-def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
+def to_array(values: ArrayLike, *, name: str = "array") -> Array:
     """Returns JAX arrays as they are, and all other array-likes as `read_array` does. Narrow integers become int8.
 
     Raises:
@@ -51,19 +51,22 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     return values if narrow is None else values.astype(narrow)
 
 
-def on_host(*arrays: Any) -> bool:
+def on_host(*arrays: object) -> bool:
     """Returns whether all are concrete arrays in host memory."""
+    return all(map(_is_on_host, arrays))
 
-    def inside(array: Any) -> bool:
-        concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
-        return isinstance(array, np.ndarray) or (concrete and [d.platform for d in array.devices()] == ["cpu"])
 
-    return all(map(inside, arrays))
+def _is_on_host(array: object) -> bool:
+    if isinstance(array, np.ndarray):
+        return True
+    if not isinstance(array, jax.Array) or isinstance(array, Tracer):
+        return False
+    return [device.platform for device in array.devices()] == ["cpu"]
 
 
 def check_scores(
-    scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None, guess_channels: bool = True
-) -> Any:
+    scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None, guess_channels: bool = True
+) -> Array:
     """Checks logits or probabilities and their options; returns the array (..., *spatial, C).
 
     Args:
@@ -78,8 +81,9 @@ def check_scores(
     """
     if spec.kind not in SCORES:
         raise ValueError(f"kind: expected {' or '.join(map(repr, SCORES))}, found {spec.kind!r}.")
-    kind, spatial_ndim = spec.kind, spec.spatial_ndim
-    array: Any = to_array(scores, name=kind)
+    kind = spec.kind
+    spatial_ndim = spec.spatial_ndim
+    array = to_array(scores, name=kind)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         found = f"labels second, found {array.dtype}; of class indices pass kind='masks'"
         raise TypeError(f"{kind}: expected floating point, {found}.")
@@ -105,12 +109,14 @@ def check_scores(
     return array
 
 
-def check_logits(logits: Any, *, background: Background) -> jax.Array:
+def check_logits(logits: ArrayLike, *, background: Background) -> jax.Array:
     """Returns checked logits (..., H, W, C) as a JAX array; raises the errors of `check_scores`."""
     return jnp.asarray(check_scores(logits, LabelSpec(background)))
 
 
-def check_pair(predictions: Any, labels: Any, spec: LabelSpec, *, masks: bool = True) -> tuple[Any, Any, int]:
+def check_pair(
+    predictions: ArrayLike, labels: ArrayLike, spec: LabelSpec, *, masks: bool = True
+) -> tuple[Array, Array, int]:
     """Checks predictions and labels; returns both and the number of classes.
 
     Raises:
@@ -130,7 +136,7 @@ def check_pair(predictions: Any, labels: Any, spec: LabelSpec, *, masks: bool = 
     return values, truth, classes
 
 
-def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
+def _check_masks(masks: Array, truth: Array, spec: LabelSpec) -> int:
     """Checks the layout of class indices (..., *spatial) and labels; returns the number of classes."""
     _check_integers(masks, name="predictions")
     _check_integers(truth, name="labels")
@@ -142,10 +148,12 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     if classes is None:
         if isinstance(masks, Tracer) or isinstance(truth, Tracer):
             raise ValueError("num_classes: expected the number of classes under jit, found None.")
-        known = np.asarray(truth)
-        known = known if spec.ignore_index is None else known[known != spec.ignore_index]
+        counted = np.asarray(truth)
+        if spec.ignore_index is not None:
+            counted = counted[counted != spec.ignore_index]
         least = max(1 + len(spec.background_classes), *spec.background_classes, 0)
-        classes = 1 + max(least, *(int(array.max(initial=0)) for array in (np.asarray(masks), known)))
+        largest = max(int(array.max(initial=0)) for array in (np.asarray(masks), counted))
+        classes = 1 + max(least, largest)
     classes = operator.index(classes)
     if classes > _MOST_CLASSES:
         advice = f"to leave out the last label pass ignore_index={classes - 1}"
@@ -183,7 +191,9 @@ def _check_channels(
 def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
     """Returns what to pass in place of labels of another shape than logits with classes last, or ''."""
     lead = len(logits) - spatial_ndim - 1
-    before, spatial, after = logits[:lead], logits[lead:-1], logits[lead + 1 :]
+    before = logits[:lead]
+    spatial = logits[lead:-1]
+    after = logits[lead + 1 :]
     # Of equal shapes the last entry wins.
     advice = {
         (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
@@ -196,7 +206,9 @@ def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
     if labels in advice:
         return f" {advice[labels]}"
     target = labels[-spatial_ndim:]
-    for source in (spatial, logits[-spatial_ndim:]) if len(target) == spatial_ndim else ():
+    if len(target) < spatial_ndim:
+        return ""
+    for source in (spatial, logits[-spatial_ndim:]):
         factors = {large / small for large, small in zip(target, source, strict=True) if small}
         if len(factors) == 1 and factors != {1.0}:
             how = f"in PyTorch torch.nn.functional.interpolate(logits, size={target}), in JAX jax.image.resize"
@@ -204,7 +216,7 @@ def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
     return ""
 
 
-def _check_integers(array: Any, *, name: str) -> None:
+def _check_integers(array: Array, *, name: str) -> None:
     # NumPy counts time spans among the integers.
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.dtype.kind == "m":
         raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
@@ -236,18 +248,20 @@ def _are_indices(scores: np.ndarray) -> bool:
 def _no_probabilities(scores: np.ndarray) -> str:
     """Returns why values (..., C) are not probabilities, or an empty string; NaN is ignored."""
     scores = scores.astype(np.float32, copy=False)
-    low, high = np.fmin.reduce(scores, axis=None), np.fmax.reduce(scores, axis=None)
+    low = np.fmin.reduce(scores, axis=None)
+    high = np.fmax.reduce(scores, axis=None)
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
         return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
     # Values are in range (sums of infinite logits would warn), but BLAS may flag lanes beside them.
     with np.errstate(invalid="ignore"):
         sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
     worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
-    far = abs(worst - 1) > _TOLERANCE
-    return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each" if far else ""
+    if abs(worst - 1) > _TOLERANCE:
+        return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each"
+    return ""
 
 
-def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: str) -> None:
+def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name: str) -> None:
     if isinstance(labels, Tracer) or labels.size == 0:
         return
     info = jnp.iinfo(labels.dtype)
@@ -262,13 +276,14 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
     if low >= 0 and high < classes:
         return
     values = np.unique(np.asarray(labels)).tolist()
-    bad = [v for v in values if not 0 <= v < classes and v != ignore_index]
+    bad = [value for value in values if not 0 <= value < classes and value != ignore_index]
     besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
     advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}." if name == "labels" else ""
     raise ValueError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {bad[:8]}.{advice}")
 
 
-def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
+def _extremes(labels: Array, ignore_index: int | None) -> tuple[Array, Array]:
+    """Returns the least and the largest label; ignored ones count as 0."""
     if ignore_index is not None:
         labels = labels * (labels != ignore_index)
     return labels.min(), labels.max()

@@ -5,13 +5,24 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 Background = int | tuple[int, ...] | None
 """One class, several in ascending order, or None if every class is foreground."""
 KINDS = ("logits", "probabilities", "masks")
+
+
+class LabelOptions(TypedDict, total=False):
+    """The fields of `LabelSpec`, without the names of classes, as keywords of a function."""
+
+    background: Background
+    ignore_index: int | None
+    spatial_ndim: int
+    kind: str
+    channels: str
+    num_classes: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +60,17 @@ class LabelSpec:
         object.__setattr__(self, "background", read_background(self.background))
         if self.class_names is not None:
             object.__setattr__(self, "class_names", read_names(self.class_names))
-        for name, known in {"kind": KINDS, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
-            if getattr(self, name) not in known:
-                expected = " or ".join(map(repr, known))
+        for name, choices in {"kind": KINDS, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
+            if getattr(self, name) not in choices:
+                expected = " or ".join(map(repr, choices))
                 raise ValueError(f"{name}: expected {expected}, found {getattr(self, name)!r}.")
         for name in ("ignore_index", "num_classes"):
             value = getattr(self, name)
+            if value is None:
+                continue
             try:
                 # Arrays of one integer have no hash.
-                object.__setattr__(self, name, None if value is None else operator.index(value))
+                object.__setattr__(self, name, operator.index(value))
             except TypeError:
                 raise TypeError(f"{name}: expected an integer or None, found {value!r}.") from None
         if self.ignore_index is not None and not -(2**31) <= self.ignore_index < 2**31:
@@ -140,15 +153,15 @@ def check_background(
     Raises:
         TypeError, ValueError: an invalid background, or too few other classes.
     """
-    known = background_classes(background)
-    if known and known[-1] >= classes:
-        raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
-    if classes < len(known) + 2:
+    outside = background_classes(background)
+    if outside and outside[-1] >= classes:
+        raise ValueError(f"background: expected classes in 0..{classes - 1}, found {outside[-1]}.")
+    if classes < len(outside) + 2:
         raise ValueError(f"{name}: expected two classes or more besides background={background}, found {classes}.")
-    return known
+    return outside
 
 
-def read_names(names: Any) -> tuple[str, ...]:
+def read_names(names: object) -> tuple[str, ...]:
     """Returns names of classes in their order.
 
     Raises:
@@ -184,14 +197,25 @@ def class_names(
         >>> class_names(["c", "d"], classes=4, background=(0, 2)), class_names(None, classes=3, background=None)
         (('background0', 'c', 'background2', 'd'), ('class0', 'class1', 'class2'))
     """
-    known = background_classes(background)
-    foreground = [c for c in range(classes) if c not in known]
-    full = tuple(f"class{c}" for c in foreground) if names is None else read_names(names)
-    if len(full) == len(foreground):
-        own = {c: f"background{c}" if len(known) > 1 else "background" for c in known}
-        own |= dict(zip(foreground, full, strict=True))
-        full = tuple(own[c] for c in range(classes))
-    if len(full) != classes or len(set(full)) != classes or {"foreground", "mean"} & set(full):
-        wanted = f"{classes} different names" + (f", or {len(foreground)} without the background's" if known else "")
+    outside = background_classes(background)
+    foreground = [c for c in range(classes) if c not in outside]
+    if names is None:
+        given = tuple(f"class{c}" for c in foreground)
+    else:
+        given = read_names(names)
+    if len(given) == len(foreground):
+        given = _with_background(given, foreground, outside)
+    if len(given) != classes or len(set(given)) != classes or {"foreground", "mean"} & set(given):
+        wanted = f"{classes} different names"
+        if outside:
+            wanted += f", or {len(foreground)} without the background's"
         raise ValueError(f"class_names: expected {wanted}, none of them foreground or mean, found {names!r}.")
-    return full
+    return given
+
+
+def _with_background(names: Sequence[str], foreground: Sequence[int], outside: Sequence[int]) -> tuple[str, ...]:
+    """Returns the names of all classes in order, from those of the foreground classes."""
+    name_of = dict(zip(foreground, names, strict=True))
+    for c in outside:
+        name_of[c] = "background" if len(outside) == 1 else f"background{c}"
+    return tuple(name_of[c] for c in sorted(name_of))

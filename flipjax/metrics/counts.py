@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from types import EllipsisType
+from typing import Any, ClassVar, NamedTuple, Self, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import Background, LabelSpec, check_background, is_foreground
+from flipjax.metrics.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import divide, margins, rates
 from flipjax.metrics.kernels import decompose
+from flipjax.metrics.summary import Summary
 
 LOW_BITS = 16
 """Bits of the low part of a `LongSum`."""
@@ -22,7 +25,7 @@ MOST_TERMS = 1 << 31 - LOW_BITS
 """Most terms that are summed at once, so that no low part exceeds an int32."""
 SHARE_BITS = 24
 """Bits after the point of a flip share: as precise as float32, and the sum does not depend on the order."""
-OPTIONS = tuple(field.name for field in dataclasses.fields(LabelSpec) if field.name != "class_names")
+OPTIONS = tuple(LabelOptions.__annotations__)
 
 
 class LongSum(NamedTuple):
@@ -34,9 +37,9 @@ class LongSum(NamedTuple):
         True
     """
 
-    low: Any
+    low: jax.Array
     """int32, the value modulo 2^16; more where parts were added without `plus`, as `psum` does."""
-    high: Any
+    high: jax.Array
     """int32, the rest, in units of 2^16."""
 
     @classmethod
@@ -89,20 +92,20 @@ class FlipCounts:
     """`LongSum` (..., C, C), pixels by truth (rows) and prediction (columns), without ignored pixels."""
     flip_shares: Any
     """`LongSum` (...), sum of the images' flip shares, in units of 2^-24."""
-    images: Any
+    images: jax.Array
     """int32 (...), number of images."""
-    foreground_images: Any
+    foreground_images: jax.Array
     """int32 (...), number of images with true foreground."""
-    flipped_images: Any
+    flipped_images: jax.Array
     """int32 (...), number of images with a flip share above 0.5."""
     background: Background = 0
     """The background class, a tuple of them, or None. Static."""
 
-    options: ClassVar[dict[str, Any]] = {}
+    options: ClassVar[LabelOptions] = {}
     """Options of `from_model_output` and `empty`; see `with_options`."""
 
     @classmethod
-    def with_options(cls, **options: Any) -> type[Self]:
+    def with_options(cls, **options: Unpack[LabelOptions]) -> type[Self]:
         """Returns a class that has these options, as a `clu.metrics.Collection` needs it.
 
         Args:
@@ -122,7 +125,7 @@ class FlipCounts:
         return _registered(bound)
 
     @classmethod
-    def empty(cls, *, num_classes: int | None = None, background: Any = ...) -> Self:
+    def empty(cls, *, num_classes: int | None = None, background: Background | EllipsisType = ...) -> Self:
         """Returns counts of no image, which merge with any others.
 
         Args:
@@ -134,14 +137,18 @@ class FlipCounts:
         """
         if background is ...:
             background = cls.options.get("background", 0)
-        spec = LabelSpec(background, num_classes=cls.options.get("num_classes") if num_classes is None else num_classes)
+        if num_classes is None:
+            num_classes = cls.options.get("num_classes")
+        spec = LabelSpec(background, num_classes=num_classes)
         classes = spec.num_classes or 0
         zero = jnp.zeros((), jnp.int32)
         pixels = jnp.zeros((classes, classes), jnp.int32)
         return cls(LongSum(pixels, pixels), LongSum(zero, zero), zero, zero, zero, spec.background)
 
     @classmethod
-    def from_model_output(cls, logits: Any, labels: Any, *, mask: Any = None, **others: Any) -> Self:
+    def from_model_output(
+        cls, logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None, **others: Any
+    ) -> Self:
         """Returns the counts of a batch.
 
         Args:
@@ -162,7 +169,8 @@ class FlipCounts:
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
         decomposition = decompose(logits, labels, **options)
         confusion = jnp.asarray(decomposition.confusion)
-        lead, C = confusion.shape[:-2], confusion.shape[-1]
+        lead = confusion.shape[:-2]
+        C = confusion.shape[-1]
         counted = jnp.ones(lead, bool) if mask is None else jnp.asarray(mask)
         if counted.shape != lead or counted.dtype != bool:
             raise ValueError(f"mask: expected bool {lead}, found {counted.dtype} {counted.shape}.")
@@ -205,7 +213,8 @@ class FlipCounts:
         if not self.num_classes:
             return self._like(other)
         for name in ("num_classes", "background"):
-            mine, theirs = getattr(self, name), getattr(other, name)
+            mine = getattr(self, name)
+            theirs = getattr(other, name)
             if mine != theirs:
                 raise ValueError(f"{name}: expected {mine}, as in the counts to merge with, found {theirs}.")
         if self.images.shape != other.images.shape:
@@ -242,7 +251,7 @@ class FlipCounts:
             flipped_images=self.flipped_images.sum(0, dtype=jnp.int32),
         )
 
-    def compute(self, *, class_names: Sequence[str] | None = None) -> dict[str, Any]:
+    def compute(self, *, class_names: Sequence[str] | None = None) -> Summary:
         """Returns keys of `flipjax.metrics.summarize` that follow from sums.
 
         They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
@@ -281,7 +290,7 @@ class FlipCounts:
         return {name: np.asarray(value).tolist() for name, value in values.items()}
 
 
-def _summarize(counts: FlipCounts, names: Sequence[str]) -> dict[str, Any]:
+def _summarize(counts: FlipCounts, names: Sequence[str]) -> Summary:
     """Returns the summary of counts whose sums are arrays."""
     inside = is_foreground(len(names), counts.background)
     values = rates(margins(counts.pixels, background=counts.background), background=counts.background)

@@ -9,27 +9,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
-from flipjax.metrics.host import read_array, read_numbers
+from flipjax.metrics.host import Array, read_array, read_numbers
 
 
 def _rate(name: str, text: str) -> property:
     """Returns a property of `Decomposition`: one of its `Rates`, or flip-risk."""
 
     def compute(self: Decomposition) -> Any:
-        confusion, risk_sum, background = self.confusion, self.risk_sum, self.background
-        stored = isinstance(confusion, np.ndarray)
-        if not stored:
+        confusion = self.confusion
+        risk_sum = self.risk_sum
+        background = self.background
+        is_stored = isinstance(confusion, np.ndarray)
+        if not is_stored:
             from flipjax.metrics import checks
 
             # NumPy compiles nothing for a new number of images.
             if checks.on_host(confusion, risk_sum):
-                confusion, risk_sum = np.asarray(confusion), np.asarray(risk_sum)
+                confusion = np.asarray(confusion)
+                risk_sum = np.asarray(risk_sum)
         counts = margins(confusion, background=background)
         if name == "flip_risk":
-            values = divide(risk_sum, counts.predicted.sum(-1, where=is_foreground(confusion.shape[-1], background)))
+            inside = is_foreground(confusion.shape[-1], background)
+            values = divide(risk_sum, counts.predicted.sum(-1, where=inside))
         else:
             values = getattr(rates(counts, background=background), name)
-        if stored:
+        if is_stored:
             return values[()]
         import jax.numpy as jnp
 
@@ -59,8 +63,8 @@ class Decomposition:
         0.6 0.2 0.2 0.1667 0.3333
     """
 
-    confusion: Any
-    risk_sum: Any
+    confusion: Array
+    risk_sum: Array
     background: Background = 0
 
     def __post_init__(self) -> None:
@@ -77,32 +81,37 @@ class Decomposition:
 class RegionSums(NamedTuple):
     """Sums over the regions of each image (...); axes of two are rim and interior.
 
-    true and flips int32 (..., 2): pixels of the true foreground, and those predicted as another foreground class.
-    predicted int32 (..., 2) and risk float32 (..., 2): pixels of the predicted foreground, and the sum of their
-    entropies in nats. shared int32 (...): pixels that are foreground in truth and prediction; gaps float32 (..., bins):
-    their confidence minus correctness, summed by bin of confidence.
-
     Example:
         >>> sums = RegionSums(true=np.array([4, 2]), flips=np.array([1, 2]), predicted=0, risk=0, shared=0, gaps=0)
         >>> (sums.flips / sums.true).tolist()
         [0.25, 1.0]
     """
 
-    true: Any
-    flips: Any
-    predicted: Any
-    risk: Any
-    shared: Any
-    gaps: Any
+    true: Array
+    """int32 (..., 2), pixels of the true foreground."""
+    flips: Array
+    """int32 (..., 2), those of them that are predicted as another foreground class."""
+    predicted: Array
+    """int32 (..., 2), pixels of the predicted foreground."""
+    risk: Array
+    """float32 (..., 2), nats, the sum of their entropies."""
+    shared: Array
+    """int32 (...), pixels that are foreground in truth and prediction."""
+    gaps: Array
+    """float32 (..., bins), their confidence minus correctness, summed by bin of confidence."""
 
 
 class Margins(NamedTuple):
-    """Counts (..., C) of confusion matrices, linear in them: true, predicted and correct pixels, and missed ones."""
+    """Counts (..., C) of confusion matrices, linear in them."""
 
     truth: Any
+    """Pixels of each class."""
     predicted: Any
+    """Pixels predicted as each class."""
     same: Any
+    """Pixels of each class predicted as it."""
     missed: Any
+    """Pixels of each class predicted as background."""
 
 
 class Rates(NamedTuple):
@@ -131,12 +140,12 @@ def margins(confusion: Any, *, background: Background = 0) -> Margins:
     """Returns the margins of confusion matrices (..., C, C), NumPy (exact int64 for integers) or JAX.
 
     Example:
-        >>> [each.tolist() for each in margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))]
+        >>> [counts.tolist() for counts in margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))]
         [[6, 10, 0], [7, 7, 2], [5, 6, 0], [5, 2, 0]]
     """
-    known = background_classes(background)
-    if known and known[-1] >= confusion.shape[-1]:
-        raise ValueError(f"background: expected classes in 0..{confusion.shape[-1] - 1}, found {known[-1]}.")
+    outside = background_classes(background)
+    if outside and outside[-1] >= confusion.shape[-1]:
+        raise ValueError(f"background: expected classes in 0..{confusion.shape[-1] - 1}, found {outside[-1]}.")
     inside = is_foreground(confusion.shape[-1], background)
     dtype = np.int64 if isinstance(confusion, np.ndarray) and confusion.dtype.kind in "iu" else confusion.dtype
     missed = confusion.sum(-1, dtype=dtype, where=~inside)
@@ -154,7 +163,9 @@ def rates(counts: Margins, *, background: Background = 0) -> Rates:
     """
     truth, predicted, same, missed = counts
     inside = is_foreground(truth.shape[-1], background)
-    foreground, correct, miss = (each.sum(-1, where=inside) for each in (truth, same, missed))
+    foreground = truth.sum(-1, where=inside)
+    correct = same.sum(-1, where=inside)
+    miss = missed.sum(-1, where=inside)
     spill = (truth - missed).sum(-1, where=~inside)
     union = truth + predicted - same
     iou = divide(same, union)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+if TYPE_CHECKING:
+    import jax
+
+Array: TypeAlias = "np.ndarray | jax.Array"
+"""An array that is read: of NumPy, on the host, or of JAX, perhaps traced."""
 NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
 """Types of `ml_dtypes` that NumPy knows no limits of, and what holds their values."""
 
 
-def read_array(values: Any, *, name: str, hidden: str = "leave out what it hides") -> np.ndarray:
+def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it hides") -> np.ndarray:
     """Returns an array-like as a NumPy array in native byte order.
 
     PyTorch is detected by its methods, never imported. Its bfloat16 becomes float32, since NumPy has no bfloat16.
@@ -36,11 +42,7 @@ def read_array(values: Any, *, name: str, hidden: str = "leave out what it hides
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, found a masked one; {hidden}.")
     try:
-        if hasattr(values, "detach"):
-            values = values.detach().cpu()
-            if "bfloat16" in str(values.dtype):
-                values = values.float()
-        array = np.asarray(values)
+        array = np.asarray(_on_cpu(values) if hasattr(values, "detach") else values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
@@ -49,7 +51,15 @@ def read_array(values: Any, *, name: str, hidden: str = "leave out what it hides
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def read_numbers(values: Any, *, name: str) -> np.ndarray:
+def _on_cpu(tensor: Any) -> ArrayLike:
+    """Returns a PyTorch tensor in host memory, of a type that NumPy has."""
+    tensor = tensor.detach().cpu()
+    if "bfloat16" in str(tensor.dtype):
+        return tensor.float()
+    return tensor
+
+
+def read_numbers(values: ArrayLike, *, name: str) -> np.ndarray:
     """Returns real numbers as float64; None is NaN.
 
     Raises:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, margins, rates, read_leaves
+from flipjax.metrics.host import Array
 from flipjax.metrics.log_odds import SceneSwap, scene_swap
 from flipjax.metrics.ranking import Ranking, rank_images
 from flipjax.metrics.resampling import read_counts, read_integers
@@ -76,10 +77,10 @@ class Images:
             group=self.group[inside],
             confusion=self.confusion[inside],
             risk_sum=self.risk_sum[inside],
-            pair=None if self.pair is None else self.pair[inside],
+            pair=_rows(self.pair, inside),
             regions=None if self.regions is None else RegionSums(*(leaf[inside] for leaf in self.regions)),
-            log_odds=None if self.log_odds is None else self.log_odds[inside],
-            own={name: values[inside] for name, values in self.own.items()},
+            log_odds=_rows(self.log_odds, inside),
+            own={name: ratios[inside] for name, ratios in self.own.items()},
             weights=None if self.weights is None else self.weights[:, inside],
         )
 
@@ -133,7 +134,7 @@ class Images:
             return np.ones((1, len(self)))
         return self.weights
 
-    def total(self, values: np.ndarray) -> np.ndarray:
+    def total(self, values: Array) -> np.ndarray:
         """Returns the sums over images (N, ...) in each resample, float64 (S, ...)."""
         return np.tensordot(self.counts, np.asarray(values, np.float64), axes=1)
 
@@ -187,14 +188,22 @@ class Images:
         return np.stack(ious, axis=1)
 
 
+def _rows(values: np.ndarray | None, inside: np.ndarray) -> np.ndarray | None:
+    """Returns the rows of an array, if it is known."""
+    return None if values is None else values[inside]
+
+
 def read_images(
     decomposition: Decomposition,
-    groups: Any = None,
+    groups: ArrayLike | None = None,
     *,
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
     counts: np.ndarray | None = None,
-    **known: Any,
+    pair: np.ndarray | None = None,
+    regions: RegionSums | None = None,
+    log_odds: np.ndarray | None = None,
+    center: np.ndarray | None = None,
 ) -> Images:
     """Reads the arguments that all summaries share.
 
@@ -204,7 +213,10 @@ def read_images(
         class_names: of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
         all_groups: what the groups number; two by two by default for two foreground classes, and else each integer.
         counts: (S, n), how often each resample holds each image.
-        **known: further fields of `Images`.
+        pair: as in `Images`.
+        regions: as in `Images`.
+        log_odds: as in `Images`.
+        center: as in `Images`.
 
     Raises:
         TypeError: confusion does not hold integers.
@@ -212,32 +224,37 @@ def read_images(
     """
     if isinstance(decomposition, list):
         raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
-    shapes = np.shape(decomposition.confusion), np.shape(decomposition.risk_sum)
-    if len(shapes[0]) != 3 or shapes[1] != shapes[0][:1]:
-        found = f"{shapes[0]} and {shapes[1]}; of one image pass leaf[None]"
+    shape = np.shape(decomposition.confusion)
+    risk_shape = np.shape(decomposition.risk_sum)
+    if len(shape) != 3 or risk_shape != shape[:1]:
+        found = f"{shape} and {risk_shape}; of one image pass leaf[None]"
         raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
     confusion, risk_sum = read_leaves(decomposition)
     if counts is not None:
         counts = read_counts(counts, len(confusion))
     n, C = confusion.shape[:2]
     background = decomposition.background
-    number, numbered = np.zeros(n, np.int64), None
+    group = np.zeros(n, np.int64)
+    numbered = None
     if groups is not None:
-        number, numbered = number_groups(groups, images=n, classes=C, background=background, all_groups=all_groups)
+        group, numbered = number_groups(groups, images=n, classes=C, background=background, all_groups=all_groups)
     return Images(
         class_names_of(class_names, classes=C, background=background),
         numbered,
-        group=number,
+        group=group,
         confusion=confusion,
         risk_sum=risk_sum,
         background=background,
         weights=counts,
-        **known,
+        pair=pair,
+        regions=regions,
+        log_odds=log_odds,
+        center=center,
     )
 
 
 def number_groups(
-    groups: Any, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
+    groups: ArrayLike, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
 ) -> tuple[np.ndarray, AnyGroups]:
     """Returns the group of each image, int (n,), and what the groups number.
 
@@ -247,15 +264,20 @@ def number_groups(
     numbers = read_integers("groups", groups, images)
     present = np.unique(numbers)
     F = int(is_foreground(classes, background).sum())
-    numbered = all_groups or (TWO_BY_TWO if F == 2 else None)
+    numbered = all_groups
+    if numbered is None and F == 2:
+        numbered = TWO_BY_TWO
     if numbered is None:
         return np.searchsorted(present, numbers), NamedGroups(tuple(map(str, present.tolist())))
     if isinstance(numbered, NamedGroups):
-        count, what, fits = len(numbered.names), "one of each name", True
+        count = len(numbered.names)
+        meaning = "one of each name"
+        fits = True
     else:
-        count, fits = numbered.count, numbered.classes == F
-        what = f"{numbered.scenes} * class + scene of {numbered.classes} classes"
+        count = numbered.count
+        meaning = f"{numbered.scenes} * class + scene of {numbered.classes} classes"
+        fits = numbered.classes == F
     if not fits or not set(present.tolist()) <= set(range(count)):
         found = f"found {present.tolist()} of {F} foreground classes"
-        raise ValueError(f"groups: expected 0..{count - 1}, {what}, {found}.")
+        raise ValueError(f"groups: expected 0..{count - 1}, {meaning}, {found}.")
     return numbers, numbered

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.groups import Groups
 from flipjax.metrics.classes import is_foreground
@@ -18,10 +19,12 @@ LEAST_EVIDENCE = 1e-12
 
 
 class SceneSwap(NamedTuple):
-    """Swap risk of n images, float64 (n,), NaN without a region, and their decomposition after repair."""
+    """What swapped scenes say about n images."""
 
     risk: np.ndarray
+    """Swap risk, float64 (n,); NaN without a region."""
     repaired: Decomposition
+    """The images after repair."""
 
 
 def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.ndarray) -> SceneSwap:
@@ -44,14 +47,14 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
     confusion = np.asarray(decomposition.confusion)
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     foreground = np.flatnonzero(inside)
-    risk, place = swap_regions(confusion.sum(1)[:, foreground], log_odds, center=center)
+    risk, elsewhere = swap_regions(confusion.sum(1)[:, foreground], log_odds, center=center)
     moved = np.where(inside, 0, confusion)
-    moved[np.arange(len(moved)), :, foreground[place]] += confusion[..., foreground].sum(-1)
-    repaired = np.where((place >= 0)[:, None, None], moved, confusion)
+    moved[np.arange(len(moved)), :, foreground[elsewhere]] += confusion[..., foreground].sum(-1)
+    repaired = np.where((elsewhere >= 0)[:, None, None], moved, confusion)
     return SceneSwap(risk, dataclasses.replace(decomposition, confusion=repaired))
 
 
-def swap_regions(counts: np.ndarray, log_odds: Any, *, center: Any) -> tuple[np.ndarray, np.ndarray]:
+def swap_regions(counts: np.ndarray, log_odds: ArrayLike, *, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the swap risk of each region, float64 (N,), and its class on other scenes, int64 (N,).
 
     Args:
@@ -64,20 +67,21 @@ def swap_regions(counts: np.ndarray, log_odds: Any, *, center: Any) -> tuple[np.
         largest among all F classes; NaN and -1 without a region.
 
     Example:
-        >>> risk, place = swap_regions(np.array([[3, 1]]), np.array([[[-2.0, 2.0]]]), center=np.zeros(2))
-        >>> risk.tolist(), place.tolist()
+        >>> risk, elsewhere = swap_regions(np.array([[3, 1]]), np.array([[[-2.0, 2.0]]]), center=np.zeros(2))
+        >>> risk.tolist(), elsewhere.tolist()
         ([4.0], [1])
     """
     relative = np.asarray(log_odds).astype(np.float64).mean(1) - center
-    known = ~np.isnan(relative).any(1) & (counts.sum(1) > 0)
-    own = counts.argmax(1)[:, None]
-    others = np.where(np.arange(counts.shape[1]) == own, -np.inf, relative)
+    has_region = ~np.isnan(relative).any(1) & (counts.sum(1) > 0)
+    predicted = counts.argmax(1)[:, None]
+    of_others = np.where(np.arange(counts.shape[1]) == predicted, -np.inf, relative)
     with np.errstate(invalid="ignore"):
-        risk = others.max(1) - np.take_along_axis(relative, own, 1)[:, 0]
-    return np.where(known, risk, np.nan), np.where(known, np.where(known[:, None], relative, 0).argmax(1), -1)
+        risk = of_others.max(1) - np.take_along_axis(relative, predicted, 1)[:, 0]
+    elsewhere = np.where(has_region[:, None], relative, 0).argmax(1)
+    return np.where(has_region, risk, np.nan), np.where(has_region, elsewhere, -1)
 
 
-def scene_reliance(log_odds: Any) -> float:
+def scene_reliance(log_odds: ArrayLike) -> float:
     """Returns the fraction of the variance in log-odds that is due to the scene, in [0, 1]. It needs no labels.
 
     It is the variance over scenes, averaged over images, divided by the sum of that and the variance of the mean
@@ -95,11 +99,11 @@ def scene_reliance(log_odds: Any) -> float:
         >>> round(scene_reliance(np.array([[3.0, 1.0], [-1.0, -3.0]])[..., None] * half), 6)
         0.2
     """
-    log_odds = np.asarray(log_odds)
-    within = np.var(log_odds, axis=1).sum(-1)
-    if log_odds.shape[1] < 2 or not np.isfinite(within).any():
+    values = np.asarray(log_odds)
+    within = np.var(values, axis=1).sum(-1)
+    if values.shape[1] < 2 or not np.isfinite(within).any():
         return math.nan
-    between = np.nanvar(log_odds.mean(1), axis=0).sum()
+    between = np.nanvar(values.mean(1), axis=0).sum()
     return float(np.nanmean(within) / (np.nanmean(within) + between))
 
 
@@ -116,10 +120,10 @@ def scene_shift(log_odds: np.ndarray, all_groups: Groups) -> float:
         >>> scene_shift(np.array([[[3.0, -3.0], [2.0, -2.0]]]), Groups())
         2.0
     """
-    known = ~np.isnan(log_odds).any((1, 2))
-    if log_odds.shape[1:] != (all_groups.scenes, all_groups.classes) or not known.any():
+    has_region = ~np.isnan(log_odds).any((1, 2))
+    if log_odds.shape[1:] != (all_groups.scenes, all_groups.classes) or not has_region.any():
         return math.nan
-    means = log_odds[known].mean(0, dtype=np.float64)
+    means = log_odds[has_region].mean(0, dtype=np.float64)
     usual = usual_table(all_groups).T
     return float(2 * (means.mean(0, where=usual) - means.mean(0, where=~usual)).mean())
 
@@ -160,16 +164,17 @@ def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
         >>> round(scene_use(log_odds, evidence), 6), round(2 / (2 * math.log(3)), 6)
         (0.910239, 0.910239)
     """
-    known = ~np.isnan(log_odds).any((1, 2))
-    if log_odds.shape[1:] != evidence.shape or not known.any() or not np.isfinite(evidence).all():
+    has_region = ~np.isnan(log_odds).any((1, 2))
+    if log_odds.shape[1:] != evidence.shape or not has_region.any() or not np.isfinite(evidence).all():
         return math.nan
     first, second = np.triu_indices(evidence.shape[1], 1)
-    means = log_odds[known].mean(0, dtype=np.float64)
-    x, y = (each[:, second] - each[:, first] for each in (evidence, means))
+    means = log_odds[has_region].mean(0, dtype=np.float64)
+    x = evidence[:, second] - evidence[:, first]
+    y = means[:, second] - means[:, first]
     return float(slope_within(len(x), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0)))
 
 
-def slope_within(n: Any, x: Any, y: Any, xx: Any, xy: Any) -> np.ndarray:
+def slope_within(n: np.ndarray | int, x: np.ndarray, y: np.ndarray, xx: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Returns the least-squares slope of y on x with one intercept per stratum: (..., strata) to (...).
 
     Args:

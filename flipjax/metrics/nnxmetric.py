@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from flax import nnx
+from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.counts import FlipCounts
+from flipjax.metrics.summary import Summary
 
 
 class NnxFlipMetric(nnx.Metric):
@@ -27,7 +29,7 @@ class NnxFlipMetric(nnx.Metric):
         0.5
     """
 
-    def __init__(self, num_classes: int, *, class_names: Sequence[str] | None = None, **options: Any):
+    def __init__(self, num_classes: int, *, class_names: Sequence[str] | None = None, **options: Unpack[LabelOptions]):
         """Starts empty.
 
         Args:
@@ -38,7 +40,8 @@ class NnxFlipMetric(nnx.Metric):
         Raises:
             TypeError, ValueError: invalid fields.
         """
-        self.spec = LabelSpec(num_classes=num_classes, class_names=class_names, **options)
+        options["num_classes"] = num_classes
+        self.spec = LabelSpec(class_names=class_names, **options)
         self.spec.names(num_classes)
         self.counts = nnx.metrics.MetricState(self._empty())
 
@@ -49,7 +52,7 @@ class NnxFlipMetric(nnx.Metric):
         """Removes all images."""
         self.counts.set_value(self._empty())
 
-    def update(self, *, logits: Any, labels: Any, mask: Any = None, **_: Any) -> None:
+    def update(self, *, logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None = None, **_: object) -> None:
         """Adds a batch, as `FlipCounts.from_model_output` takes it; other arguments are those of other metrics.
 
         Raises:
@@ -69,6 +72,6 @@ class NnxFlipMetric(nnx.Metric):
         )
         self.counts.set_value(self.counts.get_value().merge(batch))
 
-    def compute(self) -> dict[str, Any]:
+    def compute(self) -> Summary:
         """Returns the summary of all images; see `FlipCounts.compute`."""
         return self.counts.get_value().compute(class_names=self.spec.class_names)

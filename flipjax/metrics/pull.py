@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.groups import Groups
 from flipjax.metrics.classes import Background, is_foreground
@@ -12,7 +11,7 @@ from flipjax.metrics.decomposition import flips_of
 from flipjax.metrics.resampling import read_integers
 
 
-def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
+def flips_to(confusion: ArrayLike, *, background: Background = 0) -> np.ndarray:
     """Counts the pixels of each image that flip to each foreground class: int64 (n, F).
 
     Args:
@@ -23,15 +22,15 @@ def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
         >>> flips_to(np.array([[[9, 0, 0], [0, 3, 1], [0, 2, 5]]])).tolist()
         [[2, 1]]
     """
-    confusion = np.asarray(confusion)
-    if confusion.dtype.kind not in "iu":
-        raise TypeError(f"confusion: expected integers, found {confusion.dtype}.")
-    confusion = confusion.astype(np.int64)
-    inside = is_foreground(confusion.shape[-1], background)
-    return flips_of(confusion, background=background).sum(1)[:, inside]
+    counts = np.asarray(confusion)
+    if counts.dtype.kind not in "iu":
+        raise TypeError(f"confusion: expected integers, found {counts.dtype}.")
+    counts = counts.astype(np.int64)
+    inside = is_foreground(counts.shape[-1], background)
+    return flips_of(counts, background=background).sum(1)[:, inside]
 
 
-def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups) -> np.ndarray:
+def flip_cube(confusion: np.ndarray, groups: ArrayLike, *, all_groups: Groups) -> np.ndarray:
     """Counts the pixels of each class and scene that flip to each class: int64 (F, S, F).
 
     Args:
@@ -49,7 +48,7 @@ def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups) -> np.ndarray:
     return cube.reshape(all_groups.classes, all_groups.scenes, all_groups.classes)
 
 
-def pull_counts(confusion: Any, groups: Any, all_groups: Groups, background: Background = 0) -> np.ndarray:
+def pull_counts(confusion: np.ndarray, groups: ArrayLike, all_groups: Groups, background: Background = 0) -> np.ndarray:
     """Counts flipped pixels in rare-group images, and those that flip to a class whose usual scene is shown.
 
     The ratio of their sums, second over first, is the *pull of the scene*.
@@ -69,13 +68,13 @@ def pull_counts(confusion: Any, groups: Any, all_groups: Groups, background: Bac
         >>> pull_counts(counts, [1, 0], Groups(3, 3)).tolist()
         [[8, 6], [0, 0]]
     """
-    groups = _read_groups(groups, len(confusion), all_groups)
-    targets = flips_to(confusion, background=background) * np.isin(groups, all_groups.rare)[:, None]
-    shown = usual_table(all_groups)[:, all_groups.scene_of(groups)].T
+    numbers = _read_groups(groups, len(confusion), all_groups)
+    targets = flips_to(confusion, background=background) * np.isin(numbers, all_groups.rare)[:, None]
+    shown = usual_table(all_groups)[:, all_groups.scene_of(numbers)].T
     return np.stack([targets.sum(1), (targets * shown).sum(1)], axis=1)
 
 
-def _read_groups(groups: Any, images: int, all_groups: Groups) -> np.ndarray:
+def _read_groups(groups: ArrayLike, images: int, all_groups: Groups) -> np.ndarray:
     """Returns the groups of n images, int (n,); raises a ValueError for other numbers of images or groups."""
     numbers = read_integers("groups", groups, images)
     if images and not 0 <= numbers.min() <= numbers.max() < all_groups.count:

@@ -325,15 +325,15 @@ def fg_miss(images: Images) -> np.ndarray:
 @quantity("flip_image_mean", "flip, image mean", unit="share", better="down")
 def flip_image_mean(images: Images) -> np.ndarray:
     """Mean over images of each image's flip share; images without true foreground have none."""
-    known = images.where(~np.isnan(images.flip))
-    return divide(known.counts @ known.flip, known.counts.sum(1))
+    with_foreground = images.where(~np.isnan(images.flip))
+    return divide(with_foreground.counts @ with_foreground.flip, with_foreground.counts.sum(1))
 
 
 @quantity("flipped_images", "flipped images", unit="share", better="down")
 def flipped_images(images: Images) -> np.ndarray:
     """Share of the images with true foreground whose flip share is above 0.5."""
-    known = images.where(~np.isnan(images.flip))
-    return divide(known.total(known.flip > 0.5), known.counts.sum(1))
+    with_foreground = images.where(~np.isnan(images.flip))
+    return divide(with_foreground.total(with_foreground.flip > 0.5), with_foreground.counts.sum(1))
 
 
 @quantity("iou/<class>", "IoU of <class>", unit="share", better="up")

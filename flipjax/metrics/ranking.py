@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ DECILES = 10
 class Ranking(NamedTuple):
     """Statistics of S resamples of images sorted by flip-risk; see `flipjax.metrics.quantities`."""
 
-    risk_auroc: Any
+    risk_auroc: np.ndarray
     """(S,)."""
     risk_aurc: np.ndarray
     """(S,)."""
@@ -43,12 +43,13 @@ def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranki
         risk: flip-risks (N,), NaN without predicted foreground.
         counts: (S, N), how often each resample holds each image.
     """
-    known = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
-    order, ends = sort_scores(risk[known])
-    known = known[order]
-    flip, risk = flip[known], risk[known]
+    ranked_images = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
+    order, ends = sort_scores(risk[ranked_images])
+    ranked_images = ranked_images[order]
+    flip = flip[ranked_images]
+    risk = risk[ranked_images]
     # Contiguous rows, along which sums run: twice as fast as what indexing returns.
-    weights = counts.take(known, axis=1)
+    weights = counts.take(ranked_images, axis=1)
     ranked = weights.sum(1).astype(np.int64)
     edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
     sizes = np.diff(edges, axis=1)
@@ -59,7 +60,8 @@ def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranki
     by_flip = np.argsort(flip)
     largest = np.diff(first_sums(edges[:, -2:], weights.take(by_flip, axis=1), flip[by_flip]), axis=1)[:, 0]
     total = weights @ flip
-    share, ceiling = divide(flips[:, -1], total), divide(largest, total)
+    share = divide(flips[:, -1], total)
+    ceiling = divide(largest, total)
     above = np.where(ceiling > 1 / DECILES + 1e-9, ceiling - 1 / DECILES, 0.0)
     curve = sums[:, 1:] / numbers[:, 1:]
     return Ranking(

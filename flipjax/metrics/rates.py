@@ -7,9 +7,10 @@ how far the rate of all images like these may lie from it, also where no image f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from flipjax.metrics.decomposition import divide
@@ -29,7 +30,7 @@ class Estimate(NamedTuple):
     """Upper ends."""
 
 
-def pool_clusters(counts: Any, clusters: Any) -> np.ndarray:
+def pool_clusters(counts: ArrayLike, clusters: ArrayLike | None) -> np.ndarray:
     """Sums counts (n, k) over the images of each cluster.
 
     Args:
@@ -43,16 +44,16 @@ def pool_clusters(counts: Any, clusters: Any) -> np.ndarray:
         >>> pool_clusters([[1], [2], [5]], [7, 3, 7]).tolist()
         [[2.0], [6.0]]
     """
-    counts = np.asarray(counts, np.float64)
+    of_images = np.asarray(counts, np.float64)
     if clusters is None:
-        return counts
-    present, place = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.zeros((len(present), counts.shape[1]))
-    np.add.at(sums, place, counts)
+        return of_images
+    present, row = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.zeros((len(present), of_images.shape[1]))
+    np.add.at(sums, row, of_images)
     return sums
 
 
-def pooled_rate(part: Any, whole: Any, *, clusters: Any = None) -> Estimate:
+def pooled_rate(part: ArrayLike, whole: ArrayLike, *, clusters: ArrayLike | None = None) -> Estimate:
     """Returns sums of `part` over sums of `whole` with their 95% intervals over images.
 
     The upper end is that of a Bayesian bootstrap of the images and one more whose rate is 1, the lower end that with
@@ -81,10 +82,10 @@ def pooled_rate(part: Any, whole: Any, *, clusters: Any = None) -> Estimate:
         >>> value.tolist(), low.tolist(), high.round(3).tolist()  # 1 - .025 ** (1 / 3)
         ([0.0], [0.0], [0.708])
     """
-    part = pool_clusters(part, clusters)
-    whole = pool_clusters(whole, clusters)
-    value = divide(part.sum(0), whole.sum(0))
-    return Estimate(value, _bound(part, whole, further=0.0), _bound(part, whole, further=1.0))
+    parts = pool_clusters(part, clusters)
+    wholes = pool_clusters(whole, clusters)
+    value = divide(parts.sum(0), wholes.sum(0))
+    return Estimate(value, _bound(parts, wholes, further=0.0), _bound(parts, wholes, further=1.0))
 
 
 def _bound(part: np.ndarray, whole: np.ndarray, *, further: float) -> np.ndarray:
@@ -98,7 +99,8 @@ def _bound(part: np.ndarray, whole: np.ndarray, *, further: float) -> np.ndarray
     variance = divide(squares, (total + size) ** 2) * (images + 1) / (images + 2)
     inside = (rate > 0) & (rate < 1)
     strength = divide(rate * (1 - rate), variance) - 1
-    a, b = (np.where(inside, share * strength, 1.0) for share in (rate, 1 - rate))
+    a = np.where(inside, rate * strength, 1.0)
+    b = np.where(inside, (1 - rate) * strength, 1.0)
     end = betaincinv(a, b, 1 - TAIL if further else TAIL)
     return np.where(inside, end, rate)
 

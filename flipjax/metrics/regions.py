@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from flipjax.metrics import checks, kernels
-from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics import checks
+from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import RegionSums
+from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import PixelMaps, read_pixels
+from flipjax.metrics.pixels import counted_label, is_foreground, sum_together
 
 SHARE = 24
 """The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""
@@ -22,7 +25,7 @@ NOWHERE = -1
 """A label that is not counted."""
 
 
-def region_sums(logits: Any, labels: Any, **spec: Any) -> RegionSums:
+def region_sums(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]) -> RegionSums:
     """Sums flips over rim and interior of the true region, and flip-risk over those of the predicted region.
 
     The rim are the pixels of a region within 1/24 of the height (at least a pixel) of a pixel outside; the border of
@@ -52,16 +55,16 @@ def region_sums(logits: Any, labels: Any, **spec: Any) -> RegionSums:
         ([1, 2], [0, 1], 3, 0.0)
     """
     read = LabelSpec(**spec)
-    scores, labels, C = checks.check_pair(logits, labels, read, masks=False)
-    return sum_regions(read_pixels(scores, read), labels, read, classes=C)
+    scores, truth, C = checks.check_pair(logits, labels, read, masks=False)
+    return sum_regions(read_pixels(scores, read), truth, read, classes=C)
 
 
-def sum_regions(maps: PixelMaps, labels: Any, spec: LabelSpec, *, classes: int) -> RegionSums:
+def sum_regions(maps: PixelMaps, labels: Array, spec: LabelSpec, *, classes: int) -> RegionSums:
     """Computes `region_sums` from the maps of its logits with `classes` classes."""
     width = max(1, round(labels.shape[-2] / SHARE))
-    arrays = [labels, maps.prediction, maps.confidence, maps.risk]
+    arrays: list[Array] = [labels, maps.prediction, maps.confidence, maps.risk]
     if labels.size and checks.on_host(*arrays):
-        arrays = _padded([np.asarray(array) for array in arrays], spec.spatial_ndim)
+        arrays = [*_padded([np.asarray(array) for array in arrays], spec.spatial_ndim)]
     return _sums(*arrays, width, spec=spec, classes=classes)
 
 
@@ -70,43 +73,64 @@ def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
     labels = arrays[0].astype(np.int32)
     spatial = labels.shape[labels.ndim - spatial_ndim :]
     steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
-    more = [(0, 0)] * (labels.ndim - spatial_ndim)
-    more += [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
-    return [np.pad(labels, more, constant_values=NOWHERE), *(np.pad(array, more) for array in arrays[1:])]
+    padding = [(0, 0)] * (labels.ndim - spatial_ndim)
+    padding += [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
+    return [np.pad(labels, padding, constant_values=NOWHERE), *(np.pad(array, padding) for array in arrays[1:])]
+
+
+class _PixelValues(NamedTuple):
+    """What `RegionSums` sums, at each pixel; lists stand for its last axes."""
+
+    true: list[jax.Array]
+    flips: list[jax.Array]
+    predicted: list[jax.Array]
+    risk: list[jax.Array]
+    shared: jax.Array
+    gaps: list[jax.Array]
 
 
 # The width is traced, so that images of different heights share a program.
 @functools.partial(jax.jit, static_argnames=("spec", "classes"))
 def _sums(
-    labels: Any, prediction: Any, confidence: Any, risk: Any, width: Any, *, spec: LabelSpec, classes: int
+    labels: jax.Array,
+    prediction: jax.Array,
+    confidence: jax.Array,
+    risk: jax.Array,
+    width: jax.Array,
+    *,
+    spec: LabelSpec,
+    classes: int,
 ) -> RegionSums:
-    background, spatial_ndim = spec.background_classes, spec.spatial_ndim
-    counted = kernels.counted_label(labels, classes, spec.ignore_index) < classes
-    true = counted & kernels.is_foreground(labels, background)
-    predicted = counted & kernels.is_foreground(prediction, background)
+    """Computes `region_sums` from maps; `width` is that of the rim, in pixels."""
+    background = spec.background_classes
+    spatial_ndim = spec.spatial_ndim
+    counted = counted_label(labels, classes, spec.ignore_index) < classes
+    true = counted & is_foreground(labels, background)
+    predicted = counted & is_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
-    place = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
+    bin_of = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
     true_rim = _near(counted & ~true, width, spatial_ndim)
     predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
     of_true = [true & true_rim, true & ~true_rim]
     of_predicted = [predicted & predicted_rim, predicted & ~predicted_rim]
-    pixels = RegionSums(
+    values = _PixelValues(
         true=of_true,
         flips=[wrong & half for half in of_true],
         predicted=of_predicted,
         risk=[jnp.where(half, risk, 0) for half in of_predicted],
         shared=shared,
-        gaps=[jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(BINS)],
+        gaps=[jnp.where(shared & (bin_of == b), confidence - ~wrong, 0) for b in range(BINS)],
     )
-    leaves, structure = jax.tree.flatten(pixels)
+    leaves, structure = jax.tree.flatten(values)
     counts = [leaf.astype(jnp.int32) for leaf in leaves if leaf.dtype == bool]
-    values = [leaf for leaf in leaves if leaf.dtype != bool]
+    numbers = [leaf for leaf in leaves if leaf.dtype != bool]
     # One pass over the pixels, row by row; counts come first, which XLA:CPU sums faster.
-    summed = kernels.sum_together(*counts, *values)
-    of_counts, of_values = iter(summed[: len(counts)]), iter(summed[len(counts) :])
-    rows = [next(of_counts if leaf.dtype == bool else of_values) for leaf in leaves]
-    sums = jax.tree.unflatten(structure, [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows])
+    summed = sum_together(*counts, *numbers)
+    of_counts = iter(summed[: len(counts)])
+    of_numbers = iter(summed[len(counts) :])
+    rows = [next(of_counts if leaf.dtype == bool else of_numbers) for leaf in leaves]
+    sums: _PixelValues = jax.tree.unflatten(structure, [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows])
     return RegionSums(
         true=jnp.stack(sums.true, axis=-1),
         flips=jnp.stack(sums.flips, axis=-1),
@@ -117,14 +141,18 @@ def _sums(
     )
 
 
-def _near(outside: jax.Array, width: Any, spatial_ndim: int) -> jax.Array:
-    """Returns the pixels that lie within `width` pixels of `outside` along every axis; `width` may be traced."""
+def _near(outside: jax.Array, width: jax.Array, spatial_ndim: int) -> jax.Array:
+    """Returns the pixels that lie within `width` pixels of `outside` along every axis."""
 
-    def grow(_: Any, near: jax.Array) -> jax.Array:
+    def grow(step: jax.Array, near: jax.Array) -> jax.Array:
+        """Adds the neighbours along each axis."""
         for axis in range(near.ndim - spatial_ndim, near.ndim):
             size = near.shape[axis]
-            padded = jnp.pad(near, [(1, 1) if a == axis else (0, 0) for a in range(near.ndim)])
-            before, after = (jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2))
+            padding = [(0, 0)] * near.ndim
+            padding[axis] = (1, 1)
+            padded = jnp.pad(near, padding)
+            before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+            after = jax.lax.slice_in_dim(padded, 2, 2 + size, axis=axis)
             near = before | near | after
         return near
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.metrics.host import read_array, read_numbers
 
@@ -15,9 +15,9 @@ def draw_images(
     images: int,
     *,
     samples: int,
-    groups: Any = None,
-    pairs: Any = None,
-    clusters: Any = None,
+    groups: ArrayLike | None = None,
+    pairs: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
 ) -> np.ndarray:
     """Draws resamples of images with replacement.
 
@@ -59,20 +59,22 @@ def draw_images(
     return counts
 
 
-def strata_of(groups: Any, pairs: Any, images: int) -> list[np.ndarray]:
+def strata_of(groups: ArrayLike | None, pairs: ArrayLike | None, images: int) -> list[np.ndarray]:
     """Returns the sets of images that may be drawn in place of each other: int (sets, size) for each kind."""
-    groups = np.zeros(images, np.int64) if groups is None else read_integers("groups", groups, images)
-    numbers = read_together("pairs", pairs, images)
+    group = np.zeros(images, np.int64)
+    if groups is not None:
+        group = read_integers("groups", groups, images)
+    pair = read_together("pairs", pairs, images)
     sets: dict[int, list[int]] = {}
-    for image in np.argsort(groups, kind="stable").tolist():
-        sets.setdefault(int(numbers[image]), []).append(image)
+    for image in np.argsort(group, kind="stable").tolist():
+        sets.setdefault(int(pair[image]), []).append(image)
     strata: dict[tuple[int, ...], list[list[int]]] = {}
     for members in sets.values():
-        strata.setdefault(tuple(groups[members].tolist()), []).append(members)
+        strata.setdefault(tuple(group[members].tolist()), []).append(members)
     return [np.array(strata[kind], np.int64) for kind in sorted(strata)]
 
 
-def read_integers(name: str, values: Any, images: int) -> np.ndarray:
+def read_integers(name: str, values: ArrayLike, images: int) -> np.ndarray:
     """Returns values as integers (N,); raises ValueError if they are not N integers."""
     numbers = read_array(values, name=name)
     if numbers.shape != (images,) or numbers.dtype.kind not in "iu":
@@ -80,7 +82,7 @@ def read_integers(name: str, values: Any, images: int) -> np.ndarray:
     return numbers
 
 
-def read_counts(counts: Any, images: int) -> np.ndarray:
+def read_counts(counts: ArrayLike, images: int) -> np.ndarray:
     """Returns how often each resample holds each image, float64 (S, N).
 
     Raises:
@@ -97,9 +99,11 @@ def read_counts(counts: Any, images: int) -> np.ndarray:
     return numbers
 
 
-def read_together(name: str, values: Any, images: int) -> np.ndarray:
+def read_together(name: str, values: ArrayLike | None, images: int) -> np.ndarray:
     """Returns numbers (N,) of what is drawn together, a unique one for each single image."""
-    numbers = read_integers(name, np.full(images, -1) if values is None else values, images)
+    numbers = np.full(images, -1)
+    if values is not None:
+        numbers = read_integers(name, values, images)
     return np.where(numbers < 0, -1 - np.arange(images), numbers)
 
 

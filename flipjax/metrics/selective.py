@@ -6,7 +6,8 @@ NumPy only. A high score predicts an error. Images with a NaN score or loss are 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from types import EllipsisType
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +21,15 @@ _ROUNDING = 1e-6
 """By how much a float32 loss may exceed 1."""
 
 
-def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = None) -> Any:
+@overload
+def auroc(scores: ArrayLike, events: ArrayLike, *, weights: None = None) -> float: ...
+
+
+@overload
+def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray) -> np.ndarray: ...
+
+
+def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = None) -> float | np.ndarray:
     """Computes the AUROC of scores for events: ties count half; NaN where one side is empty.
 
     Args:
@@ -37,13 +46,20 @@ def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = 
         >>> auroc([0.1, 0.4, 0.9], [False, True, False], weights=np.array([[1, 1, 1], [2, 1, 0]])).tolist()
         [0.5, 1.0]
     """
-    rows = () if weights is None else _check_weights(weights)
-    values, positive, *rows = _ranked(scores, events, *rows)
+    if weights is None:
+        values, positive = _ranked(scores, events)
+        rows = [np.ones(len(values))]
+    else:
+        values, positive, *rows = _ranked(scores, events, *_check_weights(weights))
     order, ends = sort_scores(values)
-    counts = np.ones((1, len(values))) if weights is None else np.array(rows)[:, order]
-    above, below = (first_sums(None, counts, side, ends) for side in (positive[order] > 0.5, positive[order] <= 0.5))
-    areas = divide(np.trapezoid(below, above, axis=1), above[:, -1] * below[:, -1])
-    return areas.item() if weights is None else areas
+    counts = np.array(rows)[:, order]
+    is_event = positive[order] > 0.5
+    events_below = first_sums(None, counts, is_event, ends)
+    others_below = first_sums(None, counts, ~is_event, ends)
+    areas = divide(np.trapezoid(others_below, events_below, axis=1), events_below[:, -1] * others_below[:, -1])
+    if weights is None:
+        return areas.item()
+    return areas
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
@@ -61,10 +77,10 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
     """
-    scores, losses = _ranked_losses(scores, losses)
-    order, ends = sort_scores(scores)
-    numbers = np.arange(1, len(losses) + 1)
-    return first_sums(numbers[None], np.ones((1, len(losses))), losses[order], ends)[0] / numbers
+    values, loss = _ranked_losses(scores, losses)
+    order, ends = sort_scores(values)
+    numbers = np.arange(1, len(loss) + 1)
+    return first_sums(numbers[None], np.ones((1, len(loss))), loss[order], ends)[0] / numbers
 
 
 class Areas(NamedTuple):
@@ -102,12 +118,16 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     J, n = scores.shape
     if n == 0:
         return Areas(*np.full((4, J), math.nan))
-    curves, sizes = np.stack([risk_coverage(own, losses) for own in scores]), np.arange(1, n + 1)
+    curves = np.stack([risk_coverage(of_images, losses) for of_images in scores])
+    sizes = np.arange(1, n + 1)
     best = (np.cumsum(np.sort(losses)) / sizes).mean()
-    # By trapezoids between coverage 1 / n and 1, over that width.
-    augrc = np.trapezoid(curves * sizes, axis=1) / n / (n - 1) if n > 1 else np.full(J, math.nan)
+    augrc = np.full(J, math.nan)
+    if n > 1:
+        # By trapezoids between coverage 1 / n and 1, over that width.
+        augrc = np.trapezoid(curves * sizes, axis=1) / n / (n - 1)
     aurc = curves.mean(1)
-    return Areas(np.array([auroc(own, losses > 0.5) for own in scores]), aurc, aurc - best, augrc)
+    aurocs = np.array([auroc(of_images, losses > 0.5) for of_images in scores])
+    return Areas(aurocs, aurc, aurc - best, augrc)
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
@@ -123,8 +143,8 @@ def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
         >>> round(aurc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
         0.1111
     """
-    scores, losses = _ranked_losses(scores, losses)
-    return areas(scores[None], losses).aurc.item()
+    values, loss = _ranked_losses(scores, losses)
+    return areas(values[None], loss).aurc.item()
 
 
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
@@ -139,9 +159,10 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
         >>> threshold_at_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1], risk=0.4)
         0.3
     """
-    scores, losses = _ranked_losses(scores, losses)
-    order, ends = sort_scores(scores)
-    return float(np.max(scores[order], initial=-math.inf, where=ends & (risk_coverage(scores, losses) <= risk)))
+    values, loss = _ranked_losses(scores, losses)
+    order, ends = sort_scores(values)
+    keeps_risk = ends & (risk_coverage(values, loss) <= risk)
+    return float(np.max(values[order], initial=-math.inf, where=keeps_risk))
 
 
 def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -> np.ndarray:
@@ -151,7 +172,7 @@ def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -
         >>> thresholds_at_risk(np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]), np.array([0, 0, 1]), risk=0.2).tolist()
         [0.2, -inf]
     """
-    return np.array([threshold_at_risk(own, losses, risk=risk) for own in scores])
+    return np.array([threshold_at_risk(of_images, losses, risk=risk) for of_images in scores])
 
 
 def accepted(scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,8 +192,7 @@ def accepted(scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray) 
     """
     inside = scores <= thresholds[:, None]
     count = inside.sum(1)
-    J, n = scores.shape
-    return count / n if n else np.full(J, math.nan), divide(inside @ losses, count)
+    return divide(count, scores.shape[1]), divide(inside @ losses, count)
 
 
 def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
@@ -207,8 +227,10 @@ def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
             middle = (inside + outer) / 2
             spread = 1 + size * ((1 - middle) / (2 - middle) + middle / (1 + middle))
             variance = middle * (1 - middle) * spread / (events * others)
-            near = (middle - auroc) ** 2 <= _Z**2 * variance
-            inside, outer = (middle, outer) if near else (inside, middle)
+            if (middle - auroc) ** 2 <= _Z**2 * variance:
+                inside = middle
+            else:
+                outer = middle
         ends.append(outer)
     return ends[0], ends[1]
 
@@ -219,17 +241,20 @@ def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np
     columns += [np.asarray(column, np.float64) for column in others]
     if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
         raise ValueError(f"scores: expected (n,), one for each loss, found {columns[0].shape} and {columns[1].shape}.")
-    known = ~np.isnan(columns[0]) & ~np.isnan(columns[1])
-    return [column[known] for column in columns]
+    is_ranked = ~np.isnan(columns[0]) & ~np.isnan(columns[1])
+    return [column[is_ranked] for column in columns]
 
 
 def _ranked_losses(scores: ArrayLike, losses: ArrayLike) -> list[np.ndarray]:
     """Returns scores and losses (n,) as `_ranked` does; raises a ValueError for losses outside 0..1."""
-    scores, losses = _ranked(scores, losses)
-    low, high = losses.min(initial=0), losses.max(initial=1)
-    if low < 0 or high > 1 + _ROUNDING:
-        raise ValueError(f"losses: expected numbers in 0..1, found {low if low < 0 else high:g}.")
-    return [scores, losses]
+    values, loss = _ranked(scores, losses)
+    low = loss.min(initial=0)
+    high = loss.max(initial=1)
+    if low < 0:
+        raise ValueError(f"losses: expected numbers in 0..1, found {low:g}.")
+    if high > 1 + _ROUNDING:
+        raise ValueError(f"losses: expected numbers in 0..1, found {high:g}.")
+    return [values, loss]
 
 
 def _check_weights(weights: ArrayLike) -> np.ndarray:
@@ -248,7 +273,9 @@ def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.append(scores[order][1:] != scores[order][:-1], True)[: len(order)]
 
 
-def first_sums(numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarray, ends: Any = ...) -> np.ndarray:
+def first_sums(
+    numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarray, ends: np.ndarray | EllipsisType = ...
+) -> np.ndarray:
     """Sums the values (n,) of the first `numbers` (S, k) images, in order, of S resamples.
 
     Args:
@@ -261,5 +288,13 @@ def first_sums(numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarra
         >>> first_sums(np.array([[1, 2]]), np.ones((1, 3)), np.array([1, 3, 5]), np.array([False, True, True]))
         array([[2., 4.]])
     """
-    known, sums = (np.pad(np.cumsum(each, axis=1)[:, ends], ((0, 0), (1, 0))) for each in (counts, counts * values))
-    return sums if numbers is None else np.stack(list(map(np.interp, numbers, known, sums)))
+    sizes = _sums_at(counts, ends)
+    sums = _sums_at(counts * values, ends)
+    if numbers is None:
+        return sums
+    return np.stack(list(map(np.interp, numbers, sizes, sums)))
+
+
+def _sums_at(rows: np.ndarray, ends: np.ndarray | EllipsisType) -> np.ndarray:
+    """Returns the cumulative sums of rows (S, n) at the ends of ties, after 0."""
+    return np.pad(np.cumsum(rows, axis=1)[:, ends], ((0, 0), (1, 0)))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _INDICES_AT_ONCE = 1 << 22
 
+Summary: TypeAlias = "dict[str, Any]"
+"""Numbers by the keys of `summarize`: int, float, lists of float, and `flip_matrix`, a list of lists of int."""
+
 
 class Interval(NamedTuple):
     """A 95% interval: two floats, or two arrays for a statistic that is an array.
@@ -34,16 +38,18 @@ class Interval(NamedTuple):
     """
 
     low: Any
+    """The lower end."""
     high: Any
+    """The upper end."""
 
 
 def summarize(
     decomposition: Decomposition,
-    groups: Any = None,
+    groups: ArrayLike | None = None,
     *,
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Summarises the images of one model on the host, in exact integers and float64.
 
     Pixels are pooled over images, except in image means and rankings by flip-risk:
@@ -101,7 +107,7 @@ def summarize(
     return {**summary_of(images), "flip_matrix": matrix.tolist()}
 
 
-def summary_of(images: Images) -> dict[str, Any]:
+def summary_of(images: Images) -> Summary:
     """Returns every quantity that images have, by its key in `summarize`: int, float or a list of float."""
     return {name: value[0].tolist() for name, value in values_of(images).items()}
 
@@ -114,14 +120,15 @@ def values_of(images: Images, names: Collection[str] | None = None) -> dict[str,
 
 def bootstrap(
     decomposition: Decomposition,
-    statistic: str | Sequence[str] | Callable[[Decomposition], Any],
+    statistic: str | Sequence[str] | Callable[[Decomposition], ArrayLike],
     *,
     key: jax.Array,
     samples: int = 1000,
-    groups: Any = None,
-    pairs: Any = None,
-    clusters: Any = None,
-    **options: Any,
+    groups: ArrayLike | None = None,
+    pairs: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    all_groups: AnyGroups | None = None,
 ) -> Any:
     """Computes the 95% percentile interval of a statistic by resampling images with replacement.
 
@@ -141,7 +148,8 @@ def bootstrap(
             images; -1 for a single image.
         clusters: (n,) integers: whole clusters (films, patients, sites) are drawn, so that group sizes vary; -1 for a
             single image.
-        **options: `class_names` and `all_groups` of `summarize`.
+        class_names: as in `summarize`.
+        all_groups: as in `summarize`.
 
     Returns:
         `Interval(low, high)`: floats, or arrays for a statistic that is an array. For several keys a dict of them.
@@ -159,7 +167,7 @@ def bootstrap(
         >>> low, high
         (0.25, 0.5)
     """
-    images = read_images(decomposition, groups, **options)
+    images = read_images(decomposition, groups, class_names=class_names, all_groups=all_groups)
     generator = generator_of(key)
     if not callable(statistic):
         names = (statistic,) if isinstance(statistic, str) else tuple(statistic)
@@ -175,7 +183,7 @@ def bootstrap(
     return _percentile_interval(np.stack(drawn))
 
 
-def generator_of(key: Any) -> np.random.Generator:
+def generator_of(key: jax.Array) -> np.random.Generator:
     """Returns NumPy's generator of a JAX PRNG key.
 
     Raises:
@@ -193,7 +201,7 @@ def generator_of(key: Any) -> np.random.Generator:
     return np.random.default_rng(data)
 
 
-def _read_statistic(value: Any) -> np.ndarray:
+def _read_statistic(value: ArrayLike) -> np.ndarray:
     """Returns what a statistic returned for a resample, numbers."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
@@ -207,8 +215,8 @@ def image_intervals(
     *,
     generator: np.random.Generator,
     samples: int = 1000,
-    pairs: Any = None,
-    clusters: Any = None,
+    pairs: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
 ) -> dict[str, Interval]:
     """Computes the 95% intervals of quantities over images, as `bootstrap` does.
 
@@ -237,12 +245,17 @@ def image_intervals(
 
 def interval_names(images: Images) -> list[str]:
     """Returns the names of the quantities that can have an interval over images: no counts of images."""
-    weighted = [each for each in EVALUATORS if each.weighted and each.quantity.unit != "images"]
+    weighted = [evaluator for evaluator in EVALUATORS if evaluator.weighted and evaluator.quantity.unit != "images"]
     return [value.name for value in evaluate(images, evaluators=weighted)]
 
 
 def _draws(
-    images: Images, generator: np.random.Generator, *, samples: int, pairs: Any, clusters: Any
+    images: Images,
+    generator: np.random.Generator,
+    *,
+    samples: int,
+    pairs: ArrayLike | None,
+    clusters: ArrayLike | None,
 ) -> Iterator[np.ndarray]:
     """Yields resamples, (s, n), as many at once as bound the memory: each group keeps its size."""
     n = len(images)
@@ -257,15 +270,21 @@ def _draws(
 
 def _check_names(names: Sequence[str], images: Images) -> None:
     """Raises ValueError for a name that is no key of `summarize`."""
-    known = values_of(images)
+    keys = values_of(images)
     for name in names:
-        if name not in known:
-            more = "; keys of groups and gaps need groups=" if images.groups is None else ""
-            raise ValueError(f"statistic: expected a function or one of {', '.join(known)}{more}; found {name!r}.")
+        if name not in keys:
+            hint = "; keys of groups and gaps need groups=" if images.groups is None else ""
+            raise ValueError(f"statistic: expected a function or one of {', '.join(keys)}{hint}; found {name!r}.")
 
 
 def resampled(
-    decomposition: Decomposition, keys: Sequence[str], *, counts: np.ndarray, groups: Any = None, **options: Any
+    decomposition: Decomposition,
+    keys: Sequence[str],
+    *,
+    counts: np.ndarray,
+    groups: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    all_groups: AnyGroups | None = None,
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` on resamples of images: each (S,) float64, or (S, 10) for deciles.
 
@@ -276,7 +295,8 @@ def resampled(
         keys: keys of `summarize`.
         counts: (S, n), how often each resample holds each image, from `flipjax.metrics.resampling.draw_images`.
         groups: (n,) integers as in `summarize`.
-        **options: `class_names` and `all_groups` of `summarize`.
+        class_names: as in `summarize`.
+        all_groups: as in `summarize`.
 
     Raises:
         ValueError: counts of another number of images.
@@ -289,11 +309,16 @@ def resampled(
     """
     if counts is None:
         raise ValueError("counts: expected (samples, n), found None.")
-    return values_of(read_images(decomposition, groups, counts=counts, **options), keys)
+    images = read_images(decomposition, groups, class_names=class_names, all_groups=all_groups, counts=counts)
+    return values_of(images, keys)
 
 
 def auroc_intervals(
-    images: Images, names: Collection[str] | None = None, *, pairs: Any = None, clusters: Any = None
+    images: Images,
+    names: Collection[str] | None = None,
+    *,
+    pairs: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
 ) -> dict[str, Interval]:
     """Returns the intervals of AUROCs, by key; images that are drawn together count as one.
 
@@ -303,8 +328,10 @@ def auroc_intervals(
         pairs: as in `bootstrap`.
         clusters: as in `bootstrap`.
     """
-    name, values = ("pairs", pairs) if clusters is None else ("clusters", clusters)
-    together = read_together(name, values, len(images))
+    if clusters is None:
+        together = read_together("pairs", pairs, len(images))
+    else:
+        together = read_together("clusters", clusters, len(images))
     scores = {"risk_auroc": images.flip_risk}
     if images.log_odds is not None:
         scores["swap_auroc"] = images.swap.risk
@@ -336,10 +363,13 @@ def _taken(decomposition: Decomposition, counts: np.ndarray, strata: Sequence[np
     row = np.repeat(np.arange(len(counts)), counts)
     for stratum in strata:
         row[stratum] = np.repeat(stratum, counts[stratum[:, 0]], axis=0)
-    leaves = np.asarray(decomposition.confusion)[row], np.asarray(decomposition.risk_sum)[row]
-    return Decomposition(*leaves, decomposition.background)
+    confusion = np.asarray(decomposition.confusion)[row]
+    risk_sum = np.asarray(decomposition.risk_sum)[row]
+    return Decomposition(confusion, risk_sum, decomposition.background)
 
 
 def _percentile_interval(values: np.ndarray) -> Interval:
     low, high = percentile_ends(values.astype(np.float64))
-    return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
+    if values.ndim > 1:
+        return Interval(low, high)
+    return Interval(float(low), float(high))

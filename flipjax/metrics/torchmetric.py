@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissing
 from flipjax.metrics.accumulate import FlipMetric
 from flipjax.metrics.anatomy import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.summary import summarize
+from flipjax.metrics.summary import Summary, summarize
 
 STATES = ("confusion", "risk_sum", "groups")
 
@@ -40,10 +40,10 @@ class TorchFlipMetric(Metric):
         super().__init__()
         self.keys = keys
         nothing = Decomposition(np.zeros((0, 3, 3), np.int64), np.zeros(0))
-        known = {*_scalars(summarize(nothing, np.zeros(0, np.int64))), *FLIP_KINDS}
-        heads = {key.partition("/")[0] for key in known}
+        scalars = {*_scalars(summarize(nothing, np.zeros(0, np.int64))), *FLIP_KINDS}
+        heads = {key.partition("/")[0] for key in scalars}
         for key in keys or ():
-            if key not in known and ("/" not in key or key.partition("/")[0] not in heads):
+            if key not in scalars and ("/" not in key or key.partition("/")[0] not in heads):
                 raise ValueError(f"keys: expected keys of summarize that are one number, found {key}.")
         self.batch = FlipMetric(channels=channels, **spec)
         for name in STATES:
@@ -56,11 +56,12 @@ class TorchFlipMetric(Metric):
         if not self.confusion:
             batch.reset()
         batch.update(preds, target, groups)
-        batch._parts, batch._groups = batch._parts[-1:], batch._groups[-1:]
+        batch._parts = batch._parts[-1:]
+        batch._groups = batch._groups[-1:]
         if self.keys and not self.confusion:
-            known = _scalars(batch.compute())
-            if unknown := set(self.keys) - known.keys():
-                raise ValueError(f"keys: expected keys of {', '.join(known)}, found {', '.join(sorted(unknown))}.")
+            scalars = _scalars(batch.compute())
+            if unknown := set(self.keys) - scalars.keys():
+                raise ValueError(f"keys: expected keys of {', '.join(scalars)}, found {', '.join(sorted(unknown))}.")
         arrays = [batch.decomposition.confusion, batch.decomposition.risk_sum, *batch._groups]
         for name, array in zip(STATES, arrays, strict=False):
             getattr(self, name).append(torch.as_tensor(np.array(array), device=self.device))
@@ -75,5 +76,5 @@ class TorchFlipMetric(Metric):
         return {name: torch.tensor(summary[name], device=self.device) for name in self.keys or summary}
 
 
-def _scalars(summary: dict[str, Any]) -> dict[str, float]:
+def _scalars(summary: Summary) -> dict[str, float]:
     return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}

@@ -22,9 +22,12 @@ import types
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
 
 LIBRARIES = tuple(
     str(Path(folder).resolve())
@@ -76,7 +79,7 @@ class UnhashableError(TypeError):
         super().__init__(f"{name}: expected content that can be hashed; found {found}")
 
 
-def fingerprint(function: Any, name: str) -> str:
+def fingerprint(function: object, name: str) -> str:
     """Returns the SHA-256, in hex, of a function or class and of all that it can reach.
 
     Args:
@@ -96,7 +99,7 @@ def fingerprint(function: Any, name: str) -> str:
     return _walked(function, name).hexdigest()
 
 
-def sources(function: Any, name: str) -> str:
+def sources(function: object, name: str) -> str:
     """Returns the sources of a function or class and of what it uses, and short values that it reads; for readers.
 
     Raises:
@@ -105,7 +108,7 @@ def sources(function: Any, name: str) -> str:
     return "\n".join(dict.fromkeys(_walked(function, name).lines))
 
 
-def _walked(function: Any, name: str) -> "Walk":
+def _walked(function: object, name: str) -> "Walk":
     walk = Walk()
     try:
         walk.add(function, name)
@@ -127,7 +130,7 @@ class Walk:
         self._total = hashlib.sha256()
         self._enclosing = enclosing
         # The position of each object in the walk. Objects are kept, for another could take the id of one that is gone.
-        self._seen: dict[int, tuple[int, Any]] = {}
+        self._seen: dict[int, tuple[int, object]] = {}
         # Within the closures and wrappers of a library, what cannot be hashed is its own, such as a cache.
         self._in_library = False
 
@@ -135,7 +138,7 @@ class Walk:
         """Returns the digest of all that was added."""
         return self._total.hexdigest()
 
-    def add(self, value: Any, name: str) -> None:
+    def add(self, value: object, name: str) -> None:
         """Adds a value that is reached as `name`."""
         if value is None or value is ... or isinstance(value, bool | int | float | complex | str | bytes):
             self._add_plain(value, name)
@@ -157,7 +160,7 @@ class Walk:
         self._total.update(label.encode())
         self._total.update(content)
 
-    def _add_named(self, value: Any, name: str) -> None:
+    def _add_named(self, value: object, name: str) -> None:
         """Adds a value that a function of the user reads by name, and shows it if it is short."""
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
             text = repr(value)
@@ -165,13 +168,13 @@ class Walk:
                 self.lines.append(f"{name} = {text}")
         self.add(value, name)
 
-    def _add_plain(self, value: Any, name: str) -> None:
+    def _add_plain(self, value: object, name: str) -> None:
         value_type = type(value)
         if isinstance(value, enum.Enum):
             self._add_member(value, name)
         elif isinstance(value, np.generic):
             self._add_array(np.asarray(value), name)
-        elif value_type in (str, bytes):
+        elif isinstance(value, str | bytes) and value_type in (str, bytes):
             self._token(value_type.__name__, value)
         elif value_type in (int, float, complex, bool) or value is None or value is ...:
             self._token(value_type.__name__, repr(value))
@@ -187,14 +190,14 @@ class Walk:
         self._token("member", str(value.name))
         self.add(type(value), name)
 
-    def _add_tuple(self, value: tuple[Any, ...], name: str) -> None:
+    def _add_tuple(self, value: tuple[object, ...], name: str) -> None:
         self._token("tuple", str(len(value)))
         if type(value) is not tuple:
             self.add(type(value), name)
         for index, item in enumerate(value):
             self.add(item, f"{name}[{index}]")
 
-    def _add_set(self, value: set[Any] | frozenset[Any], name: str) -> None:
+    def _add_set(self, value: set[object] | frozenset[object], name: str) -> None:
         """Adds the digests of the items, sorted: the order of a set differs between processes."""
         if id(value) in self._enclosing:
             self._token("enclosing set", str(self._enclosing.index(id(value))))
@@ -207,13 +210,13 @@ class Walk:
             digests.append(walk.hexdigest())
         self._token(_qualified(type(value)), " ".join(sorted(digests)))
 
-    def _add_items(self, items: Mapping[Any, Any], name: str) -> None:
+    def _add_items(self, items: Mapping[object, object], name: str) -> None:
         self._token("items", str(len(items)))
         for key, value in items.items():
             self.add(key, f"a key of {name}")
             self.add(value, f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r:.40}]")
 
-    def _add_object(self, value: Any, name: str) -> None:
+    def _add_object(self, value: object, name: str) -> None:
         """Adds an object that was not met before, by its kind."""
         if isinstance(value, np.ndarray):
             self._add_array(value, name)
@@ -286,7 +289,7 @@ class Walk:
         plain = np.ascontiguousarray(array.view(np.ndarray)).reshape(-1)
         self._total.update(plain.view(np.uint8).data)
 
-    def _add_jax_array(self, array: Any, name: str) -> None:
+    def _add_jax_array(self, array: "jax.Array", name: str) -> None:
         jax = sys.modules["jax"]
         try:
             if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
@@ -305,7 +308,7 @@ class Walk:
         in_order = tensor.detach().cpu().contiguous().reshape(-1)
         self._total.update(in_order.view(sys.modules["torch"].uint8).numpy().data)
 
-    def _add_sequence(self, value: list[Any] | deque[Any], name: str) -> None:
+    def _add_sequence(self, value: list[object] | deque[object], name: str) -> None:
         self._token("sequence", str(len(value)))
         self.add(type(value), name)
         for index, item in enumerate(value):
@@ -400,7 +403,7 @@ class Walk:
                 self._token("attribute", attribute)
                 self._add_named(content, f"{name}.{attribute}")
 
-    def _add_instance(self, value: Any, name: str) -> None:
+    def _add_instance(self, value: object, name: str) -> None:
         """Adds the class and the state of an object; one of a library by what pickle would store."""
         if isinstance(value, Iterator):
             self._refuse_or_name(value, name)
@@ -414,7 +417,7 @@ class Walk:
             self.add(type(value), name)
             self._add_state(value, name)
 
-    def _add_state(self, value: Any, name: str) -> None:
+    def _add_state(self, value: object, name: str) -> None:
         """Adds the attributes of an object, without those that it has computed and kept."""
         value_type = type(value)
         state = {}
@@ -430,7 +433,7 @@ class Walk:
             self._token("attribute", attribute)
             self.add(content, f"{name}.{attribute}")
 
-    def _add_reduced(self, value: Any, name: str) -> None:
+    def _add_reduced(self, value: object, name: str) -> None:
         """Adds an object of a library by what pickle would store of it."""
         reduce = copyreg.dispatch_table.get(type(value))
         try:
@@ -446,7 +449,7 @@ class Walk:
             # The items of a list and of a mapping come as iterators.
             self.add(list(part) if isinstance(part, Iterator) else part, name)
 
-    def _refuse_or_name(self, value: Any, name: str) -> None:
+    def _refuse_or_name(self, value: object, name: str) -> None:
         """Raises UnhashableError; of a library's own object, such as a cache, adds the name of its type instead."""
         if not self._in_library:
             raise UnhashableError(name, f"an object of {_qualified(type(value))}")
@@ -467,7 +470,7 @@ def _qualified(named_type: type) -> str:
     return f"{named_type.__module__}.{named_type.__qualname__}"
 
 
-def _is_of(package: str, type_name: str, value: Any) -> bool:
+def _is_of(package: str, type_name: str, value: object) -> bool:
     """Whether a value has a type of a package, which is not imported for that."""
     module = sys.modules.get(package)
     return module is not None and isinstance(value, getattr(module, type_name, ()))
@@ -496,7 +499,7 @@ def _is_generated(file: str) -> bool:
     return (file.startswith("<") and not file.startswith("<ipython")) or file.startswith("namedtuple_")
 
 
-def _is_derived(owner: type, attribute: str, content: Any) -> bool:
+def _is_derived(owner: type, attribute: str, content: object) -> bool:
     """Whether an attribute of a class follows from others, or is Python's own."""
     if attribute in DERIVED or attribute == "__dataclass_fields__":
         return True
@@ -541,7 +544,7 @@ def _text_of(code: types.CodeType) -> str:
         return f"{code.co_name} {code.co_code.hex()} {constants} {code.co_names} {code.co_varnames}"
 
 
-def _constant_text(constant: Any) -> str:
+def _constant_text(constant: object) -> str:
     if inspect.iscode(constant):
         return _text_of(constant)
     if isinstance(constant, frozenset):

@@ -58,7 +58,7 @@ class Key:
         field: the name of the field.
     """
 
-    default: Any
+    default: object
     values: Range
     meaning: str
     kind: Kind
@@ -96,7 +96,7 @@ class Key:
         """The allowed values, in words."""
         return self.values.text or f"a value such as {self.default!r}"
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, value: object) -> bool:
         """Whether a value has the type of the default and is in range."""
         if not self._has_type(value):
             return False
@@ -106,7 +106,7 @@ class Key:
             # Such as a list among names, which no set can hold.
             return False
 
-    def _has_type(self, value: Any) -> bool:
+    def _has_type(self, value: object) -> bool:
         if isinstance(value, bool):
             return False
         if self.holds_functions:
@@ -117,9 +117,11 @@ class Key:
             return isinstance(value, numbers.Integral)
         return isinstance(value, type(self.default))
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> object:
         """Returns a value as a program takes it: a choice by its position."""
-        return float(self.choices.index(value)) if self.choices else value
+        if not self.choices:
+            return value
+        return float(self.choices.index(value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,12 +172,13 @@ def switch(meaning: str, *, methods: tuple[str, ...]) -> Scalar:
     return _field(0.0, None, Knob(1.0, methods, meaning))
 
 
-def _field(default: Any, key: Key | None, set_by: Knob | None = None) -> Any:
+def _field(default: T, key: Key | None, set_by: Knob | None = None) -> T:
+    """Returns a field that says what it is: its key, the methods that set it, and whether JAX takes it as static."""
     is_static = key is not None and key.kind is not Kind.TRACED
     return dataclasses.field(default=default, metadata={"key": key, "knob": set_by, "static": is_static})
 
 
-def keys_in(section: str, part: type[Any]) -> list[Key]:
+def keys_in(section: str, part: type) -> list[Key]:
     """Returns the keys that a dataclass declares, as those of a section.
 
     Raises:
@@ -194,7 +197,7 @@ def keys_in(section: str, part: type[Any]) -> list[Key]:
     return keys
 
 
-def knobs_in(part: type[Any]) -> dict[str, Knob]:
+def knobs_in(part: type) -> dict[str, Knob]:
     """Returns the knobs that a dataclass declares, by field."""
     knobs = {}
     for field in dataclasses.fields(part):
@@ -203,7 +206,7 @@ def knobs_in(part: type[Any]) -> dict[str, Knob]:
     return knobs
 
 
-def as_python(value: Any) -> Any:
+def as_python(value: object) -> object:
     """Returns numbers of any library as Python's, and lists, ranges and arrays as tuples, at any depth.
 
     Example:
@@ -226,7 +229,7 @@ def as_python(value: Any) -> Any:
     return value
 
 
-def _array_as_python(array: Any) -> Any:
+def _array_as_python(array: Any) -> object:
     """Returns an array's numbers, or the array itself if it has none, such as one of PRNG keys."""
     try:
         items = array.tolist()

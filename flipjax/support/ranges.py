@@ -9,13 +9,15 @@ MANY = 10**6
 
 
 class Range(NamedTuple):
-    """A set of values: `accepts` tests a value of the right type, `text` describes the set in errors."""
+    """A set of values."""
 
     accepts: Callable[[Any], bool]
+    """Tests a value, which has the type of the key's default."""
     text: str
+    """Describes the set in errors."""
 
 
-def one_of(*choices: Any) -> Range:
+def one_of(*choices: object) -> Range:
     """Returns the range of the given choices."""
     return Range(lambda value: value in choices, "one of " + ", ".join(map(str, choices)))
 
@@ -33,20 +35,25 @@ def multiple(of: int, low: int, high: int = MANY) -> Range:
 def functions(arguments: str, result: str) -> Range:
     """Returns the range of None, a function, and tuples of functions with distinct names."""
 
-    def accepts(value: Any) -> bool:
+    def accepts(value: object) -> bool:
+        if value is None:
+            return True
         names = [name_of(function) for function in functions_of(value)]
-        return value is None or (bool(names) and all(map(str.isidentifier, names)) and len(set(names)) == len(names))
+        return bool(names) and all(map(str.isidentifier, names)) and len(set(names)) == len(names)
 
     return Range(accepts, f"a named function {arguments} -> {result}, given in a configuration file")
 
 
-def functions_of(value: Any) -> tuple[Any, ...]:
+def functions_of(value: object) -> tuple[Callable, ...]:
     """Returns the functions or classes in a key's value: the value itself or a tuple's items; otherwise none."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return values if all(map(callable, values)) else ()
+    functions = tuple(item for item in values if callable(item))
+    if len(functions) < len(values):
+        return ()
+    return functions
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """Returns a function's `__name__`; for a `functools.partial` without one, that of its function.
 
     Example:

@@ -11,13 +11,16 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, Self, TextIO
+from typing import Self, TextIO, TypeAlias
 
 INTERRUPTED = 75
 """Exit code of a command that the same command continues, or does anew."""
 SECONDS_BETWEEN_LINES = 5.0
 LINES = 4
 """Plain progress lines are printed after this fraction of the elapsed time, so less often in long runs."""
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
+"""What Python calls for a signal, or one of its constants."""
 
 
 def clock(seconds: float) -> str:
@@ -51,8 +54,8 @@ class Signals:
         """Changes nothing yet."""
         self.training = False
         self.stop = False
-        self.release: Callable[[], Any] = lambda: None
-        self._before: dict[int, Any] = {}
+        self.release: Callable[[], object] = _hold_nothing
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> Self:
         """Installs both handlers; does nothing outside the main thread, which alone receives signals."""
@@ -80,6 +83,10 @@ class Signals:
             with contextlib.suppress(OSError):
                 self.release()
             os._exit(INTERRUPTED)
+
+
+def _hold_nothing() -> None:
+    """Releases nothing: the command holds no lock yet."""
 
 
 class Bar(contextlib.AbstractContextManager["Bar"]):
@@ -170,6 +177,11 @@ def printable(text: str) -> str:
       >>> printable("a\x1b[2Jb\udcff\n  c")
       'a\\x1b[2Jb\\udcff\n  c'
     """
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1] for c in text
-    )
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    """Returns a character, or its escape if it controls the terminal."""
+    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp"):
+        return character
+    return ascii(character)[1:-1]

@@ -8,7 +8,7 @@ import pytest
 
 from flipjax import metrics
 from flipjax.groups import Groups, NamedGroups
-from flipjax.metrics import Decomposition, kernels, pull, selective
+from flipjax.metrics import Decomposition, pixels, pull, selective
 from metrics.logits import FakeTensor, random_case
 
 CONFUSION = np.random.default_rng(0).integers(0, 50, (6, 3, 3))
@@ -164,5 +164,5 @@ def test_few_rows_of_many_classes_are_taken_where_channels_are_told(function, ro
 
 def test_a_background_out_of_order_is_the_same():
     logits = jnp.asarray(random_case(2, (1, 1), 200)[0][0, 0])
-    found = kernels._foreground(logits, (5, 0))
+    found = pixels._foreground(logits, (5, 0))
     np.testing.assert_array_equal(found, np.delete(logits, [0, 5]))

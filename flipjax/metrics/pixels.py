@@ -1,0 +1,349 @@
+"""Jitted functions of logits and labels, pixel by pixel: `flipjax.metrics.kernels` checks arrays and calls them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.host import Array
+
+# Three counters of 10 bits share an int32, so at most 1,023 pixels are counted before they are unpacked.
+_COUNTER_BITS = 10
+_COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
+# exp(-128) is zero in float32, and a finite limit keeps inf * 0 out of the entropy.
+_LARGEST_GAP = 128.0
+_SMALLEST = np.finfo(np.float32).tiny
+
+# Up to this many classes the channels are unrolled into one loop of XLA:CPU; with more, a loop reads blocks of pixels,
+# so that the program does not grow.
+_UNROLLED = 192
+_BLOCK_SCORES = 1 << 18
+PACKED = 8
+
+Classes = tuple[int, ...]
+Channels = list[jax.Array] | jax.Array
+"""The logits of each class at all pixels, as a list; or the logits of one pixel, (C,)."""
+
+
+@partial(jax.jit, static_argnames=("spec", "classes"))
+def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the confusion matrix (..., C, C) and the summed entropy (...) of each image; NaN for masks."""
+    scores = _chunked(scores, spec.spatial_ndim, 0 if spec.kind == "masks" else 1)
+    labels = _chunked(labels, spec.spatial_ndim, 0)
+    if spec.kind == "masks":
+        prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
+        counts = _scattered_counts(labels, prediction, classes)
+        return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
+    labels = counted_label(labels, classes, spec.ignore_index)
+    predicted_risk = partial(_predicted_risk, background=spec.background_classes)
+    prediction, risk = _per_pixel(predicted_risk, scores, spec.kind)
+    risk = jnp.where(labels < classes, risk, 0.0)
+    if classes <= PACKED:
+        counts, risk_sum = _packed_counts(labels, prediction, risk, classes)
+    else:
+        # Without the barrier XLA computes the prediction anew for each index of the scatter.
+        counts = _scattered_counts(labels, lax.optimization_barrier(prediction), classes)
+        risk_sum = risk.sum(-1)
+    return counts, risk_sum.sum(-1)
+
+
+@partial(jax.jit, static_argnames=("spec", "p"))
+def sum_scores(
+    scores: jax.Array, counted: jax.Array | None = None, *, spec: LabelSpec, p: int | None = None
+) -> tuple[jax.Array, ...]:
+    """Returns the number of `counted` pixels predicted as foreground (...) and their summed entropy.
+
+    With `p`, appends the sums of the other scores of `logit_scores`, in order.
+    """
+
+    def terms_of(channels: Channels) -> tuple[jax.Array, ...]:
+        prediction, risk = _predicted_risk(channels, spec.background_classes)
+        return prediction, risk, *([] if p is None else _other_scores(channels, spec.kind, p))
+
+    prediction, risk, *others = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
+    foreground = is_foreground(prediction, spec.background_classes)
+    terms = [risk, *(jnp.where(foreground | jnp.isnan(risk), value, 0.0) for value in others)]
+    if counted is not None:
+        counted = _chunked(counted, spec.spatial_ndim, 0)
+        foreground = foreground & counted
+        terms = [jnp.where(counted, term, 0.0) for term in terms]
+    number, *sums = sum_together(foreground.astype(jnp.int32), *terms)
+    return number.sum(-1, dtype=jnp.int32), *(of_chunks.sum(-1) for of_chunks in sums)
+
+
+def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
+    """Returns the scores of `logit_scores` other than the entropy, per pixel; NaN where a logit is NaN.
+
+    Let g be the gaps to the largest channel and r the sum of exp(-g) over the other channels. Then the largest
+    probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
+    """
+    prediction, top = predict(channels)
+    gaps = _gaps(channels, top)
+    others = _per_channel(lambda c, gap: jnp.where(prediction == c, 0.0, jnp.exp(-gap)), gaps)
+    rest, centre = _add(others), _add(gaps) / len(gaps)
+    distances = _per_channel(lambda _, gap: jnp.abs(centre - gap), gaps)
+    largest = jnp.maximum(_largest(distances), _SMALLEST)
+    norm = largest * _add(_per_channel(lambda _, distance: (distance / largest) ** p, distances)) ** (1 / p)
+    scores = [
+        rest / (1.0 + rest),
+        (rest + _largest(others)) / (1.0 + rest),
+        -(top + jnp.log1p(rest)) if kind == "logits" else jnp.full_like(top, jnp.nan),
+        -centre / jnp.maximum(norm, _SMALLEST),
+    ]
+    return [jnp.where(jnp.isnan(top), jnp.nan, score) for score in scores]
+
+
+@partial(jax.jit, static_argnames="background")
+def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, ...]:
+    """Returns the prediction of the first of two logits (..., 2 C), and the entropy of the mean of their softmax.
+
+    Both are (...); the softmax is over the foreground classes.
+    """
+
+    def values(channels: Channels) -> tuple[jax.Array, jax.Array]:
+        halves = channels[: len(channels) // 2], channels[len(channels) // 2 :]
+        first, second = (_softmax(_foreground(half, background)) for half in halves)
+        mean = _per_channel(lambda c, share: (share + second[c]) / 2, first)
+        logs = _per_channel(lambda _, share: share * jnp.log(jnp.maximum(share, _SMALLEST)), mean)
+        return predict(halves[0])[0], -_add(logs)
+
+    return _per_pixel(values, scores, "logits")
+
+
+@partial(jax.jit, static_argnames=("spec", "classes"))
+def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
+    """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
+    if spec.kind == "masks":
+        prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
+    else:
+        (prediction,) = _per_pixel(lambda channels: predict(channels)[:1], scores, spec.kind)
+        labels = counted_label(labels, classes, spec.ignore_index)
+    detected = is_foreground(prediction, spec.background_classes)
+    on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
+    code = jnp.where(is_foreground(labels, spec.background_classes), on_foreground, jnp.where(detected, 4, 0))
+    return (jnp.where(labels < classes, code, 0).astype(jnp.uint8),)
+
+
+@partial(jax.jit, static_argnames="spec")
+def map_pixels(scores: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
+    """Returns prediction, largest softmax and entropy over the foreground, and largest softmax: (..., *spatial)."""
+
+    def values(channels: Channels) -> tuple[jax.Array, ...]:
+        prediction, top = predict(channels)
+        inside = _foreground(channels, spec.background_classes)
+        confidence = _largest_softmax(inside, _largest(inside))
+        probability = _largest_softmax(channels, top)
+        return prediction, confidence, _entropy(channels, spec.background_classes), probability
+
+    return _per_pixel(values, scores, spec.kind)
+
+
+def _largest_softmax(channels: Channels, top: jax.Array) -> jax.Array:
+    """Returns the softmax of the largest channel, `top`."""
+    return 1 / _add(_per_channel(lambda _, gap: jnp.exp(-gap), _gaps(channels, top)))
+
+
+def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
+    """Returns where class indices are foreground."""
+    if not background:
+        return jnp.ones(indices.shape, bool)
+    return functools.reduce(jnp.logical_and, [indices != b for b in background])
+
+
+def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
+    """Reshapes the spatial axes to (chunks, pixels), a divisor of their size, so that nothing is padded or copied."""
+    split = array.ndim - trailing
+    lead = array.shape[: split - spatial_ndim]
+    spatial = array.shape[split - spatial_ndim : split]
+    rest = array.shape[split:]
+    pixels = math.prod(spatial)
+    chunk = next((k for k in range(min(pixels, _COUNTER_LIMIT), 0, -1) if pixels % k == 0), 1)
+    return array.reshape(*lead, pixels // chunk, chunk, *rest)
+
+
+def _per_pixel(
+    function: Callable[[Channels], tuple[jax.Array, ...]], scores: jax.Array, kind: str
+) -> tuple[jax.Array, ...]:
+    """Applies a function of channels to the pixels of scores (..., C)."""
+    C = scores.shape[-1]
+    if C <= _UNROLLED or not scores.size:
+        # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
+        return function(_logits([scores[..., c].astype(jnp.float32) for c in range(C)], kind))
+    # A power of two, as are the blocks from outside jit.
+    rows = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
+
+    def of_pixel(row: jax.Array) -> tuple[jax.Array, ...]:
+        return function(_logits(row.astype(jnp.float32), kind))
+
+    of_pixels = lax.map(of_pixel, scores.reshape(-1, C), batch_size=rows)
+    return tuple(values.reshape(scores.shape[:-1]) for values in of_pixels)
+
+
+def _logits(channels: Channels, kind: str) -> Channels:
+    """Returns logits unchanged, and logarithms of probabilities up to a constant per pixel."""
+    if kind == "logits":
+        return channels
+    # Divided by the largest: probabilities that differ in the last bit could have equal logarithms.
+    top = _largest(channels)
+    return _per_channel(lambda _, channel: jnp.log(jnp.maximum(channel, _SMALLEST) / top), channels)
+
+
+def _per_channel(function: Callable[[Any, jax.Array], jax.Array], channels: Channels) -> Channels:
+    """Applies a function of index and value to each channel: an int and an array, or arrays of all channels."""
+    if isinstance(channels, list):
+        return [function(c, channel) for c, channel in enumerate(channels)]
+    return function(jnp.arange(len(channels)), channels)
+
+
+def _add(channels: Channels) -> jax.Array:
+    if isinstance(channels, list):
+        return functools.reduce(operator.add, channels)
+    return channels.sum()
+
+
+def _largest(channels: Channels) -> jax.Array:
+    """Returns the largest channel, NaN where any is NaN."""
+    if isinstance(channels, list):
+        return functools.reduce(jnp.maximum, channels)
+    # A reduction of XLA:CPU ignores NaN.
+    return jnp.where(jnp.isnan(channels).any(), jnp.nan, channels.max())
+
+
+def _gaps(channels: Channels, top: jax.Array) -> Channels:
+    """Returns the gap of each channel to the largest; 0 for equal channels, also infinite ones."""
+    return _per_channel(lambda _, z: jnp.minimum(jnp.where(z == top, 0.0, top - z), _LARGEST_GAP), channels)
+
+
+def _softmax(channels: Channels) -> Channels:
+    shares = _per_channel(lambda _, gap: jnp.exp(-gap), _gaps(channels, _largest(channels)))
+    total = _add(shares)
+    return _per_channel(lambda _, share: share / total, shares)
+
+
+def _foreground(channels: Channels, background: Classes) -> Channels:
+    if isinstance(channels, list):
+        return [channel for c, channel in enumerate(channels) if c not in background]
+    ends = [-1, *sorted(background), len(channels)]
+    return jnp.concatenate([channels[a + 1 : b] for a, b in itertools.pairwise(ends)])
+
+
+def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
+    """Returns labels as int32, with `classes` for those that are not counted."""
+    if labels.dtype.itemsize > 4:
+        # Before int32 could wrap them into 0..C-1.
+        labels = jnp.where((labels >= 0) & (labels < classes), labels, -1)
+    labels = labels.astype(jnp.int32)
+    counted = (labels >= 0) & (labels < classes)
+    if ignore_index is not None:
+        counted &= labels != ignore_index
+    return jnp.where(counted, labels, classes)
+
+
+def _indices(prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None) -> tuple[jax.Array, ...]:
+    """Returns class indices and labels as int32, with `classes` where either is invalid."""
+    prediction = counted_label(prediction, classes, None)
+    return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
+
+
+def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
+    """Returns the index of the first largest channel and its value, NaN where any channel is NaN."""
+    top = _largest(channels)
+    if not isinstance(channels, list):
+        indices = jnp.arange(len(channels), dtype=jnp.float32)
+        return jnp.where((channels == top) | jnp.isnan(channels), indices, jnp.inf).min().astype(jnp.int32), top
+    prediction = jnp.full(top.shape, len(channels) - 1, jnp.int32)
+    for c in reversed(range(len(channels) - 1)):
+        prediction = jnp.where((channels[c] == top) | jnp.isnan(channels[c]), c, prediction)
+    return prediction, top
+
+
+def _predicted_risk(channels: Channels, background: Classes) -> tuple[jax.Array, jax.Array]:
+    """Returns the prediction and the entropy: 0 where background is predicted, NaN where a logit is NaN."""
+    prediction, top = predict(channels)
+    elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
+    return prediction, jnp.where(is_foreground(prediction, background), _entropy(channels, background), elsewhere)
+
+
+def _entropy(channels: Channels, background: Classes) -> jax.Array:
+    """Returns the entropy in nats of the softmax over the foreground channels.
+
+    Let g be the gaps to the largest channel, e = exp(-g), and r the sum of e over the other channels. Then
+    H = log(1 + r) + sum(g e) / (1 + r). For two channels, with difference d: log1p(exp(-|d|)) + |d| sigmoid(-|d|).
+    """
+    channels = _foreground(channels, background)
+    if len(channels) == 2:
+        gap = jnp.where(channels[0] == channels[1], 0.0, jnp.abs(channels[0] - channels[1]))
+        gap = jnp.minimum(gap, _LARGEST_GAP)
+        rest = jnp.exp(-gap)
+        weighted = gap * rest
+    else:
+        gaps = _gaps(channels, _largest(channels))
+        # Counting the largest avoids a prediction, which makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
+        largest = _add(_per_channel(lambda _, gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
+        rest = _add(_per_channel(lambda _, gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps)) + (largest - 1.0)
+        weighted = _add(_per_channel(lambda _, gap: gap * jnp.exp(-gap), gaps))
+    # A series where 1 + r would round r: as precise as jnp.log1p and cheaper on XLA:CPU.
+    series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
+    return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
+
+
+@jax.custom_jvp
+def sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
+    """Sums arrays over their last axis in one pass; XLA:CPU makes a pass for each separate sum."""
+    zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
+    return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
+
+
+@sum_together.defjvp
+def _sum_tangents(
+    terms: tuple[jax.Array, ...], tangents: tuple[Array, ...]
+) -> tuple[tuple[jax.Array, ...], tuple[Array, ...]]:
+    # JAX cannot differentiate a joint reduction over integers and floats.
+    sums = sum_together(*terms)
+    changes: list[Array] = []
+    for total, tangent in zip(sums, tangents, strict=True):
+        if jnp.issubdtype(total.dtype, jnp.floating):
+            changes.append(tangent.sum(-1))
+        else:
+            changes.append(np.zeros(total.shape, jax.dtypes.float0))
+    return sums, tuple(changes)
+
+
+def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int) -> tuple[jax.Array, ...]:
+    """Counts each chunk into (..., C, C) and sums its risk in one pass; three counters share an int32."""
+    # With three classes a word holds one true class, with more any three neighbours of the C * C.
+    if classes == 3:
+        word = labels
+        counter = prediction
+    else:
+        entry = labels * classes + prediction
+        word = entry // 3
+        counter = entry % 3
+    one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter)
+    number = -(-classes * classes // 3)
+    *words, risk_sum = sum_together(*(jnp.where(word == w, one, 0) for w in range(number)), risk)
+    packed = jnp.stack(words, axis=-1)
+    counters = [(packed >> (_COUNTER_BITS * k)) & _COUNTER_LIMIT for k in range(3)]
+    counts = jnp.stack([counter.sum(-2, dtype=jnp.int32) for counter in counters], axis=-1)
+    counts = counts.reshape(*counts.shape[:-2], 3 * number)[..., : classes * classes]
+    return counts.reshape(*counts.shape[:-1], classes, classes), risk_sum
+
+
+def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
+    """Returns the confusion (..., C, C) by a scatter, whose cost does not depend on C."""
+    lead = labels.shape[:-2]
+    entries = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
+    images = jnp.arange(len(entries))[:, None]
+    counts = jnp.zeros((len(entries), classes * classes), jnp.int32).at[images, entries].add(1, mode="drop")
+    return counts.reshape(*lead, classes, classes)
