@@ -2,13 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from flipjax.support.keys import Scalar, keys_in, knob, knobs_in, switch, traced
 from flipjax.support.ranges import functions_of, name_of, within
-
-if TYPE_CHECKING:
-    from flipjax.config import Config
 
 DRO = ("group_dro", "group_dro_reference")
 CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
@@ -121,7 +118,7 @@ STRENGTHS: dict[str, float] = {key.field: knobs_in(Knobs)[key.field].on for key 
 """The defaults of `config.knobs`."""
 
 
-def methods_of(config: "Config") -> dict[str, Method]:
+def methods_of(config: Any) -> dict[str, Method]:
     """Returns the methods by name: built-in ones, then those named after the configuration's own functions.
 
     Example:
