@@ -17,10 +17,10 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 from flipjax.metrics.quantities import RANGES
@@ -39,11 +39,12 @@ SEEDS_INTERVAL = "95% Student t interval over seeds"
 LEAST_SPREAD = 10.0**-DIGITS
 """Stored values are rounded, so a standard deviation below their last digit is not real."""
 SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
+"""Columns of `aggregate`, after the axes."""
 DIFFERENCE = ("quantity", "n", "left_out", "unlearnt", "learnt", "values", "difference", "low", "high", "variance")
 """Columns of `compare` and `trend`, after the axes."""
 
 
-def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd.DataFrame:
+def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike | None = None) -> pd.DataFrame:
     """Returns the mean over seeds of weighted sums of records, one row per quantity.
 
     A seed counts for a quantity if all its records are finite. The interval is exact for normal values, too short for
@@ -66,19 +67,19 @@ def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd
         [-0.25]
     """
     quantities = quantities_in(records)
-    weights = np.broadcast_to(np.asarray(weights, np.float64), len(records))
+    weight = np.broadcast_to(np.asarray(weights, np.float64), len(records))
     seed = np.arange(len(records))
     if seeds is not None:
         seed, _ = pd.factorize(np.asarray(seeds), use_na_sentinel=False)
     sums = np.zeros((seed.max(initial=-1) + 1, len(quantities)))
-    np.add.at(sums, seed, weights[:, None] * records[quantities].to_numpy(np.float64))
+    np.add.at(sums, seed, weight[:, None] * records[quantities].to_numpy(np.float64))
     finite = np.isfinite(sums)
     n = finite.sum(0)
     mean = _ratio(np.where(finite, sums, 0.0).sum(0), n)
     squares = np.where(finite, sums - mean, 0.0) ** 2
     variance = _ratio(squares.sum(0), n - 1)
     half = stdtrit(np.maximum(n - 1, 1), 0.975) * np.sqrt(_ratio(variance, n))
-    ends = np.array([weighted_range(quantity, weights[seed == 0]) for quantity in quantities]).reshape(-1, 2)
+    ends = np.array([weighted_range(quantity, weight[seed == 0]) for quantity in quantities]).reshape(-1, 2)
     values = [sums[finite[:, column], column].tolist() for column in range(len(quantities))]
     return pd.DataFrame(
         {
@@ -120,7 +121,8 @@ def weighted_range(quantity: str, weights: Sequence[float] | np.ndarray) -> tupl
         >>> weighted_range("fg_flip", [1.0, -1.0])
         (-1.0, 1.0)
     """
-    least, largest = 0.0, 0.0
+    least = 0.0
+    largest = 0.0
     for weight in np.asarray(weights, np.float64).tolist():
         if weight == 0:
             continue
@@ -130,7 +132,7 @@ def weighted_range(quantity: str, weights: Sequence[float] | np.ndarray) -> tupl
     return least, largest
 
 
-def shared_p(difference: Any, variance: Any, n: Any, *, sharing: int = 1) -> np.ndarray:
+def shared_p(difference: ArrayLike, variance: ArrayLike, n: ArrayLike, *, sharing: int = 1) -> np.ndarray:
     """Returns the two-sided p of each of m comparisons of one quantity, with a variance that they share.
 
     A comparison is tested with its own variance or, if larger, the mean of all. The mean has Satterthwaite's degrees of
@@ -168,12 +170,12 @@ def shared_p(difference: Any, variance: Any, n: Any, *, sharing: int = 1) -> np.
     larger = variance > shared * (1 + 1e-9)
     freedom = np.where(larger, seeds - 1, np.maximum(freedom, seeds - 1))
     spread = np.sqrt(np.where(larger, variance, shared))
-    known = spread >= LEAST_SPREAD
-    t = np.abs(difference) / np.where(known, spread, 1.0) * np.sqrt(seeds)
-    return np.where(known, 2 * stdtr(freedom, -t), np.nan)
+    measurable = spread >= LEAST_SPREAD
+    t = np.abs(difference) / np.where(measurable, spread, 1.0) * np.sqrt(seeds)
+    return np.where(measurable, 2 * stdtr(freedom, -t), np.nan)
 
 
-def holm(p: Any) -> np.ndarray:
+def holm(p: ArrayLike) -> np.ndarray:
     """Returns p values (..., m), each family of m adjusted by Holm's method, float64.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
@@ -207,8 +209,8 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     p = np.full(len(table), np.nan)
     testable = table["quantity"].isin(JUDGED) & (table["n"] >= FEWEST) & table["learnt"].astype(bool)
     for _, rows in table.reset_index(drop=True)[testable.to_numpy()].groupby("quantity", sort=False):
-        numbers = rows[["difference", "variance", "n"]].to_numpy(np.float64).T
-        p[rows.index] = shared_p(*numbers, sharing=_sharing(rows))
+        difference, variance, n = rows[["difference", "variance", "n"]].to_numpy(np.float64).T
+        p[rows.index] = shared_p(difference, variance, n, sharing=_sharing(rows))
     tested = np.isfinite(p)
     p[tested] = holm(p[tested])
     sides = np.where(table["difference"] > 0, "higher", "lower")

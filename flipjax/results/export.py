@@ -5,13 +5,13 @@ selection rule as `test/<key>`. `csv` writes tables instead. Trackers read their
 WANDB_MODE, TRACKIO_DIR) and are installed by the extra `export`.
 """
 
+import dataclasses
 import importlib
 import math
 import sys
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from flipjax import command
 from flipjax.config import ConfigError
@@ -21,25 +21,54 @@ from flipjax.results.run_data import RunData, load
 from flipjax.support.files import sha256_of, write_text
 
 TABLES = ("members", "images", "scores", "history", "summary")
+"""The tables that `csv` writes, attributes of `RunData`."""
 
 
-def records(run: RunData) -> Iterator[tuple[str, Row, list[tuple[int, Row]], Row]]:
-    """Yields the members with test rows under the first selection rule.
+@dataclasses.dataclass(frozen=True)
+class TrackedMember:
+    """A member as a run of a tracker."""
 
-    A member's name, its axes and status, numbers by epoch, and test quantities.
-    """
+    name: str
+    """Its name."""
+    config: Row
+    """Its axes and its status."""
+    history: list[tuple[int, dict[str, float]]]
+    """The epochs, each with the finite numbers of its row of history.csv."""
+    test: dict[str, float]
+    """Its finite test quantities, as `test/<key>`."""
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch, 0 without history."""
+        if not self.history:
+            return 0
+        epoch, _ = self.history[-1]
+        return epoch
+
+
+def tracked_members(run: RunData) -> Iterator[TrackedMember]:
+    """Yields the members with test rows under the first selection rule."""
     rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
-    by_member = groups_of(run.history, ["member"])
-    histories = {name: table.drop(columns="member").set_index("epoch") for (name,), table in by_member}
+    histories = {name: table.drop(columns="member") for (name,), table in groups_of(run.history, ["member"])}
     table = member_quantities(rows)
     keys = quantities_in(table)
     for record in records_of(table):
-        config = {name: record[name] for name in (*axes_of(rows), "status")}
-        test = {f"test/{name}": record[name] for name in keys if math.isfinite(record[name])}
-        epochs = histories.get(record["member"], run.history[:0])
-        numbers = [{key: value for key, value in row.items() if math.isfinite(value)} for row in records_of(epochs)]
-        history = list(zip(epochs.index.tolist(), numbers, strict=True))
-        yield record["member"], config, history, test
+        history = []
+        if record["member"] in histories:
+            for epoch in records_of(histories[record["member"]]):
+                number = epoch.pop("epoch")
+                history.append((number, _finite(epoch)))
+        yield TrackedMember(
+            name=record["member"],
+            config={name: record[name] for name in (*axes_of(rows), "status")},
+            history=history,
+            test=_finite({f"test/{key}": record[key] for key in keys}),
+        )
+
+
+def _finite(numbers: Row) -> dict[str, float]:
+    """Returns the numbers that are finite."""
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def to_csv(run: RunData, folder: Path) -> None:
@@ -51,37 +80,48 @@ def to_csv(run: RunData, folder: Path) -> None:
     # Reads every table before writing, so that a damaged run leaves no partial export.
     tables = {folder / f"{name}.csv": getattr(run, name) for name in TABLES}
     listing = folder / "export.sha256"
-    known = listing.read_text(errors="replace") if listing.is_file() else ""
+    digests = ""
+    if listing.is_file():
+        digests = listing.read_text(errors="replace")
     for path in tables:
-        if path.exists() and sha256_of(path) not in known:
+        if path.exists() and sha256_of(path) not in digests:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
     for path, table in tables.items():
         write_csv(path, table)
     write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in tables if path.exists()))
 
 
-def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
+def to_mlflow(run: RunData, project: str, mlflow: ModuleType) -> None:
     """Logs every member as a run of the MLflow experiment `project`."""
     mlflow.set_experiment(project)
-    for name, config, history, test in records(run):
-        with mlflow.start_run(run_name=name):
-            mlflow.log_params(config)
-            for epoch, values in history:
-                mlflow.log_metrics(values, step=epoch)
-            mlflow.log_metrics(test)
+    for member in tracked_members(run):
+        with mlflow.start_run(run_name=member.name):
+            mlflow.log_params(member.config)
+            for epoch, numbers in member.history:
+                mlflow.log_metrics(numbers, step=epoch)
+            mlflow.log_metrics(member.test)
 
 
-def to_wandb(run: RunData, project: str, wandb: Any, **options: Any) -> None:
+def to_wandb(run: RunData, project: str, wandb: ModuleType, **options: bool) -> None:
     """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
-    for name, config, history, test in records(run):
-        wandb.init(project=project, group=run.folder.name, name=name, config=config, **options)
-        for epoch, values in history:
-            wandb.log(values, step=epoch)
-        wandb.log(test, step=history[-1][0] if history else 0)
+    for member in tracked_members(run):
+        wandb.init(project=project, group=run.folder.name, name=member.name, config=member.config, **options)
+        for epoch, numbers in member.history:
+            wandb.log(numbers, step=epoch)
+        wandb.log(member.test, step=member.last_epoch)
         wandb.finish()
 
 
-TRACKERS = {"mlflow": to_mlflow, "trackio": partial(to_wandb, embed=False), "wandb": to_wandb}
+def to_trackio(run: RunData, project: str, trackio: ModuleType) -> None:
+    """Logs every member as `to_wandb`, whose functions trackio has, without its page in a notebook."""
+    to_wandb(run, project, trackio, embed=False)
+
+
+TRACKERS: dict[str, Callable[[RunData, str, ModuleType], None]] = {
+    "mlflow": to_mlflow,
+    "trackio": to_trackio,
+    "wandb": to_wandb,
+}
 """Functions of a run, a project and the tracker's module."""
 
 
@@ -94,7 +134,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
     parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
     options = parser.parse_args(arguments)
-    run, project = load(options.run), options.project or options.run.resolve().name
+    run = load(options.run)
+    project = options.project or options.run.resolve().name
     if options.to == "csv":
         folder = options.out or options.run / "export"
         to_csv(run, folder)

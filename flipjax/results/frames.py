@@ -15,9 +15,12 @@ import pandas as pd
 from flipjax.support.files import DamagedError, sha256, sha256_of, write_text
 
 Row = dict[str, Any]
+"""A row of a table by column, numbers and texts; pandas gives its values no types."""
 
 DIGITS = 6
+"""Decimals of stored values."""
 DIGEST = "results.sha256"
+"""The file beside results.csv that holds its digest."""
 TEXTS = ("member", "split", "group", "status", "selection", "values", "interval")
 """Columns that are text, whatever it looks like."""
 FORMULA = re.compile(r"\s*[=+@\-\uff1d\uff0b\uff20\uff0d](?!\d+(\.\d+)?(e-?\d+)?$).", re.S)
@@ -34,13 +37,17 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
         [dtype('float64'), dtype('int64')]
     """
     frame = _exact(list(rows))
-    columns = {name: values if name in TEXTS else _typed(values) for name, values in frame.items()}
+    columns = {}
+    for name, values in frame.items():
+        columns[name] = values if name in TEXTS else _typed(values)
     return pd.DataFrame(columns, index=frame.index)
 
 
 def _exact(rows: list[Row]) -> pd.DataFrame:
     """Returns rows as object columns, so that integers beside blanks are not written as floats."""
-    columns = list(rows[0]) if rows else []
+    columns: list[str] = []
+    if rows:
+        columns += rows[0]
     for names in dict.fromkeys(tuple(row) for row in rows):
         for before, name in itertools.pairwise(names):
             if name not in columns:
@@ -50,14 +57,28 @@ def _exact(rows: list[Row]) -> pd.DataFrame:
 
 
 def _typed(values: pd.Series) -> pd.Series:
+    numbers = numbers_of(values)
+    if numbers is None:
+        return values
+    return numbers
+
+
+def numbers_of(values: pd.Series) -> pd.Series | None:
+    """Returns a column of objects as int64 or float64, NaN for '', or None if it holds texts."""
     numbers = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
-    return numbers if pd.api.types.is_numeric_dtype(numbers) else values
+    if not pd.api.types.is_numeric_dtype(numbers):
+        return None
+    return numbers
 
 
 def groups_of(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
     """Yields each combination of values of `names` with its rows, in order of appearance."""
-    if len(table):
-        yield from table.groupby(list(names), sort=False, dropna=False) if names else [((), table)]
+    if table.empty:
+        return
+    if not names:
+        yield (), table
+        return
+    yield from table.groupby(list(names), sort=False, dropna=False)
 
 
 def records_of(table: pd.DataFrame) -> list[Row]:
@@ -85,10 +106,13 @@ def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
     write_text(folder / DIGEST, f"{sha256_of(folder / 'results.csv')}  results.csv\n")
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else math.nan
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+def _cell(value: object) -> object:
+    """Returns a value as a cell of a CSV holds it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return math.nan
+    if isinstance(value, str) and FORMULA.match(value):
+        return f"'{value}"
+    return value
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
@@ -100,8 +124,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     data = path.read_bytes()
     listing = path.parent / DIGEST
-    known = listing.read_text(errors="replace") if path.name == "results.csv" and listing.is_file() else None
-    if known is not None and sha256(data) not in known:
+    if path.name == "results.csv" and listing.is_file() and sha256(data) not in listing.read_text(errors="replace"):
         raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGEST}")
     texts = dict.fromkeys(TEXTS, str)
     try:
@@ -123,4 +146,7 @@ def rounded(value: float) -> float | int | str:
     """
     if isinstance(value, int):
         return value
-    return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else ""
+    if not math.isfinite(value):
+        return ""
+    # Adding 0 to -0 leaves 0.
+    return round(float(value), DIGITS) + 0.0

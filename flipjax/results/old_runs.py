@@ -10,7 +10,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -74,7 +73,8 @@ def _program(arrays: Mapping[str, np.ndarray], folder: Path) -> str:
 def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberResults:
     """Returns the members' results, from the rows of results.csv."""
     rows: list[Row] = json.loads(arrays["rows"].tobytes())
-    members, rules = arrays["members"].tolist(), arrays["selections"].tolist()
+    members = arrays["members"].tolist()
+    rules = arrays["selections"].tolist()
     columns = list(rows[0])
     axes = columns[1 : columns.index("split")]
     quantities = columns[columns.index("group") + 1 : columns.index("status")]
@@ -92,12 +92,14 @@ def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberRes
         program=program,
     )
     best_epoch = np.zeros((len(rules), len(members)), np.int32)
-    group_places = {name: place for place, name in enumerate(results.group.tolist())}
-    values = np.full((len(rules), len(members), len(EVALUATED), len(group_places), len(quantities)), np.nan)
+    group_names = results.group.tolist()
+    values = np.full((len(rules), len(members), len(EVALUATED), len(group_names), len(quantities)), np.nan)
     for row in rows:
-        rule, member = rules.index(row["selection"]), results.places[row["member"]]
+        rule = rules.index(row["selection"])
+        member = results.places[row["member"]]
+        part = EVALUATED.index(row["split"])
+        group = group_names.index(row["group"])
         best_epoch[rule, member] = row["best_epoch"]
-        part, group = EVALUATED.index(row["split"]), group_places[row["group"]]
         values[rule, member, part, group] = [_number(row[column]) for column in quantities]
     keys = np.array([key_of(column) for column in quantities], np.str_)
     return dataclasses.replace(results, best_epoch=best_epoch, quantity=keys, values=values)
@@ -106,25 +108,30 @@ def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberRes
 def _with_quantities(stored: MemberResults, images: ImageResults) -> MemberResults:
     """Returns results with all quantities that the images give, then the others that were stored."""
     computed = compute_values(stored, images)
-    keys = computed.quantity.tolist()
-    others = [place for place, key in enumerate(stored.quantity.tolist()) if key not in keys]
+    not_computed = ~np.isin(stored.quantity, computed.quantity)
     return dataclasses.replace(
         stored,
-        quantity=np.concatenate([computed.quantity, stored.quantity[others]]),
-        values=np.concatenate([computed.values, stored.values[..., others]], axis=-1),
+        quantity=np.concatenate([computed.quantity, stored.quantity[not_computed]]),
+        values=np.concatenate([computed.values, stored.values[..., not_computed]], axis=-1),
     )
 
 
-def _number(value: Any) -> float:
+def _number(value: float | str) -> float:
     """Returns a value of a row; a blank is NaN."""
-    return np.nan if value == "" else float(value)
+    if value == "":
+        return np.nan
+    return float(value)
 
 
 def _groups(arrays: Mapping[str, np.ndarray]) -> Groups:
-    classes, scenes = len(arrays["class_names"]) - 1, len(arrays["scene_names"])
+    """Returns the groups of the images."""
+    # The first class is background.
+    classes = len(arrays["class_names"]) - 1
+    scenes = len(arrays["scene_names"])
     if "usual" not in arrays:
         return Groups(classes, scenes)
-    return Groups(classes, scenes, tuple(map(tuple, json.loads(str(arrays["usual"])))))
+    usual = json.loads(str(arrays["usual"]))
+    return Groups(classes, scenes, tuple(tuple(scenes_of_class) for scenes_of_class in usual))
 
 
 def _curves(arrays: Mapping[str, np.ndarray], epochs: list[int]) -> Curves:
@@ -155,10 +162,12 @@ def _image_results(arrays: Mapping[str, np.ndarray]) -> ImageResults:
 
     sizes = [len(arrays[f"{part}_groups"]) for part in EVALUATED]
     rows = np.concatenate([arrays[f"{part}_rows"] for part in EVALUATED])
-    log_odds, centers = joined("scene_log_odds", 2), arrays.get("val_centers")
-    scores, refit = joined("scores", 1), arrays.get("val_refit")
+    refit = arrays.get("val_refit")
     if refit is not None:
         refit = np.concatenate([refit, arrays.get("test_refit", np.zeros(sizes[1], bool))])
+    log_odds = joined("scene_log_odds", 2)
+    center = arrays.get("val_centers")
+    scores = joined("scores", 1)
     return ImageResults(
         member=arrays["members"],
         image_part=np.repeat(EVALUATED, sizes),
@@ -170,7 +179,7 @@ def _image_results(arrays: Mapping[str, np.ndarray]) -> ImageResults:
         risk_sum=np.concatenate([arrays[f"{part}_risk_sum"] for part in EVALUATED], 2),
         refit=refit,
         log_odds=None if log_odds is None else log_odds[0],
-        center=None if centers is None else centers[0],
+        center=None if center is None else center[0],
         scene_share=arrays.get("val_scene_shares"),
         score=None if scores is None else arrays["score_names"],
         scores=scores,

@@ -30,7 +30,9 @@ def _table(*quantities: Quantity) -> dict[str, Quantity]:
 
 def _columns_of(*conditions: Condition) -> dict[str, Quantity]:
     """Returns the columns of results.csv that exist under one of some conditions."""
-    return _table(*(each.quantity for each in EVALUATORS if each.swept and each.exists in conditions))
+    return _table(
+        *(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept and evaluator.exists in conditions)
+    )
 
 
 COLUMNS = _table(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept))
@@ -128,6 +130,7 @@ AUDIT_KEYS = (
     "flip_other",
     "least_group_q",
 )
+"""Keys of an audit that are gates beside those of a sweep."""
 AUDIT_QUANTITIES = {key: KNOWN[key] for key in AUDIT_KEYS}
 """Quantities of an audit beside those of a sweep, without deciles."""
 
@@ -263,7 +266,9 @@ def key_of(column: str, group: str = "all") -> str:
         ('iou/cat', 'group/rare/fg_flip')
     """
     prefix, mark, name = column.partition("_")
-    key = f"{prefix}/{name}" if mark and prefix in (*PER_CLASS, OWN) else column
+    key = column
+    if mark and prefix in (*PER_CLASS, OWN):
+        key = f"{prefix}/{name}"
     return with_group(key, group)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from flipjax.support.files import DamagedError
+from flipjax.support.files import DamagedError, JsonObject
 
 RECORD = "config.json"
 """The file of the record."""
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> JsonObject:
     """Reads the record of a run.
 
     Raises:
@@ -31,10 +30,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     return value
 
 
-def known_record(folder: Path) -> dict[str, Any]:
+def known_record(folder: Path) -> JsonObject:
     """Returns the record of a run, or nothing if it cannot be read: results are complete without it."""
     try:
         value = json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        return {}
+    return value

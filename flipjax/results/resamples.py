@@ -12,11 +12,10 @@ from flipjax.results.cells import Cell
 from flipjax.results.rows import COMPARED
 
 SAMPLES = 500
+"""Resamples of an interval."""
 IMAGES_INTERVAL = "95% interval over the test images, for these models"
 RESAMPLED = [evaluator for evaluator in SWEPT if evaluator.resampled]
 """The quantities with an interval over images."""
-
-
 AUROCS = ("risk_auroc", "swap_auroc")
 """Those whose interval does not come from resamples."""
 
@@ -71,7 +70,8 @@ class Resamples:
                 generator, len(images.group), samples=self._samples, groups=images.group, pairs=images.pair
             )
         drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
-        values = {value.name: value.value for value in evaluate(drawn, groups=COMPARED, evaluators=RESAMPLED)}
+        evaluated = evaluate(drawn, groups=COMPARED, evaluators=RESAMPLED)
+        values = {quantity.name: quantity.value for quantity in evaluated}
         names = [with_group(key, group) for group in COMPARED for key in AUROCS]
         aurocs = auroc_intervals(images, names, pairs=images.pair)
         return _MemberResamples(values, {key: np.array(ends) for key, ends in aurocs.items()})

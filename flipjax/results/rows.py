@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from flipjax import metrics
 from flipjax.metrics.classes import Background, is_foreground
@@ -90,9 +91,13 @@ REPAIR_NOTE = (
 
 
 COMPARED = ("all", "common", "rare")
+"""The groups that tables compare."""
 TRAILING = ("status", "epochs", "best_epoch", "selection")
+"""Columns of results.csv after the quantities."""
 NOT_DONE = "not done"
+"""The status of a member that a sweep has not finished."""
 NOT_LEARNT = "not learnt"
+"""The status of a member that hardly finds the object."""
 CLASSES_NOT_LEARNT = "classes not learnt"
 """The status of a member that finds the object and does not know its class: in means, and without verdicts."""
 LEFT_OUT = ("diverged", "failed", NOT_DONE, NOT_LEARNT)
@@ -116,14 +121,16 @@ def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFram
     """
     axes = axes_of(rows)
     rows = rows[rows["split"] == split]
-    place = rows.groupby(["member", *axes], sort=False, dropna=False).ngroup()
-    of_group = {group: rows.set_index(place)[(rows["group"] == group).to_numpy()] for group in COMPARED}
+    member_and_axes = rows.groupby(["member", *axes], sort=False, dropna=False).ngroup()
+    of_group = {group: rows.set_index(member_and_axes)[(rows["group"] == group).to_numpy()] for group in COMPARED}
     names = list(rows.columns)
-    values = {
-        key_of(name, group): of_group[group][name]
-        for name in names[names.index("n_images") + 1 : names.index("status")]
-        for group in (("all",) if quantities.quantity_of(key_of(name)).across else COMPARED)
-    }
+    values = {}
+    for name in names[names.index("n_images") + 1 : names.index("status")]:
+        groups = COMPARED
+        if quantities.quantity_of(key_of(name)).across:
+            groups = ("all",)
+        for group in groups:
+            values[key_of(name, group)] = of_group[group][name]
     whole = of_group["all"][[*axes, "member", "status"]]
     return pd.concat([whole, pd.DataFrame(values, index=whole.index)], axis=1)
 
@@ -140,13 +147,13 @@ def kept_records(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(
-    predictions: Any,
+    predictions: ArrayLike,
     benchmark: Benchmark,
     *,
     part: str = "test",
     kind: str = "logits",
     channels: str = "last",
-    **columns: Any,
+    **columns: str | float,
 ) -> pd.DataFrame:
     """Returns the rows of results.csv for a model's predictions: each group, `all`, `common` and `rare`.
 
@@ -166,15 +173,16 @@ def score(
         ValueError: predictions do not match the images or classes.
     """
     images = getattr(benchmark, part)
-    options: dict[str, Any] = {"kind": kind, "channels": channels}
     C = len(benchmark.class_names)
-    counts = metrics.decompose(predictions, images.masks, num_classes=C if kind == "masks" else None, **options)
+    # The number of classes follows from logits, but not from masks.
+    num_classes = C if kind == "masks" else None
+    counts = metrics.decompose(predictions, images.masks, num_classes=num_classes, kind=kind, channels=channels)
     if counts.confusion.shape[-1] != C:
         names = ", ".join(benchmark.class_names)
         raise ValueError(f"predictions: expected {C} classes ({names}), found {counts.confusion.shape[-1]}.")
     regions = None
     if kind != "masks":
-        sums = metrics.region_sums(predictions, images.masks, **options)
+        sums = metrics.region_sums(predictions, images.masks, kind=kind, channels=channels)
         regions = RegionSums(*(np.asarray(leaf) for leaf in sums))
     scored = read_images(
         counts,
@@ -190,6 +198,6 @@ def score(
     rows: dict[str, Row] = {}
     for group in scored.group_names:
         rows[group] = {**leading, "split": part, "group": group}
-    for value in evaluate(scored, evaluators=SWEPT):
-        rows[value.group][quantities.column(value.key)] = rounded(value.value[0])
+    for evaluated in evaluate(scored, evaluators=SWEPT):
+        rows[evaluated.group][quantities.column(evaluated.key)] = rounded(evaluated.value[0])
     return to_frame([{**row, **trailing} for row in rows.values()])

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from flipjax.identity import digest_of
 from flipjax.metrics.quantities import Quantity
-from flipjax.results.arrays import MemberResults
+from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import Differences, aggregate, differences_of
 from flipjax.results.old_runs import is_old
@@ -56,7 +56,7 @@ class RunData:
         others = "comparisons: .differences; xarray: .dataset"
         return f"<RunData {self.folder}: {counts}; data frames: {tables}; {others}>"
 
-    def setting_of(self, member: str) -> dict[str, Any]:
+    def setting_of(self, member: str) -> dict[str, AxisValue]:
         """Returns a member's value of every axis; '' for those that its method does not use."""
         for results in (*(cell.results for cell in self.cells.values()), *self._missing):
             if member in results.places:
@@ -109,7 +109,9 @@ class RunData:
     def images(self) -> pd.DataFrame:
         """One row per member, selection rule, split and image."""
         parts = [*self.image_parts()]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        if not parts:
+            return pd.DataFrame()
+        return pd.concat(parts, ignore_index=True)
 
     def image_parts(self) -> Iterator[pd.DataFrame]:
         """Yields the images of each split by each selection rule."""
@@ -156,11 +158,11 @@ def load(run: str | Path) -> RunData:
     config = known_record(folder)
     cells = {path: _checked(cell, config) for path, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
-    found = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
-    planned = config.get("members", found)
-    if (folder / "results.csv").is_file() and found < planned:
-        where = f"{folder / 'cells'}: expected the results of {planned} members"
-        raise DamagedError(f"{where}; found {found}; the run's command makes them again")
+    stored = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
+    planned = config.get("members", stored)
+    if (folder / "results.csv").is_file() and stored < planned:
+        expected = f"{folder / 'cells'}: expected the results of {planned} members"
+        raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")
     if not cells:
         raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
     return RunData(folder, cells, missing)
@@ -271,7 +273,8 @@ def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame
     for cell in cells.values():
         # The members of a cell share their test images, so the true pixels of the first are those of all.
         confusion = cell.images_of(cell.members[0], "test").confusion
-        images_axis, predicted_axis = 0, 2
+        images_axis = 0
+        predicted_axis = 2
         true_pixels = confusion.sum((images_axis, predicted_axis), dtype=np.int64)
         # Class 0 is the background.
         share = float(true_pixels[1:].sum() / max(1, true_pixels.sum()))

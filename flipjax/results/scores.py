@@ -22,6 +22,7 @@ from flipjax.results.rows import COMPARED, axes_of, kept_records
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
 Arrays = dict[str, np.ndarray]
+"""Arrays by the name of a score, part or column."""
 
 SCORE_COLUMNS = {f"{measure.quantity.key}_{side}": measure.quantity for measure in MEASURES for side in COMPARED}
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
@@ -36,14 +37,16 @@ def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -
     stored = cell.images
     inside = stored.inside(part)
     first = selection == cell.rules[0]
-    together = _ensembles(cell, part, rows) if first else {}
-    for place, member in enumerate(cell.members):
+    of_ensembles = {}
+    if first:
+        of_ensembles = _ensembles(cell, part, rows)
+    for index, member in enumerate(cell.members):
         images = cell.images_of(member, part, selection)
         scores = {"flip_risk": images.flip_risk}
         if first and stored.scores is not None and stored.score is not None:
-            columns = stored.scores[place, inside].T.astype(np.float64)
+            columns = stored.scores[index, inside].T.astype(np.float64)
             scores.update(zip(stored.score.tolist(), columns, strict=True))
-        scores.update(together.get(member, {}))
+        scores.update(of_ensembles.get(member, {}))
         if images.log_odds is not None:
             scores["swap_risk"] = images.swap.risk
         region = ~np.isnan(images.flip_risk)
@@ -56,14 +59,16 @@ def _ensembles(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
     if stored.masks is None:
         return {}
     inside = stored.inside(part)
-    places = cell.results.places
+    index_of = cell.results.places
     scores = {}
     for members in ensembles_of(rows, selection=cell.rules[0]):
-        if set(members) <= places.keys():
-            shared = shared_pixels(unpack_classes(stored.masks[[places[member] for member in members]][:, inside]))
-            dice = 1 - pairwise_dice(shared)
-            for member, values in zip(members, disagreement(shared), strict=True):
-                scores[member] = {"disagreement": values, "pairwise_dice": dice}
+        if not set(members) <= index_of.keys():
+            continue
+        masks = stored.masks[[index_of[member] for member in members]][:, inside]
+        shared = shared_pixels(unpack_classes(masks))
+        dice = 1 - pairwise_dice(shared)
+        for member, disagreements in zip(members, disagreement(shared), strict=True):
+            scores[member] = {"disagreement": disagreements, "pairwise_dice": dice}
     return scores
 
 
@@ -122,7 +127,9 @@ def _passes(name: str, cell: Cell, seeds: int) -> int:
         return seeds
     images = cell.images
     if name == "swap_risk" and images.log_odds is not None:
-        draws = 1 if images.scene_share is None else len(images.scene_share)
+        draws = 1
+        if images.scene_share is not None:
+            draws = len(images.scene_share)
         return 1 + images.log_odds.shape[2] * draws
     return int(SCORES[name].passes)
 
@@ -134,15 +141,14 @@ def _measures(
     # Scores that rank the same images in both parts share one computation.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
-        unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in EVALUATED)
-        alike.setdefault(unknown, []).append(name)
+        unranked = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in EVALUATED)
+        alike.setdefault(unranked, []).append(name)
     measures = {}
     for names in alike.values():
-        columns = _columns(
-            images, {part: np.stack([scores[part][name] for name in names]) for part in EVALUATED}, losses
-        )
-        for place, name in enumerate(names):
-            measures[name] = {column: rounded(values[place]) for column, values in columns.items()}
+        stacked = {part: np.stack([scores[part][name] for name in names]) for part in EVALUATED}
+        columns = _columns(images, stacked, losses)
+        for row, name in enumerate(names):
+            measures[name] = {column: rounded(values[row]) for column, values in columns.items()}
     return measures
 
 
@@ -192,8 +198,11 @@ def shared_pixels(classes: np.ndarray) -> np.ndarray:
         [[[2.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 1.0]]]
     """
     images = np.moveaxis(classes, 0, 1)
-    inside = [(images == c).astype(np.float32) for c in range(1, int(classes.max(initial=1)) + 1)]
-    return np.stack([each @ each.transpose(0, 2, 1) for each in inside])
+    shared = []
+    for foreground_class in range(1, int(classes.max(initial=1)) + 1):
+        inside = (images == foreground_class).astype(np.float32)
+        shared.append(inside @ inside.transpose(0, 2, 1))
+    return np.stack(shared)
 
 
 def disagreement(shared: np.ndarray) -> np.ndarray:
@@ -209,10 +218,10 @@ def disagreement(shared: np.ndarray) -> np.ndarray:
         >>> disagreement(shared_pixels(np.array([[[0, 1, 1]], [[0, 1, 2]], [[1, 1, 2]]]))).ravel().tolist()
         [0.5, 0.25, 0.5]
     """
-    own = np.einsum("fnmm->mn", shared).astype(np.float64)
-    same = shared.sum((0, 3), dtype=np.float64).T - own
-    others = (shared.shape[-1] - 1) * own
-    return 1 - divide(same, others)
+    pixels = np.einsum("fnmm->mn", shared).astype(np.float64)
+    agreements = shared.sum((0, 3), dtype=np.float64).T - pixels
+    other_members = shared.shape[-1] - 1
+    return 1 - divide(agreements, other_members * pixels)
 
 
 def pairwise_dice(shared: np.ndarray) -> np.ndarray:

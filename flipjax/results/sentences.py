@@ -23,8 +23,12 @@ from flipjax.support.terminal import listed
 
 CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")
 """Quantities whose change over rho makes a sentence."""
-CHANCE, GOOD = 0.5, 0.7
-"""The AUROC of chance, and the least that is called good."""
+AT_HIGHEST = ("risk_auroc", "context_use")
+"""Quantities whose mean at the highest rho makes a sentence."""
+CHANCE = 0.5
+"""The AUROC of chance."""
+GOOD = 0.7
+"""The least AUROC that is called good."""
 
 
 def unlearnt_warning(records: pd.DataFrame) -> list[str]:
@@ -94,25 +98,29 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
     rows = rows[rows["difference"].notna() | (rows["n"] == 0)]
     if rows.empty:
         return []
-    names = list(setting_axes(comparison, axis) if axes is None else axes)
-    last = rows["verdict"] == ""
+    if axes is None:
+        axes = setting_axes(comparison, axis)
+    names = list(axes)
+    without_verdict = rows["verdict"] == ""
+    at_highest = without_verdict
     if "rho" in rows:
         names.append("rho")
-        last &= rows["rho"] == rows["rho"].max()
-    shown = pd.concat([rows[rows["verdict"] != ""], rows[last].sort_values("p", kind="stable")])
+        at_highest = without_verdict & (rows["rho"] == rows["rho"].max())
+    shown = pd.concat([rows[~without_verdict], rows[at_highest].sort_values("p", kind="stable")])
     sentences = []
     for row in records_of(shown):
+        compared = f"{row[axis]} against {row['reference']}"
         setting = setting_label(row, names)
-        where = f" ({setting})" if setting else ""
-        what = f"{row[axis]} against {row['reference']}{where}"
+        if setting:
+            compared += f" ({setting})"
         if not row["n"]:
-            sentences.append(f"{what}: {row['reason']}.")
+            sentences.append(f"{compared}: {row['reason']}.")
             continue
-        what += f": {title_of(row['quantity'])} {difference_text(row)}"
+        difference = f"{title_of(row['quantity'])} {difference_text(row)}"
         judgement = row["verdict"] or row["reason"]
         if row["verdict"] and row["unlearnt"]:
             judgement += f", but {row['unlearnt']} of its members have not learnt the classes"
-        sentences.append(f"{what}, {_seeds(row['n'])}: {judgement}.")
+        sentences.append(f"{compared}: {difference}, {_seeds(row['n'])}: {judgement}.")
     return sentences
 
 
@@ -127,17 +135,18 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
         sentences.append(_of_setting(row, axes, f"No change {levels} is known: no seed has all levels."))
     unlearnt = {setting_label(row, axes) for row in records_of(trends) if not row["learnt"]}
     axes = varying_axes(summary)
-    known = summary[summary["quantity"].isin(("risk_auroc", "context_use")) & summary["mean"].notna()]
-    if "rho" in known and len(known):
+    rows = summary[summary["quantity"].isin(AT_HIGHEST) & summary["mean"].notna()]
+    if "rho" in rows and len(rows):
         # Settings may have levels of their own.
-        known = known[known["rho"] == known.groupby([*axes, "quantity"], dropna=False)["rho"].transform("max")]
-    for row in in_order(known, axes, ("risk_auroc", "context_use")):
-        where = f" at rho {level_text(row['rho'])}" if "rho" in row else ""
-        what = f"Context use: {mean_text(row)}"
+        rows = rows[rows["rho"] == rows.groupby([*axes, "quantity"], dropna=False)["rho"].transform("max")]
+    for row in in_order(rows, axes, AT_HIGHEST):
         if row["quantity"] == "risk_auroc":
             learnt = setting_label(row, axes) not in unlearnt
-            what = f"{ranking_words(row, learnt=learnt)} (AUROC {mean_text(row)})"
-        sentences.append(_of_setting(row, axes, f"{what}{where}, {_seeds(row['n'])}."))
+            finding = f"{ranking_words(row, learnt=learnt)} (AUROC {mean_text(row)})"
+        else:
+            finding = f"Context use: {mean_text(row)}"
+        level = f" at rho {level_text(row['rho'])}" if "rho" in row else ""
+        sentences.append(_of_setting(row, axes, f"{finding}{level}, {_seeds(row['n'])}."))
     return sentences
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,9 @@ import pandas as pd
 from flipjax.groups import Groups
 from flipjax.metrics.images import ALL
 from flipjax.metrics.quantities import SWEPT, evaluate, keys_of, own_evaluators
-from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
+from flipjax.results.arrays import EVALUATED, AxisValue, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell, select
-from flipjax.results.frames import DIGITS, TEXTS
+from flipjax.results.frames import DIGITS, TEXTS, numbers_of
 from flipjax.results.learning import statuses
 from flipjax.results.quantities import SCORES, column, quantity_of
 from flipjax.results.rows import image_columns
@@ -42,10 +41,10 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
         refitted = "dfr" in str(settings[member].get("method", "")).split("+")
         if refitted and EVALUATED[part] == "val" and images.refit is not None:
             judged = judged.where(~images.refit[images.inside("val")])
-        for value in evaluate(judged, evaluators=SWEPT):
+        for evaluated in evaluate(judged, evaluators=SWEPT):
             # Python's rounding: NumPy's differs in the last digit of some. Adding 0 to -0 leaves 0.
-            number = round(float(value.value[0]), DIGITS) + 0.0
-            values[rule, member, part, row_of[value.group], column_of[value.key]] = number
+            number = round(float(evaluated.value[0]), DIGITS) + 0.0
+            values[rule, member, part, row_of[evaluated.group], column_of[evaluated.key]] = number
     return dataclasses.replace(results, quantity=np.array(keys, np.str_), values=values)
 
 
@@ -61,7 +60,7 @@ def _existing_keys(results: MemberResults, images: ImageResults) -> list[str]:
 
 def make_results(
     curves: Curves,
-    settings: Sequence[Mapping[str, Any]],
+    settings: Sequence[Mapping[str, AxisValue]],
     *,
     rules: Sequence[str],
     status: Sequence[str],
@@ -84,7 +83,7 @@ def make_results(
         groups: of the images.
         program: the identity of the program.
     """
-    names = [ALL, *groups.named]
+    group_names = [ALL, *groups.named]
     usual = np.zeros((groups.classes, groups.scenes), bool)
     for foreground_class, scenes in enumerate(groups.usual):
         usual[foreground_class, list(scenes)] = True
@@ -99,9 +98,9 @@ def make_results(
         status=np.array(status, np.str_),
         best_epoch=best_epoch,
         part=np.array(EVALUATED),
-        group=np.array(names),
+        group=np.array(group_names),
         quantity=np.zeros(0, np.str_),
-        values=np.zeros((len(rules), len(settings), len(EVALUATED), len(names), 0)),
+        values=np.zeros((len(rules), len(settings), len(EVALUATED), len(group_names), 0)),
         class_name=np.array(class_names, np.str_),
         scene_name=np.array(scene_names, np.str_),
         usual=usual,
@@ -114,65 +113,75 @@ def results_table(results: MemberResults) -> pd.DataFrame:
 
     `typed` makes numbers of its columns.
     """
-    shape = (len(results.member), len(results.rule), len(results.part), len(results.group))
+    members = len(results.member)
+    rules = len(results.rule)
+    parts = len(results.part)
+    groups = len(results.group)
 
-    def spread(values: np.ndarray, *axes: int) -> np.ndarray:
-        """Returns values of some axes of the rows for every row."""
-        wider = values.reshape([shape[axis] if axis in axes else 1 for axis in range(len(shape))])
-        return np.broadcast_to(wider, shape).ravel()
+    def spread(values: np.ndarray) -> np.ndarray:
+        """Returns values (members, rules, parts, groups), some of them 1, for every row."""
+        return np.broadcast_to(values, (members, rules, parts, groups)).ravel()
 
-    columns: dict[str, np.ndarray] = {"member": spread(results.member, 0)}
+    def of_member(values: np.ndarray) -> np.ndarray:
+        return spread(values.reshape(members, 1, 1, 1))
+
+    def of_member_and_rule(values: np.ndarray) -> np.ndarray:
+        return spread(values.reshape(members, rules, 1, 1))
+
+    columns: dict[str, np.ndarray] = {"member": of_member(results.member)}
     settings = pd.DataFrame(results.settings(), dtype=object)
     for name in map(str, settings):
-        columns[name] = spread(settings[name].to_numpy(), 0)
-    columns["split"] = spread(results.part, 2)
-    columns["group"] = spread(results.group, 3)
-    of_rows = results.values.transpose(1, 0, 2, 3, 4).reshape(-1, len(results.quantity))
-    for place, key in enumerate(results.quantity.tolist()):
-        counted = quantity_of(key).unit == COUNTS
-        columns[column(key)] = _counts(of_rows[:, place]) if counted else of_rows[:, place]
-    columns["status"] = spread(statuses(results).T, 0, 1)
-    columns["epochs"] = spread(results.epochs, 0)
-    columns["best_epoch"] = spread(results.best_epoch.T, 0, 1)
-    columns["selection"] = spread(results.rule, 1)
+        columns[name] = of_member(settings[name].to_numpy())
+    columns["split"] = spread(results.part.reshape(1, 1, parts, 1))
+    columns["group"] = spread(results.group.reshape(1, 1, 1, groups))
+    values = results.values.transpose(1, 0, 2, 3, 4).reshape(-1, len(results.quantity))
+    for key, of_rows in zip(results.quantity.tolist(), values.T, strict=True):
+        columns[column(key)] = _counts(of_rows) if quantity_of(key).unit == COUNTS else of_rows
+    columns["status"] = of_member_and_rule(statuses(results).T)
+    columns["epochs"] = of_member(results.epochs)
+    columns["best_epoch"] = of_member_and_rule(results.best_epoch.T)
+    columns["selection"] = spread(results.rule.reshape(1, rules, 1, 1))
     return pd.DataFrame(columns)
 
 
 def _counts(values: np.ndarray) -> np.ndarray:
     """Returns whole numbers as Python integers, '' for none."""
-    return np.array([int(value) if np.isfinite(value) else "" for value in values.tolist()], object)
+    counts = np.full(len(values), "", object)
+    for row in np.flatnonzero(np.isfinite(values)).tolist():
+        counts[row] = int(values[row])
+    return counts
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """Returns a table with columns of int64, float64 with NaN for blanks, or text with '' for blanks."""
-    columns = {}
-    for name, values in table.items():
-        if name in TEXTS:
-            columns[name] = values.astype("str")
-        elif values.dtype == object:
-            columns[name] = _typed(values)
-        else:
-            columns[name] = values.astype(np.int64) if values.dtype.kind == "i" else values
-    return pd.DataFrame(columns)
+    return pd.DataFrame({name: _typed(values, text=name in TEXTS) for name, values in table.items()})
 
 
-def _typed(values: pd.Series) -> pd.Series:
-    numbers = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
-    return numbers if pd.api.types.is_numeric_dtype(numbers) else values.fillna("").astype("str")
+def _typed(values: pd.Series, *, text: bool) -> pd.Series:
+    if text:
+        return values.astype("str")
+    if values.dtype.kind == "i":
+        return values.astype(np.int64)
+    if values.dtype != object:
+        return values
+    numbers = numbers_of(values)
+    if numbers is None:
+        return values.fillna("").astype("str")
+    return numbers
 
 
 def history_table(curves: Curves) -> pd.DataFrame:
     """Returns the rows of history.csv, one per member and epoch that it trained."""
     epochs = curves.epochs.tolist()
-    rows = [own[:count] for own, count in zip(curves.curves, epochs, strict=True)]
-    columns = dict(zip(curves.measure.tolist(), np.concatenate(rows).T, strict=True))
+    trained = [of_member[:count] for of_member, count in zip(curves.curves, epochs, strict=True)]
+    columns = dict(zip(curves.measure.tolist(), np.concatenate(trained).T, strict=True))
     member = np.repeat(curves.member, epochs)
     epoch = np.concatenate([np.arange(1, count + 1) for count in epochs])
     return pd.DataFrame({"member": member, "epoch": epoch, **columns})
 
 
 def blank_results(
-    results: MemberResults, members: Sequence[str], settings: Sequence[Mapping[str, Any]], status: str
+    results: MemberResults, members: Sequence[str], settings: Sequence[Mapping[str, AxisValue]], status: str
 ) -> MemberResults:
     """Returns results of members that have none: blank measures of the test images, in the shape of another's."""
     shape = (len(results.rule), len(members), 1, len(results.group), len(results.quantity))
@@ -190,22 +199,22 @@ def blank_results(
     )
 
 
-def texts_of(settings: Sequence[Mapping[str, Any]]) -> np.ndarray:
+def texts_of(settings: Sequence[Mapping[str, AxisValue]]) -> np.ndarray:
     """Returns members' values of the axes as JSON, which keeps their types: (members, axes)."""
-    return np.array([[json.dumps(value) for value in own.values()] for own in settings], np.str_)
+    return np.array([[json.dumps(value) for value in setting.values()] for setting in settings], np.str_)
 
 
 def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Returns tables below each other; a column that only some have keeps its place after the column before it."""
-    columns: list[str] = []
-    for table in tables:
-        before = None
-        for name in table.columns:
-            if name not in columns:
-                columns.insert(0 if before is None else columns.index(before) + 1, name)
-            before = name
     if not tables:
         return pd.DataFrame()
+    columns: list[str] = []
+    for table in tables:
+        position = 0
+        for name in table.columns:
+            if name not in columns:
+                columns.insert(position, name)
+            position = columns.index(name) + 1
     return pd.concat(tables, ignore_index=True).reindex(columns=columns)
 
 
@@ -218,6 +227,7 @@ def image_tables(cell: Cell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _images_of(cell: Cell, rows: pd.DataFrame, rule: str, part: str) -> pd.DataFrame:
+    """Returns the images of one part by one selection rule."""
     images = cell.images
     inside = images.inside(part)
     shape = (len(cell.members), int(inside.sum()))

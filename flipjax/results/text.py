@@ -4,7 +4,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -31,7 +30,9 @@ FURTHER = (
 )
 """Further quantities of runs that have them."""
 SIGNED = "+z.3f"
+"""The format of differences; z makes -0 of small ones +0."""
 WIDTH = 80
+"""Columns of the terminal for which tables are split."""
 CUT = "*"
 """Marks an end of an interval that is cut at the end of the quantity's range."""
 
@@ -41,7 +42,9 @@ class TextTable:
     """A table as text."""
 
     header: list[str]
+    """The titles of the columns."""
     rows: list[list[str]]
+    """The cells of each row."""
     names: int = 1
     """The number of columns that name a row."""
 
@@ -128,14 +131,15 @@ def cut_interval(low: float, value: float, high: float, ends: tuple[float, float
     cut_high = high == ends[1] and value < high
     if cut_low and cut_high:
         return " [-]"
-    text_low = f"{low:{_whole(form)}}{CUT}" if cut_low else format(low, form)
-    text_high = f"{high:{_whole(form)}}{CUT}" if cut_high else format(high, form)
-    return f" [{text_low}, {text_high}]"
+    return f" [{_end(low, form, cut=cut_low)}, {_end(high, form, cut=cut_high)}]"
 
 
-def _whole(form: str) -> str:
-    """Returns a format without decimals: ranges end at whole numbers."""
-    return re.sub(r"\.\d", ".0", form)
+def _end(value: float, form: str, *, cut: bool) -> str:
+    """Returns an end of an interval as text; one that was cut is a whole number, as the ends of ranges are."""
+    if cut:
+        whole = re.sub(r"\.\d", ".0", form)
+        return format(value, whole) + CUT
+    return format(value, form)
 
 
 def mean_text(row: Row, n: int | None = None) -> str:
@@ -191,7 +195,7 @@ def legend(judged: pd.DataFrame, name: str = "comparisons") -> str:
 def wide(
     rows: pd.DataFrame,
     names: Sequence[str],
-    columns: Mapping[Any, str],
+    columns: Mapping[str, str] | Mapping[float, str],
     cell: Callable[[Row, Row], str],
     *,
     across: str = "quantity",
@@ -240,7 +244,9 @@ def titles(quantities: Iterable[str]) -> dict[str, str]:
 
 def summary_table(summary: pd.DataFrame, quantities: Sequence[str] = COLUMNS) -> TextTable:
     """Returns the mean and interval of some quantities, one row per setting."""
-    axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
+    axes = varying_axes(summary)
+    if "rho" in summary:
+        axes.append("rho")
     counts = {"seeds": "n"}
     if summary["left_out"].any():
         counts["left out"] = "left_out"
@@ -253,8 +259,8 @@ def summary_table(summary: pd.DataFrame, quantities: Sequence[str] = COLUMNS) ->
 
 def known_quantities(summary: pd.DataFrame, quantities: Iterable[str]) -> list[str]:
     """Returns those of some quantities that have a mean in any setting."""
-    known = {*summary["quantity"][summary["mean"].notna()]}
-    return [quantity for quantity in quantities if quantity in known]
+    with_mean = {*summary["quantity"][summary["mean"].notna()]}
+    return [quantity for quantity in quantities if quantity in with_mean]
 
 
 def in_order(rows: pd.DataFrame, axes: Sequence[str], quantities: Iterable[str]) -> Iterator[Row]:
@@ -284,7 +290,9 @@ def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Se
 
     A star marks a verdict. `axes` name a setting and default to those that vary.
     """
-    names = [axis, *(setting_axes(comparison, axis) if axes is None else axes)]
+    if axes is None:
+        axes = setting_axes(comparison, axis)
+    names = [axis, *axes]
     if "rho" in comparison:
         names.append("rho")
 
@@ -321,18 +329,22 @@ def to_text(table: TextTable, *, width: int = WIDTH) -> str:
     names = list(range(table.names))
     parts = [list(names)]
     for column in range(table.names, len(widths)):
-        wider = sum(widths[c] + 2 for c in (*parts[-1], column)) - 2
-        if len(parts[-1]) > len(names) and wider > width:
+        # Two blanks stand between columns.
+        needed = sum(widths[shown] + 2 for shown in (*parts[-1], column)) - 2
+        if len(parts[-1]) > len(names) and needed > width:
             parts.append(list(names))
         parts[-1].append(column)
     return "\n\n".join(_aligned(table, widths, part) for part in parts)
 
 
 def _aligned(table: TextTable, widths: Sequence[int], columns: Sequence[int]) -> str:
+    """Returns some columns of a table as lines."""
+    first, *numbers = columns
     lines = []
     for cells in (table.header, ["-" * width for width in widths], *table.rows):
-        first, *others = columns
-        aligned = [cells[first].ljust(widths[first]), *(cells[column].rjust(widths[column]) for column in others)]
+        aligned = [cells[first].ljust(widths[first])]
+        for column in numbers:
+            aligned.append(cells[column].rjust(widths[column]))
         lines.append("  ".join(aligned).rstrip())
     return "\n".join(lines)
 

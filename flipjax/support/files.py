@@ -12,10 +12,12 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
+JsonObject: TypeAlias = dict[str, Any]
+"""An object as `json` reads it, whose values have no types until they are checked."""
 DIGEST = "digest"
 """The array of a file or checkpoint that holds the digest of all others."""
 
