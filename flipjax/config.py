@@ -373,21 +373,46 @@ SECTIONS: dict[str, tuple[type, ...]] = {
     "population": (PopulationSpec,),
     "intervene": (InterveneSpec,),
 }
-"""The dataclasses whose fields are the keys of each section."""
+"""The dataclasses whose fields are the keys of each section.
+
+Example:
+    >>> [part.__name__ for part in SECTIONS["train"]]
+    ['TrainSpec', 'Augmentation']
+"""
 
 KEYS: dict[str, Key] = {
     key.name: key for section, parts in SECTIONS.items() for part in parts for key in keys_in(section, part)
 }
-"""Every key by its dotted name."""
+"""Every key by its dotted name.
+
+Example:
+    >>> KEYS["train.epochs"].meaning, KEYS["train.epochs"].default
+    ('largest number of epochs', 15)
+"""
 
 AXES = {key.field: key for key in KEYS.values() if key.kind is Kind.TRACED}
-"""Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
+"""Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name.
+
+Example:
+    >>> list(AXES)[:4], AXES["crop"].name
+    (['rho', 'seed', 'method', 'learning_rate'], 'train.crop')
+"""
 
 PLACES = {place: key for key in KEYS.values() for place in key.places}
-"""The key of each dotted name that a configuration may contain."""
+"""The key of each dotted name that a configuration may contain.
+
+Example:
+    >>> PLACES["grid.model.width"] is PLACES["model.width"], PLACES["axes.crop"] is PLACES["train.crop"]
+    (True, True)
+"""
 
 WHOLE = ("grid", "members", "quantities")
-"""Keys without a section: what programs and members there are, and a user's own quantities of images."""
+"""Keys without a section: what programs and members there are, and a user's own quantities of images.
+
+Example:
+    >>> [name for name in WHOLE if name not in default_config()]
+    []
+"""
 
 
 def default_config() -> Config:

@@ -155,7 +155,12 @@ class Groups:
 
 @dataclasses.dataclass(frozen=True)
 class NamedGroups:
-    """Groups that are not class-scene pairs, such as cities: group i has name i."""
+    """Groups that are not class-scene pairs, such as cities: group i has name i.
+
+    Example:
+        >>> NamedGroups(("Rome", "Oslo")).named
+        {'Rome': (0,), 'Oslo': (1,)}
+    """
 
     names: tuple[str, ...]
 
@@ -174,4 +179,9 @@ class NamedGroups:
 AnyGroups = Groups | NamedGroups
 """Groups that images can be numbered by."""
 TWO_BY_TWO = Groups()
-"""Two classes and two scenes, each class with a usual scene of its own."""
+"""Two classes and two scenes, each class with a usual scene of its own.
+
+Example:
+    >>> TWO_BY_TWO.count, TWO_BY_TWO.common, TWO_BY_TWO.rare
+    (4, (0, 3), (1, 2))
+"""

@@ -103,19 +103,39 @@ METHODS: dict[str, Method] = {
     method: Method(meaning, {name: knob.on for name, knob in knobs_in(Knobs).items() if method in knob.methods})
     for method, meaning in MEANINGS.items()
 }
-"""Methods by name; `a+b` is both: 'balanced+group_dro'."""
+"""Methods by name; `a+b` is both: 'balanced+group_dro'.
+
+Example:
+    >>> METHODS["ema"].meaning, METHODS["ema"].knobs
+    ('evaluates an exponential average of the weights', {'ema': 0.99})
+"""
 
 OWN = {
     "loss": ("own_loss", "the configuration's own loss in place of the cross-entropy"),
     "augment": ("own_augment", "the configuration's own augmentation, after the built-in ones"),
 }
-"""The knob and the meaning of the user's functions, by their key of `config.train`."""
+"""The knob and the meaning of the user's functions, by their key of `config.train`.
+
+Example:
+    >>> [knob for knob, meaning in OWN.values()]
+    ['own_loss', 'own_augment']
+"""
 
 EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
-"""Methods that exclude each other: the two averages; DFR and the reference's GroupDRO, which use the same images."""
+"""Methods that exclude each other: the two averages; DFR and the reference's GroupDRO, which use the same images.
+
+Example:
+    >>> parts_of("ema+swa"), parts_of("ema+balanced")
+    (None, ['ema', 'balanced'])
+"""
 
 STRENGTHS: dict[str, float] = {key.field: knobs_in(Knobs)[key.field].on for key in keys_in("knobs", Knobs)}
-"""The defaults of `config.knobs`."""
+"""The defaults of `config.knobs`.
+
+Example:
+    >>> STRENGTHS["dro_step"], STRENGTHS["jtt_weight"]
+    (0.01, 10.0)
+"""
 
 
 def methods_of(config: Any) -> dict[str, Method]:

@@ -53,7 +53,14 @@ Value: TypeAlias = "str | Scalar | tuple[Value, ...] | None"
 """A member's value of an axis or of a static key; None where its method does not use one."""
 
 GALLERY_RHO = 0.9
-"""rho of the gallery's member: flips are frequent, and training shows both common and rare groups."""
+"""rho of the gallery's member: flips are frequent, and training shows both common and rare groups.
+
+Example:
+    >>> from flipjax import configure
+    >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.85, 1.0), "axes.seed": (0,)}))
+    >>> select(program)  # The level nearest to it.
+    'm001'
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,11 @@ The pages are the repository's own Markdown files, its notebook and figures, at 
 added are the index, an API reference of every public name, and an index of the studies.
 """
 
+import ast
 import importlib
+import importlib.util
 import inspect
+import itertools
 import pathlib
 import re
 import shutil
@@ -29,6 +32,8 @@ NOTEBOOK = "sweeps/examples/first_sweep.ipynb"
 PACKAGES = (
     "flipjax",
     "flipjax.metrics",
+    "flipjax.metrics.nnxmetric",
+    "flipjax.metrics.rates",
     "flipjax.losses",
     "flipjax.augment",
     "flipjax.data",
@@ -39,47 +44,100 @@ PACKAGES = (
     "flipjax.audit",
     "flipjax.monitor",
     "flipjax.models",
+    "flipjax.config",
+    "flipjax.methods",
+    "flipjax.groups",
+    "flipjax.plan",
+    "flipjax.training",
+    "flipjax.report",
 )
-"""The packages and modules whose public names form the API."""
+"""The packages and modules that have a page of the API reference."""
 COPIED = (".md", ".ipynb", ".png", ".svg", ".csv", ".py", ".sh", ".yaml", ".sbatch", ".cff", ".toml")
 
 
-def public_names(package):
-    """Returns the public names of a package: those it lists, or what a module defines."""
-    module = importlib.import_module(package)
+def constants_of(module):
+    """Returns the docstrings of the constants that a module describes, by name: strings that follow an assignment."""
+    docstrings = {}
+    for assignment, following in itertools.pairwise(ast.parse(inspect.getsource(module)).body):
+        if isinstance(assignment, ast.Assign):
+            target = assignment.targets[0]
+        elif isinstance(assignment, ast.AnnAssign):
+            target = assignment.target
+        else:
+            continue
+        described = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if described and isinstance(target, ast.Name):
+            docstrings[target.id] = inspect.cleandoc(following.value.value)
+    return docstrings
+
+
+def public_names(module):
+    """Returns the public names of a module: those it lists, or else what it defines.
+
+    These are its functions, its classes, and the constants that it describes.
+    """
     listed = getattr(module, "__all__", None)
     if listed is not None:
         return sorted(listed)
-    defined = []
+    names = [name for name in constants_of(module) if name.isupper()]
     for name, value in vars(module).items():
-        local = getattr(value, "__module__", None) == package
-        if not name.startswith("_") and local and (inspect.isfunction(value) or inspect.isclass(value)):
-            defined.append(name)
-    return sorted(defined)
+        local = getattr(value, "__module__", None) == module.__name__
+        if local and (inspect.isfunction(value) or inspect.isclass(value)):
+            names.append(name)
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def home_of(module, name):
+    """Returns the name of the module that defines a constant; a lazy package knows where its names come from."""
+    for home, names in getattr(module, "_NAMES", {}).items():
+        if name in names.split():
+            return importlib.util.resolve_name(home, module.__name__)
+    return module.__name__
+
+
+def directive(kind, name, *options):
+    """Returns the lines of a directive of Sphinx's autodoc."""
+    return ["```{eval-rst}", f".. {kind}:: {name}", *(f"   :{option}:" for option in options), "```", ""]
+
+
+def entry(module, name, described):
+    """Returns the lines of a public name; `described` maps objects to the page that has them."""
+    value = getattr(module, name)
+    if not (callable(value) and hasattr(value, "__name__")):
+        # Tables hold functions, whose addresses say nothing.
+        options = [] if isinstance(value, str | int | float) else ["no-value"]
+        return directive("autodata", f"{home_of(module, name)}.{name}", *options)
+    page = described.get(id(value))
+    if page is not None:
+        return [f"`{name}`: see [{page}]({page}.md).", ""]
+    kind = "autoclass" if inspect.isclass(value) else "autofunction"
+    return directive(kind, f"{value.__module__}.{value.__name__}")
+
+
+def section(module, heading, described, page):
+    """Returns the reference of a module: its docstring, its modules, and an entry for each of its other names."""
+    lines = [f"{heading} {module.__name__}", "", *directive("automodule", module.__name__, "no-members")]
+    names = public_names(module)
+    modules = [getattr(module, name) for name in names if inspect.ismodule(getattr(module, name))]
+    paged = [part for part in modules if part.__name__ in PACKAGES]
+    for part in paged:
+        sentence = (inspect.getdoc(part) or "").splitlines()[0]
+        lines.append(f"- [{part.__name__}]({part.__name__}.md): {sentence}")
+    lines.append("")
+    for name in names:
+        value = getattr(module, name)
+        if not inspect.ismodule(value):
+            lines += entry(module, name, described)
+            described.setdefault(id(value), page)
+    for part in modules:
+        if part not in paged:
+            lines += section(part, f"{heading}#", described, page)
+    return lines
 
 
 def api_page(package, described):
-    """Returns the reference of a package, a directive for each public name; `described` maps objects to their page."""
-    module = importlib.import_module(package)
-    lines = [f"# {package}", "", (inspect.getdoc(module) or "").replace("`", "``"), ""]
-    for name in public_names(package):
-        value = getattr(module, name)
-        if inspect.ismodule(value):
-            continue
-        if not isinstance(value, dict | tuple | str) and id(value) in described:
-            lines += [f"`{name}`: see [{described[id(value)]}]({described[id(value)]}.md).", ""]
-            continue
-        described[id(value)] = package
-        home = getattr(value, "__module__", None) or package
-        directive = "autodata"
-        if inspect.isclass(value):
-            directive = "autoclass"
-        elif callable(value) and hasattr(value, "__name__"):
-            directive = "autofunction"
-        else:
-            home = package
-        lines += ["```{eval-rst}", f".. {directive}:: {home}.{getattr(value, '__name__', name)}", "```", ""]
-    return "\n".join(lines)
+    """Returns the page of a package; `described` maps objects to the page that has them."""
+    return "\n".join(section(importlib.import_module(package), "#", described, package))
 
 
 def first_line(path):

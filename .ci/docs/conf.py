@@ -49,13 +49,26 @@ def escape_shapes(app, what, name, obj, options, lines):
 
 
 ATTRIBUTES = {}
-"""Docstrings of attributes, before napoleon takes what stands before a colon for a type."""
+"""Docstrings of attributes and constants, before napoleon takes what stands before a colon for a type."""
+
+
+def with_titles(lines):
+    """Returns the lines of a constant's docstring with its example as napoleon writes one."""
+    titled = []
+    in_example = False
+    for line in lines:
+        if line == "Example:":
+            in_example = True
+            titled += [".. rubric:: Example", ""]
+        else:
+            titled.append(line.removeprefix("    ") if in_example else line)
+    return titled
 
 
 def keep_attribute(app, what, name, obj, options, lines):
-    """Remembers the docstring of an attribute."""
-    if what == "attribute":
-        ATTRIBUTES[name] = list(lines)
+    """Remembers the docstring of an attribute or a constant."""
+    if what in ("attribute", "data"):
+        ATTRIBUTES[name] = with_titles(lines)
 
 
 def restore_attribute(app, what, name, obj, options, lines):

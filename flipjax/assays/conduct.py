@@ -76,6 +76,22 @@ def assay(
 
     Raises:
         ConfigError: the images or arguments cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> from flipjax.data import from_arrays
+        >>> photos = np.full((16, 16, 16, 3), 90, np.uint8)
+        >>> masks = np.zeros((16, 16, 16), bool)
+        >>> masks[:, 4:12, 4:12] = True
+        >>> names = {"class_names": ("benign", "malignant"), "scene_names": ("A", "B")}
+        >>> data = from_arrays(photos, masks, [0, 1] * 8, [0, 1] * 8, **names)  # Scanner B shows all that is malignant.
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = assay(data, attribute="scanner", out=folder)  # An Assay, for which nothing had to train.
+        ...     again = read_assay(folder)
+        >>> result.verdict.word, result.images, round(result.association.cramers_v, 2)
+        ('cannot be told', 16, 1.0)
+        >>> again.verdict.reason
+        'scanner is the class: no counter-example exists, so that nothing separates the two.'
     """
     options = Options(
         attribute=attribute,

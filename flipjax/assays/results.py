@@ -44,6 +44,8 @@ class GroupRow:
 class Assay:
     """An assay: the verdict, what it rests on, and what ends the shortcut.
 
+    See `flipjax.assay` for an example.
+
     Attributes:
         attribute: its name.
         source: where the images come from.
@@ -102,6 +104,8 @@ class Assay:
 
 def read_assay(folder: str | Path) -> Assay | None:
     """Returns the stored assay of a folder, or None.
+
+    See `flipjax.assay` for an example.
 
     Raises:
         DamagedError: its record is no assay's.

@@ -176,6 +176,25 @@ def audit_files(
 
     Raises:
         AuditError: an input or an option cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.array([[[0, 1, 1], [0, 2, 2]]] * 4, np.uint8)  # Four images of two objects.
+        >>> masks = labels.copy()
+        >>> masks[0, 0] = [0, 2, 2]  # In the first, object 1 is taken for object 2.
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     np.save(folder / "labels.npy", labels)
+        ...     np.save(folder / "masks.npy", masks)
+        ...     audited = audit_files(
+        ...         folder / "masks.npy",
+        ...         folder / "labels.npy",
+        ...         kind="masks",
+        ...         out=folder / "audit",
+        ...         fail_above={"fg_flip": 0.1},
+        ...     )
+        >>> audited.audit.summary["fg_flip"], audited.failed
+        (0.125, ['--fail_above fg_flip=0.1: found 0.125'])
     """
     if model is not None:
         class_names = class_names or getattr(model, "class_names", None)

@@ -43,7 +43,12 @@ POOLS: "dict[str, Callable[[PoolSpec], tuple[Pool, Catalog]]]" = {
     "tfds": _load_tfds,
     "waterbirds_seg": _load_tfds,
 }
-"""Pools by the value of `config.pool.name`: functions of a `PoolSpec` that return a `Pool` and its `Catalog`."""
+"""Pools by the value of `config.pool.name`: functions of a `PoolSpec` that return a `Pool` and its `Catalog`.
+
+Example:
+    >>> sorted(POOLS)
+    ['coco_cd', 'flips-1', 'folder', 'synthetic', 'tfds', 'waterbirds_seg']
+"""
 
 _NAMES = {
     ".arrays": "from_arrays from_cut_outs",

@@ -16,11 +16,22 @@ from scipy.special import betaincinv
 from flipjax.metrics.decomposition import divide
 
 TAIL = 0.025
-"""Probability that the truth lies beyond one end of an interval."""
+"""Probability that the truth lies beyond one end of an interval.
+
+Example:
+    >>> f"{1 - 2 * TAIL:.0%}"
+    '95%'
+"""
 
 
 class Estimate(NamedTuple):
-    """Numbers with their 95% intervals, each float64 (k,); NaN where a denominator is empty."""
+    """Numbers with their 95% intervals, each float64 (k,); NaN where a denominator is empty.
+
+    Example:
+        >>> rate = pooled_rate(np.array([[2], [6]]), np.array([[10], [10]]))  # Of two images' pixels 8 of 20 flip.
+        >>> rate.value.tolist(), bool(rate.low[0] < 0.4 < rate.high[0])
+        ([0.4], True)
+    """
 
     value: np.ndarray
     """The numbers."""

@@ -49,6 +49,11 @@ MODELS: dict[str, Callable[..., "nnx.Module"]] = {
     "smp_mit_b2": build_large,
     "smp_efficientnet_lite0": build_large,
 }
-"""Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh network in training mode, float32."""
+"""Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh network in training mode, float32.
+
+Example:
+    >>> list(MODELS)
+    ['unet', 'smp_resnet50', 'smp_mit_b2', 'smp_efficientnet_lite0']
+"""
 
 __getattr__, __dir__, __all__ = lazy.lazy_names(__name__, {}, here=("MODELS", "build_large", "build_small"))  # pyright: ignore[reportUnsupportedDunderAll]

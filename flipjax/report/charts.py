@@ -41,7 +41,16 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Panels under one title, of which at most PANELS are drawn, on first use."""
+    """Panels under one title, of which at most PANELS are drawn, on first use.
+
+    Example:
+        >>> def draw(axes):
+        ...     axes.plot([0.5, 0.95], [0.1, 0.7])
+        >>> panel = Panel(draw, "Flip rises with rho.")
+        >>> chart = Chart("flip", "Flip over rho", "Share of the true foreground.", "One seed.", [panel, panel])
+        >>> chart.widths, chart.text, len(make_figure(chart).axes)
+        ([3.9, 3.9], 'Share of the true foreground.', 2)
+    """
 
     template: ClassVar[str] = "chart"
     name: str

@@ -37,6 +37,11 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     Raises:
         FileNotFoundError: a folder has no results.
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
+
+    Example:
+        >>> compare_runs("runs/before", "runs/after", Path("difference"))
+        Traceback (most recent call last):
+        FileNotFoundError: runs/before: expected a run folder with results; make one with flipjax sweep
     """
     runs = _named(read_run(first), read_run(second))
     one, other = runs

@@ -52,6 +52,12 @@ def place(*tables: pd.DataFrame) -> Placed:
 
     With two levels of rho or more, the place is rho, in a facet for each setting of the other axes; otherwise it is the
     index of the setting, in one facet.
+
+    Example:
+        >>> table = pd.DataFrame({"method": ["ce", "ce", "ema", "ema"], "rho": [0.5, 0.95] * 2, "quantity": "fg_flip"})
+        >>> placed = place(table)
+        >>> placed.axis, placed.ticks, placed.tables[0]["facet"].tolist()
+        ('rho', {0.5: '0.5', 0.95: '0.95'}, ['method ce', 'method ce', 'method ema', 'method ema'])
     """
     first = tables[0]
     axes = varying_axes(first)

@@ -32,7 +32,17 @@ class Gallery:
 
 
 def write_page(folder: Path, document: Document) -> None:
-    """Writes a self-contained index.html, and its charts as figures/*.png and *.svg."""
+    """Writes a self-contained index.html, and its charts as figures/*.png and *.svg.
+
+    Example:
+        >>> import tempfile
+        >>> from flipjax.report.document import Section
+        >>> document = Document("smoke", ["4 members."], ["Flip rises with rho."], [Section("Results", [])])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_page(Path(folder), document)
+        ...     "Flip rises with rho." in Path(folder, "index.html").read_text()
+        True
+    """
     blocks = [block for section in document.sections for block in section.blocks]
     for block in (*blocks, document.front[0]):
         if isinstance(block, Chart):

@@ -39,7 +39,8 @@ TOO_SHORT = ("smoke",)
 def build_report(workdir: str | Path, *, again: bool = False) -> str:
     """Writes `report/` into a run folder from its stored results, and returns its first tables as text.
 
-    Skips the work if results, configuration and flipjax match the existing report, unless `again`.
+    Skips the work if results, configuration and flipjax match the existing report, unless `again`. See `flipjax.run`
+    for an example.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
     `report/`, scores.csv (of image scores), each if it has rows; summary.md, summary.tex, figures/*.png and *.svg, and

@@ -132,7 +132,14 @@ def _at_published_rho(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Chart:
-    """Returns `decile_curves` as a panel per data set on one axis, with the paper's curves, dashed, if `published`."""
+    """Returns `decile_curves` as a panel per data set on one axis, with the paper's curves, dashed, if `published`.
+
+    Example:
+        >>> curves = {"waterbirds": pd.DataFrame({"unet": np.linspace(0, 0.9, 10)}, index=TENTHS)}
+        >>> chart = decile_chart(curves, published=False)
+        >>> len(chart.panels), chart.title
+        (1, 'Flip by decile of flip-risk')
+    """
     facets = {data: of_data.copy() for data, of_data in curves.items()}
     if published:
         for (data, encoder), rows in groups_of(read_csv(PUBLISHED), ["dataset", "encoder"]):

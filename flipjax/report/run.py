@@ -34,7 +34,13 @@ TABLES = ("summary", "trend", "comparison", "selection")
 
 
 class ReportError(Exception):
-    """Unusable run folder. The message states the file, the expected and the found content."""
+    """Unusable run folder. The message states the file, the expected and the found content.
+
+    Example:
+        >>> raise ReportError("runs/a: expected a folder of the run, found a link")
+        Traceback (most recent call last):
+        flipjax.report.run.ReportError: runs/a: expected a folder of the run, found a link
+    """
 
     exit_code = 1
 

@@ -84,7 +84,12 @@ def result_tables(run: RunTables) -> list[Numbers]:
 
 
 def marked(caption: str, table: TextTable, *, folded: bool = False) -> Numbers:
-    """Returns a table whose caption explains its intervals and their marks."""
+    """Returns a table whose caption explains its intervals and their marks.
+
+    Example:
+        >>> marked("Test results", TextTable(["rho", "Flip"], [["0.5", "12.0%"]])).caption
+        'Test results'
+    """
     return Numbers("; ".join(filter(None, (caption, text.marks(table)))), table, folded=folded)
 
 

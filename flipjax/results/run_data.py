@@ -40,7 +40,10 @@ MISSED = 0.5
 
 
 class RunData:
-    """The results of a run folder, read once; see `load`."""
+    """The results of a run folder, read once; see `load`.
+
+    See `flipjax.run` for an example.
+    """
 
     def __init__(self, folder: Path, cells: Mapping[str, Cell], missing: Iterable[MemberResults] = ()):
         """Takes the folder, its cells by their path below `cells/`, and the members without results."""
@@ -124,6 +127,8 @@ def load(run: str | Path) -> RunData:
 
     Numbers are int64 or float64, with NaN for undefined. `units` returns the units of columns, and
     `flipjax.metrics.quantities` defines the quantities. `.dataset` is an xarray data set.
+
+    See `flipjax.run` for an example.
 
     - `.members`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
       `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as

@@ -15,7 +15,12 @@ from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
 
 
 class Status(enum.IntEnum):
-    """Status of a member, stored as int32."""
+    """Status of a member, stored as int32.
+
+    Example:
+        >>> Status(3).name, Status.DIVERGED == 2
+        ('FINISHED', True)
+    """
 
     RUNNING = 0
     STOPPED = 1
@@ -99,6 +104,15 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
     """Returns a member's initial state; weights missing in `start` are drawn from its key.
 
     `start` is nested like the model's weights; parts may be absent.
+
+    Example:
+        >>> from flipjax.config import ModelSpec
+        >>> experiment = Experiment(model=ModelSpec(width=4, depth=1))
+        >>> rows, groups = jnp.zeros((8, 2), jnp.int32), jnp.zeros(8, jnp.int32)
+        >>> member = Member(jax.random.key(0), rows, groups, Recipe(), Knobs())
+        >>> state = jax.eval_shape(lambda: init_state(experiment, member))  # Shapes alone; nothing is compiled.
+        >>> state.group_weights.shape, state.epoch.dtype, list(state.best)
+        ((4,), dtype('int32'), ['val_loss'])
     """
     weights = flat(first_weights(experiment, jax.random.fold_in(member.key, 0), start))
     averages = "ema" in experiment.active_knobs or "swa" in experiment.active_knobs

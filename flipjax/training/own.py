@@ -23,6 +23,14 @@ def check_own(experiment: Experiment) -> None:
 
     A function that uses Python's or NumPy's random generator, a clock or a counter traces to a different program each
     time; one that keeps an array leaks a tracer.
+
+    Example:
+        >>> from flipjax.config import TrainSpec
+        >>> def mean_logit(logits, labels, groups):
+        ...     return logits.mean()
+        >>> check_own(Experiment(train=TrainSpec(loss=mean_logit)))
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.train.loss: expected mean_logit to return float32[16]; found float32[]
     """
     batch = _batch_shapes(experiment)
     key = jax.eval_shape(lambda: jax.random.key(0))

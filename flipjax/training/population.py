@@ -106,7 +106,16 @@ def create(
 
 
 def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
-    """Returns the shapes of the members' states, leaves (K, ...), as in `states_of`."""
+    """Returns the shapes of the members' states, leaves (K, ...), as in `states_of`.
+
+    Example:
+        >>> from flipjax.config import ModelSpec
+        >>> from flipjax.pytrees import Knobs, Recipe
+        >>> rows, groups = jnp.zeros((8, 2), jnp.int32), jnp.zeros(8, jnp.int32)
+        >>> member = Member(jax.random.key(0), rows, groups, Recipe(), Knobs())
+        >>> blank(Experiment(model=ModelSpec(width=4, depth=1)), [member] * 3).group_weights.shape
+        (3, 4)
+    """
     state = jax.eval_shape(functools.partial(init_state, experiment), members[0], start)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), state)
 

@@ -31,7 +31,13 @@ LOST_EPOCHS = 3
 
 
 class Validation(NamedTuple):
-    """A member's measures on the validation images used for selection: float32 scalars."""
+    """A member's measures on the validation images used for selection: float32 scalars.
+
+    Example:
+        >>> validation = Validation(loss=0.4, loss_at_rho=0.3, worst_group_iou=0.6, flip=0.1, risk=0.2)
+        >>> validation.scores(jnp.int32(3))["val_worst_group_iou"]
+        -0.6
+    """
 
     loss: jax.Array
     """The member's loss, averaged over groups with equal weights so that epochs are comparable; for the reference's

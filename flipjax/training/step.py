@@ -187,7 +187,16 @@ def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:
 
 
 def total_steps(experiment: Experiment, member: Member) -> int:
-    """Returns the number of steps in a whole run, the span of schedules and averages."""
+    """Returns the number of steps in a whole run, the span of schedules and averages.
+
+    Example:
+        >>> from flipjax.config import TrainSpec
+        >>> from flipjax.pytrees import Knobs, Recipe
+        >>> rows, groups = jnp.zeros((192, 2), jnp.int32), jnp.zeros(192, jnp.int32)
+        >>> member = Member(jax.random.key(0), rows, groups, Recipe(), Knobs())
+        >>> total_steps(Experiment(train=TrainSpec(epochs=4, batch_size=16)), member)
+        48
+    """
     return experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
 
 

@@ -81,7 +81,15 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
 
 
 def outline_task(program: Program) -> tuple[Program, Task] | None:
-    """Returns `make_task` with shapes in place of a drawn pool's images, enough to compile; None for other pools."""
+    """Returns `make_task` with shapes in place of a drawn pool's images, enough to compile; None for other pools.
+
+    Example:
+        >>> from flipjax import configure
+        >>> from flipjax.plan import plan
+        >>> program, task = outline_task(plan(configure("smoke"))[0])
+        >>> task.catalog.class_names, task.pool.images.shape, len(task.tables["test"].rows)
+        (('mossling', 'ripplet'), (320, 32, 32, 3), 128)
+    """
     spec = program.experiment
     if spec.pool.name != "synthetic":
         return None
@@ -180,6 +188,11 @@ def check_sizes_of(program: Program) -> None:
     Raises:
         ConfigError: the pool is missing, has other classes or scenes, or cannot be used by a method.
         ValueError: it is too small.
+
+    Example:
+        >>> from flipjax import configure
+        >>> from flipjax.plan import plan
+        >>> check_sizes_of(plan(configure("smoke"))[0])  # Nothing is wrong.
     """
     spec = program.experiment
     if spec.pool.name == "synthetic":

@@ -1,8 +1,10 @@
 """`make_train`: training of a configuration as a pure function, for JAX transformations.
 
-train = flipjax.make_train("smoke")
-trained = jax.jit(train)(train.member(rho=0.9, seed=0))
-grid = jax.jit(lambda members: jax.lax.map(train, members))(train.members(rho=(0.5, 0.95), seed=range(4)))
+In three lines::
+
+    train = flipjax.make_train("smoke")
+    trained = jax.jit(train)(train.member(rho=0.9, seed=0))
+    grid = jax.jit(lambda members: jax.lax.map(train, members))(train.members(rho=(0.5, 0.95), seed=range(4)))
 
 On a CPU `flipjax.backend.fast_jit(..., convolutions=train.convolutions)` compiles as a sweep does: faster, and from
 JAX 0.11 on to the same bits.
