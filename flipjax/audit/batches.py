@@ -27,7 +27,7 @@ from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.images import number_groups
-from flipjax.metrics.segment_table import UNITS
+from flipjax.metrics.segment_units import UNITS
 from flipjax.report.document import terminal_text
 from flipjax.support.threads import in_order
 

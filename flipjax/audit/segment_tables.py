@@ -14,7 +14,7 @@ from flipjax.audit.text import SHOWN, first_and_others, interval_column, tabulat
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import divide, flips_of
-from flipjax.metrics.segment_table import STRATA
+from flipjax.metrics.segment_units import STRATA
 from flipjax.report.document import Numbers
 from flipjax.results.frames import Row
 from flipjax.results.text import TextTable

@@ -14,8 +14,8 @@ _NAMES = {
     # Decomposition from where it becomes a pytree.
     ".kernels": "Decomposition decompose error_map flip_risk logit_scores risk_map",
     ".regions": "RegionSums region_sums",
-    ".segment_table": "SegmentTables error_budget segment_auroc segment_confusion segment_flips segment_tables "
-    "segments",
+    ".segment_rates": "error_budget segment_auroc segment_confusion segment_flips",
+    ".segment_table": "SegmentTables segment_tables segments",
     ".summary": "Interval bootstrap resampled summarize",
 }
 __getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]

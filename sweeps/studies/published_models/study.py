@@ -18,7 +18,8 @@ from ask import OPTIONS
 from scenes import cluster_scenes, scene_evidence, scene_features
 
 from flipjax import intervene, metrics
-from flipjax.metrics.segment_table import STRATA, segment_auroc
+from flipjax.metrics.segment_rates import segment_auroc
+from flipjax.metrics.segment_units import STRATA
 
 HERE = pathlib.Path(__file__).parent
 SAMPLES = 1000

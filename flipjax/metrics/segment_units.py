@@ -1,0 +1,156 @@
+"""Segments of one image: the pixels of a class, an 8-connected component or an instance, and counts over them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from flipjax.metrics.decomposition import divide
+
+STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
+"""Boundaries of the size strata, as fractions of the image: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
+BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
+"""Columns of the bounding box of an image and of a volume; ends are exclusive."""
+UNITS = ("class", "component")
+
+
+class Units(NamedTuple):
+    """The units of an image, over its known pixels: those that are not ignored."""
+
+    places: np.ndarray
+    """int (H, W), the number of each pixel's unit, from 1 on, and 0 for none."""
+    classes: np.ndarray
+    """int (units,), the class of each."""
+    ids: np.ndarray
+    """int (units,), the instance or component of each."""
+    pixels: np.ndarray
+    """int (units,), the number of known pixels of each."""
+
+    def of_size(self, least: float) -> Units:
+        """Returns the units of `least` pixels or more."""
+        kept = np.flatnonzero(self.pixels >= least)
+        numbers = np.zeros(len(self.pixels) + 1, np.int32)
+        numbers[kept + 1] = np.arange(1, len(kept) + 1)
+        return Units(numbers[self.places], self.classes[kept], self.ids[kept], self.pixels[kept])
+
+    def count_classes(self, classes: np.ndarray, C: int) -> np.ndarray:
+        """Counts the pixels of each unit by their class: (units, C)."""
+        entries = (self.places * np.int64(C) + classes).ravel()
+        return np.bincount(entries, minlength=(len(self.pixels) + 1) * C).reshape(-1, C)[1:]
+
+    def total(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """Counts the chosen pixels of each unit, or sums their values."""
+        weights = None if values is None else values[chosen]
+        return np.bincount(self.places[chosen], weights, minlength=len(self.pixels) + 1)[1:]
+
+    def mean(self, values: np.ndarray | None, chosen: np.ndarray) -> np.ndarray:
+        """Returns the mean value of the chosen pixels of each unit; NaN without values or pixels."""
+        number = self.total(chosen)
+        if values is None:
+            return np.full(len(number), np.nan)
+        return divide(self.total(chosen, values), number)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Returns the columns that follow from the units alone."""
+        from scipy import ndimage
+
+        names = BOXES[self.places.ndim]
+        corners = []
+        for box in ndimage.find_objects(self.places, max_label=len(self.pixels)):
+            starts = [side.start for side in box]
+            stops = [side.stop for side in box]
+            corners.append([*starts, *stops])
+        columns = {"class": self.classes, "instance": self.ids, "pixels": self.pixels}
+        columns.update(zip(names, np.array(corners, np.int64).reshape(-1, len(names)).T, strict=True))
+        columns["stratum"] = np.digitize(self.pixels / self.places.size, STRATA)
+        return columns
+
+
+def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Replaces the labels (H, W) of unknown pixels with the nearest known label.
+
+    Example:
+        >>> fill_void(np.array([[3, 9, 9, 9, 5]]), np.array([[True, False, False, False, True]])).tolist()
+        [[3, 3, 3, 5, 5]]
+    """
+    from scipy import ndimage
+
+    if known.all() or not known.any():
+        return labels
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return labels[tuple(np.asarray(nearest))]
+
+
+def find_units(labels: np.ndarray, known: np.ndarray, foreground: np.ndarray, unit: str | np.ndarray) -> Units:
+    """Returns the units of class indices (H, W).
+
+    Args:
+        labels: class indices in 0..C-1.
+        known: bool (H, W), the pixels that count.
+        foreground: bool (C,); only these classes have units.
+        unit: `class`, all pixels of a class; `component`, 8-connected; or ids (H, W): the pixels of one id and class.
+
+    Example:
+        >>> units = find_units(np.array([[1, 0, 1, 2]]), np.ones((1, 4), bool), np.array([0, 1, 1], bool), "component")
+        >>> units.places.tolist(), units.classes.tolist(), units.pixels.tolist()
+        ([[1, 0, 2, 3]], [1, 1, 2], [1, 1, 1])
+    """
+    import pandas as pd
+
+    C = len(foreground)
+    names = None
+    if not isinstance(unit, str):
+        codes, names = pd.factorize(unit.ravel(), sort=True)
+        ids = codes.reshape(labels.shape)
+    elif unit == "component":
+        ids = _number_components(labels, foreground)
+    else:
+        ids = np.zeros(labels.shape, np.int32)
+    entries = ids * C + labels
+    kinds = np.flatnonzero(np.bincount(entries.ravel()))
+    kinds = kinds[foreground[kinds % C]]
+    numbers = np.zeros(entries.max() + 1, np.int32)
+    numbers[kinds] = np.arange(1, len(kinds) + 1)
+    places = numbers[entries] * known
+    pixels = np.bincount(places.ravel(), minlength=len(kinds) + 1)[1:]
+    unit_ids = kinds // C
+    if names is not None:
+        unit_ids = names[unit_ids].astype(np.int64)
+    return Units(places, kinds % C, unit_ids, pixels)
+
+
+def _number_components(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+    """Returns the number of each pixel's 8-connected component of a foreground class, from 1 on: int32 (H, W)."""
+    from scipy import ndimage
+
+    ids = np.zeros(labels.shape, np.int32)
+    number = 0
+    structure = np.ones((3,) * labels.ndim)
+    boxes = ndimage.find_objects(np.where(foreground[labels], labels, -1) + 1, max_label=len(foreground))
+    for c, box in enumerate(boxes):
+        if box is not None:
+            components = np.zeros(labels[box].shape, np.int32)
+            count = ndimage.label(labels[box] == c, structure=structure, output=components)
+            np.copyto(ids[box], components + number, where=components > 0)
+            number += int(count)
+    return ids
+
+
+def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray:
+    """Returns the pixels within `width` (1 or more) rows and columns of a pixel with another label: bool (H, W).
+
+    Unknown pixels and those outside of the image have no label.
+
+    Example:
+        >>> near_border(np.array([[1, 1, 1, 2]]), np.ones((1, 4), bool), 2).tolist()
+        [[False, True, True, True]]
+    """
+    from scipy import ndimage
+
+    # In the smallest integers, as filters are bound by memory; 0 and the largest stand for unknown.
+    shifted = labels.astype(np.min_scalar_type(int(labels.max(initial=0)) + 2)) + np.uint8(1)
+    size = 2 * width + 1
+    largest = ndimage.maximum_filter(np.where(known, shifted, 0), size, mode="nearest")
+    least = ndimage.minimum_filter(np.where(known, shifted, np.iinfo(shifted.dtype).max), size, mode="nearest")
+    return largest > least
