@@ -12,15 +12,16 @@ import numpy as np
 
 from flipjax.assays import population, remedy
 from flipjax.assays.association import Association, associate, usual_mask
-from flipjax.assays.contrast import Outcomes, contrast_weights, group_flips, measure_contrast
+from flipjax.assays.contrast import Outcomes, group_flips, measure_contrast
 from flipjax.assays.cues import measure_cues, rank_cues
 from flipjax.assays.inputs import AssayImages, read_images
-from flipjax.assays.network import choose_network, digest_of, schedule_of
+from flipjax.assays.network import NetworkChoice, choose_network, digest_of, schedule_of, store_schedule
+from flipjax.assays.obstacles import empty_groups, find_obstacle
 from flipjax.assays.options import BUDGET, FOLDS, MARGIN, RHO, TARGET, Options, check_options, out_folder
 from flipjax.assays.population import EVERYTHING
 from flipjax.assays.record import to_plain
 from flipjax.assays.results import RECORD, Assay, GroupRow, read_assay
-from flipjax.assays.schedule import SEEDS
+from flipjax.assays.schedule import SEEDS, fit_remedies
 from flipjax.assays.verdict import UNKNOWN, USED, AssayVerdict, judge_contrast, measure_learning
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
@@ -64,7 +65,7 @@ def assay(
         size: side in pixels at which images are read; 0: 48, or that of smaller arrays.
         rho: fraction of the objects of a composite pool that are shown in a usual scene.
         folds: number of folds.
-        seeds: networks for each fold; 0: as many as the budget allows, four at least.
+        seeds: networks for each fold; 0: four, the fewest that a verdict needs.
         epochs: of each network; 0: as many as the budget allows.
         network: `unet`, `smp_efficientnet_lite0`, or `auto`: the small U-Net.
         weights: file of pretrained weights from `flipjax convert`.
@@ -121,7 +122,7 @@ def assay(
     if stored is not None and stored.digest == digest:
         return stored
     make_folder(folder)
-    made = _assay(images, options, folder, digest)
+    made = _assay(data, images, options, folder, digest)
     made = dataclasses.replace(made, seconds=round(time.monotonic() - begun, 1))
     # The page needs matplotlib.
     from flipjax.assays.page import write_assay
@@ -131,7 +132,7 @@ def assay(
     return made
 
 
-def _assay(images: AssayImages, options: Options, folder: Path, digest: str) -> Assay:
+def _assay(data: ArrayData | str | Path, images: AssayImages, options: Options, folder: Path, digest: str) -> Assay:
     """Returns the assay: of association and cues alone where networks cannot tell."""
     units = images.units
     association = associate(units, seed=options.seed)
@@ -158,28 +159,29 @@ def _assay(images: AssayImages, options: Options, folder: Path, digest: str) -> 
         counter_examples=None,
         schedule=None,
         margin=options.margin,
-        notes=(*images.notes, *_empty_cells(images, association)),
+        notes=images.notes,
         seconds=0.0,
         folder=str(folder),
         digest=digest,
         software=_versions(),
     )
     say(f"{options.attribute}: Cramer's V {association.cramers_v:.2f} with the class (p {association.p:.3g})")
-    reason = _untestable(images, association, options.attribute)
-    if reason:
-        advice = f"Images of each class with every {options.attribute} would tell."
-        return dataclasses.replace(plain, verdict=AssayVerdict(UNKNOWN, reason, advice))
-    return _trained(plain, images, options, folder)
+    obstacle = find_obstacle(images, association)
+    if obstacle is not None:
+        return dataclasses.replace(plain, verdict=AssayVerdict(UNKNOWN, obstacle.reason, obstacle.help))
+    rare = ~usual_mask(association.usual, units.values)
+    choice = choose_network(data, images, options, rare, folder)
+    return _trained(plain, choice, options, folder)
 
 
-def _trained(plain: Assay, images: AssayImages, options: Options, folder: Path) -> Assay:
+def _trained(plain: Assay, choice: NetworkChoice, options: Options, folder: Path) -> Assay:
     """Returns the assay with its verdict and, if the attribute is used, with what ends it."""
+    images = choice.images
     units = images.units
     association = plain.association
     rare = ~usual_mask(association.usual, units.values)
-    schedule, choice = choose_network(images, options, rare, folder)
+    schedule = choice.schedule
     design = schedule.design
-    notes = [*plain.notes, choice]
     trained = population.train_population(images.data, design, [EVERYTHING], folder / "population")
     tested = population.outcomes_of(trained, EVERYTHING, images=images.count)
     contrast = measure_contrast(units, association.usual, tested, seed=options.seed)
@@ -189,17 +191,30 @@ def _trained(plain: Assay, images: AssayImages, options: Options, folder: Path) 
     whole = remedy.measure_level("all", 1.0, units, rare, tested)
     made = dataclasses.replace(
         plain,
+        size=images.size,
         verdict=verdict,
         contrast=contrast,
         learnt=learnt,
         groups=tuple(_group_rows(images, association, tested)),
         levels=(whole,),
         schedule=schedule,
-        notes=tuple(notes),
+        notes=(*plain.notes, *_notes_on_empty_groups(images, association), choice.sentence),
     )
-    if verdict.word != USED or not schedule.settings:
+    if verdict.word != USED:
         return made
-    remedies = population.train_population(images.data, design, schedule.settings, folder / "remedies")
+    remedies_folder = folder / "remedies"
+    if not remedies_folder.exists():
+        schedule = fit_remedies(
+            schedule,
+            trial=choice.seconds,
+            population=population.training_seconds(trained),
+            budget=options.budget,
+        )
+        store_schedule(schedule, images, options, folder)
+        made = dataclasses.replace(made, schedule=schedule)
+    if not schedule.settings:
+        return made
+    remedies = population.train_population(images.data, design, schedule.settings, remedies_folder)
     levels, others = [whole], []
     for setting in schedule.settings:
         result = population.outcomes_of(remedies, setting, images=images.count)
@@ -229,35 +244,10 @@ def _group_rows(images: AssayImages, association: Association, tested: Outcomes)
     return rows
 
 
-def _empty_cells(images: AssayImages, association: Association) -> list[str]:
-    """Returns a sentence for each class and value without images."""
-    names = images.catalog
-    return [
-        f"No image shows {names.class_names[y]} with {images.attribute} {names.scene_names[value]}: "
-        "the contrast rests on the other groups."
-        for y, value in np.argwhere(association.counts == 0)
-    ]
-
-
-def _untestable(images: AssayImages, association: Association, attribute: str) -> str:
-    """Returns why networks cannot tell, before any is trained, or ''."""
-    if association.counter_examples.sum() == 0:
-        return f"{attribute} is the class: no counter-example exists, so that nothing separates the two."
-    if contrast_weights(association.counts, association.usual) is None:
-        held = int((association.counts > 0).sum())
-        return (
-            f"Only {held} of {association.counts.size} combinations of class and {attribute} have images, too few to "
-            "tell a shortcut from a harder class or value."
-        )
-    least = 2 * len(np.unique(images.found.folds))
-    few = [
-        f"{images.catalog.class_names[y]} with {attribute} {images.catalog.scene_names[value]} ({count})"
-        for (y, value), count in np.ndenumerate(association.counts)
-        if 0 < count < least
-    ]
-    if few:
-        return f"Too few images of {', '.join(few)}: {least} are needed, two a fold."
-    return ""
+def _notes_on_empty_groups(images: AssayImages, association: Association) -> list[str]:
+    """Returns a sentence for each group without images."""
+    names = empty_groups(images, association)
+    return [f"No image shows {name}: the contrast rests on the other groups." for name in names]
 
 
 def outline(data: ArrayData | str | Path, **options: Any) -> Iterator[str]:
@@ -268,9 +258,9 @@ def outline(data: ArrayData | str | Path, **options: Any) -> Iterator[str]:
     images = read_images(data, asked)
     association = associate(images.units, seed=asked.seed, permutations=1)
     yield f"{images.source}: {images.count} images, read at {images.size} x {images.size} pixels"
-    reason = _untestable(images, association, asked.attribute)
-    if reason:
-        yield f"nothing would be trained: {reason}"
+    obstacle = find_obstacle(images, association)
+    if obstacle is not None:
+        yield f"nothing would be trained: {obstacle.reason} {obstacle.help}"
         return
     network = "unet" if asked.network == "auto" else asked.network
     yield schedule_of(images, asked, network, asked.weights, None).sentence

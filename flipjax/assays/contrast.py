@@ -7,6 +7,8 @@ groups; for two classes and two values it is half of their interaction.
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -142,7 +144,7 @@ def estimate_flip(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> F
     flips = group_flips(units, tested, tested.flip)
     of_seeds = np.nansum(weights * flips, axis=(1, 2))
     value = float(of_seeds.mean())
-    low, high = _interval(of_seeds, _image_variance(units, tested, weights))
+    low, high = _interval(value, (_seed_variance(of_seeds), _image_variance(units, tested, weights)))
     least = float(np.minimum(weights, 0).sum())
     largest = float(np.maximum(weights, 0).sum())
     return FlipEstimate(value, of_seeds, max(least, low), min(largest, high))
@@ -191,8 +193,29 @@ def mean_over_seeds(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(known, values, 0.0).sum(0) / np.maximum(1, count), np.nan)
 
 
-def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> float:
-    """Returns the variance of the mean contrast over images or clusters, by linearisation of the groups' ratios."""
+class Variance(NamedTuple):
+    """The variance of a mean, as it is estimated."""
+
+    value: float
+    """Infinite if it cannot be estimated."""
+    freedom: float
+    """Degrees of freedom of the estimate."""
+
+
+def _seed_variance(of_seeds: np.ndarray) -> Variance:
+    """Returns the variance of the mean of seeds."""
+    count = len(of_seeds)
+    if count < 2:
+        return Variance(math.inf, 1.0)
+    return Variance(float(of_seeds.var(ddof=1)) / count, count - 1.0)
+
+
+def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> Variance:
+    """Returns the variance over images or clusters, by linearisation of the groups' ratios.
+
+    A group of G images or clusters is a sample with G - 1 degrees of freedom. Where a group is one cluster, such as the
+    only patient of a scanner, nothing tells the variance.
+    """
     flip = mean_over_seeds(tested.flip)
     share = group_flips(units, tested, flip[None])[0][units.class_, units.value]
     group = units.class_ * units.values + units.value
@@ -201,23 +224,32 @@ def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) ->
     # An image moves its group's ratio by its deviation from it, as a share of the group's pixels.
     with np.errstate(invalid="ignore", divide="ignore"):
         influence = weights[units.class_, units.value] * (np.nan_to_num(flip) - share * pixels) / pixels_of_group
-    influence = np.nan_to_num(influence)
-    of_clusters = np.bincount(np.unique(units.cluster, return_inverse=True)[1], influence)
-    count = len(of_clusters)
-    return float((of_clusters**2).sum() * count / max(1, count - 1))
+    clusters, cluster = np.unique(units.cluster, return_inverse=True)
+    sums = np.zeros((units.classes * units.values, len(clusters)))
+    np.add.at(sums, (group, cluster), np.nan_to_num(influence))
+    held = np.zeros(sums.shape, bool)
+    held[group, cluster] = True
+    count = held.sum(1)
+    weighed = (weights.ravel() != 0) & (count > 0)
+    if (count[weighed] < 2).any():
+        return Variance(math.inf, 1.0)
+    freedom = np.where(weighed, count - 1.0, math.inf)
+    sums *= np.sqrt(1 + 1 / freedom)[:, None]
+    # Summed over groups before squared: a patient with images in several groups moves them together.
+    variance = float((sums.sum(0) ** 2).sum())
+    of_groups = (sums**2).sum(1)
+    if not of_groups.any():
+        return Variance(variance, float(freedom.min()))
+    return Variance(variance, float(of_groups.sum() ** 2 / (of_groups**2 / freedom).sum()))
 
 
-def _interval(of_seeds: np.ndarray, variance_of_images: float) -> tuple[float, float]:
-    """Returns the 95% interval of the mean of seeds with a further variance; without end for one seed."""
-    count = len(of_seeds)
-    if count < 2:
+def _interval(mean: float, variances: Sequence[Variance]) -> tuple[float, float]:
+    """Returns the 95% interval of a mean whose variance is a sum, by Satterthwaite's degrees of freedom."""
+    total = sum(variance.value for variance in variances)
+    if math.isinf(total):
         return -math.inf, math.inf
-    variance_of_mean = float(of_seeds.var(ddof=1)) / count
-    variance = variance_of_mean + variance_of_images
-    # Satterthwaite's sum, in which the variance over images, of many, is exact.
-    freedom = 1e6
-    if variance_of_mean > 0:
-        freedom = min(freedom, (count - 1) * (variance / variance_of_mean) ** 2)
-    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
-    mean = float(of_seeds.mean())
+    if total == 0:
+        return mean, mean
+    freedom = total**2 / sum(variance.value**2 / variance.freedom for variance in variances)
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(total)
     return mean - half, mean + half

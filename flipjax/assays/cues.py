@@ -134,9 +134,14 @@ def auroc(values: np.ndarray, positive: np.ndarray) -> float:
 
 
 def mean_auroc(values: np.ndarray, labels: np.ndarray, signs: np.ndarray) -> float:
-    """Returns the mean AUROC of each label against the others, the sign of each given: +1 as it is, -1 mirrored."""
+    """Returns the mean AUROC of each label against the others, the sign of each given: +1 as it is, -1 mirrored.
+
+    Labels that no or every image has are left out; NaN if all are, as in a resample of few clusters.
+    """
     aurocs = np.array([auroc(values, labels == label) for label in range(len(signs))])
-    return float(np.nanmean(0.5 + signs * (aurocs - 0.5)))
+    oriented = 0.5 + signs * (aurocs - 0.5)
+    told = oriented[np.isfinite(oriented)]
+    return float(told.mean()) if len(told) else float("nan")
 
 
 def rank_cues(

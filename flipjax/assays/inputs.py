@@ -12,10 +12,10 @@ from flipjax.assays.options import Options
 from flipjax.assays.units import AssayUnits
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.arrays import ArrayData
-from flipjax.data.folder import load_folder
+from flipjax.data.folder import LAYOUTS, list_folder, load_folder
 from flipjax.data.folds import FoundImages, find_images
 from flipjax.data.pool import Catalog, gather
-from flipjax.data.store import pool_digest
+from flipjax.data.store import BadFilesError, pool_digest
 
 SIZE = 48
 """The side at which images are read by default: networks train in minutes."""
@@ -101,14 +101,19 @@ def read_images(data: ArrayData | str | Path, options: Options) -> AssayImages:
     try:
         found = find_images(data.catalog, folds=options.folds, seed=options.seed, rho=options.rho)
     except ValueError as error:
-        raise ConfigError("--folds", problem=str(error)) from error
+        raise ConfigError("--folds", problem=str(error).removeprefix("config.split.folds: ")) from error
     return AssayImages(data, options.attribute, found, source, tuple(notes))
 
 
 def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
-    """Returns a folder's pool, with the attribute as scene."""
+    """Returns a folder's pool, with the attribute as scene and its usual values."""
+    if not folder.is_dir():
+        raise ConfigError("DIR", f"a folder with {LAYOUTS}", folder)
+    photos = (folder / "metadata.csv").exists()
+    if options.clusters and not photos:
+        raise ConfigError("--clusters", "a folder with metadata.csv, which has the column", options.clusters)
     scene_column = "scene"
-    if (folder / "metadata.csv").exists():
+    if photos:
         scene_column = options.attribute
     spec = PoolSpec(
         name="folder",
@@ -119,7 +124,14 @@ def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
         scene_column=scene_column,
         cluster_column=options.clusters,
     )
-    pool, catalog = load_folder(spec)
+    try:
+        if photos:
+            spec = dataclasses.replace(spec, usual=_usual_names(list_folder(spec)))
+        pool, catalog = load_folder(spec)
+    except BadFilesError as error:
+        # The reader's word for the values, scenes, is none of the user's.
+        problems = [problem.replace("scene_kinds:", f"{options.attribute}:") for problem in error.problems]
+        raise BadFilesError(folder, problems) from error
     return ArrayData(jax.tree.map(np.asarray, pool), catalog)
 
 
@@ -128,6 +140,11 @@ def _usual_of(catalog: Catalog) -> tuple[tuple[int, ...], ...]:
     counts = np.zeros((len(catalog.class_names), len(catalog.scene_names)), np.int64)
     np.add.at(counts, (catalog.object_class, catalog.object_scene), 1)
     return usual_values(counts)
+
+
+def _usual_names(catalog: Catalog) -> tuple[tuple[str, ...], ...]:
+    """Returns the names of the values that go with each class."""
+    return tuple(tuple(catalog.scene_names[value] for value in values) for values in _usual_of(catalog))
 
 
 def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:

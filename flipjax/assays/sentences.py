@@ -34,6 +34,7 @@ def findings(assay: Assay) -> list[str]:
     lines = [f"{assay.attribute}: {assay.verdict.word}. {assay.verdict.reason}"]
     if assay.verdict.help:
         lines.append(assay.verdict.help)
+    lines += _flips(assay)
     lines += _remedies(assay)
     lines.append(association_sentence(assay))
     cue = cue_sentence(assay)
@@ -68,14 +69,26 @@ def cue_sentence(assay: Assay) -> str:
     return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class:.2f}."
 
 
+def _flips(assay: Assay) -> list[str]:
+    """Returns Flip of the population, and what the budget left out where the attribute is used."""
+    if not assay.levels:
+        return []
+    whole = assay.levels[-1]
+    rare = with_ends(whole.flip_rare)
+    lines = [f"Flip in the rare groups is {rare}, in the common ones {with_ends(whole.flip_common)}."]
+    schedule = assay.schedule
+    if assay.used and schedule is not None and schedule.left_out:
+        left_out = schedule.left_out_sentence
+        lines.append(f"{left_out[0].upper()}{left_out[1:]} (into a new --out).")
+    return lines
+
+
 def _remedies(assay: Assay) -> list[str]:
+    """Returns how many counter-examples end the use of the attribute, and which methods do."""
     needed = assay.counter_examples
     if needed is None:
         return []
-    whole = assay.levels[-1]
-    lines = [
-        f"Flip in the rare groups is {with_ends(whole.flip_rare)}, in the common ones {with_ends(whole.flip_common)}."
-    ]
+    lines = []
     if needed.kind == "enough":
         lines.append(
             f"{needed.sufficient:.0%} of the counter-examples suffice for Flip of {needed.target:g} in the rare groups."
@@ -107,8 +120,4 @@ def _remedies(assay: Assay) -> list[str]:
             f"No method tried brings it below {needed.target:g} without new data; the best is {best.name}, "
             f"{with_ends(best.flip_rare)}."
         )
-    schedule = assay.schedule
-    if schedule is not None and schedule.left_out:
-        names = listed([setting.name for setting in schedule.left_out])
-        lines.append(f"The budget had no room for {names}.")
     return lines

@@ -155,7 +155,8 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Po
 
 def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
     problems: list[str] = []
-    rows = list(_rows(root, spec, problems))
+    incomplete: list[str] = []
+    rows = list(_rows(root, spec, problems, incomplete))
     class_names = names_of(root, "classes", Counter(sorted(row.class_name for row in rows)), spec.classes)
     scene_names = names_of(root, "scene_kinds", Counter(sorted(row.scene for row in rows)), spec.scene_kinds)
     items: list[PoolItem] = []
@@ -165,7 +166,7 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
         if refusal:
             problems.append(f"{row.where}: {row.filename!r}: {refusal}")
             continue
-        files = (f"images/{row.filename}", PurePosixPath("masks", row.filename).with_suffix(".png").as_posix())
+        files = _files_of(row.filename)
         reasons = []
         if row.class_name not in class_names:
             reasons.append(f"class {row.class_name!r} is none of {class_names}")
@@ -187,9 +188,15 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
             items.append(item)
     paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
     names = {path.relative_to(root).as_posix() for path in paths}
-    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - first_rows.keys())]
+    named = first_rows.keys() | {file for filename in incomplete for file in _files_of(filename)}
+    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - named)]
     items.sort(key=lambda item: item.name)
     return Catalog(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
+
+
+def _files_of(filename: str) -> tuple[str, str]:
+    """Returns the names of a photo and its mask, relative to the root."""
+    return f"images/{filename}", PurePosixPath("masks", filename).with_suffix(".png").as_posix()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +214,8 @@ class _Row:
     """Empty without clusters."""
 
 
-def _rows(root: Path, spec: PoolSpec, problems: list[str]) -> Iterator[_Row]:
-    """Yields the complete rows of metadata.csv."""
+def _rows(root: Path, spec: PoolSpec, problems: list[str], incomplete: list[str]) -> Iterator[_Row]:
+    """Yields the complete rows of metadata.csv, and adds the file names of the others to `incomplete`."""
     required = ["filename", "class", spec.scene_column]
     if spec.cluster_column:
         required.append(spec.cluster_column)
@@ -222,6 +229,8 @@ def _rows(root: Path, spec: PoolSpec, problems: list[str]) -> Iterator[_Row]:
         empty = [name for name in required if not fields[name]]
         if empty:
             problems.append(f"{where}: no {', '.join(empty)}")
+            if not _refused(fields["filename"]):
+                incomplete.append(fields["filename"])
             continue
         split = fields.get("split", "")
         if split not in ("", *PARTS):

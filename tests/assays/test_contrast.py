@@ -1,11 +1,13 @@
 """The contrast cancels classes and values, has an honest interval, and is nothing under permuted attributes."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from flipjax.assays.association import usual_mask, usual_values
 from flipjax.assays.contrast import (
@@ -126,6 +128,40 @@ def test_the_interval_covers_what_was_planted():
         estimate = estimate_flip(units, outcomes(flips), contrast_weights(units.counts, TWO))
         inside += estimate.low <= 0.4 <= estimate.high
     assert inside >= 186  # .93 of 200
+
+
+@pytest.mark.parametrize("rare", [2, 4, 10], ids=lambda rare: f"{rare} patients in each rare group")
+def test_the_interval_covers_what_was_planted_with_few_patients(rare):
+    of_groups = np.array([[30 - rare, rare], [rare, 30 - rare]])
+    units = images(5 * of_groups, np.repeat(np.arange(60), 5))
+    inside = 0
+    for key in range(200):
+        random = np.random.default_rng(key)
+        # Images of a patient are alike: each patient has a difficulty, and each image little of its own.
+        hard = np.repeat(random.normal(0, 0.2, 60), 5) + random.normal(0, 0.05, 300)
+        is_rare = units.class_ != units.value
+        flips = np.where(is_rare, 0.4 + random.normal(0, 0.03, (4, 1)), 0.1) + hard
+        estimate = estimate_flip(units, outcomes(flips), contrast_weights(units.counts, TWO))
+        inside += estimate.low <= 0.3 <= estimate.high
+    assert inside >= 182  # .91 of 200; with the variance of all patients together it is .80, .87 and .94.
+
+
+def test_the_variance_of_groups_of_two_images_by_hand():
+    # Shares of .3, .3, .3 and .5; in each group two images .1 from it: a variance of .01 over two, weighted by 1/4.
+    units = images([[2, 2], [2, 2]])
+    flips = np.array([[0.2, 0.4, 0.2, 0.4, 0.2, 0.4, 0.4, 0.6]]).repeat(4, axis=0)
+    estimate = estimate_flip(units, outcomes(flips), np.array([[-0.5, 0.5], [0.5, -0.5]]))
+    half = stats.t.ppf(0.975, 4) * math.sqrt(4 * 0.25 * 0.01)
+    assert estimate.value == pytest.approx(-0.1)
+    assert (estimate.low, estimate.high) == pytest.approx((-0.1 - half, -0.1 + half))
+
+
+def test_a_group_of_one_patient_has_an_interval_without_information():
+    patients = np.concatenate([np.arange(10), np.full(4, 10), np.arange(11, 25)])
+    units = images([[10, 4], [4, 10]], patients)
+    flips = np.random.default_rng(0).random((4, 28))
+    estimate = estimate_flip(units, outcomes(flips), contrast_weights(units.counts, TWO))
+    assert (estimate.low, estimate.high) == (-1.0, 1.0)
 
 
 def test_one_seed_has_an_interval_without_information():

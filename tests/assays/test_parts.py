@@ -6,13 +6,14 @@ import math
 import numpy as np
 import pytest
 
+from flipjax.assays.__main__ import seconds_of
 from flipjax.assays.association import associate
 from flipjax.assays.contrast import Contrast, FlipEstimate
 from flipjax.assays.cues import CUES, auroc, measure_cues, rank_cues
 from flipjax.assays.population import Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
 from flipjax.assays.remedy import Level, count_counter_examples
-from flipjax.assays.schedule import Schedule, choose_schedule
+from flipjax.assays.schedule import Schedule, choose_schedule, duration, fit_remedies
 from flipjax.assays.units import AssayUnits
 from flipjax.assays.verdict import NOT_USED, UNKNOWN, USED, Learnt, judge_contrast
 from flipjax.config import ConfigError
@@ -56,6 +57,13 @@ def test_the_cue_that_carries_the_attribute_comes_first():
     assert warmth.of_class[1] < 0.6
     assert [cue.of_value[0] for cue in ranked] == sorted((cue.of_value[0] for cue in ranked), reverse=True)
     assert all(0.5 <= cue.of_value[0] <= 1 for cue in ranked)
+
+
+def test_a_resample_of_few_patients_without_a_class_warns_of_nothing():
+    patients = np.repeat(np.arange(3), 4)
+    classes = (patients == 0).astype(int)
+    cue = rank_cues({"noise": np.random.default_rng(0).random(12)}, classes, np.arange(12) % 2, patients, samples=60)[0]
+    assert all(0 <= end <= 1 for end in (*cue.of_class, *cue.of_value))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -120,13 +128,48 @@ def test_the_budget_leaves_out_the_last_settings_first():
     assert schedule.expected <= 200
 
 
+def test_what_is_left_out_has_the_budget_that_it_needs():
+    shorter = choose_schedule(Design(5, 4, 1), SETTINGS, seconds=0.2, budget=120)
+    assert shorter.settings == ()
+    assert shorter.left_out_sentence == (
+        "the budget has no room for 50% of the counter-examples, balanced, 0% of the counter-examples; "
+        f"--budget {duration(shorter.budget_for_all)} would have"
+    )
+    budget = seconds_of(duration(shorter.budget_for_all))
+    longer = choose_schedule(Design(5, 4, 1), SETTINGS, seconds=0.2, budget=budget)
+    assert longer.left_out == ()
+    assert longer.design.epochs >= shorter.design.epochs
+
+
+REMEDIES = Schedule(Design(5, 4, 20), tuple(SETTINGS), (), 0.2, 360.0, 360.0)
+
+
+def test_a_population_that_keeps_its_time_leaves_its_remedies():
+    assert fit_remedies(REMEDIES, trial=10, population=90, budget=360) is REMEDIES
+
+
+@pytest.mark.parametrize(("population", "kept"), [(97, 3), (98, 2), (130, 1), (200, 0), (1000, 0)])
+def test_a_slower_population_leaves_out_what_would_overrun_the_budget(population, kept):
+    # 15 s for the page and 10 for the trial; all may take 1.15 times 360, so 389 for the population and its remedies.
+    schedule = fit_remedies(REMEDIES, trial=10, population=population, budget=360)
+    assert schedule.settings == tuple(SETTINGS[:kept])
+    assert schedule.left_out == tuple(SETTINGS[kept:])
+    assert schedule.budget_for_all == (360 if kept == 3 else 25 + 4 * population)
+
+
+@pytest.mark.parametrize("text", ["90s", "2m", "10m", "1h"])
+def test_a_duration_that_is_written_is_read(text):
+    assert duration(seconds_of(text)) in (text, f"{int(seconds_of(text))}s", f"{seconds_of(text) / 60:.0f}m")
+    assert seconds_of(duration(seconds_of(text))) == seconds_of(text)
+
+
 def test_asked_epochs_and_seeds_are_kept():
     schedule = choose_schedule(Design(3, 4, 1), SETTINGS, seconds=0.01, budget=600, seeds=6, epochs=3)
     assert (schedule.design.seeds, schedule.design.epochs, schedule.left_out) == (6, 3, ())
 
 
 def test_a_budget_without_room_says_how_much_is_needed():
-    with pytest.raises(ConfigError, match=r"--budget: expected .* or more for 20 networks of 10 epochs; found"):
+    with pytest.raises(ConfigError, match=r"--budget: expected 9m or more for 20 networks of 10 epochs; found 60s"):
         choose_schedule(Design(5, 4, 1), SETTINGS, seconds=2.0, budget=60)
 
 

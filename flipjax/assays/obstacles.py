@@ -1,0 +1,87 @@
+"""What keeps networks from telling whether an attribute is a shortcut, found before any is trained."""
+
+import dataclasses
+
+import numpy as np
+
+from flipjax.assays.association import Association
+from flipjax.assays.contrast import contrast_weights
+from flipjax.assays.inputs import AssayImages
+
+PER_FOLD = 2
+"""Images of each group that a fold needs on average."""
+FEWEST_CLUSTERS = 2
+"""Clusters of each group without which nothing tells how far clusters differ."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Obstacle:
+    """The reason for `cannot be told`, before any network is trained.
+
+    Attributes:
+        reason: one sentence.
+        help: one sentence on the data that would tell.
+    """
+
+    reason: str
+    help: str
+
+
+def find_obstacle(images: AssayImages, association: Association) -> Obstacle | None:
+    """Returns what keeps networks from telling, or None."""
+    attribute = images.attribute
+    if association.counter_examples.sum() == 0:
+        return Obstacle(
+            f"{attribute} is the class: no counter-example exists, so that nothing separates the two.",
+            f"Images of each class with every {attribute} would tell.",
+        )
+    if contrast_weights(association.counts, association.usual) is None:
+        empty = empty_groups(images, association)
+        return Obstacle(
+            f"No image shows {', '.join(empty)}: the other groups are too few to tell a shortcut from a harder class "
+            "or value.",
+            f"Images of {', '.join(empty)} would tell.",
+        )
+    folds = len(np.unique(images.found.folds))
+    least = PER_FOLD * folds
+    few = _smaller(images, association.counts, least)
+    if few:
+        return Obstacle(
+            f"Too few images of {', '.join(few)}: {least} are needed, {PER_FOLD} for each of {folds} folds.",
+            f"More such images would tell, or fewer folds: --folds 2 needs {2 * PER_FOLD}.",
+        )
+    lonely = _smaller(images, cluster_counts(images), FEWEST_CLUSTERS)
+    if lonely:
+        return Obstacle(
+            f"All images of {', '.join(lonely)} are of one cluster: nothing tells how far clusters differ.",
+            "Images of further clusters would tell.",
+        )
+    return None
+
+
+def empty_groups(images: AssayImages, association: Association) -> list[str]:
+    """Returns the names of the groups without images."""
+    return [_group_name(images, y, value) for y, value in np.argwhere(association.counts == 0)]
+
+
+def cluster_counts(images: AssayImages) -> np.ndarray:
+    """Returns the number of clusters of each class with each value, int64 (F, V)."""
+    units = images.units
+    of_groups = np.unique(np.stack([units.class_, units.value, units.cluster]), axis=1)
+    counts = np.zeros((units.classes, units.values), np.int64)
+    np.add.at(counts, (of_groups[0], of_groups[1]), 1)
+    return counts
+
+
+def _smaller(images: AssayImages, counts: np.ndarray, least: int) -> list[str]:
+    """Returns the groups with fewer than `least`, but any, of what is counted, with their numbers."""
+    return [
+        f"{_group_name(images, y, value)} ({count})"
+        for (y, value), count in np.ndenumerate(counts)
+        if 0 < count < least
+    ]
+
+
+def _group_name(images: AssayImages, y: int, value: int) -> str:
+    names = images.catalog
+    return f"{names.class_names[y]} with {images.attribute} {names.scene_names[value]}"

@@ -1,0 +1,229 @@
+"""What an assay cannot use is one sentence, on the command line as from Python, and nothing is written into DIR."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import flipjax
+from flipjax.__main__ import main
+from flipjax.assays import population
+from flipjax.config import ConfigError
+
+CLASSES = ("disc", "oval")
+VALUES = ("mild", "warm")
+COUNT = 48
+
+
+@dataclasses.dataclass
+class Photos:
+    """The photos of a folder, before they are written; all are usable."""
+
+    class_: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(COUNT) % 2)
+    value: np.ndarray = dataclasses.field(default_factory=lambda: (np.arange(COUNT) // 2) % 2)
+    patient: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(COUNT) // 4)
+    missing: tuple[int, ...] = ()
+    """Photos without a value."""
+    mixed: tuple[int, ...] = ()
+    """Photos whose masks show both classes."""
+    split: bool = False
+    """Whether photos are dealt to train and test in turn."""
+
+    def write(self, root: Path) -> Path:
+        """Writes the folder."""
+        for name in ("images", "masks"):
+            (root / name).mkdir(parents=True)
+        lines = ["filename,class,scanner,patient" + ",split" * self.split]
+        for i in range(len(self.class_)):
+            mask = np.zeros((16, 16), np.uint8)
+            mask[4:12, 4:12] = 1 + self.class_[i]
+            if i in self.mixed:
+                mask[0, 0] = 2 - self.class_[i]
+            Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(root / "images" / f"{i}.png")
+            Image.fromarray(mask).save(root / "masks" / f"{i}.png")
+            value = "" if i in self.missing else VALUES[self.value[i]]
+            part = f",{('train', 'test')[i % 2]}" if self.split else ""
+            lines.append(f"{i}.png,{CLASSES[self.class_[i]]},{value},p{self.patient[i]}{part}")
+        (root / "metadata.csv").write_text("\n".join(lines))
+        return root
+
+
+def one_class() -> Photos:
+    return Photos(class_=np.zeros(COUNT, int))
+
+
+def one_value() -> Photos:
+    return Photos(value=np.zeros(COUNT, int))
+
+
+def missing_values() -> Photos:
+    return Photos(missing=(0, 5))
+
+
+def masks_of_two_classes() -> Photos:
+    return Photos(mixed=(7,))
+
+
+def patients_across_parts() -> Photos:
+    return Photos(split=True)
+
+
+def four_photos() -> Photos:
+    return Photos(class_=np.array([0, 1, 0, 1]), value=np.array([0, 0, 1, 1]))
+
+
+def an_empty_group() -> Photos:
+    plain = Photos()
+    return Photos(value=np.where(plain.class_ == 1, 1, plain.value))
+
+
+def few_photos() -> Photos:
+    plain = Photos()
+    usual = plain.class_.copy()
+    usual[:2] = 1 - usual[:2]
+    return Photos(value=usual)
+
+
+def the_class_itself() -> Photos:
+    return Photos(value=np.arange(COUNT) % 2)
+
+
+def one_patient_with_a_scanner() -> Photos:
+    # Patients 0 to 5 are discs, 6 to 11 ovals; the only disc with a warm scanner is patient 0.
+    patient = np.arange(COUNT) // 4
+    value = np.where(patient < 6, patient == 0, patient % 2).astype(int)
+    return Photos(class_=(patient >= 6).astype(int), value=value)
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("photos", "options", "code", "sentence"),
+    [
+        (one_class, {}, 1, "classes: expected two or more that differ; found disc (48)"),
+        (one_value, {}, 1, "scanner: expected two or more that differ; found mild (48)"),
+        (one_value, {"values": "mild,warm"}, 1, "scanner: no image of warm; found mild (48)"),
+        (missing_values, {}, 1, "2 problems\n  metadata.csv line 2: no scanner\n  metadata.csv line 7: no scanner"),
+        (masks_of_two_classes, {}, 1, "masks/7.png: the mask has the values 0, 1, 2; expected 0 and 2"),
+        (patients_across_parts, {"clusters": "patient"}, 2, "clusters: expected the images of p0 in one part"),
+        (four_photos, {}, 2, "--folds: expected at most the 4 images or clusters, found 5"),
+        (Photos, {"size": 17}, 2, "--size: expected a multiple of 8 from 16 on; found 17"),
+        (Photos, {"attribute": "site"}, 1, "no column site; expected rows with filename, class, site; found"),
+        (Photos, {"weights": "w"}, 2, "--weights: expected --network smp_efficientnet_lite0, whose weights they are"),
+    ],
+    ids=[
+        "one class",
+        "one value",
+        "one of two values",
+        "missing values",
+        "masks of two classes",
+        "patients across parts",
+        "four photos",
+        "size",
+        "another column",
+        "weights of no network",
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_sentence(
+    photos: Callable[[], Photos], options: dict[str, object], code: int, sentence: str, tmp_path: Path, capsys
+):
+    folder = photos().write(tmp_path / "photos")
+    before = files_of(folder)
+    asked = {"attribute": "scanner", "size": 16, **options}
+    line = ["assay", str(folder), "--out", str(tmp_path / "out")]
+    line += [f"--{name}={value}" for name, value in asked.items()]
+    assert main(line) == code
+    assert sentence in capsys.readouterr().err
+    names = {"values": tuple(asked.pop("values").split(","))} if "values" in asked else {}
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        flipjax.assay(folder, out=tmp_path / "out", **asked, **names)
+    assert files_of(folder) == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("photos", "options", "sentences"),
+    [
+        (
+            an_empty_group,
+            {},
+            (
+                "No image shows oval with scanner mild: the other groups are too few to tell a shortcut from a harder "
+                "class or value.",
+                "Images of oval with scanner mild would tell.",
+            ),
+        ),
+        (
+            few_photos,
+            {},
+            (
+                "Too few images of disc with scanner warm (1), oval with scanner mild (1): 10 are needed, 2 for each "
+                "of 5 folds.",
+                "More such images would tell, or fewer folds: --folds 2 needs 4.",
+            ),
+        ),
+        (
+            the_class_itself,
+            {},
+            (
+                "scanner is the class: no counter-example exists, so that nothing separates the two.",
+                "Images of each class with every scanner would tell.",
+            ),
+        ),
+        (
+            one_patient_with_a_scanner,
+            {"clusters": "patient", "folds": 2},
+            (
+                "All images of disc with scanner warm (1) are of one cluster: nothing tells how far clusters differ.",
+                "Images of further clusters would tell.",
+            ),
+        ),
+    ],
+    ids=["an empty group", "few photos", "the class itself", "one patient with a scanner"],
+)
+def test_what_cannot_be_told_is_said_before_networks_train(
+    photos: Callable[[], Photos],
+    options: dict[str, object],
+    sentences: tuple[str, str],
+    tmp_path: Path,
+    capsys,
+    monkeypatch,
+):
+    monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
+    folder = photos().write(tmp_path / "photos")
+    before = files_of(folder)
+    asked = {"attribute": "scanner", "size": 16, **options}
+    line = ["assay", str(folder), *(f"--{name}={value}" for name, value in asked.items())]
+    reason, advice = sentences
+    assert main([*line, "--dry_run"]) == 0
+    assert f"nothing would be trained: {reason} {advice}" in capsys.readouterr().out
+    assert main([*line, "--out", str(tmp_path / "out"), "--fail_if", "cannot be told"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"scanner: cannot be told. {reason}\n{advice}\n")
+    assert "the contrast rests on the other groups" not in printed
+    assert flipjax.assay(folder, out=tmp_path / "out", **asked).verdict.help == advice
+    assert files_of(folder) == before
+
+
+def test_no_folder_is_one_sentence(tmp_path: Path):
+    with pytest.raises(ConfigError, match="DIR: expected a folder with cutouts/"):
+        flipjax.assay(tmp_path / "none", attribute="scanner", out=tmp_path / "out")
+
+
+def test_cut_outs_have_no_clusters(tmp_path: Path):
+    for name in ("cutouts/cat", "cutouts/dog", "scenes/land", "scenes/sea"):
+        (tmp_path / "pool" / name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"--clusters: expected a folder with metadata\.csv, which has the column"):
+        flipjax.assay(tmp_path / "pool", attribute="scene", clusters="patient", out=tmp_path / "out")
+
+
+def test_the_reader_says_nothing_of_scenes_that_the_counts_decide(tmp_path: Path, capsys):
+    folder = the_class_itself().write(tmp_path / "photos")
+    flipjax.assay(folder, attribute="scanner", size=16, out=tmp_path / "out")
+    assert "by order" not in capsys.readouterr().err
