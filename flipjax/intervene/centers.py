@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, is_foreground
 
@@ -16,7 +15,7 @@ MOST_REGIONS = 2000
 """Regions from which a quota is estimated; of more, evenly spaced ones."""
 
 
-def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.ndarray:
+def split_point(log_odds: ArrayLike, *, center: ArrayLike | None = None, prior: ArrayLike | None = None) -> np.ndarray:
     """Estimates the log-odds at which a model is undecided between classes, from unlabelled images.
 
     Pasting shifts log-odds, so zero is a poor centre. `median` assumes equally frequent classes. `quota` chooses
@@ -45,34 +44,45 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.n
         >>> split_point(log_odds).tolist(), split_point(log_odds, center=1.0).tolist()
         ([1.5, -1.5], [-0.5, 0.5])
     """
-    log_odds = np.asarray(log_odds, np.float64)
-    if log_odds.ndim != 3 or log_odds.shape[-1] < 2:
-        raise ValueError(f"log_odds: expected (images, kinds of scenes, F), F >= 2, found shape {log_odds.shape}.")
-    identity = log_odds.mean(1)
+    on_scenes = np.asarray(log_odds, np.float64)
+    if on_scenes.ndim != 3 or on_scenes.shape[-1] < 2:
+        raise ValueError(f"log_odds: expected (images, kinds of scenes, F), F >= 2, found shape {on_scenes.shape}.")
+    identity = on_scenes.mean(1)
     identity = identity[~np.isnan(identity).any(1)]
     F = identity.shape[1]
     if center is None:
         center = "quota" if prior is not None or F > 2 else "median"
-    named = isinstance(center, str)
-    if named and center not in CENTERS:
+    is_named = isinstance(center, str)
+    if is_named and center not in CENTERS:
         raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-    if (named and center == "quota") == (prior is None):
+    if (is_named and center == "quota") == (prior is None):
         found = "none" if prior is None else "some"
         raise ValueError(f"prior: expected {F} class frequencies with center='quota' and none else, found {found}.")
-    shares = None if prior is None else _check_prior(prior, F)
-    if not named:
-        points = np.asarray(center, np.float64)
-        points = np.stack([-points, points]) / 2 if points.ndim == 0 and F == 2 else points
-        if points.shape != (F,):
-            raise ValueError(f"center: expected {F} numbers, one for each class, found shape {points.shape}.")
-    elif not len(identity):
-        return np.full(F, np.nan, np.float32)
+    if not is_named:
+        points = _given_points(center, F)
+    elif prior is None:
+        if not len(identity):
+            return np.full(F, np.nan, np.float32)
+        points = np.quantile(identity, (F - 1) / F, axis=0)
     else:
-        points = np.quantile(identity, (F - 1) / F, axis=0) if shares is None else _quota(identity, shares)
+        shares = _check_prior(prior, F)
+        if not len(identity):
+            return np.full(F, np.nan, np.float32)
+        points = _quota(identity, shares)
     return (points - points.mean(where=points < np.inf)).astype(np.float32)
 
 
-def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -> np.ndarray:
+def _given_points(center: ArrayLike, F: int) -> np.ndarray:
+    """Returns a given center as one number for each class."""
+    points = np.asarray(center, np.float64)
+    if points.ndim == 0 and F == 2:
+        points = np.stack([-points, points]) / 2
+    if points.shape != (F,):
+        raise ValueError(f"center: expected {F} numbers, one for each class, found shape {points.shape}.")
+    return points
+
+
+def label_shares(labels: ArrayLike, *, num_classes: int, background: Background = 0) -> np.ndarray:
     """Returns the class frequencies of region labels, float64 (F,), as a prior for `split_point`.
 
     Args:
@@ -95,7 +105,7 @@ def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -
     return counts / counts.sum()
 
 
-def _check_prior(prior: Any, F: int) -> np.ndarray:
+def _check_prior(prior: ArrayLike, F: int) -> np.ndarray:
     shares = np.asarray(prior, np.float64)
     # The negated form also rejects NaN.
     fits = shares.shape == (F,) and shares.min() >= 0 and abs(shares.sum() - 1) <= SUM and (shares > 0).sum() > 1
@@ -118,8 +128,10 @@ def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
     exact = len(scores) * shares[used]
     counts = np.floor(exact).astype(np.int64)
     counts[np.argsort(counts - exact, kind="stable")[: len(scores) - counts.sum()]] += 1
-    places = np.repeat(np.arange(len(counts)), counts)
-    classes = places[linear_sum_assignment(scores[:, places], maximize=True)[1]]
+    # A column for each region that a class shall have.
+    class_of_column = np.repeat(np.arange(len(counts)), counts)
+    _, columns = linear_sum_assignment(scores[:, class_of_column], maximize=True)
+    classes = class_of_column[columns]
     points = np.full(len(shares), np.inf)
     points[used] = _middle(scores, classes)
     return points
@@ -131,15 +143,15 @@ def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     A class without regions has no upper bound; its offset exceeds all regions by their mean distance.
     """
     F = scores.shape[1]
-    own = np.take_along_axis(scores, classes[:, None], 1)
+    of_class = np.take_along_axis(scores, classes[:, None], 1)
     held = np.flatnonzero(np.bincount(classes, minlength=F))
     # Least loss of a move from class c to d, first directly, then through other classes.
-    losses = np.stack([(own - scores)[classes == c].min(0)[held] for c in held])
+    losses = np.stack([(of_class - scores)[classes == c].min(0)[held] for c in held])
     for k in range(len(held)):
         losses = np.minimum(losses, losses[:, [k]] + losses[k])
     points = np.zeros(F)
     points[held] = (losses - losses.T).mean(1) / 2
-    entry = scores - own + points[classes][:, None]
+    entry = scores - of_class + points[classes][:, None]
     empty = np.setdiff1d(np.arange(F), held)
     points[empty] = (entry.max(0) + (entry.max(0) - entry.min(0)) / len(scores))[empty]
     return points

@@ -1,19 +1,19 @@
 """Finds predicted regions: all foreground of an image, or each of its objects, with NumPy and SciPy."""
 
 import warnings
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
+from flipjax.metrics.host import Array
 
 
-def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.ndarray:
+def foreground(logits: ArrayLike, *, background: Background = 0) -> Array:
     """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), a JAX or NumPy array as the logits.
 
     Example:
@@ -21,15 +21,15 @@ def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.nda
         >>> foreground(logits).tolist(), foreground(logits, background=2).tolist()
         ([[False, True, True]], [[True, True, False]])
     """
-    logits = to_array(logits, name="logits")
-    C = logits.shape[-1]
+    scores = to_array(logits, name="logits")
+    C = scores.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))
-    if not isinstance(logits, np.ndarray):
-        inside = jnp.asarray(inside)
-    return inside[logits.argmax(-1)]
+    if isinstance(scores, np.ndarray):
+        return inside[scores.argmax(-1)]
+    return jnp.asarray(inside)[scores.argmax(-1)]
 
 
-def find_regions(logits: Any, *, regions: Any = "objects", background: Background = 0) -> np.ndarray | None:
+def find_regions(logits: ArrayLike, *, regions: ArrayLike = "objects", background: Background = 0) -> np.ndarray | None:
     """Returns the number of each pixel's region within its image.
 
     An object is an 8-connected component of predicted foreground, whatever its classes: a half-flipped object is one
@@ -54,22 +54,28 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
     if named == "image":
         return None
     inside = np.asarray(foreground(logits, background=background))
-    labelled = np.zeros(inside.shape, np.int32)
     if named == "objects":
-        for image, into in zip(inside, labelled, strict=True):
-            ndimage.label(image, np.ones((3, 3)), output=into)
-        return labelled
+        return _find_objects(inside)
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         found = repr(named) if named else f"{numbers.dtype} of shape {numbers.shape}"
         raise ValueError(f"regions: expected 'image', 'objects' or integers {inside.shape} from 0 on, found {found}.")
-    for image, predicted, into in zip(numbers, inside, labelled, strict=True):
+    labelled = np.zeros(inside.shape, np.int32)
+    for image, predicted, numbers_of_image in zip(numbers, inside, labelled, strict=True):
         instances = np.unique(image[predicted & (image > 0)])
-        into[predicted] = np.searchsorted(instances, image[predicted], side="right")
+        numbers_of_image[predicted] = np.searchsorted(instances, image[predicted], side="right")
     return labelled
 
 
-def region_images(regions: Any) -> np.ndarray:
+def _find_objects(inside: np.ndarray) -> np.ndarray:
+    """Returns the number of each pixel's 8-connected component within its image, int32 (B, H, W); 0 for none."""
+    labelled = np.zeros(inside.shape, np.int32)
+    for image, numbers_of_image in zip(inside, labelled, strict=True):
+        ndimage.label(image, np.ones((3, 3)), output=numbers_of_image)
+    return labelled
+
+
+def region_images(regions: ArrayLike) -> np.ndarray:
     """Returns the image of each region of `find_regions`: int64 (N,), in the order of the regions' rows.
 
     Example:
@@ -87,52 +93,53 @@ def region_places(regions: np.ndarray) -> np.ndarray:
     return np.where(regions > 0, regions - 1 + first, -1).astype(np.int32)
 
 
-def count_labels(logits: Any, *, regions: Any, background: Background) -> tuple[np.ndarray, np.ndarray]:
+def count_labels(logits: ArrayLike, *, regions: ArrayLike, background: Background) -> tuple[np.ndarray, np.ndarray]:
     """Returns the row of each pixel's region, int (B, H, W), and the label counts of each region, int64 (N, C)."""
-    logits = np.asarray(to_array(logits, name="logits"))
-    numbers = find_regions(logits, regions=regions, background=background)
-    if logits.ndim != 4:
-        raise ValueError(f"logits: expected (B, H, W, C), found the shape {logits.shape}.")
+    scores = np.asarray(to_array(logits, name="logits"))
+    numbers = find_regions(scores, regions=regions, background=background)
+    if scores.ndim != 4:
+        raise ValueError(f"logits: expected (B, H, W, C), found the shape {scores.shape}.")
     if numbers is None:
-        count = len(logits)
-        rows = np.where(foreground(logits, background=background), np.arange(count)[:, None, None], -1)
+        count = len(scores)
+        rows = np.where(foreground(scores, background=background), np.arange(count)[:, None, None], -1)
     else:
         rows = region_places(numbers)
         count = len(region_images(numbers))
     inside = rows >= 0
-    C = logits.shape[-1]
-    counts = np.bincount(rows[inside] * C + logits.argmax(-1)[inside], minlength=count * C)
+    C = scores.shape[-1]
+    counts = np.bincount(rows[inside] * C + scores.argmax(-1)[inside], minlength=count * C)
     return rows, counts.reshape(count, C)
 
 
-def region_label(logits: Any, *, regions: Any = "image", background: Background = 0) -> np.ndarray:
+def region_label(logits: ArrayLike, *, regions: ArrayLike = "image", background: Background = 0) -> np.ndarray:
     """Returns the most frequent label of each predicted region, the lowest in a tie: int64 (N,).
 
     An image without a region gets the first background class, or -1 if there is no background. Regions are as in
     `scene_marginal`.
 
     Example:
-        >>> region_label(jax.nn.one_hot(jnp.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]]), 3)).tolist()
+        >>> region_label(np.eye(3)[np.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]])]).tolist()
         [2, 0]
-        >>> region_label(jax.nn.one_hot(jnp.array([[[1, 0, 2, 2]]]), 3), regions="objects").tolist()
+        >>> region_label(np.eye(3)[np.array([[[1, 0, 2, 2]]])], regions="objects").tolist()
         [1, 2]
     """
     _, counts = count_labels(logits, regions=regions, background=background)
     return np.where(counts.any(1), counts.argmax(1), next(iter(background_classes(background)), -1))
 
 
-def warn_of_objects(logits: Any, *, regions: Any, background: Background) -> None:
+def warn_of_objects(logits: ArrayLike, *, regions: ArrayLike, background: Background) -> None:
     """Warns if an image with several predicted objects of different classes is one region; silent under jit.
 
     Warns:
         UserWarning: states the number of such images and the argument to pass.
     """
-    if isinstance(logits, Tracer) or not (isinstance(regions, str) and regions == "image"):
+    is_one_region = isinstance(regions, str) and regions == "image"
+    if isinstance(logits, Tracer) or not is_one_region:
         return
-    objects = find_regions(logits, regions="objects", background=background)
+    objects = _find_objects(np.asarray(foreground(logits, background=background)))
     label = region_label(logits, regions=objects, background=background)
     pairs = np.unique([region_images(objects), label], axis=1)
     several = np.count_nonzero(np.bincount(pairs[0]) > 1)
     if several:
-        found = f"{several} of {len(logits)} images predict objects of several classes, which repair makes one"
+        found = f"{several} of {len(objects)} images predict objects of several classes, which repair makes one"
         warnings.warn(f"regions: {found}; pass regions='objects' to treat each alone.", stacklevel=3)

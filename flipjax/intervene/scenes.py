@@ -1,13 +1,15 @@
 """Makes scenes for scene swap and pastes regions onto them, with pure functions."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from flipjax.metrics.checks import to_array
+from flipjax.metrics.host import Array
 
 Use = Literal["mean", "sampled", "both"]
 
@@ -19,7 +21,7 @@ WIDE = 0.1
 """Standard deviation of the blur of whole images, relative to the image height."""
 
 
-def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
+def mean_scenes(images: ArrayLike, *, kinds: ArrayLike | None = None) -> jax.Array:
     """Returns the pixelwise mean of the scene images of each kind.
 
     Args:
@@ -38,12 +40,12 @@ def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
         >>> mean_scenes(scenes, kinds=[0, 0, 1, 1]).ravel().tolist()
         [0.5, 2.5]
     """
-    images, kinds = _check_scenes(images, kinds)
-    return jnp.stack([images[kinds == kind].mean(0) for kind in range(kinds.max() + 1)])
+    photos, kind_of = _check_scenes(images, kinds)
+    return jnp.stack([photos[kind_of == kind].mean(0) for kind in range(kind_of.max() + 1)])
 
 
 def choose_scenes(
-    key: jax.Array, images: Any, *, kinds: Any = None, scenes: Use = "mean", count: int = 1
+    key: jax.Array, images: ArrayLike, *, kinds: ArrayLike | None = None, scenes: Use = "mean", count: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Chooses scenes of each kind, and their weights, for `scene_marginal`.
 
@@ -72,15 +74,15 @@ def choose_scenes(
     """
     if scenes not in ("mean", "sampled", "both"):
         raise ValueError(f"scenes: expected 'mean', 'sampled' or 'both', found {scenes!r}.")
-    images, kinds = _check_scenes(images, kinds)
-    means = mean_scenes(images, kinds=kinds)
+    photos, kind_of = _check_scenes(images, kinds)
+    means = mean_scenes(photos, kinds=kind_of)
     samples = means[:, None][:, :0]
     if scenes != "mean":
-        samples = images[draw_scenes(key, kinds, count=count)]
+        samples = photos[draw_scenes(key, kind_of, count=count)]
     return join_scenes(means, samples, scenes=scenes)
 
 
-def draw_scenes(key: jax.Array, kinds: Any, *, count: int) -> np.ndarray:
+def draw_scenes(key: jax.Array, kinds: ArrayLike, *, count: int) -> np.ndarray:
     """Draws scenes of each kind without replacement: indices (K, count) into kinds (S,).
 
     Raises:
@@ -90,16 +92,19 @@ def draw_scenes(key: jax.Array, kinds: Any, *, count: int) -> np.ndarray:
         >>> draw_scenes(jax.random.key(0), [0, 1, 0], count=1).shape
         (2, 1)
     """
-    kinds = np.asarray(kinds)
-    places = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
-    fewest = min(map(len, places))
+    kind_of = np.asarray(kinds)
+    of_kinds = [np.flatnonzero(kind_of == kind) for kind in range(kind_of.max() + 1)]
+    fewest = min(map(len, of_kinds))
     if not 1 <= count <= fewest:
         raise ValueError(f"count: expected 1 to {fewest}, the scenes of the rarest kind, found {count}.")
-    orders = [jax.random.permutation(jax.random.fold_in(key, kind), own) for kind, own in enumerate(places)]
-    return np.stack([np.asarray(order)[:count] for order in orders])
+    drawn = []
+    for kind, of_kind in enumerate(of_kinds):
+        order = jax.random.permutation(jax.random.fold_in(key, kind), of_kind)
+        drawn.append(np.asarray(order)[:count])
+    return np.stack(drawn)
 
 
-def join_scenes(means: Any, samples: Any, *, scenes: Use) -> tuple[jax.Array, jax.Array]:
+def join_scenes(means: ArrayLike, samples: ArrayLike, *, scenes: Use) -> tuple[jax.Array, jax.Array]:
     """Combines mean and sampled scenes, with the weights of `choose_scenes`.
 
     Args:
@@ -111,17 +116,17 @@ def join_scenes(means: Any, samples: Any, *, scenes: Use) -> tuple[jax.Array, ja
         >>> join_scenes(np.zeros((2, 1, 1, 1)), np.ones((2, 2, 1, 1, 1)), scenes="both")[1].tolist()
         [0.5, 0.25, 0.25]
     """
-    means = jnp.asarray(means)[:, None]
-    samples = jnp.asarray(samples)
-    even = jnp.full(samples.shape[1], 1 / max(1, samples.shape[1]), jnp.float32)
+    mean = jnp.asarray(means)[:, None]
+    sampled = jnp.asarray(samples)
+    even = jnp.full(sampled.shape[1], 1 / max(1, sampled.shape[1]), jnp.float32)
     if scenes == "mean":
-        return means, jnp.ones(1, jnp.float32)
+        return mean, jnp.ones(1, jnp.float32)
     if scenes == "sampled":
-        return samples, even
-    return jnp.concatenate([means, samples], axis=1), jnp.concatenate([jnp.array([0.5]), even / 2])
+        return sampled, even
+    return jnp.concatenate([mean, sampled], axis=1), jnp.concatenate([jnp.array([0.5]), even / 2])
 
 
-def mean_surroundings(images: Any, regions: Any) -> jax.Array:
+def mean_surroundings(images: ArrayLike, regions: ArrayLike) -> jax.Array:
     """Returns the pixelwise mean of images outside their regions, as a scene when no scene images exist.
 
     Regions are dilated by one pixel. A pixel covered in every image takes the mean of all uncovered pixels.
@@ -145,12 +150,12 @@ def mean_surroundings(images: Any, regions: Any) -> jax.Array:
     return finish_surroundings(*sum_surroundings(*check_photos(images, regions, name="regions")))
 
 
-def sum_surroundings(images: Any, regions: Any) -> tuple[jax.Array, jax.Array]:
+def sum_surroundings(images: ArrayLike, regions: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Sums a batch for `mean_surroundings`: sums (H, W, channels) and counts (H, W, 1), float32."""
-    images = jnp.asarray(to_array(images), jnp.float32)
+    photos = jnp.asarray(to_array(images), jnp.float32)
     near = jax.lax.reduce_window(jnp.asarray(to_array(regions), bool), False, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
     outside = ~near[..., None]
-    return jnp.where(outside, images, 0).sum(0), outside.sum(0).astype(jnp.float32)
+    return jnp.where(outside, photos, 0).sum(0), outside.sum(0).astype(jnp.float32)
 
 
 def finish_surroundings(sums: jax.Array, counts: jax.Array) -> jax.Array:
@@ -159,7 +164,7 @@ def finish_surroundings(sums: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.where(counts > 0, sums / jnp.maximum(counts, 1), overall)[None]
 
 
-def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
+def soft_edge(regions: ArrayLike, *, sigma: float | None = None) -> jax.Array:
     """Returns the cover of regions: their masks blurred by a Gaussian, without dilation.
 
     Args:
@@ -178,7 +183,8 @@ def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
     """
     cover = jnp.asarray(to_array(regions)).astype(jnp.float32)
     H, W = cover.shape[-2:]
-    sigma = SIGMA * H if sigma is None else sigma
+    if sigma is None:
+        sigma = SIGMA * H
     if not 0 <= sigma < np.inf:
         raise ValueError(f"sigma: expected a number of pixels, 0 or more, found {sigma}.")
     if sigma == 0:
@@ -186,7 +192,7 @@ def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
     return jnp.clip(_blur_matrix(H, sigma) @ cover @ _blur_matrix(W, sigma).T, 0, 1)
 
 
-def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
+def paste(images: ArrayLike, cover: jax.Array, scene: ArrayLike) -> jax.Array:
     """Blends images (..., H, W, channels) onto a scene of the same trailing shape, by their cover (..., H, W).
 
     Example:
@@ -197,7 +203,7 @@ def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
     return alpha * jnp.asarray(to_array(images)) + (1 - alpha) * jnp.asarray(to_array(scene))
 
 
-def grey_scenes(images: Any) -> jax.Array:
+def grey_scenes(images: ArrayLike) -> jax.Array:
     """Returns a uniform scene with the mean colour of each image. It is smooth, but not neutral.
 
     Classes often seen on smooth scenes benefit: published models classify objects on grey as birds. A fairer control is
@@ -210,11 +216,11 @@ def grey_scenes(images: Any) -> jax.Array:
         >>> grey_scenes(np.array([[[[0.0], [1.0]]]])).ravel().tolist()
         [0.5, 0.5]
     """
-    images = jnp.asarray(check_floating(images))
-    return jnp.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
+    photos = jnp.asarray(check_floating(images))
+    return jnp.broadcast_to(photos.mean((1, 2), keepdims=True), photos.shape)
 
 
-def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
+def blurred_scenes(images: ArrayLike, *, sigma: float | None = None) -> jax.Array:
     """Blurs each image into a scene with its colours but no texture. It is no more neutral than `grey_scenes`.
 
     Args:
@@ -228,47 +234,52 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
         >>> print(np.asarray(blurred_scenes(np.array([[[[0.0], [0.0], [1.0], [1.0]]]]), sigma=0.5)).ravel().round(3))
         [0.    0.107 0.893 1.   ]
     """
-    images = check_floating(images)
-    H, W = images.shape[1:3]
+    photos = check_floating(images)
+    H, W = photos.shape[1:3]
     width = WIDE * H if sigma is None else sigma
-    rows, columns = _blur_matrix(H, width), _blur_matrix(W, width)
-    return jnp.einsum("yi,xj,bijc->byxc", rows, columns, images)
+    rows = _blur_matrix(H, width)
+    columns = _blur_matrix(W, width)
+    return jnp.einsum("yi,xj,bijc->byxc", rows, columns, photos)
 
 
-def _check_scenes(images: Any, kinds: Any) -> tuple[jax.Array, np.ndarray]:
-    images = jnp.asarray(check_floating(images), jnp.float32)
-    if images.ndim != 4 or not len(images):
-        raise ValueError(f"images: expected (S, H, W, channels) with S > 0, found shape {images.shape}.")
-    kinds = np.zeros(len(images), np.int64) if kinds is None else np.asarray(to_array(kinds))
-    if kinds.shape != (len(images),):
-        raise ValueError(f"kinds: expected {len(images)} integers, found shape {kinds.shape}.")
-    if not np.bincount(kinds).all():
-        raise ValueError(f"kinds: expected 0..K-1, each at least once, found {np.unique(kinds).tolist()}.")
-    return images, kinds
+def _check_scenes(images: ArrayLike, kinds: ArrayLike | None) -> tuple[jax.Array, np.ndarray]:
+    """Returns scenes (S, H, W, channels) float32 and the kind of each, int (S,)."""
+    photos = jnp.asarray(check_floating(images), jnp.float32)
+    if photos.ndim != 4 or not len(photos):
+        raise ValueError(f"images: expected (S, H, W, channels) with S > 0, found shape {photos.shape}.")
+    kind_of = np.zeros(len(photos), np.int64)
+    if kinds is not None:
+        kind_of = np.asarray(to_array(kinds))
+    if kind_of.shape != (len(photos),):
+        raise ValueError(f"kinds: expected {len(photos)} integers, found shape {kind_of.shape}.")
+    if not np.bincount(kind_of).all():
+        raise ValueError(f"kinds: expected 0..K-1, each at least once, found {np.unique(kind_of).tolist()}.")
+    return photos, kind_of
 
 
-def check_floating(images: Any, *, name: str = "images") -> jax.Array | np.ndarray:
+def check_floating(images: ArrayLike, *, name: str = "images") -> Array:
     """Returns images as an array.
 
     Raises:
         TypeError: images are not floating point.
     """
-    images = to_array(images, name=name)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"{name}: expected floating point, in the units of the model, found {images.dtype}.")
-    return images
+    array = to_array(images, name=name)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected floating point, in the units of the model, found {array.dtype}.")
+    return array
 
 
-def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[Any, Any]:
+def check_photos(images: ArrayLike, masks: ArrayLike, *, name: str = "labels") -> tuple[Array, Array]:
     """Returns images (n, H, W, channels) and labels or regions (n, H, W) as arrays, traced ones as they are.
 
     Raises:
         TypeError, ValueError: images are not floating point, or masks have another shape.
     """
-    images, masks = check_floating(images), to_array(masks, name=name)
-    if images.ndim != 4 or masks.shape != images.shape[:3]:
-        raise ValueError(f"{name}: expected (n, H, W) of images {images.shape}, found shape {masks.shape}.")
-    return images, masks
+    photos = check_floating(images)
+    classes = to_array(masks, name=name)
+    if photos.ndim != 4 or classes.shape != photos.shape[:3]:
+        raise ValueError(f"{name}: expected (n, H, W) of images {photos.shape}, found shape {classes.shape}.")
+    return photos, classes
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:

@@ -18,19 +18,20 @@ from flipjax.metrics import pixels
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.decomposition import divide
+from flipjax.metrics.host import Array
 from flipjax.metrics.log_odds import swap_regions
 
-Predict = Callable[[Any], Any]
+Predict = Callable[[Any], ArrayLike]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's."""
 UNITS = 30
 """Ratio of the largest values of scenes and images above which one is probably in 0..255, the other in model units."""
 
 
 def log_odds_on_scenes(
-    predict: Callable[[Iterable[Any]], Iterable[Any]],
-    images: Any,
-    regions: Any,
-    scenes: Sequence[Any],
+    predict: Callable[[Iterable[jax.Array]], Iterable[ArrayLike]],
+    images: ArrayLike,
+    regions: Array,
+    scenes: Sequence[ArrayLike] | Array,
     *,
     mirror: ArrayLike = False,
     sigma: float | None = None,
@@ -76,7 +77,7 @@ def log_odds_on_scenes(
     return jnp.stack(odds, axis=1)
 
 
-def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) -> jax.Array:
+def region_log_odds(logits: ArrayLike, regions: ArrayLike, *, background: Background = 0) -> jax.Array:
     """Returns the log-odds of the foreground classes over each region: mean logits, centred over the classes.
 
     Args:
@@ -92,18 +93,18 @@ def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) ->
         >>> region_log_odds(jnp.array([[[0.0, 1.0, 3.0], [5.0, 9.0, 0.0]]]), jnp.array([[True, False]])).tolist()
         [-1.0, 1.0]
     """
-    logits = jnp.asarray(to_array(logits), jnp.float32)
-    regions = to_array(regions)
-    C = logits.shape[-1]
+    all_scores = jnp.asarray(to_array(logits), jnp.float32)
+    region_of = to_array(regions)
+    C = all_scores.shape[-1]
     classes = np.flatnonzero(is_foreground(C, check_background(background, C, name="logits")))
-    scores = logits[..., classes]
-    if regions.dtype == bool:
-        inside = jnp.asarray(regions, jnp.float32)[..., None]
+    scores = all_scores[..., classes]
+    if region_of.dtype == bool:
+        inside = jnp.asarray(region_of, jnp.float32)[..., None]
         count = inside.sum((-3, -2))
         sums = (scores * inside).sum((-3, -2))
     else:
-        N = int(regions.max(initial=-1)) + 1
-        rows = np.where(regions < 0, N, regions).ravel()
+        N = int(region_of.max(initial=-1)) + 1
+        rows = np.where(region_of < 0, N, region_of).ravel()
         sums = jax.ops.segment_sum(scores.reshape(-1, len(classes)), rows, num_segments=N + 1)[:N]
         count = np.bincount(rows, minlength=N + 1)[:N, None]
     # Another way to divide rounds otherwise.
@@ -113,12 +114,12 @@ def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) ->
 
 def scene_marginal(
     predict: Predict,
-    images: Any,
-    scenes: Any,
+    images: ArrayLike,
+    scenes: ArrayLike,
     *,
-    weights: Any = None,
-    logits: Any = None,
-    regions: Any = "image",
+    weights: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    regions: ArrayLike = "image",
     background: Background = 0,
     sigma: float | None = None,
     mirror: bool = False,
@@ -165,47 +166,64 @@ def scene_marginal(
         >>> scene_marginal(predict, image, jnp.zeros((2, 4, 4, 1)), sigma=0.0).tolist()
         [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
-    images = check_floating(images)
-    scenes = check_floating(scenes, name="scenes")
+    photos = check_floating(images)
+    others = check_floating(scenes, name="scenes")
     if not background_classes(background):
         warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
-    if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
-        raise ValueError(f"scenes: expected (K, H, W, channels) as images {images.shape}, found {scenes.shape}.")
-    _warn_of_units(images, scenes)
-    D = scenes.shape[1] if scenes.ndim == 5 else 1
-    weights = jnp.asarray(to_array(np.full(D, 1 / D) if weights is None else weights, name="weights"), jnp.float32)
-    # The negated form also rejects NaN.
-    known = not isinstance(weights, Tracer)
-    if weights.shape != (D,) or (known and not (weights.min() >= 0 and abs(weights.sum() - 1) <= SUM)):
-        raise ValueError(f"weights: expected {D} numbers of 0 or more that sum to 1, found {weights}.")
+    if photos.ndim != 4 or others.ndim not in (4, 5) or others.shape[-3:] != photos.shape[1:]:
+        raise ValueError(f"scenes: expected (K, H, W, channels) as images {photos.shape}, found {others.shape}.")
+    _warn_of_units(photos, others)
+    draws = others.shape[1] if others.ndim == 5 else 1
+    weight_of = _read_weights(weights, draws)
     # A predict function may overwrite its input.
-    logits = predict(images.copy()) if logits is None else logits
-    logits = check_logits(logits, background=background)
-    if logits.shape[:-1] != images.shape[:-1]:
-        raise ValueError(f"logits: expected {images.shape[:-1]} and classes last, found {logits.shape}.")
-    warn_of_objects(logits, regions=regions, background=background)
-    numbers = find_regions(logits, regions=regions, background=background)
-    inside = foreground(logits, background=background) if numbers is None else region_places(numbers)
+    answer = predict(photos.copy()) if logits is None else logits
+    scores = check_logits(answer, background=background)
+    if scores.shape[:-1] != photos.shape[:-1]:
+        raise ValueError(f"logits: expected {photos.shape[:-1]} and classes last, found {scores.shape}.")
+    warn_of_objects(scores, regions=regions, background=background)
+    numbers = find_regions(scores, regions=regions, background=background)
+    inside = foreground(scores, background=background) if numbers is None else region_places(numbers)
 
-    def ask(pasted: jax.Array) -> Any:
-        answer = check_logits(predict(pasted), background=background)
-        if answer.shape != logits.shape:
-            raise ValueError(f"predict: expected logits {logits.shape} of pasted images too, found {answer.shape}.")
-        return answer
+    def ask(pasted: Iterable[jax.Array]) -> Iterator[jax.Array]:
+        """Yields the checked logits of each batch of pasted images."""
+        for batch in pasted:
+            logits_of_batch = check_logits(predict(batch), background=background)
+            if logits_of_batch.shape != scores.shape:
+                found = f"logits {scores.shape} of pasted images too, found {logits_of_batch.shape}"
+                raise ValueError(f"predict: expected {found}.")
+            yield logits_of_batch
 
-    flat = scenes.reshape(-1, *scenes.shape[-3:])
-    options = {"mirror": mirror, "sigma": sigma, "background": background}
-    return average_draws(log_odds_on_scenes(lambda inputs: map(ask, inputs), images, inside, flat, **options), weights)
+    flat = others.reshape(-1, *others.shape[-3:])
+    log_odds = log_odds_on_scenes(ask, photos, inside, flat, mirror=mirror, sigma=sigma, background=background)
+    return average_draws(log_odds, weight_of)
 
 
-def average_draws(log_odds: jax.Array, weights: Any) -> jax.Array:
+def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
+    """Returns the weights of the D scenes of each kind, float32 (D,); equal ones for None."""
+    if weights is None:
+        weights = np.full(draws, 1 / draws)
+    array = jnp.asarray(to_array(weights, name="weights"), jnp.float32)
+    fits = array.shape == (draws,)
+    if fits and not isinstance(array, Tracer):
+        fits = bool(array.min() >= 0 and abs(array.sum() - 1) <= SUM)
+    if not fits:
+        raise ValueError(f"weights: expected {draws} numbers of 0 or more that sum to 1, found {array}.")
+    return array
+
+
+def average_draws(log_odds: jax.Array, weights: jax.Array) -> jax.Array:
     """Averages log-odds (N, K * D, F) over D scenes of each kind, with weights (D,): (N, K, F)."""
     D = len(weights)
     return sum((weights[d] * log_odds[:, d::D] for d in range(D)), start=jnp.zeros(()))
 
 
 def scene_swap_risk(
-    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
+    logits: ArrayLike,
+    log_odds: ArrayLike,
+    *,
+    center: ArrayLike,
+    regions: ArrayLike = "image",
+    background: Background = 0,
 ) -> np.ndarray:
     """Returns the swap risk of each region, which needs no labels and also detects confident flips.
 
@@ -237,7 +255,12 @@ def scene_swap_risk(
 
 
 def repair(
-    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
+    logits: ArrayLike,
+    log_odds: ArrayLike,
+    *,
+    center: ArrayLike,
+    regions: ArrayLike = "image",
+    background: Background = 0,
 ) -> np.ndarray:
     """Relabels each region with the class predicted when it is pasted onto other scenes.
 
@@ -272,7 +295,7 @@ def repair(
     return np.where(target >= 0, target, swap.labels).astype(np.int32)
 
 
-def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> jax.Array:
+def mirror_risk(logits: ArrayLike, mirrored: ArrayLike, *, background: Background = 0) -> jax.Array:
     """Returns the entropy of the prediction averaged with that of the mirrored image, over the predicted foreground.
 
     Args:
@@ -293,11 +316,10 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
         >>> round(jax.jit(mirror_risk)(logits, -logits[:, :, ::-1]).item(), 4)
         0.6931
     """
-    logits = check_logits(logits, background=background)
-    mirrored = check_logits(mirrored, background=background)
-    turned = jnp.asarray(mirrored)[:, :, ::-1]
+    scores = check_logits(logits, background=background)
+    turned = check_logits(mirrored, background=background)[:, :, ::-1]
     classes = background_classes(background)
-    prediction, entropy = pixels.mean_entropy(jnp.concatenate([logits, turned], axis=-1), background=classes)
+    prediction, entropy = pixels.mean_entropy(jnp.concatenate([scores, turned], axis=-1), background=classes)
     inside = pixels.is_foreground(prediction, classes)
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
@@ -316,21 +338,24 @@ class _Swap:
     """(B, H, W), the predicted label of each pixel."""
 
 
-def _swap(logits: Any, log_odds: Any, *, center: Any, regions: Any, background: Background) -> _Swap:
-    logits = check_logits(logits, background=background)
-    rows, counts = count_labels(logits, regions=regions, background=background)
-    classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
-    log_odds = np.asarray(to_array(log_odds))
-    if log_odds.ndim != 3 or (log_odds.shape[0], log_odds.shape[2]) != (len(counts), len(classes)):
+def _swap(
+    logits: ArrayLike, log_odds: ArrayLike, *, center: ArrayLike, regions: ArrayLike, background: Background
+) -> _Swap:
+    """Returns the risk of each region and its class on other scenes."""
+    scores = check_logits(logits, background=background)
+    rows, counts = count_labels(scores, regions=regions, background=background)
+    classes = np.flatnonzero(is_foreground(scores.shape[-1], background))
+    on_scenes = np.asarray(to_array(log_odds))
+    if on_scenes.ndim != 3 or (on_scenes.shape[0], on_scenes.shape[2]) != (len(counts), len(classes)):
         expected = f"({len(counts)} regions, kinds of scenes, {len(classes)})"
-        raise ValueError(f"log_odds: expected {expected} as the logits, found {log_odds.shape}.")
-    points = split_point(log_odds, center=center)
-    risk, place = swap_regions(counts[:, classes], log_odds, center=points)
-    target = np.where(place >= 0, classes[place], -1)
-    return _Swap(risk, target, rows, labels=np.asarray(logits).argmax(-1))
+        raise ValueError(f"log_odds: expected {expected} as the logits, found {on_scenes.shape}.")
+    points = split_point(on_scenes, center=center)
+    risk, elsewhere = swap_regions(counts[:, classes], on_scenes, center=points)
+    target = np.where(elsewhere >= 0, classes[elsewhere], -1)
+    return _Swap(risk, target, rows, labels=np.asarray(scores).argmax(-1))
 
 
-def _warn_of_units(images: Any, scenes: Any) -> None:
+def _warn_of_units(images: Array, scenes: Array) -> None:
     if isinstance(images, Tracer) or isinstance(scenes, Tracer):
         return
     largest = [float(np.abs(np.asarray(array)).max(initial=0)) for array in (images, scenes)]
