@@ -1,5 +1,7 @@
 """Scene swap: pastes predicted regions onto other scenes, and computes swap risk and repair from their log-odds."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
