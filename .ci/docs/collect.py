@@ -39,6 +39,7 @@ PACKAGES = (
     "flipjax.data",
     "flipjax.data.correlation",
     "flipjax.intervene",
+    "flipjax.runs",
     "flipjax.results",
     "flipjax.assays",
     "flipjax.audit",
@@ -50,6 +51,7 @@ PACKAGES = (
     "flipjax.plan",
     "flipjax.training",
     "flipjax.report",
+    "flipjax.backend",
 )
 """The packages and modules that have a page of the API reference."""
 COPIED = (".md", ".ipynb", ".png", ".svg", ".csv", ".py", ".sh", ".yaml", ".sbatch", ".cff", ".toml")
@@ -100,16 +102,19 @@ def directive(kind, name, *options):
     return ["```{eval-rst}", f".. {kind}:: {name}", *(f"   :{option}:" for option in options), "```", ""]
 
 
-def entry(module, name, described):
-    """Returns the lines of a public name; `described` maps objects to the page that has them."""
+def entry(module, name, described, page):
+    """Returns the lines of a public name on a page; `described` maps objects to the page that has them."""
     value = getattr(module, name)
     if not (callable(value) and hasattr(value, "__name__")):
         # Tables hold functions, whose addresses say nothing.
         options = [] if isinstance(value, str | int | float) else ["no-value"]
         return directive("autodata", f"{home_of(module, name)}.{name}", *options)
-    page = described.get(id(value))
-    if page is not None:
-        return [f"`{name}`: see [{page}]({page}.md).", ""]
+    earlier = described.get(id(value))
+    if earlier == page:
+        return []
+    if earlier is not None:
+        return [f"`{name}`: see [{earlier}]({earlier}.md).", ""]
+    described[id(value)] = page
     kind = "autoclass" if inspect.isclass(value) else "autofunction"
     return directive(kind, f"{value.__module__}.{value.__name__}")
 
@@ -125,10 +130,8 @@ def section(module, heading, described, page):
         lines.append(f"- [{part.__name__}]({part.__name__}.md): {sentence}")
     lines.append("")
     for name in names:
-        value = getattr(module, name)
-        if not inspect.ismodule(value):
-            lines += entry(module, name, described)
-            described.setdefault(id(value), page)
+        if not inspect.ismodule(getattr(module, name)):
+            lines += entry(module, name, described, page)
     for part in modules:
         if part not in paged:
             lines += section(part, f"{heading}#", described, page)

@@ -20,6 +20,12 @@ def keep_freed() -> None:
 
 
 def trim() -> None:
-    """Returns freed memory to the system; glibc keeps what compiling and checkpoints freed, some hundred megabytes."""
+    """Returns freed memory to the system; glibc keeps what compiling and checkpoints freed, some hundred megabytes.
+
+    Example:
+        >>> freed = bytearray(2**20)
+        >>> del freed
+        >>> trim()
+    """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

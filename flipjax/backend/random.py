@@ -4,7 +4,13 @@ from typing import Any
 
 
 def key_of(seed: Any) -> Any:
-    """Returns the PRNG key of a seed in [0, 2**31), which may be traced, regardless of JAX settings."""
+    """Returns the PRNG key of a seed in [0, 2**31), which may be traced, regardless of JAX settings.
+
+    Example:
+        >>> import jax
+        >>> jax.random.key_data(key_of(7)).tolist()
+        [0, 7]
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np

@@ -93,7 +93,15 @@ REQUIREMENTS = (
 
 
 def check_settings() -> None:
-    """Raises ConfigError for JAX settings that would change results, or end training with an error of JAX."""
+    """Raises ConfigError for JAX settings that would change results, or end training with an error of JAX.
+
+    Example:
+        >>> import jax
+        >>> with jax.numpy_rank_promotion("raise"):
+        ...     check_settings()
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: JAX_NUMPY_RANK_PROMOTION: expected allow, or unset: training broadcasts; found raise
+    """
     import jax
 
     for requirement in REQUIREMENTS:

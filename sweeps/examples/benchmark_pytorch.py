@@ -47,7 +47,8 @@ def channels_first(images):
 
 
 if __name__ == "__main__":
-    config, epochs = [*sys.argv[1:], *("smoke", "15")[len(sys.argv) - 1 :]]
+    config = sys.argv[1] if len(sys.argv) > 1 else "smoke"
+    epochs = sys.argv[2] if len(sys.argv) > 2 else "15"
     images = data.benchmark(config, rho=0.9, seed=0)
     torch.manual_seed(0)
     model = UNet(num_classes=len(images.class_names))
