@@ -181,15 +181,22 @@ def _pooled_rates(kinds: FlipKinds, clusters: np.ndarray | None) -> dict[str, Es
 
 
 def kinds_table(flips: AnatomyFlips) -> pd.DataFrame:
-    """Returns a row for each kind of flip that occurs: `kind`, `share` of the true foreground, `low`, `high`, `images`.
+    """Returns a row for each kind of flip: `kind`, `share` of the true foreground, `low`, `high`, `images` with it.
 
-    Shifts have a row for each number of places, without an interval.
+    Mirrored labels have a row if there are mirror pairs, shifts if there are chains; these have one more for each
+    number of places, without an interval.
     """
-    titles = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
+    titles = {"flip_other": "other"}
+    if flips.anatomy.chains:
+        titles = {"flip_shift": "shift along a chain", **titles}
+    if flips.anatomy.mirror:
+        titles = {"flip_mirror": "mirror", **titles}
     rows = []
-    for name, count in _counts_by_kind(flips.kinds).items():
+    counts = _counts_by_kind(flips.kinds)
+    for name, title in titles.items():
+        count = counts[name]
         share, low, high = (float(number) for number in flips.rates[name])
-        rows.append({"kind": titles[name], "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
+        rows.append({"kind": title, "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
         if name == "flip_shift":
             rows += _shift_rows(flips)
     return pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
@@ -16,11 +17,19 @@ from flipjax.metrics.decomposition import margins
 from flipjax.report import panels
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.style import DARK, EMPTY, FLIP, LIGHT, dress, plain
+from flipjax.results.frames import records_of
+from flipjax.results.text import with_interval
 
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
 MAP_ROWS, MAP_COLUMNS = 16, 12
 """Classes and groups that the heat map shows, at most."""
+ONE_SHIFT = "shift by"
+"""Beginning of the kinds of flips that are part of all shifts."""
+BAR_ROOM = 2.2
+"""Width of a panel of bars, in lengths of the longest one."""
+LEAST_SHARE = 1e-6
+"""Share for which a panel of bars has room at least."""
 WIDEST = 4.9
 """Inches of a chart that does not scroll on a narrow screen."""
 
@@ -97,7 +106,8 @@ def heat_chart(audit: Audit) -> Chart | None:
     frames = [(classes.index(c), groups.index(g)) for c, g in told if c in classes and g in groups]
     panel = heat_panel(flip_cells(audit.compared, classes, groups), classes, groups, framed=frames)
     note = part_of(note_of(audit), len(classes), len(audit.foreground)) if len(shown) > len(classes) else note_of(audit)
-    caption = "Share of a class's pixels that flip in each group; framed: significantly more than in the other groups."
+    pixels = _pixels(audit)
+    caption = f"Share of a class's {pixels} that flip in a group; framed: significantly more than in the other groups."
     return Chart("flip_by_group", "Flip by class and group", caption, note, [panel], columns=1)
 
 
@@ -141,3 +151,54 @@ def heat_panel(
     text = f"Flip by class and group. Significantly more: {'; '.join(words) or 'none'}."
     width = min(WIDEST, 1.9 + 0.75 * len(columns))
     return Panel(draw, text, (max(3.0, width), 1.0 + 0.36 * len(rows)))
+
+
+def kinds_chart(audit: Audit) -> Chart | None:
+    """Returns the kinds of flips as bars, by the class that is predicted and by place; None where nothing flips."""
+    if not audit.summary["fg_flip"] > 0:
+        return None
+    drawn = []
+    if len(audit.kinds.by_class):
+        drawn.append(kinds_panel(audit.kinds.by_class, title="by the class that is predicted"))
+    drawn.append(kinds_panel(audit.kinds.by_place, title="by their place"))
+    what = "volumes" if audit.measured.volumes else "images"
+    caption = (
+        f"Share of the {_pixels(audit)} of the true foreground, with its 95% interval, and the number of {what} that "
+        "have such flips. The bars of a panel sum to Flip."
+    )
+    return Chart("kinds_of_flips", "Kinds of flips", caption, note_of(audit), drawn, columns=1)
+
+
+def _pixels(audit: Audit) -> str:
+    """Returns what images are made of: pixels or voxels."""
+    return "voxels" if audit.measured.volumes else "pixels"
+
+
+def kinds_panel(kinds: pd.DataFrame, *, title: str) -> Panel:
+    """Returns a panel of a bar for each kind of flip, with its numbers beside it.
+
+    Args:
+        kinds: a table of `KindsOfFlips`; the rows of single shifts are left out, as they are part of another row.
+        title: of the panel.
+    """
+    rows = [row for row in records_of(kinds) if not row["kind"].startswith(ONE_SHIFT)]
+    names = [row["kind"] for row in rows]
+    shares = [row["share"] for row in rows]
+    texts = [f"{with_interval(row, 'share', form='.1%')} in {row['images']:,}" for row in rows]
+    places = np.arange(len(rows))
+
+    def draw(axes: Axes) -> None:
+        axes.barh(places, shares, height=0.62, color=FLIP)
+        dress(axes, title=title, x="", y="")
+        axes.set_yticks(places, [plain(name, most=24) for name in names])
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.grid(False)
+        axes.invert_yaxis()
+        # Half of the width is for the numbers.
+        axes.set_xlim(0, BAR_ROOM * max(*shares, LEAST_SHARE))
+        for place, share, text in zip(places, shares, texts, strict=True):
+            axes.annotate(text, (share, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
+
+    words = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
+    return Panel(draw, f"Kinds of flips {title}: {'; '.join(words)}.", (WIDEST, 0.62 + 0.27 * len(rows)))

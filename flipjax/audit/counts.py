@@ -15,7 +15,7 @@ from contextlib import closing
 import numpy as np
 
 from flipjax.audit.label_maps import IGNORED
-from flipjax.audit.maps import ImageMaps, KeptMaps, Rank, Shown, make_maps
+from flipjax.audit.maps import ClassPair, ImageMaps, KeptMaps, Rank, Shown, make_maps
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
 from flipjax.audit.pairs import Encoding, ImageRecord, Pair, in_options, load_photo, read_record, read_records
 from flipjax.audit.problems import AuditError, BrokenFileError
@@ -126,7 +126,7 @@ def count_image(
         left_out=left_out,
         shape=labels.shape,
         spacing=record.spacing,
-        maps=make_maps(prediction, labels, of_masks, risks.get("flip_risk")),
+        maps=make_maps(prediction, labels, of_masks, risks.get("flip_risk"), large.true),
         photo=None if record.photo is None else functools.partial(load_photo, record.photo, labels.shape),
     )
 
@@ -321,9 +321,9 @@ class Tally:
             left_out=np.array([part.left_out for part in parts], np.int64),
         )
 
-    def maps_of(self, index: int) -> dict[str, np.ndarray] | None:
+    def maps_of(self, index: int, *, pair: ClassPair | None = None) -> dict[str, np.ndarray] | None:
         """Returns the maps of an image, as `KeptMaps.read`, or None if they were not kept."""
-        return self._maps.read(index, self._spec)
+        return self._maps.read(index, self._spec, pair=pair)
 
     def set_classes(self, spec: LabelSpec) -> None:
         """Sets the number of classes once it is known."""

@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import TriedGate
+from flipjax.audit.maps import ReadMaps
 from flipjax.audit.objects import write_segments
 from flipjax.audit.problems import AuditError
 from flipjax.audit.results import Audit
@@ -116,7 +117,7 @@ def write_audit(
     folder: Path,
     audit: Audit,
     document: Document,
-    maps_of: Callable[[int], Mapping[str, Any] | None],
+    maps_of: ReadMaps,
     *,
     gates: Sequence[TriedGate] = (),
 ) -> None:

@@ -3,14 +3,17 @@
 import dataclasses
 import heapq
 import math
+import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.segment_table import BOXES
 
 LARGEST_SIDE = 256
 """Most rows and columns of a map; larger images are thinned."""
@@ -26,6 +29,17 @@ LARGEST_SEGMENTS = 3
 
 NONE = -1
 """No image."""
+
+ClassPair = tuple[int, int]
+"""A true class and the class that is predicted for it."""
+
+
+class ReadMaps(Protocol):
+    """Returns the maps of an image by name, as `KeptMaps.read` does, or None if they were not kept."""
+
+    def __call__(self, index: int, *, pair: ClassPair | None = None) -> Mapping[str, Any] | None:
+        """Reads the maps of an image, or of a volume's slice that shows a flipped segment of a pair."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +58,8 @@ class ImageMaps:
     """Pixels of the image from one pixel of the map to the next."""
     slice_number: int | None = None
     """Of a volume: the index along its last axis of the slice with the most flipped voxels; None for images."""
+    slices: "Mapping[ClassPair, ImageMaps]" = dataclasses.field(default_factory=dict)
+    """Of a volume: the slices in which its largest flipped segment of each pair of classes flips most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +74,13 @@ class Rank:
     """Columns of its true segments."""
 
 
-def make_maps(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None) -> ImageMaps:
+def make_maps(
+    prediction: np.ndarray,
+    labels: np.ndarray,
+    spec: LabelSpec,
+    risk: np.ndarray | None,
+    segments: Mapping[str, np.ndarray] | None = None,
+) -> ImageMaps:
     """Returns the maps of an image.
 
     Args:
@@ -66,22 +88,37 @@ def make_maps(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk:
         labels: class indices of the same shape.
         spec: their description, with `num_classes`.
         risk: entropy of the same shape; None for masks.
+        segments: columns of the true segments, of which those of a volume that flip have slices of their own.
     """
-    slice_number = None
-    if labels.ndim == 3:
-        slice_number = _worst_slice(prediction, labels, spec)
-        prediction, labels = prediction[..., slice_number], labels[..., slice_number]
-        risk = None if risk is None else risk[..., slice_number]
+    if labels.ndim == 2:
+        return _thinned(prediction, labels, spec, risk)
+    maps = _slice_maps(prediction, labels, spec, risk, _worst_slice(prediction, labels, spec))
+    slices = {}
+    for pair, number in _segment_slices(prediction, labels, segments or {}).items():
+        slices[pair] = _slice_maps(prediction, labels, spec, risk, number)
+    return dataclasses.replace(maps, slices=slices)
+
+
+def _slice_maps(
+    prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None, number: int
+) -> ImageMaps:
+    """Returns the maps of one slice of a volume."""
+    of_slice = None if risk is None else risk[..., number]
+    maps = _thinned(prediction[..., number], labels[..., number], spec, of_slice)
+    return dataclasses.replace(maps, slice_number=number)
+
+
+def _thinned(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None) -> ImageMaps:
+    """Returns maps (H, W) with every `step`-th row and column."""
     step = math.ceil(max(labels.shape) / LARGEST_SIDE)
-    truth, found = (np.ascontiguousarray(values[::step, ::step]) for values in (labels, prediction))
+    truth = np.ascontiguousarray(labels[::step, ::step])
     ignored = None if spec.ignore_index is None else truth == spec.ignore_index
     return ImageMaps(
         truth=truth,
-        prediction=found,
+        prediction=np.ascontiguousarray(prediction[::step, ::step]),
         ignored=ignored if ignored is not None and ignored.any() else None,
         risk=None if risk is None else np.array(risk[::step, ::step], np.float32),
         step=step,
-        slice_number=slice_number,
     )
 
 
@@ -95,6 +132,33 @@ def _worst_slice(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec) ->
     flipped = foreground[labels[places]] & foreground[prediction[places]]
     slices = places[-1][flipped] if flipped.any() else places[-1]
     return int(np.bincount(slices, minlength=labels.shape[-1]).argmax())
+
+
+def _segment_slices(
+    prediction: np.ndarray, labels: np.ndarray, segments: Mapping[str, np.ndarray]
+) -> dict[ClassPair, int]:
+    """Returns the slice in which the largest flipped segment of each pair of classes flips most."""
+    slices: dict[ClassPair, int] = {}
+    if not segments:
+        return slices
+    flipped = np.flatnonzero(segments["outcome"] == "flip")
+    largest_first = flipped[np.argsort(-segments["pixels"][flipped], kind="stable")]
+    for row in largest_first.tolist():
+        truth = int(segments["class"][row])
+        predicted = int(segments["predicted"][row])
+        if (truth, predicted) in slices:
+            continue
+        box = box_of(segments, row)
+        flips = (labels[box] == truth) & (prediction[box] == predicted)
+        slices[truth, predicted] = box[-1].start + int(flips.sum((0, 1)).argmax())
+    return slices
+
+
+def box_of(segments: Mapping[str, Any], row: int) -> tuple[slice, slice, slice]:
+    """Returns the bounding box of a segment of a volume."""
+    names = BOXES[3]
+    x, y, z = (slice(int(segments[names[i]][row]), int(segments[names[i + 3]][row])) for i in range(3))
+    return x, y, z
 
 
 class _Highest:
@@ -169,27 +233,40 @@ class KeptMaps:
         """
         dropped = self._shown.add(index, rank)
         for other in dropped - {index}:
-            self._path(other).unlink(missing_ok=True)
-        if maps is not None and index not in dropped:
-            arrays = {"truth": maps.truth, "prediction": maps.prediction, "step": np.array(maps.step)}
-            if maps.ignored is not None:
-                arrays["ignored"] = maps.ignored
-            if maps.risk is not None:
-                arrays["risk"] = maps.risk
-            if maps.slice_number is not None:
-                arrays["slice_number"] = np.array(maps.slice_number)
-            if read_photo is not None:
-                arrays["image"] = read_photo()[:: maps.step, :: maps.step]
-            np.savez(self._path(index), allow_pickle=False, **arrays)
+            shutil.rmtree(self._folder_of(other), ignore_errors=True)
+        if maps is None or index in dropped:
+            return
+        self._folder_of(index).mkdir()
+        photo = None if read_photo is None else read_photo()
+        self._write(self._path(index, None), maps, photo)
+        for pair, of_slice in maps.slices.items():
+            self._write(self._path(index, pair), of_slice, None)
 
-    def _path(self, index: int) -> Path:
-        return Path(self._folder.name) / f"{index}.npz"
+    def _write(self, path: Path, maps: ImageMaps, photo: np.ndarray | None) -> None:
+        arrays = {"truth": maps.truth, "prediction": maps.prediction, "step": np.array(maps.step)}
+        if maps.ignored is not None:
+            arrays["ignored"] = maps.ignored
+        if maps.risk is not None:
+            arrays["risk"] = maps.risk
+        if maps.slice_number is not None:
+            arrays["slice_number"] = np.array(maps.slice_number)
+        if photo is not None:
+            arrays["image"] = photo[:: maps.step, :: maps.step]
+        np.savez(path, allow_pickle=False, **arrays)
 
-    def read(self, index: int, spec: LabelSpec) -> dict[str, np.ndarray] | None:
+    def _folder_of(self, index: int) -> Path:
+        return Path(self._folder.name) / str(index)
+
+    def _path(self, index: int, pair: ClassPair | None) -> Path:
+        name = "image" if pair is None else f"{pair[0]}_{pair[1]}"
+        return self._folder_of(index) / f"{name}.npz"
+
+    def read(self, index: int, spec: LabelSpec, *, pair: ClassPair | None = None) -> dict[str, np.ndarray] | None:
         """Returns the maps of an image by name, or None if they were not kept.
 
         Args:
             index: of the image.
+            pair: of a volume, the classes of a flipped segment, whose slice is read; None: the slice with most flips.
             spec: with `num_classes`, which stands for ignored pixels in `truth`.
 
         Returns:
@@ -198,7 +275,7 @@ class KeptMaps:
         """
         from flipjax.metrics import error_map
 
-        path = self._path(index)
+        path = self._path(index, pair)
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as stored:

@@ -80,6 +80,13 @@ EVERY_SIZE = MinSize()
 """Leaves no segment out."""
 
 
+def weights_of(pixel_size: np.ndarray | None) -> np.ndarray | None:
+    """Returns how often a pixel of each image counts, int64 (n,): its size in PARTS; None if all count alike."""
+    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=1e-4):
+        return None
+    return np.rint(pixel_size * PARTS).astype(np.int64)
+
+
 def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) -> Decomposition:
     """Returns the decomposition in which pixels count by their area or volume, if these differ between images.
 
@@ -95,9 +102,9 @@ def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) ->
         >>> weigh_pixels(counts, np.array([1.0, 2.5])).confusion[:, 0, 0].tolist()
         [1000000, 2500000]
     """
-    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=1e-4):
+    weights = weights_of(pixel_size)
+    if weights is None:
         return decomposition
-    weights = np.rint(pixel_size * PARTS).astype(np.int64)
     confusion = np.asarray(decomposition.confusion, np.int64) * weights[:, None, None]
     risk_sum = np.asarray(decomposition.risk_sum, np.float64) * weights
     return Decomposition(confusion, risk_sum, decomposition.background)
@@ -157,6 +164,12 @@ class Measurements:
     def weighted(self) -> Decomposition:
         """The decomposition whose pixels count by their size, `weigh_pixels`."""
         return weigh_pixels(self.decomposition, self.pixel_size)
+
+    @property
+    def pixel_weights(self) -> np.ndarray:
+        """How often a pixel of each image counts in `weighted`, int64 (n,)."""
+        weights = weights_of(self.pixel_size)
+        return np.ones(len(self.names), np.int64) if weights is None else weights
 
     def millilitres(self, pixels: np.ndarray) -> np.ndarray | None:
         """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""

@@ -1,7 +1,7 @@
 """Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from flipjax.audit import charts
+from flipjax.audit.maps import ReadMaps
 from flipjax.audit.results import Audit
 from flipjax.audit.segment_tables import MATRIX, MOST_FLIPPED, matrix_classes
 from flipjax.metrics.classes import background_classes
+from flipjax.metrics.segment_table import BOXES
 from flipjax.report import gallery
 from flipjax.report.charts import fill_rows
-from flipjax.report.document import Document, Section
+from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
@@ -31,6 +33,10 @@ NAMED = 12
 PAIRS, EACH = 20, 3
 """Pairs of classes of which segments are shown, and how many of each."""
 MARGIN = 8
+IMAGE_BOX = BOXES[2]
+"""Columns of the box of a segment along the two axes of a map: their starts, then their ends."""
+VOLUME_BOX = (*BOXES[3][:2], *BOXES[3][3:5])
+"""The same of a volume, whose slices lie along its last axis."""
 
 
 def write_audit_page(
@@ -53,7 +59,8 @@ def write_audit_page(
         title = section.title
         linked = [dataclasses.replace(block, links=links.get(block.caption, {})) for block in section.blocks]
         sections.append(Section(title, [*before.get(title, []), *linked, *after.get(title, [])]))
-    front = (charts.heat_chart(audit), _worst(audit, items))
+    beside = [chart for chart in (charts.heat_chart(audit), charts.kinds_chart(audit)) if chart is not None]
+    front = Front(beside, _worst(audit, items))
     write_page(folder, dataclasses.replace(document, sections=sections, front=front))
 
 
@@ -76,7 +83,7 @@ def _links(audit: Audit, segments: Sequence[Item]) -> dict[str, dict[tuple[int, 
     }
 
 
-def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any] | None]) -> list[Item]:
+def draw_items(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     """Returns example images; for masks, those with the largest flip share. Requests maps in order of the images."""
     if audit.has_scores:
         indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
@@ -92,29 +99,33 @@ def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any] | None])
     return items
 
 
-def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any] | None]) -> list[Item]:
-    """Returns crops of the largest flipped segments of the most frequent class pairs."""
-    pair, flips = ["class", "predicted"], audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
-    if "first" in flips:
-        return []
+def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
+    """Returns crops of the largest flipped segments of the most frequent class pairs; of volumes, of their slices."""
+    pair = ["class", "predicted"]
+    volumes = audit.measured.volumes
+    flips = audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
+    if volumes:
+        # The slice of the largest segment alone is kept.
+        flips = flips.drop_duplicates(["image", *pair])
     rows = audit.objects.flipped_pairs[:PAIRS][pair].merge(flips.groupby(pair).head(EACH))
-    maps = {image: maps_of(image) for image in sorted(set(rows["image"]))}
     items = []
     for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
-        truth, predicted, own = row["class"], row["predicted"], maps[row["image"]]
-        if own is None:
+        truth, predicted = row["class"], row["predicted"]
+        maps = maps_of(row["image"], pair=(truth, predicted) if volumes else None)
+        if maps is None:
             continue
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
-        item = make_item(audit, row["image"], name, own, _cut(row, int(own["step"]), own["truth"].shape))
+        cut = _cut(row, int(maps["step"]), maps["truth"].shape, VOLUME_BOX if volumes else IMAGE_BOX)
+        item = make_item(audit, row["image"], name, maps, cut)
         shares = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
         items.append(dataclasses.replace(item, anchor="" if repeated else f"flip-{truth}-{predicted}", **shares))
     return items
 
 
-def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...], box: Sequence[str]) -> tuple[slice, ...]:
     """Returns the box of a segment in its maps, with a margin."""
     sides = []
-    for low, high, size in zip(("top", "left"), ("bottom", "right"), shape, strict=True):
+    for low, high, size in zip(box[:2], box[2:], shape, strict=True):
         first, last = row[low] // step, -(-row[high] // step)
         margin = max(MARGIN, (last - first) // 4)
         sides.append(slice(max(0, first - margin), min(size, last + margin)))

@@ -12,6 +12,7 @@ from flipjax.audit.anatomy import AnatomyFlips, count_kinds
 from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip_pairs, group_places, group_table
 from flipjax.audit.group_names import key_names, name_groups, with_names
 from flipjax.audit.groups import ImageGroups
+from flipjax.audit.kinds import KindsOfFlips, kinds_of_flips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
@@ -70,6 +71,11 @@ class Audit:
     def by_group(self) -> pd.DataFrame:
         """`flips.group_table`."""
         return group_table(self.compared)
+
+    @functools.cached_property
+    def kinds(self) -> KindsOfFlips:
+        """How the flips divide."""
+        return kinds_of_flips(self.measured, self.anatomy)
 
     @property
     def has_scores(self) -> bool:

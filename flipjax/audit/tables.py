@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.anatomy import kinds_table
+from flipjax.audit.anatomy import AnatomyFlips
 from flipjax.audit.findings import findings, first_findings
 from flipjax.audit.results import Audit
 from flipjax.audit.segment_tables import segment_blocks
@@ -169,13 +169,30 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
 
 
 def _kind_blocks(audit: Audit) -> list[Numbers]:
-    """Returns the kinds of flips, and the images whose flips a renaming mends, most mended pixels first."""
-    anatomy = audit.anatomy
-    if anatomy is None or not audit.summary["fg_flip"] > 0:
+    """Returns the kinds of flips, by class and by place, and the images that a renaming mends."""
+    if not audit.summary["fg_flip"] > 0:
         return []
-    kinds = {"kind": "{kind}", "share of the true foreground [95%]": interval_column("share", form=".2%")}
-    kinds["images"] = "{images}"
-    table = tabulate(kinds_table(anatomy), kinds)
+    pixels = "voxels" if audit.measured.volumes else "pixels"
+    what = f"shares of the {pixels} of the true foreground, which sum to Flip"
+    blocks = [
+        Numbers(f"{KINDS} by the class that is predicted: {what}", _kind_rows(audit.kinds.by_class)),
+        Numbers(f"{KINDS} by their place: {what}", _kind_rows(audit.kinds.by_place)),
+    ]
+    if audit.anatomy is not None:
+        blocks += _renamed_blocks(audit, audit.anatomy)
+    return blocks
+
+
+def _kind_rows(kinds: pd.DataFrame) -> TextTable:
+    """Returns the rows of `KindsOfFlips`."""
+    columns: dict[str, Any] = {"kind": "{kind}"}
+    columns["share of the true foreground [95%]"] = interval_column("share", form=".2%")
+    columns["images"] = "{images}"
+    return tabulate(kinds, columns)
+
+
+def _renamed_blocks(audit: Audit, anatomy: AnatomyFlips) -> list[Numbers]:
+    """Returns the images whose flips a renaming mends, most mended pixels first."""
     told = audit.images.loc[np.flatnonzero(anatomy.worth_telling)]
     mended = anatomy.best.mended[told.index]
     told = told.iloc[np.argsort(-mended, kind="stable")]
@@ -187,11 +204,7 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
     for title, name, form in zip(titles, OF_RENAMED, forms, strict=True):
         columns[title] = f"{{{name}{form}}}"
     caption = "Images in which one renaming of the predicted classes mends half of the flips or more"
-    rows = tabulate(told, columns)
-    return [
-        Numbers(f"{KINDS}: shares of the true foreground, which sum to Flip", table),
-        *first_and_others(caption, "The other images that a renaming mends", rows),
-    ]
+    return [*first_and_others(caption, "The other images that a renaming mends", tabulate(told, columns))]
 
 
 def _deciles(audit: Audit) -> Numbers:

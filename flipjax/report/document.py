@@ -60,6 +60,16 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True)
+class Front:
+    """What stands beside the findings."""
+
+    charts: Sequence[Any] = ()
+    """Charts, below each other."""
+    gallery: Any = None
+    """A gallery of few images, or None."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Document:
     """A report."""
 
@@ -75,8 +85,8 @@ class Document:
     """The definitions of templates/terms.html that the page has; None: all."""
     config: Any = None
     """Shown as JSON."""
-    front: tuple[Any, Any] = (None, None)
-    """A chart and a gallery beside the findings."""
+    front: Front = Front()
+    """Charts and a gallery beside the findings."""
     first: int = 4
     """Findings that are shown; the page folds the others."""
 

@@ -44,7 +44,7 @@ def write_page(folder: Path, document: Document) -> None:
         True
     """
     blocks = [block for section in document.sections for block in section.blocks]
-    for block in (*blocks, document.front[0]):
+    for block in (*blocks, *document.front.charts):
         if isinstance(block, Chart):
             block.save(folder / "figures")
     environment = jinja2.Environment(

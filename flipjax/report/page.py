@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax.report.charts import Chart, fill_rows
-from flipjax.report.document import Document, Section
+from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
 from flipjax.report.run import SHOWN, TABLES, ReportError, RunTables, read_run
@@ -105,7 +105,7 @@ def make_document(whole: RunTables, figures: Path) -> Document:
         sections=_sections(run, items, [*map_charts(whole), *charts]),
         missing=[*run.missing, *damaged],
         config=run.config.get("config", {}),
-        front=(front, pair),
+        front=Front([] if front is None else [front], pair),
     )
 
 

@@ -98,3 +98,59 @@ def test_images_that_are_not_shown_keep_nothing(kept):
     found = [index for index in range(maps.MOST_FLIPPED + 3) if kept.read(index, SPEC) is not None]
     assert found == list(range(3, maps.MOST_FLIPPED + 3))
     assert len(photos) == maps.MOST_FLIPPED + 2
+
+
+VOLUME = LabelSpec(kind="masks", num_classes=3, spatial_ndim=3)
+
+
+def columns_of_volume(rows):
+    """Columns of true segments of a volume: (outcome, class, predicted, starts, ends) each."""
+    outcome, truth, predicted, starts, ends = zip(*rows, strict=True)
+    corners = np.concatenate([np.array(starts), np.array(ends)], axis=1).T
+    return {
+        "outcome": np.array(outcome),
+        "class": np.array(truth),
+        "predicted": np.array(predicted),
+        "pixels": np.prod(np.array(ends) - np.array(starts), axis=1),
+        **dict(zip(("first", "top", "left", "last", "bottom", "right"), corners, strict=True)),
+    }
+
+
+def test_flipped_segments_of_a_volume_have_the_slice_where_they_flip_most(kept):
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[:3, :3, :4] = 1
+    labels[4:, 4:, 4:] = 2
+    prediction = labels.copy()
+    # Four voxels flip in slice 2, nine in slice 3; of the other class one in slice 5.
+    prediction[:2, :2, 2] = 2
+    prediction[:3, :3, 3] = 2
+    prediction[5, 5, 5] = 1
+    segments = columns_of_volume(
+        [
+            ("flip", 1, 2, (0, 0, 0), (3, 3, 4)),
+            ("flip", 2, 1, (4, 4, 4), (6, 6, 6)),
+            ("correct", 2, 2, (4, 4, 4), (6, 6, 6)),
+        ]
+    )
+    made = make_maps(prediction, labels, VOLUME, None, segments)
+    assert {pair: of_slice.slice_number for pair, of_slice in made.slices.items()} == {(1, 2): 3, (2, 1): 5}
+    kept.add(0, made, Rank(0.5, None, MISSES))
+    found = kept.read(0, VOLUME, pair=(2, 1))
+    assert found["slice_number"] == 5
+    np.testing.assert_array_equal(found["truth"], labels[..., 5])
+    np.testing.assert_array_equal(found["prediction"], prediction[..., 5])
+    assert kept.read(0, VOLUME)["slice_number"] == 3
+    assert kept.read(0, VOLUME, pair=(1, 1)) is None
+
+
+def test_the_largest_segment_of_a_pair_has_the_slice(kept):
+    labels = np.ones((4, 4, 4), np.uint8)
+    prediction = np.full((4, 4, 4), 2, np.uint8)
+    segments = columns_of_volume(
+        [
+            ("flip", 1, 2, (0, 0, 0), (1, 1, 1)),
+            ("flip", 1, 2, (0, 0, 2), (4, 4, 4)),
+            ("flip", 1, 2, (0, 0, 1), (1, 1, 2)),
+        ]
+    )
+    assert make_maps(prediction, labels, VOLUME, None, segments).slices[1, 2].slice_number == 2

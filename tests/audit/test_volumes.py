@@ -142,6 +142,23 @@ def test_pages_name_the_slice(tmp_path, monkeypatch):
     assert "v0, slice " in page
 
 
+def test_pages_cut_out_flipped_segments_of_volumes(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    labels = np.zeros((2, 40, 40, 6), np.uint8)
+    labels[:, 2:12, 2:12] = 1
+    labels[:, 20:36, 20:36] = 2
+    prediction = labels.copy()
+    prediction[1, 2:12, 2:12, 1:] = 2
+    prediction[1, 2:5, 2:12, :4] = 1
+    with stream(tmp_path / "out", class_names=CLASSES[:3], kind="masks", spatial_ndim=3) as audited:
+        audited.add(prediction, labels, names=["a", "b"])
+    page = (tmp_path / "out/index.html").read_text()
+    # Slice 4 is the first that flips whole; the cut-out has a margin of 8 around 10 rows and columns.
+    item = page[page.index('id="flip-1-2"') :]
+    assert "<bdi>b, slice 4</bdi>" in item[:600] and "liver as spleen" in item[:600]
+    assert 'width="20" height="20"' in item[: item.index("</li>")]
+
+
 @pytest.mark.parametrize(("least", "kept"), [("1", 4), ("8", 3), ("0.04mL", 3), ("0.2mL", 2), ("0.4 mL", 1)])
 def test_small_segments_are_left_out_by_voxels_or_millilitres(least, kept, tmp_path):
     labels = np.zeros((1, 10, 10, 8), np.uint8)
