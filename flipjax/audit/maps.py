@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flipjax.metrics.classes import LabelSpec
-from flipjax.metrics.segment_table import BOXES
+from flipjax.metrics.segment_units import BOXES
 
 LARGEST_SIDE = 256
 """Most rows and columns of a map; larger images are thinned."""

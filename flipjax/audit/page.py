@@ -13,7 +13,7 @@ from flipjax.audit.maps import ReadMaps
 from flipjax.audit.results import Audit
 from flipjax.audit.segment_tables import MATRIX, MOST_FLIPPED, matrix_classes
 from flipjax.metrics.classes import background_classes
-from flipjax.metrics.segment_table import BOXES
+from flipjax.metrics.segment_units import BOXES
 from flipjax.report import gallery
 from flipjax.report.charts import fill_rows
 from flipjax.report.document import Document, Front, Section
