@@ -1,6 +1,7 @@
 """The colours of outcomes, classes and levels: told apart by colour-blind eyes, seen in both modes."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -50,6 +51,13 @@ def test_outcomes_and_the_first_classes_are_told_apart(eyes):
     least = min(least_distance(pair, EYES[eyes]) for pair in itertools.product(outcomes, style.CLASSES[1:3]))
     assert least >= (45 if eyes == "normal" else 15)
     assert least_distance([style.COMMON, style.RARE], EYES[eyes]) >= 20
+
+
+@pytest.mark.parametrize("classes", [3, 12])
+def test_a_page_can_show_the_colour_of_each_class(classes):
+    colours = style.class_colours(classes)
+    assert len(set(colours)) == classes
+    assert all(re.fullmatch("#[0-9A-Fa-f]{6}", colour) for colour in colours)
 
 
 def test_lines_are_seen_in_both_modes_and_texts_on_colours_can_be_read():

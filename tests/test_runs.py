@@ -20,8 +20,8 @@ from flipjax.config import ConfigError
 from flipjax.data import from_arrays
 from flipjax.metrics import decompose
 from flipjax.models.weights import WeightsError
+from flipjax.report.page_tables import result_tables
 from flipjax.report.run import read_run
-from flipjax.report.sections import result_tables
 from flipjax.results.frames import read_csv
 from flipjax.results.quantities import title_of
 from flipjax.support.terminal import Bar

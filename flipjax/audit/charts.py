@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Rectangle
 
 from flipjax.audit.findings import told_groups
 from flipjax.audit.flips import GroupFlip
@@ -137,7 +136,7 @@ def heat_panel(
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, len(columns) - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(len(columns) - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
         for row, column in framed:
-            axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **panels.OUTLINE))
+            axes.add_patch(panels.frame(row, column))
         if len(columns) > 6:
             axes.tick_params(axis="x", rotation=90)
         for (row, column), share in np.ndenumerate(shares):

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,9 +20,13 @@ from flipjax.report import style
 from flipjax.support.files import replacing
 
 NOTE_INCHES = 0.3
+"""Inches of the note below the panels."""
 PANELS = 18
-ROW, GAP = 12.08, 0.164
-"""Inches of a page's width, and between two charts in it."""
+"""Panels that are drawn, at most."""
+ROW = 12.08
+"""Inches of a page's width."""
+GAP = 0.164
+"""Inches between two charts beside each other."""
 STRETCH = 1.6
 """Largest factor by which a chart is stretched to fill the page."""
 
@@ -31,7 +35,7 @@ STRETCH = 1.6
 class Panel:
     """One pair of axes."""
 
-    draw: Callable[[Axes], Any]
+    draw: Callable[[Axes], None]
     """Draws on empty axes."""
     text: str
     """What it shows, in words."""
@@ -56,12 +60,15 @@ class Chart:
     name: str
     """The name of its files."""
     title: str
+    """What it shows."""
     caption: str
     """How to read it."""
     note: str
     """The numbers of seeds and images, and the kind of interval."""
     panels: Sequence[Panel]
+    """All panels, in rows."""
     columns: int = 3
+    """Panels beside each other, at most."""
     stretch: float = 1.0
     """Scales the widths of the panels."""
 
@@ -144,13 +151,14 @@ def make_figure(chart: Chart) -> Figure:
             panel.draw(axes)
         for axes in grid[len(chart.drawn) :]:
             axes.set_axis_off()
-        figure.supxlabel(chart.note, **style.NOTE)
+        figure.supxlabel(chart.note, x=0.012, ha="left", fontsize=8.5, color=style.FAINT, wrap=True)
     return figure
 
 
 def draw_chart(chart: Chart) -> dict[str, bytes]:
     """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
-    svg, png = io.BytesIO(), io.BytesIO()
+    svg = io.BytesIO()
+    png = io.BytesIO()
     with matplotlib.rc_context(fname=style.SHEET):
         figure = make_figure(chart)
         # The layout is computed once for both files.

@@ -12,8 +12,9 @@ from flipjax.report.charts import Chart, drawn
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
+from flipjax.report.page_tables import marked
 from flipjax.report.run import ReportError, RunTables, read_run
-from flipjax.report.sections import flip_chart, marked
+from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
 from flipjax.results.estimates import aggregate, compare, judge
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
@@ -26,6 +27,7 @@ from flipjax.support.terminal import listed
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."
 LISTED = 6
+"""Settings that a sentence names."""
 
 
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
@@ -44,16 +46,16 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         FileNotFoundError: runs/before: expected a run folder with results; make one with flipjax sweep
     """
     runs = _named(read_run(first), read_run(second))
-    one, other = runs
+    reference, compared = runs
     rows = _joined(runs)
     summary = aggregate(rows, resamples=Resamples(_cells(runs)))
-    differences = judge(compare(rows, axis="run", reference=one))
+    differences = judge(compare(rows, axis="run", reference=reference))
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
     lines = _compared(rows, [*axes, *(name for name in ("rho", "seed") if name in rows)])
     records = member_quantities(rows)
-    lines += classes_warning(records, classes=runs[one].classes)
+    lines += classes_warning(records, classes=runs[reference].classes)
     lines += verdicts(differences, axis="run", axes=axes)
     lines += _same_images(runs)
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
@@ -61,9 +63,10 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     text = "Differences paired by seed, with 95% intervals over seeds."
     changes = Chart("difference", "Differences", text, note, forest_panels(differences, "run"))
     flips = flip_chart(summary, kept_records(records), note=note)
-    caption = f"Difference of {other} from {one}, paired by seed; {legend(differences, 'comparisons of both runs')}"
+    family = legend(differences, "comparisons of both runs")
+    caption = f"Difference of {compared} from {reference}, paired by seed; {family}"
     document = Document(
-        title=f"{other} against {one}",
+        title=f"{compared} against {reference}",
         facts=facts,
         lines=lines,
         sections=[
@@ -134,14 +137,22 @@ def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
     """Returns a sentence on whether both runs have the same test images; none if this is not stored."""
     if not all(run.cells for run in runs.values()):
         return []
-    one, other = (_test_rows(next(iter(run.cells.values()))) for run in runs.values())
-    first, second = (run.config.get("config", {}).get("pool") for run in runs.values())
-    return [SAME if np.array_equal(one, other) and first == second else OTHER]
+    first, second = runs.values()
+    same_rows = np.array_equal(_test_rows(first), _test_rows(second))
+    if same_rows and _pool_of(first) == _pool_of(second):
+        return [SAME]
+    return [OTHER]
 
 
-def _test_rows(cell: Cell) -> np.ndarray:
-    images = cell.images
+def _test_rows(run: RunTables) -> np.ndarray:
+    """Returns the pool rows of a run's test images, int (n, 2)."""
+    images = next(iter(run.cells.values())).images
     return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]
+
+
+def _pool_of(run: RunTables) -> object:
+    """Returns the section `pool` of a run's configuration, or None."""
+    return run.config.get("config", {}).get("pool")
 
 
 def _settings(runs: Mapping[str, RunTables]) -> Numbers:

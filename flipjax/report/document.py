@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 from flipjax.results import text
 from flipjax.results.text import TextTable, literal
@@ -33,13 +33,22 @@ ESCAPES = str.maketrans(
 """What LaTeX writes for characters that it reads as commands or lacks."""
 
 
+class Block(Protocol):
+    """A part of a section: a table, a chart or a gallery."""
+
+    template: ClassVar[str]
+    """The template that shows it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Numbers:
     """A table with its caption."""
 
     template: ClassVar[str] = "numbers"
     caption: str
+    """What its numbers are."""
     table: TextTable
+    """Its cells."""
     folded: bool = False
     """Whether it opens on a click; such tables are not printed on a terminal."""
     searched: bool = False
@@ -55,17 +64,18 @@ class Section:
     """A section of the page."""
 
     title: str
-    blocks: Sequence[Any]
-    """Tables, charts and galleries: what has a `template`."""
+    """Its heading."""
+    blocks: Sequence[Block]
+    """Tables, charts and galleries."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Front:
     """What stands beside the findings."""
 
-    charts: Sequence[Any] = ()
+    charts: Sequence[Block] = ()
     """Charts, below each other."""
-    gallery: Any = None
+    gallery: Block | None = None
     """A gallery of few images, or None."""
 
 
@@ -74,16 +84,18 @@ class Document:
     """A report."""
 
     title: str
+    """Its heading."""
     facts: Sequence[str]
     """What describes the input."""
     lines: Sequence[str]
     """The findings; those that begin with "Warning" come first."""
     sections: Sequence[Section]
+    """Its sections; those without blocks are left out."""
     missing: Sequence[str] = ()
     """What could not be read."""
     terms: Sequence[str] | None = None
     """The definitions of templates/terms.html that the page has; None: all."""
-    config: Any = None
+    config: object = None
     """Shown as JSON."""
     front: Front = Front()
     """Charts and a gallery beside the findings."""
@@ -105,11 +117,14 @@ def terminal_text(document: Document) -> str:
     lines += _cut(document.missing, SENTENCES // 2)
     left_out = 0
     for block in document.tables:
-        parts = [] if block.folded else text.to_text(block.table).split("\n\n")
+        if block.folded:
+            left_out += 1
+            continue
+        parts = text.to_text(block.table).split("\n\n")
         fitting = _fitting(parts, LINES - _height([*lines, "", block.caption]))
         if fitting:
             lines += ["", block.caption, *"\n\n".join(fitting).splitlines()]
-        if not parts or len(fitting) < len(parts):
+        if len(fitting) < len(parts):
             left_out += 1
     if left_out:
         lines.append(f"\nTables that are whole on the page and in summary.md alone: {left_out}")
@@ -200,5 +215,8 @@ def visible(text: str) -> str:
         >>> visible("a\u202eb\x07")
         'a\\u202eb\\u0007'
     """
-    hidden = (c for c in dict.fromkeys(text) if c not in "\n\t" and not c.isprintable() and not c.isspace())
-    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in hidden})
+    escapes = {}
+    for character in dict.fromkeys(text):
+        if not character.isprintable() and not character.isspace():
+            escapes[ord(character)] = f"\\u{ord(character):04x}"
+    return text.translate(escapes)

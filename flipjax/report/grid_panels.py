@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import ColorType
 
 from flipjax.report import style
 from flipjax.report.charts import Panel
@@ -30,10 +30,13 @@ class Line:
     """One line of a chart."""
 
     quantity: str
+    """Its key."""
     label: str
     """Its name in the legend."""
-    colour: Any
+    colour: ColorType
+    """Of line, marks and intervals."""
     marker: str = "o"
+    """The mark of a mean, as matplotlib names it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Placed:
     ticks: dict[float, str]
     """The names of the places."""
     tables: list[pd.DataFrame]
+    """The tables, in the order in which they were given."""
 
 
 def place(*tables: pd.DataFrame) -> Placed:
@@ -66,7 +70,9 @@ def place(*tables: pd.DataFrame) -> Placed:
         ticks = {rho: level_text(rho) for rho in sorted(first["rho"].unique().tolist())}
         return Placed("rho", ticks, [table.assign(x=table["rho"]) for table in named])
     labels = named[0]["facet"].unique().tolist()
-    ticks = {float(x): label or "this run" for x, label in enumerate(labels)}
+    ticks = {}
+    for x, label in enumerate(labels):
+        ticks[float(x)] = label or "this run"
     return Placed("", ticks, [table.assign(facet="", x=table["facet"].map(labels.index)) for table in named])
 
 
@@ -93,10 +99,10 @@ def line_panels(
     """
     placed = place(summary, records)
     means, seeds = placed.tables
-    known = means[means["mean"].notna() & means["quantity"].isin([line.quantity for line in lines])]
+    drawable = means[means["mean"].notna() & means["quantity"].isin([line.quantity for line in lines])]
     panels = []
     for facet in means["facet"].unique():
-        of_facet = known[known["facet"] == facet].sort_values("x", kind="stable")
+        of_facet = drawable[drawable["facet"] == facet].sort_values("x", kind="stable")
         if of_facet["x"].nunique() > 1:
             drawn = _Lines(placed, lines, of_facet, seeds[seeds["facet"] == facet])
             panels.append(drawn.panel(facet, y=y, limits=limits, reference=reference))
@@ -108,7 +114,9 @@ class _Lines:
     """The lines of one panel."""
 
     placed: Placed
+    """All tables, and the x axis."""
     lines: Sequence[Line]
+    """Those asked for."""
     means: pd.DataFrame
     """Rows of `aggregate`, in order of `x`."""
     seeds: pd.DataFrame
@@ -117,8 +125,12 @@ class _Lines:
     @property
     def shown(self) -> list[tuple[Line, pd.DataFrame]]:
         """The lines that have values, with their means."""
-        pairs = [(line, self.means[self.means["quantity"] == line.quantity]) for line in self.lines]
-        return [(line, means) for line, means in pairs if len(means)]
+        shown = []
+        for line in self.lines:
+            means = self.means[self.means["quantity"] == line.quantity]
+            if len(means):
+                shown.append((line, means))
+        return shown
 
     def panel(
         self,
@@ -155,25 +167,43 @@ class _Lines:
 
     def words(self) -> str:
         """Returns the means in words."""
-        where = "at rho" if self.placed.axis else "in"
+        preposition = "at rho" if self.placed.axis else "in"
         sentences = []
         for line, means in self.shown:
-            places = [self.placed.ticks[x] for x in means["x"]]
-            values = [f"{mean:.2f} {where} {name}" for mean, name in zip(means["mean"], places, strict=True)]
-            sentences.append(f"{line.label}: {', '.join(values)}.")
+            words = []
+            for x, mean in zip(means["x"], means["mean"], strict=True):
+                words.append(f"{mean:.2f} {preposition} {self.placed.ticks[x]}")
+            sentences.append(f"{line.label}: {', '.join(words)}.")
         return " ".join(sentences)
 
 
 def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame, *, joined: bool) -> None:
+    """Draws the means of a line with their intervals, and a small dot for each seed."""
     if joined:
         axes.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
     # With fewer seeds, dots are more informative than a wide interval.
-    known = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
-    axes.vlines(known["x"], known["low"], known["high"], color=line.colour, linewidth=1.6)
-    look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
-    mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": style.PAPER, "linewidth": 0.6}
-    axes.scatter(means["x"], means["mean"], label=plain(line.label, most=24), **mark, **look)
-    axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
+    intervals = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
+    axes.vlines(intervals["x"], intervals["low"], intervals["high"], color=line.colour, linewidth=1.6)
+    axes.scatter(
+        means["x"],
+        means["mean"],
+        label=plain(line.label, most=24),
+        s=36,
+        zorder=3,
+        edgecolor=style.PAPER,
+        linewidth=0.6,
+        color=line.colour,
+        marker=line.marker,
+    )
+    axes.scatter(
+        seeds["x"],
+        seeds[line.quantity],
+        s=11,
+        alpha=0.45,
+        linewidth=0,
+        color=line.colour,
+        marker=line.marker,
+    )
 
 
 def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
@@ -243,8 +273,10 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
     panels = []
     for facet, group in itertools.product(table["facet"].unique(), ("common", "rare")):
         means = table[table["facet"] == facet].sort_values("x", kind="stable").set_index("quantity")["mean"]
-        shares = [means[[f"group/{group}/{name}"]].tolist() for name, *_ in SHARES]
-        title = " · ".join(filter(None, (facet, f"{group} groups")))
+        shares = [means[[f"group/{group}/{share.key}"]].tolist() for share in SHARES]
+        title = f"{group} groups"
+        if facet:
+            title = f"{facet} · {title}"
         panels.append(bar_panel(shares, labels, title=title, x=placed.axis))
     return panels
 
@@ -260,12 +292,19 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
     """
     names = setting_axes(comparison, axis)
     # The only value of the axis names no row.
-    first = "" if names and comparison[axis].nunique() == 1 else axis
-    table = comparison if "rho" in comparison else comparison.assign(rho=np.nan)
+    named_by_axis = not names or comparison[axis].nunique() > 1
+    table = comparison
+    if "rho" not in comparison:
+        table = comparison.assign(rho=np.nan)
     labels = []
+    levels = []
     for row in records_of(table):
-        labels.append(", ".join(filter(None, (str(row.get(first, "")), setting_label(row, names)))))
-    table = table.assign(label=labels, level=["" if rho != rho else level_text(rho) for rho in table["rho"]])
+        words = [setting_label(row, names)]
+        if named_by_axis:
+            words.insert(0, str(row[axis]))
+        labels.append(", ".join(word for word in words if word))
+        levels.append("" if np.isnan(row["rho"]) else level_text(row["rho"]))
+    table = table.assign(label=labels, level=levels)
     panels = []
     for quantity in DIFFERENCES:
         rows = table[table["quantity"] == quantity]
@@ -296,13 +335,13 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
 
     words = []
     for row in records_of(rows[:8]):
-        where = f" at rho {row['level']}" if row["level"] else ""
-        words.append(f"{row['label']}{where}: {row['difference']:+.2f}")
+        level = f" at rho {row['level']}" if row["level"] else ""
+        words.append(f"{row['label']}{level}: {row['difference']:+.2f}")
     text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(words)}."
     return Panel(draw, text, (4.4, 1.5 + len(labels) * (0.2 + 0.1 * len(levels))))
 
 
-def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: pd.Series, *, colour: Any, label: str) -> None:
+def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: pd.Series, *, colour: ColorType, label: str) -> None:
     """Draws differences with their intervals, or with a dot a seed where there are fewer than a verdict needs."""
     few = rows["n"] < FEWEST
     axes.hlines(heights[~few], rows["low"][~few], rows["high"][~few], linewidth=1.4, color=colour)

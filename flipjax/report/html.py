@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jinja2
 
@@ -18,7 +18,9 @@ from flipjax.results.scores import SCORES
 from flipjax.support.files import write_text
 
 LONGEST = 600
+"""Images of a gallery that are shown, at most."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
+"""Properties of an item by which a gallery is filtered, with their titles."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +29,11 @@ class Gallery:
 
     template: ClassVar[str] = "gallery"
     items: Sequence[Item]
+    """The images, in order."""
     palette: Palette
+    """The colours of their classes."""
     caption: str
+    """How to read it."""
 
 
 def write_page(folder: Path, document: Document) -> None:
@@ -53,7 +58,7 @@ def write_page(folder: Path, document: Document) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: visible(value) if isinstance(value, str) else value,
+        finalize=_printed,
     )
     environment.globals.update(
         filters=FILTERS,
@@ -66,11 +71,18 @@ def write_page(folder: Path, document: Document) -> None:
         level=LEVEL,
         margin=MARGIN,
     )
-    values: dict[str, Any] = {field.name: getattr(document, field.name) for field in dataclasses.fields(document)}
     # Only later lines are folded.
-    values["lines"] = sorted(document.lines, key=_is_no_warning)
+    warnings_first = dataclasses.replace(document, lines=sorted(document.lines, key=_is_no_warning))
+    values = {field.name: getattr(warnings_first, field.name) for field in dataclasses.fields(Document)}
     page = environment.get_template("page.html").render(values)
     write_text(folder / "index.html", page)
+
+
+def _printed(value: object) -> object:
+    """Returns a value of the template as it is printed."""
+    if isinstance(value, str):
+        return visible(value)
+    return value
 
 
 def _is_no_warning(line: str) -> bool:

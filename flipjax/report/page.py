@@ -9,19 +9,22 @@ from flipjax.report.charts import Chart, fill_rows
 from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
+from flipjax.report.page_tables import (
+    difference_tables,
+    group_tables,
+    made_of,
+    members_table,
+    result_tables,
+    score_tables,
+)
 from flipjax.report.run import SHOWN, TABLES, ReportError, RunTables, read_run
 from flipjax.report.sections import (
-    class_blocks,
-    difference_tables,
+    class_charts,
     flip_charts,
     front_chart,
-    made_of,
     map_charts,
-    members_table,
     method_charts,
-    result_tables,
     risk_charts,
-    score_blocks,
     training_charts,
 )
 from flipjax.results import sentences
@@ -56,9 +59,9 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         raise ReportError(f"{link}: expected a folder of the run, found a link, which leads to files elsewhere")
     source = token_of(folder.parent)
     if not again:
-        known = _text_of(folder, source)
-        if known is not None:
-            return known
+        earlier = _text_of(folder, source)
+        if earlier is not None:
+            return earlier
     run = read_run(workdir)
     for name in TABLES:
         write_csv(folder / f"{name}.csv", getattr(run, name))
@@ -72,10 +75,10 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
 def _text_of(folder: Path, source: str) -> str | None:
     """Returns the terminal text of the existing report if it has the same source."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
-        whole = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
-        if whole and stored["source"] == source:
-            return str(stored["text"])
+        earlier = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
+        complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
+        if complete and earlier["source"] == source:
+            return str(earlier["text"])
     return None
 
 
@@ -89,15 +92,18 @@ def make_document(whole: RunTables, figures: Path) -> Document:
     run = whole.shown()
     items, damaged = items_of(run)
     flip, *charts = flip_charts(run)
-    front = front_chart(run, flip)
-    if front is not flip:
+    chart = front_chart(run, flip)
+    beside = []
+    if chart is not None:
+        beside.append(chart)
+    if chart is not flip:
         charts.insert(0, flip)
     pair = None
     if items:
         palette = palette_of(run)
         pair = front_pair(items, palette)
-        first = [item for item in items if item.member == items[0].member]
-        gallery_chart(first, palette).save(figures)
+        of_first_member = [item for item in items if item.member == items[0].member]
+        gallery_chart(of_first_member, palette).save(figures)
     return Document(
         title=run.name,
         facts=_facts(whole, run),
@@ -105,7 +111,7 @@ def make_document(whole: RunTables, figures: Path) -> Document:
         sections=_sections(run, items, [*map_charts(whole), *charts]),
         missing=[*run.missing, *damaged],
         config=run.config.get("config", {}),
-        front=Front([] if front is None else [front], pair),
+        front=Front(beside, pair),
     )
 
 
@@ -125,13 +131,15 @@ def _facts(whole: RunTables, shown: RunTables) -> list[str]:
 
 
 def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
-    images = [Gallery(items, palette_of(run), CAPTION)] if items else []
+    images = []
+    if items:
+        images.append(Gallery(items, palette_of(run), CAPTION))
     return [
         Section("Results", result_tables(run)),
         Section("Flip over rho", fill_rows(flips)),
-        Section("Flip-risk", [*fill_rows(risk_charts(run)), *score_blocks(run)]),
+        Section("Flip-risk", [*fill_rows(risk_charts(run)), *score_tables(run)]),
         Section("Methods and selection", [*fill_rows(method_charts(run)), *difference_tables(run)]),
-        Section("Classes and groups", class_blocks(run)),
+        Section("Classes and groups", [*class_charts(run), *group_tables(run)]),
         Section("Training", fill_rows(training_charts(run))),
         Section("Images", images),
         Section("How it was made", [made_of(run), members_table(run)]),
@@ -163,24 +171,28 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """
     of_member = [item for item in items if item.member == items[0].member]
     kinds = sorted({item.kind for item in of_member if item.pair})
-    what = "One object"
+    subject = "One object"
     if not kinds:
-        kinds, what = ["typical"], "Two images"
-    chosen = None
+        kinds = ["typical"]
+        subject = "Two images"
+    pairs = []
     for kind in kinds:
         of_kind = [item for item in of_member if item.kind == kind]
         common = [item for item in of_kind if item.group == "common"]
         rare = [item for item in of_kind if item.group == "rare"]
-        if not common or not rare:
-            continue
-        two = min(common, key=_flip), max(rare, key=_flip)
-        if chosen is None or two[1].flip - two[0].flip > chosen[1].flip - chosen[0].flip:
-            chosen = two
-    if chosen is None:
+        if common and rare:
+            pairs.append((min(common, key=_flip), max(rare, key=_flip)))
+    if not pairs:
         return None
-    caption = f"{what} in a usual and in another scene, as {items[0].member} sees them."
-    return Gallery(chosen, palette, caption)
+    caption = f"{subject} in a usual and in another scene, as {items[0].member} sees them."
+    return Gallery(max(pairs, key=_change), palette, caption)
 
 
 def _flip(item: Item) -> float:
     return item.flip
+
+
+def _change(pair: tuple[Item, Item]) -> float:
+    """Returns the change of flip from the usual to the other scene."""
+    usual, other = pair
+    return other.flip - usual.flip

@@ -3,8 +3,8 @@
 A panel is made by a pure function of arrays; `flipjax.report.grid_panels` has those of a grid's summary.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import ColorType
+from numpy.typing import ArrayLike
 
 from flipjax.metrics import summarize
 from flipjax.metrics.classes import Background, background_classes
@@ -21,15 +23,33 @@ from flipjax.report import style
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.style import CORRECT, DARK, FLIP, LIGHT, MISS, dress, legend, plain, shades
 
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A share of stacked bars."""
+
+    key: str
+    """Of its quantity."""
+    name: str
+    """In the legend."""
+    colour: str
+    """Of its bars."""
+    ink: str
+    """Of the numbers on them."""
+
+
 SHARES = (
-    ("fg_correct", "correct", CORRECT, DARK),
-    ("fg_flip", "flip", FLIP, LIGHT),
-    ("fg_miss", "miss", MISS, LIGHT),
+    Share("fg_correct", "correct", CORRECT, DARK),
+    Share("fg_flip", "flip", FLIP, LIGHT),
+    Share("fg_miss", "miss", MISS, LIGHT),
 )
-"""Stacked shares: their keys and names, and the colours of bars and of the numbers on them."""
+"""The shares of the true foreground, in the order of their bars."""
 COVERAGE = np.linspace(0.02, 1, 50)
+"""Shares of the images that are kept."""
 TENTHS = np.arange(1.0, 11.0)
+"""Numbers of the deciles."""
 TENTH = "flip-risk decile (10: the riskiest tenth)"
+"""The x axis of charts by decile."""
 RANKED = {
     "remaining": (
         COVERAGE,
@@ -40,7 +60,6 @@ RANKED = {
     "risk_decile": (TENTHS, TENTH, "mean flip-risk (nats)"),
 }
 """The curves of a `Ranking`: their points, and the names of the axes."""
-OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
 LABELLED = 12
 """Largest number of bars, or of columns of a matrix, whose values are written out."""
 Ranking = Mapping[str, np.ndarray]
@@ -78,7 +97,7 @@ def ranking_charts(
     *,
     note: str,
     mean: float | None = None,
-    intervals: Mapping[str, Any] | None = None,
+    intervals: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> list[Chart]:
     """Returns charts of risk-coverage and flip-risk deciles, with a panel per facet and a curve per labelled ranking.
 
@@ -88,14 +107,17 @@ def ranking_charts(
         mean: flip share of all images, drawn as reference.
         intervals: low and high (10,) of `flip_by_risk_decile` and `risk_decile`.
     """
-    of_images = None if mean is None else (mean, f"mean of all images, {mean:.2f}")
-    coverage, deciles = [], []
+    if intervals is None:
+        intervals = {}
+    coverage = []
+    deciles = []
     for title, rankings in facets.items():
         for name, (points, x, y) in RANKED.items():
             curves = pd.DataFrame({label: ranking[name] for label, ranking in rankings.items()}, index=points)
-            reference = None if name == "risk_decile" else of_images
-            interval = (intervals or {}).get(name)
-            panel = curve_panel(curves, title=title, x=x, y=y, reference=reference, interval=interval)
+            reference = None
+            if mean is not None and name != "risk_decile":
+                reference = (mean, f"mean of all images, {mean:.2f}")
+            panel = curve_panel(curves, title=title, x=x, y=y, reference=reference, interval=intervals.get(name))
             if name == "remaining":
                 coverage.append(panel)
             else:
@@ -128,8 +150,8 @@ def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title
 
     def draw(axes: Axes) -> None:
         base = np.zeros(len(labels))
-        for (_, name, colour, ink), values in zip(SHARES, shares, strict=True):
-            base = _stack_bars(axes, np.array(values, np.float64), base, name=name, colour=colour, ink=ink)
+        for share, values in zip(SHARES, shares, strict=True):
+            base = _stack_bars(axes, np.array(values, np.float64), base, share)
         dress(axes, title=title, x=x, y="share of the true foreground", ticks=range(len(labels)), labels=labels)
         axes.set_ylim(0, 1)
         axes.set_xlim(-0.6, max(2, len(labels)) - 0.4)
@@ -137,29 +159,39 @@ def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title
 
     words = []
     for label, values in zip(labels, zip(*shares, strict=True), strict=False):
-        parts = [f"{name} {value:.2f}" for (_, name, _, _), value in zip(SHARES, values, strict=True)]
+        parts = [f"{share.name} {value:.2f}" for share, value in zip(SHARES, values, strict=True)]
         words.append(f"{label}: {', '.join(parts)}")
     text = f"{title}. {'; '.join(words)}.".replace("\n", " ")
     return Panel(draw, text, (max(3.9, 0.45 * len(labels)), 3.3))
 
 
-def _stack_bars(axes: Axes, heights: np.ndarray, base: np.ndarray, *, name: str, colour: str, ink: str) -> np.ndarray:
-    """Draws one bar on top of each of `base`, with its share if there is room, and returns the new tops."""
+def _stack_bars(axes: Axes, heights: np.ndarray, base: np.ndarray, share: Share) -> np.ndarray:
+    """Draws one bar on top of each of `base`, with its number if there is room, and returns the new tops."""
     bars = axes.bar(
         range(len(heights)),
         heights,
         bottom=base,
         width=0.78,
-        color=colour,
+        color=share.colour,
         edgecolor=style.PAPER,
         linewidth=0.6,
-        label=name,
+        label=share.name,
     )
     texts = [""] * len(heights)
     if len(heights) <= LABELLED:
         texts = [f"{height:.2f}" if height >= 0.06 else "" for height in heights]
-    axes.bar_label(bars, texts, label_type="center", fontsize=8, color=ink)
+    axes.bar_label(bars, texts, label_type="center", fontsize=8, color=share.ink)
     return base + np.nan_to_num(heights)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a curve is drawn."""
+
+    colour: ColorType
+    """Of line and marks."""
+    linestyle: str = "-"
+    """As matplotlib names it."""
 
 
 def curve_panel(
@@ -171,9 +203,9 @@ def curve_panel(
     most: float | None = None,
     reference: tuple[float, str] | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
-    looks: Mapping[str, Mapping[str, Any]] | None = None,
+    looks: Mapping[str, Look] | None = None,
 ) -> Panel:
-    """Returns a panel of curves, coloured from blue to orange in order.
+    """Returns a panel of curves.
 
     Args:
         curves: values by point, with a column for each curve.
@@ -183,19 +215,28 @@ def curve_panel(
         most: end of the y axis; None uses the range of the values.
         reference: a reference level and its name.
         interval: low and high (n,) at the first curve's points.
-        looks: matplotlib's options of a curve by its name.
+        looks: of each curve by its name; None: solid, coloured from blue to orange in order.
     """
+    if looks is None:
+        looks = {str(label): Look(colour) for label, colour in zip(curves, shades(curves.shape[1]), strict=True)}
 
     def draw(axes: Axes) -> None:
-        colours = shades(curves.shape[1])
-        for (label, values), colour in zip(curves.items(), colours, strict=True):
-            look: dict[str, Any] = {"color": colour, "linewidth": 1.8}
+        for label, values in curves.items():
+            look = looks[str(label)]
+            (line,) = axes.plot(
+                values.index,
+                values,
+                label=plain(str(label), most=24),
+                color=look.colour,
+                linewidth=1.8,
+                linestyle=look.linestyle,
+            )
             if len(values) <= LABELLED:
-                look.update(marker="o", markersize=3.5)
-            look.update((looks or {}).get(str(label), {}))
-            axes.plot(values.index, values, label=plain(str(label), most=24), **look)
+                line.set(marker="o", markersize=3.5)
         if interval is not None:
-            axes.vlines(curves.index, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
+            low, high = interval
+            colour = looks[str(curves.columns[0])].colour
+            axes.vlines(curves.index, low, high, color=colour, linewidth=1.4, alpha=0.6)
         dress(axes, title=title, x=x, y=y)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(curves.index[-1] > 1)))
         axes.set_ylim(0, most)
@@ -206,9 +247,9 @@ def curve_panel(
 
     words = []
     for label, values in curves.items():
-        known = values.dropna()
-        if len(known):
-            words.append(f"{label or y}: from {known.iloc[0]:.2f} to {known.iloc[-1]:.2f}")
+        defined = values.dropna()
+        if len(defined):
+            words.append(f"{label or y}: from {defined.iloc[0]:.2f} to {defined.iloc[-1]:.2f}")
     return Panel(draw, f"{title or y}, {y} by {x}. {'; '.join(words)}.")
 
 
@@ -251,10 +292,13 @@ def matrix_panel(
     rows = list(classes)
     columns = sorted([*rows, *outside])
     shares = confusion[np.ix_(rows, columns)] / np.maximum(confusion[rows].sum(1, keepdims=True), 1)
-    colours = [[_outcome_colour(truth, predicted, outside) for predicted in columns] for truth in rows]
+    colours = []
+    for truth in rows:
+        colours.append([_outcome_colour(truth, predicted, outside) for predicted in columns])
     right = []
-    for c in rows[:8]:
-        right.append(f"{class_names[c]} {confusion[c, c] / max(confusion[c].sum(), 1):.1%}")
+    for truth in rows[:8]:
+        share = confusion[truth, truth] / max(confusion[truth].sum(), 1)
+        right.append(f"{class_names[truth]} {share:.1%}")
     text = f"{title or 'Predictions of each true class'}. Predicted as itself: {'; '.join(right)}."
     row_names = [class_names[c] for c in rows]
     column_names = [class_names[c] for c in columns]
@@ -279,10 +323,11 @@ def cell_panel(
     text: str,
     title: str,
     y: str,
-    framed: Any = (),
+    framed: ArrayLike = (),
 ) -> Panel:
-    """Returns a panel of shares (R, C) as coloured cells with row and column names, some of them `framed`."""
+    """Returns a panel of shares (R, C) as coloured cells with row and column names, some of them `framed` (n, 2)."""
     count = len(columns)
+    frames = np.asarray(framed, np.int64).reshape(-1, 2)
 
     def draw(axes: Axes) -> None:
         tints = 1 - np.array([[to_rgb(colour) for colour in row] for row in colours])
@@ -293,14 +338,20 @@ def cell_panel(
         axes.grid(False)
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, count - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(count - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
-        for row, column in framed:
-            axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **OUTLINE))
+        for row, column in frames:
+            axes.add_patch(frame(row, column))
         if count > LABELLED:
             axes.tick_params(axis="x", rotation=90)
         else:
             _write_shares(axes, shares, colours)
 
     return Panel(draw, text, _cells_size(len(rows), count))
+
+
+def frame(row: int, column: int) -> Rectangle:
+    """Returns the frame of a cell."""
+    corner = (column - 0.47, row - 0.47)
+    return Rectangle(corner, 0.94, 0.94, fill=False, edgecolor=DARK, linewidth=2.5, clip_on=False, zorder=3)
 
 
 def _write_shares(axes: Axes, shares: np.ndarray, colours: Sequence[Sequence[str]]) -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from flipjax.config import ConfigError, leaves
 from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
-from flipjax.report.panels import TENTHS, curve_panel, mean_ranking
+from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
 from flipjax.report.run import RunTables, read_run
 from flipjax.report.style import shades
 from flipjax.results.estimates import SEEDS_INTERVAL
@@ -25,7 +24,9 @@ code of arXiv 2604.13326: within .002."""
 PUBLISHED_RHO = 0.95
 """The level of rho of that figure."""
 KEYS = ("data", "encoder", "method", "rho")
+"""Columns that name a setting."""
 NAMES = [*KEYS, "classes", "seeds"]
+"""Columns that name a row."""
 TITLES = {
     "iou/foreground": "foreground IoU",
     "fg_correct": "FG-Corr",
@@ -35,6 +36,7 @@ TITLES = {
     "top_decile_flip_share": "top-decile share",
     "top_decile_of_ceiling": "of its ceiling",
 }
+"""The paper's quantities, by key."""
 
 
 def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
@@ -51,9 +53,11 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
     counts = sorted(table["classes"].str.count(",").add(1).unique())
     if len(counts) > 1:
         raise ConfigError("--table", "runs with one number of classes", f"{' and '.join(map(str, counts))} classes")
-    for row in records_of(table[table.duplicated([*KEYS, "quantity"])][:1]):
-        found = ", ".join(str(row[name]) for name in ("setting", *KEYS) if row[name] != "")
-        raise ConfigError("--table", "one setting of each data set, encoder, method and rho", f"two of {found}")
+    repeated = table[table.duplicated([*KEYS, "quantity"])]
+    if len(repeated):
+        first = records_of(repeated)[0]
+        setting = ", ".join(str(first[name]) for name in ("setting", *KEYS) if first[name] != "")
+        raise ConfigError("--table", "one setting of each data set, encoder, method and rho", f"two of {setting}")
     return table[[*NAMES, "quantity", "mean", "low", "high"]]
 
 
@@ -91,8 +95,12 @@ def _encoder_of(run: RunTables, table: pd.DataFrame) -> pd.Series:
 
 def paper_text(means: pd.DataFrame) -> TextTable:
     """Returns the rows of `paper_means` as text, with an interval over seeds after each mean."""
-    numbered = [name for name in means["quantity"].unique() if name not in TITLES]
-    titles = {name: name.replace("/", ", class ").replace("iou", "IoU") for name in numbered} | TITLES
+    titles = {}
+    for name in means["quantity"].unique():
+        if name not in TITLES:
+            # Of a class, such as iou/1.
+            titles[name] = name.replace("/", ", class ").replace("iou", "IoU")
+    titles = {**titles, **TITLES}
 
     def cell(row: Row, first: Row) -> str:
         return mean_text(row)
@@ -147,10 +155,10 @@ def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Char
             of_data[f"{encoder}, published"] = rows["mean_flip"].to_numpy()
     names = [str(name) for of_data in facets.values() for name in of_data]
     encoders = list(dict.fromkeys(name.removesuffix(", published") for name in names))
-    looks: dict[str, dict[str, Any]] = {}
+    looks = {}
     for encoder, colour in zip(encoders, shades(len(encoders)), strict=True):
-        looks[encoder] = {"color": colour}
-        looks[f"{encoder}, published"] = {"color": colour, "linestyle": "--"}
+        looks[encoder] = Look(colour)
+        looks[f"{encoder}, published"] = Look(colour, "--")
     shares = np.concatenate([of_data.to_numpy().ravel() for of_data in facets.values()])
     most = 1.05 * float(np.nanmax([0.01, *shares]))
     panels = []

@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,19 +14,24 @@ from flipjax.results.cells import Cell
 from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
+from flipjax.results.record import RECORD
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
 from flipjax.results.text import setting_label, varying_axes
+from flipjax.support.files import JsonObject
 from flipjax.support.terminal import listed
 
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
+"""What reading a damaged file raises."""
 SCORED = 2000
 """Most members whose scores a report compares."""
 RESAMPLED = 200
 """Most members with an interval over images."""
-MOST, SHOWN = 12, 4
-"""Settings beside rho and seed that a page shows one by one, at most, and those it shows of more."""
+MOST = 12
+"""Settings beside rho and seed that a page shows one by one, at most."""
+SHOWN = 4
+"""Settings that it shows of more than MOST."""
 TABLES = ("summary", "trend", "comparison", "selection")
 """The tables of a run that `report/` holds as CSV files of these names."""
 
@@ -50,7 +53,8 @@ class RunTables:
     """The tables of a run folder. All but `selection` use the first selection rule."""
 
     folder: Path
-    config: dict[str, Any]
+    """The run folder."""
+    config: JsonObject
     """config.json."""
     rows: pd.DataFrame
     """The rows of results.csv."""
@@ -111,16 +115,16 @@ class RunTables:
         if len(settings) <= MOST or not names:
             return self
         # NaN comes last, and settings without a mean show little.
-        most = max(SHOWN, settings["mean"].count())
-        chosen = settings[names].iloc[np.linspace(0, most - 1, SHOWN).astype(int)].sort_index()
-        few = {}
+        with_mean = max(SHOWN, settings["mean"].count())
+        chosen = settings[names].iloc[np.linspace(0, with_mean - 1, SHOWN).astype(int)].sort_index()
+        limited = {}
         for name in ("rows", "records", *TABLES):
             table = getattr(self, name)
             if {*names} <= {*table}:
-                few[name] = table.merge(chosen)
+                limited[name] = table.merge(chosen)
         if len(self.history):
-            few["history"] = self.history.merge(few["records"][["member"]])
-        return dataclasses.replace(self, **few)
+            limited["history"] = self.history.merge(limited["records"][["member"]])
+        return dataclasses.replace(self, **limited)
 
     def members(self) -> str:
         """Returns a sentence on the number of members of each status."""
@@ -130,11 +134,15 @@ class RunTables:
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
         """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
         means = self.summary[self.summary["quantity"] == "fg_flip"]
-        fewest, most = min(means["n"]), max(means["n"])
-        seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
+        fewest = min(means["n"])
+        most = max(means["n"])
+        note = f"Seeds: {most}"
+        if fewest != most:
+            note = f"Seeds: {fewest} to {most}"
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
-        images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "none"
-        note = f"Seeds: {seeds}; test images: {images}"
+        counts = sorted(test["n_images"].dropna().unique())
+        images = " or ".join(f"{count:.0f}" for count in counts)
+        note += f"; test images: {images or 'none'}"
         if interval and not (dots and most < FEWEST):
             # Charts draw intervals only with the seeds that a verdict needs, and tables none of two.
             if most > 2:
@@ -162,7 +170,7 @@ def read_run(workdir: str | Path) -> RunTables:
         raise FileNotFoundError(f"{folder}: expected a run folder with test rows; make one with flipjax sweep")
     if not (folder / "results.csv").is_file():
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    config = _read_or(folder / "config.json", _object, {}, missing, "; how the run was made is not known")
+    config = _read_config(folder / RECORD, missing)
     rows = mark_unlearnt(stored, data.cells)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
@@ -172,7 +180,9 @@ def read_run(workdir: str | Path) -> RunTables:
         scores = data.scores
     else:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
-    resamples = Resamples(data.cells) if len(records) <= RESAMPLED else None
+    resamples = None
+    if len(records) <= RESAMPLED:
+        resamples = Resamples(data.cells)
     summary = estimates.aggregate(first, resamples=resamples)
     differences = data.differences
     never: dict[str, list[str]] = {}
@@ -195,24 +205,27 @@ def read_run(workdir: str | Path) -> RunTables:
     )
 
 
-def _read_or(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
-    """Reads a file of the run, or returns the default and notes the loss in `missing`."""
+def _read_config(path: Path, missing: list[str]) -> JsonObject:
+    """Reads config.json; if it or its sessions are damaged, returns nothing and notes that in `missing`."""
     try:
-        return read(path)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        _check_object(config)
+        for session in config.get("sessions", []):
+            _check_object(session)
+            float(session.get("seconds", 0))
     except UNREADABLE as error:
-        missing.append(f"{path.name}: cannot be read ({error}){loss}")
-        return default
+        missing.append(f"{path.name}: cannot be read ({error}); how the run was made is not known")
+        return {}
+    return config
 
 
-def _object(path: Path) -> dict[str, Any]:
-    """Returns config.json; raises TypeError or ValueError if it or its sessions are no objects."""
-    found = {} | json.loads(path.read_text(encoding="utf-8"))
-    for session in found.get("sessions", []):
-        float(({} | session).get("seconds", 0))
-    return found
+def _check_object(value: object) -> None:
+    """Raises TypeError unless a value is an object of JSON."""
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, found {type(value).__name__}")
 
 
-def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: list[str]) -> None:
+def _count_members(records: pd.DataFrame, config: JsonObject, missing: list[str]) -> None:
     """Notes planned members without results, and those that are in no mean."""
     planned = config.get("members", 0)
     if len(records) < planned:
@@ -228,8 +241,11 @@ class SettingImages:
     """The test images of the members of a setting, by the first rule."""
 
     title: str
+    """Its values of the axes that vary."""
     axes: Row
+    """Its values of all axes."""
     members: list[Images]
+    """The images of each member."""
 
 
 def images_by_setting(run: RunTables) -> list[SettingImages]:

@@ -1,4 +1,4 @@
-"""The charts and tables of a run's page, section by section."""
+"""The charts of a run's page, section by section; `flipjax.report.page_tables` has its tables."""
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
@@ -6,24 +6,19 @@ from itertools import cycle, islice
 import numpy as np
 import pandas as pd
 
-from flipjax.backend.software import differing_software
 from flipjax.groups import Groups
 from flipjax.metrics.images import Images
 from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.charts import Chart, Panel
-from flipjax.report.document import Numbers
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
 from flipjax.report.run import RunTables, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
-from flipjax.results.estimates import FEWEST, JUDGED, means_of
-from flipjax.results.frames import Row, groups_of, records_of
-from flipjax.results.measures import SCORE_QUANTITIES
-from flipjax.results.quantities import SCORES, key_of, own_keys, title_of
-from flipjax.results.rows import COMPARED
-from flipjax.results.scores import WANTED_RISK
-from flipjax.results.text import COLUMNS, FURTHER, TextTable, level_text, setting_label, varying_axes
+from flipjax.results.estimates import FEWEST, JUDGED
+from flipjax.results.frames import groups_of, records_of
+from flipjax.results.quantities import title_of
+from flipjax.results.text import level_text, setting_label, varying_axes
 
 COMMON_FLIP = Line("group/common/fg_flip", "common groups", COMMON, "o")
 RARE_FLIP = Line("group/rare/fg_flip", "rare groups", RARE, "s")
@@ -43,54 +38,19 @@ TENTHS = (
 PULL = Line("scene_pull", "pull of the scene", FLIP)
 CONTEXT = Line("context_use", "context use", REPAIRED)
 FLIP_SHARE = "flip, share of the true foreground"
+"""The y axis of charts of Flip."""
+GAP_LOOKS = tuple(zip(CLASSES[1:], "^v^v^v^", strict=True))
+"""Colours and marks of the lines of the classes, in turn."""
+SETTING_MARKERS = "osD^vP*"
+"""Marks of the lines of settings, in turn."""
 MEASURES = {
     "valid_loss": ("validation loss", None),
     "valid_flip": ("validation flip", 1.0),
     "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
 }
 """Columns of history.csv that are drawn, with their names and upper limits."""
-THRESHOLD = (
-    "val_coverage",
-    "val_risk",
-    "test_coverage",
-    "test_risk",
-    "group/common/test_risk",
-    "group/rare/test_risk",
-)
-"""Quantities of scores.csv that describe a threshold."""
-OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
 """The settings whose training curves are drawn, at most."""
-LONG = 24
-"""Rows above which a table is folded."""
-MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share", "top_decile_of_ceiling")
-"""Quantities of the table of members."""
-
-
-def result_tables(run: RunTables) -> list[Numbers]:
-    """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
-    first = text.summary_table(run.summary)
-    tables = [marked("Test results: mean over seeds", first)]
-    if len(run.trend):
-        caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
-        tables.append(marked(caption, text.trend_table(run.trend)))
-    own = own_keys(run.summary["quantity"])
-    if own:
-        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.summary, own)))
-    further = text.known_quantities(run.summary, FURTHER)
-    if further:
-        tables.append(marked("Further test results", text.summary_table(run.summary, further), folded=True))
-    return tables
-
-
-def marked(caption: str, table: TextTable, *, folded: bool = False) -> Numbers:
-    """Returns a table whose caption explains its intervals and their marks.
-
-    Example:
-        >>> marked("Test results", TextTable(["rho", "Flip"], [["0.5", "12.0%"]])).caption
-        'Test results'
-    """
-    return Numbers("; ".join(filter(None, (caption, text.marks(table)))), table, folded=folded)
 
 
 def flip_charts(run: RunTables) -> list[Chart]:
@@ -130,11 +90,9 @@ def _line_chart(
 
 def gap_chart(run: RunTables) -> Chart:
     """Returns the chart of the IoU gap of each class and their mean."""
-    looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
     names = [name for name in run.summary["quantity"].unique() if name.startswith("gap/") and name != "gap/mean"]
     lines = []
-    for name in names:
-        colour, marker = next(looks)
+    for name, (colour, marker) in zip(names, cycle(GAP_LOOKS), strict=False):
         lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
     lines.append(Line("gap/mean", "mean", WHOLE))
     return _line_chart(
@@ -213,11 +171,14 @@ def _ranking_charts(run: RunTables) -> list[Chart]:
     axes = varying_axes(run.summary)
     for setting in images_by_setting(run):
         label = setting_label(setting.axes, axes)
-        facet, name = "", label or "this run"
         if "rho" in setting.axes:
-            facet, name = label, f"rho {level_text(setting.axes['rho'])}"
+            facet = label
+            curve = f"rho {level_text(setting.axes['rho'])}"
+        else:
+            facet = ""
+            curve = label or "this run"
         ranking = panels.mean_ranking([images.decomposition for images in setting.members])
-        facets.setdefault(facet, {})[name] = ranking
+        facets.setdefault(facet, {})[curve] = ranking
     if not facets:
         return []
     return panels.ranking_charts(facets, note=run.note(interval=False))
@@ -244,52 +205,16 @@ def method_charts(run: RunTables) -> list[Chart]:
     return [Chart("methods", "Differences between methods", caption, run.note(dots=True), drawn)]
 
 
-def difference_tables(run: RunTables) -> list[Numbers]:
-    """Returns the tables of differences between methods and between selection rules, each with its family."""
-    tables = _difference_tables(run.comparison, "method", "comparisons of methods")
-    return tables + _difference_tables(run.selection, "selection", "comparisons of selection rules")
-
-
-def _difference_tables(differences: pd.DataFrame, axis: str, family: str) -> list[Numbers]:
-    if differences.empty:
-        return []
-    reference = differences["reference"].iloc[0]
-    caption = f"{axis.title()}: difference from {reference}, paired by seed; {text.legend(differences, family)}"
-    return [marked(caption, text.comparison_table(differences, axis))]
-
-
-def class_blocks(run: RunTables) -> list[Numbers | Chart]:
-    """Returns the confusion between classes, where a scene's flips go, and the group tables."""
+def class_charts(run: RunTables) -> list[Chart]:
+    """Returns the confusion between classes, and where a scene's flips go."""
     matrices = []
     for setting in images_by_setting(run):
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in setting.members], axis=0)
         matrices.append(panels.matrix_panel(confusion, setting.members[0].class_names, title=setting.title))
-    blocks: list[Numbers | Chart] = []
+    charts = []
     if matrices:
-        blocks.append(panels.matrix_chart(matrices, note=run.note(interval=False)))
-    return [*blocks, *pull_charts(run), *group_tables(run)]
-
-
-def group_tables(run: RunTables) -> list[Numbers]:
-    """Returns the means of each group over seeds, with intervals."""
-    if not run.cells:
-        return []
-    cell = next(iter(run.cells.values()))
-    test = run.rows[run.rows["split"] == "test"]
-    parts = []
-    for group in range(cell.groups.count):
-        of_group = test[test["group"] == str(group)]
-        title = cell.groups.title_of(group, cell.class_names[1:], cell.results.scene_name.tolist())
-        iou = of_group[f"iou_{cell.class_names[1 + cell.groups.class_of(group)]}"]
-        parts.append(of_group.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
-    names = ["group", *varying_axes(run.summary)]
-    axes = [*names, "rho"] if "rho" in test else names
-    means = means_of(pd.concat(parts)[[*axes, "member", "status", *OF_GROUPS]], axes)
-    tables = []
-    for quantity, title in OF_GROUPS.items():
-        table = text.by_rho(means[means["quantity"] == quantity], names)
-        tables.append(_folded_if_long(f"{title} in each group: mean over seeds", table))
-    return tables
+        charts.append(panels.matrix_chart(matrices, note=run.note(interval=False)))
+    return [*charts, *pull_charts(run)]
 
 
 def training_charts(run: RunTables) -> list[Chart]:
@@ -297,7 +222,9 @@ def training_charts(run: RunTables) -> list[Chart]:
     if run.history.empty:
         return []
     axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
-    levels = ["rho"] if "rho" in run.records else []
+    levels = []
+    if "rho" in run.records:
+        levels.append("rho")
     # An axis such as learning_rate is also a history column, with the value of the last step.
     history = run.history.drop(columns=axes, errors="ignore")
     table = history.merge(run.records[["member", *axes, *levels]], on="member")
@@ -312,37 +239,6 @@ def training_charts(run: RunTables) -> list[Chart]:
                 drawn.append(panels.curve_panel(curves, title=title, x="epoch", y=y, most=most))
     caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)]
-
-
-def made_of(run: RunTables) -> Numbers:
-    """Returns configuration, command, commit, device, wall time and versions from config.json."""
-    rows = [[key, value] for key, value in run.config.items() if isinstance(value, str) and key != "name"]
-    if "name" in run.config:
-        rows.insert(0, ["configuration", str(run.config["name"])])
-    sessions = run.config.get("sessions", [])
-    seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
-    if seconds:
-        rows.append(["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"])
-    for number, session in enumerate(sessions[1:], start=2):
-        software = differing_software([run.config], session)
-        if software:
-            rows.append([f"start {number}, other software", software])
-    table = TextTable(["fact", "value"], rows or [["nothing", "-"]])
-    return Numbers("The run, from config.json", table, words=True)
-
-
-def members_table(run: RunTables) -> Numbers:
-    """Returns axes, status and main test quantities, one row per member."""
-    axes = varying_axes(run.records, until="member")
-    if "rho" in run.records:
-        axes.append("rho")
-    quantities = [name for name in MEMBER if name in run.records]
-    rows = []
-    for record in records_of(run.records[["member", *axes, "status", *quantities]]):
-        setting = [text.value_text(name, record[name]) for name in axes]
-        rows.append([record["member"], *setting, record["status"], *(text.number(record[name]) for name in quantities)])
-    table = TextTable(["member", *axes, "status", *map(title_of, quantities)], rows)
-    return Numbers("All members, on the test images", table, folded=True, searched=True)
 
 
 def pull_charts(run: RunTables) -> list[Chart]:
@@ -392,48 +288,6 @@ def pull_panel(members: Sequence[Images], groups: Groups, scene_names: Sequence[
     )
 
 
-def score_blocks(run: RunTables) -> list[Numbers]:
-    """Returns tables of all stored scores; nothing if flip-risk is the only one."""
-    rows = run.scores
-    if len(rows):
-        of_rule = rows["selection"] == run.rows["selection"].iloc[0]
-        rows = rows[of_rule & rows["member"].isin(run.kept()["member"])]
-    if rows.empty or rows["score"].nunique() < 2:
-        return []
-    names = list(rows.columns)
-    axes = [name for name in names[1 : names.index("threshold")] if name != "seed"]
-    rows = rows.rename(columns={f"{key}_{side}": key_of(key, side) for key in SCORE_QUANTITIES for side in COMPARED})
-    rows = rows.assign(score=[SCORES[name].title for name in rows["score"]], status="")
-    means = means_of(rows[[*axes, "status", "auroc", "augrc", *THRESHOLD]], axes)
-    varying = varying_axes(means)
-    most = means["n"].max()
-
-    def cell(row: Row, first: Row) -> str:
-        return text.mean_text(row, most)
-
-    carried = [*varying, "rho"] if "rho" in means else varying
-    auroc = text.by_rho(means[means["quantity"] == "auroc"], varying)
-    augrc = text.by_rho(means[means["quantity"] == "augrc"], varying)
-    threshold = text.wide(means, carried, text.titles(THRESHOLD), cell)
-    return [
-        _folded_if_long("AUROC of image scores over all groups, for images with a flip share above 0.5", auroc),
-        _folded_if_long(
-            "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "
-            "E-AURC, for common and rare groups, too",
-            augrc,
-        ),
-        _folded_if_long(
-            "Share of images kept by a threshold chosen on validation images for a mean flip of at most "
-            f"{WANTED_RISK:g}, and their mean flip, on validation and test images; means over the seeds that keep any",
-            threshold,
-        ),
-    ]
-
-
-def _folded_if_long(caption: str, table: TextTable) -> Numbers:
-    return marked(caption, table, folded=len(table.rows) > LONG)
-
-
 def front_chart(run: RunTables, flip: Chart) -> Chart | None:
     """Returns the chart beside the findings, if there is one.
 
@@ -456,7 +310,7 @@ def _settings_chart(run: RunTables) -> Chart:
     names = summary["quantity"].unique()
     of_record = pd.Series(list(_names_of(records, axes)), records.index)
     columns = {name: records[RARE_FLIP.quantity].where(of_record == name) for name in names}
-    looks = zip(names, shades(len(names)), cycle("osD^vP*"), strict=False)
+    looks = zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False)
     lines = [Line(name, name, colour, marker) for name, colour, marker in looks]
     drawn = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y=FLIP_SHARE)
     caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.report.document import visible
@@ -37,13 +36,15 @@ OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS,
 # Ordered levels have equal lightness, to be visible on white and on black.
 LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
 CROWDED = 40
+"""Letters of labels beside each other above which they are turned."""
 CLOSE = 0.12
+"""The part of an axis below which two ticks are close."""
 SHEET = Path(__file__).with_name("charts.mplstyle")
-NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8.5, "color": FAINT, "wrap": True}
+"""The style sheet of all charts."""
 
 
-def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
-    """Returns a colour for each class: EMPTY for background, then CLASSES, then further distinct hues.
+def class_colours(classes: int, *, background: Background = 0) -> list[str]:
+    """Returns a colour for each class, as CSS writes it: EMPTY for background, then CLASSES, or as many other hues.
 
     Example:
         >>> class_colours(3, background=1)
@@ -51,16 +52,21 @@ def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
     """
     inside = is_foreground(classes, background)
     F = int(inside.sum())
-    colours = iter(CLASSES[1 : F + 1])
-    if len(CLASSES) <= F:
-        # Golden-ratio steps keep further hues apart.
-        colours = iter(matplotlib.colormaps["turbo"](0.03 + 0.94 * (np.arange(F) * 0.618034 % 1)))
-    return [next(colours) if own else EMPTY for own in inside]
+    if len(CLASSES) > F:
+        of_foreground = CLASSES[1 : F + 1]
+    else:
+        # Golden-ratio steps keep hues apart.
+        steps = np.arange(F) * 0.618034 % 1
+        of_foreground = [to_hex(colour) for colour in matplotlib.colormaps["turbo"](0.03 + 0.94 * steps)]
+    colours = np.full(classes, EMPTY, object)
+    colours[inside] = of_foreground
+    return colours.tolist()
 
 
-def shades(count: int) -> np.ndarray:
-    """Returns a colour (count, 4) for each level of an ordered axis, blue to orange; one level is blue."""
-    return LinearSegmentedColormap.from_list("levels", LEVELS)(np.linspace(0, 1, count))
+def shades(count: int) -> list[tuple[float, float, float, float]]:
+    """Returns a colour for each level of an ordered axis, blue to orange; one level is blue."""
+    colours = LinearSegmentedColormap.from_list("levels", LEVELS)(np.linspace(0, 1, count))
+    return [(red, green, blue, alpha) for red, green, blue, alpha in colours.tolist()]
 
 
 def plain(text: str, *, most: int = 56) -> str:
@@ -71,7 +77,9 @@ def plain(text: str, *, most: int = 56) -> str:
         'a $b$\\u202e'
     """
     text = visible(text)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    if len(text) > most:
+        return f"{text[: most - 3]}..."
+    return text
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float] = (), labels: Sequence[str] = ()) -> None:

@@ -39,15 +39,16 @@ def image_columns(images: Images) -> dict[str, np.ndarray]:
         ([0.25], ['cat as dog'], [8])
     """
     counts = images.decomposition
+    confusion = np.asarray(counts.confusion)
     columns: dict[str, np.ndarray] = {}
     for name in quantities.IMAGE_QUANTITIES:
         columns[name] = np.asarray(getattr(counts, name), np.float64)
     if images.log_odds is not None:
         columns["swap_risk"] = images.swap.risk
         columns["repaired_flip"] = np.asarray(images.swap.repaired.flip, np.float64)
-    columns["foreground_pixels"] = counts.confusion[:, images.foreground].sum((1, 2))
-    columns["pixels"] = counts.confusion.sum((1, 2))
-    flips = flips_of(counts.confusion, background=images.background).reshape(len(images), -1)
+    columns["foreground_pixels"] = confusion[:, images.foreground].sum((1, 2))
+    columns["pixels"] = confusion.sum((1, 2))
+    flips = flips_of(confusion, background=images.background).reshape(len(images), -1)
     pairs = [f"{truth} as {other}" for truth in images.class_names for other in images.class_names]
     columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, np.array(pairs, np.str_)[flips.argmax(1)], "")
     return columns

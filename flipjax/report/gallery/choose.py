@@ -45,12 +45,14 @@ def choose_images(
         >>> indices.tolist(), kinds.tolist()
         ([1, 2, 3], ['riskiest', 'typical', 'typical'])
     """
-    shares = {
-        "risk": np.asarray(decomposition.flip_risk, np.float64),
-        "flip": np.asarray(decomposition.flip, np.float64),
-        "group": 0 if groups is None else np.asarray(groups),
-    }
-    images = pd.DataFrame(shares).replace([-np.inf, np.inf], np.nan).dropna()
+    risk = np.asarray(decomposition.flip_risk, np.float64)
+    flip = np.asarray(decomposition.flip, np.float64)
+    if groups is None:
+        groups = np.zeros(len(risk), np.int64)
+    if pairs is None:
+        pairs = np.full(len(risk), -1)
+    table = pd.DataFrame({"risk": risk, "flip": flip, "group": np.asarray(groups)})
+    images = table.replace([-np.inf, np.inf], np.nan).dropna()
     highest = images.sort_values("risk", ascending=False, kind="stable").index[:riskiest]
     from_middle = (images["risk"] - images["risk"].median()).drop(highest)
     rest = images.loc[from_middle.abs().sort_values(kind="stable").index]
@@ -58,8 +60,7 @@ def choose_images(
     near = rest.groupby("group").cumcount().sort_values(kind="stable").index[:typical]
     below = rest[(rest["flip"] > LEAST_FLIP) & (from_middle[rest.index] <= 0)].drop(near, errors="ignore").sort_index()
     blind = below.sort_values("flip", ascending=False, kind="stable").index[:confident]
-    sets = np.full(len(shares["risk"]), -1) if pairs is None else np.asarray(pairs)
-    twins = _pairs(images["flip"], sets)[:paired]
+    twins = _pairs(images["flip"], np.asarray(pairs))[:paired]
     kinds = ["riskiest"] * len(highest) + ["typical"] * len(near) + ["flipped, but sure"] * len(blind)
     for number, twin in enumerate(twins):
         kinds += [f"pair {number}"] * len(twin)
@@ -68,7 +69,7 @@ def choose_images(
 
 def _pairs(flip: pd.Series, pairs: np.ndarray) -> np.ndarray:
     """Returns sets of S images int64 (P, S), largest difference of flip share first; `flip` may lack images."""
-    known = flip.index.to_numpy()
-    places = whole_pairs(pairs[known], size=whole_pairs(pairs).shape[1])
-    change = np.ptp(flip.to_numpy()[places], axis=1)
-    return known[places[np.argsort(-change, kind="stable")]]
+    images = flip.index.to_numpy()
+    sets = whole_pairs(pairs[images], size=whole_pairs(pairs).shape[1])
+    change = np.ptp(flip.to_numpy()[sets], axis=1)
+    return images[sets[np.argsort(-change, kind="stable")]]

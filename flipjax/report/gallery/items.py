@@ -6,7 +6,6 @@ import functools
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,17 +24,22 @@ from flipjax.report.gallery.store import StoredImages, load_gallery
 from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results.frames import records_of
+from flipjax.results.store import GALLERY
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.terminal import listed
 
 SMALL_SIDE = 96
+"""Pixels of the longer side up to which photos are stored as PNG."""
 FADE = 0.3
+"""How much of a photo shows below flip-risk."""
 LEAST_ERROR = 0.05
+"""The share of the true foreground below which errors are not named."""
 SHOWN = 16
 """The most items of the figure of a gallery."""
 SIZE = (6.2, 1.15)
 """The size of each in inches."""
 RISK_COLOURS = "viridis"
+"""The colour map of flip-risk."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +47,17 @@ class Item:
     """One image and its prediction by one member."""
 
     name: str
+    """Its title."""
     member: str
+    """The member's label; '' of an audit."""
     group: str
+    """`common` or `rare`, or the group of an audit's image."""
     kind: str
     """Why it was chosen."""
     flip: float
+    """Share of its true foreground; NaN without any."""
     flip_risk: float
+    """Nats; NaN without predicted foreground."""
     truth: np.ndarray
     """Integer (H, W), classes."""
     prediction: np.ndarray
@@ -85,12 +94,14 @@ class Item:
 class Palette:
     """Colours of classes."""
 
-    colours: Sequence[Any]
+    colours: Sequence[str]
     """By class, then that of ignored pixels, if any."""
-    names: Mapping[str, Any]
+    names: Mapping[str, str]
     """Colours by the names in the legend."""
     background: Background = 0
+    """Of the classes."""
     classes: int = 3
+    """Their number, with the background."""
 
     @property
     def highest(self) -> float:
@@ -127,7 +138,8 @@ def _risk_tile(item: Item, palette: Palette) -> np.ndarray:
     return np.where(counted[..., None], shades, faded)
 
 
-def _colours(colours: Iterable[Any]) -> np.ndarray:
+def _colours(colours: Iterable[str]) -> np.ndarray:
+    """Returns colours as uint8 (n, 3)."""
     return np.round(255 * to_rgba_array([*colours])[:, :3]).astype(np.uint8)
 
 
@@ -179,12 +191,16 @@ def gallery_chart(items: Sequence[Item], palette: Palette) -> Chart:
 def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
     height, width = item.truth.shape
     gap = np.full((height, max(1, width // 16), 3), 255, np.uint8)
-    strip = np.concatenate([part for tile in tiles(item, palette).values() for part in (tile, gap)], axis=1)
-    axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
+    parts = []
+    for tile in tiles(item, palette).values():
+        parts += [tile, gap]
+    axes.imshow(np.concatenate(parts[:-1], axis=1), interpolation="nearest")
     axes.set_axis_off()
-    name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
-    risk = f", risk {item.flip_risk:.2f}" if item.flip_risk == item.flip_risk else ""
-    words = f"{name}\nflip {item.flip:.2f}{risk}"
+    lines = [plain(text) for text in (item.name[:24], item.group, item.kind) if text]
+    shares = f"flip {item.flip:.2f}"
+    if not math.isnan(item.flip_risk):
+        shares += f", risk {item.flip_risk:.2f}"
+    words = "\n".join([*lines, shares])
     axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
 
 
@@ -206,28 +222,35 @@ def items_of(run: RunTables) -> tuple[list[Item], list[str]]:
     """Returns the stored images of all members, and a sentence on each damaged file."""
     records = {record["member"]: record for record in records_of(run.records)}
     axes = ["rho", "seed", *(axis for axis in varying_axes(run.summary) if axis != "seed")]
-    items, damaged = [], []
+    items = []
+    damaged = []
     for name, cell in run.cells.items():
-        path = run.folder / "cells" / name / "gallery.npz"
+        path = run.folder / "cells" / name / GALLERY
         if not path.is_file():
             continue
         try:
             stored = load_gallery(path, program=str(cell.results.program) or None)
         except UNREADABLE as error:
-            damaged.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
+            damaged.append(f"cells/{name}/{GALLERY}: damaged ({error}); its images are left out")
             continue
         for member in dict.fromkeys(stored.member.tolist()):
             record = records.get(member, {})
-            label = setting_label(record, [axis for axis in axes if axis in record])
+            label = member
+            setting = setting_label(record, [axis for axis in axes if axis in record])
+            if setting:
+                label = f"{member}: {setting}"
             images = cell.images_of(member, "test")
+            swap = None
+            if images.log_odds is not None:
+                swap = images.swap
             items += member_items(
                 stored.take(stored.member == member),
                 images.decomposition,
                 images.pair,
                 class_names=cell.class_names,
                 scene_names=cell.results.scene_name.tolist(),
-                label=f"{member}: {label}" if label else member,
-                swap=None if images.log_odds is None else images.swap,
+                label=label,
+                swap=swap,
                 all_groups=cell.groups,
             )
     return items, damaged
@@ -256,15 +279,21 @@ def member_items(
         swap: the scene swap of the split's n images, if any.
         all_groups: the groups that the stored groups number.
     """
-    labels = np.asarray(class_names)[region_class(decomposition)]
-    repaired = None if swap is None else np.asarray(swap.repaired.flip)
+    predicted_names = np.asarray(class_names)[region_class(decomposition)]
+    swap_risk = np.full(len(predicted_names), math.nan)
+    repaired_flip = swap_risk
+    if swap is not None:
+        swap_risk = swap.risk
+        repaired_flip = np.asarray(swap.repaired.flip)
     items = []
     for image in stored:
-        index, group, kind = int(image.index), int(image.group), str(image.kind)
+        index = int(image.index)
+        group = int(image.group)
+        kind = str(image.kind)
         change = ""
         if pairs is not None and kind.startswith("pair"):
-            twins = labels[np.asarray(pairs) == pairs[index]].tolist()
-            change = f"predicted as {listed([*dict.fromkeys(twins)])}"
+            of_pair = predicted_names[np.asarray(pairs) == pairs[index]].tolist()
+            change = f"predicted as {listed([*dict.fromkeys(of_pair)])}"
         item = Item(
             name=all_groups.title_of(group, class_names[1:], scene_names),
             member=label,
@@ -278,8 +307,8 @@ def member_items(
             risk=image.risk_map,
             image=image.image,
             pair=change,
+            swap_risk=float(swap_risk[index]),
+            repaired_flip=float(repaired_flip[index]),
         )
-        if swap is not None and repaired is not None:
-            item = dataclasses.replace(item, swap_risk=float(swap.risk[index]), repaired_flip=float(repaired[index]))
         items.append(item)
     return items

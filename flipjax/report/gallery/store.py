@@ -1,13 +1,19 @@
 """The images of a gallery as stored: pixels, predictions and maps."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.support.files import DamagedError, read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    import jax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,7 @@ class StoredImages:
         """Returns the arrays by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def take(self, chosen: Any) -> "StoredImages":
+    def take(self, chosen: int | slice | np.ndarray) -> StoredImages:
         """Returns some images: `chosen` is an index, a mask or a slice of R; of one index, arrays without R."""
         return StoredImages(**{name: array[chosen] for name, array in self.arrays().items()})
 
@@ -49,14 +55,29 @@ class StoredImages:
         """The number of images."""
         return len(self.member)
 
-    def __iter__(self) -> Iterator["StoredImages"]:
+    def __iter__(self) -> Iterator[StoredImages]:
         """Yields each image, arrays without R."""
-        for place in range(len(self)):
-            yield self.take(place)
+        for index in range(len(self)):
+            yield self.take(index)
 
 
-def maps_of(logits: Any, labels: Any) -> tuple[Any, ...]:
-    """Returns prediction, error map, risk map, flip-risk and flip of images, as in `StoredImages`; also under jit.
+class ImageMaps(NamedTuple):
+    """What a member makes of R images."""
+
+    prediction: jax.Array | np.ndarray
+    """Integer (R, H, W), classes."""
+    error_map: jax.Array | np.ndarray
+    """uint8 (R, H, W), coded as in `flipjax.metrics.error_map`."""
+    risk_map: jax.Array | np.ndarray
+    """float32 (R, H, W), nats."""
+    flip_risk: jax.Array | np.ndarray
+    """float32 (R,), nats, NaN where undefined."""
+    flip: jax.Array | np.ndarray
+    """float32 (R,), NaN where undefined."""
+
+
+def maps_of(logits: jax.Array | np.ndarray, labels: ArrayLike) -> ImageMaps:
+    """Returns what a member makes of images; also under jit.
 
     Args:
         logits: float32 (R, H, W, C), a member's, in eval mode.
@@ -66,19 +87,19 @@ def maps_of(logits: Any, labels: Any) -> tuple[Any, ...]:
     from flipjax.metrics import decompose, error_map, risk_map
 
     decomposition = decompose(logits, labels)
-    return (
-        logits.argmax(-1),
-        error_map(logits, labels),
-        risk_map(logits),
-        decomposition.flip_risk,
-        decomposition.flip,
+    return ImageMaps(
+        prediction=logits.argmax(-1),
+        error_map=error_map(logits, labels),
+        risk_map=risk_map(logits),
+        flip_risk=decomposition.flip_risk,
+        flip=decomposition.flip,
     )
 
 
 def make_gallery(
-    images: Any,
-    labels: Any,
-    *maps: Any,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *maps: ArrayLike,
     indices: Sequence[int] | np.ndarray,
     groups: Sequence[int] | np.ndarray,
     kinds: Sequence[str] | np.ndarray,
@@ -89,7 +110,7 @@ def make_gallery(
     Args:
         images: float (R, H, W, 3) in [0, 1].
         labels: int (R, H, W).
-        *maps: as `maps_of` returns them.
+        *maps: the fields of `ImageMaps`, in their order.
         indices: int (R,), the images' indices in their split.
         groups: int (R,).
         kinds: (R,), as `choose_images` returns them.
@@ -146,9 +167,10 @@ def _misfit(images: StoredImages) -> str:
     shape = images.image.shape
     if len(shape) != 4 or shape[3] != 3 or images.image.dtype != np.uint8:
         return f"image: expected uint8 (R, H, W, 3), found {images.image.dtype} {shape}"
-    wanted = {**dict.fromkeys(PIXELS, shape[:3]), **dict.fromkeys((*NUMBERS, *TEXTS), shape[:1])}
-    for name, expected in wanted.items():
-        array = getattr(images, name)
+    for name, array in images.arrays().items():
+        if name == "image":
+            continue
+        expected = shape[:3] if name in PIXELS else shape[:1]
         kinds = "U" if name in TEXTS else "uif"
         if array.shape != expected or array.dtype.kind not in kinds:
             return f"{name}: expected {expected}, found {array.dtype} {array.shape}"
