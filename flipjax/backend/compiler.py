@@ -3,10 +3,20 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import jax
+
+    from flipjax.backend.convolutions import Uncached
+
+Jitted: TypeAlias = "jax.stages.Wrapped | Uncached"
+"""A jitted function: it is called as the function, or lowered and compiled."""
+Options: TypeAlias = dict[str, str | int | bool]
+"""Compiler options of XLA by name."""
 
 
-def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xla", **options: Any) -> Any:
+def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xla", **options: Any) -> Jitted:
     """Returns a function jitted with `fast_runtime`; for a few short runs (`brief`) with `fast_compile`.
 
     Args:
@@ -29,7 +39,8 @@ def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xl
     from flipjax.backend.convolutions import ONEDNN, OPTIONS, Uncached, check_library, with_library
 
     if convolutions != ONEDNN:
-        return jax.jit(function, compiler_options=fast_compile() if brief else fast_runtime(), **options)
+        compiler_options = fast_compile() if brief else fast_runtime()
+        return jax.jit(function, compiler_options=compiler_options, **options)
     check_library(convolutions)
     compiler_options = {**fast_runtime(), **OPTIONS}
     return Uncached(jax.jit(with_library(function, ONEDNN), compiler_options=compiler_options, **options))
@@ -40,7 +51,7 @@ program = functools.cache(fast_jit)
 
 
 @functools.cache
-def fast_runtime() -> dict[str, Any]:
+def fast_runtime() -> Options:
     """Returns the compiler options of a sweep on a CPU, those that XLA has; none on other devices.
 
     Independent operations run side by side. From JAX 0.11 on LLVM also optimises less, and convolutions are Eigen's,
@@ -49,7 +60,7 @@ def fast_runtime() -> dict[str, Any]:
     """
     import jax
 
-    options: dict[str, Any] = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
+    options: Options = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
     if jax.__version_info__ >= (0, 11):
         libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
         options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
@@ -58,7 +69,7 @@ def fast_runtime() -> dict[str, Any]:
 
 
 @functools.cache
-def fast_compile() -> dict[str, Any]:
+def fast_compile() -> Options:
     """Returns the compiler options with which a CPU compiles in less time, those that XLA has; none on other devices.
 
     LLVM optimises less, and XLA of JAX 0.10 emits loops without setting up MLIR for each.
@@ -66,13 +77,13 @@ def fast_compile() -> dict[str, Any]:
     return known_options({"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1})
 
 
-def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def known_options(options: Mapping[str, str | int | bool]) -> Options:
     """Returns those compiler options that this version of XLA has; none on devices other than a CPU."""
     import jax
 
     if jax.default_backend() != "cpu":
         return {}
-    supported = {}
+    supported: Options = {}
     for name, value in options.items():
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()

@@ -73,7 +73,7 @@ class Lowered:
 class Uncached:
     """A jitted function whose programs are never written to the compilation cache."""
 
-    def __init__(self, jitted: Any):
+    def __init__(self, jitted: jax.stages.Wrapped):
         """Takes a function that `jax.jit` returned."""
         self._jitted = jitted
 

@@ -1,9 +1,12 @@
 """Random keys of seeds."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jax
 
 
-def key_of(seed: Any) -> Any:
+def key_of(seed: "int | jax.Array") -> "jax.Array":
     """Returns the PRNG key of a seed in [0, 2**31), which may be traced, regardless of JAX settings.
 
     Example:
@@ -16,6 +19,6 @@ def key_of(seed: Any) -> Any:
     import numpy as np
 
     # On the host nothing compiles.
-    stack: Any = jnp if isinstance(seed, jax.Array) else np
-    words = stack.stack([stack.uint32(0), stack.asarray(seed).astype(stack.uint32)])
+    numpy: Any = jnp if isinstance(seed, jax.Array) else np
+    words = numpy.stack([numpy.uint32(0), numpy.asarray(seed).astype(numpy.uint32)])
     return jax.random.wrap_key_data(words, impl="threefry2x32")

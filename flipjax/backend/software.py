@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from flipjax.backend.random import key_of
 
@@ -39,7 +38,7 @@ def describe_start(device: str) -> dict[str, str]:
     return record
 
 
-def differing_software(earlier: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
+def differing_software(earlier: Iterable[Mapping[str, object]], now: Mapping[str, object]) -> str:
     """Lists the software that differs from earlier starts; empty if none does.
 
     Example:
@@ -56,7 +55,7 @@ def differing_software(earlier: Iterable[Mapping[str, Any]], now: Mapping[str, A
     return ", ".join(differences)
 
 
-def _compared(start: Mapping[str, Any]) -> dict[str, str]:
+def _compared(start: Mapping[str, object]) -> dict[str, str]:
     """Returns the entries of a start that can change results."""
     entries = dict(start)
     if "device" in start:

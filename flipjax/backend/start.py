@@ -3,13 +3,16 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flipjax.backend.memory import keep_freed
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.support.files import cache_folder, keep_newest
 from flipjax.support.terminal import say
 from flipjax.support.threads import cores
+
+if TYPE_CHECKING:
+    from jax.sharding import AbstractMesh, Mesh
 
 PROGRAMS = 2**31
 """Bytes of compiled programs that are kept on a machine."""
@@ -73,7 +76,7 @@ class Requirement:
     """
 
     name: str
-    taken: tuple[Any, ...]
+    taken: tuple[str | bool | None, ...]
     expected: str
 
 
@@ -111,7 +114,7 @@ def check_settings() -> None:
             raise ConfigError(requirement.name.upper(), requirement.expected, found)
 
 
-def check_mesh(meshes: Iterable[Any]) -> None:
+def check_mesh(meshes: "Iterable[Mesh | AbstractMesh]") -> None:
     """Raises ConfigError if an axis of a mesh has the type Explicit."""
     import jax
 

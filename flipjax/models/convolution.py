@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.pytrees import PyTree
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCKED = 2**19
@@ -28,7 +28,7 @@ def for_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def spread(members: int, mapped: Any, values: Any) -> Any:
+def spread(members: int, mapped: PyTree, values: PyTree) -> PyTree:
     """Repeats arrays for each member, but those that have a leading axis of members, as `mapped` says."""
 
     def of_all(is_mapped: bool, array: jax.Array) -> jax.Array:
@@ -42,7 +42,7 @@ def materialised(function: Callable) -> Callable:
     program = jax.jit(function)
 
     @functools.wraps(function)
-    def call(*arrays: Any) -> Any:
+    def call(*arrays: jax.Array) -> PyTree:
         if not for_cpu():
             return function(*arrays)
         with set_xla_metadata(inlineable="false"):

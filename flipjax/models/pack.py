@@ -6,7 +6,7 @@ pack of one. Because zero times NaN is NaN, non-finite values of one member are 
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,10 @@ from jax import lax
 
 from flipjax.models.convolution import convolve, convolve_doubled, double, for_cpu, with_gradient
 
+Out = TypeVar("Out")
+
 LANES = 128
+"""Most channels of a chunk."""
 Pack = list[jax.Array]
 
 
@@ -37,7 +40,7 @@ def chunk_size(members: int, channels: int) -> int:
     return max(size for size in range(1, most + 1) if members % size == 0)
 
 
-def map_chunks(function: Callable, pack: Pack, *values: jax.Array) -> list[Any]:
+def map_chunks(function: Callable[..., Out], pack: Pack, *values: jax.Array) -> list[Out]:
     """Calls a function of each chunk and its part of values a channel, (members, C) or (C,) of one."""
     parts = (value.reshape(len(pack), -1) for value in values)
     return [function(*chunk) for chunk in zip(pack, *parts, strict=True)]

@@ -24,6 +24,7 @@ from safetensors.numpy import save as to_bytes
 
 from flipjax.config import ModelSpec
 from flipjax.models import MODELS
+from flipjax.pytrees import PyTree
 from flipjax.support.files import digest, replacing, sha256_of
 
 SUFFIX = ".safetensors"
@@ -66,9 +67,9 @@ class WeightsError(ValueError):
 class Weights(NamedTuple):
     """The weights of a model, nested dicts of arrays; in states `training.network.flat`."""
 
-    params: Any
+    params: PyTree
     """Parameters, which training changes by gradients."""
-    statistics: Any
+    statistics: PyTree
     """Running statistics, and keys of random numbers."""
 
 
@@ -78,7 +79,7 @@ class Place:
 
     part: int
     """0: `params`, 1: `statistics`."""
-    path: tuple[Any, ...]
+    path: tuple[str | int, ...]
     """Keys of the nested dicts."""
     shape: tuple[int, ...]
     """Of the array there."""
@@ -101,7 +102,7 @@ def weights_of(model: nnx.Module) -> Weights:
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, plain)
 
 
-def is_key(leaf: Any) -> bool:
+def is_key(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
     """Returns whether an array holds PRNG keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -111,11 +112,14 @@ def draw_weights(key: jax.Array, spec: ModelSpec, num_classes: int) -> Weights:
     return weights_of(build(spec, num_classes, key))
 
 
-def overlay(drawn: Any, given: Any) -> Any:
+def overlay(drawn: PyTree, given: PyTree) -> PyTree:
     """Returns nested arrays, of `given` where it has them."""
     if not isinstance(drawn, dict):
         return jnp.asarray(given, drawn.dtype)
-    return {name: overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}
+    joined = {}
+    for name, leaf in drawn.items():
+        joined[name] = overlay(leaf, given[name]) if name in given else leaf
+    return joined
 
 
 @functools.cache
@@ -123,7 +127,7 @@ def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
     """Returns the place of each weight by PyTorch's name; a user's own network keeps its names and axes."""
     by_name = {}
     for part, tree in enumerate(jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))):
-        for path, leaf in dict[Any, Any](flatten_dict(tree)).items():
+        for path, leaf in flatten_dict(tree).items():
             if path[-1] == RANDOM:
                 continue
             wide = leaf.shape
@@ -137,7 +141,7 @@ def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
     return by_name
 
 
-def _name(spec: ModelSpec, path: tuple[Any, ...]) -> str:
+def _name(spec: ModelSpec, path: tuple[str | int, ...]) -> str:
     """Returns PyTorch's name of a weight."""
     if spec.title != "unet":
         return ".".join(map(str, path))
@@ -149,8 +153,10 @@ def _name(spec: ModelSpec, path: tuple[Any, ...]) -> str:
 
 def shapes_of(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of PyTorch's arrays by name, without the counts of batches."""
-    found = places(spec, num_classes)
-    return {name: tuple(place.wide[axis] for axis in place.axes) for name, place in found.items()}
+    shapes = {}
+    for name, place in places(spec, num_classes).items():
+        shapes[name] = tuple(place.wide[axis] for axis in place.axes)
+    return shapes
 
 
 def to_state_dict(weights: Weights, spec: ModelSpec, num_classes: int) -> dict[str, np.ndarray]:
@@ -289,8 +295,10 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
         save_weights(target, arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
-    what = "a whole U-Net" if "decoder" in weights.params else "the encoder alone; decoder and head are drawn afresh"
-    return f"{name}: {what}; from {source} (SHA-256 {sha256_of(Path(source))}) to {target}"
+    kind = "the encoder alone; decoder and head are drawn afresh"
+    if "decoder" in weights.params:
+        kind = "a whole U-Net"
+    return f"{name}: {kind}; from {source} (SHA-256 {sha256_of(Path(source))}) to {target}"
 
 
 def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

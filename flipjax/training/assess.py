@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
+from flipjax.pytrees import Array
 from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
 from flipjax.training.own import as_ratio
 
-ArrayLike: TypeAlias = "np.ndarray | jax.Array"
+Scenery: TypeAlias = tuple[Array, Array] | Array | None
+"""What `Questions` paste regions on; see `Questions.__call__`."""
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 """Surroundings without a scene, by the name of their score."""
 MASK_SIDE = 64
@@ -66,24 +68,30 @@ class Questions:
         of_passes = ("mirror",) if self.passes else ()
         return (*of_logits, *of_passes)
 
-    def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Any) -> Assessed:
+    def __call__(
+        self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Scenery
+    ) -> Assessed:
         """Evaluates pool rows (n, 2).
 
         `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), for a pool with a strength at strengths 0
         and 1, (2, K, D, H, W, 3); or the pool rows (m, 2) whose mean surroundings form one; otherwise None.
         """
-        scenes, shares = self._scenes(experiment, weights, pool, scenery)
+        scenes = self._scenes(experiment, weights, pool, scenery)
 
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
-            layers = [jnp.broadcast_to(scene, images.shape) for kind in scenes for scene in kind]
-            fills = [fill(images) for fill in FILLS.values()] if self.passes else []
+            layers = []
+            if scenes is not None:
+                layers = [jnp.broadcast_to(scene, images.shape) for kind in scenes.images for scene in kind]
+            fills = []
+            if self.passes:
+                fills = [fill(images) for fill in FILLS.values()]
             logits, turned, odds = _answers(functools.partial(logits_of, experiment, weights), images, layers, fills)
             scores = self._scores(logits, turned)
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
-                average_draws(odds[:, : len(layers)], shares) if layers else None,
+                None if scenes is None else average_draws(odds[:, : len(layers)], scenes.weights),
                 odds[:, len(layers) :] if fills else None,
                 jnp.stack([scores[name] for name in self.scores], axis=-1) if scores else None,
                 pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
@@ -92,20 +100,22 @@ class Questions:
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
-    def _scenes(self, experiment: Experiment, weights: Weights, pool: Pool, scenery: Any) -> tuple[Any, Any]:
-        """Returns scenes for pasted regions (K, D, H, W, 3), empty for none, and the weights of draws (D,)."""
+    def _scenes(self, experiment: Experiment, weights: Weights, pool: Pool, scenery: Scenery) -> "_Scenes | None":
+        """Returns the scenes for pasted regions, if there are any."""
         if self.scenes == "surroundings":
-            return mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
+            return _Scenes(mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1))
         if self.scenes != "given":
-            return (), ()
-        scenes, shares = scenery
+            return None
+        images, shares = scenery
         if pool.strength is not None:
-            scenes = (1 - pool.strength) * scenes[0] + pool.strength * scenes[1]
-        return scenes, shares
+            images = (1 - pool.strength) * images[0] + pool.strength * images[1]
+        return _Scenes(images, shares)
 
     def _scores(self, logits: jax.Array, turned: jax.Array) -> dict[str, jax.Array]:
         """Returns scores (n,) by name; `turned` are the logits of the mirrored images."""
-        scores = metrics.logit_scores(logits) if self.logits else {}
+        scores = {}
+        if self.logits:
+            scores = metrics.logit_scores(logits)
         if self.passes:
             scores["mirror"] = intervene.mirror_risk(logits, turned)
         return scores
@@ -116,14 +126,23 @@ class Questions:
         return jnp.stack(ratios, axis=1)
 
 
+class _Scenes(NamedTuple):
+    """Scenes that regions are pasted on."""
+
+    images: Array
+    """(K, D, H, W, 3): D of each of K kinds."""
+    weights: Array
+    """Of the D draws, (D,)."""
+
+
 class _Inputs(NamedTuple):
     """What passes the model, one after the other: int (P,) each."""
 
-    place: ArrayLike
+    place: Array
     """0 to P - 1."""
-    layer: ArrayLike
+    layer: Array
     """The layer on which regions are pasted; 0: the images themselves."""
-    turn: ArrayLike
+    turn: Array
     """-1: mirrored; else 1."""
 
 
@@ -133,14 +152,18 @@ def _inputs(*, mirrored: int, plain: int) -> tuple[_Inputs, int]:
     Mirror images come first if there are plain layers, then the images, then the mirrored layers, each as it is and
     mirrored, and then the plain layers.
     """
-    pairs = [(0, -1), (0, 1)] if plain else [(0, 1)]
-    straight = len(pairs) - 1
+    layers_and_turns = []
+    if plain:
+        layers_and_turns.append((0, -1))
+    straight = len(layers_and_turns)
+    layers_and_turns.append((0, 1))
     for layer in range(1, 1 + mirrored):
-        pairs += [(layer, 1), (layer, -1)]
+        layers_and_turns.append((layer, 1))
+        layers_and_turns.append((layer, -1))
     for layer in range(1 + mirrored, 1 + mirrored + plain):
-        pairs.append((layer, 1))
-    layers, turns = np.array(pairs).T
-    return _Inputs(np.arange(len(pairs)), layers, turns), straight
+        layers_and_turns.append((layer, 1))
+    layers, turns = np.array(layers_and_turns).T
+    return _Inputs(np.arange(len(layers_and_turns)), layers, turns), straight
 
 
 def _answers(
@@ -154,7 +177,9 @@ def _answers(
     layers = jnp.stack([images, *mirrored, *plain])
     inputs, straight = _inputs(mirrored=len(mirrored), plain=len(plain))
 
-    def ask(carry: tuple[jax.Array, jax.Array], given: _Inputs) -> tuple[Any, Any]:
+    def ask(
+        carry: tuple[jax.Array, jax.Array], given: _Inputs
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
         regions, cover = carry
         shown = intervene.paste(images, cover, layers[given.layer])
         logits = model(jnp.where(given.turn < 0, shown[:, :, ::-1], shown))

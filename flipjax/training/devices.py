@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -13,22 +13,30 @@ from jax.sharding import PartitionSpec as P
 from flipjax.backend.convolutions import ONEDNN, XLA, check_library, faster_library, has_onednn
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import Program
+from flipjax.pytrees import PyTree
 from flipjax.training.network import BATCH
 
+Tree = TypeVar("Tree")
+
 AXIS = "members"
+"""The axis of a mesh over whose devices members are dealt."""
 DEFAULT_WIDTH = 16
+"""Members at once on a device that is no CPU."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable, hence static.
+    """How members run on the devices of a mesh. Hashable, hence static.
 
-    Several at once run `packed` or under a plain vmap. With two mesh axes, several devices share each batch.
+    Several at once run packed or under a plain vmap. With two mesh axes, several devices share each batch.
     """
 
     mesh: Mesh
+    """Of the devices."""
     width: int
+    """Members at once on each device; 1: a plain loop."""
     packed: bool = False
+    """Whether they run side by side in channels."""
     convolutions: str = XLA
     """The library of convolutions, on a CPU."""
 
@@ -65,7 +73,10 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
         # A power of two, so that a pack's chunks hold equal numbers of members at every level.
         width = 2 ** math.ceil(math.log2(width))
     grid = np.array(devices[: count * sharing])
-    mesh = Mesh(grid.reshape(count, sharing), (AXIS, BATCH)) if sharing > 1 else Mesh(grid, (AXIS,))
+    if sharing > 1:
+        mesh = Mesh(grid.reshape(count, sharing), (AXIS, BATCH))
+    else:
+        mesh = Mesh(grid, (AXIS,))
     check_library(spec.convolutions)
     convolutions = ONEDNN if spec.convolutions == ONEDNN else XLA
     return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed", convolutions=convolutions)
@@ -114,15 +125,19 @@ def _fastest_form(model: str) -> str:
     return "packed" if model == "unet" else "vmap"
 
 
-def replicate(layout: Layout, tree: Any) -> Any:
+def replicate(layout: Layout, tree: Tree) -> Tree:
     """Copies every array to each device, for data shared by all members."""
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
 
 
-def shapes_of(layout: Layout, tree: Any, *, members: int | None = None) -> Any:
+def shapes_of(layout: Layout, tree: PyTree, *, members: int | None = None) -> PyTree:
     """Returns the shapes of a tree as `replicate` places it, or of one member as `population.create` stacks it."""
-    lead = () if members is None else (members + -members % layout.devices,)
-    sharding = NamedSharding(layout.mesh, P() if members is None else P(AXIS))
+    if members is None:
+        lead = ()
+        sharding = NamedSharding(layout.mesh, P())
+    else:
+        lead = (members + -members % layout.devices,)
+        sharding = NamedSharding(layout.mesh, P(AXIS))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
 

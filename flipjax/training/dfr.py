@@ -1,6 +1,6 @@
 """DFR: refits the 1 x 1 head on group-balanced validation images, a convex problem (Kirichenko et al., 2023)."""
 
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,18 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training.network import Weights, evaluation_batch, flat, map_batches, model_of, nested
 
-# Ridge penalties, strongest first; each fit starts from the previous solution.
+Head: TypeAlias = dict[str, jax.Array]
+"""`kernel` (F, C) and `bias` (C,), float32."""
+
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
-# Newton steps for each ridge.
+"""Ridge penalties, strongest first; each fit starts from the previous solution."""
 STEPS = 6
-# Step sizes tried in each Newton step; the one with the lowest loss is used.
+"""Newton steps for each ridge."""
 LENGTHS = (1.0, 0.5, 0.125, 0.0)
+"""Step sizes tried in each Newton step; the one with the lowest loss is used."""
 
 
-def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array) -> Any:
+def fit_head(features: jax.Array, masks: jax.Array, head: Head, *, ridge: float | jax.Array) -> Head:
     """Fits a linear head to features by ridge-penalised cross-entropy with Newton's method.
 
     Args:
@@ -88,7 +91,7 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     others = (others - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
 
-    def fit(head: Any, ridge: jax.Array) -> tuple[Any, tuple[Any, jax.Array]]:
+    def fit(head: Head, ridge: jax.Array) -> tuple[Head, tuple[Head, jax.Array]]:
         head = fit_head(features, masks, head, ridge=ridge)
         loss = losses.cross_entropy(others @ head["kernel"] + head["bias"], other_masks).mean()
         return head, (head, jnp.where(jnp.isfinite(loss), loss, jnp.inf))

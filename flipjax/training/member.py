@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class State:
     """Of the network; `flat`, as all weights of a state."""
     average: Weights | None
     """Of the weights; None unless a method of the experiment averages them."""
-    opt_state: Any
+    opt_state: optax.OptState
     """Of Adam."""
     group_weights: jax.Array
     """GroupDRO's, float32 (G,)."""

@@ -5,12 +5,12 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from numpy.typing import ArrayLike
 
 from flipjax import metrics
 from flipjax.backend.compiler import program
@@ -19,6 +19,7 @@ from flipjax.groups import Groups
 from flipjax.metrics.checks import to_array
 from flipjax.models import weights
 from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
+from flipjax.pytrees import Array
 from flipjax.support.files import sha256
 from flipjax.training.network import logits_of, model_of
 
@@ -99,7 +100,7 @@ class Model:
         """The experiment of this network, for the functions of `flipjax.training`."""
         return _experiment(self.spec, len(self.class_names))
 
-    def __call__(self, images: Any) -> jax.Array:
+    def __call__(self, images: ArrayLike) -> jax.Array:
         """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), uint8 or in [0, 1].
 
         Raises:
@@ -118,7 +119,7 @@ class Model:
         with jax.numpy_rank_promotion("allow"):
             return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
 
-    def logits(self, images: Any) -> np.ndarray:
+    def logits(self, images: ArrayLike) -> np.ndarray:
         """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches.
 
         Raises:
@@ -126,11 +127,11 @@ class Model:
         """
         return self._by_batches(Model.__call__, images)
 
-    def predict(self, images: Any) -> np.ndarray:
+    def predict(self, images: ArrayLike) -> np.ndarray:
         """Returns classes (n, H, W) uint8 of images as in `logits`; 0 is the background."""
         return self._by_batches(_classes, images)
 
-    def _by_batches(self, function: Callable, images: Any) -> np.ndarray:
+    def _by_batches(self, function: Callable, images: ArrayLike) -> np.ndarray:
         images = _host_images(images)
         parts = []
         for batch in _batches(images):
@@ -140,7 +141,7 @@ class Model:
             parts.append(jax.device_get(program(function)(self, padded))[: len(batch)])
         return np.concatenate(parts)
 
-    def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
+    def decompose(self, images: ArrayLike, labels: ArrayLike) -> metrics.Decomposition:
         """Returns `flipjax.metrics.decompose` of images and labels (n, H, W), leaves numpy.
 
         On a sweep's images of at most 256 pixels the result equals the stored one bit for bit.
@@ -259,7 +260,7 @@ def _experiment(spec: ModelSpec, num_classes: int) -> Experiment:
     return Experiment(model=dataclasses.replace(spec, dtype="float32"), groups=Groups(num_classes - 1, 2, partial=True))
 
 
-def _array_of(images: Any) -> Any:
+def _array_of(images: ArrayLike) -> Array:
     """Returns images of any framework as an array; raises ValueError for what is none."""
     try:
         array = to_array(images, name="images")
@@ -272,7 +273,7 @@ def _array_of(images: Any) -> Any:
     return array
 
 
-def _host_images(images: Any) -> np.ndarray:
+def _host_images(images: ArrayLike) -> np.ndarray:
     """Returns images as a NumPy array; raises ValueError for none, or for floats outside [0, 1]."""
     array = np.asarray(_array_of(images))
     if array.ndim == 0 or not array.size:
@@ -284,7 +285,7 @@ def _host_images(images: Any) -> np.ndarray:
     return array
 
 
-def _batches(arrays: Any) -> list[Any]:
+def _batches(arrays: Array) -> list[Array]:
     return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
 
 

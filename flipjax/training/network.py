@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.models.convolution import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
-from flipjax.pytrees import Knobs
+from flipjax.pytrees import Array, Knobs, PyTree
 from flipjax.support.ranges import functions_of
 
 FLAT = 2**20
@@ -29,12 +29,14 @@ FLAT = 2**20
 BATCH = "batch_devices"
 """The axis of a mesh whose devices share each batch."""
 
+Out = TypeVar("Out")
+
 NO_WEIGHTS = Weights({}, {})
 """The start of a run whose weights are all drawn from its key."""
 
 
 @functools.cache
-def outline(experiment: Experiment) -> tuple[nnx.GraphDef, Any]:
+def outline(experiment: Experiment) -> tuple[nnx.GraphDef, PyTree]:
     """Returns the static half of the experiment's model and the shapes of its statistics, without allocating arrays."""
     model = nnx.eval_shape(lambda: build(experiment.model, experiment.num_classes, jax.random.key(0)))
     graph, _, statistics = nnx.split(model, nnx.Param, ...)
@@ -44,14 +46,21 @@ def outline(experiment: Experiment) -> tuple[nnx.GraphDef, Any]:
 def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
     """Returns the experiment's model with these weights."""
     graph, shapes = outline(experiment)
-    wrap = jax.random.wrap_key_data
-    statistics = jax.tree.map(lambda shape, leaf: wrap(leaf) if is_key(shape) else leaf, shapes, weights.statistics)
+    statistics = jax.tree.map(_as_state, shapes, weights.statistics)
     model = nnx.merge(graph, weights.params, statistics)
-    (model.train if training else model.eval)()
+    if training:
+        model.train()
+    else:
+        model.eval()
     return model
 
 
-def apply(experiment: Experiment, weights: Weights, images: jax.Array, *, training: bool) -> tuple[jax.Array, Any]:
+def _as_state(shape: jax.ShapeDtypeStruct, leaf: jax.Array) -> jax.Array:
+    """Returns a leaf of the statistics as the model has it: keys are stored as integers."""
+    return jax.random.wrap_key_data(leaf) if is_key(shape) else leaf
+
+
+def apply(experiment: Experiment, weights: Weights, images: jax.Array, *, training: bool) -> tuple[jax.Array, PyTree]:
     """Returns logits (B, H, W, C) float32 of images (B, H, W, 3) in [0, 1], and the running statistics afterwards."""
     model = model_of(experiment, weights, training=training)
     logits = model(images)
@@ -65,10 +74,18 @@ def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Wei
 
 def flat(weights: Weights) -> Weights:
     """Returns weights with each short part of float32 in one vector, as states hold them: few arrays compile faster."""
-    return Weights(*(ravel_pytree(part)[0] if _is_short(part) else part for part in weights))
+    return Weights(_flat_part(weights.params), _flat_part(weights.statistics))
 
 
-def _is_short(part: Any) -> bool:
+def _flat_part(part: PyTree) -> PyTree:
+    """Returns a part of the weights in one vector, if it is short."""
+    if not _is_short(part):
+        return part
+    vector, _ = ravel_pytree(part)
+    return vector
+
+
+def _is_short(part: PyTree) -> bool:
     """Whether a part of the weights fits into a vector of `flat`."""
     leaves = jax.tree.leaves(part)
     count = sum(leaf.size for leaf in leaves)
@@ -77,8 +94,15 @@ def _is_short(part: Any) -> bool:
 
 def nested(experiment: Experiment, weights: Weights) -> Weights:
     """Returns weights, `flat` or not, as nested dicts of arrays."""
-    parts = zip(weights, _shapes(experiment.model, experiment.num_classes), strict=True)
-    return Weights(*(part if isinstance(part, dict) else _nest(part, shapes) for part, shapes in parts))
+    shapes = _shapes(experiment.model, experiment.num_classes)
+    return Weights(_nested_part(weights.params, shapes.params), _nested_part(weights.statistics, shapes.statistics))
+
+
+def _nested_part(part: PyTree, shapes: PyTree) -> PyTree:
+    """Returns a part of the weights as nested dicts of arrays of some shapes."""
+    if isinstance(part, dict):
+        return part
+    return _nest(part, shapes)
 
 
 @functools.cache
@@ -86,7 +110,7 @@ def _shapes(spec: ModelSpec, num_classes: int) -> Weights:
     return jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))
 
 
-def _nest(vector: Any, shapes: Any) -> Any:
+def _nest(vector: Array, shapes: PyTree) -> PyTree:
     """Cuts a vector into arrays of some shapes: on the host views, which compile nothing."""
     leaves, structure = jax.tree.flatten(shapes)
     ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
@@ -97,7 +121,9 @@ def _nest(vector: Any, shapes: Any) -> Any:
 def deal_batch(images: jax.Array) -> jax.Array:
     """Shards images (B, ...) over the devices that share a batch; the identity if there are none."""
     mesh = jax.sharding.get_abstract_mesh()
-    return jax.lax.with_sharding_constraint(images, P(BATCH)) if BATCH in mesh.axis_names else images
+    if BATCH not in mesh.axis_names:
+        return images
+    return jax.lax.with_sharding_constraint(images, P(BATCH))
 
 
 def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> jax.Array:
@@ -122,7 +148,7 @@ def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> ja
 
 def loss_and_gradients(
     experiment: Experiment, weights: Weights, batch: tuple[jax.Array, ...], knobs: Knobs, group_weights: jax.Array
-) -> tuple[jax.Array, Any, Any, jax.Array]:
+) -> tuple[jax.Array, PyTree, PyTree, jax.Array]:
     """Returns the loss of a training batch, the parameters' gradients, and the updated statistics and group weights.
 
     The batch has images (B, H, W, 3), masks (B, H, W) and groups (B,), as from `flipjax.training.step.make_batch`.
@@ -147,10 +173,10 @@ def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, comm
     mapped = custom_vmap(alone)
 
     @mapped.def_vmap
-    def rule(members: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
+    def rule(members: int, batched: PyTree, *arguments: PyTree) -> tuple[PyTree, PyTree]:
         spread_out = []
-        for place, (argument, is_mapped) in enumerate(zip(arguments, batched, strict=True)):
-            if place not in common or any(jax.tree.leaves(is_mapped)):
+        for position, (argument, is_mapped) in enumerate(zip(arguments, batched, strict=True)):
+            if position not in common or any(jax.tree.leaves(is_mapped)):
                 argument = spread(members, is_mapped, argument)
             spread_out.append(argument)
         outputs = packed(*spread_out)
@@ -166,11 +192,11 @@ def _loss_and_gradients(
     batch: tuple[jax.Array, ...],
     knobs: Knobs,
     group_weights: jax.Array,
-) -> tuple[jax.Array, Any, Any, jax.Array]:
+) -> tuple[jax.Array, PyTree, PyTree, jax.Array]:
     """Implements `loss_and_gradients`; a pack's losses are summed, which leaves each member's gradients unchanged."""
     images, masks, groups = batch
 
-    def loss_of(params: Any) -> tuple[jax.Array, Any]:
+    def loss_of(params: PyTree) -> tuple[jax.Array, PyTree]:
         logits, statistics = apply(experiment, Weights(params, weights.statistics), images, training=True)
         member_losses, new_group_weights = batch_loss(logits, masks, groups, knobs, group_weights)
         return member_losses.sum(), (member_losses, statistics, new_group_weights)
@@ -187,10 +213,10 @@ def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arra
 
 def evaluate(
     experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, measure: Callable = metrics.decompose
-) -> Any:
+) -> PyTree:
     """Returns the decomposition, leading axis n, or another measure of logits and labels on pool rows (n, 2)."""
 
-    def of_batch(batch: jax.Array) -> Any:
+    def of_batch(batch: jax.Array) -> PyTree:
         images, labels = gather(pool, batch)
         return measure(logits_of(experiment, weights, images), labels)
 
@@ -227,7 +253,7 @@ def evaluation_batch(experiment: Experiment) -> int:
     return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 
 
-def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int) -> Any:
+def map_batches(function: Callable[[jax.Array], Out], rows: jax.Array, *, largest: int) -> Out:
     """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
 
     Batches have equal sizes of at most `largest`; the first rows pad the last batch.

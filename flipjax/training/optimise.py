@@ -1,7 +1,5 @@
 """One optimiser for all members: Adam or AdamW, a schedule and gradient clipping, with all hyperparameters traced."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -26,8 +24,8 @@ def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
 
 
 def update(
-    gradients: Any, opt_state: optax.OptState, params: Any, recipe: Recipe, *, rate: jax.Array
-) -> tuple[Any, optax.OptState]:
+    gradients: optax.Updates, opt_state: optax.OptState, params: optax.Params, recipe: Recipe, *, rate: jax.Array
+) -> tuple[optax.Params, optax.OptState]:
     """Returns the parameters after a step at learning rate `rate`, and Adam's state (Kingma and Ba, 2015)."""
     norm = optax.tree.norm(gradients)
     shrink = jnp.where(recipe.clip_norm > 0, jnp.minimum(1.0, recipe.clip_norm / jnp.maximum(norm, 1e-16)), 1.0)

@@ -4,14 +4,16 @@ import functools
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from flipjax.config import ConfigError, Experiment
-from flipjax.models.weights import draw_weights
+from flipjax.models.weights import Weights, draw_weights
+from flipjax.pytrees import PyTree
 from flipjax.support.ranges import functions_of, name_of
 from flipjax.training.network import apply
 
@@ -47,12 +49,16 @@ def check_own(experiment: Experiment) -> None:
 
 
 class BatchShapes(NamedTuple):
-    """The shapes of a training batch: images (B, H, H, 3), labels (B, H, H), logits (B, H, H, C), groups (B,)."""
+    """The shapes of a training batch."""
 
     images: Shape
+    """(B, H, H, 3) float32."""
     labels: Shape
+    """(B, H, H) int32."""
     logits: Shape
+    """(B, H, H, C) float32."""
     groups: Shape
+    """(B,) int32."""
 
 
 def _batch_shapes(experiment: Experiment) -> BatchShapes:
@@ -75,12 +81,12 @@ def _summed(loss: Callable) -> Callable:
     return summed
 
 
-def _check_network(experiment: Experiment, batch: BatchShapes, key: Any) -> None:
+def _check_network(experiment: Experiment, batch: BatchShapes, key: Shape) -> None:
     """Raises ConfigError if the user's network does not map images to logits, in training and in evaluation."""
     field = "config.model.build"
     model = experiment.model
 
-    def draw(key: jax.Array) -> Any:
+    def draw(key: jax.Array) -> Weights:
         return draw_weights(key, model, experiment.num_classes)
 
     for training in (True, False):
@@ -109,7 +115,7 @@ def as_ratio(quantity: Callable) -> Callable:
     return ratio
 
 
-def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: Any) -> None:
+def _expect(field: str, function: Callable, inputs: tuple[PyTree, ...], expected: PyTree) -> None:
     with jax.checking_leaks():
         first, result = _trace(field, function, *inputs)
     _compare(field, function, result, expected)
@@ -120,27 +126,27 @@ def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: A
         raise ConfigError(field, f"{name_of(function)} to be pure", found)
 
 
-def _without_addresses(program: Any) -> str:
+def _without_addresses(program: ClosedJaxpr) -> str:
     """Returns the text of a program, where printed functions include their memory address."""
     return re.sub(r" at 0x\w+", "", str(program))
 
 
-def _compare(field: str, function: Any, result: Any, expected: Any) -> None:
+def _compare(field: str, function: Callable, result: PyTree, expected: PyTree) -> None:
     if _described(result) != _described(expected):
         raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
 
 
-def _trace(field: str, function: Callable, *inputs: Any) -> Any:
+def _trace(field: str, function: Callable, *inputs: PyTree) -> tuple[ClosedJaxpr, PyTree]:
     """Returns a function's jaxpr and result shapes; an error becomes one line with its source location."""
     try:
         # A new lambda each time, since JAX caches traces by function.
         return jax.make_jaxpr(lambda *arrays: function(*arrays), return_shape=True)(*inputs)
     except Exception as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        place = [frame for frame in traceback.extract_tb(error.__traceback__) if "/jax/" not in frame.filename][-1]
-        found = f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/jax/" not in frame.filename]
+        found = f"{type(error).__name__}: {text} ({frames[-1].filename}:{frames[-1].lineno})"
         raise ConfigError(field, "a pure function of arrays, which JAX can trace", found) from error
 
 
-def _described(tree: Any) -> str:
+def _described(tree: PyTree) -> str:
     return str(jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)).replace("'", "")

@@ -10,7 +10,7 @@ batch (`flipjax.training.network.deal_batch`).
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,12 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from flipjax.backend import compiler
+from flipjax.backend.compiler import Jitted
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
 from flipjax.models.weights import Weights
+from flipjax.pytrees import Array, PyTree
 from flipjax.training import run, stacks
 from flipjax.training.devices import AXIS, Layout, deal, replicate, shard
 from flipjax.training.member import Member, State, Status, init_state
@@ -120,7 +122,7 @@ def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), state)
 
 
-def start_program() -> Any:
+def start_program() -> Jitted:
     """Returns `init_state`, jitted as `epoch_program`."""
     return compiler.program(init_state, static_argnums=0)
 
@@ -157,7 +159,7 @@ def _dealt(population: Population) -> Population:
     return Population(population.experiment, layout, members, states, new_slot_of[population.slots])
 
 
-def epoch_program(layout: Layout) -> Any:
+def epoch_program(layout: Layout) -> Jitted:
     """Returns `_epoch`, jitted for the speed of this machine's devices."""
     static = ("experiment", "layout")
     return compiler.program(_epoch, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states")
@@ -252,11 +254,11 @@ def refit_heads(population: Population, pool: Pool, table: Table) -> Population:
 
 
 def _refit(
-    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
+    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Array, Array]
 ) -> State:
     """Refits the heads of the members of every device; `halves` are as in `flipjax.training.run.Data`."""
 
-    def of_device(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
+    def of_device(members: Member, states: State, pool: Pool, halves: tuple[Array, Array]) -> State:
         def refit_one(inputs: tuple[Member, State]) -> State:
             member, state = inputs
             return run.refit(experiment, member, state, pool, halves)
@@ -271,7 +273,9 @@ def states_of(population: Population) -> State:
     return jax.tree.map(lambda leaf: Rows(leaf, population.slots), population.states)
 
 
-def map_selected(population: Population, function: Callable, *arguments: Any, later: Callable | None = None) -> Any:
+def map_selected(
+    population: Population, function: Callable, *arguments: PyTree, later: Callable | None = None
+) -> PyTree:
     """Evaluates `function(experiment, weights, *arguments)` on every member's weights kept by each rule.
 
     The pool shows each member's cue. Rules that kept the same epoch of a member share one result, which the loop
@@ -314,7 +318,7 @@ def map_selected(population: Population, function: Callable, *arguments: Any, la
     return jax.tree.map(gather, *values)
 
 
-def selected_program(layout: Layout) -> Any:
+def selected_program(layout: Layout) -> Jitted:
     """Returns `_map_selected`, jitted for the speed of this machine's devices."""
     static = ("experiment", "layout", "function")
     return compiler.program(_map_selected, convolutions=layout.convolutions, static_argnames=static)
@@ -327,19 +331,19 @@ def _map_selected(
     weights: Weights,
     wanted: jax.Array,
     strengths: jax.Array,
-    *arguments: Any,
-) -> Any:
+    *arguments: PyTree,
+) -> PyTree:
     """Maps a function over the stacked weights that are wanted, each with its cue; the others have zeros."""
     call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
 
-    def of_device(weights: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *rest: Any) -> Any:
+    def of_device(weights: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *rest: PyTree) -> PyTree:
         shapes = jax.eval_shape(call, take_member(weights, 0), pool, *rest)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> Any:
+        def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> PyTree:
             member_weights, is_wanted, strength = inputs
 
-            def call_it() -> Any:
+            def call_it() -> PyTree:
                 return call(member_weights, at_strength(pool, strength), *rest)
 
             return jax.lax.cond(is_wanted, call_it, lambda: zeros)

@@ -6,7 +6,7 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.metrics.decomposition import margins, rates
+from flipjax.pytrees import Array
 from flipjax.support.ranges import functions_of
 from flipjax.training import dfr, optimise
 from flipjax.training.member import Best, Member, State, Status, init_state
@@ -180,7 +181,7 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
     return dataclasses.replace(fresh, image_weights=image_weights, epoch=state.epoch, restart=state.epoch)
 
 
-def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Any, Any]) -> State:
+def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Array, Array]) -> State:
     """Refits each rule's head for a member with DFR: one half of the rows fits, the other picks the ridge."""
     pool = at_strength(pool, member.cue_strength)
 
@@ -201,9 +202,9 @@ class Data(NamedTuple):
     """The images."""
     val: Table
     """The validation images."""
-    test: Any
+    test: Array
     """Pool rows of the test images, int32 (n, 2)."""
-    halves: tuple[Any, Any]
+    halves: tuple[Array, Array]
     """Pool rows of the validation images that fit DFR's head, and of those that select its ridge."""
 
 
@@ -226,7 +227,9 @@ class Progress(NamedTuple):
     """A run between two epochs."""
 
     state: State
+    """Of the member."""
     history: dict[str, jax.Array]
+    """As in `Trained`."""
 
     @property
     def is_running(self) -> jax.Array:

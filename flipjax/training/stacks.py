@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.models.weights import is_key
+from flipjax.pytrees import Array, PyTree
 from flipjax.training.devices import AXIS, Layout
 
 Tree = TypeVar("Tree")
@@ -40,7 +41,7 @@ class Rows:
         """Type of the leaf."""
         return self.stacked.dtype
 
-    def __getitem__(self, members: Any) -> np.ndarray:
+    def __getitem__(self, members: int | slice | np.ndarray) -> np.ndarray:
         """Copies the rows of one member or several."""
         slots = self.slots[members]
         rows = np.empty((*slots.shape, *self.shape[1:]), self.dtype)
@@ -51,7 +52,7 @@ class Rows:
             rows[(is_held, *part.index[1:])] = np.asarray(part.data)[slots[is_held] - first]
         return rows
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """Copies all rows."""
         return self[:].astype(dtype or self.dtype, copy=False)
 
@@ -96,7 +97,7 @@ def replace(layout: Layout, tree: Tree, change: Callable[..., np.ndarray], *othe
         *others: further trees.
     """
 
-    def replace_leaf(leaf: jax.Array, *other_leaves: Any) -> Any:
+    def replace_leaf(leaf: jax.Array, *other_leaves: Array) -> jax.Array:
         rows = change(_by_slot(leaf)[:], *other_leaves)
         leaf.delete()
         return put(layout, rows)
@@ -113,12 +114,12 @@ def host_row(tree: Tree, slot: int) -> Tree:
     return jax.tree.map(functools.partial(_on_words, row_of), tree)
 
 
-def take_member(stacked: Tree, index: Any) -> Tree:
+def take_member(stacked: Tree, index: int | Array) -> Tree:
     """Indexes every leaf of stacked trees, for one member or several."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-def free(tree: Any) -> None:
+def free(tree: PyTree) -> None:
     """Frees the memory of device arrays, such as the states that only training needs."""
     for leaf in jax.tree.leaves(tree):
         leaf.delete()
@@ -131,9 +132,10 @@ def _by_slot(leaf: jax.Array) -> Rows:
     return Rows(leaf, np.arange(leaf.shape[0]))
 
 
-def _on_words(function: Callable[..., Any], *leaves: Any) -> Any:
+def _on_words(function: Callable[..., Array], *leaves: Array) -> Array:
     """Applies a function of arrays to leaves, or to the words of PRNG keys."""
-    if not (isinstance(leaves[0], jax.Array) and is_key(leaves[0])):
+    first = leaves[0]
+    if not isinstance(first, jax.Array) or not is_key(first):
         return function(*leaves)
     words = function(*map(jax.random.key_data, leaves))
-    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaves[0]))
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(first))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from flipjax.backend.random import key_of
 from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
+from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table, traced_table
 from flipjax.data.flips import list_flips
 from flipjax.data.folder import list_folder
@@ -36,12 +37,16 @@ class Task(NamedTuple):
     """The data of a program, for training, validation and test."""
 
     pool: Pool
+    """The images, shared by all members."""
     catalog: Catalog
+    """What they are called and show."""
     parts: Parts
+    """The images of training, validation and test."""
     tables: dict[str, Table]
+    """The rows of `val` and `test`."""
 
 
-def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
+def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program, Task]:
     """Loads and splits the program's pool; returns the program with the pool's groups, and the task.
 
     The `pool` and `catalog` of `data` replace the pool, for a configuration from `with_data`. The cue has the strength
@@ -96,7 +101,7 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
     return _task_of(program, outline_synthetic(spec.pool), list_synthetic(spec.pool))
 
 
-def with_data(config: Config, data: Any) -> Config:
+def with_data(config: Config, data: ArrayData | None) -> Config:
     """Returns a configuration whose pool is `data`, as from `flipjax.data.from_arrays`; itself if `data` is None."""
     if data is None:
         return config
@@ -104,8 +109,10 @@ def with_data(config: Config, data: Any) -> Config:
     catalog = data.catalog
     size = int(data.pool.images.shape[1])
     names = {"classes": catalog.class_names, "scene_kinds": catalog.scene_names, "cue": "scene"}
-    usual = tuple(tuple(catalog.scene_names[scene] for scene in own) for own in catalog.groups.usual)
-    config.pool.update(name="arrays", size=size, root=catalog.content[:16], usual=usual, **names)
+    usual = []
+    for scenes in catalog.groups.usual:
+        usual.append(tuple(catalog.scene_names[scene] for scene in scenes))
+    config.pool.update(name="arrays", size=size, root=catalog.content[:16], usual=tuple(usual), **names)
     return config
 
 

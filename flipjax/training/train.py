@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
 from flipjax.configurations import configure
+from flipjax.data.arrays import ArrayData
 from flipjax.identity import digest_of
-from flipjax.plan import Program, Setting, check_setting, plan, setting_of
+from flipjax.plan import Program, Setting, Value, check_setting, plan, setting_of
 from flipjax.support.keys import as_python
 from flipjax.training.devices import form_of, library_of
 from flipjax.training.member import Member
@@ -44,7 +45,7 @@ class Setup:
     task: Task = dataclasses.field(compare=False)
     n_train: int = dataclasses.field(compare=False)
 
-    def setting(self, values: Mapping[str, Any]) -> Setting:
+    def setting(self, values: Mapping[str, object]) -> Setting:
         """Returns the setting of some axes, with the configuration's first values for the others; checks numbers.
 
         Raises:
@@ -109,7 +110,7 @@ class Train:
         setup = self.setup
         return library_of(setup.program, PopulationSpec(**setup.config.population), n_train=setup.n_train)
 
-    def member(self, **axes: Any) -> Member:
+    def member(self, **axes: Value) -> Member:
         """Returns a member, with the configuration's first value for each omitted axis.
 
         Args:
@@ -123,7 +124,7 @@ class Train:
         """
         return self.setup.member(self.setup.setting(axes))
 
-    def members(self, settings: Iterable[Mapping[str, Any]] | None = None, **axes: Iterable[Any]) -> Member:
+    def members(self, settings: Iterable[Mapping[str, Value]] | None = None, **axes: Iterable[Value]) -> Member:
         """Returns stacked members, leaves (K, ...); without arguments those of the configuration's sweep, in order.
 
         Args:
@@ -167,7 +168,11 @@ class Train:
 
 
 def make_train(
-    config: Any, changes: Mapping[str, Any] | None = None, *, data: Any = None, start: Model | Weights | None = None
+    config: Config | str | Path,
+    changes: Mapping[str, object] | None = None,
+    *,
+    data: ArrayData | None = None,
+    start: Model | Weights | None = None,
 ) -> Train:
     """Returns the training of a configuration; reads its pool and changes no JAX settings.
 
