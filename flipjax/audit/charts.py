@@ -52,7 +52,9 @@ def shares_chart(audit: Audit) -> Chart:
     groups = {"all": ""}
     for key in keys[:BARS]:
         groups[key.split("/")[1]] = key.removesuffix("fg_flip")
-    by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name, *_ in panels.SHARES]
+    by_group = []
+    for share in panels.SHARES:
+        by_group.append([audit.summary[f"{prefix}{share.key}"] for prefix in groups.values()])
     classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
     counts = margins(audit.confusion, background=audit.background)
     truth, same, missed = counts.truth[classes], counts.same[classes], counts.missed[classes]
