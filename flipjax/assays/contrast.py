@@ -58,6 +58,20 @@ class FlipEstimate:
     low: float
     high: float
 
+    @property
+    def text(self) -> str:
+        """The value with its interval.
+
+        Example:
+            >>> FlipEstimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7).text
+            '0.50 [0.30, 0.70]'
+        """
+        if math.isnan(self.value):
+            return "-"
+        # Rounded before it is written, so that nothing is -0.00.
+        value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Contrast:

@@ -18,7 +18,7 @@ from flipjax.data.arrays import ArrayData
 from flipjax.support.files import DamagedError, make_folder, sha256, write_text
 from flipjax.support.terminal import say
 
-FORMAT = 1
+FORMAT = 2
 """Version of what an assay stores; an earlier one is made again."""
 STRIDE = 32
 """Its images' sides are multiples of this."""

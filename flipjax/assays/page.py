@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from flipjax.assays.association import usual_mask
+from flipjax.assays.record import to_plain
 from flipjax.assays.results import Assay
-from flipjax.assays.sentences import findings, with_ends
+from flipjax.assays.sentences import findings
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.gallery.items import Item, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
@@ -22,9 +24,10 @@ SHOWN = 24
 
 def write_assay(assay: Assay, folder: Path) -> str:
     """Writes index.html, figures/ and summary.md of an assay, and returns the findings and tables as text."""
-    sections = [Section("Verdict", [Numbers("The verdict and what it rests on", _verdict_table(assay), words=True)])]
+    sections = [Section("Verdict", [_verdict_block(assay)])]
     if assay.levels:
-        sections.append(Section("What ends it", _remedy_blocks(assay)))
+        title = "What ends it" if assay.used else "Flip"
+        sections.append(Section(title, _remedy_blocks(assay)))
         sections.append(Section("Groups", [Numbers("What the networks made of each group", _group_table(assay))]))
     sections.append(Section("Class and attribute", [Numbers("Images of each class and value", _count_table(assay))]))
     cues = "How well a number of the image tells class and value: AUROC with 95% intervals over images or clusters"
@@ -32,40 +35,89 @@ def write_assay(assay: Assay, folder: Path) -> str:
     gallery = _gallery(assay, folder)
     if gallery is not None:
         sections.append(Section("Flips", [gallery]))
-    clusters = f", {assay.clusters} clusters" if assay.clusters < assay.images else ""
-    facts = [f"{assay.source}: {assay.images} images{clusters}, read at {assay.size} x {assay.size} pixels"]
-    if assay.schedule is not None:
-        facts.append(assay.schedule.sentence)
-    facts.append(f"Took {assay.seconds:.0f} s; {', '.join(assay.software)}; images and options {assay.digest[:12]}")
     document = Document(
         title=f"Assay of {assay.attribute}: {assay.verdict.word}",
-        facts=facts,
+        facts=_facts(assay),
         lines=findings(assay),
         sections=sections,
-        terms=("common, rare", "correct, flip, miss", "95% interval"),
+        terms=(),
+        definitions=_definitions(assay),
+        config={"margin": assay.margin, "schedule": to_plain(assay.schedule)},
+        first=6,
     )
     return write_report(folder, document)
 
 
-def _verdict_table(assay: Assay) -> TextTable:
-    rows = [["verdict", assay.verdict.word, assay.verdict.reason]]
+def _facts(assay: Assay) -> list[str]:
+    """Returns what was assayed and how, and for which networks the answer holds."""
+    clusters = ""
+    if assay.clusters < assay.images:
+        clusters = f", {assay.clusters} different values of {assay.cluster_name}"
+        if assay.cluster_name == "clusters":
+            clusters = f", {assay.clusters} clusters"
+    facts = [f"{assay.source}: {assay.images} images{clusters}, read at {assay.size} x {assay.size} pixels"]
+    if assay.schedule is not None:
+        facts.append(assay.schedule.networks_sentence)
+        facts.append(
+            "The answer is about networks trained as these are; a deployed model is tested by flipjax audit, "
+            "on its predictions"
+        )
+    facts.append(f"Took {assay.seconds:.0f} s; {', '.join(assay.software)}; images and options {assay.digest[:12]}")
+    return facts
+
+
+def _verdict_block(assay: Assay) -> Numbers:
+    rows = []
     contrast = assay.contrast
     if contrast is not None:
-        p_seeds = f"p over seeds {assay.verdict.p_seeds:.3g}, by the rule of verdicts"
-        rows.append(
-            [
-                "contrast of Flip",
-                with_ends(contrast.estimate),
-                f"rare less common, classes and values cancelled; {p_seeds}",
-            ]
-        )
-        permuted = f"95th percentile over permuted {contrast.unit}; p {contrast.p:.3g}"
-        rows.append(["with the attribute permuted", f"{contrast.permuted:.2f}", permuted])
+        p_seeds = f"p over seeds {_probability(assay.verdict.p_seeds)}"
+        meaning = f"how much more the rare groups flip than the common ones, classes and values cancelled; {p_seeds}"
+        rows.append(["contrast", contrast.estimate.text, meaning])
+        permuted = f"at most, in 95% of cases with the attribute permuted over {contrast.unit}"
+        rows.append(["permuted", f"{contrast.permuted:.2f}", f"{permuted}; p {_probability(contrast.p)}"])
         rows.append(["margin", f"{assay.margin:g}", "a contrast within it does not matter"])
     if assay.learnt is not None:
-        needed = f"of the class in common groups; {assay.learnt.needed:.2f} are needed"
+        needed = f"of the class among the found pixels of common groups; {assay.learnt.needed:.2f} is needed"
         rows.append(["accuracy", f"{assay.learnt.accuracy:.2f}", needed])
-    return TextTable(["", "value", "meaning"], rows)
+    if not rows:
+        rows.append(["nothing trained", "-", assay.verdict.reason])
+    return Numbers("What the verdict rests on", TextTable(["", "value", "meaning"], rows), words=True)
+
+
+def _probability(p: float) -> str:
+    if np.isnan(p):
+        return "-"
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.2g}"
+
+
+def _definitions(assay: Assay) -> dict[str, str]:
+    """Returns what the words of the page mean, with this assay's names."""
+    usual = usual_mask(assay.association.usual, len(assay.value_names))
+    pairs = []
+    for y, name in enumerate(assay.class_names):
+        shown = [value for value, is_usual in zip(assay.value_names, usual[y], strict=True) if is_usual]
+        pairs.append(f"{' or '.join(shown)} for {name}")
+    attribute = assay.attribute
+    unit = "images"
+    if assay.clusters < assay.images:
+        unit = "clusters"
+    return {
+        "common, rare": f"Images of a class with a {attribute} that the class has more often than the others have it "
+        f"({', '.join(pairs)}), and its other images, the counter-examples.",
+        "correct, flip, miss": "Shares of the object's pixels, by networks that did not train on the image: found with "
+        "the right class, found with another class, and taken for background.",
+        "contrast": "How much more the rare groups flip than the common ones, beyond what a harder class and a harder "
+        f"{attribute} explain.",
+        "used": f"Networks take {attribute} for the class: the contrast is above 0 over seeds, and beyond that of 95% "
+        "of permuted attributes.",
+        "not used": f"The whole interval of the contrast lies within the margin of {assay.margin:g}: evidence that "
+        f"networks of this kind do not take {attribute} for the class.",
+        "cannot be told": "Networks do not learn the classes, or the interval is too wide, or no counter-example "
+        "exists: evidence of nothing.",
+        "95% interval": f"Over networks of different seeds and over {unit}; of an AUROC, over {unit} alone.",
+    }
 
 
 def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
@@ -76,8 +128,8 @@ def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
             [
                 level.name,
                 f"{kept:.0f}",
-                with_ends(level.flip_rare),
-                with_ends(level.flip_common),
+                level.flip_rare.text,
+                level.flip_common.text,
                 f"{level.foreground_iou:.2f}",
             ]
         )
@@ -123,9 +175,9 @@ def _group_table(assay: Assay) -> TextTable:
     rows = []
     for row in assay.groups:
         kind = "common" if row.common else "rare"
-        shares = [f"{row.correct:.2f}", f"{row.flip:.2f}", f"{row.miss:.2f}"] if row.images else ["-", "-", "-"]
+        shares = [f"{row.flip:.2f}", f"{row.miss:.2f}", f"{row.correct:.2f}"] if row.images else ["-", "-", "-"]
         rows.append([f"{row.class_name}, {row.value_name}", kind, f"{row.images}", *shares])
-    return TextTable(["group", "", "images", "correct", "Flip", "Miss"], rows)
+    return TextTable(["group", "", "images", "Flip", "Miss", "correct"], rows)
 
 
 def _count_table(assay: Assay) -> TextTable:

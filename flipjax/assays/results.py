@@ -53,6 +53,7 @@ class Assay:
         value_names: the names of the attribute's values.
         images: their number.
         clusters: the number of clusters, such as patients; as many as images if none are given.
+        cluster_name: the column that holds them, or `clusters`.
         size: side in pixels at which they were read.
         association: of class and attribute.
         cues: how well plain numbers of an image tell the class and the value.
@@ -78,6 +79,7 @@ class Assay:
     value_names: tuple[str, ...]
     images: int
     clusters: int
+    cluster_name: str
     size: int
     association: Association
     cues: tuple[CueAuroc, ...]

@@ -70,18 +70,22 @@ class Schedule:
         return dataclasses.replace(self.design, seeds=TRIAL_SEEDS)
 
     @property
-    def sentence(self) -> str:
+    def networks_sentence(self) -> str:
         """The training in words: networks, epochs and time."""
         design = self.design
         most = design.members * (1 + len(self.settings)) + TRIAL_SEEDS
-        text = (
+        return (
             f"{design.members} networks ({design.network}, {design.folds} folds x {design.seeds} seeds, "
             f"{design.epochs} epochs), {most} if the attribute is used; an epoch takes {self.epoch_seconds:.2f} s, "
             f"all at most {clock(self.expected)}"
         )
-        if self.left_out:
-            text += f"; {self.left_out_sentence}"
-        return text
+
+    @property
+    def sentence(self) -> str:
+        """The training in words, with what is left out."""
+        if not self.left_out:
+            return self.networks_sentence
+        return f"{self.networks_sentence}; {self.left_out_sentence}"
 
     @property
     def left_out_sentence(self) -> str:

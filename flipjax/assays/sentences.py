@@ -1,32 +1,13 @@
 """The findings of an assay in sentences, each a row of a table of its page."""
 
-import math
-
 import numpy as np
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.contrast import FlipEstimate
 from flipjax.assays.results import Assay
 from flipjax.support.terminal import listed
 
 TELLS = 0.6
 """AUROC that the interval of a cue must exceed to be called one that tells the attribute."""
-
-
-def with_ends(estimate: FlipEstimate) -> str:
-    """Returns an estimate with its interval.
-
-    Example:
-        >>> with_ends(FlipEstimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7))
-        '.50 [.30, .70]'
-    """
-    return f"{_short(estimate.value)} [{_short(estimate.low)}, {_short(estimate.high)}]"
-
-
-def _short(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2f}".replace("0.", ".", 1)
 
 
 def findings(assay: Assay) -> list[str]:
@@ -74,8 +55,8 @@ def _flips(assay: Assay) -> list[str]:
     if not assay.levels:
         return []
     whole = assay.levels[-1]
-    rare = with_ends(whole.flip_rare)
-    lines = [f"Flip in the rare groups is {rare}, in the common ones {with_ends(whole.flip_common)}."]
+    rare = whole.flip_rare.text
+    lines = [f"Flip in the rare groups is {rare}, in the common ones {whole.flip_common.text}."]
     schedule = assay.schedule
     if assay.used and schedule is not None and schedule.left_out:
         left_out = schedule.left_out_sentence
@@ -110,14 +91,13 @@ def _remedies(assay: Assay) -> list[str]:
     reached = [level for level in assay.methods if level.flip_rare.value <= needed.target]
     if reached:
         named = [
-            f"{level.name} ({with_ends(level.flip_rare)}, foreground IoU {level.foreground_iou:.2f})"
-            for level in reached
+            f"{level.name} ({level.flip_rare.text}, foreground IoU {level.foreground_iou:.2f})" for level in reached
         ]
         lines.append(f"Without new data, {listed(named)} bring it below {needed.target:g}.")
     elif assay.methods:
         best = min(assay.methods, key=lambda level: level.flip_rare.value)
         lines.append(
             f"No method tried brings it below {needed.target:g} without new data; the best is {best.name}, "
-            f"{with_ends(best.flip_rare)}."
+            f"{best.flip_rare.text}."
         )
     return lines

@@ -77,7 +77,6 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
         attribute: its name.
     """
     estimate = contrast.estimate
-    size = f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
     seeds = len(estimate.of_seeds)
     p_seeds = float("nan")
     if seeds > 1:
@@ -91,15 +90,17 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
         advice = "More epochs (--budget), larger images (--size) or a pretrained encoder (--network) may help."
         return AssayVerdict(UNKNOWN, reason, advice, p_seeds)
     if seeds < FEWEST:
-        reason = f"The contrast is {size}; a verdict needs {FEWEST} seeds, and {seeds} were trained."
+        reason = f"The contrast is {estimate.text}; a verdict needs {FEWEST} seeds, and {seeds} were trained."
         return AssayVerdict(UNKNOWN, reason, f"--seeds {FEWEST} or more.", p_seeds)
     if -margin <= estimate.low and estimate.high <= margin:
-        return AssayVerdict(NOT_USED, f"The contrast, {size}, lies within the margin of {margin:g}.", p_seeds=p_seeds)
+        reason = f"The contrast, {estimate.text}, lies within the margin of {margin:g}."
+        return AssayVerdict(NOT_USED, reason, p_seeds=p_seeds)
     above = estimate.value > 0 and p_seeds < LEVEL
     if above and contrast.p < LEVEL:
         reason = (
-            f"Images with an unusual {attribute} flip more, by {size}; permuted, it would be {contrast.permuted:.2f}"
+            f"Images with an unusual {attribute} flip more, by {estimate.text}; with a permuted {attribute} it would "
+            f"be at most {contrast.permuted:.2f} in 95% of cases."
         )
-        return AssayVerdict(USED, f"{reason} at most in 95% of cases.", p_seeds=p_seeds)
-    reason = f"The contrast, {size}, is neither clearly above 0 nor within the margin of {margin:g}."
+        return AssayVerdict(USED, reason, p_seeds=p_seeds)
+    reason = f"The contrast, {estimate.text}, is neither clearly above 0 nor within the margin of {margin:g}."
     return AssayVerdict(UNKNOWN, reason, "More seeds (--seeds) or more images make the interval shorter.", p_seeds)

@@ -95,6 +95,8 @@ class Document:
     """What could not be read."""
     terms: Sequence[str] | None = None
     """The definitions of templates/terms.html that the page has; None: all."""
+    definitions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Further definitions, by term, before those."""
     config: object = None
     """Shown as JSON."""
     front: Front = Front()

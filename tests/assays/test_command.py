@@ -19,7 +19,7 @@ from flipjax.assays.network import PretrainedError, pretrained_schedule
 from flipjax.assays.options import Options
 from flipjax.assays.population import InterruptedAssayError
 from flipjax.assays.results import RECORD
-from flipjax.assays.sentences import findings, with_ends
+from flipjax.assays.sentences import findings
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
@@ -139,7 +139,7 @@ def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished)
         finished, levels=finished.levels[-1:], methods=(), counter_examples=None, schedule=schedule
     )
     flip, left_out = findings(alone)[1:3]
-    assert flip.startswith(f"Flip in the rare groups is {with_ends(alone.levels[0].flip_rare)}, in the common ones .0")
+    assert flip.startswith(f"Flip in the rare groups is {alone.levels[0].flip_rare.text}, in the common ones 0.0")
     assert left_out == (
         "The budget has no room for 50% of the counter-examples, balanced, 25% of the counter-examples, group_dro, "
         "0% of the counter-examples; --budget 17m would have (into a new --out)."
