@@ -1,268 +1,285 @@
-"""Assays whose answer is known: python sweeps/studies/assay/study.py [CASE ...] [--runs runs/assays] [--photos DIR]
+"""Assays whose answer is known, each a row of a table beside this file.
 
-Without CASE all are run, each in a folder of its own; a finished one is read back. Writes answers.csv (a row a case)
-and random.csv (contrasts of random attributes) beside this file, and prints the findings of each case.
+    python sweeps/studies/assay/study.py answers [CASE ...] [--photos DIR]      answers.csv
+    python sweeps/studies/assay/study.py random [NUMBER ...]                    random.csv
+    python sweeps/studies/assay/study.py collected [CASE ...]                   collected.csv
+
+`answers` assays images whose answer is known. `random` assays twenty attributes that are coins, each of images of its
+own. `collected` draws the counter-examples that an assay asks for, and trains anew. Without names all are run; a
+finished one is read back from --runs. --photos holds cut-outs of cats and dogs on land and water.
 """
 
 import argparse
 import dataclasses
-import pathlib
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
+import pools
+from drawings import Drawing, drawn_data
 
 import flipjax
 from flipjax.assays import population, remedy
-from flipjax.assays.association import associate, usual_mask
-from flipjax.assays.contrast import measure_contrast
+from flipjax.assays.association import usual_mask
 from flipjax.assays.inputs import read_images
 from flipjax.assays.options import Options
 from flipjax.assays.population import EVERYTHING
-from flipjax.assays.sentences import findings, with_ends
-from flipjax.assays.verdict import judge_contrast, measure_learning
+from flipjax.assays.results import Assay
+from flipjax.assays.sentences import findings
+from flipjax.data.arrays import ArrayData
 
-HERE = pathlib.Path(__file__).parent
-SIZE = 32
-COUNT = 600
-BUDGET, LONGER = 120.0, 300.0
-"""Seconds that training may take on drawn shapes, and on the built-in animals and photos."""
-RANDOM = 20
-"""Random attributes."""
-RHO = 0.9
+HERE = Path(__file__).parent
+Source = Callable[[Path], ArrayData | Path]
+"""Makes the images of a case; takes the folder of photos."""
+
+# Known answers
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing:
-    """Drawn images: a shape each, and a tint that goes with it.
+class Case:
+    """Images whose answer is known.
 
     Attributes:
-        shapes: of the two classes: disc, oval, kite or ring.
-        ratio: of the axes of an oval.
-        rho: fraction of a class with its usual tint.
-        tinted: whether the tint is seen.
+        expected: the verdicts that it may have, fixed before it was run.
+        source: makes the images.
+        options: of `flipjax.assay`.
+        photos: whether the images are made of photos.
     """
 
-    shapes: tuple[str, str]
-    ratio: float = 1.6
-    rho: float = RHO
-    tinted: bool = True
+    expected: tuple[str, ...]
+    source: Source
+    options: dict[str, Any]
+    photos: bool = False
 
 
+def drawn(drawing: Drawing, *, key: int = 0) -> Source:
+    """Returns a source of drawn shapes."""
+    return lambda photos: drawn_data(drawing, key=key)
+
+
+def animals(*, coin: bool = False, rho: float = 0.9, **changes: Any) -> Source:
+    """Returns a source of the built-in animals; `coin`: the attribute is a coin, in place of the scene."""
+    return lambda photos: pools.pool_of(pools.animals(rho=rho, **changes), pools.ANIMALS, coin=coin)
+
+
+def photographed(*, coin: bool = False, rho: float = 0.9) -> Source:
+    """Returns a source of photos of cats and dogs, as `animals`."""
+    return lambda photos: pools.pool_of(pools.photos(photos, rho=rho), pools.PHOTOS, coin=coin)
+
+
+def animals_folder(photos: Path) -> Path:
+    """Writes the built-in animals as a folder."""
+    data = pools.pool_of(pools.animals(), pools.ANIMALS)
+    return pools.write_folder(data, Path("runs/assays_animals"), attribute="scene_folder")
+
+
+SHORT = {"size": 32, "budget": 120.0}
+LONG = {"size": 32, "budget": 300.0}
+COIN = ("not used", "cannot be told")
 CASES = {
-    "tint": Drawing(("disc", "oval")),
-    "coin": Drawing(("disc", "oval"), rho=0.5, tinted=False),
-    "alike": Drawing(("disc", "oval"), ratio=1.2, rho=0.5, tinted=False),
-    "same": Drawing(("disc", "disc"), rho=0.5, tinted=False),
-    "easy": Drawing(("kite", "ring")),
+    "tint": Case(("used",), drawn(Drawing(("disc", "oval"))), SHORT),
+    "tint_hard": Case(("used", "cannot be told"), drawn(Drawing(("disc", "oval"), ratio=1.3)), SHORT),
+    "coin": Case(COIN, drawn(Drawing(("disc", "oval"), rho=0.5, strength=0)), SHORT),
+    "alike": Case(("cannot be told",), drawn(Drawing(("disc", "oval"), ratio=1.2, rho=0.5, strength=0)), SHORT),
+    "same": Case(("cannot be told",), drawn(Drawing(("disc", "disc"), rho=0.5, strength=0)), SHORT),
+    "easy": Case(("not used",), drawn(Drawing(("kite", "ring"))), SHORT),
+    "scene": Case(("used",), animals(), LONG),
+    "scene_folder": Case(("used",), animals_folder, SHORT),
+    "scene_random": Case(COIN, animals(coin=True), LONG),
+    "marker": Case(COIN, animals(**{"pool.cue": "marker", "axes.cue_strength": (0.1,)}), LONG),
+    "photos": Case(("used", "cannot be told"), photographed(), {"size": 64, "budget": 300.0}, photos=True),
+    "photos_random": Case(COIN, photographed(coin=True), {"size": 64, "budget": 300.0}, photos=True),
+    "photos_even": Case(COIN, photographed(rho=0.5), {"size": 64, "budget": 900.0, "folds": 2}, photos=True),
 }
-"""Drawn cases; the others are the built-in animals, photos and slices."""
-EXPECTED = {
-    "tint": ("used",),
-    "coin": ("not used", "cannot be told"),
-    "alike": ("cannot be told",),
-    "same": ("cannot be told",),
-    "easy": ("not used",),
-    "scene": ("used",),
-    "scene_random": ("not used", "cannot be told"),
-    "marker": ("not used", "cannot be told"),
-    "photos": ("used", "cannot be told"),
-    "photos_random": ("not used", "cannot be told"),
-}
-"""The verdicts that each case may have, fixed before it was run."""
+"""`photos_even` has the scene at rho .5, so that only networks which recognise cats and dogs learn the classes."""
 
 
-def inside(shape, ratio, top, left, angle, radius):
-    """Returns the pixels of a shape of about equal area."""
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    along = (columns - left) * np.cos(angle) + (rows - top) * np.sin(angle)
-    across = (rows - top) * np.cos(angle) - (columns - left) * np.sin(angle)
-    if shape == "kite":
-        return np.abs(along) / 1.6 + np.abs(across) <= 1.1 * radius
-    distance = np.hypot(along, across)
-    if shape == "ring":
-        return (distance <= 1.2 * radius) & (distance >= 0.7 * radius)
-    longer = np.sqrt(ratio) if shape == "oval" else 1.0
-    return (along / longer) ** 2 + (across * longer) ** 2 <= radius**2
-
-
-def draw(drawing, *, count=COUNT, rare=None, key=0):
-    """Returns images, masks, classes and values; `rare` is the number of counter-examples of each class, or None."""
-    random = np.random.default_rng(key)
-    y = np.arange(count) % 2
-    value = np.where(random.random(count) < drawing.rho, y, 1 - y)
-    if rare is not None:
-        value = y.copy()
-        for number, images in enumerate(rare):
-            value[np.flatnonzero(y == number)[:images]] = 1 - number
-    images = np.empty((count, SIZE, SIZE, 3))
-    masks = np.empty((count, SIZE, SIZE), bool)
-    for index in range(count):
-        top, left = random.uniform(0.4 * SIZE, 0.6 * SIZE, 2)
-        radius = random.uniform(0.17, 0.22) * SIZE
-        angle = random.uniform(0, np.pi)
-        masks[index] = inside(drawing.shapes[y[index]], drawing.ratio, top, left, angle, radius)
-        image = random.normal(110, 22, (SIZE, SIZE, 3))
-        image[masks[index]] += 50
-        if drawing.tinted:
-            image += np.array([25, 0, -25]) * (1 if value[index] else -1)
-        images[index] = image
-    return images.clip(0, 255).astype(np.uint8), masks, y, value
-
-
-def drawn_data(drawing, **options):
-    """Returns drawn images as a pool."""
-    images, masks, y, value = draw(drawing, **options)
-    names = {"class_names": ("first", "second"), "scene_names": ("cold", "warm")}
-    return flipjax.data.from_arrays(images, masks, y, value, **names)
-
-
-def built_in(*, random=False, **changes):
-    """Returns 600 images of the built-in animals at rho .9 as a photo pool; `random`: with a random attribute."""
-    config = flipjax.configure(
-        "correlation_grid", {"pool.size": SIZE, "pool.objects": COUNT, "split.n_train": COUNT, **changes}
-    )
-    images = flipjax.data.benchmark(config, rho=RHO, seed=0).train
-    scenes = images.scenes
-    if random:
-        scenes = np.random.default_rng(1).integers(0, 2, len(scenes))
-    pixels = np.rint(images.images * 255).astype(np.uint8)
-    names = {"class_names": ("mossling", "ripplet"), "scene_names": ("one", "two")}
-    return flipjax.data.from_arrays(pixels, images.masks, images.classes, scenes, **names)
-
-
-def photo_data(folder, *, random=False):
-    """Returns 600 photos of cut-outs on scenes at rho .9 as a photo pool; `random`: with a random attribute."""
-    config = flipjax.configure("photos_grid", {"pool.root": str(folder), "pool.size": 64, "split.n_train": COUNT})
-    images = flipjax.data.benchmark(config, rho=RHO, seed=0).train
-    scenes = images.scenes
-    if random:
-        scenes = np.random.default_rng(1).integers(0, 2, len(scenes))
-    pixels = np.rint(images.images * 255).astype(np.uint8)
-    names = {"class_names": ("cat", "dog"), "scene_names": ("land", "water")}
-    return flipjax.data.from_arrays(pixels, images.masks, images.classes, scenes, **names)
-
-
-def data_of(case, photos):
-    """Returns the images of a case, or None where photos are needed and none are given."""
-    if case in CASES:
-        return drawn_data(CASES[case])
-    if case.startswith("photos"):
-        return photo_data(photos, random=case.endswith("random")) if photos else None
-    if case == "marker":
-        # At this strength the marker is ignored in phase_diagram.
-        return built_in(**{"pool.cue": "marker", "axes.cue_strength": (0.1,)})
-    return built_in(random=case.endswith("random"))
-
-
-def answer(case, data, runs):
-    """Returns the row of a case."""
+def answer(name: str, case: Case, *, photos: Path, runs: Path) -> dict[str, Any]:
+    """Assays a case, prints the findings, and returns its row."""
     begun = time.monotonic()
-    options = {"size": 64} if case.startswith("photos") else {"size": SIZE}
-    budget = BUDGET if case in CASES else LONGER
-    result = flipjax.assay(data, attribute=case, out=runs / case, budget=budget, **options)
-    print(f"\n{case}")
+    result = flipjax.assay(case.source(photos), attribute=name, out=runs / name, **case.options)
+    seconds = time.monotonic() - begun
+    print(f"\n{name} ({seconds:.0f} s)")
     for line in findings(result):
         print(f"  {line}")
-    estimate = result.contrast.estimate
-    whole = result.levels[-1]
-    needed = result.counter_examples
     return {
-        "case": case,
-        "expected": " or ".join(EXPECTED[case]),
+        "case": name,
+        "expected": " or ".join(case.expected),
         "verdict": result.verdict.word,
-        "as expected": result.verdict.word in EXPECTED[case],
+        "as expected": result.verdict.word in case.expected,
+        **verdict_row(result),
+        "network": result.schedule.design.network,
+        "epochs": result.schedule.design.epochs,
+        "budget": round(case.options["budget"]),
+        "seconds": round(result.seconds),
+    }
+
+
+def verdict_row(result: Assay) -> dict[str, Any]:
+    """Returns what the verdict of a trained assay rests on."""
+    estimate = result.contrast.estimate
+    needed = result.counter_examples
+    row = {
         "contrast": round(estimate.value, 3),
         "low": round(estimate.low, 3),
         "high": round(estimate.high, 3),
         "p permuted": round(result.contrast.p, 4),
         "accuracy": round(result.learnt.accuracy, 3),
-        "flip rare": round(whole.flip_rare.value, 3),
-        "flip common": round(whole.flip_common.value, 3),
-        "counter-examples": "" if needed is None else needed.kind,
-        "factor": "" if needed is None or needed.kind != "extrapolated" else round(needed.factor, 2),
-        "epochs": result.schedule.design.epochs,
-        "seconds": round(result.seconds or time.monotonic() - begun),
+        "flip rare": round(result.levels[-1].flip_rare.value, 3),
+        "flip common": round(result.levels[-1].flip_common.value, 3),
+        "counter-examples": "",
+        "factor": "",
+    }
+    if needed is not None:
+        row["counter-examples"] = needed.kind
+        if needed.kind == "extrapolated":
+            row["factor"] = round(needed.factor, 2)
+    return row
+
+
+# Attributes that are coins
+
+RANDOM = 20
+SMALL = {"size": 24, "budget": 60.0, "folds": 3, "epochs": 24}
+"""Options of `flipjax.assay` for a random attribute."""
+
+
+def random_drawing(number: int) -> Drawing:
+    """Returns the images of a random attribute, which networks see, as a tint, if the number is odd."""
+    return Drawing(("disc", "oval"), ratio=2.2, rho=0.5, strength=float(number % 2), count=300, size=24)
+
+
+def random_attribute(number: int, *, runs: Path) -> dict[str, Any]:
+    """Assays an attribute that is a coin, on images of its own, and returns its row."""
+    data = drawn_data(random_drawing(number), key=100 + number)
+    result = flipjax.assay(data, attribute=f"coin {number}", out=runs / f"random_{number}", **SMALL)
+    row = verdict_row(result)
+    return {
+        "attribute": number,
+        "seen": bool(number % 2),
+        "verdict": result.verdict.word,
+        "V": round(result.association.cramers_v, 3),
+        **{name: row[name] for name in ("contrast", "low", "high", "p permuted", "accuracy", "flip rare")},
+        "seconds": round(result.seconds),
     }
 
 
-def random_attributes(runs):
-    """Returns the verdicts on random attributes of the images of `coin`, from its networks, which saw none of them."""
-    data = drawn_data(CASES["coin"])
-    stored = flipjax.assays.read_assay(runs / "coin")
-    images = read_images(data, Options(attribute="coin", size=SIZE, folds=stored.schedule.design.folds))
-    trained = population.train_population(images.data, stored.schedule.design, [EVERYTHING], runs / "coin/population")
+# Counter-examples collected
+
+TOLERANCE = 0.05
+"""By how much Flip in the rare groups may exceed the target, with the counter-examples that were asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """Images to which counter-examples can be added.
+
+    Attributes:
+        make: returns the images, with a number of counter-examples of each class in addition.
+        options: of `flipjax.assay`.
+    """
+
+    make: Callable[[int], ArrayData]
+    options: dict[str, Any]
+
+
+def more_shapes(drawing: Drawing) -> Callable[[int], ArrayData]:
+    """Returns a source of drawn shapes with counter-examples in addition."""
+    return lambda more: drawn_data(drawing, collected=more)
+
+
+def more_animals(*, rho: float = 0.9, count: int = pools.COUNT, **changes: Any) -> Callable[[int], ArrayData]:
+    """Returns a source of the built-in animals at a rho, with counter-examples in addition."""
+
+    def make(more: int) -> ArrayData:
+        common = round(rho * count)
+        whole = count + 2 * more
+        config = pools.animals(rho=common / whole, count=whole, **{"pool.objects": 1000, **changes})
+        return pools.pool_of(config, pools.ANIMALS)
+
+    return make
+
+
+FEW_FOLDS = {"size": 32, "folds": 3, "epochs": 20, "budget": 200.0}
+COLLECTIONS = {
+    "scene": Collection(more_animals(), FEW_FOLDS),
+    "scene_80": Collection(more_animals(rho=0.8), FEW_FOLDS),
+    "texture": Collection(more_animals(**{"pool.cue": "texture"}), FEW_FOLDS),
+    "tint": Collection(more_animals(**{"pool.cue": "tint"}), FEW_FOLDS),
+    "shapes": Collection(more_shapes(Drawing(("disc", "oval"), ratio=2.0)), FEW_FOLDS),
+}
+
+
+def collect(name: str, collection: Collection, *, runs: Path) -> dict[str, Any]:
+    """Draws the counter-examples that an assay asks for, trains its networks on all, and returns the row."""
+    before = flipjax.assay(collection.make(0), attribute=name, out=runs / f"collect_{name}", **collection.options)
+    print(f"\n{name}")
+    for line in findings(before):
+        print(f"  {line}")
+    row: dict[str, Any] = {"case": name, **verdict_row(before)}
+    needed = before.counter_examples
+    if needed is None or needed.kind != "extrapolated":
+        return row
+    more = int(needed.to_collect.max())
+    data = collection.make(more)
+    images = read_images(data, Options(attribute=name, size=before.size, folds=before.schedule.design.folds))
+    rare = images.found.rare
+    design = dataclasses.replace(before.schedule.design, rho=round(float(1 - rare.mean()), 6))
+    trained = population.train_population(images.data, design, [EVERYTHING], runs / f"collected_{name}")
     tested = population.outcomes_of(trained, EVERYTHING, images=images.count)
+    mask = ~usual_mask(before.association.usual, images.units.values)
+    after = remedy.measure_level("collected", 1.0, images.units, mask, tested)
+    print(f"  {images.units.counts.tolist()}: Flip (rare) {after.flip_rare.text}, (common) {after.flip_common.text}")
+    return {
+        **row,
+        "target": needed.target,
+        "collected of each class": more,
+        "flip rare after": round(after.flip_rare.value, 3),
+        "low after": round(after.flip_rare.low, 3),
+        "high after": round(after.flip_rare.high, 3),
+        "reached": after.flip_rare.value <= needed.target + TOLERANCE,
+    }
+
+
+# Tables
+
+
+def store_row(name: str, row: dict[str, Any], *, order: list[Any]) -> None:
+    """Puts a row into a table beside this file, in place of an earlier one of the same case."""
+    path = HERE / f"{name}.csv"
+    key = next(iter(row))
     rows = []
-    for number in range(RANDOM):
-        value = np.random.default_rng(100 + number).integers(0, 2, images.count)
-        units = dataclasses.replace(images.units, value=value)
-        usual = associate(units, permutations=1).usual
-        contrast = measure_contrast(units, usual, tested, seed=number)
-        rare = np.ones((2, 2), bool)
-        for y, chosen in enumerate(usual):
-            rare[y, list(chosen)] = False
-        verdict = judge_contrast(
-            contrast, measure_learning(units, rare, tested), margin=0.05, attribute=f"random {number}"
-        )
-        rows.append(
-            {
-                "attribute": number,
-                "verdict": verdict.word,
-                "contrast": round(contrast.estimate.value, 3),
-                "low": round(contrast.estimate.low, 3),
-                "high": round(contrast.estimate.high, 3),
-                "p permuted": round(contrast.p, 4),
-            }
-        )
-    return pd.DataFrame(rows)
+    if path.is_file():
+        rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
+    kept = {str(stored[key]): stored for stored in rows}
+    kept[str(row[key])] = row
+    ordered = [kept[str(case)] for case in order if str(case) in kept]
+    pd.DataFrame(ordered).to_csv(path, index=False)
 
 
-def collect(runs):
-    """Collects the counter-examples that `scene` asks for, trains its population on all, and prints Flip."""
-    stored = flipjax.assays.read_assay(runs / "scene")
-    counts = stored.association.counts
-    common = int(counts.max())
-    rare = int(counts.min() + stored.counter_examples.to_collect.max())
-    config = {"pool.size": SIZE, "pool.objects": 700, "split.n_train": 2 * (common + rare)}
-    images = flipjax.data.benchmark(
-        flipjax.configure("correlation_grid", config), rho=common / (common + rare), seed=0
-    ).train
-    pixels = np.rint(images.images * 255).astype(np.uint8)
-    names = {"class_names": stored.class_names, "scene_names": stored.value_names}
-    data = flipjax.data.from_arrays(pixels, images.masks, images.classes, images.scenes, **names)
-    read = read_images(data, Options(attribute="scene", size=SIZE))
-    design = dataclasses.replace(stored.schedule.design, rho=round(common / (common + rare), 2))
-    trained = population.train_population(read.data, design, [EVERYTHING], runs / "collected")
-    tested = population.outcomes_of(trained, EVERYTHING, images=read.count)
-    mask = ~usual_mask(stored.association.usual, 2)
-    level = remedy.measure_level("collected", 1.0, read.units, mask, tested)
-    print(f"\n{read.units.counts.tolist()}: Flip (rare) {with_ends(level.flip_rare)}")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(EXPECTED))
-    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/assays"))
-    parser.add_argument("--photos", type=pathlib.Path, help="cut-outs of cats and dogs on land and water")
-    parser.add_argument("--collected", action="store_true", help="collect what scene asks for, and train on it")
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=("answers", "random", "collected"))
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--runs", type=Path, default=Path("runs/assays"))
+    parser.add_argument("--photos", type=Path, help="cut-outs of cats and dogs on land and water")
     options = parser.parse_args()
-    if options.collected:
-        collect(options.runs)
-        return
-    rows = []
-    for case in options.cases or EXPECTED:
-        data = data_of(case, options.photos)
-        if data is not None:
-            rows.append(answer(case, data, options.runs))
-        table = pd.DataFrame(rows)
-        if not options.cases:
-            table.to_csv(HERE / "answers.csv", index=False)
-    if not options.cases:
-        random = random_attributes(options.runs)
-        random.to_csv(HERE / "random.csv", index=False)
-        print(f"\n{RANDOM} random attributes: {random['verdict'].value_counts().to_dict()}")
-    print(table.to_string(index=False))
+    if options.table == "answers":
+        for name in options.cases or CASES:
+            case = CASES[name]
+            if case.photos and options.photos is None:
+                continue
+            store_row("answers", answer(name, case, photos=options.photos, runs=options.runs), order=list(CASES))
+    elif options.table == "random":
+        for number in map(int, options.cases or range(RANDOM)):
+            store_row("random", random_attribute(number, runs=options.runs), order=list(range(RANDOM)))
+    else:
+        for name in options.cases or COLLECTIONS:
+            store_row("collected", collect(name, COLLECTIONS[name], runs=options.runs), order=list(COLLECTIONS))
+    print(pd.read_csv(HERE / f"{options.table}.csv").to_string(index=False))
 
 
 if __name__ == "__main__":
