@@ -130,6 +130,10 @@ class Program:
         """Names of the members."""
         return tuple(setting.name for setting in self.settings)
 
+    def setting_of(self, member: str) -> Setting:
+        """Returns the setting of a member by its name."""
+        return self.settings[self.names.index(member)]
+
     @property
     def epochs(self) -> tuple[int, ...]:
         """The most epochs of each member, including JTT's first run."""

@@ -16,6 +16,7 @@ from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
+from flipjax.plan import Value
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 def run(
     config: Config | str | Path,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     *,
     data: ArrayData | None = None,
     workdir: str | Path | None = None,
@@ -144,13 +145,7 @@ class Run:
         if self._config is not None:
             return self._config
         stored = leaves(read_record(self.folder)["config"])
-        values = {name: _tuples(value) for name, value in stored.items()}
-        for name, value in values.items():
-            # config.json stores the names and sources of functions.
-            if name == "quantities":
-                values[name] = ()
-            elif name in PLACES and PLACES[name].holds_functions:
-                values[name] = (None,) * len(value) if name.startswith("grid.") else None
+        values = {name: _without_functions(name, _tuples(value)) for name, value in stored.items()}
         try:
             return configure(default_config(), values)
         except ConfigError as error:
@@ -201,7 +196,7 @@ class RunMember:
         return self.run.results[self.run.results["member"] == self.name]
 
     @property
-    def axes(self) -> dict[str, Any]:
+    def axes(self) -> dict[str, Value]:
         """The member's values of `config.axes`, Python's, as `make_train(config).member(**axes)` takes them.
 
         Axes that the member's method does not use are left out.
@@ -274,11 +269,22 @@ class RunMember:
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             found = f"config.population.keep kept {', '.join(kept) or 'none'}"
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
-        network: Callable[..., Any] | None = build or self.static.get("model.build", self.run.config.model.build)
+        network = build or self.static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network)
 
 
-def _tuples(value: Any) -> Any:
+def _without_functions(name: str, value: object) -> object:
+    """Returns the value of a dotted key, but none for functions, of which config.json stores names and sources."""
+    if name == "quantities":
+        return ()
+    if name not in PLACES or not PLACES[name].holds_functions:
+        return value
+    if name.startswith("grid.") and isinstance(value, tuple):
+        return (None,) * len(value)
+    return None
+
+
+def _tuples(value: object) -> object:
     """Returns JSON's lists as tuples, at any depth."""
     if isinstance(value, list):
         return tuple(map(_tuples, value))

@@ -1,31 +1,46 @@
 """Orbax checkpoints of a population: stacked states and the history so far."""
 
 import functools
-import itertools
 import json
 import logging
 import math
-import operator
 import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
+from flipjax.pytrees import PyTree
 from flipjax.support.files import DamagedError, adding_folder, sha256_of
 
-# Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
 RECORD = "record.json"
+"""File of the run's identity, the epoch and the SHA-256 of the files: damaged ones and other runs' are rejected."""
 ARRAYS = "arrays"
+"""Folder of the blocks, by number."""
 BYTES = "bytes"
-# Bytes of arrays that are copied, compressed and written at once, about.
+"""Name of the array in a block."""
 BLOCK = 2**24
+"""Bytes of arrays that are copied, compressed and written at once, about."""
+
+
+class Leaf(Protocol):
+    """An array of a state, or the shape of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the array."""
+        ...
 
 
 class Checkpoints:
@@ -36,15 +51,15 @@ class Checkpoints:
         self._identity = identity
         self._folder = Path(folder).absolute()
 
-    def save(self, epoch: int, tree: Any) -> None:
+    def save(self, epoch: int, tree: PyTree) -> None:
         """Saves a pytree of arrays as the state after `epoch` epochs.
 
         Raises:
             OSError: writing failed.
         """
-        place = self._folder / str(epoch)
+        folder = self._folder / str(epoch)
         try:
-            with adding_folder(place) as partial:
+            with adding_folder(folder) as partial:
                 # One array at a time: after an error, TensorStore prints a traceback for others that it still writes.
                 for number, block in enumerate(_blocks(tree)):
                     arrays = (np.asarray(leaf, order="C") for leaf in block)
@@ -54,11 +69,11 @@ class Checkpoints:
                 (partial / RECORD).write_text(json.dumps(record, indent=1))
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
-            raise OSError(f"{place}: a checkpoint cannot be written ({_sentence(error)})") from error
+            raise OSError(f"{folder}: a checkpoint cannot be written ({_sentence(error)})") from error
         for old in self._epochs()[:-2]:
             shutil.rmtree(self._folder / str(old))
 
-    def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
+    def restore(self, like: PyTree, *, say: Callable[[str], object]) -> tuple[int, PyTree] | None:
         """Returns the latest intact epoch and its pytree, with numpy leaves in the structure of `like`, or None.
 
         A damaged checkpoint is reported through `say` and removed, and the previous one is tried.
@@ -67,35 +82,40 @@ class Checkpoints:
             ConfigError: an intact checkpoint belongs to another run, epoch or layout; it is kept.
         """
         for epoch in reversed(self._epochs()):
-            place = self._folder / str(epoch)
-            expected = self._description(epoch, like)
+            folder = self._folder / str(epoch)
             try:
-                record = _verified_record(place)
+                record = _verified_record(folder)
             except DamagedError as error:
-                say(f"{place}: a damaged checkpoint, removed ({error})")
-                shutil.rmtree(place)
+                say(f"{folder}: a damaged checkpoint, removed ({error})")
+                shutil.rmtree(folder)
                 continue
-            others = [name for name, value in expected.items() if record.get(name) != value]
-            if others:
-                problem = f"{place} is a whole checkpoint, but not of this {others[0]}; move it away, or pass --fresh"
-                raise ConfigError("--workdir", problem=problem)
-            leaves = []
-            for number, block in enumerate(_blocks(like)):
-                ends = np.cumsum([*map(_bytes, block)])
-                form = ocp.args.StandardRestore({BYTES: jax.ShapeDtypeStruct(ends[-1:], np.uint8)})
-                whole = np.asarray(_orbax().restore(place / ARRAYS / str(number), args=form)[BYTES])
-                parts = np.split(whole, ends[:-1])
-                leaves += [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, block, strict=True)]
-            return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
+            for name, value in self._description(epoch, like).items():
+                if record.get(name) != value:
+                    problem = f"{folder} is a whole checkpoint, but not of this {name}; move it away, or pass --fresh"
+                    raise ConfigError("--workdir", problem=problem)
+            return epoch, _read_blocks(folder / ARRAYS, like)
         return None
 
     def _epochs(self) -> list[int]:
         return sorted(int(path.name) for path in self._folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir())
 
-    def _description(self, epoch: int, tree: Any) -> dict[str, Any]:
+    def _description(self, epoch: int, tree: PyTree) -> dict[str, object]:
+        """Returns what a checkpoint of this run and epoch says of itself."""
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         layout = {jax.tree_util.keystr(path): [str(leaf.dtype), *leaf.shape] for path, leaf in leaves}
         return {"run": self._identity, "epoch": epoch, "layout of blocks": layout}
+
+
+def _read_blocks(folder: Path, like: PyTree) -> PyTree:
+    """Returns the pytree of the blocks in a folder, with NumPy leaves in the structure of `like`."""
+    leaves = []
+    for number, block in enumerate(_blocks(like)):
+        ends = np.cumsum([_bytes(leaf) for leaf in block])
+        form = ocp.args.StandardRestore({BYTES: jax.ShapeDtypeStruct(ends[-1:], np.uint8)})
+        whole = np.asarray(_orbax().restore(folder / str(number), args=form)[BYTES])
+        for part, leaf in zip(np.split(whole, ends[:-1]), block, strict=True):
+            leaves.append(part.view(leaf.dtype).reshape(leaf.shape))
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 @functools.cache
@@ -106,15 +126,18 @@ def _orbax() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
 
-def _bytes(leaf: Any) -> int:
+def _bytes(leaf: Leaf) -> int:
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def _blocks(tree: Any) -> list[list[Any]]:
+def _blocks(tree: PyTree) -> list[list[Leaf]]:
     """Returns the leaves, in order, in blocks of about BLOCK bytes or one leaf."""
-    leaves = jax.tree.leaves(tree)
-    numbered = zip((np.cumsum([*map(_bytes, leaves)]) - 1) // BLOCK, leaves, strict=True)
-    return [[leaf for _, leaf in block] for _, block in itertools.groupby(numbered, operator.itemgetter(0))]
+    blocks: dict[int, list[Leaf]] = {}
+    end = 0
+    for leaf in jax.tree.leaves(tree):
+        end += _bytes(leaf)
+        blocks.setdefault((end - 1) // BLOCK, []).append(leaf)
+    return list(blocks.values())
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
@@ -122,19 +145,19 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256_of(path) for path in paths}
 
 
-def _verified_record(place: Path) -> dict[str, Any]:
+def _verified_record(folder: Path) -> dict[str, object]:
     """Returns a checkpoint's record, which is absent if another program or an older version wrote it.
 
     Raises:
         DamagedError: its files are not those written.
     """
     try:
-        record = json.loads((place / RECORD).read_bytes())
+        record = json.loads((folder / RECORD).read_bytes())
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{RECORD} is no JSON") from error
-    if not isinstance(record, dict) or record.get("files") != _file_digests(place):
+    if not isinstance(record, dict) or record.get("files") != _file_digests(folder):
         raise DamagedError("its files are not those that were written")
     return record
 

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, Populat
 from flipjax.data import flips, store, tfds
 from flipjax.groups import Groups
 from flipjax.models.weights import file_of
-from flipjax.plan import Program
+from flipjax.plan import Program, Value
 from flipjax.pytrees import Knobs, Recipe
 from flipjax.sweep.memory import megabytes
 from flipjax.training.devices import library_of
@@ -56,7 +55,7 @@ def _start(experiment: Experiment) -> State:
     return init_state(experiment, Member(jax.random.key(0), rows, rows[:, 0], Recipe(learning_rate=0.0), Knobs()))
 
 
-def _brief(values: Sequence[Any]) -> str:
+def _brief(values: Sequence[Value]) -> str:
     """Returns the values of an axis that methods use, or the range of many numbers."""
     used = [value for value in dict.fromkeys(values) if value is not None]
     if not used:
@@ -78,7 +77,8 @@ def _name_of(model: ModelSpec) -> str:
 
 
 def _work_of(program: Program) -> str:
-    split, batch_size = program.experiment.split, program.experiment.train.batch_size
+    split = program.experiment.split
+    batch_size = program.experiment.train.batch_size
     if not split.n_train:
         return f"{max(program.epochs)} epochs a member at most, over the most images that every rho allows"
     steps = [epochs * (split.n_train // batch_size) for epochs in program.epochs]

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +22,7 @@ from flipjax.support.ranges import name_of
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population
-from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions
+from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
@@ -46,11 +45,11 @@ class Evaluation:
     """Of the program."""
     rows: np.ndarray
     """Pool rows (n, 2) of both parts, which so share one program."""
-    scenery: Any
+    scenery: Scenery
     """The scenes of `first`, as `Questions` takes them."""
 
     @property
-    def shared(self) -> tuple[Any, ...]:
+    def shared(self) -> tuple[Pool, np.ndarray, Scenery]:
         """What all members share."""
         return self.pool, self.rows, self.scenery
 
@@ -91,8 +90,8 @@ def finish(
         cell = Cell(results, path, images)
         galleries = [*_galleries(program, task, cell, states.best[rules[0]].weights, shown)]
         if galleries:
-            place = workdir.results_of(program) / store.GALLERY
-            gallery.save_gallery(place, gallery.concatenate_galleries(galleries), program=program.identity)
+            file = workdir.results_of(program) / store.GALLERY
+            gallery.save_gallery(file, gallery.concatenate_galleries(galleries), program=program.identity)
     store.write(path, results, images)
     return Cell(results, path)
 
@@ -115,7 +114,8 @@ def _member_results(program: Program, task: Task, states: State, curves: Curves)
 
 def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, task: Task) -> None:
     """Compiles what `finish` runs for all of a program's members; thread-safe, and the run reuses it."""
-    experiment, members = program.experiment, len(program.names)
+    experiment = program.experiment
+    members = len(program.names)
     layout = layout_of(program, spec, members=members)
     weights = jax.eval_shape(lambda: flat(first_weights(experiment, key_of(0), NO_WEIGHTS)))
     evaluation = _evaluation(program, config, task)
@@ -132,11 +132,14 @@ def _evaluation(program: Program, config: Config, task: Task) -> Evaluation:
     """Returns what to ask of every member."""
     wanted = config.intervene
     own = own_quantities(config)
-    scenes, scenery = "none", None
+    scenes = "none"
+    scenery = None
     if wanted.scenes != "none" and task.pool.kind == "composite":
-        scenes, scenery = "given", training_scenes(task, wanted, seed=program.experiment.split.seed)
+        scenes = "given"
+        scenery = training_scenes(task, wanted, seed=program.experiment.split.seed)
     elif wanted.scenes != "none":
-        scenes, scenery = "surroundings", task.tables["val"].rows
+        scenes = "surroundings"
+        scenery = task.tables["val"].rows
     scored = wanted.scores != "none"
     first = Questions(
         scenes, logits=scored, passes=wanted.scores == "all", masks=scored and _masks_fit(config), own=own
@@ -238,7 +241,7 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
     There are at most six, and a part of a program shows only its own.
     """
-    axes = next(setting.axes for setting in program.settings if setting.name == shown)
+    axes = program.setting_of(shown).axes
     same_seed = [setting for setting in program.settings if setting.axes["seed"] == axes["seed"]]
     lowest = {**axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
     names = [shown]
@@ -256,9 +259,9 @@ def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: s
             continue
         # One number of images, so that one program serves all members.
         rows = table.rows[np.resize(indices, gallery_size(cell.groups))]
-        place = program.names.index(name)
-        pool = at_strength(task.pool, program.settings[place].cue.cue_strength)
-        weights = population.take_member(best, place)
+        index = program.names.index(name)
+        pool = at_strength(task.pool, program.settings[index].cue.cue_strength)
+        weights = population.take_member(best, index)
         pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
         images, labels, *maps = [leaf[: len(indices)] for leaf in pixels]
         yield gallery.make_gallery(
@@ -266,7 +269,7 @@ def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: s
         )
 
 
-def _show_program() -> Any:
+def _show_program() -> compiler.Jitted:
     return compiler.program(_show, brief=True, static_argnums=0)
 
 

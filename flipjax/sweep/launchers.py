@@ -12,15 +12,21 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.sweep.lock import SHARD_JOB
 
+if TYPE_CHECKING:
+    import submitit
+
 RETRIES = 2
 """Times that a killed or interrupted shard is started again."""
 SECONDS_BETWEEN_LOOKS = 0.5
+
+Job = TypeVar("Job")
+"""What an engine knows of a shell line that it runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,33 +50,36 @@ class Jobs:
         return f"exec {shlex.join(self.commands[shard])} < /dev/null >> {log} 2>&1"
 
 
-class Engine(Protocol):
+class Engine(Protocol[Job]):
     """Runs shell lines as jobs, whose type is its own."""
 
-    def submit(self, lines: Sequence[str], /) -> Iterable[Any]:
+    def submit(self, lines: Sequence[str], /) -> Iterable[Job]:
         """Starts a job for each line."""
         ...
 
-    def poll(self, job: Any, /) -> int | None:
+    def poll(self, job: Job, /) -> int | None:
         """Returns the exit code of a job, negative if a signal ended it; None while it runs."""
         ...
 
-    def close(self, jobs: Collection[Any], /) -> None:
+    def close(self, jobs: Collection[Job], /) -> None:
         """Ends the jobs that still run."""
         ...
 
 
 @dataclasses.dataclass
-class ShardJob:
+class ShardJob(Generic[Job]):
     """A shard on its way."""
 
     number: int
+    """From 0."""
     log: Path
-    job: Any = None
+    """The file that its output goes to."""
+    job: Job | None = None
     """The engine's; None where it is to be started."""
     code: int | None = None
     """The exit code, once it has ended for good."""
     restarts: int = 0
+    """Times that it was started again."""
     last_line: str = ""
     """The line of the log that was reported last."""
 
@@ -95,7 +104,7 @@ def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
     return [["env", f"{SHARD_JOB}={job}-{index}", *line, "--shard", f"{index}/{count}"] for index in range(count)]
 
 
-def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
+def launch(kind: str, jobs: Jobs, *, say: Callable[[str], object]) -> dict[int, int]:
     """Runs all shards with an engine, restarting killed or interrupted ones, and returns their exit codes.
 
     Reports each shard's progress from the last line of its log, and the process or job and the log of failures.
@@ -105,32 +114,35 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
         ModuleNotFoundError: the engine's package is missing.
     """
     try:
-        engine: Engine = LAUNCHERS[kind](jobs)
+        engine = LAUNCHERS[kind](jobs)
     except (ValueError, RuntimeError) as error:
         raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(jobs.options)} ({error})") from error
     shards = [ShardJob(number, jobs.log(number)) for number in range(len(jobs.commands))]
     jobs.logs.mkdir(parents=True, exist_ok=True)
     try:
         while any(shard.code is None for shard in shards):
-            waiting = [shard for shard in shards if shard.job is None]
-            if waiting:
-                # One by one: where one cannot start, the others are ended.
-                for shard, job in zip(
-                    waiting, engine.submit([jobs.line(shard.number) for shard in waiting]), strict=True
-                ):
-                    shard.job = job
+            _start(engine, [shard for shard in shards if shard.job is None], jobs)
             time.sleep(SECONDS_BETWEEN_LOOKS)
             for shard in shards:
-                if shard.code is None:
-                    _look(engine, shard, say)
+                if shard.code is None and shard.job is not None:
+                    _look(engine, shard, shard.job, say)
     finally:
         engine.close([shard.job for shard in shards if shard.job is not None])
     return {shard.number: shard.code for shard in shards if shard.code is not None}
 
 
-def _look(engine: Engine, shard: ShardJob, say: Callable[[str], Any]) -> None:
+def _start(engine: Engine[Job], waiting: Sequence[ShardJob[Job]], jobs: Jobs) -> None:
+    """Starts the shards that wait, one by one: where one cannot start, those before it are ended."""
+    if not waiting:
+        return
+    started = engine.submit([jobs.line(shard.number) for shard in waiting])
+    for shard, job in zip(waiting, started, strict=True):
+        shard.job = job
+
+
+def _look(engine: Engine[Job], shard: ShardJob[Job], job: Job, say: Callable[[str], object]) -> None:
     """Reports what a running shard last wrote, or how it ended; marks it to be started again if it was killed."""
-    code = engine.poll(shard.job)
+    code = engine.poll(job)
     line = _last_line(shard.log)
     if code is None:
         if line != shard.last_line:
@@ -167,16 +179,16 @@ class Local:
         if jobs.options:
             raise ValueError("there are none")
 
-    def submit(self, lines: Sequence[str]) -> Iterator[Any]:
+    def submit(self, lines: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         """Starts the processes, one as each is asked for."""
         for line in lines:
             yield subprocess.Popen(["sh", "-c", line], start_new_session=True)
 
-    def poll(self, process: Any) -> int | None:
+    def poll(self, process: subprocess.Popen[bytes]) -> int | None:
         """Returns the exit code; negative if a signal ended the process."""
         return process.poll()
 
-    def close(self, processes: Collection[Any]) -> None:
+    def close(self, processes: Collection[subprocess.Popen[bytes]]) -> None:
         """Asks running shards to stop after their epoch, and waits for them."""
         for process in processes:
             process.terminate()
@@ -196,13 +208,13 @@ class Slurm:
 
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self._executor = submitit.SlurmExecutor(folder=jobs.logs / "submitit")
-        options: dict[str, Any] = dict(jobs.options)
+        options = dict(jobs.options)
         parallel = int(options.pop("parallel", len(jobs.commands)))
         self._executor.update_parameters(
             job_name="flipjax", time=24 * 60, array_parallelism=parallel, additional_parameters=options
         )
 
-    def submit(self, lines: Sequence[str]) -> list[Any]:
+    def submit(self, lines: Sequence[str]) -> "list[submitit.Job[int]]":
         """Submits the shards as one job array."""
         from submitit.core.utils import FailedJobError
 
@@ -212,7 +224,7 @@ class Slurm:
         except FailedJobError as error:
             raise ConfigError("--launcher_option", "options that sbatch takes", str(error)) from error
 
-    def poll(self, job: Any) -> int | None:
+    def poll(self, job: "submitit.Job[int]") -> int | None:
         """Returns the command's exit code; SIGKILL's for a job that ended without one."""
         if not job.done():
             # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
@@ -228,7 +240,7 @@ class Slurm:
             # Killed, timed out or out of memory: the engine's log has the cause.
             return -signal.SIGKILL
 
-    def close(self, jobs: Collection[Any]) -> None:
+    def close(self, jobs: "Collection[submitit.Job[int]]") -> None:
         """Cancels running jobs; each shard stops after its epoch, or is killed and resumes from its checkpoint."""
         for job in jobs:
             if not job.done():
@@ -246,9 +258,9 @@ class Ray:
         import ray  # pyright: ignore[reportMissingImports]
 
         self._ray: Any = ray
-        options: dict[str, Any] = {"cpus": 1, "address": "local", **jobs.options}
+        options = {"cpus": "1", "address": "local", **jobs.options}
         address = options.pop("address")
-        counts: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
+        counts = {f"num_{name}": float(count) for name, count in options.items()}
 
         def call(line: str) -> int:
             return os.waitstatus_to_exitcode(os.system(line))
@@ -278,5 +290,5 @@ class Ray:
         self._ray.shutdown()
 
 
-LAUNCHERS: dict[str, Callable[[Jobs], Engine]] = {"local": Local, "slurm": Slurm, "ray": Ray}
+LAUNCHERS: dict[str, Callable[[Jobs], Engine[Any]]] = {"local": Local, "slurm": Slurm, "ray": Ray}
 """The engine of each `--launcher`."""

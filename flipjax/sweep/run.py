@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec, own_quantities
+from flipjax.data.arrays import ArrayData
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
 from flipjax.results.arrays import Curves, MemberResults
@@ -56,7 +56,7 @@ class Sweep:
     signals: Signals
     shard: Shard | None = None
     """The shard to train; None: all."""
-    data: Any = None
+    data: ArrayData | None = None
     """Images in memory, which replace the configuration's pool."""
     stored: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
     """The stored cell by program and member."""
@@ -71,7 +71,7 @@ class Sweep:
         shard = self.shard or Shard(0, 1)
         return shard_members(self.programs, index=shard.index, count=shard.count)
 
-    def read(self, say: Callable[[str], Any]) -> None:
+    def read(self, say: Callable[[str], object]) -> None:
         """Reads the stored results of every program."""
         self.stored = {program.name: read_program(self.workdir, program, say=say) for program in self.programs}
 
@@ -82,7 +82,10 @@ class Sweep:
 
     def missing(self) -> list[str]:
         """Returns the members of all shards that are not stored."""
-        return [name for program in self.programs for name in program.names if name not in self.stored[program.name]]
+        missing = []
+        for program in self.programs:
+            missing += [name for name in program.names if name not in self.stored[program.name]]
+        return missing
 
     def train(self, bar: Bar, *, fail_fast: bool) -> bool:
         """Trains pending members, as many of a program at a time as fit on the devices.
@@ -176,7 +179,7 @@ class Sweep:
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
         cell = finish(wave, self.config, task, trained, self.workdir, self.live.pop(wave.name), select(whole))
-        self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
+        self.stored[wave.name].update(dict.fromkeys(cell.members, cell))
         self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
@@ -238,7 +241,9 @@ class Sweep:
 
         folder = self.workdir.folder
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
-        return text, command.DONE if whole else command.SOME_FAILED
+        if whole:
+            return text, command.DONE
+        return text, command.SOME_FAILED
 
 
 def run_sweep(
@@ -247,7 +252,7 @@ def run_sweep(
     *,
     name: str,
     line: str,
-    data: Any = None,
+    data: ArrayData | None = None,
     fresh: bool = False,
     fail_fast: bool = False,
     force_unlock: bool = False,
@@ -316,9 +321,9 @@ def run_sweep(
         lock.release()
 
 
-def _facts_of(config: Config, programs: Sequence[Program], *, name: str, line: str) -> dict[str, Any]:
+def _facts_of(config: Config, programs: Sequence[Program], *, name: str, line: str) -> dict[str, object]:
     """Returns what config.json says of a run besides its settings and starts."""
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "name": name,
         "command": line,
         "members": sum(len(program.names) for program in programs),
@@ -341,13 +346,17 @@ def _train_pending(sweep: Sweep, pending: Sequence[Program], *, fail_fast: bool)
     return unbroken
 
 
+def _say_nothing(line: str) -> None:
+    """Reports nothing: damaged files were reported before."""
+
+
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     """Returns a shard's summary and exit code, and collects once all other shards are done."""
     failed = bool(sweep.failed)
     for results in sweep.results():
         trained_here = np.isin(results.member, list(sweep.members))
         failed |= not np.isin(results.status[trained_here], DONE).all()
-    sweep.read(lambda line: None)
+    sweep.read(_say_nothing)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))
     text = f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done\n"

@@ -1,13 +1,13 @@
 """Trains the members of one program, epoch by epoch, with a checkpoint after each."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from flipjax.backend.memory import trim
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program
+from flipjax.pytrees import Array
 from flipjax.results.arrays import Curves
 from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
@@ -17,6 +17,7 @@ from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
 from flipjax.training.run import Validation
+from flipjax.training.stacks import Rows
 
 MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 """What a curve shows of a member at each epoch, besides the weights of its groups."""
@@ -33,7 +34,7 @@ def train_members(
     workdir: Workdir,
     bar: Bar,
     signals: Signals,
-    write: Callable[[Curves], Any],
+    write: Callable[[Curves], object],
 ) -> population.Population:
     """Trains a program from its latest checkpoint until no member is running; returns the population.
 
@@ -112,7 +113,7 @@ def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndar
     return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
 
 
-def curves_of(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Any) -> Curves:
+def curves_of(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Array | Rows) -> Curves:
     """Returns the training curves of a program from values (K, epochs, columns) and the epochs that members ran."""
     return Curves(
         member=np.array(program.names),

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from filelock import FileLock
@@ -30,14 +30,16 @@ from flipjax.support.files import DamagedError, link_below, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
-# Keys by which config.json identifies a run of flipjax.
 KEYS = {"name", "command", "device", "flipjax", "config"}
-# Temporary files of a run.
+"""Keys by which config.json identifies a run of flipjax."""
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
-# Images of each kind in a gallery, besides counterfactual sets.
-EACH = 6
-# Folders of a run, none of which may lead elsewhere.
+"""Names of temporary files of a run."""
+IMAGES_OF_A_KIND = 6
+"""Images of each kind in a gallery, besides counterfactual sets."""
 FOLDERS = ("cells", "cells/*", "cells/*/parts", "cells/*/weights", "checkpoints", "checkpoints/*", "logs", "report")
+"""Folders of a run, none of which may lead elsewhere."""
+Record: TypeAlias = dict[str, Any]
+"""What config.json says of a run, JSON values by name."""
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
@@ -49,7 +51,7 @@ class Workdir:
         self.folder = lock.folder
         self._lock = lock
 
-    def open(self, config: Mapping[str, Any], *, fresh: bool, force: bool) -> None:
+    def open(self, config: Mapping[str, object], *, fresh: bool, force: bool) -> None:
         """Locks the folder for a configuration; `fresh` renames an earlier run's folder.
 
         A folder in which nothing was trained may be reused for any configuration.
@@ -84,7 +86,7 @@ class Workdir:
             self._move_away()
 
     def describe(
-        self, config: Mapping[str, Any], facts: Mapping[str, Any], start: Mapping[str, str], *, strict: bool
+        self, config: Mapping[str, object], facts: Mapping[str, object], start: Mapping[str, str], *, strict: bool
     ) -> None:
         """Writes config.json: facts about the run (name, command) and each start.
 
@@ -96,11 +98,11 @@ class Workdir:
         first = {**facts, **start, "sessions": [], "config": config}
         with _changed_json(self.folder / RECORD, first) as stored:
             starts = stored.setdefault("sessions", [])
-            others = differing_software([stored, *starts], start)
-            if others and strict:
-                raise ConfigError("--strict_versions", "the software of the run's earlier starts", others)
-            if others:
-                say(f"warning: what is done is of other software than what follows: {others}; see --strict_versions")
+            differing = differing_software([stored, *starts], start)
+            if differing and strict:
+                raise ConfigError("--strict_versions", "the software of the run's earlier starts", differing)
+            if differing:
+                say(f"warning: what is done is of other software than what follows: {differing}; see --strict_versions")
             starts.append(start)
 
     def add_session(self, seconds: float) -> None:
@@ -169,7 +171,7 @@ class Workdir:
         with contextlib.suppress(OSError):
             self.checkpoints_of(program).parent.rmdir()
 
-    def _refuse_others(self, config: Mapping[str, Any], *, free: bool) -> None:
+    def _refuse_others(self, config: Mapping[str, object], *, free: bool) -> None:
         path = self.folder / RECORD
         if path.is_symlink() or path.is_file():
             stored = _read_json(path)
@@ -182,9 +184,9 @@ class Workdir:
             return
         names = [entry.name for entry in self.folder.iterdir()]
         # A launcher writes logs before its first shard starts.
-        others = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
-        if others:
-            found = f"other files in {self.folder}, such as {min(others)}, and no {RECORD}"
+        foreign = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
+        if foreign:
+            found = f"other files in {self.folder}, such as {min(foreign)}, and no {RECORD}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", found)
 
     def _untrained(self) -> bool:
@@ -196,15 +198,17 @@ class Workdir:
 
     def _move_away(self) -> None:
         """Renames the folder to NAME.old (numbered if taken) and makes an empty one in its place."""
-        place = self.folder.resolve()
-        if place in (Path.cwd(), *Path.cwd().parents):
-            raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(place))
-        olds = (place.with_name(f"{place.name}.old{number}") for number in itertools.chain([""], itertools.count(2)))
-        old = next(path for path in olds if not os.path.lexists(path))
+        folder = self.folder.resolve()
+        if folder in (Path.cwd(), *Path.cwd().parents):
+            raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(folder))
+        old = folder.with_name(f"{folder.name}.old")
+        numbers = itertools.count(2)
+        while os.path.lexists(old):
+            old = folder.with_name(f"{folder.name}.old{next(numbers)}")
         self._lock.release()
-        place.rename(old)
+        folder.rename(old)
         say(f"the earlier run is now {old}")
-        place.mkdir()
+        folder.mkdir()
         self._lock.acquire()
 
     def remove_partial(self) -> None:
@@ -213,7 +217,7 @@ class Workdir:
             path.unlink(missing_ok=True)
 
 
-def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, Cell]:
+def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], object]) -> dict[str, Cell]:
     """Returns the intact stored results of a program, by member; their images are read, checked and let go.
 
     A damaged file is reported through `say`, and its members count as missing.
@@ -241,13 +245,18 @@ def shown_images(cell: Cell, member: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns a member's test images for the gallery, and the reasons; see `flipjax.report.gallery.choose_images`."""
     images = cell.images_of(member, "test")
     return gallery.choose_images(
-        images.decomposition, images.group, images.pair, riskiest=EACH, typical=EACH, paired=gallery.PAIRS
+        images.decomposition,
+        images.group,
+        images.pair,
+        riskiest=IMAGES_OF_A_KIND,
+        typical=IMAGES_OF_A_KIND,
+        paired=gallery.PAIRS,
     )
 
 
 def gallery_size(groups: Groups) -> int:
     """Returns the largest number of a member's images in the gallery."""
-    return 2 * EACH + gallery.PAIRS * groups.scenes
+    return 2 * IMAGES_OF_A_KIND + gallery.PAIRS * groups.scenes
 
 
 def results_of_members(program: Program, stored: Mapping[str, Cell]) -> MemberResults | None:
@@ -282,7 +291,7 @@ def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) 
 
 
 @contextlib.contextmanager
-def _changed_json(path: Path, first: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+def _changed_json(path: Path, first: Record | None = None) -> Iterator[Record]:
     """Yields the value of config.json, `first` if there is none yet, and writes it unless an error is raised."""
     with FileLock(path.with_name(".config.tmp")):
         if first is not None and not path.is_file():
@@ -293,7 +302,7 @@ def _changed_json(path: Path, first: dict[str, Any] | None = None) -> Iterator[d
         write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Record:
     """Reads a run's config.json.
 
     Raises:
