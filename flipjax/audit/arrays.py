@@ -6,6 +6,7 @@ Pickles are refused. `sources` finds the files of an argument; `coco` reads COCO
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -272,11 +273,19 @@ def read_png(path: Path, modes: Sequence[str]) -> np.ndarray:
         return np.asarray(image).astype(np.int32)
 
 
-def _open_volume(path: Path) -> Any:
+@contextlib.contextmanager
+def _opened_volume(path: Path) -> Iterator[Any]:
     """Opens a NIfTI image without reading its values."""
     import nibabel  # pyright: ignore[reportMissingImports]
 
-    return nibabel.Nifti1Image.from_filename(path)
+    if path.suffix.lower() == ".gz" and importlib.util.find_spec("isal") is not None:
+        # Inflates in .6 of the time that Python's gzip takes.
+        from isal import igzip  # pyright: ignore[reportMissingImports]
+
+        with igzip.open(path) as file:
+            yield nibabel.Nifti1Image.from_stream(file)
+    else:
+        yield nibabel.Nifti1Image.from_filename(path)
 
 
 def _volume_header(path: Path, wanted: str, most: int) -> Header:
@@ -290,20 +299,24 @@ def _volume_header(path: Path, wanted: str, most: int) -> Header:
     spacing = tuple(abs(float(size)) * unit for size in header["pixdim"][1:4])
     if not all(0 < size < math.inf for size in spacing):
         raise BrokenFileError(f"{path}: expected voxel sizes above 0 mm in its header, found {spacing}")
-    volume = _open_volume(path)
-    return Header(volume.shape, spacing, np.asarray(volume.affine))
+    with _opened_volume(path) as volume:
+        return Header(volume.shape, spacing, np.asarray(volume.affine))
 
 
 def _read_volume(path: Path, wanted: str, most: int) -> np.ndarray:
-    stored = _open_volume(path).dataobj
-    if wanted in SCORES:
-        values = np.asarray(stored, np.float32)
+    with _opened_volume(path) as volume:
+        stored = volume.dataobj
+        if wanted == INTENSITIES:
+            return np.asarray(stored, np.float32)
+        if wanted not in SCORES:
+            return _whole_numbers(path, np.asarray(stored))
         if not np.issubdtype(stored.dtype, np.floating) and stored.slope == 1:
             raise BrokenFileError(f"{path}: expected {wanted} in floating point, found {stored.dtype}")
-        return values
-    if wanted == INTENSITIES:
         return np.asarray(stored, np.float32)
-    values = np.asarray(stored)
+
+
+def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
+    """Returns class indices of a volume as int32."""
     if values.dtype.kind in "iu":
         usable = values.dtype.itemsize < 4 or (values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)
     else:

@@ -1,6 +1,8 @@
 """Label maps of other programs: COCO's panoptic JSON with PNGs, NIfTI volumes."""
 
+import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from flipjax import metrics
+from flipjax.audit.arrays import MAX_BYTES, read_header, read_image
+from flipjax.audit.problems import BrokenFileError, naming
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 20, "name": "sky"}]
@@ -92,3 +96,34 @@ def test_volumes_are_images_with_one_more_axis(tmp_path, capsys):
     for volume, affine in ((truth[0] + 0.5, np.eye(4)), (truth[0], np.diag([2.0, 1, 1, 1]))):
         save("truth/v0.nii.gz", volume, np.float64, affine)
         assert "v0.nii.gz: " in refused(capsys, *options, f"--out={tmp_path / 'out'}")
+
+
+@pytest.fixture(params=["isal", "gzip"])
+def inflated_by(request, monkeypatch):
+    """Reads compressed volumes with isal, and as if it were not installed."""
+    if request.param == "isal":
+        pytest.importorskip("isal", reason="isal is no dependency")
+        return
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "isal" else found(name, *rest))
+
+
+def test_compressed_volumes_are_read_alike_by_isal_and_gzip(tmp_path, inflated_by):
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
+    scores = np.random.default_rng(0).random((4, 5, 6, 3)).astype(np.float32)
+    path = tmp_path / "v.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(scores, np.diag([1.0, 2.0, 3.0, 1.0])), path)
+    header = read_header(path, "probabilities", MAX_BYTES)
+    assert header.shape == (4, 5, 6, 3) and header.spacing == (1, 2, 3)
+    np.testing.assert_array_equal(read_image(path, "probabilities", MAX_BYTES, header.shape), scores)
+
+
+@pytest.mark.parametrize("end", [-40, 200], ids=["cut", "cut in the header"])
+def test_a_compressed_volume_that_ends_early_is_broken(tmp_path, inflated_by, end):
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
+    path = tmp_path / "v.nii.gz"
+    values = np.random.default_rng(0).integers(0, 9, (20, 20, 20)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(BrokenFileError, match=re.escape(str(path))), naming(path):
+        read_image(path, "labels", MAX_BYTES, values.shape)
