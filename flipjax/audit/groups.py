@@ -43,8 +43,14 @@ class ImageGroups:
     """A sentence on the groups, or nothing."""
 
 
-def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]:
+def match_names(pattern: str, names: Sequence[str], *, option: str, table: pd.DataFrame | None = None) -> list[str]:
     """Returns the first group, or the whole match, of a regular expression in each name.
+
+    Args:
+        pattern: the expression.
+        names: of the images.
+        option: that gave the expression.
+        table: the images' rows, whose columns an error names.
 
     Raises:
         AuditError: the expression is invalid, or does not match some names.
@@ -54,6 +60,11 @@ def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]
         ['rome', 'paris']
     """
     form = f"{option}: expected a CSV or a column of it, or a regular expression that is found in each image's name"
+    if table is not None:
+        columns = ", ".join(column for column in map(str, table) if column != NAME) or "none"
+        form = (
+            f"{option}: expected a column of the table ({columns}), or a regular expression found in each image's name"
+        )
     try:
         found = [re.search(pattern, name) for name in names]
     except re.error as error:
@@ -104,7 +115,7 @@ def read_clusters(given: str, table: pd.DataFrame | None, names: Sequence[str]) 
         if missing := texts.index[texts == ""].tolist():
             raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(missing)}")
     else:
-        texts = match_names(given, names, option="--clusters")
+        texts = match_names(given, names, option="--clusters", table=table)
     numbers, present = pd.factorize(np.array(texts, object), sort=True)
     if len(present) < 2:
         raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
@@ -170,7 +181,7 @@ def read_groups(
         seen = table[[*SCENIC]] if training is None else pd.DataFrame(read_table(training))
         return _of_scenes(table, foreground, seen, training)
     if table is None or given not in table:
-        texts = pd.Series(match_names(given, names, option="--groups"), list(names), dtype=object)
+        texts = pd.Series(match_names(given, names, option="--groups", table=table), list(names), dtype=object)
     else:
         texts = table[given]
     if meaning == "class_scene":

@@ -16,6 +16,7 @@ from flipjax.metrics.anatomy_names import name_chains, name_pairs
 from flipjax.metrics.classes import background_classes, is_foreground, read_names
 from flipjax.metrics.decomposition import Decomposition, divide, margins
 from flipjax.metrics.host import Array
+from flipjax.support.terminal import listed
 
 FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
 """Keys of `pooled_kinds`."""
@@ -149,8 +150,12 @@ class Anatomy:
             ((1, 2),)
         """
         names = _check_names(class_names)
-        pairs = tuple(_find_names(pair, names, name="mirror") for pair in mirror)
-        rows = tuple(_find_names(chain, names, name="chains") for chain in chains)
+        given_pairs = [tuple(pair) for pair in mirror]
+        given_chains = [tuple(chain) for chain in chains]
+        _check_once(given_pairs, name="mirror")
+        _check_once(given_chains, name="chains")
+        pairs = tuple(_find_names(pair, names, name="mirror") for pair in given_pairs)
+        rows = tuple(_find_names(chain, names, name="chains") for chain in given_chains)
         return cls(pairs, rows, len(names))  # pyright: ignore[reportArgumentType]  # Checked when it is made.
 
     def __bool__(self) -> bool:
@@ -382,6 +387,14 @@ def _check_names(class_names: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _check_once(rows: Sequence[tuple[str | None, ...]], *, name: str) -> None:
+    """Raises a ValueError for a name that is given twice."""
+    given = [class_name for row in rows for class_name in row if class_name is not None]
+    for class_name in given:
+        if given.count(class_name) > 1:
+            raise ValueError(f"{name}: expected each class once, found {class_name!r} twice.")
+
+
 def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -> Chain:
     """Returns the classes of a pair or a chain of names."""
     classes: list[int | None] = []
@@ -391,8 +404,8 @@ def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -
             continue
         if class_name not in names:
             nearest = difflib.get_close_matches(str(class_name), names, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise ValueError(f"{name}: expected names of classes, found {class_name!r}{hint}")
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the classes are {listed(names)}."
+            raise ValueError(f"{name}: expected names of classes, found {class_name!r}; {hint}")
         classes.append(names.index(class_name))
     return tuple(classes)
 

@@ -93,7 +93,9 @@ BAD = {
     "other keys": ('{"mirrors": []}', "found other content"),
     "a list": ("[]", "found other content"),
     "a class that does not exist": ('{"mirror": [["kidney_left", "kidney"]]}', "found 'kidney'"),
-    "a class twice": ('{"mirror": [["L1", "L2"], ["L2", "L3"]]}', "twice"),
+    "a name unlike all": ('{"chains": [["T12", "L1"]]}', "found 'T12'; the classes are background, "),
+    "a class twice": ('{"mirror": [["L1", "L2"], ["L2", "L3"]]}', "mirror: expected each class once, found 'L2' twice"),
+    "a class beside itself": ('{"mirror": [["L1", "L1"]]}', "mirror: expected each class once, found 'L1' twice"),
     "background": ('{"mirror": [["background", "L2"]]}', "expected foreground classes"),
 }
 

@@ -169,8 +169,14 @@ def test_a_column_is_what_its_header_says(tmp_path, hospital):
     [
         pytest.param(["--groups=site", "--groups_are=class_scene"], "groups 0..3 (2 * class + scene)", id="no-codes"),
         pytest.param(["--groups_are=class_scene"], "--groups_are: expected --groups beside it", id="codes-of-nothing"),
-        pytest.param(["--clusters=ward"], "'ward' is not in patient_0/slice_0", id="no-column"),
+        pytest.param(["--clusters=ward"], "'ward' is not in patient_0/slice_0", id="not-in-the-table"),
         pytest.param(["--groups=ward"], "'ward' is not in patient_0/slice_0", id="no-group"),
+        pytest.param(
+            ["--groups=ward"], "--groups: expected a column of the table (site, group, patient)", id="no-column"
+        ),
+        pytest.param(
+            ["--clusters=ward"], "--clusters: expected a column of the table (site, group, patient)", id="no-cluster"
+        ),
         pytest.param(["--training_groups=x.csv", "--groups=site"], "columns class and scene", id="training"),
     ],
 )
