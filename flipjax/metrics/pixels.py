@@ -323,11 +323,11 @@ def _sum_tangents(
 def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int) -> tuple[jax.Array, ...]:
     """Counts each chunk into (..., C, C) and sums its risk in one pass; three counters share an int32."""
     # With three classes a word holds one true class, with more any three neighbours of the C * C.
+    entry = labels * classes + prediction
     if classes == 3:
         word = labels
         counter = prediction
     else:
-        entry = labels * classes + prediction
         word = entry // 3
         counter = entry % 3
     one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter)
