@@ -166,7 +166,11 @@ def check_matched(paths: str, predictions: Collection[str], labels: Collection[s
             # Names that look alike are spelt in ASCII.
             shown = (ascii(name)[1:-1] if name in alike else name for name in names)
             parts.append(f"{what}, {listed(shown)}")
-    advice = "; some differ in invisible characters or in how accents are composed (NFC, NFD)" if alike else ""
+    advice = ""
+    if alike:
+        advice = "; some differ in invisible characters or in how accents are composed (NFC, NFD)"
+    elif not {*predictions} & {*labels}:
+        advice = "; where files are called otherwise, --names REGEX takes the part of a name that both sides have"
     raise AuditError(f"expected the same names in {paths}; found {'; '.join(parts)}{advice}")
 
 

@@ -77,6 +77,15 @@ def test_names_are_a_group_of_a_regular_expression(tmp_path, plain):
     assert "7 files that --names does not match" in (tmp_path / "out/summary.md").read_text()
 
 
+def test_other_names_on_both_sides_are_told_the_option_for_them(tmp_path, capsys):
+    gt = [f"{name}_gtFine_labelIds" for name in PATIENTS]
+    line = refused(capsys, *masks_of(tmp_path, labels=gt), f"--out={tmp_path / 'out'}")
+    assert "--names REGEX takes the part of a name that both sides have" in line
+    # Where some match, the others are missing files.
+    line = refused(capsys, *masks_of(tmp_path / "few", labels=[*PATIENTS[:5], "other"]), f"--out={tmp_path / 'out'}")
+    assert "labels without a prediction, other" in line and "--names" not in line
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
