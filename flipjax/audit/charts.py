@@ -25,8 +25,10 @@ MAP_ROWS, MAP_COLUMNS = 16, 12
 """Classes and groups that the heat map shows, at most."""
 ONE_SHIFT = "shift by"
 """Beginning of the kinds of flips that are part of all shifts."""
-BAR_ROOM = 2.2
-"""Width of a panel of bars, in lengths of the longest one."""
+BAR_ROOM = 2.8
+"""Width of a panel of bars, in lengths of the longest one; the rest is for numbers."""
+BARS_WIDTH = 4.2
+"""Inches of a panel of bars."""
 LEAST_SHARE = 1e-6
 """Share for which a panel of bars has room at least."""
 WIDEST = 4.9
@@ -196,10 +198,9 @@ def kinds_panel(kinds: pd.DataFrame, *, title: str) -> Panel:
         axes.spines["bottom"].set_visible(False)
         axes.grid(False)
         axes.invert_yaxis()
-        # Half of the width is for the numbers.
         axes.set_xlim(0, BAR_ROOM * max(*shares, LEAST_SHARE))
         for place, share, text in zip(places, shares, texts, strict=True):
             axes.annotate(text, (share, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
 
     words = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
-    return Panel(draw, f"Kinds of flips {title}: {'; '.join(words)}.", (WIDEST, 0.62 + 0.27 * len(rows)))
+    return Panel(draw, f"Kinds of flips {title}: {'; '.join(words)}.", (BARS_WIDTH, 0.62 + 0.27 * len(rows)))

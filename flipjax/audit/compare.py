@@ -15,11 +15,11 @@ from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.measurements import weigh_pixels
 from flipjax.audit.problems import AuditError, naming
-from flipjax.audit.summary import rate_counts
+from flipjax.audit.summary import CLASS_IOU, SEED, rate_counts
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition
+from flipjax.metrics.drawn_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.paired_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.quantities import with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import summary_of, values_of
@@ -31,10 +31,6 @@ PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}
 SHOWN = 12
 """Further differences printed on the terminal."""
-SEED = 0
-"""Of the draws of intervals."""
-CLASS_IOU = "iou/"
-"""Beginning of the keys of IoU, of each class and of the foreground."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 
 
@@ -158,7 +154,7 @@ def compare_audits(
     """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
 
     Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU say what the number of
-    images allows even where no image differs (`flipjax.metrics.paired_rates`). Those of other quantities are 95%
+    images allows even where no image differs (`flipjax.metrics.drawn_rates`). Those of other quantities are 95%
     bootstrap intervals of paired differences, and missing where all resamples agree. Gates limit differences, by key
     of the summary or by `KEY:low` or `KEY:high`; one on an interval that is missing fails.
 

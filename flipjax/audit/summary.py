@@ -20,8 +20,9 @@ from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import margins
+from flipjax.metrics.drawn_rates import mean_rate, pooled_sums
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import evaluate, with_group
+from flipjax.metrics.quantities import INTERIOR, RIM, evaluate, with_group
 from flipjax.metrics.rates import Estimate, pooled_rate
 from flipjax.metrics.summary import image_intervals, interval_names
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
@@ -32,6 +33,10 @@ GROUP_Q = "group_q/"
 """Beginning of the keys of their q."""
 LEAST_Q = "least_group_q"
 """Key of the smallest q."""
+CLASS_IOU = "iou/"
+"""Beginning of the keys of IoU, of each class and of the foreground."""
+SEED = 0
+"""Of the draws of mean IoU's interval."""
 AFTER_REPAIR = {"repair_flip": "fg_flip", "repair_correct": "fg_correct"}
 """Rates of repaired labels, and the rates that they are of labels."""
 
@@ -98,14 +103,16 @@ def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> S
         return summary
     rates = rate_intervals(images, groups, drawn_together(measured))
     others = [name for name in interval_names(images) if name in summary.values and name not in rates]
-    drawn = image_intervals(
-        images,
-        others,
-        generator=np.random.default_rng(np.asarray(jax.random.key_data(key_of(0)))),
-        samples=samples,
-        pairs=measured.pairs,
-        clusters=measured.clusters,
-    )
+    drawn = {}
+    if others:
+        drawn = image_intervals(
+            images,
+            others,
+            generator=np.random.default_rng(np.asarray(jax.random.key_data(key_of(0)))),
+            samples=samples,
+            pairs=measured.pairs,
+            clusters=measured.clusters,
+        )
     # In the order of the numbers.
     for key in summary.values:
         if key in rates:
@@ -149,7 +156,7 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
 def rate_intervals(
     images: Images, groups: Sequence[str], together: np.ndarray | None
 ) -> dict[str, tuple[float, float]]:
-    """Returns the intervals of all quantities that are rates over images, of all images and of each group.
+    """Returns the intervals of all rates over images and of mean IoU, of all images and of each group.
 
     Args:
         images: n images.
@@ -157,6 +164,8 @@ def rate_intervals(
         together: int (n,), images that count as one; None: each alone.
     """
     rates = rate_counts(images.decomposition, images.class_names)
+    of_classes = [[*rates].index(f"{CLASS_IOU}{name}") for name in images.class_names]
+    rates.update(region_counts(images))
     if images.log_odds is not None:
         repaired = rate_counts(images.repaired.decomposition, images.class_names)
         rates.update({key: repaired[of_pixels] for key, of_pixels in AFTER_REPAIR.items()})
@@ -169,6 +178,9 @@ def rate_intervals(
         estimate = pooled_rate(part[inside], whole[inside], clusters=clusters)
         for key, low, high in zip(rates, estimate.low.tolist(), estimate.high.tolist(), strict=True):
             intervals[with_group(key, group)] = (low, high)
+        ious = pooled_sums(part[inside][:, of_classes], whole[inside][:, of_classes], clusters=clusters)
+        mean = mean_rate(ious, generator=np.random.default_rng(SEED))
+        intervals[with_group("mean_iou", group)] = (float(mean.low[0]), float(mean.high[0]))
     return intervals
 
 
@@ -224,6 +236,17 @@ def rate_counts(decomposition: Decomposition, class_names: Sequence[str]) -> dic
         flips = counts.truth[:, c] - counts.same[:, c] - counts.missed[:, c]
         rates[f"flip/{class_names[c]}"] = RateCounts(flips, counts.truth[:, c])
     return rates
+
+
+def region_counts(images: Images) -> dict[str, RateCounts]:
+    """Returns what the rates of rims and interiors divide, by key; nothing if these are not known."""
+    regions = images.regions
+    if regions is None:
+        return {}
+    return {
+        "rim_flip": RateCounts(regions.flips[:, RIM], regions.true[:, RIM]),
+        "interior_flip": RateCounts(regions.flips[:, INTERIOR], regions.true[:, INTERIOR]),
+    }
 
 
 def _add_segments(summary: Summary, objects: Objects) -> None:

@@ -42,6 +42,26 @@ def test_three_images_without_a_flip_do_not_pass_a_limit_of_a_thousandth(tmp_pat
     assert result["passed"] is False
 
 
+@pytest.mark.parametrize(
+    "limit",
+    ["--fail_below=mean_iou:low=0.9", "--fail_below=iou/cat:low=0.9", "--fail_below=fg_correct:low=0.9"],
+)
+def test_three_perfect_images_do_not_pass_a_limit_of_nine_tenths(tmp_path, without_pictures, limit):
+    result = audit(tmp_path / "out", *inputs(tmp_path / "in", labels_of(3)), limit, code=1)
+    assert result["gates"][0]["value"] == pytest.approx(0.025 ** (1 / 3), abs=0.03)
+
+
+@pytest.mark.parametrize("key", ["rim_flip", "interior_flip"])
+def test_rims_without_a_flip_do_not_pass_a_limit_of_a_thousandth(tmp_path, without_pictures, key):
+    labels = labels_of(3)
+    np.save(tmp_path / "p.npy", np.eye(3, dtype=np.float32)[labels] * 5)
+    np.save(tmp_path / "l.npy", labels)
+    files = [f"--predictions={tmp_path / 'p.npy'}", f"--labels={tmp_path / 'l.npy'}"]
+    names = f"--class_names={','.join(NAMES)}"
+    result = audit(tmp_path / "out", *files, names, f"--fail_above={key}:high=0.001", code=1)
+    assert result["gates"][0]["value"] == pytest.approx(1 - 0.025 ** (1 / 3))
+
+
 def test_a_model_of_background_alone_fails_the_documented_pair(tmp_path, without_pictures, capsys):
     options = inputs(tmp_path / "in", np.zeros((12, 8, 8), np.uint8))
     result = audit(tmp_path / "out", *options, "--fail_above=fg_flip=0.05", "--fail_below=fg_correct=0.9", code=1)

@@ -21,7 +21,7 @@ from scipy.stats import false_discovery_control, fisher_exact, norm
 from flipjax.audit.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import divide
-from flipjax.metrics.paired_rates import paired_difference, paired_mean_difference, pooled_sums
+from flipjax.metrics.drawn_rates import paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.rates import pool_clusters, pooled_rate
 from flipjax.results.estimates import LEVEL
 from flipjax.results.frames import to_frame, write_csv

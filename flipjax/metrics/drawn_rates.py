@@ -1,6 +1,7 @@
-"""Differences of the rates of two models over the same images, with an interval that is honest where none differs.
+"""Intervals over images that are drawn: of the difference of two models over the same images, and of mean rates.
 
-NumPy only. `rates` has the rates of one model, and differences over other images.
+They are honest where no image differs, and where all rates are 0 or 1. NumPy only. `rates` has one model's rates, whose
+intervals have a formula, and differences over other images.
 """
 
 from __future__ import annotations
@@ -115,6 +116,32 @@ def paired_mean_difference(
     return _difference(old, new, _mean_rate, generator, samples)
 
 
+def mean_rate(sums: RateSums, *, generator: np.random.Generator, samples: int = SAMPLES) -> Estimate:
+    """Returns the mean over k rates of one model, such as mean IoU, with its interval over images: each (1,).
+
+    The ends are those of a Bayesian bootstrap of the images and one more, whose k rates are all 1 or all 0, as in
+    `rates.pooled_rate`. A rate that the model lacks is left out of the mean.
+
+    Args:
+        sums: what k rates divide, of n images or clusters.
+        generator: draws the weights.
+        samples: draws.
+
+    Example:
+        >>> perfect = pooled_sums([[4, 1], [4, 1], [4, 1]], [[4, 1], [4, 1], [4, 1]])
+        >>> [end.round(1).tolist() for end in mean_rate(perfect, generator=np.random.default_rng(0))]
+        [[1.0], [0.3], [1.0]]
+    """
+    lower = []
+    upper = []
+    for weights in _draw_weights(len(sums.part) + 1, generator, samples):
+        drawn = sums.drawn(weights[:, :-1])
+        size = weights[:, -1:] * sums.image_size
+        lower.append(_mean_rate(drawn.with_image(0, size)))
+        upper.append(_mean_rate(drawn.with_image(1, size)))
+    return _estimate(_mean_rate(sums.total()), lower, upper)
+
+
 Measure = Callable[[RateSums], np.ndarray]
 
 
@@ -133,7 +160,6 @@ def _difference(
     old: RateSums, new: RateSums, measure: Measure, generator: np.random.Generator, samples: int
 ) -> Estimate:
     """Returns the measure of the new sums minus that of the old ones, with its interval."""
-    value = measure(new.total()) - measure(old.total())
     lower = []
     upper = []
     for weights in _draw_weights(len(old.part) + 1, generator, samples):
@@ -146,6 +172,11 @@ def _difference(
         size_new = of_further * new.image_size
         lower.append(measure(drawn_new.with_image(0, size_new)) - measure(drawn_old.with_image(1, size_old)))
         upper.append(measure(drawn_new.with_image(1, size_new)) - measure(drawn_old.with_image(0, size_old)))
+    return _estimate(measure(new.total()) - measure(old.total()), lower, upper)
+
+
+def _estimate(value: np.ndarray, lower: Sequence[np.ndarray], upper: Sequence[np.ndarray]) -> Estimate:
+    """Returns a value (1, k) with the quantiles of its drawn lower and upper ends, blocks (s, k)."""
     low = np.quantile(np.concatenate(lower), TAIL, axis=0)
     high = np.quantile(np.concatenate(upper), 1 - TAIL, axis=0)
     return Estimate(value[0], low, high)

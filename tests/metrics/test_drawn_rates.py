@@ -1,4 +1,4 @@
-"""Differences of two models over the same images: intervals by hand, their laws, and their coverage."""
+"""Drawn intervals of differences of two models and of mean rates: by hand, their laws, and their coverage."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from flipjax.metrics.paired_rates import (
-    RateSums,
-    paired_difference,
-    paired_mean_difference,
-    pooled_sums,
-)
+from flipjax.metrics.drawn_rates import RateSums, mean_rate, paired_difference, paired_mean_difference, pooled_sums
+from flipjax.metrics.rates import pooled_rate
 
 SAMPLES = 400
 
@@ -141,3 +137,31 @@ def test_the_interval_of_a_difference_holds_it(old_rate, new_rate):
     _, low, high = paired_difference(*sums, generator=generator, samples=1000)
     truth = new_rate - old_rate
     assert ((low <= truth) & (truth <= high)).mean() >= 0.95
+
+
+@pytest.mark.parametrize("flipped", [0, 2, 7, 20])
+def test_the_mean_of_one_rate_has_that_rate_s_interval(flipped):
+    part = (np.arange(20) < flipped)[:, None].astype(float)
+    mean = mean_rate(pooled_sums(part, np.ones((20, 1))), generator=np.random.default_rng(0))
+    np.testing.assert_allclose(mean, pooled_rate(part, np.ones((20, 1))), atol=0.01)
+
+
+def test_three_perfect_images_do_not_make_a_mean_of_one_sure():
+    whole = np.array([[40, 9], [30, 9], [50, 9]])
+    value, low, high = mean_rate(pooled_sums(whole, whole), generator=np.random.default_rng(0))
+    assert value.tolist() == high.tolist() == [1.0]
+    # Clopper and Pearson's lower end of three in three.
+    assert low[0] == pytest.approx(0.025 ** (1 / 3), abs=0.03)
+
+
+def test_a_mean_leaves_out_classes_without_pixels():
+    part = np.array([[1.0, 0.0], [3.0, 0.0]])
+    whole = np.array([[4.0, 0.0], [4.0, 0.0]])
+    both = mean_rate(pooled_sums(part, whole), generator=np.random.default_rng(0))
+    alone = mean_rate(pooled_sums(part[:, :1], whole[:, :1]), generator=np.random.default_rng(0))
+    np.testing.assert_allclose(both, alone)
+
+
+def test_a_mean_of_no_class_is_undefined():
+    mean = mean_rate(pooled_sums(np.zeros((2, 1)), np.zeros((2, 1))), generator=np.random.default_rng(0))
+    assert np.isnan([end[0] for end in mean]).all()
