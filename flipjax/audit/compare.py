@@ -12,7 +12,7 @@ import pandas as pd
 
 from flipjax.audit import files
 from flipjax.audit.arrays import check_folder
-from flipjax.audit.gates import Limits, check_gates, failures, make_gates, try_gates, write_junit
+from flipjax.audit.gates import FORMS_OF_COMPARISONS, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.measurements import weigh_pixels
 from flipjax.audit.problems import AuditError, naming
 from flipjax.audit.summary import CLASS_IOU, SEED, rate_counts
@@ -178,7 +178,7 @@ def compare_audits(
     values_after = summary_of(after)
     keys = [key for key, value in values_after.items() if np.ndim(value) == 0 and "n_images" not in key]
     gates = make_gates(fail_above, fail_below)
-    check_gates(gates, keys)
+    check_gates(gates, keys, forms=FORMS_OF_COMPARISONS)
     check_folder(out, FILES)
     table = pd.DataFrame(index=pd.Index(keys, name="quantity"))
     table["old"] = [float(values_before[key]) for key in keys]

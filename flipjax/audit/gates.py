@@ -16,7 +16,9 @@ Limits = Mapping[str, float] | Iterable[tuple[str, float]]
 ABOVE, BELOW = "--fail_above", "--fail_below"
 ENDS = ("low", "high")
 FORMS = "iou/CLASS, flip/CLASS, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
-"""Keys that are too many to list."""
+"""Keys of an audit that are too many to list."""
+FORMS_OF_COMPARISONS = "iou/CLASS, flip/CLASS, group/GROUP/KEY"
+"""Those of a comparison."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +100,13 @@ def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
     return list(by_key.items())
 
 
-def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:
-    """Raises AuditError for a gate on a key that is not `known`, or a limit that is no number."""
+def check_gates(gates: Sequence[Gate], known: Collection[str], *, forms: str = FORMS) -> None:
+    """Raises AuditError for a gate on a key that is not `known`, which have `forms`, or a limit that is no number."""
     for option in (ABOVE, BELOW):
         wrong = [gate.name for gate in gates if gate.option == option and gate.key not in known]
         if wrong:
             short = ", ".join(sorted(key for key in known if "/" not in key))
-            form = f"a key of the summary ({short}; {FORMS}), or KEY:low or KEY:high"
+            form = f"a key of the summary ({short}; {forms}), or KEY:low or KEY:high"
             raise AuditError(f"{option}: expected {form}; found {', '.join(map(repr, wrong))}")
     for gate in gates:
         if math.isnan(gate.limit):

@@ -145,3 +145,12 @@ def test_other_images_are_refused(tmp_path):
     audited(tmp_path / "old", labels, labels)
     audited(tmp_path / "new", labels[:2], labels[:2])
     assert refused(tmp_path).endswith("in one alone are i2")
+
+
+def test_a_key_that_comparisons_lack_is_refused_with_those_that_they_have(tmp_path, capsys):
+    labels = true_labels()
+    for name in ("old", "new"):
+        audited(tmp_path / name, labels, labels)
+    assert compared(tmp_path, "--fail_above=group_q/cat/0=0.05") == 2
+    line = capsys.readouterr().err
+    assert "found 'group_q/cat/0'" in line and "group/GROUP/KEY)" in line and "group_difference" not in line
