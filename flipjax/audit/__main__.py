@@ -5,11 +5,12 @@ subfolders or not, matched by name; one file holds all images, matched by positi
 --fail_above or --fail_below failed, 2 unusable input or option, 75 interrupted.
 """
 
+import argparse
 import dataclasses
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import flipjax
 from flipjax import command
@@ -18,9 +19,15 @@ from flipjax.backend.start import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
 
-AUDIT, COMPARISON = Path("runs/audit"), Path("runs/comparison")
-"""Output folders where none is named."""
+if TYPE_CHECKING:
+    from flipjax.training.model import Model
+
+AUDIT = Path("runs/audit")
+"""Output folder of an audit where none is named."""
+COMPARISON = Path("runs/comparison")
+"""Output folder of a comparison where none is named."""
 KINDS = ("logits", "probabilities", "masks")
+"""What predictions may be."""
 OF_COMPARISONS = ("compare", "out", "fail_above", "fail_below", "junit")
 """Options that stand beside --compare."""
 
@@ -101,18 +108,21 @@ def _add_groups(parser: command.Parser) -> None:
 
 def _add_results(parser: command.Parser) -> None:
     add = parser.add_argument_group("results").add_argument
-    text = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
-    limits = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
-    add("--fail_above", **limits, help=f"{text}, as fg_flip=0.05; may be repeated")
-    add("--fail_below", **limits, help="the same for numbers below a limit, as mean_iou:low=0.6")
+    above = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
+    above += ", as fg_flip=0.05; may be repeated"
+    add("--fail_above", type=limit, action="append", default=[], metavar="KEY=LIMIT", help=above)
+    below = "the same for numbers below a limit, as mean_iou:low=0.6"
+    add("--fail_below", type=limit, action="append", default=[], metavar="KEY=LIMIT", help=below)
     add("--junit", type=Path, metavar="FILE", help="write the limits as JUnit test cases")
     add("--out", type=Path, metavar="DIR", help="output folder (default runs/audit, with --compare runs/comparison)")
 
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
-    for add in (_add_inputs, _add_forms, _add_groups, _add_results):
-        add(parser)
+    _add_inputs(parser)
+    _add_forms(parser)
+    _add_groups(parser)
+    _add_results(parser)
     return parser
 
 
@@ -124,9 +134,9 @@ def main(arguments: list[str]) -> int:
 
 def run_audit(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code; errors are raised."""
-    options = vars(_parser().parse_args(arguments))
+    options = _parser().parse_args(arguments)
     try:
-        outcome = _compare(dict(options)) if options["compare"] else _measure(dict(options))
+        outcome = _compare(options) if options.compare else _measure(options)
     except BaseException as error:
         _write_failure(options, error)
         raise
@@ -137,69 +147,98 @@ def run_audit(arguments: list[str]) -> int:
     return command.SOME_FAILED if outcome.failed else command.DONE
 
 
-def _write_failure(options: dict[str, Any], error: BaseException) -> None:
+def _write_failure(options: argparse.Namespace, error: BaseException) -> None:
     """Says in the files of an earlier call, and in --junit, that this one failed."""
     from flipjax.audit import compare, files, gates
 
     text = files.describe_error(error)
-    if options["compare"]:
-        compare.mark_failed(options["out"] or COMPARISON, text)
+    if options.compare:
+        compare.mark_failed(options.out or COMPARISON, text)
     else:
-        files.mark_failed(options["out"] or AUDIT, text)
-    if options["junit"]:
-        gates.write_junit(options["junit"], "flipjax audit", [], error=text)
+        files.mark_failed(options.out or AUDIT, text)
+    if options.junit:
+        gates.write_junit(options.junit, "flipjax audit", [], error=text)
 
 
-def _compare(options: dict[str, Any]) -> Outcome:
+def _compare(options: argparse.Namespace) -> Outcome:
+    """Compares two audits."""
     # Imported late, because JAX takes a second and `--help` does not need it.
     from flipjax.audit.compare import compare_audits
 
-    plain = vars(_parser().parse_args([]))
-    foreign = [f"--{name}" for name, value in options.items() if name not in OF_COMPARISONS and value != plain[name]]
+    defaults = vars(_parser().parse_args([]))
+    foreign = []
+    for name, value in vars(options).items():
+        if name not in OF_COMPARISONS and value != defaults[name]:
+            foreign.append(f"--{name}")
     if foreign:
         raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(foreign)}, too")
-    old, new = options["compare"]
-    out = options["out"] or COMPARISON
-    found = compare_audits(
+    old, new = options.compare
+    out = options.out or COMPARISON
+    compared = compare_audits(
         old,
         new,
         out=out,
-        fail_above=options["fail_above"],
-        fail_below=options["fail_below"],
-        junit=options["junit"],
+        fail_above=options.fail_above,
+        fail_below=options.fail_below,
+        junit=options.junit,
     )
-    return Outcome(found.text, found.failed, (out / "compare.csv", out / "compare.json"))
+    return Outcome(compared.text, compared.failed, (out / "compare.csv", out / "compare.json"))
 
 
-def _measure(options: dict[str, Any]) -> Outcome:
-    """Audits files or a model; all options but those of models and comparisons are arguments of `audit_files`."""
+def _measure(options: argparse.Namespace) -> Outcome:
+    """Audits files or a model."""
     from flipjax.audit.audits import audit_files
 
     keep_programs(small=True)
-    del options["compare"]
-    predictions = options.pop("predictions")
-    labels = options.pop("labels")
-    if not labels:
+    if not options.labels:
         raise ConfigError("--labels", "a folder or a file", "none")
-    out = options.pop("out") or AUDIT
-    model = _read_model(
-        options.pop("model"), options.pop("run"), options.pop("member"), options.pop("rule"), predictions
+    out = options.out or AUDIT
+    audited = audit_files(
+        options.predictions,
+        options.labels,
+        out=out,
+        model=_read_model(options),
+        table=options.table,
+        groups=options.groups,
+        groups_are=options.groups_are,
+        training_groups=options.training_groups,
+        clusters=options.clusters,
+        class_names=options.class_names,
+        background=options.background,
+        images=options.images,
+        min_size=options.min_size,
+        anatomy=options.anatomy,
+        fail_above=options.fail_above,
+        fail_below=options.fail_below,
+        junit=options.junit,
+        jobs=options.jobs,
+        max_bytes=options.max_bytes,
+        names=options.names,
+        kind=options.kind,
+        channels=options.channels,
+        num_classes=options.num_classes,
+        label_map=options.label_map,
+        prediction_map=options.prediction_map,
+        ignore_index=options.ignore_index,
+        spacing=options.spacing,
+        spatial_ndim=options.spatial_ndim,
+        unit=options.unit,
     )
-    audited = audit_files(predictions, labels, out=out, model=model, **options)
     return Outcome(audited.text, audited.failed, (out / "index.html", out / "images.csv"))
 
 
-def _read_model(
-    model: str | None, run: Path | None, member: str | None, rule: str | None, predictions: Path | None
-) -> Any:
+def _read_model(options: argparse.Namespace) -> "Model | None":
     """Returns the model that predicts photos, of a file or of a run's member; None without one."""
-    if run:
-        if model or predictions or not member:
-            raise ConfigError("--run", "--member beside it, and neither --model nor --predictions", member or "none")
-        return flipjax.open_run(run).member(member).model(rule)
-    if member or rule:
+    if options.run:
+        if options.model or options.predictions or not options.member:
+            expected = "--member beside it, and neither --model nor --predictions"
+            raise ConfigError("--run", expected, options.member or "none")
+        return flipjax.open_run(options.run).member(options.member).model(options.rule)
+    if options.member or options.rule:
         raise ConfigError("--member", "--run beside it", "none")
-    return flipjax.load_model(model) if model else None
+    if options.model:
+        return flipjax.load_model(options.model)
+    return None
 
 
 if __name__ == "__main__":

@@ -12,16 +12,18 @@ import pandas as pd
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.problems import AuditError
 from flipjax.metrics import Anatomy, flip_kinds, relabelling
-from flipjax.metrics.anatomy import FLIP_KINDS, FlipKinds, Relabelling
+from flipjax.metrics.anatomy import FlipKinds, Relabelling
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.rates import Estimate, pooled_rate
 from flipjax.results.frames import DIGITS
 
 NONE = "none"
+"""In place of a file: classes have neither mirror images nor chains."""
 MENDS = 0.5
 """Least share of an image's flips that a renaming must mend to be told."""
 FORM = 'a JSON file with {"mirror": [[NAME, NAME], ...], "chains": [[NAME, NAME, ...], ...]}, or none'
+"""What --anatomy takes."""
 
 
 def read_anatomy(given: str | Path | None, class_names: Sequence[str], background: Background) -> tuple[Anatomy, str]:
@@ -46,8 +48,8 @@ def read_anatomy(given: str | Path | None, class_names: Sequence[str], backgroun
     if not anatomy:
         return anatomy, ""
     gaps = "".join(f" {warning.message}" for warning in said)
-    found = describe_anatomy(anatomy, class_names)
-    return anatomy, f"Anatomy, found in the class names: {found} (--anatomy none turns it off).{gaps}"
+    described = describe_anatomy(anatomy, class_names)
+    return anatomy, f"Anatomy, found in the class names: {described} (--anatomy none turns it off).{gaps}"
 
 
 def _read_file(path: Path, class_names: Sequence[str], background: Background) -> Anatomy:
@@ -120,15 +122,15 @@ class AnatomyFlips:
 
     def columns(self) -> dict[str, object]:
         """Returns the columns of images.csv."""
-        shares = (self.kinds.mirror, self.kinds.shift, self.kinds.other)
-        table: dict[str, object] = {
-            name: np.round(share, DIGITS) for name, share in zip(FLIP_KINDS, shares, strict=True)
+        return {
+            "flip_mirror": np.round(self.kinds.mirror, DIGITS),
+            "flip_shift": np.round(self.kinds.shift, DIGITS),
+            "flip_other": np.round(self.kinds.other, DIGITS),
+            "renaming": list(self.texts),
+            "mended": np.round(self.best.mended_share, DIGITS),
+            "renamed_flip": np.round(self.best.flip, DIGITS),
+            "renamed_dice": np.round(self.best.mean_dice, DIGITS),
         }
-        table["renaming"] = list(self.texts)
-        table["mended"] = np.round(self.best.mended_share, DIGITS)
-        table["renamed_flip"] = np.round(self.best.flip, DIGITS)
-        table["renamed_dice"] = np.round(self.best.mean_dice, DIGITS)
-        return table
 
     @property
     def worth_telling(self) -> np.ndarray:
@@ -162,11 +164,12 @@ def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
 
 def _counts_by_kind(kinds: FlipKinds) -> dict[str, np.ndarray]:
     """Returns the flipped pixels (n,) of each of FLIP_KINDS; they sum to all flipped pixels."""
-    shifted = kinds.shifted.sum(-1)
+    mirrored = np.asarray(kinds.mirrored)
+    shifted = np.asarray(kinds.shifted).sum(-1)
     return {
-        "flip_mirror": kinds.mirrored,
+        "flip_mirror": mirrored,
         "flip_shift": shifted,
-        "flip_other": kinds.flipped - kinds.mirrored - shifted,
+        "flip_other": np.asarray(kinds.flipped) - mirrored - shifted,
     }
 
 

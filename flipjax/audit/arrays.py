@@ -9,9 +9,10 @@ import functools
 import importlib.util
 import math
 import tempfile
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import suffix_of
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
 from flipjax.support.terminal import listed
+
+if TYPE_CHECKING:
+    import nibabel  # pyright: ignore[reportMissingImports]
+    from PIL import Image
 
 MASK_MODES = ("P", "L", "I;16", "I", "1")
 """Modes of PNG masks. Those of 16 bits have I;16, or I from older Pillow versions; 1 is black and white."""
@@ -93,14 +98,19 @@ class Header:
     """What the header of a file with one image says."""
 
     shape: tuple[int, ...]
+    """The stored shape."""
     spacing: tuple[float, ...] | None = None
+    """Distance of voxels in mm along each axis; None if the format has none."""
     affine: np.ndarray | None = None
+    """Place in the scanner, float64 (4, 4), likewise."""
 
 
-def check_folder(folder: Path, known: Collection[str]) -> None:
+def check_folder(folder: Path, allowed: Collection[str]) -> None:
     """Raises AuditError for an output folder with other files than those of an earlier call, or of a running one."""
-    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} if folder.exists() else set()
-    if names - {*known}:
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    if names - {*allowed}:
         raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
 
 
@@ -115,8 +125,9 @@ class Stack:
 
     def __init__(self, path: Path, wanted: str, most: int):
         """Opens the file; an npz is unpacked, to at most `most` bytes."""
-        self._arguments = path, wanted, most
-        self.names = None
+        self._arguments = (path, wanted, most)
+        self.names: tuple[str, ...] | None = None
+        """The images' names, if they are stored."""
         opened = functools.partial(np.load, mmap_mode="r", allow_pickle=False)
         if suffix_of(path) == ".npy":
             values = opened(path)
@@ -128,13 +139,14 @@ class Stack:
             ):
                 member = _member(path, stored, wanted, most)
                 # An open array outlives its file.
-                values = opened(stored.zip.extract(member, folder))
+                values = opened(_zip_of(stored).extract(member, folder))
                 if "names" in stored:
                     self.names = _read_names(path, stored, len(values) if values.ndim else 0)
         _check_kind(path, values.dtype, wanted)
         self.values = np.asarray(values)
+        """The array, which stays in the file."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> "tuple[type[Stack], tuple[Path, str, int]]":
         """Lets another process open the file, in place of sending it the values."""
         return Stack, self._arguments
 
@@ -143,22 +155,31 @@ class Stack:
         return np.array(self.values[index])
 
 
-def _read_names(path: Path, stored: Any, count: int) -> tuple[str, ...]:
+def _zip_of(stored: np.lib.npyio.NpzFile) -> zipfile.ZipFile:
+    """Returns the archive of an open npz."""
+    assert stored.zip is not None
+    return stored.zip
+
+
+def _read_names(path: Path, stored: np.lib.npyio.NpzFile, count: int) -> tuple[str, ...]:
     """Returns the array `names` of an npz, whose header is read first: a small file may unpack to many names."""
-    with stored.zip.open("names.npy") as file:
+    with _zip_of(stored).open("names.npy") as file:
         shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
     if len(shape) != 1 or shape[0] > max(count, 1) or dtype.itemsize > LONGEST_NAME:
         raise AuditError(f"{path}: expected images and a name for each, found {count} and names {dtype} {shape}")
     return tuple(map(str, stored["names"]))
 
 
-def _member(path: Path, stored: Any, wanted: str, most: int) -> str:
+def _member(path: Path, stored: np.lib.npyio.NpzFile, wanted: str, most: int) -> str:
     """Returns the file of the wanted array in an npz."""
-    check_size(path, sum(member.file_size for member in stored.zip.infolist()), most, error=BrokenFileError)
-    found = [wanted] if wanted in stored else [name for name in stored if name not in RESERVED]
-    if len(found) != 1:
+    unpacked = sum(member.file_size for member in _zip_of(stored).infolist())
+    check_size(path, unpacked, most, error=BrokenFileError)
+    if wanted in stored:
+        return f"{wanted}.npy"
+    candidates = [name for name in stored if name not in RESERVED]
+    if len(candidates) != 1:
         raise BrokenFileError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")
-    return f"{found[0]}.npy"
+    return f"{candidates[0]}.npy"
 
 
 def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
@@ -187,7 +208,9 @@ def axes_of(shape: Sequence[int], path: Path, wanted: str) -> int:
     if format_of(path).volumes:
         return 3
     axes = len(shape) - (wanted in SCORES)
-    return axes - 1 if axes > 2 and shape[0] == 1 else axes
+    if axes > 2 and shape[0] == 1:
+        return axes - 1
+    return axes
 
 
 def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: int) -> tuple[int, ...]:
@@ -204,17 +227,17 @@ def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: 
         BrokenFileError: another number of axes, an empty array, or one that is too large.
     """
     rank = axes + (wanted in SCORES)
-    found = tuple(shape)
+    of_image = tuple(shape)
     if format_of(path).volumes:
-        while len(found) > max(rank, 3) and found[3] == 1:
-            found = (*found[:3], *found[4:])
-    elif format_of(path).stacks and len(found) == rank + 1 and found[0] == 1:
-        found = found[1:]
-    if len(found) != rank or 0 in found:
+        while len(of_image) > max(rank, 3) and of_image[3] == 1:
+            of_image = (*of_image[:3], *of_image[4:])
+    elif format_of(path).stacks and len(of_image) == rank + 1 and of_image[0] == 1:
+        of_image = of_image[1:]
+    if len(of_image) != rank or 0 in of_image:
         one = "volume" if axes == 3 else "image"
         raise BrokenFileError(f"{path}: expected {wanted} of one {one}, an array of {rank} axes, found {tuple(shape)}")
-    check_size(path, 4 * math.prod(found), most, error=BrokenFileError)
-    return found
+    check_size(path, 4 * math.prod(of_image), most, error=BrokenFileError)
+    return of_image
 
 
 def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -229,7 +252,7 @@ def _npy_header(path: Path, wanted: str, most: int) -> Header:
 def _npz_header(path: Path, wanted: str, most: int) -> Header:
     with (
         np.load(path, allow_pickle=False) as stored,
-        stored.zip.open(_member(path, stored, wanted, most)) as file,
+        _zip_of(stored).open(_member(path, stored, wanted, most)) as file,
     ):
         shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
     _check_kind(path, dtype, wanted)
@@ -250,7 +273,7 @@ def _read_mask(path: Path, wanted: str, most: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def open_png(path: Path, modes: Sequence[str]) -> Iterator[Any]:
+def open_png(path: Path, modes: Sequence[str]) -> "Iterator[Image.Image]":
     """Opens a PNG of one of these modes; its size is known without reading the pixels."""
     from PIL import Image
 
@@ -267,14 +290,15 @@ def read_png(path: Path, modes: Sequence[str]) -> np.ndarray:
     with open_png(path, modes) as image:
         image.verify()  # Pillow checks checksums only here.
     with open_png(path, modes) as image:
-        if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if orientation != 1:
             # Viewers apply it, but programs that read pixels do not.
-            raise BrokenFileError(f"{path}: expected a mask that EXIF does not turn, found orientation {turned}")
+            raise BrokenFileError(f"{path}: expected a mask that EXIF does not turn, found orientation {orientation}")
         return np.asarray(image).astype(np.int32)
 
 
 @contextlib.contextmanager
-def _opened_volume(path: Path) -> Iterator[Any]:
+def _opened_volume(path: Path) -> "Iterator[nibabel.Nifti1Image]":
     """Opens a NIfTI image without reading its values."""
     import nibabel  # pyright: ignore[reportMissingImports]
 
@@ -304,28 +328,37 @@ def _volume_header(path: Path, wanted: str, most: int) -> Header:
 
 
 def _read_volume(path: Path, wanted: str, most: int) -> np.ndarray:
+    from nibabel.arrayproxy import ArrayProxy  # pyright: ignore[reportMissingImports]
+
     with _opened_volume(path) as volume:
         stored = volume.dataobj
         if wanted == INTENSITIES:
             return np.asarray(stored, np.float32)
         if wanted not in SCORES:
-            return _whole_numbers(path, np.asarray(stored))
+            return _class_indices(path, np.asarray(stored))
+        assert isinstance(stored, ArrayProxy)
         if not np.issubdtype(stored.dtype, np.floating) and stored.slope == 1:
             raise BrokenFileError(f"{path}: expected {wanted} in floating point, found {stored.dtype}")
         return np.asarray(stored, np.float32)
 
 
-def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
-    """Returns class indices of a volume as int32."""
-    if values.dtype.kind in "iu":
-        usable = values.dtype.itemsize < 4 or (values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)
-    else:
-        # Some tools store class indices as floating point.
-        whole = values.dtype.kind == "f" and bool((values == np.rint(values)).all())
-        usable = whole and np.abs(values).max(initial=0) < 1 << 31
-    if not usable:
+def _class_indices(path: Path, values: np.ndarray) -> np.ndarray:
+    """Returns the values of a volume as int32; raises BrokenFileError if they are no class indices."""
+    if not _are_int32(values):
         raise BrokenFileError(f"{path}: expected class indices, found other values of {values.dtype}")
     return values.astype(np.int32)
+
+
+def _are_int32(values: np.ndarray) -> bool:
+    """Returns whether values are whole numbers that int32 holds."""
+    if values.dtype.kind in "iu":
+        if values.dtype.itemsize < 4:
+            return True
+        return bool(values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)
+    # Some tools store class indices as floating point.
+    if values.dtype.kind != "f" or not (values == np.rint(values)).all():
+        return False
+    return bool(np.abs(values).max(initial=0) < 1 << 31)
 
 
 @dataclasses.dataclass(frozen=True)

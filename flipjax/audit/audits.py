@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, Unpack
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -21,7 +22,7 @@ from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates,
 from flipjax.audit.groups import ImageGroups, column_of, likely_clusters, read_clusters, read_groups, read_images
 from flipjax.audit.measurements import EVERY_SIZE, MinSize
 from flipjax.audit.names import check_texts, read_pattern
-from flipjax.audit.pairs import Encoding, OpenedPairs, Pair, in_options, open_pairs
+from flipjax.audit.pairs import Encoding, OpenedPairs, Pair, ReadingOptions, in_options, open_pairs
 from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.sources import find_photos
@@ -34,6 +35,9 @@ from flipjax.report.document import terminal_text
 from flipjax.support.terminal import Bar
 
 __all__ = ["Audited", "audit_files", "predict_image", "stream"]
+
+Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray | jax.Array]
+"""Maps a batch of photos or volumes to logits, an array of any framework, such as a `flipjax.Model`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,9 @@ class Assignment:
 
     def read_clusters(self) -> np.ndarray | None:
         """Returns the cluster of each image, if any."""
-        return None if self.clusters is None else read_clusters(self.clusters, self.table, self.names)
+        if self.clusters is None:
+            return None
+        return read_clusters(self.clusters, self.table, self.names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +137,7 @@ def audit_files(
     labels: Path,
     *,
     out: Path,
-    model: Callable[[Any], Any] | None = None,
+    model: Predictor | None = None,
     table: Path | None = None,
     groups: str | None = None,
     groups_are: str = "names",
@@ -147,7 +153,7 @@ def audit_files(
     junit: Path | None = None,
     jobs: int = 1,
     max_bytes: int = arrays.MAX_BYTES,
-    **encoding: Any,
+    **reading: Unpack[ReadingOptions],
 ) -> Audited:
     """Audits predictions in files, and writes the files listed in this folder's README.md.
 
@@ -172,7 +178,7 @@ def audit_files(
         junit: a file for the limits as JUnit test cases.
         jobs: number of processes.
         max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
-        encoding: further arguments of `flipjax.audit.pairs.open_pairs`.
+        **reading: how values are read: further arguments of `flipjax.audit.pairs.open_pairs`.
 
     Raises:
         AuditError: an input or an option cannot be used.
@@ -196,16 +202,25 @@ def audit_files(
         >>> audited.audit.summary["fg_flip"], audited.failed
         (0.125, ['--fail_above fg_flip=0.1: found 0.125'])
     """
+    predict = None
     if model is not None:
         class_names = class_names or getattr(model, "class_names", None)
-        encoding["predict"] = functools.partial(predict_image, model)
+        predict = functools.partial(predict_image, model)
         if jobs > 1:
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
     with in_options():
         check_texts("class_names", class_names or ())
         smallest = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
-    reading = {**encoding, "background": background, "images": images, "max_bytes": max_bytes}
-    opened = open_pairs(predictions, labels, class_names=class_names, **reading)
+    opened = open_pairs(
+        predictions,
+        labels,
+        predict=predict,
+        images=images,
+        background=background,
+        class_names=class_names,
+        max_bytes=max_bytes,
+        **reading,
+    )
     names = tuple(pair.name for pair in opened.pairs)
     asked = Asked(
         opened=opened,
@@ -219,8 +234,8 @@ def audit_files(
     else:
         # What does not depend on the classes is refused before anything is counted.
         asked.assignment.read_groups(None)
-    together = asked.assignment.read_clusters()
-    photos = _find_photos(images, opened, encoding.get("names"))
+    cluster_numbers = asked.assignment.read_clusters()
+    photos = _find_photos(images, opened, reading.get("names"))
     pairs = [dataclasses.replace(pair, photo=photos.get(pair.name)) for pair in opened.pairs]
     _check_smallest(smallest, pairs, opened.encoding)
     spec = opened.encoding.spec
@@ -234,7 +249,7 @@ def audit_files(
             settled = asked.settle(final)
         _announce(settled.class_names, opened, background)
         measured = dataclasses.replace(
-            tally.measurements(settled.class_names), groups=settled.groups, clusters=together
+            tally.measurements(settled.class_names), groups=settled.groups, clusters=cluster_numbers
         )
         audit = conclude_audit(measured, anatomy=settled.anatomy)
         tried = try_gates(asked.gates, audit.summary, audit.intervals)
@@ -250,18 +265,22 @@ def audit_files(
             "anatomy": anatomy,
             "jobs": jobs,
             **reading,
+            "background": background,
+            "images": images,
+            "max_bytes": max_bytes,
             **final.as_json(),
             "class_names": list(settled.class_names),
         }
         facts = [
             describe_images(measured.shapes, final),
-            _describe_sources(used),
+            _describe_sources(predictions or f"of a model, from {images}", labels, groups),
             *opened.facts,
             settled.groups.fact,
             settled.anatomy_fact,
             *describe_missing(measured),
-            likely_clusters(names) if together is None else "",
         ]
+        if cluster_numbers is None:
+            facts.append(likely_clusters(names))
         document = make_document(audit, facts=[fact for fact in facts if fact], options=_as_json(used))
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
     if photos:
@@ -283,9 +302,11 @@ def _assign(
     path = table
     if path is None and groups is not None and (Path(groups).exists() or Path(groups).suffix.lower() == ".csv"):
         path = Path(groups)
-    rows = None if path is None else read_images(path, names)
-    if rows is not None and path is not None and table is None:
-        groups = column_of(path, rows)
+    rows = None
+    if path is not None:
+        rows = read_images(path, names)
+        if table is None:
+            groups = column_of(path, rows)
     return Assignment(names, groups, clusters, rows, training, meaning)
 
 
@@ -351,21 +372,23 @@ def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding
     return encoding
 
 
-def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(options: Mapping[str, object]) -> dict[str, object]:
     """Returns options as summary.json stores them."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in options.items() if name != "predict"
-    }
+    stored = {}
+    for name, value in options.items():
+        stored[name] = str(value) if isinstance(value, Path) else value
+    return stored
 
 
-def _describe_sources(used: Mapping[str, Any]) -> str:
+def _describe_sources(predictions: Path | str, labels: Path, groups: str | None) -> str:
     """Returns a sentence on where the images come from."""
-    predictions = used["predictions"] or f"of a model, from {used['images']}"
-    groups = f" Groups: {used['groups']}." if used["groups"] else ""
-    return f"Predictions: {predictions}. Labels: {used['labels']}.{groups}"
+    sentence = f"Predictions: {predictions}. Labels: {labels}."
+    if groups:
+        sentence += f" Groups: {groups}."
+    return sentence
 
 
-def predict_image(model: Callable[[Any], Any], image: np.ndarray) -> np.ndarray:
+def predict_image(model: Predictor, image: np.ndarray) -> np.ndarray:
     """Returns a model's logits float32 for a photo uint8 (H, W, 3) or a volume (D, H, W), with classes last.
 
     A photo is padded to a multiple of the model's stride by its edge pixels, and its logits are cut to its size.

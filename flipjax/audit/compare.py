@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +22,21 @@ from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.quantities import with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import summary_of, values_of
+from flipjax.results.frames import records_of
 from flipjax.results.text import TextTable, to_text, with_interval
 from flipjax.support.files import make_folder, open_npz, write_text
 from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
+"""What compare.json says of its origin."""
 FILES = {"compare.json", "compare.csv"}
+"""All files of a comparison."""
 SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
+"""Quantities that are printed first."""
+Interval = tuple[float, float]
+"""The ends of an interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +55,16 @@ class Stored:
     """The cluster of each image, or None."""
     pixel_size: np.ndarray | None
     """The area (mm2) or volume (mm3) of a pixel of each image; None if it is not known, or not stored."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes and their background, for messages."""
+        return (*self.class_names, f"background {self.decomposition.background}")
+
+    @property
+    def label_pixels(self) -> np.ndarray:
+        """Pixels of each image by true class, int (n, C)."""
+        return np.asarray(self.decomposition.confusion).sum(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +101,8 @@ def read_audit(folder: Path) -> Stored:
         if "error" in summary:
             raise AuditError(f"--compare: expected an audit that was finished in {folder}, found {summary['error']}")
         background = summary["options"]["background"]
-        background = tuple(background) if isinstance(background, list) else background
+        if isinstance(background, list):
+            background = tuple(background)
         return Stored(
             names=sorted(names),
             decomposition=Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background),
@@ -111,17 +127,17 @@ def _read_pair(old: Path, new: Path) -> tuple[Stored, Stored]:
     lacking = sorted({*before.names} ^ {*after.names})
     if lacking:
         raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listed(lacking)}")
-    first, second = ((*each.class_names, f"background {each.decomposition.background}") for each in (before, after))
+    first = before.classes
+    second = after.classes
     if first != second:
         raise AuditError(f"--compare: expected the same classes, found {first} in {old} and {second} in {new}")
-    labels = [each.decomposition.confusion.sum(-1) for each in (before, after)]
-    others = _names_where(after.names, (labels[0] != labels[1]).any(-1))
-    if others:
-        raise AuditError(f"--compare: expected the same labels; {old} and {new} have others in {listed(others)}")
+    relabelled = _names_where(after.names, (before.label_pixels != after.label_pixels).any(-1))
+    if relabelled:
+        raise AuditError(f"--compare: expected the same labels; {old} and {new} have others in {listed(relabelled)}")
     if before.pixel_size is not None and after.pixel_size is not None:
-        others = _names_where(after.names, ~np.isclose(before.pixel_size, after.pixel_size, rtol=1e-4))
-        if others:
-            raise AuditError(f"--compare: expected the same spacing; {old} and {new} have others in {listed(others)}")
+        resized = _names_where(after.names, ~np.isclose(before.pixel_size, after.pixel_size, rtol=1e-4))
+        if resized:
+            raise AuditError(f"--compare: expected the same spacing; {old} and {new} have others in {listed(resized)}")
     return before, after
 
 
@@ -171,7 +187,9 @@ def compare_audits(
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.
     """
     stored_before, stored_after = _read_pair(old, new)
-    pixel_size = stored_before.pixel_size if stored_after.pixel_size is None else stored_after.pixel_size
+    pixel_size = stored_after.pixel_size
+    if pixel_size is None:
+        pixel_size = stored_before.pixel_size
     before = _read_images(stored_before, stored_after, pixel_size)
     after = _read_images(stored_after, stored_after, pixel_size)
     values_before = summary_of(before)
@@ -190,22 +208,21 @@ def compare_audits(
     tried = try_gates(gates, table["difference"].to_dict(), intervals)
     make_folder(out)
     write_text(out / "compare.csv", table.to_csv(float_format="%.6g"))
-    images = {"old": str(old), "new": str(new), "images": len(after)}
+    stored: dict[str, object] = {"program": PROGRAM, "old": str(old), "new": str(new), "images": len(after)}
+    unit = "the images"
     if stored_after.clusters is not None:
-        images["clusters"] = len(np.unique(stored_after.clusters))
-    numbers = table.round(6).astype(object).where(table.notna(), None).to_dict("index")
-    stored: dict[str, Any] = {"program": PROGRAM, **images}
+        clusters = len(np.unique(stored_after.clusters))
+        stored["clusters"] = clusters
+        unit = f"{clusters} clusters"
     if tried:
         stored["passed"] = all(gate.passed for gate in tried)
-    stored["differences"] = numbers
+    stored["differences"] = table.round(6).astype(object).where(table.notna(), None).to_dict("index")
     stored["gates"] = [gate.as_json() for gate in tried]
     write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     if junit:
         write_junit(junit, "flipjax audit --compare", tried)
-    return Comparison(table, _text(table, images), failures(tried))
-
-
-Interval = tuple[float, float]
+    head = f"{len(after)} images; differences are new less old, with 95% intervals over {unit}."
+    return Comparison(table, f"{head}\n\n{_text(table)}", failures(tried))
 
 
 def _difference_intervals(
@@ -215,17 +232,18 @@ def _difference_intervals(
     intervals: dict[str, Interval] = {}
     for group in after.group_names:
         intervals.update(_rate_intervals(before, after, group, clusters))
-    others = [key for key in keys if key not in intervals]
-    if others:
-        intervals.update(_bootstrap_intervals(before, after, others, clusters, samples))
+    no_rates = [key for key in keys if key not in intervals]
+    if no_rates:
+        intervals.update(_bootstrap_intervals(before, after, no_rates, clusters, samples))
     return intervals
 
 
 def _rate_intervals(before: Images, after: Images, group: str, clusters: np.ndarray | None) -> dict[str, Interval]:
     """Returns the intervals of the differences of all rates and of mean IoU in a group of images, by key."""
-    together = None if clusters is None else clusters[after.on_side(group)]
-    old, names = _rate_sums(before.of_group(group), together)
-    new, _ = _rate_sums(after.of_group(group), together)
+    if clusters is not None:
+        clusters = clusters[after.on_side(group)]
+    old, names = _rate_sums(before.of_group(group), clusters)
+    new, _ = _rate_sums(after.of_group(group), clusters)
     difference = paired_difference(old, new, generator=np.random.default_rng(SEED))
     intervals = {}
     for name, low, high in zip(names, difference.low.tolist(), difference.high.tolist(), strict=True):
@@ -260,21 +278,21 @@ def _bootstrap_intervals(
     intervals = {}
     for key in keys:
         low, high = percentile_ends(drawn_after[key] - drawn_before[key]).tolist()
-        intervals[key] = (low, high) if low < high else (math.nan, math.nan)
+        if not low < high:
+            low = math.nan
+            high = math.nan
+        intervals[key] = (low, high)
     return intervals
 
 
-def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
+def _text(table: pd.DataFrame) -> str:
     """Returns the main differences, and those whose interval does not hold 0, the largest first."""
     main = [key for key in MAIN if key in table.index]
     sure = table[(table["low"] > 0) | (table["high"] < 0)].drop(index=main, errors="ignore")
     order = sure["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
     shown = pd.concat([table.loc[main], sure.loc[order]]).dropna(subset=["difference"])
-    unit = f"{images['clusters']} clusters" if "clusters" in images else "the images"
-    head = f"{images['images']} images; differences are new less old, with 95% intervals over {unit}."
     rows = []
-    for key, row in shown.iterrows():
-        change = with_interval(row.to_dict(), "difference", form="+.4f")
-        rows.append([str(key), f"{row['old']:.4f}", f"{row['new']:.4f}", change])
-    text = to_text(TextTable(["quantity", "old", "new", "new less old [95%]"], rows))
-    return f"{head}\n\n{text}"
+    for row in records_of(shown.rename_axis("quantity").reset_index()):
+        change = with_interval(row, "difference", form="+.4f")
+        rows.append([row["quantity"], f"{row['old']:.4f}", f"{row['new']:.4f}", change])
+    return to_text(TextTable(["quantity", "old", "new", "new less old [95%]"], rows))

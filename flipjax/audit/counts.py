@@ -66,9 +66,9 @@ class ImageCounts:
 
     def rank(self, spec: LabelSpec) -> Rank:
         """Returns what decides whether the page shows the image."""
-        one = Decomposition(self.confusion, np.float32(self.risk_sum), spec.background)
-        risk = None if spec.kind == "masks" else float(one.flip_risk)
-        return Rank(float(one.flip), risk, self.segments.true)
+        image = Decomposition(self.confusion, np.array(self.risk_sum, np.float32), spec.background)
+        risk = None if spec.kind == "masks" else float(image.flip_risk)
+        return Rank(float(image.flip), risk, self.segments.true)
 
 
 def count_image(
@@ -93,7 +93,9 @@ def count_image(
         _check_ignored(record, spec)
     scores, labels, classes = checks.check_pair(record.prediction, record.labels, spec)
     labels = np.asarray(labels)
-    counted = np.ones(labels.shape, bool) if spec.ignore_index is None else labels != spec.ignore_index
+    counted = np.ones(labels.shape, bool)
+    if spec.ignore_index is not None:
+        counted = labels != spec.ignore_index
     regions = None
     risk_sum = math.nan
     risks: dict[str, np.ndarray] = {}
@@ -116,6 +118,9 @@ def count_image(
     large, left_out = _of_size(columns, min_size.pixels(record.spacing))
     if keep is not None:
         keep(record, prediction)
+    photo = None
+    if record.photo is not None:
+        photo = functools.partial(load_photo, record.photo, labels.shape)
     return ImageCounts(
         needed=_needed(prediction, labels, counted) if masks else classes,
         confusion=_confusion(columns.pixels, classes),
@@ -127,7 +132,7 @@ def count_image(
         shape=labels.shape,
         spacing=record.spacing,
         maps=make_maps(prediction, labels, of_masks, risks.get("flip_risk"), large.true),
-        photo=None if record.photo is None else functools.partial(load_photo, record.photo, labels.shape),
+        photo=photo,
     )
 
 
@@ -167,16 +172,20 @@ def _check_ignored(record: ImageRecord, spec: LabelSpec) -> None:
 
 
 def _check_values(scores: np.ndarray, kind: str) -> None:
-    # -inf may exclude some classes of a pixel, but not all.
-    low, high = scores.min(), scores.max()
+    """Raises ValueError for a pixel without a finite score, or for probabilities that are called logits."""
+    low = scores.min()
+    high = scores.max()
     if not (np.isfinite(low) and np.isfinite(high)):
+        # -inf may exclude some classes of a pixel, but not all.
         wrong = np.argwhere(~np.isfinite(scores.max(-1)))
         if len(wrong):
-            first = wrong[0].tolist()
-            place = f"row {first[0]}, column {first[1]}," if len(first) == 2 else f"voxel {tuple(first)},"
+            first = tuple(wrong[0].tolist())
+            position = f"voxel {first}"
+            if len(first) == 2:
+                position = f"row {first[0]}, column {first[1]}"
             raise ValueError(
                 f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at "
-                f"{place} of {scores[tuple(first)].max()} (float16 ends at 65504)."
+                f"{position}, of {scores[first].max()} (float16 ends at 65504)."
             )
     if kind == "logits" and low >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
         raise ValueError(
@@ -238,14 +247,18 @@ def _count_piece(
     count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError],
 ) -> list[ImageCounts | BrokenFileError]:
     """Counts some images in one process, without the maps of those that others of them keep off the page."""
-    shown, parts = Shown(), []
+    shown = Shown()
+    results: list[ImageCounts | BrokenFileError] = []
     for index, pair in enumerate(pairs):
-        part = _read_and_count(pair, encoding, count)
-        parts.append(part)
-        if isinstance(part, ImageCounts):
-            for other in shown.add(index, part.rank(encoding.spec)):
-                parts[other] = dataclasses.replace(parts[other], maps=None)
-    return parts
+        result = _read_and_count(pair, encoding, count)
+        results.append(result)
+        if isinstance(result, BrokenFileError):
+            continue
+        for dropped in shown.add(index, result.rank(encoding.spec)):
+            counts = results[dropped]
+            if isinstance(counts, ImageCounts):
+                results[dropped] = dataclasses.replace(counts, maps=None)
+    return results
 
 
 def _in_processes(

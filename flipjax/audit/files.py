@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from flipjax.results.rows import flip_rows
 from flipjax.support.files import make_folder, replacing, save_npz, write_text
 
 PROGRAM = "flipjax.audit"
+"""What summary.json says of its origin."""
 FILES = {
     "decomposition.npz",
     "figures",
@@ -137,7 +137,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
     """
     # JSON has no NaN.
-    stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=lambda _: None)
+    stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=_null)
     write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     write_csv(folder / "images.csv", audit.images)
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
@@ -149,9 +149,13 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     write_summary(folder, document)
 
 
-def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dict[str, Any]:
+def _null(constant: str) -> None:
+    """Reads NaN and infinities as null."""
+
+
+def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dict[str, object]:
     """Returns the content of summary.json."""
-    stored: dict[str, Any] = {"program": PROGRAM, "options": dict(document.config)}
+    stored: dict[str, object] = {"program": PROGRAM, "options": dict(document.config or {})}
     if gates:
         stored["passed"] = all(gate.passed for gate in gates)
         stored["gates"] = [gate.as_json() for gate in gates]
@@ -169,11 +173,11 @@ def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dic
     return stored
 
 
-def _arrays(audit: Audit) -> dict[str, Any]:
+def _arrays(audit: Audit) -> dict[str, np.ndarray]:
     """Returns the arrays of decomposition.npz, in order of the images."""
     arrays = {
-        "confusion": audit.decomposition.confusion,
-        "risk_sum": audit.decomposition.risk_sum,
+        "confusion": np.asarray(audit.decomposition.confusion),
+        "risk_sum": np.asarray(audit.decomposition.risk_sum),
         "names": np.array(audit.measured.names, np.str_),
         "class_names": np.array(audit.class_names, np.str_),
     }

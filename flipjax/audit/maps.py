@@ -5,10 +5,10 @@ import heapq
 import math
 import shutil
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ MOST_FLIPPED = 12
 SURE = 256
 """Images with a flip share above SURE_ABOVE that keep their maps, where scores tell which of these look sure."""
 SURE_ABOVE = 0.1
+"""Flip share above which an image that looks sure is worth showing."""
 LARGEST_SEGMENTS = 3
 """Flipped segments of each pair of classes whose images keep their maps."""
 
@@ -37,7 +38,7 @@ ClassPair = tuple[int, int]
 class ReadMaps(Protocol):
     """Returns the maps of an image by name, as `KeptMaps.read` does, or None if they were not kept."""
 
-    def __call__(self, index: int, *, pair: ClassPair | None = None) -> Mapping[str, Any] | None:
+    def __call__(self, index: int, *, pair: ClassPair | None = None) -> Mapping[str, np.ndarray] | None:
         """Reads the maps of an image, or of a volume's slice that shows a flipped segment of a pair."""
         ...
 
@@ -103,8 +104,9 @@ def _slice_maps(
     prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None, number: int
 ) -> ImageMaps:
     """Returns the maps of one slice of a volume."""
-    of_slice = None if risk is None else risk[..., number]
-    maps = _thinned(prediction[..., number], labels[..., number], spec, of_slice)
+    if risk is not None:
+        risk = risk[..., number]
+    maps = _thinned(prediction[..., number], labels[..., number], spec, risk)
     return dataclasses.replace(maps, slice_number=number)
 
 
@@ -112,12 +114,16 @@ def _thinned(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: 
     """Returns maps (H, W) with every `step`-th row and column."""
     step = math.ceil(max(labels.shape) / LARGEST_SIDE)
     truth = np.ascontiguousarray(labels[::step, ::step])
-    ignored = None if spec.ignore_index is None else truth == spec.ignore_index
+    ignored = None
+    if spec.ignore_index is not None and (truth == spec.ignore_index).any():
+        ignored = truth == spec.ignore_index
+    if risk is not None:
+        risk = np.array(risk[::step, ::step], np.float32)
     return ImageMaps(
         truth=truth,
         prediction=np.ascontiguousarray(prediction[::step, ::step]),
-        ignored=ignored if ignored is not None and ignored.any() else None,
-        risk=None if risk is None else np.array(risk[::step, ::step], np.float32),
+        ignored=ignored,
+        risk=risk,
         step=step,
     )
 
@@ -127,10 +133,12 @@ def _worst_slice(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec) ->
     wrong = prediction != labels
     if spec.ignore_index is not None:
         wrong &= labels != spec.ignore_index
-    places = np.nonzero(wrong)
+    voxels = np.nonzero(wrong)
     foreground = spec.foreground(spec.num_classes or 0)
-    flipped = foreground[labels[places]] & foreground[prediction[places]]
-    slices = places[-1][flipped] if flipped.any() else places[-1]
+    flipped = foreground[labels[voxels]] & foreground[prediction[voxels]]
+    slices = voxels[-1]
+    if flipped.any():
+        slices = slices[flipped]
     return int(np.bincount(slices, minlength=labels.shape[-1]).argmax())
 
 
@@ -154,11 +162,10 @@ def _segment_slices(
     return slices
 
 
-def box_of(segments: Mapping[str, Any], row: int) -> tuple[slice, slice, slice]:
+def box_of(segments: Mapping[str, np.ndarray], row: int) -> tuple[slice, slice, slice]:
     """Returns the bounding box of a segment of a volume."""
-    names = BOXES[3]
-    x, y, z = (slice(int(segments[names[i]][row]), int(segments[names[i + 3]][row])) for i in range(3))
-    return x, y, z
+    first_x, first_y, first_z, last_x, last_y, last_z = (int(segments[name][row]) for name in BOXES[3])
+    return slice(first_x, last_x), slice(first_y, last_y), slice(first_z, last_z)
 
 
 class _Highest:
@@ -185,23 +192,24 @@ class Shown:
         self._riskiest = _Highest(RISKIEST)
         self._flipped = _Highest(MOST_FLIPPED)
         self._sure = _Highest(SURE)
-        self._segments = defaultdict[tuple[int, int], _Highest](lambda: _Highest(LARGEST_SEGMENTS))
+        self._segments: dict[ClassPair, _Highest] = {}
         self._reasons = Counter[int]()
 
     def add(self, index: int, rank: Rank) -> set[int]:
         """Takes the next image, and returns the images that are no longer shown, maybe itself."""
-        flip, risk, segments = rank.flip, rank.risk, rank.segments
-        left = {index}
-        if flip > 0:
-            left.add(self._enter(self._flipped, flip, index))
-        if risk is not None and not math.isnan(risk):
-            left.add(self._enter(self._riskiest, risk, index))
-            if flip > SURE_ABOVE:
-                left.add(self._enter(self._sure, flip, index))
+        pushed_out = {index}
+        if rank.flip > 0:
+            pushed_out.add(self._enter(self._flipped, rank.flip, index))
+        if rank.risk is not None and not math.isnan(rank.risk):
+            pushed_out.add(self._enter(self._riskiest, rank.risk, index))
+            if rank.flip > SURE_ABOVE:
+                pushed_out.add(self._enter(self._sure, rank.flip, index))
+        segments = rank.segments
         for row in np.flatnonzero(segments["outcome"] == "flip").tolist():
-            pair = int(segments["class"][row]), int(segments["predicted"][row])
-            left.add(self._enter(self._segments[pair], int(segments["pixels"][row]), index))
-        return {image for image in left if image != NONE and not self._reasons[image]}
+            pair = (int(segments["class"][row]), int(segments["predicted"][row]))
+            largest = self._segments.setdefault(pair, _Highest(LARGEST_SEGMENTS))
+            pushed_out.add(self._enter(largest, int(segments["pixels"][row]), index))
+        return {image for image in pushed_out if image != NONE and not self._reasons[image]}
 
     def _enter(self, highest: _Highest, value: float, index: int) -> int:
         """Enters an image into a list; returns the one that it pushes out, or NONE."""
@@ -237,7 +245,9 @@ class KeptMaps:
         if maps is None or index in dropped:
             return
         self._folder_of(index).mkdir()
-        photo = None if read_photo is None else read_photo()
+        photo = None
+        if read_photo is not None:
+            photo = read_photo()
         self._write(self._path(index, None), maps, photo)
         for pair, of_slice in maps.slices.items():
             self._write(self._path(index, pair), of_slice, None)
@@ -284,8 +294,15 @@ class KeptMaps:
         ignored = arrays.pop("ignored", None)
         if ignored is not None:
             arrays["truth"] = np.where(ignored, classes, arrays["truth"])
-        options = {"background": spec.background, "ignore_index": classes, "num_classes": classes}
-        arrays["errors"] = np.asarray(error_map(arrays["prediction"], arrays["truth"], kind="masks", **options))
+        errors = error_map(
+            arrays["prediction"],
+            arrays["truth"],
+            kind="masks",
+            background=spec.background,
+            ignore_index=classes,
+            num_classes=classes,
+        )
+        arrays["errors"] = np.asarray(errors)
         if "risk" not in arrays:
             arrays["risk"] = np.full(arrays["truth"].shape, np.nan)
         return arrays

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -16,12 +15,12 @@ from flipjax.metrics.classes import background_classes
 from flipjax.metrics.segment_units import BOXES
 from flipjax.report import gallery
 from flipjax.report.charts import fill_rows
-from flipjax.report.document import Document, Front, Section
+from flipjax.report.document import Block, Document, Front, Numbers, Section
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
-from flipjax.results.frames import records_of
+from flipjax.results.frames import Row, records_of
 
 RISKIEST = "The images of the highest flip-risk, and the most flipped of the others; risk is of predicted foreground."
 MOST_FLIPPED_IMAGES = "The images of the largest flip share."
@@ -29,10 +28,15 @@ CUT = "The largest flipped segments of the most frequent pairs, with a margin; f
 FIRST_ITEMS = 2
 """Images beside the findings."""
 SHOWN = 6
+"""Images of the highest flip-risk that are shown, and as many of the most flipped."""
 NAMED = 12
-PAIRS, EACH = 20, 3
-"""Pairs of classes of which segments are shown, and how many of each."""
+"""Classes in the legend, at most."""
+PAIRS = 20
+"""Pairs of classes of which segments are shown."""
+EACH = 3
+"""Segments of a pair that are shown."""
 MARGIN = 8
+"""Pixels of a map around a segment, at least."""
 IMAGE_BOX = BOXES[2]
 """Columns of the box of a segment along the two axes of a map: their starts, then their ends."""
 VOLUME_BOX = (*BOXES[3][:2], *BOXES[3][3:5])
@@ -43,9 +47,9 @@ def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
-    after: dict[str, list[Any]] = {
-        "Results": fill_rows([charts.shares_chart(audit)]),
-        "Flip-risk": fill_rows(charts.ranking_charts(audit)[::-1]),
+    after: dict[str, list[Block]] = {
+        "Results": [*fill_rows([charts.shares_chart(audit)])],
+        "Flip-risk": [*fill_rows(charts.ranking_charts(audit)[::-1])],
     }
     if segments:
         after["Segments"] = [Gallery(segments, palette_of(audit, segments), CUT)]
@@ -57,8 +61,12 @@ def write_audit_page(
     sections = []
     for section in document.sections:
         title = section.title
-        linked = [dataclasses.replace(block, links=links.get(block.caption, {})) for block in section.blocks]
-        sections.append(Section(title, [*before.get(title, []), *linked, *after.get(title, [])]))
+        blocks: list[Block] = [*before.get(title, [])]
+        for block in section.blocks:
+            if isinstance(block, Numbers) and block.caption in links:
+                block = dataclasses.replace(block, links=links[block.caption])
+            blocks.append(block)
+        sections.append(Section(title, [*blocks, *after.get(title, [])]))
     beside = [chart for chart in (charts.heat_chart(audit), charts.kinds_chart(audit)) if chart is not None]
     front = Front(beside, _worst(audit, items))
     write_page(folder, dataclasses.replace(document, sections=sections, front=front))
@@ -66,21 +74,34 @@ def write_audit_page(
 
 def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
     """Returns the images with the largest flip share, which stand beside the findings."""
-    flipped = sorted((item for item in items if item.flip > 0), key=lambda item: -item.flip)[:FIRST_ITEMS]
+    flipped = sorted((item for item in items if item.flip > 0), key=_flip, reverse=True)[:FIRST_ITEMS]
     if not flipped:
         return None
     return Gallery(flipped, palette_of(audit, flipped), "The most flipped of the images below.")
+
+
+def _flip(item: Item) -> float:
+    return item.flip
 
 
 def _links(audit: Audit, segments: Sequence[Item]) -> dict[str, dict[tuple[int, int], str]]:
     """Returns the anchors of cells, by table: a number of segments leads to their pictures, in the order of pairs."""
     anchors = [item.anchor for item in segments if item.anchor]
     classes = matrix_classes(audit.objects)
-    cells = {(i, j): f"flip-{c}-{d}" for i, c in enumerate(classes) for j, d in enumerate(classes, 1)}
-    return {
-        MATRIX: {cell: anchor for cell, anchor in cells.items() if anchor in anchors},
-        MOST_FLIPPED: {(row, 1): anchor for row, anchor in enumerate(anchors)},
-    }
+    in_matrix = {}
+    for row, truth in enumerate(classes):
+        # The first column names the true class.
+        for column, predicted in enumerate(classes, 1):
+            anchor = anchor_of(truth, predicted)
+            if anchor in anchors:
+                in_matrix[row, column] = anchor
+    in_list = {(row, 1): anchor for row, anchor in enumerate(anchors)}
+    return {MATRIX: in_matrix, MOST_FLIPPED: in_list}
+
+
+def anchor_of(truth: int, predicted: int) -> str:
+    """Returns the anchor of the first picture of a pair of classes."""
+    return f"flip-{truth}-{predicted}"
 
 
 def draw_items(audit: Audit, maps_of: ReadMaps) -> list[Item]:
@@ -90,9 +111,10 @@ def draw_items(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     else:
         flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
         indices = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
-        indices, kinds = indices[flip[indices] > 0], np.full(len(indices), "most flipped")
+        indices = indices[flip[indices] > 0]
+        kinds = np.full(len(indices), "most flipped")
     items = []
-    for index, kind in zip(indices.tolist(), kinds.tolist(), strict=False):
+    for index, kind in zip(indices.tolist(), kinds.tolist(), strict=True):
         maps = maps_of(index)
         if maps is not None:
             items.append(make_item(audit, index, kind, maps))
@@ -110,41 +132,59 @@ def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     rows = audit.objects.flipped_pairs[:PAIRS][pair].merge(flips.groupby(pair).head(EACH))
     items = []
     for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
-        truth, predicted = row["class"], row["predicted"]
+        truth = row["class"]
+        predicted = row["predicted"]
         maps = maps_of(row["image"], pair=(truth, predicted) if volumes else None)
         if maps is None:
             continue
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
-        cut = _cut(row, int(maps["step"]), maps["truth"].shape, VOLUME_BOX if volumes else IMAGE_BOX)
-        item = make_item(audit, row["image"], name, maps, cut)
-        shares = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
-        items.append(dataclasses.replace(item, anchor="" if repeated else f"flip-{truth}-{predicted}", **shares))
+        box = VOLUME_BOX if volumes else IMAGE_BOX
+        item = make_item(audit, row["image"], name, maps, cut=_cut(row, maps, box))
+        item = dataclasses.replace(item, flip=float(row["predicted_share"]), flip_risk=float(row["flip_risk"]))
+        if not repeated:
+            item = dataclasses.replace(item, anchor=anchor_of(truth, predicted))
+        items.append(item)
     return items
 
 
-def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...], box: Sequence[str]) -> tuple[slice, ...]:
+def _cut(segment: Row, maps: Mapping[str, np.ndarray], box: Sequence[str]) -> tuple[slice, ...]:
     """Returns the box of a segment in its maps, with a margin."""
+    step = int(maps["step"])
     sides = []
-    for low, high, size in zip(box[:2], box[2:], shape, strict=True):
-        first, last = row[low] // step, -(-row[high] // step)
+    for low, high, size in zip(box[:2], box[2:], maps["truth"].shape, strict=True):
+        first = segment[low] // step
+        # Rounded up.
+        last = -(-segment[high] // step)
         margin = max(MARGIN, (last - first) // 4)
         sides.append(slice(max(0, first - margin), min(size, last + margin)))
     return tuple(sides)
 
 
-def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], cut: Any = ...) -> Item:
+def make_item(
+    audit: Audit, index: int, kind: str, maps: Mapping[str, np.ndarray], *, cut: tuple[slice, ...] = ()
+) -> Item:
     """Returns one image of an audit, or a cut of it, with its maps."""
-    row: Any = audit.images.loc[index]
-    shown = {name: values[cut] for name, values in maps.items() if name not in ("step", "slice_number")}
-    place = f", slice {int(maps['slice_number'])}" if "slice_number" in maps else ""
+    name = str(audit.images["name"].loc[index])
+    if "slice_number" in maps:
+        name += f", slice {int(maps['slice_number'])}"
+    group = ""
+    if "group" in audit.images:
+        group = str(audit.images["group"].loc[index])
+    image = None
+    if "image" in maps:
+        image = maps["image"][cut]
     return Item(
-        name=f"{row['name']}{place}",
+        name=name,
         member="",
-        group=row.get("group", ""),
+        group=group,
         kind=kind,
-        flip=float(audit.decomposition.flip[index]),
-        flip_risk=float(audit.decomposition.flip_risk[index]),
-        **shown,
+        flip=float(np.asarray(audit.decomposition.flip)[index]),
+        flip_risk=float(np.asarray(audit.decomposition.flip_risk)[index]),
+        truth=maps["truth"][cut],
+        prediction=maps["prediction"][cut],
+        errors=maps["errors"][cut],
+        risk=maps["risk"][cut],
+        image=image,
     )
 
 
@@ -152,9 +192,12 @@ def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
     """Returns the class colours; the legend has the classes with the most pixels in the items."""
     classes = len(audit.class_names)
     colours = [*class_colours(classes, background=audit.background), IGNORED_COLOUR]
-    maps = [values.ravel() for item in items for values in (item.truth, item.prediction)]
-    pixels = np.bincount(np.concatenate([*maps, np.zeros(0, int)]), minlength=classes + 1)
-    pixels[[*background_classes(audit.background)]] = 0
     names = [*audit.class_names, "ignored"]
-    common = sorted(c for c in np.argsort(-pixels, kind="stable")[:NAMED].tolist() if pixels[c])
-    return Palette(colours, {names[c]: to_hex(colours[c]) for c in common}, audit.background, classes)
+    pixels = np.zeros(classes + 1, np.int64)
+    for item in items:
+        for values in (item.truth, item.prediction):
+            pixels += np.bincount(values.ravel(), minlength=classes + 1)
+    pixels[[*background_classes(audit.background)]] = 0
+    most = np.argsort(-pixels, kind="stable")[:NAMED].tolist()
+    in_legend = sorted(c for c in most if pixels[c] > 0)
+    return Palette(colours, {names[c]: to_hex(colours[c]) for c in in_legend}, audit.background, classes)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -22,8 +22,10 @@ from flipjax.support.terminal import listed
 
 OPTIONS = ("background", "class_names", "ignore_index", "min_size", "num_classes", "spacing")
 """Arguments of metrics and of `stream` that are options of the command."""
-AFFINE_RTOL, AFFINE_ATOL = 1e-4, 1e-3
-"""How far the affines of a prediction and its labels may differ, relatively and in mm."""
+AFFINE_RTOL = 1e-4
+"""How far the affines of a prediction and its labels may differ, relatively."""
+AFFINE_ATOL = 1e-3
+"""How far they may differ beside that, in mm."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
 
@@ -93,16 +95,18 @@ class Encoding:
         check_background(self.spec.background, count)
         return dataclasses.replace(self, spec=dataclasses.replace(self.spec, num_classes=count), name_count=0)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Returns the options that summary.json stores."""
-        return {
+        options: dict[str, object] = {
             "kind": self.spec.kind,
             "channels": self.channels,
             "background": self.spec.background,
             "ignore_index": self.spec.ignore_index,
             "unit": self.unit,
-            **({} if self.spacing is None else {"spacing": list(self.spacing)}),
         }
+        if self.spacing is not None:
+            options["spacing"] = list(self.spacing)
+        return options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,12 +125,32 @@ class OpenedPairs:
     """Sentences on what was left out."""
 
 
+class ReadingOptions(TypedDict, total=False):
+    """Arguments of `open_pairs` that say how values are read."""
+
+    kind: str
+    channels: str | None
+    num_classes: int | None
+    label_map: str | None
+    prediction_map: str | None
+    ignore_index: int | None
+    unit: str | None
+    names: str | None
+    spacing: Sequence[float] | None
+    spatial_ndim: int | None
+
+
 def open_pairs(
     predictions: Path | None,
     labels: Path,
     *,
     predict: Predict | None = None,
     images: Path | None = None,
+    kind: str = "logits",
+    background: Background = 0,
+    class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
     channels: str | None = None,
     label_map: str | None = None,
     prediction_map: str | None = None,
@@ -135,7 +159,6 @@ def open_pairs(
     spacing: Sequence[float] | None = None,
     spatial_ndim: int | None = None,
     max_bytes: int = arrays.MAX_BYTES,
-    **spec: Any,
 ) -> OpenedPairs:
     """Finds the images of two folders or files, by headers only.
 
@@ -144,6 +167,11 @@ def open_pairs(
         labels: the same.
         predict: computes logits from a photo.
         images: the folder of the photos.
+        kind: of predictions, `logits`, `probabilities` or `masks`.
+        background: the background class, several, or None.
+        class_names: names of all classes, or of all except the background.
+        num_classes: of masks, where neither names nor values give it.
+        ignore_index: label of pixels to leave out.
         channels: `first` or `last`, needed if shapes fit both.
         label_map: a CSV, or the name of a map from labels to classes.
         prediction_map: the same for predicted masks.
@@ -152,19 +180,28 @@ def open_pairs(
         spacing: distance of pixels in mm along each axis of space, where files do not say it.
         spatial_ndim: 2 for images, 3 for volumes; None: as the labels say.
         max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
-        **spec: fields of `flipjax.metrics.LabelSpec`; `num_classes`: of masks, where neither names nor values give it.
 
     Raises:
         AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
     """
     with in_options():
-        asked = LabelSpec(**spec)
+        asked = LabelSpec(
+            background=background,
+            ignore_index=ignore_index,
+            kind=kind,
+            num_classes=num_classes,
+            class_names=class_names,
+        )
     masks = asked.kind == "masks"
     for name, value in (("prediction_map", prediction_map), ("num_classes", asked.num_classes)):
         if value and not masks:
             raise AuditError(f"--{name}: expected --kind masks beside it, found {asked.kind}")
-    to_class = read_label_map(label_map) if label_map else None
-    to_predicted = read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
+    to_class = None
+    if label_map:
+        to_class = read_label_map(label_map)
+    to_predicted = None
+    if prediction_map:
+        to_predicted = read_label_map(prediction_map, option="--prediction_map")
     pattern = read_pattern(names)
     truth = open_source(labels, wanted="labels", axes=spatial_ndim, label_map=to_class, pattern=pattern, most=max_bytes)
     if truth.coco and (to_class or to_predicted):
@@ -187,22 +224,24 @@ def open_pairs(
     raise_broken((*source.broken, *truth.broken))
     if unit == "instance" and not truth.coco:
         raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
-    label_spec = _complete_spec(asked, truth, to_class, background=spec.get("background", 0))
+    label_spec = _complete_spec(asked, truth, to_class, background=background)
     pairs = pair_images(source, truth)
     axis, score_classes = find_axis(pairs, label_spec.kind, channels)
     common_spacing = _read_spacing(spacing, truth)
     check_spacing(pairs, common_spacing)
-    class_names = label_spec.class_names or _names_of(truth.coco, to_class, label_spec)
-    count, name_count = _count_classes(label_spec, score_classes, class_names, to_class)
+    all_names = label_spec.class_names or _names_of(truth.coco, to_class, label_spec)
+    count, name_count = _count_classes(label_spec, score_classes, all_names, to_class)
     if count:
         arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
         with in_options():
             check_background(label_spec.background, count, name=str(predictions or "--model"))
         label_spec = dataclasses.replace(label_spec, num_classes=count)
+    if unit is None:
+        unit = "instance" if truth.coco else "class"
     encoding = Encoding(
         spec=label_spec,
         channels=axis,
-        unit=unit or ("instance" if truth.coco else "class"),
+        unit=unit,
         spacing=common_spacing,
         name_count=name_count,
     )
@@ -210,7 +249,7 @@ def open_pairs(
         pairs=pairs,
         encoding=encoding,
         coco=truth.coco,
-        class_names=tuple(class_names) if class_names else None,
+        class_names=tuple(all_names) if all_names else None,
         facts=_facts(source, truth),
     )
 
@@ -241,7 +280,9 @@ def _names_of(categories: Coco | None, to_class: LabelMap | None, spec: LabelSpe
     if categories:
         names = (*categories.class_names, coco.VOID_NAME)
         return names[: spec.num_classes or len(categories.class_names) + categories.panoptic]
-    return to_class.class_names if to_class else None
+    if to_class:
+        return to_class.class_names
+    return None
 
 
 def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
@@ -249,8 +290,10 @@ def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
     masks = spec.kind == "masks"
     C = len(truth.class_names)
     if truth.panoptic:
-        background_classes = () if background == 0 else spec.background_classes
-        background = (*background_classes, C) if masks else background_classes
+        # Panoptic labels have no background of their own.
+        background = () if background == 0 else spec.background_classes
+        if masks:
+            background = (*background, C)
         C += 1
     with in_options():
         return dataclasses.replace(
@@ -361,9 +404,17 @@ def _classes_at(axis: str, pair: Pair) -> int | None:
     """Returns the number of classes of a prediction with this class axis, 0 of masks; None if it does not fit."""
     shape = pair.prediction.shape
     if axis == "none":
-        return 0 if shape == pair.labels.shape else None
-    spatial, classes = (shape[:-1], shape[-1]) if axis == "last" else (shape[1:], shape[0])
-    return classes if spatial == pair.labels.shape else None
+        spatial = shape
+        classes = 0
+    elif axis == "last":
+        spatial = shape[:-1]
+        classes = shape[-1]
+    else:
+        spatial = shape[1:]
+        classes = shape[0]
+    if spatial != pair.labels.shape:
+        return None
+    return classes
 
 
 def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[str, int]:
@@ -436,7 +487,9 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
         photo = image if labels.ndim == 2 else None
     predicted_unit = None
     if encoding.spec.kind == "masks":
-        predicted_unit = prediction if instances and pair.prediction.label_map else None
+        if instances and pair.prediction.label_map:
+            # The ids of segments.
+            predicted_unit = prediction
         prediction = pair.prediction.to_classes(prediction)
     else:
         if encoding.channels == "first":
@@ -472,10 +525,14 @@ def load_photo(photo: np.ndarray | Path, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         AuditError: it is damaged or has another size.
     """
-    values = read_photo(photo) if isinstance(photo, Path) else photo
+    if isinstance(photo, Path):
+        source = str(photo)
+        values = read_photo(photo)
+    else:
+        source = "images"
+        values = photo
     if values.shape[:2] != shape:
-        where = photo if isinstance(photo, Path) else "images"
-        raise AuditError(f"{where}: expected the size of its labels, {shape}, found {values.shape[:2]}")
+        raise AuditError(f"{source}: expected the size of its labels, {shape}, found {values.shape[:2]}")
     return values
 
 
@@ -496,11 +553,16 @@ def in_options(pair: Pair | None = None) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         name, _, problem = str(error).rstrip(".").replace("background=None", "--background none").partition(": ")
         problem = re.sub(r"\b(kind|ignore_index|num_classes|channels)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
-        where: object = f"--{name}" if name in OPTIONS else name
-        if pair and name not in OPTIONS:
-            of_labels = name == "labels"
-            where = pair.labels if of_labels else pair.prediction
-            if "expected class indices" in problem:
-                option = "label_map" if of_labels else "prediction_map"
-                problem += f"; where they are other numbers, --{option} maps them to classes"
-        raise AuditError(f"{where}: {problem}") from error
+        if name in OPTIONS:
+            raise AuditError(f"--{name}: {problem}") from error
+        if pair is None:
+            raise AuditError(f"{name}: {problem}") from error
+        if name == "labels":
+            file = pair.labels
+            option = "--label_map"
+        else:
+            file = pair.prediction
+            option = "--prediction_map"
+        if "expected class indices" in problem:
+            problem += f"; where they are other numbers, {option} maps them to classes"
+        raise AuditError(f"{file}: {problem}") from error

@@ -97,7 +97,7 @@ class Document:
     """The definitions of templates/terms.html that the page has; None: all."""
     definitions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Further definitions, by term, before those."""
-    config: object = None
+    config: Mapping[str, object] | None = None
     """Shown as JSON."""
     front: Front = Front()
     """Charts and a gallery beside the findings."""
