@@ -109,7 +109,7 @@ def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> 
     parser.add_argument("--fix_labels", action="store_true", help="label three species of landbirds as such")
 
 
-def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: Any) -> int:
+def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: object) -> int:
     if size:
         check_value("pool.size", size)
     from flipjax.data.tfds import data_dir_of
@@ -117,7 +117,8 @@ def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: A
     return _print(make, size=size, data_dir=data_dir_of(data_dir), **options)
 
 
-def _print(make: Callable[..., str], **options: Any) -> int:
+def _print(make: Callable[..., str], **options: object) -> int:
+    """Prints the sentence that a function returns."""
     print(printable(make(**options)))
     return command.DONE
 
@@ -136,7 +137,14 @@ def _check(*, root: str, **options: Any) -> int:
 
 
 def _usual(text: str) -> tuple[str | tuple[str, ...], ...]:
-    return tuple(tuple(name.split("+")) if "+" in name else name for name in command.read_names(text))
+    """Reads the usual scene of each class, or several joined by +."""
+    usual: list[str | tuple[str, ...]] = []
+    for name in command.read_names(text):
+        if "+" in name:
+            usual.append(tuple(name.split("+")))
+        else:
+            usual.append(name)
+    return tuple(usual)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog, Pool, PoolItem
@@ -28,17 +29,17 @@ class ArrayData(NamedTuple):
 
 
 def from_arrays(
-    images: Any,
-    masks: Any,
-    classes: Any,
-    scenes: Any,
+    images: ArrayLike,
+    masks: ArrayLike,
+    classes: ArrayLike,
+    scenes: ArrayLike,
     *,
     class_names: Sequence[str],
     scene_names: Sequence[str],
     usual: Sequence[str | tuple[str, ...]] = (),
     parts: Sequence[str] | None = None,
-    aspects: Any = None,
-    clusters: Any = None,
+    aspects: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
 ) -> ArrayData:
     """Makes a photo pool from arrays, with the checks of a folder.
 
@@ -67,27 +68,27 @@ def from_arrays(
         >>> data.catalog.kind, data.pool.masks.max().item(), len(data.catalog.content)
         ('photo', 2, 32)
     """
-    images = _pixels("images", images, 3)
-    masks = _host("masks", masks)
-    y, class_names = _attribute("classes", classes, class_names, count=len(images))
-    scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(images))
+    photos = _pixels("images", images, 3)
+    labels = _host("masks", masks)
+    y, class_names = _attribute("classes", classes, class_names, count=len(photos))
+    scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(photos))
     objects = _photo_items(
         y,
         scene,
-        parts=_parts(parts, count=len(images)),
-        clusters=_clusters(clusters, count=len(images)),
+        parts=_parts(parts, count=len(photos)),
+        clusters=_clusters(clusters, count=len(photos)),
     )
-    arrays = {"images": images, "masks": _labels(masks, images, y, class_names), "scenes": images[:0]}
+    arrays = {"images": photos, "masks": _labels(labels, photos, y, class_names), "scenes": photos[:0]}
     if aspects is not None:
-        arrays["aspects"] = _aspects(aspects, count=len(images))
+        arrays["aspects"] = _aspects(aspects, count=len(photos))
     return _data(Catalog("arrays", "photo", class_names, scene_names, objects), usual, arrays)
 
 
 def from_cut_outs(
-    cut_outs: Any,
-    classes: Any,
-    scenes: Any,
-    scene_kinds: Any,
+    cut_outs: ArrayLike,
+    classes: ArrayLike,
+    scenes: ArrayLike,
+    scene_kinds: ArrayLike,
     *,
     class_names: Sequence[str],
     scene_names: Sequence[str],
@@ -116,22 +117,23 @@ def from_cut_outs(
         >>> data.catalog.kind, data.pool.images.shape, data.pool.scenes.shape, data.catalog.groups.rare
         ('composite', (8, 16, 16, 3), (6, 16, 16, 3), (1, 2))
     """
-    cut_outs = _pixels("cut_outs", cut_outs, 4)
-    scenes = _pixels("scenes", scenes, 3)
-    y, class_names = _attribute("classes", classes, class_names, count=len(cut_outs))
-    kinds, scene_names = _attribute("scene_kinds", scene_kinds, scene_names, count=len(scenes))
-    if scenes.shape[1:3] != cut_outs.shape[1:3]:
-        raise ConfigError("scenes", f"the size of the cut-outs, {cut_outs.shape[1:3]}", scenes.shape[1:3])
-    alpha = cut_outs[..., 3]
+    rgba = _pixels("cut_outs", cut_outs, 4)
+    photos = _pixels("scenes", scenes, 3)
+    y, class_names = _attribute("classes", classes, class_names, count=len(rgba))
+    kinds, scene_names = _attribute("scene_kinds", scene_kinds, scene_names, count=len(photos))
+    if photos.shape[1:3] != rgba.shape[1:3]:
+        raise ConfigError("scenes", f"the size of the cut-outs, {rgba.shape[1:3]}", photos.shape[1:3])
+    alpha = rgba[..., 3]
     _expect_objects("cut_outs", alpha > 127)
-    premultiplied = (cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255
-    objects = [PoolItem(f"cut-out {number}", y=int(own)) for number, own in enumerate(y)]
-    photos = [PoolItem(f"scene {number}", scene=int(kind)) for number, kind in enumerate(kinds)]
-    catalog = Catalog("arrays", "composite", class_names, scene_names, objects, photos)
-    return _data(catalog, usual, {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": scenes})
+    premultiplied = (rgba[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255
+    objects = [PoolItem(f"cut-out {number}", y=int(class_number)) for number, class_number in enumerate(y)]
+    scene_items = [PoolItem(f"scene {number}", scene=int(kind)) for number, kind in enumerate(kinds)]
+    catalog = Catalog("arrays", "composite", class_names, scene_names, objects, scene_items)
+    return _data(catalog, usual, {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": photos})
 
 
-def _data(catalog: Catalog, usual: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> ArrayData:
+def _data(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> ArrayData:
+    """Returns the pool of arrays, which become read-only, and their catalog with its digest."""
     labels = (1 + catalog.object_class).astype(np.uint8)
     unknown = np.full(len(labels), np.nan, np.float32)
     whole = {"labels": labels, "aspects": unknown, **arrays}
@@ -182,7 +184,7 @@ def _parts(parts: Sequence[str] | None, *, count: int) -> list[int]:
     return [numbers[part] for part in given]
 
 
-def _clusters(clusters: Any, *, count: int) -> list[str]:
+def _clusters(clusters: ArrayLike | None, *, count: int) -> list[str]:
     """Returns the name of each image's cluster, empty for none."""
     if clusters is None:
         return [""] * count
@@ -197,7 +199,7 @@ def _clusters(clusters: Any, *, count: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _aspects(aspects: Any, *, count: int) -> np.ndarray:
+def _aspects(aspects: ArrayLike, *, count: int) -> np.ndarray:
     sides = np.array(_host("aspects", aspects), np.float32)
     if sides.shape != (count,) or not (np.isfinite(sides) & (sides > 0)).all():
         raise ConfigError("aspects", f"{count} numbers above 0", aspects)
@@ -210,7 +212,7 @@ def _expect_objects(field: str, pixels: np.ndarray) -> None:
         raise ConfigError(field, "an object of its class in each image", f"none in image {empty[0]}")
 
 
-def _host(field: str, values: Any) -> np.ndarray:
+def _host(field: str, values: ArrayLike) -> np.ndarray:
     """Returns an array of any framework as a NumPy array; refuses masked arrays and mappings."""
     try:
         return np.asarray(to_array(values, name=field))
@@ -218,9 +220,9 @@ def _host(field: str, values: Any) -> np.ndarray:
         raise ConfigError(field, problem=str(error).removeprefix(f"{field}: ")) from error
 
 
-def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
+def _pixels(field: str, values: ArrayLike, channels: int) -> np.ndarray:
     """Returns a copy of images as uint8 (n, H, H, channels); one channel becomes three equal ones."""
-    images = _host(field, images)
+    images = _host(field, values)
     if images.ndim == 3 and channels == 3:
         images = images[..., None]
     square = images.ndim == 4 and images.shape[1] == images.shape[2]
@@ -240,16 +242,18 @@ def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
     return np.rint(images * 255).astype(np.uint8)
 
 
-def _attribute(field: str, values: Any, names: Sequence[str], *, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _attribute(
+    field: str, values: ArrayLike, names: Sequence[str], *, count: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Returns the index of each value, which is an index or a name, and the names."""
-    values = _host(field, values)
-    if values.shape != (count,):
-        raise ConfigError(field, f"shape {(count,)}, a value for each image", values.shape)
-    allowed = [*range(len(names))] if values.dtype.kind in "iu" else [*names]
-    unknown = {*values.tolist()}.difference(allowed)
+    given = _host(field, values)
+    if given.shape != (count,):
+        raise ConfigError(field, f"shape {(count,)}, a value for each image", given.shape)
+    allowed = [*range(len(names))] if given.dtype.kind in "iu" else [*names]
+    unknown = {*given.tolist()}.difference(allowed)
     if unknown:
         raise ConfigError(field, f"numbers below {len(names)}, or {', '.join(names)}", min(unknown, key=str))
-    numbers = np.array([allowed.index(value) for value in values.tolist()], np.int32)
+    numbers = np.array([allowed.index(value) for value in given.tolist()], np.int32)
     counts = Counter(names[int(number)] for number in numbers)
     try:
         return numbers, names_of("arrays", field, counts, tuple(names))

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.error import HTTPError
 
 import numpy as np
@@ -31,7 +32,11 @@ from flipjax.data.store import BadFilesError, decoded
 from flipjax.support.files import adding_folder
 from flipjax.support.terminal import Bar, listed, printable, say
 
+Example: TypeAlias = dict[str, Any]
+"""The features of an image by name, as TFDS encodes them."""
+
 BLOCK = 1 << 20
+"""Bytes that are read at once."""
 ATTEMPTS = 5
 """Consecutive connections without data after which the download fails."""
 
@@ -54,34 +59,37 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
     MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what flipjax/data/README.md lists."
 
-    def info_of(self, classes: Sequence[str], scenes: Sequence[str], homepage: str, **own: Any) -> Any:
-        """Returns the info of a data set, whose examples have the features `own` besides those of all."""
+    def info_of(
+        self, classes: Sequence[str], scenes: Sequence[str], homepage: str, **features: tfds.features.FeatureConnector
+    ) -> tfds.core.DatasetInfo:
+        """Returns the info of a data set, whose examples have `features` besides those of all."""
         side = getattr(self.builder_config, "size", 0) or None
-        of, image = tfds.features, tfds.features.Image
-        features = {
-            "image": image(shape=(side, side, 3)),
-            "mask": image(shape=(side, side, 1), encoding_format="png"),
-            "class": of.ClassLabel(names=classes, doc="-1 where there is none"),
-            "scene": of.ClassLabel(names=scenes, doc="-1 where there is none"),
-            "group": of.Scalar(np.int32, doc="class * scenes + scene; -1 where one of them is none"),
-            "aspect": of.Scalar(np.float32, doc="width by height of the photo before resizing"),
+        shared = {
+            "image": tfds.features.Image(shape=(side, side, 3)),
+            "mask": tfds.features.Image(shape=(side, side, 1), encoding_format="png"),
+            "class": tfds.features.ClassLabel(names=classes, doc="-1 where there is none"),
+            "scene": tfds.features.ClassLabel(names=scenes, doc="-1 where there is none"),
+            "group": tfds.features.Scalar(np.int32, doc="class * scenes + scene; -1 where one of them is none"),
+            "aspect": tfds.features.Scalar(np.float32, doc="width by height of the photo before resizing"),
         }
-        content = of.FeaturesDict(features | own)
+        content = tfds.features.FeaturesDict({**shared, **features})
         return self.dataset_info_from_configs(description=self.__doc__, features=content, homepage=homepage)
 
-    def encode(self, item: Any) -> dict[str, Any]:
+    def encode(self, item: Any) -> Example:
         """Returns an example of `info_of` without class, scene and group; `id` is its key. May raise BadFileError."""
         raise NotImplementedError
 
-    def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[str | int, Example]]:
         """Yields the examples of a split in the order of the items, which `what` names in the plural."""
         problems: list[str] = []
         empty: list[str] = []
         features: Any = self.info.features
         scenes = len(features["scene"].names)
         for item, example in decoded(items, self.encode, what, problems, empty):
-            group = item.y * scenes + item.scene if min(item.y, item.scene) >= 0 else -1
-            yield example["id"], example | {"class": item.y, "scene": item.scene, "group": group}
+            group = -1
+            if min(item.y, item.scene) >= 0:
+                group = item.y * scenes + item.scene
+            yield example["id"], {**example, "class": item.y, "scene": item.scene, "group": group}
         if empty:
             say(printable(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}"))
         if problems:
@@ -90,8 +98,9 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def check_files(items: Sequence[PoolItem]) -> None:
     """Raises BadFilesError if files of the items are missing, before any is decoded."""
-    files = dict.fromkeys(path for item in items for path in item.files)
-    if missing := [f"{path}: no such file" for path in files if not os.path.isfile(path)]:
+    files = dict.fromkeys(itertools.chain.from_iterable(item.files for item in items))
+    missing = [f"{path}: no such file" for path in files if not os.path.isfile(path)]
+    if missing:
         raise BadFilesError(f"files are missing for {len(items)} images", missing)
 
 
@@ -117,11 +126,11 @@ def prepare_data_set(
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
     config = builder_class.builder_configs.get(config.name, config)
-    place = Path(builder_class(config=config, data_dir=data_dir).data_dir)
-    if place.is_dir():
-        return f"prepared already, nothing to do (remove {place} to make it anew); {_describe(place)}"
+    final = Path(builder_class(config=config, data_dir=data_dir).data_dir)
+    if final.is_dir():
+        return f"prepared already, nothing to do (remove {final} to make it anew); {_describe(final)}"
     try:
-        with adding_folder(place) as folder:
+        with adding_folder(final) as folder:
             manual_dir = folder / "tfds/manual"
             manual_dir.mkdir(parents=True)
             for name, path in sources.items():
@@ -138,16 +147,17 @@ def prepare_data_set(
         raise OSError(f"cannot write the data set: {error}") from error
     finally:
         with contextlib.suppress(OSError):
-            place.parent.rmdir()
-            place.parent.parent.rmdir()
-    return _describe(place)
+            final.parent.rmdir()
+            final.parent.parent.rmdir()
+    return _describe(final)
 
 
-def _describe(place: Path) -> str:
-    builder: Any = tfds.builder_from_directory(place)
+def _describe(folder: Path) -> str:
+    """Returns a sentence about a data set: its images, and how a sweep names it."""
+    builder: Any = tfds.builder_from_directory(folder)
     counts = ", ".join(f"{split} {info.num_examples:,}" for split, info in builder.info.splits.items())
     root = f"{builder.name}/{builder.builder_config.name}"
-    return f"{place}: {counts}; a sweep reads it by config.pool.root = {root!r}"
+    return f"{folder}: {counts}; a sweep reads it by config.pool.root = {root!r}"
 
 
 class Archive(NamedTuple):
@@ -179,18 +189,18 @@ def fetch(archives: Sequence[Archive], folder: Path) -> Path:
         ConfigError: a download is no archive or has the wrong checksum; it is deleted.
         OSError: the network fails or the disk is full.
     """
-    place = folder / "unpacked"
-    if place.is_dir():
-        return place
+    unpacked = folder / "unpacked"
+    if unpacked.is_dir():
+        return unpacked
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_download(archive, folder / PurePosixPath(archive.url).name) for archive in archives]
-    with adding_folder(place) as target:
+    with adding_folder(unpacked) as target:
         for archive, path in zip(archives, paths, strict=True):
             say(f"unpacking {path}")
             _unpack(archive, path, target / archive.into)
     for path in paths:
         path.unlink()
-    return place
+    return unpacked
 
 
 def _download(archive: Archive, path: Path) -> Path:
@@ -201,28 +211,40 @@ def _download(archive: Archive, path: Path) -> Path:
     part.touch()
     attempts = 0
     total = -1
-    while (now := part.stat().st_size) != total:
+    size = part.stat().st_size
+    while size != total:
         if attempts == ATTEMPTS:
-            raise OSError(f"{archive.url}: cut off after {now:,} of {total:,} bytes; the same command continues")
+            raise OSError(f"{archive.url}: cut off after {size:,} of {total:,} bytes; the same command continues")
         total = _append(archive.url, part)
-        attempts = 0 if part.stat().st_size > now else attempts + 1
+        before = size
+        size = part.stat().st_size
+        if size > before:
+            attempts = 0
+        else:
+            attempts += 1
     with part.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if archive.md5 not in ("", found) or not (zipfile.is_zipfile(part) or tarfile.is_tarfile(part)):
+        md5 = hashlib.file_digest(stream, "md5").hexdigest()
+    if archive.md5 not in ("", md5) or not (zipfile.is_zipfile(part) or tarfile.is_tarfile(part)):
         part.unlink()
-        expected = f"a zip or tar archive{' with the MD5 ' * bool(archive.md5)}{archive.md5}"
-        raise ConfigError("--download", expected, f"{found} of {archive.url}; nothing of it was kept")
+        expected = "a zip or tar archive"
+        if archive.md5:
+            expected += f" with the MD5 {archive.md5}"
+        raise ConfigError("--download", expected, f"{md5} of {archive.url}; nothing of it was kept")
     return part.rename(path)
 
 
 def _append(url: str, part: Path) -> int:
     """Appends the missing bytes until the connection ends, and returns the size of the whole archive."""
     start = part.stat().st_size
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             # A server without range requests sends the whole archive again.
-            start = start if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+                start = 0
             total = start + int(answer.headers.get("Content-Length") or -1)
             cut_off = contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError)
             bar = Bar(total=max(1, total - start))
@@ -247,7 +269,7 @@ def _unpack(archive: Archive, path: Path, target: Path) -> None:
                 opened.extractall(target, [name for name in opened.namelist() if re.search(archive.members, name)])
         else:
             with tarfile.open(path, "r|*") as opened:
-                members = (each for each in opened if each.isfile() and re.search(archive.members, each.name))
+                members = (entry for entry in opened if entry.isfile() and re.search(archive.members, entry.name))
                 opened.extractall(target, members, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         path.unlink()

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data.arrays import ArrayData
@@ -12,7 +12,18 @@ from flipjax.data.overview import Overview, make_overview
 from flipjax.groups import Groups
 
 
-def check(data: ArrayData | str | Path, **options: Any) -> Overview:
+class FolderOptions(TypedDict, total=False):
+    """Keys of `config.pool` for a folder."""
+
+    size: int
+    classes: tuple[str, ...]
+    scene_kinds: tuple[str, ...]
+    usual: tuple[str | tuple[str, ...], ...]
+    scene_column: str
+    cluster_column: str
+
+
+def check(data: ArrayData | str | Path, **options: Unpack[FolderOptions]) -> Overview:
     """Returns a pool's groups, the sizes that fit, and the call that sweeps it, as `flipjax data check DIR` prints.
 
     Args:
@@ -44,7 +55,7 @@ def check(data: ArrayData | str | Path, **options: Any) -> Overview:
     if not isinstance(data, str | os.PathLike):
         raise ConfigError("data", "a folder, or arrays of from_arrays or from_cut_outs", type(data).__name__)
     for name, value in options.items():
-        if name not in ("size", "classes", "scene_kinds", "usual", "scene_column", "cluster_column"):
+        if name not in FolderOptions.__annotations__:
             raise ConfigError(name, "an option of a folder: size, classes, scene_kinds, usual, or a column")
         check_value(f"pool.{name}", value)
     spec = PoolSpec(name="folder", root=os.fspath(data), **options)

@@ -7,7 +7,8 @@ so that all orders are those of `flipjax.data.split.shuffle`.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from types import ModuleType
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ import pandas as pd
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, count_content, interleave, shuffle, strata, strata_names
 from flipjax.groups import Groups
+from flipjax.pytrees import Array
+from flipjax.support.keys import Integer, Scalar
 
 
 class Table(NamedTuple):
@@ -88,7 +91,7 @@ def training_table(
 
 
 def traced_table(
-    catalog: Catalog, split: Split, *, rho: Any, seed: Any, n_train: int
+    catalog: Catalog, split: Split, *, rho: Scalar, seed: Integer, n_train: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns rows (n, 2) and groups (n,) of `training_table`, and whether the pool allows this rho.
 
@@ -211,15 +214,15 @@ class Deck(NamedTuple):
         ([[2, 0], [1, 3], [0, 2], [3, 1]], [0, 3, 1, 2])
     """
 
-    objects: Any
+    objects: Array | None
     """(F, n), the objects of each class in order; None in a photo pool."""
-    photos: Any
+    photos: Array
     """(R, P), the ordered photos of each scene, or of each group in a photo pool; padded."""
-    counts: Any
+    counts: Array
     """(R,), number of photos in each row."""
 
 
-def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Deck:
+def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) -> Deck:
     """Draws the deck of a seed.
 
     Args:
@@ -251,25 +254,29 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Dec
             sets[f"train objects {y}"] = train.objects[stratum == y]
         for scene in range(groups.scenes):
             sets[f"train scenes {scene}"] = train.scenes[kinds == scene]
-    items = {name: np.sort(each).astype(np.int32) for name, each in sets.items()}
+    items = {name: np.sort(indices).astype(np.int32) for name, indices in sets.items()}
 
-    def draw(seed: Any) -> list[np.ndarray]:
-        return [shuffle(each, int(seed), name) for name, each in items.items()]
+    def draw(seed: Integer) -> list[np.ndarray]:
+        """Returns each set in the order of a seed."""
+        return [shuffle(indices, int(seed), name) for name, indices in items.items()]
 
     if isinstance(seed, jax.Array):
         drawn = jax.pure_callback(draw, [*items.values()], seed, vmap_method="sequential")
     else:
         drawn = draw(seed)
     xp = _namespace(drawn[0])
-    objects = drawn[: 0 if catalog.kind == "photo" else groups.classes]
-    photos = drawn[len(objects) :]
+    objects = None
+    photos = drawn
+    if catalog.kind == "composite":
+        n = n_train // groups.classes
+        objects = xp.stack([order[:n] for order in drawn[: groups.classes]])
+        photos = drawn[groups.classes :]
     counts = np.array([len(order) for order in photos], np.int32)
     padded = xp.stack([xp.pad(order, (0, counts.max() - len(order))) for order in photos])
-    n = n_train // groups.classes
-    return Deck(xp.stack([order[:n] for order in objects]) if objects else None, padded, counts)
+    return Deck(objects, padded, counts)
 
 
-def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
+def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array, Array]:
     """Deals a training set: n images of each class, the first `common` ranks in usual scenes.
 
     Common ranks take the usual scenes of their class in turn, from the first; rare ranks take the other scenes in turn,
@@ -297,13 +304,16 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
     xp = _namespace(common, deck.photos)
     is_common = xp.arange(n) < common
     steps = xp.where(is_common, xp.arange(n), n - 1 - xp.arange(n))
-    scenes, turns = [], []
+    scenes = []
+    turns = []
     for usual, others in zip(*scene_orders(groups), strict=True):
-        shown = [xp.asarray(order)[steps % len(order)] for order in (usual, others)]
-        scenes.append(xp.where(is_common, *shown))
+        usual_scene = xp.asarray(usual)[steps % len(usual)]
+        other_scene = xp.asarray(others)[steps % len(others)]
+        scenes.append(xp.where(is_common, usual_scene, other_scene))
         turns.append(steps // xp.where(is_common, len(usual), len(others)))
     # The classes alternate within each rank.
-    scene, turn = (xp.stack(each, axis=1).reshape(-1) for each in (scenes, turns))
+    scene = xp.stack(scenes, axis=1).reshape(-1)
+    turn = xp.stack(turns, axis=1).reshape(-1)
     numbers = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
     if deck.objects is None:
         first = xp.asarray(deck.photos)[numbers, turn]
@@ -322,8 +332,9 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
     return xp.stack([first, second], axis=1).astype(np.int32), numbers.astype(np.int32)
 
 
-def _namespace(*arrays: Any) -> Any:
-    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+def _namespace(*values: Array | int) -> ModuleType:
+    """Returns NumPy, or JAX's NumPy if one of the values is JAX's."""
+    return jnp if any(isinstance(value, jax.Array) for value in values) else np
 
 
 def scene_orders(groups: Groups) -> list[list[list[int]]]:
@@ -338,8 +349,11 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
         >>> usual, others
         ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
     """
-    usual = np.array([[scene in own for scene in range(groups.scenes)] for own in groups.usual])
     from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
+
+    usual = np.zeros((groups.classes, groups.scenes), bool)
+    for y, scenes in enumerate(groups.usual):
+        usual[y, list(scenes)] = True
 
     # Each further class in a scene costs more. Square roots make costs unique, so that all versions of SciPy agree.
     roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
@@ -348,8 +362,8 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
     for rest in (usual, ~usual):
         orders: list[list[int]] = [[] for _ in groups.usual]
         while rest.any():
-            places = np.where(rest[..., None], costs, groups.count**2).reshape(groups.classes, -1)
-            for y, column in zip(*linear_sum_assignment(places), strict=True):
+            cost_of = np.where(rest[..., None], costs, groups.count**2).reshape(groups.classes, -1)
+            for y, column in zip(*linear_sum_assignment(cost_of), strict=True):
                 scene = int(column) // groups.classes
                 if rest[y, scene]:
                     orders[y].append(scene)
@@ -375,7 +389,7 @@ class Capacity:
     total: int
     """In all."""
 
-    def allow(self, common: Any, n: int) -> Any:
+    def allow(self, common: Integer, n: int) -> bool | jax.Array:
         """Returns whether n images per class, `common` of them common, are possible; `common` may be traced."""
         return (common <= self.usual) & (n - common <= self.rare) & (n <= self.total)
 
@@ -396,12 +410,20 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
     if catalog.kind == "composite":
         objects = int(counts.min())
         return Capacity(usual=objects, rare=objects, total=objects)
-    # When j groups take turns, group i has no photo left at image j * count + i.
-    usual, rare = (
-        min(len(own) * int(counts[groups.of(y, s)]) + i for y, own in enumerate(orders) for i, s in enumerate(own))
-        for orders in scene_orders(groups)
-    )
+    usual_orders, other_orders = scene_orders(groups)
+    usual = _photos_in_turn(groups, usual_orders, counts)
+    rare = _photos_in_turn(groups, other_orders, counts)
     return Capacity(usual, rare, usual + rare)
+
+
+def _photos_in_turn(groups: Groups, orders: Sequence[Sequence[int]], counts: np.ndarray) -> int:
+    """Returns how many photos every class has, of groups with `counts` photos, taken from its scenes in turn."""
+    fewest = []
+    for y, scenes in enumerate(orders):
+        for turn, scene in enumerate(scenes):
+            # When j groups take turns, group i has no photo left at image j * count + i.
+            fewest.append(len(scenes) * int(counts[groups.of(y, scene)]) + turn)
+    return min(fewest)
 
 
 def half_of_each_group(groups: np.ndarray) -> np.ndarray:
@@ -424,9 +446,13 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
     capacity = capacity_of(catalog, split)
     low = catalog.groups.independence
     possible = [m / n for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
-    allowed = f"rho must lie in [{max(low, possible[0]):.6g}, {possible[-1]:.6g}]" if possible else "no rho is possible"
-    contents = [(name, count_content(catalog, part)) for name, part in split._asdict().items()]
-    parts = [f"{name} {', '.join(f'{head} {count}' for head, count in content.items())}" for name, content in contents]
+    allowed = "no rho is possible"
+    if possible:
+        allowed = f"rho must lie in [{max(low, possible[0]):.6g}, {possible[-1]:.6g}]"
+    parts = []
+    for name, part in split._asdict().items():
+        content = count_content(catalog, part)
+        parts.append(f"{name} {', '.join(f'{head} {count}' for head, count in content.items())}")
     return (
         f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in usual scenes and "
         f"{n - round(rho * n)} in others; the pool holds: {'; '.join(parts)}. Largest n_train at rho {levels}: "

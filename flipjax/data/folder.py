@@ -21,6 +21,7 @@ from flipjax.support.terminal import listed
 from flipjax.support.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Of the images of a composite folder."""
 CONTENT = {"composite": ("cutouts", "scenes"), "photo": ("images", "masks", "metadata.csv")}
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
 
@@ -114,28 +115,35 @@ def list_folder(spec: PoolSpec) -> Catalog:
     if len(kinds) != 1:
         names = [f"{path.name}/" if path.is_dir() else path.name for path in _visible(root)]
         raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if kinds else 'whole'}; found {listed(names)}"])
-    return _list_composite(root, spec) if kinds == ["composite"] else _list_photos(root, spec)
+    if kinds == ["composite"]:
+        return _list_composite(root, spec)
+    return _list_photos(root, spec)
 
 
 def _list_composite(root: Path, spec: PoolSpec) -> Catalog:
-    folders = ([path for path in _visible(root / name) if path.is_dir()] for name in CONTENT["composite"])
-    counts = [{path.name: len(_visible(path)) for path in each} for each in folders]
-    class_names = names_of(root, "classes", counts[0], spec.classes)
-    scene_names = names_of(root, "scene_kinds", counts[1], spec.scene_kinds)
+    class_names = names_of(root, "classes", _file_counts(root / "cutouts"), spec.classes)
+    scene_names = names_of(root, "scene_kinds", _file_counts(root / "scenes"), spec.scene_kinds)
     if spec.scene_column != "scene" or spec.cluster_column:
         found = spec.cluster_column or spec.scene_column
         raise ConfigError(
             "config.pool.scene_column", "a folder of photos with metadata.csv; this one is composite", found
         )
-    # Rather than a sweep that does not keep its parts.
-    problems = ["metadata.csv: expected none in a composite folder"] if (root / "metadata.csv").exists() else []
-    objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
-    scenes = [
-        PoolItem(name, (name,), scene=kind)
-        for kind, folder in enumerate(scene_names)
-        for name in _images(root, f"scenes/{folder}", problems)
-    ]
+    problems = []
+    if (root / "metadata.csv").exists():
+        # Rather than a sweep that does not keep its parts.
+        problems.append("metadata.csv: expected none in a composite folder")
+    objects: list[PoolItem] = []
+    for y, name in enumerate(class_names):
+        objects += _cut_outs(root, name, y, problems)
+    scenes = []
+    for kind, folder in enumerate(scene_names):
+        scenes += [PoolItem(name, (name,), scene=kind) for name in _images(root, f"scenes/{folder}", problems)]
     return Catalog(str(root), "composite", class_names, scene_names, objects, scenes, tuple(problems))
+
+
+def _file_counts(folder: Path) -> dict[str, int]:
+    """Returns the number of files in each folder of a folder, by name."""
+    return {path.name: len(_visible(path)) for path in _visible(folder) if path.is_dir()}
 
 
 def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[PoolItem]:
@@ -206,8 +214,11 @@ class _Row:
     where: str
     """The line, as 'metadata.csv line 3'."""
     filename: str
+    """Below images/."""
     class_name: str
+    """Of the object."""
     scene: str
+    """The value of `config.pool.scene_column`."""
     part: int
     """Fixed part: -1 free, 0 train, 1 val, 2 test."""
     cluster: str
@@ -263,7 +274,9 @@ def _refused(name: str) -> str:
     """Returns the reason why a file name is unusable, or ''."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return "expected a name below the folder"
-    return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
+    if not name.isprintable():
+        return "control characters, or bytes that are no UTF-8, in its name"
+    return ""
 
 
 def _visible(folder: Path, *, deep: bool = False) -> list[Path]:

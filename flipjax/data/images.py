@@ -5,7 +5,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -66,10 +66,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
         rows = list(csv_rows(io.StringIO(read_file(path).decode("utf-8-sig"), newline="")))
     except (UnicodeError, csv.Error) as error:
         raise BadFileError(f"{path}: no CSV in UTF-8 ({error})") from error
-    found = [*rows[0][1]] if rows else []
-    missing = [name for name in columns if name not in found]
+    present = [*rows[0][1]] if rows else []
+    missing = [name for name in columns if name not in present]
     if missing:
-        expected = f"expected rows with {', '.join(columns)}; found {listed(found)}"
+        expected = f"expected rows with {', '.join(columns)}; found {listed(present)}"
         raise BadFileError(f"{path}: no column {', '.join(missing)}; {expected}")
     return rows
 
@@ -95,7 +95,9 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
             image.verify()  # Loading does not compare the checksums of a PNG.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            return ImageOps.exif_transpose(image) if turn else image
+            if turn:
+                return ImageOps.exif_transpose(image)
+            return image
     except BadFileError:
         raise
     except UnidentifiedImageError as error:
@@ -132,7 +134,9 @@ def check_bits(image: Image.Image, name: str) -> None:
 
 def squash(image: Image.Image, size: int) -> Image.Image:
     """Resizes an image to size x size (bilinear, antialiased) as the paper does; size 0 keeps it."""
-    return image.resize((size, size), Image.Resampling.BILINEAR) if size else image
+    if not size:
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def read_scene(photo: Image.Image, *, name: str, size: int) -> Pixels:
@@ -141,7 +145,8 @@ def read_scene(photo: Image.Image, *, name: str, size: int) -> Pixels:
     view = photo
     if size:
         side = min(photo.size)
-        left, top = (photo.width - side) // 2, (photo.height - side) // 2
+        left = (photo.width - side) // 2
+        top = (photo.height - side) // 2
         box = (left, top, left + side, top + side)
         view = photo.crop(box).resize((size, size), Image.Resampling.LANCZOS)
     return Pixels(np.asarray(view), np.zeros(view.size[::-1], np.uint8), photo.width / photo.height)
@@ -188,9 +193,9 @@ def alpha_of(mask: Image.Image, name: str) -> Image.Image:
         mask = mask.getchannel("A")
     if mask.mode in ("1", "LA"):
         mask = mask.convert("L")
-    most: Any = mask.getextrema()[1] if mask.mode == "L" else 0
+    most = int(np.asarray(mask).max(initial=0)) if mask.mode == "L" else 0
     if most == 1:
-        return mask.point(lambda value: 255 * value)
+        return mask.point([255 * value for value in range(256)])
     if most <= 127:
         kinds = {
             "L": f"the values up to {most}",
@@ -208,7 +213,9 @@ def labels_of(mask: Image.Image, name: str) -> np.ndarray:
     labels = np.asarray(mask)
     if labels.ndim > 2 or labels.dtype.kind == "f":
         raise BadFileError(f"{name}: a mask of mode {mask.mode}; expected one channel of labels 0, 1 and 2")
-    return labels.astype(np.int64) if labels.dtype != np.uint8 else labels
+    if labels.dtype == np.uint8:
+        return labels
+    return labels.astype(np.int64)
 
 
 def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
@@ -253,5 +260,5 @@ def check_object(pixels: np.ndarray, name: str) -> None:
 def check_sizes(photo: Image.Image, mask: Image.Image, *, names: tuple[str, str]) -> None:
     """Raises BadFileError unless photo and mask have the same size."""
     if photo.size != mask.size:
-        sizes = ["{} x {}".format(*each.size) for each in (mask, photo)]
-        raise BadFileError(f"{names[1]}: the mask has {sizes[0]} pixels, {names[0]} has {sizes[1]}")
+        found = f"the mask has {mask.width} x {mask.height} pixels, {names[0]} has {photo.width} x {photo.height}"
+        raise BadFileError(f"{names[1]}: {found}")

@@ -1,13 +1,15 @@
 """The images of a member as arrays for any framework."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import (
+    Config,
     ConfigError,
     SplitSpec,
     check,
@@ -33,39 +35,46 @@ _gather = jax.jit(gather)
 
 
 class GroupedImages(NamedTuple):
-    """n images, float32 (n, H, W, 3) in [0, 1], and masks, int32 (n, H, W): 0 for background, else 1 + class.
-
-    The other arrays are int32 (n,): `classes` and `scenes` from 0, `groups` as in results.csv, and `pairs`, the id of
-    the counterfactual set, or -1.
-    """
+    """n images with what they show."""
 
     images: np.ndarray
+    """float32 (n, H, W, 3) in [0, 1]."""
     masks: np.ndarray
+    """int32 (n, H, W), 0 for background, else 1 + class."""
     classes: np.ndarray
+    """int32 (n,), from 0."""
     scenes: np.ndarray
+    """int32 (n,), from 0."""
     groups: np.ndarray
+    """int32 (n,), as in results.csv."""
     pairs: np.ndarray
+    """int32 (n,), the id of the counterfactual set, or -1."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Benchmark:
-    """The images of one member: `train` for its rho and seed; `val` and `test` are the same for all members.
-
-    `class_names` begins with the background; `all_groups` marks common and rare groups.
-    """
+    """The images of one member."""
 
     train: GroupedImages
+    """Its training images, for its rho and seed."""
     val: GroupedImages
+    """The validation images, the same for all members."""
     test: GroupedImages
+    """The test images, the same for all members."""
     class_names: tuple[str, ...]
+    """Begin with the background."""
     scene_names: tuple[str, ...]
+    """Of the scenes."""
     all_groups: Groups
+    """Say which groups are common and rare."""
     rho: float
+    """Of the member."""
     seed: int
+    """Of the member."""
 
 
 def benchmark(
-    config: Any,
+    config: Config | str | Path,
     *,
     rho: float,
     seed: int = 0,
@@ -135,11 +144,15 @@ def benchmark(
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
-    made = [_gather(pool, table.rows[start : start + AT_ONCE]) for start in range(0, len(table.rows), AT_ONCE)]
-    images, masks = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
+    images = []
+    masks = []
+    for start in range(0, len(table.rows), AT_ONCE):
+        made, made_masks = _gather(pool, table.rows[start : start + AT_ONCE])
+        images.append(np.asarray(made))
+        masks.append(np.asarray(made_masks))
     return GroupedImages(
-        images=images,
-        masks=masks,
+        images=np.concatenate(images),
+        masks=np.concatenate(masks),
         classes=all_groups.class_of(table.groups),
         scenes=all_groups.scene_of(table.groups),
         groups=table.groups,

@@ -1,5 +1,6 @@
 """Resolves the names of classes, scenes and usual scenes in a configuration. Imports no JAX."""
 
+import itertools
 from collections.abc import Sequence
 
 from flipjax.config import ConfigError, PoolSpec, SplitSpec
@@ -34,16 +35,18 @@ def groups_of(
         ((1,), (0, 2))
     """
     field = "config.pool.usual"
-    own = [(names,) if isinstance(names, str) else names for names in usual]
-    own = own or [(scene_names[y % len(scene_names)],) for y in range(len(class_names))]
-    if unknown := {name for names in own for name in names}.difference(scene_names):
+    names_of = [(names,) if isinstance(names, str) else names for names in usual]
+    if not usual:
+        names_of = [(scene_names[y % len(scene_names)],) for y in range(len(class_names))]
+    unknown = set(itertools.chain.from_iterable(names_of)).difference(scene_names)
+    if unknown:
         raise ConfigError(field, f"scenes among {', '.join(scene_names)}", ", ".join(sorted(unknown)))
-    numbers = tuple(tuple(sorted({scene_names.index(name) for name in names})) for names in own)
+    numbers = tuple(tuple(sorted({scene_names.index(name) for name in names})) for names in names_of)
     try:
         return Groups(len(class_names), len(scene_names), numbers)
     except ValueError as error:
         expected = str(error).removeprefix("usual: ").partition(", found")[0]
-        found = f"{dict(zip(class_names, own, strict=False))} of scenes {', '.join(scene_names)}"
+        found = f"{dict(zip(class_names, names_of, strict=False))} of scenes {', '.join(scene_names)}"
         raise ConfigError(field, problem=f"{expected} (by default class i has scene i mod S); found {found}") from error
 
 
@@ -53,11 +56,15 @@ def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         ConfigError: the pool cannot draw one of them.
     """
-    asked = {"classes": (spec.classes, CREATURES), "scene_kinds": (spec.scene_kinds, CUES[spec.cue])}
-    for field, (names, drawn) in asked.items():
-        if not set(names) <= set(drawn):
-            raise ConfigError(f"config.pool.{field}", f"names among {', '.join(drawn)}", ", ".join(names))
+    _check_names("config.pool.classes", spec.classes, CREATURES)
+    _check_names("config.pool.scene_kinds", spec.scene_kinds, CUES[spec.cue])
     return spec.classes or CREATURES[:2], spec.scene_kinds or CUES[spec.cue][:2]
+
+
+def _check_names(field: str, names: Sequence[str], drawn: Sequence[str]) -> None:
+    """Raises ConfigError for a name that the pool cannot draw."""
+    if not set(names) <= set(drawn):
+        raise ConfigError(field, f"names among {', '.join(drawn)}", ", ".join(names))
 
 
 def known_groups(spec: PoolSpec) -> Groups | None:
@@ -85,10 +92,12 @@ def known_groups(spec: PoolSpec) -> Groups | None:
 def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:
     """Raises ConfigError if a split size is not a multiple that the groups require, or rho is out of range."""
     why = f"{groups.classes} classes x {groups.scenes} scenes"
-    every = multiple(groups.count, groups.count)
-    for name, (accepts, text) in {"n_train": multiple(groups.classes, 0), "n_val": every, "n_test": every}.items():
-        if not accepts(value := getattr(split, name)):
-            raise ConfigError(f"config.split.{name}", f"{text} ({why})", value)
+    of_groups = multiple(groups.count, groups.count)
+    ranges = {"n_train": multiple(groups.classes, 0), "n_val": of_groups, "n_test": of_groups}
+    for name, allowed in ranges.items():
+        value = getattr(split, name)
+        if not allowed.accepts(value):
+            raise ConfigError(f"config.split.{name}", f"{allowed.text} ({why})", value)
     for rho in rhos:
         if not groups.rho_range.accepts(rho):
             raise ConfigError("config.axes.rho", groups.rho_range.text, rho)

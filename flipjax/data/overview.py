@@ -3,7 +3,6 @@
 import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ class Overview:
     """Source, usual scenes, bad files and tables."""
     problems: tuple[str, ...]
     """A line for each unusable file, and the reason where no split fits."""
-    changes: Mapping[str, Any]
+    changes: Mapping[str, int | tuple[float, ...]]
     """Keys of a configuration that sweeps the pool, by dotted name; empty if none fits."""
     next: str = ""
     """The call or command that sweeps the pool, or a sentence that explains why there is none."""

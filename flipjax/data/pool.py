@@ -60,7 +60,7 @@ class PoolItem:
 
     Attributes:
         name: unique among the objects, or among the scene photos.
-        files: the files of its pixels: the photo, its mask if separate, ...
+        files: what its reader opens: paths of the photo and of its mask if separate; in TFDS the split and the index.
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can be shown in any.
         part: the fixed part: -1 free, 0 train, 1 val, 2 test.
@@ -75,12 +75,14 @@ class PoolItem:
     cluster: str = ""
 
 
-def _column(rows: str, field: str) -> Any:
+def _column(rows: str, field: str) -> cached_property[Any]:
     """Returns a property of a catalog: a field of all of its `rows`, an int32 array or a tuple of names."""
 
-    def column(catalog: Any) -> Any:
+    def column(catalog: "Catalog") -> np.ndarray | tuple[str, ...]:
         values = [getattr(item, field) for item in getattr(catalog, rows)]
-        return tuple(values) if field in ("name", "cluster") else np.array(values, np.int32)
+        if field in ("name", "cluster"):
+            return tuple(values)
+        return np.array(values, np.int32)
 
     return cached_property(column)
 
@@ -175,7 +177,9 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
 
 def at_strength(pool: Pool, strength: jax.Array | float) -> Pool:
     """Returns the pool with a cue of this strength in [0, 1]; a pool that does not blend stays as it is."""
-    return pool if pool.strength is None else replace(pool, strength=jnp.float32(strength))
+    if pool.strength is None:
+        return pool
+    return replace(pool, strength=jnp.float32(strength))
 
 
 def scenes_alone(pool: Pool, photos: jax.Array | np.ndarray) -> jax.Array:
@@ -207,6 +211,10 @@ def _behind(pool: Pool, rows: jax.Array) -> jax.Array:
     plain = jnp.asarray(pool.backdrops)[0 if pool.cue == "scene" else rows[..., 0]].astype(jnp.float32)
     if pool.cue in ("marker", "tint"):
         return plain
-    shown = scenes if pool.cue == "scene" else jnp.clip(plain + scenes - 128, 0, 255)
+    shown = scenes
+    if pool.cue != "scene":
+        shown = jnp.clip(plain + scenes - 128, 0, 255)
+    if pool.strength is None:
+        return shown
     # Both are integers, so that strength 1 gives exactly what is shown.
-    return shown if pool.strength is None else plain + pool.strength * (shown - plain)
+    return plain + pool.strength * (shown - plain)

@@ -73,9 +73,11 @@ def shared_lines(problems: Sequence[str]) -> list[str]:
         name, _, reason = problem.partition(": ")
         by_reason.setdefault(reason.replace(PurePosixPath(name).stem, "NAME"), []).append(problem)
     lines = []
-    for same in by_reason.values():
-        many = f" and {len(same) - 1} other files: "
-        lines += [same[0].replace(": ", many, 1)] if len(same) > SHARED else same
+    for alike in by_reason.values():
+        if len(alike) > SHARED:
+            lines.append(alike[0].replace(": ", f" and {len(alike) - 1} other files: ", 1))
+        else:
+            lines += alike
     return lines
 
 
@@ -230,12 +232,12 @@ def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, 
     return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
 
 
-def pool_of(arrays: Any, kind: Kind) -> Pool:
-    """Returns the pool of `ARRAYS`, without aspects if one of them is unknown."""
-    known = dict(arrays)
+def pool_of(arrays: Mapping[str, np.ndarray], kind: Kind) -> Pool:
+    """Returns the pool of `ARRAYS`, NumPy arrays, without aspects if one of them is unknown."""
+    fields: dict[str, Any] = dict(arrays)
     if np.isnan(arrays["aspects"]).any():
-        known["aspects"] = None
-    return Pool(kind=kind, **known)
+        fields["aspects"] = None
+    return Pool(kind=kind, **fields)
 
 
 @functools.cache
@@ -343,17 +345,22 @@ def memory_limit() -> tuple[float, str]:
     return inf, "the machine"
 
 
-def pool_digest(arrays: Mapping[str, Any], catalog: Catalog) -> str:
+def pool_digest(arrays: Mapping[str, np.ndarray], catalog: Catalog) -> str:
     """Returns a digest of shapes, blocks (hashed on all cores) and the catalog without its source: 32 hex digits."""
     values = {name: getattr(catalog, name) for name in NAMES}
-    values |= {name: getattr(catalog, name).tolist() for name in COLUMNS}
+    for name in COLUMNS:
+        values[name] = getattr(catalog, name).tolist()
     if catalog.clustered:
         values["object_clusters"] = catalog.object_clusters
     total = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for name in ARRAYS:
         total.update(f"{name} {arrays[name].shape}\n".encode())
-        flat: Any = np.ascontiguousarray(arrays[name]).reshape(-1)
+        flat = np.ascontiguousarray(arrays[name]).reshape(-1)
         blocks = (flat[start : start + BLOCK] for start in range(0, len(flat), BLOCK))
-        for digest in in_order(lambda block: hashlib.sha256(block).digest(), blocks):
+        for digest in in_order(_digest_of_block, blocks):
             total.update(digest)
     return total.hexdigest()[:32]
+
+
+def _digest_of_block(block: np.ndarray) -> bytes:
+    return hashlib.sha256(block.data).digest()

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL.Image import Image
@@ -30,8 +30,12 @@ SCENES = "scenes"
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """Splits that are parts."""
 INFO = "dataset_info.json"
+"""File that TFDS writes into a data set."""
 SAMPLE = 16
 """Masks from which the foreground's values are read."""
+
+Features: TypeAlias = Mapping[str, Any]
+"""The features of an example by name, as TFDS reads them."""
 
 
 def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -76,7 +80,10 @@ def find_data_set(spec: PoolSpec) -> Path:
     advice = ""
     if spec.name in DEFAULTS:
         names = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
-        root = root or (names[0] if len(names) == 1 else DEFAULTS[spec.name])
+        if not root:
+            root = DEFAULTS[spec.name]
+            if len(names) == 1:
+                root = names[0]
         root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
         advice = f"; flipjax data prepare {spec.name} makes one"
     # The newest version, unless the name has one; none that is being made.
@@ -84,11 +91,19 @@ def find_data_set(spec: PoolSpec) -> Path:
     folders = [path.parent for path in (data_dir / name).glob(f"{version or '[!.]*'}/{INFO}")]
     if folders:
         return max(folders, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
-    there = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
-    names = [path.relative_to(data_dir).as_posix() for path in there]
-    names = sorted(":".join(name.rsplit("/", 1)) for name in names if "/." not in f"/{name}")
-    expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(names)}{advice}"
+    expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(_data_sets_in(data_dir))}{advice}"
     raise ConfigError("config.pool.root", expected, repr(root))
+
+
+def _data_sets_in(data_dir: Path) -> list[str]:
+    """Returns the names of all data sets, NAME/CONFIG:VERSION, without those that are being made."""
+    names = []
+    for depth in ("*/*", "*/*/*"):
+        for path in data_dir.glob(f"{depth}/{INFO}"):
+            name = path.parent.relative_to(data_dir).as_posix()
+            if "/." not in f"/{name}":
+                names.append(":".join(name.rsplit("/", 1)))
+    return sorted(names)
 
 
 def data_dir_of(text: str) -> Path:
@@ -158,15 +173,20 @@ class _TextFeature:
     """A feature whose values are names."""
 
     name: str
+    """Of the feature."""
     labels: list[str]
     """Names in the order of their numbers; empty if the feature is no ClassLabel."""
 
-    def read(self, example: Mapping[str, Any]) -> str | None:
+    def read(self, example: Features) -> str | None:
         """Returns the name in an example; None for the number of no label."""
         value = example[self.name]
+        if self.labels and value < 0:
+            return None
         if self.labels:
-            return self.labels[value] if value >= 0 else None
-        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+            return self.labels[value]
+        if isinstance(value, bytes):
+            return value.decode(errors="replace")
+        return str(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +195,7 @@ class _DataSet:
 
     source: str
     """Its folder."""
-    sources: dict[str, Sequence[Mapping[str, Any]]]
+    sources: dict[str, Sequence[Features]]
     """Examples by split."""
     image: str
     """Name of the feature with the photos."""
@@ -192,14 +212,20 @@ class _Example:
     """The names of an example, and where it is."""
 
     split: str
+    """Of the data set."""
     index: int
+    """In its split."""
     class_name: str | None
+    """None where its label is none."""
     scene: str | None
+    """None where its label is none."""
     part: str | None
+    """None without such a feature."""
     id: str | None
+    """None without such a feature."""
 
     @property
-    def place(self) -> str:
+    def numbered_name(self) -> str:
         """The split and the number of the example."""
         return f"{self.split}/{self.index:06d}"
 
@@ -259,20 +285,32 @@ def _items(
     scene_names: tuple[str, ...] = (),
 ) -> list[PoolItem]:
     """Returns the items of examples, named by their ids if these differ among all `examples`."""
-    by_id = len({example.id for example in examples}) == len(examples)
+    ids_differ = len({example.id for example in examples}) == len(examples)
     items = []
     for example in chosen:
-        part = example.part if example.part is not None else example.split
+        name = example.numbered_name
+        if ids_differ and example.id is not None:
+            name = printable(example.id)
+        part = example.part
+        if part is None:
+            part = example.split
         items.append(
             PoolItem(
-                printable(example.id) if by_id and example.id is not None else example.place,
+                name,
                 (example.split, example.index),
-                y=class_names.index(example.class_name) if class_names and example.class_name is not None else -1,
-                scene=scene_names.index(example.scene) if scene_names and example.scene is not None else -1,
+                y=_index_of(example.class_name, class_names),
+                scene=_index_of(example.scene, scene_names),
                 part=parts.get(part, -1),
             )
         )
     return sorted(items, key=lambda item: item.name)
+
+
+def _index_of(name: str | None, names: tuple[str, ...]) -> int:
+    """Returns the index of a name among those of a pool; -1 for none, or in a pool without names."""
+    if not names or name is None:
+        return -1
+    return names.index(name)
 
 
 def _parts(data: _DataSet) -> dict[str, int]:
@@ -281,15 +319,22 @@ def _parts(data: _DataSet) -> dict[str, int]:
     if len(splits) > 1 and not FIXED.keys() >= {*splits}:
         expected = "the splits train, validation and test, or a single one"
         raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {data.source}")
-    parts = {split: FIXED[split] for split in splits if len(splits) > 1}
-    return parts if PARTS.index("val") in parts.values() else parts | {"train": -1}
+    parts = {}
+    if len(splits) > 1:
+        parts = {split: FIXED[split] for split in splits}
+    if PARTS.index("val") not in parts.values():
+        parts["train"] = -1
+    return parts
 
 
 def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
-    def open_image(item: PoolItem, role: str) -> Image:
+    def example_of(item: PoolItem) -> Features:
         split, index = item.files
+        return data.sources[split][index]
+
+    def open_image(item: PoolItem, role: str) -> Image:
         feature = data.image if role == "image" else data.mask
-        return images.decode(bytes(data.sources[split][index][feature]), name=f"{item.name} ({role})")
+        return images.decode(bytes(example_of(item)[feature]), name=f"{item.name} ({role})")
 
     order = data.texts["class"].labels or catalog.class_names
     foreground = [1 + order.index(name) for name in catalog.class_names]
@@ -311,8 +356,7 @@ def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
         else:
             pixels = images.read_premultiplied(photo, mask, names=names, size=size)
         if data.resized:
-            split, index = item.files
-            pixels = pixels._replace(aspect=float(data.sources[split][index].get("aspect", np.nan)))
+            pixels = pixels._replace(aspect=float(example_of(item).get("aspect", np.nan)))
         return pixels
 
     return read
@@ -320,6 +364,11 @@ def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
 
 def _binary(catalog: Catalog, y: int, open_image: Callable[[PoolItem, str], Image]) -> int:
     """Returns the single foreground value of all masks, 1 or 255, from some of class y; 0 if masks hold labels."""
-    some = [item for item in catalog.objects if item.y == y][:SAMPLE]
-    values = {value for item in some for value in np.unique(images.labels_of(open_image(item, "mask"), item.name))}
-    return next((value for value in (1, 255) if values <= {0, value}), 0)
+    values: set[int] = set()
+    for item in [item for item in catalog.objects if item.y == y][:SAMPLE]:
+        labels = images.labels_of(open_image(item, "mask"), item.name)
+        values.update(np.unique(labels).tolist())
+    for value in (1, 255):
+        if values <= {0, value}:
+            return value
+    return 0

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
 from flipjax.groups import Groups
+
+if TYPE_CHECKING:
+    from flipjax.data.coco_cd.coco_cd_dataset_builder import CocoCDConfig
 
 __all__ = ["CLASSES", "N_TEST", "N_VAL", "SCENES", "prepare"]
 
@@ -14,8 +17,9 @@ CLASSES = ("cat", "dog")
 SCENES = ("indoor", "outdoor")
 """Default scenes."""
 N_VAL = 50
+"""Validation images of a group in the reference's split."""
 N_TEST = 125
-"""Validation and test images per group in the reference's split."""
+"""Test images of a group in the reference's split."""
 
 
 def prepare(
@@ -42,36 +46,51 @@ def prepare(
         ModuleNotFoundError: pycocotools or ijson is missing.
     """
     from flipjax.data import builders
-    from flipjax.data.coco_cd import coco_cd_dataset_builder as own
+    from flipjax.data.coco_cd.coco_cd_dataset_builder import ARCHIVES, Builder, CocoCDConfig
 
     about = "Made by flipjax data prepare."
-    config = own.CocoCDConfig(name="", description=about, divided=split == "reference", **options)
+    config = CocoCDConfig(name="", description=about, divided=split == "reference", **options)
+    _check_options(config)
     config.name = _name_of(config)
     if download:
-        coco_root = builders.fetch(own.ARCHIVES, data_dir / "downloads" / "coco_cd")
+        coco_root = builders.fetch(ARCHIVES, data_dir / "downloads" / "coco_cd")
     if coco_root is None:
         raise ConfigError("--coco_root", "a folder, or --download", "none")
     sources = {name: coco_root / name for name in ("train2017", "val2017", "annotations")}
     if stuff_dir:
         sources["stuff_annotations"] = stuff_dir
-    return builders.prepare_data_set(own.Builder, config, sources, data_dir)
+    return builders.prepare_data_set(Builder, config, sources, data_dir)
 
 
-def _name_of(config: Any) -> str:
-    """Returns a name that contains every option; raises ConfigError if one is out of range."""
-    plain = (config.classes, config.scenes) == (CLASSES, SCENES)
-    level = config.rho is None or (config.divided and Groups().rho_range.accepts(config.rho))
-    for option, fine, expected, found in (
-        ("--rho", level, "a number in [0.5, 1], with --split reference", config.rho),
-        ("--classes", 1 < len({*config.classes}) == len(config.classes), "two or more that differ", config.classes),
-        ("--scenes", 1 < len({*config.scenes}) == len(config.scenes), "two or more that differ", config.scenes),
-        ("--split", plain or not config.divided, "free, for other classes or scenes than the paper's", "reference"),
-    ):
-        if not fine:
-            raise ConfigError(option, expected, found)
-    parts = ["undivided" if not config.divided else "photos" if config.rho is None else f"corr{config.rho:g}"]
-    parts += [] if plain else [re.sub(r"\W+", "_", "_".join([*config.classes, *config.scenes]))]
-    return "_".join([*parts, *[f"size{config.size}"] * bool(config.size)])
+def _check_options(config: "CocoCDConfig") -> None:
+    """Raises ConfigError if an option is out of range."""
+    if config.rho is not None and not (config.divided and Groups().rho_range.accepts(config.rho)):
+        raise ConfigError("--rho", "a number in [0.5, 1], with --split reference", config.rho)
+    for option, names in (("--classes", config.classes), ("--scenes", config.scenes)):
+        if len(names) < 2 or len({*names}) < len(names):
+            raise ConfigError(option, "two or more that differ", names)
+    if config.divided and not _is_of_paper(config):
+        raise ConfigError("--split", "free, for other classes or scenes than the paper's", "reference")
+
+
+def _is_of_paper(config: "CocoCDConfig") -> bool:
+    """Returns whether the classes and scenes are the paper's."""
+    return config.classes == CLASSES and config.scenes == SCENES
+
+
+def _name_of(config: "CocoCDConfig") -> str:
+    """Returns a name that contains every option."""
+    if not config.divided:
+        parts = ["undivided"]
+    elif config.rho is None:
+        parts = ["photos"]
+    else:
+        parts = [f"corr{config.rho:g}"]
+    if not _is_of_paper(config):
+        parts.append(re.sub(r"\W+", "_", "_".join([*config.classes, *config.scenes])))
+    if config.size:
+        parts.append(f"size{config.size}")
+    return "_".join(parts)
 
 
 def __dir__() -> list[str]:

@@ -5,10 +5,10 @@ paper, window-other, cell phone ...) is neutral.
 """
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ijson
 import numpy as np
@@ -30,6 +30,8 @@ STUFF = {scene: _NAMES[scene, "stuff"] | THINGS[scene] for scene in SCENES}
 LEAST_SHARE = 0.02
 """Share of the image that a scene's categories must cover."""
 
+Annotation: TypeAlias = dict[str, Any]
+"""An item of a COCO file, as JSON has it."""
 Segment = tuple[int, np.ndarray]
 """A label, 1 + y, and the lengths of the runs of its pixels: by columns, background first."""
 Categories = dict[int, tuple[str, str]]
@@ -82,17 +84,32 @@ def read_instances(
         annotations = animals.pop(image["id"], ())
         if not annotations:
             continue
-        width, height = size = image["width"], image["height"]
-        if not all(isinstance(side, int) and side > 0 for side in size) or width * height > MAX_PIXELS:
+        width = image["width"]
+        height = image["height"]
+        if not _is_side(width) or not _is_side(height) or width * height > MAX_PIXELS:
             expected = f"expected sides in whole numbers, and at most {MAX_PIXELS:,} pixels"
             raise BadFileError(f"{path}: image {image['id']}: {expected}: {image}")
-        segments = tuple((labels[item["category_id"]], run_lengths(item, *size, path)) for item in annotations)
-        place = f"{folder.name}/{image['file_name']}", (folder.resolve() / image["file_name"],)
-        known = {"image_id": image["id"], "width": width, "height": height, "areas": areas[image["id"]]}
-        photos.append(Photo(*place, segments=segments, **known))
+        segments = []
+        for item in annotations:
+            segments.append((labels[item["category_id"]], run_lengths(item, width, height, path)))
+        photo = Photo(
+            f"{folder.name}/{image['file_name']}",
+            (folder.resolve() / image["file_name"],),
+            image_id=image["id"],
+            width=width,
+            height=height,
+            segments=tuple(segments),
+            areas=areas[image["id"]],
+        )
+        photos.append(photo)
     if animals:
         raise BadFileError(f"{path}: annotations of image {min(animals)}, which 'images' does not list")
     return photos
+
+
+def _is_side(value: object) -> bool:
+    """Returns whether a value can be the side of an image, in pixels."""
+    return isinstance(value, int) and value > 0
 
 
 def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> dict[int, list[float]]:
@@ -116,7 +133,7 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> dict[int, list[
     return _read_annotations(path, kinds, len(scenes))[0]
 
 
-def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) -> np.ndarray:
+def run_lengths(item: Annotation, width: int, height: int, path: Path) -> np.ndarray:
     """Returns the run lengths of an annotation: of polygons, of run lengths, or of compressed ones.
 
     Polygons of fewer than three points have no pixels.
@@ -127,14 +144,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     shape: Any = item.get("segmentation")
     try:
         if isinstance(shape, list):
-            polygons = [polygon for polygon in shape if len(polygon) >= 6 or list in map(type, polygon)]
-            # pycocotools visits every pixel of an outline, so a damaged coordinate could take forever.
-            along = [(x, width) for polygon in polygons for x in polygon[::2]]
-            down = [(y, height) for polygon in polygons for y in polygon[1::2]]
-            if not all(-side <= place <= 2 * side for place, side in along + down):
-                raise ValueError(f"a polygon far outside the image of {width} x {height} pixels")
-            outlines = mask.frPyObjects(polygons, height, width) if polygons else []
-            shape = mask.merge(outlines) if outlines else {"size": [height, width], "counts": [height * width]}
+            shape = _filled(shape, width, height)
         # Neither polygons nor run lengths have no size.
         if list(shape["size"]) != [height, width]:
             raise ValueError(f"a mask of {shape['size']} rows and columns, but an image of {[height, width]}")
@@ -147,6 +157,27 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     except Exception as error:  # pycocotools raises bare exceptions on damaged files.
         where = f"{path}: annotation {item.get('id')} of image {item['image_id']}"
         raise BadFileError(f"{where}: its segmentation cannot be used: {error or type(error).__name__}") from error
+
+
+def _filled(polygons: list[Any], width: int, height: int) -> dict[str, Any]:
+    """Returns the run lengths of the pixels inside polygons, as COCO has them.
+
+    Raises:
+        ValueError: a polygon lies far outside of the image.
+    """
+    kept = [polygon for polygon in polygons if len(polygon) >= 6 or list in map(type, polygon)]
+    if not kept:
+        return {"size": [height, width], "counts": [height * width]}
+    for polygon in kept:
+        # pycocotools visits every pixel of an outline, so a damaged coordinate could take forever.
+        inside_x = all(-width <= x <= 2 * width for x in polygon[::2])
+        inside_y = all(-height <= y <= 2 * height for y in polygon[1::2])
+        if not inside_x or not inside_y:
+            raise ValueError(f"a polygon far outside the image of {width} x {height} pixels")
+    outlines = mask.frPyObjects(kept, height, width)
+    if not outlines:
+        return {"size": [height, width], "counts": [height * width]}
+    return mask.merge(outlines)
 
 
 def decode_runs(counts: bytes) -> list[int]:
@@ -205,7 +236,9 @@ def scene_of(areas: Sequence[float], pixels: int) -> int | None:
         (2, None)
     """
     most = max(areas)
-    return areas.index(most) if most >= sum(areas) / 2 and most / pixels >= LEAST_SHARE else None
+    if most < sum(areas) / 2 or most / pixels < LEAST_SHARE:
+        return None
+    return areas.index(most)
 
 
 def _categories(path: Path) -> Categories:
@@ -222,20 +255,29 @@ def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
 
 def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
     """Returns the scene of each category; scenes must not share categories."""
-    pairs = [(key, s) for key, each in names.items() for s, wanted in enumerate(scenes) if wanted & set(each)]
-    twice = [names[key][0] for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ConfigError("--scenes", "scenes that share no category", ", ".join(twice))
-    return dict(pairs)
+    kinds: dict[int, int] = {}
+    shared = []
+    for key, names_of_category in names.items():
+        fitting = [kind for kind, wanted in enumerate(scenes) if wanted & set(names_of_category)]
+        if len(fitting) > 1:
+            shared.append(names_of_category[0])
+        if fitting:
+            kinds[key] = fitting[-1]
+    if shared:
+        raise ConfigError("--scenes", "scenes that share no category", ", ".join(shared))
+    return kinds
 
 
 def _read_annotations(
     path: Path, kinds: Mapping[int, int], scenes: int, animals: Collection[int] = ()
-) -> tuple[dict[int, list[float]], dict[int, list[dict]]]:
+) -> tuple[dict[int, list[float]], dict[int, list[Annotation]]]:
     """Returns the areas of categories by image and scene, and the annotations of the categories of animals."""
-    areas, kept = defaultdict(lambda: [0.0] * scenes), defaultdict(list)
+    areas: dict[int, list[float]] = defaultdict(lambda: [0.0] * scenes)
+    kept: dict[int, list[Annotation]] = defaultdict(list)
     for item in _items(path, "annotations", ("image_id", "category_id", "area")):
-        image, category, area = item["image_id"], item["category_id"], item["area"]
+        image = item["image_id"]
+        category = item["category_id"]
+        area = item["area"]
         if category in animals:
             kept[image].append(item)
         elif category in kinds:
@@ -245,7 +287,8 @@ def _read_annotations(
     return areas, kept
 
 
-def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[Annotation]:
+    """Yields the items of a list in a COCO file, each a mapping with numbers or names at these keys."""
     empty = True
     try:
         with path.open("rb") as file:

@@ -5,11 +5,11 @@ use `flipjax.data.correlation`, whose sizes do not change with rho.
 """
 
 import dataclasses
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,7 +18,7 @@ from PIL import Image
 
 from flipjax.config import ConfigError
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder, check_files
+from flipjax.data.builders import Archive, ArchiveBuilder, Example, check_files
 from flipjax.data.coco_cd import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
 from flipjax.data.images import BadFileError
@@ -37,9 +37,11 @@ ARCHIVES = (
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
 FILTER_SIZE = 512
+"""Pixels a side at which the foreground is measured."""
 FOREGROUND = (0.01, 0.99)
 """Smallest and largest fraction of foreground, measured in a mask resized to FILTER_SIZE (nearest pixel)."""
 SEED = 13
+"""The reference's."""
 CAPS = {0.95: 834}
 """Images per class in the released training sets, an upper bound of the reference's draw."""
 
@@ -87,16 +89,19 @@ def read_selection(
     """
     animals: list[Photo] = []
     stuff: dict[int, list[float]] = {}
-    folders = {"instances": coco_root / "annotations", "stuff": stuff_dir or coco_root / "annotations"}
-    files = {(kind, year): folders[kind].resolve() / f"{kind}_{year}.json" for year in YEARS for kind in folders}
-    for path in files.values():
-        say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+    instances_dir = (coco_root / "annotations").resolve()
+    stuff_dir = (stuff_dir or instances_dir).resolve()
     for year in YEARS:
-        found = read_instances(files["instances", year], coco_root / year, classes=classes, scenes=scenes)
-        if twice := {photo.image_id for photo in animals} & {photo.image_id for photo in found}:
-            raise BadFileError(f"{files['instances', year]}: image {min(twice)} is in {YEARS[0]}, too")
-        animals += found
-        stuff |= read_stuff(files["stuff", year], scenes=scenes)
+        for path in (instances_dir / f"instances_{year}.json", stuff_dir / f"stuff_{year}.json"):
+            say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+    for year in YEARS:
+        path = instances_dir / f"instances_{year}.json"
+        photos = read_instances(path, coco_root / year, classes=classes, scenes=scenes)
+        twice = {photo.image_id for photo in animals} & {photo.image_id for photo in photos}
+        if twice:
+            raise BadFileError(f"{path}: image {min(twice)} is in {YEARS[0]}, too")
+        animals += photos
+        stuff.update(read_stuff(stuff_dir / f"stuff_{year}.json", scenes=scenes))
     return select(sorted(animals, key=lambda photo: photo.image_id), stuff)
 
 
@@ -126,7 +131,8 @@ def select(animals: Sequence[Photo], stuff: Mapping[int, Sequence[float]]) -> tu
 def foreground_share(photo: Photo) -> float:
     """Returns the fraction of foreground pixels in the mask resized to FILTER_SIZE."""
     mask = Image.fromarray(label_mask(photo.segments, photo.width, photo.height))
-    return float(np.mean(np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST)) > 0))
+    small = mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST)
+    return float(np.mean(np.asarray(small) > 0))
 
 
 def reference_split(
@@ -162,18 +168,34 @@ def reference_split(
         need = f"the reference's split needs {n_val} + {n_test} images of each group for val and test"
         raise ConfigError("coco_cd", problem=f"{need}; there are {describe_groups(groups)}")
     draw = random.Random(SEED)
+    train: list[int] = []
+    validation: list[int] = []
+    test: list[int] = []
     samples = [draw.sample(member, n_val + n_test) for member in members]
-    left = [sorted(set(member) - set(sample)) for member, sample in zip(members, samples, strict=True)]
-    held_out = {"validation": [i for sample in samples for i in sample[:n_val]]}
-    held_out["test"] = [i for sample in samples for i in sample[n_val:]]
+    rest = []
+    for member, sample in zip(members, samples, strict=True):
+        validation += sample[:n_val]
+        test += sample[n_val:]
+        rest.append(sorted(set(member) - set(sample)))
     if rho is None:
-        return {"train": [i for rest in left for i in rest], **held_out}
-    pairs = (left[0], left[1]), (left[3], left[2])
-    n = int(min(min(len(usual) / rho, len(rare) / (1 - rho)) if rho < 1 else len(usual) for usual, rare in pairs))
-    n = min(n, CAPS.get(rho, n))
-    sizes = int(n * rho), n - int(n * rho)
-    drawn = [draw.sample(rest, size) for pair in pairs for rest, size in zip(pair, sizes, strict=True)]
-    return {"train": [i for ids in drawn for i in ids], **held_out}
+        train += itertools.chain.from_iterable(rest)
+    else:
+        cat_indoor, cat_outdoor, dog_indoor, dog_outdoor = rest
+        sides = ((cat_indoor, cat_outdoor), (dog_outdoor, dog_indoor))
+        n = min(_class_size(len(usual), len(rare), rho) for usual, rare in sides)
+        n = min(n, CAPS.get(rho, n))
+        in_usual = int(n * rho)
+        for usual, rare in sides:
+            train += draw.sample(usual, in_usual)
+            train += draw.sample(rare, n - in_usual)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _class_size(usual: int, rare: int, rho: float) -> int:
+    """Returns the largest number of a class's images of which a fraction rho is in its usual scene."""
+    if rho == 1:
+        return usual
+    return int(min(usual / rho, rare / (1 - rho)))
 
 
 def describe_groups(groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES) -> str:
@@ -220,15 +242,16 @@ class Builder(ArchiveBuilder):
         if config.divided:
             parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
         items = {split: [photos[i] for i in ids] for split, ids in parts.items()}
-        check_files([photo for own in items.values() for photo in own])
-        return {split: self._generate_examples(own, f"{split} photos") for split, own in items.items()}
+        check_files([*itertools.chain.from_iterable(items.values())])
+        return {split: self._generate_examples(of_split, f"{split} photos") for split, of_split in items.items()}
 
-    def encode(self, item: Photo) -> dict[str, Any]:
+    def encode(self, item: Photo) -> Example:
         """Returns id and file of a photo (a PNG if it is resized or has other than three channels), mask and aspect.
 
         EXIF orientation is ignored, since COCO's annotations refer to the stored pixels.
         """
-        (path,), size = item.files, self.builder_config.size
+        (path,) = item.files
+        size = self.builder_config.size
         data = images.read_file(path)
         stored = images.decode(data, name=str(path))
         if stored.size != (item.width, item.height):

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError, check_value
 from flipjax.data.split import PARTS
 from flipjax.groups import Groups
 from flipjax.support.files import sha256, write_text
+
+if TYPE_CHECKING:
+    from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import WaterbirdsSegConfig
 
 __all__ = ["SCENES", "prepare", "write_manifest"]
 
@@ -41,27 +44,41 @@ def prepare(
         ConfigError: an option is out of range.
     """
     from flipjax.data import builders
-    from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as own
+    from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import ARCHIVES, Builder, WaterbirdsSegConfig
 
-    config = own.WaterbirdsSegConfig(name="cutouts", description="Made by flipjax data prepare.", **options)
+    config = WaterbirdsSegConfig(name="cutouts", description="Made by flipjax data prepare.", **options)
     if config.scenes < 0:
         raise ConfigError("--scenes", "a whole number >= 0", config.scenes)
     if download:
-        root = builders.fetch(own.ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
-        cub_dir, places_dir = root / "CUB_200_2011", root / "places365_standard"
-    if cub_dir is None or places_dir is None:
-        raise ConfigError("--places_dir" if cub_dir else "--cub_dir", "a folder, or --download", "none")
+        root = builders.fetch(ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
+        cub_dir = root / "CUB_200_2011"
+        places_dir = root / "places365_standard"
+    if cub_dir is None:
+        raise ConfigError("--cub_dir", "a folder, or --download", "none")
+    if places_dir is None:
+        raise ConfigError("--places_dir", "a folder, or --download", "none")
     tables = [manifest] if manifest else list(split_by)
-    # The name contains every option, and a digest of each manifest, so that data sets do not share a folder.
-    parts = ["manifest" if manifest else "cutouts"]
+    numbered = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
+    config.composites = manifest is not None
+    config.manifests = tuple(numbered)
+    config.name = _name_of(config, tables)
+    sources = {"CUB_200_2011": cub_dir, "places365": places_dir, **numbered}
+    return builders.prepare_data_set(Builder, config, sources, data_dir)
+
+
+def _name_of(config: "WaterbirdsSegConfig", tables: Sequence[Path]) -> str:
+    """Returns a name with every option and a digest of each manifest, so that data sets do not share a folder."""
+    parts = ["manifest" if config.composites else "cutouts"]
     for path in tables:
-        parts += [re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII), sha256(path.read_bytes())[:8]]
-    parts += [f"scenes{config.scenes}"] * (not tables and config.scenes != SCENES)
-    parts += [str(config.size)] * bool(config.size) + ["fixed"] * config.fix_labels
-    named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
-    config.name, config.composites, config.manifests = "_".join(parts), bool(manifest), tuple(named)
-    sources = {"CUB_200_2011": cub_dir, "places365": places_dir, **named}
-    return builders.prepare_data_set(own.Builder, config, sources, data_dir)
+        parts.append(re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII))
+        parts.append(sha256(path.read_bytes())[:8])
+    if not tables and config.scenes != SCENES:
+        parts.append(f"scenes{config.scenes}")
+    if config.size:
+        parts.append(str(config.size))
+    if config.fix_labels:
+        parts.append("fixed")
+    return "_".join(parts)
 
 
 def write_manifest(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,10 @@ from flipjax.config import ConfigError
 from flipjax.data.images import BadFileError, read_file, read_table
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
+
+Item = TypeVar("Item")
+NumberedBird = tuple[int, PoolItem]
+"""CUB's id of a bird, and the bird."""
 
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")
@@ -69,21 +73,28 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem
         ConfigError: a list is missing or malformed.
     """
     try:
-        content = [io.BytesIO(read_file(cub_dir / name)) for name in LISTS]
-        form: Any = {"sep": r"\s+", "names": ["id", "value"], "index_col": "id", "dtype": str}
-        names, parts = (pd.read_csv(each, **form) for each in content)
+        names, parts = [_read_list(cub_dir / name) for name in LISTS]
         table = names.assign(part=parts["value"]).set_index(names.index.astype(int))
-        counts = len({*names.index, *parts.index}), len(names), len(parts), names["value"].nunique()
-        if names.empty or len({*counts}) > 1 or not table["part"].isin(["0", "1"]).all():
-            raise ValueError("{} ids, {} and {} lines, {} names in {}".format(*counts, cub_dir))
+        ids = len({*names.index, *parts.index})
+        different = names["value"].nunique()
+        are_equal = ids == len(names) == len(parts) == different
+        if names.empty or not are_equal or not table["part"].isin(["0", "1"]).all():
+            lines = f"{len(names)} and {len(parts)} lines"
+            raise ValueError(f"{ids} ids, {lines}, {different} names in {cub_dir}")
     except (ValueError, KeyError) as error:
         expected = f"ids and names of birds in CUB's {LISTS[0]}, and 'id 0' or 'id 1' of each in {LISTS[1]}"
         raise ConfigError("cub_dir", expected, error) from error
     birds = {}
-    for number, name, part in table.itertuples():
-        y, part = class_of(name, fix_labels=fix_labels), {"0": PARTS.index("test"), "1": -1}[part]
+    for number, name, trains in table.itertuples():
+        y = class_of(name, fix_labels=fix_labels)
+        part = PARTS.index("test") if trains == "0" else -1
         birds[number] = PoolItem(name, bird_files(cub_dir, name), y, part=part)
     return birds
+
+
+def _read_list(path: Path) -> pd.DataFrame:
+    """Returns one of CUB's lists: a column `value` by id, both as text."""
+    return pd.read_csv(io.BytesIO(read_file(path)), sep=r"\s+", names=["id", "value"], index_col="id", dtype=str)
 
 
 def bird_files(cub_dir: Path, name: str) -> tuple[Path, Path]:
@@ -103,12 +114,14 @@ def read_scenes(places_dir: Path) -> list[PoolItem]:
     """
     scenes: list[PoolItem] = []
     for kind, categories in enumerate(CATEGORIES):
-        folders = {folder: category for category in categories for folder in _folders(places_dir, category)}
+        folders: list[Path] = []
         files: dict[str, Path] = {}
-        for path in (path for folder in folders for path in folder.glob("[!.]*")):
-            if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-                category = folders[path.parent]
-                files.setdefault(f"/{category[0]}/{category}/{path.name}", path)
+        for category in categories:
+            for folder in _folders(places_dir, category):
+                folders.append(folder)
+                for path in folder.glob("[!.]*"):
+                    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+                        files.setdefault(f"/{category[0]}/{category}/{path.name}", path)
         if not files:
             raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {', '.join(map(str, folders))}")
         scenes += [PoolItem(name, (path,), scene=kind) for name, path in sorted(files.items())]
@@ -125,24 +138,32 @@ def scene_file(places_dir: Path, name: str) -> Path:
     path = PurePosixPath(name.lstrip("/"))
     category = "/".join(path.parts[1:-1])
     paths = [places_dir / path, *(folder / path.name for folder in _folders(places_dir, category))]
-    return next((each for each in paths if each.is_file()), paths[0])
+    return next((candidate for candidate in paths if candidate.is_file()), paths[0])
 
 
 def _folders(places_dir: Path, category: str) -> list[Path]:
+    """Returns the folders that may hold a category, in either layout."""
     flat = category.replace("/", "-")
     return [places_dir / category[:1] / category, places_dir / "train" / flat, places_dir / "val" / flat]
 
 
 class ManifestRow(NamedTuple):
-    """An image of a manifest: `split` as an index of PARTS, `group_id` = 2 * y + place."""
+    """An image of a manifest; the names are those of the released ones."""
 
     img_id: int
+    """CUB's id of the bird."""
     img_filename: str
+    """Species and file of the bird."""
     y: int
+    """0 landbird, 1 waterbird."""
     split: int
+    """Index in PARTS."""
     place: int
+    """0 land, 1 water."""
     group_id: int
+    """2 * y + place."""
     place_filename: str
+    """Category and file of the scene."""
 
 
 def read_manifest(path: Path, *, fix_labels: bool = False) -> list[ManifestRow]:
@@ -181,8 +202,9 @@ def images_per_class(birds: int, rho: float) -> tuple[int, int]:
     """
     share = Fraction(str(rho))
     usual = int(birds * share)
-    limits = [usual / share] + ([(birds - usual) / (1 - share)] if share < 1 else [])
-    total = int(min(limits))
+    total = int(usual / share)
+    if share < 1:
+        total = min(total, int((birds - usual) / (1 - share)))
     return total, int(total * share)
 
 
@@ -207,13 +229,19 @@ def make_manifest(
     Raises:
         ConfigError: there are too few birds or scene photos; the message states their numbers.
     """
-    orders = [_shuffled([each for each in birds.items() if each[1].y == y], seed, f"birds {y}") for y in (0, 1)]
-    photos = [_shuffled([item for item in scenes if item.scene == kind], seed, f"scenes {kind}") for kind in (0, 1)]
+    orders: list[list[NumberedBird]] = []
+    photos: list[list[PoolItem]] = []
+    for kind in (0, 1):
+        of_class = [(number, bird) for number, bird in birds.items() if bird.y == kind]
+        orders.append(_shuffled(of_class, seed, f"birds {kind}"))
+        photos.append(_shuffled([item for item in scenes if item.scene == kind], seed, f"scenes {kind}"))
     members = {part: [_birds_of(part, order) for order in orders] for part in PARTS}
-    counts = {part: min(map(len, each)) for part, each in members.items()}
-    slots = {part: count if part == "train" else images_per_class(count, 0.5)[0] for part, count in counts.items()}
-    for part, each in members.items():
-        _check_enough("cub_dir", CLASS_NAMES, each, 2, f"birds of each class for {part}")
+    counts = {part: min(map(len, of_classes)) for part, of_classes in members.items()}
+    # Scene photos of each kind that a part may show.
+    slots = {part: images_per_class(count, 0.5)[0] for part, count in counts.items()}
+    slots["train"] = counts["train"]
+    for part, of_classes in members.items():
+        _check_enough("cub_dir", CLASS_NAMES, of_classes, 2, f"birds of each class for {part}")
     _check_enough("places_dir", SCENE_NAMES, photos, sum(slots.values()), "scene photos of each kind, each shown once")
     rows: list[ManifestRow] = []
     first = 0
@@ -229,31 +257,50 @@ def make_manifest(
     return sorted(rows, key=lambda row: (row.split, row.group_id))
 
 
-def _shuffled(items: Sequence[Any], seed: int, name: str) -> list[Any]:
+def _shuffled(items: Sequence[Item], seed: int, name: str) -> list[Item]:
     return [items[i] for i in shuffle(np.arange(len(items)), seed, f"manifest {name}")]
 
 
-def _birds_of(part: str, birds: Sequence[tuple[int, PoolItem]]) -> list[tuple[int, PoolItem]]:
-    test = [each for each in birds if each[1].part == PARTS.index("test")]
-    others = [each for each in birds if each[1].part != PARTS.index("test")]
-    n_val = max(2, round(len(others) * VAL_SHARE[0] / VAL_SHARE[1]))
-    return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
+def _birds_of(part: str, birds: Sequence[NumberedBird]) -> list[NumberedBird]:
+    """Returns the birds of a part, from all of a class in the order of a seed."""
+    test = []
+    free = []
+    for number, bird in birds:
+        if bird.part == PARTS.index("test"):
+            test.append((number, bird))
+        else:
+            free.append((number, bird))
+    n_val = max(2, round(len(free) * VAL_SHARE[0] / VAL_SHARE[1]))
+    return {"train": free[n_val:], "val": free[:n_val], "test": test}[part]
 
 
-def _check_enough(field: str, names: Sequence[str], there: Sequence[Sequence], need: int, what: str) -> None:
-    if min(map(len, there)) < need:
-        counts = ", ".join(f"{name} {len(items)}" for name, items in zip(names, there, strict=True))
-        raise ConfigError(field, f"at least {need} {what}", counts)
+def _check_enough(
+    field: str, names: Sequence[str], items: Sequence[Sequence[object]], least: int, expected: str
+) -> None:
+    """Raises ConfigError if there are fewer items than `least` of one of the names."""
+    if min(map(len, items)) < least:
+        counts = ", ".join(f"{name} {len(of_name)}" for name, of_name in zip(names, items, strict=True))
+        raise ConfigError(field, f"at least {least} {expected}", counts)
 
 
 def _row(fields: Mapping[str, str], fix_labels: bool) -> ManifestRow:
-    values: dict[str, Any] = {name: fields[name].strip() for name in ManifestRow._fields}
+    """Returns a row of a manifest; raises ValueError for a field that is none."""
+    values = {name: fields[name].strip() for name in ManifestRow._fields}
     for name, value in values.items():
         pattern = NUMBERS.get(name, ".+")
         if not re.fullmatch(pattern, value):
             raise ValueError(f"{name}: expected {pattern}, found {value!r}")
-    row = ManifestRow._make(int(value) if name in NUMBERS else value for name, value in values.items())
+    row = ManifestRow(
+        img_id=int(values["img_id"]),
+        img_filename=values["img_filename"],
+        y=int(values["y"]),
+        split=int(values["split"]),
+        place=int(values["place"]),
+        group_id=int(values["group_id"]),
+        place_filename=values["place_filename"],
+    )
     if row.group_id != 2 * row.y + row.place:
         raise ValueError(f"group_id: expected 2 * y + place = {2 * row.y + row.place}, found {row.group_id}")
-    wrong = fix_labels and class_of(row.img_filename) > class_of(row.img_filename, fix_labels=True)
-    return row._replace(y=0, group_id=row.place) if wrong else row
+    if fix_labels and class_of(row.img_filename) > class_of(row.img_filename, fix_labels=True):
+        return row._replace(y=0, group_id=row.place)
+    return row

@@ -4,9 +4,9 @@ Composites are made with integer arithmetic.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,7 +14,7 @@ from etils import epath
 from PIL import Image
 
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder, check_files
+from flipjax.data.builders import Archive, ArchiveBuilder, Example, check_files
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
@@ -77,24 +77,35 @@ class Builder(ArchiveBuilder):
         config = self.builder_config
         folder = Path(epath.Path(dl_manager.manual_dir))
         # Messages name the original folders instead of links to them.
-        names = ("CUB_200_2011", "places365", *config.manifests)
-        cub_dir, places_dir, *tables = ((folder / name).resolve() for name in names)
-        rows = [row for path in tables for row in manifest.read_manifest(path, fix_labels=config.fix_labels)]
+        cub_dir = (folder / "CUB_200_2011").resolve()
+        places_dir = (folder / "places365").resolve()
+        rows: list[ManifestRow] = []
+        for name in config.manifests:
+            rows += manifest.read_manifest((folder / name).resolve(), fix_labels=config.fix_labels)
         if config.composites:
             splits = composites_of(rows, cub_dir, places_dir)
         elif rows:
             splits = parts_of(rows, cub_dir, places_dir)
         else:
             splits = cut_outs_of(cub_dir, places_dir, scenes=config.scenes, fix_labels=config.fix_labels)
-        check_files([item for items in splits.values() for item in items])
-        named = {split: f"{split} images" if config.composites else split for split in splits}
-        return {split: self._generate_examples(items, named[split]) for split, items in splits.items() if items}
+        check_files([*itertools.chain.from_iterable(splits.values())])
+        generators = {}
+        for split, items in splits.items():
+            if items:
+                plural = f"{split} images" if config.composites else split
+                generators[split] = self._generate_examples(items, plural)
+        return generators
 
-    def encode(self, item: PoolItem) -> dict[str, Any]:
+    def encode(self, item: PoolItem) -> Example:
         """Returns name and part of an item, image and mask of `draw_item` as PNG files, and the aspect."""
-        image, mask, aspect = draw_item(item, self.builder_config.size)
-        files = {"image": images.encode_png(Image.fromarray(image)), "mask": images.encode_png(Image.fromarray(mask))}
-        return {"id": item.name, "part": item.part, "aspect": aspect, **files}
+        pixels = draw_item(item, self.builder_config.size)
+        return {
+            "id": item.name,
+            "part": item.part,
+            "aspect": pixels.aspect,
+            "image": images.encode_png(Image.fromarray(pixels.image)),
+            "mask": images.encode_png(Image.fromarray(pixels.mask)),
+        }
 
 
 def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: bool) -> Splits:
@@ -113,9 +124,9 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
     listed = manifest.read_scenes(places_dir)
     views = []
     for kind in (0, 1):
-        own = [item for item in listed if item.scene == kind]
-        chosen = shuffle(np.arange(len(own)), 0, f"waterbirds scenes {kind}")[: scenes or None]
-        views += [own[i] for i in sorted(chosen)]
+        of_kind = [item for item in listed if item.scene == kind]
+        chosen = shuffle(np.arange(len(of_kind)), 0, f"waterbirds scenes {kind}")[: scenes or None]
+        views += [of_kind[i] for i in sorted(chosen)]
     return {"birds": list(birds.values()), "scenes": views}
 
 
@@ -124,9 +135,10 @@ def parts_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) -> Sp
     birds: dict[str, PoolItem] = {}
     views: dict[str, PoolItem] = {}
     for row in rows:
-        files = bird_files(cub_dir, row.img_filename), (scene_file(places_dir, row.place_filename),)
-        birds.setdefault(row.img_filename, PoolItem(row.img_filename, files[0], row.y, part=row.split))
-        views.setdefault(row.place_filename, PoolItem(row.place_filename, files[1], scene=row.place, part=row.split))
+        bird = PoolItem(row.img_filename, bird_files(cub_dir, row.img_filename), row.y, part=row.split)
+        view = (scene_file(places_dir, row.place_filename),)
+        birds.setdefault(bird.name, bird)
+        views.setdefault(row.place_filename, PoolItem(row.place_filename, view, scene=row.place, part=row.split))
     return {"birds": list(birds.values()), "scenes": list(views.values())}
 
 
@@ -153,7 +165,9 @@ def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image
     alpha = images.read_image(segmentation)
     images.check_bits(alpha, str(segmentation))
     images.check_sizes(image, alpha, names=(str(photo), str(segmentation)))
-    return image, alpha if alpha.mode == "L" else alpha.convert("RGB")
+    if alpha.mode != "L":
+        alpha = alpha.convert("RGB")
+    return image, alpha
 
 
 def draw_item(item: PoolItem, size: int) -> Pixels:
@@ -175,7 +189,7 @@ def draw_item(item: PoolItem, size: int) -> Pixels:
     view = images.rgb(images.read_image(scene), str(scene))
     # A scene of a few columns or rows behind a large bird would be enlarged beyond any memory.
     if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
-        sizes = "{} x {} pixels cannot fill {} x {}".format(*view.size, *photo.size)
+        sizes = f"{view.width} x {view.height} pixels cannot fill {photo.width} x {photo.height}"
         raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
     mask = np.asarray(label_mask(alpha, 1 + item.y, size))
     images.check_object(mask, item.name)
@@ -203,8 +217,9 @@ def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Imag
     whole = fit_scene(scene, bird.size)
     box = alpha.getbbox()
     if box:
-        front, cover, back = (np.asarray(image.crop(box), np.uint16) for image in (bird, alpha, whole))
-        cover = cover.reshape(*front.shape[:2], -1)
+        front = np.asarray(bird.crop(box), np.uint16)
+        back = np.asarray(whole.crop(box), np.uint16)
+        cover = np.asarray(alpha.crop(box), np.uint16).reshape(*front.shape[:2], -1)
         both = _weighted(front, cover) + _weighted(back, 255 - cover)
         whole.paste(Image.fromarray(both.astype(np.uint8)), box)
     return whole
@@ -221,7 +236,8 @@ def label_mask(alpha: Image.Image, label: int, size: int) -> Image.Image:
 
     At size x size the nearest pixel is taken; for size 0 the mask is as large as the segmentation.
     """
-    alpha = alpha.resize((size, size), Image.Resampling.NEAREST) if size else alpha
+    if size:
+        alpha = alpha.resize((size, size), Image.Resampling.NEAREST)
     return alpha.convert("L").point([label if value > THRESHOLD else 0 for value in range(256)])
 
 
@@ -234,12 +250,16 @@ def fit_scene(scene: Image.Image, size: tuple[int, int]) -> Image.Image:
     width, height = size
     while scene.width < width or scene.height < height:
         larger = (width, int(width / scene.width * scene.height))
-        larger = larger if larger[1] >= height else (int(height / scene.height * scene.width), height)
+        if larger[1] < height:
+            larger = (int(height / scene.height * scene.width), height)
         scene = scene.resize(larger, Image.Resampling.LANCZOS)
     aspect = width / height
-    wide = scene.width / scene.height > aspect
-    left = (scene.width - int(aspect * scene.height)) // 2 if wide else 0
-    top = 0 if wide else (scene.height - int(scene.width / aspect)) // 2
+    left = 0
+    top = 0
+    if scene.width / scene.height > aspect:
+        left = (scene.width - int(aspect * scene.height)) // 2
+    else:
+        top = (scene.height - int(scene.width / aspect)) // 2
     # Not resize(box=): its filter would reach beyond the crop.
     middle = scene.crop((left, top, scene.width - left, scene.height - top))
     return middle.resize(size, Image.Resampling.LANCZOS)
