@@ -235,9 +235,19 @@ def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: 
         of_image = of_image[1:]
     if len(of_image) != rank or 0 in of_image:
         one = "volume" if axes == 3 else "image"
-        raise BrokenFileError(f"{path}: expected {wanted} of one {one}, an array of {rank} axes, found {tuple(shape)}")
+        text = f"{path}: expected {wanted} of one {one}, an array of {rank} axes, found {tuple(shape)}"
+        raise BrokenFileError(text + _other_kind(wanted, axes, len(of_image)))
     check_size(path, 4 * math.prod(of_image), most, error=BrokenFileError)
     return of_image
+
+
+def _other_kind(wanted: str, axes: int, found: int) -> str:
+    """Returns which --kind an array of `found` axes may have, if it is not the wanted one."""
+    if wanted in SCORES and found == axes:
+        return "; for class indices pass --kind masks"
+    if wanted == "masks" and found == axes + 1:
+        return "; for scores pass --kind logits or --kind probabilities"
+    return ""
 
 
 def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np.ndarray:

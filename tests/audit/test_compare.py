@@ -12,6 +12,7 @@ from flipjax.audit.__main__ import main
 from flipjax.audit.compare import compare_audits
 from flipjax.audit.problems import AuditError
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ("background", "cat", "dog")
 
 

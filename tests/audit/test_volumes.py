@@ -294,3 +294,17 @@ def test_counts_of_equal_voxels_are_not_weighted(tmp_path):
     assert measured.weighted is measured.decomposition
     assert measured.millilitres(np.array([1000, 0, 500])).tolist() == [6.0, 0.0, 3.0]
     assert dataclasses.replace(measured, spacing=None).millilitres(np.ones(3)) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "advice"),
+    [("masks", "logits", "pass --kind masks"), ("logits", "masks", "pass --kind logits or --kind probabilities")],
+    ids=["masks as logits", "logits as masks"],
+)
+def test_a_kind_that_volumes_do_not_have_names_the_other(values, kind, advice, tmp_path, capsys):
+    predictions = write(tmp_path / "predictions", VALUES[values], ".nii")
+    labels = write(tmp_path / "labels", LABELS, ".nii")
+    found = refused(
+        capsys, f"--predictions={predictions}", f"--labels={labels}", f"--kind={kind}", f"--out={tmp_path / 'o'}"
+    )
+    assert f"{predictions / 'v0.nii'}: expected {kind} of one volume" in found and advice in found
