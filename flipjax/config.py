@@ -34,10 +34,7 @@ BUILD = functions("(num_classes, rngs)", "nnx.Module")
 QUANTITIES = functions("(logits, labels)", "(numerator, denominator), (B,) each")
 NAMES = Range(lambda names: len(names) != 1 and _are_names(names), "two or more different names, or none")
 USUAL = Range(lambda scenes: all(map(_are_scenes, scenes)), "a scene, or a tuple of scenes, each")
-RULES = Range(
-    lambda names: len(names) > 0 and _are_names(names) and set(names) <= set(SELECTIONS),
-    "a tuple of one or more different names among " + ", ".join(SELECTIONS),
-)
+RULES = Range(lambda names: _are_rules(names), "a tuple of one or more different names among " + ", ".join(SELECTIONS))
 FEATURES = Range(lambda names: len(names) == 4 and _are_names(names), "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
@@ -49,6 +46,11 @@ METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` check
 def _are_names(names: tuple[object, ...]) -> bool:
     """Whether all are different names."""
     return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+
+
+def _are_rules(names: tuple[object, ...]) -> bool:
+    """Whether these are different selection rules, one or more."""
+    return len(names) > 0 and _are_names(names) and set(names) <= set(SELECTIONS)
 
 
 def _are_scenes(scenes: object) -> bool:
@@ -520,7 +522,8 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
         return [dict(zip(varied, point, strict=True)) for point in itertools.product(*varied.values())]
     # A key that one item sets has the configuration's value in the others.
     plain = leaves(config)
-    common = {name: plain[name] for setting in grid for name in setting}
+    varied_names = dict.fromkeys(itertools.chain.from_iterable(grid))
+    common = {name: plain[name] for name in varied_names}
     return [{**common, **setting} for setting in grid]
 
 
@@ -618,8 +621,10 @@ def check_name(name: str, *, prefix: str = "config.") -> None:
         return
     if name.removeprefix("grid.") in SECTIONS:
         examples = [place for place in PLACES if place.startswith(f"{name}.")]
-        names = f"dotted names of its keys, such as {examples[0]!r}" if examples else "a section of the grid"
-        raise ConfigError(f"{prefix}{name}", names, "a section")
+        expected = "a section of the grid"
+        if examples:
+            expected = f"dotted names of its keys, such as {examples[0]!r}"
+        raise ConfigError(f"{prefix}{name}", expected, "a section")
     raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
 
 

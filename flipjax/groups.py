@@ -1,6 +1,7 @@
 """Groups of images: a class in a scene, for any number of each. Uses integers only, so every layer can import it."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -52,7 +53,7 @@ class Groups:
         least = 0 if self.partial else 1
         if len(usual) != self.classes or not all(least <= len(set(scenes)) < self.scenes for scenes in usual):
             raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
-        covered = {scene for scenes in usual for scene in scenes}
+        covered = set(itertools.chain.from_iterable(usual))
         if not self.partial and covered != set(range(self.scenes)):
             raise ValueError(f"usual: expected each of {self.scenes} scenes for some class, found {usual}")
 
@@ -113,7 +114,9 @@ class Groups:
     @cached_property
     def common(self) -> tuple[int, ...]:
         """Groups of a class in a usual scene."""
-        common = [self.of(y, scene) for y, scenes in enumerate(self.usual) for scene in scenes]
+        common = []
+        for y, scenes in enumerate(self.usual):
+            common += [self.of(y, scene) for scene in scenes]
         return tuple(sorted(common))
 
     @cached_property

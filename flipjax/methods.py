@@ -99,9 +99,14 @@ MEANINGS = {
     "jtt": "restarts; draws images with Flip > 0.5 more (Liu et al., 2021: errors)",
 }
 
+
+def _knobs_of_built_in(method: str) -> dict[str, float]:
+    """Returns the knobs whose field names the method, with their default values."""
+    return {name: knob.on for name, knob in knobs_in(Knobs).items() if method in knob.methods}
+
+
 METHODS: dict[str, Method] = {
-    method: Method(meaning, {name: knob.on for name, knob in knobs_in(Knobs).items() if method in knob.methods})
-    for method, meaning in MEANINGS.items()
+    method: Method(meaning, _knobs_of_built_in(method)) for method, meaning in MEANINGS.items()
 }
 """Methods by name; `a+b` is both: 'balanced+group_dro'.
 

@@ -224,7 +224,8 @@ def member_axes(config: Config) -> list[dict[str, Value]]:
         >>> [(member["method"], member["dro_step"]) for member in member_axes(configure("smoke", {**one, **tuned}))]
         [('ce', None), ('group_dro', 0.01), ('group_dro', 0.1)]
     """
-    names = [name for name in AXES if name in config.axes or any(name in setting for setting in config.members)]
+    listed = set(config.axes).union(*config.members)
+    names = [name for name in AXES if name in listed]
     methods = methods_of(config)
     members: dict[tuple[Value, ...], dict[str, Value]] = {}
     for setting in config.members or ({},):
@@ -242,7 +243,9 @@ def member_axes(config: Config) -> list[dict[str, Value]]:
 def _check_names(config: Config) -> None:
     methods = methods_of(config)
     asked = values_of(config, "method")
-    own_names = [name_of(function) for field in OWN for function in functions_of(config.train[field])]
+    own_names = []
+    for field in OWN:
+        own_names += [name_of(function) for function in functions_of(config.train[field])]
     if len(methods) < len(METHODS) + len(own_names):
         expected = "names that no other method or augmentation has"
         raise ConfigError("config.train.loss", expected, ", ".join(own_names))
@@ -250,8 +253,9 @@ def _check_names(config: Config) -> None:
         if parts_of(method, methods) is None:
             expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
             raise ConfigError("config.axes.method", expected, repr(method))
-    used = {part for method in asked for part in method.split("+")}
-    unused = set(own_names) - used
+    unused = set(own_names)
+    for method in asked:
+        unused.difference_update(method.split("+"))
     if unused:
         expected = f"a method with {min(unused)}, which the configuration brings"
         raise ConfigError("config.axes.method", expected, asked)
@@ -301,7 +305,9 @@ def check_model(built: Experiment) -> None:
         if value != key.default:
             raise ConfigError(f"config.{key.name}", f"{key.default!r} for model.name {model.title}", repr(value))
     if built.pool.size % model.stride:
-        reason = f"model.depth {model.depth}" if model.name == "unet" else f"model.name {model.name}"
+        reason = f"model.name {model.name}"
+        if model.name == "unet":
+            reason = f"model.depth {model.depth}"
         raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", built.pool.size)
 
 

@@ -200,8 +200,11 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
     if not len(rhos) or not all(map(accepts, rhos)):
         raise ValueError(f"rhos: expected {text}, found {rhos}")
     capacity = capacity_of(catalog, split)
-    sizes = range(capacity.total + 1)
-    return catalog.groups.classes * max(n for n in sizes if all(capacity.allow(round(rho * n), n) for rho in rhos))
+    largest = 0
+    for n in range(capacity.total + 1):
+        if all(capacity.allow(round(rho * n), n) for rho in rhos):
+            largest = n
+    return catalog.groups.classes * largest
 
 
 class Deck(NamedTuple):

@@ -1,6 +1,7 @@
 """Loads composite and photo pools from a folder."""
 
 import dataclasses
+import itertools
 import os
 import shlex
 from collections import Counter, defaultdict
@@ -45,7 +46,8 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     options = (catalog.kind, catalog.class_names, catalog.scene_names, catalog.problems, spec.size)
     items = [*catalog.objects, *catalog.scenes]
     # Decoding reports what cannot be read.
-    contents = [*in_order(_digest, [Path(catalog.source, name) for item in items for name in item.files])]
+    names = itertools.chain.from_iterable(item.files for item in items)
+    contents = [*in_order(_digest, [Path(catalog.source, name) for name in names])]
     key = sha256(f"folder {store.FORMAT} {options}\n{items} {contents}")[:32]
     return store.load_pool(spec, key, lambda: (catalog, decoder_of(catalog, size=spec.size)))
 
@@ -109,12 +111,15 @@ def list_folder(spec: PoolSpec) -> Catalog:
     """
     root = Path(spec.root).expanduser()
     if not spec.root or not os.path.isdir(root):
-        found = f"{spec.root!r}, which is none" if spec.root else "none; pass --config.pool.root=DIR"
+        found = "none; pass --config.pool.root=DIR"
+        if spec.root:
+            found = f"{spec.root!r}, which is none"
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", found)
     kinds = [kind for kind, names in CONTENT.items() if all((root / name).exists() for name in names)]
     if len(kinds) != 1:
         names = [f"{path.name}/" if path.is_dir() else path.name for path in _visible(root)]
-        raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if kinds else 'whole'}; found {listed(names)}"])
+        wanted = "not both" if kinds else "whole"
+        raise BadFilesError(root, [f"expected {LAYOUTS}, {wanted}; found {listed(names)}"])
     if kinds == ["composite"]:
         return _list_composite(root, spec)
     return _list_photos(root, spec)
@@ -194,9 +199,9 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
                 cluster=row.cluster,
             )
             items.append(item)
-    paths = [path for name in ("images", "masks") for path in _visible(root / name, deep=True) if path.is_file()]
-    names = {path.relative_to(root).as_posix() for path in paths}
-    named = first_rows.keys() | {file for filename in incomplete for file in _files_of(filename)}
+    paths = [*_visible(root / "images", deep=True), *_visible(root / "masks", deep=True)]
+    names = {path.relative_to(root).as_posix() for path in paths if path.is_file()}
+    named = {*first_rows, *itertools.chain.from_iterable(map(_files_of, incomplete))}
     problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - named)]
     items.sort(key=lambda item: item.name)
     return Catalog(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))

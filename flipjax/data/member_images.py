@@ -119,7 +119,9 @@ def benchmark(
     varied = [name for name in static_settings(config)[0] if name.startswith(("pool.", "split."))]
     if varied:
         raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
-    strength = values_of(config, "cue_strength")[0] if cue_strength is None else cue_strength
+    strength = cue_strength
+    if strength is None:
+        strength = values_of(config, "cue_strength")[0]
     check_value("pool.cue_strength", strength)
     sizes = read_static(SplitSpec, config, {})
     overrides = {"pool.name": "arrays"} if data else {}

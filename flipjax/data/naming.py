@@ -81,7 +81,8 @@ def known_groups(spec: PoolSpec) -> Groups | None:
         raise ConfigError("config.pool.cue", "scene, as images have no other cue", spec.cue)
     if spec.name != "synthetic" and spec.blended:
         raise ConfigError("config.axes.cue_strength", f"1 for config.pool.name {spec.name}", "a weaker cue")
-    classes, scenes = spec.classes, spec.scene_kinds
+    classes = spec.classes
+    scenes = spec.scene_kinds
     if spec.name == "synthetic":
         classes, scenes = drawn_names(spec)
     if not classes or not scenes:

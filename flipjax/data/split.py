@@ -66,7 +66,9 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     groups = catalog.groups
     check_sizes(groups, SplitSpec(n_train=0, n_val=n_val, n_test=n_test))
     stratum = strata(catalog)
-    parts = _parts_of_clusters(catalog, sizes, seed) if catalog.clustered else catalog.object_split
+    parts = catalog.object_split
+    if catalog.clustered:
+        parts = _parts_of_clusters(catalog, sizes, seed)
     objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for c in range(len(strata_names(catalog))):
         order = shuffle(np.flatnonzero(stratum == c), seed, f"split objects {c}")
@@ -98,7 +100,7 @@ def _part_of(objects: np.ndarray, scenes: np.ndarray) -> SplitPart:
 
 def clusters_of(catalog: Catalog) -> np.ndarray:
     """Returns the number of each object's cluster, int64 (N,); an object without a name is a cluster of its own."""
-    names = [name or f"\0{place}" for place, name in enumerate(catalog.object_clusters)]
+    names = [name or f"\0{index}" for index, name in enumerate(catalog.object_clusters)]
     return np.unique(names, return_inverse=True)[1]
 
 
@@ -166,8 +168,8 @@ def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict
         fixed = catalog.scene_split[order]
         free = order[fixed == -1]
         held = {part: order[fixed == i] for i, part in enumerate(PARTS)}
-        least = {part: int(len(own) == 0) for part, own in held.items()}
-        need = {part: max(0, displays[part] - len(own)) for part, own in held.items()}
+        least = {part: int(len(photos) == 0) for part, photos in held.items()}
+        need = {part: max(0, displays[part] - len(photos)) for part, photos in held.items()}
         spare = len(free) - sum(least.values())
         if spare < 0:
             few = f"{len(order)} scene photos of kind {name!r} ({len(free)} free)"
@@ -205,17 +207,24 @@ def count_fixed(catalog: Catalog) -> np.ndarray:
 
 
 def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
+    """Returns the error message of a pool that is too small for a part, with its contents."""
     counts = count_fixed(catalog)
-    rows = zip(strata_names(catalog), counts.tolist(), strict=True)
-    form = "{} {} (free {}, fixed train {}, val {}, test {})" if counts[:, 1:].any() else "{} {}"
-    held = [form.format(name, sum(row), *row) for name, row in rows]
+    held = []
+    for name, (free, train, val, test) in zip(strata_names(catalog), counts.tolist(), strict=True):
+        text = f"{name} {free + train + val + test}"
+        if counts[:, 1:].any():
+            text += f" (free {free}, fixed train {train}, val {val}, test {test})"
+        held.append(text)
     # A composite pool keeps an object of each class for training.
     spare = counts[:, 0] - (counts[:, 1] == 0) * (catalog.kind == "composite")
-    most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
-    if catalog.clustered:
+    if counts[:, 2:].any():
+        most = ""
+    elif catalog.clustered:
         most = "; the images of a cluster stay in one part"
+    else:
+        most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
+    stratum = "class" if catalog.kind == "composite" else "group"
     return (
         f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
-        f"each {'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
-        f"{', '.join(held)}{'' if counts[:, 2:].any() else most}"
+        f"each {stratum}, and too few are left for {part}; the pool holds {', '.join(held)}{most}"
     )

@@ -214,7 +214,8 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
     absent = [name for name in names if not counts.get(name)]
     bad = [name for name in names if name in RESERVED or "$" in name or not name.isprintable() or not name.strip()]
     if len({*names}) < max(2, len(names)):
-        problem = f"expected two or more that differ; found {listed(asked) if asked else counted}"
+        found = listed(asked) if asked else counted
+        problem = f"expected two or more that differ; found {found}"
     elif absent:
         problem = f"no image of {', '.join(absent)}; found {counted}"
     elif bad:

@@ -90,9 +90,14 @@ def find_data_set(spec: PoolSpec) -> Path:
     name, _, version = root.partition(":")
     folders = [path.parent for path in (data_dir / name).glob(f"{version or '[!.]*'}/{INFO}")]
     if folders:
-        return max(folders, key=lambda path: [int(part) for part in path.name.split(".") if part.isdigit()])
+        return max(folders, key=_version_of)
     expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(_data_sets_in(data_dir))}{advice}"
     raise ConfigError("config.pool.root", expected, repr(root))
+
+
+def _version_of(folder: Path) -> list[int]:
+    """Returns the version of a data set, by which folders sort."""
+    return [int(part) for part in folder.name.split(".") if part.isdigit()]
 
 
 def _data_sets_in(data_dir: Path) -> list[str]:

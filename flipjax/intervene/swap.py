@@ -184,7 +184,10 @@ def scene_marginal(
         raise ValueError(f"logits: expected {photos.shape[:-1]} and classes last, found {scores.shape}.")
     warn_of_objects(scores, regions=regions, background=background)
     numbers = find_regions(scores, regions=regions, background=background)
-    inside = foreground(scores, background=background) if numbers is None else region_places(numbers)
+    if numbers is None:
+        inside = foreground(scores, background=background)
+    else:
+        inside = region_places(numbers)
 
     def ask(pasted: Iterable[jax.Array]) -> Iterator[jax.Array]:
         """Yields the checked logits of each batch of pasted images."""

@@ -171,8 +171,12 @@ class Anatomy:
         """
         gone = set(classes)
         mirror = tuple(pair for pair in self.mirror if not gone & {*pair})
-        chains = (trim_chain(None if c in gone else c for c in chain) for chain in self.chains)
-        return Anatomy(mirror, tuple(chain for chain in chains if len(chain) > 1), self.num_classes)
+        chains = []
+        for chain in self.chains:
+            kept = trim_chain(None if c in gone else c for c in chain)
+            if len(kept) > 1:
+                chains.append(kept)
+        return Anatomy(mirror, tuple(chains), self.num_classes)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -344,7 +348,8 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
     confusion = _confusion_of(decomposition, anatomy)
     xp = confusion.__array_namespace__()
     gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
-    renaming, mended = gains.argmax(-1), gains.max(-1)
+    renaming = gains.argmax(-1)
+    mended = gains.max(-1)
     flipped, foreground = _flips(decomposition, confusion)
     flip = divide(flipped - mended, foreground)[()]
     inside = is_foreground(confusion.shape[-1], decomposition.background)
@@ -404,7 +409,9 @@ def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -
             continue
         if class_name not in names:
             nearest = difflib.get_close_matches(str(class_name), names, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the classes are {listed(names)}."
+            hint = f"the classes are {listed(names)}."
+            if nearest:
+                hint = f"did you mean {nearest[0]!r}?"
             raise ValueError(f"{name}: expected names of classes, found {class_name!r}; {hint}")
         classes.append(names.index(class_name))
     return tuple(classes)

@@ -11,7 +11,7 @@ from typing import TypeVar
 Key = tuple[str, ...]
 """The words and numbers of a name, in lower case."""
 P = TypeVar("P")
-Place = tuple[str, int]
+Vertebra = tuple[str, int]
 """A letter of the spine and a number, such as ("t", 12)."""
 
 SIDES = {"left": "right", "right": "left"}
@@ -96,11 +96,14 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     keys = [read_key(name) for name in names]
     # Names that are spelled alike are of no side.
     classes = {key: c for c, key in enumerate(keys) if keys.count(key) == 1}
-    pairs = {tuple(sorted((c, classes[_mirrored(key)]))) for key, c in classes.items() if _mirrored(key) in classes}
-    pairs = {(first, second) for first, second in pairs if first != second}
+    pairs: set[tuple[int, int]] = set()
+    for key, c in classes.items():
+        opposite = classes.get(_mirrored(key), c)
+        if c != opposite:
+            pairs.add((min(c, opposite), max(c, opposite)))
     for stem, numbered in _numbered(names).items():
         if TEETH & {*stem}:
-            pairs |= _opposite_teeth(numbered)
+            pairs.update(_opposite_teeth(numbered))
     return tuple(sorted(pairs))
 
 
@@ -120,8 +123,11 @@ def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
     numbered = _numbered(names)
     chains = []
     for stems in _spines(numbered):
-        spine = {(letter, n): c for stem, letter in stems.items() for n, c in numbered[stem].items()}
-        chain = _fill([place for place in _spine_places() if place in spine or place not in RARE_VERTEBRAE], spine)
+        spine: dict[Vertebra, int] = {}
+        for stem, letter in stems.items():
+            for number, c in numbered[stem].items():
+                spine[letter, number] = c
+        chain = _fill([one for one in _vertebrae() if one in spine or one not in RARE_VERTEBRAE], spine)
         if chain:
             chains.append(chain)
             numbered = {stem: classes for stem, classes in numbered.items() if stem not in stems}
@@ -166,8 +172,12 @@ def _spines(numbered: Mapping[Key, Mapping[int, int]]) -> list[dict[Key, str]]:
     return [stems for stems in spines.values() if len({*stems.values()}) == len(stems) > 1]
 
 
-def _spine_places() -> list[Place]:
-    return [(letter, number) for letter, most in SPINE for number in range(1, most + 1)]
+def _vertebrae() -> list[Vertebra]:
+    """Returns all vertebrae, from the head down."""
+    vertebrae = []
+    for letter, most in SPINE:
+        vertebrae += [(letter, number) for number in range(1, most + 1)]
+    return vertebrae
 
 
 def _notation(classes: Mapping[int, int]) -> Jaws | None:
@@ -179,9 +189,12 @@ def _opposite_teeth(classes: Mapping[int, int]) -> set[tuple[int, int]]:
     jaws = _notation(classes)
     if jaws is None:
         return set()
-    opposite = [pair for row in jaws.rows for pair in zip(row, reversed(row), strict=True)]
-    pairs = [(classes[a], classes[b]) for a, b in opposite if a in classes and b in classes]
-    return {(first, second) for first, second in pairs if first < second}
+    pairs: set[tuple[int, int]] = set()
+    for row in jaws.rows:
+        for tooth, opposite in zip(row, reversed(row), strict=True):
+            if tooth in classes and opposite in classes and classes[tooth] < classes[opposite]:
+                pairs.add((classes[tooth], classes[opposite]))
+    return pairs
 
 
 def _fill(places: Sequence[P], classes: Mapping[P, int]) -> tuple[int | None, ...]:

@@ -223,8 +223,10 @@ def _check_integers(array: Array, *, name: str) -> None:
 
 
 def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
+    """Raises a ValueError for what are no probabilities; warns of logits that look like another kind."""
     if kind == "probabilities":
-        if problem := _no_probabilities(scores):
+        problem = _no_probabilities(scores)
+        if problem:
             raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
@@ -278,7 +280,9 @@ def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name:
     values = np.unique(np.asarray(labels)).tolist()
     bad = [value for value in values if not 0 <= value < classes and value != ignore_index]
     besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
-    advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}." if name == "labels" else ""
+    advice = ""
+    if name == "labels":
+        advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}."
     raise ValueError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {bad[:8]}.{advice}")
 
 

@@ -104,7 +104,11 @@ def read_background(background: int | Iterable[int] | None) -> Background:
         ((0, 2), 1, None)
     """
     classes = background_classes(background)
-    return classes if len(classes) > 1 else classes[0] if classes else None
+    if not classes:
+        return None
+    if len(classes) == 1:
+        return classes[0]
+    return classes
 
 
 def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...]:

@@ -147,7 +147,9 @@ def margins(confusion: Any, *, background: Background = 0) -> Margins:
     if outside and outside[-1] >= confusion.shape[-1]:
         raise ValueError(f"background: expected classes in 0..{confusion.shape[-1] - 1}, found {outside[-1]}.")
     inside = is_foreground(confusion.shape[-1], background)
-    dtype = np.int64 if isinstance(confusion, np.ndarray) and confusion.dtype.kind in "iu" else confusion.dtype
+    dtype = confusion.dtype
+    if isinstance(confusion, np.ndarray) and confusion.dtype.kind in "iu":
+        dtype = np.int64
     missed = confusion.sum(-1, dtype=dtype, where=~inside)
     same = confusion.diagonal(0, -2, -1).astype(dtype)
     return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
@@ -255,7 +257,8 @@ def divide(part: Any, whole: Any) -> Any:
         import jax.numpy as jnp
 
         return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), jnp.nan)
-    numerator, denominator = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    numerator = np.asarray(part, np.float64)
+    denominator = np.asarray(whole, np.float64)
     empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     return np.divide(numerator, denominator, out=empty, where=denominator > 0)
 

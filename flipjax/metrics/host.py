@@ -48,7 +48,9 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
     if array.dtype.name in NARROW:
         return array.astype(NARROW[array.dtype.name])
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:

@@ -72,13 +72,16 @@ class Images:
         if inside.dtype == bool and inside.all():
             # Nothing is copied, and what follows from the images is kept.
             return self
+        regions = None
+        if self.regions is not None:
+            regions = RegionSums(*(leaf[inside] for leaf in self.regions))
         return dataclasses.replace(
             self,
             group=self.group[inside],
             confusion=self.confusion[inside],
             risk_sum=self.risk_sum[inside],
             pair=_rows(self.pair, inside),
-            regions=None if self.regions is None else RegionSums(*(leaf[inside] for leaf in self.regions)),
+            regions=regions,
             log_odds=_rows(self.log_odds, inside),
             own={name: ratios[inside] for name, ratios in self.own.items()},
             weights=None if self.weights is None else self.weights[:, inside],

@@ -69,7 +69,9 @@ def sum_scores(
 
     def terms_of(channels: Channels) -> tuple[jax.Array, ...]:
         prediction, risk = _predicted_risk(channels, spec.background_classes)
-        return prediction, risk, *([] if p is None else _other_scores(channels, spec.kind, p))
+        if p is None:
+            return prediction, risk
+        return prediction, risk, *_other_scores(channels, spec.kind, p)
 
     prediction, risk, *others = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
     foreground = is_foreground(prediction, spec.background_classes)
@@ -91,16 +93,19 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     prediction, top = predict(channels)
     gaps = _gaps(channels, top)
     others = _per_channel(lambda c, gap: jnp.where(prediction == c, 0.0, jnp.exp(-gap)), gaps)
-    rest, centre = _add(others), _add(gaps) / len(gaps)
+    rest = _add(others)
+    centre = _add(gaps) / len(gaps)
     distances = _per_channel(lambda _, gap: jnp.abs(centre - gap), gaps)
     largest = jnp.maximum(_largest(distances), _SMALLEST)
     norm = largest * _add(_per_channel(lambda _, distance: (distance / largest) ** p, distances)) ** (1 / p)
-    scores = [
-        rest / (1.0 + rest),
-        (rest + _largest(others)) / (1.0 + rest),
-        -(top + jnp.log1p(rest)) if kind == "logits" else jnp.full_like(top, jnp.nan),
-        -centre / jnp.maximum(norm, _SMALLEST),
-    ]
+    max_softmax = rest / (1.0 + rest)
+    margin = (rest + _largest(others)) / (1.0 + rest)
+    if kind == "logits":
+        energy = -(top + jnp.log1p(rest))
+    else:
+        energy = jnp.full_like(top, jnp.nan)
+    p_norm = -centre / jnp.maximum(norm, _SMALLEST)
+    scores = [max_softmax, margin, energy, p_norm]
     return [jnp.where(jnp.isnan(top), jnp.nan, score) for score in scores]
 
 

@@ -60,7 +60,8 @@ class TorchFlipMetric(Metric):
         batch._groups = batch._groups[-1:]
         if self.keys and not self.confusion:
             scalars = _scalars(batch.compute())
-            if unknown := set(self.keys) - scalars.keys():
+            unknown = set(self.keys) - scalars.keys()
+            if unknown:
                 raise ValueError(f"keys: expected keys of {', '.join(scalars)}, found {', '.join(sorted(unknown))}.")
         arrays = [batch.decomposition.confusion, batch.decomposition.risk_sum, *batch._groups]
         for name, array in zip(STATES, arrays, strict=False):
@@ -70,7 +71,11 @@ class TorchFlipMetric(Metric):
         """Returns the summary of all images as tensors by key."""
         if not self.confusion:
             raise ValueError("TorchFlipMetric: expected at least one update, found none.")
-        stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
+        stored = {}
+        for name in STATES:
+            values = getattr(self, name)
+            if values:
+                stored[name] = np.asarray(dim_zero_cat(values).cpu())
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
         summary = _scalars(self.batch._summary(images, [stored["groups"]] if "groups" in stored else []))
         return {name: torch.tensor(summary[name], device=self.device) for name in self.keys or summary}

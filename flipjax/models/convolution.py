@@ -76,7 +76,9 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
         >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    return _convolve_on_cpu(images, kernel) if for_cpu() else convolve_on_accelerator(images, kernel)
+    if for_cpu():
+        return _convolve_on_cpu(images, kernel)
+    return convolve_on_accelerator(images, kernel)
 
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
@@ -158,7 +160,9 @@ def _correlate(
     Returns:
         Sums over batch and pixels, (M, 2 margins[0] + dilation[0], 2 margins[1] + dilation[1], F).
     """
-    H, (above, beside), down = fixed.shape[1], margins, dilation[0]
+    H = fixed.shape[1]
+    above, beside = margins
+    down = dilation[0]
 
     def taps(moving: jax.Array, fixed: jax.Array, above: int) -> jax.Array:
         options = {"padding": ((above, above), (beside, beside)), "rhs_dilation": dilation}
@@ -232,7 +236,8 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
 
 
 def _double_by_corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    (B, H, W, _), outputs = images.shape, kernel.shape[-1]
+    B, H, W, _ = images.shape
+    outputs = kernel.shape[-1]
     corners = _corners(images, lax.optimization_barrier(_fold(kernel))).reshape(B, H + 1, W + 1, 2, 2, outputs)
     return corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, outputs)[:, 1:-1, 1:-1]
 

@@ -101,15 +101,20 @@ class Attention(nnx.Module):
         self.q = Linear(width, width)
         self.kv = Linear(width, 2 * width)
         self.proj = Linear(width, width)
-        self.sr = Convolution(width, width, reduction, stride=reduction, bias=True) if reduction > 1 else None
-        self.norm = LayerNorm(width) if reduction > 1 else None
+        self.sr = None
+        self.norm = None
+        if reduction > 1:
+            self.sr = Convolution(width, width, reduction, stride=reduction, bias=True)
+            self.norm = LayerNorm(width)
         self.heads = heads
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, width) to the same shape."""
         B, H, W, C = images.shape
         depth = C // self.heads
-        reduced = images if self.sr is None or self.norm is None else self.norm(self.sr(images))
+        reduced = images
+        if self.sr is not None and self.norm is not None:
+            reduced = self.norm(self.sr(images))
         # Heads before pixels: XLA:CPU is up to three times slower on products whose batch axes are not the first.
         query = self.q(images).reshape(B, H * W, self.heads, depth).swapaxes(1, 2)
         key, value = self.kv(reduced).reshape(B, -1, 2, self.heads, depth).transpose(2, 0, 3, 1, 4)

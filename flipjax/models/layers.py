@@ -13,6 +13,7 @@ from flax import nnx
 from flipjax.models.convolution import convolve_strided, depthwise
 
 MOMENTUM = 0.1
+"""Weight of a batch's statistics in the running ones, as in PyTorch."""
 
 
 class Convolution(nnx.Module):
@@ -29,7 +30,9 @@ class Convolution(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
         output = self.convolve(images, self.weight[...].astype(images.dtype), stride=self.stride)
-        return output if self.bias is None else output + self.bias[...].astype(images.dtype)
+        if self.bias is None:
+            return output
+        return output + self.bias[...].astype(images.dtype)
 
 
 class Depthwise(Convolution):
@@ -42,10 +45,14 @@ class Depthwise(Convolution):
         super().__init__(1, channels, size, stride=stride, bias=bias)
 
 
+def _product(values: jax.Array, weight: jax.Array, *, stride: int) -> jax.Array:
+    return values @ weight
+
+
 class Linear(Convolution):
     """A linear map of the last axis; `weight` (inputs, outputs)."""
 
-    convolve = staticmethod(lambda values, weight, *, stride: values @ weight)
+    convolve = staticmethod(_product)
 
     def __init__(self, inputs: int, outputs: int):
         """Initialises the weights to zero."""
@@ -91,8 +98,8 @@ class BatchNorm(nnx.Module):
         mean, variance = jax.lax.stop_gradient(moments)
         count = images.size // images.shape[-1]
         unbiased = variance * (count / max(count - 1, 1))
-        for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
-            running[...] += MOMENTUM * (seen - running[...])
+        for running, of_batch in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running[...] += MOMENTUM * (of_batch - running[...])
         return output
 
 

@@ -48,8 +48,11 @@ def map_chunks(function: Callable[..., Out], pack: Pack, *values: jax.Array) -> 
 
 def row_size(images: jax.Array) -> int:
     """Returns how many pixels of images (B, H, W, C) make a row that fills a CPU's lanes; 1 elsewhere."""
+    if not for_cpu():
+        return 1
     C = images.shape[-1]
-    return max(n for n in (1, 2, 4, 8, 16) if n == 1 or (for_cpu() and n * C <= 64 and images.size % (n * C) == 0))
+    fitting = [n for n in (2, 4, 8, 16) if n * C <= 64 and images.size % (n * C) == 0]
+    return max(fitting, default=1)
 
 
 def sum_pixels(images: jax.Array) -> jax.Array:
@@ -81,7 +84,9 @@ def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) ->
     """
     members, *_, outputs = kernel.shape
     if members == 1:
-        return [convolve(pack[0], kernel[0]) if skip is None else convolve_doubled(pack[0], skip[0], kernel[0])]
+        if skip is None:
+            return [convolve(pack[0], kernel[0])]
+        return [convolve_doubled(pack[0], skip[0], kernel[0])]
     size = chunk_size(members, outputs)
     starts = range(0, members, size)
     width = sum(chunk.shape[-1] for chunk in pack)

@@ -36,7 +36,8 @@ class DecoderBlock(nnx.Module):
 
     def __call__(self, images: jax.Array, skip: jax.Array | None) -> jax.Array:
         """Maps (B, H, W, inputs) and (B, 2 H, 2 W, skip) to (B, 2 H, 2 W, outputs)."""
-        (first, first_norm), (second, second_norm) = self.conv1, self.conv2
+        first, first_norm = self.conv1
+        second, second_norm = self.conv2
         kernel = first.weight[...].astype(images.dtype)
         hidden = nnx.relu(first_norm(convolve_doubled(images, skip, kernel)))
         return nnx.relu(second_norm(second(hidden)))

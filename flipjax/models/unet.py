@@ -16,10 +16,12 @@ from flipjax.models.convolution import materialised, with_gradient
 from flipjax.models.pack import Pack, apart, block_diag, convolve_pack, join, map_chunks, row_size, sound, sum_pixels
 
 Arrays = tuple[jax.Array, ...]
+"""Inputs, saved values, outputs or gradients of a function with a gradient of its own."""
 
 MOMENTUM = 0.9
 """Momentum of the running statistics: runs have a few hundred steps, so they must settle within tens."""
 EPSILON = 1e-5
+"""Added to the variance of a norm."""
 
 
 def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
@@ -92,7 +94,8 @@ def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arra
 
 
 def _backward(saved: Arrays, gradients: Arrays) -> Arrays:
-    (images, mean, inverse, scale), (gradient, *_) = saved, gradients
+    images, mean, inverse, scale = saved
+    gradient, _, _ = gradients
     of_bias = sum_pixels(gradient)
     of_scale = (sum_pixels(gradient * images) - mean * of_bias) * inverse
     factor = inverse * scale
@@ -118,6 +121,7 @@ class PackBias(nnx.Module):
 
 
 NORM_LAYERS = {"batch": PackBatchNorm, "none": PackBias}
+"""What follows a convolution, by `ModelSpec.norm`."""
 
 
 class ConvolutionBlock(nnx.Module):
@@ -154,7 +158,7 @@ def halve(images: jax.Array) -> jax.Array:
 def _quarters(images: jax.Array) -> list[jax.Array]:
     B, H, W, C = images.shape
     halves = images.reshape(B, H // 2, 2, W // 2, 2, C)
-    return [halves[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+    return [halves[:, :, 0, :, 0], halves[:, :, 0, :, 1], halves[:, :, 1, :, 0], halves[:, :, 1, :, 1]]
 
 
 @materialised
@@ -192,11 +196,17 @@ class UNet(nnx.Module):
     def __init__(self, spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs):
         """Makes the levels with `spec.width * 2**level` channels."""
         widths = [spec.width * 2**level for level in range(spec.depth)]
-        pairs = [*zip([3, *widths[:-1]], widths, strict=True)]
-        pairs += [(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)]
-        shapes = [(3, 3, *pair) for inputs, outputs in pairs for pair in ((inputs, outputs), (outputs, outputs))]
+        # Channels into and out of each block, of the encoder and then of the decoder.
+        channels = [*zip([3, *widths[:-1]], widths, strict=True)]
+        channels += [(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)]
+        shapes: list[tuple[int, ...]] = []
+        for inputs, outputs in channels:
+            shapes.append((3, 3, inputs, outputs))
+            shapes.append((3, 3, outputs, outputs))
         *kernels, head = _he_kernels(rngs.params(), [*shapes, (1, 1, widths[0], num_classes)])
-        blocks = [ConvolutionBlock(*pair, norm=spec.norm) for pair in zip(kernels[::2], kernels[1::2], strict=True)]
+        blocks = []
+        for first, second in zip(kernels[::2], kernels[1::2], strict=True):
+            blocks.append(ConvolutionBlock(first, second, norm=spec.norm))
         self.dtype = jnp.dtype(spec.dtype)
         self.encoder = nnx.List(blocks[: spec.depth])
         self.decoder = nnx.List(blocks[spec.depth :])
@@ -209,7 +219,10 @@ class UNet(nnx.Module):
 
     def _features(self, images: jax.Array) -> tuple[Pack, jax.Array]:
         images = images.astype(self.dtype)
-        pack = [images] if images.ndim == 4 else join(images, channels=self.head.kernel.shape[-2])
+        if images.ndim == 4:
+            pack = [images]
+        else:
+            pack = join(images, channels=self.head.kernel.shape[-2])
         pool = halve if self.head.kernel.ndim == 2 else halve_by_slices
         skips = []
         finite = []

@@ -99,7 +99,12 @@ def weights_of(model: nnx.Module) -> Weights:
     """Returns a model's parameters and other state, nested dicts of arrays; keys, such as dropout's, as integers."""
     _, params, statistics = nnx.split(model, nnx.Param, ...)
     plain = Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, plain)
+    return jax.tree.map(_without_keys, plain)
+
+
+def _without_keys(leaf: jax.Array) -> jax.Array:
+    """Returns an array, or the integers of PRNG keys."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def is_key(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
@@ -145,7 +150,11 @@ def _name(spec: ModelSpec, path: tuple[str | int, ...]) -> str:
     """Returns PyTorch's name of a weight."""
     if spec.title != "unet":
         return ".".join(map(str, path))
-    *steps, leaf = path if path[-1] in LEAVES else (*path, "kernel")
+    if path[-1] in LEAVES:
+        *steps, leaf = path
+    else:
+        steps = list(path)
+        leaf = "kernel"
     layers = BIASED_LAYERS if spec.norm == "none" else LAYERS
     names = [layers.get(step, step) for step in steps]
     return ".".join(map(str, [*names, LEAVES[leaf]]))
@@ -294,7 +303,9 @@ def convert_weights(source: str | Path, target: str | Path, *, encoder: str | No
         name, arrays, weights = _recognised(read_weights(source)[0], encoder, num_classes)
         save_weights(target, arrays)
     except WeightsError as error:
-        raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
+        if str(source) in str(error):
+            raise
+        raise WeightsError(f"{source}: {error}") from error
     kind = "the encoder alone; decoder and head are drawn afresh"
     if "decoder" in weights.params:
         kind = "a whole U-Net"
@@ -398,7 +409,9 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     Raises:
         WeightsError: the names are those of no encoder, or of several.
     """
-    signs = [(encoder, name, sign) for encoder, sign in SIGNS.items() for name in arrays if name.endswith(sign)]
+    signs = []
+    for encoder, sign in SIGNS.items():
+        signs += [(encoder, name, sign) for name in arrays if name.endswith(sign)]
     if len(signs) != 1:
         expected = f"the weights of one U-Net or encoder, {' or '.join(SIGNS)}"
         raise WeightsError(f"expected {expected}; found arrays such as {', '.join(list(arrays)[:4])}")

@@ -183,7 +183,11 @@ def keep_newest(folder: Path, *, most: int) -> None:
     with contextlib.suppress(OSError):
         states = {path: path.stat() for path in folder.iterdir() if path.is_file()}
         left = sum(state.st_size for state in states.values())
-        for path in sorted(states, key=lambda path: max(states[path].st_mtime, states[path].st_atime)):
+
+        def last_use(path: Path) -> float:
+            return max(states[path].st_mtime, states[path].st_atime)
+
+        for path in sorted(states, key=last_use):
             if left <= most:
                 break
             path.unlink(missing_ok=True)
@@ -234,7 +238,9 @@ def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
 
 def sha256(content: bytes | str) -> str:
     """Returns the SHA-256 of bytes, or of text as UTF-8, in hex."""
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+    if isinstance(content, str):
+        content = content.encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -29,9 +29,10 @@ import numpy as np
 if TYPE_CHECKING:
     import jax
 
-LIBRARIES = tuple(
-    str(Path(folder).resolve())
-    for folder in (*{sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}, Path(__file__).parents[1])
+LIBRARIES = (
+    str(Path(sysconfig.get_path("stdlib")).resolve()),
+    str(Path(sysconfig.get_path("platstdlib")).resolve()),
+    str(Path(__file__).resolve().parents[1]),
 )
 """Folders whose code is taken by name, besides those that packages are installed into."""
 PACKAGES = ("site-packages", "dist-packages")

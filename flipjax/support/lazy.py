@@ -17,7 +17,9 @@ def lazy_names(package: str, modules: Mapping[str, str], *, here: Sequence[str] 
         modules: the names that come from each module, relative to the package, separated by blanks; from "" modules.
         here: public names that the package defines itself.
     """
-    homes = {name: module for module, names in modules.items() for name in names.split()}
+    homes: dict[str, str] = {}
+    for module, names in modules.items():
+        homes.update(dict.fromkeys(names.split(), module))
     public = sorted([*homes, *here])
 
     def load(name: str) -> Any:

@@ -53,7 +53,8 @@ def _check_functions(config: Config, programs: Sequence[Program]) -> None:
     from flipjax.training.own import check_own, check_quantities
 
     for program in programs:
-        if groups := known_groups(program.experiment.pool):
+        groups = known_groups(program.experiment.pool)
+        if groups is not None:
             experiment = dataclasses.replace(program.experiment, groups=groups)
             check_own(experiment)
             check_quantities(experiment, own_quantities(config))

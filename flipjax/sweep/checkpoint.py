@@ -164,6 +164,7 @@ def _verified_record(folder: Path) -> dict[str, object]:
 
 def _sentence(error: BaseException) -> str:
     """Returns the system's message or the first line of an error, since TensorStore's errors fill a page."""
-    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code is not None:
         return os.strerror(int(code[1]))
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

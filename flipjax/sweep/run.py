@@ -355,7 +355,7 @@ def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     failed = bool(sweep.failed)
     for results in sweep.results():
         trained_here = np.isin(results.member, list(sweep.members))
-        failed |= not np.isin(results.status[trained_here], DONE).all()
+        failed = failed or not np.isin(results.status[trained_here], DONE).all()
     sweep.read(_say_nothing)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))

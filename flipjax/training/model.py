@@ -279,7 +279,8 @@ def _host_images(images: ArrayLike) -> np.ndarray:
     if array.ndim == 0 or not array.size:
         raise ValueError(f"images: expected at least one, found {array.shape}")
     if jnp.issubdtype(array.dtype, jnp.floating):
-        lowest, highest = array.min(), array.max()
+        lowest = array.min()
+        highest = array.max()
         if not (lowest >= 0 and highest <= 1):
             raise ValueError(f"images: expected floats in [0, 1], or uint8; found {lowest} to {highest}")
     return array

@@ -179,7 +179,9 @@ def _epoch_of_device(
     """Trains a device's running members for one epoch, `width` at a time."""
     # Traced once, for its shapes and for the loop.
     train_one = jax.jit(functools.partial(run.run_epoch, experiment), inline=True)
-    train = train_one if width == 1 else jax.vmap(train_one, in_axes=(0, None, 0, None))
+    train = train_one
+    if width > 1:
+        train = jax.vmap(train_one, in_axes=(0, None, 0, None))
     running = states.status == Status.RUNNING
     count = len(running)
     # Positions of the running members, in as many entries as `width` at a time need if all run. The other entries are

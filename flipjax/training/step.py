@@ -182,8 +182,10 @@ def train_step(
 
 
 def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:
-    # Counts and keys in the statistics are not averaged.
-    return new + kept * (old - new) if jnp.issubdtype(new.dtype, jnp.floating) else new
+    if not jnp.issubdtype(new.dtype, jnp.floating):
+        # Counts and keys in the statistics are not averaged.
+        return new
+    return new + kept * (old - new)
 
 
 def total_steps(experiment: Experiment, member: Member) -> int:

@@ -287,9 +287,10 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
 def _training_scenes(pool: Pool, task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
     scenes = task.parts.split.train.scenes
     kinds = task.catalog.scene_kind[scenes]
-    whole = pool.cue == "scene" and pool.strength is None
-    photos = pool.scenes if whole else 255 * scenes_alone(pool, np.arange(len(pool.scenes)))
-    photos = np.asarray(photos)
+    if pool.cue == "scene" and pool.strength is None:
+        photos = np.asarray(pool.scenes)
+    else:
+        photos = np.asarray(255 * scenes_alone(pool, np.arange(len(pool.scenes))))
     count = kinds.max() + 1
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]
     drawn = np.zeros((count, 0), np.int64)

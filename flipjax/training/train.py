@@ -139,11 +139,13 @@ class Train:
             chosen = list(self.setup.program.settings)
         else:
             settings = [{}] if settings is None else list(settings)
-            doubled = {name for setting in settings for name in setting} & axes.keys()
+            doubled = set(itertools.chain.from_iterable(settings)) & axes.keys()
             if doubled:
                 raise ConfigError(f"config.axes.{min(doubled)}", "values in the settings or of an axis", "both")
             points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
-            chosen = [self.setup.setting({**setting, **point}) for setting in settings for point in points]
+            chosen = []
+            for setting in settings:
+                chosen += [self.setup.setting({**setting, **point}) for point in points]
         if not chosen:
             raise ConfigError("config.members", "at least one setting", "none")
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.setup.member, chosen))
@@ -205,7 +207,10 @@ def make_train(
     # Boolean masks need concrete values, so index before tracing.
     halves = val.rows[val.refit], val.rows[~val.refit]
     shared = Data(task.pool, val, task.tables["test"].rows, halves)
-    weights = starting_weights(experiment) if start is None else _fitting(experiment, start)
+    if start is None:
+        weights = starting_weights(experiment)
+    else:
+        weights = _fitting(experiment, start)
     return Train(shared, weights, experiment, Setup(digest_of(own), own, program, task, n_train))
 
 

@@ -5,6 +5,7 @@ paper, window-other, cell phone ...) is neutral.
 """
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -248,9 +249,9 @@ def _categories(path: Path) -> Categories:
 
 def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
     if absent:
-        there = ", ".join(dict.fromkeys(name for each in names.values() for name in each if name))
+        present = dict.fromkeys(itertools.chain.from_iterable(names.values()))
         problem = f"none of its {len(names)} categories is {', '.join(absent)}: is it another file?"
-        raise BadFileError(f"{path}: {problem} There are {there}")
+        raise BadFileError(f"{path}: {problem} There are {', '.join(filter(None, present))}")
 
 
 def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:

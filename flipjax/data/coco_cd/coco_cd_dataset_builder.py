@@ -163,7 +163,11 @@ def reference_split(
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
         {'train': [4, 2, 2, 4], 'validation': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
-    members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
+    members: list[list[int]] = [[], [], [], []]
+    for image_id, group in zip(ids, groups, strict=True):
+        members[group].append(image_id)
+    for member in members:
+        member.sort()
     if min(map(len, members)) < n_val + n_test:
         need = f"the reference's split needs {n_val} + {n_test} images of each group for val and test"
         raise ConfigError("coco_cd", problem=f"{need}; there are {describe_groups(groups)}")

@@ -104,8 +104,11 @@ def list_flips(spec: PoolSpec) -> Catalog:
     if (spec.classes, spec.scene_kinds) not in [(CLASSES[:n], SCENES[:n]) for n in (2, 4)]:
         expected = f"the first two or four of {', '.join(CLASSES)}, and as many scenes, for {NAME}"
         raise ConfigError("config.pool.classes", expected, f"{spec.classes} on {spec.scene_kinds}")
-    objects = [PoolItem(f"{name}_{i:04d}", y=y) for y, name in enumerate(CLASSES[:count]) for i in range(OBJECTS)]
-    scenes = [PoolItem(f"{name}_{i:04d}", scene=s) for s, name in enumerate(SCENES[:count]) for i in range(GROUNDS)]
+    objects = []
+    scenes = []
+    for number in range(count):
+        objects += [PoolItem(f"{CLASSES[number]}_{i:04d}", y=number) for i in range(OBJECTS)]
+        scenes += [PoolItem(f"{SCENES[number]}_{i:04d}", scene=number) for i in range(GROUNDS)]
     return with_usual(Catalog(NAME, "composite", CLASSES[:count], SCENES[:count], objects, scenes), ())
 
 

@@ -125,16 +125,24 @@ def draw_grounds(kind: int, numbers: np.ndarray, lattice: np.ndarray, *, size: i
     fine = _noise(lattice[:, 1], grid)
     bend = 0.12 * (coarse - 0.5)
     if kind == 0:
-        hue, saturation, value = 0.27 + 0.07 * u[0], 0.50 + 0.15 * u[1], 0.62 + 0.12 * u[2]
+        hue = 0.27 + 0.07 * u[0]
+        saturation = 0.50 + 0.15 * u[1]
+        value = 0.62 + 0.12 * u[2]
         texture = 0.55 * _wave(11 * x + 6 * bend + u[3]) * fine + 0.3 * coarse
     elif kind == 1:
-        hue, saturation, value = 0.54 + 0.06 * u[0], 0.45 + 0.20 * u[1], 0.66 + 0.12 * u[2]
+        hue = 0.54 + 0.06 * u[0]
+        saturation = 0.45 + 0.20 * u[1]
+        value = 0.66 + 0.12 * u[2]
         texture = 0.55 * _wave(9 * y + 9 * bend + u[3]) + 0.25 * fine
     elif kind == 2:
-        hue, saturation, value = 0.10 + 0.03 * u[0], 0.30 + 0.15 * u[1], 0.84 + 0.10 * u[2]
+        hue = 0.10 + 0.03 * u[0]
+        saturation = 0.30 + 0.15 * u[1]
+        value = 0.84 + 0.10 * u[2]
         texture = 0.45 * _wave(4 * (x + y) + 10 * bend + u[3]) + 0.2 * fine
     else:
-        hue, saturation, value = 0.72 + 0.06 * u[0], 0.06 + 0.10 * u[1], 0.60 + 0.12 * u[2]
+        hue = 0.72 + 0.06 * u[0]
+        saturation = 0.06 + 0.10 * u[1]
+        value = 0.60 + 0.12 * u[2]
         texture = 0.9 * np.clip(4 * np.abs(coarse - fine), 0, 1)
     shade = (0.72 + 0.16 * u[4]) + 0.5 * texture - 0.22 * y * u[5]
     layers = [np.clip(_colour(hue, saturation, value, channel) * shade, 0, 1) for channel in range(3)]
@@ -143,10 +151,13 @@ def draw_grounds(kind: int, numbers: np.ndarray, lattice: np.ndarray, *, size: i
 
 def _chebyshev(degree: int, cosine: np.ndarray) -> np.ndarray:
     """Returns cos(degree * angle) from the cosine of the angle, by products alone."""
-    before, now = np.ones_like(cosine), cosine
+    previous = np.ones_like(cosine)
+    current = cosine
     for _ in range(degree - 1):
-        before, now = now, 2 * cosine * now - before
-    return now
+        following = 2 * cosine * current - previous
+        previous = current
+        current = following
+    return current
 
 
 def _wave(phase: np.ndarray) -> np.ndarray:
@@ -164,9 +175,9 @@ def _colour(hue: np.ndarray, saturation: np.ndarray | float, value: np.ndarray |
 def _noise(lattice: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Returns smooth noise (n, H, H) in [0, 1] from a lattice (n, k, k)."""
     cells = lattice.shape[-1] - 1
-    place = cells * grid
-    low = np.minimum(np.floor(place).astype(np.int64), cells - 1)
-    t = place - low
+    position = cells * grid
+    low = np.minimum(np.floor(position).astype(np.int64), cells - 1)
+    t = position - low
     weight = t * t * (3 - 2 * t)
     rows = lattice[:, low] + (lattice[:, low + 1] - lattice[:, low]) * weight[None, :, None]
     return rows[:, :, low] + (rows[:, :, low + 1] - rows[:, :, low]) * weight
