@@ -19,10 +19,14 @@ from flipjax.report.style import DARK, EMPTY, FLIP, LIGHT, dress, plain
 from flipjax.results.frames import records_of
 from flipjax.results.text import with_interval
 
-BARS, CELLS = 24, 40
-"""Classes or groups that a chart of bars and a matrix show, at most."""
-MAP_ROWS, MAP_COLUMNS = 16, 12
-"""Classes and groups that the heat map shows, at most."""
+BARS = 24
+"""Classes or groups that a chart of bars shows, at most."""
+CELLS = 40
+"""Classes that a matrix shows, at most."""
+MAP_ROWS = 16
+"""Classes that the heat map shows, at most."""
+MAP_COLUMNS = 12
+"""Groups that it shows, at most."""
 ONE_SHIFT = "shift by"
 """Beginning of the kinds of flips that are part of all shifts."""
 BAR_ROOM = 2.8
@@ -56,11 +60,13 @@ def shares_chart(audit: Audit) -> Chart:
         groups[key.split("/")[1]] = key.removesuffix("fg_flip")
     by_group = []
     for share in panels.SHARES:
-        by_group.append([audit.summary[f"{prefix}{share.key}"] for prefix in groups.values()])
+        by_group.append([audit.number(f"{prefix}{share.key}") for prefix in groups.values()])
     classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
     counts = margins(audit.confusion, background=audit.background)
-    truth, same, missed = counts.truth[classes], counts.same[classes], counts.missed[classes]
-    by_class = np.stack([same, truth - same - missed, missed]) / np.maximum(truth, 1)
+    truth = counts.truth[classes]
+    correct = counts.same[classes]
+    missed = counts.missed[classes]
+    by_class = np.stack([correct, truth - correct - missed, missed]) / np.maximum(truth, 1)
     labels = [name.replace("+", "\n") for name in groups]
     names = [audit.class_names[c] for c in classes]
     bars = [panels.bar_panel(by_class.tolist(), names, title="by true class")]
@@ -73,15 +79,24 @@ def ranking_charts(audit: Audit) -> list[Chart]:
     """Returns risk-coverage, and flip by decile of flip-risk; none for masks, no deciles of few images."""
     if not audit.has_scores:
         return []
-    risk, flip = (np.array(audit.summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
-    remaining = panels.remaining(audit.decomposition)
-    ranking = {"": {"": {"risk_decile": risk, "flip_by_risk_decile": flip, "remaining": remaining}}}
+    ranking = {
+        "risk_decile": audit.tenths("risk_decile"),
+        "flip_by_risk_decile": audit.tenths("flip_by_risk_decile"),
+        "remaining": panels.remaining(audit.decomposition),
+    }
     note = note_of(audit)
     if audit.intervals:
         note = f"{note} Bars: 95% intervals over the images."
-    mean = audit.summary["flip_image_mean"]
-    drawn = panels.ranking_charts(ranking, note=note, mean=mean, intervals=audit.intervals)
-    return drawn if audit.has_tenths else drawn[:1]
+    intervals = {}
+    for name in ranking:
+        if name in audit.intervals:
+            low, high = audit.intervals[name]
+            intervals[name] = (np.asarray(low), np.asarray(high))
+    mean = audit.number("flip_image_mean")
+    coverage, deciles = panels.ranking_charts({"": {"": ranking}}, note=note, mean=mean, intervals=intervals)
+    if not audit.has_tenths:
+        return [coverage]
+    return [coverage, deciles]
 
 
 def matrix_chart(audit: Audit) -> Chart:
@@ -98,20 +113,29 @@ def heat_chart(audit: Audit) -> Chart | None:
     Of many classes or groups those with the largest differences are shown.
     """
     shown = [row for row in audit.compared if row.flips]
-    shown.sort(key=lambda row: -abs(float(row.difference.value[0])))
+    shown.sort(key=_size_of_difference, reverse=True)
     classes = list(dict.fromkeys(row.class_name for row in shown))
     groups = list(dict.fromkeys(row.group for row in shown))
     if not classes or len(classes) * len(groups) < 3:
         return None
     classes = sorted(classes[:MAP_ROWS], key=audit.class_names.index)
     groups = sorted(groups[:MAP_COLUMNS])
-    told = {(row.class_name, row.group) for row in told_groups(audit) if row.difference.value[0] > 0}
-    frames = [(classes.index(c), groups.index(g)) for c, g in told if c in classes and g in groups]
+    frames = []
+    for row in told_groups(audit):
+        flips_more = row.difference.value[0] > 0
+        if flips_more and row.class_name in classes and row.group in groups:
+            frames.append((classes.index(row.class_name), groups.index(row.group)))
     panel = heat_panel(flip_cells(audit.compared, classes, groups), classes, groups, framed=frames)
-    note = part_of(note_of(audit), len(classes), len(audit.foreground)) if len(shown) > len(classes) else note_of(audit)
+    note = note_of(audit)
+    if len(shown) > len(classes):
+        note = part_of(note, len(classes), len(audit.foreground))
     pixels = _pixels(audit)
     caption = f"Share of a class's {pixels} that flip in a group; framed: significantly more than in the other groups."
     return Chart("flip_by_group", "Flip by class and group", caption, note, [panel], columns=1)
+
+
+def _size_of_difference(row: GroupFlip) -> float:
+    return abs(float(row.difference.value[0]))
 
 
 def flip_cells(compared: Sequence[GroupFlip], classes: Sequence[str], groups: Sequence[str]) -> np.ndarray:
@@ -128,9 +152,9 @@ def heat_panel(
 ) -> Panel:
     """Returns a panel of shares (R, C) as cells that are redder for a larger share, grey where there is none."""
     tint = 1 - np.array(to_rgb(FLIP))
-    known = ~np.isnan(shares)
+    has_share = ~np.isnan(shares)
     # The square root makes small shares visible.
-    colours = np.where(known[..., None], 1 - np.sqrt(np.nan_to_num(shares))[..., None] * tint, to_rgb(EMPTY))
+    colours = np.where(has_share[..., None], 1 - np.sqrt(np.nan_to_num(shares))[..., None] * tint, to_rgb(EMPTY))
 
     def draw(axes: Axes) -> None:
         axes.imshow(colours, aspect="auto")
@@ -144,7 +168,7 @@ def heat_panel(
         if len(columns) > 6:
             axes.tick_params(axis="x", rotation=90)
         for (row, column), share in np.ndenumerate(shares):
-            if known[row, column]:
+            if has_share[row, column]:
                 ink = LIGHT if share > 0.5 else DARK
                 axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8.5, color=ink)
 
@@ -158,7 +182,7 @@ def heat_panel(
 
 def kinds_chart(audit: Audit) -> Chart | None:
     """Returns the kinds of flips as bars, by the class that is predicted and by place; None where nothing flips."""
-    if not audit.summary["fg_flip"] > 0:
+    if not audit.number("fg_flip") > 0:
         return None
     drawn = []
     if len(audit.kinds.by_class):
@@ -188,19 +212,19 @@ def kinds_panel(kinds: pd.DataFrame, *, title: str) -> Panel:
     names = [row["kind"] for row in rows]
     shares = [row["share"] for row in rows]
     texts = [f"{with_interval(row, 'share', form='.1%')} in {row['images']:,}" for row in rows]
-    places = np.arange(len(rows))
+    heights = np.arange(len(rows))
 
     def draw(axes: Axes) -> None:
-        axes.barh(places, shares, height=0.62, color=FLIP)
+        axes.barh(heights, shares, height=0.62, color=FLIP)
         dress(axes, title=title, x="", y="")
-        axes.set_yticks(places, [plain(name, most=24) for name in names])
+        axes.set_yticks(heights, [plain(name, most=24) for name in names])
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
         axes.grid(False)
         axes.invert_yaxis()
         axes.set_xlim(0, BAR_ROOM * max(*shares, LEAST_SHARE))
-        for place, share, text in zip(places, shares, texts, strict=True):
-            axes.annotate(text, (share, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
+        for height, share, text in zip(heights, shares, texts, strict=True):
+            axes.annotate(text, (share, height), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
 
     words = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
     return Panel(draw, f"Kinds of flips {title}: {'; '.join(words)}.", (BARS_WIDTH, 0.62 + 0.27 * len(rows)))

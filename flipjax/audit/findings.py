@@ -1,6 +1,8 @@
 """Sentences on an audit. Each restates a row of a table or a number of summary.json."""
 
+import itertools
 import math
+import operator
 
 import numpy as np
 
@@ -65,23 +67,28 @@ def told_groups(audit: Audit) -> list[GroupFlip]:
     """
     significant = [row for row in audit.compared if row.q < LEVEL and not row.repeats]
     more = [row for row in significant if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0]
-    told = {row.class_name for row in more}
+    classes = {row.class_name for row in more}
     less = [row for row in significant if row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0]
-    return sorted([*more, *(row for row in less if row.class_name not in told)], key=lambda row: (row.q, row.p))
+    return sorted([*more, *(row for row in less if row.class_name not in classes)], key=_q_then_p)
+
+
+def _q_then_p(row: GroupFlip) -> tuple[float, float]:
+    return row.q, row.p
 
 
 def _group_lines(audit: Audit) -> list[str]:
     lines = [_group_line(audit, row) for row in told_groups(audit)]
-    known = [row.q for row in audit.compared if not math.isnan(row.q)]
+    q_values = [row.q for row in audit.compared if not math.isnan(row.q)]
     flips = any(row.flips for row in audit.compared)
-    if known and flips and not lines:
-        least = min(known)
+    if flips and not q_values:
+        lines.append("Groups cannot be compared: each is one image or one cluster, or against one.")
+    elif flips and not lines:
+        least = min(q_values)
+        # Significant, and too small to be told.
         much = f" by {2 * LEAST_TOLD:g} or more" if least < LEVEL else ""
         lines.append(
             f"No class flips significantly more in one group than in the others{much} (least q {number(least, '.2f')})."
         )
-    elif flips and not known:
-        lines.append("Groups cannot be compared: each is one image or one cluster, or against one.")
     if "flip_gap/mean" in audit.summary:
         gap = cell_of(audit, "flip_gap/mean", form=".3f")
         lines.append(f"Flip in rare minus common groups, within classes and averaged over them: {gap}.")
@@ -104,21 +111,19 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
 def _anatomy_lines(audit: Audit) -> list[str]:
     """Returns how many flips are mirrored or shifted, and the renamings that mend images."""
     anatomy = audit.anatomy
-    if anatomy is None or not audit.summary["fg_flip"] > 0:
+    if anatomy is None or not audit.number("fg_flip") > 0:
         return []
-    mirror, shift = (cell_of(audit, key, form=".1%") for key in ("flip_mirror", "flip_shift"))
     parts = []
     if anatomy.anatomy.mirror:
-        parts.append(f"{mirror} flip to their mirror image")
+        parts.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} flip to their mirror image")
     if anatomy.anatomy.chains:
-        parts.append(f"{shift} shift along a chain")
+        parts.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
     lines = [f"Of the {_pixels(audit)} of the true foreground {', '.join(parts)}."]
-    for place, renamed in enumerate(anatomy.renamed()):
-        if place < RENAMINGS:
-            lines.append(
-                f"In {renamed.images} of {len(audit.images)} {_images(audit)} one renaming, {renamed.renaming}, mends "
-                f"{renamed.mended_share:.0%} of the flips."
-            )
+    for renamed in itertools.islice(anatomy.renamed(), RENAMINGS):
+        lines.append(
+            f"In {renamed.images} of {len(audit.images)} {_images(audit)} one renaming, {renamed.renaming}, mends "
+            f"{renamed.mended_share:.0%} of the flips."
+        )
     return lines
 
 
@@ -160,44 +165,67 @@ def _left_out(audit: Audit) -> str:
 
 
 def _gain_line(objects: Objects) -> list[str]:
+    """Returns the kind of error that is worth most to mend, if any is."""
     kinds = records_of(objects.budget.drop(index="all").reset_index())
-    best = max(kinds, key=lambda row: row["gain"], default=None)
+    best = max(kinds, key=operator.itemgetter("gain"), default=None)
     if best is None or not best["gain"] > 0:
         return []
-    kind, share = MENDED[best["kind"]], f"{best['share']:.0%} of wrong pixels"
+    kind = MENDED[best["kind"]]
+    share = f"{best['share']:.0%} of wrong pixels"
     return [f"Largest gain from one kind of error: {kind}, {share}, {best['gain']:+.3f} mIoU."]
 
 
 def _score_lines(audit: Audit) -> list[str]:
+    """Returns how well scores rank flipped images."""
     lines = []
-    top = audit.summary["top_decile_flip_share"]
-    if audit.has_tenths and top == top:
+    top = audit.number("top_decile_flip_share")
+    if audit.has_tenths and not math.isnan(top):
         lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
     auroc = cell_of(audit, "risk_auroc", form=".2f")
     if audit.has_scores and auroc != "-":
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
     if "swap_auroc" in audit.summary:
-        auroc, after = cell_of(audit, "swap_auroc", form=".2f"), cell_of(audit, "repair_flip", form=".1%")
-        reliance = audit.summary.get("scene_reliance")
-        tail = "" if reliance is None else f"; scene reliance {reliance:.2f}"
-        lines.append(f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {after}{tail}.")
+        lines.append(f"{_swap_line(audit)}.")
         lines.append(REPAIR_NOTE)
     return lines
+
+
+def _swap_line(audit: Audit) -> str:
+    """Returns how well scene-swap risk ranks, and what repair and the scenes do, without a full stop."""
+    auroc = cell_of(audit, "swap_auroc", form=".2f")
+    repaired = cell_of(audit, "repair_flip", form=".1%")
+    line = f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {repaired}"
+    if "scene_reliance" in audit.summary:
+        line += f"; scene reliance {audit.number('scene_reliance'):.2f}"
+    return line
+
+
+def cohens_kappa(confusion: np.ndarray) -> float:
+    """Returns the agreement of predictions and labels beyond chance; 1 where one class is all there is.
+
+    Example:
+        >>> round(cohens_kappa(np.array([[20, 5], [10, 15]])), 3)
+        0.4
+    """
+    total = confusion.sum()
+    shares = confusion / max(total, 1)
+    expected = shares.sum(0) @ shares.sum(1)
+    if not total or expected >= 1:
+        return 1.0
+    return float((np.trace(shares) - expected) / (1 - expected))
 
 
 def warnings(audit: Audit) -> list[str]:
     """Returns warnings on mismatched labels, a foreground that is not found, unranked images and ignored pixels."""
     lines = []
     total = audit.confusion.sum()
-    shares = audit.confusion / max(total, 1)
-    expected = shares.sum(0) @ shares.sum(1)
-    kappa = (np.trace(shares) - expected) / (1 - expected) if total and expected < 1 else 1.0
+    kappa = cohens_kappa(audit.confusion)
     if kappa < LEAST_AGREEMENT:
         lines.append(
             "Warning: predictions and labels agree hardly better than chance (Cohen's kappa "
             f"{kappa:.3f}). Are the labels in the order of the predictions?"
         )
-    without = audit.summary["n_images_without_risk"]
+    without = audit.number("n_images_without_risk")
     if without and audit.has_scores:
         lines.append(f"{without} of {len(audit.images)} images lack true or predicted foreground: they have no rank.")
     risk = np.asarray(audit.decomposition.flip_risk)

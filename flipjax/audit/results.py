@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from flipjax.audit.kinds import KindsOfFlips, kinds_of_flips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
-from flipjax.audit.summary import SummaryParts, summarize_audit
+from flipjax.audit.summary import SummaryInterval, SummaryParts, SummaryValue, summarize_audit
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.classes import Background, is_foreground
@@ -32,9 +31,9 @@ class Audit:
 
     measured: Measurements
     """What was counted, and how it was read."""
-    summary: Mapping[str, Any]
+    summary: Mapping[str, SummaryValue]
     """Numbers by key: those of `flipjax.metrics.summarize` without its matrix, with named groups, and the audit's."""
-    intervals: Mapping[str, tuple[Any, Any]]
+    intervals: Mapping[str, SummaryInterval]
     """Their 95% intervals over images or clusters, by key."""
     objects: Objects
     """Segments."""
@@ -46,6 +45,16 @@ class Audit:
     """`flips.flip_pairs`."""
     anatomy: AnatomyFlips | None = None
     """Mirrored and shifted labels; None where classes have neither mirror images nor chains."""
+
+    def number(self, key: str) -> float:
+        """Returns a number of the summary; raises KeyError for one that it lacks."""
+        value = self.summary[key]
+        assert not isinstance(value, list)
+        return value
+
+    def tenths(self, key: str) -> np.ndarray:
+        """Returns the numbers of each tenth of the images, (10,), which only audits of scores have."""
+        return np.array(self.summary[key])
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -85,7 +94,7 @@ class Audit:
     @property
     def has_tenths(self) -> bool:
         """Whether enough images have a rank for deciles to be meaningful."""
-        return self.has_scores and len(self.images) - self.summary["n_images_without_risk"] >= FEWEST
+        return self.has_scores and len(self.images) - self.number("n_images_without_risk") >= FEWEST
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
@@ -111,9 +120,12 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         anatomy: mirror pairs and chains of the foreground classes, such as `anatomy.read_anatomy` finds.
         samples: resamples for intervals of what is no rate, such as mean IoU.
     """
-    class_names, clusters = measured.class_names, measured.clusters
+    class_names = measured.class_names
+    clusters = measured.clusters
     foreground = np.flatnonzero(is_foreground(len(class_names), measured.decomposition.background)).tolist()
-    all_groups = measured.groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
+    all_groups = measured.groups.all_groups
+    if all_groups is None and len(foreground) == 2:
+        all_groups = TWO_BY_TWO
     groups = dataclasses.replace(measured.groups, all_groups=all_groups)
     counted = _images_of(measured, measured.decomposition, groups)
     weighted = counted
@@ -122,7 +134,9 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     objects = count_objects(measured)
     places = group_places(groups, foreground, class_names)
     compared = compare_groups(measured.weighted, places, class_names, clusters=clusters)
-    kinds = count_kinds(measured, anatomy) if anatomy else None
+    kinds = None
+    if anatomy:
+        kinds = count_kinds(measured, anatomy)
     parts = SummaryParts(weighted, measured, objects, compared, common_and_rare(groups, foreground), kinds)
     summary = summarize_audit(parts, samples=samples)
     columns: dict[str, Sequence[str]] = {"name": measured.names, **groups.columns}
@@ -145,7 +159,10 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
 
 def _images_of(measured: Measurements, decomposition: Decomposition, groups: ImageGroups) -> Images:
     """Returns the images of an audit, with the pixels of a decomposition, as quantities take them."""
-    log_odds, center = (None, None) if measured.scenes is None else measured.scenes
+    log_odds = None
+    center = None
+    if measured.scenes is not None:
+        log_odds, center = measured.scenes
     return read_images(
         decomposition,
         groups.numbers,

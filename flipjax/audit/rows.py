@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pandas as pd
 from flipjax.audit.anatomy import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects
+from flipjax.audit.summary import SummaryInterval, SummaryValue
 from flipjax.metrics.images import Images
 from flipjax.results.frames import DIGITS, Row, rounded
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
@@ -34,7 +34,7 @@ def image_table(
     masks = np.isnan(risk).all()
     if not masks:
         counts["flip_risk_share"] = risk / np.log(len(images.foreground))
-    table: dict[str, Any] = dict(columns)
+    table: dict[str, object] = dict(columns)
     for name in (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES, "flip_risk_share"):
         if name in counts:
             # Adding 0 to -0 leaves 0.
@@ -50,18 +50,28 @@ def image_table(
     table["flipped_segments"] = np.bincount(objects.flipped["image"], minlength=len(risk))
     if anatomy is not None:
         table.update(anatomy.columns())
-    rank = np.nan_to_num(counts["flip"]) if masks else np.nan_to_num(risk, nan=-np.inf)
+    rank = np.nan_to_num(risk, nan=-np.inf)
+    if masks:
+        rank = np.nan_to_num(counts["flip"])
     return pd.DataFrame(table).iloc[np.argsort(-rank, kind="stable")]
 
 
-def summary_rows(summary: Mapping[str, Any], intervals: Mapping[str, tuple[Any, Any]]) -> list[Row]:
+def summary_rows(summary: Mapping[str, SummaryValue], intervals: Mapping[str, SummaryInterval]) -> list[Row]:
     """Returns one row per number of the summary: key, title, decile, value and interval."""
     rows = []
     for key, value in summary.items():
         low, high = intervals.get(key, (math.nan, math.nan))
         # An object array keeps integers beside floats.
-        for place, cells in enumerate(np.broadcast(np.array(value, object), low, high), 1):
-            row = {"quantity": key, "title": title_of(key), "decile": place if isinstance(value, list) else ""}
-            row["value"], row["low"], row["high"] = map(rounded, cells)
-            rows.append(row)
+        for tenth, numbers in enumerate(np.broadcast(np.array(value, object), low, high), 1):
+            value_cell, low_cell, high_cell = (rounded(number) for number in numbers)
+            rows.append(
+                {
+                    "quantity": key,
+                    "title": title_of(key),
+                    "decile": tenth if isinstance(value, list) else "",
+                    "value": value_cell,
+                    "low": low_cell,
+                    "high": high_cell,
+                }
+            )
     return rows

@@ -1,7 +1,6 @@
 """Tables of the segments of an audit."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,9 @@ from flipjax.results.frames import Row
 from flipjax.results.text import TextTable
 
 MOST_FLIPPED = "Pairs of classes with the most flipped segments"
+"""Caption of the table of pairs."""
 MATRIX = "Segments of a true class (row) predicted as a class (column), of the classes in the most flips"
+"""Caption of the matrix of segments."""
 CELLS = 12
 """Classes that the matrix of segments shows, at most."""
 STRATA_NOTE = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
@@ -31,16 +32,21 @@ def segment_blocks(audit: Audit) -> list[Numbers]:
     objects = audit.objects
     if len(objects.flips) == 1:
         return []
-    caption, rest = "Segments by the lower bound of SegFlip", "Segments of the other classes"
-    worst, others = first_and_others(caption, rest, by_segment_class(objects), shown=SHOWN + 1)
-    pairs = by_segment_pair(objects, voxels=audit.measured.volumes)
-    most, further = first_and_others(MOST_FLIPPED, "The other pairs of classes", pairs)
+    worst_classes, other_classes = first_and_others(
+        "Segments by the lower bound of SegFlip",
+        "Segments of the other classes",
+        by_segment_class(objects),
+        shown=SHOWN + 1,
+    )
+    first_pairs, other_pairs = first_and_others(
+        MOST_FLIPPED, "The other pairs of classes", by_segment_pair(objects, voxels=audit.measured.volumes)
+    )
     return [
-        worst,
-        most,
+        worst_classes,
+        first_pairs,
         Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
-        others,
-        further,
+        other_classes,
+        other_pairs,
         Numbers(f"Ranking of wrong predicted segments by scores, AUROC; {STRATA_NOTE}", ranking(objects), folded=True),
         Numbers(MATRIX, segment_matrix(objects)),
     ]
@@ -93,13 +99,15 @@ def matrix_classes(objects: Objects) -> list[int]:
 
 def segment_matrix(objects: Objects) -> TextTable:
     """Returns the numbers of segments by true and predicted class."""
-    classes, names = matrix_classes(objects), objects.class_names
-    others = [c for c in range(len(names)) if c not in classes]
+    classes = matrix_classes(objects)
+    names = [objects.class_names[c] for c in classes]
+    of_truth = objects.confusion[classes]
+    others = of_truth.sum(1) - of_truth[:, classes].sum(1)
     rows = []
-    for c in classes:
-        counts = [*objects.confusion[c, classes], objects.confusion[c, others].sum()]
-        rows.append([names[c], *(f"{count:,}" if count else "" for count in counts)])
-    return TextTable(["true class", *(names[c] for c in classes), "other or missed"], rows)
+    for name, counts in zip(names, np.column_stack([of_truth[:, classes], others]).tolist(), strict=True):
+        # A blank is read as none.
+        rows.append([name, *(f"{count:,}" if count else "" for count in counts)])
+    return TextTable(["true class", *names, "other or missed"], rows)
 
 
 def ranking(objects: Objects) -> TextTable:
@@ -108,7 +116,7 @@ def ranking(objects: Objects) -> TextTable:
     if not predicted["flip_risk"].notna().any():
         return TextTable([], [])
     table = segment_auroc(predicted).assign(softmax=segment_auroc(predicted, score="max_softmax")["auroc"])
-    columns: dict[str, Any] = {
+    columns = {
         "predicted segments": "{stratum}",
         "number": "{segments:,}",
         "wrong": "{wrong:,}",
@@ -123,7 +131,7 @@ def mending(objects: Objects) -> TextTable:
     """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
     kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
     table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=MENDED)
-    columns: dict[str, Any] = {
+    columns = {
         "wrong pixels": "{kind}",
         "pixels": "{pixels:,}",
         "share": "{share:.1%}",

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -41,14 +41,20 @@ AFTER_REPAIR = {"repair_flip": "fg_flip", "repair_correct": "fg_correct"}
 """Rates of repaired labels, and the rates that they are of labels."""
 
 
+SummaryValue: TypeAlias = float | list[float]
+"""A number, NaN where it is undefined, or one for each tenth of the images."""
+SummaryInterval: TypeAlias = tuple[float, float] | tuple[np.ndarray, np.ndarray]
+"""The ends of a number's interval, or those of each tenth, (10,)."""
+
+
 @dataclasses.dataclass
 class Summary:
     """Numbers by key, and their 95% intervals over images or clusters."""
 
-    values: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Integers, floats (NaN where undefined) and lists of ten."""
-    intervals: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
-    """Lower and upper ends by key, of the numbers that have an interval."""
+    values: dict[str, SummaryValue] = dataclasses.field(default_factory=dict)
+    """All numbers."""
+    intervals: dict[str, SummaryInterval] = dataclasses.field(default_factory=dict)
+    """Those of the numbers that have an interval."""
 
     def add(self, key: str, estimate: Estimate) -> None:
         """Adds a number, with its interval where there is one."""
@@ -101,13 +107,13 @@ def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> S
     # One image has no interval.
     if len(images) < 2:
         return summary
-    rates = rate_intervals(images, groups, drawn_together(measured))
-    others = [name for name in interval_names(images) if name in summary.values and name not in rates]
+    rates = rate_intervals(images, groups, dependent_images(measured))
+    no_rates = [name for name in interval_names(images) if name in summary.values and name not in rates]
     drawn = {}
-    if others:
+    if no_rates:
         drawn = image_intervals(
             images,
-            others,
+            no_rates,
             generator=np.random.default_rng(np.asarray(jax.random.key_data(key_of(0)))),
             samples=samples,
             pairs=measured.pairs,
@@ -135,33 +141,36 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     foreground = np.flatnonzero(is_foreground(C, background)).tolist()
     all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
     groups = dataclasses.replace(groups, all_groups=all_groups)
+    # One image shows which quantities there are.
     empty = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)
-    first = None if groups.numbers is None else groups.numbers[:1]
+    first = None
+    if groups.numbers is not None:
+        first = groups.numbers[:1]
     images = read_images(empty, first, class_names=class_names, all_groups=all_groups)
-    names = key_names(groups, foreground, class_names)
-    known = {value.name for value in evaluate(images) if value.value.ndim == 1}
-    known = set(with_names(dict.fromkeys(known), names))
-    known.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
-    places = group_places(groups, foreground, class_names)
-    if not places:
-        known.discard(LEAST_Q)
-    for group in places:
+    numbers = [evaluated.name for evaluated in evaluate(images) if evaluated.value.ndim == 1]
+    keys = set(with_names(dict.fromkeys(numbers), key_names(groups, foreground, class_names)))
+    keys.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
+    group_names = group_places(groups, foreground, class_names).keys()
+    if not group_names:
+        keys.discard(LEAST_Q)
+    for group in group_names:
         for c in foreground:
-            known.update({f"{GROUP_DIFFERENCE}{class_names[c]}/{group}", f"{GROUP_Q}{class_names[c]}/{group}"})
+            keys.add(f"{GROUP_DIFFERENCE}{class_names[c]}/{group}")
+            keys.add(f"{GROUP_Q}{class_names[c]}/{group}")
     if not anatomy:
-        known.difference_update(FLIP_KINDS)
-    return known
+        keys.difference_update(FLIP_KINDS)
+    return keys
 
 
 def rate_intervals(
-    images: Images, groups: Sequence[str], together: np.ndarray | None
+    images: Images, groups: Sequence[str], clusters: np.ndarray | None
 ) -> dict[str, tuple[float, float]]:
     """Returns the intervals of all rates over images and of mean IoU, of all images and of each group.
 
     Args:
         images: n images.
         groups: names of groups.
-        together: int (n,), images that count as one; None: each alone.
+        clusters: int (n,), images that count as one; None: each alone.
     """
     rates = rate_counts(images.decomposition, images.class_names)
     of_classes = [[*rates].index(f"{CLASS_IOU}{name}") for name in images.class_names]
@@ -174,17 +183,17 @@ def rate_intervals(
     intervals = {}
     for group in groups:
         inside = images.on_side(group)
-        clusters = None if together is None else together[inside]
-        estimate = pooled_rate(part[inside], whole[inside], clusters=clusters)
+        of_group = None if clusters is None else clusters[inside]
+        estimate = pooled_rate(part[inside], whole[inside], clusters=of_group)
         for key, low, high in zip(rates, estimate.low.tolist(), estimate.high.tolist(), strict=True):
             intervals[with_group(key, group)] = (low, high)
-        ious = pooled_sums(part[inside][:, of_classes], whole[inside][:, of_classes], clusters=clusters)
+        ious = pooled_sums(part[inside][:, of_classes], whole[inside][:, of_classes], clusters=of_group)
         mean = mean_rate(ious, generator=np.random.default_rng(SEED))
         intervals[with_group("mean_iou", group)] = (float(mean.low[0]), float(mean.high[0]))
     return intervals
 
 
-def drawn_together(measured: Measurements) -> np.ndarray | None:
+def dependent_images(measured: Measurements) -> np.ndarray | None:
     """Returns numbers (n,) of images that count as one: clusters, or the images of a counterfactual pair."""
     if measured.clusters is not None:
         return measured.clusters
@@ -215,7 +224,8 @@ def rate_counts(decomposition: Decomposition, class_names: Sequence[str]) -> dic
     """
     inside = is_foreground(len(class_names), decomposition.background)
     counts = margins(np.asarray(decomposition.confusion), background=decomposition.background)
-    correct, missed = counts.same[:, inside].sum(1), counts.missed[:, inside].sum(1)
+    correct = counts.same[:, inside].sum(1)
+    missed = counts.missed[:, inside].sum(1)
     foreground = counts.truth[:, inside].sum(1)
     flipped = foreground - correct - missed
     spill = (counts.truth - counts.missed)[:, ~inside].sum(1)
@@ -243,9 +253,11 @@ def region_counts(images: Images) -> dict[str, RateCounts]:
     regions = images.regions
     if regions is None:
         return {}
+    flips = np.asarray(regions.flips)
+    pixels = np.asarray(regions.true)
     return {
-        "rim_flip": RateCounts(regions.flips[:, RIM], regions.true[:, RIM]),
-        "interior_flip": RateCounts(regions.flips[:, INTERIOR], regions.true[:, INTERIOR]),
+        "rim_flip": RateCounts(flips[:, RIM], pixels[:, RIM]),
+        "interior_flip": RateCounts(flips[:, INTERIOR], pixels[:, INTERIOR]),
     }
 
 
@@ -253,8 +265,9 @@ def _add_segments(summary: Summary, objects: Objects) -> None:
     """Adds SegFlip and StrictFlip of all segments."""
     total = objects.flips.iloc[-1]
     for name in ("seg_flip", "strict_flip"):
-        low, high = (total.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
-        summary.add(name, Estimate(*np.array([[total[name]], [low], [high]], np.float64)))
+        numbers = [total[name], total.get(f"{name}_low", math.nan), total.get(f"{name}_high", math.nan)]
+        value, low, high = np.array(numbers, np.float64)[:, None]
+        summary.add(name, Estimate(value, low, high))
 
 
 def _add_group_differences(summary: Summary, compared: Sequence[GroupFlip]) -> None:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,15 +29,22 @@ from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QU
 from flipjax.results.text import TextTable, number
 
 TITLE = "Audit of flips"
+"""Title of the page."""
 KINDS = "Kinds of flips"
 """Title of the section on mirrored and shifted labels."""
 OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc", "swap_auroc", "repair_flip")
 """Quantities of the table of groups."""
-OF_RENAMED = ("renaming", "mended", "flip", "renamed_flip", "renamed_dice")
-"""Columns of images.csv that the table of renamed images shows."""
+OF_RENAMED = {
+    "renaming": "{renaming}",
+    "flips mended": "{mended:.1%}",
+    "Flip": "{flip:.3f}",
+    "Flip after it": "{renamed_flip:.3f}",
+    "mean Dice after it": "{renamed_dice:.3f}",
+}
+"""Columns of the table of renamed images, each of a column of images.csv."""
 
 
-def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, Any]) -> Document:
+def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, object]) -> Document:
     """Returns the report without pictures, with sections in page order."""
     which = "riskiest" if audit.has_scores else "most flipped"
     lines = findings(audit)
@@ -111,8 +117,12 @@ def _q_cell(row: Row) -> str:
 def _groups_by_flip(audit: Audit, folded: bool) -> list[Numbers]:
     """Returns the main quantities of each group."""
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
-    flip = {name: float(np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1)) for name in names}
-    names.sort(key=lambda name: (name not in ("common", "rare"), -flip[name]))
+
+    def order(name: str) -> tuple[bool, float]:
+        """Common and rare come first, then the group with the largest Flip."""
+        return name not in ("common", "rare"), -float(np.nan_to_num(audit.number(f"group/{name}/fg_flip"), nan=-1))
+
+    names.sort(key=order)
     left_out = constant(audit)
     keys = [key for key in OF_GROUPS if key in audit.summary and key not in left_out]
     rows = []
@@ -147,9 +157,10 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
     table["images"] = np.asarray(audit.decomposition.confusion).any(2).sum(0)
     for name, part in (("correct", counts.same), ("miss", counts.missed)):
         table[name] = np.where(inside, divide(part, counts.truth), math.nan)
-    table["iou"] = [cell_of(audit, f"iou/{name}") if n else "-" for name, n in zip(names, counts.truth, strict=True)]
+    table["iou"] = [cell_of(audit, f"iou/{name}") for name in names]
+    table.loc[counts.truth == 0, "iou"] = "-"
     table["flip"] = [cell_of(audit, f"flip/{name}", form=".3f") for name in names]
-    columns: dict[str, Any] = {"class": "{class}", "images": "{images}"}
+    columns = {"class": "{class}", "images": "{images}"}
     volume = audit.measured.millilitres(np.asarray(audit.decomposition.confusion).sum(2))
     if volume is None:
         columns["pixels"] = "{pixels:,}"
@@ -162,7 +173,10 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
     if "fg_miss" not in constant(audit):
         columns["miss"] = "{miss:.4f}"
     columns["IoU [95%]"] = "{iou}"
-    flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names])
+    flips = np.full(len(names), math.nan)
+    for c, name in enumerate(names):
+        if f"flip/{name}" in audit.summary:
+            flips[c] = audit.number(f"flip/{name}")
     order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
     shown = tabulate(table.iloc[order], columns)
     return first_and_others("Classes by Flip, pooled over the images", "The other classes", shown)
@@ -170,13 +184,13 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
 
 def _kind_blocks(audit: Audit) -> list[Numbers]:
     """Returns the kinds of flips, by class and by place, and the images that a renaming mends."""
-    if not audit.summary["fg_flip"] > 0:
+    if not audit.number("fg_flip") > 0:
         return []
     pixels = "voxels" if audit.measured.volumes else "pixels"
-    what = f"shares of the {pixels} of the true foreground, which sum to Flip"
+    meaning = f"shares of the {pixels} of the true foreground, which sum to Flip"
     blocks = [
-        Numbers(f"{KINDS} by the class that is predicted: {what}", _kind_rows(audit.kinds.by_class)),
-        Numbers(f"{KINDS} by their place: {what}", _kind_rows(audit.kinds.by_place)),
+        Numbers(f"{KINDS} by the class that is predicted: {meaning}", _kind_rows(audit.kinds.by_class)),
+        Numbers(f"{KINDS} by their place: {meaning}", _kind_rows(audit.kinds.by_place)),
     ]
     if audit.anatomy is not None:
         blocks += _renamed_blocks(audit, audit.anatomy)
@@ -185,24 +199,23 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
 
 def _kind_rows(kinds: pd.DataFrame) -> TextTable:
     """Returns the rows of `KindsOfFlips`."""
-    columns: dict[str, Any] = {"kind": "{kind}"}
-    columns["share of the true foreground [95%]"] = interval_column("share", form=".2%")
-    columns["images"] = "{images}"
+    columns: dict[str, str | Callable[[Row], str]] = {
+        "kind": "{kind}",
+        "share of the true foreground [95%]": interval_column("share", form=".2%"),
+        "images": "{images}",
+    }
     return tabulate(kinds, columns)
 
 
 def _renamed_blocks(audit: Audit, anatomy: AnatomyFlips) -> list[Numbers]:
     """Returns the images whose flips a renaming mends, most mended pixels first."""
     told = audit.images.loc[np.flatnonzero(anatomy.worth_telling)]
-    mended = anatomy.best.mended[told.index]
+    mended = np.asarray(anatomy.best.mended)[told.index]
     told = told.iloc[np.argsort(-mended, kind="stable")]
     columns = {"name": "{name}"}
     if audit.groups is not None:
         columns["group"] = "{group}"
-    titles = ("renaming", "flips mended", "Flip", "Flip after it", "mean Dice after it")
-    forms = ("", ":.1%", ":.3f", ":.3f", ":.3f")
-    for title, name, form in zip(titles, OF_RENAMED, forms, strict=True):
-        columns[title] = f"{{{name}{form}}}"
+    columns.update(OF_RENAMED)
     caption = "Images in which one renaming of the predicted classes mends half of the flips or more"
     return [*first_and_others(caption, "The other images that a renaming mends", tabulate(told, columns))]
 
@@ -210,10 +223,12 @@ def _renamed_blocks(audit: Audit, anatomy: AnatomyFlips) -> list[Numbers]:
 def _deciles(audit: Audit) -> Numbers:
     """Returns mean flip-risk and flip share by decile, if there are enough images."""
     rows = []
-    for place in range(10 if audit.has_tenths else 0):
-        risk, flip = (cell_of(audit, key, index=place) for key in ("risk_decile", "flip_by_risk_decile"))
-        share = audit.summary["risk_decile"][place] / math.log(len(audit.foreground))
-        rows.append([str(place + 1), risk, number(share, ".1%"), flip])
+    if audit.has_tenths:
+        highest = math.log(len(audit.foreground))
+        for tenth, mean_risk in enumerate(audit.tenths("risk_decile").tolist()):
+            risk = cell_of(audit, "risk_decile", index=tenth)
+            flip = cell_of(audit, "flip_by_risk_decile", index=tenth)
+            rows.append([str(tenth + 1), risk, number(mean_risk / highest, ".1%"), flip])
     caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
     return Numbers(caption, TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows))
 
@@ -243,8 +258,13 @@ def riskiest(audit: Audit) -> TextTable:
         names += ["miss", "spill"]
     names.append("largest_flip")
     names += [name for name in SCENE_IMAGE_QUANTITIES if name in audit.images]
-    table = audit.images.dropna(subset=["flip_risk"]) if audit.has_scores else audit.images
-    columns = {name: f"{{{name}:.4f}}" if table[name].dtype == float else f"{{{name}}}" for name in names}
+    table = audit.images
+    if audit.has_scores:
+        table = table.dropna(subset=["flip_risk"])
+    columns = {}
+    for name in names:
+        form = ":.4f" if table[name].dtype == float else ""
+        columns[name] = f"{{{name}{form}}}"
     return tabulate(table[:SHOWN], columns)
 
 

@@ -4,8 +4,8 @@ import dataclasses
 import math
 import string
 from collections.abc import Callable, Mapping
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flipjax.audit.results import Audit
@@ -18,6 +18,7 @@ SHOWN = 10
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 """Columns of a difference and its interval."""
 TENTHS = ("top_decile_flip_share", "top_decile_ceiling", "top_decile_of_ceiling")
+"""Quantities of tenths of the images, which few images do not have."""
 RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
 """Quantities that masks do not have."""
 OF_BACKGROUND = ("fg_miss", "iou/foreground")
@@ -27,7 +28,7 @@ OF_BACKGROUND = ("fg_miss", "iou/foreground")
 class _Formatter(string.Formatter):
     """Formats undefined numbers as a dash."""
 
-    def format_field(self, value: Any, format_spec: str) -> str:
+    def format_field(self, value: object, format_spec: str) -> str:
         if isinstance(value, float):
             return number(value, format_spec)
         return super().format_field(value, format_spec)
@@ -109,12 +110,18 @@ def cell_of(audit: Audit, key: str, *, form: str = ".4f", index: int | None = No
     """
     if key not in audit.summary:
         return ""
-    values = [audit.summary[key], *audit.intervals.get(key, ())]
-    if index is not None:
-        values = [value[index] for value in values]
-    if isinstance(values[0], int):
-        return f"{values[0]:,}"
-    value, low, high = [*values, math.nan, math.nan][:3]
+    low: float = math.nan
+    high: float = math.nan
+    if index is None:
+        value = audit.number(key)
+        if key in audit.intervals:
+            low, high = (float(end) for end in audit.intervals[key])
+    else:
+        value = float(audit.tenths(key)[index])
+        if key in audit.intervals:
+            low, high = (float(np.asarray(end)[index]) for end in audit.intervals[key])
+    if isinstance(value, int):
+        return f"{value:,}"
     if math.isnan(value):
         low = math.nan
     return with_interval({"value": value, "low": low, "high": high}, "value", form=form)
