@@ -153,7 +153,9 @@ def rank_cues(
     seed: int = 0,
     samples: int = SAMPLES,
 ) -> list[CueAuroc]:
-    """Returns the AUROCs of every cue, those that tell the value best first.
+    """Returns the AUROCs of the cues, those that tell the value best first.
+
+    A cue that is the same in all images, such as the warmth of grey ones, is left out.
 
     Args:
         cues: of `measure_cues`.
@@ -174,6 +176,8 @@ def rank_cues(
         resamples.append(np.concatenate([order[starts[i] : starts[i + 1]] for i in drawn]))
     ranked = []
     for name, measured in cues.items():
+        if np.ptp(measured) == 0:
+            continue
         of_class = _with_interval(measured, classes, resamples)
         ranked.append(CueAuroc(name, of_class, _with_interval(measured, values, resamples)))
     return sorted(ranked, key=lambda cue: -cue.of_value[0])

@@ -31,7 +31,8 @@ def write_assay(assay: Assay, folder: Path) -> str:
         sections.append(Section("Groups", [Numbers("What the networks made of each group", _group_table(assay))]))
     sections.append(Section("Class and attribute", [Numbers("Images of each class and value", _count_table(assay))]))
     cues = "How well a number of the image tells class and value: AUROC with 95% intervals over images or clusters"
-    sections.append(Section("Cues", [Numbers(cues, _cue_table(assay))]))
+    if assay.cues:
+        sections.append(Section("Cues", [Numbers(cues, _cue_table(assay))]))
     gallery = _gallery(assay, folder)
     if gallery is not None:
         sections.append(Section("Flips", [gallery]))
@@ -52,9 +53,9 @@ def _facts(assay: Assay) -> list[str]:
     """Returns what was assayed and how, and for which networks the answer holds."""
     clusters = ""
     if assay.clusters < assay.images:
-        clusters = f", {assay.clusters} different values of {assay.cluster_name}"
-        if assay.cluster_name == "clusters":
-            clusters = f", {assay.clusters} clusters"
+        clusters = f", {assay.clusters} clusters"
+        if assay.cluster_name != "clusters":
+            clusters += f" ({assay.cluster_name})"
     facts = [f"{assay.source}: {assay.images} images{clusters}, read at {assay.size} x {assay.size} pixels"]
     if assay.schedule is not None:
         facts.append(assay.schedule.networks_sentence)

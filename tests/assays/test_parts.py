@@ -66,6 +66,13 @@ def test_a_resample_of_few_patients_without_a_class_warns_of_nothing():
     assert all(0 <= end <= 1 for end in (*cue.of_class, *cue.of_value))
 
 
+def test_grey_images_have_no_cues_of_colour():
+    grey = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), dtype=np.uint8).repeat(3, axis=3)
+    cues = measure_cues(grey, grey[..., 0] > 200, aspects=None)
+    ranked = rank_cues(cues, np.arange(20) % 2, (np.arange(20) // 2) % 2, np.arange(20), samples=5)
+    assert {cue.name for cue in ranked} == CUES.keys() - {"warmth", "greenness", "saturation"}
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_cues_of_bytes_and_floats_are_alike(dtype):
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
