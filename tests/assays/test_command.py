@@ -206,7 +206,7 @@ def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     ("change", "sentence"),
     [
         ({"value": lambda y, value: y}, "is the class: no counter-example exists"),
-        ({"value": lambda y, value: np.where(y == 1, 1, value)}, "No image shows oval with tint mild: the other groups are too few"),
+        ({"value": lambda y, value: np.where(y == 1, 1, value)}, "No image shows oval with tint mild: the other"),
         ({"count": 12}, "Too few images of disc with tint warm"),
     ],
     ids=["is the class", "an empty group", "few images"],

@@ -145,7 +145,7 @@ def verdict_row(result: Assay) -> dict[str, Any]:
 # Attributes that are coins
 
 RANDOM = 20
-SMALL = {"size": 24, "budget": 60.0, "folds": 3, "epochs": 24}
+SMALL = {"size": 24, "budget": 600.0, "folds": 2, "epochs": 24}
 """Options of `flipjax.assay` for a random attribute."""
 
 
