@@ -4,13 +4,14 @@ import dataclasses
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from flipjax.audit import files
 from flipjax.audit.anatomy import NONE, read_anatomy
@@ -21,15 +22,28 @@ from flipjax.audit.measurements import EVERY_SIZE, MinSize
 from flipjax.audit.names import check_names, check_texts
 from flipjax.audit.pairs import Encoding, ImageRecord
 from flipjax.audit.results import conclude_audit
+from flipjax.audit.summary import SummaryValue
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
 from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.images import number_groups
 from flipjax.metrics.segment_units import UNITS
 from flipjax.report.document import terminal_text
 from flipjax.support.threads import in_order
+
+
+class SpecOptions(TypedDict, total=False):
+    """Fields of `flipjax.metrics.LabelSpec`."""
+
+    background: Background
+    ignore_index: int | None
+    kind: str
+    channels: str
+    num_classes: int | None
+    class_names: Sequence[str] | None
+    spatial_ndim: int
 
 
 class AuditStream:
@@ -59,7 +73,7 @@ class AuditStream:
         all_groups: AnyGroups | None = None,
         scene_names: Sequence[str] = (),
         anatomy: Anatomy | str | None = "names",
-        **spec: Any,
+        **spec: Unpack[SpecOptions],
     ):
         """Claims the folder.
 
@@ -79,8 +93,9 @@ class AuditStream:
             AuditError: the folder cannot be used.
             TypeError, ValueError: options do not fit.
         """
-        if spec.get("class_names") is not None and not isinstance(spec["class_names"], str):
-            check_texts("class_names", spec["class_names"])
+        class_names = spec.get("class_names")
+        if class_names is not None and not isinstance(class_names, str):
+            check_texts("class_names", class_names)
         read = LabelSpec(**spec)
         if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
             raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
@@ -90,12 +105,14 @@ class AuditStream:
             if read.class_names is None:
                 raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
             read = dataclasses.replace(read, num_classes=len(read.class_names))
-        self.summary: dict[str, Any] = {}
+        self.summary: dict[str, SummaryValue] = {}
         """The numbers of summary.json, once closed."""
         self.text = ""
         """The first tables, once closed."""
         self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
-        self._default_spacing = None if spacing is None else _spacings(spacing, 1, read.spatial_ndim)[0]
+        self._default_spacing = None
+        if spacing is not None:
+            (self._default_spacing,) = _spacings(spacing, 1, read.spatial_ndim)
         self._min_size = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
         self._folder = Path(out)
         self._assumed = spec.get("background", 0) == 0
@@ -114,14 +131,14 @@ class AuditStream:
 
     def add(
         self,
-        predictions: Any,
-        labels: Any,
+        predictions: ArrayLike,
+        labels: ArrayLike,
         *,
         names: Sequence[str] | None = None,
-        groups: Any = None,
-        clusters: Any = None,
-        spacing: Any = None,
-        images: Any = None,
+        groups: ArrayLike | None = None,
+        clusters: Iterable[object] | None = None,
+        spacing: ArrayLike | None = None,
+        images: ArrayLike | None = None,
     ) -> None:
         """Adds a batch of images.
 
@@ -145,49 +162,76 @@ class AuditStream:
             self._add(predictions, labels, names, groups, clusters, spacing, images)
 
     def _add(
-        self, predictions: Any, labels: Any, names: Any, groups: Any, clusters: Any, spacing: Any, images: Any
+        self,
+        predictions: ArrayLike,
+        labels: ArrayLike,
+        names: Sequence[str] | None,
+        groups: ArrayLike | None,
+        clusters: Iterable[object] | None,
+        spacing: ArrayLike | None,
+        images: ArrayLike | None,
     ) -> None:
-        truth = to_array(labels, name="labels")
-        scores = to_array(predictions, name="predictions")
-        masks = self._encoding.spec.kind == "masks"
-        axes = self._encoding.spec.spatial_ndim
-        if truth.ndim != axes + 1 or len(scores) != len(truth):
-            form = "(N, H, W)" if axes == 2 else "(N, D, H, W)"
-            raise ValueError(f"labels: expected {form} beside predictions {scores.shape}, found {truth.shape}.")
-        if not masks:
-            if self._encoding.channels == "first":
-                scores = np.moveaxis(np.asarray(scores), 1, -1)
-            # Other types are refused by the kernels, with their names.
-            dtype = np.float32 if np.issubdtype(scores.dtype, np.floating) else None
-            scores = np.asarray(scores, dtype, order="C")
+        """Checks a whole batch, counts its images, and only then keeps anything of it."""
+        truth, scores = self._read_batch(predictions, labels)
         count = len(truth)
         photos = _photos(images, truth.shape)
-        sizes = [self._default_spacing] * count if spacing is None else _spacings(spacing, count, axes)
+        spacings = [self._default_spacing] * count
+        if spacing is not None:
+            spacings = _spacings(spacing, count, self._encoding.spec.spatial_ndim)
         encoding, all_names = self._check_classes(scores)
-        numbers = self._check_groups(groups, count, encoding)
-        together = self._check_clusters(clusters, count)
-        new = self._new_names(names, count)
-
-        records = [
-            ImageRecord(new[i], prediction, labelled, spacing=sizes[i], unit=encoding.unit, photo=photos[i])
-            for i, (prediction, labelled) in enumerate(zip(np.asarray(scores), np.asarray(truth), strict=True))
-        ]
+        group_numbers = self._check_groups(groups, count, encoding)
+        cluster_names = self._check_clusters(clusters, count)
+        image_names = self._new_names(names, count)
+        records = []
+        for i in range(count):
+            records.append(
+                ImageRecord(
+                    name=image_names[i],
+                    prediction=scores[i],
+                    labels=truth[i],
+                    spacing=spacings[i],
+                    unit=encoding.unit,
+                    photo=photos[i],
+                )
+            )
 
         def counted(record: ImageRecord) -> ImageCounts:
             return count_image(record, encoding.spec, min_size=self._min_size)
 
-        # Counting masks takes one core an image; scores take all cores.
-        parts = list(in_order(counted, records) if masks else map(counted, records))
+        if encoding.spec.kind == "masks":
+            # Counting masks takes one core an image.
+            counts = list(in_order(counted, records))
+        else:
+            # Counting scores takes all cores.
+            counts = [counted(record) for record in records]
         self._encoding = encoding
         self._class_names = all_names
         self._tally.set_classes(encoding.spec)
-        if numbers is not None:
-            self._groups.append(numbers)
-        self._clusters += together
-        for name, part in zip(new, parts, strict=True):
-            self._tally.add(name, part)
+        if group_numbers is not None:
+            self._groups.append(group_numbers)
+        self._clusters += cluster_names
+        for name, of_image in zip(image_names, counts, strict=True):
+            self._tally.add(name, of_image)
 
-    def _check_groups(self, groups: Any, count: int, encoding: Encoding) -> np.ndarray | None:
+    def _read_batch(self, predictions: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Returns labels (N, *spatial) and predictions, classes last, as NumPy arrays."""
+        spec = self._encoding.spec
+        truth = np.asarray(to_array(labels, name="labels"))
+        scores = np.asarray(to_array(predictions, name="predictions"))
+        if truth.ndim != spec.spatial_ndim + 1 or len(scores) != len(truth):
+            form = "(N, H, W)" if spec.spatial_ndim == 2 else "(N, D, H, W)"
+            raise ValueError(f"labels: expected {form} beside predictions {scores.shape}, found {truth.shape}.")
+        if spec.kind == "masks":
+            return truth, scores
+        if self._encoding.channels == "first":
+            scores = np.moveaxis(scores, 1, -1)
+        # Other types are refused by the kernels, with their names.
+        dtype = scores.dtype
+        if np.issubdtype(dtype, np.floating):
+            dtype = np.float32
+        return truth, np.asarray(scores, dtype, order="C")
+
+    def _check_groups(self, groups: ArrayLike | None, count: int, encoding: Encoding) -> np.ndarray | None:
         """Returns a batch's groups, of its own memory."""
         if self._names and (groups is not None) != bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
@@ -203,26 +247,33 @@ class AuditStream:
         )
         return numbers
 
-    def _check_clusters(self, clusters: Any, count: int) -> list[str]:
+    def _check_clusters(self, clusters: Iterable[object] | None, count: int) -> list[str]:
+        """Returns a batch's clusters as texts."""
         if self._names and (clusters is not None) != bool(self._clusters):
             raise ValueError("clusters: expected with every batch or with none.")
         if clusters is None:
             return []
-        texts = [str(cluster) for cluster in (clusters.tolist() if isinstance(clusters, np.ndarray) else clusters)]
+        # The elements of an array are read as Python's own types.
+        elements = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+        texts = [str(cluster) for cluster in elements]
         if len(texts) != count:
             raise ValueError(f"clusters: expected {count}, one an image, found {len(texts)}.")
         return texts
 
-    def _new_names(self, names: Any, count: int) -> list[str]:
-        known = self._names
-        new = [str(len(known) + i) for i in range(count)] if names is None else [str(name) for name in names]
-        if len(new) != count:
-            raise ValueError(f"names: expected {count}, one an image, found {len(new)}.")
-        check_texts("names", new, blank=True)
-        check_names("names", [*known, *new])
-        return new
+    def _new_names(self, names: Sequence[str] | None, count: int) -> list[str]:
+        """Returns the names of a batch's images, by default their numbers."""
+        if names is None:
+            first = len(self._names)
+            names = [str(number) for number in range(first, first + count)]
+        texts = [str(name) for name in names]
+        if len(texts) != count:
+            raise ValueError(f"names: expected {count}, one an image, found {len(texts)}.")
+        check_texts("names", texts, blank=True)
+        check_names("names", [*self._names, *texts])
+        return texts
 
-    def _check_classes(self, scores: Any) -> tuple[Encoding, tuple[str, ...]]:
+    def _check_classes(self, scores: np.ndarray) -> tuple[Encoding, tuple[str, ...]]:
+        """Returns the encoding with the number of classes, and their names; warns once of a background by default."""
         spec = self._encoding.spec
         classes = self._encoding.classes or scores.shape[-1]
         if spec.kind != "masks" and scores.shape[-1] != classes:
@@ -230,19 +281,22 @@ class AuditStream:
         if self._class_names:
             return self._encoding, self._class_names
         names = spec.names(classes)
-        if self._assumed and (text := takes_for_background(names, "background=None", "background=(0,)")):
-            warnings.warn(text, stacklevel=4)
+        warning = ""
+        if self._assumed:
+            warning = takes_for_background(names, "background=None", "background=(0,)")
+        if warning:
+            warnings.warn(warning, stacklevel=4)
         return self._encoding.with_classes(classes), names
 
     def close(
         self,
         *,
         facts: Sequence[str] = (),
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         samples: int = 1000,
         pairs: np.ndarray | None = None,
         scenes: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, SummaryValue]:
         """Writes all files, and returns the numbers of summary.json. A closed stream takes no batches.
 
         Args:
@@ -263,14 +317,17 @@ class AuditStream:
     def _close(
         self,
         facts: Sequence[str],
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
         samples: int,
         pairs: np.ndarray | None,
         scenes: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
+        """Writes all files."""
         if not self._names:
             raise ValueError("stream: expected at least one image, found none.")
-        groups = np.concatenate(self._groups) if self._groups else None
+        groups = None
+        if self._groups:
+            groups = np.concatenate(self._groups)
         measured = dataclasses.replace(
             self._tally.measurements(self._class_names),
             groups=ImageGroups(groups, self._all_groups, self._scene_names),
@@ -278,17 +335,24 @@ class AuditStream:
             pairs=pairs,
             scenes=scenes,
         )
-        anatomy, on_anatomy = self._read_anatomy()
+        anatomy, anatomy_fact = self._read_anatomy()
         audit = conclude_audit(measured, anatomy=anatomy, samples=samples)
         used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
-        facts = [*facts, describe_images(measured.shapes, self._encoding), *describe_missing(measured)]
-        facts += [on_anatomy] if on_anatomy else []
-        if measured.clusters is None and pairs is None and (text := likely_clusters(measured.names)):
-            facts.append(text.replace("--clusters", "clusters to `add`, as of"))
-        document = make_document(audit, facts=facts, options={**used, **options})
+        all_facts = [
+            *facts,
+            describe_images(measured.shapes, self._encoding),
+            *describe_missing(measured),
+            anatomy_fact,
+        ]
+        if measured.clusters is None and pairs is None:
+            advice = likely_clusters(measured.names)
+            all_facts.append(advice.replace("--clusters", "clusters to `add`, as of"))
+        all_facts = [fact for fact in all_facts if fact]
+        document = make_document(audit, facts=all_facts, options={**used, **options})
         files.write_audit(self._folder, audit, document, self._tally.maps_of)
         self._tally.close()
-        self.summary, self.text = dict(audit.summary), terminal_text(document)
+        self.summary = dict(audit.summary)
+        self.text = terminal_text(document)
         self._closed = True
 
     def _read_anatomy(self) -> tuple[Anatomy, str]:
@@ -299,6 +363,7 @@ class AuditStream:
         return read_anatomy(given, self._class_names, self._encoding.spec.background)
 
     def _numbered_clusters(self) -> np.ndarray | None:
+        """Returns the number of each image's cluster, int64 (n,)."""
         if not self._clusters:
             return None
         numbers, present = pd.factorize(np.array(self._clusters, object), sort=True)
@@ -333,7 +398,7 @@ def takes_for_background(class_names: Sequence[str], none: str, zero: str) -> st
     return f"class 0, {class_names[0]!r}, is taken for the background; pass {zero} if it is, {none} if no class is."
 
 
-def _photos(images: Any, shape: tuple[int, ...]) -> Sequence[np.ndarray | None]:
+def _photos(images: ArrayLike | None, shape: tuple[int, ...]) -> Sequence[np.ndarray | None]:
     """Returns the photos of a batch of labels of this shape, of their own memory."""
     if images is None:
         return [None] * shape[0]
@@ -344,10 +409,10 @@ def _photos(images: Any, shape: tuple[int, ...]) -> Sequence[np.ndarray | None]:
     return list(photos)
 
 
-def _spacings(given: Any, count: int, axes: int) -> list[tuple[float, ...]]:
+def _spacings(spacing: ArrayLike, count: int, axes: int) -> list[tuple[float, ...] | None]:
     """Returns the spacing of each image of a batch."""
-    sizes = np.asarray(given, np.float64)
+    sizes = np.asarray(spacing, np.float64)
     if sizes.shape not in ((axes,), (count, axes)) or not (np.isfinite(sizes) & (sizes > 0)).all():
         expected = f"{axes} distances above 0 in mm, or a row of them an image"
-        raise ValueError(f"spacing: expected {expected}, found {given!r}.")
+        raise ValueError(f"spacing: expected {expected}, found {spacing!r}.")
     return [tuple(row) for row in np.broadcast_to(sizes, (count, axes)).tolist()]

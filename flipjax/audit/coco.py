@@ -3,22 +3,26 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from flipjax.audit.arrays import StoredArray, open_png, read_png
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.problems import AuditError, naming
+from flipjax.support.files import JsonObject
 from flipjax.support.terminal import listed
 
+Outline: TypeAlias = Any
+"""Polygons of a segment, or its run lengths, as pycocotools takes them."""
 VOID = -1
 """Label of crowds and of pixels without a panoptic segment. Ignored in labels; a class of its own in predictions."""
 VOID_NAME = "void"
 """Name of the class of pixels without a panoptic segment."""
 LARGEST_ID = (1 << 24) - 1
+"""The largest id of a segment, which a pixel of 24 bits holds."""
 LEAST_SCORE = 0.5
 """Lowest score of a COCO result that counts. Higher scores cover lower ones."""
 
@@ -33,8 +37,28 @@ class Coco:
     """Class by category id."""
     class_names: tuple[str, ...]
     """Names of the classes; of instances the first is the background."""
-    images: Mapping[int, tuple[str, tuple[int, int]]]
-    """Of instances, name and size of each image by its id."""
+    images: Mapping[int, "InstanceImage"]
+    """Of instances, the images by their ids."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceImage:
+    """An image that instances belong to."""
+
+    name: str
+    """Its file's name without suffix."""
+    shape: tuple[int, int]
+    """Height and width."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedArray:
+    """The segments of an image with its name."""
+
+    name: str
+    """The image's name."""
+    array: StoredArray
+    """Its segments."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,35 +88,50 @@ def open_coco(path: Path, *, truth: Coco | None = None) -> CocoImages:
         if isinstance(stored, list):
             if truth is None or truth.panoptic:
                 raise AuditError(f"{path}: expected --labels in COCO's instances format beside results")
-            found = _results(path, stored, truth)
+            images = _results(path, stored, truth)
         elif "images" in stored and not any("segments_info" in entry for entry in stored["annotations"]):
-            truth = truth or _categories(stored, panoptic=False)
-            found = _instances(path, stored["annotations"], truth)
+            truth = truth or _instance_categories(stored)
+            images = _instances(path, stored["annotations"], truth)
         else:
             void = VOID if truth is None else len(truth.class_names)
-            truth = truth or _categories(stored, panoptic=True)
-            found = _panoptic(path, stored["annotations"], truth, void=void)
-    if not found:
+            truth = truth or _panoptic_categories(stored)
+            images = _panoptic(path, stored["annotations"], truth, void=void)
+    if not images:
         raise AuditError(f"{path}: expected images, found none")
-    return CocoImages(truth, tuple(name for name, _ in found), tuple(array for _, array in found))
+    return CocoImages(truth, tuple(image.name for image in images), tuple(image.array for image in images))
 
 
-def _categories(stored: Any, *, panoptic: bool) -> Coco:
-    names = {int(entry["id"]): str(entry["name"]) for entry in stored["categories"]}
-    class_names = tuple(names.values()) if panoptic else ("background", *names.values())
-    images = {
-        entry["id"]: (Path(entry["file_name"]).stem, (int(entry["height"]), int(entry["width"])))
-        for entry in (() if panoptic else stored["images"])
-    }
-    return Coco(panoptic, {number: c for c, number in enumerate(names, not panoptic)}, class_names, images)
+def _category_names(stored: JsonObject) -> dict[int, str]:
+    """Returns the names of the categories by id."""
+    return {int(entry["id"]): str(entry["name"]) for entry in stored["categories"]}
 
 
-def _class_of(entry: Mapping[str, Any], truth: Coco, void: int, where: str) -> int:
+def _panoptic_categories(stored: JsonObject) -> Coco:
+    """Returns the categories of a panoptic file, which are all classes."""
+    names = _category_names(stored)
+    categories = {category: c for c, category in enumerate(names)}
+    return Coco(True, categories, tuple(names.values()), {})
+
+
+def _instance_categories(stored: JsonObject) -> Coco:
+    """Returns the categories of an instances file, whose classes begin with the background, and its images."""
+    names = _category_names(stored)
+    categories = {category: c for c, category in enumerate(names, 1)}
+    images = {}
+    for entry in stored["images"]:
+        shape = (int(entry["height"]), int(entry["width"]))
+        images[entry["id"]] = InstanceImage(Path(entry["file_name"]).stem, shape)
+    return Coco(False, categories, ("background", *names.values()), images)
+
+
+def _class_of(entry: JsonObject, truth: Coco, void: int, where: str) -> int:
     """Returns the class of a segment, or `void` for a crowd."""
     category = int(entry["category_id"])
     if category not in truth.categories:
         raise AuditError(f"{where}: expected a category of the labels ({listed(truth.categories)}), found {category}")
-    return void if entry.get("iscrowd", 0) else truth.categories[category]
+    if entry.get("iscrowd", 0):
+        return void
+    return truth.categories[category]
 
 
 def _read_ids(path: Path) -> np.ndarray:
@@ -100,8 +139,9 @@ def _read_ids(path: Path) -> np.ndarray:
     return read_png(path, ["RGB"]) @ np.array([1, 1 << 8, 1 << 16], np.int32)
 
 
-def _panoptic(path: Path, annotations: Sequence[Any], truth: Coco, *, void: int) -> list[tuple[str, StoredArray]]:
-    found = []
+def _panoptic(path: Path, annotations: Iterable[JsonObject], truth: Coco, *, void: int) -> list[NamedArray]:
+    """Returns the images of panoptic annotations, each a PNG of ids."""
+    images = []
     for annotation in annotations:
         file = path.with_suffix("") / Path(annotation["file_name"]).name
         classes = {0: void}
@@ -113,56 +153,62 @@ def _panoptic(path: Path, annotations: Sequence[Any], truth: Coco, *, void: int)
         with naming(file), open_png(file, ["RGB"]) as image:
             shape = image.height, image.width
         load = functools.partial(_read_ids, file)
-        found.append((file.stem, StoredArray(str(file), shape, load, LabelMap(str(path), classes))))
-    return found
+        array = StoredArray(str(file), shape, load, LabelMap(str(path), classes))
+        images.append(NamedArray(file.stem, array))
+    return images
 
 
-def _score(entry: Mapping[str, Any]) -> float:
+def _score(entry: JsonObject) -> float:
     return float(entry.get("score", 1))
 
 
-def _results(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str, StoredArray]]:
+def _results(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[NamedArray]:
+    """Returns the images of results, of which those with higher scores cover the others."""
     kept = [entry for entry in entries if _score(entry) >= LEAST_SCORE]
     return _painted(path, sorted(kept, key=_score), truth)
 
 
-def _painting_order(entry: Mapping[str, Any]) -> tuple[bool, float]:
+def _painting_order(entry: JsonObject) -> tuple[bool, float]:
     """Crowds are painted first, then the others by decreasing size."""
     return not entry.get("iscrowd", 0), -float(entry.get("area", 0))
 
 
-def _instances(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str, StoredArray]]:
+def _instances(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[NamedArray]:
     return _painted(path, sorted(entries, key=_painting_order), truth)
 
 
-def _painted(path: Path, entries: Sequence[Any], truth: Coco) -> list[tuple[str, StoredArray]]:
-    outlines: dict[Any, list[tuple[int, Any]]] = {image: [] for image in truth.images}
-    classes = {image: {0: 0} for image in truth.images}
+def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[NamedArray]:
+    """Returns the images of outlines, which are painted in this order when the image is read."""
+    outlines: dict[int, dict[int, Outline]] = {image_id: {} for image_id in truth.images}
+    classes = {image_id: {0: 0} for image_id in truth.images}
     for number, entry in enumerate(entries, 1):
-        image = entry["image_id"]
+        image_id = entry["image_id"]
         where = f"{path}: annotation {entry.get('id', number)}"
-        if image not in outlines:
-            raise AuditError(f"{where}: expected an image of the labels, found image_id {image}")
+        if image_id not in outlines:
+            raise AuditError(f"{where}: expected an image of the labels, found image_id {image_id}")
         if "segmentation" not in entry:
             raise AuditError(f"{where}: expected a segmentation, found {listed(entry)}")
-        outlines[image].append((number, entry["segmentation"]))
-        classes[image][number] = _class_of(entry, truth, VOID, where)
-    found = []
-    for image, (name, shape) in truth.images.items():
-        load = functools.partial(_paint, shape, outlines[image])
-        found.append((name, StoredArray(f"{path}[{name}]", shape, load, LabelMap(str(path), classes[image]))))
-    return found
+        outlines[image_id][number] = entry["segmentation"]
+        classes[image_id][number] = _class_of(entry, truth, VOID, where)
+    images = []
+    for image_id, image in truth.images.items():
+        load = functools.partial(_paint, image.shape, outlines[image_id])
+        label_map = LabelMap(str(path), classes[image_id])
+        images.append(NamedArray(image.name, StoredArray(f"{path}[{image.name}]", image.shape, load, label_map)))
+    return images
 
 
-def _paint(shape: tuple[int, int], outlines: Sequence[tuple[int, Any]]) -> np.ndarray:
+def _paint(shape: tuple[int, int], outlines: Mapping[int, Outline]) -> np.ndarray:
     """Returns the segment id of each pixel, 0 for none. Later outlines cover earlier ones."""
     from pycocotools import mask as coder
 
     ids = np.zeros(shape, np.int32)
-    for number, outline in outlines:
+    for number, outline in outlines.items():
+        encoded = outline
         if isinstance(outline, list) or isinstance(outline["counts"], list):
-            outline = coder.frPyObjects(outline, *shape)
-        if isinstance(outline, list):
-            outline = coder.merge(outline)
-        ids[coder.decode(outline) > 0] = number
+            encoded = coder.frPyObjects(outline, *shape)
+        if isinstance(encoded, list):
+            # The run lengths of each polygon.
+            encoded = coder.merge(encoded)
+        ids[coder.decode(encoded) > 0] = number
     return ids

@@ -205,7 +205,8 @@ def compare_audits(
     intervals = _difference_intervals(before, after, keys, clusters=stored_after.clusters, samples=samples)
     table["low"] = [intervals[key][0] for key in keys]
     table["high"] = [intervals[key][1] for key in keys]
-    tried = try_gates(gates, table["difference"].to_dict(), intervals)
+    differences = dict(zip(keys, table["difference"].tolist(), strict=True))
+    tried = try_gates(gates, differences, intervals)
     make_folder(out)
     write_text(out / "compare.csv", table.to_csv(float_format="%.6g"))
     stored: dict[str, object] = {"program": PROGRAM, "old": str(old), "new": str(new), "images": len(after)}

@@ -5,9 +5,9 @@ import functools
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
 from flipjax.training.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 
+Answer = TypeVar("Answer")
+"""A pytree of arrays (n, ...), of n images."""
+
 
 def make_program(config: Config, model: ModelSpec) -> Program:
     """Returns the configuration's pool and split with another model.
@@ -39,14 +42,31 @@ def make_program(config: Config, model: ModelSpec) -> Program:
     return plan(with_model(config, model))[0]
 
 
-def show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:
+class Predicted(NamedTuple):
+    """Images with what the network makes of them."""
+
+    images: jax.Array
+    """float32 (n, H, W, 3)."""
+    labels: jax.Array
+    """int32 (n, H, W)."""
+    logits: jax.Array
+    """float32 (n, H, W, C)."""
+
+
+def predict_rows(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Predicted:
     """Returns the images, labels and logits of pool rows (n, 2)."""
-    return *gather(pool, rows), predict(experiment, weights, pool, rows)
+    images, labels = gather(pool, rows)
+    return Predicted(images, labels, predict(experiment, weights, pool, rows))
 
 
 def map_rows(
-    function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any
-) -> Iterator[tuple[slice, Any]]:
+    function: Callable[..., Answer],
+    experiment: Experiment,
+    weights: Weights,
+    pool: Pool,
+    rows: np.ndarray,
+    *shared: tuple[jax.Array, ...],
+) -> Iterator[tuple[slice, Answer]]:
     """Yields `function(experiment, weights, pool, rows, *shared)` of pool rows (n, 2) in batches, with their places.
 
     Leaves are NumPy arrays. Shards images over devices, and shows progress on stderr.
@@ -54,16 +74,23 @@ def map_rows(
     devices = jax.devices()
     size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
     mesh = Mesh(np.array(devices), ("images",))
-    specs = {"in_specs": (P(), P(), P("images"), *[P()] * len(shared)), "out_specs": P("images")}
-    run = jax.jit(jax.shard_map(functools.partial(function, experiment), mesh=mesh, check_vma=False, **specs))
+    sharded = jax.shard_map(
+        functools.partial(function, experiment),
+        mesh=mesh,
+        check_vma=False,
+        in_specs=(P(), P(), P("images"), *[P()] * len(shared)),
+        out_specs=P("images"),
+    )
+    run = jax.jit(sharded)
     weights, pool, shared = jax.device_put((weights, pool, shared), NamedSharding(mesh, P()))
     with Bar(total=len(rows)) as bar:
         for first in range(0, len(rows), size):
-            place = slice(first, min(first + size, len(rows)))
-            count = place.stop - first
-            found = jax.tree.map(np.asarray, run(weights, pool, np.resize(rows[place], (size, 2)), *shared))
-            yield place, jax.tree.map(operator.itemgetter(slice(count)), found)
-            bar.advance(count, f"{place.stop} of {len(rows)} images", last=place.stop == len(rows))
+            batch = slice(first, min(first + size, len(rows)))
+            count = batch.stop - first
+            # The last batch is filled up, so that all have one shape.
+            answer = jax.tree.map(np.asarray, run(weights, pool, np.resize(rows[batch], (size, 2)), *shared))
+            yield batch, jax.tree.map(operator.itemgetter(slice(count)), answer)
+            bar.advance(count, f"{batch.stop} of {len(rows)} images", last=batch.stop == len(rows))
 
 
 def swap_scenes(
@@ -81,8 +108,12 @@ def swap_scenes(
         scenes = surroundings(experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
     questions = Questions("given", logits=False, passes=False, masks=False)
     # Concatenated, because another number of images would compile another program.
-    both = map_rows(questions, experiment, weights, task.pool, np.concatenate([rows, validation]), scenes)
-    odds = np.concatenate([answer.scene_log_odds for _, answer in both])
+    both = np.concatenate([rows, validation])
+    batches = []
+    for _, assessed in map_rows(questions, experiment, weights, task.pool, both, scenes):
+        assert assessed.scene_log_odds is not None
+        batches.append(np.asarray(assessed.scene_log_odds))
+    odds = np.concatenate(batches)
     return odds[: len(rows)], split_evenly(odds[len(rows) :])
 
 
@@ -125,9 +156,11 @@ def evaluate_weights(
     if samples < 1:
         raise ConfigError("--samples", "a number >= 1", samples)
     program = make_program(config, ModelSpec(name=model, dtype=dtype, weights=weights))
-    wanted = config.intervene if intervene else None
-    if wanted and wanted.scenes == "none":
-        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
+    wanted = None
+    if intervene:
+        wanted = config.intervene
+        if wanted.scenes == "none":
+            raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     with claimed(out):
         device = start_backend(PopulationSpec(**config.population), sys.maxsize)
         program, task = _load_task(program)
@@ -147,9 +180,9 @@ def evaluate_weights(
             "pool": pool.name,
             "size": pool.size,
         }
-        where = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
+        images = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
         evaluation = SplitEvaluation(program.experiment, trained, task, split, wanted)
-        return evaluation.audit(out, samples=samples, fact=f"{model} of {weights} on {where}.", options=options)
+        return evaluation.audit(out, samples=samples, fact=f"{model} of {weights} on {images}.", options=options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,23 +200,30 @@ class SplitEvaluation:
     wanted: Config | None
     """`config.intervene`, to swap scenes; None does not."""
 
-    def audit(self, out: Path, *, samples: int, fact: str, options: dict[str, Any]) -> str:
+    def audit(self, out: Path, *, samples: int, fact: str, options: Mapping[str, object]) -> str:
         """Writes an audit of the images, and returns its tables as text."""
         table = self.task.tables[self.split]
         catalog = self.task.catalog
         rows = np.asarray(table.rows)
         groups = np.asarray(table.groups)
         names = self._names(rows)
-        pairs = np.asarray(table.pairs) if self.task.pool.kind == "composite" else None
+        pairs = None
+        if self.task.pool.kind == "composite":
+            pairs = np.asarray(table.pairs)
         with stream(
             out,
             class_names=("background", *catalog.class_names),
             all_groups=catalog.groups,
             scene_names=catalog.scene_names,
         ) as audit:
-            for place, (images, labels, logits) in map_rows(show, self.experiment, self.weights, self.task.pool, rows):
-                shown = np.rint(255 * images).astype(np.uint8)
-                audit.add(logits, labels, names=names[place], groups=groups[place], images=shown)
+            for batch, predicted in map_rows(predict_rows, self.experiment, self.weights, self.task.pool, rows):
+                audit.add(
+                    predicted.logits,
+                    predicted.labels,
+                    names=names[batch],
+                    groups=groups[batch],
+                    images=np.rint(255 * np.asarray(predicted.images)).astype(np.uint8),
+                )
             scenes = None
             if self.wanted:
                 scenes = swap_scenes(self.experiment, self.weights, self.task, rows, wanted=self.wanted)

@@ -19,13 +19,22 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
         >>> describe_images([(4, 5), (4, 5)], Encoding(LabelSpec(kind="masks", num_classes=3), "none"))
         '2 images of 4 x 5 pixels, 3 classes (masks).'
     """
-    sizes, kind = set(shapes), encoding.spec.kind
-    volumes = len(shapes[0]) == 3
-    what, parts = ("volumes", "voxels") if volumes else ("images", "pixels")
-    size = f"{' x '.join(map(str, shapes[0]))} {parts}" if len(sizes) == 1 else f"{len(sizes)} different sizes"
-    form = kind if kind == "masks" else f"{kind}, channels {encoding.channels}"
-    classes = f", {encoding.classes} classes" if encoding.classes and not encoding.name_count else ""
-    return f"{len(shapes)} {what} of {size}{classes} ({form})."
+    images = "images"
+    pixels = "pixels"
+    if len(shapes[0]) == 3:
+        images = "volumes"
+        pixels = "voxels"
+    size = f"{' x '.join(map(str, shapes[0]))} {pixels}"
+    sizes = len(set(shapes))
+    if sizes > 1:
+        size = f"{sizes} different sizes"
+    classes = ""
+    if encoding.classes and not encoding.name_count:
+        classes = f", {encoding.classes} classes"
+    form = encoding.spec.kind
+    if form != "masks":
+        form += f", channels {encoding.channels}"
+    return f"{len(shapes)} {images} of {size}{classes} ({form})."
 
 
 def describe_missing(measured: Measurements) -> list[str]:

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,13 +19,17 @@ FIELDS = ("ground_truth", "prediction")
 """Masks of a sample."""
 SAMPLE_NUMBERS = ("flip", "miss", "flip_risk", "flip_risk_share")
 """Columns of images.csv that a sample has."""
-SMALL, LARGE = 255, 65535
-"""Values of ignored pixels in masks of 8 and of 16 bits."""
+SMALL = 255
+"""Value of ignored pixels in masks of 8 bits."""
+LARGE = 65535
+"""Value of ignored pixels in masks of 16 bits."""
 
 
 def ignored_value(classes: int | None) -> int:
     """Returns the value of ignored pixels in written masks; None stands for any number of classes."""
-    return LARGE if classes is None or classes > SMALL else SMALL
+    if classes is None or classes > SMALL:
+        return LARGE
+    return SMALL
 
 
 def write_masks(
@@ -46,8 +49,10 @@ def write_masks(
     if record.labels.ndim != 2:
         return
     for field, values in zip(FIELDS, (record.labels, prediction), strict=True):
-        mask = values if ignore_index is None else np.where(values == ignore_index, ignored, values)
-        mask = mask.astype(np.uint8 if mask.max() <= SMALL else np.uint16)
+        if ignore_index is not None:
+            values = np.where(values == ignore_index, ignored, values)
+        dtype = np.uint8 if values.max() <= SMALL else np.uint16
+        mask = values.astype(dtype)
         with replacing(mask_path(folder, field, record.name)) as stream:
             Image.fromarray(mask).save(stream, "PNG")
 
@@ -99,8 +104,8 @@ def write_samples(
         ignored: of `ignored_value`.
     """
     samples = []
-    for (index, row), shape in zip(audit.images.sort_index().iterrows(), shapes, strict=True):
-        sample: dict[str, Any] = {"filepath": str(photos[row["name"]].resolve()), "tags": []}
+    for index, (row, shape) in enumerate(zip(records_of(audit.images.sort_index()), shapes, strict=True)):
+        sample: dict[str, object] = {"filepath": str(photos[row["name"]].resolve()), "tags": []}
         for field in FIELDS:
             path = mask_path(folder, field, row["name"]).resolve()
             if path.is_file():
@@ -116,13 +121,15 @@ def write_samples(
     write_text(folder / "fiftyone.json", json.dumps(stored, ensure_ascii=False) + "\n")
 
 
-def _flips(audit: Audit, index: Any, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+def _flips(audit: Audit, index: int, shape: tuple[int, ...]) -> list[dict[str, object]]:
+    """Returns the flipped segments of an image as detections; none of a volume."""
     if len(shape) != 2:
         return []
     height, width = shape
     detections = []
     for row in records_of(audit.objects.flipped[audit.objects.flipped["image"] == index]):
-        top, left = row["top"] / height, row["left"] / width
+        left = row["left"] / width
+        top = row["top"] / height
         box = [left, top, row["right"] / width - left, row["bottom"] / height - top]
         label = f"{audit.class_names[row['class']]} as {audit.class_names[row['predicted']]}"
         detections.append({"_cls": "Detection", "label": label, "bounding_box": box, "tags": [], "attributes": {}})

@@ -22,8 +22,20 @@ PAIRS = 400
 
 Places = Mapping[str, Mapping[int, np.ndarray]]
 """Indices of images by group, or by scene, and class."""
-Sides = Mapping[int, Sequence[np.ndarray]]
-"""Indices of images in common and in rare groups, by class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """Indices of the images of a class in common and in rare groups."""
+
+    common: np.ndarray
+    """int64, at least one."""
+    rare: np.ndarray
+    """int64, at least one."""
+
+
+Sides = Mapping[int, Side]
+"""The images in common and in rare groups, by class."""
 
 
 def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
@@ -40,32 +52,38 @@ def group_places(groups: ImageGroups, foreground: Sequence[int], class_names: Se
         foreground: the foreground classes.
         class_names: of all C classes.
     """
-    numbers, all_groups = groups.numbers, groups.all_groups
+    numbers = groups.numbers
+    all_groups = groups.all_groups
     if numbers is None:
         return {}
+    places = {}
     if not isinstance(all_groups, Groups):
         names = name_groups(all_groups, [class_names[c] for c in foreground], groups.scene_names, present=numbers)
-        return {name: dict.fromkeys(foreground, np.flatnonzero(numbers == g)) for g, name in names.items()}
+        for group, name in names.items():
+            # Any class may be shown by an image of the group.
+            places[name] = dict.fromkeys(foreground, np.flatnonzero(numbers == group))
+        return places
     scene_names = groups.scene_names or [f"scene {scene}" for scene in range(all_groups.scenes)]
     owner = np.array(foreground)[all_groups.class_of(numbers)]
     scene = all_groups.scene_of(numbers)
-    places = {}
-    for s, name in enumerate(scene_names):
-        places[name] = {c: np.flatnonzero((owner == c) & (scene == s)) for c in foreground}
+    for number, name in enumerate(scene_names):
+        places[name] = {c: np.flatnonzero((owner == c) & (scene == number)) for c in foreground}
     return places
 
 
 def common_and_rare(groups: ImageGroups, foreground: Sequence[int]) -> Sides:
     """Returns the images in common and in rare groups of each class that has both."""
-    numbers, all_groups = groups.numbers, groups.all_groups
+    numbers = groups.numbers
+    all_groups = groups.all_groups
     if numbers is None or not isinstance(all_groups, Groups):
         return {}
     owner = np.array(foreground)[all_groups.class_of(numbers)]
     sides = {}
     for c in foreground:
-        both = [np.flatnonzero((owner == c) & np.isin(numbers, kind)) for kind in (all_groups.common, all_groups.rare)]
-        if all(map(len, both)):
-            sides[c] = both
+        common = np.flatnonzero((owner == c) & np.isin(numbers, all_groups.common))
+        rare = np.flatnonzero((owner == c) & np.isin(numbers, all_groups.rare))
+        if len(common) and len(rare):
+            sides[c] = Side(common, rare)
     return sides
 
 
@@ -178,12 +196,15 @@ def compare_groups(
             units = _units_of(flips[:, c], pixels[:, c], members, clusters)
             compared.append(_describe_groups(class_names[c], flips[:, c], pixels[:, c], members, clusters, units))
             permuted.append(units)
-    flip = [place for place, units in enumerate(permuted) if units.share.any()]
-    tested = dict(zip(flip, group_p_values([permuted[place] for place in flip]), strict=True))
+    # Classes that never flip are no tests: p is 1.
+    p_of_flipping = iter(group_p_values([units for units in permuted if units.share.any()]))
     rows = []
-    for place, groups in enumerate(compared):
-        p_values = tested.get(place, np.ones(len(groups)))
-        rows += [dataclasses.replace(group, p=float(p)) for group, p in zip(groups, p_values, strict=True)]
+    for groups, units in zip(compared, permuted, strict=True):
+        p_values = np.ones(len(groups))
+        if units.share.any():
+            p_values = next(p_of_flipping)
+        for group, p in zip(groups, p_values.tolist(), strict=True):
+            rows.append(dataclasses.replace(group, p=p))
     return _corrected(rows)
 
 
@@ -200,8 +221,18 @@ def _describe_groups(
     for (group, inside), test_difference in zip(members.items(), units.differences.tolist(), strict=True):
         rivals = tuple(name for name in members if name != group)
         outside = np.concatenate([members[name] for name in rivals])
-        here, elsewhere = (_rate(flip, whole, few, clusters) for few in (inside, outside))
-        groups.append(GroupFlip(class_name, group, rivals, len(inside), len(outside), here, elsewhere, test_difference))
+        groups.append(
+            GroupFlip(
+                class_name=class_name,
+                group=group,
+                rivals=rivals,
+                images=len(inside),
+                others=len(outside),
+                here=_rate(flip, whole, inside, clusters),
+                elsewhere=_rate(flip, whole, outside, clusters),
+                test_difference=test_difference,
+            )
+        )
     return groups
 
 
@@ -210,8 +241,10 @@ def _units_of(
 ) -> PermutationUnits:
     """Returns what is permuted for a class."""
     images = np.concatenate([*members.values()])
-    group = np.repeat(np.arange(len(members)), [len(few) for few in members.values()])
-    return make_units(flip[images], whole[images], group, None if clusters is None else clusters[images])
+    group = np.repeat(np.arange(len(members)), [len(of_group) for of_group in members.values()])
+    if clusters is not None:
+        clusters = clusters[images]
+    return make_units(flip[images], whole[images], group, clusters)
 
 
 def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
@@ -225,16 +258,20 @@ def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
         q_values = {(row.class_name, row.group): float(q) for row, q in zip(family, corrected, strict=True)}
     completed = []
     for row in rows:
-        # The comparison that repeats another has its q.
-        name = row.rivals[0] if row.repeats else row.group
-        q = q_values.get((row.class_name, name), math.nan) if row.flips else 1.0
+        q = 1.0
+        if row.flips:
+            # The comparison that repeats another has its q.
+            name = row.rivals[0] if row.repeats else row.group
+            q = q_values.get((row.class_name, name), math.nan)
         completed.append(dataclasses.replace(row, q=q))
     return completed
 
 
-def _rate(flip: np.ndarray, whole: np.ndarray, few: np.ndarray, clusters: np.ndarray | None) -> Estimate:
-    """Returns Flip of a class in a few images."""
-    return pooled_rate(flip[few, None], whole[few, None], clusters=None if clusters is None else clusters[few])
+def _rate(flip: np.ndarray, whole: np.ndarray, images: np.ndarray, clusters: np.ndarray | None) -> Estimate:
+    """Returns Flip of a class in some images."""
+    if clusters is not None:
+        clusters = clusters[images]
+    return pooled_rate(flip[images, None], whole[images, None], clusters=clusters)
 
 
 def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
@@ -265,10 +302,12 @@ def flip_gap(decomposition: Decomposition, sides: Sides, clusters: np.ndarray | 
     """
     flips, pixels = class_pixels(decomposition)
     differences = []
-    for c, both in sides.items():
-        common, rare = (_rate(flips[:, c], pixels[:, c], few, clusters) for few in both)
+    for c, side in sides.items():
+        common = _rate(flips[:, c], pixels[:, c], side.common, clusters)
+        rare = _rate(flips[:, c], pixels[:, c], side.rare, clusters)
         differences.append(difference_of(rare, common))
-    return Estimate(*(end[0] for end in mean_of(differences)))
+    mean = mean_of(differences)
+    return Estimate(mean.value[0], mean.low[0], mean.high[0])
 
 
 def flip_pairs(
@@ -294,10 +333,13 @@ def flip_pairs(
     flips = flips_of(confusion.sum(0, dtype=np.int64), background=decomposition.background)
     truth, prediction = np.unravel_index(np.argsort(-flips, axis=None, kind="stable")[:PAIRS], flips.shape)
     occurs = flips[truth, prediction] > 0
-    truth, prediction = truth[occurs], prediction[occurs]
+    truth = truth[occurs]
+    prediction = prediction[occurs]
     part = confusion[:, truth, prediction]
     whole = confusion.sum(2)[:, truth]
-    sizes = confusion if weighted is None else np.asarray(weighted.confusion)
+    sizes = confusion
+    if weighted is not None:
+        sizes = np.asarray(weighted.confusion)
     share = pooled_rate(sizes[:, truth, prediction], sizes.sum(2)[:, truth], clusters=clusters)
     names = np.array(class_names, object)
     table = pd.DataFrame(

@@ -4,8 +4,10 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from xml.etree import ElementTree
+
+import numpy as np
 
 from flipjax.audit.problems import AuditError
 from flipjax.support.files import make_folder, replacing
@@ -13,8 +15,12 @@ from flipjax.support.files import make_folder, replacing
 Limits = Mapping[str, float] | Iterable[tuple[str, float]]
 """Limits by key, or pairs of a key and a limit, which may name a key more than once."""
 
-ABOVE, BELOW = "--fail_above", "--fail_below"
+ABOVE = "--fail_above"
+"""The option of upper limits."""
+BELOW = "--fail_below"
+"""The option of lower limits."""
 ENDS = ("low", "high")
+"""The ends of an interval."""
 FORMS = "iou/CLASS, flip/CLASS, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
 """Keys of an audit that are too many to list."""
 FORMS_OF_COMPARISONS = "iou/CLASS, flip/CLASS, group/GROUP/KEY"
@@ -36,13 +42,17 @@ class Gate:
     def key(self) -> str:
         """The key of the summary."""
         key, _, end = self.name.rpartition(":")
-        return key if end in ENDS else self.name
+        if end in ENDS:
+            return key
+        return self.name
 
     @property
     def end(self) -> str:
         """Which end of the interval is limited: `low`, `high`, or '' for the number itself."""
         end = self.name.rpartition(":")[2]
-        return end if end in ENDS and end != self.name else ""
+        if end in ENDS and end != self.name:
+            return end
+        return ""
 
     def __str__(self) -> str:
         """Returns the gate as it is typed."""
@@ -68,9 +78,11 @@ class TriedGate:
     @property
     def line(self) -> str:
         """What was found, as one line."""
-        return f"{self.gate}: found {'no number' if math.isnan(self.value) else format(self.value, '.6g')}"
+        if math.isnan(self.value):
+            return f"{self.gate}: found no number"
+        return f"{self.gate}: found {self.value:.6g}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Returns the row of summary.json."""
         value = None if math.isnan(self.value) else self.value
         return {"gate": str(self.gate), "limit": self.gate.limit, "value": value, "passed": self.passed}
@@ -114,7 +126,9 @@ def check_gates(gates: Sequence[Gate], known: Collection[str], *, forms: str = F
 
 
 def try_gates(
-    gates: Sequence[Gate], values: Mapping[Any, Any], intervals: Mapping[Any, Sequence[Any]]
+    gates: Sequence[Gate],
+    values: Mapping[str, float | list[float]],
+    intervals: Mapping[str, tuple[float, float] | tuple[np.ndarray, np.ndarray]],
 ) -> list[TriedGate]:
     """Tries gates, checked by `check_gates`, on numbers by key and the ends of their intervals.
 
@@ -126,16 +140,20 @@ def try_gates(
     """
     tried = []
     for gate in gates:
-        value = values.get(gate.key)
+        # Without a number, or without an interval, a gate fails.
+        value = values.get(gate.key, math.nan)
         if gate.end:
-            value = intervals.get(gate.key, (None, None))[ENDS.index(gate.end)]
-        tried.append(TriedGate(gate, math.nan if value is None else float(value)))
+            low, high = intervals.get(gate.key, (math.nan, math.nan))
+            value = low if gate.end == "low" else high
+        # Keys of lists are no gates.
+        assert not isinstance(value, list)
+        tried.append(TriedGate(gate, float(value)))
     return tried
 
 
 def failures(tried: Sequence[TriedGate]) -> list[str]:
     """Returns a line per failed gate."""
-    return [each.line for each in tried if not each.passed]
+    return [tried_gate.line for tried_gate in tried if not tried_gate.passed]
 
 
 def write_junit(path: Path, suite: str, tried: Sequence[TriedGate], *, error: str = "") -> None:
@@ -147,14 +165,14 @@ def write_junit(path: Path, suite: str, tried: Sequence[TriedGate], *, error: st
         tried: the gates.
         error: what ended the call before its gates were tried, as a test case of its own.
     """
-    failed = sum(not each.passed for each in tried)
+    failed = sum(not tried_gate.passed for tried_gate in tried)
     counts = {"tests": str(len(tried) + bool(error)), "failures": str(failed), "errors": str(int(bool(error)))}
     root = ElementTree.Element("testsuites", counts)
     element = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
-    for each in tried:
-        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(each.gate)})
-        if not each.passed:
-            ElementTree.SubElement(case, "failure", {"message": each.line})
+    for tried_gate in tried:
+        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(tried_gate.gate)})
+        if not tried_gate.passed:
+            ElementTree.SubElement(case, "failure", {"message": tried_gate.line})
     if error:
         case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": "run"})
         ElementTree.SubElement(case, "error", {"message": error})

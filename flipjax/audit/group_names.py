@@ -1,18 +1,21 @@
 """Names groups in tables and in keys of the summary."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.audit.groups import ImageGroups
 from flipjax.groups import AnyGroups, Groups, NamedGroups
 
 PREFIX = "group/"
+"""Beginning of the keys of a group's numbers."""
+T = TypeVar("T")
 
 
 def name_groups(
-    all_groups: AnyGroups | None, foreground: Sequence[str], scene_names: Sequence[str], *, present: Any = ()
+    all_groups: AnyGroups | None, foreground: Sequence[str], scene_names: Sequence[str], *, present: ArrayLike = ()
 ) -> dict[int, str]:
     """Returns group names: those of `NamedGroups`, class+scene if both have names, or numbers.
 
@@ -52,7 +55,7 @@ def key_names(groups: ImageGroups, foreground: Sequence[int], class_names: Seque
     return name_groups(groups.all_groups, names, groups.scene_names, present=groups.numbers)
 
 
-def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict[str, Any]:
+def with_names(table: Mapping[str, T], group_names: Mapping[int, str]) -> dict[str, T]:
     """Replaces group numbers in keys `group/<number>/...` by names.
 
     Example:
@@ -62,8 +65,9 @@ def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict
     names = {str(group): name for group, name in group_names.items()}
     renamed = {}
     for key, value in table.items():
-        if key.startswith(PREFIX):
-            group, _, rest = key.removeprefix(PREFIX).partition("/")
-            key = f"{PREFIX}{names.get(group, group)}/{rest}"
-        renamed[key] = value
+        if not key.startswith(PREFIX):
+            renamed[key] = value
+            continue
+        group, _, key_in_group = key.removeprefix(PREFIX).partition("/")
+        renamed[f"{PREFIX}{names.get(group, group)}/{key_in_group}"] = value
     return renamed

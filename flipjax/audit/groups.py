@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -19,6 +19,7 @@ NAME = "name"
 SCENIC = ("class", "scene")
 """Columns that make groups of a class in a scene."""
 TRAINING = "a CSV with the columns class and scene, a row a training image or with their number in the column images"
+"""What --training_groups takes."""
 MEANINGS = ("names", "class_scene")
 """What the values of a column of groups are: names, or the numbers 2 * class + scene of two classes and scenes."""
 CODES = {"0", "1", "2", "3"}
@@ -66,12 +67,20 @@ def match_names(pattern: str, names: Sequence[str], *, option: str, table: pd.Da
             f"{option}: expected a column of the table ({columns}), or a regular expression found in each image's name"
         )
     try:
-        found = [re.search(pattern, name) for name in names]
+        compiled = re.compile(pattern)
     except re.error as error:
         raise AuditError(f"{form}; found {pattern!r} ({error})") from error
-    if missing := [name for name, match in zip(names, found, strict=True) if match is None]:
-        raise AuditError(f"{form}; {pattern!r} is not in {listed(missing)}")
-    return [match[min(1, len(match.groups()))] or "" for match in found if match]
+    matches = []
+    without_match = []
+    for name in names:
+        match = compiled.search(name)
+        if match is None:
+            without_match.append(name)
+        else:
+            matches.append(match[min(1, compiled.groups)] or "")
+    if without_match:
+        raise AuditError(f"{form}; {pattern!r} is not in {listed(without_match)}")
+    return matches
 
 
 def read_images(path: Path, names: Sequence[str]) -> pd.DataFrame:
@@ -86,20 +95,27 @@ def read_images(path: Path, names: Sequence[str]) -> pd.DataFrame:
     if NAME not in table:
         columns = ", ".join(map(str, table)) or "no row"
         raise AuditError(f"{path}: expected a CSV with the column {NAME} and columns of the images, found {columns}")
-    known = {*names}
-    images = check_names(path, [_resolved(name, known) for name in table[NAME]])
-    if known != {*images}:
-        missing, strangers = known.difference(images), {*images} - known
-        lacking, foreign = (listed(sorted(found)) if found else "none" for found in (missing, strangers))
+    audited = {*names}
+    images = check_names(path, [_resolved(name, audited) for name in table[NAME]])
+    if audited != {*images}:
+        lacking = _listed_or_none(audited.difference(images))
+        foreign = _listed_or_none({*images} - audited)
         raise AuditError(f"{path}: expected a group for each image; lacking are {lacking}, of no image {foreign}")
     return table.set_index(pd.Index(images)).loc[list(names)]
 
 
-def _resolved(name: str, known: set[str]) -> str:
+def _listed_or_none(names: Collection[str]) -> str:
+    """Returns names in order, or `none`."""
+    if not names:
+        return "none"
+    return listed(sorted(names))
+
+
+def _resolved(name: str, audited: Collection[str]) -> str:
     """Returns the image that a table means: by its name, by a path, or by the last part of a path."""
     path = PurePath(name)
     for candidate in (name, stem_of(path)):
-        if candidate in known:
+        if candidate in audited:
             return candidate
     return stem_of(PurePath(path.name))
 
@@ -112,8 +128,9 @@ def read_clusters(given: str, table: pd.DataFrame | None, names: Sequence[str]) 
     """
     if table is not None and given in table:
         texts = table[given].str.strip()
-        if missing := texts.index[texts == ""].tolist():
-            raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(missing)}")
+        without = texts.index[texts == ""].tolist()
+        if without:
+            raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(without)}")
     else:
         texts = match_names(given, names, option="--clusters", table=table)
     numbers, present = pd.factorize(np.array(texts, object), sort=True)
@@ -132,8 +149,8 @@ def likely_clusters(names: Sequence[str]) -> str:
         ('', '')
     """
     for pattern in (r"^(.+)/", r"^(.+[^0-9])[0-9]+$", r"^(.+_)[^_]+$"):
-        found = [re.search(pattern, name) for name in names]
-        beginnings = [match[1] for match in found if match]
+        matches = [re.search(pattern, name) for name in names]
+        beginnings = [match[1] for match in matches if match]
         several = len({*beginnings})
         if len(beginnings) == len(names) and 2 <= several <= MOST_IN_CLUSTER * len(names):
             return (
@@ -178,7 +195,9 @@ def read_groups(
     if training is not None and not scenic:
         raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {given}")
     if table is not None and scenic:
-        seen = table[[*SCENIC]] if training is None else pd.DataFrame(read_table(training))
+        seen = table[[*SCENIC]]
+        if training is not None:
+            seen = pd.DataFrame(read_table(training))
         return _of_scenes(table, foreground, seen, training)
     if table is None or given not in table:
         texts = pd.Series(match_names(given, names, option="--groups", table=table), list(names), dtype=object)
@@ -211,7 +230,8 @@ def _of_codes(column: str, texts: pd.Series, foreground: Sequence[str] | None) -
     if foreground is not None and len(foreground) != 2:
         classes = listed(foreground)
         raise AuditError(f"--groups_are class_scene: expected two classes in the foreground, found {classes}")
-    if others := {*texts} - CODES:
+    others = {*texts} - CODES
+    if others:
         problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(others))}"
         raise AuditError(f"{column}: expected {problem}")
     return ImageGroups(texts.map(int).to_numpy(np.int64), TWO_BY_TWO)
@@ -224,40 +244,62 @@ def _of_scenes(
     where = training or "the images"
     if classes is None:
         classes = sorted({*table["class"]})
-    if wrong := [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in classes]:
+    wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in classes]
+    if wrong:
         raise AuditError(f"--groups: expected classes of {', '.join(classes)}, found others, {listed(wrong)}")
+    counts = _count_scenes(seen, where)
+    scenes = sorted({*table["scene"], *map(str, counts)})
+    counts = counts.reindex(index=list(classes), columns=scenes, fill_value=0)
+    usual = []
+    common = {}
+    for name, most_frequent in zip(classes, _most_frequent(counts), strict=True):
+        if len(most_frequent) == 1:
+            usual.append(tuple(most_frequent))
+            common[name] = scenes[most_frequent[0]]
+        else:
+            usual.append(())
+    pairs = [f"{name} in {scene}" for name, scene in common.items()]
+    fact = f"Common, most frequent in {where}: {listed(pairs) or 'no class in one scene'}."
+    unsure = sorted({*table["class"]}.difference(common))
+    if unsure:
+        fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
+    columns = {name: table[name].tolist() for name in SCENIC}
+    if not common or len(scenes) < 2:
+        by_name = _by_name(table["class"] + " in " + table["scene"])
+        return dataclasses.replace(by_name, columns=columns, fact=fact)
+    if len(classes) < 2:
+        raise AuditError(f"--groups: expected two classes or more in the foreground, found {listed(classes)}")
+    all_groups = Groups(len(classes), len(scenes), tuple(usual), partial=True)
+    y = counts.index.get_indexer(pd.Index(table["class"]))
+    scene = counts.columns.get_indexer(pd.Index(table["scene"]))
+    return ImageGroups(all_groups.of(y, scene), all_groups, tuple(scenes), columns, fact)
+
+
+def _count_scenes(seen: pd.DataFrame, where: object) -> pd.DataFrame:
+    """Returns the numbers of images by class (rows) and scene (columns); raises AuditError if the table has others."""
     images = pd.to_numeric(seen.get("images", pd.Series("1", seen.index)), errors="coerce")
     if not {*SCENIC} <= {*seen} or not ((images >= 0) & (images % 1 == 0)).all():
         raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
-    counts = images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
-    scenes = sorted({*table["scene"], *map(str, counts)})
-    counts = counts.reindex(index=list(classes), columns=scenes, fill_value=0)
-    columns = {name: table[name].tolist() for name in SCENIC}
+    return images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
+
+
+def _most_frequent(counts: pd.DataFrame) -> list[list[int]]:
+    """Returns the numbers of the most frequent scenes of each class, several if they are as frequent."""
     most = (counts.eq(counts.max(axis=1), axis=0) & (counts > 0)).to_numpy()
-    usual = tuple(tuple(np.flatnonzero(row).tolist()) if row.sum() == 1 else () for row in most)
-    common = {name: scenes[found[0]] for name, found in zip(classes, usual, strict=True) if found}
-    pairs = [f"{name} in {scene}" for name, scene in common.items()]
-    fact = f"Common, most frequent in {where}: {listed(pairs) or 'no class in one scene'}."
-    if unsure := sorted({*table["class"]}.difference(common)):
-        fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
-    if not common or len(scenes) < 2:
-        found = _by_name(table["class"] + " in " + table["scene"])
-        return dataclasses.replace(found, columns=columns, fact=fact)
-    if len(classes) < 2:
-        raise AuditError(f"--groups: expected two classes or more in the foreground, found {listed(classes)}")
-    all_groups = Groups(len(classes), len(scenes), usual, partial=True)
-    y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
-    return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)
+    return [np.flatnonzero(row).tolist() for row in most]
 
 
 def _by_name(texts: pd.Series) -> ImageGroups:
+    """Returns groups of images by their texts."""
     # Summary keys join group names with slashes.
     cleaned = texts.str.split().str.join(" ").str.replace("/", "_")
-    if len(unnamed := cleaned.index[cleaned == ""]):
+    unnamed = cleaned.index[cleaned == ""]
+    if len(unnamed):
         raise AuditError(f"--groups: expected a group for each image, found none for {listed(unnamed)}")
     alike = texts.groupby(cleaned).nunique()
     if (alike > 1).any():
-        found = listed(map(repr, sorted(texts[cleaned.isin(alike.index[alike > 1])].unique())))
-        raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {found}")
+        ambiguous = sorted(texts[cleaned.isin(alike.index[alike > 1])].unique())
+        spelled = listed(map(repr, ambiguous))
+        raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {spelled}")
     numbers, present = pd.factorize(cleaned, sort=True)
     return ImageGroups(numbers.astype(np.int64), NamedGroups(tuple(present)))

@@ -1,6 +1,5 @@
 """Maps from stored labels to classes: published ones by name, and a user's CSV. They name the classes, too."""
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +37,7 @@ CITYSCAPES = {
 }
 """Name by label id of Cityscapes' classes, in the order of train ids; other ids are not evaluated."""
 CITYSCAPES_IDS = range(-1, 34)
+"""All label ids of Cityscapes."""
 ADE20K = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, table,
 mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair, seat,
@@ -76,18 +76,23 @@ class LabelMap:
         Raises:
             AuditError: the map lacks some labels, which the message lists.
         """
-        present, places = np.unique(values, return_inverse=True)
-        known = {ignore_index: ignore_index} | dict(self.classes)
-        if missing := [label for label in present.tolist() if label not in known]:
-            raise AuditError(f"{where}: expected labels that {self.origin} names, found others, {listed(missing)}")
-        return np.array([known[label] for label in present.tolist()], np.int32)[places.reshape(values.shape)]
+        present, position = np.unique(values, return_inverse=True)
+        classes = dict(self.classes)
+        if ignore_index is not None:
+            classes.setdefault(ignore_index, ignore_index)
+        unnamed = [label for label in present.tolist() if label not in classes]
+        if unnamed:
+            raise AuditError(f"{where}: expected labels that {self.origin} names, found others, {listed(unnamed)}")
+        mapped = np.array([classes[label] for label in present.tolist()], np.int32)
+        return mapped[position.reshape(values.shape)]
 
 
 def _cityscapes(name: str, train_ids: bool) -> LabelMap:
     names = tuple(CITYSCAPES.values())
     if train_ids:
         classes = {c: c for c in range(len(names))}
-        classes[-1] = classes[IGNORED] = IGNORED
+        classes[-1] = IGNORED
+        classes[IGNORED] = IGNORED
         return LabelMap(name, classes, names)
     classes = dict.fromkeys(CITYSCAPES_IDS, IGNORED)
     for c, label in enumerate(CITYSCAPES):
@@ -131,21 +136,33 @@ def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
     classes: dict[int, int] = {}
     names: dict[int, set[str]] = {}
     for row in read_table(Path(text)):
-        with contextlib.suppress(KeyError, ValueError):
-            label, to = int(row["from"]), IGNORED if row["to"].strip() == WORD else int(row["to"])
-            if 0 <= to <= IGNORED and label not in classes:
-                classes[label] = to
-                names.setdefault(to, set()).add(row.get("name", "").strip())
-                continue
-        raise AuditError(f"{text}: expected {form}: each label once, a class 0..{IGNORED - 1} or {WORD}; found {row}")
+        problem = f"{text}: expected {form}: each label once, a class 0..{IGNORED - 1} or {WORD}; found {row}"
+        try:
+            label = int(row["from"])
+            mapped = _read_class(row["to"])
+        except (KeyError, ValueError):
+            raise AuditError(problem) from None
+        if not 0 <= mapped <= IGNORED or label in classes:
+            raise AuditError(problem)
+        classes[label] = mapped
+        names.setdefault(mapped, set()).add(row.get("name", "").strip())
     return LabelMap(text, classes, _names_of(text, names))
+
+
+def _read_class(text: str) -> int:
+    """Returns the class of a cell, or IGNORED for WORD."""
+    if text.strip() == WORD:
+        return IGNORED
+    return int(text)
 
 
 def _names_of(where: str, names: Mapping[int, set[str]]) -> tuple[str, ...] | None:
     """Returns the class names of a CSV's column `name`; None unless each class from 0 on has one."""
-    for c, found in names.items():
-        if len(found) > 1 and c != IGNORED:
-            raise AuditError(f"{where}: expected one name for class {c}, found {listed(sorted(found))}")
+    for c, of_class in names.items():
+        if len(of_class) > 1 and c != IGNORED:
+            raise AuditError(f"{where}: expected one name for class {c}, found {listed(sorted(of_class))}")
     count = 1 + max((c for c in names if c != IGNORED), default=-1)
     texts = [next(iter(names.get(c, {""}))) for c in range(count)]
-    return tuple(texts) if texts and all(texts) else None
+    if not texts or not all(texts):
+        return None
+    return tuple(texts)

@@ -45,15 +45,19 @@ class MinSize:
             ValueError: another text, or a number that is not positive.
         """
         written = str(text).strip()
-        unit = next((end for end in ("pixels", "mm2", "ml") if written.lower().endswith(end)), "")
-        number = written[: len(written) - len(unit)]
+        number = written
+        unit = "pixels"
+        for ending, spelled in UNITS.items():
+            if written.lower().endswith(ending):
+                number = written[: -len(ending)]
+                unit = spelled
         try:
             amount = float(number)
         except ValueError:
             amount = math.nan
         if not 0 < amount < math.inf:
             raise ValueError(f"min_size: expected a number of pixels such as 64, 3mm2 or 0.5mL, found {written!r}.")
-        return cls(amount, UNITS[unit or "pixels"])
+        return cls(amount, unit)
 
     def __str__(self) -> str:
         """Returns the size with its unit."""
@@ -67,17 +71,24 @@ class MinSize:
         """
         if self.unit == "pixels":
             return max(1, math.ceil(self.amount))
-        axes = 2 if self.unit == "mm2" else 3
-        if spacing is None or len(spacing) != axes:
-            found = "none" if spacing is None else f"one of {len(spacing)} axes"
-            raise ValueError(f"min_size: expected a spacing in mm along {axes} axes beside {self}, found {found}.")
-        size = self.amount if axes == 2 else self.amount * MM3_OF_ML
+        axes = 2
+        size = self.amount
+        if self.unit == "mL":
+            axes = 3
+            size = self.amount * MM3_OF_ML
+        expected = f"min_size: expected a spacing in mm along {axes} axes beside {self}"
+        if spacing is None:
+            raise ValueError(f"{expected}, found none.")
+        if len(spacing) != axes:
+            raise ValueError(f"{expected}, found one of {len(spacing)} axes.")
         # Rounded first, because 0.5 mL of voxels of 0.1 mm is not 500,001 of them.
         return max(1, math.ceil(round(size / math.prod(spacing), 6)))
 
 
 EVERY_SIZE = MinSize()
 """Leaves no segment out."""
+NO_GROUPS = ImageGroups(None)
+"""Of images without groups."""
 
 
 def weights_of(pixel_size: np.ndarray | None) -> np.ndarray | None:
@@ -136,7 +147,7 @@ class Measurements:
     """The smallest segment that has a row."""
     left_out: np.ndarray | None = None
     """Smaller true segments of each image, int64 (n,), which have no row; None stands for 0."""
-    groups: ImageGroups = dataclasses.field(default_factory=lambda: ImageGroups(None))
+    groups: ImageGroups = NO_GROUPS
     """The images' groups."""
     clusters: np.ndarray | None = None
     """int64 (n,): images of one cluster, such as a patient, are resampled together; None resamples each alone."""
@@ -153,12 +164,16 @@ class Measurements:
     @property
     def smaller(self) -> int:
         """The number of true segments below `min_size`, which have no row."""
-        return 0 if self.left_out is None else int(self.left_out.sum())
+        if self.left_out is None:
+            return 0
+        return int(self.left_out.sum())
 
     @functools.cached_property
     def pixel_size(self) -> np.ndarray | None:
         """The area (mm2) or volume (mm3) of a pixel of each image, float64 (n,); None if it is not known."""
-        return None if self.spacing is None else self.spacing.prod(axis=1)
+        if self.spacing is None:
+            return None
+        return self.spacing.prod(axis=1)
 
     @functools.cached_property
     def weighted(self) -> Decomposition:
@@ -169,7 +184,9 @@ class Measurements:
     def pixel_weights(self) -> np.ndarray:
         """How often a pixel of each image counts in `weighted`, int64 (n,)."""
         weights = weights_of(self.pixel_size)
-        return np.ones(len(self.names), np.int64) if weights is None else weights
+        if weights is None:
+            return np.ones(len(self.names), np.int64)
+        return weights
 
     def millilitres(self, pixels: np.ndarray) -> np.ndarray | None:
         """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""

@@ -14,7 +14,9 @@ from flipjax.support.terminal import listed
 
 def suffix_of(path: PurePath) -> str:
     """Returns the lower-case suffix of a file; .nii.gz counts as one suffix."""
-    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+    if path.name.lower().endswith(".nii.gz"):
+        return ".nii.gz"
+    return path.suffix.lower()
 
 
 def stem_of(path: PurePath) -> str:
@@ -123,7 +125,9 @@ def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | N
         stem = _decoded(stem_of(file))
         if pattern is None:
             by_name[stem].append(file)
-        elif match := pattern.search(stem):
+            continue
+        match = pattern.search(stem)
+        if match is not None:
             by_name[match[1] or ""].append(file)
     if files and not by_name and pattern is not None:
         raise AuditError(f"--names: {pattern.pattern!r} is in no file of {folder}, such as {stem_of(files[0])}")

@@ -52,12 +52,12 @@ def count_objects(measured: Measurements) -> Objects:
     C = len(measured.class_names)
     flips = metrics.segment_flips(tables.true, class_names=measured.class_names)
     return Objects(
-        tables,
-        with_intervals(flips, tables.true, measured.clusters),
-        metrics.segment_confusion(tables.true, num_classes=C),
-        metrics.error_budget(tables.pixels, num_classes=C),
-        tuple(measured.class_names),
-        measured.decomposition.background,
+        tables=tables,
+        flips=with_intervals(flips, tables.true, measured.clusters),
+        confusion=metrics.segment_confusion(tables.true, num_classes=C),
+        budget=metrics.error_budget(tables.pixels, num_classes=C),
+        class_names=tuple(measured.class_names),
+        background=measured.decomposition.background,
     )
 
 
@@ -69,8 +69,9 @@ def with_intervals(flips: pd.DataFrame, true: pd.DataFrame, clusters: np.ndarray
         true: true segments.
         clusters: int (n,), the cluster of each image, or None.
     """
-    image = true["image"].to_numpy(np.int64)
-    unit = image if clusters is None else clusters[image]
+    unit = true["image"].to_numpy(np.int64)
+    if clusters is not None:
+        unit = clusters[unit]
     if len(np.unique(unit)) < 2:
         return flips
     truth = true["class"].to_numpy(np.int64)

@@ -11,10 +11,12 @@ from flipjax.metrics.decomposition import divide
 
 STAGES = {199: 20, 1_999: 100}
 """Permutations after which a test ends if so many of them are at least as extreme as the data: p is above .1 or .05."""
-LEAST, MOST = 9_999, 99_999
-"""Permutations of all other tests: PER_TEST for each test of the family, within these."""
+LEAST = 9_999
+"""Permutations of all other tests, at least."""
+MOST = 99_999
+"""Permutations of a test, at most."""
 PER_TEST = 40
-"""So that one finding among all tests can have q = 1 / 40."""
+"""Permutations for each test of the family, so that one finding among all tests can have q = 1 / 40."""
 BUDGET = 1_000_000_000
 """Most units permuted in all tests, about half a minute."""
 AT_ONCE = 4_000_000
@@ -63,10 +65,10 @@ def make_units(
         order = np.argsort(group, kind="stable")
         share = divide(part, whole)[order]
         return PermutationUnits(share, np.zeros(len(share), np.int64), _starts(group[order]))
-    pairs, place = np.unique(np.stack([group, clusters], axis=1), axis=0, return_inverse=True)
-    place = place.ravel()
-    flipped = np.bincount(place, weights=part, minlength=len(pairs))
-    pixels = np.bincount(place, weights=whole, minlength=len(pairs))
+    pairs, unit = np.unique(np.stack([group, clusters], axis=1), axis=0, return_inverse=True)
+    unit = unit.ravel()
+    flipped = np.bincount(unit, weights=part, minlength=len(pairs))
+    pixels = np.bincount(unit, weights=whole, minlength=len(pairs))
     present, cluster, groups_of_cluster = np.unique(pairs[:, 1], return_inverse=True, return_counts=True)
     several = groups_of_cluster > 1
     # Number 0 is the stratum of all clusters of one group.
@@ -112,12 +114,12 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
     for target in (*STAGES, last):
         if not unsettled:
             break
-        most = budget // sum(len(test.units.share) for test in unsettled)
+        affordable = budget // sum(len(test.units.share) for test in unsettled)
         for test in unsettled:
-            further = min(target - test.permutations, most)
-            test.extreme += _count_extreme(test.units, further, generator)
-            test.permutations += further
-            budget -= further * len(test.units.share)
+            permutations = min(target - test.permutations, affordable)
+            test.extreme += _count_extreme(test.units, permutations, generator)
+            test.permutations += permutations
+            budget -= permutations * len(test.units.share)
         # A test that has ended stays so: a later stage asks for more of its permutations.
         enough = STAGES.get(target, 0)
         unsettled = [test for test in unsettled if not test.is_settled(enough)]
@@ -149,6 +151,7 @@ class _Test:
     """The test of each group of a class, so far."""
 
     units: PermutationUnits
+    """What is permuted."""
     extreme: np.ndarray
     """Permutations at least as extreme as the data, int64 (groups,)."""
     permutations: int = 0
@@ -169,7 +172,9 @@ class _Test:
     @property
     def p(self) -> np.ndarray:
         """The fraction of permutations, the data among them, at least as extreme as the data."""
-        p = (self.extreme + 1) / (self.permutations + 1) if self.exact is None else self.exact
+        p = self.exact
+        if p is None:
+            p = (self.extreme + 1) / (self.permutations + 1)
         return np.where(self.tested, p, np.nan)
 
 
@@ -188,10 +193,10 @@ def _permuted(units: PermutationUnits, rows: int, generator: np.random.Generator
     """Returns the shares in random order within each stratum: (rows, u)."""
     drawn = np.tile(units.share, (rows, 1))
     for number in np.unique(units.stratum):
-        places = np.flatnonzero(units.stratum == number)
-        if len(places) == len(units.share):
+        inside = np.flatnonzero(units.stratum == number)
+        if len(inside) == len(units.share):
             return generator.permuted(drawn, axis=1, out=drawn)
-        drawn[:, places] = generator.permuted(drawn[:, places], axis=1)
+        drawn[:, inside] = generator.permuted(drawn[:, inside], axis=1)
     return drawn
 
 

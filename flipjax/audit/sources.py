@@ -78,8 +78,8 @@ def open_source(
     if path.suffix.lower() == ".json":
         if wanted != "labels" and not (wanted == "masks" and truth):
             raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format, too")
-        found = open_coco(path, truth=truth)
-        return Source(path, check_names(path, found.names), found.images, coco=found.labels)
+        opened = open_coco(path, truth=truth)
+        return Source(path, check_names(path, opened.names), opened.images, coco=opened.labels)
     if path.is_dir():
         return _open_folder(path, wanted=wanted, axes=axes, label_map=label_map, pattern=pattern, most=most)
     if pattern is not None:
@@ -100,7 +100,9 @@ def _axes_of_file(shape: Sequence[int], wanted: str, axes: int | None) -> int:
     """Returns the axes of space of a file that may be a stack: three axes of class indices are a stack of images."""
     if axes is not None:
         return axes
-    return 3 if len(shape) - (wanted in arrays.SCORES) > 3 else 2
+    if len(shape) - (wanted in arrays.SCORES) > 3:
+        return 3
+    return 2
 
 
 def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | None, most: int) -> Source:
@@ -163,8 +165,8 @@ def _open_files(
         except BrokenFileError as error:
             broken.append(error)
     if axes is None:
-        found = [arrays.axes_of(header.shape, named[name], wanted) for name, header in headers.items()]
-        axes = 3 if 3 in found else 2
+        of_files = [arrays.axes_of(header.shape, named[name], wanted) for name, header in headers.items()]
+        axes = 3 if 3 in of_files else 2
     images = {}
     for name, header in headers.items():
         file = folder / named[name]
@@ -189,8 +191,11 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
         raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
     files = [file for file in files_below(folder).files if suffix_of(file) in PHOTOS and _is_file(folder / file)]
     photos = name_files(folder, files, pattern)
-    if missing := [name for name in names if name not in photos]:
-        raise AuditError(f"--images: expected a photo named as each image in {folder}; none for {listed(missing)}")
+    without_photo = [name for name in names if name not in photos]
+    if without_photo:
+        raise AuditError(
+            f"--images: expected a photo named as each image in {folder}; none for {listed(without_photo)}"
+        )
     return {name: folder / photos[name] for name in names}
 
 
@@ -240,10 +245,13 @@ def _readers_of(
         return {name: functools.partial(arrays.read_photo, photo) for name, photo in photos.items()}
     volumes = open_source(folder, wanted=arrays.INTENSITIES, axes=3, pattern=pattern, most=most)
     raise_broken(volumes.broken)
-    found = dict(zip(volumes.names or (), volumes.images, strict=True))
-    if missing := [name for name in names if name not in found]:
-        raise AuditError(f"--images: expected a volume named as each of labels in {folder}; none for {listed(missing)}")
-    return {name: functools.partial(_read_intensities, found[name]) for name in names}
+    by_name = dict(zip(volumes.names or (), volumes.images, strict=True))
+    without_volume = [name for name in names if name not in by_name]
+    if without_volume:
+        raise AuditError(
+            f"--images: expected a volume named as each of labels in {folder}; none for {listed(without_volume)}"
+        )
+    return {name: functools.partial(_read_intensities, by_name[name]) for name in names}
 
 
 def _read_intensities(volume: StoredArray) -> np.ndarray:
