@@ -43,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         begin_process()
         arguments = sys.argv[1:]
-    known = arguments and arguments[0] in COMMANDS
-    return command.main(f"flipjax {arguments[0]}" if known else "flipjax")(_run_command)(arguments)
+    prog = "flipjax"
+    if arguments and arguments[0] in COMMANDS:
+        prog = f"flipjax {arguments[0]}"
+    return command.main(prog)(_run_command)(arguments)
 
 
 def _run_command(arguments: list[str]) -> int:
@@ -57,8 +59,8 @@ def _run_command(arguments: list[str]) -> int:
         print(f"flipjax {flipjax.__version__}")
     elif name in ("", "-h", "--help"):
         print("usage: flipjax COMMAND [--help] ...\n\ncommands:")
-        for title, listed in COMMANDS.items():
-            print(f"  {title:10}{listed.purpose}")
+        for title, one_command in COMMANDS.items():
+            print(f"  {title:10}{one_command.purpose}")
         print("\n  --version, --help")
     else:
         raise ConfigError("COMMAND", f"one of {', '.join(COMMANDS)}", name)

@@ -204,17 +204,17 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     argparse, which reads the rest, would take a value with a blank for that of the option before it.
     """
     overrides = []
-    others = []
+    rest = []
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
         if not argument.startswith(OVERRIDE):
-            others.append(argument)
+            rest.append(argument)
             continue
         overrides.append(_underscored(argument))
         if "=" not in argument and remaining and not remaining[0].startswith("--"):
             overrides.append(remaining.pop(0))
-    return overrides, others
+    return overrides, rest
 
 
 def read_names(text: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ class Groups:
         """Number of groups, F * S."""
         return self.classes * self.scenes
 
-    def of(self, y: Number, scene: Number) -> Number:
+    def of(self, y: Number, scene: Number | int) -> Number:
         """Returns the group of class y in a scene."""
         return y * self.scenes + scene
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from flipjax.results.estimates import Differences
 
 
+IMAGE_AXES = ("rho", "seed", "cue_strength", "rare_kept")
+"""Axes that choose a member's images, arguments of `flipjax.data.benchmark`."""
+
+
 def run(
     config: Config | str | Path,
     changes: Mapping[str, object] | None = None,
@@ -207,19 +211,19 @@ class RunMember:
     @property
     def static(self) -> dict[str, Any]:
         """The member's values of `config.grid`, by dotted name."""
-        return static_settings(self.run.config)[int(self._place.partition("/")[0])]
+        return static_settings(self.run.config)[int(self._cell_name.partition("/")[0])]
 
     @cached_property
-    def _place(self) -> str:
-        """The place of the cell that holds the member, such as 000."""
-        for place, cell in self.run.tables.cells.items():
+    def _cell_name(self) -> str:
+        """The name of the cell that holds the member, such as 000."""
+        for name, cell in self.run.tables.cells.items():
             if self.name in cell.members:
-                return place
+                return name
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
 
     @property
     def _cell(self) -> Cell:
-        return self.run.tables.cells[self._place]
+        return self.run.tables.cells[self._cell_name]
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
         """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""
@@ -248,8 +252,8 @@ class RunMember:
         """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
         static = {name: value for name, value in self.static.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, {**static, "grid": default_config().grid})
-        axes = {name: value for name, value in self.axes.items() if name in ("rho", "cue_strength")}
-        return benchmark(config, **axes, seed=self.axes["seed"], data=self.run.data)
+        axes: dict[str, Any] = {name: value for name, value in self.axes.items() if name in IMAGE_AXES}
+        return benchmark(config, **axes, data=self.run.data)
 
     def model(self, rule: str | None = None, *, build: Callable | None = None) -> Model:
         """Returns the network with the weights kept by a selection rule, the first by default.
@@ -263,7 +267,7 @@ class RunMember:
             WeightsError: the file is damaged, or needs `build`.
         """
         rule = rule or self._cell.rules[0]
-        program = self._place.partition("/")[0]
+        program = self._cell_name.partition("/")[0]
         file = self.run.folder / "cells" / program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))

@@ -59,10 +59,10 @@ def background_cutmix(
     rows = _within(draws[:, 1], draws[:, 2], H, fit)
     columns = _within(draws[:, 3], draws[:, 4], W, fit)
     inside = rows[:, :, None] & columns[:, None, :]
-    own = inside & (masks == 0)
-    both = own & (partner_masks == 0)
+    bare = inside & (masks == 0)
+    both = bare & (partner_masks == 0)
     enough = (both.sum((1, 2)) >= ENOUGH * inside.sum((1, 2))) & partnered
-    taken = jnp.where(enough[:, None, None], both, own) & (draws[:, 0] < probability)[:, None, None]
+    taken = jnp.where(enough[:, None, None], both, bare) & (draws[:, 0] < probability)[:, None, None]
     colours = draws[:, None, None, 5:]
     if reference:
         colours = _with_noise(noise_key, colours, images, partnered)

@@ -49,9 +49,9 @@ def differing_software(earlier: Iterable[Mapping[str, object]], now: Mapping[str
     before = [_compared(start) for start in earlier]
     differences = []
     for name, value in _compared(now).items():
-        others = {start[name] for start in before if name in start} - {value}
-        if others:
-            differences.append(f"{name} {value} (before {', '.join(sorted(others))})")
+        earlier_values = {start[name] for start in before if name in start} - {value}
+        if earlier_values:
+            differences.append(f"{name} {value} (before {', '.join(sorted(earlier_values))})")
     return ", ".join(differences)
 
 

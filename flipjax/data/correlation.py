@@ -118,7 +118,8 @@ def traced_table(
     else:
         common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=())
     deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
-    return *deal(catalog.groups, deck, jnp.asarray(common), n=n), possible
+    rows, groups = deal(catalog.groups, deck, jnp.asarray(common), n=n)
+    return jnp.asarray(rows), jnp.asarray(groups), possible
 
 
 def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, rhos: Sequence[float]) -> int:
@@ -439,8 +440,10 @@ def half_of_each_group(groups: np.ndarray) -> np.ndarray:
     return pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
 
 
-def _table(rows: np.ndarray, groups: np.ndarray, pairs: np.ndarray, refit: np.ndarray) -> Table:
-    return Table(rows.astype(np.int32), groups.astype(np.int32), pairs.astype(np.int32), refit)
+def _table(rows: Array, groups: Array, pairs: np.ndarray, refit: np.ndarray) -> Table:
+    rows = np.asarray(rows).astype(np.int32)
+    groups = np.asarray(groups).astype(np.int32)
+    return Table(rows, groups, pairs.astype(np.int32), refit)
 
 
 def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:

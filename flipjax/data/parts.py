@@ -22,7 +22,7 @@ class Parts:
         split: the objects and scene photos of each part.
         val: the table of the validation images.
         test: the table of the test images.
-        found: the images and folds; None without `config.split.folds`.
+        found_images: the images as found, and their folds; None without `config.split.folds`.
     """
 
     catalog: Catalog
@@ -30,22 +30,22 @@ class Parts:
     split: Split
     val: Table
     test: Table
-    found: FoundImages | None
+    found_images: FoundImages | None
 
     def training_size(self, rhos: Sequence[float]) -> int:
         """Returns n_train, or the largest number that every level allows."""
         if self.sizes.n_train:
             return self.sizes.n_train
-        if self.found is not None:
-            return found_size(self.found)
+        if self.found_images is not None:
+            return found_size(self.found_images)
         return largest_n_train(self.catalog, self.split, rhos=rhos)
 
     def training_table(
         self, *, rho: float, rare_kept: float, seed: int, n_train: int, rhos: Sequence[float] = ()
     ) -> Table:
         """Draws a member's training set, as `correlation.training_table` or `folds.found_table`."""
-        if self.found is not None:
-            return found_table(self.found, self.sizes.fold, rare_kept=rare_kept, seed=seed, n_train=n_train)
+        if self.found_images is not None:
+            return found_table(self.found_images, self.sizes.fold, rare_kept=rare_kept, seed=seed, n_train=n_train)
         return training_table(self.catalog, self.split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
 
 

@@ -169,13 +169,13 @@ def scene_marginal(
         [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
     photos = check_floating(images)
-    others = check_floating(scenes, name="scenes")
+    scene_photos = check_floating(scenes, name="scenes")
     if not background_classes(background):
         warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
-    if photos.ndim != 4 or others.ndim not in (4, 5) or others.shape[-3:] != photos.shape[1:]:
-        raise ValueError(f"scenes: expected (K, H, W, channels) as images {photos.shape}, found {others.shape}.")
-    _warn_of_units(photos, others)
-    draws = others.shape[1] if others.ndim == 5 else 1
+    if photos.ndim != 4 or scene_photos.ndim not in (4, 5) or scene_photos.shape[-3:] != photos.shape[1:]:
+        raise ValueError(f"scenes: expected (K, H, W, channels) as images {photos.shape}, found {scene_photos.shape}.")
+    _warn_of_units(photos, scene_photos)
+    draws = scene_photos.shape[1] if scene_photos.ndim == 5 else 1
     weight_of = _read_weights(weights, draws)
     # A predict function may overwrite its input.
     answer = predict(photos.copy()) if logits is None else logits
@@ -198,7 +198,7 @@ def scene_marginal(
                 raise ValueError(f"predict: expected {found}.")
             yield logits_of_batch
 
-    flat = others.reshape(-1, *others.shape[-3:])
+    flat = scene_photos.reshape(-1, *scene_photos.shape[-3:])
     log_odds = log_odds_on_scenes(ask, photos, inside, flat, mirror=mirror, sigma=sigma, background=background)
     return average_draws(log_odds, weight_of)
 
@@ -216,7 +216,7 @@ def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
     return array
 
 
-def average_draws(log_odds: jax.Array, weights: jax.Array) -> jax.Array:
+def average_draws(log_odds: jax.Array, weights: Array) -> jax.Array:
     """Averages log-odds (N, K * D, F) over D scenes of each kind, with weights (D,): (N, K, F)."""
     D = len(weights)
     return sum((weights[d] * log_odds[:, d::D] for d in range(D)), start=jnp.zeros(()))

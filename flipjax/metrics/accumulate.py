@@ -20,7 +20,7 @@ from flipjax.metrics.summary import Summary, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 @functools.cache
@@ -185,7 +185,7 @@ class FlipMetric:
         self._groups = [group for metric in metrics for group in metric._groups]
         return self
 
-    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    def plot(self, ax: Axes | None = None) -> tuple[Figure | SubFigure, Axes]:
         """Draws the shares of the true foreground, and returns matplotlib's figure and axes.
 
         Raises:

@@ -420,8 +420,8 @@ def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -
 def _moves(chain: Chain, step: int) -> tuple[Pair, ...]:
     """Returns each class of a chain that has another `step` places further, and that class."""
     moves = []
-    for place, c in enumerate(chain):
-        target = place + step
+    for position, c in enumerate(chain):
+        target = position + step
         if c is not None and 0 <= target < len(chain):
             other = chain[target]
             if other is not None:

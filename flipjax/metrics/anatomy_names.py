@@ -137,10 +137,15 @@ def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
         if jaws is not None:
             rows = jaws.rows
         chains += [_fill(row, classes) for row in rows]
-    found = sorted((chain for chain in chains if chain), key=lambda chain: min(c for c in chain if c is not None))
-    for chain in found:
+    in_order = sorted(filter(None, chains), key=_first_class)
+    for chain in in_order:
         _warn_of_gaps(chain, names)
-    return tuple(found)
+    return tuple(in_order)
+
+
+def _first_class(chain: Sequence[int | None]) -> int:
+    """Returns the lowest class of a chain."""
+    return min(c for c in chain if c is not None)
 
 
 def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
@@ -199,11 +204,13 @@ def _opposite_teeth(classes: Mapping[int, int]) -> set[tuple[int, int]]:
 
 def _fill(places: Sequence[P], classes: Mapping[P, int]) -> tuple[int | None, ...]:
     """Returns the classes of the places from the first to the last that has one; empty if most have none."""
-    held = [number for number, place in enumerate(places) if place in classes]
+    held = [index for index, place in enumerate(places) if place in classes]
     if len(held) < 2:
         return ()
     chain = tuple(classes.get(place) for place in places[held[0] : held[-1] + 1])
-    return () if chain.count(None) > len(held) else chain
+    if chain.count(None) > len(held):
+        return ()
+    return chain
 
 
 def _warn_of_gaps(chain: Sequence[int | None], names: Sequence[str]) -> None:

@@ -38,11 +38,11 @@ def of_windows(
     With `constant`, each place in the first window compiles a program of its own.
     """
 
-    def apply(begin: int | None, first: tuple[jax.Array, Index], *others: tuple[jax.Array, Index]) -> Outputs:
+    def apply(begin: int | None, first: tuple[jax.Array, Index], *rest: tuple[jax.Array, Index]) -> Outputs:
         memory, start = first
         if begin is not None:
             start = begin
-        given = ((memory, start), *others)
+        given = ((memory, start), *rest)
         # Of few channels XLA fuses the slices into the program and copies nothing.
         arrays = [
             lax.dynamic_slice(memory, (start,), (math.prod(shape),)).reshape(shape)

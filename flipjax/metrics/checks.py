@@ -91,8 +91,10 @@ def check_scores(
         axes = f"{spatial_ndim} spatial axes and one of classes"
         raise ValueError(f"{kind}: expected {axes}, found {array.shape}; class indices need kind='masks'.")
     if spec.channels == "first":
-        move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
-        array = move(array, -1 - spatial_ndim, -1)
+        if isinstance(array, np.ndarray):
+            array = np.moveaxis(array, -1 - spatial_ndim, -1)
+        else:
+            array = jnp.moveaxis(array, -1 - spatial_ndim, -1)
     shape = array.shape
     if labels_shape != shape[:-1]:
         if spec.channels == "last":

@@ -14,14 +14,19 @@ Background = int | tuple[int, ...] | None
 KINDS = ("logits", "probabilities", "masks")
 
 
-class LabelOptions(TypedDict, total=False):
-    """The fields of `LabelSpec`, without the names of classes, as keywords of a function."""
+class ScoreOptions(TypedDict, total=False):
+    """The fields of `LabelSpec` that do not say which classes there are, as keywords of a function."""
 
     background: Background
     ignore_index: int | None
     spatial_ndim: int
     kind: str
     channels: str
+
+
+class LabelOptions(ScoreOptions, total=False):
+    """The fields of `LabelSpec`, without the names of classes, as keywords of a function."""
+
     num_classes: int | None
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import divide, margins, rates
+from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import Summary
 
@@ -25,7 +26,7 @@ MOST_TERMS = 1 << 31 - LOW_BITS
 """Most terms that are summed at once, so that no low part exceeds an int32."""
 SHARE_BITS = 24
 """Bits after the point of a flip share: as precise as float32, and the sum does not depend on the order."""
-OPTIONS = tuple(LabelOptions.__annotations__)
+OPTIONS = tuple(field.name for field in dataclasses.fields(LabelSpec) if field.name != "class_names")
 
 
 class LongSum(NamedTuple):
@@ -92,11 +93,11 @@ class FlipCounts:
     """`LongSum` (..., C, C), pixels by truth (rows) and prediction (columns), without ignored pixels."""
     flip_shares: Any
     """`LongSum` (...), sum of the images' flip shares, in units of 2^-24."""
-    images: jax.Array
+    images: Array
     """int32 (...), number of images."""
-    foreground_images: jax.Array
+    foreground_images: Array
     """int32 (...), number of images with true foreground."""
-    flipped_images: jax.Array
+    flipped_images: Array
     """int32 (...), number of images with a flip share above 0.5."""
     background: Background = 0
     """The background class, a tuple of them, or None. Static."""
@@ -135,7 +136,7 @@ class FlipCounts:
         Raises:
             TypeError, ValueError: invalid classes.
         """
-        if background is ...:
+        if isinstance(background, EllipsisType):
             background = cls.options.get("background", 0)
         if num_classes is None:
             num_classes = cls.options.get("num_classes")
@@ -161,7 +162,7 @@ class FlipCounts:
             TypeError: an unknown option, or arrays of other types.
             ValueError: invalid arrays or options, as in `decompose`.
         """
-        options = dict(cls.options)
+        options: dict[str, Any] = dict(cls.options)
         for name, value in others.items():
             if name in OPTIONS:
                 options[name] = value

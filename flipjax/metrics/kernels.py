@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar, Unpack
+from typing import NamedTuple, TypeVar, Unpack, cast
 
 import jax
 import jax.numpy as jnp
@@ -296,7 +296,8 @@ def run(program: Callable[..., Out], *arrays: jax.Array, kept: int) -> Out:
     if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
         return program(*arrays)
     out = jax.NamedSharding(sharding.mesh, jax.P(*sharding.spec[:kept]))
-    return jax.sharding.auto_axes(program, out_sharding=out)(*arrays)
+    automatic = cast("Callable[..., Out]", jax.sharding.auto_axes(program, out_sharding=out))
+    return automatic(*arrays)
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:

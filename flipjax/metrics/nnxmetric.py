@@ -8,7 +8,7 @@ from typing import Unpack
 from flax import nnx
 from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import LabelOptions, LabelSpec
+from flipjax.metrics.classes import LabelSpec, ScoreOptions
 from flipjax.metrics.counts import FlipCounts
 from flipjax.metrics.summary import Summary
 
@@ -29,7 +29,7 @@ class NnxFlipMetric(nnx.Metric):
         0.5
     """
 
-    def __init__(self, num_classes: int, *, class_names: Sequence[str] | None = None, **options: Unpack[LabelOptions]):
+    def __init__(self, num_classes: int, *, class_names: Sequence[str] | None = None, **options: Unpack[ScoreOptions]):
         """Starts empty.
 
         Args:
@@ -40,8 +40,7 @@ class NnxFlipMetric(nnx.Metric):
         Raises:
             TypeError, ValueError: invalid fields.
         """
-        options["num_classes"] = num_classes
-        self.spec = LabelSpec(class_names=class_names, **options)
+        self.spec = LabelSpec(num_classes=num_classes, class_names=class_names, **options)
         self.spec.names(num_classes)
         self.counts = nnx.metrics.MetricState(self._empty())
 

@@ -16,7 +16,6 @@ import numpy as np
 from jax import lax
 
 from flipjax.metrics.classes import LabelSpec
-from flipjax.metrics.host import Array
 
 # Three counters of 10 bits share an int32, so at most 1,023 pixels are counted before they are unpacked.
 _COUNTER_BITS = 10
@@ -73,9 +72,9 @@ def sum_scores(
             return prediction, risk
         return prediction, risk, *_other_scores(channels, spec.kind, p)
 
-    prediction, risk, *others = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
+    prediction, risk, *other_scores = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
     foreground = is_foreground(prediction, spec.background_classes)
-    terms = [risk, *(jnp.where(foreground | jnp.isnan(risk), value, 0.0) for value in others)]
+    terms = [risk, *(jnp.where(foreground | jnp.isnan(risk), value, 0.0) for value in other_scores)]
     if counted is not None:
         counted = _chunked(counted, spec.spatial_ndim, 0)
         foreground = foreground & counted
@@ -312,11 +311,11 @@ def sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
 
 @sum_together.defjvp
 def _sum_tangents(
-    terms: tuple[jax.Array, ...], tangents: tuple[Array, ...]
-) -> tuple[tuple[jax.Array, ...], tuple[Array, ...]]:
+    terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]
+) -> tuple[tuple[jax.Array, ...], tuple[Any, ...]]:
     # JAX cannot differentiate a joint reduction over integers and floats.
     sums = sum_together(*terms)
-    changes: list[Array] = []
+    changes = []
     for total, tangent in zip(sums, tangents, strict=True):
         if jnp.issubdtype(total.dtype, jnp.floating):
             changes.append(tangent.sum(-1))

@@ -179,7 +179,7 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     confusion = counts.sum(0)
     base = rates(margins(confusion)).mean_iou
     wrong = confusion.sum() - np.trace(confusion)
-    by_kind = dict(zip(KINDS[1:], counts[1:], strict=True))
+    by_kind: dict[str, np.ndarray] = dict(zip(KINDS[1:], counts[1:], strict=True))
     by_kind["all"] = counts[1:].sum(0)
     rows = {}
     for name, part in by_kind.items():

@@ -33,7 +33,7 @@ LARGEST = ("predicted", "second", "third")
 RIM = 4
 """Default width of the rim, in pixels on each side of a label boundary."""
 
-Images = Sequence[ArrayLike] | ArrayLike
+Images = list[ArrayLike] | tuple[ArrayLike, ...] | ArrayLike
 """Images with one leading axis or none, or one array for each image, of different sizes."""
 
 
@@ -68,7 +68,7 @@ def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: n
 
 def _matches(rows: Units, others: Units) -> dict[str, np.ndarray]:
     """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
-    pairs, shared = np.unique(rows.places * np.int64(len(others.pixels) + 1) + others.places, return_counts=True)
+    pairs, shared = np.unique(rows.numbers * np.int64(len(others.pixels) + 1) + others.numbers, return_counts=True)
     first, second = np.divmod(pairs, len(others.pixels) + 1)
     both = (first > 0) & (second > 0)
     first = first[both] - 1
@@ -285,7 +285,7 @@ def segment_columns(
         "spill": ~inside & detected,
         "background": ~inside,
         "miss": ~detected,
-        "whole": np.append(False, true["outcome"] == "flip")[rows.places],
+        "whole": np.append(False, true["outcome"] == "flip")[rows.numbers],
         "rim": near,
     }
     counted = {name: kind[known] for name, kind in kinds.items()}

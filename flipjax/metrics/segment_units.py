@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ UNITS = ("class", "component")
 class Units(NamedTuple):
     """The units of an image, over its known pixels: those that are not ignored."""
 
-    places: np.ndarray
+    numbers: np.ndarray
     """int (H, W), the number of each pixel's unit, from 1 on, and 0 for none."""
     classes: np.ndarray
     """int (units,), the class of each."""
@@ -32,17 +32,17 @@ class Units(NamedTuple):
         kept = np.flatnonzero(self.pixels >= least)
         numbers = np.zeros(len(self.pixels) + 1, np.int32)
         numbers[kept + 1] = np.arange(1, len(kept) + 1)
-        return Units(numbers[self.places], self.classes[kept], self.ids[kept], self.pixels[kept])
+        return Units(numbers[self.numbers], self.classes[kept], self.ids[kept], self.pixels[kept])
 
     def count_classes(self, classes: np.ndarray, C: int) -> np.ndarray:
         """Counts the pixels of each unit by their class: (units, C)."""
-        entries = (self.places * np.int64(C) + classes).ravel()
+        entries = (self.numbers * np.int64(C) + classes).ravel()
         return np.bincount(entries, minlength=(len(self.pixels) + 1) * C).reshape(-1, C)[1:]
 
     def total(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Counts the chosen pixels of each unit, or sums their values."""
         weights = None if values is None else values[chosen]
-        return np.bincount(self.places[chosen], weights, minlength=len(self.pixels) + 1)[1:]
+        return np.bincount(self.numbers[chosen], weights, minlength=len(self.pixels) + 1)[1:]
 
     def mean(self, values: np.ndarray | None, chosen: np.ndarray) -> np.ndarray:
         """Returns the mean value of the chosen pixels of each unit; NaN without values or pixels."""
@@ -55,15 +55,15 @@ class Units(NamedTuple):
         """Returns the columns that follow from the units alone."""
         from scipy import ndimage
 
-        names = BOXES[self.places.ndim]
+        names = BOXES[self.numbers.ndim]
         corners = []
-        for box in ndimage.find_objects(self.places, max_label=len(self.pixels)):
+        for box in ndimage.find_objects(self.numbers, max_label=len(self.pixels)):
             starts = [side.start for side in box]
             stops = [side.stop for side in box]
             corners.append([*starts, *stops])
         columns = {"class": self.classes, "instance": self.ids, "pixels": self.pixels}
         columns.update(zip(names, np.array(corners, np.int64).reshape(-1, len(names)).T, strict=True))
-        columns["stratum"] = np.digitize(self.pixels / self.places.size, STRATA)
+        columns["stratum"] = np.digitize(self.pixels / self.numbers.size, STRATA)
         return columns
 
 
@@ -93,7 +93,7 @@ def find_units(labels: np.ndarray, known: np.ndarray, foreground: np.ndarray, un
 
     Example:
         >>> units = find_units(np.array([[1, 0, 1, 2]]), np.ones((1, 4), bool), np.array([0, 1, 1], bool), "component")
-        >>> units.places.tolist(), units.classes.tolist(), units.pixels.tolist()
+        >>> units.numbers.tolist(), units.classes.tolist(), units.pixels.tolist()
         ([[1, 0, 2, 3]], [1, 1, 2], [1, 1, 1])
     """
     import pandas as pd
@@ -112,12 +112,12 @@ def find_units(labels: np.ndarray, known: np.ndarray, foreground: np.ndarray, un
     kinds = kinds[foreground[kinds % C]]
     numbers = np.zeros(entries.max() + 1, np.int32)
     numbers[kinds] = np.arange(1, len(kinds) + 1)
-    places = numbers[entries] * known
-    pixels = np.bincount(places.ravel(), minlength=len(kinds) + 1)[1:]
+    unit_of_pixel = numbers[entries] * known
+    pixels = np.bincount(unit_of_pixel.ravel(), minlength=len(kinds) + 1)[1:]
     unit_ids = kinds // C
     if names is not None:
         unit_ids = names[unit_ids].astype(np.int64)
-    return Units(places, kinds % C, unit_ids, pixels)
+    return Units(unit_of_pixel, kinds % C, unit_ids, pixels)
 
 
 def _number_components(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
@@ -131,9 +131,9 @@ def _number_components(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray
     for c, box in enumerate(boxes):
         if box is not None:
             components = np.zeros(labels[box].shape, np.int32)
-            count = ndimage.label(labels[box] == c, structure=structure, output=components)
+            count: Any = ndimage.label(labels[box] == c, structure=structure, output=components)
             np.copyto(ids[box], components + number, where=components > 0)
-            number += int(count)
+            number += count
     return ids
 
 

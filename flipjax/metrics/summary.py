@@ -233,12 +233,12 @@ def image_intervals(
     """
     _check_names(names, images)
     intervals = auroc_intervals(images, names, pairs=pairs, clusters=clusters)
-    others = [name for name in names if name not in intervals]
+    resampled_names = [name for name in names if name not in intervals]
     blocks = []
     for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
-        if others:
-            blocks.append(values_of(dataclasses.replace(images, weights=counts), others))
-    for name in others:
+        if resampled_names:
+            blocks.append(values_of(dataclasses.replace(images, weights=counts), resampled_names))
+    for name in resampled_names:
         intervals[name] = _percentile_interval(np.concatenate([block[name] for block in blocks]))
     return {name: intervals[name] for name in names}
 
@@ -350,11 +350,11 @@ def _auroc_interval(score: np.ndarray, flip: np.ndarray, together: np.ndarray) -
     """Returns the interval of the AUROC of a score for flip shares above 0.5."""
     ranked = ~np.isnan(score) & ~np.isnan(flip)
     flipped = flip[ranked] > 0.5
-    events = len(np.unique(together[ranked][flipped]))
-    others = len(np.unique(together[ranked][~flipped]))
-    if not events or not others:
+    with_flip = len(np.unique(together[ranked][flipped]))
+    without = len(np.unique(together[ranked][~flipped]))
+    if not with_flip or not without:
         return Interval(np.nan, np.nan)
-    return Interval(*auroc_ends(auroc(score[ranked], flipped), events, others))
+    return Interval(*auroc_ends(auroc(score[ranked], flipped), with_flip, without))
 
 
 def _taken(decomposition: Decomposition, counts: np.ndarray, strata: Sequence[np.ndarray]) -> Decomposition:

@@ -73,8 +73,8 @@ class ResNet50(nnx.Module):
         self.bn1 = BatchNorm(RESNET_WIDTHS[0])
         for stage, (inputs, width) in enumerate(zip(self.channels, RESNET_WIDTHS, strict=False)):
             first = Bottleneck(inputs, width, stride=2 if stage else 1)
-            others = [Bottleneck(EXPANSION * width, width, stride=1) for _ in range(BLOCKS[stage] - 1)]
-            setattr(self, f"layer{stage + 1}", nnx.List([first, *others]))
+            rest = [Bottleneck(EXPANSION * width, width, stride=1) for _ in range(BLOCKS[stage] - 1)]
+            setattr(self, f"layer{stage + 1}", nnx.List([first, *rest]))
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""

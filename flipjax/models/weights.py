@@ -132,7 +132,7 @@ def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
     """Returns the place of each weight by PyTorch's name; a user's own network keeps its names and axes."""
     by_name = {}
     for part, tree in enumerate(jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))):
-        for path, leaf in flatten_dict(tree).items():
+        for path, leaf in dict[Any, Any](flatten_dict(tree)).items():
             if path[-1] == RANDOM:
                 continue
             wide = leaf.shape
@@ -156,8 +156,8 @@ def _name(spec: ModelSpec, path: tuple[str | int, ...]) -> str:
         steps = list(path)
         leaf = "kernel"
     layers = BIASED_LAYERS if spec.norm == "none" else LAYERS
-    names = [layers.get(step, step) for step in steps]
-    return ".".join(map(str, [*names, LEAVES[leaf]]))
+    names = [layers.get(str(step), step) for step in steps]
+    return ".".join(map(str, [*names, LEAVES[str(leaf)]]))
 
 
 def shapes_of(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -322,9 +322,9 @@ def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     kept = [name for name in arrays if not name.endswith(COUNT)]
     with np.errstate(over="ignore"):
         stored = {name: np.asarray(arrays[name], np.float32, order="C") for name in kept}
-    others = [name for name, array in stored.items() if not np.isfinite(array).all()]
-    if others:
-        raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
+    infinite = [name for name, array in stored.items() if not np.isfinite(array).all()]
+    if infinite:
+        raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(infinite)}")
     write_digested(file_of(target), stored, {})
 
 

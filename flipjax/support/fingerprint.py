@@ -22,12 +22,9 @@ import types
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import jax
 
 LIBRARIES = (
     str(Path(sysconfig.get_path("stdlib")).resolve()),
@@ -290,7 +287,7 @@ class Walk:
         plain = np.ascontiguousarray(array.view(np.ndarray)).reshape(-1)
         self._total.update(plain.view(np.uint8).data)
 
-    def _add_jax_array(self, array: "jax.Array", name: str) -> None:
+    def _add_jax_array(self, array: Any, name: str) -> None:
         jax = sys.modules["jax"]
         try:
             if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):

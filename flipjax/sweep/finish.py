@@ -13,6 +13,7 @@ from flipjax.backend.random import key_of
 from flipjax.config import Config, Experiment, PopulationSpec, own_quantities, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
+from flipjax.pytrees import Array
 from flipjax.report import gallery
 from flipjax.results import store
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
@@ -81,7 +82,7 @@ def finish(
     workdir.verify()
     # Weights come before the results, which mark a program as done.
     for rule in kept:
-        for index in np.flatnonzero(states.best[rule].epoch):
+        for index in np.flatnonzero(states.best[rule].epoch).tolist():
             weights = nested(program.experiment, population.take_member(states.best[rule].weights, index))
             model = Model(weights, program.experiment.model, results.class_names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
@@ -208,7 +209,7 @@ def _scores(questions: Questions, answer: Assessed, validation: np.ndarray) -> d
 
 def _pass_shares(evaluation: Evaluation) -> np.ndarray | None:
     """Returns the weights (D,) of the passes of each kind of scene: a draw and its mirror image share one's."""
-    if evaluation.first.scenes != "given":
+    if not isinstance(evaluation.scenery, tuple):
         return None
     _, shares = evaluation.scenery
     return np.repeat(np.asarray(shares) / 2, 2)
@@ -273,7 +274,7 @@ def _show_program() -> compiler.Jitted:
     return compiler.program(_show, brief=True, static_argnums=0)
 
 
-def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[jax.Array, ...]:
+def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[Array, ...]:
     """Returns images, labels and the maps of a gallery for pool rows."""
     images, labels = gather(pool, rows)
     return images, labels, *gallery.maps_of(predict(experiment, weights, pool, rows), labels)

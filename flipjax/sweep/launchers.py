@@ -260,7 +260,7 @@ class Ray:
         self._ray: Any = ray
         options = {"cpus": "1", "address": "local", **jobs.options}
         address = options.pop("address")
-        counts = {f"num_{name}": float(count) for name, count in options.items()}
+        counts: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
 
         def call(line: str) -> int:
             return os.waitstatus_to_exitcode(os.system(line))

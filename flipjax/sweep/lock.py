@@ -113,7 +113,10 @@ class Lock:
         """
         deadline = time.monotonic() + seconds
         reported = None
-        while (owner := self._take(force=force)) is not None:
+        while True:
+            owner = self._take(force=force)
+            if owner is None:
+                return
             waits = os.environ.get(SHARD_JOB) and not owner.may_run_elsewhere()
             if not waits and time.monotonic() >= deadline:
                 problem = f"{self.folder} is in use by {owner}; wait or pass --force_unlock"
@@ -127,8 +130,12 @@ class Lock:
     def _take(self, *, force: bool) -> Owner | None:
         """Returns None, or the owner of a conflicting lock."""
         group, dash, _ = self.path.name.rpartition("-")
-        others = (path for path in self._locks() - {self.path} if not dash or not path.name.startswith(group + dash))
-        for path in (self.path, *sorted(others)):
+        conflicting = []
+        for path in self._locks() - {self.path}:
+            # Shards of one run share the folder.
+            if not dash or not path.name.startswith(group + dash):
+                conflicting.append(path)
+        for path in (self.path, *sorted(conflicting)):
             lock = self._lock if path == self.path else FileLock(path)
             owner = _owner_of(path)
             with contextlib.suppress(Timeout):

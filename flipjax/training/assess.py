@@ -102,10 +102,10 @@ class Questions:
 
     def _scenes(self, experiment: Experiment, weights: Weights, pool: Pool, scenery: Scenery) -> "_Scenes | None":
         """Returns the scenes for pasted regions, if there are any."""
-        if self.scenes == "surroundings":
-            return _Scenes(mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1))
-        if self.scenes != "given":
+        if self.scenes == "none" or scenery is None:
             return None
+        if not isinstance(scenery, tuple):
+            return _Scenes(mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1))
         images, shares = scenery
         if pool.strength is not None:
             images = (1 - pool.strength) * images[0] + pool.strength * images[1]

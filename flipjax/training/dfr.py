@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
+from flipjax.pytrees import Array
 from flipjax.training.network import Weights, evaluation_batch, flat, map_batches, model_of, nested
 
 Head: TypeAlias = dict[str, jax.Array]
@@ -65,7 +66,7 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Head, *, ridge: float 
     return {"kernel": table[:-1], "bias": table[-1]}
 
 
-def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, other_rows: jax.Array) -> Weights:
+def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: Array, other_rows: Array) -> Weights:
     """Refits the head on validation rows (n, 2), and picks the ridge on other rows (m, 2); returns `flat` weights.
 
     Both should be group-balanced (`flipjax.data.correlation.Table.refit`). Features are standardised, as published.
@@ -84,16 +85,16 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
 
     largest = evaluation_batch(experiment)
     features, masks = map_batches(of_batch, rows, largest=largest)
-    others, other_masks = map_batches(of_batch, other_rows, largest=largest)
+    other_features, other_masks = map_batches(of_batch, other_rows, largest=largest)
     mean = features.mean((0, 1, 2))
     scale = features.std((0, 1, 2)) + 1e-6
     features = (features - mean) / scale
-    others = (others - mean) / scale
+    other_features = (other_features - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
 
     def fit(head: Head, ridge: jax.Array) -> tuple[Head, tuple[Head, jax.Array]]:
         head = fit_head(features, masks, head, ridge=ridge)
-        loss = losses.cross_entropy(others @ head["kernel"] + head["bias"], other_masks).mean()
+        loss = losses.cross_entropy(other_features @ head["kernel"] + head["bias"], other_masks).mean()
         return head, (head, jnp.where(jnp.isfinite(loss), loss, jnp.inf))
 
     _, (heads, scores) = jax.lax.scan(fit, start, jnp.array(RIDGES))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from flipjax.config import Experiment
-from flipjax.pytrees import Augmentation, Cue, Knobs, Recipe
+from flipjax.pytrees import Augmentation, Cue, Knobs, PyTree, Recipe
 from flipjax.support.keys import Scalar
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
 
@@ -77,8 +77,8 @@ class State:
     """Of the network; `flat`, as all weights of a state."""
     average: Weights | None
     """Of the weights; None unless a method of the experiment averages them."""
-    opt_state: optax.OptState
-    """Of Adam."""
+    opt_state: PyTree
+    """Of Adam, an `optax.ScaleByAdamState`."""
     group_weights: jax.Array
     """GroupDRO's, float32 (G,)."""
     image_weights: jax.Array | None

@@ -201,18 +201,18 @@ def _loss_and_gradients(
         member_losses, new_group_weights = batch_loss(logits, masks, groups, knobs, group_weights)
         return member_losses.sum(), (member_losses, statistics, new_group_weights)
 
-    (_, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
-    member_losses, statistics, new_group_weights = others
+    (_, outputs), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
+    member_losses, statistics, new_group_weights = outputs
     return member_losses, gradients, statistics, new_group_weights
 
 
-def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
+def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: Array) -> jax.Array:
     """Returns logits (n, H, W, C) float32 on pool rows (n, 2)."""
     return evaluate(experiment, weights, pool, rows, lambda logits, labels: logits)
 
 
 def evaluate(
-    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, measure: Callable = metrics.decompose
+    experiment: Experiment, weights: Weights, pool: Pool, rows: Array, measure: Callable = metrics.decompose
 ) -> PyTree:
     """Returns the decomposition, leading axis n, or another measure of logits and labels on pool rows (n, 2)."""
 
@@ -223,7 +223,7 @@ def evaluate(
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
 
-def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
+def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: Array) -> jax.Array:
     """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), for pool rows (m, 2)."""
     size = min(evaluation_batch(experiment), rows.shape[0])
     # The mean leaves out a last, incomplete batch.
@@ -253,7 +253,7 @@ def evaluation_batch(experiment: Experiment) -> int:
     return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 
 
-def map_batches(function: Callable[[jax.Array], Out], rows: jax.Array, *, largest: int) -> Out:
+def map_batches(function: Callable[[jax.Array], Out], rows: Array, *, largest: int) -> Out:
     """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
 
     Batches have equal sizes of at most `largest`; the first rows pad the last batch.

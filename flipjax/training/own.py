@@ -131,7 +131,7 @@ def _without_addresses(program: ClosedJaxpr) -> str:
     return re.sub(r" at 0x\w+", "", str(program))
 
 
-def _compare(field: str, function: Callable, result: PyTree, expected: PyTree) -> None:
+def _compare(field: str, function: Callable | None, result: PyTree, expected: PyTree) -> None:
     if _described(result) != _described(expected):
         raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
 

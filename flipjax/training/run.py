@@ -77,12 +77,12 @@ def validate(
     weights = state.evaluated
     pool = at_strength(pool, member.cue_strength)
     rows, groups, _, refit = map(jnp.asarray, table)
-    own = functions_of(experiment.train.loss)
+    own_losses = functions_of(experiment.train.loss)
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch[:, :2])
         logits = logits_of(experiment, weights, images)
-        image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own=own)
+        image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own=own_losses)
         return image_losses, metrics.decompose(logits, masks)
 
     listed = jnp.concatenate([rows, groups[:, None]], axis=1)

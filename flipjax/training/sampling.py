@@ -47,9 +47,9 @@ def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Arr
     """
     counts = entries.counts[wanted]
     step = jnp.floor(jax.random.uniform(key, wanted.shape) * counts).astype(jnp.int32)
-    place = entries.starts[wanted] + jnp.minimum(step, jnp.maximum(counts - 1, 0))
+    position = entries.starts[wanted] + jnp.minimum(step, jnp.maximum(counts - 1, 0))
     present = counts > 0
-    return jnp.where(present, entries.order[jnp.where(present, place, 0)], 0), present
+    return jnp.where(present, entries.order[jnp.where(present, position, 0)], 0), present
 
 
 def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:
@@ -97,5 +97,5 @@ def balanced_order(order: jax.Array, groups: jax.Array, *, num_groups: int = 4) 
     turns = jnp.maximum((entries.counts > 0).sum(), 1)
     slots = jnp.arange(order.shape[0])
     group = present[slots % turns]
-    place = entries.starts[group] + (slots // turns) % jnp.maximum(entries.counts[group], 1)
-    return order[entries.order[place]]
+    position = entries.starts[group] + (slots // turns) % jnp.maximum(entries.counts[group], 1)
+    return order[entries.order[position]]

@@ -97,7 +97,7 @@ def replace(layout: Layout, tree: Tree, change: Callable[..., np.ndarray], *othe
         *others: further trees.
     """
 
-    def replace_leaf(leaf: jax.Array, *other_leaves: Array) -> jax.Array:
+    def replace_leaf(leaf: jax.Array, *other_leaves: Array) -> Array:
         rows = change(_by_slot(leaf)[:], *other_leaves)
         leaf.delete()
         return put(layout, rows)
@@ -132,7 +132,7 @@ def _by_slot(leaf: jax.Array) -> Rows:
     return Rows(leaf, np.arange(leaf.shape[0]))
 
 
-def _on_words(function: Callable[..., Array], *leaves: Array) -> Array:
+def _on_words(function: Callable[..., PyTree], *leaves: Array) -> PyTree:
     """Applies a function of arrays to leaves, or to the words of PRNG keys."""
     first = leaves[0]
     if not isinstance(first, jax.Array) or not is_key(first):

@@ -60,9 +60,10 @@ def _swap(
     scene_of = experiment.groups.scene_of
     scenes = sampling.directory(scene_of(member.groups), size=experiment.groups.scenes)
     moved = _in_another_scene(scene_key, groups, experiment.groups)
-    others, partnered = sampling.draw(draw_key, scenes, scene_of(moved))
+    positions, partnered = sampling.draw(draw_key, scenes, scene_of(moved))
+    new_scenes = member.rows[positions, 1]
     return augment.background_swap(
-        swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=member.knobs.swap
+        swap_key, rows, groups, new_scenes, moved, partnered=partnered, probability=member.knobs.swap
     )
 
 

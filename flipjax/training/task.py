@@ -154,7 +154,7 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
     seed = setting.condition.seed
     recipe = setting.recipe
     if isinstance(rho, jax.Array) or isinstance(seed, jax.Array):
-        if task.parts.found is not None:
+        if task.parts.found_images is not None:
             raise ConfigError("config.split.folds", "0 where rho or the seed is traced", task.parts.sizes.folds)
         split = task.parts.split
         rows, groups, possible = traced_table(task.catalog, split, rho=rho, seed=seed, n_train=n_train)

@@ -194,13 +194,13 @@ def make_train(
         ((192, 2), (4,))
     """
     check_settings()
-    own = with_data(configure(config, changes), data)
-    programs = plan(own)
+    asked = with_data(configure(config, changes), data)
+    programs = plan(asked)
     if len(programs) > 1:
         raise ConfigError("config.grid", "one program; make_train is called for each", f"{len(programs)} programs")
     program, task = make_task(programs[0], data)
     check_own(program.experiment)
-    packed = form_of(PopulationSpec(**own.population), model=program.experiment.model.title) == "packed"
+    packed = form_of(PopulationSpec(**asked.population), model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)
     n_train = training_size(program, task.parts)
     val = task.tables["val"]
@@ -211,7 +211,7 @@ def make_train(
         weights = starting_weights(experiment)
     else:
         weights = _fitting(experiment, start)
-    return Train(shared, weights, experiment, Setup(digest_of(own), own, program, task, n_train))
+    return Train(shared, weights, experiment, Setup(digest_of(asked), asked, program, task, n_train))
 
 
 def _fitting(experiment: Experiment, start: Model | Weights) -> Weights:

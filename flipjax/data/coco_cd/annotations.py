@@ -129,8 +129,8 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> dict[int, list[
     names = _categories(path)
     kinds = _scene_of_category(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
     # An instances file has the things of a scene.
-    found = {scenes[kind] for key, kind in kinds.items() if names[key][0] not in THINGS.get(scenes[kind], ())}
-    _check_found(path, names, [scene for scene in scenes if scene not in found])
+    with_stuff = {scenes[kind] for key, kind in kinds.items() if names[key][0] not in THINGS.get(scenes[kind], ())}
+    _check_found(path, names, [scene for scene in scenes if scene not in with_stuff])
     return _read_annotations(path, kinds, len(scenes))[0]
 
 
@@ -178,7 +178,7 @@ def _filled(polygons: list[Any], width: int, height: int) -> dict[str, Any]:
     outlines = mask.frPyObjects(kept, height, width)
     if not outlines:
         return {"size": [height, width], "counts": [height * width]}
-    return mask.merge(outlines)
+    return dict(mask.merge(outlines))
 
 
 def decode_runs(counts: bytes) -> list[int]:

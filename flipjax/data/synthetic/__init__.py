@@ -9,7 +9,7 @@ Nothing is downloaded.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from flipjax.backend.random import key_of
 from flipjax.config import PoolSpec
 from flipjax.data import store
 from flipjax.data.naming import CREATURES, CUES, drawn_names
-from flipjax.data.pool import Catalog, Pool, PoolItem
+from flipjax.data.pool import Catalog, Cue, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
 
@@ -53,27 +53,32 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         ((8, 16, 16, 3), (6, 16, 16, 3), ('mossling', 'ripplet'))
     """
     catalog = list_synthetic(spec)
-    object_class, scene_kind = catalog.object_class, catalog.scene_kind
+    object_class = catalog.object_class
+    scene_kind = catalog.scene_kind
     store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)), store.memory_limit())
     creature_key, scene_key = jax.random.split(key_of(spec.seed))
-    drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
-    rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn[0])
-    scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=drawn[1])
+    drawn_classes = tuple(map(CREATURES.index, catalog.class_names))
+    drawn_scenes = tuple(map(CUES[spec.cue].index, catalog.scene_names))
+    rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn_classes)
+    scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=drawn_scenes)
     return _pool_of(rgba, scenes, spec, catalog), catalog
 
 
 def outline_synthetic(spec: PoolSpec) -> Pool:
     """Returns the shapes of the pool's arrays without drawing them; see `load_synthetic`."""
     catalog = list_synthetic(spec)
-    layers = (catalog.object_class, 4), (catalog.scene_kind, 3)
-    drawn = [jax.ShapeDtypeStruct((len(kinds), spec.size, spec.size, n), jnp.uint8) for kinds, n in layers]
-    return jax.eval_shape(partial(_pool_of, spec=spec, catalog=catalog), *drawn)
+    rgba = jax.ShapeDtypeStruct((len(catalog.object_class), spec.size, spec.size, 4), jnp.uint8)
+    scenes = jax.ShapeDtypeStruct((len(catalog.scene_kind), spec.size, spec.size, 3), jnp.uint8)
+    return jax.eval_shape(partial(_pool_of, spec=spec, catalog=catalog), rgba, scenes)
 
 
 def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalog) -> Pool:
-    object_class, scene_kind = catalog.object_class, catalog.scene_kind
-    cue: Any = spec.cue
-    layers, backdrops = scenes, None
+    """Returns the pool of drawn cut-outs (N, H, W, 4) and scenes (M, H, W, 3), with the cue in place of the scenes."""
+    object_class = catalog.object_class
+    scene_kind = catalog.scene_kind
+    cue = cast(Cue, spec.cue)
+    layers = scenes
+    backdrops = None
     if cue != "scene":
         # The drawn scenes become backdrops independent of the class, and the cue replaces them.
         drawn = tuple(map(CUES[cue].index, catalog.scene_names))
@@ -99,8 +104,12 @@ def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalo
 def list_synthetic(spec: PoolSpec) -> Catalog:
     """Returns the catalog of the pool without drawing it; see `load_synthetic`."""
     class_names, scene_names = drawn_names(spec)
-    objects = [PoolItem(f"{name}_{i:04d}", y=y) for i in range(spec.objects) for y, name in enumerate(class_names)]
-    scenes = [PoolItem(f"{name}_{i:04d}", scene=s) for i in range(spec.scenes) for s, name in enumerate(scene_names)]
+    objects = []
+    for i in range(spec.objects):
+        objects += [PoolItem(f"{name}_{i:04d}", y=y) for y, name in enumerate(class_names)]
+    scenes = []
+    for i in range(spec.scenes):
+        scenes += [PoolItem(f"{name}_{i:04d}", scene=kind) for kind, name in enumerate(scene_names)]
     catalog = Catalog("the synthetic pool", "composite", class_names, scene_names, objects, scenes)
     return with_usual(catalog, spec.usual)
 
@@ -129,8 +138,8 @@ def _chunk(key, index, kinds, *, item: Callable, size: int, drawn: tuple[int, ..
 
 
 @partial(jax.jit, static_argnames=("cue", "size", "drawn"))
-def _cues(keys: jax.Array, kinds: jax.Array, **options: Any) -> jax.Array:
-    return jax.vmap(partial(draw_cue, **options))(keys, kinds)
+def _cues(keys: jax.Array, kinds: jax.Array, *, cue: str, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    return jax.vmap(partial(draw_cue, cue=cue, size=size, drawn=drawn))(keys, kinds)
 
 
 def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, drawn: tuple[int, ...]) -> jax.Array:
@@ -152,7 +161,7 @@ def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, draw
         >>> layer.shape, int((layer > 0).any(-1).sum())
         ((12, 12, 3), 4)
     """
-    turn = jnp.take(jnp.array([TURNS[place] for place in drawn]), kind)
+    turn = jnp.take(jnp.array([TURNS[hue] for hue in drawn]), kind)
     return jnp.round(255 * _LAYERS[cue](key, turn, size)).astype(jnp.uint8)
 
 

@@ -20,18 +20,30 @@ SHORES = 0.6
 class Draw(NamedTuple):
     """The random numbers behind one scene, uniform in [0, 1]; lattices of noise come last."""
 
-    heights: jax.Array  # (2,) horizon, sun
-    hour: jax.Array  # ()
-    across: jax.Array  # () the sun
-    tones: jax.Array  # (3,) meadow, flowers, sea
-    shore: jax.Array  # (2,) bearing, how much of it
-    trees: jax.Array  # (2, 4, 7) rows; place, height, presence, shape; trees
-    ridges: jax.Array  # (3, 1, 6)
-    broad: jax.Array  # (3, 10, 6) clouds, patches, bays
-    fine: jax.Array  # (1, 21, 12) clouds
-    grass: jax.Array  # (2, 36, 56) blades, flowers
-    swell: jax.Array  # (2, 17, 7)
-    ripple: jax.Array  # (2, 33, 25) foam, glints
+    heights: jax.Array
+    """(2,) of the horizon and of the sun."""
+    hour: jax.Array
+    """() of the day, which colours the sky."""
+    across: jax.Array
+    """() where the sun stands."""
+    tones: jax.Array
+    """(3,) of meadow, flowers and sea."""
+    shore: jax.Array
+    """(2,) its bearing, and how much of it there is."""
+    trees: jax.Array
+    """(2, 4, 7), for two rows of seven trees: position, height, presence and shape."""
+    ridges: jax.Array
+    """(3, 1, 6) lattices of the crests of hills or dunes."""
+    broad: jax.Array
+    """(3, 10, 6) lattices of clouds, patches and bays."""
+    fine: jax.Array
+    """(1, 21, 12) lattice of clouds."""
+    grass: jax.Array
+    """(2, 36, 56) lattices of blades and flowers."""
+    swell: jax.Array
+    """(2, 17, 7) lattices of waves."""
+    ripple: jax.Array
+    """(2, 33, 25) lattices of foam and glints."""
 
 
 SHAPES = ((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12), (2, 36, 56), (2, 17, 7), (2, 33, 25))
@@ -85,13 +97,18 @@ def render_landscape(
     if drawn == PAIR:
         offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)
         wet = _over(offshore, 0.01)
-        cover, share = skyline * (1 - wet), wet * below
+        cover = skyline * (1 - wet)
+        share = wet * below
     else:
-        desert, snow = _desert(u, x, y, horizon, sky), _snow(u, x, y, horizon, sky, patches)
+        desert = _desert(u, x, y, horizon, sky)
+        snow = _snow(u, x, y, horizon, sky, patches)
+        # Colours, and where they cover the sky.
         grounds = [(land, skyline), (water, jnp.zeros_like(skyline)), desert, snow]
-        colours, covers = (jnp.stack([grounds[place][part] for place in drawn]) for part in (0, 1))
+        colours = jnp.stack([grounds[number][0] for number in drawn])
+        covers = jnp.stack([grounds[number][1] for number in drawn])
         other = (kind + step) % len(drawn)
-        land, water = colours[other], colours[kind]
+        land = colours[other]
+        water = colours[kind]
         offshore = _offshore(u.shore[0], x, y, bays, lean)
         wet = _over(offshore, 0.01)
         cover = mix(covers[other], covers[kind], wet)
@@ -166,8 +183,8 @@ def _land(u: Draw, x, y, horizon, sky, patches):
 
 def _trees(u: jax.Array, x, y, crest, tall: float):
     """Returns a row of round and pointed trees along a `crest` (W,): crowns and trunks (H, W)."""
-    place, height, presence, shape = u
-    centre = (np.arange(7) + 0.2 + 0.6 * place) / 7
+    position, height, presence, shape = u
+    centre = (np.arange(7) + 0.2 + 0.6 * position) / 7
     foot = _weights(centre, len(x) - 1) @ crest + 0.01
     high = tall * (0.6 + 0.8 * height)
     across = jnp.abs(x[:, None] - centre)[None] / high
@@ -230,9 +247,9 @@ def _desert(u: Draw, x, y, horizon, sky):
 
 def _cacti(u: jax.Array, x, y, foot):
     """Returns a row of cacti with two arms each (H, W)."""
-    place, height, presence, _ = u
+    position, height, presence, _ = u
     high = 0.14 * (0.6 + 0.8 * height)
-    across = (x[:, None] - (np.arange(7) + 0.2 + 0.6 * place) / 7)[None] / high
+    across = (x[:, None] - (np.arange(7) + 0.2 + 0.6 * position) / 7)[None] / high
     up = ((foot - y)[:, None] / high)[:, None]
 
     def column(middle, low, top, radius):

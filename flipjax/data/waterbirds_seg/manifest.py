@@ -249,10 +249,10 @@ def make_manifest(
         total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
         for y in (0, 1):
             for rank, (number, bird) in enumerate(members[part][y][:total]):
-                place = y if rank < usual else 1 - y
+                scene = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
-                photo = photos[place][first + rank]
-                rows.append(ManifestRow(number, bird.name, y, split, place, 2 * y + place, photo.name))
+                photo = photos[scene][first + rank]
+                rows.append(ManifestRow(number, bird.name, y, split, scene, 2 * y + scene, photo.name))
         first += slots[part]
     return sorted(rows, key=lambda row: (row.split, row.group_id))
 
