@@ -158,7 +158,7 @@ def test_folds_share_one_experiment():
 
 def test_parts_without_folds_are_balanced():
     parts = make_parts(photos([30, 30, 30, 30]), SplitSpec(n_train=0, n_val=8, n_test=16), rho=0.5)
-    assert parts.found is None
+    assert parts.found_images is None
     assert np.bincount(parts.test.groups).tolist() == [4, 4, 4, 4]
 
 

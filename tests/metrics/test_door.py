@@ -1,5 +1,6 @@
 """Errors and warnings of flipjax.metrics at the door."""
 
+import dataclasses
 import os
 import signal
 import warnings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from flipjax import metrics
 from flipjax.metrics import checks
+from flipjax.metrics.classes import LabelOptions, LabelSpec
 from metrics.logits import EXAMPLES, random_case, softmax
 
 LABELLED = (metrics.decompose, metrics.error_map, metrics.region_sums)
@@ -157,3 +159,9 @@ def test_a_child_forked_after_jax_had_started_refuses_and_does_not_hang():
             os._exit(7 if "multiprocessing_context='spawn'" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_options_are_the_fields_of_a_label_spec():
+    fields = {field.name: field.type for field in dataclasses.fields(LabelSpec)}
+    options = {name: hint.__forward_arg__ for name, hint in LabelOptions.__annotations__.items()}
+    assert options == {name: kind for name, kind in fields.items() if name != "class_names"}
