@@ -1,5 +1,6 @@
 """Configuration keys, errors for invalid configurations, and the files in configs/."""
 
+import ast
 import dataclasses
 import fractions
 import functools
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+import flipjax
 from flipjax import configure
 from flipjax.config import (
     KEYS,
@@ -91,6 +93,13 @@ def test_names_are_those_of_the_registries():
     fields = {field.name for field in dataclasses.fields(Knobs)}
     assert {knob for method in methods.values() for knob in method.knobs} == fields
     assert STRENGTHS.keys() <= fields
+
+
+def test_every_key_is_read():
+    modules = pathlib.Path(flipjax.__file__).parent.rglob("*.py")
+    nodes = [node for path in modules for node in ast.walk(ast.parse(path.read_text()))]
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert [name for name in KEYS if name.rpartition(".")[2] not in attributes] == []
 
 
 @pytest.mark.parametrize("field", BAD)

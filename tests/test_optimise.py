@@ -1,5 +1,7 @@
 """The optimiser against optax's own, its schedule at hand-computed steps, and DFR's head against a minimiser."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,13 @@ RATES = [
 @pytest.mark.parametrize(("recipe", "rates"), RATES)
 def test_rates_of_four_steps(recipe, rates):
     np.testing.assert_allclose(rate_at(np.arange(4), recipe, total=4), rates, rtol=1e-5)
+
+
+def test_every_number_of_a_recipe_is_compared():
+    compared = set()
+    for recipe, _ in (*TWINS, *RATES):
+        compared |= {name for name, value in dataclasses.asdict(recipe).items() if value != getattr(Recipe(), name)}
+    assert compared == {field.name for field in dataclasses.fields(Recipe)}
 
 
 def test_averages_of_the_weights():

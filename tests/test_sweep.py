@@ -1,5 +1,6 @@
 """The command on a tiny grid: what it writes, and that a run that is killed or interrupted goes on."""
 
+import dataclasses
 import errno
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ from run_folder import TRAINED
 
 import flipjax
 from flipjax.__main__ import main as every_command
+from flipjax.config import Recipe
 from flipjax.report import page
 from flipjax.results import load
 from flipjax.results.frames import read_csv, records_of
@@ -33,8 +35,9 @@ def rows_of(folder):
 def test_a_run_writes_what_the_contract_names():
     folder = faults.whole_run()[0]
     rows = records_of(read_csv(folder / "results.csv"))
-    axes = "rho seed method learning_rate weight_decay warmup schedule clip_norm"
-    assert list(rows[0])[:11] == ["member", *axes.split(), "split", "group"]
+    numbers = [field.name for field in dataclasses.fields(Recipe)]
+    first = ["member", "rho", "seed", "method", *numbers, "split", "group"]
+    assert list(rows[0])[: len(first)] == first
     assert len(rows) == 2 * 2 * 7
     assert [row["group"] for row in rows[:7]] == ["all", "0", "1", "2", "3", "common", "rare"]
     assert {row["status"] for row in rows} <= TRAINED
