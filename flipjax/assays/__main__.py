@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 
 from flipjax import command
+from flipjax.assays.options import FOLDS, MARGIN, NETWORKS, RHO, TARGET, Options
 from flipjax.config import ConfigError
 from flipjax.support.process import begin_process
 from flipjax.support.terminal import Signals, printable
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Seconds of the units of a duration."""
 
 
 def seconds_of(text: str) -> float:
@@ -41,16 +43,15 @@ def _parser() -> command.Parser:
     add("--classes", default="", metavar="A,B", help="names of the classes in order (default: as found)")
     add("--values", default="", metavar="A,B", help="names of the attribute's values in order (default: as found)")
     add("--size", type=int, default=0, metavar="N", help="side in pixels at which images are read (default 48)")
-    add("--rho", type=float, default=0.9, metavar="R", help="cutouts/ and scenes/: correlation to assay (default .9)")
-    add("--folds", type=int, default=5, metavar="N", help="folds (default 5)")
+    add("--rho", type=float, default=RHO, metavar="R", help="cutouts/ and scenes/: correlation to assay (default .9)")
+    add("--folds", type=int, default=FOLDS, metavar="N", help="folds (default 5)")
     add("--seeds", type=int, default=0, metavar="N", help="networks for each fold (default: 4)")
     add("--epochs", type=int, default=0, metavar="N", help="epochs (default: as many as the budget allows)")
-    networks = ("auto", "unet", "smp_efficientnet_lite0")
-    add("--network", choices=networks, default="auto", help="network (default: the small U-Net)")
+    add("--network", choices=NETWORKS, default="auto", help="network (default: the small U-Net)")
     add("--weights", default="", metavar="FILE", help="pretrained weights from flipjax convert, for --network")
     add("--budget", default="10m", metavar="TIME", help="time for training, such as 90s, 10m or 1h (default 10m)")
-    add("--target", type=float, default=0.1, metavar="FLIP", help="wanted Flip in the rare groups (default .1)")
-    add("--margin", type=float, default=0.05, metavar="X", help="contrast that does not matter (default .05)")
+    add("--target", type=float, default=TARGET, metavar="FLIP", help="wanted Flip in the rare groups (default .1)")
+    add("--margin", type=float, default=MARGIN, metavar="X", help="contrast that does not matter (default .05)")
     add("--seed", type=int, default=0, metavar="N", help="of folds and permutations (default 0)")
     add("--out", type=Path, metavar="DIR", help="folder of the page (default runs/assay-DIR-NAME)")
     add("--dry_run", action="store_true", help="print what would be trained, from one timed epoch, and stop")
@@ -62,37 +63,44 @@ def _parser() -> command.Parser:
 @command.main("flipjax assay")
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    line = _parser().parse_args(arguments)
     # Not before: it loads JAX.
-    from flipjax.assays.conduct import assay, outline
+    from flipjax.assays.conduct import conduct, outline
     from flipjax.assays.sentences import findings
 
-    asked = {
-        "attribute": options.attribute,
-        "clusters": options.clusters,
-        "classes": command.read_names(options.classes) if options.classes else (),
-        "values": command.read_names(options.values) if options.values else (),
-        "size": options.size,
-        "rho": options.rho,
-        "folds": options.folds,
-        "seeds": options.seeds,
-        "epochs": options.epochs,
-        "network": options.network,
-        "weights": options.weights,
-        "budget": seconds_of(options.budget),
-        "target": options.target,
-        "margin": options.margin,
-        "seed": options.seed,
-    }
-    if options.dry_run:
-        for line in outline(options.folder, **asked):
-            print(printable(line))
+    options = Options(
+        attribute=line.attribute,
+        clusters=line.clusters,
+        classes=_read_names(line.classes),
+        values=_read_names(line.values),
+        size=line.size,
+        rho=line.rho,
+        folds=line.folds,
+        seeds=line.seeds,
+        epochs=line.epochs,
+        network=line.network,
+        weights=line.weights,
+        budget=seconds_of(line.budget),
+        target=line.target,
+        margin=line.margin,
+        seed=line.seed,
+    )
+    if line.dry_run:
+        for sentence in outline(line.folder, options):
+            print(printable(sentence))
         return command.DONE
-    result = assay(options.folder, out=options.out, **asked)
-    for line in findings(result):
-        print(printable(line))
+    result = conduct(line.folder, options, out=line.out)
+    for sentence in findings(result):
+        print(printable(sentence))
     print(printable(f"{result.folder}/index.html"))
-    return command.SOME_FAILED if result.verdict.word in options.fail_if else command.DONE
+    return command.SOME_FAILED if result.verdict.word in line.fail_if else command.DONE
+
+
+def _read_names(text: str) -> tuple[str, ...]:
+    """Returns the names of an option; none where it is left out."""
+    if not text:
+        return ()
+    return tuple(command.read_names(text))
 
 
 if __name__ == "__main__":

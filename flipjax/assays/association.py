@@ -96,8 +96,8 @@ def usual_values(counts: np.ndarray) -> tuple[tuple[int, ...], ...]:
     """
     expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
     # Relative to chance, so that rounding of equal shares marks nothing.
-    more = counts > expected * (1 + 1e-9)
-    usual = tuple(tuple(np.flatnonzero(row).tolist()) for row in more)
+    more_often = counts > expected * (1 + 1e-9)
+    usual = tuple(tuple(np.flatnonzero(of_class).tolist()) for of_class in more_often)
     try:
         return Groups(len(counts), counts.shape[1], usual).usual
     except ValueError:

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from flipjax.assays.options import BUDGET, FOLDS, MARGIN, RHO, TARGET, Options, 
 from flipjax.assays.population import EVERYTHING
 from flipjax.assays.record import to_plain
 from flipjax.assays.results import RECORD, Assay, GroupRow, read_assay
-from flipjax.assays.schedule import SEEDS, fit_remedies
+from flipjax.assays.schedule import fit_remedies
 from flipjax.assays.verdict import UNKNOWN, USED, AssayVerdict, judge_contrast, measure_learning
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
@@ -111,11 +110,16 @@ def assay(
         margin=margin,
         seed=seed,
     )
+    return conduct(data, options, out=out)
+
+
+def conduct(data: ArrayData | str | Path, options: Options, *, out: str | Path | None = None) -> Assay:
+    """Carries out an assay, or reads a finished one back; see `assay`."""
     check_options(options)
-    folder = out_folder(data, attribute, out)
+    folder = out_folder(data, options.attribute, out)
     begun = time.monotonic()
     # Before the pool is read: the number of devices cannot change later.
-    start_backend(PopulationSpec(), options.seeds or SEEDS)
+    start_backend(PopulationSpec(), options.network_seeds)
     images = read_images(data, options)
     digest = digest_of(images, options)
     stored = read_assay(folder)
@@ -137,8 +141,7 @@ def _assay(data: ArrayData | str | Path, images: AssayImages, options: Options, 
     units = images.units
     association = associate(units, seed=options.seed)
     pixels, masks = images.pixels()
-    aspects = images.data.pool.aspects
-    measured = measure_cues(pixels, masks, aspects=None if aspects is None else np.asarray(aspects))
+    measured = measure_cues(pixels, masks, aspects=images.aspects)
     cues = rank_cues(measured, units.class_, units.value, units.cluster, seed=options.seed)
     plain = Assay(
         attribute=options.attribute,
@@ -216,17 +219,18 @@ def _trained(plain: Assay, choice: NetworkChoice, options: Options, folder: Path
     if not schedule.settings:
         return made
     remedies = population.train_population(images.data, design, schedule.settings, remedies_folder)
-    levels, others = [whole], []
+    levels = [whole]
+    methods = []
     for setting in schedule.settings:
-        result = population.outcomes_of(remedies, setting, images=images.count)
-        level = remedy.measure_level(setting.name, setting.rare_kept, units, rare, result)
+        outcomes = population.outcomes_of(remedies, setting, images=images.count)
+        level = remedy.measure_level(setting.name, setting.rare_kept, units, rare, outcomes)
         if setting.method == "ce":
             levels.append(level)
         else:
-            others.append(level)
-    levels.sort(key=lambda level: level.kept)
+            methods.append(level)
+    levels = remedy.fewest_first(levels)
     needed = remedy.count_counter_examples(levels, units.counts, rare, target=options.target)
-    return dataclasses.replace(made, levels=tuple(levels), methods=tuple(others), counter_examples=needed)
+    return dataclasses.replace(made, levels=tuple(levels), methods=tuple(methods), counter_examples=needed)
 
 
 def _group_rows(images: AssayImages, association: Association, tested: Outcomes) -> list[GroupRow]:
@@ -238,10 +242,19 @@ def _group_rows(images: AssayImages, association: Association, tested: Outcomes)
     rows = []
     for y, class_name in enumerate(images.catalog.class_names):
         for value, value_name in enumerate(images.catalog.scene_names):
-            right = float(correct[y, value])
-            wrong = float(flip[y, value])
-            count = int(units.counts[y, value])
-            rows.append(GroupRow(class_name, value_name, bool(usual[y, value]), count, right, wrong, 1 - right - wrong))
+            share_correct = float(correct[y, value])
+            share_flipped = float(flip[y, value])
+            rows.append(
+                GroupRow(
+                    class_name=class_name,
+                    value_name=value_name,
+                    common=bool(usual[y, value]),
+                    images=int(units.counts[y, value]),
+                    correct=share_correct,
+                    flip=share_flipped,
+                    miss=1 - share_correct - share_flipped,
+                )
+            )
     return rows
 
 
@@ -251,20 +264,18 @@ def _notes_on_empty_groups(images: AssayImages, association: Association) -> lis
     return [f"No image shows {name}: the contrast rests on the other groups." for name in names]
 
 
-def outline(data: ArrayData | str | Path, **options: Any) -> Iterator[str]:
-    """Yields what an assay would train, from one timed epoch; takes the arguments of `assay` but `out`."""
-    asked = Options(**options)
-    check_options(asked)
-    start_backend(PopulationSpec(), asked.seeds or SEEDS)
-    images = read_images(data, asked)
-    association = associate(images.units, seed=asked.seed, permutations=1)
+def outline(data: ArrayData | str | Path, options: Options) -> Iterator[str]:
+    """Yields what an assay would train, from one timed epoch."""
+    check_options(options)
+    start_backend(PopulationSpec(), options.network_seeds)
+    images = read_images(data, options)
+    association = associate(images.units, seed=options.seed, permutations=1)
     yield f"{images.source}: {images.count} images, read at {images.size} x {images.size} pixels"
     obstacle = find_obstacle(images, association)
     if obstacle is not None:
         yield f"nothing would be trained: {obstacle.reason} {obstacle.help}"
         return
-    network = "unet" if asked.network == "auto" else asked.network
-    yield schedule_of(images, asked, network, asked.weights, None).sentence
+    yield schedule_of(images, options, options.first_network, options.weights, None).sentence
 
 
 def _versions() -> tuple[str, ...]:

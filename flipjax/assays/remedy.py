@@ -76,6 +76,15 @@ def measure_level(name: str, kept: float, units: AssayUnits, rare: np.ndarray, t
     )
 
 
+def fewest_first(levels: Sequence[Level]) -> list[Level]:
+    """Returns levels in order of the counter-examples that they keep."""
+    return sorted(levels, key=_kept)
+
+
+def _kept(level: Level) -> float:
+    return level.kept
+
+
 def _mean_weights(chosen: np.ndarray) -> np.ndarray:
     return chosen / max(1, chosen.sum())
 
@@ -95,7 +104,7 @@ def count_counter_examples(
         rare: bool (F, V).
         target: the wanted Flip in the rare groups.
     """
-    ordered = sorted(levels, key=lambda level: level.kept)
+    ordered = fewest_first(levels)
     kept = np.array([level.kept for level in ordered])
     flips = isotonic_regression([level.flip_rare.value for level in ordered], increasing=False).x
     none = np.zeros(counts.shape, np.int64)
@@ -105,8 +114,8 @@ def count_counter_examples(
     factor = _extrapolated(kept, flips, target)
     if not factor <= FARTHEST:
         return CounterExamples(target, math.nan, none, "more than can be told", math.nan)
-    more = np.ceil(np.where(rare, counts, 0) * (factor - 1) - 1e-9).astype(np.int64)
-    return CounterExamples(target, factor, more, "extrapolated", math.nan)
+    to_collect = np.ceil(np.where(rare, counts, 0) * (factor - 1) - 1e-9).astype(np.int64)
+    return CounterExamples(target, factor, to_collect, "extrapolated", math.nan)
 
 
 def _extrapolated(kept: np.ndarray, flips: np.ndarray, target: float) -> float:
@@ -118,15 +127,15 @@ def _extrapolated(kept: np.ndarray, flips: np.ndarray, target: float) -> float:
         >>> round(_extrapolated(np.array([0.25, 0.5, 1.0]), flips, 0.1), 3)
         9.0
     """
-    used = kept > 0
-    if used.sum() < 2:
+    has_logarithm = kept > 0
+    if has_logarithm.sum() < 2:
         return math.inf
-    at = np.log(kept[used])
-    odds = logit(np.clip(flips[used], 0.005, 0.995))
-    slope, level = np.polyfit(at, odds, 1)
+    log_kept = np.log(kept[has_logarithm])
+    odds = logit(np.clip(flips[has_logarithm], 0.005, 0.995))
+    slope, odds_of_all = np.polyfit(log_kept, odds, 1)
     if slope >= -1e-9:
         return math.inf
-    steps = (logit(target) - level) / slope
-    if steps > math.log(1e6):
+    log_factor = (logit(target) - odds_of_all) / slope
+    if log_factor > math.log(1e6):
         return math.inf
-    return float(max(1.0, math.exp(steps)))
+    return float(max(1.0, math.exp(log_factor)))

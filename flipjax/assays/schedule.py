@@ -12,11 +12,10 @@ from flipjax.support.terminal import clock
 from flipjax.sweep.duration import epoch_seconds
 from flipjax.training.task import make_task, with_data
 
-SEEDS = 4
-"""Networks for each fold: the fewest that a verdict needs."""
 LEAST_EPOCHS = 10
 """Epochs below which nothing is scheduled: networks would not learn."""
 MOST_EPOCHS = 30
+"""Epochs that are scheduled at most: networks have learnt by then."""
 TRIAL_SEEDS = 2
 """Networks of the trial on the first fold."""
 OVERHEAD = 45.0
@@ -124,17 +123,15 @@ def choose_schedule(
     *,
     seconds: float,
     budget: float,
-    seeds: int = 0,
     epochs: int = 0,
 ) -> Schedule:
     """Returns the longest training that fits a budget: fewer settings, the last first, before fewer epochs than LEAST.
 
     Args:
-        design: folds and network.
+        design: folds, seeds and network.
         settings: what tells how a shortcut ends, the most important first.
         seconds: of an epoch of one network.
         budget: seconds for all.
-        seeds: asked for; 0: SEEDS.
         epochs: asked for; 0: as many as fit, MOST_EPOCHS at most.
 
     Raises:
@@ -149,7 +146,6 @@ def choose_schedule(
         >>> shorter.design.epochs, shorter.left_out
         (12, (NetworkSetting(rare_kept=1.0, method='balanced'),))
     """
-    design = dataclasses.replace(design, seeds=seeds or SEEDS)
     for count in range(len(settings), -1, -1):
         networks = _networks(design, count)
         room = (budget - OVERHEAD) / (seconds * networks) - EVALUATION
@@ -207,11 +203,11 @@ def fit_remedies(schedule: Schedule, *, trial: float, population: float, budget:
         count -= 1
     if count == len(schedule.settings):
         return schedule
-    every = (*schedule.settings, *schedule.left_out)
+    all_settings = (*schedule.settings, *schedule.left_out)
     return dataclasses.replace(
         schedule,
-        settings=every[:count],
-        left_out=every[count:],
+        settings=all_settings[:count],
+        left_out=all_settings[count:],
         expected=round(taken(count), 1),
-        budget_for_all=round(taken(len(every)), 1),
+        budget_for_all=round(taken(len(all_settings)), 1),
     )

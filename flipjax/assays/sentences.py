@@ -3,6 +3,7 @@
 import numpy as np
 
 from flipjax.assays.association import usual_mask
+from flipjax.assays.remedy import Level
 from flipjax.assays.results import Assay
 from flipjax.support.terminal import listed
 
@@ -64,6 +65,10 @@ def _flips(assay: Assay) -> list[str]:
     return lines
 
 
+def _flip_of_rare(level: Level) -> float:
+    return level.flip_rare.value
+
+
 def _remedies(assay: Assay) -> list[str]:
     """Returns how many counter-examples end the use of the attribute, and which methods do."""
     needed = assay.counter_examples
@@ -95,7 +100,7 @@ def _remedies(assay: Assay) -> list[str]:
         ]
         lines.append(f"Without new data, {listed(named)} bring it below {needed.target:g}.")
     elif assay.methods:
-        best = min(assay.methods, key=lambda level: level.flip_rare.value)
+        best = min(assay.methods, key=_flip_of_rare)
         lines.append(
             f"No method tried brings it below {needed.target:g} without new data; the best is {best.name}, "
             f"{best.flip_rare.text}."

@@ -51,14 +51,18 @@ def permuted_values(
     Returns:
         What moves, `images` or `clusters`, and an iterator of values, int (n,).
     """
-    stratum = units.class_ if within_classes else np.zeros_like(units.class_)
-    blocks = np.unique(np.stack([stratum, units.cluster]), axis=1, return_inverse=True)[1].ravel()
-    firsts = np.unique(blocks, return_index=True)[1]
-    whole = units.clustered and (units.value == units.value[firsts][blocks]).all()
-    if not whole:
+    stratum = np.zeros_like(units.class_)
+    if within_classes:
+        stratum = units.class_
+    _, blocks = np.unique(np.stack([stratum, units.cluster]), axis=1, return_inverse=True)
+    blocks = blocks.ravel()
+    _, firsts = np.unique(blocks, return_index=True)
+    moved = "clusters"
+    if not units.clustered or (units.value != units.value[firsts][blocks]).any():
+        moved = "images"
         blocks = np.arange(len(units.value))
         firsts = blocks
-    return ("clusters" if whole else "images"), _permuted(units.value, stratum, blocks, firsts, random, permutations)
+    return moved, _permuted(units.value, stratum, blocks, firsts, random, permutations)
 
 
 def _permuted(
@@ -69,6 +73,16 @@ def _permuted(
     random: np.random.Generator,
     permutations: int,
 ) -> Iterator[np.ndarray]:
+    """Yields values whose blocks were permuted within each stratum.
+
+    Args:
+        value: int (n,).
+        stratum: int (n,).
+        blocks: int (n,), the block of each image.
+        firsts: the first image of each block.
+        random: draws the permutations.
+        permutations: their number.
+    """
     of_block = value[firsts]
     strata = [np.flatnonzero(stratum[firsts] == number) for number in np.unique(stratum)]
     for _ in range(permutations):

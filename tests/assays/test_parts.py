@@ -171,7 +171,7 @@ def test_a_duration_that_is_written_is_read(text):
 
 
 def test_asked_epochs_and_seeds_are_kept():
-    schedule = choose_schedule(Design(3, 4, 1), SETTINGS, seconds=0.01, budget=600, seeds=6, epochs=3)
+    schedule = choose_schedule(Design(3, 6, 1), SETTINGS, seconds=0.01, budget=600, epochs=3)
     assert (schedule.design.seeds, schedule.design.epochs, schedule.left_out) == (6, 3, ())
 
 
