@@ -140,19 +140,19 @@ def augment():
     EXPERIMENT = dataclasses.replace(EXPERIMENT, active_knobs=("cutmix",), active_numbers=("crop", "jitter"))
 
 
-def resize(size, width):
-    """Trains a network of another width on images of another size, in this process only."""
+def resize(size, width, dtype):
+    """Trains a network of another width and dtype on images of another size, in this process only."""
     global EXPERIMENT, SIZE
     SIZE = size
-    model = dataclasses.replace(EXPERIMENT.model, width=width)
+    model = dataclasses.replace(EXPERIMENT.model, width=width, dtype=dtype)
     EXPERIMENT = dataclasses.replace(EXPERIMENT, pool=PoolSpec(size=size), model=model)
 
 
-def make(kind, *, members, steps, cores, augmented=False, size=SIZE, width=16):
+def make(kind, *, members, steps, cores, augmented=False, size=SIZE, width=16, dtype="float32"):
     """Returns a contender. `kind`: plain, or a map of members, shared by all cores, or of XLA's or oneDNN's library."""
     devices = {"plain": 1, "shared": cores}.get(kind, min(cores, members))
     jax.config.update("jax_num_cpu_devices", devices)
-    resize(size, width)
+    resize(size, width, dtype)
     if augmented:
         augment()
     if kind == "plain":
