@@ -163,10 +163,11 @@ def test_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn):
         ((0, 10, 2), ModelSpec(width=16), 10**9, "xla"),
         ((0, 12, 0), ModelSpec(width=16), 10**9, "onednn"),
         ((0, 12, 0), ModelSpec(width=16), 10**3, "xla"),
-        ((0, 12, 0), ModelSpec(width=8), 10**9, "xla"),
+        ((0, 12, 0), ModelSpec(width=8), 10**9, "onednn"),
+        ((0, 12, 0), ModelSpec(width=4), 10**9, "xla"),
         ((0, 12, 0), ModelSpec(name="smp_resnet50"), 10**9, "xla"),
     ],
-    ids=["JAX 0.10", "wide and long", "short", "narrow", "a large U-Net"],
+    ids=["JAX 0.10", "wide and long", "short", "of width 8", "narrow", "a large U-Net"],
 )
 def test_the_rule(monkeypatch, version, model, passes, library):
     monkeypatch.setattr(jax, "__version_info__", version)

@@ -109,7 +109,7 @@ def make_flipjax_step(encoder, weights, library):
 
     def step(params, statistics, optimiser, images, labels):
         def loss_of(params):
-            model = nnx.merge(graph, params, statistics)
+            model = nnx.merge(graph, params, statistics, copy=True)
             loss = losses.cross_entropy(model(images), labels).mean()
             return loss, nnx.split(model, nnx.Param, ...)[2]
 
