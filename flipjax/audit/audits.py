@@ -22,7 +22,8 @@ from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates,
 from flipjax.audit.groups import ImageGroups, column_of, likely_clusters, read_clusters, read_groups, read_images
 from flipjax.audit.measurements import EVERY_SIZE, MinSize
 from flipjax.audit.names import check_texts, read_pattern
-from flipjax.audit.pairs import Encoding, OpenedPairs, Pair, ReadingOptions, in_options, open_pairs
+from flipjax.audit.opening import Encoding, OpenedPairs, ReadingOptions, open_pairs
+from flipjax.audit.pairs import Pair, in_options
 from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.sources import find_photos
@@ -178,7 +179,7 @@ def audit_files(
         junit: a file for the limits as JUnit test cases.
         jobs: number of processes.
         max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
-        **reading: how values are read: further arguments of `flipjax.audit.pairs.open_pairs`.
+        **reading: how values are read: further arguments of `flipjax.audit.opening.open_pairs`.
 
     Raises:
         AuditError: an input or an option cannot be used.

@@ -20,7 +20,8 @@ from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.groups import ImageGroups, likely_clusters
 from flipjax.audit.measurements import EVERY_SIZE, MinSize
 from flipjax.audit.names import check_names, check_texts
-from flipjax.audit.pairs import Encoding, ImageRecord
+from flipjax.audit.opening import Encoding
+from flipjax.audit.records import ImageRecord
 from flipjax.audit.results import conclude_audit
 from flipjax.audit.summary import SummaryValue
 from flipjax.audit.tables import make_document

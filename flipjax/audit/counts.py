@@ -17,8 +17,10 @@ import numpy as np
 from flipjax.audit.label_maps import IGNORED
 from flipjax.audit.maps import ClassPair, ImageMaps, KeptMaps, Rank, Shown, make_maps
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
-from flipjax.audit.pairs import Encoding, ImageRecord, Pair, in_options, load_photo, read_record, read_records
+from flipjax.audit.opening import Encoding
+from flipjax.audit.pairs import Pair, in_options
 from flipjax.audit.problems import AuditError, BrokenFileError
+from flipjax.audit.records import ImageRecord, load_photo, read_record, read_records
 from flipjax.backend.start import keep_programs
 from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import LabelSpec

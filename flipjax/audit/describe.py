@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flipjax.audit.measurements import Measurements
-from flipjax.audit.pairs import Encoding
+from flipjax.audit.opening import Encoding
 from flipjax.groups import NamedGroups
 from flipjax.metrics.classes import is_foreground
 from flipjax.support.terminal import listed

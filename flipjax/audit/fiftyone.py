@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.pairs import ImageRecord
+from flipjax.audit.records import ImageRecord
 from flipjax.audit.results import Audit
 from flipjax.results.frames import records_of
 from flipjax.support.files import replacing, write_text

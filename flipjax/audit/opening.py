@@ -1,0 +1,294 @@
+"""Opens the predictions and labels of an audit: finds out from headers alone how to read them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from flipjax.audit import arrays, coco
+from flipjax.audit.coco import Coco
+from flipjax.audit.label_maps import IGNORED, LabelMap, read_label_map
+from flipjax.audit.names import read_pattern
+from flipjax.audit.pairs import Pair, check_spacing, find_axis, in_options, pair_images
+from flipjax.audit.problems import AuditError, raise_broken
+from flipjax.audit.sources import Source, open_source, predicted_source
+from flipjax.metrics.classes import Background, LabelSpec, check_background
+from flipjax.support.terminal import listed
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How to read values."""
+
+    spec: LabelSpec
+    """Describes what is read, with classes last and, once it is known, their number."""
+    channels: str
+    """The class axis of stored scores, `first` or `last`; `none` of masks."""
+    unit: str = "class"
+    """Unit of segments: `class`, `component`, or `instance` (segments of a COCO file)."""
+    spacing: tuple[float, ...] | None = None
+    """Distance of pixels in mm along each axis of space, of images whose files do not say it."""
+    name_count: int = 0
+    """Number of names, where these may be of all classes or of the foreground alone; 0 if C does not depend on it."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes; 0 until it is known."""
+        return self.spec.num_classes or 0
+
+    def with_classes(self, count: int) -> "Encoding":
+        """Returns the encoding of this number of classes.
+
+        Raises:
+            ValueError: the background is not among them, or leaves fewer than two.
+        """
+        check_background(self.spec.background, count)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, num_classes=count), name_count=0)
+
+    def as_json(self) -> dict[str, object]:
+        """Returns the options that summary.json stores."""
+        options: dict[str, object] = {
+            "kind": self.spec.kind,
+            "channels": self.channels,
+            "background": self.spec.background,
+            "ignore_index": self.spec.ignore_index,
+            "unit": self.unit,
+        }
+        if self.spacing is not None:
+            options["spacing"] = list(self.spacing)
+        return options
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedPairs:
+    """The images of two arguments, before any values are read."""
+
+    pairs: list[Pair]
+    """The images."""
+    encoding: Encoding
+    """How to read them."""
+    coco: Coco | None = None
+    """Categories of a COCO file."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes, of an option, a COCO file or a label map."""
+    facts: tuple[str, ...] = ()
+    """Sentences on what was left out."""
+
+
+class ReadingOptions(TypedDict, total=False):
+    """Arguments of `open_pairs` that say how values are read."""
+
+    kind: str
+    channels: str | None
+    num_classes: int | None
+    label_map: str | None
+    prediction_map: str | None
+    ignore_index: int | None
+    unit: str | None
+    names: str | None
+    spacing: Sequence[float] | None
+    spatial_ndim: int | None
+
+
+def open_pairs(
+    predictions: Path | None,
+    labels: Path,
+    *,
+    predict: Predict | None = None,
+    images: Path | None = None,
+    kind: str = "logits",
+    background: Background = 0,
+    class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    channels: str | None = None,
+    label_map: str | None = None,
+    prediction_map: str | None = None,
+    unit: str | None = None,
+    names: str | None = None,
+    spacing: Sequence[float] | None = None,
+    spatial_ndim: int | None = None,
+    max_bytes: int = arrays.MAX_BYTES,
+) -> OpenedPairs:
+    """Finds the images of two folders or files, by headers only.
+
+    Args:
+        predictions: a folder with one file per image, or one file with all; None with `predict`.
+        labels: the same.
+        predict: computes logits from a photo.
+        images: the folder of the photos.
+        kind: of predictions, `logits`, `probabilities` or `masks`.
+        background: the background class, several, or None.
+        class_names: names of all classes, or of all except the background.
+        num_classes: of masks, where neither names nor values give it.
+        ignore_index: label of pixels to leave out.
+        channels: `first` or `last`, needed if shapes fit both.
+        label_map: a CSV, or the name of a map from labels to classes.
+        prediction_map: the same for predicted masks.
+        unit: segment unit, `class`, `component` or `instance`.
+        names: a regular expression of one group, the image's name in a file's path below its folder without suffix.
+        spacing: distance of pixels in mm along each axis of space, where files do not say it.
+        spatial_ndim: 2 for images, 3 for volumes; None: as the labels say.
+        max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
+
+    Raises:
+        AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
+    """
+    with in_options():
+        asked = LabelSpec(
+            background=background,
+            ignore_index=ignore_index,
+            kind=kind,
+            num_classes=num_classes,
+            class_names=class_names,
+        )
+    masks = asked.kind == "masks"
+    for name, value in (("prediction_map", prediction_map), ("num_classes", asked.num_classes)):
+        if value and not masks:
+            raise AuditError(f"--{name}: expected --kind masks beside it, found {asked.kind}")
+    to_class = None
+    if label_map:
+        to_class = read_label_map(label_map)
+    to_predicted = None
+    if prediction_map:
+        to_predicted = read_label_map(prediction_map, option="--prediction_map")
+    pattern = read_pattern(names)
+    truth = open_source(labels, wanted="labels", axes=spatial_ndim, label_map=to_class, pattern=pattern, most=max_bytes)
+    if truth.coco and (to_class or to_predicted):
+        raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
+    if predict:
+        raise_broken(truth.broken)
+        source = predicted_source(predict, images, truth, kind=asked.kind, pattern=pattern, most=max_bytes)
+    elif predictions is None:
+        raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
+    else:
+        source = open_source(
+            predictions,
+            wanted=asked.kind,
+            axes=truth.axes,
+            label_map=to_predicted,
+            truth=truth.coco,
+            pattern=pattern,
+            most=max_bytes,
+        )
+    raise_broken((*source.broken, *truth.broken))
+    if unit == "instance" and not truth.coco:
+        raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
+    label_spec = _complete_spec(asked, truth, to_class, background=background)
+    pairs = pair_images(source, truth)
+    axis, score_classes = find_axis(pairs, label_spec.kind, channels)
+    common_spacing = _read_spacing(spacing, truth)
+    check_spacing(pairs, common_spacing)
+    all_names = label_spec.class_names or _names_of(truth.coco, to_class, label_spec)
+    count, name_count = _count_classes(label_spec, score_classes, all_names, to_class)
+    if count:
+        arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
+        with in_options():
+            check_background(label_spec.background, count, name=str(predictions or "--model"))
+        label_spec = dataclasses.replace(label_spec, num_classes=count)
+    if unit is None:
+        unit = "instance" if truth.coco else "class"
+    encoding = Encoding(
+        spec=label_spec,
+        channels=axis,
+        unit=unit,
+        spacing=common_spacing,
+        name_count=name_count,
+    )
+    return OpenedPairs(
+        pairs=pairs,
+        encoding=encoding,
+        coco=truth.coco,
+        class_names=tuple(all_names) if all_names else None,
+        facts=_facts(source, truth),
+    )
+
+
+def _facts(*sources: Source) -> tuple[str, ...]:
+    """Returns sentences on the files of each argument that are left out."""
+    lines = []
+    for source in sources:
+        if source.left_out:
+            lines.append(f"Left out of {source.path}: {source.left_out} files that --names does not match.")
+        if source.hidden:
+            lines.append(f"Left out of {source.path}: hidden files, {listed(source.hidden)}.")
+    return tuple(lines)
+
+
+def _complete_spec(asked: LabelSpec, truth: Source, to_class: LabelMap | None, *, background: Background) -> LabelSpec:
+    """Returns what the options say, with what the labels add: classes, ignored values and the number of axes."""
+    complete = asked
+    if truth.coco:
+        complete = _of_coco(asked, truth.coco, background)
+    elif to_class and asked.ignore_index is None and IGNORED in to_class.classes.values():
+        complete = dataclasses.replace(asked, ignore_index=IGNORED)
+    return dataclasses.replace(complete, spatial_ndim=truth.axes)
+
+
+def _names_of(categories: Coco | None, to_class: LabelMap | None, spec: LabelSpec) -> tuple[str, ...] | None:
+    """Returns the class names of a COCO file or of a label map."""
+    if categories:
+        names = (*categories.class_names, coco.VOID_NAME)
+        return names[: spec.num_classes or len(categories.class_names) + categories.panoptic]
+    if to_class:
+        return to_class.class_names
+    return None
+
+
+def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
+    """Adds the classes of a COCO file. Panoptic masks have a further class, of pixels without predicted segment."""
+    masks = spec.kind == "masks"
+    C = len(truth.class_names)
+    if truth.panoptic:
+        # Panoptic labels have no background of their own.
+        background = () if background == 0 else spec.background_classes
+        if masks:
+            background = (*background, C)
+        C += 1
+    with in_options():
+        return dataclasses.replace(
+            spec, ignore_index=coco.VOID, background=background, num_classes=C if masks else None
+        )
+
+
+def _count_classes(
+    spec: LabelSpec, scores: int, names: Sequence[str] | None, to_class: LabelMap | None
+) -> tuple[int, int]:
+    """Returns the number of classes as far as it is known before values are read, and `Encoding.name_count`.
+
+    Args:
+        spec: whose `num_classes` is an option, or None.
+        scores: the number of classes of scores, 0 of masks.
+        names: of all classes or of the foreground.
+        to_class: the map of labels, which has a number of classes.
+    """
+    if scores:
+        return scores, 0
+    if spec.num_classes:
+        return spec.num_classes, 0
+    if to_class:
+        return to_class.count, 0
+    if not names:
+        return 0, 0
+    if spec.background is None or any("background" in name.lower() for name in names):
+        return len(names), 0
+    return len(names) + len(spec.background_classes), len(names)
+
+
+def _read_spacing(spacing: Sequence[float] | None, labels: Source) -> tuple[float, ...] | None:
+    """Returns the spacing of an option.
+
+    Raises:
+        AuditError: it has another number of axes than the images, or is not positive.
+    """
+    if spacing is None:
+        return None
+    if len(spacing) != labels.axes or not all(0 < size < np.inf for size in spacing):
+        expected = f"{labels.axes} distances above 0 in mm, one for each axis of {labels.path}"
+        raise AuditError(f"--spacing: expected {expected}, found {', '.join(f'{size:g}' for size in spacing)}")
+    return tuple(float(size) for size in spacing)
