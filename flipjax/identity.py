@@ -10,7 +10,7 @@ from typing import Any
 
 from flipjax.config import KEYS, Config, ConfigError, leaves
 from flipjax.support import fingerprint
-from flipjax.support.files import sha256
+from flipjax.support.files import JsonObject, sha256
 from flipjax.support.keys import as_python
 from flipjax.support.ranges import name_of
 
@@ -33,7 +33,7 @@ def digest_of(config: Config | Mapping[str, object]) -> str:
     return sha256(json.dumps(plain, sort_keys=True))
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config) -> JsonObject:
     """Returns a configuration as nested JSON values; a function is its name and a digest, as `focal 1f0c2a9e77d3`.
 
     Raises:

@@ -93,7 +93,7 @@ class Setting:
     thinning: Thinning
 
     @property
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Value]:
         """The axes as table columns, blank where the member's method does not use one."""
         return {name: "" if value is None else value for name, value in self.axes.items()}
 

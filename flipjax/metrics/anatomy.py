@@ -232,17 +232,17 @@ class FlipKinds(NamedTuple):
     """(...) pixels of the true foreground."""
 
     @property
-    def mirror(self) -> Any:
+    def mirror(self) -> Array:
         """Share (...) of the true foreground that is mirrored; NaN without true foreground."""
         return divide(self.mirrored, self.foreground)[()]
 
     @property
-    def shift(self) -> Any:
+    def shift(self) -> Array:
         """Share (...) of the true foreground that is shifted along a chain; NaN without true foreground."""
         return divide(self.shifted.sum(-1), self.foreground)[()]
 
     @property
-    def other(self) -> Any:
+    def other(self) -> Array:
         """Share (...) of the true foreground that flips otherwise; NaN without true foreground."""
         return divide(self.flipped - self.mirrored - self.shifted.sum(-1), self.foreground)[()]
 
@@ -305,19 +305,19 @@ class Relabelling(NamedTuple):
         1 4 0.25 0.667
     """
 
-    renaming: Any
+    renaming: Array
     """(...) place of the renaming in `Anatomy.renamings`; 0 is none, which wins a draw."""
     mended: Array
     """(...) flipped pixels that become correct, less correct ones that flip."""
     flipped: Array
     """(...) flipped pixels before."""
-    flip: Any
+    flip: Array
     """(...) Flip after the renaming; NaN without true foreground."""
-    mean_dice: Any
+    mean_dice: Array
     """(...) mean Dice after it, of the foreground classes in truth or prediction; NaN if there is none."""
 
     @property
-    def mended_share(self) -> Any:
+    def mended_share(self) -> Array:
         """Share (...) of the flips that the renaming mends; NaN without flips."""
         return divide(self.mended, self.flipped)[()]
 
@@ -492,7 +492,7 @@ def _gain(confusion: Array, renaming: Renaming) -> Array:
     return confusion[..., after, before].sum(-1) - confusion[..., before, before].sum(-1)
 
 
-def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Any:
+def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Array:
     """Returns the mean Dice (...) of the foreground classes, where each is predicted as its `sources` (..., C, 2)."""
     xp = confusion.__array_namespace__()
     counts = margins(confusion)

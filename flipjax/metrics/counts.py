@@ -89,10 +89,10 @@ class FlipCounts:
         (4, 0.3333, 0.5)
     """
 
-    pixels: Any
-    """`LongSum` (..., C, C), pixels by truth (rows) and prediction (columns), without ignored pixels."""
-    flip_shares: Any
-    """`LongSum` (...), sum of the images' flip shares, in units of 2^-24."""
+    pixels: LongSum
+    """(..., C, C), pixels by truth (rows) and prediction (columns), without ignored pixels."""
+    flip_shares: LongSum
+    """(...), sum of the images' flip shares, in units of 2^-24."""
     images: Array
     """int32 (...), number of images."""
     foreground_images: Array
@@ -148,7 +148,7 @@ class FlipCounts:
 
     @classmethod
     def from_model_output(
-        cls, logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None, **others: Any
+        cls, logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None, **others: object
     ) -> Self:
         """Returns the counts of a batch.
 
@@ -273,34 +273,31 @@ class FlipCounts:
         check_background(self.background, self.num_classes)
         names = class_names_of(class_names, classes=self.num_classes, background=self.background)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
-            sums = {"pixels": self.pixels.to_float(), "flip_shares": self.flip_shares.to_float()}
-            return _summarize(dataclasses.replace(self, **sums), names)
-        counts = FlipCounts(
-            self.pixels.to_numpy(),
-            self.flip_shares.to_numpy(),
-            np.asarray(self.images),
-            np.asarray(self.foreground_images),
-            np.asarray(self.flipped_images),
-            self.background,
+            return _summarize(self, names, pixels=self.pixels.to_float(), flip_shares=self.flip_shares.to_float())
+        counts = dataclasses.replace(
+            self,
+            images=np.asarray(self.images),
+            foreground_images=np.asarray(self.foreground_images),
+            flipped_images=np.asarray(self.flipped_images),
         )
         if not counts.images.any():
             raise ValueError("FlipCounts: expected at least one image, found none.")
-        values = _summarize(counts, names)
+        values = _summarize(counts, names, pixels=self.pixels.to_numpy(), flip_shares=self.flip_shares.to_numpy())
         if counts.images.ndim:
             return values
         return {name: np.asarray(value).tolist() for name, value in values.items()}
 
 
-def _summarize(counts: FlipCounts, names: Sequence[str]) -> Summary:
-    """Returns the summary of counts whose sums are arrays."""
+def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_shares: Array) -> Summary:
+    """Returns the summary of counts, whose long sums are also passed as arrays."""
     inside = is_foreground(len(names), counts.background)
-    values = rates(margins(counts.pixels, background=counts.background), background=counts.background)
+    values = rates(margins(pixels, background=counts.background), background=counts.background)
     summary = {
         "n_images": counts.images,
         "fg_correct": values.correct,
         "fg_flip": values.flip,
         "fg_miss": values.miss,
-        "flip_image_mean": divide(counts.flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
+        "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
     }
     for c, name in enumerate(names):
@@ -310,12 +307,12 @@ def _summarize(counts: FlipCounts, names: Sequence[str]) -> Summary:
     for c, name in enumerate(names):
         if inside[c]:
             summary[f"flip/{name}"] = values.class_flip[..., c]
-    summary["flip_matrix"] = counts.pixels
+    summary["flip_matrix"] = pixels
     return summary
 
 
 def _registered(cls: type) -> Any:
-    """Registers the class as a pytree whose background is static."""
+    """Returns the class, registered as a pytree whose background is static."""
     fields = [field.name for field in dataclasses.fields(cls) if field.name != "background"]
     return jax.tree_util.register_dataclass(cls, data_fields=fields, meta_fields=["background"])
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
 from flipjax.metrics.host import Array, read_array, read_numbers
+
+AnyArray = TypeVar("AnyArray", np.ndarray, "jax.Array")
+"""Arrays of NumPy or of JAX, the same kind in and out."""
 
 
 def _rate(name: str, text: str) -> property:
@@ -101,20 +104,20 @@ class RegionSums(NamedTuple):
     """float32 (..., bins), their confidence minus correctness, summed by bin of confidence."""
 
 
-class Margins(NamedTuple):
+class Margins(NamedTuple, Generic[AnyArray]):
     """Counts (..., C) of confusion matrices, linear in them."""
 
-    truth: Any
+    truth: AnyArray
     """Pixels of each class."""
-    predicted: Any
+    predicted: AnyArray
     """Pixels predicted as each class."""
-    same: Any
+    same: AnyArray
     """Pixels of each class predicted as it."""
-    missed: Any
+    missed: AnyArray
     """Pixels of each class predicted as background."""
 
 
-class Rates(NamedTuple):
+class Rates(NamedTuple, Generic[AnyArray]):
     """Rates of `Margins`; NaN where the denominator is 0.
 
     Attributes:
@@ -126,17 +129,17 @@ class Rates(NamedTuple):
         class_flip: (..., C), share of each class predicted as another foreground class; NaN for background.
     """
 
-    correct: Any
-    flip: Any
-    miss: Any
-    spill: Any
-    iou: Any
-    foreground_iou: Any
-    mean_iou: Any
-    class_flip: Any
+    correct: AnyArray
+    flip: AnyArray
+    miss: AnyArray
+    spill: AnyArray
+    iou: AnyArray
+    foreground_iou: AnyArray
+    mean_iou: AnyArray
+    class_flip: AnyArray
 
 
-def margins(confusion: Any, *, background: Background = 0) -> Margins:
+def margins(confusion: AnyArray, *, background: Background = 0) -> Margins[AnyArray]:
     """Returns the margins of confusion matrices (..., C, C), NumPy (exact int64 for integers) or JAX.
 
     Example:
@@ -155,7 +158,7 @@ def margins(confusion: Any, *, background: Background = 0) -> Margins:
     return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
 
 
-def rates(counts: Margins, *, background: Background = 0) -> Rates:
+def rates(counts: Margins[AnyArray], *, background: Background = 0) -> Rates[AnyArray]:
     """Returns shares and IoU of margins: float64 for NumPy, float32 for JAX.
 
     Example:

@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 from filelock import FileLock
@@ -26,7 +25,7 @@ from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
 from flipjax.results.store import GALLERY, STORED, concatenate, read, write
-from flipjax.support.files import DamagedError, link_below, write_text
+from flipjax.support.files import DamagedError, JsonObject, link_below, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
@@ -38,8 +37,6 @@ IMAGES_OF_A_KIND = 6
 """Images of each kind in a gallery, besides counterfactual sets."""
 FOLDERS = ("cells", "cells/*", "cells/*/parts", "cells/*/weights", "checkpoints", "checkpoints/*", "logs", "report")
 """Folders of a run, none of which may lead elsewhere."""
-Record: TypeAlias = dict[str, Any]
-"""What config.json says of a run, JSON values by name."""
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
@@ -291,7 +288,7 @@ def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) 
 
 
 @contextlib.contextmanager
-def _changed_json(path: Path, first: Record | None = None) -> Iterator[Record]:
+def _changed_json(path: Path, first: JsonObject | None = None) -> Iterator[JsonObject]:
     """Yields the value of config.json, `first` if there is none yet, and writes it unless an error is raised."""
     with FileLock(path.with_name(".config.tmp")):
         if first is not None and not path.is_file():
@@ -302,7 +299,7 @@ def _changed_json(path: Path, first: Record | None = None) -> Iterator[Record]:
         write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _read_json(path: Path) -> Record:
+def _read_json(path: Path) -> JsonObject:
     """Reads a run's config.json.
 
     Raises:
