@@ -18,8 +18,8 @@ from flipjax.audit.summary import CLASS_IOU, SEED, rate_counts
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.drawn_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
+from flipjax.metrics.evaluate import with_group
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import with_group
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import summary_of, values_of
 from flipjax.results.frames import records_of

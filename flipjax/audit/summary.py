@@ -21,8 +21,9 @@ from flipjax.metrics.anatomy import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import margins
 from flipjax.metrics.drawn_rates import mean_rate, pooled_sums
+from flipjax.metrics.evaluate import evaluate, with_group
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import INTERIOR, RIM, evaluate, with_group
+from flipjax.metrics.quantities import INTERIOR, RIM
 from flipjax.metrics.rates import Estimate, pooled_rate
 from flipjax.metrics.summary import image_intervals, interval_names
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES

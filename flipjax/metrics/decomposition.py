@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
 from flipjax.metrics.host import Array, read_array, read_numbers
+
+if TYPE_CHECKING:
+    import jax
 
 AnyArray = TypeVar("AnyArray", np.ndarray, "jax.Array")
 """Arrays of NumPy or of JAX, the same kind in and out."""

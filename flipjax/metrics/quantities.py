@@ -20,274 +20,37 @@ Example:
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 
-from flipjax.groups import Groups
 from flipjax.metrics import pairs, selective
 from flipjax.metrics.decomposition import divide
-from flipjax.metrics.images import ALL, Images
+from flipjax.metrics.images import Images
 from flipjax.metrics.log_odds import scene_reliance as scene_reliance_of
 from flipjax.metrics.log_odds import scene_shift as scene_shift_of
 from flipjax.metrics.log_odds import scene_use
 from flipjax.metrics.pull import pull_counts
 from flipjax.metrics.ranking import rank_images
-
-T = TypeVar("T")
-RIM, INTERIOR = 0, 1
-"""Places of the last axis of `RegionSums`."""
-
-RANGES = {
-    "share": (0.0, 1.0),
-    "difference of shares": (-1.0, 1.0),
-    "nats": (0.0, math.inf),
-    "images": (0.0, math.inf),
-    "log-odds": (-math.inf, math.inf),
-    "ratio": (-math.inf, math.inf),
-}
-"""Units, and the least and the largest value that a quantity of it can have."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Quantity:
-    """What a number means."""
-
-    key: str
-    """As in `flipjax.metrics.summarize`; `<class>` stands for each class, `<foreground>` for each foreground class."""
-    title: str
-    """For tables and charts."""
-    unit: str
-    """A key of RANGES."""
-    better: str = ""
-    """The direction: 'up', 'down', or '' for neither."""
-    meaning: str = ""
-    """One to three sentences."""
-    across: bool = False
-    """Whether it compares groups, and so does not exist within one."""
-
-
-Compute = Callable[[Images], np.ndarray]
-Condition = Callable[[Images], bool]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """A quantity and how it is computed."""
-
-    quantity: Quantity
-    """What it means."""
-    compute: Compute
-    """Its function."""
-    exists: Condition
-    """Whether images have what the function needs."""
-    swept: bool
-    """Whether it is a column of results.csv."""
-    weighted: bool
-    """Whether it follows the weights of `Images`, and so can have an interval over images."""
-    resampled: bool
-    """Whether a sweep computes that interval from resamples."""
-
-
-EVALUATORS: list[Evaluator] = []
-"""All of them, in the order of the columns of results.csv."""
-
-
-def always(images: Images) -> bool:
-    """Returns True: nothing else is needed."""
-    return True
-
-
-def has_classes_in_scenes(images: Images) -> bool:
-    """Returns whether a group is a class in a scene, and common or rare."""
-    return isinstance(images.groups, Groups)
-
-
-def has_rivals(images: Images) -> bool:
-    """Returns whether a flip in a scene can go to one of several classes."""
-    return isinstance(images.groups, Groups) and images.groups.classes > 2
-
-
-def has_risk(images: Images) -> bool:
-    """Returns whether there is a flip-risk: masks have none."""
-    return not np.isnan(images.risk_sum).all()
-
-
-def has_scenes(images: Images) -> bool:
-    """Returns whether scenes were swapped."""
-    return images.log_odds is not None
-
-
-def has_swapped_groups(images: Images) -> bool:
-    """Returns whether scenes were swapped in images whose groups are a class in a scene."""
-    return has_scenes(images) and has_classes_in_scenes(images)
-
-
-def has_usual_scenes(images: Images) -> bool:
-    """Returns whether scenes were swapped, and every class has usual scenes and others."""
-    return has_swapped_groups(images) and len(images.compared) == images.scene_groups.classes
-
-
-def has_evidence(images: Images) -> bool:
-    """Returns whether scenes were swapped, and the training set is known."""
-    return has_scenes(images) and images.evidence is not None
-
-
-def has_pairs(images: Images) -> bool:
-    """Returns whether images show one object in all scenes."""
-    return images.pair is not None and bool((images.pair >= 0).any())
-
-
-def has_regions(images: Images) -> bool:
-    """Returns whether sums over regions are known."""
-    return images.regions is not None
-
-
-def required(value: T | None) -> T:
-    """Returns a field of `Images` that the condition of a quantity has found."""
-    if value is None:
-        raise ValueError("expected what the quantity needs, found none")
-    return value
-
-
-def quantity(
-    key: str,
-    title: str,
-    *,
-    unit: str,
-    better: str = "",
-    across: bool = False,
-    needs: Condition = always,
-    swept: bool = True,
-    weighted: bool = True,
-    resampled: bool = True,
-) -> Callable[[Compute], Compute]:
-    """Registers a function as the quantity `key`, with its docstring as the meaning; see `Quantity`, `Evaluator`."""
-
-    def register(compute: Compute) -> Compute:
-        meaning = " ".join((compute.__doc__ or "").split())
-        described = Quantity(key, title, unit, better, meaning, across)
-        EVALUATORS.append(Evaluator(described, compute, needs, swept, weighted, weighted and resampled))
-        return compute
-
-    return register
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """A quantity of all images or of a group."""
-
-    key: str
-    """Of the quantity, with the name of its class."""
-    group: str
-    """A name of `Images.group_names`."""
-    value: np.ndarray
-    """(S,) for S resamples, or (S, 10) for a quantity of deciles."""
-
-    @property
-    def name(self) -> str:
-        """The key with its group, as in `flipjax.metrics.summarize`."""
-        return with_group(self.key, self.group)
-
-
-def with_group(key: str, group: str) -> str:
-    """Returns the key of a quantity of a group.
-
-    Example:
-        >>> with_group("fg_flip", "rare"), with_group("fg_flip", "all")
-        ('group/rare/fg_flip', 'fg_flip')
-    """
-    if group == ALL:
-        return key
-    return f"group/{group}/{key}"
-
-
-def evaluate(
-    images: Images,
-    *,
-    groups: Sequence[str] | None = None,
-    evaluators: Sequence[Evaluator] = EVALUATORS,
-    names: Collection[str] | None = None,
-) -> Iterator[Value]:
-    """Yields every quantity that the images have, group by group.
-
-    Args:
-        images: of a model.
-        groups: names of groups; by default all of them.
-        evaluators: of flipjax's quantities; those of the user's own quantities, `Images.own`, always follow.
-        names: of the values to yield; by default all. Nothing else is computed.
-    """
-    present = [evaluator for evaluator in (*evaluators, *own_evaluators(images)) if evaluator.exists(images)]
-    for group in images.group_names if groups is None else groups:
-        for evaluator in present:
-            if evaluator.quantity.across and group != ALL:
-                continue
-            keys = keys_of(evaluator.quantity, images)
-            if names is not None and not any(with_group(key, group) in names for key in keys):
-                continue
-            values = evaluator.compute(images.of_group(group))
-            if not is_per_class(evaluator.quantity):
-                yield Value(keys[0], group, values)
-                continue
-            # Transposed, so that a row holds the resamples of one class.
-            for key, value in zip(keys, values.T, strict=True):
-                if names is None or with_group(key, group) in names:
-                    yield Value(key, group, value)
-
-
-def is_per_class(quantity: Quantity) -> bool:
-    """Returns whether a quantity has a value for each class."""
-    return "<" in quantity.key
-
-
-def keys_of(quantity: Quantity, images: Images) -> list[str]:
-    """Returns the keys of a quantity: one, or one for each class that has it."""
-    names = images.class_names
-    if "<class>" in quantity.key:
-        return [quantity.key.replace("<class>", name) for name in names]
-    if "<foreground>" not in quantity.key:
-        return [quantity.key]
-    foreground = [names[c] for c in images.foreground]
-    if quantity.across:
-        foreground = [foreground[index] for index in images.compared]
-    return [quantity.key.replace("<foreground>", name) for name in foreground]
-
-
-# A user's own quantities.
-
-
-def own_evaluators(images: Images) -> list[Evaluator]:
-    """Returns the evaluators of a user's own quantities, `Images.own`: ratios of sums over images."""
-    return [own_evaluator(name) for name in images.own]
-
-
-def own_evaluator(name: str) -> Evaluator:
-    """Returns the evaluator of a user's own quantity."""
-    return Evaluator(own_quantity(name), own_ratio(name), always, swept=True, weighted=True, resampled=True)
-
-
-def own_quantity(name: str) -> Quantity:
-    """Returns what a user's own quantity is called.
-
-    Example:
-        >>> own_quantity("edge_flip").title
-        'edge flip'
-    """
-    return Quantity(f"own/{name}", name.replace("_", " "), "ratio", meaning=f"`{name}` of the configuration.")
-
-
-def own_ratio(name: str) -> Compute:
-    """Returns the function of a user's own quantity."""
-
-    def compute(images: Images) -> np.ndarray:
-        numerator, denominator = images.total(images.own[name]).T
-        return divide(numerator, denominator)
-
-    return compute
-
+from flipjax.metrics.registry import (
+    EVALUATORS,
+    has_classes_in_scenes,
+    has_evidence,
+    has_pairs,
+    has_regions,
+    has_risk,
+    has_rivals,
+    has_scenes,
+    has_swapped_groups,
+    has_usual_scenes,
+    quantity,
+    required,
+)
+
+RIM = 0
+"""Place of the rim in the last axis of `RegionSums`."""
+INTERIOR = 1
+"""Place of the interior there."""
 
 # Quantities of pixels and of rankings by flip-risk.
 

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from flipjax.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.evaluate import evaluate, with_group
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import EVALUATORS, evaluate, with_group
+from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.resampling import draw_images, percentile_ends, read_together, strata_of
 from flipjax.metrics.selective import auroc, auroc_ends
 

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from flipjax.metrics.quantities import RANGES
+from flipjax.metrics.registry import RANGES
 from flipjax.results.frames import DIGITS, groups_of, rounded
 from flipjax.results.quantities import quantity_of
 from flipjax.results.resamples import Resamples

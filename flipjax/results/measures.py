@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from flipjax.metrics import selective
-from flipjax.metrics.quantities import Quantity
+from flipjax.metrics.registry import Quantity
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

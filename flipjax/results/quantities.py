@@ -9,17 +9,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.quantities import (
-    EVALUATORS,
-    Condition,
-    Quantity,
-    always,
-    has_classes_in_scenes,
-    has_pairs,
-    has_regions,
-    own_quantity,
-    with_group,
-)
+from flipjax.metrics.evaluate import own_quantity, with_group
+from flipjax.metrics.quantities import EVALUATORS
+from flipjax.metrics.registry import Condition, Quantity, always, has_classes_in_scenes, has_pairs, has_regions
 from flipjax.results.measures import SCORE_QUANTITIES
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flipjax.metrics.quantities import SWEPT, evaluate, with_group
+from flipjax.metrics.evaluate import evaluate, with_group
+from flipjax.metrics.quantities import SWEPT
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import auroc_intervals
 from flipjax.results.cells import Cell

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from flipjax import metrics
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import RegionSums, divide, flips_of
+from flipjax.metrics.evaluate import evaluate
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import SWEPT, evaluate
+from flipjax.metrics.quantities import SWEPT
 from flipjax.results import quantities
 from flipjax.results.frames import Row, rounded, to_frame
 from flipjax.results.quantities import key_of

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.identity import digest_of
-from flipjax.metrics.quantities import Quantity
+from flipjax.metrics.registry import Quantity
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import Differences, aggregate, differences_of

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax.groups import Groups
+from flipjax.metrics.evaluate import evaluate, keys_of, own_evaluators
 from flipjax.metrics.images import ALL
-from flipjax.metrics.quantities import SWEPT, evaluate, keys_of, own_evaluators
+from flipjax.metrics.quantities import SWEPT
 from flipjax.results.arrays import EVALUATED, AxisValue, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell, select
 from flipjax.results.frames import DIGITS, TEXTS, numbers_of

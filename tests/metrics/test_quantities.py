@@ -8,8 +8,10 @@ import pytest
 from flipjax.groups import Groups, NamedGroups
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import RegionSums
+from flipjax.metrics.evaluate import evaluate, keys_of
 from flipjax.metrics.images import ALL, Images
-from flipjax.metrics.quantities import EVALUATORS, RANGES, evaluate, keys_of, required
+from flipjax.metrics.quantities import EVALUATORS
+from flipjax.metrics.registry import RANGES, required
 from flipjax.metrics.summary import image_intervals, interval_names, summary_of
 
 N, BINS = 48, 15

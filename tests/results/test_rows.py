@@ -6,7 +6,7 @@ import pytest
 
 from flipjax.metrics import Decomposition, pairs, summarize
 from flipjax.metrics.log_odds import SceneSwap
-from flipjax.metrics.quantities import RANGES
+from flipjax.metrics.registry import RANGES
 from flipjax.report import gallery
 from flipjax.report.gallery.items import member_items
 from flipjax.results import quantities

@@ -1,0 +1,126 @@
+"""The values of quantities: of all images and of each group, of each resample, and of a user's own. NumPy only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from flipjax.metrics.decomposition import divide
+from flipjax.metrics.images import ALL, Images
+from flipjax.metrics.quantities import EVALUATORS
+from flipjax.metrics.registry import Compute, Evaluator, Quantity, always
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """A quantity of all images or of a group."""
+
+    key: str
+    """Of the quantity, with the name of its class."""
+    group: str
+    """A name of `Images.group_names`."""
+    value: np.ndarray
+    """(S,) for S resamples, or (S, 10) for a quantity of deciles."""
+
+    @property
+    def name(self) -> str:
+        """The key with its group, as in `flipjax.metrics.summarize`."""
+        return with_group(self.key, self.group)
+
+
+def with_group(key: str, group: str) -> str:
+    """Returns the key of a quantity of a group.
+
+    Example:
+        >>> with_group("fg_flip", "rare"), with_group("fg_flip", "all")
+        ('group/rare/fg_flip', 'fg_flip')
+    """
+    if group == ALL:
+        return key
+    return f"group/{group}/{key}"
+
+
+def evaluate(
+    images: Images,
+    *,
+    groups: Sequence[str] | None = None,
+    evaluators: Sequence[Evaluator] = EVALUATORS,
+    names: Collection[str] | None = None,
+) -> Iterator[Value]:
+    """Yields every quantity that the images have, group by group.
+
+    Args:
+        images: of a model.
+        groups: names of groups; by default all of them.
+        evaluators: of flipjax's quantities; those of the user's own quantities, `Images.own`, always follow.
+        names: of the values to yield; by default all. Nothing else is computed.
+    """
+    present = [evaluator for evaluator in (*evaluators, *own_evaluators(images)) if evaluator.exists(images)]
+    for group in images.group_names if groups is None else groups:
+        for evaluator in present:
+            if evaluator.quantity.across and group != ALL:
+                continue
+            keys = keys_of(evaluator.quantity, images)
+            if names is not None and not any(with_group(key, group) in names for key in keys):
+                continue
+            values = evaluator.compute(images.of_group(group))
+            if not is_per_class(evaluator.quantity):
+                yield Value(keys[0], group, values)
+                continue
+            # Transposed, so that a row holds the resamples of one class.
+            for key, value in zip(keys, values.T, strict=True):
+                if names is None or with_group(key, group) in names:
+                    yield Value(key, group, value)
+
+
+def is_per_class(quantity: Quantity) -> bool:
+    """Returns whether a quantity has a value for each class."""
+    return "<" in quantity.key
+
+
+def keys_of(quantity: Quantity, images: Images) -> list[str]:
+    """Returns the keys of a quantity: one, or one for each class that has it."""
+    names = images.class_names
+    if "<class>" in quantity.key:
+        return [quantity.key.replace("<class>", name) for name in names]
+    if "<foreground>" not in quantity.key:
+        return [quantity.key]
+    foreground = [names[c] for c in images.foreground]
+    if quantity.across:
+        foreground = [foreground[index] for index in images.compared]
+    return [quantity.key.replace("<foreground>", name) for name in foreground]
+
+
+# A user's own quantities.
+
+
+def own_evaluators(images: Images) -> list[Evaluator]:
+    """Returns the evaluators of a user's own quantities, `Images.own`: ratios of sums over images."""
+    return [own_evaluator(name) for name in images.own]
+
+
+def own_evaluator(name: str) -> Evaluator:
+    """Returns the evaluator of a user's own quantity."""
+    return Evaluator(own_quantity(name), own_ratio(name), always, swept=True, weighted=True, resampled=True)
+
+
+def own_quantity(name: str) -> Quantity:
+    """Returns what a user's own quantity is called.
+
+    Example:
+        >>> own_quantity("edge_flip").title
+        'edge flip'
+    """
+    return Quantity(f"own/{name}", name.replace("_", " "), "ratio", meaning=f"`{name}` of the configuration.")
+
+
+def own_ratio(name: str) -> Compute:
+    """Returns the function of a user's own quantity."""
+
+    def compute(images: Images) -> np.ndarray:
+        numerator, denominator = images.total(images.own[name]).T
+        return divide(numerator, denominator)
+
+    return compute

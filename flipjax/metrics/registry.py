@@ -1,0 +1,149 @@
+"""What a quantity is, and the list of all: `flipjax.metrics.quantities` registers its functions here. NumPy only."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from flipjax.groups import Groups
+from flipjax.metrics.images import Images
+
+T = TypeVar("T")
+
+RANGES = {
+    "share": (0.0, 1.0),
+    "difference of shares": (-1.0, 1.0),
+    "nats": (0.0, math.inf),
+    "images": (0.0, math.inf),
+    "log-odds": (-math.inf, math.inf),
+    "ratio": (-math.inf, math.inf),
+}
+"""Units, and the least and the largest value that a quantity of it can have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """What a number means."""
+
+    key: str
+    """As in `flipjax.metrics.summarize`; `<class>` stands for each class, `<foreground>` for each foreground class."""
+    title: str
+    """For tables and charts."""
+    unit: str
+    """A key of RANGES."""
+    better: str = ""
+    """The direction: 'up', 'down', or '' for neither."""
+    meaning: str = ""
+    """One to three sentences."""
+    across: bool = False
+    """Whether it compares groups, and so does not exist within one."""
+
+
+Compute = Callable[[Images], np.ndarray]
+Condition = Callable[[Images], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """A quantity and how it is computed."""
+
+    quantity: Quantity
+    """What it means."""
+    compute: Compute
+    """Its function."""
+    exists: Condition
+    """Whether images have what the function needs."""
+    swept: bool
+    """Whether it is a column of results.csv."""
+    weighted: bool
+    """Whether it follows the weights of `Images`, and so can have an interval over images."""
+    resampled: bool
+    """Whether a sweep computes that interval from resamples."""
+
+
+EVALUATORS: list[Evaluator] = []
+"""All of them, in the order of the columns of results.csv; complete once `flipjax.metrics.quantities` is imported."""
+
+
+def always(images: Images) -> bool:
+    """Returns True: nothing else is needed."""
+    return True
+
+
+def has_classes_in_scenes(images: Images) -> bool:
+    """Returns whether a group is a class in a scene, and common or rare."""
+    return isinstance(images.groups, Groups)
+
+
+def has_rivals(images: Images) -> bool:
+    """Returns whether a flip in a scene can go to one of several classes."""
+    return isinstance(images.groups, Groups) and images.groups.classes > 2
+
+
+def has_risk(images: Images) -> bool:
+    """Returns whether there is a flip-risk: masks have none."""
+    return not np.isnan(images.risk_sum).all()
+
+
+def has_scenes(images: Images) -> bool:
+    """Returns whether scenes were swapped."""
+    return images.log_odds is not None
+
+
+def has_swapped_groups(images: Images) -> bool:
+    """Returns whether scenes were swapped in images whose groups are a class in a scene."""
+    return has_scenes(images) and has_classes_in_scenes(images)
+
+
+def has_usual_scenes(images: Images) -> bool:
+    """Returns whether scenes were swapped, and every class has usual scenes and others."""
+    return has_swapped_groups(images) and len(images.compared) == images.scene_groups.classes
+
+
+def has_evidence(images: Images) -> bool:
+    """Returns whether scenes were swapped, and the training set is known."""
+    return has_scenes(images) and images.evidence is not None
+
+
+def has_pairs(images: Images) -> bool:
+    """Returns whether images show one object in all scenes."""
+    return images.pair is not None and bool((images.pair >= 0).any())
+
+
+def has_regions(images: Images) -> bool:
+    """Returns whether sums over regions are known."""
+    return images.regions is not None
+
+
+def required(value: T | None) -> T:
+    """Returns a field of `Images` that the condition of a quantity has found."""
+    if value is None:
+        raise ValueError("expected what the quantity needs, found none")
+    return value
+
+
+def quantity(
+    key: str,
+    title: str,
+    *,
+    unit: str,
+    better: str = "",
+    across: bool = False,
+    needs: Condition = always,
+    swept: bool = True,
+    weighted: bool = True,
+    resampled: bool = True,
+) -> Callable[[Compute], Compute]:
+    """Registers a function as the quantity `key`, with its docstring as the meaning; see `Quantity`, `Evaluator`."""
+
+    def register(compute: Compute) -> Compute:
+        meaning = " ".join((compute.__doc__ or "").split())
+        described = Quantity(key, title, unit, better, meaning, across)
+        EVALUATORS.append(Evaluator(described, compute, needs, swept, weighted, weighted and resampled))
+        return compute
+
+    return register
