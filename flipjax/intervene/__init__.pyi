@@ -19,8 +19,8 @@ from flipjax.intervene.swap import region_log_odds as region_log_odds
 from flipjax.intervene.swap import repair as repair
 from flipjax.intervene.swap import scene_marginal as scene_marginal
 from flipjax.intervene.swap import scene_swap_risk as scene_swap_risk
-from flipjax.metrics.log_odds import scene_reliance as scene_reliance
-from flipjax.metrics.log_odds import scene_shift as scene_shift
-from flipjax.metrics.log_odds import scene_swap as scene_swap
-from flipjax.metrics.log_odds import scene_use as scene_use
-from flipjax.metrics.log_odds import training_evidence as training_evidence
+from flipjax.metrics.scene_swap import scene_reliance as scene_reliance
+from flipjax.metrics.scene_swap import scene_shift as scene_shift
+from flipjax.metrics.scene_swap import scene_swap as scene_swap
+from flipjax.metrics.scene_swap import scene_use as scene_use
+from flipjax.metrics.scene_swap import training_evidence as training_evidence

@@ -21,7 +21,7 @@ from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.host import Array
-from flipjax.metrics.log_odds import swap_regions
+from flipjax.metrics.scene_swap import swap_regions
 
 Predict = Callable[[Any], ArrayLike]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's."""

@@ -330,11 +330,11 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
     vmap.
 
     Args:
-        decomposition: leaves of shape (..., C, C) and (...).
-        anatomy: of foreground classes.
+        decomposition: as in `flip_kinds`.
+        anatomy: likewise.
 
     Raises:
-        ValueError: the anatomy has another number of classes, or a class that does not exist or is background.
+        ValueError: likewise.
 
     Example:
         >>> confusion = np.array([[9, 0, 0, 0], [0, 0, 6, 0], [0, 0, 0, 3], [0, 0, 0, 1]])

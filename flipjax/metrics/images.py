@@ -17,9 +17,9 @@ from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, margins, rates, read_leaves
 from flipjax.metrics.host import Array
-from flipjax.metrics.log_odds import SceneSwap, scene_swap
 from flipjax.metrics.ranking import Ranking, rank_images
 from flipjax.metrics.resampling import read_counts, read_integers
+from flipjax.metrics.scene_swap import SceneSwap, scene_swap
 
 ALL = "all"
 """The group of all images."""

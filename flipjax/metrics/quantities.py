@@ -27,9 +27,6 @@ import numpy as np
 from flipjax.metrics import pairs, selective
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.images import Images
-from flipjax.metrics.log_odds import scene_reliance as scene_reliance_of
-from flipjax.metrics.log_odds import scene_shift as scene_shift_of
-from flipjax.metrics.log_odds import scene_use
 from flipjax.metrics.pull import pull_counts
 from flipjax.metrics.ranking import rank_images
 from flipjax.metrics.registry import (
@@ -46,6 +43,9 @@ from flipjax.metrics.registry import (
     quantity,
     required,
 )
+from flipjax.metrics.scene_swap import scene_reliance as scene_reliance_of
+from flipjax.metrics.scene_swap import scene_shift as scene_shift_of
+from flipjax.metrics.scene_swap import scene_use
 
 RIM = 0
 """Place of the rim in the last axis of `RegionSums`."""

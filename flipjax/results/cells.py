@@ -13,7 +13,7 @@ import numpy as np
 from flipjax.groups import Groups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.images import Images
-from flipjax.metrics.log_odds import SceneSwap, training_evidence
+from flipjax.metrics.scene_swap import SceneSwap, training_evidence
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.quantities import column, find_quantity
 from flipjax.results.store import read

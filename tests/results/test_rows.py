@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from flipjax.metrics import Decomposition, pairs, summarize
-from flipjax.metrics.log_odds import SceneSwap
 from flipjax.metrics.registry import RANGES
+from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report import gallery
 from flipjax.report.gallery.items import member_items
 from flipjax.results import quantities

@@ -17,8 +17,8 @@ from PIL import Image
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.log_odds import SceneSwap
 from flipjax.metrics.pairs import region_class
+from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.gallery.store import StoredImages, load_gallery
 from flipjax.report.run import UNREADABLE, RunTables

@@ -1,4 +1,4 @@
-"""Swap risk, repair, reliance and context use, from the log-odds of regions on scenes. NumPy only."""
+"""The statistics of scene swap: risk, repair, reliance and context use, from log-odds on scenes. NumPy only."""
 
 from __future__ import annotations
 
