@@ -12,7 +12,7 @@ import pandas as pd
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.problems import AuditError
 from flipjax.metrics import Anatomy, flip_kinds, relabelling
-from flipjax.metrics.anatomy import FlipKinds, Relabelling
+from flipjax.metrics.anatomy_flips import FlipKinds, Relabelling
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.rates import Estimate, pooled_rate

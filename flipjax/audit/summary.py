@@ -17,7 +17,7 @@ from flipjax.audit.objects import Objects
 from flipjax.backend.random import key_of
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition
-from flipjax.metrics.anatomy import FLIP_KINDS
+from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import margins
 from flipjax.metrics.drawn_rates import mean_rate, pooled_sums

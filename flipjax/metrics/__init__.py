@@ -7,7 +7,8 @@ from flipjax.support import lazy
 
 _NAMES = {
     ".accumulate": "FlipMetric",
-    ".anatomy": "Anatomy FlipKinds Relabelling Renaming flip_kinds relabelling",
+    ".anatomy": "Anatomy Renaming",
+    ".anatomy_flips": "FlipKinds Relabelling flip_kinds relabelling",
     ".classes": "LabelSpec class_names",
     ".counts": "FlipCounts",
     ".decomposition": "concatenate",

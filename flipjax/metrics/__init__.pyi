@@ -2,11 +2,11 @@
 
 from flipjax.metrics.accumulate import FlipMetric as FlipMetric
 from flipjax.metrics.anatomy import Anatomy as Anatomy
-from flipjax.metrics.anatomy import FlipKinds as FlipKinds
-from flipjax.metrics.anatomy import Relabelling as Relabelling
 from flipjax.metrics.anatomy import Renaming as Renaming
-from flipjax.metrics.anatomy import flip_kinds as flip_kinds
-from flipjax.metrics.anatomy import relabelling as relabelling
+from flipjax.metrics.anatomy_flips import FlipKinds as FlipKinds
+from flipjax.metrics.anatomy_flips import Relabelling as Relabelling
+from flipjax.metrics.anatomy_flips import flip_kinds as flip_kinds
+from flipjax.metrics.anatomy_flips import relabelling as relabelling
 from flipjax.metrics.classes import LabelSpec as LabelSpec
 from flipjax.metrics.classes import class_names as class_names
 from flipjax.metrics.counts import FlipCounts as FlipCounts

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.groups import AnyGroups
-from flipjax.metrics.anatomy import Anatomy, pooled_kinds
+from flipjax.metrics.anatomy import Anatomy
+from flipjax.metrics.anatomy_flips import pooled_kinds
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.host import read_array

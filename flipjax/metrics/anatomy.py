@@ -1,4 +1,4 @@
-"""Flips of anatomy: mirrored labels, labels shifted along a chain, and the renaming that mends them. Imports no JAX."""
+"""`Anatomy`: which classes are mirror images or neighbours in a chain, and the renamings that follow. No JAX."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ import functools
 import itertools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from flipjax.metrics.anatomy_names import name_chains, name_pairs
-from flipjax.metrics.classes import background_classes, is_foreground, read_names
-from flipjax.metrics.decomposition import Decomposition, divide, margins
-from flipjax.metrics.host import Array
+from flipjax.metrics.classes import read_names
 from flipjax.support.terminal import listed
-
-FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
-"""Keys of `pooled_kinds`."""
 
 Pair = tuple[int, int]
 Chain = tuple[int | None, ...]
@@ -195,7 +189,7 @@ class Anatomy:
 
         Example:
             >>> anatomy = Anatomy(mirror=((1, 2),), chains=((3, 4, 5),))
-        >>> [(renaming.kind, renaming.places) for renaming in anatomy.renamings]
+            >>> [(renaming.kind, renaming.places) for renaming in anatomy.renamings]
             [('none', 0), ('mirror', 0), ('shift', 1), ('shift', -1), ('shift', 2), ('shift', -2)]
         """
         renamings = [Renaming("none")]
@@ -204,158 +198,10 @@ class Anatomy:
             renamings.append(Renaming("mirror", tuple(itertools.chain.from_iterable(both_ways))))
         for step in sorted(self.steps, key=lambda step: (abs(step), -step)):
             for number, chain in enumerate(self.chains):
-                moves = _moves(chain, step)
+                moves = moves_along(chain, step)
                 if moves:
                     renamings.append(Renaming("shift", moves, chain=number, places=step))
         return tuple(renamings)
-
-
-class FlipKinds(NamedTuple):
-    """Flipped pixels of each image by kind; the three shares sum to Flip.
-
-    Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
-
-    Example:
-        >>> confusion = np.array([[9, 0, 0], [0, 2, 6], [0, 0, 0]])  # Rows: background, kidney left, kidney right.
-        >>> kinds = flip_kinds(Decomposition(confusion, np.zeros(())), Anatomy(mirror=((1, 2),)))
-        >>> print(kinds.mirrored, kinds.flipped, kinds.foreground, kinds.mirror, kinds.other)
-        6 6 8 0.75 0.0
-    """
-
-    mirrored: Array
-    """(...) pixels predicted as the mirror image of their class."""
-    shifted: Array
-    """(..., S) pixels predicted further along the chain of their class, for each of the S `Anatomy.steps`."""
-    flipped: Array
-    """(...) pixels predicted as another foreground class."""
-    foreground: Array
-    """(...) pixels of the true foreground."""
-
-    @property
-    def mirror(self) -> Array:
-        """Share (...) of the true foreground that is mirrored; NaN without true foreground."""
-        return divide(self.mirrored, self.foreground)[()]
-
-    @property
-    def shift(self) -> Array:
-        """Share (...) of the true foreground that is shifted along a chain; NaN without true foreground."""
-        return divide(self.shifted.sum(-1), self.foreground)[()]
-
-    @property
-    def other(self) -> Array:
-        """Share (...) of the true foreground that flips otherwise; NaN without true foreground."""
-        return divide(self.flipped - self.mirrored - self.shifted.sum(-1), self.foreground)[()]
-
-
-def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
-    """Counts the flipped pixels that are mirrored, shifted along a chain, or neither. Works under jit and vmap.
-
-    A pixel whose prediction is both the mirror image of its class and in the same chain counts as mirrored.
-
-    Args:
-        decomposition: leaves of shape (..., C, C) and (...).
-        anatomy: of foreground classes.
-
-    Raises:
-        ValueError: the anatomy has another number of classes, or a class that does not exist or is background.
-
-    Example:
-        >>> confusion = np.array([[9, 0, 0, 0, 0], [0, 2, 6, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 0, 3], [0, 0, 0, 0, 0]])
-        >>> anatomy = Anatomy(mirror=((1, 2),), chains=((3, 4),))
-        >>> kinds = flip_kinds(Decomposition(confusion, np.zeros(())), anatomy)
-        >>> print(kinds.mirror, kinds.shift, round(kinds.other, 4), dict(zip(anatomy.steps, kinds.shifted.tolist())))
-        0.5 0.25 0.0833 {-1: 0, 1: 3}
-    """
-    confusion = _confusion_of(decomposition, anatomy)
-    truth, prediction = np.array([*anatomy.mirror, *(pair[::-1] for pair in anatomy.mirror)], int).reshape(-1, 2).T
-    mirrored = confusion[..., truth, prediction].sum(-1)
-    steps = _step_table(anatomy, confusion.shape[-1])
-    by_step = [confusion[..., *np.nonzero(steps == step)].sum(-1) for step in anatomy.steps]
-    xp = confusion.__array_namespace__()
-    none = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
-    shifted = xp.stack(by_step, axis=-1) if by_step else none
-    flipped, foreground = _flips(decomposition, confusion)
-    return FlipKinds(mirrored, shifted, flipped, foreground)
-
-
-def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, float]:
-    """Returns the shares of `flip_kinds` of all images' pixels together: `flip_mirror`, `flip_shift`, `flip_other`.
-
-    Example:
-        >>> confusion = np.array([[[9, 0, 0], [0, 1, 3], [0, 0, 0]], [[9, 0, 0], [0, 4, 0], [0, 0, 0]]])
-        >>> pooled_kinds(Decomposition(confusion, np.zeros(2)), Anatomy(mirror=((1, 2),)))
-        {'flip_mirror': 0.375, 'flip_shift': 0.0, 'flip_other': 0.0}
-    """
-    kinds = flip_kinds(decomposition, anatomy)
-    images = range(np.ndim(kinds.flipped))
-    pooled = FlipKinds(*(np.asarray(counts).sum(tuple(images), dtype=np.int64) for counts in kinds))
-    shares = (pooled.mirror, pooled.shift, pooled.other)
-    return {name: float(share) for name, share in zip(FLIP_KINDS, shares, strict=True)}
-
-
-class Relabelling(NamedTuple):
-    """The renaming that makes most foreground pixels of each image correct, and what is then left.
-
-    Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
-
-    Example:
-        >>> confusion = np.array([[9, 0, 0], [0, 2, 6], [0, 0, 0]])  # Rows: background, kidney left, kidney right.
-        >>> best = relabelling(Decomposition(confusion, np.zeros(())), Anatomy(mirror=((1, 2),)))
-        >>> print(best.renaming, best.mended, best.flip, round(best.mended_share, 3))
-        1 4 0.25 0.667
-    """
-
-    renaming: Array
-    """(...) place of the renaming in `Anatomy.renamings`; 0 is none, which wins a draw."""
-    mended: Array
-    """(...) flipped pixels that become correct, less correct ones that flip."""
-    flipped: Array
-    """(...) flipped pixels before."""
-    flip: Array
-    """(...) Flip after the renaming; NaN without true foreground."""
-    mean_dice: Array
-    """(...) mean Dice after it, of the foreground classes in truth or prediction; NaN if there is none."""
-
-    @property
-    def mended_share(self) -> Array:
-        """Share (...) of the flips that the renaming mends; NaN without flips."""
-        return divide(self.mended, self.flipped)[()]
-
-
-def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
-    """Chooses for each image the one of `Anatomy.renamings` that makes most foreground pixels correct.
-
-    Predicted classes are renamed: all mirror pairs at once, or one chain by some places. A class that has no class so
-    many places further keeps its name. Labels that shift by +1 are mended by a renaming of -1. Works under jit and
-    vmap.
-
-    Args:
-        decomposition: as in `flip_kinds`.
-        anatomy: likewise.
-
-    Raises:
-        ValueError: likewise.
-
-    Example:
-        >>> confusion = np.array([[9, 0, 0, 0], [0, 0, 6, 0], [0, 0, 0, 3], [0, 0, 0, 1]])
-        >>> anatomy = Anatomy(chains=((1, 2, 3),))
-        >>> best = relabelling(Decomposition(confusion, np.zeros(())), anatomy)
-        >>> anatomy.renamings[best.renaming].describe(["background", "L1", "L2", "L3"])
-        'shift of L1..L3 by -1'
-        >>> print(best.mended, best.flipped, best.flip, round(best.mean_dice, 4))
-        8 9 0.1 0.619
-    """
-    confusion = _confusion_of(decomposition, anatomy)
-    xp = confusion.__array_namespace__()
-    gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
-    renaming = gains.argmax(-1)
-    mended = gains.max(-1)
-    flipped, foreground = _flips(decomposition, confusion)
-    flip = divide(flipped - mended, foreground)[()]
-    inside = is_foreground(confusion.shape[-1], decomposition.background)
-    sources = xp.asarray(_source_table(anatomy, len(inside)))[renaming]
-    mean_dice = _renamed_dice(confusion, sources, inside)
-    return Relabelling(renaming, mended, flipped, flip, mean_dice)
 
 
 def trim_chain(places: Iterable[int | None]) -> Chain:
@@ -417,7 +263,7 @@ def _find_names(row: Iterable[str | None], names: Sequence[str], *, name: str) -
     return tuple(classes)
 
 
-def _moves(chain: Chain, step: int) -> tuple[Pair, ...]:
+def moves_along(chain: Chain, step: int) -> tuple[Pair, ...]:
     """Returns each class of a chain that has another `step` places further, and that class."""
     moves = []
     for position, c in enumerate(chain):
@@ -427,80 +273,3 @@ def _moves(chain: Chain, step: int) -> tuple[Pair, ...]:
             if other is not None:
                 moves.append((c, other))
     return tuple(moves)
-
-
-def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
-    """Returns by how many places each class (C, C) is predicted further along its chain; 0 for none or mirrored."""
-    steps = np.zeros((classes, classes), np.int64)
-    for chain in anatomy.chains:
-        for step in anatomy.steps:
-            for c, other in _moves(chain, step):
-                steps[c, other] = step
-    for c, other in anatomy.mirror:
-        steps[c, other] = 0
-        steps[other, c] = 0
-    return steps
-
-
-def _source_table(anatomy: Anatomy, classes: int) -> np.ndarray:
-    """Returns the predicted classes that each renaming gives each name, int (renamings, C, 2); -1 for none."""
-    table = np.full((len(anatomy.renamings), classes, 2), -1)
-    for number, renaming in enumerate(anatomy.renamings):
-        renamed = np.arange(classes)
-        for c, other in renaming.moves:
-            renamed[c] = other
-        for c in range(classes):
-            # One that moves here, and the class itself where it keeps its name.
-            sources = np.flatnonzero(renamed == c)
-            table[number, c, : len(sources)] = sources
-    return table
-
-
-def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Array:
-    """Returns the confusion matrices, as NumPy if they are on the host, after a check of the anatomy."""
-    confusion = decomposition.confusion
-    if not isinstance(confusion, np.ndarray):
-        from flipjax.metrics import checks
-
-        # NumPy is exact, and compiles nothing for a new number of images.
-        if checks.on_host(confusion):
-            confusion = np.asarray(confusion)
-    C = confusion.shape[-1]
-    if anatomy.num_classes not in (None, C):
-        hint = "name all classes, background included"
-        raise ValueError(f"anatomy: expected one of {C} classes, found one of {anatomy.num_classes}; {hint}.")
-    background = background_classes(decomposition.background)
-    for c in itertools.chain(*anatomy.mirror, *anatomy.chains):
-        if c is not None and c >= C:
-            raise ValueError(f"anatomy: expected classes in 0..{C - 1}, found {c}.")
-        if c in background:
-            raise ValueError(f"anatomy: expected foreground classes, found {c}, which is background.")
-    return confusion
-
-
-def _flips(decomposition: Decomposition, confusion: Array) -> tuple[Array, Array]:
-    """Returns the pixels (...) that flip and those of the true foreground."""
-    inside = is_foreground(confusion.shape[-1], decomposition.background)
-    counts = margins(confusion, background=decomposition.background)
-    foreground = counts.truth.sum(-1, where=inside)
-    return foreground - (counts.same + counts.missed).sum(-1, where=inside), foreground
-
-
-def _gain(confusion: Array, renaming: Renaming) -> Array:
-    """Returns how many more pixels (...) are correct after a renaming."""
-    before, after = np.array(renaming.moves, int).reshape(-1, 2).T
-    return confusion[..., after, before].sum(-1) - confusion[..., before, before].sum(-1)
-
-
-def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Array:
-    """Returns the mean Dice (...) of the foreground classes, where each is predicted as its `sources` (..., C, 2)."""
-    xp = confusion.__array_namespace__()
-    counts = margins(confusion)
-    taken = xp.maximum(sources, 0)
-    same = xp.where(sources >= 0, xp.take_along_axis(confusion, taken, axis=-1), 0).sum(-1)
-    predicted = xp.take_along_axis(counts.predicted[..., None, :], taken, axis=-1)
-    predicted = xp.where(sources >= 0, predicted, 0).sum(-1)
-    sizes = counts.truth + predicted
-    present = (sizes > 0) & inside
-    dice = divide(2 * same, sizes)
-    return divide(dice.sum(-1, where=present), present.sum(-1))[()]

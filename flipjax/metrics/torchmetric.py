@@ -10,7 +10,7 @@ from torchmetrics import Metric  # pyright: ignore[reportMissingImports]
 from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissingImports]
 
 from flipjax.metrics.accumulate import FlipMetric
-from flipjax.metrics.anatomy import FLIP_KINDS
+from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import Summary, summarize
 
