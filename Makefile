@@ -9,6 +9,7 @@ DOCS := $(VENV)/.docs-$(VERSION)
 DOCS_OUT ?= /tmp/flipjax-docs
 CONFIG ?= configs/correlation_grid.py
 ARGS ?=
+FUZZED := tests/audit/test_doors.py tests/results/test_store.py tests/test_images.py tests/test_model.py tests/test_stored_files.py
 
 .PHONY: sweep smoke test fuzz lint format bench docs linkcheck clean
 
@@ -21,8 +22,8 @@ smoke: $(DEV)  ## The same in half a minute, on a tiny grid
 test: $(DEV)  ## The whole suite; what it compiles is kept for the next time (ARGS=--cache-clear forgets it)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-fuzz: $(DEV)  ## The suite's damaged files, many more of them
-	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/audit tests/models tests/results tests/test_model.py -k damaged $(ARGS)
+fuzz: $(DEV)  ## The suite's damaged files of every kind that flipjax writes or reads, many more of them
+	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest $(FUZZED) -k test_a_damaged_file $(ARGS)
 
 lint: $(DEV)  ## Style, formatting and types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Checkpoints of a cell: what they hold, which are kept, and that a whole one is never removed."""
 
 import errno
+import json
 import resource
 import shutil
 import time
@@ -41,6 +42,18 @@ def test_the_last_two_are_kept_and_damaged_ones_are_passed_over(checkpoints, tmp
     assert {path.name for path in tmp_path.iterdir()} == {"007", "9", "2"}
     shutil.rmtree(tmp_path / "2/arrays")
     assert checkpoints.restore(TREE, say=said.append) is None and not (tmp_path / "2").exists()
+
+
+def test_arrays_that_are_not_those_of_the_record_are_one_sentence_and_stay(checkpoints, tmp_path):
+    Checkpoints(tmp_path / "large", identity="mine").save(3, {"b": np.zeros(10**5)})
+    shutil.rmtree(tmp_path / "3/arrays")
+    shutil.copytree(tmp_path / "large/3/arrays", tmp_path / "3/arrays")
+    record = json.loads((tmp_path / "3" / checkpoint.RECORD).read_text())
+    record["files"] = checkpoint._file_digests(tmp_path / "3")
+    (tmp_path / "3" / checkpoint.RECORD).write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=f"{tmp_path / '3'} holds other arrays than its record says") as error:
+        checkpoints.restore(TREE, say=print)
+    assert "\n" not in str(error.value) and (tmp_path / "3/arrays").exists()
 
 
 OTHERS = [{}, {"ema": np.zeros(2)}, {"b": np.arange(3, dtype=np.float32)}, {"b": np.arange(4.0)}]

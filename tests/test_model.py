@@ -7,6 +7,7 @@ import runpy
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import networks
 import numpy as np
 import pytest
@@ -122,6 +123,15 @@ ODD_IMAGES = {
     "nothing": (None, "object"),
     "a generator": ((row for row in ()), "object"),
     "integers": (np.zeros((1, 4, 4, 3), np.int32), "int32"),
+    "booleans": (np.zeros((1, 4, 4, 3), bool), "bool"),
+    "complex": (np.zeros((1, 4, 4, 3), complex), "complex128"),
+    "two bits": (np.zeros((1, 4, 4, 3), ml_dtypes.uint2), "uint2"),
+    "two bits on a device": (jnp.zeros((1, 4, 4, 3), jnp.uint2), "uint2"),
+    "0 to 255 in floats": (np.full((1, 4, 4, 3), 255.0), "255.0"),
+    "below 0": (np.full((1, 4, 4, 3), -0.5, np.float16), "-0.5"),
+    "NaN": (np.full((1, 4, 4, 3), np.nan, np.float32), "nan"),
+    "NaN on a device": (jnp.full((1, 4, 4, 3), jnp.nan), "nan"),
+    "infinite": (np.full((1, 4, 4, 3), np.inf, np.float32), "inf"),
     "no image": (np.zeros((0, 4, 4, 3), np.float32), r"\(0, 4, 4, 3\)"),
     "no row": (np.zeros((1, 0, 4, 3), np.float32), r"\(1, 0, 4, 3\)"),
 }
@@ -148,13 +158,19 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize("call", [Model.logits, Model.__call__], ids=["logits", "pure"])
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-def test_it_works_under_strict_settings_of_jax(setting):
+def test_it_works_under_strict_settings_of_jax(setting, call):
     model = drawn(SPECS[0])
-    sample = images(2, 4, 4)
-    logits = model.logits(sample)
+    sample = np.rint(255 * images(2, 4, 4)).astype(np.uint8)
+    logits = call(model, sample)
     with setting():
-        np.testing.assert_array_equal(model.logits(sample), logits)
+        np.testing.assert_array_equal(call(model, sample), logits)
+
+
+def test_traced_images_are_taken_whatever_their_values():
+    model = drawn(SPECS[0])
+    assert jax.jit(Model.__call__)(model, np.full((1, 4, 4, 3), 2.0)).shape == (1, 4, 4, 3)
 
 
 FORGED = {

@@ -256,9 +256,35 @@ def test_clusters_of_the_stream_are_those_of_the_reference(clusters):
         monitor.watch(fitted, [1.0], clusters=clusters)
 
 
-def test_masked_scores_are_refused():
-    with pytest.raises(TypeError, match=r"^scores: expected an array, found a masked one"):
-        monitor.fit(np.ma.masked_array(np.arange(40.0), np.arange(40) < 3))
+FITTED = monitor.fit(np.arange(40.0), flag_rate=0.2)
+MASKED = np.ma.masked_array(np.arange(40.0) / 40, np.arange(40) < 3)
+NO_NUMBERS = {
+    "fit": (lambda: monitor.fit(MASKED), "scores: expected an array, found a masked one"),
+    "losses of fit": (lambda: monitor.fit(range(40), losses=MASKED, risk=0.5), "losses: .* found a masked one"),
+    "clusters of fit": (lambda: monitor.fit(np.arange(40), clusters=MASKED), "clusters: .* found a masked one"),
+    "flag": (lambda: monitor.flag(FITTED, MASKED), "scores: .* found a masked one"),
+    "watch": (lambda: monitor.watch(FITTED, MASKED), "scores: .* found a masked one"),
+    "delay": (lambda: monitor.alarm_delay(FITTED, MASKED), "scores: .* found a masked one"),
+    "detection": (lambda: monitor.detection(FITTED, MASKED, np.zeros(40)), "scores: .* found a masked one"),
+    "losses": (lambda: monitor.detection(FITTED, np.zeros(40), MASKED), "losses: .* found a masked one"),
+    "complex losses": (lambda: monitor.detection(FITTED, [1.0], [1j]), "losses: expected real numbers"),
+    "no losses": (lambda: monitor.detection(FITTED, [1.0], ["a"]), "losses: expected real numbers"),
+    "losses above 1": (lambda: monitor.detection(FITTED, [1.0, 2.0], [np.nan, 7.0]), "losses: expected .* found 7"),
+    "losses of others": (lambda: monitor.detection(FITTED, [1.0], [0.0, 1.0]), r"losses: expected \(1,\)"),
+    "a mapping": (lambda: monitor.flag(FITTED, {"a": 1}), "scores: expected an array, found a mapping"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_what_is_no_number_is_refused(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}") as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_a_score_or_loss_of_none_is_unknown():
+    assert monitor.flag(FITTED, [None, 1.0]).tolist() == [FITTED.flags_empty, False]
+    assert monitor.detection(FITTED, [39.0, 39.0], [None, 1.0]).precision[0] == 1
 
 
 def test_a_change_is_seen_later_after_normal_images():

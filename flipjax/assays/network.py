@@ -16,6 +16,7 @@ from flipjax.assays.schedule import BudgetError, Schedule, choose_schedule, dura
 from flipjax.assays.verdict import Learnt, measure_learning
 from flipjax.data.arrays import ArrayData
 from flipjax.support.files import DamagedError, make_folder, sha256, write_text
+from flipjax.support.json_files import read_json
 from flipjax.support.terminal import say
 
 FORMAT = 2
@@ -151,7 +152,7 @@ def schedule_of(images: AssayImages, options: Options, network: str, weights: st
     if folder is not None and _schedule_path(folder, network).is_file():
         path = _schedule_path(folder, network)
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
             if stored["asked"] == asked:
                 return from_plain(Schedule, stored["schedule"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:

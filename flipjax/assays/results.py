@@ -1,7 +1,6 @@
 """The result of an assay, and its record."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from flipjax.assays import remedy
@@ -12,6 +11,7 @@ from flipjax.assays.record import from_plain
 from flipjax.assays.schedule import Schedule
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt
 from flipjax.support.files import DamagedError
+from flipjax.support.json_files import read_json
 
 RECORD = "assay.json"
 """The file of the record."""
@@ -114,12 +114,10 @@ def read_assay(folder: str | Path) -> Assay | None:
     """
     path = Path(folder) / RECORD
     try:
-        text = path.read_text(encoding="utf-8")
+        return from_plain(Assay, read_json(path))
     except FileNotFoundError:
         return None
-    try:
-        return from_plain(Assay, json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
         raise DamagedError(
             f"{path}: no record of an assay ({type(error).__name__}); remove it to make it anew"
         ) from error

@@ -1,7 +1,6 @@
 """Mirrored and shifted labels in an audit: the anatomy of its classes, and how the flips of each image are mended."""
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.rates import Estimate, pooled_rate
 from flipjax.results.frames import DIGITS
+from flipjax.support.json_files import parse_json
 
 NONE = "none"
 """In place of a file: classes have neither mirror images nor chains."""
@@ -55,8 +55,8 @@ def read_anatomy(given: str | Path | None, class_names: Sequence[str], backgroun
 def _read_file(path: Path, class_names: Sequence[str], background: Background) -> Anatomy:
     """Reads the anatomy of a JSON file."""
     try:
-        stored = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        stored = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise AuditError(f"--anatomy: expected {FORM}, found {path} ({error})") from error
     if not isinstance(stored, dict) or not stored or set(stored) - {"mirror", "chains"}:
         raise AuditError(f"--anatomy: expected {FORM}, found other content in {path}")

@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import math
 import tempfile
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ import numpy as np
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import suffix_of
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
+from flipjax.support.npz import SUFFIX, Npz, most_unpacked, open_any_npz
 from flipjax.support.terminal import listed
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 """Millimetres of a NIfTI header's units of length; most programs leave them unknown and mean millimetres."""
 LONGEST_NAME = 1 << 14
 """Most bytes of a name in an npz."""
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +131,11 @@ class Stack:
         if suffix_of(path) == ".npy":
             values = opened(path)
         else:
-            with (
-                path.open("rb") as file,
-                np.load(file, allow_pickle=False) as stored,
-                tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
-            ):
+            temporary = tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True)
+            with open_any_npz(path) as stored, temporary as folder:
                 member = _member(path, stored, wanted, most)
                 # An open array outlives its file.
-                values = opened(_zip_of(stored).extract(member, folder))
+                values = opened(stored.archive.extract(member + SUFFIX, folder))
                 if "names" in stored:
                     self.names = _read_names(path, stored, len(values) if values.ndim else 0)
         _check_kind(path, values.dtype, wanted)
@@ -155,31 +151,26 @@ class Stack:
         return np.array(self.values[index])
 
 
-def _zip_of(stored: np.lib.npyio.NpzFile) -> zipfile.ZipFile:
-    """Returns the archive of an open npz."""
-    assert stored.zip is not None
-    return stored.zip
-
-
-def _read_names(path: Path, stored: np.lib.npyio.NpzFile, count: int) -> tuple[str, ...]:
+def _read_names(path: Path, stored: Npz, count: int) -> tuple[str, ...]:
     """Returns the array `names` of an npz, whose header is read first: a small file may unpack to many names."""
-    with _zip_of(stored).open("names.npy") as file:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    if len(shape) != 1 or shape[0] > max(count, 1) or dtype.itemsize > LONGEST_NAME:
-        raise AuditError(f"{path}: expected images and a name for each, found {count} and names {dtype} {shape}")
-    return tuple(map(str, stored["names"]))
+    header = stored.header("names")
+    size = math.prod(header.shape) * header.dtype.itemsize
+    short = header.dtype.itemsize <= LONGEST_NAME and size <= most_unpacked(stored.size)
+    if len(header.shape) != 1 or header.shape[0] > max(count, 1) or not short:
+        found = f"{count} and names {header.dtype} {header.shape}"
+        raise AuditError(f"{path}: expected images and a name for each, found {found}")
+    return tuple(map(str, stored.read("names")))
 
 
-def _member(path: Path, stored: np.lib.npyio.NpzFile, wanted: str, most: int) -> str:
-    """Returns the file of the wanted array in an npz."""
-    unpacked = sum(member.file_size for member in _zip_of(stored).infolist())
-    check_size(path, unpacked, most, error=BrokenFileError)
+def _member(path: Path, stored: Npz, wanted: str, most: int) -> str:
+    """Returns the name of the wanted array in an npz."""
+    check_size(path, stored.unpacked, most, error=BrokenFileError)
     if wanted in stored:
-        return f"{wanted}.npy"
-    candidates = [name for name in stored if name not in RESERVED]
+        return wanted
+    candidates = [name for name in stored.names if name not in RESERVED]
     if len(candidates) != 1:
-        raise BrokenFileError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored)}")
-    return f"{candidates[0]}.npy"
+        raise BrokenFileError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored.names)}")
+    return candidates[0]
 
 
 def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
@@ -260,13 +251,10 @@ def _npy_header(path: Path, wanted: str, most: int) -> Header:
 
 
 def _npz_header(path: Path, wanted: str, most: int) -> Header:
-    with (
-        np.load(path, allow_pickle=False) as stored,
-        _zip_of(stored).open(_member(path, stored, wanted, most)) as file,
-    ):
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    _check_kind(path, dtype, wanted)
-    return Header(shape)
+    with open_any_npz(path) as stored:
+        header = stored.header(_member(path, stored, wanted, most))
+    _check_kind(path, header.dtype, wanted)
+    return Header(header.shape)
 
 
 def _read_stack(path: Path, wanted: str, most: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +12,7 @@ from flipjax.audit.arrays import StoredArray, open_png, read_png
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.problems import AuditError, naming
 from flipjax.support.files import JsonObject
+from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed
 
 Outline: TypeAlias = Any
@@ -84,7 +84,7 @@ def open_coco(path: Path, *, truth: Coco | None = None) -> CocoImages:
         AuditError: the JSON has another format, the labels lack categories or images, or PNGs are missing or not RGB.
     """
     with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
-        stored = json.loads(path.read_bytes())
+        stored = read_json(path)
         if isinstance(stored, list):
             if truth is None or truth.panoptic:
                 raise AuditError(f"{path}: expected --labels in COCO's instances format beside results")

@@ -17,6 +17,8 @@ from flipjax.audit.problems import AuditError, naming
 from flipjax.audit.summary import CLASS_IOU, SEED, rate_counts
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition
+from flipjax.metrics.classes import Background
+from flipjax.metrics.decomposition import read_leaves
 from flipjax.metrics.drawn_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.evaluate import with_group
 from flipjax.metrics.images import Images, read_images
@@ -24,7 +26,9 @@ from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import summary_of, values_of
 from flipjax.results.frames import records_of
 from flipjax.results.text import TextTable, to_text, with_interval
-from flipjax.support.files import make_folder, open_npz, write_text
+from flipjax.support.files import make_folder, write_text
+from flipjax.support.json_files import read_json
+from flipjax.support.npz import open_npz
 from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
@@ -93,24 +97,36 @@ def read_audit(folder: Path) -> Stored:
     path = folder / "decomposition.npz"
     if not path.is_file():
         raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
+    background = _read_background(folder)
     with naming(path), open_npz(path) as stored:
-        arrays = dict(stored)
+        arrays = {name: stored.read(name) for name in stored.names}
         names = [*map(str, arrays["names"])]
+        if not len(names) == len(arrays["confusion"]) == len(arrays["risk_sum"]):
+            raise ValueError("expected counts of each image")
         order = sorted(range(len(names)), key=names.__getitem__)
-        summary = json.loads((folder / "summary.json").read_bytes())
-        if "error" in summary:
-            raise AuditError(f"--compare: expected an audit that was finished in {folder}, found {summary['error']}")
-        background = summary["options"]["background"]
-        if isinstance(background, list):
-            background = tuple(background)
+        counts = Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background)
+        read_leaves(counts)
         return Stored(
             names=sorted(names),
-            decomposition=Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background),
+            decomposition=counts,
             class_names=tuple(map(str, arrays["class_names"])),
             group_names=_ordered(arrays, "group_names", order),
             clusters=_ordered(arrays, "clusters", order),
             pixel_size=_ordered(arrays, "pixel_size", order),
         )
+
+
+def _read_background(folder: Path) -> Background:
+    """Returns the background of a finished audit, from its summary."""
+    path = folder / "summary.json"
+    with naming(path):
+        summary = read_json(path)
+        if "error" in summary:
+            raise AuditError(f"--compare: expected an audit that was finished in {folder}, found {summary['error']}")
+        background = summary["options"]["background"]
+    if isinstance(background, list):
+        return tuple(background)
+    return background
 
 
 def _ordered(arrays: Mapping[str, np.ndarray], name: str, order: Sequence[int]) -> np.ndarray | None:

@@ -20,7 +20,8 @@ from flipjax.audit.rows import summary_rows
 from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
-from flipjax.support.files import make_folder, replacing, save_npz, write_text
+from flipjax.support.files import make_folder, replacing, write_text
+from flipjax.support.npz import save_npz
 
 PROGRAM = "flipjax.audit"
 """What summary.json says of its origin."""

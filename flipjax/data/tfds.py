@@ -4,7 +4,6 @@ TensorFlow Datasets is imported only to read a data set; TensorFlow is not neede
 """
 
 import dataclasses
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import Reader, names_of
 from flipjax.support.files import sha256
+from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed, printable
 
 DEFAULTS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
@@ -119,7 +119,7 @@ def data_dir_of(text: str) -> Path:
 def stored_bytes(spec: PoolSpec) -> int | None:
     """Returns the size of the pool's uint8 arrays from the data set's info, or None without a data set."""
     try:
-        info = json.loads((find_data_set(spec) / INFO).read_text(encoding="utf-8"))
+        info = read_json(find_data_set(spec) / INFO)
         counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

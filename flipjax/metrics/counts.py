@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import divide, margins, rates
+from flipjax.metrics.decomposition import Decomposition, divide, margins, rates
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import decompose
+from flipjax.metrics.settings import jax_defaults
 from flipjax.metrics.summary import Summary
 
 LOW_BITS = 16
@@ -126,6 +127,7 @@ class FlipCounts:
         return _registered(bound)
 
     @classmethod
+    @jax_defaults()
     def empty(cls, *, num_classes: int | None = None, background: Background | EllipsisType = ...) -> Self:
         """Returns counts of no image, which merge with any others.
 
@@ -168,7 +170,13 @@ class FlipCounts:
                 options[name] = value
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
-        decomposition = decompose(logits, labels, **options)
+        # Not a decorator, which the warnings of `decompose` would point at.
+        with jax_defaults():
+            return cls._of_images(decompose(logits, labels, **options), mask)
+
+    @classmethod
+    def _of_images(cls, decomposition: Decomposition, mask: Any) -> Self:
+        """Returns the counts of the images of a batch that a mask has, or of all."""
         confusion = jnp.asarray(decomposition.confusion)
         lead = confusion.shape[:-2]
         C = confusion.shape[-1]
@@ -200,6 +208,7 @@ class FlipCounts:
         """C; 0 of an `empty` without classes."""
         return self.pixels.low.shape[-1]
 
+    @jax_defaults()
     def merge(self, other: FlipCounts) -> Self:
         """Returns the counts of the images of both.
 
@@ -234,6 +243,7 @@ class FlipCounts:
         """Returns other counts as this class."""
         return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
 
+    @jax_defaults()
     def reduce(self) -> Self:
         """Returns the sums over the first axis, as of devices or of the parts of an `all_gather`.
 
@@ -252,6 +262,7 @@ class FlipCounts:
             flipped_images=self.flipped_images.sum(0, dtype=jnp.int32),
         )
 
+    @jax_defaults()
     def compute(self, *, class_names: Sequence[str] | None = None) -> Summary:
         """Returns keys of `flipjax.metrics.summarize` that follow from sums.
 

@@ -21,29 +21,29 @@ AnyArray = TypeVar("AnyArray", np.ndarray, "jax.Array")
 def _rate(name: str, text: str) -> property:
     """Returns a property of `Decomposition`: one of its `Rates`, or flip-risk."""
 
+    def value(confusion: Any, risk_sum: Any, background: Background) -> Any:
+        counts = margins(confusion, background=background)
+        if name != "flip_risk":
+            return getattr(rates(counts, background=background), name)
+        inside = is_foreground(confusion.shape[-1], background)
+        return divide(risk_sum, counts.predicted.sum(-1, where=inside))
+
     def compute(self: Decomposition) -> Any:
         confusion = self.confusion
         risk_sum = self.risk_sum
-        background = self.background
-        is_stored = isinstance(confusion, np.ndarray)
-        if not is_stored:
-            from flipjax.metrics import checks
+        if isinstance(confusion, np.ndarray):
+            return value(confusion, risk_sum, self.background)[()]
+        import jax.numpy as jnp
 
+        from flipjax.metrics import checks
+        from flipjax.metrics.settings import jax_defaults
+
+        with jax_defaults():
             # NumPy compiles nothing for a new number of images.
             if checks.on_host(confusion, risk_sum):
                 confusion = np.asarray(confusion)
                 risk_sum = np.asarray(risk_sum)
-        counts = margins(confusion, background=background)
-        if name == "flip_risk":
-            inside = is_foreground(confusion.shape[-1], background)
-            values = divide(risk_sum, counts.predicted.sum(-1, where=inside))
-        else:
-            values = getattr(rates(counts, background=background), name)
-        if is_stored:
-            return values[()]
-        import jax.numpy as jnp
-
-        return jnp.asarray(values, jnp.float32)
+            return jnp.asarray(value(confusion, risk_sum, self.background), jnp.float32)
 
     return property(compute, doc=text)
 
@@ -262,7 +262,10 @@ def divide(part: Any, whole: Any) -> Any:
     if hasattr(whole, "aval") or hasattr(part, "aval"):
         import jax.numpy as jnp
 
-        return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), jnp.nan)
+        from flipjax.metrics.settings import jax_defaults
+
+        with jax_defaults():
+            return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), jnp.nan)
     numerator = np.asarray(part, np.float64)
     denominator = np.asarray(whole, np.float64)
     empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -79,3 +80,12 @@ def read_numbers(values: ArrayLike, *, name: str) -> np.ndarray:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected real numbers, found {array.dtype} ({error}).") from error
+
+
+def settings_for(values: Any) -> contextlib.AbstractContextManager:
+    """Returns the settings under which JAX computes with an array; of NumPy arrays a context that does nothing."""
+    if isinstance(values, np.ndarray):
+        return contextlib.nullcontext()
+    from flipjax.metrics.settings import jax_defaults
+
+    return jax_defaults()

@@ -23,6 +23,7 @@ from flipjax.metrics.classes import Background, LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, divide
 from flipjax.metrics.host import Array
 from flipjax.metrics.pixels import PACKED, count_pixels, find_errors, map_pixels, sum_scores
+from flipjax.metrics.settings import jax_defaults
 
 Out = TypeVar("Out")
 T = TypeVar("T")
@@ -91,9 +92,10 @@ def decompose(
         True
     """
     spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
-    scores, labels, C = checks.check_pair(logits, labels, spec)
-    counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
-    return Decomposition(jnp.asarray(counts), jnp.asarray(sums.astype(np.float32)), spec.background)
+    with jax_defaults():
+        scores, labels, C = checks.check_pair(logits, labels, spec)
+        counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
+        return Decomposition(jnp.asarray(counts), jnp.asarray(sums.astype(np.float32)), spec.background)
 
 
 def flip_risk(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
@@ -121,8 +123,9 @@ def flip_risk(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
         0.6931
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
-    return foreground_means(scores, read)[0]
+    with jax_defaults():
+        scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
+        return foreground_means(scores, read)[0]
 
 
 def error_map(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
@@ -142,10 +145,11 @@ def error_map(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]
         [[0, 1, 2, 3, 4]]
     """
     read = LabelSpec(**spec)
-    scores, labels, C = checks.check_pair(logits, labels, read)
-    (codes,) = _apply(find_errors, scores, labels, read, width=C, maps=True, classes=C)
-    # Unlike `jnp.asarray`, compiles nothing for a new shape.
-    return jax.device_put(codes)
+    with jax_defaults():
+        scores, labels, C = checks.check_pair(logits, labels, read)
+        (codes,) = _apply(find_errors, scores, labels, read, width=C, maps=True, classes=C)
+        # Unlike `jnp.asarray`, compiles nothing for a new shape.
+        return jax.device_put(codes)
 
 
 def risk_map(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
@@ -165,8 +169,9 @@ def risk_map(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
         [[0.6931 0.    ]]
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
-    return jax.device_put(read_pixels(scores, read).risk)
+    with jax_defaults():
+        scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
+        return jax.device_put(read_pixels(scores, read).risk)
 
 
 class PixelMaps(NamedTuple):
@@ -184,7 +189,8 @@ class PixelMaps(NamedTuple):
 
 def read_pixels(scores: Array, spec: LabelSpec) -> PixelMaps:
     """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
-    return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
+    with jax_defaults():
+        return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
 
 
 def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOptions]) -> dict[str, jax.Array]:
@@ -217,10 +223,11 @@ def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOption
         {'flip_risk': 0.662, 'max_softmax': 0.5, 'margin': 0.8, 'energy': 0.0, 'p_norm': -0.901}
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
-    if not isinstance(p, int) or p < 1:
-        raise ValueError(f"p: expected an integer above 0, found {p!r}.")
-    return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))
+    with jax_defaults():
+        scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
+        if not isinstance(p, int) or p < 1:
+            raise ValueError(f"p: expected an integer above 0, found {p!r}.")
+        return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))
 
 
 def foreground_means(scores: Array, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:

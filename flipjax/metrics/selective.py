@@ -248,13 +248,25 @@ def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np
 def _ranked_losses(scores: ArrayLike, losses: ArrayLike) -> list[np.ndarray]:
     """Returns scores and losses (n,) as `_ranked` does; raises a ValueError for losses outside 0..1."""
     values, loss = _ranked(scores, losses)
-    low = loss.min(initial=0)
-    high = loss.max(initial=1)
+    check_losses(loss)
+    return [values, loss]
+
+
+def check_losses(losses: np.ndarray) -> None:
+    """Raises ValueError for losses outside 0..1; NaN is unknown.
+
+    Example:
+        >>> check_losses(np.array([0.0, 1.5]))
+        Traceback (most recent call last):
+        ...
+        ValueError: losses: expected numbers in 0..1, found 1.5.
+    """
+    low = np.fmin.reduce(losses, initial=0)
+    high = np.fmax.reduce(losses, initial=1)
     if low < 0:
         raise ValueError(f"losses: expected numbers in 0..1, found {low:g}.")
     if high > 1 + _ROUNDING:
         raise ValueError(f"losses: expected numbers in 0..1, found {high:g}.")
-    return [values, loss]
 
 
 def _check_weights(weights: ArrayLike) -> np.ndarray:

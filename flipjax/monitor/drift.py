@@ -156,6 +156,7 @@ def watch(
         seed: of the order among equal scores.
 
     Raises:
+        TypeError: an array of other things than real numbers, such as a masked one.
         ValueError: clusters, and a monitor without, or the other way round.
 
     Example:
@@ -169,6 +170,9 @@ def watch(
         if monitor.cluster_key:
             raise ValueError("clusters: expected clusters, as fit had, found none.")
         raise ValueError("clusters: expected no clusters, as fit had none, found them.")
+    if hasattr(scores, "dtype"):
+        # An array, whose masked scores would be read as NaN; others may be endless.
+        scores = read_scores(scores)
     return _verdicts(monitor, DriftTest(monitor, seed=seed), scores, clusters)
 
 

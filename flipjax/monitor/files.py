@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.monitor.threshold import Monitor
-from flipjax.support.files import DamagedError, replacing, sha256
+from flipjax.metrics.host import read_numbers
+from flipjax.monitor.threshold import LEAST_ALARM, Monitor
+from flipjax.support.files import DamagedError, JsonObject, replacing, sha256
+from flipjax.support.json_files import read_json
 
 FORMAT = "flipjax monitor 3"
 EARLIER = ("flipjax monitor 2",)
@@ -56,12 +59,26 @@ def load_monitor(path: str | Path) -> Monitor:
         (94.0, 0.01)
     """
     try:
-        values = json.loads(Path(path).read_bytes())
+        values = read_json(path)
         if values.pop("digest") != _digest(values) or values.pop("format") not in (FORMAT, *EARLIER):
             raise ValueError("its values do not match its digest")
-        return Monitor(np.array(values.pop("scores")), **values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return _monitor_of(values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
+
+
+def _monitor_of(values: JsonObject) -> Monitor:
+    """Returns the monitor of stored values; raises ValueError or TypeError for others than `fit` can give."""
+    scores = read_numbers(values.pop("scores"), name="scores")
+    if scores.ndim != 1 or not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
+        raise ValueError("scores: expected numbers in order")
+    monitor = Monitor(scores, **values)
+    numbers = (monitor.threshold, monitor.false_alarm, monitor.without_region)
+    if not all(isinstance(number, int | float) for number in numbers) or not isinstance(monitor.cluster_key, str):
+        raise ValueError("expected numbers, and the name of a key")
+    if math.isnan(monitor.threshold) or not LEAST_ALARM <= monitor.false_alarm < 1 or monitor.without_region < 0:
+        raise ValueError("threshold, false_alarm, without_region: expected those that fit gives")
+    return monitor
 
 
 def _digest(values: dict[str, object]) -> str:

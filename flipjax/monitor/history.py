@@ -10,14 +10,16 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import BinaryIO, Self, TextIO
 
 from flipjax.monitor.files import digest_of
+from flipjax.monitor.lines import LONGEST
 from flipjax.monitor.threshold import Monitor
-from flipjax.support.files import DamagedError, replacing
+from flipjax.support.files import DamagedError, check_regular, replacing
+from flipjax.support.json_files import parse_json
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SeenImage:
     """An image of a stream, as a line of its history holds it."""
 
@@ -27,9 +29,9 @@ class SeenImage:
     """Its cluster, or None."""
 
     @classmethod
-    def read(cls, line: str) -> Self:
+    def read(cls, line: bytes) -> Self:
         """Reads a line; raises ValueError, TypeError or KeyError for one that is no image's."""
-        fields = json.loads(line)
+        fields = parse_json(line)
         score = fields["score"]
         if score is None:
             score = math.nan
@@ -55,18 +57,22 @@ class History:
         """
         self._path = path
         self._digest = digest_of(monitor)
-        self._seen = self._read() if path.exists() else []
+        self._seen: list[SeenImage] = []
+        if path.exists():
+            self._read()
         self._file: TextIO | None = None
 
-    def _read(self) -> list[SeenImage]:
-        """Returns the images; a last line that was cut by a crash is left out."""
-        lines = self._path.read_text(encoding="utf-8").split("\n")
+    def _read(self) -> None:
+        """Reads the images; a last line that was cut by a crash is left out."""
         try:
-            if json.loads(lines[0])["monitor"] != self._digest:
-                raise DamagedError(f"{self._path}: expected the history of this monitor, found that of another")
-            return [SeenImage.read(line) for line in lines[1:-1]]
+            check_regular(self._path)
+            with self._path.open("rb") as stream:
+                digest = parse_json(stream.readline(LONGEST))["monitor"]
+                self._seen += map(SeenImage.read, _whole_lines(stream))
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedError(f"{self._path}: expected a history as `flipjax monitor watch` writes it") from error
+        if digest != self._digest:
+            raise DamagedError(f"{self._path}: expected the history of this monitor, found that of another")
 
     def seen(self) -> Iterator[SeenImage]:
         """Yields the images of the stream so far."""
@@ -74,9 +80,10 @@ class History:
 
     def __enter__(self) -> Self:
         """Begins to write; what a crash had cut is written whole."""
-        lines = [json.dumps({"monitor": self._digest}), *(image.line() for image in self._seen)]
         with replacing(self._path) as stream:
-            stream.write("".join(f"{line}\n" for line in lines).encode())
+            stream.write(json.dumps({"monitor": self._digest}).encode() + b"\n")
+            for image in self._seen:
+                stream.write(image.line().encode() + b"\n")
         self._file = self._path.open("a", encoding="utf-8")
         return self
 
@@ -93,3 +100,12 @@ class History:
         """Closes the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yields the lines of a file that end with a line break; raises ValueError for one of LONGEST bytes."""
+    while line := stream.readline(LONGEST):
+        if len(line) == LONGEST:
+            raise ValueError(f"expected lines of fewer than {LONGEST:,} bytes")
+        if line.endswith(b"\n"):
+            yield line

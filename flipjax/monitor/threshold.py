@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.metrics import selective
+from flipjax.metrics.host import read_array, read_numbers
 
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
@@ -76,7 +77,7 @@ def fit(
         cluster_key: the key of a line that names its cluster.
 
     Raises:
-        TypeError: a masked array.
+        TypeError: what are no arrays of real numbers, such as masked ones.
         ValueError: flag_rate and risk together or out of range, shapes that do not fit, or too few images.
 
     Example:
@@ -121,11 +122,10 @@ def read_scores(scores: ArrayLike) -> np.ndarray:
     """Returns scores as float64.
 
     Raises:
-        TypeError: a masked array, whose masked scores would be read as scores.
+        TypeError: no array, or one of other things than real numbers, such as a masked one, whose masked scores would
+            be read as scores.
     """
-    if isinstance(scores, np.ma.MaskedArray):
-        raise TypeError("scores: expected an array, found a masked one; pass array.filled(np.nan) for images without.")
-    return np.asarray(scores, np.float64)
+    return read_numbers(scores, name="scores")
 
 
 def cluster_means(scores: np.ndarray, clusters: ArrayLike) -> np.ndarray:
@@ -138,7 +138,7 @@ def cluster_means(scores: np.ndarray, clusters: ArrayLike) -> np.ndarray:
         >>> cluster_means(np.array([1.0, 3.0, np.nan, np.nan]), ["a", "a", "a", "b"]).tolist()
         [2.0, nan]
     """
-    names = np.asarray(clusters).astype(np.str_)
+    names = read_array(clusters, name="clusters").astype(np.str_)
     if names.shape != scores.shape:
         raise ValueError(f"clusters: expected {scores.shape}, one a score, found shape {names.shape}.")
     _, cluster = np.unique(names, return_inverse=True)
@@ -198,15 +198,22 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
         scores: (n,), NaN without predicted foreground.
         losses: (n,) in 0..1, NaN where unknown.
 
+    Raises:
+        TypeError: what are no arrays of real numbers, such as masked ones.
+        ValueError: shapes that do not fit, or losses outside 0..1.
+
     Example:
         >>> result = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.1])
         >>> [round(value, 2) for value in result.flagged], result.precision[0], result.recall[0]
         ([0.67, 0.21, 0.94], 0.5, 1.0)
     """
     flagged = flag(monitor, scores)
-    losses = np.asarray(losses, np.float64)
-    has_loss = ~np.isnan(losses)
-    error = losses > ERROR
+    values = read_numbers(losses, name="losses")
+    if values.shape != flagged.shape:
+        raise ValueError(f"losses: expected {flagged.shape}, one a score, found shape {values.shape}.")
+    selective.check_losses(values)
+    has_loss = ~np.isnan(values)
+    error = values > ERROR
     return Detection(_fraction(flagged), _fraction(error[flagged & has_loss]), _fraction(flagged[error]))
 
 

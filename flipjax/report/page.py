@@ -32,6 +32,7 @@ from flipjax.results.frames import write_csv
 from flipjax.results.run_data import token_of
 from flipjax.results.text import varying_axes
 from flipjax.support.files import link_below, write_text
+from flipjax.support.json_files import read_json
 
 MADE_OF = "made_of.json"
 """Names what a page was made of, with its terminal text."""
@@ -75,7 +76,7 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
 def _text_of(folder: Path, source: str) -> str | None:
     """Returns the terminal text of the existing report if it has the same source."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        earlier = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
+        earlier = read_json(folder / MADE_OF)
         complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
         if complete and earlier["source"] == source:
             return str(earlier["text"])

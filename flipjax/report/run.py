@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, me
 from flipjax.results.run_data import load, mark_unlearnt
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.files import JsonObject
+from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed
 
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
@@ -208,7 +208,7 @@ def read_run(workdir: str | Path) -> RunTables:
 def _read_config(path: Path, missing: list[str]) -> JsonObject:
     """Reads config.json; if it or its sessions are damaged, returns nothing and notes that in `missing`."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         _check_object(config)
         for session in config.get("sessions", []):
             _check_object(session)

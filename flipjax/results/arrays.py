@@ -153,9 +153,12 @@ class MemberResults(Curves):
             raise ValueError(f"usual: expected {len(self.class_names) - 1} foreground classes, found {groups.classes}")
         if not set(self.group.tolist()) <= {ALL, *groups.named} or not set(self.part.tolist()) <= set(EVALUATED):
             raise ValueError("group, part: expected those of the classes and scenes, and val and test")
-        rules = self.rule.tolist()
-        if not rules or len(set(rules)) < len(rules):
-            raise ValueError("rule: expected one or more different names")
+        if not len(self.rule):
+            raise ValueError("rule: expected at least one")
+        for name in ("rule", "axis", "part", "group", "quantity", "measure"):
+            names = getattr(self, name).tolist()
+            if len(set(names)) < len(names):
+                raise ValueError(f"{name}: expected different names")
         for key in self.quantity.tolist():
             if find_quantity(key) is None:
                 raise ValueError(f"quantity: expected known keys, found {key!r}")
@@ -181,9 +184,16 @@ class MemberResults(Curves):
         names = self.axis.tolist()
         settings = []
         for texts in self.setting.tolist():
-            values = [json.loads(text) for text in texts]
+            values = [_read_value(text) for text in texts]
             settings.append(dict(zip(names, values, strict=True)))
         return settings
+
+
+def _read_value(text: str) -> AxisValue:
+    """Returns a member's value of an axis; raises ValueError for JSON of an object or a list, which none is."""
+    if text.lstrip().startswith(("{", "[")):
+        raise ValueError("setting: expected numbers and texts")
+    return json.loads(text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

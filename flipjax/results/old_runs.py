@@ -7,7 +7,6 @@ An old file holds the rows of results.csv and history.csv as JSON, and arrays of
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +20,9 @@ from flipjax.results.quantities import key_of
 from flipjax.results.record import known_record
 from flipjax.results.store import STORED, write
 from flipjax.results.tables import compute_values, make_results
-from flipjax.support.files import DamagedError, read_arrays
+from flipjax.support.files import DamagedError
+from flipjax.support.json_files import parse_json
+from flipjax.support.npz import read_arrays
 
 OLD = "decomposition.npz"
 """The file of a program in an old run folder."""
@@ -72,7 +73,7 @@ def _program(arrays: Mapping[str, np.ndarray], folder: Path) -> str:
 
 def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberResults:
     """Returns the members' results, from the rows of results.csv."""
-    rows: list[Row] = json.loads(arrays["rows"].tobytes())
+    rows: list[Row] = parse_json(arrays["rows"].tobytes())
     members = arrays["members"].tolist()
     rules = arrays["selections"].tolist()
     columns = list(rows[0])
@@ -130,13 +131,13 @@ def _groups(arrays: Mapping[str, np.ndarray]) -> Groups:
     scenes = len(arrays["scene_names"])
     if "usual" not in arrays:
         return Groups(classes, scenes)
-    usual = json.loads(str(arrays["usual"]))
+    usual = parse_json(str(arrays["usual"]).encode())
     return Groups(classes, scenes, tuple(tuple(scenes_of_class) for scenes_of_class in usual))
 
 
 def _curves(arrays: Mapping[str, np.ndarray], epochs: list[int]) -> Curves:
     """Returns training curves, from the rows of history.csv."""
-    rows: list[Row] = json.loads(arrays["history"].tobytes())
+    rows: list[Row] = parse_json(arrays["history"].tobytes())
     members = arrays["members"].tolist()
     measures = [column for column in rows[0] if column not in ("member", "epoch")]
     curves = np.full((len(members), max(epochs), len(measures)), np.nan)

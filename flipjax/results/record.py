@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from flipjax.support.files import DamagedError, JsonObject
+from flipjax.support.json_files import read_json
 
 RECORD = "config.json"
 """The file of the record."""
@@ -20,10 +20,10 @@ def read_record(folder: Path) -> JsonObject:
     """
     path = folder / RECORD
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DamagedError(f"{path}: expected the record of a run, found no JSON ({error})") from error
     if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
         raise DamagedError(f"{path}: expected the record of a run, found another file")
@@ -33,8 +33,8 @@ def read_record(folder: Path) -> JsonObject:
 def known_record(folder: Path) -> JsonObject:
     """Returns the record of a run, or nothing if it cannot be read: results are complete without it."""
     try:
-        value = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = read_json(folder / RECORD)
+    except (OSError, ValueError):
         return {}
     if not isinstance(value, dict):
         return {}

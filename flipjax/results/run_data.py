@@ -28,7 +28,8 @@ from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import BLANK, GALLERY, SCHEMA, STORED, read
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
-from flipjax.support.files import DamagedError, read_text_entry, replacing, sha256, sha256_of
+from flipjax.support.files import DamagedError, replacing, sha256, sha256_of
+from flipjax.support.npz import read_text_entry
 
 if TYPE_CHECKING:
     import xarray

@@ -6,16 +6,17 @@ Its `schema` lists every array's axes and digest, so that a reader takes, and ch
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import zipfile
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from flipjax.results.arrays import NamedArrays, Table
-from flipjax.support.files import DamagedError, check_unpacked, digest, replacing, save_npz
+from flipjax.support.files import digest, naming_damage, replacing
+from flipjax.support.json_files import parse_json
+from flipjax.support.npz import UNPACKED, Npz, open_npz, save_npz
 
 STORED = "results.npz"
 """The file of a program's results."""
@@ -29,8 +30,10 @@ MOST_SCHEMA = 1 << 20
 """Bytes of the largest schema."""
 VERSION = 1
 """Version of the format."""
-DAMAGE = (None, errno.EINVAL, errno.EISDIR)
-"""Numbers of the system's errors that a damaged file causes: a wrong position in it, or a folder in its place."""
+TEXT = 200
+"""Bytes that Python takes for a text, with its places in lists and dictionaries."""
+TEXTS = 1 << 24
+"""Bytes that the texts of an array may take in any file."""
 
 
 def write(path: Path, *tables: NamedArrays) -> None:
@@ -60,25 +63,13 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
         DamagedError: the arrays are not those written, or do not fit each other.
         FileNotFoundError: there is no such file.
     """
-    try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as file:
-            check_unpacked(file, size=path.stat().st_size)
-            entries = _schema(file)
-            names = [name for name in kind.names() if name in entries and name not in without]
-            _check_axes(file, names, entries, kind)
-            table = kind(**{name: _read_array(file, name, entries[name].sha256) for name in names})
+    with naming_damage(path), open_npz(path) as stored:
+        entries = _schema(stored)
+        names = [name for name in kind.names() if name in entries and name not in without]
+        _check_axes(stored, names, entries, kind)
+        table = kind(**{name: _read_array(stored, name, entries[name].sha256) for name in names})
         table.check()
         return table
-    except Exception as error:
-        # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) not in DAMAGE:
-            raise
-        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    """Returns what an error says, in printable characters."""
-    return "".join(character if character.isprintable() else " " for character in str(error))[:400]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,54 +82,41 @@ class _Entry:
     """The digest of its name, type, shape and values."""
 
 
-def _schema(file: zipfile.ZipFile) -> dict[str, _Entry]:
+def _schema(stored: Npz) -> dict[str, _Entry]:
     """Returns the arrays of a file by name."""
-    if file.getinfo(f"{SCHEMA}.npy").file_size > MOST_SCHEMA:
+    if stored.header(SCHEMA).dtype.itemsize > MOST_SCHEMA:
         raise ValueError(f"{SCHEMA}: expected at most {MOST_SCHEMA} bytes")
-    schema = json.loads(str(_load(file, SCHEMA)))
+    schema = parse_json(str(stored.read(SCHEMA)).encode())
     if schema["version"] != VERSION:
         raise ValueError(f"expected version {VERSION}, found {schema['version']}")
     return {name: _Entry(tuple(entry["axes"]), entry["sha256"]) for name, entry in schema["arrays"].items()}
 
 
-def _load(file: zipfile.ZipFile, name: str) -> np.ndarray:
-    """Reads an array of a file."""
-    with file.open(f"{name}.npy") as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
-
-
-def _read_array(file: zipfile.ZipFile, name: str, expected: str) -> np.ndarray:
+def _read_array(stored: Npz, name: str, expected: str) -> np.ndarray:
     """Reads an array and compares its digest."""
-    array = _load(file, name)
+    array = stored.read(name)
     if digest({name: array}) != expected:
         raise ValueError(f"{name} is not what was written")
     return array
 
 
-def _check_axes(
-    file: zipfile.ZipFile, names: Sequence[str], entries: Mapping[str, _Entry], kind: type[NamedArrays]
-) -> None:
+def _check_axes(stored: Npz, names: Sequence[str], entries: Mapping[str, _Entry], kind: type[NamedArrays]) -> None:
     """Raises ValueError unless arrays have their axes and types, and every axis has one length."""
     lengths: dict[str, int] = {}
+    most = max(TEXTS, UNPACKED * stored.size)
     for name in names:
         axes = kind.axes_of(name)
         dtype = kind.dtype_of(name)
-        shape, stored_dtype = _header(file, name)
-        if entries[name].axes != axes or len(shape) != len(axes) or stored_dtype.kind != dtype.kind:
-            raise ValueError(f"{name}: expected {dtype.name} ({', '.join(axes)}), found {stored_dtype.name} {shape}")
-        for axis, length in zip(axes, shape, strict=True):
+        found = stored.header(name)
+        if entries[name].axes != axes or len(found.shape) != len(axes) or found.dtype.kind != dtype.kind:
+            expected = f"{dtype.name} ({', '.join(axes)})"
+            raise ValueError(f"{name}: expected {expected}, found {found.dtype.name} {found.shape}")
+        # The texts of images are compared as arrays, those of other axes become Python's.
+        if dtype.kind == "U" and "image" not in axes and TEXT * math.prod(found.shape) > most:
+            raise ValueError(f"{name}: expected at most {most // TEXT:,} texts, found {found.shape}")
+        for axis, length in zip(axes, found.shape, strict=True):
             if lengths.setdefault(axis, length) != length:
                 raise ValueError(f"{name}: expected {lengths[axis]} along {axis}, found {length}")
-
-
-def _header(file: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Returns shape and type of an array, without reading it."""
-    with file.open(f"{name}.npy") as stream:
-        if np.lib.format.read_magic(stream) == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    return shape, dtype
 
 
 def concatenate(tables: Sequence[Table]) -> Table:

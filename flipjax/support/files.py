@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import functools
 import hashlib
 import os
@@ -9,7 +10,6 @@ import secrets
 import shutil
 import socket
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -18,14 +18,8 @@ import numpy as np
 
 JsonObject: TypeAlias = dict[str, Any]
 """An object as `json` reads it, whose values have no types until they are checked."""
-DIGEST = "digest"
-"""The array of a file or checkpoint that holds the digest of all others."""
-
-
-UNPACKED = 8
-"""Most bytes that a byte of an npz may unpack to."""
-SMALL = 2**20
-"""Bytes that any npz may unpack to."""
+DAMAGE = (None, errno.EINVAL, errno.EISDIR)
+"""Numbers of the system's errors that a damaged file causes: a wrong position in it, or a folder in its place."""
 
 
 class DamagedError(ValueError):
@@ -34,76 +28,25 @@ class DamagedError(ValueError):
     exit_code = 2
 
 
-def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""
-    with replacing(path) as stream:
-        save_npz(stream, {**arrays, DIGEST: np.array(digest(arrays))})
-
-
-def save_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an npz, compressed unless it would unpack to more than `open_npz` takes."""
-    np.savez_compressed(stream, allow_pickle=False, **arrays)
-    if sum(array.nbytes for array in arrays.values()) > _most_unpacked(stream.tell()):
-        stream.seek(0)
-        stream.truncate()
-        np.savez(stream, allow_pickle=False, **arrays)
+def check_regular(path: Path) -> None:
+    """Raises ValueError for a pipe or a device, of which a reader would wait for ever, or see no end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("expected a regular file, found a pipe or a device")
 
 
 @contextlib.contextmanager
-def open_npz(path: str | Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """Opens a file of `save_npz`, after a look at the sizes that its arrays unpack to.
-
-    Raises:
-        ValueError: they are larger than `save_npz` compresses, so that a small file could fill the memory.
-        OSError: there is no such file.
-    """
-    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        check_unpacked(stored.zip, size=os.fstat(stream.fileno()).st_size)
-        yield stored
-
-
-def check_unpacked(file: zipfile.ZipFile, *, size: int) -> None:
-    """Raises ValueError if an npz of `size` bytes unpacks to more than `save_npz` compresses."""
-    unpacked = sum(member.file_size for member in file.infolist())
-    most = _most_unpacked(size)
-    if unpacked > most:
-        raise ValueError(f"expected at most {most:,} bytes when unpacked, found {unpacked:,}")
-
-
-def _most_unpacked(size: int) -> int:
-    """Returns the most bytes that an npz of this size may unpack to."""
-    return max(SMALL, UNPACKED * size)
-
-
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file written by `write_arrays`.
-
-    Raises:
-      DamagedError: the arrays are not those written.
-      FileNotFoundError: there is no such file.
-    """
+def naming_damage(path: str | Path) -> Iterator[None]:
+    """Converts errors of reading a damaged file to a DamagedError that names it in one line."""
     try:
-        with open_npz(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        if str(arrays.pop(DIGEST)) != digest(arrays):
-            raise ValueError("its arrays are not those that were written")
-        return arrays
+        yield
+    except DamagedError:
+        raise
     except Exception as error:
         # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) not in DAMAGE:
             raise
-        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
-
-
-def read_text_entry(path: Path, name: str) -> str:
-    """Reads one text of an npz file; raises DamagedError if it cannot."""
-    try:
-        with open_npz(path) as stored:
-            return str(stored[name])
-    except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
-            raise
-        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+        text = "".join(character if character.isprintable() else " " for character in str(error))
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {text[:400]})") from error
 
 
 @functools.cache

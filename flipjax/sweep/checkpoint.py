@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from flipjax.config import ConfigError
 from flipjax.pytrees import PyTree
 from flipjax.support.files import DamagedError, adding_folder, sha256_of
+from flipjax.support.json_files import read_json
 
 RECORD = "record.json"
 """File of the run's identity, the epoch and the SHA-256 of the files: damaged ones and other runs' are rejected."""
@@ -79,7 +80,8 @@ class Checkpoints:
         A damaged checkpoint is reported through `say` and removed, and the previous one is tried.
 
         Raises:
-            ConfigError: an intact checkpoint belongs to another run, epoch or layout; it is kept.
+            ConfigError: an intact checkpoint belongs to another run, epoch or layout, or holds other arrays than its
+                record says; it is kept.
         """
         for epoch in reversed(self._epochs()):
             folder = self._folder / str(epoch)
@@ -93,7 +95,13 @@ class Checkpoints:
                 if record.get(name) != value:
                     problem = f"{folder} is a whole checkpoint, but not of this {name}; move it away, or pass --fresh"
                     raise ConfigError("--workdir", problem=problem)
-            return epoch, _read_blocks(folder / ARRAYS, like)
+            try:
+                return epoch, _read_blocks(folder / ARRAYS, like)
+            except (MemoryError, OSError):
+                raise
+            except Exception as error:  # Orbax and TensorStore raise errors of many kinds.
+                problem = f"{folder} holds other arrays than its record says ({_sentence(error)})"
+                raise ConfigError("--workdir", problem=f"{problem}; move it away, or pass --fresh") from error
         return None
 
     def _epochs(self) -> list[int]:
@@ -152,10 +160,10 @@ def _verified_record(folder: Path) -> dict[str, object]:
         DamagedError: its files are not those written.
     """
     try:
-        record = json.loads((folder / RECORD).read_bytes())
+        record = read_json(folder / RECORD)
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedError(f"{RECORD} is no JSON") from error
     if not isinstance(record, dict) or record.get("files") != _file_digests(folder):
         raise DamagedError("its files are not those that were written")

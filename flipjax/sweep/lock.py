@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from flipjax.config import ConfigError
 from flipjax.support.files import write_text
+from flipjax.support.json_files import read_json
 from flipjax.support.terminal import say
 
 PREFIX = ".lock"
@@ -82,8 +83,8 @@ def this_process() -> Owner:
 def _owner_of(path: Path) -> Owner:
     """Returns the owner that is named beside a lock file, as far as it is readable."""
     try:
-        stored = json.loads(path.with_name(path.name + OWNER).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        stored = read_json(path.with_name(path.name + OWNER))
+    except (OSError, ValueError):
         return Owner()
     if not isinstance(stored, dict):
         return Owner()

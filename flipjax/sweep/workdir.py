@@ -26,6 +26,7 @@ from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
 from flipjax.results.store import GALLERY, STORED, concatenate, read, write
 from flipjax.support.files import DamagedError, JsonObject, link_below, write_text
+from flipjax.support.json_files import read_json
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
@@ -306,10 +307,10 @@ def _read_json(path: Path) -> JsonObject:
         ConfigError: it is damaged or another program's.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
         if not (isinstance(value, dict) and value.keys() >= KEYS and isinstance(value["config"], dict)):
             raise ValueError("unknown keys")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"
         raise ConfigError("--workdir", "a run of flipjax", found) from error
     return value

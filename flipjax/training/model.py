@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from flipjax import metrics
@@ -17,18 +18,19 @@ from flipjax.backend.compiler import program
 from flipjax.config import ConfigError, Experiment, ModelSpec, check_value
 from flipjax.groups import Groups
 from flipjax.metrics.checks import to_array
+from flipjax.metrics.host import NARROW
+from flipjax.metrics.settings import GUARDS, PROMOTIONS, jax_defaults
 from flipjax.models import weights
 from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
 from flipjax.pytrees import Array
 from flipjax.support.files import sha256
+from flipjax.support.json_files import parse_json
 from flipjax.training.network import logits_of, model_of
 
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
 BATCH = 16
 """Batch size; equals a sweep's evaluation batch for images up to 256 pixels, so that results agree bit for bit."""
-SHORT_FLOATS = tuple(np.dtype(kind) for kind in (jnp.bfloat16, jnp.float8_e4m3fn, jnp.float8_e5m2))
-"""Floats that NumPy knows by their bytes alone."""
 LARGEST = 2**14
 """Largest side of training images, in pixels, as of `config.pool.size`."""
 
@@ -103,20 +105,20 @@ class Model:
     def __call__(self, images: ArrayLike) -> jax.Array:
         """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), uint8 or in [0, 1].
 
+        Under jit and other transformations the values of images are not known: floats out of range are then taken.
+
         Raises:
-            ValueError: images of another shape or type.
+            ValueError: images of another shape or type, or out of range.
         """
-        images = jnp.asarray(_array_of(images))
+        images = jnp.asarray(_read_images(images))
         stride = self.stride
         divisible = images.ndim == 4 and images.shape[1] % stride == 0 and images.shape[2] % stride == 0
         if not divisible or images.shape[3] != 3 or not images.size:
             raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {images.shape}")
-        if images.dtype == jnp.uint8:
-            images = images.astype(jnp.float32) / 255
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {images.dtype}")
         # Layers broadcast scales of channels over images, also for users who forbid it in their own code.
-        with jax.numpy_rank_promotion("allow"):
+        with jax_defaults((*PROMOTIONS, *GUARDS)):
+            if images.dtype == jnp.uint8:
+                images = images.astype(jnp.float32) / 255
             return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
 
     def logits(self, images: ArrayLike) -> np.ndarray:
@@ -209,7 +211,7 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
         raise WeightsError(f"{path}: expected a file that flipjax.Model.save wrote; found another or a damaged one")
     try:
         about = _parse_description(text)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         problem = f"expected the description of a network that this version of flipjax can build; {error}"
         raise WeightsError(f"{path}: {problem}") from error
     if about.own_network and build is None:
@@ -237,9 +239,9 @@ def _parse_description(text: str) -> _Description:
     """Returns a checked description.
 
     Raises:
-        ValueError, KeyError, TypeError, RecursionError: it is another text, or has values that no network has.
+        ValueError, KeyError, TypeError: it is another text, or has values that no network has.
     """
-    about = json.loads(text)
+    about = parse_json(text.encode())
     fields = dict(about["spec"])
     own_network = fields.pop("build")
     for name, value in fields.items():
@@ -260,29 +262,40 @@ def _experiment(spec: ModelSpec, num_classes: int) -> Experiment:
     return Experiment(model=dataclasses.replace(spec, dtype="float32"), groups=Groups(num_classes - 1, 2, partial=True))
 
 
-def _array_of(images: ArrayLike) -> Array:
-    """Returns images of any framework as an array; raises ValueError for what is none."""
+def _read_images(images: ArrayLike) -> Array:
+    """Returns images of any framework as an array, traced ones as they are.
+
+    Raises:
+        ValueError: what is no array, other types than uint8 and floats, or floats outside [0, 1].
+    """
+    # Integers of 2 and 4 bits are widened to 8.
+    given = str(getattr(images, "dtype", ""))
     try:
         array = to_array(images, name="images")
     except TypeError as error:
         raise ValueError(str(error)) from error
     if array.dtype == np.longdouble:
         array = np.asarray(array, np.float64)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "OSUMmV" and array.dtype not in SHORT_FLOATS:
+    if given in NARROW:
+        raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {given}")
+    if array.dtype == np.uint8:
+        return array
+    if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {array.dtype}")
+    if array.size and not isinstance(array, Tracer):
+        values = np.asarray(jax.device_get(array))
+        lowest = values.min()
+        highest = values.max()
+        if not (lowest >= 0 and highest <= 1):
+            raise ValueError(f"images: expected floats in [0, 1], or uint8; found {lowest} to {highest}")
     return array
 
 
 def _host_images(images: ArrayLike) -> np.ndarray:
-    """Returns images as a NumPy array; raises ValueError for none, or for floats outside [0, 1]."""
-    array = np.asarray(_array_of(images))
+    """Returns images as a NumPy array; raises ValueError as `_read_images`, and for none."""
+    array = np.asarray(_read_images(images))
     if array.ndim == 0 or not array.size:
         raise ValueError(f"images: expected at least one, found {array.shape}")
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        lowest = array.min()
-        highest = array.max()
-        if not (lowest >= 0 and highest <= 1):
-            raise ValueError(f"images: expected floats in [0, 1], or uint8; found {lowest} to {highest}")
     return array
 
 

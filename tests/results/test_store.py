@@ -22,7 +22,8 @@ from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.frames import read_csv
 from flipjax.results.store import BLANK, concatenate, read, write
 from flipjax.results.tables import blank_results
-from flipjax.support.files import DamagedError, digest, write_arrays
+from flipjax.support.files import DamagedError, digest
+from flipjax.support.npz import write_arrays
 from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition
 
 STORED = RECORDED / "cells/000/results.npz"

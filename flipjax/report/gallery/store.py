@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.support.files import DamagedError, read_arrays, write_arrays
+from flipjax.support.files import DamagedError
+from flipjax.support.npz import UNPACKED, read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import jax
@@ -147,11 +148,17 @@ def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImage
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
     images = StoredImages(**arrays)
     problem = _misfit(images)
+    if not problem and IMAGE * len(images) > max(IMAGES, UNPACKED * Path(path).stat().st_size):
+        problem = f"expected fewer images, found {len(images):,}"
     if problem:
         raise DamagedError(f"{path}: damaged ({problem})")
     return images
 
 
+IMAGE = 1 << 11
+"""Bytes that Python takes for an image of a gallery, beside its pixels."""
+IMAGES = 1 << 24
+"""Bytes that the images of any gallery may take, beside their pixels."""
 PIXELS = ("label", "prediction", "error_map", "risk_map")
 """Arrays with a value a pixel."""
 NUMBERS = ("flip_risk", "flip", "index", "group")
