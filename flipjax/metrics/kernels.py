@@ -54,6 +54,8 @@ def decompose(
     Under jit or vmap label values are not checked: labels outside 0..C-1 are then not counted.
     Outside jit, host arrays are padded to a few block sizes, so that new image sizes compile nothing. Counts are exact;
     only the rounding of `risk_sum` depends on the blocks.
+    Settings of JAX that check a user's own code, such as debugging of NaN, are set aside (`flipjax.metrics.settings`);
+    under jit JAX still checks the outputs of the user's program, where a rate without pixels is NaN.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision, with two classes or more beside the background;
