@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import jax
 import numpy as np
 
 from flipjax.audit.anatomy import AnatomyFlips
@@ -14,7 +13,6 @@ from flipjax.audit.group_names import key_names, with_names
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects
-from flipjax.backend.random import key_of
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
@@ -38,6 +36,8 @@ CLASS_IOU = "iou/"
 """Beginning of the keys of IoU, of each class and of the foreground."""
 SEED = 0
 """Of the draws of mean IoU's interval."""
+WORDS = (0, 0)
+"""The data of JAX's key of seed 0, by which images are resampled, as `flipjax.metrics.bootstrap` does with that key."""
 AFTER_REPAIR = {"repair_flip": "fg_flip", "repair_correct": "fg_correct"}
 """Rates of repaired labels, and the rates that they are of labels."""
 
@@ -115,7 +115,7 @@ def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> S
         drawn = image_intervals(
             images,
             no_rates,
-            generator=np.random.default_rng(np.asarray(jax.random.key_data(key_of(0)))),
+            generator=np.random.default_rng(WORDS),
             samples=samples,
             pairs=measured.pairs,
             clusters=measured.clusters,

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.metrics.host import NARROW, Array, read_array
+from flipjax.metrics.settings import jax_defaults
 
 SCORES = ("logits", "probabilities")
 # Half a percent covers the rounding of float16 sums over 150 classes.
@@ -113,7 +114,8 @@ def check_scores(
 
 def check_logits(logits: ArrayLike, *, background: Background) -> jax.Array:
     """Returns checked logits (..., H, W, C) as a JAX array; raises the errors of `check_scores`."""
-    return jnp.asarray(check_scores(logits, LabelSpec(background)))
+    with jax_defaults():
+        return jnp.asarray(check_scores(logits, LabelSpec(background)))
 
 
 def check_pair(
