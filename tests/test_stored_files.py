@@ -29,9 +29,10 @@ from flipjax.monitor.history import History
 from flipjax.monitor.threshold import fit
 from flipjax.report import charts
 from flipjax.report.gallery.store import load_gallery
+from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.old_runs import convert_run
 from flipjax.results.record import known_record, read_record
-from flipjax.results.store import ImageResults, MemberResults, read
+from flipjax.results.store import read
 from flipjax.support import json_files, npz
 from flipjax.support.files import DamagedError, digest
 from flipjax.sweep import lock, workdir
