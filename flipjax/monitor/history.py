@@ -67,8 +67,9 @@ class History:
         try:
             check_regular(self._path)
             with self._path.open("rb") as stream:
-                digest = parse_json(stream.readline(LONGEST))["monitor"]
-                self._seen += map(SeenImage.read, _whole_lines(stream))
+                lines = _whole_lines(stream)
+                digest = parse_json(next(lines, b""))["monitor"]
+                self._seen += map(SeenImage.read, lines)
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedError(f"{self._path}: expected a history as `flipjax monitor watch` writes it") from error
         if digest != self._digest:
