@@ -131,8 +131,10 @@ class Stack:
         if suffix_of(path) == ".npy":
             values = opened(path)
         else:
-            temporary = tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True)
-            with open_any_npz(path) as stored, temporary as folder:
+            with (
+                open_any_npz(path) as stored,
+                tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
+            ):
                 member = _member(path, stored, wanted, most)
                 # An open array outlives its file.
                 values = opened(stored.archive.extract(member + SUFFIX, folder))
