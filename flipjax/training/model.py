@@ -110,16 +110,16 @@ class Model:
         Raises:
             ValueError: images of another shape or type, or out of range.
         """
-        images = jnp.asarray(_read_images(images))
-        stride = self.stride
-        divisible = images.ndim == 4 and images.shape[1] % stride == 0 and images.shape[2] % stride == 0
-        if not divisible or images.shape[3] != 3 or not images.size:
-            raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {images.shape}")
         # Layers broadcast scales of channels over images, also for users who forbid it in their own code.
         with jax_defaults((*PROMOTIONS, *GUARDS)):
-            if images.dtype == jnp.uint8:
-                images = images.astype(jnp.float32) / 255
-            return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
+            array = jnp.asarray(_read_images(images))
+            stride = self.stride
+            divisible = array.ndim == 4 and array.shape[1] % stride == 0 and array.shape[2] % stride == 0
+            if not divisible or array.shape[3] != 3 or not array.size:
+                raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {array.shape}")
+            if array.dtype == jnp.uint8:
+                array = array.astype(jnp.float32) / 255
+            return logits_of(self.experiment, self.weights, array.astype(jnp.float32))
 
     def logits(self, images: ArrayLike) -> np.ndarray:
         """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches.
