@@ -149,7 +149,7 @@ def _dro_coefficients(
 
 
 def batch_loss(
-    logits: Array, labels: Array, groups: Array, knobs: Knobs, weights: Array, *, own: Sequence[Callable] = ()
+    logits: Array, labels: Array, groups: Array, knobs: Knobs, weights: Array, *, own_losses: Sequence[Callable] = ()
 ) -> tuple[Array, Array]:
     """Returns a member's training loss on a batch and its updated group weights.
 
@@ -159,7 +159,7 @@ def batch_loss(
         groups: (B,) integer in [0, G).
         knobs: of the member's method.
         weights: (G,) float32; returned unchanged unless the method is GroupDRO.
-        own: losses among which `knobs.own_loss` chooses; see `image_loss`.
+        own_losses: losses among which `knobs.own_loss` chooses; see `image_loss`.
 
     Returns:
         The scalar loss and the weights (G,).
@@ -170,34 +170,41 @@ def batch_loss(
         >>> round(float(loss), 4)
         1.0986
     """
-    losses = image_loss(logits, labels, groups, knobs, own=own)
+    losses = image_loss(logits, labels, groups, knobs, own_losses=own_losses)
     robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_reference)
     robustly = jnp.asarray(knobs.dro) > 0
     coefficients = jnp.where(robustly, robust, 1 / losses.shape[0])
     return (coefficients * losses).sum(), jnp.where(robustly, moved, weights)
 
 
-def image_loss(logits: Array, labels: Array, groups: Array, knobs: Knobs, *, own: Sequence[Callable] = ()) -> Array:
+def image_loss(
+    logits: Array, labels: Array, groups: Array, knobs: Knobs, *, own_losses: Sequence[Callable] = ()
+) -> Array:
     """Returns each image's loss before group weighting: cross-entropy plus `knobs.dice` times the Dice loss.
 
-    Shapes as in `batch_loss`; (B,) float32. `own` are functions (logits, labels, groups) -> (B,) float32;
+    Shapes as in `batch_loss`; (B,) float32. `own_losses` are functions (logits, labels, groups) -> (B,) float32;
     `knobs.own_loss`, counted from 1, chooses one to replace the cross-entropy (0: none).
 
     Example:
-        >>> def own(logits, labels, groups):
+        >>> def weighted(logits, labels, groups):
         ...     return cross_entropy(logits, labels) * (1.0 + groups)
         >>> logits, labels, groups = jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3])
-        >>> [round(float(loss), 3) for loss in image_loss(logits, labels, groups, Knobs(own_loss=1.0), own=[own])]
+        >>> losses = image_loss(logits, labels, groups, Knobs(own_loss=1.0), own_losses=[weighted])
+        >>> [round(float(loss), 3) for loss in losses]
         [1.099, 4.394]
     """
     # Both losses share the planes, and so their gradient's join.
     shifted = _shifted_planes(logits)
     loss = _cross_entropy(shifted, labels)
-    if own:
-        built_in: Callable = lambda logits, labels, groups: cross_entropy(logits, labels)  # noqa: E731
+    if own_losses:
         which = jnp.asarray(knobs.own_loss).astype(jnp.int32)
-        loss = jax.lax.switch(which, [built_in, *own], logits, labels, groups)
+        loss = jax.lax.switch(which, [_built_in, *own_losses], logits, labels, groups)
     return loss + knobs.dice * _soft_dice_loss(shifted, labels)
+
+
+def _built_in(logits: Array, labels: Array, groups: Array) -> Array:
+    """Returns the cross-entropy; takes what a user's loss takes."""
+    return cross_entropy(logits, labels)
 
 
 def guess_loss(knobs: Knobs, *, num_classes: int) -> Array:

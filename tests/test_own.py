@@ -48,7 +48,7 @@ def test_an_own_loss_takes_the_place_of_the_cross_entropy():
 
     @jax.jit
     def image_loss(knobs):
-        return losses.image_loss(logits, labels, groups, knobs, own=(mine, doubled))
+        return losses.image_loss(logits, labels, groups, knobs, own_losses=(mine, doubled))
 
     own = ce * np.array([1, 2, 1])
     for knobs, wanted in (({}, ce), ({"own_loss": 1.0}, own), ({"own_loss": 2.0, "dice": 0.5}, 2 * own + dice / 2)):
@@ -65,7 +65,7 @@ def test_a_nan_of_an_own_loss_reaches_no_other_member():
         return jnp.sqrt(logits).mean((1, 2, 3)) / 0
 
     def total(logits):
-        image_loss = functools.partial(losses.image_loss, own=(bad,))
+        image_loss = functools.partial(losses.image_loss, own_losses=(bad,))
         return jax.vmap(image_loss)(logits, labels, groups, knobs).sum(1)[0]
 
     assert np.isfinite(jax.jit(jax.grad(total))(logits)[0]).all()

@@ -175,27 +175,27 @@ def fold_numbers(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: 
     return numbers
 
 
-def fold_split(catalog: Catalog, found: FoundImages, fold: int) -> Split:
+def fold_split(catalog: Catalog, images: FoundImages, fold: int) -> Split:
     """Returns the objects and scene photos of each part when a fold is tested."""
     parts = {}
     for part, indices in (
-        ("train", found.training(fold)),
-        ("val", found.validation(fold)),
-        ("test", np.flatnonzero(found.folds == fold)),
+        ("train", images.training(fold)),
+        ("val", images.validation(fold)),
+        ("test", np.flatnonzero(images.folds == fold)),
     ):
-        objects, photos = found.rows[indices].T
+        objects, photos = images.rows[indices].T
         parts[part] = SplitPart(objects, np.unique(photos[photos >= 0]).astype(np.int32))
     return Split(**parts)
 
 
-def found_table(found: FoundImages, fold: int, *, rare_kept: float, seed: int, n_train: int) -> Table:
+def found_table(images: FoundImages, fold: int, *, rare_kept: float, seed: int, n_train: int) -> Table:
     """Draws a member's training set: all common images outside a fold and a fraction of each rare group.
 
     Draws are nested: of one seed, fewer rare images are a part of more. Images are repeated in proportion to their
     groups until there are n_train, so that tables of all fractions have one length.
 
     Args:
-        found: the images.
+        images: those found.
         fold: the tested one.
         rare_kept: fraction of the images of each rare group that are kept, in [0, 1], rounded to a number of images.
         seed: the member's seed, >= 0.
@@ -204,30 +204,30 @@ def found_table(found: FoundImages, fold: int, *, rare_kept: float, seed: int, n
     Example:
         >>> groups = np.repeat(np.arange(4, dtype=np.int32), [8, 4, 4, 8])
         >>> rows = np.stack([np.arange(24), np.full(24, -1)], axis=1)
-        >>> found = FoundImages(rows, groups, np.arange(24), np.arange(24) % 2, Groups(), seed=0)
-        >>> [np.bincount(found_table(found, 0, rare_kept=kept, seed=1, n_train=12).groups).tolist() for kept in (1, 0)]
+        >>> images = FoundImages(rows, groups, np.arange(24), np.arange(24) % 2, Groups(), seed=0)
+        >>> [np.bincount(found_table(images, 0, rare_kept=kept, seed=1, n_train=12).groups).tolist() for kept in (1, 0)]
         [[4, 2, 2, 4], [6, 0, 0, 6]]
     """
-    trained = found.training(fold)
-    groups = found.groups[trained]
+    outside = images.training(fold)
+    groups = images.groups[outside]
     kept: list[np.ndarray] = []
     ranks: list[np.ndarray] = []
     for group in np.unique(groups):
-        order = shuffle(trained[groups == group], seed, f"found images {group}")
-        if group in found.all_groups.rare:
+        order = shuffle(outside[groups == group], seed, f"found images {group}")
+        if group in images.all_groups.rare:
             order = order[: round(rare_kept * len(order))]
         kept.append(order)
         ranks.append((np.arange(len(order)) + 0.5) / max(1, len(order)))
-    images = np.concatenate(kept)
+    unsorted = np.concatenate(kept)
     # Sorted by relative rank, every beginning holds the groups in about their proportions.
-    images = images[np.argsort(np.concatenate(ranks), kind="stable")]
-    if len(images) == 0:
+    trained = unsorted[np.argsort(np.concatenate(ranks), kind="stable")]
+    if len(trained) == 0:
         raise ValueError("config.split.rare_kept: expected training images, found none beside the tested fold")
-    chosen = np.resize(images, n_train)
+    chosen = np.resize(trained, n_train)
     plain = np.full(n_train, -1, np.int32)
-    return Table(found.rows[chosen], found.groups[chosen], plain, np.zeros(n_train, bool))
+    return Table(images.rows[chosen], images.groups[chosen], plain, np.zeros(n_train, bool))
 
 
-def found_size(found: FoundImages) -> int:
+def found_size(images: FoundImages) -> int:
     """Returns the largest number of training images beside any fold: tables of all folds have this length."""
-    return max(len(found.training(fold)) for fold in np.unique(found.folds))
+    return max(len(images.training(fold)) for fold in np.unique(images.folds))

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
 from flipjax.metrics.host import Array, read_array, read_numbers
-
-if TYPE_CHECKING:
-    import jax
-
-AnyArray = TypeVar("AnyArray", np.ndarray, "jax.Array")
-"""Arrays of NumPy or of JAX, the same kind in and out."""
 
 
 def _rate(name: str, text: str) -> property:
@@ -107,20 +101,20 @@ class RegionSums(NamedTuple):
     """float32 (..., bins), their confidence minus correctness, summed by bin of confidence."""
 
 
-class Margins(NamedTuple, Generic[AnyArray]):
+class Margins(NamedTuple):
     """Counts (..., C) of confusion matrices, linear in them."""
 
-    truth: AnyArray
+    truth: Array
     """Pixels of each class."""
-    predicted: AnyArray
+    predicted: Array
     """Pixels predicted as each class."""
-    same: AnyArray
+    same: Array
     """Pixels of each class predicted as it."""
-    missed: AnyArray
+    missed: Array
     """Pixels of each class predicted as background."""
 
 
-class Rates(NamedTuple, Generic[AnyArray]):
+class Rates(NamedTuple):
     """Rates of `Margins`; NaN where the denominator is 0.
 
     Attributes:
@@ -132,17 +126,17 @@ class Rates(NamedTuple, Generic[AnyArray]):
         class_flip: (..., C), share of each class predicted as another foreground class; NaN for background.
     """
 
-    correct: AnyArray
-    flip: AnyArray
-    miss: AnyArray
-    spill: AnyArray
-    iou: AnyArray
-    foreground_iou: AnyArray
-    mean_iou: AnyArray
-    class_flip: AnyArray
+    correct: Array
+    flip: Array
+    miss: Array
+    spill: Array
+    iou: Array
+    foreground_iou: Array
+    mean_iou: Array
+    class_flip: Array
 
 
-def margins(confusion: AnyArray, *, background: Background = 0) -> Margins[AnyArray]:
+def margins(confusion: Array, *, background: Background = 0) -> Margins:
     """Returns the margins of confusion matrices (..., C, C), NumPy (exact int64 for integers) or JAX.
 
     Example:
@@ -161,7 +155,7 @@ def margins(confusion: AnyArray, *, background: Background = 0) -> Margins[AnyAr
     return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
 
 
-def rates(counts: Margins[AnyArray], *, background: Background = 0) -> Rates[AnyArray]:
+def rates(counts: Margins, *, background: Background = 0) -> Rates:
     """Returns shares and IoU of margins: float64 for NumPy, float32 for JAX.
 
     Example:

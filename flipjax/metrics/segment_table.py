@@ -66,19 +66,21 @@ def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: n
     return columns
 
 
-def _matches(rows: Units, others: Units) -> dict[str, np.ndarray]:
+def _matches(segments: Units, predictions: Units) -> dict[str, np.ndarray]:
     """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
-    pairs, shared = np.unique(rows.numbers * np.int64(len(others.pixels) + 1) + others.numbers, return_counts=True)
-    first, second = np.divmod(pairs, len(others.pixels) + 1)
+    pairs, shared = np.unique(
+        segments.numbers * np.int64(len(predictions.pixels) + 1) + predictions.numbers, return_counts=True
+    )
+    first, second = np.divmod(pairs, len(predictions.pixels) + 1)
     both = (first > 0) & (second > 0)
     first = first[both] - 1
     second = second[both] - 1
     shared = shared[both]
-    union = rows.pixels[first] + others.pixels[second] - shared
+    union = segments.pixels[first] + predictions.pixels[second] - shared
     matched = 2 * shared > union
-    classes = np.full(len(rows.pixels), -1)
-    iou = np.full(len(rows.pixels), np.nan)
-    classes[first[matched]] = others.classes[second[matched]]
+    classes = np.full(len(segments.pixels), -1)
+    iou = np.full(len(segments.pixels), np.nan)
+    classes[first[matched]] = predictions.classes[second[matched]]
     iou[first[matched]] = shared[matched] / union[matched]
     return {"matched": classes, "iou": iou}
 
@@ -266,18 +268,18 @@ def segment_columns(
     shares = np.bincount(truth[known], minlength=C) / truth.size
 
     filled = fill_void(truth, known) if named == "component" else truth
-    rows = find_units(filled, known, foreground, unit).of_size(least)
-    found = find_units(predicted_class, known, foreground, predicted_unit)
-    rim_errors = rows.total(near & wrong)
-    outside = shares - np.eye(C)[rows.classes] * (rows.pixels / truth.size)[:, None]
+    segments = find_units(filled, known, foreground, unit).of_size(least)
+    predictions = find_units(predicted_class, known, foreground, predicted_unit)
+    rim_errors = segments.total(near & wrong)
+    outside = shares - np.eye(C)[segments.classes] * (segments.pixels / truth.size)[:, None]
     true = {
-        **rows.columns(),
-        **_outcomes(rows, rows.count_classes(predicted_class, C), shares, foreground),
-        "rim_pixels": rows.total(near),
+        **segments.columns(),
+        **_outcomes(segments, segments.count_classes(predicted_class, C), shares, foreground),
+        "rim_pixels": segments.total(near),
         "rim_errors": rim_errors,
-        "inside_errors": rows.total(wrong) - rim_errors,
-        "flip_risk": rows.mean(risks.get("flip_risk"), detected),
-        **_matches(rows, found),
+        "inside_errors": segments.total(wrong) - rim_errors,
+        "flip_risk": segments.mean(risks.get("flip_risk"), detected),
+        **_matches(segments, predictions),
         **{f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)},
     }
     kinds = {
@@ -285,21 +287,21 @@ def segment_columns(
         "spill": ~inside & detected,
         "background": ~inside,
         "miss": ~detected,
-        "whole": np.append(False, true["outcome"] == "flip")[rows.numbers],
+        "whole": np.append(False, true["outcome"] == "flip")[segments.numbers],
         "rim": near,
     }
     counted = {name: kind[known] for name, kind in kinds.items()}
 
-    found = found.of_size(least)
-    counts = found.count_classes(truth, C)
+    predictions = predictions.of_size(least)
+    counts = predictions.count_classes(truth, C)
     owner = counts.argmax(1)
     predicted = {
-        **found.columns(),
-        "flip_risk": found.mean(risks.get("flip_risk"), detected),
-        "max_softmax": found.mean(risks.get("max_softmax"), detected),
+        **predictions.columns(),
+        "flip_risk": predictions.mean(risks.get("flip_risk"), detected),
+        "max_softmax": predictions.mean(risks.get("max_softmax"), detected),
         "truth": owner,
-        "truth_share": counts.max(1) / found.pixels,
-        "right": owner == found.classes,
+        "truth_share": counts.max(1) / predictions.pixels,
+        "right": owner == predictions.classes,
     }
     del predicted["instance"]
     if named:

@@ -11,7 +11,7 @@ from flipjax.groups import Groups
 from flipjax.metrics.evaluate import evaluate, keys_of, own_evaluators
 from flipjax.metrics.images import ALL
 from flipjax.metrics.quantities import SWEPT
-from flipjax.results.arrays import EVALUATED, AxisValue, Curves, ImageResults, MemberResults
+from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell, select
 from flipjax.results.frames import DIGITS, TEXTS, numbers_of
 from flipjax.results.learning import statuses
@@ -61,7 +61,7 @@ def _existing_keys(results: MemberResults, images: ImageResults) -> list[str]:
 
 def make_results(
     curves: Curves,
-    settings: Sequence[Mapping[str, AxisValue]],
+    settings: Sequence[Mapping[str, object]],
     *,
     rules: Sequence[str],
     status: Sequence[str],
@@ -182,7 +182,7 @@ def history_table(curves: Curves) -> pd.DataFrame:
 
 
 def blank_results(
-    results: MemberResults, members: Sequence[str], settings: Sequence[Mapping[str, AxisValue]], status: str
+    results: MemberResults, members: Sequence[str], settings: Sequence[Mapping[str, object]], status: str
 ) -> MemberResults:
     """Returns results of members that have none: blank measures of the test images, in the shape of another's."""
     shape = (len(results.rule), len(members), 1, len(results.group), len(results.quantity))
@@ -200,7 +200,7 @@ def blank_results(
     )
 
 
-def texts_of(settings: Sequence[Mapping[str, AxisValue]]) -> np.ndarray:
+def texts_of(settings: Sequence[Mapping[str, object]]) -> np.ndarray:
     """Returns members' values of the axes as JSON, which keeps their types: (members, axes)."""
     return np.array([[json.dumps(value) for value in setting.values()] for setting in settings], np.str_)
 

@@ -154,7 +154,7 @@ def loss_and_gradients(
     The batch has images (B, H, W, 3), masks (B, H, W) and groups (B,), as from `flipjax.training.step.make_batch`.
     """
     knobs = jax.tree.map(jnp.asarray, knobs)
-    batch_loss = functools.partial(losses.batch_loss, own=functions_of(experiment.train.loss))
+    batch_loss = functools.partial(losses.batch_loss, own_losses=functions_of(experiment.train.loss))
     alone = functools.partial(_loss_and_gradients, experiment, batch_loss)
     packed = functools.partial(_loss_and_gradients, experiment, jax.vmap(batch_loss))
     function = _packable(alone, packed, experiment)
@@ -227,7 +227,7 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
     """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), for pool rows (m, 2)."""
     size = min(evaluation_batch(experiment), rows.shape[0])
     # The mean leaves out a last, incomplete batch.
-    batches = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
+    batches: PyTree = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         images, _ = gather(pool, batch)

@@ -82,7 +82,7 @@ def validate(
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch[:, :2])
         logits = logits_of(experiment, weights, images)
-        image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own=own_losses)
+        image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own_losses=own_losses)
         return image_losses, metrics.decompose(logits, masks)
 
     listed = jnp.concatenate([rows, groups[:, None]], axis=1)
