@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from flipjax import command
+from flipjax.support.terminal import printable
 
 
 @command.main("flipjax report", system_code=command.SOME_FAILED)
@@ -35,12 +36,13 @@ def main(arguments: list[str]) -> int:
 
     for run in options.compare or options.workdir:
         for path in convert_run(run):
-            print(f"converted from flipjax 0.1: {path}")
+            print(printable(f"converted from flipjax 0.1: {path}"))
     if options.table:
         from flipjax.report.paper import write_paper
 
         folder = options.out or options.workdir[0] / "report"
-        print(f"{write_paper(options.workdir, folder, published=options.published)}\n\ntable: {folder / 'paper.csv'}")
+        text = write_paper(options.workdir, folder, published=options.published)
+        print(printable(f"{text}\n\ntable: {folder / 'paper.csv'}"))
         return command.DONE
     # Imported late because they load matplotlib.
     from flipjax.report.compare import compare_runs
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
     else:
         folder = options.workdir[0] / "report"
         text = build_report(options.workdir[0], again=True)
-    print(f"{text}\n\nreport: {folder / 'index.html'}")
+    print(printable(f"{text}\n\nreport: {folder / 'index.html'}"))
     return command.DONE
 
 

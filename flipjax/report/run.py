@@ -13,7 +13,7 @@ from flipjax.results.cells import Cell
 from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
-from flipjax.results.record import RECORD
+from flipjax.results.record import RECORD, planned_members
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
@@ -206,10 +206,13 @@ def read_run(workdir: str | Path) -> RunTables:
 
 
 def _read_config(path: Path, missing: list[str]) -> JsonObject:
-    """Reads config.json; if it or its sessions are damaged, returns nothing and notes that in `missing`."""
+    """Reads config.json; if it is damaged, returns nothing and notes that in `missing`."""
     try:
         config = read_json(path)
         _check_object(config)
+        asked = config.get("config", {})
+        _check_object(asked)
+        _check_object(asked.get("pool", {}))
         for session in config.get("sessions", []):
             _check_object(session)
             float(session.get("seconds", 0))
@@ -227,7 +230,7 @@ def _check_object(value: object) -> None:
 
 def _count_members(records: pd.DataFrame, config: JsonObject, missing: list[str]) -> None:
     """Notes planned members without results, and those that are in no mean."""
-    planned = config.get("members", 0)
+    planned = planned_members(config, stored=len(records))
     if len(records) < planned:
         missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
     for status in LEFT_OUT:

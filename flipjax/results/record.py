@@ -39,3 +39,16 @@ def known_record(folder: Path) -> JsonObject:
     if not isinstance(value, dict):
         return {}
     return value
+
+
+def planned_members(record: JsonObject, *, stored: int) -> int:
+    """Returns how many members a run was to have, or if its record does not say, how many have results.
+
+    Example:
+        >>> planned_members({"members": 8}, stored=3), planned_members({"members": "many"}, stored=3)
+        (8, 3)
+    """
+    planned = record.get("members")
+    if isinstance(planned, int):
+        return planned
+    return stored

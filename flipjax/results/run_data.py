@@ -22,7 +22,7 @@ from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import Differences, aggregate, differences_of
 from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
-from flipjax.results.record import known_record
+from flipjax.results.record import known_record, planned_members
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
@@ -165,7 +165,7 @@ def load(run: str | Path) -> RunData:
     cells = {path: _checked(cell, config) for path, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
     stored = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
-    planned = config.get("members", stored)
+    planned = planned_members(config, stored=stored)
     if (folder / "results.csv").is_file() and stored < planned:
         expected = f"{folder / 'cells'}: expected the results of {planned} members"
         raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")

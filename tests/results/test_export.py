@@ -220,3 +220,23 @@ def test_a_name_of_control_characters_moves_no_cursor(tmp_path, capsys, without_
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said and "\x07" not in said
     assert "\x1b" not in (tmp_path / "report/index.html").read_text()
+
+
+HOSTILE = {
+    "an attribute of control characters": {"config": {"pool": {"attribute": "\x1b[2Jlight"}}},
+    "a pool that is a number": {"config": {"pool": 3}},
+    "no configuration": {"config": None},
+    "a configuration that is a list": {"config": []},
+    "a number of members in words": {"members": "many"},
+    "no number of members": {"members": None},
+    "sessions in words": {"sessions": "many"},
+    "a session that is a number": {"sessions": [1]},
+}
+
+
+@pytest.mark.parametrize("config", HOSTILE.values(), ids=HOSTILE)
+def test_a_page_is_made_whatever_the_record_says(config, tmp_path, capsys, without_pictures):
+    make_run(tmp_path, SETTINGS[:2], config=config)
+    assert report([str(tmp_path)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and "Traceback" not in said
