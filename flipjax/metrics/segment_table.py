@@ -7,7 +7,8 @@ from the tables is in `flipjax.metrics.segment_rates`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
@@ -83,14 +84,6 @@ def _matches(segments: Units, predictions: Units) -> dict[str, np.ndarray]:
     classes[first[matched]] = predictions.classes[second[matched]]
     iou[first[matched]] = shared[matched] / union[matched]
     return {"matched": classes, "iou": iou}
-
-
-def _pixels(kinds: dict[str, np.ndarray], truth: np.ndarray, prediction: np.ndarray, C: int) -> dict[str, np.ndarray]:
-    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that holds, else `inside`."""
-    codes = np.select(list(kinds.values()), [KINDS.index(name) for name in kinds], default=KINDS.index("inside"))
-    entries, counts = np.unique(codes * C * C + truth * C + prediction, return_counts=True)
-    codes, truth, prediction = np.unravel_index(entries, (len(KINDS), C, C))
-    return {"kind": np.array(KINDS)[codes], "class": truth, "predicted": prediction, "pixels": counts}
 
 
 class SegmentTables(NamedTuple):
@@ -247,66 +240,125 @@ def segment_columns(
         ValueError: ids of another shape.
     """
     risks = risks or {}
-    C = spec.num_classes or 0
-    predicted_class = np.asarray(prediction).astype(np.int32)
     truth = np.asarray(labels)
-    foreground = spec.foreground(C)
     if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
     named = unit if isinstance(unit, str) else ""
     if predicted_unit is None:
         predicted_unit = "class" if named == "class" else "component"
-    known = np.ones(truth.shape, bool)
-    if spec.ignore_index is not None:
-        known = truth != spec.ignore_index
-    truth = np.where(known, truth, 0).astype(np.int32)
+    image = _read_image(prediction, truth, spec, rim)
     least = max(1, min_pixels)
-    near = near_border(truth, known, rim)
-    inside = foreground[truth]
-    detected = foreground[predicted_class]
-    wrong = known & (predicted_class != truth)
-    shares = np.bincount(truth[known], minlength=C) / truth.size
+    filled = fill_void(image.truth, image.known) if named == "component" else image.truth
+    segments = find_units(filled, image.known, image.foreground, unit).of_size(least)
+    predictions = find_units(image.predicted, image.known, image.foreground, predicted_unit)
+    true = _true_columns(segments, predictions, image, risks.get("flip_risk"))
+    pixels = _pixel_columns(image, np.append(False, true["outcome"] == "flip")[segments.numbers])
+    predicted = _predicted_columns(predictions.of_size(least), image, risks)
+    del predicted["instance"]
+    if named:
+        del true["instance"]
+    return Columns(true, predicted, pixels)
 
-    filled = fill_void(truth, known) if named == "component" else truth
-    segments = find_units(filled, known, foreground, unit).of_size(least)
-    predictions = find_units(predicted_class, known, foreground, predicted_unit)
-    rim_errors = segments.total(near & wrong)
-    outside = shares - np.eye(C)[segments.classes] * (segments.pixels / truth.size)[:, None]
-    true = {
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Image:
+    """Truth and prediction of one image (H, W)."""
+
+    truth: np.ndarray
+    """int32 (H, W), class indices; 0 where ignored."""
+    predicted: np.ndarray
+    """int32 (H, W), class indices."""
+    known: np.ndarray
+    """bool (H, W), the pixels that count."""
+    near: np.ndarray
+    """bool (H, W), those near a border of the truth."""
+    foreground: np.ndarray
+    """bool (C,)."""
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.foreground)
+
+    @functools.cached_property
+    def detected(self) -> np.ndarray:
+        """The pixels that are predicted as foreground, bool (H, W)."""
+        return self.foreground[self.predicted]
+
+    @functools.cached_property
+    def wrong(self) -> np.ndarray:
+        """The pixels that count and are predicted as another class, bool (H, W)."""
+        return self.known & (self.predicted != self.truth)
+
+    @functools.cached_property
+    def shares(self) -> np.ndarray:
+        """Each class's share of the image, float64 (C,)."""
+        return np.bincount(self.truth[self.known], minlength=self.classes) / self.truth.size
+
+
+def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec, rim: int) -> _Image:
+    known = np.ones(labels.shape, bool)
+    if spec.ignore_index is not None:
+        known = labels != spec.ignore_index
+    truth = np.where(known, labels, 0).astype(np.int32)
+    predicted = np.asarray(prediction).astype(np.int32)
+    return _Image(truth, predicted, known, near_border(truth, known, rim), spec.foreground(spec.num_classes or 0))
+
+
+def _true_columns(
+    segments: Units, predictions: Units, image: _Image, flip_risk: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Returns the columns of true segments."""
+    C = image.classes
+    shares = image.shares
+    wrong = image.wrong
+    rim_errors = segments.total(image.near & wrong)
+    outside = shares - np.eye(C)[segments.classes] * (segments.pixels / image.truth.size)[:, None]
+    return {
         **segments.columns(),
-        **_outcomes(segments, segments.count_classes(predicted_class, C), shares, foreground),
-        "rim_pixels": segments.total(near),
+        **_outcomes(segments, segments.count_classes(image.predicted, C), shares, image.foreground),
+        "rim_pixels": segments.total(image.near),
         "rim_errors": rim_errors,
         "inside_errors": segments.total(wrong) - rim_errors,
-        "flip_risk": segments.mean(risks.get("flip_risk"), detected),
+        "flip_risk": segments.mean(flip_risk, image.detected),
         **_matches(segments, predictions),
         **{f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)},
     }
-    kinds = {
-        "correct": ~wrong,
-        "spill": ~inside & detected,
-        "background": ~inside,
-        "miss": ~detected,
-        "whole": np.append(False, true["outcome"] == "flip")[segments.numbers],
-        "rim": near,
-    }
-    counted = {name: kind[known] for name, kind in kinds.items()}
 
-    predictions = predictions.of_size(least)
-    counts = predictions.count_classes(truth, C)
+
+def _predicted_columns(predictions: Units, image: _Image, risks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the columns of predicted segments."""
+    counts = predictions.count_classes(image.truth, image.classes)
     owner = counts.argmax(1)
-    predicted = {
+    return {
         **predictions.columns(),
-        "flip_risk": predictions.mean(risks.get("flip_risk"), detected),
-        "max_softmax": predictions.mean(risks.get("max_softmax"), detected),
+        "flip_risk": predictions.mean(risks.get("flip_risk"), image.detected),
+        "max_softmax": predictions.mean(risks.get("max_softmax"), image.detected),
         "truth": owner,
         "truth_share": counts.max(1) / predictions.pixels,
         "right": owner == predictions.classes,
     }
-    del predicted["instance"]
-    if named:
-        del true["instance"]
-    return Columns(true, predicted, _pixels(counted, truth[known], predicted_class[known], C))
+
+
+def _pixel_columns(image: _Image, in_flipped_segment: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that holds, else `inside`."""
+    C = image.classes
+    detected = image.detected
+    inside = image.foreground[image.truth]
+    kinds = {
+        "correct": ~image.wrong,
+        "spill": ~inside & detected,
+        "background": ~inside,
+        "miss": ~detected,
+        "whole": in_flipped_segment,
+        "rim": image.near,
+    }
+    known = image.known
+    conditions = [kind[known] for kind in kinds.values()]
+    codes = np.select(conditions, [KINDS.index(name) for name in kinds], default=KINDS.index("inside"))
+    entries, counts = np.unique(codes * C * C + image.truth[known] * C + image.predicted[known], return_counts=True)
+    codes, truth, prediction = np.unravel_index(entries, (len(KINDS), C, C))
+    return {"kind": np.array(KINDS)[codes], "class": truth, "predicted": prediction, "pixels": counts}
 
 
 def _images(values: Images, name: str, ndim: int) -> Sequence[Array]:
