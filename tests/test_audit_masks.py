@@ -67,7 +67,7 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
     ):
         found = read_label_map(name)
         assert found.count == count
-        assert found.apply(np.array(labels), where="", ignore_index=255).tolist() == classes
+        assert found.apply(np.array(labels), source="", ignore_index=255).tolist() == classes
 
 
 def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path, capsys):

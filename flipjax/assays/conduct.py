@@ -126,14 +126,14 @@ def conduct(data: ArrayData | str | Path, options: Options, *, out: str | Path |
     if stored is not None and stored.digest == digest:
         return stored
     make_folder(folder)
-    made = _assay(data, images, options, folder, digest)
-    made = dataclasses.replace(made, seconds=round(time.monotonic() - begun, 1))
+    finished = _assay(data, images, options, folder, digest)
+    finished = dataclasses.replace(finished, seconds=round(time.monotonic() - begun, 1))
     # The page needs matplotlib.
     from flipjax.assays.page import write_assay
 
-    write_assay(made, folder)
-    write_text(folder / RECORD, json.dumps(to_plain(made), indent=1) + "\n")
-    return made
+    write_assay(finished, folder)
+    write_text(folder / RECORD, json.dumps(to_plain(finished), indent=1) + "\n")
+    return finished
 
 
 def _assay(data: ArrayData | str | Path, images: AssayImages, options: Options, folder: Path, digest: str) -> Assay:
@@ -184,42 +184,50 @@ def _trained(plain: Assay, choice: NetworkChoice, options: Options, folder: Path
     units = images.units
     association = plain.association
     rare = ~usual_mask(association.usual, units.values)
-    schedule = choice.schedule
-    design = schedule.design
-    trained = population.train_population(images.data, design, [EVERYTHING], folder / "population")
+    trained = population.train_population(images.data, choice.schedule.design, [EVERYTHING], folder / "population")
     tested = population.outcomes_of(trained, EVERYTHING, images=images.count)
     contrast = measure_contrast(units, association.usual, tested, seed=options.seed)
     learnt = measure_learning(units, rare, tested)
     assert contrast is not None
-    verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
-    whole = remedy.measure_level("all", 1.0, units, rare, tested)
-    made = dataclasses.replace(
+    judged = dataclasses.replace(
         plain,
         size=images.size,
-        verdict=verdict,
+        verdict=judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute),
         contrast=contrast,
         learnt=learnt,
         groups=tuple(_group_rows(images, association, tested)),
-        levels=(whole,),
-        schedule=schedule,
+        levels=(remedy.measure_level("all", 1.0, units, rare, tested),),
+        schedule=choice.schedule,
         notes=(*plain.notes, *_notes_on_empty_groups(images, association), choice.sentence),
     )
-    if verdict.word != USED:
-        return made
+    if judged.verdict.word != USED:
+        return judged
+    return _with_remedies(judged, choice, population.training_seconds(trained), options, folder)
+
+
+def _with_remedies(judged: Assay, choice: NetworkChoice, seconds: float, options: Options, folder: Path) -> Assay:
+    """Returns the assay with what ends the use of its attribute, as far as the budget has time for it.
+
+    Args:
+        judged: an assay whose attribute is used.
+        choice: of the network.
+        seconds: that the population trained.
+        options: of the assay.
+        folder: of the assay.
+    """
+    images = choice.images
+    units = images.units
+    schedule = choice.schedule
     remedies_folder = folder / "remedies"
     if not remedies_folder.exists():
-        schedule = fit_remedies(
-            schedule,
-            trial=choice.seconds,
-            population=population.training_seconds(trained),
-            budget=options.budget,
-        )
+        schedule = fit_remedies(schedule, trial=choice.seconds, population=seconds, budget=options.budget)
         store_schedule(schedule, images, options, folder)
-        made = dataclasses.replace(made, schedule=schedule)
+        judged = dataclasses.replace(judged, schedule=schedule)
     if not schedule.settings:
-        return made
-    remedies = population.train_population(images.data, design, schedule.settings, remedies_folder)
-    levels = [whole]
+        return judged
+    remedies = population.train_population(images.data, schedule.design, schedule.settings, remedies_folder)
+    rare = ~usual_mask(judged.association.usual, units.values)
+    levels = list(judged.levels)
     methods = []
     for setting in schedule.settings:
         outcomes = population.outcomes_of(remedies, setting, images=images.count)
@@ -230,7 +238,7 @@ def _trained(plain: Assay, choice: NetworkChoice, options: Options, folder: Path
             methods.append(level)
     levels = remedy.fewest_first(levels)
     needed = remedy.count_counter_examples(levels, units.counts, rare, target=options.target)
-    return dataclasses.replace(made, levels=tuple(levels), methods=tuple(methods), counter_examples=needed)
+    return dataclasses.replace(judged, levels=tuple(levels), methods=tuple(methods), counter_examples=needed)
 
 
 def _group_rows(images: AssayImages, association: Association, tested: Outcomes) -> list[GroupRow]:

@@ -183,8 +183,8 @@ def _check_masks(data: ArrayData) -> None:
     shows_another = ((masks != 0) & (masks != labels)).any((1, 2))
     if shows_another.any():
         name = data.catalog.object_names[int(np.flatnonzero(shows_another)[0])]
-        found = f"several in {name} and {shows_another.sum() - 1} other images"
-        raise ConfigError("masks", "one foreground class an image; crop the images, or leave the others out", found)
+        images = f"several in {name} and {shows_another.sum() - 1} other images"
+        raise ConfigError("masks", "one foreground class an image; crop the images, or leave the others out", images)
 
 
 def _resized(data: ArrayData, size: int) -> ArrayData:

@@ -64,9 +64,9 @@ def measure_level(name: str, kept: float, units: AssayUnits, rare: np.ndarray, t
         tested: of the images.
     """
     held = units.counts > 0
-    found = tested.correct + tested.flip
-    union = tested.foreground + tested.spill
-    iou = np.nansum(found, axis=1) / np.nansum(np.where(np.isfinite(found), union, np.nan), axis=1)
+    intersection = tested.correct + tested.flip
+    union = np.where(np.isfinite(intersection), tested.foreground + tested.spill, np.nan)
+    iou = np.nansum(intersection, axis=1) / np.nansum(union, axis=1)
     return Level(
         name,
         kept,

@@ -56,8 +56,9 @@ def measure_learning(units: AssayUnits, rare: np.ndarray, tested: Outcomes) -> L
         rare: bool (F, V), the rare groups.
         tested: of the images.
     """
-    found = dataclasses.replace(tested, foreground=mean_over_seeds(tested.correct + tested.flip))
-    shares = group_flips(units, found, tested.correct)
+    # Of the pixels that are predicted as any foreground.
+    as_foreground = dataclasses.replace(tested, foreground=mean_over_seeds(tested.correct + tested.flip))
+    shares = group_flips(units, as_foreground, tested.correct)
     common = (units.counts > 0) & ~rare
     accuracy = float(np.nanmean(shares[:, common]))
     return Learnt(accuracy, (1 + 1 / units.classes) / 2)

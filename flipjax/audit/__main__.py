@@ -53,8 +53,8 @@ class Outcome:
     """Its tables."""
     failed: list[str]
     """A line for each failed limit."""
-    made: tuple[Path, ...]
-    """The files to name."""
+    files: tuple[Path, ...]
+    """The files to name, of which those that were written are."""
 
 
 def _add_inputs(parser: command.Parser) -> None:
@@ -140,8 +140,8 @@ def run_audit(arguments: list[str]) -> int:
     except BaseException as error:
         _write_failure(options, error)
         raise
-    made = ", ".join(str(path) for path in outcome.made if path.is_file())
-    print(printable(f"{outcome.text}\n\n{made}"))
+    written = ", ".join(str(path) for path in outcome.files if path.is_file())
+    print(printable(f"{outcome.text}\n\n{written}"))
     for line in outcome.failed:
         print(f"flipjax audit: {printable(line)}", file=sys.stderr)
     return command.SOME_FAILED if outcome.failed else command.DONE

@@ -26,22 +26,22 @@ FORM = 'a JSON file with {"mirror": [[NAME, NAME], ...], "chains": [[NAME, NAME,
 """What --anatomy takes."""
 
 
-def read_anatomy(given: str | Path | None, class_names: Sequence[str], background: Background) -> tuple[Anatomy, str]:
+def read_anatomy(source: str | Path | None, class_names: Sequence[str], background: Background) -> tuple[Anatomy, str]:
     """Returns the anatomy of an audit's classes, and a sentence on it: empty where there is none.
 
     Args:
-        given: the path of a JSON file, `none`, or None to find it in the class names.
+        source: the path of a JSON file, `none`, or None to find it in the class names.
         class_names: of all C classes.
         background: their background.
 
     Raises:
         AuditError: the file cannot be read, or names classes that do not exist, twice, or that are background.
     """
-    if given is not None and str(given) == NONE:
+    if source is not None and str(source) == NONE:
         return Anatomy(num_classes=len(class_names)), ""
-    if given is not None:
-        anatomy = _read_file(Path(given), class_names, background)
-        return anatomy, f"Anatomy, from {given}: {describe_anatomy(anatomy, class_names)}."
+    if source is not None:
+        anatomy = _read_file(Path(source), class_names, background)
+        return anatomy, f"Anatomy, from {source}: {describe_anatomy(anatomy, class_names)}."
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         anatomy = Anatomy.from_names(class_names).without(background_classes(background))

@@ -47,7 +47,7 @@ LONGEST_NAME = 1 << 14
 class StoredArray:
     """The array of one image, whose header was read."""
 
-    where: str
+    origin: str
     """Its file, with the row in a stack or the image of a COCO file if any; for messages."""
     shape: tuple[int, ...]
     """The shape that `load` returns."""
@@ -63,8 +63,8 @@ class StoredArray:
     """How a model computes the values; None if they are stored."""
 
     def __str__(self) -> str:
-        """Returns where it is."""
-        return self.where
+        """Returns its origin."""
+        return self.origin
 
     def read(self) -> np.ndarray:
         """Returns the stored values; raises BrokenFileError if the file is damaged or missing."""
@@ -75,7 +75,7 @@ class StoredArray:
         """Returns the classes of the array's values, which raises as `LabelMap.apply`."""
         if self.label_map is None:
             return values
-        return self.label_map.apply(values, where=self, ignore_index=ignore_index)
+        return self.label_map.apply(values, source=self, ignore_index=ignore_index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +113,10 @@ def check_folder(folder: Path, allowed: Collection[str]) -> None:
         raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
 
 
-def check_size(where: object, size: int, most: int, *, error: type[AuditError] = AuditError) -> None:
+def check_size(source: object, size: int, most: int, *, error: type[AuditError] = AuditError) -> None:
     """Raises an error if a number of bytes exceeds its limit."""
     if size > most:
-        raise error(f"{where}: expected at most {most:,} bytes, found {size:,} (--max_bytes sets the limit)")
+        raise error(f"{source}: expected at most {most:,} bytes, found {size:,} (--max_bytes sets the limit)")
 
 
 class Stack:
@@ -234,11 +234,11 @@ def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: 
     return of_image
 
 
-def _other_kind(wanted: str, axes: int, found: int) -> str:
-    """Returns which --kind an array of `found` axes may have, if it is not the wanted one."""
-    if wanted in SCORES and found == axes:
+def _other_kind(wanted: str, axes: int, rank: int) -> str:
+    """Returns which --kind an array of `rank` axes may have, if it is not the wanted one."""
+    if wanted in SCORES and rank == axes:
         return "; for class indices pass --kind masks"
-    if wanted == "masks" and found == axes + 1:
+    if wanted == "masks" and rank == axes + 1:
         return "; for scores pass --kind logits or --kind probabilities"
     return ""
 

@@ -41,8 +41,7 @@ WIDEST = 4.9
 
 def note_of(audit: Audit) -> str:
     """Returns how many images and classes there are."""
-    what = "volumes" if audit.measured.volumes else "images"
-    return f"{len(audit.images)} {what}, {len(audit.foreground)} foreground classes."
+    return f"{len(audit.images)} {audit.measured.image_noun}, {len(audit.foreground)} foreground classes."
 
 
 def part_of(note: str, shown: int, foreground: int) -> str:
@@ -129,7 +128,7 @@ def heat_chart(audit: Audit) -> Chart | None:
     note = note_of(audit)
     if len(shown) > len(classes):
         note = part_of(note, len(classes), len(audit.foreground))
-    pixels = _pixels(audit)
+    pixels = audit.measured.pixel_noun
     caption = f"Share of a class's {pixels} that flip in a group; framed: significantly more than in the other groups."
     return Chart("flip_by_group", "Flip by class and group", caption, note, [panel], columns=1)
 
@@ -188,17 +187,12 @@ def kinds_chart(audit: Audit) -> Chart | None:
     if len(audit.kinds.by_class):
         drawn.append(kinds_panel(audit.kinds.by_class, title="by the class that is predicted"))
     drawn.append(kinds_panel(audit.kinds.by_place, title="by their place"))
-    what = "volumes" if audit.measured.volumes else "images"
+    measured = audit.measured
     caption = (
-        f"Share of the {_pixels(audit)} of the true foreground, with its 95% interval, and the number of {what} that "
-        "have such flips. The bars of a panel sum to Flip."
+        f"Share of the {measured.pixel_noun} of the true foreground, with its 95% interval, and the number of "
+        f"{measured.image_noun} that have such flips. The bars of a panel sum to Flip."
     )
     return Chart("kinds_of_flips", "Kinds of flips", caption, note_of(audit), drawn, columns=1)
-
-
-def _pixels(audit: Audit) -> str:
-    """Returns what images are made of: pixels or voxels."""
-    return "voxels" if audit.measured.volumes else "pixels"
 
 
 def kinds_panel(kinds: pd.DataFrame, *, title: str) -> Panel:

@@ -124,11 +124,11 @@ def _instance_categories(stored: JsonObject) -> Coco:
     return Coco(False, categories, ("background", *names.values()), images)
 
 
-def _class_of(entry: JsonObject, truth: Coco, void: int, where: str) -> int:
+def _class_of(entry: JsonObject, truth: Coco, void: int, source: str) -> int:
     """Returns the class of a segment, or `void` for a crowd."""
     category = int(entry["category_id"])
     if category not in truth.categories:
-        raise AuditError(f"{where}: expected a category of the labels ({listed(truth.categories)}), found {category}")
+        raise AuditError(f"{source}: expected a category of the labels ({listed(truth.categories)}), found {category}")
     if entry.get("iscrowd", 0):
         return void
     return truth.categories[category]
@@ -183,13 +183,13 @@ def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[Nam
     classes = {image_id: {0: 0} for image_id in truth.images}
     for number, entry in enumerate(entries, 1):
         image_id = entry["image_id"]
-        where = f"{path}: annotation {entry.get('id', number)}"
+        source = f"{path}: annotation {entry.get('id', number)}"
         if image_id not in outlines:
-            raise AuditError(f"{where}: expected an image of the labels, found image_id {image_id}")
+            raise AuditError(f"{source}: expected an image of the labels, found image_id {image_id}")
         if "segmentation" not in entry:
-            raise AuditError(f"{where}: expected a segmentation, found {listed(entry)}")
+            raise AuditError(f"{source}: expected a segmentation, found {listed(entry)}")
         outlines[image_id][number] = entry["segmentation"]
-        classes[image_id][number] = _class_of(entry, truth, VOID, where)
+        classes[image_id][number] = _class_of(entry, truth, VOID, source)
     images = []
     for image_id, image in truth.images.items():
         load = functools.partial(_paint, image.shape, outlines[image_id])

@@ -66,9 +66,9 @@ def collect_masks(
         yield functools.partial(write_masks, folder=Path(partial), ignored=ignored, ignore_index=ignore_index)
         _remove(folder / "masks")
         (folder / "fiftyone.json").unlink(missing_ok=True)
-        made = Path(partial) / "masks"
-        if made.is_dir():
-            made.rename(folder / "masks")
+        written = Path(partial) / "masks"
+        if written.is_dir():
+            written.rename(folder / "masks")
 
 
 def _remove(path: Path) -> None:

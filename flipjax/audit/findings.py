@@ -42,21 +42,11 @@ def first_findings(audit: Audit) -> list[str]:
     return [_overall_line(audit), *_anatomy_lines(audit), *_group_lines(audit), *_largest_flip(audit)]
 
 
-def _images(audit: Audit) -> str:
-    """Returns what is counted: images or volumes."""
-    return "volumes" if audit.measured.volumes else "images"
-
-
-def _pixels(audit: Audit) -> str:
-    """Returns what they are made of: pixels or voxels."""
-    return "voxels" if audit.measured.volumes else "pixels"
-
-
 def _overall_line(audit: Audit) -> str:
     names = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
     left_out = constant(audit)
     shares = [f"{cell_of(audit, key, form='.1%')} {word}" for key, word in names.items() if key not in left_out]
-    return f"{_pixels(audit).capitalize()} of the true foreground: {', '.join(shares)}."
+    return f"{audit.measured.pixel_noun.capitalize()} of the true foreground: {', '.join(shares)}."
 
 
 def told_groups(audit: Audit) -> list[GroupFlip]:
@@ -66,10 +56,11 @@ def told_groups(audit: Audit) -> list[GroupFlip]:
     not, nor one of means over images (the test's) whose pixels differ the other way.
     """
     significant = [row for row in audit.compared if row.q < LEVEL and not row.repeats]
-    more = [row for row in significant if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0]
-    classes = {row.class_name for row in more}
-    less = [row for row in significant if row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0]
-    return sorted([*more, *(row for row in less if row.class_name not in classes)], key=_q_then_p)
+    higher = [row for row in significant if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0]
+    lower = [row for row in significant if row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0]
+    higher_classes = {row.class_name for row in higher}
+    only_lower = [row for row in lower if row.class_name not in higher_classes]
+    return sorted([*higher, *only_lower], key=_q_then_p)
 
 
 def _q_then_p(row: GroupFlip) -> tuple[float, float]:
@@ -100,10 +91,11 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     cells = row.row()
     flip = with_interval(cells, "flip", form=".1%")
     change = with_interval(cells, *DIFFERENCE, form="+.3f")
-    which = "more" if row.difference.value[0] > 0 else "less"
-    unit = _images(audit) if audit.clusters is None else "clusters"
+    direction = "more" if row.difference.value[0] > 0 else "less"
+    images = audit.measured.image_noun
+    unit = images if audit.clusters is None else "clusters"
     return (
-        f"{row.class_name} flips {which} in {row.group}: {flip} ({row.images} {_images(audit)}) against "
+        f"{row.class_name} flips {direction} in {row.group}: {flip} ({row.images} {images}) against "
         f"{cells['others']:.1%} elsewhere ({row.others}): {change}, q {q_text(row.q)} over {unit}."
     )
 
@@ -118,11 +110,11 @@ def _anatomy_lines(audit: Audit) -> list[str]:
         parts.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} flip to their mirror image")
     if anatomy.anatomy.chains:
         parts.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
-    lines = [f"Of the {_pixels(audit)} of the true foreground {', '.join(parts)}."]
+    lines = [f"Of the {audit.measured.pixel_noun} of the true foreground {', '.join(parts)}."]
     for renamed in itertools.islice(anatomy.renamed(), RENAMINGS):
         lines.append(
-            f"In {renamed.images} of {len(audit.images)} {_images(audit)} one renaming, {renamed.renaming}, mends "
-            f"{renamed.mended_share:.0%} of the flips."
+            f"In {renamed.images} of {len(audit.images)} {audit.measured.image_noun} one renaming, {renamed.renaming}, "
+            f"mends {renamed.mended_share:.0%} of the flips."
         )
     return lines
 
@@ -133,7 +125,7 @@ def _largest_flip(audit: Audit) -> list[str]:
         share = with_interval(row, "share", form=".1%")
         lines.append(
             f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on {share} of its "
-            f"{_pixels(audit)} ({row['flipped_images']} of {row['images']} {_images(audit)})."
+            f"{audit.measured.pixel_noun} ({row['flipped_images']} of {row['images']} {audit.measured.image_noun})."
         )
     return lines
 

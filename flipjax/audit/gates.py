@@ -112,12 +112,12 @@ def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
     return list(by_key.items())
 
 
-def check_gates(gates: Sequence[Gate], known: Collection[str], *, forms: str = FORMS) -> None:
-    """Raises AuditError for a gate on a key that is not `known`, which have `forms`, or a limit that is no number."""
+def check_gates(gates: Sequence[Gate], keys: Collection[str], *, forms: str = FORMS) -> None:
+    """Raises AuditError for a gate on none of the `keys`, which have `forms`, or a limit that is no number."""
     for option in (ABOVE, BELOW):
-        wrong = [gate.name for gate in gates if gate.option == option and gate.key not in known]
+        wrong = [gate.name for gate in gates if gate.option == option and gate.key not in keys]
         if wrong:
-            short = ", ".join(sorted(key for key in known if "/" not in key))
+            short = ", ".join(sorted(key for key in keys if "/" not in key))
             form = f"a key of the summary ({short}; {forms}), or KEY:low or KEY:high"
             raise AuditError(f"{option}: expected {form}; found {', '.join(map(repr, wrong))}")
     for gate in gates:

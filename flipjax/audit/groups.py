@@ -120,19 +120,19 @@ def _resolved(name: str, audited: Collection[str]) -> str:
     return stem_of(PurePath(path.name))
 
 
-def read_clusters(given: str, table: pd.DataFrame | None, names: Sequence[str]) -> np.ndarray:
+def read_clusters(clusters: str, table: pd.DataFrame | None, names: Sequence[str]) -> np.ndarray:
     """Returns the cluster of each image, int64 (n,), from a column of their table or a match in its name.
 
     Raises:
         AuditError: neither exists, an image has none, or all images are in one cluster.
     """
-    if table is not None and given in table:
-        texts = table[given].str.strip()
+    if table is not None and clusters in table:
+        texts = table[clusters].str.strip()
         without = texts.index[texts == ""].tolist()
         if without:
             raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(without)}")
     else:
-        texts = match_names(given, names, option="--clusters", table=table)
+        texts = match_names(clusters, names, option="--clusters", table=table)
     numbers, present = pd.factorize(np.array(texts, object), sort=True)
     if len(present) < 2:
         raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
@@ -161,7 +161,7 @@ def likely_clusters(names: Sequence[str]) -> str:
 
 
 def read_groups(
-    given: str | None,
+    groups: str | None,
     names: Sequence[str],
     *,
     foreground: Sequence[str] | None,
@@ -172,7 +172,7 @@ def read_groups(
     """Returns the group of each image.
 
     Args:
-        given: a column of the table; `class,scene`; or a regular expression that matches the group in a name; None for
+        groups: a column of the table; `class,scene`; or a regular expression that matches the group in a name; None for
             no groups.
         names: the images' names, in order.
         foreground: the names of the F foreground classes; None if they are not yet known, when they are not checked.
@@ -186,25 +186,26 @@ def read_groups(
     """
     if meaning not in MEANINGS:
         raise AuditError(f"--groups_are: expected one of {', '.join(MEANINGS)}, found {meaning}")
-    if given is None:
-        for option, value in (("--training_groups", training), ("--groups_are", meaning != MEANINGS[0])):
-            if value:
-                raise AuditError(f"{option}: expected --groups beside it, found none")
+    if groups is None:
+        if training is not None:
+            raise AuditError("--training_groups: expected --groups beside it, found none")
+        if meaning != MEANINGS[0]:
+            raise AuditError("--groups_are: expected --groups beside it, found none")
         return ImageGroups(None)
-    scenic = table is not None and given == ",".join(SCENIC) and {*SCENIC} <= {*table}
+    scenic = table is not None and groups == ",".join(SCENIC) and {*SCENIC} <= {*table}
     if training is not None and not scenic:
-        raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {given}")
+        raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {groups}")
     if table is not None and scenic:
         seen = table[[*SCENIC]]
         if training is not None:
             seen = pd.DataFrame(read_table(training))
         return _of_scenes(table, foreground, seen, training)
-    if table is None or given not in table:
-        texts = pd.Series(match_names(given, names, option="--groups", table=table), list(names), dtype=object)
+    if table is None or groups not in table:
+        texts = pd.Series(match_names(groups, names, option="--groups", table=table), list(names), dtype=object)
     else:
-        texts = table[given]
+        texts = table[groups]
     if meaning == "class_scene":
-        return _of_codes(given, texts.str.strip(), foreground)
+        return _of_codes(groups, texts.str.strip(), foreground)
     return _by_name(texts)
 
 
@@ -221,8 +222,8 @@ def column_of(path: Path, table: pd.DataFrame) -> str:
         return columns[0]
     if "group" in columns:
         return "group"
-    found = ", ".join(columns) or "none"
-    raise AuditError(f"{path}: expected one column beside name, found {found}; pass --table {path} --groups COLUMN")
+    listing = ", ".join(columns) or "none"
+    raise AuditError(f"{path}: expected one column beside name, found {listing}; pass --table {path} --groups COLUMN")
 
 
 def _of_codes(column: str, texts: pd.Series, foreground: Sequence[str] | None) -> ImageGroups:
@@ -230,9 +231,9 @@ def _of_codes(column: str, texts: pd.Series, foreground: Sequence[str] | None) -
     if foreground is not None and len(foreground) != 2:
         classes = listed(foreground)
         raise AuditError(f"--groups_are class_scene: expected two classes in the foreground, found {classes}")
-    others = {*texts} - CODES
-    if others:
-        problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(others))}"
+    wrong = {*texts} - CODES
+    if wrong:
+        problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(wrong))}"
         raise AuditError(f"{column}: expected {problem}")
     return ImageGroups(texts.map(int).to_numpy(np.int64), TWO_BY_TWO)
 
@@ -241,13 +242,13 @@ def _of_scenes(
     table: pd.DataFrame, classes: Sequence[str] | None, seen: pd.DataFrame, training: Path | None
 ) -> ImageGroups:
     """Returns F x S groups. A class without one most frequent scene has no common or rare group."""
-    where = training or "the images"
+    source = training or "the images"
     if classes is None:
         classes = sorted({*table["class"]})
     wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in classes]
     if wrong:
         raise AuditError(f"--groups: expected classes of {', '.join(classes)}, found others, {listed(wrong)}")
-    counts = _count_scenes(seen, where)
+    counts = _count_scenes(seen, source)
     scenes = sorted({*table["scene"], *map(str, counts)})
     counts = counts.reindex(index=list(classes), columns=scenes, fill_value=0)
     usual = []
@@ -259,7 +260,7 @@ def _of_scenes(
         else:
             usual.append(())
     pairs = [f"{name} in {scene}" for name, scene in common.items()]
-    fact = f"Common, most frequent in {where}: {listed(pairs) or 'no class in one scene'}."
+    fact = f"Common, most frequent in {source}: {listed(pairs) or 'no class in one scene'}."
     unsure = sorted({*table["class"]}.difference(common))
     if unsure:
         fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(unsure)}."
@@ -275,11 +276,11 @@ def _of_scenes(
     return ImageGroups(all_groups.of(y, scene), all_groups, tuple(scenes), columns, fact)
 
 
-def _count_scenes(seen: pd.DataFrame, where: object) -> pd.DataFrame:
+def _count_scenes(seen: pd.DataFrame, source: object) -> pd.DataFrame:
     """Returns the numbers of images by class (rows) and scene (columns); raises AuditError if the table has others."""
     images = pd.to_numeric(seen.get("images", pd.Series("1", seen.index)), errors="coerce")
     if not {*SCENIC} <= {*seen} or not ((images >= 0) & (images % 1 == 0)).all():
-        raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
+        raise AuditError(f"{source}: expected {TRAINING}, found {', '.join(map(str, seen))}")
     return images.groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
 
 

@@ -70,7 +70,7 @@ class LabelMap:
         """One more than the largest class except IGNORED."""
         return 1 + max((c for c in self.classes.values() if c != IGNORED), default=-1)
 
-    def apply(self, values: np.ndarray, *, where: object, ignore_index: int | None = None) -> np.ndarray:
+    def apply(self, values: np.ndarray, *, source: object, ignore_index: int | None = None) -> np.ndarray:
         """Returns the classes of labels, int32. `ignore_index` is unchanged unless the map contains it.
 
         Raises:
@@ -82,7 +82,7 @@ class LabelMap:
             classes.setdefault(ignore_index, ignore_index)
         unnamed = [label for label in present.tolist() if label not in classes]
         if unnamed:
-            raise AuditError(f"{where}: expected labels that {self.origin} names, found others, {listed(unnamed)}")
+            raise AuditError(f"{source}: expected labels that {self.origin} names, found others, {listed(unnamed)}")
         mapped = np.array([classes[label] for label in present.tolist()], np.int32)
         return mapped[position.reshape(values.shape)]
 
@@ -156,11 +156,11 @@ def _read_class(text: str) -> int:
     return int(text)
 
 
-def _names_of(where: str, names: Mapping[int, set[str]]) -> tuple[str, ...] | None:
+def _names_of(source: str, names: Mapping[int, set[str]]) -> tuple[str, ...] | None:
     """Returns the class names of a CSV's column `name`; None unless each class from 0 on has one."""
     for c, of_class in names.items():
         if len(of_class) > 1 and c != IGNORED:
-            raise AuditError(f"{where}: expected one name for class {c}, found {listed(sorted(of_class))}")
+            raise AuditError(f"{source}: expected one name for class {c}, found {listed(sorted(of_class))}")
     count = 1 + max((c for c in names if c != IGNORED), default=-1)
     texts = [next(iter(names.get(c, {""}))) for c in range(count)]
     if not texts or not all(texts):

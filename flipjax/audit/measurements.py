@@ -162,6 +162,20 @@ class Measurements:
         return bool(self.shapes) and len(self.shapes[0]) == 3
 
     @property
+    def image_noun(self) -> str:
+        """What the images are called: images or volumes."""
+        if self.volumes:
+            return "volumes"
+        return "images"
+
+    @property
+    def pixel_noun(self) -> str:
+        """What their pixels are called: pixels or voxels."""
+        if self.volumes:
+            return "voxels"
+        return "pixels"
+
+    @property
     def smaller(self) -> int:
         """The number of true segments below `min_size`, which have no row."""
         if self.left_out is None:

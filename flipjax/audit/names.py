@@ -165,11 +165,11 @@ def check_matched(paths: str, predictions: Collection[str], labels: Collection[s
         return
     alike = _looking_alike([name for names in lacking.values() for name in names])
     parts = []
-    for what, names in lacking.items():
+    for problem, names in lacking.items():
         if names:
             # Names that look alike are spelt in ASCII.
             shown = (ascii(name)[1:-1] if name in alike else name for name in names)
-            parts.append(f"{what}, {listed(shown)}")
+            parts.append(f"{problem}, {listed(shown)}")
     advice = ""
     if alike:
         advice = "; some differ in invisible characters or in how accents are composed (NFC, NFD)"

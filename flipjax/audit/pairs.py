@@ -52,19 +52,19 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
     Raises:
         AuditError: names or counts differ, only one side has names, or volumes and labels differ in position.
     """
-    where = f"{predictions.path} and {labels.path}"
+    paths = f"{predictions.path} and {labels.path}"
     truth = labels.images
     # Two files with one image each form a pair, whatever their names.
     single = len(predictions.images) == len(truth) == 1 and not predictions.path.is_dir()
     if predictions.names and labels.names and not single:
-        check_matched(where, predictions.names, labels.names)
+        check_matched(paths, predictions.names, labels.names)
         by_name = dict(zip(labels.names, truth, strict=True))
         truth = tuple(by_name[name] for name in predictions.names)
     elif not single and not (predictions.stacked and labels.stacked):
-        raise AuditError(f"{where}: expected two folders, or two stacks, which may hold names; found one of each")
+        raise AuditError(f"{paths}: expected two folders, or two stacks, which may hold names; found one of each")
     elif len(predictions.images) != len(truth):
         counts = f"{len(predictions.images)} predictions and {len(truth)} labels"
-        raise AuditError(f"{where}: expected as many labels as predictions, found {counts}")
+        raise AuditError(f"{paths}: expected as many labels as predictions, found {counts}")
     names = predictions.names or labels.names or tuple(map(str, range(len(truth))))
     pairs = [Pair(*entry) for entry in zip(names, predictions.images, truth, strict=True)]
     for pair in pairs:

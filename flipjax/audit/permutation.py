@@ -203,6 +203,6 @@ def _permuted(units: PermutationUnits, rows: int, generator: np.random.Generator
 def _differences(shares: np.ndarray, units: PermutationUnits) -> np.ndarray:
     """Returns each group's mean share minus that of all other units, of shares (rows, u): (rows, groups)."""
     sums = np.add.reduceat(shares, units.starts, axis=1)
-    rest = shares.sum(1, keepdims=True) - sums
+    sums_elsewhere = shares.sum(1, keepdims=True) - sums
     sizes = units.sizes
-    return divide(sums, sizes) - divide(rest, sizes.sum() - sizes)
+    return divide(sums, sizes) - divide(sums_elsewhere, sizes.sum() - sizes)

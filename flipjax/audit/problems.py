@@ -22,8 +22,8 @@ def naming(name: object) -> Iterator[None]:
     except (AuditError, ImportError, MemoryError):
         raise
     except Exception as error:
-        found = f"{type(error).__name__}: {error}"
-        text = f"{name}: damaged, of another type than its name says, or unreadable ({found})"
+        cause = f"{type(error).__name__}: {error}"
+        text = f"{name}: damaged, of another type than its name says, or unreadable ({cause})"
         raise BrokenFileError(text) from error
 
 

@@ -102,9 +102,10 @@ def segment_matrix(objects: Objects) -> TextTable:
     classes = matrix_classes(objects)
     names = [objects.class_names[c] for c in classes]
     of_truth = objects.confusion[classes]
-    others = of_truth.sum(1) - of_truth[:, classes].sum(1)
+    counted = of_truth[:, classes]
+    not_shown = of_truth.sum(1) - counted.sum(1)
     rows = []
-    for name, counts in zip(names, np.column_stack([of_truth[:, classes], others]).tolist(), strict=True):
+    for name, counts in zip(names, np.column_stack([counted, not_shown]).tolist(), strict=True):
         # A blank is read as none.
         rows.append([name, *(f"{count:,}" if count else "" for count in counts)])
     return TextTable(["true class", *names, "other or missed"], rows)

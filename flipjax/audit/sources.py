@@ -108,8 +108,7 @@ def _axes_of_file(shape: Sequence[int], wanted: str, axes: int | None) -> int:
 def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | None, most: int) -> Source:
     count, *shape = stack.values.shape
     if not stack.values.size or len(stack.names or range(count)) != count:
-        found = (count, *shape)
-        raise AuditError(f"{path}: expected images and a name for each, found {found}, {stack.names}")
+        raise AuditError(f"{path}: expected images and a name for each, found {(count, *shape)}, {stack.names}")
     arrays.check_size(path, 4 * math.prod(shape), most)
     rows = []
     for i in range(count):
@@ -147,9 +146,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _refuse_types(path: Path, wanted: str, found: Sequence[str]) -> None:
+def _refuse_types(path: Path, wanted: str, names: Sequence[str]) -> None:
     """Raises AuditError for files of other types, or none."""
-    shown = listed(found) if found else "nothing there"
+    shown = listed(names) if names else "nothing there"
     raise AuditError(f"{path}: expected files of type {' '.join(arrays.suffixes_of(wanted))}, found {shown}")
 
 
@@ -230,8 +229,8 @@ def predicted_source(
     images = []
     for name, array in zip(labels.names, labels.images, strict=True):
         computed = Computed(readers[name], predict)
-        where = f"the prediction of {folder / name}"
-        images.append(StoredArray(where, (*array.shape, classes), computed.values, computed=computed))
+        origin = f"the prediction of {folder / name}"
+        images.append(StoredArray(origin, (*array.shape, classes), computed.values, computed=computed))
     return Source(folder, labels.names, tuple(images), axes=labels.axes)
 
 

@@ -46,7 +46,7 @@ OF_RENAMED = {
 
 def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, object]) -> Document:
     """Returns the report without pictures, with sections in page order."""
-    which = "riskiest" if audit.has_scores else "most flipped"
+    order = "riskiest" if audit.has_scores else "most flipped"
     lines = findings(audit)
     sections = {
         "Results": [*_group_blocks(audit), Numbers("All images", overall(audit)), *_class_blocks(audit)],
@@ -54,7 +54,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, o
         "Flip-risk": [_deciles(audit)],
         "Classes": [_flip_list(audit)],
         "Segments": segment_blocks(audit),
-        "Images": [Numbers(f"The {which} images; all are in images.csv", riskiest(audit))],
+        "Images": [Numbers(f"The {order} images; all are in images.csv", riskiest(audit))],
         "Details": [_details(audit)],
     }
     return Document(
@@ -186,8 +186,7 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
     """Returns the kinds of flips, by class and by place, and the images that a renaming mends."""
     if not audit.number("fg_flip") > 0:
         return []
-    pixels = "voxels" if audit.measured.volumes else "pixels"
-    meaning = f"shares of the {pixels} of the true foreground, which sum to Flip"
+    meaning = f"shares of the {audit.measured.pixel_noun} of the true foreground, which sum to Flip"
     blocks = [
         Numbers(f"{KINDS} by the class that is predicted: {meaning}", _kind_rows(audit.kinds.by_class)),
         Numbers(f"{KINDS} by their place: {meaning}", _kind_rows(audit.kinds.by_place)),
@@ -238,7 +237,7 @@ def _flip_list(audit: Audit) -> Numbers:
     columns = {
         "flip": "{truth} as {prediction}",
         "images": "{flipped_images} of {images}",
-        "voxels" if audit.measured.volumes else "pixels": "{pixels:,}",
+        audit.measured.pixel_noun: "{pixels:,}",
         "share of the true class [95%]": interval_column("share", form=".1%"),
     }
     return Numbers(

@@ -343,9 +343,10 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
 
 def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: pd.Series, *, colour: ColorType, label: str) -> None:
     """Draws differences with their intervals, or with a dot a seed where there are fewer than a verdict needs."""
-    few = rows["n"] < FEWEST
-    axes.hlines(heights[~few], rows["low"][~few], rows["high"][~few], linewidth=1.4, color=colour)
-    seeds = rows["values"][few].str.split().explode().dropna().astype(float)
+    too_few = rows["n"] < FEWEST
+    judged = rows[~too_few]
+    axes.hlines(heights[~too_few], judged["low"], judged["high"], linewidth=1.4, color=colour)
+    seeds = rows["values"][too_few].str.split().explode().dropna().astype(float)
     axes.scatter(seeds, heights[seeds.index], s=11, alpha=0.45, linewidth=0, color=colour)
     axes.scatter(rows["difference"], heights, s=16, zorder=3, label=label, color=colour)
 

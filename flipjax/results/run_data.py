@@ -57,8 +57,7 @@ class RunData:
         names = ("member", "selection", "split")
         counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
         tables = ".members .images .scores .history .summary"
-        others = "comparisons: .differences; xarray: .dataset"
-        return f"<RunData {self.folder}: {counts}; data frames: {tables}; {others}>"
+        return f"<RunData {self.folder}: {counts}; data frames: {tables}; comparisons: .differences; xarray: .dataset>"
 
     def setting_of(self, member: str) -> dict[str, AxisValue]:
         """Returns a member's value of every axis; '' for those that its method does not use."""
