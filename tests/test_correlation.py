@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flipjax.data.correlation import deal, draw_deck, evaluation_table, largest_n_train, scene_orders, training_table
+from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
+from flipjax.data.deck import deal, draw_deck, scene_orders
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.data.split import PARTS, count_content, split_pool, strata
 from flipjax.groups import Groups

@@ -1,13 +1,10 @@
 """Draws the index table of a correlation level: the objects and scenes of a training or evaluation set.
 
-A seed orders the training images (a deck), and a training set of any rho is dealt from it. Uses NumPy, or JAX if the
-seed or the level is a JAX array, which may be traced. For a traced seed NumPy draws on the host while the program runs,
-so that all orders are those of `flipjax.data.split.shuffle`.
+A seed orders the training images, and a training set of any rho is dealt from this deck (`flipjax.data.deck`).
 """
 
 import dataclasses
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Literal, NamedTuple
 
 import jax
@@ -15,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from flipjax.data.deck import deal, draw_deck, scene_orders
 from flipjax.data.pool import Catalog
-from flipjax.data.split import Split, SplitPart, count_content, interleave, shuffle, strata, strata_names
+from flipjax.data.split import Split, SplitPart, count_content, interleave, strata, strata_names
 from flipjax.groups import Groups
 from flipjax.pytrees import Array
 from flipjax.support.keys import Integer, Scalar
@@ -206,174 +204,6 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         if all(capacity.allow(round(rho * n), n) for rho in rhos):
             largest = n
     return catalog.groups.classes * largest
-
-
-class Deck(NamedTuple):
-    """The random part of a training set, which depends on the seed but not on rho: int32 arrays.
-
-    Example:
-        >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
-        >>> rows, groups = deal(Groups(), deck, 1, n=2)
-        >>> rows.tolist(), groups.tolist()
-        ([[2, 0], [1, 3], [0, 2], [3, 1]], [0, 3, 1, 2])
-    """
-
-    objects: Array | None
-    """(F, n), the objects of each class in order; None in a photo pool."""
-    photos: Array
-    """(R, P), the ordered photos of each scene, or of each group in a photo pool; padded."""
-    counts: Array
-    """(R,), number of photos in each row."""
-
-
-def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) -> Deck:
-    """Draws the deck of a seed.
-
-    Args:
-        catalog: the pool's catalog.
-        split: its split.
-        seed: an integer >= 0, or an integer JAX array, which may be traced.
-        n_train: number of training images.
-
-    Example:
-        >>> from flipjax.config import PoolSpec
-        >>> from flipjax.data.split import split_pool
-        >>> from flipjax.data.synthetic import list_synthetic
-        >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
-        >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
-        >>> deck = draw_deck(catalog, split, seed=0, n_train=20)
-        >>> deck.objects.shape, deck.photos.shape, deck.counts.tolist()
-        ((2, 10), (2, 8), [8, 8])
-    """
-    groups = catalog.groups
-    train = split.train
-    stratum = strata(catalog)[train.objects]
-    sets: dict[str, np.ndarray] = {}
-    if catalog.kind == "photo":
-        for group in range(groups.count):
-            sets[f"train photos {group}"] = train.objects[stratum == group]
-    else:
-        kinds = catalog.scene_kind[train.scenes]
-        for y in range(groups.classes):
-            sets[f"train objects {y}"] = train.objects[stratum == y]
-        for scene in range(groups.scenes):
-            sets[f"train scenes {scene}"] = train.scenes[kinds == scene]
-    items = {name: np.sort(indices).astype(np.int32) for name, indices in sets.items()}
-
-    def draw(seed: Integer) -> list[np.ndarray]:
-        """Returns each set in the order of a seed."""
-        return [shuffle(indices, int(seed), name) for name, indices in items.items()]
-
-    if isinstance(seed, jax.Array):
-        drawn = jax.pure_callback(draw, [*items.values()], seed, vmap_method="sequential")
-    else:
-        drawn = draw(seed)
-    xp = _namespace(drawn[0])
-    objects = None
-    photos = drawn
-    if catalog.kind == "composite":
-        n = n_train // groups.classes
-        objects = xp.stack([order[:n] for order in drawn[: groups.classes]])
-        photos = drawn[groups.classes :]
-    counts = np.array([len(order) for order in photos], np.int32)
-    padded = xp.stack([xp.pad(order, (0, counts.max() - len(order))) for order in photos])
-    return Deck(objects, padded, counts)
-
-
-def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array, Array]:
-    """Deals a training set: n images of each class, the first `common` ranks in usual scenes.
-
-    Common ranks take the usual scenes of their class in turn, from the first; rare ranks take the other scenes in turn,
-    from the last. In a composite pool, slot i of a scene shows photo i modulo the number of its photos; common slots
-    count from the first, rare slots from the last. So when rho grows, unaffected images keep their scene photo, and
-    two classes exchange theirs.
-
-    Args:
-        groups: F classes in S scenes.
-        deck: deck of the member's seed.
-        common: integer in 0..n, or an integer JAX array, which may be traced.
-        n: images per class.
-
-    Returns:
-        Rows int32 (F n, 2) and groups int32 (F n,), the classes alternating.
-
-    Example:
-        >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
-        >>> for common in (1, 2):  # rho .5 and 1
-        ...     rows, groups = deal(Groups(), deck, common, n=2)
-        ...     print(rows.tolist(), groups.tolist())
-        [[2, 0], [1, 3], [0, 2], [3, 1]] [0, 3, 1, 2]
-        [[2, 0], [1, 3], [0, 1], [3, 2]] [0, 3, 0, 3]
-    """
-    xp = _namespace(common, deck.photos)
-    is_common = xp.arange(n) < common
-    steps = xp.where(is_common, xp.arange(n), n - 1 - xp.arange(n))
-    scenes = []
-    turns = []
-    for usual, others in zip(*scene_orders(groups), strict=True):
-        usual_scene = xp.asarray(usual)[steps % len(usual)]
-        other_scene = xp.asarray(others)[steps % len(others)]
-        scenes.append(xp.where(is_common, usual_scene, other_scene))
-        turns.append(steps // xp.where(is_common, len(usual), len(others)))
-    # The classes alternate within each rank.
-    scene = xp.stack(scenes, axis=1).reshape(-1)
-    turn = xp.stack(turns, axis=1).reshape(-1)
-    numbers = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
-    if deck.objects is None:
-        first = xp.asarray(deck.photos)[numbers, turn]
-        second = xp.full_like(first, -1)
-    else:
-        side = xp.repeat(is_common, groups.classes)
-        slots = xp.zeros_like(scene)
-        for s in range(groups.scenes):
-            common_rows = (scene == s) & side
-            slots = xp.where(common_rows, xp.cumsum(common_rows) - 1, slots)
-            rare_rows = (scene == s) & ~side
-            first_rare = n * groups.classes // groups.scenes - rare_rows.sum()
-            slots = xp.where(rare_rows, xp.cumsum(rare_rows) - 1 + first_rare, slots)
-        first = xp.asarray(deck.objects).T.reshape(-1)
-        second = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
-    return xp.stack([first, second], axis=1).astype(np.int32), numbers.astype(np.int32)
-
-
-def _namespace(*values: Array | int) -> ModuleType:
-    """Returns NumPy, or JAX's NumPy if one of the values is JAX's."""
-    return jnp if any(isinstance(value, jax.Array) for value in values) else np
-
-
-def scene_orders(groups: Groups) -> list[list[list[int]]]:
-    """Returns the usual scenes and the other scenes of each class, in the order in which ranks use them.
-
-    At each step the classes use scenes that are as different as possible. If every scene is usual for equally many
-    classes, each scene has equally many at every step (Koenig: a regular bipartite graph is a union of perfect
-    matchings).
-
-    Example:
-        >>> usual, others = scene_orders(Groups(2, 4, ((0, 1), (2, 3))))
-        >>> usual, others
-        ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
-    """
-    from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
-
-    usual = np.zeros((groups.classes, groups.scenes), bool)
-    for y, scenes in enumerate(groups.usual):
-        usual[y, list(scenes)] = True
-
-    # Each further class in a scene costs more. Square roots make costs unique, so that all versions of SciPy agree.
-    roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
-    costs = np.arange(groups.classes) + 1e-3 * (roots % 1)
-    sides = []
-    for rest in (usual, ~usual):
-        orders: list[list[int]] = [[] for _ in groups.usual]
-        while rest.any():
-            cost_of = np.where(rest[..., None], costs, groups.count**2).reshape(groups.classes, -1)
-            for y, column in zip(*linear_sum_assignment(cost_of), strict=True):
-                scene = int(column) // groups.classes
-                if rest[y, scene]:
-                    orders[y].append(scene)
-                    rest[y, scene] = False
-        sides.append(orders)
-    return sides
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from flipjax.data.correlation import Table, half_of_each_group, scene_orders
+from flipjax.data.correlation import Table, half_of_each_group
+from flipjax.data.deck import scene_orders
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, clusters_of, shuffle, strata
 from flipjax.groups import Groups
