@@ -6,58 +6,25 @@ arrays by their bytes. Code of the standard library, of installed packages and o
 given, such as the function in a `jax.jit` or the argument of a decorator, is followed.
 """
 
-import ast
 import contextlib
 import copyreg
 import dataclasses
 import enum
 import functools
 import hashlib
-import inspect
-import linecache
 import struct
 import sys
-import sysconfig
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-LIBRARIES = (
-    str(Path(sysconfig.get_path("stdlib")).resolve()),
-    str(Path(sysconfig.get_path("platstdlib")).resolve()),
-    str(Path(__file__).resolve().parents[1]),
-)
-"""Folders whose code is taken by name, besides those that packages are installed into."""
-PACKAGES = ("site-packages", "dist-packages")
-"""Names of the folders that packages are installed into."""
+from flipjax.support.code_reading import DERIVED, is_derived, is_library_code, names_in, slots_of, text_of
+
 OPAQUE = ("eval", "exec", "globals", "locals")
 """Built-in functions that read names which no reader of the code can tell."""
-DERIVED = {
-    "__abstractmethods__",
-    "__annotate__",
-    "__annotate_func__",
-    "__annotations__",
-    "__annotations_cache__",
-    "__classcell__",
-    "__dict__",
-    "__doc__",
-    "__firstlineno__",
-    "__module__",
-    "__name__",
-    "__orig_bases__",
-    "__parameters__",
-    "__qualname__",
-    "__signature__",
-    "__static_attributes__",
-    "__type_params__",
-    "__weakref__",
-    "_abc_impl",
-}
-"""Attributes of functions and classes that Python derives from their source, or copies from a wrapped function."""
 SHORT = 80
 """Most characters of a value that is shown beside the sources."""
 
@@ -323,18 +290,18 @@ class Walk:
         """Adds an object that wraps a function, such as that of `jax.jit`, `functools.lru_cache` or `nnx.jit`."""
         self._token("wrapper", _qualified(type(value)))
         self.add(value.__wrapped__, name)
-        with self._belonging_to_library(_is_library_code(type(value).__module__)):
+        with self._belonging_to_library(is_library_code(type(value).__module__)):
             self._add_state(value, name)
 
     def _add_function(self, function: types.FunctionType, name: str) -> None:
         code = function.__code__
         module = function.__globals__.get("__name__", "")
-        is_library = _is_library_code(module, code.co_filename)
+        is_library = is_library_code(module, code.co_filename)
         with self._belonging_to_library(is_library):
             if is_library:
                 self._token("library function", f"{module} {code.co_qualname}")
             else:
-                text = _text_of(code)
+                text = text_of(code)
                 self.lines.append(text)
                 self._token("function", text)
                 self._add_globals(function, name)
@@ -363,13 +330,13 @@ class Walk:
 
     def _add_globals(self, function: types.FunctionType, name: str) -> None:
         """Adds what a function reads by name from its file, and from modules of the user."""
-        names = set(_names_in(function.__code__))
+        names = set(names_in(function.__code__))
         for variable in sorted(names):
             if variable in function.__globals__:
                 value = function.__globals__[variable]
                 self._token("name", variable)
                 self._add_named(value, f"{name}.{variable}")
-                if isinstance(value, types.ModuleType) and not _is_library_code(value.__name__):
+                if isinstance(value, types.ModuleType) and not is_library_code(value.__name__):
                     self._add_attributes_of(value, names, f"{name}.{variable}")
             elif variable in OPAQUE:
                 raise UnhashableError(name, f"{variable}(), which hides the names that it reads")
@@ -382,7 +349,7 @@ class Walk:
 
     def _add_class(self, value: type, name: str) -> None:
         self._token("class", _qualified(value))
-        if _is_library_code(value.__module__):
+        if is_library_code(value.__module__):
             return
         for base in value.__bases__:
             self.add(base, f"{name}.{base.__name__}")
@@ -397,7 +364,7 @@ class Walk:
                 if default is not dataclasses.MISSING:
                     self.add(default, f"{name}.{field.name}")
         for attribute, content in vars(value).items():
-            if not _is_derived(value, attribute, content):
+            if not is_derived(value, attribute, content):
                 self._token("attribute", attribute)
                 self._add_named(content, f"{name}.{attribute}")
 
@@ -406,7 +373,7 @@ class Walk:
         if isinstance(value, Iterator):
             self._refuse_or_name(value, name)
             return
-        if _is_library_code(type(value).__module__):
+        if is_library_code(type(value).__module__):
             self._add_reduced(value, name)
             return
         # An object of a user's class is the user's, also where a library's wrapper or closure holds it.
@@ -420,7 +387,7 @@ class Walk:
         value_type = type(value)
         state = {}
         for base in value_type.__mro__:
-            for slot in _slots_of(base):
+            for slot in slots_of(base):
                 if hasattr(value, slot):
                     state[slot] = getattr(value, slot)
         state.update(getattr(value, "__dict__", {}))
@@ -472,107 +439,3 @@ def _is_of(package: str, type_name: str, value: object) -> bool:
     """Whether a value has a type of a package, which is not imported for that."""
     module = sys.modules.get(package)
     return module is not None and isinstance(value, getattr(module, type_name, ()))
-
-
-@functools.cache
-def _is_library_code(module: str, file: str = "") -> bool:
-    """Whether code is of the standard library, an installed package or flipjax, by its file or that of its module."""
-    # `flipjax.configurations` gives this name to a configuration file that it runs: content, also where the file
-    # lies in flipjax's folder, as the shipped ones do.
-    if module.startswith("config "):
-        return False
-    if not file or _is_generated(file):
-        file = getattr(sys.modules.get(module), "__file__", None) or ""
-    if not file:
-        # Built-in modules have no file, and neither has the one of a notebook.
-        return module != "__main__" and module in sys.modules
-    path = Path(file).resolve()
-    if set(PACKAGES) & set(path.parts):
-        return True
-    return any(path.is_relative_to(folder) for folder in LIBRARIES)
-
-
-def _is_generated(file: str) -> bool:
-    """Whether the name of a code's file stands for text that a library wrote, such as a dataclass's methods."""
-    return (file.startswith("<") and not file.startswith("<ipython")) or file.startswith("namedtuple_")
-
-
-def _is_derived(owner: type, attribute: str, content: object) -> bool:
-    """Whether an attribute of a class follows from others, or is Python's own."""
-    if attribute in DERIVED or attribute == "__dataclass_fields__":
-        return True
-    if isinstance(content, types.MemberDescriptorType | types.GetSetDescriptorType):
-        return True
-    if issubclass(owner, enum.Enum):
-        # The walk adds members by themselves; of the rest only what the user wrote as code does not follow from them.
-        is_code = isinstance(content, types.FunctionType | property | staticmethod | classmethod)
-        return not is_code
-    is_record = hasattr(owner, "__dataclass_fields__") or hasattr(owner, "_fields")
-    if is_record and isinstance(content, types.FunctionType):
-        return _is_generated(content.__code__.co_filename)
-    return is_record and type(content).__name__ == "_tuplegetter"
-
-
-def _slots_of(owner: type) -> list[str]:
-    """Returns the attributes that a class declares as slots, by the names that they have outside it."""
-    declared = vars(owner).get("__slots__", ())
-    names = [declared] if isinstance(declared, str) else list(declared)
-    slots = []
-    for name in names:
-        is_private = name.startswith("__") and not name.endswith("__")
-        slots.append(f"_{owner.__name__.lstrip('_')}{name}" if is_private else name)
-    return [slot for slot in slots if slot not in ("__dict__", "__weakref__")]
-
-
-def _names_in(code: types.CodeType) -> Iterator[str]:
-    """Yields the names in a function and in its inner functions; Python's own lists leave those out."""
-    yield from code.co_names
-    for inner in filter(inspect.iscode, code.co_consts):
-        yield from _names_in(inner)
-
-
-def _text_of(code: types.CodeType) -> str:
-    """Returns the source of a function; without a source its instructions, which depend on Python's version."""
-    try:
-        if code.co_name == "<lambda>":
-            return _lambda_text(code)
-        return inspect.getsource(code).rstrip()
-    except (OSError, TypeError, SyntaxError):
-        constants = [_constant_text(constant) for constant in code.co_consts]
-        return f"{code.co_name} {code.co_code.hex()} {constants} {code.co_names} {code.co_varnames}"
-
-
-def _constant_text(constant: object) -> str:
-    if inspect.iscode(constant):
-        return _text_of(constant)
-    if isinstance(constant, frozenset):
-        return str(sorted(map(repr, constant)))
-    return repr(constant)
-
-
-def _lambda_text(code: types.CodeType) -> str:
-    """Returns the source of a lambda, of which a line may hold several.
-
-    Raises:
-        OSError: it is not found.
-    """
-    starts = []
-    ends = []
-    for line, end_line, column, end_column in code.co_positions():
-        # Instructions without a place in the source have no width.
-        if column is not None and (line, column) != (end_line, end_column):
-            starts.append((line, column))
-            ends.append((end_line, end_column))
-    text = "".join(linecache.getlines(code.co_filename))
-    for node in _lambdas_in(text):
-        body = node.body
-        begins = bool(starts) and (body.lineno, body.col_offset) == min(starts)
-        if begins and (body.end_lineno, body.end_col_offset) == max(ends):
-            return ast.get_source_segment(text, node) or ""
-    raise OSError("the lambda is not in its file")
-
-
-@functools.lru_cache(maxsize=16)
-def _lambdas_in(text: str) -> list[ast.Lambda]:
-    """Returns the lambdas in a source text."""
-    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Lambda)]
