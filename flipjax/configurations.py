@@ -10,19 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from flipjax.config import (
-    KEYS,
-    PLACES,
-    Config,
-    ConfigError,
-    assign,
-    changed,
-    check_name,
-    default_config,
-    leaves,
-    normalised,
-)
+from flipjax.config import KEYS, PLACES, Config, ConfigError, default_config
 from flipjax.methods import METHODS
+from flipjax.settings import assign, changed, check_name, leaves, normalised
 from flipjax.support.keys import Key, Kind
 from flipjax.support.ranges import functions_of, name_of
 from flipjax.support.threads import cores

@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config import KEYS, Config, ConfigError, leaves
+from flipjax.config import KEYS, Config, ConfigError
+from flipjax.settings import leaves
 from flipjax.support import fingerprint
 from flipjax.support.files import JsonObject, sha256
 from flipjax.support.keys import as_python

@@ -19,17 +19,6 @@ from flipjax.config import (
     SplitSpec,
     Thinning,
     TrainSpec,
-    active_numbers,
-    changed,
-    check,
-    normalised,
-    pool_spec,
-    read_static,
-    read_traced,
-    static_settings,
-    unlisted,
-    value_of,
-    values_of,
 )
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.identity import digest_of
@@ -44,6 +33,19 @@ from flipjax.methods import (
     knobs_set_by,
     methods_of,
     parts_of,
+)
+from flipjax.settings import (
+    active_numbers,
+    changed,
+    check,
+    normalised,
+    pool_spec,
+    read_static,
+    read_traced,
+    static_settings,
+    unlisted,
+    value_of,
+    values_of,
 )
 from flipjax.support.files import sha256
 from flipjax.support.keys import Key, Scalar

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flipjax.config import AXES, PLACES, Config, ConfigError, default_config, leaves, static_settings
+from flipjax.config import AXES, PLACES, Config, ConfigError, default_config
 from flipjax.configurations import configure, run_name
 from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import Benchmark, benchmark
@@ -22,6 +22,7 @@ from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record
 from flipjax.results.run_data import RunData, load
 from flipjax.results.scores import unpack_classes
+from flipjax.settings import leaves, static_settings
 from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE

@@ -15,24 +15,14 @@ from ml_collections import FrozenConfigDict
 
 import flipjax
 from flipjax import configure
-from flipjax.config import (
-    KEYS,
-    MODEL_NAMES,
-    POOL_NAMES,
-    ConfigError,
-    Experiment,
-    ModelSpec,
-    assign,
-    check,
-    default_config,
-    leaves,
-)
+from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
 from flipjax.identity import digest_of
 from flipjax.methods import STRENGTHS, Knobs, methods_of
 from flipjax.models import MODELS
 from flipjax.plan import experiment, plan, with_model
+from flipjax.settings import assign, check, leaves
 from flipjax.support.keys import keys_in, static, traced
 from flipjax.support.ranges import within
 

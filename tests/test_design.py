@@ -17,7 +17,18 @@ from flipjax.config import PLACES, WHOLE
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
 LAYERS = (
-    ("support", "config", "methods", "groups", "pytrees", "identity", "backend", "configurations", "command"),
+    (
+        "support",
+        "config",
+        "settings",
+        "methods",
+        "groups",
+        "pytrees",
+        "identity",
+        "backend",
+        "configurations",
+        "command",
+    ),
     ("metrics", "losses", "augment"),
     ("intervene",),
     ("models", "data", "results"),
@@ -139,7 +150,7 @@ def test_what_the_lower_layers_import():
         "losses": {"jax"},
         "augment": {"jax"},
         "intervene": {"jax", "numpy", "scipy"},
-        **{name: set() for name in ("methods", "plan")},
+        **{name: set() for name in ("methods", "plan", "settings")},
     }
     for name in TREES.keys() - {"flipjax"} - OTHER_METRICS:
         others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names - {"flipjax"}

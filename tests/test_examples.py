@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 
 from flipjax.__main__ import main
-from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe, static_settings
+from flipjax.config import KEYS, PLACES, default_config, set_paper_recipe
+from flipjax.settings import leaves, static_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "sweeps/examples"

@@ -14,8 +14,9 @@ from conftest import python
 import flipjax
 from flipjax import command, configurations
 from flipjax.__main__ import COMMANDS, main
-from flipjax.config import KEYS, ConfigError, leaves
+from flipjax.config import KEYS, ConfigError
 from flipjax.methods import METHODS
+from flipjax.settings import leaves
 from flipjax.support import extras
 
 

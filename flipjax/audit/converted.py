@@ -18,9 +18,10 @@ from jax.sharding import PartitionSpec as P
 from flipjax.audit.audits import stream
 from flipjax.audit.files import claimed
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.data.pool import Pool, gather
 from flipjax.plan import Program, plan, with_model
+from flipjax.settings import static_settings
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.config import leaves
 from flipjax.report.charts import Chart, drawn
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
@@ -22,6 +21,7 @@ from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.sentences import classes_warning, verdicts
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
+from flipjax.settings import leaves
 from flipjax.support.terminal import listed
 
 SAME = "Both runs were tested on the same images."

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.config import ConfigError, leaves
+from flipjax.config import ConfigError
 from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
 from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
@@ -16,6 +16,7 @@ from flipjax.report.style import shades
 from flipjax.results.estimates import SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
+from flipjax.settings import leaves
 from flipjax.support.files import write_text
 
 PUBLISHED = Path(__file__).with_name("published_deciles.csv")

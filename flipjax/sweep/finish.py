@@ -10,7 +10,7 @@ from flipjax import intervene, metrics
 from flipjax.backend import compiler
 from flipjax.backend.memory import trim
 from flipjax.backend.random import key_of
-from flipjax.config import Config, Experiment, PopulationSpec, own_quantities, values_of
+from flipjax.config import Config, Experiment, PopulationSpec
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.plan import Program, member_axes
 from flipjax.pytrees import Array
@@ -19,6 +19,7 @@ from flipjax.results import store
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.tables import compute_values, make_results
+from flipjax.settings import own_quantities, values_of
 from flipjax.support.ranges import name_of
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images

@@ -17,7 +17,7 @@ from flipjax.backend.convolutions import ONEDNN
 from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, PopulationSpec, own_quantities
+from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, plan, restrict, select, shard_members
@@ -28,6 +28,7 @@ from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, history_table, join, results_table
+from flipjax.settings import own_quantities
 from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish

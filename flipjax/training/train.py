@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 
 from flipjax.backend.start import check_mesh, check_settings
-from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
+from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
 from flipjax.configurations import configure
 from flipjax.data.arrays import ArrayData
 from flipjax.identity import digest_of
 from flipjax.plan import Program, Setting, Value, check_setting, plan, setting_of
+from flipjax.settings import check_value, nearest, values_of
 from flipjax.support.keys import as_python
 from flipjax.training.devices import form_of, library_of
 from flipjax.training.member import Member

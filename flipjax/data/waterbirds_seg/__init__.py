@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipjax.config import ConfigError, check_value
+from flipjax.config import ConfigError
 from flipjax.data.split import PARTS
 from flipjax.groups import Groups
+from flipjax.settings import check_value
 from flipjax.support.files import sha256, write_text
 
 if TYPE_CHECKING:
