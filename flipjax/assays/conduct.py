@@ -15,7 +15,7 @@ from flipjax.assays.contrast import Outcomes, group_flips, measure_contrast
 from flipjax.assays.cues import measure_cues, rank_cues
 from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.network import NetworkChoice, choose_network, digest_of, schedule_of, store_schedule
-from flipjax.assays.obstacles import empty_groups, find_obstacle
+from flipjax.assays.obstacles import cluster_counts, empty_groups, find_obstacle
 from flipjax.assays.options import BUDGET, FOLDS, MARGIN, RHO, TARGET, Options, check_options, out_folder
 from flipjax.assays.population import EVERYTHING
 from flipjax.assays.record import to_plain
@@ -151,6 +151,7 @@ def _assay(data: ArrayData | str | Path, images: AssayImages, options: Options, 
         images=images.count,
         clusters=len(np.unique(units.cluster)),
         cluster_name=options.clusters or "clusters",
+        cluster_counts=cluster_counts(images),
         size=images.size,
         association=association,
         cues=tuple(cues),
@@ -220,7 +221,7 @@ def _with_remedies(judged: Assay, choice: NetworkChoice, seconds: float, options
     schedule = choice.schedule
     remedies_folder = folder / "remedies"
     if not remedies_folder.exists():
-        schedule = fit_remedies(schedule, trial=choice.seconds, population=seconds, budget=options.budget)
+        schedule = fit_remedies(schedule, spent=choice.seconds + seconds, budget=options.budget)
         store_schedule(schedule, images, options, folder)
         judged = dataclasses.replace(judged, schedule=schedule)
     if not schedule.settings:

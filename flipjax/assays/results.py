@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from flipjax.assays import remedy
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast
@@ -54,6 +56,7 @@ class Assay:
         images: their number.
         clusters: the number of clusters, such as patients; as many as images if none are given.
         cluster_name: the column that holds them, or `clusters`.
+        cluster_counts: clusters of each class with each value, int64 (F, V).
         size: side in pixels at which they were read.
         association: of class and attribute.
         cues: how well plain numbers of an image tell the class and the value.
@@ -80,6 +83,7 @@ class Assay:
     images: int
     clusters: int
     cluster_name: str
+    cluster_counts: np.ndarray
     size: int
     association: Association
     cues: tuple[CueAuroc, ...]
@@ -97,6 +101,11 @@ class Assay:
     folder: str
     digest: str
     software: tuple[str, ...]
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a cluster has more than one image."""
+        return self.clusters < self.images
 
     @property
     def used(self) -> bool:

@@ -24,6 +24,8 @@ EVALUATION = 0.5
 """Cost of testing a network, in epochs."""
 PAGE = 15.0
 """Seconds that reading the images and writing the page take."""
+COMPILING = 10.0
+"""Seconds that compiling takes of the time of a trial, of a population, and of all settings beside it."""
 OVERRUN = 1.15
 """Multiple of the budget at which remedies are left out because the machine became slower."""
 
@@ -175,39 +177,42 @@ def _expected(seconds: float, networks: int, epochs: int) -> float:
     return OVERHEAD + seconds * networks * (epochs + EVALUATION)
 
 
-def fit_remedies(schedule: Schedule, *, trial: float, population: float, budget: float) -> Schedule:
-    """Returns a schedule whose settings fit into what its population left of the budget.
+def fit_remedies(schedule: Schedule, *, spent: float, budget: float) -> Schedule:
+    """Returns a schedule whose settings fit into what its trial and population left of the budget.
 
-    The population may take longer than the timed epoch promised, since other work shares the machine. Settings are left
-    out, the last first, as long as all together would take OVERRUN times the budget.
+    These may take longer than the timed epoch promised, since other work shares the machine. Settings, which would be
+    as much slower, are left out, the last first, as long as all together would take OVERRUN times the budget.
 
     Args:
         schedule: of the population.
-        trial: seconds that the trial took.
-        population: seconds that the population took; each setting takes as long.
+        spent: seconds that the trial and the population took.
         budget: seconds for all.
 
     Example:
         >>> remedies = (NetworkSetting(0.5, "ce"), NetworkSetting(1.0, "balanced"))
         >>> schedule = Schedule(Design(5, 4, 20), remedies, (), 0.2, 300.0, 300.0)
-        >>> slower = fit_remedies(schedule, trial=20, population=150, budget=300)
+        >>> slower = fit_remedies(schedule, spent=160, budget=300)
         >>> slower.settings, slower.budget_for_all
-        ((NetworkSetting(rare_kept=0.5, method='ce'),), 485.0)
+        ((NetworkSetting(rare_kept=0.5, method='ce'),), 427.6)
     """
+    design = schedule.design
+    network = schedule.epoch_seconds * (design.epochs + EVALUATION)
+    promised = 2 * COMPILING + network * (design.members + TRIAL_SEEDS)
+    slowdown = max(1.0, spent / promised)
 
     def taken(settings: int) -> float:
-        return PAGE + trial + population * (1 + settings)
+        return PAGE + spent + slowdown * (COMPILING + network * design.members * settings)
 
     count = len(schedule.settings)
     while count > 0 and taken(count) > OVERRUN * budget:
         count -= 1
     if count == len(schedule.settings):
         return schedule
-    all_settings = (*schedule.settings, *schedule.left_out)
+    every = (*schedule.settings, *schedule.left_out)
     return dataclasses.replace(
         schedule,
-        settings=all_settings[:count],
-        left_out=all_settings[count:],
+        settings=every[:count],
+        left_out=every[count:],
         expected=round(taken(count), 1),
-        budget_for_all=round(taken(len(all_settings)), 1),
+        budget_for_all=round(taken(len(every)), 1),
     )

@@ -152,16 +152,19 @@ REMEDIES = Schedule(Design(5, 4, 20), tuple(SETTINGS), (), 0.2, 360.0, 360.0)
 
 
 def test_a_population_that_keeps_its_time_leaves_its_remedies():
-    assert fit_remedies(REMEDIES, trial=10, population=90, budget=360) is REMEDIES
+    assert fit_remedies(REMEDIES, spent=100, budget=360) is REMEDIES
 
 
-@pytest.mark.parametrize(("population", "kept"), [(97, 3), (98, 2), (130, 1), (200, 0), (1000, 0)])
-def test_a_slower_population_leaves_out_what_would_overrun_the_budget(population, kept):
-    # 15 s for the page and 10 for the trial; all may take 1.15 times 360, so 389 for the population and its remedies.
-    schedule = fit_remedies(REMEDIES, trial=10, population=population, budget=360)
+@pytest.mark.parametrize(("spent", "kept"), [(120, 3), (121, 2), (154, 2), (155, 1), (217, 1), (218, 0), (1000, 0)])
+def test_a_slower_population_leaves_out_what_would_overrun_the_budget(spent, kept):
+    # A network is promised 4.1 s, 20 with a trial of two and compiling 110.2 s. With 15 s for the page and 10 for
+    # compiling n settings take 15 + (110.2 + 10 + 82 n) spent / 110.2, which may be 1.15 times 360.
+    schedule = fit_remedies(REMEDIES, spent=spent, budget=360)
     assert schedule.settings == tuple(SETTINGS[:kept])
     assert schedule.left_out == tuple(SETTINGS[kept:])
-    assert schedule.budget_for_all == (360 if kept == 3 else 25 + 4 * population)
+    if kept < 3:
+        assert schedule.budget_for_all == pytest.approx(15 + 366.2 * spent / 110.2, abs=0.1)
+        assert schedule.expected == pytest.approx(15 + (120.2 + 82 * kept) * spent / 110.2, abs=0.1)
 
 
 @pytest.mark.parametrize("text", ["90s", "2m", "10m", "1h"])
