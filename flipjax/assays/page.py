@@ -30,8 +30,8 @@ def write_assay(assay: Assay, folder: Path) -> str:
         title = "What ends it" if assay.used else "Flip"
         sections.append(Section(title, _remedy_blocks(assay)))
         sections.append(Section("Groups", [Numbers("What the networks made of each group", _group_table(assay))]))
-    sections.append(Section("Class and attribute", [Numbers("Images of each class and value", _count_table(assay))]))
-    cues = "How well a number of the image tells class and value: AUROC with 95% intervals over images or clusters"
+    sections.append(Section("Class and attribute", [_count_block(assay)]))
+    cues = f"How well a number of the image tells class and value: AUROC with 95% intervals over {_unit(assay)}"
     if assay.cues:
         sections.append(Section("Cues", [Numbers(cues, _cue_table(assay))]))
     gallery = _gallery(assay, folder)
@@ -53,7 +53,7 @@ def write_assay(assay: Assay, folder: Path) -> str:
 def _facts(assay: Assay) -> list[str]:
     """Returns what was assayed and how, and for which networks the answer holds."""
     clusters = ""
-    if assay.clusters < assay.images:
+    if assay.clustered:
         clusters = f", {assay.clusters} clusters"
         if assay.cluster_name != "clusters":
             clusters += f" ({assay.cluster_name})"
@@ -102,9 +102,7 @@ def _definitions(assay: Assay) -> dict[str, str]:
         shown = [value for value, is_usual in zip(assay.value_names, usual[y], strict=True) if is_usual]
         pairs.append(f"{' or '.join(shown)} for {name}")
     attribute = assay.attribute
-    unit = "images"
-    if assay.clusters < assay.images:
-        unit = "clusters"
+    unit = _unit(assay)
     return {
         "common, rare": f"Images of a class with a {attribute} that the class has more often than the others have it "
         f"({', '.join(pairs)}), and its other images, the counter-examples.",
@@ -168,7 +166,7 @@ def _curve(assay: Assay) -> Chart:
         "counter_examples",
         "Flip over the number of counter-examples",
         "Networks of all common images and some of the counter-examples, tested on images that they did not train on.",
-        f"{assay.images} images, tested once for each seed; bars: 95% intervals over seeds and images.",
+        f"{assay.images} images, tested once for each seed; bars: 95% intervals over seeds and {_unit(assay)}.",
         [panel],
         columns=1,
     )
@@ -185,11 +183,29 @@ def _group_table(assay: Assay) -> TextTable:
     return TextTable(["group", "", "images", "Flip", "Miss", "correct"], rows)
 
 
-def _count_table(assay: Assay) -> TextTable:
+def _unit(assay: Assay) -> str:
+    """Returns what intervals are over, beside seeds."""
+    if assay.clustered:
+        return "clusters"
+    return "images"
+
+
+def _count_block(assay: Assay) -> Numbers:
+    """Returns the images of each group, with their clusters if a cluster has several images."""
+    counts = assay.association.counts
+    caption = "Images of each class and value"
+    if assay.clustered:
+        caption = "Images of each class and value, and their clusters in parentheses"
     rows = []
-    for name, counts in zip(assay.class_names, assay.association.counts.tolist(), strict=True):
-        rows.append([name, *map(str, counts)])
-    return TextTable(["class", *assay.value_names], rows)
+    for y, name in enumerate(assay.class_names):
+        row = [name]
+        for value in range(len(assay.value_names)):
+            text = f"{counts[y, value]}"
+            if assay.clustered:
+                text += f" ({assay.cluster_counts[y, value]})"
+            row.append(text)
+        rows.append(row)
+    return Numbers(caption, TextTable(["class", *assay.value_names], rows))
 
 
 def _cue_table(assay: Assay) -> TextTable:
