@@ -24,10 +24,9 @@ import flipjax
 from flipjax.assays import population, remedy
 from flipjax.assays.association import usual_mask
 from flipjax.assays.inputs import AssayImages, read_images
-from flipjax.assays.options import Options
+from flipjax.assays.options import SEEDS, Options
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting
 from flipjax.assays.results import Assay
-from flipjax.assays.schedule import SEEDS
 from flipjax.assays.sentences import findings
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
