@@ -20,7 +20,7 @@ from flipjax.audit.counts import Keep, Tally, count_pairs
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups, column_of, likely_clusters, read_clusters, read_groups, read_images
-from flipjax.audit.measurements import EVERY_SIZE, MinSize
+from flipjax.audit.measurements import MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import Encoding, OpenedPairs, ReadingOptions, open_pairs
 from flipjax.audit.pairs import Pair, in_options
@@ -211,7 +211,7 @@ def audit_files(
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
     with in_options():
         check_texts("class_names", class_names or ())
-        smallest = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
+        smallest = MinSize.parse(min_size)
     opened = open_pairs(
         predictions,
         labels,

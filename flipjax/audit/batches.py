@@ -18,7 +18,7 @@ from flipjax.audit.anatomy import NONE, read_anatomy
 from flipjax.audit.counts import ImageCounts, Tally, count_image
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.groups import ImageGroups, likely_clusters
-from flipjax.audit.measurements import EVERY_SIZE, MinSize
+from flipjax.audit.measurements import MinSize
 from flipjax.audit.names import check_names, check_texts
 from flipjax.audit.opening import Encoding
 from flipjax.audit.records import ImageRecord
@@ -114,7 +114,7 @@ class AuditStream:
         self._default_spacing = None
         if spacing is not None:
             (self._default_spacing,) = _spacings(spacing, 1, read.spatial_ndim)
-        self._min_size = EVERY_SIZE if min_size is None else MinSize.parse(min_size)
+        self._min_size = MinSize.parse(min_size)
         self._folder = Path(out)
         self._assumed = spec.get("background", 0) == 0
         self._all_groups = all_groups
@@ -360,8 +360,10 @@ class AuditStream:
         """Returns the anatomy, and a sentence on one that was found."""
         if isinstance(self._anatomy, Anatomy):
             return self._anatomy, ""
-        given = None if self._anatomy == "names" else NONE
-        return read_anatomy(given, self._class_names, self._encoding.spec.background)
+        source = None
+        if self._anatomy is None:
+            source = NONE
+        return read_anatomy(source, self._class_names, self._encoding.spec.background)
 
     def _numbered_clusters(self) -> np.ndarray | None:
         """Returns the number of each image's cluster, int64 (n,)."""

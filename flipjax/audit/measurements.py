@@ -38,12 +38,14 @@ class MinSize:
     """One of `UNITS`' values; mm2 is of images, mL of volumes, and both need a spacing."""
 
     @classmethod
-    def parse(cls, text: str | float) -> MinSize:
-        """Reads a number of pixels, or a number with the unit mm2 or mL.
+    def parse(cls, text: str | float | None) -> MinSize:
+        """Reads a number of pixels, or a number with the unit mm2 or mL; None is every size.
 
         Raises:
             ValueError: another text, or a number that is not positive.
         """
+        if text is None:
+            return EVERY_SIZE
         written = str(text).strip()
         number = written
         unit = "pixels"

@@ -158,6 +158,12 @@ class Counts:
     alarm: str = ""
     """Where the drift alarm was raised; '' without one."""
 
+    def add(self, verdict: Verdict) -> None:
+        """Counts an image."""
+        self.images += 1
+        self.flagged += verdict.flagged
+        self.empty += math.isnan(verdict.score)
+
     def __str__(self) -> str:
         """Returns the counts in words."""
         numbers = f"{self.images} images, {self.flagged} flagged, {self.empty} without foreground"
@@ -205,9 +211,7 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
             verdict = judge(monitor, test, image.score, cluster)
             if kept is not None:
                 kept.add(image.score, cluster)
-            counts.images += 1
-            counts.flagged += verdict.flagged
-            counts.empty += math.isnan(verdict.score)
+            counts.add(verdict)
             if verdict.alarm and not counts.alarm:
                 counts.alarm = f"drift alarm at image {counts.images} ({image.values['id']})"
                 report(counts.alarm)

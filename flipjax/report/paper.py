@@ -13,6 +13,7 @@ from flipjax.report.document import to_latex
 from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
 from flipjax.report.run import RunTables, read_run
 from flipjax.report.style import shades
+from flipjax.results.cells import cells_by_member
 from flipjax.results.estimates import SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
@@ -119,7 +120,7 @@ def decile_curves(runs: Iterable[RunTables]) -> dict[str, pd.DataFrame]:
         records = run.kept()
         if "method" in records:
             records = records[records["method"] == records["method"].iloc[0]]
-        cells = {member: cell for cell in run.cells.values() for member in cell.members}
+        cells = cells_by_member(run.cells)
         of_data = curves.setdefault(_data_of(run), pd.DataFrame(index=TENTHS))
         for (encoder,), members in groups_of(records.assign(encoder=_encoder_of(run, records)), ["encoder"]):
             if encoder in of_data:

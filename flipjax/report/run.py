@@ -9,7 +9,7 @@ import pandas as pd
 
 from flipjax.metrics.images import Images
 from flipjax.results import estimates
-from flipjax.results.cells import Cell
+from flipjax.results.cells import Cell, cells_by_member
 from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
@@ -254,7 +254,7 @@ class SettingImages:
 def images_by_setting(run: RunTables) -> list[SettingImages]:
     """Returns settings in order of rho, each with its members; left-out members have none."""
     names = [name for name in axes_of(run.rows) if name != "seed"]
-    cells = {member: cell for cell in run.cells.values() for member in cell.members}
+    cells = cells_by_member(run.cells)
     shown = [name for name in (*varying_axes(run.summary), "rho") if name in names]
     settings = []
     for values, records in groups_of(run.kept(), names):

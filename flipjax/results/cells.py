@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,6 +113,11 @@ class Cell:
         if images.log_odds is None:
             return None
         return images.swap
+
+
+def cells_by_member(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Returns the cell of each member, of cells by their path below `cells/`."""
+    return {member: cell for cell in cells.values() for member in cell.members}
 
 
 def select(results: MemberResults, images: ImageResults, member: str, part: str, rule: str | None = None) -> Images:

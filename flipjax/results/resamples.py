@@ -9,7 +9,7 @@ from flipjax.metrics.evaluate import evaluate, with_group
 from flipjax.metrics.quantities import SWEPT
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import auroc_intervals
-from flipjax.results.cells import Cell
+from flipjax.results.cells import Cell, cells_by_member
 from flipjax.results.rows import COMPARED
 
 SAMPLES = 500
@@ -39,7 +39,7 @@ class Resamples:
 
     def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
         """Takes the cells of `flipjax.results.load`, by place."""
-        self._cells = {member: cell for cell in cells.values() for member in cell.members}
+        self._cells = cells_by_member(cells)
         self._samples = samples
         self._draws: dict[int, np.ndarray] = {}
 
