@@ -168,7 +168,8 @@ class Run:
         A panel is as wide as a column of a paper. `run.plot().savefig("flip.pdf")` writes it.
 
         Raises:
-            ConfigError: the run has one level of rho and one setting, so that there is nothing to draw.
+            ConfigError: the run has one level of rho and one setting, or no member that has learnt the classes, so that
+                there is nothing to draw.
         """
         # Imported here because matplotlib is slow to import.
         from flipjax.report.charts import make_figure
@@ -177,6 +178,8 @@ class Run:
 
         tables = read_run(self.folder)
         chart = flip_chart(tables.summary, tables.kept(), note=tables.note(dots=True))
+        if tables.kept().empty:
+            raise ConfigError("plot", "a run with members that have learnt the classes", "none; see .members")
         if not chart.panels:
             raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
         return make_figure(chart)

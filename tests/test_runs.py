@@ -151,6 +151,20 @@ def test_a_plot_is_a_figure_of_its_own(recorded, tmp_path):
     assert any("bg_swap" in title for title in titles) and figure.get_size_inches()[1] < 4
 
 
+@pytest.mark.parametrize(
+    ("settings", "status", "message"),
+    [
+        (SETTINGS[:1], "finished", "two levels of rho or two settings; found one"),
+        (SETTINGS[::2], "diverged", "members that have learnt the classes; found none"),
+    ],
+    ids=["one level", "all diverged"],
+)
+def test_a_run_without_anything_to_draw_is_one_sentence(settings, status, message, tmp_path):
+    make_run(tmp_path, settings, status=status)
+    with pytest.raises(ConfigError, match=f"^plot: expected a run .*{message}"):
+        flipjax.open_run(tmp_path).plot()
+
+
 def edge_flip(logits, labels):
     """Flipped and all pixels of an image's true objects within a pixel of their edge."""
     inside = labels > 0
