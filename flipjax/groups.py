@@ -166,6 +166,7 @@ class NamedGroups:
     """
 
     names: tuple[str, ...]
+    """Of the groups, by number."""
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a name that is twice."""

@@ -21,18 +21,23 @@ PARTS = ("train", "val", "test")
 
 
 class SplitPart(NamedTuple):
-    """One part of the split: int32 indices of objects (or photos) and scene photos, in drawn order."""
+    """One part of the split: int32 indices, in drawn order."""
 
     objects: np.ndarray
+    """(n,), objects, or photos of a photo pool."""
     scenes: np.ndarray
+    """(m,), scene photos; none in a photo pool."""
 
 
 class Split(NamedTuple):
     """The three parts, which share no object or scene photo."""
 
     train: SplitPart
+    """For training sets of any level."""
     val: SplitPart
+    """For the choice of an epoch, and for DFR's head."""
     test: SplitPart
+    """For results."""
 
 
 def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split:

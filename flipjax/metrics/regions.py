@@ -85,11 +85,17 @@ class _PixelValues(NamedTuple):
     """What `RegionSums` sums, at each pixel; lists stand for its last axes."""
 
     true: list[jax.Array]
+    """Whether it is true foreground, in the rim and inside."""
     flips: list[jax.Array]
+    """Whether it flips, there."""
     predicted: list[jax.Array]
+    """Whether it is predicted foreground, in the rim and inside of the prediction."""
     risk: list[jax.Array]
+    """Its entropy if it is, there."""
     shared: jax.Array
+    """Whether it is foreground in truth and prediction."""
     gaps: list[jax.Array]
+    """Its confidence minus correctness, in each bin of confidence."""
 
 
 # The width is traced, so that images of different heights share a program.

@@ -126,11 +126,14 @@ class Key:
 
 @dataclasses.dataclass(frozen=True)
 class Knob:
-    """A field that methods set: its value under these `methods`, and its meaning."""
+    """A field that methods set."""
 
     on: float
+    """Its value under these methods."""
     methods: tuple[str, ...]
+    """The names of methods that set it."""
     meaning: str
+    """What it is, for users."""
 
 
 def static(

@@ -37,7 +37,9 @@ class Header:
     """What the header of an array says."""
 
     shape: tuple[int, ...]
+    """The lengths of its axes."""
     dtype: np.dtype
+    """The type of its values."""
 
 
 class Npz:

@@ -33,8 +33,11 @@ class Owner:
     """A process that has a lock; in containers, host name and process id alone are not unique."""
 
     host: str = "?"
+    """The name of its machine."""
     pid: int = 0
+    """Its number there."""
     since: str = "?"
+    """When it took the lock, in local time."""
     boot: str = ""
     """Of the machine, since it was started last."""
     shard_job: str = ""
@@ -178,10 +181,12 @@ class Lock:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Shard `index` (from 0) of `count`."""
+    """One of the parts into which launchers deal the members of a run."""
 
     index: int
+    """Its number, from 0."""
     count: int
+    """How many there are."""
 
     def lock(self, folder: Path, *, collect: bool = False) -> Lock:
         """Returns this shard's lock, which is compatible with those of the same count."""

@@ -38,6 +38,7 @@ class Room:
     """The members of a program that a device has room for at a time."""
 
     members: int
+    """How many."""
     note: str
     """A line on their memory and the device's."""
 

@@ -50,11 +50,15 @@ class Sweep:
     """The programs of a plan, their run folder and their results."""
 
     programs: Sequence[Program]
+    """Those of the plan, each with all its members."""
     config: Config
+    """The configuration of the plan."""
     spec: PopulationSpec
     """How members run on the machine."""
     workdir: Workdir
+    """The run folder, which is locked."""
     signals: Signals
+    """Whether someone asked for an end."""
     shard: Shard | None = None
     """The shard to train; None: all."""
     data: ArrayData | None = None

@@ -230,10 +230,13 @@ class _Description:
     """What a file says about its network."""
 
     spec: ModelSpec
+    """How it is built."""
     own_network: str
     """Name of the user's function that builds it, or empty."""
     class_names: tuple[str, ...]
+    """Of all classes, background first."""
     size: int
+    """Rows and columns of the images that it was trained on."""
 
 
 def _parse_description(text: str) -> _Description:

@@ -7,11 +7,14 @@ import jax.numpy as jnp
 
 
 class Directory(NamedTuple):
-    """Positions sorted by a small integer: `order` (n,) int32, and the `starts` and `counts` (V,) of each value."""
+    """Positions sorted by a small integer."""
 
     order: jax.Array
+    """int32 (n,), the positions."""
     starts: jax.Array
+    """int32 (V,), where those of each value begin."""
     counts: jax.Array
+    """int32 (V,), how many each value has."""
 
 
 def directory(values: jax.Array, *, size: int) -> Directory:

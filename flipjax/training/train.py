@@ -41,10 +41,15 @@ class Setup:
     """Host data from which members are made; equal if `identity` is, so that equal setups share programs."""
 
     identity: str
+    """The digest of the configuration."""
     config: Config = dataclasses.field(compare=False)
+    """As it was asked for."""
     program: Program = dataclasses.field(compare=False)
+    """Its one program."""
     task: Task = dataclasses.field(compare=False)
+    """The images, their parts and tables."""
     n_train: int = dataclasses.field(compare=False)
+    """Training images of each member."""
 
     def setting(self, values: Mapping[str, object]) -> Setting:
         """Returns the setting of some axes, with the configuration's first values for the others; checks numbers.
