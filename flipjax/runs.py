@@ -65,6 +65,23 @@ def run(
     Raises:
         ConfigError: the configuration, the folder or the data cannot be used.
         RuntimeError: every program failed.
+
+    Example:
+        >>> import tempfile
+        >>> from flipjax.results import load
+        >>> pool = {"pool.size": 16, "pool.objects": 12, "pool.scenes": 6, "model.width": 4, "model.depth": 1}
+        >>> sizes = {"split.n_train": 16, "split.n_val": 8, "split.n_test": 8, "train.epochs": 1, "train.batch_size": 8}
+        >>> tiny = {**pool, **sizes, "axes.rho": (0.5, 1.0), "axes.seed": (0,)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = run("smoke", tiny, workdir=folder)  # A Run of two members.
+        ...     again = open_run(folder)
+        ...     data = load(folder)  # Its tables alone, a RunData.
+        ...     counts = again.member("m001").decomposition()  # Of a RunMember.
+        ...     text = made.report()  # As build_report does: nothing has changed, so that it is read back.
+        >>> made.members.index.tolist(), again.config.train.epochs, counts.confusion.shape
+        (['m000', 'm001'], 1, (8, 3, 3))
+        >>> data.members.query("split == 'test' and group == 'rare'")[["member", "rho", "n_images"]].values.tolist()
+        [['m000', 0.5, 4.0], ['m001', 1.0, 4.0]]
     """
     asked = with_data(configure(config, changes), data)
     digest = digest_of(asked)
@@ -83,12 +100,18 @@ def run(
 
 
 def open_run(folder: str | Path) -> "Run":
-    """Reads a run folder; for errors see `flipjax.results.load`."""
+    """Reads a run folder; for errors see `flipjax.results.load`.
+
+    See `flipjax.run` for an example.
+    """
     return Run(Path(folder))
 
 
 class Run:
-    """A run folder; its tables are data frames, read on access with `flipjax.results.load`."""
+    """A run folder; its tables are data frames, read on access with `flipjax.results.load`.
+
+    See `flipjax.run` for an example.
+    """
 
     def __init__(self, folder: Path, config: Config | None = None, data: ArrayData | None = None):
         """Reads the results; `config` and `data` come from the call that made the run."""
@@ -191,7 +214,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class RunMember:
-    """A member of a run."""
+    """A member of a run.
+
+    See `flipjax.run` for an example.
+    """
 
     run: Run
     """The run."""

@@ -1,0 +1,123 @@
+"""The API reference: a page for each public module, and an example, which is run, for each public name."""
+
+import doctest
+import importlib
+import importlib.util
+import inspect
+import pathlib
+import re
+
+import pytest
+
+import flipjax
+
+COLLECT = pathlib.Path(__file__).parents[1] / ".ci/docs/collect.py"
+if not COLLECT.is_file():
+    pytest.skip("needs .ci/docs, which a source distribution lacks", allow_module_level=True)
+
+
+def load_collect():
+    """The script that gathers the pages."""
+    spec = importlib.util.spec_from_file_location("collect", COLLECT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+collect = load_collect()
+PAGES = {name: importlib.import_module(name) for name in collect.PACKAGES}
+
+
+def names_of(module):
+    """Public names of a module, without modules."""
+    return [name for name in collect.public_names(module) if not inspect.ismodule(getattr(module, name))]
+
+
+def sections_of(module):
+    """The modules that stand on the page of a package, one after another."""
+    for name in collect.public_names(module):
+        part = getattr(module, name)
+        if inspect.ismodule(part) and part.__name__ not in PAGES:
+            yield part
+            yield from sections_of(part)
+
+
+def label(value):
+    """The id of a test's case."""
+    return value.__name__ if inspect.ismodule(value) else value
+
+
+NAMES = [(module, name) for module in PAGES.values() for name in names_of(module)]
+SECTIONS = [part for module in PAGES.values() for part in sections_of(module)]
+
+
+def home_of(module, name):
+    """The module that defines a constant."""
+    return importlib.import_module(collect.home_of(module, name))
+
+
+def is_constant(module, name):
+    return not callable(getattr(module, name))
+
+
+CONSTANTS = [(module, name) for module, name in NAMES if is_constant(module, name)]
+
+
+def docstring_of(module, name):
+    """The text of a name's entry: of a class with its methods, of a constant what stands below it."""
+    value = getattr(module, name)
+    if is_constant(module, name):
+        return collect.constants_of(home_of(module, name)).get(name, "")
+    parts = [value]
+    if inspect.isclass(value):
+        members = vars(value).values()
+        parts += [member for member in members if inspect.isroutine(member) or inspect.isdatadescriptor(member)]
+    return "\n\n".join(inspect.getdoc(part) or "" for part in parts)
+
+
+def examples_in(text):
+    """What the examples of a docstring type."""
+    return "\n".join(example.source for example in doctest.DocTestParser().get_examples(text))
+
+
+def example_of(module, name):
+    """The example of a name: its own, or that of another whose entry it points to, if it is there."""
+    text = docstring_of(module, name)
+    pointer = re.search(r"[Ss]ee `([\w.]+)\.(\w+)`\s+for an example", text)
+    if examples_in(text) or pointer is None:
+        return examples_in(text)
+    other = examples_in(docstring_of(importlib.import_module(pointer[1]), pointer[2]))
+    return other if name in other else ""
+
+
+def test_every_public_module_has_a_page():
+    values = [getattr(flipjax, name) for name in flipjax.__all__]
+    assert {value.__name__ for value in values if inspect.ismodule(value)} <= PAGES.keys()
+
+
+@pytest.mark.parametrize("module", PAGES.values(), ids=label)
+def test_a_page_has_an_entry_for_every_public_name(module):
+    page = collect.api_page(module.__name__, {})
+    for part in [module, *sections_of(module)]:
+        for name in names_of(part):
+            value = getattr(part, name)
+            assert f".{getattr(value, '__name__', name)}\n" in page
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=label)
+def test_a_public_name_has_an_example(module, name):
+    assert example_of(module, name)
+
+
+@pytest.mark.parametrize("module", SECTIONS, ids=label)
+def test_a_section_has_an_example(module):
+    texts = [inspect.getdoc(module) or "", *(example_of(module, name) for name in names_of(module))]
+    assert any(texts[1:]) or examples_in(texts[0])
+
+
+# pytest runs the examples of functions, classes and modules.
+@pytest.mark.parametrize(("module", "name"), CONSTANTS, ids=label)
+def test_the_example_of_a_constant_is_true(module, name):
+    home = home_of(module, name)
+    test = doctest.DocTestParser().get_doctest(docstring_of(module, name), dict(vars(home)), name, home.__file__, 0)
+    assert doctest.DocTestRunner().run(test) == doctest.TestResults(failed=0, attempted=len(test.examples))
