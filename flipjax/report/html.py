@@ -37,7 +37,7 @@ class Gallery:
 
 
 def write_page(folder: Path, document: Document) -> None:
-    """Writes a self-contained index.html, and its charts as figures/*.png and *.svg.
+    """Writes a self-contained index.html, and its charts as `figures/*.png` and `figures/*.svg`.
 
     Example:
         >>> import tempfile

@@ -47,8 +47,8 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     for an example.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
-    `report/`, scores.csv (of image scores), each if it has rows; summary.md, summary.tex, figures/*.png and *.svg, and
-    a self-contained index.html. Every file is written atomically.
+    `report/`, scores.csv (of image scores), each if it has rows; summary.md, summary.tex, `figures/*.png`,
+    `figures/*.svg`, and a self-contained index.html. Every file is written atomically.
 
     Raises:
         FileNotFoundError: the folder has no results.
