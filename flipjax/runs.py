@@ -68,20 +68,25 @@ def run(
 
     Example:
         >>> import tempfile
-        >>> from flipjax.results import load
-        >>> pool = {"pool.size": 16, "pool.objects": 12, "pool.scenes": 6, "model.width": 4, "model.depth": 1}
-        >>> sizes = {"split.n_train": 16, "split.n_val": 8, "split.n_test": 8, "train.epochs": 1, "train.batch_size": 8}
-        >>> tiny = {**pool, **sizes, "axes.rho": (0.5, 1.0), "axes.seed": (0,)}
+        >>> from flipjax.data import from_arrays
+        >>> photos = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+        >>> masks = np.zeros((40, 16, 16), bool)
+        >>> masks[:, 4:12, 4:12] = True
+        >>> names = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
+        >>> images = from_arrays(photos, masks, [0, 1] * 20, [0] * 20 + [1] * 20, **names)
+        >>> sizes = {"split.n_train": 8, "split.n_val": 8, "split.n_test": 8, "model.width": 4, "model.depth": 1}
+        >>> brief = {"train.epochs": 1, "train.batch_size": 8, "axes.rho": (0.5, 1.0), "axes.seed": (0,)}
+        >>> plain = {"intervene.scenes": "none", "intervene.scores": "none"}  # Scenes are not swapped.
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     made = run("smoke", tiny, workdir=folder)  # A Run of two members.
+        ...     made = run("smoke", {**sizes, **brief, **plain}, data=images, workdir=folder)  # A Run of two members.
         ...     again = open_run(folder)
-        ...     data = load(folder)  # Its tables alone, a RunData.
+        ...     test = load(folder).members.query("split == 'test' and group == 'rare'")  # Of a RunData.
         ...     counts = again.member("m001").decomposition()  # Of a RunMember.
-        ...     text = made.report()  # As build_report does: nothing has changed, so that it is read back.
-        >>> made.members.index.tolist(), again.config.train.epochs, counts.confusion.shape
-        (['m000', 'm001'], 1, (8, 3, 3))
-        >>> data.members.query("split == 'test' and group == 'rare'")[["member", "rho", "n_images"]].values.tolist()
-        [['m000', 0.5, 4.0], ['m001', 1.0, 4.0]]
+        ...     text = made.report()  # As build_report: nothing has changed, so that it is read back.
+        ...     print(made.members.index.tolist(), again.config.train.epochs)
+        ['m000', 'm001'] 1
+        >>> test[["member", "rho", "n_images"]].values.tolist(), counts.confusion.shape
+        ([['m000', 0.5, 4], ['m001', 1.0, 4]], (8, 3, 3))
     """
     asked = with_data(configure(config, changes), data)
     digest = digest_of(asked)

@@ -100,8 +100,7 @@ def test_a_page_has_an_entry_for_every_public_name(module):
     page = collect.api_page(module.__name__, {})
     for part in [module, *sections_of(module)]:
         for name in names_of(part):
-            value = getattr(part, name)
-            assert f".{getattr(value, '__name__', name)}\n" in page
+            assert f".{name}\n" in page
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES, ids=label)

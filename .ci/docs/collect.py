@@ -118,7 +118,7 @@ def entry(module, name, described, page):
         return [f"`{name}`: see [{earlier}]({earlier}.md).", ""]
     described[id(value)] = page
     kind = "autoclass" if inspect.isclass(value) else "autofunction"
-    return directive(kind, f"{value.__module__}.{value.__name__}")
+    return directive(kind, f"{module.__name__}.{name}")
 
 
 def section(module, heading, described, page):
