@@ -63,7 +63,16 @@ def flip_charts(run: RunTables) -> list[Chart]:
 
 
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
-    """Returns the chart of flips over rho, from a summary and the records of its members."""
+    """Returns the chart of flips over rho, from a summary and the records of its members.
+
+    Example:
+        >>> rhos = {"rho": [0.5, 0.95]}
+        >>> means = {"quantity": "group/rare/fg_flip", "n": 1, "mean": [0.1, 0.7], "low": np.nan, "high": np.nan}
+        >>> records = pd.DataFrame({"member": ["m000", "m001"], **rhos, "group/rare/fg_flip": [0.1, 0.7]})
+        >>> chart = flip_chart(pd.DataFrame({**rhos, **means}), records, note="One seed.")
+        >>> chart.title, len(chart.panels)
+        ('Flip of common and rare groups', 1)
+    """
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if RARE_REPAIRED.quantity in set(summary["quantity"]):
         caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
