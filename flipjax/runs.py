@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 
 
 IMAGE_AXES = ("rho", "seed", "cue_strength", "rare_kept")
-"""Axes that choose a member's images, arguments of `flipjax.data.benchmark`."""
+"""Axes that choose a member's images, arguments of `flipjax.data.benchmark`.
+
+Example:
+    >>> [name for name in IMAGE_AXES if name not in AXES]
+    []
+"""
 
 
 def run(
