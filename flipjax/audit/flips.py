@@ -41,7 +41,8 @@ Sides = Mapping[int, Side]
 def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
     """Returns the flipped and all pixels of each foreground class in each image, int64 (n, C)."""
     counts = margins(np.asarray(decomposition.confusion), background=decomposition.background)
-    return counts.truth - counts.same - counts.missed, counts.truth
+    flipped = counts.truth - counts.same - counts.missed
+    return np.asarray(flipped), np.asarray(counts.truth)
 
 
 def group_places(groups: ImageGroups, foreground: Sequence[int], class_names: Sequence[str]) -> Places:

@@ -20,6 +20,7 @@ from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import margins
 from flipjax.metrics.drawn_rates import mean_rate, pooled_sums
 from flipjax.metrics.evaluate import evaluate, with_group
+from flipjax.metrics.host import Array
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.quantities import INTERIOR, RIM
 from flipjax.metrics.rates import Estimate, pooled_rate
@@ -208,9 +209,9 @@ def dependent_images(measured: Measurements) -> np.ndarray | None:
 class RateCounts:
     """What a rate divides, of each image."""
 
-    part: np.ndarray
+    part: Array
     """Numerators (n,), at most the denominators."""
-    whole: np.ndarray
+    whole: Array
     """Denominators (n,)."""
 
 

@@ -12,7 +12,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -172,7 +172,7 @@ def watch(
         raise ValueError("clusters: expected no clusters, as fit had none, found them.")
     if hasattr(scores, "dtype"):
         # An array, whose masked scores would be read as NaN; others may be endless.
-        scores = read_scores(scores)
+        scores = read_scores(cast("ArrayLike", scores))
     return _verdicts(monitor, DriftTest(monitor, seed=seed), scores, clusters)
 
 
