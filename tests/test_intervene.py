@@ -350,3 +350,27 @@ def test_no_images_no_regions_and_scenes_of_other_units():
     assert marginal(IMAGES[:0], SCENES).shape == (0, 2, 2)
     with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;"):
         marginal(IMAGES, SCENES + 255, logits=LOGITS, regions="objects")
+
+
+NO_LOGITS = {
+    "complex": (np.zeros((1, 4, 4, 3), complex), "floating point, found complex128"),
+    "booleans": (np.zeros((1, 4, 4, 3), bool), "floating point, found bool"),
+    "text": (np.zeros((1, 4, 4, 3), str), "floating point, found <U1"),
+    "time spans": (np.zeros((1, 4, 4, 3), "m8[s]"), "floating point, found timedelta64"),
+    "a key": (jax.random.key(0), "floating point, found key"),
+    "one image": (np.zeros((4, 4, 3)), r"\(B, H, W, C\), found the shape \(4, 4, 3\)"),
+    "a batch of batches": (np.zeros((1, 1, 4, 4, 3)), r"\(B, H, W, C\), found the shape \(1, 1, 4, 4, 3\)"),
+}
+
+
+@pytest.mark.parametrize("function", [intervene.find_regions, intervene.region_label], ids=["find", "label"])
+@pytest.mark.parametrize(("logits", "message"), NO_LOGITS.values(), ids=NO_LOGITS)
+def test_regions_of_what_is_no_batch_of_logits_are_refused(logits, message, function):
+    with pytest.raises((TypeError, ValueError), match=f"^logits: expected {message}"):
+        function(logits)
+
+
+def test_logits_of_longer_floats_are_computed_in_float32():
+    logits, _ = random_case(4, (1, 5, 6))
+    long = logits.astype(np.longdouble)
+    np.testing.assert_array_equal(intervene.mirror_risk(long, long), intervene.mirror_risk(logits, logits))

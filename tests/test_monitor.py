@@ -8,6 +8,7 @@ import sys
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage, special
 from scipy.stats import beta
@@ -271,6 +272,12 @@ NO_NUMBERS = {
     "no losses": (lambda: monitor.detection(FITTED, [1.0], ["a"]), "losses: expected real numbers"),
     "losses above 1": (lambda: monitor.detection(FITTED, [1.0, 2.0], [np.nan, 7.0]), "losses: expected .* found 7"),
     "losses of others": (lambda: monitor.detection(FITTED, [1.0], [0.0, 1.0]), r"losses: expected \(1,\)"),
+    "one score": (lambda: monitor.flag(FITTED, 1.0), r"scores: expected \(n,\), found shape \(\)"),
+    "nothing": (lambda: monitor.flag(FITTED, None), r"scores: expected \(n,\), found shape \(\)"),
+    "a table": (lambda: monitor.watch(FITTED, pd.DataFrame({"score": [1.0]})), r"scores: expected \(n,\), found shape"),
+    "a set": (lambda: monitor.watch(FITTED, {1.0}), "scores: expected them in order, found a set"),
+    "no scores": (lambda: monitor.alarm_delay(FITTED, []), "scores: expected at least one"),
+    "regions of a row": (lambda: monitor.region_scores(np.zeros((4, 5, 3))), r"logits: expected \(B, H, W, C\)"),
     "a mapping": (lambda: monitor.flag(FITTED, {"a": 1}), "scores: expected an array, found a mapping"),
 }
 

@@ -18,12 +18,17 @@ from flipjax.metrics.settings import jax_defaults
 def foreground(logits: ArrayLike, *, background: Background = 0) -> Array:
     """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), a JAX or NumPy array as the logits.
 
+    Raises:
+        TypeError: logits that are not floating point.
+
     Example:
         >>> logits = np.eye(3)[[[0, 1, 2]]]  # A row of three pixels, each predicted as another class.
         >>> foreground(logits).tolist(), foreground(logits, background=2).tolist()
         ([[False, True, True]], [[True, True, False]])
     """
     scores = to_array(logits, name="logits")
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        raise TypeError(f"logits: expected floating point, found {scores.dtype}.")
     C = scores.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))
     if isinstance(scores, np.ndarray):
@@ -46,7 +51,8 @@ def find_regions(logits: ArrayLike, *, regions: ArrayLike = "objects", backgroun
         int32 (B, H, W): 0 for none, then 1, 2, ... in each image; None for 'image'. Cannot be jitted.
 
     Raises:
-        ValueError: `regions` is unknown, or its numbers do not fit.
+        TypeError: logits that are not floating point.
+        ValueError: logits of another rank, or `regions` that are unknown or do not fit.
 
     Example:
         >>> find_regions(np.eye(3)[[[[1, 2, 0, 1]]]]).tolist()
@@ -56,6 +62,8 @@ def find_regions(logits: ArrayLike, *, regions: ArrayLike = "objects", backgroun
     if named == "image":
         return None
     inside = np.asarray(foreground(logits, background=background))
+    if inside.ndim != 3:
+        raise ValueError(f"logits: expected (B, H, W, C), found the shape {np.shape(logits)}.")
     if named == "objects":
         return _find_objects(inside)
     numbers = np.asarray(to_array(regions, name="regions"))
@@ -97,13 +105,14 @@ def region_places(regions: np.ndarray) -> np.ndarray:
 
 def count_labels(logits: ArrayLike, *, regions: ArrayLike, background: Background) -> tuple[np.ndarray, np.ndarray]:
     """Returns the row of each pixel's region, int (B, H, W), and the label counts of each region, int64 (N, C)."""
+    predicted = np.asarray(foreground(logits, background=background))
     scores = np.asarray(to_array(logits, name="logits"))
-    numbers = find_regions(scores, regions=regions, background=background)
     if scores.ndim != 4:
         raise ValueError(f"logits: expected (B, H, W, C), found the shape {scores.shape}.")
+    numbers = find_regions(scores, regions=regions, background=background)
     if numbers is None:
         count = len(scores)
-        rows = np.where(foreground(scores, background=background), np.arange(count)[:, None, None], -1)
+        rows = np.where(predicted, np.arange(count)[:, None, None], -1)
     else:
         rows = region_places(numbers)
         count = len(region_images(numbers))

@@ -49,6 +49,9 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
     if array.dtype.name in NARROW:
         return array.astype(NARROW[array.dtype.name])
+    if array.dtype == np.longdouble:
+        # JAX has no longer type than float64.
+        return array.astype(np.float64)
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))

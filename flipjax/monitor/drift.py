@@ -11,7 +11,7 @@ Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 200
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -156,7 +156,7 @@ def watch(
         seed: of the order among equal scores.
 
     Raises:
-        TypeError: an array of other things than real numbers, such as a masked one.
+        TypeError: an array of other things than real numbers, such as a masked one, or scores without an order.
         ValueError: clusters, and a monitor without, or the other way round.
 
     Example:
@@ -170,8 +170,10 @@ def watch(
         if monitor.cluster_key:
             raise ValueError("clusters: expected clusters, as fit had, found none.")
         raise ValueError("clusters: expected no clusters, as fit had none, found them.")
-    if hasattr(scores, "dtype"):
-        # An array, whose masked scores would be read as NaN; others may be endless.
+    if isinstance(scores, Set | Mapping):
+        raise TypeError(f"scores: expected them in order, found a {type(scores).__name__}.")
+    if hasattr(scores, "__array__"):
+        # Masked scores would be read as NaN, and a table as its columns. Other iterables may be endless.
         scores = read_scores(cast("ArrayLike", scores))
     return _verdicts(monitor, DriftTest(monitor, seed=seed), scores, clusters)
 
@@ -228,7 +230,10 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest
     """
     generator = np.random.default_rng(0)
     normal = generator.choice(monitor.scores, (STREAMS, before))
-    changed = generator.choice(read_scores(scores), (STREAMS, longest))
+    values = read_scores(scores)
+    if not len(values):
+        raise ValueError("scores: expected at least one, found none.")
+    changed = generator.choice(values, (STREAMS, longest))
     delays = [_delay(monitor, start.tolist(), draw.tolist()) for start, draw in zip(normal, changed, strict=True)]
     after_change = [delay for delay in delays if delay > 0]
     if not after_change:

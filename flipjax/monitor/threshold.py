@@ -89,7 +89,6 @@ def fit(
     """
     values = read_scores(scores)
     problems = {
-        f"scores: expected (n,), found shape {values.shape}.": values.ndim != 1,
         f"scores: expected numbers or NaN, found {np.isinf(values).sum()} infinite.": np.isinf(values).any(),
         f"false_alarm: expected {LEAST_ALARM} <= P < 1, found {false_alarm}.": not LEAST_ALARM <= false_alarm < 1,
         f"risk: expected a mean loss in [0, 1], found {risk}.": risk is not None and not 0 <= risk <= 1,
@@ -119,13 +118,17 @@ def _threshold_at_risk(scores: np.ndarray, losses: ArrayLike | None, risk: float
 
 
 def read_scores(scores: ArrayLike) -> np.ndarray:
-    """Returns scores as float64.
+    """Returns scores (n,) as float64.
 
     Raises:
         TypeError: no array, or one of other things than real numbers, such as a masked one, whose masked scores would
             be read as scores.
+        ValueError: another shape.
     """
-    return read_numbers(scores, name="scores")
+    values = read_numbers(scores, name="scores")
+    if values.ndim != 1:
+        raise ValueError(f"scores: expected (n,), found shape {values.shape}.")
+    return values
 
 
 def cluster_means(scores: np.ndarray, clusters: ArrayLike) -> np.ndarray:

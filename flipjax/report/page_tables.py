@@ -9,7 +9,7 @@ from flipjax.results import text
 from flipjax.results.estimates import means_of
 from flipjax.results.frames import Row, records_of
 from flipjax.results.measures import SCORE_QUANTITIES
-from flipjax.results.quantities import SCORES, key_of, own_keys, title_of
+from flipjax.results.quantities import SCORES, column, key_of, own_keys, title_of
 from flipjax.results.rows import COMPARED
 from flipjax.results.scores import WANTED_RISK
 from flipjax.results.text import COLUMNS, FURTHER, TextTable, varying_axes
@@ -88,7 +88,8 @@ def group_tables(run: RunTables) -> list[Numbers]:
     for group in range(cell.groups.count):
         of_group = test[test["group"] == str(group)]
         title = cell.groups.title_of(group, cell.class_names[1:], cell.results.scene_name.tolist())
-        iou = of_group[f"iou_{cell.class_names[1 + cell.groups.class_of(group)]}"]
+        class_name = cell.class_names[1 + cell.groups.class_of(group)]
+        iou = of_group[column(f"iou/{class_name}")]
         parts.append(of_group.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
     names = ["group", *varying_axes(run.summary)]
     axes = [*names]

@@ -162,6 +162,11 @@ class MemberResults(Curves):
         for key in self.quantity.tolist():
             if find_quantity(key) is None:
                 raise ValueError(f"quantity: expected known keys, found {key!r}")
+        # Rows of a table are asked for the IoU of each class.
+        if len(self.quantity):
+            lacking = {f"iou/{name}" for name in self.class_names} - set(self.quantity.tolist())
+            if lacking:
+                raise ValueError(f"quantity: expected {min(lacking)!r} among them")
         for setting in self.settings():
             if not all(isinstance(value, str | int | float) for value in setting.values()):
                 raise ValueError("setting: expected numbers and texts")

@@ -278,8 +278,6 @@ def _read_images(images: ArrayLike) -> Array:
         array = to_array(images, name="images")
     except TypeError as error:
         raise ValueError(str(error)) from error
-    if array.dtype == np.longdouble:
-        array = np.asarray(array, np.float64)
     if given in NARROW:
         raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {given}")
     if array.dtype == np.uint8:

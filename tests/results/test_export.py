@@ -240,3 +240,9 @@ def test_a_page_is_made_whatever_the_record_says(config, tmp_path, capsys, witho
     assert report([str(tmp_path)]) == 0
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said and "Traceback" not in said
+
+
+def test_a_class_may_be_two_words_with_a_slash(tmp_path, capsys, without_pictures):
+    make_run(tmp_path, SETTINGS[:2], classes=("background", "car/truck", "bus"))
+    assert report([str(tmp_path)]) == 0
+    assert "car/truck" in (tmp_path / "report/index.html").read_text() and "Traceback" not in capsys.readouterr().err

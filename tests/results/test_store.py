@@ -123,6 +123,8 @@ FORGED = {
     "a setting that is a list": {"setting": np.full_like(stored("setting"), "[1]")},
     "a setting without end": {"setting": np.full(stored("setting").shape, "[" * 5000)},
     "an unknown quantity": {"quantity": np.array(["evil", *stored("quantity")[1:]])},
+    "classes of other names": {"class_name": np.array(["background", "heron", "gull"])},
+    "quantities of one name": {"quantity": np.append(stored("quantity")[:-1], stored("quantity")[0])},
     "an unknown part": {"part": np.array(["train", "test"])},
     "an unknown group": {"group": np.array(["evil", *stored("group")[1:]])},
     "usual scenes of none": {"usual": np.zeros((2, 2), bool)},
