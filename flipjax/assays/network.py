@@ -85,6 +85,8 @@ def choose_network(
 ) -> NetworkChoice:
     """Tries the small U-Net on the first fold, and pretrained weights where it does not learn the classes there.
 
+    These are taken if they learn them; a whole population that does not would only take longer.
+
     Args:
         data: the images as `flipjax.assay` takes them, to be read larger for pretrained weights.
         images: at the size of the small U-Net.
@@ -104,8 +106,14 @@ def choose_network(
     except PretrainedError as error:
         return NetworkChoice(images, schedule, f"{sentence} {error}", trial.seconds)
     second = _try_network(larger, longer, rare, folder / f"trial_{PRETRAINED}")
-    taken = f"{sentence} {PRETRAINED} has {second.learnt.accuracy:.2f}, and is taken."
-    return NetworkChoice(larger, longer, taken, trial.seconds + second.seconds)
+    seconds = trial.seconds + second.seconds
+    sentence = f"{sentence} {PRETRAINED} has it on {second.learnt.accuracy:.2f}"
+    if not second.learnt.enough:
+        sentence = (
+            f"{sentence} after {longer.design.epochs} epochs, and is not taken; more may help (--budget, --epochs)."
+        )
+        return NetworkChoice(images, schedule, sentence, seconds)
+    return NetworkChoice(larger, longer, f"{sentence}, and is taken.", seconds)
 
 
 def pretrained_schedule(data: ArrayData | str | Path, options: Options, folder: Path) -> tuple[AssayImages, Schedule]:

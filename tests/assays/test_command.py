@@ -16,10 +16,12 @@ from flipjax.__main__ import main
 from flipjax.assays import network, population
 from flipjax.assays.inputs import read_images
 from flipjax.assays.network import PretrainedError, pretrained_schedule
-from flipjax.assays.options import Options
-from flipjax.assays.population import InterruptedAssayError
+from flipjax.assays.options import PRETRAINED, Options
+from flipjax.assays.population import Design, InterruptedAssayError
 from flipjax.assays.results import RECORD
+from flipjax.assays.schedule import Schedule
 from flipjax.assays.sentences import findings
+from flipjax.assays.verdict import Learnt
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
@@ -179,6 +181,32 @@ def test_what_a_pretrained_encoder_needs_is_said(weights, size, needed, tmp_path
     with pytest.raises(PretrainedError, match=re.escape(f"A pretrained encoder may learn them; it needs {needed}.")):
         pretrained_schedule(data, options, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "taken", "sentence"),
+    [
+        (0.9, PRETRAINED, "smp_efficientnet_lite0 has it on 0.90, and is taken."),
+        (0.6, "unet", "smp_efficientnet_lite0 has it on 0.60 after 12 epochs, and is not taken; more may help"),
+    ],
+    ids=["learns", "does not learn"],
+)
+def test_a_pretrained_encoder_is_taken_if_it_learns(accuracy, taken, sentence, tmp_path, monkeypatch):
+    small, large = (Schedule(Design(2, 4, 12, name), (), (), 0.1, 60.0) for name in ("unet", PRETRAINED))
+    accuracies = {"unet": 0.55, PRETRAINED: accuracy}
+
+    def try_network(images, schedule, rare, folder):
+        return network.Trial(Learnt(accuracies[schedule.design.network], 0.75), 10.0)
+
+    monkeypatch.setattr(network, "_try_network", try_network)
+    monkeypatch.setattr(network, "schedule_of", lambda *_: small)
+    monkeypatch.setattr(network, "pretrained_schedule", lambda data, options, folder: (images, large))
+    options = Options(attribute="tint", size=16, folds=2)
+    images = read_images(arrays(), options)
+    choice = network.choose_network(arrays(), images, options, np.eye(2, dtype=bool), tmp_path)
+    assert choice.schedule.design.network == taken
+    assert sentence in choice.sentence
+    assert choice.seconds == 20
 
 
 def test_nothing_is_written_into_the_folder(finished, folder):
