@@ -204,10 +204,12 @@ def more_animals(*, rho: float = 0.9, **changes: Any) -> Callable[[int], ArrayDa
 
 COLLECTIONS = {
     "scene": more_animals(),
-    "scene_80": more_animals(rho=0.8),
-    "texture": more_animals(**{"pool.cue": "texture"}),
     "tint": more_animals(**{"pool.cue": "tint"}),
-    "shapes": more_shapes(Drawing(("disc", "oval"), ratio=2.0)),
+    "scene_80": more_animals(rho=0.8),
+    "tint_80": more_animals(rho=0.8, **{"pool.cue": "tint"}),
+    "texture_80": more_animals(rho=0.8, **{"pool.cue": "texture"}),
+    "shapes_80": more_shapes(Drawing(("disc", "oval"), ratio=2.0, rho=0.8)),
+    "scene_70": more_animals(rho=0.7),
 }
 """Images with a number of counter-examples of each class in addition, by case."""
 
