@@ -109,9 +109,8 @@ def choose_network(
     seconds = trial.seconds + second.seconds
     sentence = f"{sentence} {PRETRAINED} has it on {second.learnt.accuracy:.2f}"
     if not second.learnt.enough:
-        sentence = (
-            f"{sentence} after {longer.design.epochs} epochs, and is not taken; more may help (--budget, --epochs)."
-        )
+        epochs = longer.design.epochs
+        sentence = f"{sentence} after {epochs} epochs, and is not taken; more may help (--budget, --epochs)."
         return NetworkChoice(images, schedule, sentence, seconds)
     return NetworkChoice(larger, longer, f"{sentence}, and is taken.", seconds)
 
