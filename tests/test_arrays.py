@@ -112,9 +112,12 @@ def test_crops_in_photos_need_their_shapes():
     assert plain.catalog.content != wide.catalog.content
     with pytest.raises(ConfigError, match="crop_in"):
         flipjax.make_train(small(), changes, data=plain)
-    for wrong in ([1.5], [0.0] * N, [np.nan] * N):
-        with pytest.raises(ConfigError, match="aspects"):
-            from_arrays(**PHOTOS, **NAMES, aspects=wrong)
+
+
+@pytest.mark.parametrize("aspects", [[1.5], [0.0] * N, [np.nan] * N], ids=["one", "zeros", "NaN"])
+def test_shapes_that_cannot_be_are_refused(aspects):
+    with pytest.raises(ConfigError, match="aspects"):
+        from_arrays(**PHOTOS, **NAMES, aspects=aspects)
 
 
 def test_cut_outs_in_memory_stand_in_every_scene():

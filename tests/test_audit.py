@@ -105,19 +105,21 @@ def test_more_classes_another_background_and_groups_by_position(tmp_path, withou
     assert "The largest flips" in written and "top-decile" not in written
 
 
-def test_a_background_of_no_class_and_of_several(tmp_path, capsys, without_pictures):
+@pytest.mark.parametrize(
+    ("options", "background", "flip"),
+    [([], 0, 0), (["--background=none"], None, 1 / 4), (["--background=0,2"], [0, 2], 0)],
+    ids=["the first class", "none", "two"],
+)
+def test_a_background_of_one_class_of_none_and_of_several(
+    tmp_path, capsys, without_pictures, options, background, flip
+):
     """A model takes every sidewalk for road, four classes of equal size: a flip, unless road is background."""
     labels = np.repeat(np.arange(4), 6).reshape(1, 4, 6)
     logits = 9 * np.eye(4, dtype=np.float32)[np.where(labels == 1, 0, labels)]
     line = [*write_stack(tmp_path, (logits, labels)), "--class_names", "road,sidewalk,building,sky"]
-    for options, background, flip in (
-        ([], 0, 0),
-        (["--background=none"], None, 1 / 4),
-        (["--background=0,2"], [0, 2], 0),
-    ):
-        result = audit(tmp_path / "out", *line, *options)
-        assert (result["summary"]["fg_flip"], result["options"]["background"]) == (flip, background)
-        assert ("class 0, 'road', is taken for the background" in capsys.readouterr().err) == (not options)
+    result = audit(tmp_path / "out", *line, *options)
+    assert (result["summary"]["fg_flip"], result["options"]["background"]) == (flip, background)
+    assert ("class 0, 'road', is taken for the background" in capsys.readouterr().err) == (not options)
 
 
 def test_nothing_to_rank(tmp_path, capsys, without_pictures):

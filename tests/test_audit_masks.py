@@ -52,7 +52,7 @@ def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_p
     assert "Segments of the other classes" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
+def test_a_label_map_of_a_csv(masks, tmp_path):
     predictions, labels = masks
     (tmp_path / "map.csv").write_text("from,to\n" + "".join(f"{c + 30},{c}\n" for c in range(21)) + "7,ignore\n")
     shifted = np.where(labels == 255, 7, labels + 30).astype(np.uint8)
@@ -60,14 +60,21 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
     result = audit(tmp_path / "out", *inputs, "--label_map", tmp_path / "map.csv")
     options = {"kind": "masks", "num_classes": 21, "ignore_index": 255}
     assert result["flip_matrix"] == metrics.summarize(metrics.decompose(*masks, **options))["flip_matrix"]
-    for name, count, labels, classes in (
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "labels", "classes"),
+    [
         ("cityscapes", 19, [[0, 7, 33], [26, 18, 255]], [[255, 0, 18], [13, 255, 255]]),
         ("cityscapes_train", 19, [0, 18, 255], [0, 18, 255]),
         ("ade20k", 150, [0, 1, 150], [255, 0, 149]),
-    ):
-        found = read_label_map(name)
-        assert found.count == count
-        assert found.apply(np.array(labels), source="", ignore_index=255).tolist() == classes
+    ],
+    ids=["cityscapes", "cityscapes_train", "ade20k"],
+)
+def test_label_maps_have_names(name, count, labels, classes):
+    found = read_label_map(name)
+    assert found.count == count
+    assert found.apply(np.array(labels), source="", ignore_index=255).tolist() == classes
 
 
 def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path, capsys):

@@ -56,19 +56,31 @@ def test_arrays_that_are_not_those_of_the_record_are_one_sentence_and_stay(check
     assert "\n" not in str(error.value) and (tmp_path / "3/arrays").exists()
 
 
-OTHERS = [{}, {"ema": np.zeros(2)}, {"b": np.arange(3, dtype=np.float32)}, {"b": np.arange(4.0)}]
+OTHERS = {
+    "another run": ("other", {}, "run"),
+    "a leaf more": ("mine", {"ema": np.zeros(2)}, "layout of blocks"),
+    "another type": ("mine", {"b": np.arange(3, dtype=np.float32)}, "layout of blocks"),
+    "another shape": ("mine", {"b": np.arange(4.0)}, "layout of blocks"),
+}
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=str)
-def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(checkpoints, tmp_path, other):
-    identity, said = ("mine", "layout of blocks") if other else ("other", "run")
+@pytest.mark.parametrize(("identity", "leaves", "said"), OTHERS.values(), ids=OTHERS)
+def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(
+    checkpoints, tmp_path, identity, leaves, said
+):
     with pytest.raises(ConfigError, match=f"{tmp_path / '3'} is a whole checkpoint, but not of this {said}"):
-        Checkpoints(tmp_path, identity=identity).restore(TREE | other, say=print)
+        Checkpoints(tmp_path, identity=identity).restore(TREE | leaves, say=print)
     assert checkpoints.restore(TREE, say=print)[0] == 3
-    # An older version has left it, with a record of another name.
+
+
+def test_a_checkpoint_that_an_older_version_left_is_not_of_this_run(checkpoints, tmp_path):
+    # Its record has another name.
     (tmp_path / "3" / checkpoint.RECORD).rename(tmp_path / "3/digests.json")
     with pytest.raises(ConfigError, match="not of this run"):
         checkpoints.restore(TREE, say=print)
+
+
+def test_a_checkpoint_in_the_folder_of_another_epoch_is_refused(checkpoints, tmp_path):
     shutil.rmtree(tmp_path / "3")
     shutil.copytree(tmp_path / "2", tmp_path / "3")
     with pytest.raises(ConfigError, match="not of this epoch"):

@@ -68,9 +68,15 @@ def test_default_is_whole_and_is_a_copy():
     assert experiment(config, {}) == Experiment()
     config.model.width = 99
     assert default_config().model.width != 99
-    assert {name for name, key in KEYS.items() if key.values.text} == BAD.keys()
     with pytest.raises(AttributeError, match='Did you mean "width"'):
         config.model.widht = 1
+
+
+def test_every_key_with_a_range_has_a_bad_value_here():
+    assert {name for name, key in KEYS.items() if key.values.text} == BAD.keys()
+
+
+def test_equal_values_of_other_types_have_one_digest():
     assert digest_of({"a": (1, "x")}) == digest_of({"a": [1.0, "x"]}) != digest_of({"a": [1, "y"]})
 
 
@@ -127,10 +133,13 @@ def test_numbers_of_any_library_ranges_and_arrays_become_pythons(field, given, w
     assert plan(in_file)[0].identity == plan(configure(default_config(), {field: wanted}))[0].identity
 
 
-@pytest.mark.parametrize("config", [3, None, {"train.epochs": 3}, ("smoke",), ConfigError])
+@pytest.mark.parametrize("config", [3, None, {"train.epochs": 3}, ("smoke",), ConfigError], ids=repr)
 def test_what_is_no_configuration_is_refused(config):
     with pytest.raises(ConfigError, match=r"^config: expected a configuration's name, a file or a ConfigDict; found"):
         configure(config)
+
+
+def test_changes_that_are_no_mapping_are_refused():
     with pytest.raises(ConfigError, match=r"^changes: expected a mapping from dotted keys to values; found"):
         configure("smoke", [("train.epochs", 3)])
 
@@ -188,10 +197,13 @@ def test_a_configuration_with_another_network_keeps_its_pool_and_is_a_copy():
 
 PRODUCT = {"model": {"width": (4, 12), "norm": ("none",)}, "pool": {"size": (32, 64)}}
 BELONG = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
-GRIDS = [(PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]), (BELONG, [(4, 32), (16, 48)])]
+GRIDS = {
+    "a product": (PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]),
+    "a list": (BELONG, [(4, 32), (16, 48)]),
+}
 
 
-@pytest.mark.parametrize(("grid", "wanted"), GRIDS)
+@pytest.mark.parametrize(("grid", "wanted"), GRIDS.values(), ids=GRIDS)
 def test_a_grid_is_a_product_or_a_list_of_what_belongs_together(grid, wanted):
     config = default_config()
     config.grid = grid
@@ -276,15 +288,17 @@ def set_in_file(config, name, value):
             del section[last]
 
 
-@pytest.mark.parametrize("field", REFUSED)
-def test_a_configuration_that_cannot_run_is_refused_by_name(field):
-    for fields in REFUSED[field]:
-        config = default_config()
-        with pytest.raises(ConfigError) as refused:
-            for name, value in fields.items():
-                set_in_file(config, name, value)
-            plan(config)
-        assert refused.value.field == f"config.{field}", fields
+CASES = [(field, changes) for field, refused in REFUSED.items() for changes in refused]
+
+
+@pytest.mark.parametrize(("field", "changes"), CASES, ids=[field for field, _ in CASES])
+def test_a_configuration_that_cannot_run_is_refused_by_name(field, changes):
+    config = default_config()
+    with pytest.raises(ConfigError) as refused:
+        for name, value in changes.items():
+            set_in_file(config, name, value)
+        plan(config)
+    assert refused.value.field == f"config.{field}"
 
 
 def test_a_program_holds_what_any_method_needs():
@@ -300,13 +314,24 @@ def test_a_configuration_that_was_read_takes_further_axes():
     assert config.is_locked and config.model.is_locked
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_files_in_configs_can_run(path):
-    names = runpy.run_path(str(path))
-    variants = set(re.findall(rf"flipjax sweep --config {path.stem}:?(\w*)", names["__doc__"]))
-    assert "" in variants
-    for variant in variants:
-        assert plan(names["get_config"](*filter(None, [variant])))
+def variants_of(path):
+    """The variants of a file in configs/ that its docstring names."""
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    return sorted(set(re.findall(rf"flipjax sweep --config {path.stem}:?(\w*)", text)))
+
+
+VARIANTS = [(path, variant) for path in CONFIGS for variant in variants_of(path)]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_a_file_in_configs_says_how_it_is_run(path):
+    assert "" in variants_of(path)
+
+
+@pytest.mark.parametrize(("path", "variant"), VARIANTS, ids=[f"{path.stem}:{variant}" for path, variant in VARIANTS])
+def test_a_file_in_configs_can_run(path, variant):
+    get_config = runpy.run_path(str(path))["get_config"]
+    assert plan(get_config(*filter(None, [variant])))
 
 
 def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice():
@@ -322,8 +347,16 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
     assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes
 
 
-def test_a_program_blends_cues_only_where_a_member_asks_for_it():
-    for strengths in ((), (1.0,), (1, 0.25)):
-        (program,) = plan(configure(default_config(), {"axes.cue_strength": strengths} if strengths else {}))
-        assert program.experiment.pool.blended == (0.25 in strengths)
-        assert ("cue_strength" in program.settings[0].axes) == bool(strengths)
+@pytest.mark.parametrize(
+    ("changes", "blended", "is_axis"),
+    [
+        ({}, False, False),
+        ({"axes.cue_strength": (1.0,)}, False, True),
+        ({"axes.cue_strength": (1, 0.25)}, True, True),
+    ],
+    ids=["not asked", "whole", "weaker"],
+)
+def test_a_program_blends_cues_only_where_a_member_asks_for_it(changes, blended, is_axis):
+    (program,) = plan(configure(default_config(), changes))
+    assert program.experiment.pool.blended == blended
+    assert ("cue_strength" in program.settings[0].axes) == is_axis

@@ -105,17 +105,24 @@ def test_coco_from_archives(server, tmp_path, monkeypatch):
     assert len(list((tmp_path / "tfds/downloads/coco_cd/unpacked/annotations").iterdir())) == 4
 
 
-BAD = [(b"<html>no archive</html>", ""), (packed(TREE, ["metadata.csv"]), "0" * 32), (b"", "")]
-BAD += [(packed(TREE, ["metadata.csv"])[:-200], ""), (packed(TREE, ["metadata.csv"], "../"), "")]
+BAD = {
+    "a web page": (b"<html>no archive</html>", ""),
+    "another digest": (packed(TREE, ["metadata.csv"]), "0" * 32),
+    "empty": (b"", ""),
+    "cut off": (packed(TREE, ["metadata.csv"])[:-200], ""),
+    "leads outside": (packed(TREE, ["metadata.csv"], "../"), ""),
+}
 
 
-def test_what_is_no_archive_leaves_nothing_and_folders_or_a_download_are_needed(server, tmp_path, capsys):
-    for content, md5 in BAD:
-        server.files = {"a.zip": content}
-        with pytest.raises(ConfigError, match="--download"):
-            fetch([Archive(server.url("a.zip"), md5=md5)], tmp_path / "downloads")
-        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
-        shutil.rmtree(tmp_path / "downloads")
-    for name, flag in (("waterbirds_seg", "--cub_dir"), ("coco_cd", "--coco_root")):
-        assert main(["prepare", name, "--data_dir", str(tmp_path)]) == 2
-        assert flag in capsys.readouterr().err
+@pytest.mark.parametrize(("content", "md5"), BAD.values(), ids=BAD)
+def test_what_is_no_archive_leaves_nothing(server, tmp_path, content, md5):
+    server.files = {"a.zip": content}
+    with pytest.raises(ConfigError, match="--download"):
+        fetch([Archive(server.url("a.zip"), md5=md5)], tmp_path / "downloads")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
+
+
+@pytest.mark.parametrize(("name", "flag"), [("waterbirds_seg", "--cub_dir"), ("coco_cd", "--coco_root")])
+def test_folders_or_a_download_are_needed(tmp_path, capsys, name, flag):
+    assert main(["prepare", name, "--data_dir", str(tmp_path)]) == 2
+    assert flag in capsys.readouterr().err

@@ -83,31 +83,50 @@ def test_every_number_is_that_of_the_model_itself(small, monkeypatch, capsys):
     assert stored["intervals"]["fg_flip"] == pytest.approx([low[0], high[0]], abs=0.02)
 
 
-def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path, monkeypatch):
+SMOKE = f"--config={ROOT / 'configs/smoke.py'}"
+MODEL = "--model=smp_resnet50"
+STORED = "--weights=weights"
+
+
+@pytest.fixture
+def here(small, tmp_path, monkeypatch):
+    """A folder with weights, damaged ones, and a file that is the user's; nothing is computed."""
     _, folder = small
-    config, model = ("--config", ROOT / "configs/smoke.py"), ("--model", "smp_resnet50")
-    stored = ("--weights", folder / "weights")
+    shutil.copy(folder / "weights.safetensors", tmp_path)
     damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
     os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(converted, "start_backend", lambda *_: "CPU")  # The tests' own has started.
+    monkeypatch.chdir(tmp_path)
     networks.shrink(monkeypatch)
-    cases = (
-        ((*config, *model), "--weights"),
-        ((*config, *stored, "--model", "unet"), "unet"),
-        ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
-        ((*config, *model, "--weights", damaged, "--out", tmp_path / "file"), "--out: expected a folder"),
-        ((*config, *model, *stored, "--intervene", "--config.intervene.scenes=none"), "config.intervene.scenes: "),
-        ((*config, *model, "--weights", damaged), "damaged.safetensors cannot be read"),
-        ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "n_test 400: each"),
-    )
-    for arguments, expected in cases:
-        assert command.main([f"--out={tmp_path / 'none'}", *map(str, arguments)]) == 2, arguments
-        err = capsys.readouterr().err
-        assert expected in err and err.count("\n") == 1, err
-    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "none").exists()
+    return tmp_path
+
+
+MISUSE = {
+    "no weights": ([MODEL], "--weights"),
+    "a model without encoder": ([STORED, "--model=unet"], "unet"),
+    "a size that does not fit": ([MODEL, STORED, "--config.pool.size=40"], "multiple of 32"),
+    "a file for a folder": ([MODEL, "--weights=damaged.safetensors", "--out=file"], "--out: expected a folder"),
+    "no scenes to intervene with": (
+        [MODEL, STORED, "--intervene", "--config.intervene.scenes=none"],
+        "config.intervene.scenes: ",
+    ),
+    "damaged weights": ([MODEL, "--weights=damaged.safetensors"], "damaged.safetensors cannot be read"),
+    "too few images": ([MODEL, STORED, *OVERRIDES, "--config.split.n_test=400"], "n_test 400: each"),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), MISUSE.values(), ids=MISUSE)
+def test_misuse_is_one_line_and_2(here, capsys, options, expected):
+    assert command.main(["--out=none", SMOKE, *options]) == 2
+    err = capsys.readouterr().err
+    assert expected in err and err.count("\n") == 1, err
+    assert (here / "file").read_text() == "mine" and not (here / "none").exists()
+
+
+def test_an_interruption_is_75(here, capsys, monkeypatch):
     monkeypatch.setattr(converted, "start_backend", mock.Mock(side_effect=KeyboardInterrupt))
-    assert command.main([*map(str, (*config, *model, *stored, *OVERRIDES, "--out", tmp_path / "none"))]) == 75
+    assert command.main([SMOKE, MODEL, STORED, *OVERRIDES, "--out=none"]) == 75
     assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"
 
 

@@ -1,5 +1,6 @@
 """Engines that run shards: processes, a real SLURM and a real Ray of this machine."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -22,25 +23,6 @@ FAILING = ("sh", "-c", "echo no such pool; exit 2")
 LOOK = 0.05
 
 
-@pytest.fixture
-def engines(monkeypatch):
-    """The engines that are installed here; SLURM has daemons of its own, which end with the test."""
-    found = ["ray"] if importlib.util.find_spec("ray") else []
-    programs = [shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("slurmctld", "munged")]
-    if not all(programs) or not importlib.util.find_spec("submitit"):
-        yield found
-        return
-    # Its sockets want a short path.
-    folder = tempfile.mkdtemp(prefix="slurm-", dir="/tmp")
-    monkeypatch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
-    try:
-        subprocess.run(["bash", SLURM, "start", folder], check=True, stdout=subprocess.DEVNULL, timeout=60)
-        yield [*found, "slurm"]
-    finally:
-        subprocess.run(["bash", SLURM, "stop", folder], timeout=60)
-        shutil.rmtree(folder)
-
-
 def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path, monkeypatch):
     killed = ("sh", "-c", 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $$; fi', str(tmp_path / "mark"))
     lines = []
@@ -49,8 +31,11 @@ def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_pat
     assert launchers.launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
     assert any(line.startswith("shard 0 was ended with 137") for line in lines)
     assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
+
+
+def test_an_option_that_an_engine_lacks_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--launcher_option"):
-        launchers.launch("local", Jobs((killed,), tmp_path, {"wings": "1"}), say=lines.append)
+        launchers.launch("local", Jobs((FAILING,), tmp_path, {"wings": "1"}), say=print)
 
 
 LAUNCH = f"""
@@ -78,11 +63,14 @@ def test_shards_outlive_their_launcher(tmp_path):
     faults.wait_for(done)
 
 
-def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_path, monkeypatch):
+def test_commands_of_shards_are_the_sweeps_own():
     line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
     first, second = launchers.shard_commands(line, 2)
     assert first[3:] == ["-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2"]
     assert second[-1] == "1/2" and first[0] == "env" and first[1] != second[1]
+
+
+def test_the_command_launches_shards_and_collects(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     asked = []
 
@@ -96,18 +84,51 @@ def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_pa
     assert code == 0 and "Flip" in text and asked == [("ray", 3, folder / "logs", {"gpus": "1"})]
 
 
-def test_real_engines_start_a_shard_again_whose_worker_was_killed(engines, tmp_path):
+def installed_engines():
+    engines = ["ray"] if importlib.util.find_spec("ray") else []
+    programs = [shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("slurmctld", "munged")]
+    if all(programs) and importlib.util.find_spec("submitit"):
+        engines.append("slurm")
+    return engines
+
+
+@contextlib.contextmanager
+def slurm_daemons():
+    """A SLURM of daemons of its own."""
+    # Its sockets want a short path.
+    folder = tempfile.mkdtemp(prefix="slurm-", dir="/tmp")
+    try:
+        subprocess.run(["bash", SLURM, "start", folder], check=True, stdout=subprocess.DEVNULL, timeout=60)
+        yield {"SLURM_CONF": f"{folder}/slurm.conf"}
+    finally:
+        subprocess.run(["bash", SLURM, "stop", folder], timeout=60)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """Processes by engine, which launch a shard whose worker is killed and one that fails, side by side; logs below."""
+    folder = tmp_path_factory.mktemp("engines")
     killing = 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $PPID; fi'
-    processes = {}
-    for engine in engines:
-        killed = ("setsid", "sh", "-c", killing, str(tmp_path / f"{engine}.mark"))  # SLURM waits for its group.
-        line = launcher(engine, tmp_path / engine, killed, FAILING)
-        processes[engine] = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-    for engine, process in processes.items():
-        said = process.communicate(timeout=900)[0]
-        assert "shard 0 ended with 0" in said and "shard 1 ended with 2" in said and "no such pool" in said, said
-        assert "was ended with 137" in said or engine == "ray"  # Ray starts it again itself.
-        assert (tmp_path / engine / "shard-0-of-2.log").read_text() == "done\n"
-    absent = {"slurm", "ray"} - {*engines}
-    if absent:
-        pytest.skip(f"not installed: {', '.join(absent)} (apt-get install slurm-wlm munge; pip install '.[slurm,ray]')")
+    engines = installed_engines()
+    with contextlib.ExitStack() as stack:
+        daemons = stack.enter_context(slurm_daemons()) if "slurm" in engines else {}
+        processes = {}
+        for engine in engines:
+            killed = ("setsid", "sh", "-c", killing, str(folder / f"{engine}.mark"))  # SLURM waits for its group.
+            line = launcher(engine, folder / engine, killed, FAILING)
+            process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ | daemons)
+            stack.callback(process.kill)
+            processes[engine] = process
+        yield processes, folder
+
+
+@pytest.mark.parametrize("engine", ["slurm", "ray"])
+def test_a_real_engine_starts_a_shard_again_whose_worker_was_killed(launched, engine):
+    processes, folder = launched
+    if engine not in processes:
+        pytest.skip(f"{engine} is not installed (apt-get install slurm-wlm munge; pip install '.[slurm,ray]')")
+    said = processes[engine].communicate(timeout=900)[0]
+    assert "shard 0 ended with 0" in said and "shard 1 ended with 2" in said and "no such pool" in said, said
+    assert "was ended with 137" in said or engine == "ray"  # Ray starts it again itself.
+    assert (folder / engine / "shard-0-of-2.log").read_text() == "done\n"

@@ -63,21 +63,37 @@ def test_a_process_is_refused_by_name_until_it_ends_and_loses_a_lock_that_is_for
     Lock(tmp_path).acquire()
 
 
-def test_a_lock_of_another_machine_is_refused_but_for_the_same_job_started_again(tmp_path, monkeypatch):
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Writes a lock of a process of the same job on another machine, with other values of some fields."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    there = dataclasses.asdict(locks.this_process()) | {"host": "elsewhere", "boot": "another"}
+
+    def lock(**changes):
+        write(tmp_path, there | changes)
+        return Lock(tmp_path)
+
+    return lock
+
+
+@pytest.mark.parametrize("shard_job", ["", "b-0"], ids=["no shard", "another shard"])
+def test_a_lock_of_another_machine_is_refused(elsewhere, shard_job):
+    with pytest.raises(ConfigError, match="on elsewhere since"):
+        elsewhere(shard_job=shard_job).acquire()
+
+
+def test_a_lock_of_another_machine_is_taken_by_force(elsewhere):
+    elsewhere().acquire(force=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"restarts": "1"}, {"shard_job": "a-0"}, {"boot": locks.this_process().boot}],
+    ids=["restarted", "the same shard", "this machine"],
+)
+def test_the_same_job_started_again_takes_its_lock(elsewhere, monkeypatch, changes):
     monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    here = dataclasses.asdict(locks.this_process())
-    there = here | {"host": "elsewhere", "boot": "another", "shard_job": ""}
-    monkeypatch.delenv(locks.SHARD_JOB)
-    for owner in (there, there | {"shard_job": "b-0"}):
-        write(tmp_path, owner)
-        with pytest.raises(ConfigError, match="on elsewhere since"):
-            Lock(tmp_path).acquire()
-    Lock(tmp_path).acquire(force=True)
-    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}, there | {"boot": here["boot"]}):
-        write(tmp_path, owner)
-        Lock(tmp_path).acquire()
+    elsewhere(**changes).acquire()
 
 
 def test_a_shard_that_its_launcher_starts_again_waits_for_the_first_one(tmp_path, monkeypatch, capsys):
@@ -92,9 +108,10 @@ def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
     first, second = (Lock(tmp_path, name=f"-of-2-{index}") for index in range(2))
     first.acquire()
     second.acquire()
-    for other in (Lock(tmp_path), Lock(tmp_path, name="-of-3-0")):
-        with pytest.raises(ConfigError, match="in use by process"):
-            other.acquire()
+    with pytest.raises(ConfigError, match="in use by process"):
+        Lock(tmp_path).acquire()
+    with pytest.raises(ConfigError, match="in use by process"):
+        Lock(tmp_path, name="-of-3-0").acquire()
     second.release()
     first.release()
     whole = Lock(tmp_path)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import runpy
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -208,11 +209,20 @@ def test_a_forged_description_is_named(stored, forged, tmp_path):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("path", [None, 3, "", "a\0b.safetensors", "."], ids=repr)
-def test_what_names_no_file_is_refused(path, stored):
-    for function in (flipjax.load_model, stored[1].save):
-        with pytest.raises(WeightsError, match="expected the name of a file of weights, found"):
-            function(path)
+NO_FILE = pytest.mark.parametrize("path", [None, 3, "", "a\0b.safetensors", "."], ids=repr)
+
+
+@NO_FILE
+def test_what_names_no_file_is_not_loaded(path):
+    with pytest.raises(WeightsError, match="expected the name of a file of weights, found"):
+        flipjax.load_model(path)
+
+
+@NO_FILE
+def test_what_names_no_file_is_not_written(path, stored):
+    _, model = stored
+    with pytest.raises(WeightsError, match="expected the name of a file of weights, found"):
+        model.save(path)
 
 
 def test_any_number_of_images_is_as_each_alone():
@@ -238,12 +248,29 @@ def test_it_is_pure_and_a_pytree():
     # Jitted without most optimisations, JAX 0.12 gives NaN.
     slope = np.asarray(jax.grad(lambda inputs: models[0](inputs)[..., 1].mean())(sample))
     assert slope.shape == sample.shape and np.isfinite(slope).all() and np.abs(slope).max() > 0
-    for wrong in (sample[0], sample[:, :3], sample[..., :2], sample.astype(np.int32)):
-        with pytest.raises(ValueError, match=r"^images: "):
-            models[0](wrong)
-    for wrong in (sample * 255, sample[:0]):
-        with pytest.raises(ValueError, match=r"^images: "):
-            models[0].logits(wrong)
+
+
+WRONG_SHAPES = {
+    "one image": lambda sample: sample[0],
+    "a side that does not fit": lambda sample: sample[:, :3],
+    "two channels": lambda sample: sample[..., :2],
+    "integers": lambda sample: sample.astype(np.int32),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_SHAPES.values(), ids=WRONG_SHAPES)
+def test_images_of_another_form_are_refused(change):
+    with pytest.raises(ValueError, match=r"^images: "):
+        drawn(SPECS[0])(change(images(2, 4, 4)))
+
+
+WRONG_VALUES = {"levels as floats": lambda sample: sample * 255, "no image": lambda sample: sample[:0]}
+
+
+@pytest.mark.parametrize("change", WRONG_VALUES.values(), ids=WRONG_VALUES)
+def test_images_of_other_values_have_no_logits(change):
+    with pytest.raises(ValueError, match=r"^images: "):
+        drawn(SPECS[0]).logits(change(images(2, 4, 4)))
 
 
 def test_pytorch_reads_it_strictly_and_computes_the_same(tmp_path):
@@ -277,18 +304,33 @@ def test_a_damaged_file_is_named_or_gives_the_same_model(stored, damage):
         jax.tree.map(np.testing.assert_array_equal, again.weights, model.weights)
 
 
-def test_what_is_no_such_file_is_refused(stored, tmp_path):
+@pytest.fixture(scope="module")
+def files(stored, tmp_path_factory):
+    """A folder of a model's file, one of a user's own network, and one of another kind."""
     from safetensors.numpy import save_file
 
-    path, _ = stored
-    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
-    own = drawn(ModelSpec(build=Net)).save(tmp_path / "own.safetensors")
+    folder = tmp_path_factory.mktemp("files")
+    save_file({"a": np.zeros(3, np.float32)}, folder / "other.safetensors")
+    drawn(ModelSpec(build=Net)).save(folder / "own.safetensors")
+    shutil.copy(stored[0], folder / "whole.safetensors")
+    return folder
 
-    def another(num_classes, rngs):
-        return Net(num_classes + 1, rngs)
 
-    cases = [(tmp_path / "none.safetensors", None, "none"), (tmp_path / "other.safetensors", None, "other")]
-    cases += [(own, None, "build: "), (path, Net, "unused"), (own, another, "misshapen")]
-    for file, build, named in cases:
-        with pytest.raises(WeightsError, match=named):
-            flipjax.load_model(file, build=build)
+def one_class_more(num_classes, rngs):
+    return Net(num_classes + 1, rngs)
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "named"),
+    [
+        ("none", None, "none"),
+        ("other", None, "other"),
+        ("own", None, "build: "),
+        ("whole", Net, "unused"),
+        ("own", one_class_more, "misshapen"),
+    ],
+    ids=["absent", "of another kind", "own without build", "build without own", "another build"],
+)
+def test_what_is_no_such_file_is_refused(files, name, build, named):
+    with pytest.raises(WeightsError, match=named):
+        flipjax.load_model(files / f"{name}.safetensors", build=build)

@@ -70,19 +70,25 @@ def test_false_alarms_are_rare_and_drift_is_seen():
     assert alarms[0] <= 6 and alarms[1] == len(draws)
 
 
-def test_images_without_foreground_rank_above_all_and_are_flagged_where_they_are_rare():
+def test_images_without_foreground_rank_above_all():
     generator = np.random.default_rng(0)
     reference, stream = generator.normal(size=50), generator.normal(size=20)
     gaps = np.insert(stream, [0, 5, 20], np.nan)
     highest = list(monitor.watch(monitor.fit([*reference, 9.0]), np.nan_to_num(gaps, nan=9.0)))
     rare = list(monitor.watch(monitor.fit([*reference, np.nan]), gaps))
     assert [each[2:] for each in rare] == [each[2:] for each in highest]
-    for empty, flagged in ((2, True), (3, False)):
-        fitted = monitor.fit([*reference, *[np.nan] * empty])
-        assert fitted.flags_empty == flagged
-        assert [each.flagged for each in monitor.watch(fitted, gaps)] == monitor.flag(fitted, gaps).tolist()
     silent = list(monitor.watch(monitor.fit(reference), np.full(20, np.nan)))
     assert silent[-1].alarm and all(each.flagged for each in silent)
+
+
+@pytest.mark.parametrize(("empty", "flagged"), [(2, True), (3, False)], ids=["rare", "frequent"])
+def test_images_without_foreground_are_flagged_where_they_are_rare(empty, flagged):
+    generator = np.random.default_rng(0)
+    reference, stream = generator.normal(size=50), generator.normal(size=20)
+    gaps = np.insert(stream, [0, 5, 20], np.nan)
+    fitted = monitor.fit([*reference, *[np.nan] * empty])
+    assert fitted.flags_empty == flagged
+    assert [each.flagged for each in monitor.watch(fitted, gaps)] == monitor.flag(fitted, gaps).tolist()
 
 
 def test_detection_by_counting():
@@ -109,12 +115,25 @@ def test_a_monitor_on_disk(tmp_path):
     loaded = monitor.load_monitor(path)
     np.testing.assert_array_equal(loaded.scores, fitted.scores)
     assert (loaded.threshold, loaded.false_alarm, loaded.without_region) == (37, 0.01, 1)
+
+
+DAMAGE = {
+    "cut off": lambda text: text[:50],
+    "a list": lambda text: "[]",
+    "nested": lambda text: "[" * 100_000,
+    "altered": lambda text: text.replace('"false_alarm": 0.01', '"false_alarm": 0.02'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_monitor_is_named(tmp_path, damage):
+    path = tmp_path / "monitor.json"
+    monitor.save_monitor(monitor.fit(range(40)), path)
     text = path.read_text()
-    altered = text.replace('"false_alarm": 0.01', '"false_alarm": 0.02')
-    for damaged in (text[:50], "[]", "[" * 100_000, altered):
-        path.write_text(damaged)
-        with pytest.raises(DamagedError, match=r"monitor\.json"):
-            monitor.load_monitor(path)
+    assert damage(text) != text
+    path.write_text(damage(text))
+    with pytest.raises(DamagedError, match=r"monitor\.json"):
+        monitor.load_monitor(path)
 
 
 @pytest.fixture
@@ -199,11 +218,17 @@ def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
     stored = out.read_bytes()
     from_lines = "fit --scores - --out risk.json --risk 0.2"
     assert run(from_lines, "\n".join(lines).encode())[0] == 0 and out.read_bytes() == stored
-    for field in ("1_0", "\u0663", "nan"):
-        table.write_text(f"name,flip_risk\na,1\nb,{field}\n")
-        code, _, said = run("fit --scores images.csv --out other")
-        assert code == 2 and re.search(rf"images.csv line 3: expected a number, .* found {field}", said)
-    code, _, said = run(from_lines, b'{"score": 1}\n3\n')
+
+
+@pytest.mark.parametrize("field", ["1_0", "\u0663", "nan"], ids=["underscore", "another script", "nan"])
+def test_a_field_that_is_no_number_is_named(run, tmp_path, field):
+    (tmp_path / "images.csv").write_text(f"name,flip_risk\na,1\nb,{field}\n")
+    code, _, said = run("fit --scores images.csv --out other")
+    assert code == 2 and re.search(rf"images.csv line 3: expected a number, .* found {field}", said)
+
+
+def test_a_line_that_is_no_object_is_named(run):
+    code, _, said = run("fit --scores - --out risk.json --risk 0.2", b'{"score": 1}\n3\n')
     assert code == 2 and "line 2: expected an object" in said
 
 
@@ -215,7 +240,7 @@ MISUSE = {
 }
 
 
-@pytest.mark.parametrize(("line", "says"), MISUSE.items())
+@pytest.mark.parametrize(("line", "says"), MISUSE.items(), ids=["no losses", "too few", "its own input", "no monitor"])
 def test_usage(run, tmp_path, line, says):
     table = (tmp_path / "scores.csv").read_bytes()
     code, _, said = run(line)

@@ -55,24 +55,37 @@ def assert_close(packed, plain, scale=TOLERANCE):
         np.testing.assert_allclose(a, b, rtol=0, atol=scale * float(np.abs(b).max() + 1e-3), err_msg=where)
 
 
-PACKS = [
-    (4, {"width": 40, "depth": 1, "norm": "none"}),  # Chunks of two members, then of one.
-    (8, {"width": 16, "depth": 2}),  # 8 members a chunk, then 4.
-]
+PACKS = {
+    "chunks of two, then of one": (4, {"width": 40, "depth": 1, "norm": "none"}),
+    "a chunk of eight, then of four": (8, {"width": 16, "depth": 2}),
+}
 
 
-@pytest.mark.parametrize(("members", "model"), PACKS)
-def test_a_pack_equals_its_members_alone(members, model):
+@pytest.mark.parametrize(("members", "model"), PACKS.values(), ids=PACKS)
+def test_a_pack_has_the_gradients_of_its_members_alone(members, model):
     experiment, arguments = case(members, **model)
     packed = run(experiment, network.loss_and_gradients, arguments, ALONE)  # What a map leaves alone is repeated.
     plain = run(experiment, network.loss_and_gradients, arguments, ALONE, packed=False)
     assert_close(packed, plain)
-    weights, (images, *_) = arguments[:2]
-    for shared in (False, True) if experiment.model.depth == 1 else ():
-        given = np.broadcast_to(images[0], images.shape) if shared else images
-        plain = run(experiment, network.logits_of, (weights, given), packed=False)
-        given, axis = (images[0], None) if shared else (images, 0)
-        assert_close(run(experiment, network.logits_of, (weights, given), (0, axis)), plain)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Four members without norm, whose logits are those of two programs."""
+    members, model = PACKS["chunks of two, then of one"]
+    return case(members, **model)
+
+
+def test_a_pack_has_the_logits_of_its_members_alone(wide):
+    experiment, (weights, (images, *_), *_) = wide
+    plain = run(experiment, network.logits_of, (weights, images), packed=False)
+    assert_close(run(experiment, network.logits_of, (weights, images)), plain)
+
+
+def test_a_pack_may_share_its_images(wide):
+    experiment, (weights, (images, *_), *_) = wide
+    plain = run(experiment, network.logits_of, (weights, np.broadcast_to(images[0], images.shape)), packed=False)
+    assert_close(run(experiment, network.logits_of, (weights, images[0]), (0, None)), plain)
 
 
 @pytest.mark.parametrize("place", ["second", "head"])
@@ -101,19 +114,26 @@ def windows(text):
             yield tuple(int(size) for size, axis in zip(shape, kernel, strict=True) if axis.isdigit()), int(groups)
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_step_has_small_windows_but_where_a_kernels_gradient_is_taken(packed, monkeypatch):
+@pytest.fixture(scope="module", params=[True, False], ids=["packed", "alone"])
+def traced_step(request):
+    """Whether members are packed, and a step of four as accelerators trace it."""
     experiment, arguments = case(4, size=16, width=4, depth=2)
-    experiment = dataclasses.replace(experiment, packed=packed)
-    monkeypatch.setattr(convolution, "for_cpu", lambda: False)
-    step = jax.jit(jax.vmap(functools.partial(network.loss_and_gradients, experiment), ALONE)).trace(*arguments)
-    for platform in ("cuda", "tpu"):
-        text = step.lower(lowering_platforms=(platform,)).as_text()
-        assert "custom_call" not in text
-        sizes = list(windows(text))
-        large = [groups for window, groups in sizes if max(window) > 3]
-        # The gradients of kernels have the image for their window: with one group, they are what cuDNN calls a
-        # backward filter, of the kernel's own window.
-        assert set(large) == {1} and len(large) * 3 <= len(sizes) + 1
-        assert {groups for _, groups in sizes} == ({1} if packed else {1, 4})
-        assert {window for window, _ in sizes if max(window) <= 3} == {(3, 3)}
+    experiment = dataclasses.replace(experiment, packed=request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "for_cpu", lambda: False)
+        step = jax.jit(jax.vmap(functools.partial(network.loss_and_gradients, experiment), ALONE))
+        return request.param, step.trace(*arguments)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_step_has_small_windows_but_where_a_kernels_gradient_is_taken(traced_step, platform):
+    packed, step = traced_step
+    text = step.lower(lowering_platforms=(platform,)).as_text()
+    assert "custom_call" not in text
+    sizes = list(windows(text))
+    large = [groups for window, groups in sizes if max(window) > 3]
+    # The gradients of kernels have the image for their window: with one group, they are what cuDNN calls a
+    # backward filter, of the kernel's own window.
+    assert set(large) == {1} and len(large) * 3 <= len(sizes) + 1
+    assert {groups for _, groups in sizes} == ({1} if packed else {1, 4})
+    assert {window for window, _ in sizes if max(window) <= 3} == {(3, 3)}

@@ -20,14 +20,12 @@ from flipjax.settings import leaves
 from flipjax.support import extras
 
 
-def test_submodules_load_when_they_are_asked_for():
-    assert {name for name in dir(flipjax) if not hasattr(flipjax, name)} == set()
-    for package in (flipjax, flipjax.intervene, flipjax.metrics):
-        stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
-        names = {name.asname for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
-        assert names == {*package.__all__}
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = flipjax.nothing
+@pytest.mark.parametrize("name", ["flipjax", "flipjax.intervene", "flipjax.metrics"])
+def test_a_stub_has_the_public_names_of_its_package(name):
+    package = importlib.import_module(name)
+    stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
+    names = {name.asname for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert names == {*package.__all__}
 
 
 PACKAGES = [
@@ -88,50 +86,78 @@ def test_beside_jax_alone_metrics_have_their_numbers_and_commands_say_what_they_
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_every_command_has_a_help_of_its_own(capsys):
+def test_the_command_says_its_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"flipjax {flipjax.__version__}\n"
-    assert main([]) == 2 and main(["swep"]) == 2
-    assert "swep" in capsys.readouterr().err
-    for name in COMMANDS:
-        with pytest.raises(SystemExit) as ended:
-            main([name, "--help"])
-        assert ended.value.code == 0
-        assert capsys.readouterr().out.startswith(f"usage: flipjax {name}")
-        assert main([name, "--no-such-option"]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith(f"flipjax {name}: ") and error.count("\n") == 1
 
 
-def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("line", [[], ["swep"]], ids=["none", "unknown"])
+def test_what_is_no_command_ends_with_2(capsys, line):
+    assert main(line) == 2
+    assert all(word in capsys.readouterr().err for word in line)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_of_its_own(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: flipjax {name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_option_of_a_command_is_one_line(capsys, name):
+    assert main([name, "--no-such-option"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"flipjax {name}: ") and error.count("\n") == 1
+
+
+def test_configurations_are_those_in_configs():
     files = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
     assert list(configurations.shipped_configs().values()) == files
-    monkeypatch.chdir(tmp_path)
-    for name in ("smoke", "smoke.py", "configs/smoke.py"):
-        assert configurations.find_config(name).name == "smoke.py"
-    with pytest.raises(ConfigError, match="the nearest is correlation_grid"):
-        configurations.find_config("corelation_grid")
-    with pytest.raises(ConfigError, match="elsewhere/smoke"):
-        configurations.find_config("elsewhere/smoke.py")
-    Path("smoke.py").write_text("mine = 1\n")
-    assert configurations.find_config("smoke.py") == Path("smoke.py")
     listed = configurations.describe_configs().splitlines()
     assert {path.stem for path in files} < {*listed}
 
 
+@pytest.mark.parametrize("name", ["smoke", "smoke.py", "configs/smoke.py"])
+def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert configurations.find_config(name).name == "smoke.py"
+
+
+def test_a_file_of_this_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("smoke.py").write_text("mine = 1\n")
+    assert configurations.find_config("smoke.py") == Path("smoke.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("corelation_grid", "the nearest is correlation_grid"), ("elsewhere/smoke.py", "elsewhere/smoke")],
+    ids=["misspelt", "another folder"],
+)
+def test_a_configuration_that_is_not_there_is_refused(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        configurations.find_config(name)
+
+
 BROKEN = {
-    "def get_config(:\n": "line 1\n.*SyntaxError",
-    "import nothing_of_that_name\n": "line 1, in <module>\n.*ModuleNotFoundError",
-    "def get_config():\n    return 1 / 0\n": "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError",
-    "def get_config():\n    return 1\n": "get_config.*ConfigDict",
-    "x = 1\n": "AttributeError: .*'get_config'",
-    "import sys\nsys.exit(0)\n": "line 2, in <module>\n.*SystemExit: 0",
-    "def get_config():\n    exit()\n": "line 2, in get_config\n.*SystemExit",
-    "raise GeneratorExit\n": "line 1, in <module>\n.*GeneratorExit",
+    "no Python": ("def get_config(:\n", "line 1\n.*SyntaxError"),
+    "an unknown import": ("import nothing_of_that_name\n", "line 1, in <module>\n.*ModuleNotFoundError"),
+    "an error": (
+        "def get_config():\n    return 1 / 0\n",
+        "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError",
+    ),
+    "a number": ("def get_config():\n    return 1\n", "get_config.*ConfigDict"),
+    "no get_config": ("x = 1\n", "AttributeError: .*'get_config'"),
+    "an exit": ("import sys\nsys.exit(0)\n", "line 2, in <module>\n.*SystemExit: 0"),
+    "an exit in get_config": ("def get_config():\n    exit()\n", "line 2, in get_config\n.*SystemExit"),
+    "another end": ("raise GeneratorExit\n", "line 1, in <module>\n.*GeneratorExit"),
 }
 
 
-@pytest.mark.parametrize(("text", "says"), BROKEN.items())
+@pytest.mark.parametrize(("text", "says"), BROKEN.values(), ids=BROKEN)
 def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys, text, says):
     path = tmp_path / "broken.py"
     path.write_text(text)
@@ -141,21 +167,26 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
     assert "flipjax/configurations.py" not in error
 
 
-VALUES = {
-    "train.epochs": {"3": 3, "__import__('os')": "__import__('os')"},
-    "pool.root": {"~/a b,c": "~/a b,c", "7": "7", "'7'": "7"},
-    "pool.classes": {"cat,dog": ("cat", "dog"), "cat": ("cat",)},
-    "axes.rho": {".9,.95": (0.9, 0.95), "[0.9]": (0.9,), "0.9": (0.9,)},
-    "axes.method": {"ce,balanced+group_dro": ("ce", "balanced+group_dro")},
-    "grid.model.norm": {"batch,none": ("batch", "none")},
-}
-
-
-@pytest.mark.parametrize(("key", "values"), VALUES.items())
-def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, values):
-    for text, value in values.items():
-        found = leaves(configurations.read_config(None, [f"--config.{key}={text}"]))[key]
-        assert found == value and type(found) is type(value)
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("train.epochs", "3", 3),
+        ("train.epochs", "__import__('os')", "__import__('os')"),
+        ("pool.root", "~/a b,c", "~/a b,c"),
+        ("pool.root", "7", "7"),
+        ("pool.root", "'7'", "7"),
+        ("pool.classes", "cat,dog", ("cat", "dog")),
+        ("pool.classes", "cat", ("cat",)),
+        ("axes.rho", ".9,.95", (0.9, 0.95)),
+        ("axes.rho", "[0.9]", (0.9,)),
+        ("axes.rho", "0.9", (0.9,)),
+        ("axes.method", "ce,balanced+group_dro", ("ce", "balanced+group_dro")),
+        ("grid.model.norm", "batch,none", ("batch", "none")),
+    ],
+)
+def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, text, value):
+    found = leaves(configurations.read_config(None, [f"--config.{key}={text}"]))[key]
+    assert found == value and type(found) is type(value)
 
 
 OVERRIDDEN = {
@@ -191,24 +222,35 @@ def test_what_is_no_option_is_refused(line, message):
     assert str(refused.value) == message
 
 
-def test_the_table_of_extras_is_that_of_the_package():
+@pytest.mark.parametrize("extra", extras.EXTRAS)
+def test_the_table_of_extras_is_that_of_the_package(extra):
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     if not pyproject.is_file():
         pytest.skip("installed from a wheel, without pyproject.toml")
     asked = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]
-    for extra, packages in extras.EXTRAS.items():
-        names = {re.split("[><=]", requirement)[0].replace("-skinny", "") for requirement in asked[extra]}
-        assert names >= set(packages), extra
+    names = {re.split("[><=]", requirement)[0].replace("-skinny", "") for requirement in asked[extra]}
+    assert names >= set(extras.EXTRAS[extra])
 
 
-def test_keys_are_listed_with_the_values_of_the_configuration(capsys):
-    parser = command.ConfigParser("sweep", "")
-    for line in (["--list_keys"], ["--config=methods_grid", "--config.axes.crop", "(0.0, 0.5)", "--list-keys"]):
+@pytest.fixture
+def listed_keys(capsys):
+    """Returns what the command prints of keys."""
+
+    def run(*line):
         with pytest.raises(SystemExit) as ended:
-            parser.parse(line)
+            command.ConfigParser("sweep", "").parse(line)
         assert ended.value.code == 0
-    default, printed = capsys.readouterr().out.split("Traced keys")[1:]
-    names = re.findall(r"^--config\.(\S+?)=", default, re.M)
-    assert names == list(KEYS)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_all_keys_are_listed(listed_keys):
+    _, printed = listed_keys("--list_keys").split("Traced keys")
+    assert re.findall(r"^--config\.(\S+?)=", printed, re.M) == list(KEYS)
+
+
+def test_keys_are_listed_with_the_values_of_the_configuration(listed_keys):
+    printed = listed_keys("--config=methods_grid", "--config.axes.crop", "(0.0, 0.5)", "--list-keys")
     assert "\n--config.pool.size=40\n" in printed and "\n--config.axes.crop=(0.0, 0.5)\n" in printed
     assert all(f"\n  {name} " in printed for name in METHODS)

@@ -126,14 +126,29 @@ def test_dropout_is_a_members_own_and_continued(tiny, pool, validation, make_mem
     assert_same(take_member(turned.states[-1], np.s_[::-1]), both[-1])
 
 
-def test_layout_follows_the_backend_the_members_and_the_config():
-    cases = [(5, {}, 2, 1), (1, {}, 1, 1), (5, {"devices": 1, "map": "loop"}, 1, 1), (5, {"map": "vmap"}, 2, 3)]
-    cases += [(5, {"map": "packed"}, 2, 4), (100, {"map": "vmap"}, 2, DEFAULT_WIDTH)]
-    for members, spec, *wanted in cases:
-        layout = make_layout(PopulationSpec(**spec), members=members)
-        assert [layout.devices, layout.width] == wanted
+@pytest.mark.parametrize(
+    ("members", "spec", "devices", "width"),
+    [
+        (5, {}, 2, 1),
+        (1, {}, 1, 1),
+        (5, {"devices": 1, "map": "loop"}, 1, 1),
+        (5, {"map": "vmap"}, 2, 3),
+        (5, {"map": "packed"}, 2, 4),
+        (100, {"map": "vmap"}, 2, DEFAULT_WIDTH),
+    ],
+    ids=["five", "one", "one device", "vmap", "packed", "many under vmap"],
+)
+def test_layout_follows_the_backend_the_members_and_the_config(members, spec, devices, width):
+    layout = make_layout(PopulationSpec(**spec), members=members)
+    assert (layout.devices, layout.width) == (devices, width)
+
+
+def test_a_pack_of_a_network_that_has_none_is_refused():
     with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
         make_layout(PACKED, members=5, model="smp_mit_b2")
+
+
+def test_more_devices_than_there_are_are_refused():
     with pytest.raises(ConfigError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
         make_layout(PopulationSpec(devices=3), members=5)
 

@@ -80,17 +80,34 @@ def test_evidence_equals_its_twin_with_the_own_image_left_out():
             np.testing.assert_allclose(evidence[s, d], 0 if d == row["class"] else total, atol=1e-9)
 
 
-def test_what_beta_cannot_tell_is_refused():
-    true, evidence, shares = made_up(0.5, seed=5)
-    for function, arrays, background, said in (
-        (context.context_beta, (true.assign(outcome="correct"), evidence), 0, "flips: expected at least 50, found 0"),
-        (context.context_beta, (true, evidence), (0, 1, 2, 3), "evidence: expected three foreground classes"),
-        (context.context_beta, (true, np.zeros_like(evidence)), 0, "evidence: expected contexts that differ"),
-        (context.context_evidence, (true, shares * (np.arange(C) != 3)), 0, "shares: expected .* none for 3"),
-        (context.context_evidence, (true, shares[:, :5]), 0, "shares: expected .* as many classes as segments"),
-    ):
-        with pytest.raises(ValueError, match=f"^{said}"):
-            function(*arrays, background=background)
+TRUE, EVIDENCE, SHARES = made_up(0.5, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("true", "evidence", "background", "said"),
+    [
+        (TRUE.assign(outcome="correct"), EVIDENCE, 0, "flips: expected at least 50, found 0"),
+        (TRUE, EVIDENCE, (0, 1, 2, 3), "evidence: expected three foreground classes"),
+        (TRUE, np.zeros_like(EVIDENCE), 0, "evidence: expected contexts that differ"),
+    ],
+    ids=["no flip", "few classes", "equal contexts"],
+)
+def test_what_beta_cannot_tell_is_refused(true, evidence, background, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        context.context_beta(true, evidence, background=background)
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        (SHARES * (np.arange(C) != 3), "shares: expected .* none for 3"),
+        (SHARES[:, :5], "shares: expected .* as many classes as segments"),
+    ],
+    ids=["a class without images", "too few classes"],
+)
+def test_images_without_evidence_are_refused(shares, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        context.context_evidence(TRUE, shares, background=0)
 
 
 K = 5

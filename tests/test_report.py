@@ -1,7 +1,6 @@
 """The report of a run folder: its gallery, its figures and its page, on a tiny run made here; the paper's table."""
 
 import dataclasses
-import json
 import re
 
 import numpy as np
@@ -187,9 +186,15 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_
     (tmp_path / "results.csv").unlink()
     assert main([str(tmp_path)]) == 0
     assert "5 of the 6 planned members have no results" in capsys.readouterr().out
-    for sessions in ("x", 5, ["x"], [{"seconds": "x"}]):
-        (tmp_path / "config.json").write_text(json.dumps({"sessions": sessions}))
-        assert any("config.json" in line for line in read_run(tmp_path).missing)
+
+
+@pytest.mark.parametrize("sessions", ["x", 5, ["x"], [{"seconds": "x"}]], ids=["text", "number", "list", "time"])
+def test_starts_that_no_run_writes_are_missing(tmp_path, sessions):
+    make_run(tmp_path, SETTINGS[:1], config={"sessions": sessions})
+    assert any("config.json" in line for line in read_run(tmp_path).missing)
+
+
+def test_report_of_a_folder_that_is_none_ends_with_2(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2 and "nowhere" in capsys.readouterr().err
 
 
@@ -414,12 +419,19 @@ def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
     assert last.startswith("waterbirds_seg, ") and "mit_b2, published: from 0.02 to 0.44" in last
 
 
-def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
-    for name, options in {"one": {}, "twice": {}, "three": THREE}.items():
-        make_run(tmp_path / name, SETTINGS[:1], config={"name": "birds"}, **options)
-    for other, words in (("twice", "two of birds, 0.5"), ("three", "2 and 3 classes")):
-        runs = str(tmp_path / "one"), str(tmp_path / other)
-        assert main(["--table", "paper", *runs, "--out", str(tmp_path / "out")]) == 2
-        error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({}, "two of birds, 0.5"), (THREE, "2 and 3 classes")],
+    ids=["one setting", "other classes"],
+)
+def test_runs_that_no_table_can_hold_are_refused(tmp_path, capsys, options, words):
+    make_run(tmp_path / "one", SETTINGS[:1], config={"name": "birds"})
+    make_run(tmp_path / "other", SETTINGS[:1], config={"name": "birds"}, **options)
+    runs = str(tmp_path / "one"), str(tmp_path / "other")
+    assert main(["--table", "paper", *runs, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_table_and_a_comparison_are_not_made_at_once():
     assert main(["--table", "paper", "--compare", "a", "b"]) == 2

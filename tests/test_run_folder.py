@@ -54,13 +54,17 @@ def test_the_checkpoint_before_a_damaged_one_continues(run):
     assert "checkpoints/000/3: a damaged" in text and "continues after epoch 2" in text and faults.same(run.folder)
 
 
-def test_whole_files_of_another_run_are_not_taken_for_this_ones(run):
+@pytest.mark.parametrize("name", ["cells/000/results.npz", "cells/000/gallery.npz"])
+def test_a_whole_file_of_another_run_is_not_taken_for_this_ones(run, name):
     other = faults.whole_run("--config.axes.seed=(1,)")[0]
-    for name in ("cells/000/results.npz", "cells/000/gallery.npz"):
-        shutil.copy(other / name, run.folder / name)
-        code, text = run()
-        assert code == 0 and f"{name}: expected" in text and "done again" in text
-        assert faults.same(run.folder, "results.csv", name)
+    shutil.copy(other / name, run.folder / name)
+    code, text = run()
+    assert code == 0 and f"{name}: expected" in text and "done again" in text
+    assert faults.same(run.folder, "results.csv", name)
+
+
+def test_a_whole_checkpoint_of_another_run_is_refused_and_stays(run):
+    other = faults.whole_run("--config.axes.seed=(1,)")[0]
     shutil.rmtree(run.folder / "cells")
     place = run.folder / "checkpoints/000/3"
     shutil.rmtree(place)
@@ -69,16 +73,25 @@ def test_whole_files_of_another_run_are_not_taken_for_this_ones(run):
     assert code == 2 and f"{place} is a whole checkpoint, but not of this run" in text and place.is_dir()
 
 
-def test_a_second_process_is_refused_with_the_name_of_the_first(run):
+@pytest.fixture
+def held(run):
+    """The folder of the run, which another has."""
     other = Lock(run.folder)
     other.acquire()
-    before = sorted(run.folder.rglob("*"))
-    for more in ((), ("--fresh",), ("--shard", "0/2")):
-        code, text = run(*more)
-        assert code == 2 and f"{run.folder} is in use by process {os.getpid()} on {socket.gethostname()}" in text
-    assert sorted(run.folder.rglob("*")) == before
-    assert run("--force_unlock")[0] == 0
+    yield run.folder
     other.release()
+
+
+@pytest.mark.parametrize("options", [(), ("--fresh",), ("--shard", "0/2")], ids=["as it is", "fresh", "a shard"])
+def test_a_second_process_is_refused_with_the_name_of_the_first(run, held, options):
+    before = sorted(held.rglob("*"))
+    code, text = run(*options)
+    assert code == 2 and f"{held} is in use by process {os.getpid()} on {socket.gethostname()}" in text
+    assert sorted(held.rglob("*")) == before
+
+
+def test_a_lock_is_taken_by_force(run, held):
+    assert run("--force_unlock")[0] == 0
 
 
 def test_fresh_renames_the_earlier_runs_each_to_a_name_of_its_own(run, tmp_path, monkeypatch):
@@ -93,18 +106,31 @@ def test_fresh_renames_the_earlier_runs_each_to_a_name_of_its_own(run, tmp_path,
     assert run("--fresh")[0] == 2 and (run.folder / "cells").is_dir()
 
 
-def test_a_folder_of_another_program_or_run_is_left_alone(run):
+def test_a_folder_of_another_run_is_left_alone(run):
     text = run("--config.train.epochs=2")[1]
     assert "config.train.epochs: 3 there, 2 now" in text and "--fresh" in text and faults.same(run.folder)
-    for text in ('{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", "", None):
-        (run.folder / "config.json").unlink()
-        if text is not None:
-            (run.folder / "config.json").write_text(text)
-        before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
-        for more in ((), ("--fresh",)):
-            code, message = run(*more)
-            assert code == 2 and str(run.folder) in message and "Traceback" not in message
-        assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+OTHER_RECORDS = {
+    "another table": '{"a": 1}',
+    "no configuration": '{"name": "x", "config": {}}',
+    "a list": "[]",
+    "no JSON": "text",
+    "empty": "",
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("options", [(), ("--fresh",)], ids=["as it is", "fresh"])
+@pytest.mark.parametrize("record", OTHER_RECORDS.values(), ids=OTHER_RECORDS)
+def test_a_folder_of_another_program_is_left_alone(run, record, options):
+    (run.folder / "config.json").unlink()
+    if record is not None:
+        (run.folder / "config.json").write_text(record)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    code, message = run(*options)
+    assert code == 2 and str(run.folder) in message and "Traceback" not in message
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
 
 
 def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
@@ -144,14 +170,26 @@ def test_a_folder_of_a_run_that_leads_elsewhere_is_refused(run, tmp_path, name):
     assert [path.read_text() for path in outside.iterdir()] == ["mine"]
 
 
-def test_places_where_no_folder_can_be(run, tmp_path):
+PLACES = {
+    "a file": "file",
+    "below a file": "file/below",
+    "a device": "/dev/null",
+    "a link to nothing": "dangling",
+    "below a loop": "loop/below",
+    "a bucket": "gs:/bucket",
+    "no text": os.fsdecode(b"\xff"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_places_where_no_folder_can_be(tmp_path, monkeypatch, place):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    places = [tmp_path / "file", tmp_path / "file/below", "/dev/null", tmp_path / "dangling", tmp_path / "loop/below"]
-    for place in (*places, "gs:/bucket", os.fsdecode(bytes(tmp_path) + b"/\xff")):
-        code, text = run(folder=place)
-        assert code == 2 and "--workdir: expected a folder" in text and text.count("\n") == 2, (place, text)
+    faults.whole_run()
+    monkeypatch.chdir(tmp_path)
+    code, text = faults.run(place)
+    assert code == 2 and "--workdir: expected a folder" in text and text.count("\n") == 2, text
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -195,10 +233,13 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
     assert not run.folder.exists()
 
 
-SIGNALS = [(signal.SIGINT, "flipjax.sweep", "argparse"), (signal.SIGTERM, "flipjax sweep", "jax")]
+SIGNALS = {
+    "an interrupt at the first import": (signal.SIGINT, "flipjax.sweep", "argparse"),
+    "an end while JAX is imported": (signal.SIGTERM, "flipjax sweep", "jax"),
+}
 
 
-@pytest.mark.parametrize(("number", "command", "moment"), SIGNALS)
+@pytest.mark.parametrize(("number", "command", "moment"), SIGNALS.values(), ids=SIGNALS)
 def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, command, moment):
     # What is imported, and when, Python says itself.
     line = [sys.executable, "-X", "importtime", "-m", *command.split(), "--config=smoke", "--workdir", tmp_path]

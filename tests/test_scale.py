@@ -35,18 +35,35 @@ def stub_compiler(monkeypatch):
 
 def test_members_are_halved_until_a_device_holds_them(monkeypatch):
     (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)"))
-    asked, spec = stub_compiler(monkeypatch), PopulationSpec()
+    asked = stub_compiler(monkeypatch)
     assert memory.fit(program, PopulationSpec(memory_gb=0.06), None).members == 12
     room = memory.fit(program, PopulationSpec(memory_gb=0.02), None)
     assert room.members == 3
     assert re.findall(r"[\d.]+", room.note) == ["000", "3", "12", "12.0", "2.0", "2", "20.0"], room.note
     assert asked == [12, 12, 6, 3]
-    for count, half in ((12, 6), (3, 2), (2, 1)):
-        assert memory.halve(FULL, restrict(program, program.names[:count]), spec, None) == half
+
+
+@pytest.fixture
+def twelve(monkeypatch):
+    """A program of twelve members, of which nothing is compiled."""
+    stub_compiler(monkeypatch)
+    (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)"))
+    return program
+
+
+@pytest.mark.parametrize(("count", "half"), [(12, 6), (3, 2), (2, 1)])
+def test_a_wave_without_memory_is_halved(twelve, count, half):
+    assert memory.halve(FULL, restrict(twelve, twelve.names[:count]), PopulationSpec(), None) == half
+
+
+def test_one_member_is_not_halved(twelve):
     with pytest.raises(memory.TooLargeError, match="m000"):
-        memory.halve(FULL, restrict(program, program.names[:1]), spec, None)
+        memory.halve(FULL, restrict(twelve, twelve.names[:1]), PopulationSpec(), None)
+
+
+def test_another_error_halves_nothing(twelve):
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        memory.halve(jax.errors.JaxRuntimeError("INTERNAL"), program, spec, None)
+        memory.halve(jax.errors.JaxRuntimeError("INTERNAL"), twelve, PopulationSpec(), None)
 
 
 def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(tmp_path):
@@ -112,8 +129,11 @@ def test_devices_that_share_batches_agree_with_one(tmp_path, quick_compilation):
         np.testing.assert_allclose(ours[close], theirs[close], rtol=1e-4, atol=atol)
 
 
-def test_what_memory_has_no_room_for_is_refused_before_it_is_made():
+def test_a_pool_that_memory_has_no_room_for_is_refused_before_it_is_made():
     with pytest.raises(ConfigError, match=r"config\.pool\.size: the pool at size 16384 has"):
         POOLS["synthetic"](PoolSpec(size=2**14, objects=10**3))
+
+
+def test_devices_that_cannot_share_a_batch_evenly_are_refused():
     with pytest.raises(ConfigError, match=r"batch_devices: expected a divisor of train\.batch_size \(8\)"):
         devices.make_layout(PopulationSpec(batch_devices=3), members=2, batch_size=8)

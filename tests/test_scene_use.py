@@ -28,11 +28,16 @@ def test_members_of_a_grid_use_what_they_use(shape):
     np.testing.assert_allclose(scene_use(noisy, evidence), np.dot(x, y) / np.dot(x, x))
 
 
-def test_what_scenes_do_not_tell_has_no_use():
-    all_groups = Groups()
-    log_odds = np.array([[[1.0, -1.0], [-2.0, 2.0]], [[np.nan, np.nan]] * 2])
+LOG_ODDS = np.array([[[1.0, -1.0], [-2.0, 2.0]], [[np.nan, np.nan]] * 2])
+
+
+@pytest.mark.parametrize("groups", [[0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 1]], ids=["rho .5", "rho 1", "a class alone"])
+def test_what_scenes_do_not_tell_has_no_use(groups):
+    assert np.isnan(scene_use(LOG_ODDS, training_evidence(np.array(groups), Groups())))
+
+
+def test_a_shift_of_the_scene_is_that_of_the_log_odds():
+    all_groups, log_odds = Groups(), LOG_ODDS
     assert scene_shift(log_odds, all_groups) == 6.0  # logit_2 - logit_1 goes from -2 to 4.
-    for groups in ([0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 1]):  # rho .5, 1, and a class that is never shown.
-        assert np.isnan(scene_use(log_odds, training_evidence(np.array(groups), all_groups)))
     assert np.isnan(scene_use(log_odds[:, :1], training_evidence(np.array([0, 0, 1, 2, 3, 3]), all_groups)))
     assert np.isnan(scene_shift(log_odds[1:], all_groups)) and np.isnan(scene_shift(log_odds[:, :1], all_groups))

@@ -94,11 +94,14 @@ def test_a_single_split_is_free_and_masks_may_mark_the_foreground(data_dir):
     np.testing.assert_array_equal(np.sort(swapped.masks, axis=0)[-1], 2 * (np.asarray(pool.masks[0]) > 0))
 
 
-def test_splits_are_parts_and_without_validation_train_may_validate(data_dir, tmp_path):
-    for classes in ((), ("cat", "dog")):
-        pool, catalog = POOLS["tfds"](spec(data_dir, "parts/small", classes=classes))
-        assert np.bincount(catalog.object_split).tolist() == [8, 4, 4]
-        assert all(np.unique(mask).tolist() == [0, label] for mask, label in zip(pool.masks, pool.labels, strict=True))
+@pytest.mark.parametrize("classes", [(), ("cat", "dog")], ids=["as labelled", "in another order"])
+def test_splits_are_parts(data_dir, classes):
+    pool, catalog = POOLS["tfds"](spec(data_dir, "parts/small", classes=classes))
+    assert np.bincount(catalog.object_split).tolist() == [8, 4, 4]
+    assert all(np.unique(mask).tolist() == [0, label] for mask, label in zip(pool.masks, pool.labels, strict=True))
+
+
+def test_without_validation_train_may_validate(tmp_path):
     three = examples(1, animals=(0, 1, 2)) + examples(1, animals=(0, 1))
     write(tmp_path, "mine", {"train": three, "test": examples(1)})
     _, catalog = POOLS["tfds"](spec(tmp_path, "mine/small"))
@@ -107,20 +110,24 @@ def test_splits_are_parts_and_without_validation_train_may_validate(data_dir, tm
     assert np.bincount(1 + catalog.object_split).tolist() == [8, 0, 0, 4]
 
 
-WRONG = [
-    ("", {}, r"root: .*mine/small:1\.2\.0, parts/small:1\.2\.0"),
-    ("../mine/small", {}, "root: "),
-    ("mine/large", {}, r"root: .*mine/small:1\.2\.0.*'mine/large'"),
-    ("mine/small:9.0.0", {}, r"root: .*mine/small:1\.2\.0"),
-    ("mine/small", {"features": ("image", "segmentation", "animal", "place")}, "features: .* image.*animal"),
-    ("mine/small", {"classes": ("dog", "cow")}, r"classes: .*cow.*dog \(8\), cat \(8\)"),
-]
+WRONG = {
+    "none": ("", {}, r"root: .*mine/small:1\.2\.0, parts/small:1\.2\.0"),
+    "outside": ("../mine/small", {}, "root: "),
+    "a configuration": ("mine/large", {}, r"root: .*mine/small:1\.2\.0.*'mine/large'"),
+    "a version": ("mine/small:9.0.0", {}, r"root: .*mine/small:1\.2\.0"),
+    "a feature": (
+        "mine/small",
+        {"features": ("image", "segmentation", "animal", "place")},
+        "features: .* image.*animal",
+    ),
+    "a class": ("mine/small", {"classes": ("dog", "cow")}, r"classes: .*cow.*dog \(8\), cat \(8\)"),
+}
 
 
-def test_a_wrong_name_says_what_there_is(data_dir):
-    for root, options, named in WRONG:
-        with pytest.raises(ConfigError, match=named):
-            POOLS["tfds"](spec(data_dir, root, **options))
+@pytest.mark.parametrize(("root", "options", "named"), WRONG.values(), ids=WRONG)
+def test_a_wrong_name_says_what_there_is(data_dir, root, options, named):
+    with pytest.raises(ConfigError, match=named):
+        POOLS["tfds"](spec(data_dir, root, **options))
 
 
 def test_photos_of_one_size_have_no_shapes_and_masks_that_fit_no_rule_are_named(tmp_path, monkeypatch):

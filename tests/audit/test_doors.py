@@ -141,16 +141,24 @@ def images_of(path, wanted):
     return [array.read() for array in open_source(path, wanted=wanted).images]
 
 
-def test_forms_of_the_same_numbers(tmp_path):
-    arrays = (np.asfortranarray(LOGITS[1]), LOGITS[1].astype(">f4"), LOGITS[1] * 1.0, LOGITS[1].astype(np.longdouble))
-    forms = [*({"a/q.npy": npy(array)} for array in arrays), {"b/q.png": png(LABELS[1].astype(np.uint16))}]
-    forms += [{"b/q.png": png(LABELS[1], palette=True, **options)} for options in ({}, {"transparency": 1})]
-    forms += [{"a/q.npy": npy(LOGITS[1:2])}, {"a/q.npy": None, "a/q.npz": npz(x=LOGITS[1], names=["q"])}]
-    for index, form in enumerate(forms):
-        root = tmp_path / str(index)
-        folders(root, form)
-        np.testing.assert_array_equal(images_of(root / "a", "logits"), LOGITS, err_msg=str(index))
-        np.testing.assert_array_equal(images_of(root / "b", "labels"), LABELS, err_msg=str(index))
+FORMS = {
+    "Fortran's order": {"a/q.npy": npy(np.asfortranarray(LOGITS[1]))},
+    "other bytes": {"a/q.npy": npy(LOGITS[1].astype(">f4"))},
+    "C's order": {"a/q.npy": npy(LOGITS[1] * 1.0)},
+    "long floats": {"a/q.npy": npy(LOGITS[1].astype(np.longdouble))},
+    "one image, stacked": {"a/q.npy": npy(LOGITS[1:2])},
+    "npz": {"a/q.npy": None, "a/q.npz": npz(x=LOGITS[1], names=["q"])},
+    "16 bits": {"b/q.png": png(LABELS[1].astype(np.uint16))},
+    "a palette": {"b/q.png": png(LABELS[1], palette=True)},
+    "a palette with transparency": {"b/q.png": png(LABELS[1], palette=True, transparency=1)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_form_of_the_same_numbers(tmp_path, form):
+    folders(tmp_path, form)
+    np.testing.assert_array_equal(images_of(tmp_path / "a", "logits"), LOGITS)
+    np.testing.assert_array_equal(images_of(tmp_path / "b", "labels"), LABELS)
 
 
 @pytest.mark.parametrize(("change", "named"), FOLDERS)

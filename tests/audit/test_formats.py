@@ -74,15 +74,15 @@ def test_panoptic_files_that_do_not_fit_are_one_line(tmp_path, capsys, change, n
     assert not [name for name in named if name not in line], line
 
 
-def test_volumes_are_images_with_one_more_axis(tmp_path, capsys):
+def test_volumes_are_images_with_one_more_axis(tmp_path):
     nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
     generator = np.random.default_rng(0)
     truth = np.kron(generator.integers(0, 3, (2, 3, 3, 2)), np.ones((1, 6, 6, 5), int))
     found = np.where(generator.random(truth.shape) < 0.2, 2, truth)
 
-    def save(name, volume, dtype, affine=np.eye(4)):  # noqa: B008
+    def save(name, volume, dtype):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(volume.astype(dtype), affine), tmp_path / name)
+        nibabel.save(nibabel.Nifti1Image(volume.astype(dtype), np.eye(4)), tmp_path / name)
 
     for i in range(2):
         save(f"truth/v{i}.nii.gz", truth[i], np.float32)
@@ -93,9 +93,17 @@ def test_volumes_are_images_with_one_more_axis(tmp_path, capsys):
     assert result["flip_matrix"] == expected["flip_matrix"] and result["summary"]["n_images"] == 2
     parts = sum(ndimage.label(volume == c, np.ones((3, 3, 3)))[1] for volume in truth for c in (1, 2))
     assert result["segments"]["all"]["segments"] == parts
-    for volume, affine in ((truth[0] + 0.5, np.eye(4)), (truth[0], np.diag([2.0, 1, 1, 1]))):
-        save("truth/v0.nii.gz", volume, np.float64, affine)
-        assert "v0.nii.gz: " in refused(capsys, *options, f"--out={tmp_path / 'out'}")
+
+
+@pytest.mark.parametrize(("shift", "spacing"), [(0.5, 1.0), (0, 2.0)], ids=["no whole classes", "another spacing"])
+def test_a_volume_that_does_not_fit_its_prediction_is_named(tmp_path, capsys, shift, spacing):
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
+    truth = np.random.default_rng(0).integers(0, 3, (6, 6, 5))
+    for name, volume, affine in (("truth", truth + shift, np.diag([spacing, 1, 1, 1])), ("model", truth, np.eye(4))):
+        (tmp_path / name).mkdir()
+        nibabel.save(nibabel.Nifti1Image(volume.astype(np.float64), affine), tmp_path / name / "v0.nii.gz")
+    options = [f"--labels={tmp_path / 'truth'}", f"--predictions={tmp_path / 'model'}", "--kind=masks"]
+    assert "v0.nii.gz: " in refused(capsys, *options, f"--out={tmp_path / 'out'}")
 
 
 @pytest.fixture(params=["isal", "gzip"])

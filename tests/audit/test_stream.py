@@ -77,9 +77,12 @@ def test_a_stream_says_what_it_takes_for_background_and_writes_nothing_after_an_
             batches.add(labels, labels)
         raise KeyError
     assert not (tmp_path / "out").exists()
-    for own, named in (({"kind": "masks"}, "num_classes"), ({"unit": "instance"}, "unit")):
-        with pytest.raises(ValueError, match=f"{named}: expected"):
-            stream(tmp_path / "c", **own)
+
+
+@pytest.mark.parametrize(("options", "named"), [({"kind": "masks"}, "num_classes"), ({"unit": "instance"}, "unit")])
+def test_options_that_no_stream_can_have_are_refused_at_once(tmp_path, options, named):
+    with pytest.raises(ValueError, match=f"{named}: expected"):
+        stream(tmp_path / "out", **options)
 
 
 LABELS = np.random.default_rng(1).integers(0, 4, (6, 4, 5))

@@ -24,13 +24,13 @@ from flipjax.data.images import BadFileError, read_image
 from flipjax.data.split import count_fixed
 
 
-def test_the_lists_are_the_papers():
+@pytest.mark.parametrize("scene", ["indoor", "outdoor"])
+def test_the_lists_are_the_papers(scene):
     needs(SHARED / "reference/paper.md")
     text = re.sub(r"\s+", " ", (SHARED / "reference/paper.md").read_text())
-    for scene in ("indoor", "outdoor"):
-        found = [re.search(rf"{scene.capitalize()} {what}: ([^.]*)\.", text)[1] for what in ("things", "stuff")]
-        things, stuff = (set(names.split(", ")) for names in found)
-        assert (THINGS[scene], STUFF[scene]) == (things, things | stuff)
+    found = [re.search(rf"{scene.capitalize()} {what}: ([^.]*)\.", text)[1] for what in ("things", "stuff")]
+    things, stuff = (set(names.split(", ")) for names in found)
+    assert (THINGS[scene], STUFF[scene]) == (things, things | stuff)
 
 
 def forms_of(mask):
@@ -53,29 +53,36 @@ def test_segmentations_of_any_form_are_drawn_and_the_higher_label_wins(height, w
         np.testing.assert_array_equal(label_mask(segments, width, height), wanted)
 
 
-def test_polygons_draw_their_pixels():
-    square = np.zeros((HEIGHT, WIDTH), np.uint8)
-    square[4:12, 4:12] = 1
-    halves = [[4, 4, 12, 4, 12, 8, 4, 8], [4, 8, 12, 8, 12, 12, 4, 12], [1, 1, 2, 2]]
-    for shape, wanted in ((tree.SQUARE, square), (halves, square), ([], 0 * square)):
-        counts = run_lengths(item(1, 1, 17, shape=shape), WIDTH, HEIGHT, Path("x.json"))
-        np.testing.assert_array_equal(label_mask(((2, counts),), WIDTH, HEIGHT), 2 * wanted)
+@pytest.mark.parametrize(
+    ("shape", "label"),
+    [
+        (tree.SQUARE, 2),
+        ([[4, 4, 12, 4, 12, 8, 4, 8], [4, 8, 12, 8, 12, 12, 4, 12], [1, 1, 2, 2]], 2),
+        ([], 0),
+    ],
+    ids=["a square", "its halves and a line", "none"],
+)
+def test_polygons_draw_their_pixels(shape, label):
+    wanted = np.zeros((HEIGHT, WIDTH), np.uint8)
+    wanted[4:12, 4:12] = label
+    counts = run_lengths(item(1, 1, 17, shape=shape), WIDTH, HEIGHT, Path("x.json"))
+    np.testing.assert_array_equal(label_mask(((2, counts),), WIDTH, HEIGHT), wanted)
 
 
-UNDRAWABLE = [
-    {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT]},
-    {"size": [HEIGHT, WIDTH], "counts": [5, 5]},
-    [[0, 0, 1e9, 0, 1e9, 5]],
-    [["a"] * 6],
-    [[[0, 0, 5, 0, 5, 5]]],
-    None,
-]
+UNDRAWABLE = {
+    "of another size": {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT]},
+    "too few pixels": {"size": [HEIGHT, WIDTH], "counts": [5, 5]},
+    "far outside": [[0, 0, 1e9, 0, 1e9, 5]],
+    "text": [["a"] * 6],
+    "an axis more": [[[0, 0, 5, 0, 5, 5]]],
+    "none": None,
+}
 
 
-def test_segmentations_that_cannot_be_drawn_are_named():
-    for shape in UNDRAWABLE:
-        with pytest.raises(BadFileError, match=r"f\.json: annotation 7 of image 3: "):
-            run_lengths(item(7, 3, 17, shape=shape), WIDTH, HEIGHT, Path("f.json"))
+@pytest.mark.parametrize("shape", UNDRAWABLE.values(), ids=UNDRAWABLE)
+def test_a_segmentation_that_cannot_be_drawn_is_named(shape):
+    with pytest.raises(BadFileError, match=r"f\.json: annotation 7 of image 3: "):
+        run_lengths(item(7, 3, 17, shape=shape), WIDTH, HEIGHT, Path("f.json"))
 
 
 def test_selection_by_hand():
@@ -99,28 +106,38 @@ def test_selection_by_hand():
     assert left_out == {"several classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
 
 
-def test_golden_splits():
+@pytest.fixture(scope="module")
+def golden_groups():
+    """The groups of the golden photos, by id."""
     needs(GOLDEN)
+    return {photo.image_id: 2 * photo.y + photo.scene for photo in read_selection(GOLDEN)[0]}
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.7, 0.9, 0.95])
+def test_golden_splits(golden_groups, rho):
     expected = json.loads((GOLDEN / "expected_splits.json").read_text())
-    group_of = {photo.image_id: 2 * photo.y + photo.scene for photo in read_selection(GOLDEN)[0]}
     sizes = {"n_val": expected["val_per_group"], "n_test": expected["test_per_group"]}
-    for rho, wanted in expected["splits"].items():
-        result = reference_split(list(group_of), list(group_of.values()), rho=float(rho), **sizes)
-        for part, listed in wanted.items():
-            wanted_groups = sorted(zip(listed["image_id"], listed["group_id"], strict=True))
-            assert sorted((i, group_of[i]) for i in result[part.replace("val", "validation")]) == wanted_groups
+    result = reference_split(list(golden_groups), list(golden_groups.values()), rho=rho, **sizes)
+    for part, listed in expected["splits"][f"{rho}"].items():
+        wanted_groups = sorted(zip(listed["image_id"], listed["group_id"], strict=True))
+        assert sorted((i, golden_groups[i]) for i in result[part.replace("val", "validation")]) == wanted_groups
 
 
 # As many photos of each group as the released ids tell: no others give their pattern of train, val and test.
 GROUPS = np.repeat(np.arange(4), (2943, 592, 1480, 1989)).tolist()
 
 
-def test_reference_sizes():
+@pytest.mark.parametrize(
+    ("rho", "common", "rare"), [(0.5, 417, 417), (0.75, 1251, 417), (0.95, 792, 42), (1.0, 1814, 0)]
+)
+def test_reference_sizes(rho, common, rare):
     """At 0.5 and 0.75 cats outdoors are the fewest (592 - 175), and at 0.95 the cap holds."""
-    for rho, common, rare in ((0.5, 417, 417), (0.75, 1251, 417), (0.95, 792, 42), (1.0, 1814, 0)):
-        train = reference_split(range(len(GROUPS)), GROUPS, rho=rho)["train"]
-        counts = np.bincount([GROUPS[i] for i in train], minlength=4)
-        assert counts.tolist() == [common, rare, rare, common]
+    train = reference_split(range(len(GROUPS)), GROUPS, rho=rho)["train"]
+    counts = np.bincount([GROUPS[i] for i in train], minlength=4)
+    assert counts.tolist() == [common, rare, rare, common]
+
+
+def test_too_few_photos_for_the_reference_split_are_refused():
     with pytest.raises(ValueError, match="coco_cd"):
         reference_split([1, 2], [0, 1])
 
@@ -282,16 +299,24 @@ MISUSE = [
 ]
 
 
-def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
-    root = copy_coco(tmp_path / "coco")
-    for options in MISUSE:
-        said = refused(root, tmp_path, capsys, *options.split(), code=2)
-        assert any(part in said for part in options.split() if part.startswith("--")) or "--split" in said
-    assert "outdoor 4" in refused(root, tmp_path, capsys, code=2)
-    said = refused(root, tmp_path, capsys, "--classes", "cat,cow", "--split", "free")
+@pytest.mark.parametrize("options", MISUSE)
+def test_usage_errors_end_with_2(coco, tmp_path, capsys, options):
+    said = refused(coco, tmp_path, capsys, *options.split(), code=2)
+    assert any(part in said for part in options.split() if part.startswith("--")) or "--split" in said
+
+
+def test_groups_that_are_too_small_are_counted(coco, tmp_path, capsys):
+    assert "outdoor 4" in refused(coco, tmp_path, capsys, code=2)
+
+
+def test_an_animal_that_is_not_there_is_named_beside_those_that_are(coco, tmp_path, capsys):
+    said = refused(coco, tmp_path, capsys, "--classes", "cat,cow", "--split", "free")
     assert "cow" in said and "cat, x, dog" in said
+
+
+def test_without_pycocotools_its_package_is_named(coco, tmp_path, capsys, monkeypatch):
     for name in ("annotations", "coco_cd_dataset_builder"):
         monkeypatch.delitem(sys.modules, f"{coco_cd.__name__}.{name}")
         monkeypatch.delattr(coco_cd, name)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    assert "pycocotools" in refused(root, tmp_path, capsys, code=2)
+    assert "pycocotools" in refused(coco, tmp_path, capsys, code=2)

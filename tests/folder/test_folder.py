@@ -96,8 +96,11 @@ def test_names_can_be_given_in_order(root):
     assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
     assert catalog.scene_names == ("water", "land") and catalog.scene_photo_names[0] == "scenes/water/0.png"
     assert load_folder(spec(root, usual=("water", "water", "land")))[1].groups == Groups(3, 2, ((1,), (1,), (0,)))
-    for wrong in (("cat", "cow"), ("cat", "cat"), ("cat",)):
-        assert "classes: " in problems_of(root, classes=wrong)[0]
+
+
+@pytest.mark.parametrize("classes", [("cat", "cow"), ("cat", "cat"), ("cat",)], ids=["unknown", "twice", "one"])
+def test_names_of_classes_that_cannot_be_are_refused(root, classes):
+    assert "classes: " in problems_of(root, classes=classes)[0]
 
 
 def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_path, monkeypatch, capsys):
@@ -127,21 +130,42 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_
     assert "XDG_CACHE_HOME" in capsys.readouterr().err
 
 
-def test_a_dry_run_checks_the_pool_and_ends_as_the_sweep_would(tmp_path, capsys):
-    composite(tmp_path / "photos", objects=30)
-    asked = [f"--config.pool.root={tmp_path / 'photos'}", "--config.pool.size=16"]
-    asked += [f"--config.split.{name}" for name in ("n_val=12", "n_test=44", "n_train=32")]
-    for more, code, named in (
-        ([], 2, "config.pool.root"),
-        (["--config.pool.root=nowhere"], 2, "nowhere"),
-        (asked[:2], 1, "config.split.n_test 400"),
-        (asked[:4], 1, "n_train 800 at rho 0.5"),
-        ([*asked, "--config.pool.classes=('cat','emu')"], 1, "emu"),
-        (asked, 0, ""),
-    ):
-        assert sweep(["--config", "photos_grid", "--dry_run", *more]) == code, more
-        out, err = capsys.readouterr()
-        assert "nothing was trained" in out and named in err and err.count("\n") <= 2, err
+@pytest.fixture(scope="module")
+def many_photos(tmp_path_factory):
+    """A folder of 30 objects a class."""
+    return composite(tmp_path_factory.mktemp("photos"), objects=30)
+
+
+EVALUATED = ["--config.split.n_val=12", "--config.split.n_test=44"]
+FITS = [*EVALUATED, "--config.split.n_train=32"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        ([], 1, "config.split.n_test 400"),
+        (EVALUATED, 1, "n_train 800 at rho 0.5"),
+        ([*FITS, "--config.pool.classes=('cat','emu')"], 1, "emu"),
+        (FITS, 0, ""),
+    ],
+    ids=["too few to test", "too few to train", "an unknown class", "enough"],
+)
+def test_a_dry_run_checks_the_pool_and_ends_as_the_sweep_would(many_photos, capsys, options, code, named):
+    line = ["--config", "photos_grid", "--dry_run", f"--config.pool.root={many_photos}", "--config.pool.size=16"]
+    assert sweep([*line, *options]) == code
+    out, err = capsys.readouterr()
+    assert "nothing was trained" in out and named in err and err.count("\n") <= 2, err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [([], "config.pool.root"), (["--config.pool.root=nowhere"], "nowhere")],
+    ids=["no folder", "another"],
+)
+def test_a_dry_run_without_its_folder_ends_with_2(capsys, options, named):
+    assert sweep(["--config", "photos_grid", "--dry_run", *options]) == 2
+    out, err = capsys.readouterr()
+    assert "nothing was trained" in out and named in err and err.count("\n") <= 2, err
 
 
 JPEG = encoded(Image.fromarray(solid(RED)), "JPEG", quality=95)
@@ -225,12 +249,18 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
     assert "no column class, scene" in problems_of(root)[0]
 
 
-def test_folders_that_are_no_pool(root, tmp_path):
-    for asked in (PoolSpec(size=SIZE), spec(tmp_path / "absent")):
-        with pytest.raises(ConfigError, match=r"config\.pool\.root: expected a folder"):
-            load_folder(asked)
+@pytest.mark.parametrize("asked", [PoolSpec(size=SIZE), spec("absent")], ids=["none", "absent"])
+def test_no_folder_is_refused(asked):
+    with pytest.raises(ConfigError, match=r"config\.pool\.root: expected a folder"):
+        load_folder(asked)
+
+
+def test_a_folder_of_cut_outs_without_scenes_is_refused(tmp_path):
     (tmp_path / "half" / "cutouts").mkdir(parents=True)
     assert "found cutouts/" in problems_of(tmp_path / "half")[0]
+
+
+def test_a_class_without_objects_is_counted(root):
     for path in (root / "cutouts" / "cat").iterdir():
         path.unlink()
     assert "cat (0), dog (12)" in problems_of(root)[0]
@@ -280,7 +310,9 @@ def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_p
     assert sweep([*line, "--dry_run"]) == 0
 
 
-def test_misuse_exits_with_2(capsys):
-    for options in ("absent", ". --size 5", ". --scene_kinds a"):
-        assert main(["check", *options.split()]) == 2
-        assert f"{options.split()[1] if ' ' in options else 'DIR'}: expected" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("line", "named"), [("absent", "DIR"), (". --size 5", "--size"), (". --scene_kinds a", "--scene_kinds")]
+)
+def test_misuse_exits_with_2(capsys, line, named):
+    assert main(["check", *line.split()]) == 2
+    assert f"{named}: expected" in capsys.readouterr().err

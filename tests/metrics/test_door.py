@@ -64,56 +64,106 @@ SPOILED_MASKS = [
 ]
 
 
+DOORS = {
+    "scores with labels": (SPOILED_SCORES, LABELLED),
+    "scores alone": (SPOILED_SCORES + CHANNELS_FIRST, UNLABELLED),
+    "labels": (SPOILED_LABELS, LABELLED),
+    "masks": (SPOILED_MASKS, LABELLED[:2]),
+}
+
+
+@pytest.mark.parametrize(("spoiled", "functions"), DOORS.values(), ids=DOORS)
 @EXAMPLES
 @given(st.sampled_from([(), (2,), (2, 1)]), st.sampled_from([5, 21]), st.integers(0, 2**16))
-def test_spoiled_inputs_are_refused_by_name(lead, classes, seed):
+def test_spoiled_inputs_are_refused_by_name(spoiled, functions, lead, classes, seed):
     logits, labels = random_case(seed, (*lead, 6, 7), classes)
     labels.flat[:2] = 0, classes - 1
-    for spoiled, functions in (
-        (SPOILED_SCORES, LABELLED),
-        (SPOILED_SCORES + CHANNELS_FIRST, UNLABELLED),
-        (SPOILED_LABELS, LABELLED),
-        (SPOILED_MASKS, LABELLED[:2]),
-    ):
-        for (name, change), function in ((each, function) for each in spoiled for function in functions):
-            arguments = {"logits": logits, "labels": labels} | change(logits, labels)
-            arrays = [arguments.pop("logits"), arguments.pop("labels")][: 1 if functions is UNLABELLED else 2]
-            with pytest.raises((TypeError, ValueError)) as error:
-                function(*arrays, **arguments)
-            assert name in str(error.value).split(":")[0], (function, change, error)
-            assert "\n" not in str(error.value)
+    for (name, change), function in ((each, function) for each in spoiled for function in functions):
+        arguments = {"logits": logits, "labels": labels} | change(logits, labels)
+        arrays = [arguments.pop("logits"), arguments.pop("labels")][: 1 if functions is UNLABELLED else 2]
+        with pytest.raises((TypeError, ValueError)) as error:
+            function(*arrays, **arguments)
+        assert name in str(error.value).split(":")[0], (function, change, error)
+        assert "\n" not in str(error.value)
 
 
-def test_static_checks_hold_under_jit():
+def test_label_maps_without_a_number_of_classes_are_refused_under_jit():
+    _, labels = random_case(8, (2, 5, 6))
+    with pytest.raises(ValueError):
+        jax.jit(lambda masks: metrics.decompose(masks, labels, kind="masks"))(labels)
+
+
+def test_labels_of_another_shape_are_refused_under_jit():
+    logits, labels = random_case(8, (2, 5, 6))
+    with pytest.raises(ValueError):
+        jax.jit(metrics.decompose)(logits, labels[:1])
+
+
+def test_constant_labels_out_of_range_are_refused_under_jit():
     logits, labels = random_case(8, (2, 5, 6))
     constant = jnp.asarray(labels + 1)
-    for function, arrays in (
-        (lambda p: metrics.decompose(p, labels, kind="masks"), (labels,)),
-        (metrics.decompose, (logits, labels[:1])),
-        (lambda x: metrics.decompose(x, constant), (logits,)),
-    ):
-        with pytest.raises(ValueError):
-            jax.jit(function)(*arrays)
+    with pytest.raises(ValueError):
+        jax.jit(lambda logits: metrics.decompose(logits, constant))(logits)
 
 
-def test_other_scores_passed_as_logits_are_recognised():
-    logits, labels = random_case(2, (2, 40, 70), 5)
-    for call in (
-        lambda: metrics.decompose(softmax(logits).astype(np.float16), labels),
-        lambda: metrics.decompose(jnp.asarray(softmax(logits)), labels),
-        lambda: metrics.flip_risk(labels.astype(np.float32)),
-    ):
-        with pytest.warns(UserWarning, match="kind=") as caught:
-            call()
-        assert caught[0].filename == __file__
-    # Labels say that a last axis of many is one of classes.
+@pytest.fixture(scope="module")
+def large_case():
+    """Logits and labels of images that are large enough to be told from other scores."""
+    return random_case(2, (2, 40, 70), 5)
+
+
+PROBABILITIES = {
+    "rounded": lambda logits: softmax(logits).astype(np.float16),
+    "JAX's": lambda logits: jnp.asarray(softmax(logits)),
+}
+
+
+@pytest.mark.parametrize("change", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_probabilities_passed_as_logits_are_recognised(large_case, change):
+    logits, labels = large_case
+    with pytest.warns(UserWarning, match="kind=") as caught:
+        metrics.decompose(change(logits), labels)
+    assert caught[0].filename == __file__
+
+
+def test_labels_passed_as_logits_are_recognised(large_case):
+    _, labels = large_case
+    with pytest.warns(UserWarning, match="kind=") as caught:
+        metrics.flip_risk(labels.astype(np.float32))
+    assert caught[0].filename == __file__
+
+
+def test_labels_say_that_a_last_axis_of_many_is_one_of_classes():
     assert checks.check_pair(np.zeros((5, 40, 40), np.float32), np.zeros((5, 40), int), metrics.LabelSpec())[2] == 40
-    # Warnings are errors here: none is given for these.
-    for scores in (logits, np.clip(logits, 0, 1), np.eye(5)[labels]):
-        metrics.decompose(scores, labels)
+
+
+# Warnings are errors here.
+LOGITS = {
+    "drawn": lambda logits, labels: logits,
+    "cut at 0 and 1": lambda logits, labels: np.clip(logits, 0, 1),
+    "one-hot": lambda logits, labels: np.eye(5)[labels],
+}
+
+
+@pytest.mark.parametrize("change", LOGITS.values(), ids=LOGITS)
+def test_of_logits_no_warning_is_given(large_case, change):
+    logits, labels = large_case
+    metrics.decompose(change(logits, labels), labels)
+
+
+def test_of_one_hot_scores_of_many_classes_no_warning_is_given(large_case):
+    _, labels = large_case
     metrics.flip_risk(np.eye(40)[labels])
+
+
+def test_infinite_logits_of_the_right_class_flip_nothing(large_case):
+    _, labels = large_case
     infinite = np.where(np.eye(5)[labels] > 0, np.inf, -np.inf)
     assert (metrics.decompose(infinite, labels).flip == 0).all()
+
+
+def test_a_number_of_classes_may_be_an_array_of_numpy(large_case):
+    _, labels = large_case
     counts = [metrics.decompose(labels, labels, kind="masks", num_classes=C).confusion for C in (5, np.array(5))]
     np.testing.assert_array_equal(*counts)
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import sys
 import types
 import zipfile
@@ -31,26 +32,45 @@ def encoder_of(network, encoder):
     return {name.removeprefix("encoder."): array for name, array in result if name.startswith("encoder.")}
 
 
-def test_names_of_others_are_brought_to_one(network):
-    resnet, mit = encoder_of(network, "resnet50"), encoder_of(network, "mit_b2")
-    classifier = np.zeros((5, 4), np.float32)
-    cases = [
-        ("resnet50", resnet | {"fc.weight": classifier}, resnet),
-        ("resnet50", {f"encoder.{name}": array for name, array in resnet.items()}, resnet),
-        ("mit_b2", mit | {"head.weight": classifier}, mit),
-        ("mit_b2", {f"backbone.{name}": array for name, array in mit.items()} | {"decode_head.a": classifier}, mit),
-    ]
-    for encoder, arrays, wanted in cases:
-        result, canonical = weights.canonical(arrays)
-        assert result == encoder
-        np.testing.assert_equal(canonical, {f"encoder.{name}": array for name, array in wanted.items()})
+CLASSIFIER = np.zeros((5, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "prefix", "other"),
+    [
+        ("resnet50", "", {"fc.weight": CLASSIFIER}),
+        ("resnet50", "encoder.", {}),
+        ("mit_b2", "", {"head.weight": CLASSIFIER}),
+        ("mit_b2", "backbone.", {"decode_head.a": CLASSIFIER}),
+    ],
+    ids=["torchvision", "an encoder", "SegFormer's classifier", "a backbone and its head"],
+)
+def test_names_of_an_encoder_are_brought_to_one(network, encoder, prefix, other):
+    arrays = encoder_of(network, encoder)
+    result, canonical = weights.canonical({f"{prefix}{name}": array for name, array in arrays.items()} | other)
+    assert result == encoder
+    np.testing.assert_equal(canonical, {f"encoder.{name}": array for name, array in arrays.items()})
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
+def test_a_prefix_of_all_names_is_dropped(network, prefix):
     whole = network("mit_b2")
-    for prefix in ("", "module.", "model.", "module.model.", "_orig_mod."):
-        result, canonical = weights.canonical({prefix + name: array for name, array in whole.items()})
-        assert result == "mit_b2" and canonical.keys() == whole.keys()
-    for arrays in ({"layer.weight": classifier}, {f"{of}.{name}": mit[name] for of in ("a", "b") for name in mit}):
-        with pytest.raises(WeightsError, match=r"one U-Net or encoder.* found arrays such as "):
-            weights.canonical(arrays)
+    result, canonical = weights.canonical({prefix + name: array for name, array in whole.items()})
+    assert result == "mit_b2" and canonical.keys() == whole.keys()
+
+
+NO_MODEL = r"one U-Net or encoder.* found arrays such as "
+
+
+def test_arrays_of_no_known_network_are_refused():
+    with pytest.raises(WeightsError, match=NO_MODEL):
+        weights.canonical({"layer.weight": CLASSIFIER})
+
+
+def test_two_encoders_in_one_file_are_refused(network):
+    arrays = encoder_of(network, "mit_b2")
+    with pytest.raises(WeightsError, match=NO_MODEL):
+        weights.canonical({f"{of}.{name}": arrays[name] for of in ("a", "b") for name in arrays})
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +98,27 @@ def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders
     np.testing.assert_equal(stored, wanted)  # PyTorch's names, axes and types.
 
 
-def test_files_that_do_not_fit_the_model_are_refused(folders, tmp_path):
-    with pytest.raises(WeightsError, match="weights of mit_b2; found those of resnet50"):
-        weights.load_weights(folders / "whole", encoder="mit_b2")
-    with pytest.raises(WeightsError, match=r"misshapen: segmentation_head\.0"):
-        weights.load_weights(folders / "whole", encoder="resnet50", num_classes=4)
-    with pytest.raises(WeightsError, match="found an encoder alone"):
-        weights.load_weights(folders / "encoder", encoder="mit_b2", whole=True)
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("whole", {"encoder": "mit_b2"}, "weights of mit_b2; found those of resnet50"),
+        ("whole", {"encoder": "resnet50", "num_classes": 4}, r"misshapen: segmentation_head\.0"),
+        ("encoder", {"encoder": "mit_b2", "whole": True}, "found an encoder alone"),
+    ],
+    ids=["another encoder", "another number of classes", "an encoder for a whole U-Net"],
+)
+def test_a_file_that_does_not_fit_the_model_is_refused(folders, name, options, message):
+    with pytest.raises(WeightsError, match=message):
+        weights.load_weights(folders / name, **options)
+
+
+@pytest.mark.parametrize("name", ["none", "other", "hurt"])
+def test_a_configuration_of_weights_that_are_none_is_refused(folders, tmp_path, name):
     save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
     content = (folders / "encoder.safetensors").read_bytes()
     (tmp_path / "hurt.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    for name in ("none", "other", "hurt"):
-        with pytest.raises(ConfigError, match=rf"config\.model\.weights: .*{name}"):
-            starting_weights(Experiment(model=ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name))))
+    with pytest.raises(ConfigError, match=rf"config\.model\.weights: .*{name}"):
+        starting_weights(Experiment(model=ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name))))
 
 
 def convert(capsys, *arguments):
@@ -98,7 +126,13 @@ def convert(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys):
+UNUSABLE = ["misfit", "other", "complex", "beyond", "nan", "cut", "offsets", "fifo", "none"]
+
+
+@pytest.fixture(scope="module")
+def unusable(network, folders, tmp_path_factory):
+    """A folder of files that hold no weights of a known network, or none at all."""
+    folder = tmp_path_factory.mktemp("unusable")
     good = encoder_of(network, "resnet50")
     misfit = {name: good[name] for name in good if "layer1" in name}
     misfit |= {"bn1.gain": np.zeros(64), "bn1.bias": np.zeros(65)}
@@ -115,30 +149,42 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
         "text.txt": b"no weights",
     }
     for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    os.mkfifo(tmp_path / "fifo.safetensors")
-    to = ("--out", tmp_path / "to")
-    for name in (*files, "fifo.safetensors", "none.safetensors"):
-        code, out, err = convert(capsys, "--from", tmp_path / name, *to)
-        assert (code, out, err.count("\n")) == (2, "", 1) and name in err and "\x1b" not in err
-        assert not (tmp_path / "to.safetensors").exists()
+        (folder / name).write_bytes(content)
+    os.mkfifo(folder / "fifo.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.safetensors" for name in UNUSABLE), "text.txt"])
+def test_a_file_that_cannot_be_used_gives_one_line_and_2(unusable, tmp_path, capsys, name):
+    code, out, err = convert(capsys, "--from", unusable / name, "--out", tmp_path / "to")
+    assert (code, out, err.count("\n")) == (2, "", 1) and name in err and "\x1b" not in err
+    assert not (tmp_path / "to.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--out", "text.txt/to"), "--out"),
+        (("--out", "taken"), "--out"),
+        (("--out", "loop"), "--out"),
+        (("--out", "to", "--encoder", "resnet50"), "resnet50"),
+        (("--out", "to", "--num_classes", 0), "--num_classes"),
+    ],
+    ids=["below a file", "a file that is there", "a link to nothing", "another encoder", "no class"],
+)
+def test_options_that_cannot_be_used_give_2_and_their_name(folders, tmp_path, monkeypatch, capsys, options, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("no weights")
+    shutil.copy(folders / "encoder.safetensors", tmp_path / "taken.safetensors")
     (tmp_path / "loop.safetensors").symlink_to("nowhere")
-    source = ("--from", folders / "mit.safetensors")
-    for options, named in (
-        (("--out", tmp_path / "text.txt" / "to"), "--out"),
-        (("--out", folders / "encoder"), "--out"),
-        (("--out", tmp_path / "loop"), "--out"),
-        ((*to, "--encoder", "resnet50"), "resnet50"),
-        ((*to, "--num_classes", 0), "--num_classes"),
-    ):
-        code, _, err = convert(capsys, *source, *options)
-        assert code == 2 and named in err, err
+    code, _, err = convert(capsys, "--from", folders / "mit.safetensors", *options)
+    assert code == 2 and named in err, err
 
 
 VERSIONS = {None: "torch", "2.5.1+cu121": "needs PyTorch 2.6", "2.6.0": "as weights alone: EOFError"}
 
 
-@pytest.mark.parametrize(("torch", "message"), VERSIONS.items())
+@pytest.mark.parametrize(("torch", "message"), VERSIONS.items(), ids=["none", "too old", "a file that it refuses"])
 def test_without_a_safe_pytorch_nothing_is_read(tmp_path, monkeypatch, torch, message):
     def load(path, *, map_location, weights_only):
         assert map_location == "cpu" and weights_only
@@ -161,10 +207,16 @@ def test_a_file_that_unpacks_to_many_times_its_size_is_not_unpacked(tmp_path, mo
         read_weights(tmp_path / "bomb.pt")
 
 
-def test_a_state_dict_is_found_under_the_usual_keys():
-    inner = {"a.weight": 1}
-    for stored in (inner, {"epoch": 3, "state_dict": inner}, {"model": {"model_state_dict": inner}}):
-        assert _state_dict(stored) == inner
+INNER = {"a.weight": 1}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [INNER, {"epoch": 3, "state_dict": INNER}, {"model": {"model_state_dict": INNER}}],
+    ids=["alone", "beside an epoch", "in a model"],
+)
+def test_a_state_dict_is_found_under_the_usual_keys(stored):
+    assert _state_dict(stored) == INNER
 
 
 def test_pytorchs_files_are_read(tmp_path):

@@ -42,10 +42,13 @@ def test_every_product_is_rounded_as_in_float64(channels):
 
 
 # A scene of 40 x 24 pixels is cut at its sides, or enlarged and then cut above and below.
-FITTED = ((8, 8), (40, 24), (8, 0, 32, 24)), ((80, 20), (80, 48), (0, 14, 80, 34))
+FITTED = {
+    "cut at its sides": ((8, 8), (40, 24), (8, 0, 32, 24)),
+    "enlarged": ((80, 20), (80, 48), (0, 14, 80, 34)),
+}
 
 
-@pytest.mark.parametrize(("size", "larger", "box"), FITTED)
+@pytest.mark.parametrize(("size", "larger", "box"), FITTED.values(), ids=FITTED)
 def test_a_scene_covers_the_photo_and_loses_both_sides_alike(size, larger, box):
     scene = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 40, 3), np.uint8))
     middle = scene.resize(larger, Image.Resampling.LANCZOS).crop(box)
@@ -143,26 +146,47 @@ def files_of(tree, number=4):
     return read_birds(tree / CUB)[number].files
 
 
-def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
-    def assert_named(path, *options):
+SCENE = f"{PLACES}/b/bamboo_forest/00000000.jpg"
+
+
+@pytest.fixture
+def assert_named(tree, tmp_path, capsys):
+    """Prepares the data set, which must fail with the name of a file and leave nothing."""
+
+    def check(path, *options):
         assert prepare(tree, tmp_path / "out", *options) == 1
         text = capsys.readouterr().err
         assert str(path) in text and "Traceback" not in text and not list((tmp_path / "out").iterdir())
 
+    return check
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("name", ["photo", "scene"])
+def test_a_photo_that_is_cut_off_is_named_and_leaves_nothing(tree, assert_named, name):
+    path = files_of(tree)[0] if name == "photo" else tree / SCENE
+    cut(path)
+    assert_named(path)
+
+
+@pytest.mark.parametrize("content", [None, np.full((9, 9), 255, np.uint8)], ids=["absent", "of another size"])
+def test_a_bad_segmentation_is_named_and_leaves_nothing(tree, assert_named, content):
+    _, segmentation = files_of(tree)
+    place(tree, {segmentation: content})
+    assert_named(segmentation)
+
+
+def test_a_scene_that_would_have_gigapixels_is_named(tree, assert_named):
+    """Enlarged to the width of its bird."""
     photo, segmentation = files_of(tree)
-    scene = tree / PLACES / "b/bamboo_forest/00000000.jpg"
-    wrong = {photo: photo.read_bytes()[:100], scene: scene.read_bytes()[:100], segmentation: None}
-    for path, content in (*wrong.items(), (segmentation, np.full((9, 9), 255, np.uint8))):
-        whole = path.read_bytes()
-        place(tree, {path: content})
-        assert_named(path)
-        path.write_bytes(whole)
-    # Enlarged to the width of its bird this scene would have gigapixels.
     tall, large, whole = np.zeros((30_000, 1, 3), np.uint8), np.zeros((400, 400, 3), np.uint8), np.full((400, 400), 255)
-    place(tree, {scene: tall, photo: large, segmentation: whole.astype(np.uint8)})
-    row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/{scene.name}"
+    place(tree, {tree / SCENE: tall, photo: large, segmentation: whole.astype(np.uint8)})
+    row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/00000000.jpg"
     (tree / "own.csv").write_text(f"{','.join(manifest.ManifestRow._fields)}\n{row}\n")
-    assert_named(scene, "--manifest", tree / "own.csv")
+    assert_named(tree / SCENE, "--manifest", tree / "own.csv")
 
 
 def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
@@ -205,32 +229,63 @@ def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(tmp_path, capsys, 
     assert [path.name for path in (cutouts / "2.0.0").iterdir()] == ["fast"] and len(list(cutouts.iterdir())) == 2
 
 
-def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
-    lists = [f"{CUB}/images.txt", f"{CUB}/train_test_split.txt"]
-    for absent, named in zip((CUB, PLACES, *lists), ("cub_dir", "places_dir", *lists), strict=True):
-        (tree / absent).rename(tree / "away")
-        assert prepare(tree, tmp_path / "pool") == 2
-        assert named in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
-        (tree / "away").rename(tree / absent)
-    assert prepare(tree, tmp_path / "pool", "--manifest", tree / "absent.csv") == 1
+NAMES, PARTS = f"{CUB}/images.txt", f"{CUB}/train_test_split.txt"
+
+
+@pytest.mark.parametrize(
+    ("absent", "named"),
+    [(CUB, "cub_dir"), (PLACES, "places_dir"), (NAMES, NAMES), (PARTS, PARTS)],
+    ids=["the birds", "the scenes", "the list of birds", "the list of parts"],
+)
+def test_a_missing_part_of_the_archives_is_named(tree, tmp_path, capsys, absent, named):
+    (tree / absent).rename(tree / "away")
+    assert prepare(tree, tmp_path / "pool") == 2
+    assert named in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
+
+
+def test_a_missing_manifest_is_named(tmp_path, capsys):
+    assert prepare(TREE, tmp_path / "pool", "--manifest", tmp_path / "absent.csv") == 1
     assert "absent.csv" in capsys.readouterr().err
 
 
-def test_malformed_lists(tree):
-    names, path = (tree / CUB / name for name in ("images.txt", "train_test_split.txt"))
-    good, two = names.read_text(), "1 1\n2 0\n"
-    bad = [two, path.read_text().replace("1 1\n", "1 x\n", 1), "1 1\n1 0\n", "one 1\n"]
-    for text, parts in (*[(good, parts) for parts in bad], ("1 a/b.jpg\n2 a/b.jpg\n", two)):
-        names.write_text(text)
-        path.write_text(parts)
-        with pytest.raises(ConfigError, match="cub_dir"):
-            read_birds(tree / CUB)
+BAD_PARTS = {
+    "too few birds": "1 1\n2 0\n",
+    "a part that is no number": (TREE / PARTS).read_text().replace("1 1\n", "1 x\n", 1),
+    "a bird twice": "1 1\n1 0\n",
+    "a bird that is no number": "one 1\n",
+}
+
+
+@pytest.mark.parametrize("text", BAD_PARTS.values(), ids=BAD_PARTS)
+def test_a_malformed_list_of_parts_is_refused(tree, text):
+    (tree / PARTS).write_text(text)
+    with pytest.raises(ConfigError, match="cub_dir"):
+        read_birds(tree / CUB)
+
+
+def test_a_list_that_names_a_bird_twice_is_refused(tree):
+    (tree / NAMES).write_text("1 a/b.jpg\n2 a/b.jpg\n")
+    (tree / PARTS).write_text("1 1\n2 0\n")
+    with pytest.raises(ConfigError, match="cub_dir"):
+        read_birds(tree / CUB)
+
+
+def test_a_folder_without_scenes_is_refused():
     with pytest.raises(ConfigError, match=r"places_dir: .*b/bamboo_forest"):
-        manifest.read_scenes(tree / CUB)
-    os.truncate(path, 1 << 30)  # Holes alone, which take no room on the disk.
-    for read, where in ((read_birds, tree / CUB), (manifest.read_manifest, path)):
-        with pytest.raises(ValueError, match="1,073,741,824 bytes"):
-            read(where)
+        manifest.read_scenes(TREE / CUB)
+
+
+def test_a_list_of_a_gigabyte_is_not_read(tree):
+    os.truncate(tree / PARTS, 1 << 30)  # Holes alone, which take no room on the disk.
+    with pytest.raises(ValueError, match="1,073,741,824 bytes"):
+        read_birds(tree / CUB)
+
+
+def test_a_manifest_of_a_gigabyte_is_not_read(tmp_path):
+    (tmp_path / "metadata.csv").touch()
+    os.truncate(tmp_path / "metadata.csv", 1 << 30)
+    with pytest.raises(ValueError, match="1,073,741,824 bytes"):
+        manifest.read_manifest(tmp_path / "metadata.csv")
 
 
 RELEASED = {rho: SHARED / f"reference/metadata_corr{rho}.csv" for rho in (0.5, 0.95)}
@@ -285,11 +340,15 @@ def test_image_counts_keep_to_rho(birds, percent):
     assert birds - total <= 1 + 100 / percent
 
 
+@pytest.mark.parametrize("options", [("--rho", 0.3), ("--rho", 0.8, "--seed", -1)], ids=["rho", "seed"])
+def test_misuse_of_the_manifest_command_names_the_option(tmp_path, capsys, options):
+    out = tmp_path / "own.csv"
+    assert main(arguments(TREE, *options, "--out", out, command="manifest")) == 2
+    assert f"{options[-2]}: expected" in capsys.readouterr().err and not out.exists()
+
+
 def test_the_manifest_command(tmp_path, capsys):
     out = tmp_path / "own.csv"
-    for more in (("--rho", 0.3), ("--rho", 0.8, "--seed", -1)):
-        assert main(arguments(TREE, *more, "--out", out, command="manifest")) == 2
-        assert f"{more[-2]}: expected" in capsys.readouterr().err and not out.exists()
     assert main(arguments(TREE, "--rho", 0.75, "--out", out, command="manifest")) == 0
     assert "train" in capsys.readouterr().out
     rows = manifest.read_manifest(out)
@@ -299,33 +358,36 @@ def test_the_manifest_command(tmp_path, capsys):
     assert all(scene_file(TREE / PLACES, row.place_filename).is_file() for row in rows)
 
 
-def test_too_few_scenes_or_birds_are_counted():
-    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
+def test_too_few_scenes_are_counted():
+    scenes = read_scenes(TREE / PLACES)
     few = [item for item in scenes if item.scene == 0] + [item for item in scenes if item.scene == 1][:2]
     with pytest.raises(ConfigError, match=r"places_dir: .*found land 10, water 2"):
-        manifest.make_manifest(birds, few, rho=0.5, seed=0)
+        manifest.make_manifest(read_birds(TREE / CUB), few, rho=0.5, seed=0)
+
+
+def test_too_few_birds_are_counted():
+    few = {number: bird for number, bird in read_birds(TREE / CUB).items() if bird.y or bird.part != 2}
     with pytest.raises(ConfigError, match=r"cub_dir: .*found landbird 0"):
-        few = {number: bird for number, bird in birds.items() if bird.y or bird.part != 2}
-        manifest.make_manifest(few, scenes, rho=0.5, seed=0)
+        manifest.make_manifest(few, read_scenes(TREE / PLACES), rho=0.5, seed=0)
 
 
 HEAD, ROW = ",".join(manifest.ManifestRow._fields), "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"
 BAD = {  # Lines below each other, and what is named.
-    f"{HEAD}\n{ROW}\n1,a/c.jpg,2,0,1,1,/o/x.jpg": "line 3: y",
-    f"{HEAD}\n{ROW}\n1,a/d.jpg,0,0,1,0,/o/x.jpg": "line 3: group_id",
-    f"{HEAD}\n{ROW}\n{ROW}": "line 3: img_filename",
-    f"{HEAD}\n{ROW}\n1,,0,0,1,1,/o/x.jpg": "line 3: img_filename",
-    f"{HEAD}\n{ROW}\n1,a/e.j": "line 3: y",
-    "img_id,y\n1,0\n": "img_filename",
-    HEAD.replace("place,", "y,") + "\n": "y",
-    HEAD: "rows",
-    HEAD + "\n1," + "a" * (csv.field_size_limit() + 1): "field",
+    "a class that is none": (f"{HEAD}\n{ROW}\n1,a/c.jpg,2,0,1,1,/o/x.jpg", "line 3: y"),
+    "a group that is another": (f"{HEAD}\n{ROW}\n1,a/d.jpg,0,0,1,0,/o/x.jpg", "line 3: group_id"),
+    "a row twice": (f"{HEAD}\n{ROW}\n{ROW}", "line 3: img_filename"),
+    "no name": (f"{HEAD}\n{ROW}\n1,,0,0,1,1,/o/x.jpg", "line 3: img_filename"),
+    "a row that is cut off": (f"{HEAD}\n{ROW}\n1,a/e.j", "line 3: y"),
+    "columns that are missing": ("img_id,y\n1,0\n", "img_filename"),
+    "a column twice": (HEAD.replace("place,", "y,") + "\n", "y"),
+    "no row": (HEAD, "rows"),
+    "a field too long": (HEAD + "\n1," + "a" * (csv.field_size_limit() + 1), "field"),
 }
 
 
-def test_bad_manifests_are_refused(tmp_path):
+@pytest.mark.parametrize(("text", "named"), BAD.values(), ids=BAD)
+def test_a_bad_manifest_is_refused(tmp_path, text, named):
     path = tmp_path / "metadata.csv"
-    for text, named in BAD.items():
-        path.write_text(text)
-        with pytest.raises(BadFileError, match=f"metadata.csv.*{named}"):
-            manifest.read_manifest(path)
+    path.write_text(text)
+    with pytest.raises(BadFileError, match=f"metadata.csv.*{named}"):
+        manifest.read_manifest(path)
