@@ -7,6 +7,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from flipjax.backend import compiler  # noqa: E402
-from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
+from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec, default_config  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.groups import Groups  # noqa: E402
@@ -46,6 +47,8 @@ from flipjax.training.optimise import Recipe  # noqa: E402
 
 PROGRAMS = 1 << 28
 """Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
+ROOM = 900 << 20
+"""Bytes that a worker holds before it lets go of compiled programs between files; two of them share 3 GB."""
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
 WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launchers"]
@@ -139,10 +142,23 @@ def programs_of_one_module(request):
     begin_programs(WHOLE[0] if request.path.stem in WHOLE else str(request.path))
 
 
+def held_memory():
+    """The bytes of this process, as far as its system tells."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return ROOM
+    return pages * resource.getpagesize()
+
+
 @functools.lru_cache(1)
 def begin_programs(files):
-    """Lets go of the programs of other files, which would fill gigabytes by the end, and gives their memory back."""
-    compile_quickly(pathlib.Path(files).stem not in EXACT)
+    """Lets go of the programs of other files if these are compiled otherwise, or fill the memory, and gives it back."""
+    quick = pathlib.Path(files).stem not in EXACT
+    alike = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == str(int(quick))
+    compile_quickly(quick)
+    if alike and held_memory() < ROOM:
+        return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(AttributeError):  # glibc's own.
@@ -233,6 +249,24 @@ def without_page(monkeypatch):
     from flipjax.report import page
 
     monkeypatch.setattr(page, "build_report", lambda folder: "")
+
+
+@pytest.fixture(scope="module")
+def narrow_assays():
+    """Networks of an assay are narrow and learn fast, and its runs have no pages of their own."""
+    from flipjax.assays import population
+    from flipjax.report import page
+
+    def narrow_config():
+        config = default_config()
+        config.model.update(width=4, depth=2)
+        config.axes.learning_rate = (0.01,)
+        return config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(population, "default_config", narrow_config)
+        patch.setattr(page, "build_report", lambda folder: "")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -80,25 +80,33 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     np.testing.assert_array_equal(classes, np.asarray(wanted).reshape(len(rows), -1))
 
 
-def test_training_scenes_are_those_of_the_training_split_and_photos_have_none(pool):
+@pytest.mark.parametrize("scenes", ["mean", "sampled", "both"])
+def test_training_scenes_are_those_of_the_training_split(pool, scenes):
     train = np.array([0, 1, 2, 5, 6, 7])
     split = SimpleNamespace(train=SimpleNamespace(scenes=train))
     catalog = SimpleNamespace(scene_kind=np.repeat([0, 1], 4))
     study = SimpleNamespace(pool=pool, parts=SimpleNamespace(split=split), catalog=catalog)
     photos = np.asarray(pool.scenes)[train] / np.float32(255)
-    for scenes in ("mean", "sampled", "both"):
-        wanted = ConfigDict({"scenes": scenes})
-        check_scenes(study, wanted)
-        options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes}
-        chosen = intervene.choose_scenes(jax.random.key(3), photos, **options)
-        for found, each in zip(training_scenes(study, wanted, seed=3), chosen, strict=True):
-            np.testing.assert_allclose(found, each, rtol=1e-6)
-    photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))
+    wanted = ConfigDict({"scenes": scenes})
+    check_scenes(study, wanted)
+    options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes}
+    chosen = intervene.choose_scenes(jax.random.key(3), photos, **options)
+    for found, each in zip(training_scenes(study, wanted, seed=3), chosen, strict=True):
+        np.testing.assert_allclose(found, each, rtol=1e-6)
+
+
+PHOTOS = SimpleNamespace(kind="photo")
+
+
+def test_photos_have_no_scenes_to_sample():
     with pytest.raises(ConfigError, match=r"intervene\.scenes: expected mean or none for a pool of photos"):
-        check_scenes(photo, ConfigDict({"scenes": "sampled"}))
+        check_scenes(SimpleNamespace(pool=PHOTOS), ConfigDict({"scenes": "sampled"}))
+
+
+def test_photos_have_no_backgrounds_to_swap():
     swapping = plan(configure(default_config(), {"axes.method": ("bg_swap",)}))[0]
     with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
-        check_pool(swapping, photo.pool)
+        check_pool(swapping, PHOTOS)
 
 
 def test_large_masks_are_kept_at_even_distances():

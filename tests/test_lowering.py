@@ -59,17 +59,36 @@ def test_an_epoch_lowers(shapes, tiny, everything, form):
     check(population.epoch_program(layout), experiment, layout, *arguments)
 
 
-def test_evaluation_lowers(shapes, everything):
+@pytest.mark.parametrize("asked", ["the decomposition", "swapped scenes", "surroundings"])
+def test_evaluation_lowers(shapes, everything, asked):
     layout, _, states, pool, (rows, *_) = shapes(everything, "packed")
     stacked = states.best["val_loss"].weights, np.ones(2, bool), np.ones(2, np.float32)
     scenes = np.zeros((2, 1, *pool.scenes.shape[1:]), np.float32), np.ones(1, np.float32)
-    for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
-        check(population.selected_program(layout), everything, layout, function, *stacked, pool, rows, *more)
+    function, given = {
+        "the decomposition": (evaluate, ()),
+        "swapped scenes": (Questions(), (scenes,)),
+        "surroundings": (Questions("surroundings"), (rows,)),
+    }[asked]
+    check(population.selected_program(layout), everything, layout, function, *stacked, pool, rows, *given)
 
 
-def test_the_first_weights_and_what_methods_do_between_epochs_lower(everything, make_member, pool, validation):
-    member, (rows, _, _, refit) = make_member(), validation
-    state, halves = jax.eval_shape(functools.partial(init_state, everything), member), (rows[refit], rows[~refit])
-    calls = (init_state, member), (run.second_run, member, pool, state), (run.refit, member, state, pool, halves)
-    for function, *given in calls:
-        check(jax.jit(functools.partial(function, everything)), *given)
+def test_the_first_weights_lower(everything, make_member):
+    check(jax.jit(functools.partial(init_state, everything)), make_member())
+
+
+@pytest.fixture
+def begun(everything, make_member):
+    """A member, and the shapes of its first state."""
+    member = make_member()
+    return member, jax.eval_shape(functools.partial(init_state, everything), member)
+
+
+def test_a_second_run_lowers(everything, begun, pool):
+    member, state = begun
+    check(jax.jit(functools.partial(run.second_run, everything)), member, pool, state)
+
+
+def test_a_refit_of_the_head_lowers(everything, begun, pool, validation):
+    member, state = begun
+    rows, _, _, refit = validation
+    check(jax.jit(functools.partial(run.refit, everything)), member, state, pool, (rows[refit], rows[~refit]))

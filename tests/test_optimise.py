@@ -36,38 +36,53 @@ def test_steps_are_those_of_optax(recipe, twin):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), result, wanted)
 
 
-RATES = [
-    (Recipe(2.0), [2, 2, 2, 2]),
-    (Recipe(2.0, warmup=0.5), [1, 2, 2, 2]),
-    (Recipe(2.0, schedule=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
-    (Recipe(2.0, warmup=1.0, schedule=1.0), [0.5, 1, 1.5, 2]),
-]
+RATES = {
+    "constant": (Recipe(2.0), [2, 2, 2, 2]),
+    "warmup": (Recipe(2.0, warmup=0.5), [1, 2, 2, 2]),
+    "cosine": (Recipe(2.0, schedule=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
+    "warmup alone": (Recipe(2.0, warmup=1.0, schedule=1.0), [0.5, 1, 1.5, 2]),
+}
 
 
-@pytest.mark.parametrize(("recipe", "rates"), RATES)
+@pytest.mark.parametrize(("recipe", "rates"), RATES.values(), ids=RATES)
 def test_rates_of_four_steps(recipe, rates):
     np.testing.assert_allclose(rate_at(np.arange(4), recipe, total=4), rates, rtol=1e-5)
 
 
 def test_every_number_of_a_recipe_is_compared():
     compared = set()
-    for recipe, _ in (*TWINS, *RATES):
+    for recipe, _ in (*TWINS, *RATES.values()):
         compared |= {name for name, value in dataclasses.asdict(recipe).items() if value != getattr(Recipe(), name)}
     assert compared == {field.name for field in dataclasses.fields(Recipe)}
 
 
-def test_averages_of_the_weights():
-    values, moving = np.array([5.0, 1.0, 2.0, 6.0, 4.0, 0.0]), []
-    for step, value in enumerate(values):
+VALUES = np.array([5.0, 1.0, 2.0, 6.0, 4.0, 0.0])
+
+
+def averages(*, ema=0.0, swa=0.0):
+    """The averages of VALUES, step by step."""
+    average, result = 0.0, []
+    shares = kept_share(np.arange(6), ema=ema, swa=swa, total=6)
+    for value, kept in zip(VALUES, np.asarray(shares), strict=True):
+        average = value + kept * (average - value)
+        result.append(average)
+    return result
+
+
+def test_without_an_average_the_weights_are_the_last_ones():
+    np.testing.assert_allclose(averages(), VALUES, rtol=1e-5)
+
+
+def test_stochastic_weight_averaging_is_the_mean_of_the_second_half():
+    np.testing.assert_allclose(averages(swa=0.5), [5, 1, 2, 6, 5, 10 / 3], rtol=1e-5)
+
+
+def test_a_moving_average_begins_quickly():
+    moving = []
+    for step, value in enumerate(VALUES):
         decay = min(0.15, (1 + step) / (10 + step))
         moving.append(decay * (moving[-1] if moving else 0) + (1 - decay) * value)
-    for ema, swa, wanted in ((0.0, 0.0, values), (0.0, 0.5, [5, 1, 2, 6, 5, 10 / 3]), (0.15, 0.0, moving)):
-        average, result = 0.0, []
-        shares = kept_share(np.arange(6), ema=ema, swa=swa, total=6)
-        for value, kept in zip(values, np.asarray(shares), strict=True):
-            average = value + kept * (average - value)
-            result.append(average)
-        np.testing.assert_allclose(result, wanted, rtol=1e-5)
+    np.testing.assert_allclose(averages(ema=0.15), moving, rtol=1e-5)
 
 
 def test_a_head_is_the_minimum_of_its_convex_problem():

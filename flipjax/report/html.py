@@ -1,6 +1,7 @@
 """Renders a document as one self-contained HTML file. The template escapes all text."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -52,6 +53,16 @@ def write_page(folder: Path, document: Document) -> None:
     for block in (*blocks, *document.front.charts):
         if isinstance(block, Chart):
             block.save(folder / "figures")
+    # Only later lines are folded.
+    warnings_first = dataclasses.replace(document, lines=sorted(document.lines, key=_is_no_warning))
+    values = {field.name: getattr(warnings_first, field.name) for field in dataclasses.fields(Document)}
+    page = _environment().get_template("page.html").render(values)
+    write_text(folder / "index.html", page)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Returns the templates, each of which is compiled once in a process."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flipjax.report", "templates"),
         autoescape=True,
@@ -71,11 +82,7 @@ def write_page(folder: Path, document: Document) -> None:
         level=LEVEL,
         margin=MARGIN,
     )
-    # Only later lines are folded.
-    warnings_first = dataclasses.replace(document, lines=sorted(document.lines, key=_is_no_warning))
-    values = {field.name: getattr(warnings_first, field.name) for field in dataclasses.fields(Document)}
-    page = environment.get_template("page.html").render(values)
-    write_text(folder / "index.html", page)
+    return environment
 
 
 def _printed(value: object) -> object:

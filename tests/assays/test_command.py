@@ -25,6 +25,7 @@ from flipjax.assays.verdict import Learnt
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
+pytestmark = pytest.mark.usefixtures("narrow_assays")
 SMALL = {"folds": 2, "seeds": 4, "epochs": 24, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
@@ -66,7 +67,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
+def finished(folder, narrow_assays, tmp_path_factory):
     """A finished assay of the folder."""
     out = tmp_path_factory.mktemp("out") / "assay"
     return flipjax.assay(folder, attribute="scanner", clusters="patient", out=out, **SMALL)
@@ -262,7 +263,7 @@ def test_what_networks_cannot_tell_is_said_before_they_train(change, sentence, t
         ({"attribute": "scanner", "values": ("mild",)}, "expected two or more that differ"),
         ({"attribute": "scanner", "folds": 60}, "--folds: expected a number from 2 to 20; found 60"),
         ({"attribute": "scanner", "seeds": 1}, "--seeds: expected 0 (chosen) or 2 or more"),
-        ({"attribute": "scanner", "budget": 46.0, "epochs": 50}, "--budget: expected"),
+        ({"attribute": "scanner", "budget": 46.0, "epochs": 500}, "--budget: expected"),
     ],
     ids=["column", "clusters", "class", "value", "folds", "seeds", "budget"],
 )

@@ -79,9 +79,20 @@ def test_audits_are_compared_image_by_image_and_gated(tmp_path, capsys):
     assert main([*map(str, line), "--fail_above=fg_flip:high=0"]) == 1
     assert main([*map(str, line), "--fail_below=fg_flip=0"]) == 1
     assert "fg_flip" in capsys.readouterr().err
-    audit(tmp_path / "other", *save(tmp_path / "c", LABELS, MASKS))
-    for pair, named in (((tmp_path / "old", tmp_path / "other"), "a_0"), ((tmp_path, tmp_path / "new"), str(tmp_path))):
-        assert named in refused(capsys, "--compare", *pair, f"--out={tmp_path / 'none'}")
+
+
+def test_audits_of_other_labels_are_not_compared(tmp_path, capsys):
+    audit(tmp_path / "old", *save(tmp_path / "a"))
+    audit(tmp_path / "other", *save(tmp_path / "b", LABELS, MASKS))
+    pair = tmp_path / "old", tmp_path / "other"
+    assert "a_0" in refused(capsys, "--compare", *pair, f"--out={tmp_path / 'none'}")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_without_an_audit_is_not_compared(tmp_path, capsys):
+    audit(tmp_path / "new", *save(tmp_path / "a"))
+    pair = tmp_path, tmp_path / "new"
+    assert str(tmp_path) in refused(capsys, "--compare", *pair, f"--out={tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
 
 

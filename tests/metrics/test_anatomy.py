@@ -159,20 +159,20 @@ def test_relabelling_undoes_a_shift(step):
     assert kinds.shifted[0, anatomy.steps.index(step)] == 3
 
 
+@pytest.mark.parametrize("function", [metrics.flip_kinds, metrics.relabelling])
 @pytest.mark.parametrize("anatomy", ANATOMIES, ids=["pair and chain", "sides", "gap", "arch", "none"])
-def test_under_jit_and_vmap_numbers_are_those_of_numpy(anatomy):
+def test_under_jit_and_vmap_numbers_are_those_of_numpy(anatomy, function):
     labels, predictions = np.random.default_rng(3).integers(0, C, (2, 3, 4, 3))
     images = decomposed(labels, predictions, 0)
     arrays = Decomposition(jnp.asarray(images.confusion, jnp.int32), jnp.asarray(images.risk_sum), 0)
-    for function in (metrics.flip_kinds, metrics.relabelling):
-        expected = function(images, anatomy)
-        eager = function(arrays, anatomy)
-        compiled = jax.jit(function, static_argnums=1)(arrays, anatomy)
-        mapped = jax.vmap(lambda image, function=function: function(image, anatomy))(arrays)
-        for found in (eager, compiled, mapped):
-            assert type(found) is type(expected)
-            for part, whole in zip(found, expected, strict=True):
-                np.testing.assert_allclose(part, whole, rtol=1e-6)
+    expected = function(images, anatomy)
+    eager = function(arrays, anatomy)
+    compiled = jax.jit(function, static_argnums=1)(arrays, anatomy)
+    mapped = jax.vmap(lambda image: function(image, anatomy))(arrays)
+    for found in (eager, compiled, mapped):
+        assert type(found) is type(expected)
+        for part, whole in zip(found, expected, strict=True):
+            np.testing.assert_allclose(part, whole, rtol=1e-6)
     kinds = jax.jit(lambda image: metrics.flip_kinds(image, anatomy).mirror)(arrays)
     np.testing.assert_allclose(kinds, metrics.flip_kinds(images, anatomy).mirror, rtol=1e-6)
 

@@ -127,15 +127,15 @@ def test_what_is_no_number_is_refused(call, message):
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4, jnp.int4, jnp.uint2, np.int8, ">u2"], ids=str)
 @pytest.mark.parametrize("on_device", [False, True], ids=["numpy", "jax"])
-def test_labels_of_any_width(dtype, on_device):
+@pytest.mark.parametrize("function", [metrics.decompose, metrics.error_map])
+def test_labels_of_any_width(dtype, on_device, function):
     logits, labels = random_case(3, (2, 5, 6))
     narrow = labels.astype(dtype)
     if on_device:
         narrow = jnp.asarray(labels).astype(np.dtype(dtype).newbyteorder("="))
-    for function in (metrics.decompose, metrics.error_map):
-        expected, found = function(logits, labels), function(logits, narrow)
-        for leaf, whole in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_array_equal(leaf, whole)
+    expected, found = function(logits, labels), function(logits, narrow)
+    for leaf, whole in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(leaf, whole)
 
 
 def test_tensors_in_bfloat16_are_scores():

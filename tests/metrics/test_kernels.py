@@ -197,9 +197,17 @@ def test_parts_become_one():
     np.testing.assert_array_equal(joined.confusion, whole.confusion)
     np.testing.assert_array_equal(joined.risk_sum, whole.risk_sum)
     assert joined.flip.dtype == np.float64 and joined.background == whole.background == (1, 3)
-    for refused in ([], [whole, metrics.decompose(logits, labels)]):
-        with pytest.raises(ValueError, match="parts"):
-            metrics.concatenate(refused)
+
+
+def test_no_part_is_refused():
+    with pytest.raises(ValueError, match="parts"):
+        metrics.concatenate([])
+
+
+def test_parts_of_another_background_are_refused():
+    confusion, risk_sum = np.zeros((2, 5, 5), np.int32), np.zeros(2, np.float32)
+    with pytest.raises(ValueError, match="parts"):
+        metrics.concatenate([Decomposition(confusion, risk_sum, (1, 3)), Decomposition(confusion, risk_sum, 0)])
 
 
 @pytest.mark.parametrize("pixels", [(33, 62), (1, 1031)])
@@ -251,8 +259,9 @@ def test_limits():
     assert ignored.confusion.sum() == 0 and np.isnan(ignored.flip) and np.isnan(ignored.flip_risk)
 
 
+@pytest.mark.parametrize("transform", [lambda function: function, jax.jit], ids=["eager", "jit"])
 @pytest.mark.parametrize("classes", [3, 4, 200])
-def test_nan_and_infinite_logits(classes):
+def test_nan_and_infinite_logits(classes, transform):
     """NaN counts as the largest and shows in the risk. Infinity alone is certain, two of them a tie; -inf no class."""
     logits = np.full((8, 1, 2, classes), -5, np.float32)
     for image, (channel, other) in enumerate(itertools.permutations((0, 1, classes - 1), 2)):
@@ -262,11 +271,10 @@ def test_nan_and_infinite_logits(classes):
     logits[7] = -np.inf
     logits[7, 0, :, 1] = 1
     first = np.where(np.isnan(logits), np.inf, logits).argmax(-1)
-    for function in (metrics.decompose, jax.jit(metrics.decompose)):
-        result = function(logits, np.ones(first.shape, int))
-        np.testing.assert_array_equal(result.confusion[:, 1], [np.bincount(row[0], minlength=classes) for row in first])
-        np.testing.assert_allclose(result.risk_sum[6:], [np.log(2), 0], atol=1e-6)
-        assert np.isnan(result.risk_sum[:6]).all()
+    result = transform(metrics.decompose)(logits, np.ones(first.shape, int))
+    np.testing.assert_array_equal(result.confusion[:, 1], [np.bincount(row[0], minlength=classes) for row in first])
+    np.testing.assert_allclose(result.risk_sum[6:], [np.log(2), 0], atol=1e-6)
+    assert np.isnan(result.risk_sum[:6]).all()
     kept = metrics.decompose(logits, np.tile([9, 1], (8, 1, 1)), ignore_index=9)
     assert np.isfinite(kept.risk_sum).all() and np.isnan(metrics.flip_risk(logits)[:6]).all()
 
@@ -290,17 +298,17 @@ def test_scores_have_gradients(classes, background):
     assert slope == pytest.approx((up - down) / 2e-2, rel=2e-2, abs=2e-2)
 
 
-def test_under_jit_labels_out_of_range_count_nowhere_whatever_x64():
+@pytest.mark.parametrize("wide", [False, True], ids=["x32", "x64"])
+def test_under_jit_labels_out_of_range_count_nowhere(wide):
     logits, labels = random_case(5, (4, 4), 4)
     marked = labels.copy()
     marked[0], marked[1] = -1, 4
     expected = metrics.decompose(logits[2:], labels[2:])
-    for wide in (False, True):
-        with jax.enable_x64(wide):
-            result = jax.jit(metrics.decompose)(logits.astype(np.float64), marked + wide * ((marked != labels) << 32))
-        assert result.confusion.dtype == jnp.int32 and result.risk_sum.dtype == jnp.float32
-        np.testing.assert_array_equal(result.confusion, expected.confusion)
-        np.testing.assert_allclose(result.risk_sum, expected.risk_sum, rtol=1e-6)
+    with jax.enable_x64(wide):
+        result = jax.jit(metrics.decompose)(logits.astype(np.float64), marked + wide * ((marked != labels) << 32))
+    assert result.confusion.dtype == jnp.int32 and result.risk_sum.dtype == jnp.float32
+    np.testing.assert_array_equal(result.confusion, expected.confusion)
+    np.testing.assert_allclose(result.risk_sum, expected.risk_sum, rtol=1e-6)
 
 
 def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
