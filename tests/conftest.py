@@ -53,11 +53,23 @@ GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
 WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launchers"]
 """Files on the finished run of `faults`: one process runs them, one after another, and traces its programs once."""
-SLOWEST = [*WHOLE, "test_methods", "test_smp", "test_examples", "test_make_train", "test_synthetic", "test_report"]
+SLOWEST = [
+    *WHOLE,
+    "test_methods",
+    "test_command",
+    "test_smp",
+    "test_examples",
+    "test_make_train",
+    "test_libraries",
+    "test_identity",
+    "test_synthetic",
+    "test_inputs",
+    "test_report",
+]
 """Files that start first, so that the workers end together."""
 EXACT = {*WHOLE, "test_libraries", "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
-# Collections take a twentieth of the time, and each module ends with one.
+# Collections take a twentieth of the time; one is made where programs are let go of.
 gc.set_threshold(200_000, 50, 100)
 settings.register_profile("laws", derandomize=True, deadline=None, database=None)
 settings.load_profile("laws")
@@ -259,7 +271,8 @@ def narrow_assays():
 
     def narrow_config():
         config = default_config()
-        config.model.update(width=4, depth=2)
+        config.model.update(width=4, depth=1)
+        config.train.batch_size = 4
         config.axes.learning_rate = (0.01,)
         return config
 

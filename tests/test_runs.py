@@ -17,7 +17,7 @@ from run_folder import SETTINGS, TRAINED, make_run
 import flipjax
 from flipjax import configurations
 from flipjax.config import ConfigError
-from flipjax.data import from_arrays
+from flipjax.data import POOLS, from_arrays
 from flipjax.metrics import decompose
 from flipjax.models.weights import WeightsError
 from flipjax.report.page_tables import result_tables
@@ -30,7 +30,9 @@ from flipjax.sweep.run import Sweep
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch, without_pictures):
+    """An empty folder; a pool is drawn once."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(POOLS, "synthetic", faults.DRAWN)
 
 
 def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrupted(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 import flipjax
 from flipjax import assays
 from flipjax.__main__ import main
-from flipjax.assays import network, population
+from flipjax.assays import network, population, schedule
 from flipjax.assays.inputs import read_images
 from flipjax.assays.network import PretrainedError, pretrained_schedule
 from flipjax.assays.options import PRETRAINED, Options
@@ -26,7 +26,7 @@ from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
 pytestmark = pytest.mark.usefixtures("narrow_assays")
-SMALL = {"folds": 2, "seeds": 4, "epochs": 24, "size": 16}
+SMALL = {"folds": 2, "seeds": 4, "epochs": 10, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
 
@@ -70,7 +70,10 @@ def folder(tmp_path_factory):
 def finished(folder, narrow_assays, tmp_path_factory):
     """A finished assay of the folder."""
     out = tmp_path_factory.mktemp("out") / "assay"
-    return flipjax.assay(folder, attribute="scanner", clusters="patient", out=out, **SMALL)
+    # One program trains the trial and the population.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
+        return flipjax.assay(folder, attribute="scanner", clusters="patient", out=out, **SMALL)
 
 
 def test_networks_that_have_only_the_attribute_use_it(finished):
@@ -119,9 +122,10 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
             raise InterruptedAssayError("interrupted; the same command continues")
         return original(config, data=data, workdir=workdir)
 
+    monkeypatch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
     monkeypatch.setattr(population, "run", stop_at_the_population)
     line = ["assay", str(folder), "--attribute", "coin", "--clusters", "patient", "--out", str(tmp_path)]
-    line += ["--folds=2", "--seeds=4", "--epochs=24", "--size=16"]
+    line += ["--folds=2", "--seeds=4", "--epochs=10", "--size=16"]
     assert main(line) == 75
     assert not (tmp_path / RECORD).exists()
     monkeypatch.setattr(population, "run", original)
@@ -132,14 +136,14 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
 
 
 def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished):
-    schedule = dataclasses.replace(
+    without_remedies = dataclasses.replace(
         finished.schedule,
         settings=(),
         left_out=finished.schedule.settings,
         budget_for_all=1000.0,
     )
     alone = dataclasses.replace(
-        finished, levels=finished.levels[-1:], methods=(), counter_examples=None, schedule=schedule
+        finished, levels=finished.levels[-1:], methods=(), counter_examples=None, schedule=without_remedies
     )
     flip, left_out = findings(alone)[1:3]
     assert flip.startswith(f"Flip in the rare groups is {alone.levels[0].flip_rare.text}, in the common ones 0.0")
@@ -217,7 +221,7 @@ def test_nothing_is_written_into_the_folder(finished, folder):
 
 
 def test_the_folder_of_another_assay_is_refused(finished, folder):
-    options = {**SMALL, "epochs": 23}
+    options = {**SMALL, "epochs": 9}
     with pytest.raises(ConfigError, match="--out: expected a new folder"):
         flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, **options)
 
@@ -225,9 +229,9 @@ def test_the_folder_of_another_assay_is_refused(finished, folder):
 def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
-    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=24"]
+    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=10"]
     assert main([*line, "--size=16"]) == 0
-    assert "8 networks (unet, 2 folds x 4 seeds, 24 epochs)" in capsys.readouterr().out
+    assert "8 networks (unet, 2 folds x 4 seeds, 10 epochs)" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
