@@ -264,20 +264,20 @@ def without_page(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def narrow_assays():
-    """Networks of an assay are narrow and learn fast, and its runs have no pages of their own."""
+def shallow_assays():
+    """Networks of an assay are shallow and learn fast, and its runs have no pages of their own."""
     from flipjax.assays import population
     from flipjax.report import page
 
-    def narrow_config():
+    def shallow_config():
         config = default_config()
-        config.model.update(width=4, depth=1)
+        config.model.depth = 1
         config.train.batch_size = 4
         config.axes.learning_rate = (0.01,)
         return config
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population, "default_config", narrow_config)
+        patch.setattr(population, "default_config", shallow_config)
         patch.setattr(page, "build_report", lambda folder: "")
         yield
 

@@ -25,7 +25,7 @@ from flipjax.assays.verdict import Learnt
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
-pytestmark = pytest.mark.usefixtures("narrow_assays")
+pytestmark = pytest.mark.usefixtures("shallow_assays")
 SMALL = {"folds": 2, "seeds": 4, "epochs": 10, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(folder, narrow_assays, tmp_path_factory):
+def finished(folder, shallow_assays, tmp_path_factory):
     """A finished assay of the folder."""
     out = tmp_path_factory.mktemp("out") / "assay"
     # One program trains the trial and the population.
