@@ -86,7 +86,7 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     assert ", 00:00 left] 12 of 12 images" in printed.err
     assert not re.search(r'(src|href)="(?!#|data:)', (tmp_path / "out" / "index.html").read_text())
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
-    assert figures == {"shares", "coverage", "deciles", "flip_matrix", "flip_by_group"}
+    assert figures == {"shares", "coverage", "deciles", "flip_matrix", "flip_by_group", "kinds_of_flips"}
 
 
 def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):

@@ -229,7 +229,8 @@ def test_every_bad_photo_row_and_mask_is_listed_once(tmp_path):
     write_metadata(root, [*kept, *wrong])
     first = len(kept) + 2
     named = [f"metadata.csv line {number}" for number in (7, first, *range(first, first + len(wrong)))]
-    named += [f"masks/{name}" for name in (*masks, "dog_0_0.png")] + ["images/dog_0_0.jpg", "images/stray.jpg"]
+    # The files of dog_0_0 have a row, which lacks its class.
+    named += [*(f"masks/{name}" for name in masks), "images/stray.jpg"]
     assert sorted(problem.partition(": ")[0] for problem in problems_of(root)) == sorted(named)
     write_metadata(root, [*kept, ("x", "y", "z", "", "more")])
     assert f"line {first}" in problems_of(root)[0]
