@@ -101,11 +101,13 @@ class Attention(nnx.Module):
         self.q = Linear(width, width)
         self.kv = Linear(width, 2 * width)
         self.proj = Linear(width, width)
-        self.sr = None
-        self.norm = None
+        # Set once: an attribute that was None is static to Flax and takes no layer.
         if reduction > 1:
             self.sr = Convolution(width, width, reduction, stride=reduction, bias=True)
             self.norm = LayerNorm(width)
+        else:
+            self.sr = None
+            self.norm = None
         self.heads = heads
 
     def __call__(self, images: jax.Array) -> jax.Array:
