@@ -47,7 +47,7 @@ from flipjax.training.optimise import Recipe  # noqa: E402
 
 PROGRAMS = 1 << 28
 """Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
-ROOM = 900 << 20
+ROOM = 800 << 20
 """Bytes that a worker holds before it lets go of compiled programs between files; two of them share 3 GB."""
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
