@@ -1,4 +1,4 @@
-"""Writes a dataclass as JSON and reads it back: arrays become lists, numbers that are not finite become null."""
+"""Turns any dataclass into values of JSON's types and back: arrays become lists, NaN and infinity null, read as NaN."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def to_plain(value: object) -> Json:
         return [to_plain(entry) for entry in value]
     if isinstance(value, dict):
         return {name: to_plain(entry) for name, entry in value.items()}
-    # Before floats: NumPy's float64 is one, too.
+    # NumPy's float64 is also a float: this stands first, so that it becomes a plain one.
     if isinstance(value, np.generic):
         return to_plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
@@ -40,50 +40,64 @@ def to_plain(value: object) -> Json:
 
 
 def from_plain(kind: type[Record], value: Json) -> Record:
-    """Returns the dataclass that `to_plain` wrote; raises ValueError, TypeError or KeyError if it was another."""
-    record = _read(kind, value)
+    """Returns a dataclass from the value that `to_plain` made of it.
+
+    Fields of it may be dataclasses, tuples, arrays, numbers, texts, or one of these or None.
+
+    Raises:
+        ValueError, TypeError, KeyError: the value is not of this dataclass.
+    """
+    record = _value_of(kind, value)
     assert isinstance(record, kind)
     return record
 
 
-def _read(kind: object, value: Json) -> object:
-    """Returns a value as its annotation says: a dataclass, tuple, array, number, text or, where it may be one, None."""
-    origin = typing.get_origin(kind)
-    parts = typing.get_args(kind)
+def _value_of(annotation: object, value: Json) -> object:
+    """Returns a value of the type that an annotation names."""
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        return _read(next(part for part in parts if part is not type(None)), value)
+        (of_value,) = (argument for argument in arguments if argument is not type(None))
+        return _value_of(of_value, value)
     if origin is tuple:
-        return _read_tuple(parts, value)
-    if kind is np.ndarray:
-        return np.array(value, dtype=np.float64 if _holds_null(value) else None)
-    if kind is float and value is None:
+        return _tuple_of(arguments, value)
+    if annotation is np.ndarray:
+        return _array_of(value)
+    if annotation is float and value is None:
         return math.nan
-    if not isinstance(kind, type):
-        raise TypeError(f"expected a type, found {kind!r}")
-    if dataclasses.is_dataclass(kind):
-        return _read_record(kind, value)
+    if not isinstance(annotation, type):
+        raise TypeError(f"expected a type, found {annotation!r}")
+    if dataclasses.is_dataclass(annotation):
+        return _record_of(annotation, value)
     if not isinstance(value, str | int | float):
         raise TypeError(f"expected a number or a text, found {type(value).__name__}")
-    return kind(value)
+    return annotation(value)
 
 
-def _read_record(kind: type, value: Json) -> object:
-    """Returns a dataclass, whose fields are the names of an object."""
+def _record_of(kind: type, value: Json) -> object:
+    """Returns a dataclass of the entries of a JSON object, which have the names of its fields."""
     if not isinstance(value, dict):
         raise TypeError(f"expected an object, found {type(value).__name__}")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _read(hints[name], entry) for name, entry in value.items()})
+    return kind(**{name: _value_of(hints[name], entry) for name, entry in value.items()})
 
 
-def _read_tuple(parts: Sequence[object], value: Json) -> tuple[object, ...]:
-    """Returns a tuple of entries of the given types; of any number if the second is an ellipsis."""
+def _tuple_of(annotations: Sequence[object], value: Json) -> tuple[object, ...]:
+    """Returns a tuple of entries of the given types, or of any number of the first if the second is an ellipsis."""
     if not isinstance(value, list):
         raise TypeError(f"expected a list, found {type(value).__name__}")
-    if parts[1:] == (...,):
-        return tuple(_read(parts[0], entry) for entry in value)
-    return tuple(_read(part, entry) for part, entry in zip(parts, value, strict=True))
+    if tuple(annotations[1:]) == (...,):
+        return tuple(_value_of(annotations[0], entry) for entry in value)
+    return tuple(_value_of(annotation, entry) for annotation, entry in zip(annotations, value, strict=True))
+
+
+def _array_of(value: Json) -> np.ndarray:
+    """Returns an array of numbers or texts; NumPy makes NaN of null only where it is told that all are floats."""
+    if _holds_null(value):
+        return np.array(value, dtype=np.float64)
+    return np.array(value)
 
 
 def _holds_null(value: Json) -> bool:

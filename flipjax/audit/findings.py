@@ -18,10 +18,10 @@ from flipjax.results.text import number, with_interval
 LEAST_AGREEMENT = 0.05
 """Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
 LEAST_TOLD = 0.0005
-"""Smallest difference between groups that has a sentence; one of thousands of images may be significant below it."""
+"""Smallest difference between groups that has a sentence; over thousands of images a smaller one may be significant."""
 RENAMINGS = 3
 """Renamings that have a sentence, those of most images."""
-MENDED = {
+ERROR_KINDS = {
     "whole": "whole segments that flip",
     "rim": "flips near borders of other segments",
     "inside": "flips inside other segments",
@@ -39,7 +39,7 @@ def findings(audit: Audit) -> list[str]:
 
 def first_findings(audit: Audit) -> list[str]:
     """Returns what a reader must see first: correct, flip and miss, anatomy, groups that differ, the largest flip."""
-    return [_overall_line(audit), *_anatomy_lines(audit), *_group_lines(audit), *_largest_flip(audit)]
+    return [_overall_line(audit), *_anatomy_lines(audit), *_group_lines(audit), *_largest_flip_lines(audit)]
 
 
 def _overall_line(audit: Audit) -> str:
@@ -52,8 +52,8 @@ def _overall_line(audit: Audit) -> str:
 def told_groups(audit: Audit) -> list[GroupFlip]:
     """Returns the groups in which a class flips significantly more than elsewhere, the smallest q first.
 
-    A class that flips less in one group without flipping more in any is told, too. A difference below LEAST_TOLD is
-    not, nor one of means over images (the test's) whose pixels differ the other way.
+    A class that flips less in one group and more in none is told, too. Left out is a difference below LEAST_TOLD, and
+    one whose sign over pixels is not that of the test, which compares means over images.
     """
     significant = [row for row in audit.compared if row.q < LEVEL and not row.repeats]
     higher = [row for row in significant if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0]
@@ -75,10 +75,13 @@ def _group_lines(audit: Audit) -> list[str]:
         lines.append("Groups cannot be compared: each is one image or one cluster, or against one.")
     elif flips and not lines:
         least = min(q_values)
-        # Significant, and too small to be told.
-        much = f" by {2 * LEAST_TOLD:g} or more" if least < LEVEL else ""
+        margin = ""
+        if least < LEVEL:
+            # One is significant and too small to be told. Printed to three digits, a told one is .001 or more.
+            margin = f" by {2 * LEAST_TOLD:g} or more"
         lines.append(
-            f"No class flips significantly more in one group than in the others{much} (least q {number(least, '.2f')})."
+            f"No class flips significantly more in one group than in the others{margin} "
+            f"(least q {number(least, '.2f')})."
         )
     if "flip_gap/mean" in audit.summary:
         gap = cell_of(audit, "flip_gap/mean", form=".3f")
@@ -119,7 +122,8 @@ def _anatomy_lines(audit: Audit) -> list[str]:
     return lines
 
 
-def _largest_flip(audit: Audit) -> list[str]:
+def _largest_flip_lines(audit: Audit) -> list[str]:
+    """Returns the sentence of the first pair of classes, that of the highest lower bound; none without a flip."""
     lines = []
     for row in records_of(audit.pairs[:1]):
         share = with_interval(row, "share", form=".1%")
@@ -134,21 +138,22 @@ def segment_lines(audit: Audit) -> list[str]:
     """Returns how many segments flip, those too small to count, and the largest gain from mending one kind of error."""
     objects = audit.objects
     lines = []
+    # The last row is of all classes.
     row = records_of(objects.flips.iloc[[-1]])[0]
-    small = _left_out(audit)
+    excepted = _excepted_segments(audit)
     if row["segments"]:
         flip = in_words(row, "seg_flip")
         strict = in_words(row, "strict_flip")
-        of_matched = f"; of {row['matched']:,} matched by a predicted one, {strict} have another class"
-        if not row["matched"]:
-            of_matched = ""
-        lines.append(f"Of {row['segments']:,} true segments{small} {flip} flip{of_matched}.")
+        of_matched = ""
+        if row["matched"]:
+            of_matched = f"; of {row['matched']:,} matched by a predicted one, {strict} have another class"
+        lines.append(f"Of {row['segments']:,} true segments{excepted} {flip} flip{of_matched}.")
     elif audit.measured.smaller:
-        lines.append(f"No true segment{small}.")
-    return [*lines, *_gain_line(objects)]
+        lines.append(f"No true segment{excepted}.")
+    return [*lines, *_gain_lines(objects)]
 
 
-def _left_out(audit: Audit) -> str:
+def _excepted_segments(audit: Audit) -> str:
     """Returns the smallest size of a segment and the number left out, if any are."""
     measured = audit.measured
     if not measured.smaller:
@@ -156,13 +161,13 @@ def _left_out(audit: Audit) -> str:
     return f" of {measured.min_size} and more ({measured.smaller:,} smaller ones left out)"
 
 
-def _gain_line(objects: Objects) -> list[str]:
+def _gain_lines(objects: Objects) -> list[str]:
     """Returns the kind of error that is worth most to mend, if any is."""
     kinds = records_of(objects.budget.drop(index="all").reset_index())
     best = max(kinds, key=operator.itemgetter("gain"), default=None)
     if best is None or not best["gain"] > 0:
         return []
-    kind = MENDED[best["kind"]]
+    kind = ERROR_KINDS[best["kind"]]
     share = f"{best['share']:.0%} of wrong pixels"
     return [f"Largest gain from one kind of error: {kind}, {share}, {best['gain']:+.3f} mIoU."]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.findings import MENDED
+from flipjax.audit.findings import ERROR_KINDS
 from flipjax.audit.flips import by_bound
 from flipjax.audit.objects import Objects
 from flipjax.audit.results import Audit
@@ -131,7 +131,7 @@ def ranking(objects: Objects) -> TextTable:
 def mending(objects: Objects) -> TextTable:
     """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
     kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
-    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=MENDED)
+    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=ERROR_KINDS)
     columns = {
         "wrong pixels": "{kind}",
         "pixels": "{pixels:,}",
