@@ -2,4 +2,4 @@
 
 from flipjax.support import lazy
 
-__getattr__, __dir__, __all__ = lazy.lazy_modules(__name__, __path__)  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__, __dir__ = lazy.lazy_modules(__name__, __path__)

@@ -1,7 +1,7 @@
 """Names of a package that load their modules on first access, and what `dir` lists of it."""
 
+import functools
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -32,12 +32,28 @@ def lazy_names(package: str, modules: Mapping[str, str], *, here: Sequence[str] 
     return load, lambda: list(public), public
 
 
-def lazy_modules(package: str, path: Sequence[str]) -> Hooks:
-    """Returns `__getattr__`, `__dir__` and `__all__` of a package whose public names are its modules.
+def lazy_modules(package: str, path: Sequence[str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Returns `__getattr__` and `__dir__` of a package whose public names, and so its `__all__`, are its modules.
+
+    They are listed when they are first asked for: listing loads modules of Python that take a third of the time of
+    `import flipjax`.
 
     Args:
         package: its name.
         path: its `__path__`.
     """
-    names = [module.name for module in pkgutil.iter_modules(path) if module.name != "__main__"]
-    return lazy_names(package, {"": " ".join(names)})
+
+    @functools.cache
+    def names() -> list[str]:
+        import pkgutil
+
+        return sorted(module.name for module in pkgutil.iter_modules(path) if module.name != "__main__")
+
+    def load(name: str) -> Any:
+        if name == "__all__":
+            return names()
+        if name.startswith("__") or name not in names():
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(names())}")
+        return importlib.import_module(f".{name}", package)
+
+    return load, names
