@@ -3,9 +3,9 @@
 An interval is Student's t over two or more seeds of its row. A verdict, lower or higher, is `judge`'s:
 
 1. A family is what one table compares: the trends of a run, its methods under the first selection rule, its selection
-   rules, or two runs. Each is named with its size (`Differences`).
-2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, it is of members that have learnt
-   the classes (a trend needs them at both ends, a comparison on one side), and the seeds differ.
+   rules (`Differences`), or two runs. A table says its family's size in the column `comparisons`.
+2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, most of its members have learnt the
+   classes (at both ends of a trend; of one method or of the other), and the seeds differ.
 3. `shared_p` tests each with a variance that is shared within its quantity, so that four seeds that agree by chance
    make no verdict.
 4. `holm` corrects the family's p values, and a verdict needs one below LEVEL.
@@ -79,7 +79,8 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
     squares = np.where(finite, sums - mean, 0.0) ** 2
     variance = _ratio(squares.sum(0), n - 1)
     half = stdtrit(np.maximum(n - 1, 1), 0.975) * np.sqrt(_ratio(variance, n))
-    ends = np.array([weighted_range(quantity, weight[seed == 0]) for quantity in quantities]).reshape(-1, 2)
+    # Every seed has the weights of the first.
+    ranges = np.array([weighted_range(quantity, weight[seed == 0]) for quantity in quantities]).reshape(-1, 2)
     values = [sums[finite[:, column], column].tolist() for column in range(len(quantities))]
     return pd.DataFrame(
         {
@@ -87,8 +88,8 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
             "n": n,
             "values": [" ".join(str(rounded(value)) for value in of_seeds) for of_seeds in values],
             "mean": _rounded(mean),
-            "low": _rounded(np.clip(mean - half, ends[:, 0], ends[:, 1])),
-            "high": _rounded(np.clip(mean + half, ends[:, 0], ends[:, 1])),
+            "low": _rounded(np.clip(mean - half, ranges[:, 0], ranges[:, 1])),
+            "high": _rounded(np.clip(mean + half, ranges[:, 0], ranges[:, 1])),
             "variance": variance,
         }
     )
@@ -165,10 +166,12 @@ def shared_p(difference: ArrayLike, variance: ArrayLike, n: ArrayLike, *, sharin
     unit = np.maximum(variance.max(-1, keepdims=True), np.finfo(np.float64).tiny)
     relative = variance / unit
     squares = (relative**2 / (seeds - 1)).sum(-1, keepdims=True)
-    freedom = relative.sum(-1, keepdims=True) ** 2 / np.where(squares > 0, squares, np.inf) * 4 / (sharing + 3)
+    independent = relative.sum(-1, keepdims=True) ** 2 / np.where(squares > 0, squares, np.inf)
+    # Of k comparisons that are independent; with one reference they are worth 4 / (k + 3) of it.
+    shared_freedom = independent * 4 / (sharing + 3)
     # By more than rounding: equal variances are shared.
     larger = variance > shared * (1 + 1e-9)
-    freedom = np.where(larger, seeds - 1, np.maximum(freedom, seeds - 1))
+    freedom = np.where(larger, seeds - 1, np.maximum(shared_freedom, seeds - 1))
     spread = np.sqrt(np.where(larger, variance, shared))
     measurable = spread >= LEAST_SPREAD
     t = np.abs(difference) / np.where(measurable, spread, 1.0) * np.sqrt(seeds)
@@ -234,7 +237,7 @@ def _sharing(rows: pd.DataFrame) -> int:
 
 def _reasons(judged: pd.DataFrame) -> np.ndarray:
     """Returns why rows have no verdict, '' where they have one or none is asked for; the first condition counts."""
-    inside = (judged["low"] <= 0) & (judged["high"] >= 0)
+    interval_has_zero = (judged["low"] <= 0) & (judged["high"] >= 0)
     reasons = {
         "": (judged["verdict"] != "") | ~judged["quantity"].isin(JUDGED),
         "no seed has both": judged["n"] == 0,
@@ -242,7 +245,7 @@ def _reasons(judged: pd.DataFrame) -> np.ndarray:
         f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
         "no difference in any seed": judged["p"].isna() & (judged["difference"] == 0),
         "no verdict: all seeds are equal": judged["p"].isna(),
-        "no significant difference": inside,
+        "no significant difference": interval_has_zero,
     }
     conditions = [condition.to_numpy(bool) for condition in reasons.values()]
     return np.select(conditions, list(reasons), "not significant after Holm's correction")
@@ -311,8 +314,8 @@ def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resample
         intervals = {}
         if resamples is not None:
             intervals = resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
-        ends = [intervals.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
-        low, high = np.round(np.array(ends, np.float64).reshape(-1, 2), DIGITS).T
+        over_images = [intervals.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
+        low, high = np.round(np.array(over_images, np.float64).reshape(-1, 2), DIGITS).T
         tables.append(table.assign(images_low=low, images_high=high))
     return _joined(tables, [*names, *SUMMARY])
 
@@ -343,8 +346,8 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
     """Returns the rows of `trend` of one setting, of records in order of rho."""
-    whole = records.groupby(seeds_of(records))["rho"].transform("nunique") == len(levels)
-    paired = records[whole]
+    at_every_level = records.groupby(seeds_of(records))["rho"].transform("nunique") == len(levels)
+    paired = records[at_every_level]
     seeds = seeds_of(paired)
     at_lowest = (paired["rho"] == levels[0]).to_numpy(np.float64)
     at_highest = (paired["rho"] == levels[-1]).to_numpy(np.float64)
@@ -365,8 +368,9 @@ def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
 def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None) -> pd.DataFrame:
     """Returns the difference of every quantity between each value of an axis and a reference, paired by seed.
 
-    The reference is the axis's first value by default. If it does not use a knob, it is compared with every value of
-    the knob. A seed counts if both values are finite. There are no rows if the axis takes one value.
+    The reference is the axis's first value by default. If it does not use an axis, such as another method's strength,
+    it is compared with every value of that axis. A seed counts if both values are finite. There are no rows if the axis
+    takes one value.
 
     Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of both
     that are in no mean; `unlearnt`, the members of the value that have not learnt the classes; `learnt`, whether most
@@ -378,28 +382,30 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
     if axis not in axes_of(rows) or rows.empty:
         return _joined([], columns)
     records = member_quantities(rows)
-    base = records[axis].iloc[0] if reference is None else reference
+    if reference is None:
+        reference = records[axis].iloc[0]
     tables = []
-    for setting, records_of_value in groups_of(records[records[axis] != base], [*names, axis]):
-        of_reference = records[records[axis] == base]
-        for name, value in zip(names, setting, strict=False):
+    for (*setting, value_of_axis), of_value in groups_of(records[records[axis] != reference], [*names, axis]):
+        of_reference = records[records[axis] == reference]
+        for name, value in zip(names, setting, strict=True):
             column = of_reference[name]
             of_reference = of_reference[(column == value) | column.isna() | (column == "")]
         if of_reference.empty:
             continue
-        both = pd.concat([records_of_value, of_reference])
+        both = pd.concat([of_value, of_reference])
         kept = kept_records(both)
         seeds = seeds_of(kept)
         paired = kept.groupby(seeds)[axis].transform("nunique") == 2
-        weights = np.where(kept[axis] == base, -1.0, 1.0)
+        weights = np.where(kept[axis] == reference, -1.0, 1.0)
         table = estimate(kept[paired], weights[paired], seeds[paired])
         table = table.assign(
-            **dict(zip([*names, axis], setting, strict=True)),
-            reference=base,
+            **dict(zip(names, setting, strict=True)),
+            **{axis: value_of_axis},
+            reference=reference,
             left_out=len(both) - len(kept),
             difference=table["mean"],
-            unlearnt=count_unlearnt(kept[kept[axis] != base]),
-            learnt=has_learnt(kept[kept[axis] != base]) or has_learnt(kept[kept[axis] == base]),
+            unlearnt=count_unlearnt(kept[kept[axis] != reference]),
+            learnt=has_learnt(kept[kept[axis] != reference]) or has_learnt(kept[kept[axis] == reference]),
         )
         tables.append(table)
     return _joined(tables, columns)
