@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -102,6 +103,8 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             # Without an errno, flipjax itself raised it for a path named on the command line.
             named = isinstance(error, FileNotFoundError) and not error.errno
             return USAGE if named else system_code, one_line(text) + advice
+        case ValueError() if _is_of_settings(error):
+            return USAGE, f"JAX_*: expected variables that JAX can read, found others ({one_line(str(error))})"
         case MemoryError():
             return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     code = getattr(error, "exit_code", None)
@@ -111,6 +114,12 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
     if problem:
         return USAGE, problem
     raise error
+
+
+def _is_of_settings(error: BaseException) -> bool:
+    """Returns whether JAX raised an error as it read its settings, which are variables of the environment."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).parts[-3:] == ("jax", "_src", "config.py")
 
 
 def _problem_of_platform() -> str:

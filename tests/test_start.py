@@ -4,6 +4,7 @@ import resource
 
 import jax
 import pytest
+from conftest import python
 
 from flipjax import command
 from flipjax.backend.start import check_settings, start_backend
@@ -84,3 +85,10 @@ def test_a_setting_with_which_jax_cannot_train_is_refused_before_any_work(name):
 def test_a_setting_that_only_tells_is_taken(setting):
     with setting():
         check_settings()
+
+
+def test_a_variable_that_jax_cannot_read_is_one_sentence():
+    code = "from flipjax.sweep.__main__ import main; print(main(['--config', 'smoke', '--dry_run']))"
+    process = python(code, JAX_NUM_CPU_DEVICES="many")
+    assert process.stdout.strip() == "2" and process.stderr.count("\n") == 1
+    assert "JAX_*: expected variables that JAX can read" in process.stderr and "many" in process.stderr
