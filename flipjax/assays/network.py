@@ -27,12 +27,15 @@ PRETRAINED_SIZE = 96
 """The side at which images are read for it by default, that of `photos_grid:pretrained`."""
 REMEDIES = (
     NetworkSetting(0.5, "ce"),
-    NetworkSetting(1.0, "balanced"),
     NetworkSetting(0.25, "ce"),
+    NetworkSetting(1.0, "balanced"),
     NetworkSetting(1.0, "group_dro"),
     NetworkSetting(0.0, "ce"),
 )
-"""Fewer counter-examples, for the curve, and methods that need no new data; the budget leaves out the last first."""
+"""Fewer counter-examples, for the curve, and methods that need no new data; the budget leaves out the last first.
+
+Two fractions come first: nothing is extrapolated from fewer than `remedy.FEWEST_LEVELS` levels.
+"""
 SWAP = NetworkSetting(1.0, "bg_swap")
 """A method of composite pools, tried before the other methods."""
 
@@ -149,7 +152,7 @@ def _try_network(images: AssayImages, schedule: Schedule, rare: np.ndarray, fold
 def _settings(images: AssayImages) -> list[NetworkSetting]:
     """Returns what tells how a shortcut ends, the most important first."""
     if images.catalog.kind == "composite":
-        return [REMEDIES[0], SWAP, *REMEDIES[1:]]
+        return [*REMEDIES[:2], SWAP, *REMEDIES[2:]]
     return [*REMEDIES]
 
 

@@ -13,6 +13,8 @@ from flipjax.assays.units import AssayUnits
 
 FARTHEST = 8.0
 """The largest multiple of the counter-examples that is extrapolated to."""
+FEWEST_LEVELS = 3
+"""Levels with counter-examples below which nothing is extrapolated: a line through two has no check."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,7 +130,7 @@ def _extrapolated(kept: np.ndarray, flips: np.ndarray, target: float) -> float:
         9.0
     """
     has_logarithm = kept > 0
-    if has_logarithm.sum() < 2:
+    if has_logarithm.sum() < FEWEST_LEVELS:
         return math.inf
     log_kept = np.log(kept[has_logarithm])
     odds = logit(np.clip(flips[has_logarithm], 0.005, 0.995))

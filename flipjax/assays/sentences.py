@@ -3,7 +3,7 @@
 import numpy as np
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.remedy import Level
+from flipjax.assays.remedy import FEWEST_LEVELS, Level
 from flipjax.assays.results import Assay
 from flipjax.support.terminal import listed
 
@@ -87,6 +87,11 @@ def _remedies(assay: Assay) -> list[str]:
         lines.append(
             f"For Flip of {needed.target:g} in the rare groups collect {listed(cells)}: {needed.factor:.1f} times "
             "the counter-examples of the data, an extrapolation along the log-odds of rho."
+        )
+    elif sum(level.kept > 0 for level in assay.levels) < FEWEST_LEVELS:
+        lines.append(
+            f"How many counter-examples bring Flip in the rare groups to {needed.target:g} needs networks of "
+            f"{FEWEST_LEVELS} numbers of counter-examples, which the budget left out."
         )
     else:
         lines.append(

@@ -148,10 +148,20 @@ def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished)
     flip, left_out = findings(alone)[1:3]
     assert flip.startswith(f"Flip in the rare groups is {alone.levels[0].flip_rare.text}, in the common ones 0.0")
     assert left_out == (
-        "The budget has no room for 50% of the counter-examples, balanced, 25% of the counter-examples, group_dro, "
+        "The budget has no room for 50% of the counter-examples, 25% of the counter-examples, balanced, group_dro, "
         "0% of the counter-examples; --budget 17m would have (into a new --out)."
     )
     assert not any(line.startswith("The budget") for line in findings(finished))
+
+
+def test_two_numbers_of_counter_examples_extrapolate_nothing(finished):
+    half = next(level for level in finished.levels if level.kept == 0.5)
+    needed = dataclasses.replace(finished.counter_examples, kind="more than can be told")
+    two = dataclasses.replace(finished, levels=(half, finished.levels[-1]), methods=(), counter_examples=needed)
+    assert (
+        "How many counter-examples bring Flip in the rare groups to 0.1 needs networks of 3 numbers of "
+        "counter-examples, which the budget left out."
+    ) in findings(two)
 
 
 def test_classes_that_are_not_learnt_are_said_with_what_may_learn_them(tmp_path):

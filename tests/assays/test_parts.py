@@ -110,8 +110,13 @@ def test_the_number_to_collect_follows_the_log_odds():
 
 @pytest.mark.parametrize(
     "curve",
-    [levels((0.25, 0.8), (0.5, 2 / 3), (1.0, 0.5)), levels((0.25, 0.5), (0.5, 0.5), (1.0, 0.5)), levels((1.0, 0.5))],
-    ids=["too far", "flat", "one level"],
+    [
+        levels((0.25, 0.8), (0.5, 2 / 3), (1.0, 0.5)),
+        levels((0.25, 0.5), (0.5, 0.5), (1.0, 0.5)),
+        levels((1.0, 0.5)),
+        levels((0.0, 0.9), (0.5, 0.6), (1.0, 0.2)),
+    ],
+    ids=["too far", "flat", "one level", "two levels with counter-examples"],
 )
 def test_what_is_too_far_is_not_told(curve):
     needed = count_counter_examples(curve, COUNTS, RARE, target=0.1)
