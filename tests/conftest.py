@@ -69,6 +69,8 @@ SLOWEST = [
 """Files that start first, so that the workers end together."""
 EXACT = {*WHOLE, "test_libraries", "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
+ACCELERATED = {"test_lowering", "test_pack"}
+"""Files that trace programs as accelerators run them, which no other file may meet."""
 # Collections take a twentieth of the time; one is made where programs are let go of.
 gc.set_threshold(200_000, 50, 100)
 settings.register_profile("laws", derandomize=True, deadline=None, database=None)
@@ -165,12 +167,23 @@ def held_memory():
 
 @functools.lru_cache(1)
 def begin_programs(files):
-    """Lets go of the programs of other files if these are compiled otherwise, or fill the memory, and gives it back."""
-    quick = pathlib.Path(files).stem not in EXACT
-    alike = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == str(int(quick))
+    """Compiles from here on as files ask, and lets go of earlier programs if these were others or fill the memory."""
+    name = pathlib.Path(files).stem
+    quick = name not in EXACT
     compile_quickly(quick)
-    if alike and held_memory() < ROOM:
-        return
+    begin_kind(quick, name in ACCELERATED)
+    if held_memory() >= ROOM:
+        let_go_of_programs()
+
+
+@functools.lru_cache(1)
+def begin_kind(quick, accelerated):
+    """Lets go of the programs of another kind, and of nothing if the kind is that of before."""
+    let_go_of_programs()
+
+
+def let_go_of_programs():
+    """Forgets what was traced and compiled, and gives the memory back."""
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(AttributeError):  # glibc's own.
