@@ -14,7 +14,7 @@ from flipjax.assays.sentences import findings
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.gallery.items import Item, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
-from flipjax.report.panels import Chart, Panel, draw_reference
+from flipjax.report.panels import Chart, Panel, ReferenceLevel, draw_reference
 from flipjax.report.run import read_run
 from flipjax.report.style import dress, legend
 from flipjax.results.text import TextTable
@@ -157,7 +157,7 @@ def _curve(assay: Assay) -> Chart:
         dress(axes, title="Flip over counter-examples", x="counter-examples in the data", y="Flip")
         axes.set_ylim(0, 1)
         if assay.counter_examples is not None:
-            draw_reference(axes, assay.counter_examples.target, "target")
+            draw_reference(axes, ReferenceLevel(assay.counter_examples.target, "target"))
         legend(axes, columns=2)
 
     ends = [f"{count:.0f}: {level.flip_rare.value:.2f}" for count, level in zip(counts, assay.levels, strict=True)]
@@ -211,8 +211,7 @@ def _count_block(assay: Assay) -> Numbers:
 def _cue_table(assay: Assay) -> TextTable:
     rows = []
     for cue in assay.cues:
-        texts = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in (cue.of_value, cue.of_class)]
-        rows.append([cue.name, *texts])
+        rows.append([cue.name, str(cue.of_value), str(cue.of_class)])
     return TextTable(["cue", assay.attribute, "class"], rows)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -42,7 +42,7 @@ def to_plain(value: object) -> Json:
 def from_plain(kind: type[Record], value: Json) -> Record:
     """Returns a dataclass from the value that `to_plain` made of it.
 
-    Fields of it may be dataclasses, tuples, arrays, numbers, texts, or one of these or None.
+    Fields of it may be dataclasses, tuples (with named fields, too), arrays, numbers, texts, or one of these or None.
 
     Raises:
         ValueError, TypeError, KeyError: the value is not of this dataclass.
@@ -71,6 +71,9 @@ def _value_of(annotation: object, value: Json) -> object:
         raise TypeError(f"expected a type, found {annotation!r}")
     if dataclasses.is_dataclass(annotation):
         return _record_of(annotation, value)
+    if issubclass(annotation, tuple):
+        named_tuple = typing.cast("Callable[..., object]", annotation)
+        return named_tuple(*_tuple_of(tuple(typing.get_type_hints(annotation).values()), value))
     if not isinstance(value, str | int | float):
         raise TypeError(f"expected a number or a text, found {type(value).__name__}")
     return annotation(value)

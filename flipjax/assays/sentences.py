@@ -43,12 +43,11 @@ def cue_sentence(assay: Assay) -> str:
     if not assay.cues:
         return ""
     cue = assay.cues[0]
-    value, low, high = cue.of_value
-    auroc = f"AUROC {value:.2f} [{low:.2f}, {high:.2f}]"
-    if low <= TELLS:
+    auroc = f"AUROC {cue.of_value}"
+    if cue.of_value.low <= TELLS:
         return f"No measured cue tells {assay.attribute} well; the best is {cue.name} ({auroc})."
-    of_class, _, _ = cue.of_class
-    return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class:.2f}."
+    of_class = f"{cue.of_class.value:.2f}"
+    return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class}."
 
 
 def _flips(assay: Assay) -> list[str]:

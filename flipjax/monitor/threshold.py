@@ -175,21 +175,31 @@ def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
     return np.where(np.isnan(values), monitor.flags_empty, values > monitor.threshold)
 
 
+class Fraction(NamedTuple):
+    """A fraction of images with its Wilson 95% interval; NaN where it is undefined."""
+
+    value: float
+    """The fraction."""
+    low: float
+    """The lower end of its interval."""
+    high: float
+    """The upper end."""
+
+
 class Detection(NamedTuple):
     """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined.
 
     Example:
         >>> found = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.0])
-        >>> rate, low, high = found.precision
-        >>> rate, round(low, 2), round(high, 2)
+        >>> found.precision.value, round(found.precision.low, 2), round(found.precision.high, 2)
         (0.5, 0.09, 0.91)
     """
 
-    flagged: tuple[float, float, float]
+    flagged: Fraction
     """Of all images."""
-    precision: tuple[float, float, float]
+    precision: Fraction
     """Errors among the flagged images."""
-    recall: tuple[float, float, float]
+    recall: Fraction
     """Flagged images among the errors."""
 
 
@@ -207,7 +217,7 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
 
     Example:
         >>> result = detection(fit(np.arange(99.0), flag_rate=0.2), [70.0, 90.0, 95.0], [0.0, 1.0, 0.1])
-        >>> [round(value, 2) for value in result.flagged], result.precision[0], result.recall[0]
+        >>> [round(value, 2) for value in result.flagged], result.precision.value, result.recall.value
         ([0.67, 0.21, 0.94], 0.5, 1.0)
     """
     flagged = flag(monitor, scores)
@@ -220,12 +230,12 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
     return Detection(_fraction(flagged), _fraction(error[flagged & has_loss]), _fraction(flagged[error]))
 
 
-def _fraction(events: np.ndarray) -> tuple[float, float, float]:
+def _fraction(events: np.ndarray) -> Fraction:
     """Returns the fraction of events, bool (n,), and its Wilson 95% interval."""
     from scipy.stats import binomtest  # Imported here because it is slow and `watch` does not need it.
 
     if not len(events):
-        return math.nan, math.nan, math.nan
+        return Fraction(math.nan, math.nan, math.nan)
     test = binomtest(int(events.sum()), len(events))
     interval = test.proportion_ci(method="wilson")
-    return float(test.statistic), float(interval.low), float(interval.high)
+    return Fraction(float(test.statistic), float(interval.low), float(interval.high))

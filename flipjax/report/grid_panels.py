@@ -12,7 +12,7 @@ from matplotlib.typing import ColorType
 
 from flipjax.report import style
 from flipjax.report.charts import Panel
-from flipjax.report.panels import LABELLED, SHARES, bar_panel, draw_reference
+from flipjax.report.panels import LABELLED, SHARES, ReferenceLevel, bar_panel, draw_reference
 from flipjax.report.style import dress, legend, plain, shades
 from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
@@ -83,7 +83,7 @@ def line_panels(
     *,
     y: str,
     limits: tuple[float, float] | None = (0.0, 1.0),
-    reference: tuple[float, str] | None = None,
+    reference: ReferenceLevel | None = None,
 ) -> list[Panel]:
     """Returns a panel per setting of the other axes: quantities against rho, with a small dot per seed.
 
@@ -95,7 +95,7 @@ def line_panels(
         lines: the lines to draw; those without values are skipped.
         y: name of the y axis.
         limits: of the y axis; None uses the range of the values.
-        reference: a reference level and its name.
+        reference: a level that is drawn.
     """
     placed = place(summary, records)
     means, seeds = placed.tables
@@ -138,7 +138,7 @@ class _Lines:
         *,
         y: str,
         limits: tuple[float, float] | None,
-        reference: tuple[float, str] | None,
+        reference: ReferenceLevel | None,
     ) -> Panel:
         """Returns the panel."""
         places = list(self.placed.ticks)
@@ -151,7 +151,7 @@ class _Lines:
             if limits:
                 axes.set_ylim(*limits)
             if reference:
-                draw_reference(axes, *reference)
+                draw_reference(axes, reference)
             if len(self.shown) > 1:
                 legend(axes, columns=2)
 

@@ -116,7 +116,7 @@ def ranking_charts(
             curves = pd.DataFrame({label: ranking[name] for label, ranking in rankings.items()}, index=points)
             reference = None
             if mean is not None and name != "risk_decile":
-                reference = (mean, f"mean of all images, {mean:.2f}")
+                reference = ReferenceLevel(mean, f"mean of all images, {mean:.2f}")
             panel = curve_panel(curves, title=title, x=x, y=y, reference=reference, interval=intervals.get(name))
             if name == "remaining":
                 coverage.append(panel)
@@ -185,6 +185,16 @@ def _stack_bars(axes: Axes, heights: np.ndarray, base: np.ndarray, share: Share)
 
 
 @dataclasses.dataclass(frozen=True)
+class ReferenceLevel:
+    """A level that values are read against, drawn as a dashed line."""
+
+    level: float
+    """On the y axis."""
+    name: str = ""
+    """What stands beside it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Look:
     """How a curve is drawn."""
 
@@ -201,7 +211,7 @@ def curve_panel(
     x: str,
     y: str,
     most: float | None = None,
-    reference: tuple[float, str] | None = None,
+    reference: ReferenceLevel | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
     looks: Mapping[str, Look] | None = None,
 ) -> Panel:
@@ -213,7 +223,7 @@ def curve_panel(
         x: name of the x axis.
         y: name of the y axis, which begins at 0.
         most: end of the y axis; None uses the range of the values.
-        reference: a reference level and its name.
+        reference: a level that is drawn.
         interval: low and high (n,) at the first curve's points.
         looks: of each curve by its name; None: solid, coloured from blue to orange in order.
     """
@@ -241,7 +251,7 @@ def curve_panel(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(curves.index[-1] > 1)))
         axes.set_ylim(0, most)
         if reference:
-            draw_reference(axes, *reference)
+            draw_reference(axes, reference)
         if curves.shape[1] > 1:
             legend(axes, columns=min(3, curves.shape[1]))
 
@@ -253,12 +263,12 @@ def curve_panel(
     return Panel(draw, f"{title or y}, {y} by {x}. {'; '.join(words)}.")
 
 
-def draw_reference(axes: Axes, level: float, text: str) -> None:
+def draw_reference(axes: Axes, reference: ReferenceLevel) -> None:
     """Draws a dashed reference level and its name."""
-    axes.axhline(level, color=style.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.axhline(reference.level, color=style.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
-        text,
-        (1, level),
+        reference.name,
+        (1, reference.level),
         xycoords=("axes fraction", "data"),
         xytext=(0, -2),
         textcoords="offset points",

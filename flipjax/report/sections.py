@@ -90,7 +90,7 @@ def _line_chart(
     *,
     y: str,
     limits: tuple[float, float] | None = (0.0, 1.0),
-    reference: tuple[float, str] | None = None,
+    reference: panels.ReferenceLevel | None = None,
 ) -> Chart:
     """Returns a chart of quantities over rho."""
     drawn = line_panels(run.summary, run.kept(), lines, y=y, limits=limits, reference=reference)
@@ -112,7 +112,7 @@ def gap_chart(run: RunTables) -> Chart:
         lines,
         y="IoU, common minus rare",
         limits=(_least_gap(run) - 0.05, 1.0),
-        reference=(0.0, ""),
+        reference=panels.ReferenceLevel(0.0),
     )
 
 
@@ -134,7 +134,7 @@ def context_chart(run: RunTables) -> Chart:
         [CONTEXT],
         y="share of the evidence",
         limits=None,
-        reference=(0.0, ""),
+        reference=panels.ReferenceLevel(0.0),
     )
 
 
@@ -148,7 +148,7 @@ def risk_charts(run: RunTables) -> list[Chart]:
             "AUROC for images with a flip share above 0.5. At 0.5 the score is no better than chance.",
             AUROC,
             y="AUROC",
-            reference=(0.5, "chance"),
+            reference=panels.ReferenceLevel(0.5, "chance"),
         ),
         _line_chart(
             run,
@@ -157,7 +157,7 @@ def risk_charts(run: RunTables) -> list[Chart]:
             "Part of all flips in the tenth of the images with the highest flip-risk, and the largest of any tenth.",
             TENTHS,
             y="share of all flips",
-            reference=(0.1, "flips spread evenly"),
+            reference=panels.ReferenceLevel(0.1, "flips spread evenly"),
         ),
     ]
     if run.has(RARE_ERROR.quantity):
@@ -263,7 +263,7 @@ def pull_charts(run: RunTables) -> list[Chart]:
         "Share of the flips in rare groups that go to a class whose usual scene the image shows.",
         [PULL],
         y="share of the flips in rare groups",
-        reference=(chance, f"chance, {chance:.2f}"),
+        reference=panels.ReferenceLevel(chance, f"chance, {chance:.2f}"),
     )
     scene_names = cell.results.scene_name.tolist()
     matrices = []

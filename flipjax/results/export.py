@@ -25,6 +25,16 @@ TABLES = ("members", "images", "scores", "history", "summary")
 
 
 @dataclasses.dataclass(frozen=True)
+class TrackedEpoch:
+    """An epoch of a member."""
+
+    number: int
+    """Its number, from 1."""
+    numbers: dict[str, float]
+    """The finite numbers of its row of history.csv."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TrackedMember:
     """A member as a run of a tracker."""
 
@@ -32,8 +42,8 @@ class TrackedMember:
     """Its name."""
     config: Row
     """Its axes and its status."""
-    history: list[tuple[int, dict[str, float]]]
-    """The epochs, each with the finite numbers of its row of history.csv."""
+    history: list[TrackedEpoch]
+    """Its epochs."""
     test: dict[str, float]
     """Its finite test quantities, as `test/<key>`."""
 
@@ -42,8 +52,7 @@ class TrackedMember:
         """The last epoch, 0 without history."""
         if not self.history:
             return 0
-        epoch, _ = self.history[-1]
-        return epoch
+        return self.history[-1].number
 
 
 def tracked_members(run: RunData) -> Iterator[TrackedMember]:
@@ -57,7 +66,7 @@ def tracked_members(run: RunData) -> Iterator[TrackedMember]:
         if record["member"] in histories:
             for epoch in records_of(histories[record["member"]]):
                 number = epoch.pop("epoch")
-                history.append((number, _finite(epoch)))
+                history.append(TrackedEpoch(number, _finite(epoch)))
         yield TrackedMember(
             name=record["member"],
             config={name: record[name] for name in (*axes_of(rows), "status")},
@@ -97,8 +106,8 @@ def to_mlflow(run: RunData, project: str, mlflow: ModuleType) -> None:
     for member in tracked_members(run):
         with mlflow.start_run(run_name=member.name):
             mlflow.log_params(member.config)
-            for epoch, numbers in member.history:
-                mlflow.log_metrics(numbers, step=epoch)
+            for epoch in member.history:
+                mlflow.log_metrics(epoch.numbers, step=epoch.number)
             mlflow.log_metrics(member.test)
 
 
@@ -106,8 +115,8 @@ def to_wandb(run: RunData, project: str, wandb: ModuleType, **options: bool) -> 
     """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
     for member in tracked_members(run):
         wandb.init(project=project, group=run.folder.name, name=member.name, config=member.config, **options)
-        for epoch, numbers in member.history:
-            wandb.log(numbers, step=epoch)
+        for epoch in member.history:
+            wandb.log(epoch.numbers, step=epoch.number)
         wandb.log(member.test, step=member.last_epoch)
         wandb.finish()
 

@@ -9,7 +9,7 @@ import pytest
 from flipjax.assays.__main__ import seconds_of
 from flipjax.assays.association import associate
 from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.cues import CUES, auroc, measure_cues, rank_cues
+from flipjax.assays.cues import CUES, AurocInterval, CueAuroc, auroc, measure_cues, rank_cues
 from flipjax.assays.population import Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
 from flipjax.assays.remedy import Level, count_counter_examples
@@ -53,10 +53,10 @@ def test_the_cue_that_carries_the_attribute_comes_first():
     assert cues.keys() == CUES.keys()
     ranked = rank_cues(cues, (np.arange(60) // 2) % 2, value, np.arange(60), samples=50)
     warmth = next(cue for cue in ranked if cue.name == "warmth")
-    assert warmth.of_value[1] > 0.9
-    assert warmth.of_class[1] < 0.6
-    assert [cue.of_value[0] for cue in ranked] == sorted((cue.of_value[0] for cue in ranked), reverse=True)
-    assert all(0.5 <= cue.of_value[0] <= 1 for cue in ranked)
+    assert warmth.of_value.low > 0.9
+    assert warmth.of_class.low < 0.6
+    assert [cue.of_value.value for cue in ranked] == sorted((cue.of_value.value for cue in ranked), reverse=True)
+    assert all(0.5 <= cue.of_value.value <= 1 for cue in ranked)
 
 
 def test_a_resample_of_few_patients_without_a_class_warns_of_nothing():
@@ -234,3 +234,5 @@ def test_the_record_is_read_as_it_was_written():
     level = from_plain(Level, to_plain(levels((0.5, 0.2))[0]))
     assert level.flip_rare.of_seeds.tolist() == [0.2] * 4
     assert math.isnan(from_plain(FlipEstimate, to_plain(FlipEstimate(math.nan, np.array([]), 0.0, 1.0))).value)
+    cue = CueAuroc("warmth", AurocInterval(0.6, 0.5, 0.7), AurocInterval(0.9, 0.8, 1.0))
+    assert from_plain(CueAuroc, to_plain(cue)) == cue
