@@ -194,7 +194,10 @@ def collect(folder):
             shutil.copy(ROOT / name, folder / name)
     for name in ("LICENSE", "Makefile"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copy(pathlib.Path(__file__).parent / "conf.py", folder / "conf.py")
+    here = pathlib.Path(__file__).parent
+    shutil.copy(here / "conf.py", folder / "conf.py")
+    (folder / "static").mkdir()
+    shutil.copy(here / "narrow.css", folder / "static" / "narrow.css")
     for name in SCRIPTS:
         (folder / name / "README.md").write_text(folder_page(folder / name))
     (folder / "api").mkdir()

@@ -17,6 +17,8 @@ extensions = [
 html_theme = "furo"
 html_title = f"flipjax {release}"
 html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["narrow.css"]
 
 # Docstrings write code in single backticks, as optax's do.
 default_role = "code"
