@@ -5,6 +5,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -374,3 +375,39 @@ def test_logits_of_longer_floats_are_computed_in_float32():
     logits, _ = random_case(4, (1, 5, 6))
     long = logits.astype(np.longdouble)
     np.testing.assert_array_equal(intervene.mirror_risk(long, long), intervene.mirror_risk(logits, logits))
+
+
+ODDS = np.zeros((1, 2, 2), np.float32)
+NO_ODDS = {
+    "complex": ODDS + 0j,
+    "booleans": ODDS > 0,
+    "text": ODDS.astype(str),
+    "time spans": ODDS.astype(int).astype("m8[s]"),
+    "records": np.zeros(ODDS.shape, [("a", "f4")]),
+    "a key": jax.random.key(0),
+}
+
+
+@pytest.mark.parametrize("function", [intervene.scene_swap_risk, intervene.repair], ids=["risk", "repair"])
+@pytest.mark.parametrize("odds", NO_ODDS.values(), ids=NO_ODDS)
+def test_log_odds_that_are_no_floats_are_refused(odds, function):
+    with pytest.raises(TypeError, match=r"^log_odds: expected floating point, found"):
+        function(np.zeros((1, 4, 4, 3)), odds, center=0.0)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (2, 4, 5, 3), (1, 1, 4, 5, 3)], ids=str)
+def test_mirrored_logits_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^mirrored: expected \(B, H, W, C\) as the logits"):
+        intervene.mirror_risk(np.zeros((1, 4, 5, 3)), np.zeros(shape))
+
+
+def test_no_scene_is_one_sentence():
+    with pytest.raises(ValueError, match=r"^scenes: expected at least one, found \(0, 4, 4, 3\)"):
+        intervene.scene_marginal(lambda images: images, np.zeros((1, 4, 4, 3)), np.zeros((0, 4, 4, 3)))
+
+
+def test_floats_of_eight_bits_are_computed_in_float32():
+    logits = np.asarray(random_case(4, (1, 5, 6))[0], ml_dtypes.float8_e4m3fn)
+    wide = logits.astype(np.float32)
+    np.testing.assert_array_equal(intervene.mirror_risk(logits, wide), intervene.mirror_risk(wide, wide))
+    np.testing.assert_array_equal(metrics.flip_risk(jnp.asarray(logits)), metrics.flip_risk(jnp.asarray(wide)))

@@ -177,6 +177,8 @@ def scene_marginal(
         warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
     if photos.ndim != 4 or scene_photos.ndim not in (4, 5) or scene_photos.shape[-3:] != photos.shape[1:]:
         raise ValueError(f"scenes: expected (K, H, W, channels) as images {photos.shape}, found {scene_photos.shape}.")
+    if not scene_photos.size:
+        raise ValueError(f"scenes: expected at least one, found {scene_photos.shape}.")
     _warn_of_units(photos, scene_photos)
     draws = scene_photos.shape[1] if scene_photos.ndim == 5 else 1
     weight_of = _read_weights(weights, draws)
@@ -328,7 +330,11 @@ def mirror_risk(logits: ArrayLike, mirrored: ArrayLike, *, background: Backgroun
         0.6931
     """
     scores = check_logits(logits, background=background)
-    turned = check_logits(mirrored, background=background)[:, :, ::-1]
+    other = check_logits(mirrored, background=background)
+    if scores.ndim != 4 or other.shape != scores.shape:
+        found = f"{scores.shape} and {other.shape}"
+        raise ValueError(f"mirrored: expected (B, H, W, C) as the logits, found logits {found}.")
+    turned = other[:, :, ::-1]
     classes = background_classes(background)
     prediction, entropy = pixels.mean_entropy(jnp.concatenate([scores, turned], axis=-1), background=classes)
     inside = pixels.is_foreground(prediction, classes)
@@ -357,7 +363,10 @@ def _swap(
     scores = check_logits(logits, background=background)
     rows, counts = count_labels(scores, regions=regions, background=background)
     classes = np.flatnonzero(is_foreground(scores.shape[-1], background))
-    on_scenes = np.asarray(to_array(log_odds))
+    log_odds = to_array(log_odds, name="log_odds")
+    if not jnp.issubdtype(log_odds.dtype, jnp.floating):
+        raise TypeError(f"log_odds: expected floating point, found {log_odds.dtype}.")
+    on_scenes = np.asarray(log_odds)
     if on_scenes.ndim != 3 or (on_scenes.shape[0], on_scenes.shape[2]) != (len(counts), len(classes)):
         expected = f"({len(counts)} regions, kinds of scenes, {len(classes)})"
         raise ValueError(f"log_odds: expected {expected} as the logits, found {on_scenes.shape}.")

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
-from flipjax.metrics.host import NARROW, Array, read_array
+from flipjax.metrics.host import Array, read_array, wide_type
 from flipjax.metrics.settings import jax_defaults
 
 SCORES = ("logits", "probabilities")
@@ -34,7 +34,7 @@ _FORKED: list[int] = []
 
 
 def to_array(values: ArrayLike, *, name: str = "array") -> Array:
-    """Returns JAX arrays as they are, and all other array-likes as `read_array` does. Narrow integers become int8.
+    """Returns JAX arrays as they are, and all other array-likes as `read_array` does. Narrow types are widened.
 
     Raises:
         TypeError: a dict of model outputs, a masked array, or what is no array.
@@ -48,8 +48,10 @@ def to_array(values: ArrayLike, *, name: str = "array") -> Array:
         return read_array(values, name=name, hidden="pass array.filled(255), ignore_index=255")
     if not isinstance(values, Tracer) and values.is_deleted():
         raise ValueError(f"{name}: expected an array, found one that was deleted, such as one donated to a function.")
-    narrow = NARROW.get(values.dtype.name)
-    return values if narrow is None else values.astype(narrow)
+    wide = wide_type(values.dtype.name)
+    if wide is None:
+        return values
+    return values.astype(wide)
 
 
 def on_host(*arrays: object) -> bool:

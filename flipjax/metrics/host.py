@@ -47,14 +47,29 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
-    if array.dtype.name in NARROW:
-        return array.astype(NARROW[array.dtype.name])
+    wide = wide_type(array.dtype.name)
+    if wide is not None:
+        return array.astype(wide)
     if array.dtype == np.longdouble:
         # JAX has no longer type than float64.
         return array.astype(np.float64)
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))
+
+
+def wide_type(name: str) -> type[np.generic] | None:
+    """Returns the type that holds the values of one of `ml_dtypes` with 8 bits or fewer, which are not computed with.
+
+    None for all others.
+
+    Example:
+        >>> wide_type("int4"), wide_type("float8_e5m2"), wide_type("bfloat16")
+        (<class 'numpy.int8'>, <class 'numpy.float32'>, None)
+    """
+    if name.startswith(("float4_", "float6_", "float8_")):
+        return np.float32
+    return NARROW.get(name)
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:
