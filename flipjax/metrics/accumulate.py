@@ -91,6 +91,14 @@ class FlipMetric:
         self._parts: list[Decomposition] = []
         self._groups: list[np.ndarray] = []
 
+    def __copy__(self) -> Self:
+        """Returns a metric of the same images; later ones are added to each alone."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied._parts = [*self._parts]
+        copied._groups = [*self._groups]
+        return copied
+
     def update(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> None:
         """Adds a batch.
 

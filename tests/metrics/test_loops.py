@@ -1,5 +1,6 @@
 """FlipMetric in other people's loops."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -26,6 +27,15 @@ def test_a_metric_gathers_batches():
     np.testing.assert_equal(merged.compute(), wanted)
     merged.reset()
     assert merged.merge(second).compute()["n_images"] == 3
+
+
+def test_a_copy_of_a_metric_goes_on_alone():
+    logits, labels = random_case(5, (4, 5, 6))
+    first = FlipMetric()
+    first.update(logits, labels, [0, 1, 2, 3])
+    second = copy.copy(first)
+    second.update(logits[:1], labels[:1], [0])
+    assert first.compute()["n_images"] == 4 and second.compute()["n_images"] == 5
 
 
 def test_a_metric_summarises_each_batch():
