@@ -20,7 +20,7 @@ from flipjax.audit.counts import Keep, Tally, count_pairs
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups, column_of, likely_clusters, read_clusters, read_groups, read_images
-from flipjax.audit.measurements import MinSize
+from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import Encoding, OpenedPairs, ReadingOptions, open_pairs
 from flipjax.audit.pairs import Pair, in_options
@@ -254,7 +254,7 @@ def audit_files(
         )
         audit = conclude_audit(measured, anatomy=settled.anatomy)
         tried = try_gates(asked.gates, audit.summary, audit.intervals)
-        used = {
+        options = {
             "predictions": predictions,
             "labels": labels,
             "table": table,
@@ -272,23 +272,29 @@ def audit_files(
             **final.as_json(),
             "class_names": list(settled.class_names),
         }
-        facts = [
-            describe_images(measured.shapes, final),
-            _describe_sources(predictions or f"of a model, from {images}", labels, groups),
-            *opened.facts,
-            settled.groups.fact,
-            settled.anatomy_fact,
-            *describe_missing(measured),
-        ]
-        if cluster_numbers is None:
-            facts.append(likely_clusters(names))
-        document = make_document(audit, facts=[fact for fact in facts if fact], options=_as_json(used))
+        sources = _describe_sources(predictions or f"of a model, from {images}", labels, groups)
+        facts = _facts_on(measured, (sources, *opened.facts), final, settled)
+        document = make_document(audit, facts=facts, options=_as_json(options))
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
     if photos:
         fiftyone.write_samples(out, audit, photos, shapes=measured.shapes, ignored=ignored)
     if junit:
         write_junit(junit, "flipjax audit", tried)
     return Audited(audit, terminal_text(document), failures(tried))
+
+
+def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encoding, settled: Settled) -> list[str]:
+    """Returns the sentences that come first in the report: on images, files, groups, anatomy and what is missing."""
+    facts = [
+        describe_images(measured.shapes, encoding),
+        *on_files,
+        settled.groups.fact,
+        settled.anatomy_fact,
+        *describe_missing(measured),
+    ]
+    if measured.clusters is None:
+        facts.append(likely_clusters(measured.names))
+    return [fact for fact in facts if fact]
 
 
 def _assign(
