@@ -16,6 +16,7 @@ from scipy import ndimage, special
 from scipy.stats import beta
 
 from flipjax import monitor
+from flipjax.monitor import files
 from flipjax.monitor.__main__ import main
 from flipjax.monitor.drift import BETS
 from flipjax.support.files import DamagedError
@@ -319,6 +320,10 @@ NO_NUMBERS = {
     "one score": (lambda: monitor.flag(FITTED, 1.0), r"scores: expected \(n,\), found shape \(\)"),
     "nothing": (lambda: monitor.flag(FITTED, None), r"scores: expected \(n,\), found shape \(\)"),
     "a table": (lambda: monitor.watch(FITTED, pd.DataFrame({"score": [1.0]})), r"scores: expected \(n,\), found shape"),
+    "a masked score": (
+        lambda: [*monitor.watch(FITTED, [1.0, np.ma.masked])],
+        "scores: expected numbers or NaN, found a masked one",
+    ),
     "a set": (lambda: monitor.watch(FITTED, {1.0}), "scores: expected them in order, found a set"),
     "no scores": (lambda: monitor.alarm_delay(FITTED, []), "scores: expected at least one"),
     "regions of a row": (lambda: monitor.region_scores(np.zeros((4, 5, 3))), r"logits: expected \(B, H, W, C\)"),
@@ -331,6 +336,29 @@ def test_what_is_no_number_is_refused(call, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}") as error:
         call()
     assert "\n" not in str(error.value)
+
+
+FORGED = {
+    "no scores": {"scores": []},
+    "out of order": {"scores": [2.0, 1.0]},
+    "nested scores": {"scores": [[1.0]]},
+    "NaN": {"scores": [math.nan]},
+    "text": {"scores": ["a"]},
+    "a threshold in words": {"threshold": "high"},
+    "no threshold": {"threshold": math.nan},
+    "a certain alarm": {"false_alarm": 1.0},
+    "fewer than no images": {"without_region": -1},
+    "a key that is a number": {"cluster_key": 3},
+}
+
+
+@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
+def test_a_monitor_that_fit_cannot_give_is_refused_also_with_a_right_digest(changes, tmp_path):
+    values = {**files._values_of(FITTED), **changes}
+    path = tmp_path / "monitor.json"
+    path.write_text(json.dumps({**values, "digest": files._digest(values)}))
+    with pytest.raises(DamagedError, match=r"monitor\.json: expected a monitor as `flipjax monitor fit` writes it"):
+        monitor.load_monitor(path)
 
 
 def test_a_score_or_loss_of_none_is_unknown():

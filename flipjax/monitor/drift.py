@@ -183,10 +183,17 @@ def _verdicts(
 ) -> Iterator[Verdict]:
     if clusters is None:
         for score in scores:
-            yield judge(monitor, test, float(score))
+            yield judge(monitor, test, _number(score))
         return
     for score, cluster in zip(scores, clusters, strict=True):
-        yield judge(monitor, test, float(score), cluster)
+        yield judge(monitor, test, _number(score), cluster)
+
+
+def _number(score: float) -> float:
+    """Returns a score; raises TypeError for a masked one, which NumPy would make NaN: an image without foreground."""
+    if score is np.ma.masked:
+        raise TypeError("scores: expected numbers or NaN, found a masked one.")
+    return float(score)
 
 
 def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = None) -> Verdict:

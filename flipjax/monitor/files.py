@@ -70,7 +70,7 @@ def load_monitor(path: str | Path) -> Monitor:
 def _monitor_of(values: JsonObject) -> Monitor:
     """Returns the monitor of stored values; raises ValueError or TypeError for others than `fit` can give."""
     scores = read_numbers(values.pop("scores"), name="scores")
-    if scores.ndim != 1 or not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
+    if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
         raise ValueError("scores: expected numbers in order")
     monitor = Monitor(scores, **values)
     numbers = (monitor.threshold, monitor.false_alarm, monitor.without_region)
