@@ -269,20 +269,20 @@ class ImageResults(NamedArrays):
         """Returns which images are in a part, bool (N,)."""
         return self.image_part == part
 
-    def own_ratios(self, rule: int, place: int, inside: np.ndarray) -> dict[str, np.ndarray]:
+    def own_ratios(self, rule: int, index: int, inside: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the numerators and denominators (n, 2) of some images of a member, by a user's own quantity."""
         if self.own is None or self.own_quantity is None:
             return {}
-        ratios = self.own[rule, place, inside]
+        ratios = self.own[rule, index, inside]
         return {name: ratios[:, number] for number, name in enumerate(self.own_quantity.tolist())}
 
-    def regions(self, rule: int, place: int, inside: np.ndarray) -> RegionSums | None:
+    def regions(self, rule: int, index: int, inside: np.ndarray) -> RegionSums | None:
         """Returns the region sums of some images of a member, or None if they are not stored."""
         leaves = []
         for values in self._region_arrays:
             if values is None:
                 return None
-            leaves.append(values[rule, place, inside])
+            leaves.append(values[rule, index, inside])
         return RegionSums(*leaves)
 
     @property

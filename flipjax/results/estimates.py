@@ -36,6 +36,7 @@ LEVEL = 0.05
 JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")
 """The quantities that a page compares and judges."""
 SEEDS_INTERVAL = "95% Student t interval over seeds"
+"""What the intervals of a row of several seeds are, in words."""
 LEAST_SPREAD = 10.0**-DIGITS
 """Stored values are rounded, so a standard deviation below their last digit is not real."""
 SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
