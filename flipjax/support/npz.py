@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Npz:
             stream.read(1)
         return array
 
-    def _header(self, name: str, stream: BinaryIO) -> Header:
+    def _header(self, name: str, stream: IO[bytes]) -> Header:
         version = np.lib.format.read_magic(stream)
         if version not in READERS:
             raise ValueError(f"{name}: expected an array of version 1.0 or 2.0, found {version}")
