@@ -15,7 +15,7 @@ NOT_GUARDED = ("allow", None, "log", "log_explicit")
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class JaxSetting:
     """A setting of JAX under which code of flipjax would end in an error of JAX, print its warnings, or round."""
 
     name: str
@@ -28,25 +28,27 @@ class Setting:
 
 CHECKS = (
     # NaN is the value of what has no pixels, and of the flip-risk of masks.
-    Setting("jax_debug_nans", (False,), lambda: jax.debug_nans(False)),
-    Setting("jax_debug_infs", (False,), lambda: jax.debug_infs(False)),
+    JaxSetting("jax_debug_nans", (False,), lambda: jax.debug_nans(False)),
+    JaxSetting("jax_debug_infs", (False,), lambda: jax.debug_infs(False)),
 )
 PROMOTIONS = (
-    Setting("jax_numpy_rank_promotion", ("allow",), lambda: jax.numpy_rank_promotion("allow")),
-    Setting("jax_numpy_dtype_promotion", ("standard",), lambda: jax.numpy_dtype_promotion("standard")),
+    JaxSetting("jax_numpy_rank_promotion", ("allow",), lambda: jax.numpy_rank_promotion("allow")),
+    JaxSetting("jax_numpy_dtype_promotion", ("standard",), lambda: jax.numpy_dtype_promotion("standard")),
 )
 # A guard lets through what is moved on purpose, and functions that take arrays of the host are there to move them.
 GUARDS = (
-    Setting("jax_transfer_guard_host_to_device", NOT_GUARDED, lambda: jax.transfer_guard_host_to_device("allow")),
-    Setting("jax_transfer_guard_device_to_host", NOT_GUARDED, lambda: jax.transfer_guard_device_to_host("allow")),
-    Setting("jax_transfer_guard_device_to_device", NOT_GUARDED, lambda: jax.transfer_guard_device_to_device("allow")),
+    JaxSetting("jax_transfer_guard_host_to_device", NOT_GUARDED, lambda: jax.transfer_guard_host_to_device("allow")),
+    JaxSetting("jax_transfer_guard_device_to_host", NOT_GUARDED, lambda: jax.transfer_guard_device_to_host("allow")),
+    JaxSetting(
+        "jax_transfer_guard_device_to_device", NOT_GUARDED, lambda: jax.transfer_guard_device_to_device("allow")
+    ),
 )
-PRECISION = Setting("jax_default_matmul_precision", (None, "default"), lambda: jax.default_matmul_precision(None))
+PRECISION = JaxSetting("jax_default_matmul_precision", (None, "default"), lambda: jax.default_matmul_precision(None))
 SETTINGS = (*CHECKS, *PROMOTIONS, *GUARDS, PRECISION)
 
 
 @contextlib.contextmanager
-def jax_defaults(settings: Sequence[Setting] = SETTINGS) -> Iterator[None]:
+def jax_defaults(settings: Sequence[JaxSetting] = SETTINGS) -> Iterator[None]:
     """Gives settings the values that JAX begins with, in a context or, as a decorator, in a function.
 
     Under jit this holds for what is traced inside; JAX still checks the outputs of the user's own program.

@@ -33,7 +33,7 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Header:
+class NpyHeader:
     """What the header of an array says."""
 
     shape: tuple[int, ...]
@@ -68,7 +68,7 @@ class Npz:
         """Whether there is an array of this name."""
         return name in self.names
 
-    def header(self, name: str) -> Header:
+    def header(self, name: str) -> NpyHeader:
         """Returns the header of an array, of which nothing else is read.
 
         Raises:
@@ -87,7 +87,7 @@ class Npz:
             stream.read(1)
         return array
 
-    def _header(self, name: str, stream: IO[bytes]) -> Header:
+    def _header(self, name: str, stream: IO[bytes]) -> NpyHeader:
         version = np.lib.format.read_magic(stream)
         if version not in READERS:
             raise ValueError(f"{name}: expected an array of version 1.0 or 2.0, found {version}")
@@ -96,7 +96,7 @@ class Npz:
         declared = self.archive.getinfo(name + SUFFIX).file_size
         if size != declared:
             raise ValueError(f"{name}: expected {declared:,} bytes, found a header of {size:,}")
-        return Header(shape, dtype)
+        return NpyHeader(shape, dtype)
 
 
 class _ShortReads(io.BufferedReader):

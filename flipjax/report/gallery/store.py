@@ -62,7 +62,7 @@ class StoredImages:
             yield self.take(index)
 
 
-class ImageMaps(NamedTuple):
+class GalleryMaps(NamedTuple):
     """What a member makes of R images."""
 
     prediction: jax.Array | np.ndarray
@@ -77,7 +77,7 @@ class ImageMaps(NamedTuple):
     """float32 (R,), NaN where undefined."""
 
 
-def maps_of(logits: jax.Array | np.ndarray, labels: ArrayLike) -> ImageMaps:
+def maps_of(logits: jax.Array | np.ndarray, labels: ArrayLike) -> GalleryMaps:
     """Returns what a member makes of images; also under jit.
 
     Args:
@@ -88,7 +88,7 @@ def maps_of(logits: jax.Array | np.ndarray, labels: ArrayLike) -> ImageMaps:
     from flipjax.metrics import decompose, error_map, risk_map
 
     decomposition = decompose(logits, labels)
-    return ImageMaps(
+    return GalleryMaps(
         prediction=logits.argmax(-1),
         error_map=error_map(logits, labels),
         risk_map=risk_map(logits),
@@ -111,7 +111,7 @@ def make_gallery(
     Args:
         images: float (R, H, W, 3) in [0, 1].
         labels: int (R, H, W).
-        *maps: the fields of `ImageMaps`, in their order.
+        *maps: the fields of `GalleryMaps`, in their order.
         indices: int (R,), the images' indices in their split.
         groups: int (R,).
         kinds: (R,), as `choose_images` returns them.
