@@ -174,8 +174,15 @@ def describe_configs() -> str:
 
 
 def describe_keys(config: Config) -> str:
-    """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static."""
+    """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static.
+
+    Raises:
+        ConfigError: the configuration lacks a key.
+    """
     values = leaves(config)
+    for key in KEYS.values():
+        if key.name not in values:
+            raise ConfigError(f"config.{key.name}", "a value, as default_config() has one", "none")
     lines = [
         "Traced keys are data, so their values compile nothing. A static key is part of the compiled program.",
         "An option says how a run is carried out.",

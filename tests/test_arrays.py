@@ -114,7 +114,18 @@ def test_crops_in_photos_need_their_shapes():
         flipjax.make_train(small(), changes, data=plain)
 
 
-@pytest.mark.parametrize("aspects", [[1.5], [0.0] * N, [np.nan] * N], ids=["one", "zeros", "NaN"])
+NO_ASPECTS = {
+    "one": [1.5],
+    "zeros": [0.0] * N,
+    "NaN": [np.nan] * N,
+    "complex": np.ones(N, complex),
+    "booleans": np.ones(N, bool),
+    "text": ["1.5"] * N,
+    "time spans": np.ones(N, "m8[s]"),
+}
+
+
+@pytest.mark.parametrize("aspects", NO_ASPECTS.values(), ids=NO_ASPECTS)
 def test_shapes_that_cannot_be_are_refused(aspects):
     with pytest.raises(ConfigError, match="aspects"):
         from_arrays(**PHOTOS, **NAMES, aspects=aspects)

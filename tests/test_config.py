@@ -16,6 +16,7 @@ from ml_collections import FrozenConfigDict
 import flipjax
 from flipjax import configure
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
+from flipjax.configurations import describe_keys
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
 from flipjax.identity import digest_of
@@ -360,3 +361,11 @@ def test_a_program_blends_cues_only_where_a_member_asks_for_it(changes, blended,
     (program,) = plan(configure(default_config(), changes))
     assert program.experiment.pool.blended == blended
     assert ("cue_strength" in program.settings[0].axes) == is_axis
+
+
+@pytest.mark.parametrize("lacking", ["train", "axes"])
+def test_keys_of_a_configuration_that_lacks_a_section_are_one_sentence(lacking):
+    config = default_config().unlock()
+    del config[lacking]
+    with pytest.raises(ConfigError, match=rf"^config\.{lacking}\..*: expected a value, as default_config\(\) has one"):
+        describe_keys(config)

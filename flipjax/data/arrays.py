@@ -200,7 +200,10 @@ def _clusters(clusters: ArrayLike | None, *, count: int) -> list[str]:
 
 
 def _aspects(aspects: ArrayLike, *, count: int) -> np.ndarray:
-    sides = np.array(_host("aspects", aspects), np.float32)
+    given = _host("aspects", aspects)
+    if given.dtype.kind not in "iu" and not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ConfigError("aspects", f"{count} numbers above 0", given.dtype)
+    sides = np.array(given, np.float32)
     if sides.shape != (count,) or not (np.isfinite(sides) & (sides > 0)).all():
         raise ConfigError("aspects", f"{count} numbers above 0", aspects)
     return sides
