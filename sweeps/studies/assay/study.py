@@ -209,6 +209,7 @@ COLLECTIONS = {
     "tint_80": more_animals(rho=0.8, **{"pool.cue": "tint"}),
     "texture_80": more_animals(rho=0.8, **{"pool.cue": "texture"}),
     "shapes_80": more_shapes(Drawing(("disc", "oval"), ratio=2.0, rho=0.8)),
+    "shapes_95": more_shapes(Drawing(("disc", "oval"), ratio=2.0, rho=0.95)),
     "scene_70": more_animals(rho=0.7),
 }
 """Images with a number of counter-examples of each class in addition, by case."""
