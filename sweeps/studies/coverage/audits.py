@@ -55,7 +55,7 @@ BASE = 0.03
 """Flip rate of every organ where no fault is planted."""
 SITES = {"20, 20, 20": (20, 20, 20), "20, 60": (20, 60), "20, 60, 40, 40": (20, 60, 40, 40)}
 """Patients of each site; a fault is planted in the first."""
-WITHOUT_FAULT = 10
+WITHOUT_FAULT = 4
 """Audits without a fault for each one with it."""
 LIMIT_DRAWS = 100_000
 """Audits of many images each, of a row of limit.csv."""
