@@ -51,7 +51,7 @@ ROOM = 800 << 20
 """Bytes that a worker holds before it lets go of compiled programs between files; two of them share 3 GB."""
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
-WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launchers"]
+WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launchers", "test_libraries"]
 """Files on the finished run of `faults`: one process runs them, one after another, and traces its programs once."""
 SLOWEST = [
     *WHOLE,
@@ -60,14 +60,13 @@ SLOWEST = [
     "test_smp",
     "test_examples",
     "test_make_train",
-    "test_libraries",
     "test_identity",
     "test_synthetic",
     "test_inputs",
     "test_report",
 ]
 """Files that start first, so that the workers end together."""
-EXACT = {*WHOLE, "test_libraries", "test_make_train", "test_population"}
+EXACT = {*WHOLE, "test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 ACCELERATED = {"test_lowering", "test_pack"}
 """Files that trace programs as accelerators run them, which no other file may meet."""
@@ -286,7 +285,7 @@ def shallow_assays():
         config = default_config()
         config.model.depth = 1
         config.train.batch_size = 4
-        config.axes.learning_rate = (0.01,)
+        config.axes.update(learning_rate=(0.01,), schedule=("cosine",))
         return config
 
     with pytest.MonkeyPatch.context() as patch:

@@ -88,7 +88,7 @@ def test_both_kinds_of_programs_and_the_cache_live_in_one_process(onednn, tmp_pa
 
 
 @pytest.mark.parametrize("channels", [3, 8, 32])
-def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, channels):  # noqa: N802
+def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, quick_compilation, channels):  # noqa: N802
     keys = jax.random.split(jax.random.key(0), 4)
     images = jax.random.normal(keys[0], (2, 8, 8, channels))
     skip = jax.random.normal(keys[1], (2, 16, 16, 4))

@@ -26,7 +26,7 @@ from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
 pytestmark = pytest.mark.usefixtures("shallow_assays")
-SMALL = {"folds": 2, "seeds": 4, "epochs": 10, "size": 16}
+SMALL = {"folds": 2, "seeds": 4, "epochs": 20, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
 
@@ -125,7 +125,7 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
     monkeypatch.setattr(population, "run", stop_at_the_population)
     line = ["assay", str(folder), "--attribute", "coin", "--clusters", "patient", "--out", str(tmp_path)]
-    line += ["--folds=2", "--seeds=4", "--epochs=10", "--size=16"]
+    line += ["--folds=2", "--seeds=4", "--epochs=20", "--size=16"]
     assert main(line) == 75
     assert not (tmp_path / RECORD).exists()
     monkeypatch.setattr(population, "run", original)
@@ -239,9 +239,9 @@ def test_the_folder_of_another_assay_is_refused(finished, folder):
 def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
-    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=10"]
+    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=20"]
     assert main([*line, "--size=16"]) == 0
-    assert "8 networks (unet, 2 folds x 4 seeds, 10 epochs)" in capsys.readouterr().out
+    assert "8 networks (unet, 2 folds x 4 seeds, 20 epochs)" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
