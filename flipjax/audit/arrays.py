@@ -93,7 +93,7 @@ class Computed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What the header of a file with one image says."""
 
     shape: tuple[int, ...]
@@ -181,7 +181,7 @@ def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
         raise AuditError(f"{path}: {problem}")
 
 
-def read_header(path: Path, wanted: str, most: int) -> Header:
+def read_header(path: Path, wanted: str, most: int) -> ImageHeader:
     """Returns what the header of a file says, with the stored shape."""
     with naming(path):
         return format_of(path).read_header(path, wanted, most)
@@ -248,24 +248,24 @@ def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np
     return format_of(path).read_values(path, wanted, most).reshape(shape)
 
 
-def _npy_header(path: Path, wanted: str, most: int) -> Header:
-    return Header(Stack(path, wanted, most).values.shape)
+def _npy_header(path: Path, wanted: str, most: int) -> ImageHeader:
+    return ImageHeader(Stack(path, wanted, most).values.shape)
 
 
-def _npz_header(path: Path, wanted: str, most: int) -> Header:
+def _npz_header(path: Path, wanted: str, most: int) -> ImageHeader:
     with open_any_npz(path) as stored:
         header = stored.header(_member(path, stored, wanted, most))
     _check_kind(path, header.dtype, wanted)
-    return Header(header.shape)
+    return ImageHeader(header.shape)
 
 
 def _read_stack(path: Path, wanted: str, most: int) -> np.ndarray:
     return np.array(Stack(path, wanted, most).values)
 
 
-def _png_header(path: Path, wanted: str, most: int) -> Header:
+def _png_header(path: Path, wanted: str, most: int) -> ImageHeader:
     with open_png(path, MASK_MODES) as image:
-        return Header((image.height, image.width))
+        return ImageHeader((image.height, image.width))
 
 
 def _read_mask(path: Path, wanted: str, most: int) -> np.ndarray:
@@ -312,7 +312,7 @@ def _opened_volume(path: Path) -> "Iterator[nibabel.Nifti1Image]":
         yield nibabel.Nifti1Image.from_filename(path)
 
 
-def _volume_header(path: Path, wanted: str, most: int) -> Header:
+def _volume_header(path: Path, wanted: str, most: int) -> ImageHeader:
     from nibabel.nifti1 import Nifti1Header  # pyright: ignore[reportMissingImports]
     from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
 
@@ -324,7 +324,7 @@ def _volume_header(path: Path, wanted: str, most: int) -> Header:
     if not all(0 < size < math.inf for size in spacing):
         raise BrokenFileError(f"{path}: expected voxel sizes above 0 mm in its header, found {spacing}")
     with _opened_volume(path) as volume:
-        return Header(volume.shape, spacing, np.asarray(volume.affine))
+        return ImageHeader(volume.shape, spacing, np.asarray(volume.affine))
 
 
 def _read_volume(path: Path, wanted: str, most: int) -> np.ndarray:
@@ -367,7 +367,7 @@ class Format:
 
     suffixes: tuple[str, ...]
     """Lower-case suffixes of its files."""
-    read_header: Callable[[Path, str, int], Header]
+    read_header: Callable[[Path, str, int], ImageHeader]
     """Returns the stored shape, and the spacing if the format has one, without reading the values."""
     read_values: Callable[[Path, str, int], np.ndarray]
     """Returns the stored values."""

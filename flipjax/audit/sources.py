@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit import arrays
-from flipjax.audit.arrays import Computed, Header, Stack, StoredArray
+from flipjax.audit.arrays import Computed, ImageHeader, Stack, StoredArray
 from flipjax.audit.coco import Coco, open_coco
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import check_names, files_below, name_files, suffix_of
@@ -156,7 +156,7 @@ def _open_files(
     folder: Path, named: dict[str, Path], *, wanted: str, axes: int | None, most: int, map_: LabelMap | None
 ) -> Source:
     """Reads the headers of files with one image each; those that are broken are listed, not raised."""
-    headers: dict[str, Header] = {}
+    headers: dict[str, ImageHeader] = {}
     broken: list[BrokenFileError] = []
     for name, file in named.items():
         try:
