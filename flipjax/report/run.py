@@ -140,7 +140,8 @@ class RunTables:
         if fewest != most:
             note = f"Seeds: {fewest} to {most}"
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
-        counts = sorted(test["n_images"].dropna().unique())
+        # Blank, and so text, where every member diverged.
+        counts = sorted(pd.to_numeric(test["n_images"], errors="coerce").dropna().unique())
         images = " or ".join(f"{count:.0f}" for count in counts)
         note += f"; test images: {images or 'none'}"
         if interval and not (dots and most < FEWEST):

@@ -19,9 +19,10 @@ import flipjax
 from flipjax import results
 from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
+from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.frames import read_csv
 from flipjax.results.run_data import units, write_images
-from flipjax.results.store import write
+from flipjax.results.store import read, write
 from flipjax.support.files import DamagedError
 from results.tables import RECORDED
 
@@ -246,3 +247,13 @@ def test_a_class_may_be_two_words_with_a_slash(tmp_path, capsys, without_picture
     make_run(tmp_path, SETTINGS[:2], classes=("background", "car/truck", "bus"))
     assert report([str(tmp_path)]) == 0
     assert "car/truck" in (tmp_path / "report/index.html").read_text() and "Traceback" not in capsys.readouterr().err
+
+
+def test_a_page_of_members_that_all_diverged_has_no_number_of_images(tmp_path, capsys, without_pictures):
+    make_run(tmp_path, SETTINGS[:2], status="diverged")
+    path = tmp_path / "cells/only/results.npz"
+    results = read(path, MemberResults)
+    blank = dataclasses.replace(results, values=np.full_like(results.values, np.nan))
+    write(path, blank, read(path, ImageResults))
+    assert report([str(tmp_path)]) == 0
+    assert "test images: none" in capsys.readouterr().out
