@@ -115,7 +115,7 @@ class Margins(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Rates of `Margins`; NaN where the denominator is 0.
+    """Rates of `Margins`, arrays of NumPy or JAX as those are; NaN where the denominator is 0.
 
     Attributes:
         correct, flip, miss: (...), shares of the true foreground.
@@ -126,14 +126,14 @@ class Rates(NamedTuple):
         class_flip: (..., C), share of each class predicted as another foreground class; NaN for background.
     """
 
-    correct: Array
-    flip: Array
-    miss: Array
-    spill: Array
-    iou: Array
-    foreground_iou: Array
-    mean_iou: Array
-    class_flip: Array
+    correct: Any
+    flip: Any
+    miss: Any
+    spill: Any
+    iou: Any
+    foreground_iou: Any
+    mean_iou: Any
+    class_flip: Any
 
 
 def margins(confusion: Array, *, background: Background = 0) -> Margins:
