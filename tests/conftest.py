@@ -35,7 +35,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from flipjax.backend import compiler  # noqa: E402
-from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec, default_config  # noqa: E402
+from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.groups import Groups  # noqa: E402
@@ -276,20 +276,11 @@ def without_page(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def shallow_assays():
-    """Networks of an assay are shallow and learn fast, and its runs have no pages of their own."""
-    from flipjax.assays import population
+def assays_without_run_pages():
+    """The runs of an assay have no pages of their own."""
     from flipjax.report import page
 
-    def shallow_config():
-        config = default_config()
-        config.model.depth = 1
-        config.train.batch_size = 4
-        config.axes.update(learning_rate=(0.01,), schedule=("cosine",))
-        return config
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population, "default_config", shallow_config)
         patch.setattr(page, "build_report", lambda folder: "")
         yield
 

@@ -25,8 +25,8 @@ from flipjax.assays.verdict import Learnt
 from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
-pytestmark = pytest.mark.usefixtures("shallow_assays")
-SMALL = {"folds": 2, "seeds": 4, "epochs": 20, "size": 16}
+pytestmark = pytest.mark.usefixtures("assays_without_run_pages")
+SMALL = {"folds": 2, "seeds": 4, "epochs": 24, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
 
@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(folder, shallow_assays, tmp_path_factory):
+def finished(folder, assays_without_run_pages, tmp_path_factory):
     """A finished assay of the folder."""
     out = tmp_path_factory.mktemp("out") / "assay"
     # One program trains the trial and the population.
@@ -125,7 +125,7 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
     monkeypatch.setattr(population, "run", stop_at_the_population)
     line = ["assay", str(folder), "--attribute", "coin", "--clusters", "patient", "--out", str(tmp_path)]
-    line += ["--folds=2", "--seeds=4", "--epochs=20", "--size=16"]
+    line += ["--folds=2", "--seeds=4", "--epochs=24", "--size=16"]
     assert main(line) == 75
     assert not (tmp_path / RECORD).exists()
     monkeypatch.setattr(population, "run", original)
@@ -231,7 +231,7 @@ def test_nothing_is_written_into_the_folder(finished, folder):
 
 
 def test_the_folder_of_another_assay_is_refused(finished, folder):
-    options = {**SMALL, "epochs": 9}
+    options = {**SMALL, "epochs": 23}
     with pytest.raises(ConfigError, match="--out: expected a new folder"):
         flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, **options)
 
@@ -239,9 +239,9 @@ def test_the_folder_of_another_assay_is_refused(finished, folder):
 def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
-    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=20"]
+    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=24"]
     assert main([*line, "--size=16"]) == 0
-    assert "8 networks (unet, 2 folds x 4 seeds, 20 epochs)" in capsys.readouterr().out
+    assert "8 networks (unet, 2 folds x 4 seeds, 24 epochs)" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
