@@ -69,6 +69,13 @@ def main(
                 # The reader closed the pipe: discard the remaining output.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return DONE
+            except SystemExit as error:
+                file = _file_of(error)
+                if file.name == "argparse.py" or file.is_relative_to(Path(__file__).parent):
+                    raise
+                problem = f"{file}: expected a function that returns, found one that ends the program by sys.exit()"
+                say(printable(f"{prog}: {problem}"))
+                return SOME_FAILED
             except (Exception, KeyboardInterrupt) as error:
                 code, problem = _explain(error, options or {}, system_code, advice)
                 say(printable(f"{prog}: {problem}"))
@@ -118,8 +125,13 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
 
 def _is_of_settings(error: BaseException) -> bool:
     """Returns whether JAX raised an error as it read its settings, which are variables of the environment."""
+    return _file_of(error).parts[-3:] == ("jax", "_src", "config.py")
+
+
+def _file_of(error: BaseException) -> Path:
+    """Returns the file in which an error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).parts[-3:] == ("jax", "_src", "config.py")
+    return Path(frames[-1].filename)
 
 
 def _problem_of_platform() -> str:

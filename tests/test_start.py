@@ -1,6 +1,8 @@
 """How JAX is started: what the environment asks for is refused in one line, or overridden."""
 
+import argparse
 import resource
+import sys
 
 import jax
 import pytest
@@ -92,3 +94,21 @@ def test_a_variable_that_jax_cannot_read_is_one_sentence():
     process = python(code, JAX_NUM_CPU_DEVICES="many")
     assert process.stdout.strip() == "2" and process.stderr.count("\n") == 1
     assert "JAX_*: expected variables that JAX can read" in process.stderr and "many" in process.stderr
+
+
+def test_a_function_that_ends_the_program_is_no_success(capsys):
+    def train(_):
+        sys.exit(0)
+
+    assert command.main("flipjax sweep")(train)([]) == 1
+    error = capsys.readouterr().err
+    assert "test_start.py: expected a function that returns" in error and error.count("\n") == 1
+
+
+def test_help_ends_the_program_as_before():
+    def ask(arguments):
+        argparse.ArgumentParser().parse_args(arguments)
+
+    with pytest.raises(SystemExit) as end:
+        command.main("flipjax sweep")(ask)(["--help"])
+    assert end.value.code == 0
