@@ -17,7 +17,7 @@ class Command:
     """A command of the project."""
 
     module: str
-    """Whose `main` takes the arguments after the name."""
+    """Name of the module; its `main` takes the arguments after the command's name."""
     purpose: str
     """One line for the help."""
 

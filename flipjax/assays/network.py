@@ -63,7 +63,7 @@ class NetworkChoice:
 
 
 class PretrainedError(Exception):
-    """The sentence says what a pretrained encoder needs."""
+    """A pretrained encoder cannot be trained here."""
 
     def __init__(self, needed: str):
         """Builds the sentence from what is needed."""
@@ -127,7 +127,7 @@ def pretrained_schedule(data: ArrayData | str | Path, options: Options, folder: 
         folder: of the assay, into which the weights are converted.
 
     Raises:
-        PretrainedError: they cannot be trained here; the sentence says what they need.
+        PretrainedError: a package, larger images or a longer budget is missing; the message names it.
     """
     weights = pretrained_weights(folder)
     if not weights:

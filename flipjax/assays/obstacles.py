@@ -1,4 +1,4 @@
-"""What keeps networks from telling whether an attribute is a shortcut, found before any is trained."""
+"""Reasons why no network can tell whether an attribute is a shortcut, checked before training."""
 
 import dataclasses
 

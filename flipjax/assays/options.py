@@ -26,7 +26,7 @@ RHO = 0.9
 PRETRAINED = "smp_efficientnet_lite0"
 """The network with pretrained weights."""
 NETWORKS = ("auto", "unet", PRETRAINED)
-"""What `network` may be."""
+"""Choices of `network`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _tuple_of(annotations: Sequence[object], value: Json) -> tuple[object, ...]:
 
 
 def _array_of(value: Json) -> np.ndarray:
-    """Returns an array of numbers or texts; NumPy makes NaN of null only where it is told that all are floats."""
+    """Returns an array of numbers or texts. With a dtype of float, NumPy reads null as NaN."""
     if _holds_null(value):
         return np.array(value, dtype=np.float64)
     return np.array(value)

@@ -98,7 +98,8 @@ def count_counter_examples(
 
     Flip is made monotone over the levels (isotonic regression). Within the data the smallest level that reaches the
     target is enough. Beyond, the log-odds of Flip are a line over the log of the number of counter-examples, which at a
-    fixed number of common images is minus the log-odds of rho; it is followed to FARTHEST times the data's own.
+    fixed number of common images is minus the log-odds of rho; it is followed to FARTHEST times the data's own, and no
+    farther than to balance: a class then has as many images in a rare group as in its largest common one.
 
     Args:
         levels: with different fractions kept, all of the data's own among them.
@@ -117,6 +118,9 @@ def count_counter_examples(
     if not factor <= FARTHEST:
         return CounterExamples(target, math.nan, none, "more than can be told", math.nan)
     to_collect = np.ceil(np.where(rare, counts, 0) * (factor - 1) - 1e-9).astype(np.int64)
+    largest_common = np.where(rare, 0, counts).max(axis=1, keepdims=True)
+    if (rare & (counts + to_collect > largest_common)).any():
+        return CounterExamples(target, math.nan, none, "more than can be told", math.nan)
     return CounterExamples(target, factor, to_collect, "extrapolated", math.nan)
 
 

@@ -108,6 +108,14 @@ def test_the_number_to_collect_follows_the_log_odds():
     assert needed.to_collect.tolist() == [[0, 30], [60, 0]]
 
 
+def test_no_more_counter_examples_are_asked_for_than_balance_a_class():
+    curve = levels((0.25, 0.8), (0.5, 2 / 3), (1.0, 0.5))  # Four times as many, as above.
+    balanced = np.array([[40, 10], [20, 90]])
+    assert count_counter_examples(curve, balanced, RARE, target=0.2).kind == "extrapolated"
+    needed = count_counter_examples(curve, balanced - [[1, 0], [0, 0]], RARE, target=0.2)
+    assert (needed.kind, needed.to_collect.sum()) == ("more than can be told", 0)
+
+
 @pytest.mark.parametrize(
     "curve",
     [
