@@ -1,12 +1,16 @@
 """Configuration keys, declared by the fields that hold their values, and the frozen specifications. Imports no JAX.
 
+The file has four parts: the values that keys may have; the dataclasses whose fields are the keys; the tables that are
+read from these fields (`KEYS`, `AXES`, `PLACES`); and `default_config`, the `ConfigDict` that a user changes. A new key
+is a field of a dataclass, and `SECTIONS` says in which section of a configuration the keys of a dataclass are.
+
 Each field says what another value of it changes: `static` another program, as in the grid
 `config.grid.model.width = (8, 16)`; `traced` data of a member, as in `config.axes.crop = (0.0, 1.0)`; `option` only how
-a run is carried out. `SECTIONS` lists the dataclasses of each section, and all else is read from their fields.
+a run is carried out.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from flipjax.groups import TWO_BY_TWO, Groups
@@ -15,27 +19,32 @@ from flipjax.support.keys import Integer, Key, Kind, Scalar, keys_in, option, st
 from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
 
 POOL_NAMES = ("synthetic", "flips-1", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
+"""Where images may come from."""
 SMALL = ("unet",)
+"""Networks of any width and depth, which start afresh."""
 LARGE = ("smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
+"""Networks of fixed size, which may start from weights of segmentation_models_pytorch."""
 MODEL_NAMES = SMALL + LARGE
+"""All networks by name."""
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
-SWAPPED = one_of("mean", "sampled", "both", "none")
-CUES = one_of("scene", "marker", "tint", "texture")
+"""Rules that choose the epoch of a member, see `TrainSpec`."""
 DTYPES = ("float32", "bfloat16")
-ANY = Range(lambda value: True, "")
-LOSS = functions("(logits, labels, groups)", "(B,)")
-AUGMENT = functions("(key, images, labels)", "(images, labels)")
-BUILD = functions("(num_classes, rngs)", "nnx.Module")
-QUANTITIES = functions("(logits, labels)", "(numerator, denominator), (B,) each")
-NAMES = Range(lambda names: len(names) != 1 and _are_names(names), "two or more different names, or none")
-USUAL = Range(lambda scenes: all(map(_are_scenes, scenes)), "a scene, or a tuple of scenes, each")
-RULES = Range(lambda names: _are_rules(names), "a tuple of one or more different names among " + ", ".join(SELECTIONS))
-FEATURES = Range(lambda names: len(names) == 4 and _are_names(names), "four names, of image, mask, class and scene")
-SEED = within(0, 2**31 - 1)
-RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
-COLUMN = Range(bool, "the name of a column")
-FOLDS = Range(lambda count: count == 0 or 2 <= count <= 1000, "0, or 2 to 1000")
-METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` checks names: a file may add methods.
+"""Types that a network may compute in."""
+
+
+# The ranges of keys that are declared below: what each may be, and how an error says so.
+
+
+def _is_anything(value: object) -> bool:
+    return True
+
+
+def _is_rho(rho: float) -> bool:
+    return 0 < rho <= 1
+
+
+def _is_fold_count(count: int) -> bool:
+    return count == 0 or 2 <= count <= 1000
 
 
 def _are_names(names: tuple[object, ...]) -> bool:
@@ -43,9 +52,23 @@ def _are_names(names: tuple[object, ...]) -> bool:
     return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
+def _are_two_names_or_none(names: tuple[object, ...]) -> bool:
+    """Whether these are different names, and not a single one."""
+    return len(names) != 1 and _are_names(names)
+
+
+def _are_four_names(names: tuple[object, ...]) -> bool:
+    return len(names) == 4 and _are_names(names)
+
+
 def _are_rules(names: tuple[object, ...]) -> bool:
     """Whether these are different selection rules, one or more."""
     return len(names) > 0 and _are_names(names) and set(names) <= set(SELECTIONS)
+
+
+def _are_usual_scenes(scenes_of_classes: tuple[object, ...]) -> bool:
+    """Whether there is a scene, or are several, for each class."""
+    return all(map(_are_scenes, scenes_of_classes))
 
 
 def _are_scenes(scenes: object) -> bool:
@@ -53,6 +76,25 @@ def _are_scenes(scenes: object) -> bool:
     if isinstance(scenes, str):
         return scenes != ""
     return isinstance(scenes, tuple) and len(scenes) > 0 and all(isinstance(name, str) for name in scenes)
+
+
+ANY = Range(_is_anything, "")
+SEED = within(0, 2**31 - 1)
+RHO = Range(_is_rho, "a number in (0, 1]")
+FOLDS = Range(_is_fold_count, "0, or 2 to 1000")
+COLUMN = Range(bool, "the name of a column")
+# `flipjax.plan_checks` checks the names: a configuration may bring methods of its own.
+METHOD = Range(bool, "a method, or several joined by +")
+CUES = one_of("scene", "marker", "tint", "texture")
+SWAPPED = one_of("mean", "sampled", "both", "none")
+NAMES = Range(_are_two_names_or_none, "two or more different names, or none")
+FEATURES = Range(_are_four_names, "four names, of image, mask, class and scene")
+USUAL = Range(_are_usual_scenes, "a scene, or a tuple of scenes, each")
+RULES = Range(_are_rules, "a tuple of one or more different names among " + ", ".join(SELECTIONS))
+LOSS = functions("(logits, labels, groups)", "(B,)")
+AUGMENT = functions("(key, images, labels)", "(images, labels)")
+BUILD = functions("(num_classes, rngs)", "nnx.Module")
+QUANTITIES = functions("(logits, labels)", "(numerator, denominator), (B,) each")
 
 
 class Config(Protocol):
@@ -106,10 +148,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """The source of the images.
-
-    Attributes:
-        blended: whether the cue of any member is weaker than 1; no key.
+    """The source of the images. `blended` is no key: it says whether the cue of any member is weaker than 1.
 
     Example:
         >>> PoolSpec(name="folder", root="photos", attribute="scanner").size
@@ -203,14 +242,18 @@ class ModelSpec:
     @property
     def title(self) -> str:
         """The name of the network, or of the user's own."""
-        return f"{name_of(self.build)} (own)" if self.build else self.name
+        if self.build:
+            return f"{name_of(self.build)} (own)"
+        return self.name
 
     @property
     def stride(self) -> int:
         """The required divisor of height and width; 1 for a user's network, which may reject more sizes."""
         if self.build:
             return 1
-        return 2 ** (self.depth - 1) if self.name == "unet" else 32
+        if self.name in SMALL:
+            return 2 ** (self.depth - 1)
+        return 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,13 +372,6 @@ class Experiment:
 
     The program contains every loss, but only the samplers, augmentations and averages that any member needs.
 
-    Attributes:
-        active_knobs: the knobs that any method of the grid sets.
-        active_numbers: the optional traced keys of which any member has another value than the default.
-        mirror: pairs of labels that a mirrored image exchanges, found in the names of the pool's classes.
-        packed: whether mapped members form one pack.
-        groups: the pool's; two classes and two scenes before it is loaded.
-
     Example:
         >>> small = Experiment(model=ModelSpec(width=4), train=TrainSpec(epochs=2))
         >>> small == Experiment(model=ModelSpec(width=4), train=TrainSpec(epochs=2)), len({small, Experiment()})
@@ -349,10 +385,15 @@ class Experiment:
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     active_knobs: tuple[str, ...] = ()
+    """The knobs that any method of the grid sets."""
     active_numbers: tuple[str, ...] = ()
+    """The optional traced keys of which any member has another value than the default."""
     mirror: tuple[tuple[int, int], ...] = ()
+    """Pairs of labels that a mirrored image exchanges, found in the names of the pool's classes."""
     packed: bool = False
+    """Whether mapped members form one pack."""
     groups: Groups = TWO_BY_TWO
+    """Groups of the pool; two classes and two scenes before it is loaded."""
 
     @property
     def num_classes(self) -> int:
@@ -377,9 +418,15 @@ Example:
     ['TrainSpec', 'Augmentation']
 """
 
-KEYS: dict[str, Key] = {
-    key.name: key for section, parts in SECTIONS.items() for part in parts for key in keys_in(section, part)
-}
+
+def _all_keys() -> Iterator[Key]:
+    """Yields the keys of all sections, in the order of their fields."""
+    for section, parts in SECTIONS.items():
+        for part in parts:
+            yield from keys_in(section, part)
+
+
+KEYS: dict[str, Key] = {key.name: key for key in _all_keys()}
 """Every key by its dotted name.
 
 Example:

@@ -1,10 +1,14 @@
-"""Plans the programs of a configuration, each compiled once, and their members. Imports no JAX."""
+"""Plans the programs of a configuration, each compiled once, and their members. Imports no JAX.
+
+`plan` checks a configuration and makes a `flipjax.program.Program` for each setting of its grid: the static half
+(`experiment`), and a setting for each member (`member_axes`, `setting_of`). `flipjax.plan_checks` checks keys that must
+fit one another.
+"""
 
 import dataclasses
 import itertools
-import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from flipjax.config import (
     AXES,
@@ -22,18 +26,9 @@ from flipjax.config import (
 )
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.identity import digest_of
-from flipjax.methods import (
-    METHODS,
-    OWN,
-    STRENGTHS,
-    Augmentation,
-    Knobs,
-    active_knobs,
-    knobs_of,
-    knobs_set_by,
-    methods_of,
-    parts_of,
-)
+from flipjax.methods import STRENGTHS, Augmentation, active_knobs, knobs_of, knobs_set_by, methods_of
+from flipjax.plan_checks import check_folds, check_method_names, check_methods, check_model
+from flipjax.program import Program, Setting, Value
 from flipjax.settings import (
     active_numbers,
     changed,
@@ -44,102 +39,9 @@ from flipjax.settings import (
     read_traced,
     static_settings,
     unlisted,
-    value_of,
     values_of,
 )
-from flipjax.support.files import sha256
-from flipjax.support.keys import Key, Scalar
-from flipjax.support.ranges import functions_of, name_of
-
-Value: TypeAlias = "str | Scalar | tuple[Value, ...] | None"
-"""A member's value of an axis or of a static key; None where its method does not use one."""
-
-GALLERY_RHO = 0.9
-"""rho of the gallery's member: flips are frequent, and training shows both common and rare groups.
-
-Example:
-    >>> from flipjax import configure
-    >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.85, 1.0), "axes.seed": (0,)}))
-    >>> select(program)  # The level nearest to it.
-    'm001'
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """A member without arrays.
-
-    Attributes:
-        name: such as m003.
-        axes: its values of the grid and of all axes, static ones first, for tables.
-        condition: its rho, seed and method.
-        recipe: the numbers of its optimiser.
-        knobs: the numbers of its method.
-        augmentation: the probabilities of its augmentations.
-        cue: the strength of its cue.
-
-    Example:
-        >>> from flipjax import configure
-        >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.9), "axes.seed": (0,)}))
-        >>> program.settings[1].name, program.settings[1].condition
-        ('m001', Condition(rho=0.9, seed=0, method='ce'))
-    """
-
-    name: str
-    axes: Mapping[str, Value]
-    condition: Condition
-    recipe: Recipe
-    knobs: Knobs
-    augmentation: Augmentation
-    cue: Cue
-    thinning: Thinning
-
-    @property
-    def columns(self) -> dict[str, Value]:
-        """The axes as table columns, blank where the member's method does not use one."""
-        return {name: "" if value is None else value for name, value in self.axes.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """One static experiment and the members that share its compiled program.
-
-    Attributes:
-        name: such as 000.
-        experiment: determines the program.
-        settings: of its members.
-        rhos: all levels of the grid.
-        part: a digest of the names of the members if they are some of the program's; else empty.
-        identity: a digest of the configuration and of the program's position in it; stored results with another
-            identity are rejected.
-
-    Example:
-        >>> from flipjax import configure
-        >>> first, second = plan(configure("smoke", {"grid.model.width": (8, 16)}))
-        >>> second.name, second.experiment.model.width, second.names, second.epochs, second.rhos
-        ('001', 16, ('m004', 'm005', 'm006', 'm007'), (4, 4, 4, 4), (0.5, 0.95))
-    """
-
-    name: str
-    experiment: Experiment
-    settings: tuple[Setting, ...]
-    rhos: tuple[float, ...]
-    part: str = ""
-    identity: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the members."""
-        return tuple(setting.name for setting in self.settings)
-
-    def setting_of(self, member: str) -> Setting:
-        """Returns the setting of a member by its name."""
-        return self.settings[self.names.index(member)]
-
-    @property
-    def epochs(self) -> tuple[int, ...]:
-        """The most epochs of each member, including JTT's first run."""
-        return tuple(self.experiment.train.epochs + int(setting.knobs.jtt_epochs) for setting in self.settings)
+from flipjax.support.ranges import name_of
 
 
 def plan(config: Config) -> list[Program]:
@@ -157,18 +59,20 @@ def plan(config: Config) -> list[Program]:
     """
     config = normalised(config)
     check(config)
-    _check_names(config)
+    check_method_names(config)
     statics = static_settings(config)
     if any(static in statics[:index] for index, static in enumerate(statics)):
         raise ConfigError("config.grid", "distinct settings", config.grid)
     members = member_axes(config)
     rhos = values_of(config, "rho")
     identity = digest_of(config)
+    # Members are numbered through all programs.
     numbers = itertools.count()
     programs: list[Program] = []
     for index, static in enumerate(statics):
         spec = experiment(config, static)
-        _check_folds(spec, config)
+        check_folds(spec, config)
+        # A pool of files has groups that are known once it is loaded.
         groups = known_groups(spec.pool)
         if groups is not None:
             if not spec.split.folds:
@@ -177,7 +81,7 @@ def plan(config: Config) -> list[Program]:
         settings = [setting_of(config, axes, name=f"m{next(numbers):03d}", static=static) for axes in members]
         name = f"{index:03d}"
         program = Program(name, spec, tuple(settings), rhos, identity=f"{identity}/{name}")
-        _check_methods(program)
+        check_methods(program)
         programs.append(program)
     return programs
 
@@ -197,23 +101,6 @@ def with_model(config: Config, model: ModelSpec) -> Config:
     return changed(config, changes)
 
 
-def _check_folds(spec: Experiment, config: Config) -> None:
-    """Raises ConfigError if keys need folds, or folds need other keys."""
-    split = spec.split
-    if split.folds:
-        rhos = values_of(config, "rho")
-        if split.fold >= split.folds:
-            raise ConfigError("config.split.fold", f"0 to {split.folds - 1}, below config.split.folds", split.fold)
-        if len(rhos) > 1:
-            raise ConfigError("config.axes.rho", "one value with config.split.folds, which takes images as found", rhos)
-        return
-    if split.fold:
-        raise ConfigError("config.split.fold", "0 without config.split.folds", split.fold)
-    kept = values_of(config, "rare_kept")
-    if any(share != 1 for share in kept):
-        raise ConfigError("config.split.rare_kept", "1 without config.split.folds", kept)
-
-
 def member_axes(config: Config) -> list[dict[str, Value]]:
     """Returns each member's axis values: every entry of `config.members` with the product of the other axes.
 
@@ -229,38 +116,23 @@ def member_axes(config: Config) -> list[dict[str, Value]]:
     listed = set(config.axes).union(*config.members)
     names = [name for name in AXES if name in listed]
     methods = methods_of(config)
+    # By their values, so that equal members are one.
     members: dict[tuple[Value, ...], dict[str, Value]] = {}
-    for setting in config.members or ({},):
-        values = [[setting[name]] if name in setting else unlisted(config, name) for name in names]
-        for point in itertools.product(*values):
-            axes = dict(zip(names, point, strict=True))
+    for entry in config.members or ({},):
+        values = []
+        for name in names:
+            if name in entry:
+                values.append((entry[name],))
+            else:
+                values.append(unlisted(config, name))
+        for combination in itertools.product(*values):
+            axes = dict(zip(names, combination, strict=True))
             used = knobs_set_by(axes["method"], methods)
             for name in names:
                 if name in STRENGTHS and name not in used:
                     axes[name] = None
             members.setdefault(tuple(axes.values()), axes)
     return list(members.values())
-
-
-def _check_names(config: Config) -> None:
-    methods = methods_of(config)
-    asked = values_of(config, "method")
-    own_names = []
-    for field in OWN:
-        own_names += [name_of(function) for function in functions_of(config.train[field])]
-    if len(methods) < len(METHODS) + len(own_names):
-        expected = "names that no other method or augmentation has"
-        raise ConfigError("config.train.loss", expected, ", ".join(own_names))
-    for method in asked:
-        if parts_of(method, methods) is None:
-            expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
-            raise ConfigError("config.axes.method", expected, repr(method))
-    unused = set(own_names)
-    for method in asked:
-        unused.difference_update(method.split("+"))
-    if unused:
-        expected = f"a method with {min(unused)}, which the configuration brings"
-        raise ConfigError("config.axes.method", expected, asked)
 
 
 def experiment(config: Config, overrides: Mapping[str, object]) -> Experiment:
@@ -290,45 +162,6 @@ def experiment(config: Config, overrides: Mapping[str, object]) -> Experiment:
     return built
 
 
-def check_model(built: Experiment) -> None:
-    """Raises ConfigError if the network cannot be made as asked, from the pool's images or by a method.
-
-    Example:
-        >>> from flipjax.config import PoolSpec
-        >>> check_model(Experiment(pool=PoolSpec(size=40), model=ModelSpec(depth=5)))
-        Traceback (most recent call last):
-        flipjax.config.ConfigError: config.pool.size: expected a multiple of 16 for model.depth 5; found 40
-    """
-    model = built.model
-    if model.title != "unet" and "dfr" in built.active_knobs:
-        raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.title)
-    for key in unused_keys(model):
-        value = getattr(model, key.field)
-        if value != key.default:
-            raise ConfigError(f"config.{key.name}", f"{key.default!r} for model.name {model.title}", repr(value))
-    if built.pool.size % model.stride:
-        reason = f"model.name {model.name}"
-        if model.name == "unet":
-            reason = f"model.depth {model.depth}"
-        raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", built.pool.size)
-
-
-def unused_keys(model: ModelSpec) -> list[Key]:
-    """Returns the keys that a network does not use: `networks` of each key says so, and a user's own uses none.
-
-    Example:
-        >>> [key.name for key in unused_keys(ModelSpec("smp_resnet50"))], [key.name for key in unused_keys(ModelSpec())]
-        (['model.width', 'model.depth', 'model.norm'], ['model.weights'])
-    """
-    unused = []
-    for key in KEYS.values():
-        if key.part is not ModelSpec or key.holds_functions:
-            continue
-        if model.build or (key.networks is not None and model.name not in key.networks):
-            unused.append(key)
-    return unused
-
-
 def setting_of(config: Config, values: Mapping[str, Value], *, name: str, static: Mapping[str, object]) -> Setting:
     """Returns a member's setting from its axis values, which are unchecked and may be traced.
 
@@ -346,9 +179,10 @@ def setting_of(config: Config, values: Mapping[str, Value], *, name: str, static
         if values.get(knob) is not None:
             strengths[knob] = values[knob]
     condition = read_traced(Condition, config, values)
+    static_axes = {field: _shown(value) for field, value in static.items()}
     return Setting(
         name=name,
-        axes={**{field: _shown(value) for field, value in static.items()}, **values},
+        axes={**static_axes, **values},
         condition=condition,
         recipe=read_traced(Recipe, config, values),
         knobs=knobs_of(condition.method, strengths, methods_of(config)),
@@ -363,103 +197,3 @@ def _shown(value: Any) -> Value:
     if value is None:
         return "none"
     return name_of(value) or value
-
-
-def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
-    """Raises ConfigError if a setting needs a knob or an optional number that the program leaves out.
-
-    Example:
-        >>> from flipjax import configure
-        >>> config = configure("smoke")
-        >>> [program] = plan(config)
-        >>> axes = {**member_axes(config)[0], "method": "group_dro"}
-        >>> check_setting(program.experiment, setting_of(config, axes, name="m000", static={}), config)
-        Traceback (most recent call last):
-        flipjax.config.ConfigError: config.axes.method: expected one of the program's, ce; found 'group_dro'
-    """
-    method = setting.condition.method
-    methods = methods_of(config)
-    if parts_of(method, methods) is None or not {*active_knobs([method], methods)} <= {*experiment.active_knobs}:
-        expected = f"one of the program's, {', '.join(values_of(config, 'method'))}"
-        raise ConfigError("config.axes.method", expected, repr(method))
-    for key in KEYS.values():
-        if not key.optional or key.field in experiment.active_numbers:
-            continue
-        value = setting.axes.get(key.field, value_of(config, key))
-        if not (isinstance(value, int | float) and value == key.default):
-            expected = f"{key.default:g}, since the program's configuration has no other"
-            raise ConfigError(f"config.axes.{key.field}", expected, value)
-    _check_first_run(setting, experiment)
-
-
-def _check_methods(program: Program) -> None:
-    spec = program.experiment
-    for name in program.settings[0].axes:
-        if name in STRENGTHS and name not in spec.active_knobs:
-            raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
-    least = 2 * spec.groups.count
-    if "dfr" in spec.active_knobs and spec.split.n_val < least:
-        raise ConfigError("config.split.n_val", f"at least {least}, half of them for dfr to refit on", spec.split.n_val)
-    for setting in program.settings:
-        _check_first_run(setting, spec)
-
-
-def _check_first_run(setting: Setting, experiment: Experiment) -> None:
-    """Raises ConfigError if JTT's first run is longer than the second; a traced length is taken as it is."""
-    first = setting.knobs.jtt_epochs
-    longest = experiment.train.epochs
-    if isinstance(first, int | float) and first > longest:
-        raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({longest})", int(first))
-
-
-def restrict(program: Program, names: Collection[str]) -> Program:
-    """Returns the program with only the members in `names`; the program itself if these are all.
-
-    Example:
-        >>> from flipjax import configure
-        >>> [program] = plan(configure("smoke"))
-        >>> restrict(program, ["m001", "m003"]).names, restrict(program, program.names) is program
-        (('m001', 'm003'), True)
-    """
-    chosen = set(names)
-    settings = tuple(setting for setting in program.settings if setting.name in chosen)
-    if len(settings) == len(program.settings):
-        return program
-    part = sha256(" ".join(setting.name for setting in settings))[:12]
-    return dataclasses.replace(program, settings=settings, part=part)
-
-
-def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set[str]:
-    """Returns the names of the members of shard `index` (from 0) of `count`, dealt in the order of their contents.
-
-    The result does not depend on the order of the grid, and shard sizes differ by at most one.
-
-    Example:
-        >>> from flipjax import configure
-        >>> programs = plan(configure("smoke"))
-        >>> shards = [shard_members(programs, index=index, count=3) for index in range(3)]
-        >>> [len(shard) for shard in shards], sorted(set.union(*shards))
-        ([2, 1, 1], ['m000', 'm001', 'm002', 'm003'])
-    """
-    dealt = []
-    for program in programs:
-        for setting in program.settings:
-            content = json.dumps(dict(setting.axes), sort_keys=True, default=str)
-            dealt.append((sha256(content), setting.name))
-    return {name for _, name in sorted(dealt)[index::count]}
-
-
-def select(program: Program) -> str:
-    """Returns the name of the gallery's member, the first whose rho is nearest to GALLERY_RHO.
-
-    Example:
-        >>> from flipjax import configure
-        >>> [program] = plan(configure("smoke"))
-        >>> select(program), program.settings[2].condition.rho
-        ('m002', 0.95)
-    """
-    return min(program.settings, key=_distance_from_gallery).name
-
-
-def _distance_from_gallery(setting: Setting) -> float:
-    return abs(float(setting.condition.rho) - GALLERY_RHO)

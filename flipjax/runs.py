@@ -16,7 +16,7 @@ from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
-from flipjax.plan import Value
+from flipjax.program import Value
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-    from flipjax.results.estimates import Differences
+    from flipjax.results.verdicts import Differences
 
 
 IMAGE_AXES = ("rho", "seed", "cue_strength", "rare_kept")

@@ -32,7 +32,7 @@ LAYERS = (
     ("metrics", "losses", "augment"),
     ("intervene",),
     ("models", "data", "results"),
-    ("report", "plan"),
+    ("report", "program", "plan_checks", "plan"),
     ("training",),
     ("sweep",),
     ("runs",),

@@ -11,7 +11,8 @@ import pytest
 
 from flipjax.config import ConfigError, PoolSpec, PopulationSpec
 from flipjax.data import POOLS
-from flipjax.plan import plan, restrict
+from flipjax.plan import plan
+from flipjax.program import restrict
 from flipjax.results.frames import read_csv
 from flipjax.sweep import memory
 from flipjax.training import devices, population

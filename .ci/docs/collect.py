@@ -51,6 +51,8 @@ PACKAGES = (
     "flipjax.methods",
     "flipjax.groups",
     "flipjax.plan",
+    "flipjax.plan_checks",
+    "flipjax.program",
     "flipjax.training",
     "flipjax.report",
     "flipjax.backend",

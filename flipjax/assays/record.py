@@ -1,4 +1,9 @@
-"""Turns any dataclass into values of JSON's types and back: arrays become lists, NaN and infinity null, read as NaN."""
+"""Turns any dataclass into values of JSON's types and back, for the stored record of an assay.
+
+`to_plain` needs no types: dataclasses become objects, tuples and arrays lists, NaN and infinity null. `from_plain` goes
+back by the annotations of the dataclass's fields, since JSON has no tuples, arrays or NaN: null is NaN where a float is
+annotated, else None.
+"""
 
 import dataclasses
 import math
@@ -10,6 +15,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 Record = TypeVar("Record")
+"""A dataclass."""
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """A value that JSON can hold."""
 
@@ -42,10 +48,18 @@ def to_plain(value: object) -> Json:
 def from_plain(kind: type[Record], value: Json) -> Record:
     """Returns a dataclass from the value that `to_plain` made of it.
 
-    Fields of it may be dataclasses, tuples (with named fields, too), arrays, numbers, texts, or one of these or None.
+    Its fields may be annotated as dataclasses, tuples, named tuples, arrays, numbers, texts, or `X | None` of these.
 
     Raises:
         ValueError, TypeError, KeyError: the value is not of this dataclass.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Interval:
+        ...     low: float
+        ...     high: float
+        >>> from_plain(Interval, to_plain(Interval(0.25, math.nan)))
+        Interval(low=0.25, high=nan)
     """
     record = _value_of(kind, value)
     assert isinstance(record, kind)
@@ -53,14 +67,14 @@ def from_plain(kind: type[Record], value: Json) -> Record:
 
 
 def _value_of(annotation: object, value: Json) -> object:
-    """Returns a value of the type that an annotation names."""
+    """Returns a plain value as the type that an annotation names."""
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        (of_value,) = (argument for argument in arguments if argument is not type(None))
-        return _value_of(of_value, value)
+        (not_none,) = (argument for argument in arguments if argument is not type(None))
+        return _value_of(not_none, value)
     if origin is tuple:
         return _tuple_of(arguments, value)
     if annotation is np.ndarray:
@@ -73,7 +87,8 @@ def _value_of(annotation: object, value: Json) -> object:
         return _record_of(annotation, value)
     if issubclass(annotation, tuple):
         named_tuple = typing.cast("Callable[..., object]", annotation)
-        return named_tuple(*_tuple_of(tuple(typing.get_type_hints(annotation).values()), value))
+        field_types = tuple(typing.get_type_hints(annotation).values())
+        return named_tuple(*_tuple_of(field_types, value))
     if not isinstance(value, str | int | float):
         raise TypeError(f"expected a number or a text, found {type(value).__name__}")
     return annotation(value)
@@ -83,12 +98,12 @@ def _record_of(kind: type, value: Json) -> object:
     """Returns a dataclass of the entries of a JSON object, which have the names of its fields."""
     if not isinstance(value, dict):
         raise TypeError(f"expected an object, found {type(value).__name__}")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _value_of(hints[name], entry) for name, entry in value.items()})
+    field_types = typing.get_type_hints(kind)
+    return kind(**{name: _value_of(field_types[name], entry) for name, entry in value.items()})
 
 
 def _tuple_of(annotations: Sequence[object], value: Json) -> tuple[object, ...]:
-    """Returns a tuple of entries of the given types, or of any number of the first if the second is an ellipsis."""
+    """Returns a tuple of entries of the annotated types: each its own, or all of one, as in `tuple[float, ...]`."""
     if not isinstance(value, list):
         raise TypeError(f"expected a list, found {type(value).__name__}")
     if tuple(annotations[1:]) == (...,):
@@ -97,13 +112,15 @@ def _tuple_of(annotations: Sequence[object], value: Json) -> tuple[object, ...]:
 
 
 def _array_of(value: Json) -> np.ndarray:
-    """Returns an array of numbers or texts. With a dtype of float, NumPy reads null as NaN."""
+    """Returns an array of numbers or texts."""
     if _holds_null(value):
+        # NumPy reads None as NaN if it is told that the array is of floats.
         return np.array(value, dtype=np.float64)
     return np.array(value)
 
 
 def _holds_null(value: Json) -> bool:
+    """Whether a value, or any entry of nested lists, is null."""
     if isinstance(value, list):
         return any(_holds_null(entry) for entry in value)
     return value is None

@@ -6,7 +6,7 @@ import numpy as np
 
 from flipjax.assays.contrast import Contrast, Outcomes, group_flips, mean_over_seeds
 from flipjax.assays.units import AssayUnits
-from flipjax.results.estimates import FEWEST, LEVEL, shared_p
+from flipjax.results.verdicts import FEWEST, LEVEL, shared_p
 
 USED = "used"
 NOT_USED = "not used"
@@ -67,7 +67,7 @@ def measure_learning(units: AssayUnits, rare: np.ndarray, tested: Outcomes) -> L
 def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> AssayVerdict:
     """Returns the verdict on a contrast.
 
-    A verdict needs as many seeds as those of `flipjax.results.estimates`, and learnt classes. `used`: the contrast is
+    A verdict needs as many seeds as those of `flipjax.results.verdicts`, and learnt classes. `used`: the contrast is
     above 0 by their rule, exceeds 95% of permuted attributes, and its interval does not lie within the margin. `not
     used`: its interval lies within the margin, which is evidence of equivalence and not the absence of evidence.
 

@@ -1,4 +1,13 @@
-"""Audits predictions in files, or a model's on photos and volumes (`audit_files`). `stream` takes batches."""
+"""Audits predictions in files, or a model's on photos and volumes (`audit_files`). `stream` takes batches.
+
+An audit of files goes through these steps, so that whatever can be refused is refused before anything is counted:
+
+1. `flipjax.audit.opening` reads headers: which images there are, and how to read them.
+2. `Asked.settle` fits groups, anatomy and limits to the classes: now if options say how many classes there are, else
+   after counting.
+3. `_count_all` reads each image once, and adds its counts to a `Tally`.
+4. `flipjax.audit.results` concludes, and `flipjax.audit.files` writes.
+"""
 
 import dataclasses
 import functools
@@ -16,10 +25,12 @@ from flipjax import metrics
 from flipjax.audit import arrays, fiftyone, files
 from flipjax.audit.anatomy import read_anatomy
 from flipjax.audit.batches import stream, takes_for_background
+from flipjax.audit.clusters import likely_clusters, read_clusters
 from flipjax.audit.counts import Keep, Tally, count_pairs
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
-from flipjax.audit.groups import ImageGroups, column_of, likely_clusters, read_clusters, read_groups, read_images
+from flipjax.audit.groups import ImageGroups, column_of, read_groups
+from flipjax.audit.image_table import read_image_rows
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import Encoding, OpenedPairs, ReadingOptions, open_pairs
@@ -43,14 +54,14 @@ Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray | jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Audited:
-    """A written audit."""
+    """An audit whose files are written."""
 
     audit: Audit
-    """Its numbers."""
+    """Its results."""
     text: str
-    """Its tables as text."""
+    """Its tables as text for a terminal."""
     failed: list[str]
-    """A line for each failed gate."""
+    """A line for each limit that a number is beyond."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +71,15 @@ class Assignment:
     names: tuple[str, ...]
     """The images' names."""
     groups: str | None
-    """A column of the table, `class,scene`, or a regular expression on names."""
+    """A column of the table, `class,scene`, or a regular expression on names; None for no groups."""
     clusters: str | None
-    """Likewise, without `class,scene`."""
+    """A column of the table, or a regular expression on names; None for no clusters."""
     table: pd.DataFrame | None
-    """The images' rows."""
+    """The images' rows, if there is a table."""
     training: Path | None
     """A table of training images by class and scene."""
     meaning: str
-    """Of the values of a column of groups."""
+    """What the values of a column of groups are, one of `flipjax.audit.groups.MEANINGS`."""
 
     def read_groups(self, foreground: Sequence[str] | None) -> ImageGroups:
         """Returns the groups of images, given the names of the foreground classes if they are known."""
@@ -124,13 +135,21 @@ class Asked:
         background = encoding.spec.background
         with in_options():
             names = metrics.class_names(self.opened.class_names, classes=encoding.classes, background=background)
-        inside = encoding.spec.foreground(len(names))
-        foreground = [name for name, kept in zip(names, inside, strict=True) if kept]
+        in_foreground = encoding.spec.foreground(len(names))
+        foreground = [name for name, inside in zip(names, in_foreground, strict=True) if inside]
         groups = self.assignment.read_groups(foreground)
         anatomy, fact = read_anatomy(self.anatomy, names, background)
         if self.gates:
             check_gates(self.gates, known_keys(names, background, groups, anatomy))
         return Settled(names, groups, anatomy, fact)
+
+    def settle_before_counting(self) -> Settled | None:
+        """Returns what depends on the classes if their number is known; else checks the rest, and returns None."""
+        encoding = self.opened.encoding
+        if encoding.classes and not encoding.name_count:
+            return self.settle(encoding)
+        self.assignment.read_groups(None)
+        return None
 
 
 def audit_files(
@@ -205,13 +224,29 @@ def audit_files(
     """
     predict = None
     if model is not None:
-        class_names = class_names or getattr(model, "class_names", None)
-        predict = functools.partial(predict_image, model)
         if jobs > 1:
             raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
+        class_names = class_names or getattr(model, "class_names", None)
+        predict = functools.partial(predict_image, model)
     with in_options():
         check_texts("class_names", class_names or ())
         smallest = MinSize.parse(min_size)
+    options: dict[str, object] = {
+        "predictions": predictions,
+        "labels": labels,
+        "table": table,
+        "groups": groups,
+        "groups_are": groups_are,
+        "training_groups": training_groups,
+        "clusters": clusters,
+        "min_size": min_size,
+        "anatomy": anatomy,
+        "jobs": jobs,
+        **reading,
+        "background": background,
+        "images": images,
+        "max_bytes": max_bytes,
+    }
     opened = open_pairs(
         predictions,
         labels,
@@ -229,55 +264,35 @@ def audit_files(
         gates=make_gates(fail_above, fail_below),
         anatomy=anatomy,
     )
-    settled = None
-    if opened.encoding.classes and not opened.encoding.name_count:
-        settled = asked.settle(opened.encoding)
-    else:
-        # What does not depend on the classes is refused before anything is counted.
-        asked.assignment.read_groups(None)
+    settled = asked.settle_before_counting()
     cluster_numbers = asked.assignment.read_clusters()
-    photos = _find_photos(images, opened, reading.get("names"))
-    pairs = [dataclasses.replace(pair, photo=photos.get(pair.name)) for pair in opened.pairs]
+    photo_by_name = _find_photos(images, opened, reading.get("names"))
+    pairs = [dataclasses.replace(pair, photo=photo_by_name.get(pair.name)) for pair in opened.pairs]
     _check_smallest(smallest, pairs, opened.encoding)
     spec = opened.encoding.spec
     ignored = fiftyone.ignored_value(spec.num_classes)
-    masks = fiftyone.collect_masks(out, ignored=ignored, ignore_index=spec.ignore_index)
-    with files.claimed(out), masks as keep, closing(Tally(spec, smallest)) as tally:
+    mask_files = fiftyone.collect_masks(out, ignored=ignored, ignore_index=spec.ignore_index)
+    with files.claimed(out), mask_files as keep_mask, closing(Tally(spec, smallest)) as tally:
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
-        _count_all(pairs, opened.encoding, tally, min_size=smallest, jobs=jobs, keep=keep if photos else None)
-        final = _with_classes(opened, tally, max_bytes)
+        # FiftyOne shows masks over photos, so without photos none are kept.
+        keep = keep_mask if photo_by_name else None
+        _count_all(pairs, opened.encoding, tally, min_size=smallest, jobs=jobs, keep=keep)
+        encoding = _with_classes(opened, tally, max_bytes)
         if settled is None:
-            settled = asked.settle(final)
+            settled = asked.settle(encoding)
         _announce(settled.class_names, opened, background)
-        measured = dataclasses.replace(
-            tally.measurements(settled.class_names), groups=settled.groups, clusters=cluster_numbers
-        )
+        counted = tally.measurements(settled.class_names)
+        measured = dataclasses.replace(counted, groups=settled.groups, clusters=cluster_numbers)
         audit = conclude_audit(measured, anatomy=settled.anatomy)
         tried = try_gates(asked.gates, audit.summary, audit.intervals)
-        options = {
-            "predictions": predictions,
-            "labels": labels,
-            "table": table,
-            "groups": groups,
-            "groups_are": groups_are,
-            "training_groups": training_groups,
-            "clusters": clusters,
-            "min_size": min_size,
-            "anatomy": anatomy,
-            "jobs": jobs,
-            **reading,
-            "background": background,
-            "images": images,
-            "max_bytes": max_bytes,
-            **final.as_json(),
-            "class_names": list(settled.class_names),
-        }
         sources = _describe_sources(predictions or f"of a model, from {images}", labels, groups)
-        facts = _facts_on(measured, (sources, *opened.facts), final, settled)
+        facts = _facts_on(measured, (sources, *opened.facts), encoding, settled)
+        options.update(encoding.as_json())
+        options["class_names"] = list(settled.class_names)
         document = make_document(audit, facts=facts, options=_as_json(options))
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
-    if photos:
-        fiftyone.write_samples(out, audit, photos, shapes=measured.shapes, ignored=ignored)
+    if photo_by_name:
+        fiftyone.write_samples(out, audit, photo_by_name, shapes=measured.shapes, ignored=ignored)
     if junit:
         write_junit(junit, "flipjax audit", tried)
     return Audited(audit, terminal_text(document), failures(tried))
@@ -306,19 +321,22 @@ def _assign(
     meaning: str,
 ) -> Assignment:
     """Reads the table of images, which `--groups` may name in place of a column."""
-    path = table
-    if path is None and groups is not None and (Path(groups).exists() or Path(groups).suffix.lower() == ".csv"):
-        path = Path(groups)
     rows = None
-    if path is not None:
-        rows = read_images(path, names)
-        if table is None:
-            groups = column_of(path, rows)
+    if table is not None:
+        rows = read_image_rows(table, names)
+    elif groups is not None and _is_table(Path(groups)):
+        rows = read_image_rows(Path(groups), names)
+        groups = column_of(Path(groups), rows)
     return Assignment(names, groups, clusters, rows, training, meaning)
 
 
+def _is_table(path: Path) -> bool:
+    """Whether `--groups` means a file: one that exists, or whose name says that it should."""
+    return path.exists() or path.suffix.lower() == ".csv"
+
+
 def _announce(class_names: Sequence[str], opened: OpenedPairs, background: Background) -> None:
-    """Says so if class 0 is taken for the background by default."""
+    """Tells the user if class 0 is taken for the background by default."""
     if background == 0 and not opened.coco:
         text = takes_for_background(class_names, "--background none", "--background 0")
         if text:
@@ -366,15 +384,16 @@ def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding
         AuditError: the background leaves fewer than two of them, or their confusion matrices are too large.
     """
     encoding = opened.encoding
-    needed = tally.needed
-    if encoding.name_count and needed <= encoding.name_count:
+    # As many as the values need, unless there are more names or an option says it.
+    count = tally.needed
+    if encoding.name_count and count <= encoding.name_count:
         # The names are of all classes.
-        needed = encoding.name_count
+        count = encoding.name_count
     elif encoding.classes:
-        needed = encoding.classes
-    arrays.check_size(f"confusion matrices of {needed} classes", 4 * len(opened.pairs) * needed**2, max_bytes)
+        count = encoding.classes
+    arrays.check_size(f"confusion matrices of {count} classes", 4 * len(opened.pairs) * count**2, max_bytes)
     with in_options():
-        encoding = encoding.with_classes(needed)
+        encoding = encoding.with_classes(count)
     tally.set_classes(encoding.spec)
     return encoding
 
@@ -383,7 +402,9 @@ def _as_json(options: Mapping[str, object]) -> dict[str, object]:
     """Returns options as summary.json stores them."""
     stored = {}
     for name, value in options.items():
-        stored[name] = str(value) if isinstance(value, Path) else value
+        if isinstance(value, Path):
+            value = str(value)
+        stored[name] = value
     return stored
 
 

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike
 
 from flipjax.audit import files
 from flipjax.audit.anatomy import NONE, read_anatomy
+from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.counts import ImageCounts, Tally, count_image
 from flipjax.audit.describe import describe_images, describe_missing
-from flipjax.audit.groups import ImageGroups, likely_clusters
+from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import MinSize
 from flipjax.audit.names import check_names, check_texts
 from flipjax.audit.opening import Encoding

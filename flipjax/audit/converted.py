@@ -20,7 +20,8 @@ from flipjax.audit.files import claimed
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.data.pool import Pool, gather
-from flipjax.plan import Program, plan, with_model
+from flipjax.plan import plan, with_model
+from flipjax.program import Program
 from flipjax.settings import static_settings
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions

@@ -1,4 +1,9 @@
-"""Sentences on an audit. Each restates a row of a table or a number of summary.json."""
+"""Sentences on an audit. Each restates a row of a table or a number of summary.json.
+
+`findings` returns all of them, in the order of the terminal's text; `first_findings` returns those that a page shows
+beside its first chart. Each function named after `lines` has one subject, and returns no sentence where the audit has
+nothing to say on it. `told_groups` chooses the groups that have a sentence; the map of groups marks the same.
+"""
 
 import itertools
 import math
@@ -9,18 +14,21 @@ import numpy as np
 from flipjax.audit.flips import GroupFlip
 from flipjax.audit.objects import Objects
 from flipjax.audit.results import Audit
-from flipjax.audit.text import DIFFERENCE, cell_of, constant, in_words, q_text
-from flipjax.results.estimates import LEVEL
+from flipjax.audit.text import DIFFERENCE, cell_of, in_words, keys_without_information, q_text
 from flipjax.results.frames import records_of
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import number, with_interval
+from flipjax.results.verdicts import LEVEL
 
 LEAST_AGREEMENT = 0.05
 """Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
 LEAST_TOLD = 0.0005
-"""Smallest difference between groups that has a sentence; over thousands of images a smaller one may be significant."""
-RENAMINGS = 3
-"""Renamings that have a sentence, those of most images."""
+"""Smallest difference in Flip between groups that has a sentence. Over thousands of images a smaller one may be
+significant, but is 0 in print."""
+MOST_RENAMINGS = 3
+"""Largest number of renamings that have a sentence each: those that mend the most images."""
+OUTCOME_WORDS = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
+"""What may become of a pixel of the true foreground, by the key of its share."""
 ERROR_KINDS = {
     "whole": "whole segments that flip",
     "rim": "flips near borders of other segments",
@@ -29,12 +37,12 @@ ERROR_KINDS = {
     "spill": "spills",
     "background": "confusion between background classes",
 }
-"""Kinds of wrong pixels of `metrics.error_budget`, in words."""
+"""The kinds of wrong pixels of `flipjax.metrics.error_budget`, in words."""
 
 
 def findings(audit: Audit) -> list[str]:
     """Returns all sentences: those of `first_findings`, then on segments, scores and what looks wrong."""
-    return [*first_findings(audit), *segment_lines(audit), *_score_lines(audit), *warnings(audit)]
+    return [*first_findings(audit), *_segment_lines(audit), *_score_lines(audit), *_warning_lines(audit)]
 
 
 def first_findings(audit: Audit) -> list[str]:
@@ -43,9 +51,12 @@ def first_findings(audit: Audit) -> list[str]:
 
 
 def _overall_line(audit: Audit) -> str:
-    names = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
-    left_out = constant(audit)
-    shares = [f"{cell_of(audit, key, form='.1%')} {word}" for key, word in names.items() if key not in left_out]
+    """Returns the shares of correct, flipped and missed pixels; without background none can be missed."""
+    left_out = keys_without_information(audit)
+    shares = []
+    for key, word in OUTCOME_WORDS.items():
+        if key not in left_out:
+            shares.append(f"{cell_of(audit, key, form='.1%')} {word}")
     return f"{audit.measured.pixel_noun.capitalize()} of the true foreground: {', '.join(shares)}."
 
 
@@ -55,12 +66,18 @@ def told_groups(audit: Audit) -> list[GroupFlip]:
     A class that flips less in one group and more in none is told, too. Left out is a difference below LEAST_TOLD, and
     one whose sign over pixels is not that of the test, which compares means over images.
     """
-    significant = [row for row in audit.compared if row.q < LEVEL and not row.repeats]
-    higher = [row for row in significant if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0]
-    lower = [row for row in significant if row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0]
-    higher_classes = {row.class_name for row in higher}
-    only_lower = [row for row in lower if row.class_name not in higher_classes]
-    return sorted([*higher, *only_lower], key=_q_then_p)
+    more = []
+    less = []
+    for row in audit.compared:
+        if not row.q < LEVEL or row.repeats:
+            continue
+        if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0:
+            more.append(row)
+        elif row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0:
+            less.append(row)
+    classes_told = {row.class_name for row in more}
+    less_only = [row for row in less if row.class_name not in classes_told]
+    return sorted([*more, *less_only], key=_q_then_p)
 
 
 def _q_then_p(row: GroupFlip) -> tuple[float, float]:
@@ -68,21 +85,10 @@ def _q_then_p(row: GroupFlip) -> tuple[float, float]:
 
 
 def _group_lines(audit: Audit) -> list[str]:
+    """Returns the groups that differ, or that none does, and the gap between rare and common groups."""
     lines = [_group_line(audit, row) for row in told_groups(audit)]
-    q_values = [row.q for row in audit.compared if not math.isnan(row.q)]
-    flips = any(row.flips for row in audit.compared)
-    if flips and not q_values:
-        lines.append("Groups cannot be compared: each is one image or one cluster, or against one.")
-    elif flips and not lines:
-        least = min(q_values)
-        margin = ""
-        if least < LEVEL:
-            # One is significant and too small to be told. Printed to three digits, a told one is .001 or more.
-            margin = f" by {2 * LEAST_TOLD:g} or more"
-        lines.append(
-            f"No class flips significantly more in one group than in the others{margin} "
-            f"(least q {number(least, '.2f')})."
-        )
+    if not lines and any(row.flips for row in audit.compared):
+        lines.append(_no_group_line(audit))
     if "flip_gap/mean" in audit.summary:
         gap = cell_of(audit, "flip_gap/mean", form=".3f")
         lines.append(f"Flip in rare minus common groups, within classes and averaged over them: {gap}.")
@@ -103,6 +109,21 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     )
 
 
+def _no_group_line(audit: Audit) -> str:
+    """Returns the sentence of an audit whose groups do not differ, or cannot be compared."""
+    q_values = [row.q for row in audit.compared if not math.isnan(row.q)]
+    if not q_values:
+        return "Groups cannot be compared: each is one image or one cluster, or against one."
+    least = min(q_values)
+    margin = ""
+    if least < LEVEL:
+        # One is significant and too small to be told. Printed to three digits, a told one is .001 or more.
+        margin = f" by {2 * LEAST_TOLD:g} or more"
+    return (
+        f"No class flips significantly more in one group than in the others{margin} (least q {number(least, '.2f')})."
+    )
+
+
 def _anatomy_lines(audit: Audit) -> list[str]:
     """Returns how many flips are mirrored or shifted, and the renamings that mend images."""
     anatomy = audit.anatomy
@@ -114,7 +135,7 @@ def _anatomy_lines(audit: Audit) -> list[str]:
     if anatomy.anatomy.chains:
         parts.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
     lines = [f"Of the {audit.measured.pixel_noun} of the true foreground {', '.join(parts)}."]
-    for renamed in itertools.islice(anatomy.renamed(), RENAMINGS):
+    for renamed in itertools.islice(anatomy.renamed(), MOST_RENAMINGS):
         lines.append(
             f"In {renamed.images} of {len(audit.images)} {audit.measured.image_noun} one renaming, {renamed.renaming}, "
             f"mends {renamed.mended_share:.0%} of the flips."
@@ -124,37 +145,36 @@ def _anatomy_lines(audit: Audit) -> list[str]:
 
 def _largest_flip_lines(audit: Audit) -> list[str]:
     """Returns the sentence of the first pair of classes, that of the highest lower bound; none without a flip."""
-    lines = []
-    for row in records_of(audit.pairs[:1]):
-        share = with_interval(row, "share", form=".1%")
-        lines.append(
-            f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on {share} of its "
-            f"{audit.measured.pixel_noun} ({row['flipped_images']} of {row['images']} {audit.measured.image_noun})."
-        )
-    return lines
+    if audit.pairs.empty:
+        return []
+    first = records_of(audit.pairs[:1])[0]
+    share = with_interval(first, "share", form=".1%")
+    return [
+        f"Largest flip by the lower bound: {first['truth']} is predicted as {first['prediction']} on {share} of its "
+        f"{audit.measured.pixel_noun} ({first['flipped_images']} of {first['images']} {audit.measured.image_noun})."
+    ]
 
 
-def segment_lines(audit: Audit) -> list[str]:
+def _segment_lines(audit: Audit) -> list[str]:
     """Returns how many segments flip, those too small to count, and the largest gain from mending one kind of error."""
-    objects = audit.objects
     lines = []
-    # The last row is of all classes.
-    row = records_of(objects.flips.iloc[[-1]])[0]
-    excepted = _excepted_segments(audit)
-    if row["segments"]:
-        flip = in_words(row, "seg_flip")
-        strict = in_words(row, "strict_flip")
+    # The last row of the table.
+    all_classes = records_of(audit.objects.flips.iloc[[-1]])[0]
+    size = _size_of_segments(audit)
+    if all_classes["segments"]:
+        flip = in_words(all_classes, "seg_flip")
         of_matched = ""
-        if row["matched"]:
-            of_matched = f"; of {row['matched']:,} matched by a predicted one, {strict} have another class"
-        lines.append(f"Of {row['segments']:,} true segments{excepted} {flip} flip{of_matched}.")
+        if all_classes["matched"]:
+            strict = in_words(all_classes, "strict_flip")
+            of_matched = f"; of {all_classes['matched']:,} matched by a predicted one, {strict} have another class"
+        lines.append(f"Of {all_classes['segments']:,} true segments{size} {flip} flip{of_matched}.")
     elif audit.measured.smaller:
-        lines.append(f"No true segment{excepted}.")
-    return [*lines, *_gain_lines(objects)]
+        lines.append(f"No true segment{size}.")
+    return [*lines, *_gain_lines(audit.objects)]
 
 
-def _excepted_segments(audit: Audit) -> str:
-    """Returns the smallest size of a segment and the number left out, if any are."""
+def _size_of_segments(audit: Audit) -> str:
+    """Returns which segments are counted, to follow the word; nothing if all are."""
     measured = audit.measured
     if not measured.smaller:
         return ""
@@ -165,40 +185,60 @@ def _gain_lines(objects: Objects) -> list[str]:
     """Returns the kind of error that is worth most to mend, if any is."""
     kinds = records_of(objects.budget.drop(index="all").reset_index())
     best = max(kinds, key=operator.itemgetter("gain"), default=None)
+    # A gain is NaN if no class occurs.
     if best is None or not best["gain"] > 0:
         return []
-    kind = ERROR_KINDS[best["kind"]]
-    share = f"{best['share']:.0%} of wrong pixels"
-    return [f"Largest gain from one kind of error: {kind}, {share}, {best['gain']:+.3f} mIoU."]
+    words = ERROR_KINDS[best["kind"]]
+    return [
+        f"Largest gain from one kind of error: {words}, {best['share']:.0%} of wrong pixels, {best['gain']:+.3f} mIoU."
+    ]
 
 
 def _score_lines(audit: Audit) -> list[str]:
     """Returns how well scores rank flipped images."""
     lines = []
-    top = audit.number("top_decile_flip_share")
-    if audit.has_tenths and not math.isnan(top):
-        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
-    auroc = cell_of(audit, "risk_auroc", form=".2f")
-    if audit.has_scores and auroc != "-":
+    share_of_tenth = audit.number("top_decile_flip_share")
+    if audit.has_tenths and not math.isnan(share_of_tenth):
+        lines.append(f"The tenth of the images with the highest flip-risk holds {share_of_tenth:.0%} of all flips.")
+    if audit.has_scores and not math.isnan(audit.number("risk_auroc")):
+        auroc = cell_of(audit, "risk_auroc", form=".2f")
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
     if "swap_auroc" in audit.summary:
-        lines.append(f"{_swap_line(audit)}.")
+        lines.append(_swap_line(audit))
         lines.append(REPAIR_NOTE)
     return lines
 
 
 def _swap_line(audit: Audit) -> str:
-    """Returns how well scene-swap risk ranks, and what repair and the scenes do, without a full stop."""
+    """Returns how well scene-swap risk ranks, Flip after repair, and how much scenes decide if that is measured."""
     auroc = cell_of(audit, "swap_auroc", form=".2f")
     repaired = cell_of(audit, "repair_flip", form=".1%")
-    line = f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {repaired}"
+    reliance = ""
     if "scene_reliance" in audit.summary:
-        line += f"; scene reliance {audit.number('scene_reliance'):.2f}"
-    return line
+        reliance = f"; scene reliance {audit.number('scene_reliance'):.2f}"
+    return f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {repaired}{reliance}."
+
+
+def _warning_lines(audit: Audit) -> list[str]:
+    """Returns warnings on mismatched labels, unranked images, rounded predictions and ignored pixels."""
+    return [*_agreement_lines(audit), *_unranked_lines(audit), *_rounding_lines(audit), *_ignored_lines(audit)]
+
+
+def _agreement_lines(audit: Audit) -> list[str]:
+    """Returns a warning if labels seem to be in another order than predictions."""
+    kappa = cohens_kappa(audit.confusion)
+    if kappa >= LEAST_AGREEMENT:
+        return []
+    return [
+        "Warning: predictions and labels agree hardly better than chance (Cohen's kappa "
+        f"{kappa:.3f}). Are the labels in the order of the predictions?"
+    ]
 
 
 def cohens_kappa(confusion: np.ndarray) -> float:
     """Returns the agreement of predictions and labels beyond chance; 1 where one class is all there is.
+
+    Source: Cohen, A coefficient of agreement for nominal scales, 1960.
 
     Example:
         >>> round(cohens_kappa(np.array([[20, 5], [10, 15]])), 3)
@@ -212,23 +252,25 @@ def cohens_kappa(confusion: np.ndarray) -> float:
     return float((np.trace(shares) - expected) / (1 - expected))
 
 
-def warnings(audit: Audit) -> list[str]:
-    """Returns warnings on mismatched labels, a foreground that is not found, unranked images and ignored pixels."""
-    lines = []
-    total = audit.confusion.sum()
-    kappa = cohens_kappa(audit.confusion)
-    if kappa < LEAST_AGREEMENT:
-        lines.append(
-            "Warning: predictions and labels agree hardly better than chance (Cohen's kappa "
-            f"{kappa:.3f}). Are the labels in the order of the predictions?"
-        )
+def _unranked_lines(audit: Audit) -> list[str]:
+    """Returns how many images have no flip-risk, if any."""
     without = audit.number("n_images_without_risk")
-    if without and audit.has_scores:
-        lines.append(f"{without} of {len(audit.images)} images lack true or predicted foreground: they have no rank.")
+    if not without or not audit.has_scores:
+        return []
+    return [f"{without} of {len(audit.images)} images lack true or predicted foreground: they have no rank."]
+
+
+def _rounding_lines(audit: Audit) -> list[str]:
+    """Returns a warning if no prediction is uncertain anywhere."""
     risk = np.asarray(audit.decomposition.flip_risk)
     if (risk == 0).any() and not (risk > 0).any():
-        lines.append("Warning: flip-risk is 0 in every image. Were the predictions rounded to 0 and 1?")
+        return ["Warning: flip-risk is 0 in every image. Were the predictions rounded to 0 and 1?"]
+    return []
+
+
+def _ignored_lines(audit: Audit) -> list[str]:
+    """Returns the share of pixels that are ignored, if any."""
     ignored = audit.images["ignored_pixels"].sum()
-    if ignored:
-        lines.append(f"{ignored / (total + ignored):.1%} of the pixels are ignored.")
-    return lines
+    if not ignored:
+        return []
+    return [f"{ignored / (audit.confusion.sum() + ignored):.1%} of the pixels are ignored."]

@@ -1,6 +1,8 @@
 """The record between reading and tables: what n images were reduced to, and how they were read.
 
-Files, batches and models fill it (`counts`, `audits`); `results`, `tables` and `page` need nothing else.
+Files, batches and models fill `Measurements` (`flipjax.audit.counts`, `audits`); `results`, `tables` and `page` need
+nothing else. `MinSize` is the smallest segment that is counted, which may be given in mm2 or mL. `weigh_pixels` lets
+pixels count by their area or volume where images have pixels of other sizes.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from flipjax.audit.groups import ImageGroups
 from flipjax.metrics import Decomposition, RegionSums, SegmentTables
 
 UNITS = {"pixels": "pixels", "mm2": "mm2", "ml": "mL"}
-"""Units of a smallest segment, as they are written, by their lower-case spelling."""
+"""The spelling of each unit of a smallest segment, by its lower-case one."""
 MM3_OF_ML = 1000.0
 """Cubic millimetres of a millilitre."""
-PARTS = 1_000_000
-"""Parts of a square or cubic millimetre that weights count, so that sums of weighted pixels are exact integers."""
+WEIGHTS_OF_MM = 1_000_000
+"""Weight of a square or cubic millimetre: weights of pixels are integers, so that their sums are exact."""
+SAME_SIZE = 1e-4
+"""Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +51,14 @@ class MinSize:
         if text is None:
             return EVERY_SIZE
         written = str(text).strip()
-        number = written
+        amount_text = written
         unit = "pixels"
-        for ending, spelled in UNITS.items():
+        for ending, spelling in UNITS.items():
             if written.lower().endswith(ending):
-                number = written[: -len(ending)]
-                unit = spelled
+                amount_text = written[: -len(ending)]
+                unit = spelling
         try:
-            amount = float(number)
+            amount = float(amount_text)
         except ValueError:
             amount = math.nan
         if not 0 < amount < math.inf:
@@ -73,11 +77,12 @@ class MinSize:
         """
         if self.unit == "pixels":
             return max(1, math.ceil(self.amount))
-        axes = 2
-        size = self.amount
         if self.unit == "mL":
             axes = 3
             size = self.amount * MM3_OF_ML
+        else:
+            axes = 2
+            size = self.amount
         expected = f"min_size: expected a spacing in mm along {axes} axes beside {self}"
         if spacing is None:
             raise ValueError(f"{expected}, found none.")
@@ -90,21 +95,21 @@ class MinSize:
 EVERY_SIZE = MinSize()
 """Leaves no segment out."""
 NO_GROUPS = ImageGroups(None)
-"""Of images without groups."""
+"""The groups of images that have none."""
 
 
 def weights_of(pixel_size: np.ndarray | None) -> np.ndarray | None:
-    """Returns how often a pixel of each image counts, int64 (n,): its size in PARTS; None if all count alike."""
-    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=1e-4):
+    """Returns how often a pixel of each image counts, int64 (n,); None if all count alike, or no size is known."""
+    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=SAME_SIZE):
         return None
-    return np.rint(pixel_size * PARTS).astype(np.int64)
+    return np.rint(pixel_size * WEIGHTS_OF_MM).astype(np.int64)
 
 
 def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) -> Decomposition:
     """Returns the decomposition in which pixels count by their area or volume, if these differ between images.
 
-    Rates over all images are then shares of tissue, not of voxels. Counts are integers, in millionths of a square or
-    cubic millimetre; rates of one image stay. If all pixels are alike, it is `decomposition` itself.
+    Rates over all images are then shares of tissue, not of voxels; those of one image stay. Counts are in millionths of
+    a square or cubic millimetre. If all pixels are alike, the result is `decomposition` itself.
 
     Args:
         decomposition: of n images.
@@ -208,5 +213,6 @@ class Measurements:
         """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""
         if not self.volumes or self.pixel_size is None:
             return None
-        size = self.pixel_size.reshape(-1, *[1] * (np.ndim(pixels) - 1))
-        return np.asarray(pixels) * size / MM3_OF_ML
+        axes_of_an_image = tuple(range(1, np.ndim(pixels)))
+        voxel_size = np.expand_dims(self.pixel_size, axes_of_an_image)
+        return np.asarray(pixels) * voxel_size / MM3_OF_ML

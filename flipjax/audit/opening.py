@@ -1,4 +1,9 @@
-"""Opens the predictions and labels of an audit: finds out from headers alone how to read them."""
+"""Opens the predictions and labels of an audit: finds out from headers alone how to read them.
+
+`open_pairs` opens both arguments as `flipjax.audit.sources.Source`, pairs their images by name, and returns them with
+one `Encoding`. What the encoding says is taken from the options, then from the labels' file (a COCO file has classes of
+its own), then from the label map, then from the shapes. The number of classes may stay open until values are read.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,15 +23,15 @@ from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.support.terminal import listed
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
+"""A function from a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How to read values."""
+    """How to read the values of all files of an audit."""
 
     spec: LabelSpec
-    """Describes what is read, with classes last and, once it is known, their number."""
+    """Describes what is read: with classes on the last axis, and with their number once it is known."""
     channels: str
     """The class axis of stored scores, `first` or `last`; `none` of masks."""
     unit: str = "class"
@@ -34,7 +39,7 @@ class Encoding:
     spacing: tuple[float, ...] | None = None
     """Distance of pixels in mm along each axis of space, of images whose files do not say it."""
     name_count: int = 0
-    """Number of names, where these may be of all classes or of the foreground alone; 0 if C does not depend on it."""
+    """The number of class names, if values must show whether these are of all classes or of the foreground; else 0."""
 
     @property
     def classes(self) -> int:
@@ -66,18 +71,18 @@ class Encoding:
 
 @dataclasses.dataclass(frozen=True)
 class OpenedPairs:
-    """The images of two arguments, before any values are read."""
+    """The images of predictions and labels, before any values are read."""
 
     pairs: list[Pair]
-    """The images."""
+    """The images, each with its prediction and its labels."""
     encoding: Encoding
     """How to read them."""
     coco: Coco | None = None
-    """Categories of a COCO file."""
+    """Categories of the labels, if they are a COCO file."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes, of an option, a COCO file or a label map."""
+    """Names of the classes, from an option, a COCO file or a label map."""
     facts: tuple[str, ...] = ()
-    """Sentences on what was left out."""
+    """Sentences on files that were left out."""
 
 
 class ReadingOptions(TypedDict, total=False):
@@ -147,10 +152,8 @@ def open_pairs(
             num_classes=num_classes,
             class_names=class_names,
         )
-    masks = asked.kind == "masks"
-    for name, value in (("prediction_map", prediction_map), ("num_classes", asked.num_classes)):
-        if value and not masks:
-            raise AuditError(f"--{name}: expected --kind masks beside it, found {asked.kind}")
+    if asked.kind != "masks":
+        _check_without_masks(asked, prediction_map)
     to_class = None
     if label_map:
         to_class = read_label_map(label_map)
@@ -177,36 +180,44 @@ def open_pairs(
             most=max_bytes,
         )
     raise_broken((*source.broken, *truth.broken))
-    if unit == "instance" and not truth.coco:
-        raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
-    label_spec = _complete_spec(asked, truth, to_class, background=background)
+    segment_unit = _unit_of_segments(unit, truth, labels)
+    spec = _complete_spec(asked, truth, to_class, background=background)
     pairs = pair_images(source, truth)
-    axis, score_classes = find_axis(pairs, label_spec.kind, channels)
+    class_axis, score_classes = find_axis(pairs, spec.kind, channels)
     common_spacing = _read_spacing(spacing, truth)
     check_spacing(pairs, common_spacing)
-    all_names = label_spec.class_names or _names_of(truth.coco, to_class, label_spec)
-    count, name_count = _count_classes(label_spec, score_classes, all_names, to_class)
+    all_names = spec.class_names or _names_of(truth.coco, to_class, spec)
+    count, name_count = _count_classes(spec, score_classes, all_names, to_class)
     if count:
         arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
         with in_options():
-            check_background(label_spec.background, count, name=str(predictions or "--model"))
-        label_spec = dataclasses.replace(label_spec, num_classes=count)
-    if unit is None:
-        unit = "instance" if truth.coco else "class"
-    encoding = Encoding(
-        spec=label_spec,
-        channels=axis,
-        unit=unit,
-        spacing=common_spacing,
-        name_count=name_count,
-    )
+            check_background(spec.background, count, name=str(predictions or "--model"))
+        spec = dataclasses.replace(spec, num_classes=count)
     return OpenedPairs(
         pairs=pairs,
-        encoding=encoding,
+        encoding=Encoding(spec, class_axis, segment_unit, common_spacing, name_count),
         coco=truth.coco,
         class_names=tuple(all_names) if all_names else None,
         facts=_facts(source, truth),
     )
+
+
+def _check_without_masks(asked: LabelSpec, prediction_map: str | None) -> None:
+    """Raises AuditError for an option that only masks have."""
+    for option, value in (("--prediction_map", prediction_map), ("--num_classes", asked.num_classes)):
+        if value:
+            raise AuditError(f"{option}: expected --kind masks beside it, found {asked.kind}")
+
+
+def _unit_of_segments(unit: str | None, truth: Source, labels: Path) -> str:
+    """Returns the unit of segments, by default that of the labels: instances of a COCO file, else classes."""
+    if unit == "instance" and not truth.coco:
+        raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
+    if unit is not None:
+        return unit
+    if truth.coco:
+        return "instance"
+    return "class"
 
 
 def _facts(*sources: Source) -> tuple[str, ...]:
@@ -243,17 +254,22 @@ def _names_of(categories: Coco | None, to_class: LabelMap | None, spec: LabelSpe
 def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
     """Adds the classes of a COCO file. Panoptic masks have a further class, of pixels without predicted segment."""
     masks = spec.kind == "masks"
-    C = len(truth.class_names)
+    classes = len(truth.class_names)
     if truth.panoptic:
-        # Panoptic labels have no background of their own.
-        background = () if background == 0 else spec.background_classes
+        void = classes
+        classes += 1
+        # Panoptic labels have no background of their own, so that of 0, the default, stands for none.
+        if background == 0:
+            background = ()
+        else:
+            background = spec.background_classes
         if masks:
-            background = (*background, C)
-        C += 1
+            background = (*background, void)
+    num_classes = None
+    if masks:
+        num_classes = classes
     with in_options():
-        return dataclasses.replace(
-            spec, ignore_index=coco.VOID, background=background, num_classes=C if masks else None
-        )
+        return dataclasses.replace(spec, ignore_index=coco.VOID, background=background, num_classes=num_classes)
 
 
 def _count_classes(

@@ -15,9 +15,9 @@ from flipjax.audit.text import (
     DIFFERENCE,
     SHOWN,
     cell_of,
-    constant,
     first_and_others,
     interval_column,
+    keys_without_information,
     q_text,
     tabulate,
 )
@@ -123,7 +123,7 @@ def _groups_by_flip(audit: Audit, folded: bool) -> list[Numbers]:
         return name not in ("common", "rare"), -float(np.nan_to_num(audit.number(f"group/{name}/fg_flip"), nan=-1))
 
     names.sort(key=order)
-    left_out = constant(audit)
+    left_out = keys_without_information(audit)
     keys = [key for key in OF_GROUPS if key in audit.summary and key not in left_out]
     rows = []
     for name in names:
@@ -137,7 +137,7 @@ def _groups_by_flip(audit: Audit, folded: bool) -> list[Numbers]:
 def overall(audit: Audit) -> TextTable:
     """Returns the main quantities over all images, and IoU gaps if there are groups."""
     table = {**of_classes(audit.class_names, background=audit.background), **COLUMNS, **AUDIT_QUANTITIES}
-    left_out = constant(audit)
+    left_out = keys_without_information(audit)
     rows = []
     for key in table:
         of_class = key.startswith(("iou/", "flip/")) and key != "iou/foreground"
@@ -170,7 +170,7 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
         columns["mL"] = "{volume:,.1f}"
     columns["correct"] = "{correct:.4f}"
     columns["Flip [95%]"] = "{flip}"
-    if "fg_miss" not in constant(audit):
+    if "fg_miss" not in keys_without_information(audit):
         columns["miss"] = "{miss:.4f}"
     columns["IoU [95%]"] = "{iou}"
     flips = np.full(len(names), math.nan)
@@ -253,7 +253,7 @@ def riskiest(audit: Audit) -> TextTable:
     if audit.has_scores:
         names.append("flip_risk")
     names += ["flip", "correct"]
-    if "fg_miss" not in constant(audit):
+    if "fg_miss" not in keys_without_information(audit):
         names += ["miss", "spill"]
     names.append("largest_flip")
     names += [name for name in SCENE_IMAGE_QUANTITIES if name in audit.images]

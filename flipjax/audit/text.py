@@ -87,7 +87,7 @@ def q_text(q: float) -> str:
     return number(q)
 
 
-def constant(audit: Audit) -> set[str]:
+def keys_without_information(audit: Audit) -> set[str]:
     """Returns keys of the summary that do not depend on predictions, or that masks or few images lack."""
     keys: set[str] = set()
     if len(audit.foreground) == len(audit.class_names):

@@ -1,5 +1,9 @@
 """Reads a pool from a TFDS data set, such as one made by `flipjax data prepare`.
 
+`load_tfds` finds the folder of the data set (`find_data_set`), opens it (`_open_data_set`), lists the names of its
+examples (`_catalog_of`), and hands the catalog with a function that reads an item (`_reader_of`) to
+`flipjax.data.store`, which decodes the images and caches them. `list_tfds` stops at the catalog.
+
 TensorFlow Datasets is imported only to read a data set; TensorFlow is not needed.
 """
 
@@ -24,15 +28,17 @@ from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed, printable
 
 DEFAULTS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
-"""Default configurations of flipjax's own builders."""
+"""The configuration of each of flipjax's own builders that is read unless another is named."""
 SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
-"""Splits that are parts."""
+"""The part of each split or value of a feature `part`, as its index in `flipjax.data.split.PARTS`."""
 INFO = "dataset_info.json"
-"""File that TFDS writes into a data set."""
+"""Name of the file in which TFDS describes a data set."""
 SAMPLE = 16
-"""Masks from which the foreground's values are read."""
+"""Masks of one class that are read to find out whether all masks hold one foreground value."""
+BINARY_VALUES = (1, 255)
+"""Foreground values of masks without labels."""
 
 Features: TypeAlias = Mapping[str, Any]
 """The features of an example by name, as TFDS reads them."""
@@ -61,12 +67,17 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
         BadFilesError: (a ConfigError) examples are unusable; lists them.
     """
     folder = find_data_set(spec)
-    return store.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
+
+    def open_data_set() -> tuple[Catalog, Reader]:
+        return _open(folder, spec)
+
+    return store.load_pool(spec, _key_of_cache(folder, spec), open_data_set, leave_out=True)
 
 
 def list_tfds(spec: PoolSpec) -> Catalog:
     """Lists a data set without decoding images; raises as `load_tfds` does."""
-    return _open(find_data_set(spec), spec)[0]
+    catalog, _ = _open(find_data_set(spec), spec)
+    return catalog
 
 
 def find_data_set(spec: PoolSpec) -> Path:
@@ -79,20 +90,30 @@ def find_data_set(spec: PoolSpec) -> Path:
     root = spec.root
     advice = ""
     if spec.name in DEFAULTS:
-        names = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
-        if not root:
-            root = DEFAULTS[spec.name]
-            if len(names) == 1:
-                root = names[0]
-        root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
+        root = _root_of_builder(spec, data_dir)
         advice = f"; flipjax data prepare {spec.name} makes one"
-    # The newest version, unless the name has one; none that is being made.
     name, _, version = root.partition(":")
-    folders = [path.parent for path in (data_dir / name).glob(f"{version or '[!.]*'}/{INFO}")]
+    # TFDS begins the name of a version with a dot while it is being made.
+    versions = version or "[!.]*"
+    folders = [path.parent for path in (data_dir / name).glob(f"{versions}/{INFO}")]
     if folders:
         return max(folders, key=_version_of)
     expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(_data_sets_in(data_dir))}{advice}"
     raise ConfigError("config.pool.root", expected, repr(root))
+
+
+def _root_of_builder(spec: PoolSpec, data_dir: Path) -> str:
+    """Returns NAME/CONFIG:VERSION of a data set of flipjax's own builder, of which `root` may leave out NAME.
+
+    Without `root` it is the only configuration in the folder, or the builder's default.
+    """
+    root = spec.root
+    if not root:
+        configurations = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
+        root = DEFAULTS[spec.name]
+        if len(configurations) == 1:
+            root = configurations[0]
+    return f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
 
 
 def _version_of(folder: Path) -> list[int]:
@@ -112,7 +133,7 @@ def _data_sets_in(data_dir: Path) -> list[str]:
 
 
 def data_dir_of(text: str) -> Path:
-    """Returns the folder of TFDS data sets, by default that of TFDS."""
+    """Returns the folder of TFDS data sets that a text names, by default that of TFDS."""
     return Path(text or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -120,15 +141,15 @@ def stored_bytes(spec: PoolSpec) -> int | None:
     """Returns the size of the pool's uint8 arrays from the data set's info, or None without a data set."""
     try:
         info = read_json(find_data_set(spec) / INFO)
-        counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
+        examples = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    scenes = counts.pop(SCENES, 0)
-    shapes = store.shapes_of(sum(counts.values()), scenes, spec.size)
+    scenes = examples.pop(SCENES, 0)
+    shapes = store.shapes_of(sum(examples.values()), scenes, spec.size)
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
-def _key(folder: Path, spec: PoolSpec) -> str:
+def _key_of_cache(folder: Path, spec: PoolSpec) -> str:
     """Returns a digest of the data set's name, file names, sizes and times, and of the options: 32 hex digits.
 
     File contents are not read, since a version of a data set does not change, and the cached pool has its own digest.
@@ -140,37 +161,47 @@ def _key(folder: Path, spec: PoolSpec) -> str:
 
 def _open(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
     """Returns the catalog and the reader of a data set."""
+    data = _open_data_set(folder, spec)
+    catalog = _catalog_of(data, spec)
+    return catalog, _reader_of(catalog, data, spec)
+
+
+def _open_data_set(folder: Path, spec: PoolSpec) -> "_DataSet":
+    """Opens a data set without reading an example.
+
+    Raises:
+        ConfigError: it lacks a feature, or its files are in another format than array_record.
+    """
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
     features = builder.info.features
-    image, mask, class_feature, scene_feature = spec.features
+    image_feature, mask_feature, class_feature, scene_feature = spec.features
     absent = [name for name in spec.features if name not in features]
     if absent:
         problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
         raise ConfigError("config.pool.features", problem=problem)
     # TFDS skips decoding, because flipjax decodes the bytes on all cores.
     skipped = tfds.decode.SkipDecoding()  # pyright: ignore[reportCallIssue]
-    decoders = {image: skipped, mask: skipped}
+    decoders = {image_feature: skipped, mask_feature: skipped}
     try:
-        sources = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
+        examples = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    data = _DataSet(
-        source=str(folder),
-        sources=sources,
-        image=image,
-        mask=mask,
-        texts={},
-        # Photos of one shape were resized before.
-        resized=features[image].shape[0] is not None,
-    )
+    texts = {}
     for role, name in {"class": class_feature, "scene": scene_feature, "part": "part", "id": "id"}.items():
         if name in features:
             labels = getattr(features[name], "names", None) or ()
-            data.texts[role] = _TextFeature(name, list(labels))
-    catalog = _list(data, spec)
-    return catalog, _reader(catalog, data, spec)
+            texts[role] = _TextFeature(name, list(labels))
+    return _DataSet(
+        source=str(folder),
+        examples=examples,
+        image_feature=image_feature,
+        mask_feature=mask_feature,
+        texts=texts,
+        # Photos of one shape were resized before.
+        resized=features[image_feature].shape[0] is not None,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,16 +209,16 @@ class _TextFeature:
     """A feature whose values are names."""
 
     name: str
-    """Of the feature."""
+    """Name of the feature."""
     labels: list[str]
-    """Names in the order of their numbers; empty if the feature is no ClassLabel."""
+    """The names that its numbers stand for, in order; empty if the feature is no ClassLabel."""
 
     def read(self, example: Features) -> str | None:
-        """Returns the name in an example; None for the number of no label."""
+        """Returns the name in an example; None for -1, by which TFDS says that there is no label."""
         value = example[self.name]
-        if self.labels and value < 0:
-            return None
         if self.labels:
+            if value < 0:
+                return None
             return self.labels[value]
         if isinstance(value, bytes):
             return value.decode(errors="replace")
@@ -200,11 +231,11 @@ class _DataSet:
 
     source: str
     """Its folder."""
-    sources: dict[str, Sequence[Features]]
-    """Examples by split."""
-    image: str
+    examples: dict[str, Sequence[Features]]
+    """The examples of each split, which are read when they are asked for."""
+    image_feature: str
     """Name of the feature with the photos."""
-    mask: str
+    mask_feature: str
     """Name of the feature with the masks."""
     texts: dict[str, _TextFeature]
     """Features whose values are names, of the roles class, scene, part and id; the last two may be absent."""
@@ -217,17 +248,17 @@ class _Example:
     """The names of an example, and where it is."""
 
     split: str
-    """Of the data set."""
+    """The split of the data set that it is in."""
     index: int
-    """In its split."""
+    """Its number in the split, from 0."""
     class_name: str | None
-    """None where its label is none."""
+    """The name of its class; None where TFDS says that there is none."""
     scene: str | None
-    """None where its label is none."""
+    """The name of its scene; None where TFDS says that there is none."""
     part: str | None
-    """None without such a feature."""
+    """The name of its part; None without a feature `part`."""
     id: str | None
-    """None without such a feature."""
+    """The name of its photo; None without a feature `id`."""
 
     @property
     def numbered_name(self) -> str:
@@ -235,10 +266,11 @@ class _Example:
         return f"{self.split}/{self.index:06d}"
 
 
-def _examples(data: _DataSet) -> list[_Example]:
+def _examples_of(data: _DataSet) -> list[_Example]:
+    """Returns all examples, without their images."""
     examples = []
-    for split, source in data.sources.items():
-        for index, example in enumerate(source):
+    for split, of_split in data.examples.items():
+        for index, example in enumerate(of_split):
             names = {role: feature.read(example) for role, feature in data.texts.items()}
             examples.append(
                 _Example(
@@ -253,35 +285,47 @@ def _examples(data: _DataSet) -> list[_Example]:
     return examples
 
 
-def _list(data: _DataSet, spec: PoolSpec) -> Catalog:
-    examples = _examples(data)
+def _catalog_of(data: _DataSet, spec: PoolSpec) -> Catalog:
+    """Returns the catalog of a pool: the items of the classes and scenes that are asked for."""
+    examples = _examples_of(data)
     objects = [example for example in examples if example.split != SCENES]
-    scenes = [example for example in examples if example.split == SCENES]
+    scene_photos = [example for example in examples if example.split == SCENES]
     class_counts = Counter(example.class_name for example in objects)
-    class_names = _names(data, "classes", "class", class_counts, spec.classes)
-    scene_counts = Counter(example.scene for example in scenes or objects)
-    scene_names = _names(data, "scene_kinds", "scene", scene_counts, spec.scene_kinds)
-    parts = FIXED if "part" in data.texts else _parts(data)
-    chosen = [example for example in objects if example.class_name in class_names]
-    if scenes:
-        shown = [example for example in scenes if example.scene in scene_names]
-        cut_outs = _items(chosen, objects, parts, class_names=class_names)
-        photos = _items(shown, scenes, parts, scene_names=scene_names)
-        return Catalog(data.source, "composite", class_names, scene_names, cut_outs, photos)
-    chosen = [example for example in chosen if example.scene in scene_names]
-    photos = _items(chosen, objects, parts, class_names=class_names, scene_names=scene_names)
+    class_names = _names_of_pool(data, "classes", "class", class_counts, spec.classes)
+    scene_counts = Counter(example.scene for example in scene_photos or objects)
+    scene_names = _names_of_pool(data, "scene_kinds", "scene", scene_counts, spec.scene_kinds)
+    parts = FIXED
+    if "part" not in data.texts:
+        parts = _parts_of_splits(data)
+    of_classes = [example for example in objects if example.class_name in class_names]
+    if scene_photos:
+        of_scenes = [example for example in scene_photos if example.scene in scene_names]
+        cut_outs = _items_of(of_classes, objects, parts, class_names=class_names)
+        scenes = _items_of(of_scenes, scene_photos, parts, scene_names=scene_names)
+        return Catalog(data.source, "composite", class_names, scene_names, cut_outs, scenes)
+    of_both = [example for example in of_classes if example.scene in scene_names]
+    photos = _items_of(of_both, objects, parts, class_names=class_names, scene_names=scene_names)
     return Catalog(data.source, "photo", class_names, scene_names, photos)
 
 
-def _names(
+def _names_of_pool(
     data: _DataSet, field: str, role: str, counts: Mapping[str | None, int], asked: Sequence[str]
 ) -> tuple[str, ...]:
-    """Returns the names of classes or scenes, in the order of the labels or else alphabetically."""
+    """Returns the names of classes or scenes, in the order of the labels or else alphabetically.
+
+    Args:
+        data: the data set.
+        field: of the configuration, which an error names.
+        role: `class` or `scene`.
+        counts: the number of examples of each name.
+        asked: the names that the configuration lists; empty: all.
+    """
     order = data.texts[role].labels or sorted(name for name in counts if name is not None)
-    return names_of(data.source, field, {name: counts[name] for name in order if counts[name]}, asked)
+    present = {name: counts[name] for name in order if counts[name]}
+    return names_of(data.source, field, present, asked)
 
 
-def _items(
+def _items_of(
     chosen: Sequence[_Example],
     examples: Sequence[_Example],
     parts: Mapping[str, int],
@@ -308,7 +352,11 @@ def _items(
                 part=parts.get(part, -1),
             )
         )
-    return sorted(items, key=lambda item: item.name)
+    return sorted(items, key=_name_of_item)
+
+
+def _name_of_item(item: PoolItem) -> str:
+    return item.name
 
 
 def _index_of(name: str | None, names: tuple[str, ...]) -> int:
@@ -318,35 +366,35 @@ def _index_of(name: str | None, names: tuple[str, ...]) -> int:
     return names.index(name)
 
 
-def _parts(data: _DataSet) -> dict[str, int]:
-    """Returns the fixed part of each split's examples."""
-    splits = [split for split in data.sources if split != SCENES]
+def _parts_of_splits(data: _DataSet) -> dict[str, int]:
+    """Returns the fixed part of each split's examples; -1, or no entry, where the sweep divides them."""
+    splits = [split for split in data.examples if split != SCENES]
     if len(splits) > 1 and not FIXED.keys() >= {*splits}:
         expected = "the splits train, validation and test, or a single one"
         raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {data.source}")
     parts = {}
     if len(splits) > 1:
         parts = {split: FIXED[split] for split in splits}
+    # Without a split for validation, examples of train may be chosen for it.
     if PARTS.index("val") not in parts.values():
         parts["train"] = -1
     return parts
 
 
-def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
+def _reader_of(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
+    """Returns the function that reads the pixels of an item, as `flipjax.data.store` calls it."""
+
     def example_of(item: PoolItem) -> Features:
         split, index = item.files
-        return data.sources[split][index]
+        return data.examples[split][index]
 
     def open_image(item: PoolItem, role: str) -> Image:
-        feature = data.image if role == "image" else data.mask
+        feature = data.mask_feature
+        if role == "image":
+            feature = data.image_feature
         return images.decode(bytes(example_of(item)[feature]), name=f"{item.name} ({role})")
 
-    order = data.texts["class"].labels or catalog.class_names
-    foreground = [1 + order.index(name) for name in catalog.class_names]
-    if catalog.kind == "photo":
-        single = _binary(catalog, int(np.argmax(foreground)), open_image)
-        if single:
-            foreground = [single] * len(foreground)
+    mask_values = _mask_values(catalog, data, open_image)
 
     def read(item: PoolItem) -> Pixels:
         photo = open_image(item, "image")
@@ -356,7 +404,7 @@ def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
         mask = open_image(item, "mask")
         names = (item.name, item.name)
         if catalog.kind == "photo":
-            value = foreground[item.y]
+            value = mask_values[item.y]
             pixels = images.read_labelled(photo, mask, names=names, value=value, label=1 + item.y, size=size)
         else:
             pixels = images.read_premultiplied(photo, mask, names=names, size=size)
@@ -367,13 +415,23 @@ def _reader(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
     return read
 
 
-def _binary(catalog: Catalog, y: int, open_image: Callable[[PoolItem, str], Image]) -> int:
-    """Returns the single foreground value of all masks, 1 or 255, from some of class y; 0 if masks hold labels."""
-    values: set[int] = set()
-    for item in [item for item in catalog.objects if item.y == y][:SAMPLE]:
-        labels = images.labels_of(open_image(item, "mask"), item.name)
-        values.update(np.unique(labels).tolist())
-    for value in (1, 255):
-        if values <= {0, value}:
-            return value
-    return 0
+def _mask_values(catalog: Catalog, data: _DataSet, open_image: Callable[[PoolItem, str], Image]) -> list[int]:
+    """Returns the value of foreground pixels in the masks of each class.
+
+    It is 1 + the class label; or in photos one of BINARY_VALUES, if masks of the class with the largest label hold no
+    other.
+    """
+    labels = data.texts["class"].labels or catalog.class_names
+    values = [1 + labels.index(name) for name in catalog.class_names]
+    if catalog.kind != "photo":
+        return values
+    largest = int(np.argmax(values))
+    of_largest = [item for item in catalog.objects if item.y == largest]
+    present: set[int] = set()
+    for item in of_largest[:SAMPLE]:
+        mask = images.labels_of(open_image(item, "mask"), item.name)
+        present.update(np.unique(mask).tolist())
+    for value in BINARY_VALUES:
+        if present <= {0, value}:
+            return [value] * len(values)
+    return values

@@ -1,4 +1,17 @@
-"""Jitted functions of logits and labels, pixel by pixel: `flipjax.metrics.kernels` checks arrays and calls them."""
+"""Jitted functions of logits and labels, pixel by pixel.
+
+`flipjax.metrics.kernels` checks arrays and calls the five public programs: `count_pixels`, `sum_scores`, `find_errors`,
+`map_pixels`, and for `flipjax.intervene` `mean_entropy`. Each goes through the same steps:
+
+1. `_chunked` reshapes the pixels of an image to chunks of at most 1,023, which the counters of `_packed_counts` can
+   hold.
+2. `_per_pixel` applies a function of `Channels` to all pixels, and turns probabilities into logits before.
+3. Sums over a chunk are made together by `sum_together`, then added over chunks.
+
+Functions of `Channels`, such as `predict` and `_entropy`, are written once for both forms that channels have: with few
+classes a list of arrays, one a class, over all pixels; with many one array, of the classes at one pixel. The helpers
+that know the two forms are `_each`, `_each_numbered`, `_add`, `_largest` and `_foreground`.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +30,26 @@ from jax import lax
 
 from flipjax.metrics.classes import LabelSpec
 
-# Three counters of 10 bits share an int32, so at most 1,023 pixels are counted before they are unpacked.
 _COUNTER_BITS = 10
+"""Bits of a counter of pixels: three counters share an int32."""
 _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
-# exp(-128) is zero in float32, and a finite limit keeps inf * 0 out of the entropy.
+"""Most pixels that a counter holds, and so the most pixels of a chunk."""
 _LARGEST_GAP = 128.0
+"""Largest gap between logits, in nats: exp(-128) is 0 in float32, and a finite limit keeps inf * 0 out of sums."""
 _SMALLEST = np.finfo(np.float32).tiny
-
-# Up to this many classes the channels are unrolled into one loop of XLA:CPU; with more, a loop reads blocks of pixels,
-# so that the program does not grow.
+"""Smallest normal float32, which stands for 0 in logarithms and quotients."""
 _UNROLLED = 192
+"""Most classes that are unrolled into one loop of XLA:CPU; with more a loop reads blocks of pixels, so that the program
+does not grow."""
 _BLOCK_SCORES = 1 << 18
+"""Scores in one of those blocks, at most."""
 PACKED = 8
+"""Most classes whose confusion is counted by `_packed_counts`, whose cost grows with C * C; others are scattered."""
 
 Classes = tuple[int, ...]
+"""Class indices."""
+ClassIndex = int | jax.Array
+"""One class index, or those of all channels, (C,)."""
 Channels = list[jax.Array] | jax.Array
 """The logits of each class at all pixels, as a list; or the logits of one pixel, (C,)."""
 
@@ -38,12 +57,14 @@ Channels = list[jax.Array] | jax.Array
 @partial(jax.jit, static_argnames=("spec", "classes"))
 def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the summed entropy (...) of each image; NaN for masks."""
-    scores = _chunked(scores, spec.spatial_ndim, 0 if spec.kind == "masks" else 1)
-    labels = _chunked(labels, spec.spatial_ndim, 0)
     if spec.kind == "masks":
+        scores = _chunked(scores, spec.spatial_ndim, 0)
+        labels = _chunked(labels, spec.spatial_ndim, 0)
         prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
+    scores = _chunked(scores, spec.spatial_ndim, 1)
+    labels = _chunked(labels, spec.spatial_ndim, 0)
     labels = counted_label(labels, classes, spec.ignore_index)
     predicted_risk = partial(_predicted_risk, background=spec.background_classes)
     prediction, risk = _per_pixel(predicted_risk, scores, spec.kind)
@@ -74,7 +95,9 @@ def sum_scores(
 
     prediction, risk, *other_scores = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
     foreground = is_foreground(prediction, spec.background_classes)
-    terms = [risk, *(jnp.where(foreground | jnp.isnan(risk), value, 0.0) for value in other_scores)]
+    terms = [risk]
+    for score in other_scores:
+        terms.append(jnp.where(foreground | jnp.isnan(risk), score, 0.0))
     if counted is not None:
         counted = _chunked(counted, spec.spatial_ndim, 0)
         foreground = foreground & counted
@@ -91,12 +114,18 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     """
     prediction, top = predict(channels)
     gaps = _gaps(channels, top)
-    others = _per_channel(lambda c, gap: jnp.where(prediction == c, 0.0, jnp.exp(-gap)), gaps)
+
+    def unless_predicted(c: ClassIndex, gap: jax.Array) -> jax.Array:
+        return jnp.where(prediction == c, 0.0, jnp.exp(-gap))
+
+    others = _each_numbered(unless_predicted, gaps)
     rest = _add(others)
     centre = _add(gaps) / len(gaps)
-    distances = _per_channel(lambda _, gap: jnp.abs(centre - gap), gaps)
+    distances = _each(lambda gap: jnp.abs(centre - gap), gaps)
+    # Divided by the largest, so that no power overflows.
     largest = jnp.maximum(_largest(distances), _SMALLEST)
-    norm = largest * _add(_per_channel(lambda _, distance: (distance / largest) ** p, distances)) ** (1 / p)
+    powers = _each(lambda distance: (distance / largest) ** p, distances)
+    norm = largest * _add(powers) ** (1 / p)
     max_softmax = rest / (1.0 + rest)
     margin = (rest + _largest(others)) / (1.0 + rest)
     if kind == "logits":
@@ -116,11 +145,15 @@ def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, 
     """
 
     def values(channels: Channels) -> tuple[jax.Array, jax.Array]:
-        halves = channels[: len(channels) // 2], channels[len(channels) // 2 :]
-        first, second = (_softmax(_foreground(half, background)) for half in halves)
-        mean = _per_channel(lambda c, share: (share + second[c]) / 2, first)
-        logs = _per_channel(lambda _, share: share * jnp.log(jnp.maximum(share, _SMALLEST)), mean)
-        return predict(halves[0])[0], -_add(logs)
+        classes = len(channels) // 2
+        first = channels[:classes]
+        second = channels[classes:]
+        softmax_of_first = _softmax(_foreground(first, background))
+        softmax_of_second = _softmax(_foreground(second, background))
+        mean = _each_numbered(lambda c, share: (share + softmax_of_second[c]) / 2, softmax_of_first)
+        terms = _each(lambda share: share * jnp.log(jnp.maximum(share, _SMALLEST)), mean)
+        prediction, _ = predict(first)
+        return prediction, -_add(terms)
 
     return _per_pixel(values, scores, "logits")
 
@@ -128,14 +161,22 @@ def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, 
 @partial(jax.jit, static_argnames=("spec", "classes"))
 def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
     """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
+
+    def prediction_of(channels: Channels) -> tuple[jax.Array]:
+        prediction, _ = predict(channels)
+        return (prediction,)
+
     if spec.kind == "masks":
         prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
     else:
-        (prediction,) = _per_pixel(lambda channels: predict(channels)[:1], scores, spec.kind)
+        (prediction,) = _per_pixel(prediction_of, scores, spec.kind)
         labels = counted_label(labels, classes, spec.ignore_index)
     detected = is_foreground(prediction, spec.background_classes)
-    on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
-    code = jnp.where(is_foreground(labels, spec.background_classes), on_foreground, jnp.where(detected, 4, 0))
+    correct = labels == prediction
+    on_foreground = jnp.where(correct, 1, jnp.where(detected, 2, 3))
+    foreground = is_foreground(labels, spec.background_classes)
+    on_background = jnp.where(detected, 4, 0)
+    code = jnp.where(foreground, on_foreground, on_background)
     return (jnp.where(labels < classes, code, 0).astype(jnp.uint8),)
 
 
@@ -155,7 +196,7 @@ def map_pixels(scores: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
 
 def _largest_softmax(channels: Channels, top: jax.Array) -> jax.Array:
     """Returns the softmax of the largest channel, `top`."""
-    return 1 / _add(_per_channel(lambda _, gap: jnp.exp(-gap), _gaps(channels, top)))
+    return 1 / _add(_each(_exp_minus, _gaps(channels, top)))
 
 
 def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
@@ -166,14 +207,19 @@ def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
 
 
 def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
-    """Reshapes the spatial axes to (chunks, pixels), a divisor of their size, so that nothing is padded or copied."""
-    split = array.ndim - trailing
-    lead = array.shape[: split - spatial_ndim]
-    spatial = array.shape[split - spatial_ndim : split]
-    rest = array.shape[split:]
-    pixels = math.prod(spatial)
-    chunk = next((k for k in range(min(pixels, _COUNTER_LIMIT), 0, -1) if pixels % k == 0), 1)
-    return array.reshape(*lead, pixels // chunk, chunk, *rest)
+    """Reshapes the spatial axes, which `trailing` axes follow, to (chunks, pixels of a chunk).
+
+    The size of a chunk is the largest that divides the number of pixels, so that nothing is padded or copied.
+    """
+    stop = array.ndim - trailing
+    start = stop - spatial_ndim
+    pixels = math.prod(array.shape[start:stop])
+    chunk = 1
+    for size in range(min(pixels, _COUNTER_LIMIT), 0, -1):
+        if pixels % size == 0:
+            chunk = size
+            break
+    return array.reshape(*array.shape[:start], pixels // chunk, chunk, *array.shape[stop:])
 
 
 def _per_pixel(
@@ -183,14 +229,15 @@ def _per_pixel(
     C = scores.shape[-1]
     if C <= _UNROLLED or not scores.size:
         # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
-        return function(_logits([scores[..., c].astype(jnp.float32) for c in range(C)], kind))
-    # A power of two, as are the blocks from outside jit.
-    rows = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
+        channels: Channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
+        return function(_logits(channels, kind))
+    # The largest power of two of pixels that a block holds, as are the blocks from outside jit.
+    pixels_of_block = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
 
-    def of_pixel(row: jax.Array) -> tuple[jax.Array, ...]:
-        return function(_logits(row.astype(jnp.float32), kind))
+    def of_pixel(scores_of_pixel: jax.Array) -> tuple[jax.Array, ...]:
+        return function(_logits(scores_of_pixel.astype(jnp.float32), kind))
 
-    of_pixels = lax.map(of_pixel, scores.reshape(-1, C), batch_size=rows)
+    of_pixels = lax.map(of_pixel, scores.reshape(-1, C), batch_size=pixels_of_block)
     return tuple(values.reshape(scores.shape[:-1]) for values in of_pixels)
 
 
@@ -200,17 +247,29 @@ def _logits(channels: Channels, kind: str) -> Channels:
         return channels
     # Divided by the largest: probabilities that differ in the last bit could have equal logarithms.
     top = _largest(channels)
-    return _per_channel(lambda _, channel: jnp.log(jnp.maximum(channel, _SMALLEST) / top), channels)
+    return _each(lambda channel: jnp.log(jnp.maximum(channel, _SMALLEST) / top), channels)
 
 
-def _per_channel(function: Callable[[Any, jax.Array], jax.Array], channels: Channels) -> Channels:
-    """Applies a function of index and value to each channel: an int and an array, or arrays of all channels."""
+def _each(function: Callable[[jax.Array], jax.Array], channels: Channels) -> Channels:
+    """Applies an elementwise function to each channel."""
+    if isinstance(channels, list):
+        return [function(channel) for channel in channels]
+    return function(channels)
+
+
+def _each_numbered(function: Callable[[ClassIndex, jax.Array], jax.Array], channels: Channels) -> Channels:
+    """Applies an elementwise function to the index and the values of each channel."""
     if isinstance(channels, list):
         return [function(c, channel) for c, channel in enumerate(channels)]
     return function(jnp.arange(len(channels)), channels)
 
 
+def _exp_minus(gap: jax.Array) -> jax.Array:
+    return jnp.exp(-gap)
+
+
 def _add(channels: Channels) -> jax.Array:
+    """Returns the sum of the channels."""
     if isinstance(channels, list):
         return functools.reduce(operator.add, channels)
     return channels.sum()
@@ -226,18 +285,25 @@ def _largest(channels: Channels) -> jax.Array:
 
 def _gaps(channels: Channels, top: jax.Array) -> Channels:
     """Returns the gap of each channel to the largest; 0 for equal channels, also infinite ones."""
-    return _per_channel(lambda _, z: jnp.minimum(jnp.where(z == top, 0.0, top - z), _LARGEST_GAP), channels)
+
+    def gap(channel: jax.Array) -> jax.Array:
+        return jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP)
+
+    return _each(gap, channels)
 
 
 def _softmax(channels: Channels) -> Channels:
-    shares = _per_channel(lambda _, gap: jnp.exp(-gap), _gaps(channels, _largest(channels)))
+    """Returns the softmax over the channels."""
+    shares = _each(_exp_minus, _gaps(channels, _largest(channels)))
     total = _add(shares)
-    return _per_channel(lambda _, share: share / total, shares)
+    return _each(lambda share: share / total, shares)
 
 
 def _foreground(channels: Channels, background: Classes) -> Channels:
+    """Returns the channels of the foreground classes, in order."""
     if isinstance(channels, list):
         return [channel for c, channel in enumerate(channels) if c not in background]
+    # The channels between neighbours of the background, and before and after them.
     ends = [-1, *sorted(background), len(channels)]
     return jnp.concatenate([channels[a + 1 : b] for a, b in itertools.pairwise(ends)])
 
@@ -275,8 +341,9 @@ def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
 def _predicted_risk(channels: Channels, background: Classes) -> tuple[jax.Array, jax.Array]:
     """Returns the prediction and the entropy: 0 where background is predicted, NaN where a logit is NaN."""
     prediction, top = predict(channels)
-    elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
-    return prediction, jnp.where(is_foreground(prediction, background), _entropy(channels, background), elsewhere)
+    on_background = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
+    foreground = is_foreground(prediction, background)
+    return prediction, jnp.where(foreground, _entropy(channels, background), on_background)
 
 
 def _entropy(channels: Channels, background: Classes) -> jax.Array:
@@ -294,9 +361,10 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
     else:
         gaps = _gaps(channels, _largest(channels))
         # Counting the largest avoids a prediction, which makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
-        largest = _add(_per_channel(lambda _, gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
-        rest = _add(_per_channel(lambda _, gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps)) + (largest - 1.0)
-        weighted = _add(_per_channel(lambda _, gap: gap * jnp.exp(-gap), gaps))
+        number_of_largest = _add(_each(lambda gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
+        below_largest = _add(_each(lambda gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps))
+        rest = below_largest + (number_of_largest - 1.0)
+        weighted = _add(_each(lambda gap: gap * jnp.exp(-gap), gaps))
     # A series where 1 + r would round r: as precise as jnp.log1p and cheaper on XLA:CPU.
     series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
     return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
@@ -305,8 +373,13 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
 @jax.custom_jvp
 def sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
     """Sums arrays over their last axis in one pass; XLA:CPU makes a pass for each separate sum."""
+
+    def add(left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return tuple(map(operator.add, left, right))
+
     zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
-    return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
+    last_axis = terms[0].ndim - 1
+    return lax.reduce(terms, zeros, add, (last_axis,))
 
 
 @sum_together.defjvp
@@ -325,18 +398,24 @@ def _sum_tangents(
 
 
 def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int) -> tuple[jax.Array, ...]:
-    """Counts each chunk into (..., C, C) and sums its risk in one pass; three counters share an int32."""
-    # With three classes a word holds one true class, with more any three neighbours of the C * C.
+    """Counts the confusion of each image, (..., C, C), and sums the risk of each chunk, (..., chunks), in one pass.
+
+    The C * C counters of the matrix lie in words of int32, three neighbours in each. A pixel adds 1 to its counter: a
+    number with a 1 at the counter's place is added to the word. Counters of a chunk are unpacked before chunks are
+    added, so that none flows over into the next.
+    """
     entry = labels * classes + prediction
     if classes == 3:
-        word = labels
-        counter = prediction
+        # A word is a row of the matrix, so no quotient is needed.
+        word_of_pixel = labels
+        counter_of_pixel = prediction
     else:
-        word = entry // 3
-        counter = entry % 3
-    one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter)
-    number = -(-classes * classes // 3)
-    *words, risk_sum = sum_together(*(jnp.where(word == w, one, 0) for w in range(number)), risk)
+        word_of_pixel = entry // 3
+        counter_of_pixel = entry % 3
+    one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter_of_pixel)
+    number = math.ceil(classes * classes / 3)
+    ones_of_words = [jnp.where(word_of_pixel == word, one, 0) for word in range(number)]
+    *words, risk_sum = sum_together(*ones_of_words, risk)
     packed = jnp.stack(words, axis=-1)
     counters = [(packed >> (_COUNTER_BITS * k)) & _COUNTER_LIMIT for k in range(3)]
     counts = jnp.stack([counter.sum(-2, dtype=jnp.int32) for counter in counters], axis=-1)
@@ -347,7 +426,8 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, cl
 def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
     """Returns the confusion (..., C, C) by a scatter, whose cost does not depend on C."""
     lead = labels.shape[:-2]
-    entries = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
+    pixels = math.prod(labels.shape[-2:])
+    entries = (labels * classes + prediction).reshape(math.prod(lead), pixels)
     images = jnp.arange(len(entries))[:, None]
     counts = jnp.zeros((len(entries), classes * classes), jnp.int32).at[images, entries].add(1, mode="drop")
     return counts.reshape(*lead, classes, classes)

@@ -1,4 +1,9 @@
-"""Rates that follow from the tables of `flipjax.metrics.segment_table`: flips, confusion, AUROC, an error budget."""
+"""Rates that follow from the tables of `flipjax.metrics.segment_table`.
+
+Of the true segments, `segment_flips` gives the rates of each class and `segment_confusion` their matrix; of the
+predicted ones, `segment_auroc` says how well a score finds those that are wrong; of the pixels by kind of error,
+`error_budget` says what mending each kind would gain.
+"""
 
 from __future__ import annotations
 
@@ -49,37 +54,50 @@ def segment_flips(
     import pandas as pd
 
     truth = np.asarray(true["class"], np.int64)
-    outcome = np.asarray(true["outcome"], str)
-    match = np.asarray(true["matched"].fillna(-1), np.int64)
     classes = np.unique(truth)
-    images, image = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
+    image_names, image = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
     # A column for each class, and one for all.
     in_class = np.column_stack([truth[:, None] == classes, np.ones(len(true), bool)])
-    events = {name: outcome == name for name in OUTCOMES}
-    events["segments"] = truth >= 0
-    events["matched"] = match >= 0
-    events["strict"] = (match >= 0) & (match != truth)
-    events["bleeding"] = np.asarray(true["bleeding"].fillna(False), bool)
-    sums = {}
-    for name, event in events.items():
-        sums[name] = pd.DataFrame(in_class & event[:, None]).groupby(image).sum().to_numpy()
-    total = {name: of_images.sum(0).astype(np.int64) for name, of_images in sums.items()}
+    by_image = {}
+    total = {}
+    for name, event in _events(true).items():
+        by_image[name] = pd.DataFrame(in_class & event[:, None]).groupby(image).sum().to_numpy()
+        total[name] = by_image[name].sum(0).astype(np.int64)
     table = {name: total[name] for name in ("segments", *OUTCOMES)}
     table["seg_flip"] = divide(total["flip"], total["segments"])
     table["flip_of_found"] = divide(total["flip"], total["flip"] + total["correct"])
     table["bleeding"] = divide(total["bleeding"], total["flip"])
     table["matched"] = total["matched"]
     table["strict_flip"] = divide(total["strict"], total["matched"])
-    if key is not None and len(images):
+    if key is not None and len(image_names):
         import jax
 
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        counts = draw_images(generator, len(images), samples=samples)
-        for name, part, whole in (("seg_flip", "flip", "segments"), ("strict_flip", "strict", "matched")):
-            drawn = divide(counts @ sums[part], counts @ sums[whole])
-            table[f"{name}_low"], table[f"{name}_high"] = percentile_ends(drawn)
-    names = [str(c) if class_names is None else class_names[c] for c in classes]
+        # How often each image is in each resample, (samples, images).
+        drawn = draw_images(generator, len(image_names), samples=samples)
+        flip_rates = divide(drawn @ by_image["flip"], drawn @ by_image["segments"])
+        table["seg_flip_low"], table["seg_flip_high"] = percentile_ends(flip_rates)
+        strict_rates = divide(drawn @ by_image["strict"], drawn @ by_image["matched"])
+        table["strict_flip_low"], table["strict_flip_high"] = percentile_ends(strict_rates)
+    if class_names is None:
+        names = [str(c) for c in classes]
+    else:
+        names = [class_names[c] for c in classes]
     return pd.DataFrame(table, index=pd.Index([*names, "all"], name="class"))
+
+
+def _events(true: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Returns what may be so of a true segment, by name: bool (segments,)."""
+    truth = np.asarray(true["class"], np.int64)
+    outcome = np.asarray(true["outcome"], str)
+    # The class of the predicted segment that matches, -1 without one.
+    match = np.asarray(true["matched"].fillna(-1), np.int64)
+    events = {name: outcome == name for name in OUTCOMES}
+    events["segments"] = np.ones(len(true), bool)
+    events["matched"] = match >= 0
+    events["strict"] = (match >= 0) & (match != truth)
+    events["bleeding"] = np.asarray(true["bleeding"].fillna(False), bool)
+    return events
 
 
 def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
@@ -94,13 +112,15 @@ def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
         [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
     """
     counts = np.zeros((num_classes, num_classes), np.int64)
-    clear = true[true["outcome"] != "mixed"]
-    np.add.at(counts, (np.asarray(clear["class"], np.int64), np.asarray(clear["predicted"], np.int64)), 1)
+    not_mixed = true[true["outcome"] != "mixed"]
+    truth = np.asarray(not_mixed["class"], np.int64)
+    prediction = np.asarray(not_mixed["predicted"], np.int64)
+    np.add.at(counts, (truth, prediction), 1)
     return counts
 
 
 def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
-    """Computes the AUROC of a score, and of size alone, for wrong predicted segments.
+    """Computes how well a score, and size alone, tell wrong predicted segments from right ones: their AUROC.
 
     Small segments are more often wrong and uncertain, so any score correlated with size ranks well. The AUROC within
     strata of size removes this effect.
@@ -123,21 +143,25 @@ def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.Da
 
     table = predicted[predicted[score].notna()]
     wrong = ~np.asarray(table["right"], bool)
-    scores = {"auroc": np.asarray(table[score], np.float64), "size_auroc": -np.asarray(table["pixels"], np.float64)}
+    score_values = np.asarray(table[score], np.float64)
+    smallness = -np.asarray(table["pixels"], np.float64)
 
     def row_of(inside: np.ndarray) -> dict[str, float]:
-        row: dict[str, float] = {"segments": int(inside.sum()), "wrong": int(wrong[inside].sum())}
-        for name, values in scores.items():
-            row[name] = selective.auroc(values[inside], wrong[inside])
-        return row
+        return {
+            "segments": int(inside.sum()),
+            "wrong": int(wrong[inside].sum()),
+            "auroc": selective.auroc(score_values[inside], wrong[inside]),
+            "size_auroc": selective.auroc(smallness[inside], wrong[inside]),
+        }
 
-    stratum_of = np.asarray(table["stratum"])
+    stratum_of_segment = np.asarray(table["stratum"])
     whole = row_of(np.ones(len(wrong), bool))
-    by_stratum = {stratum: row_of(stratum_of == stratum) for stratum in np.unique(stratum_of).tolist()}
+    by_stratum = {stratum: row_of(stratum_of_segment == stratum) for stratum in np.unique(stratum_of_segment).tolist()}
     strata = pd.DataFrame.from_dict(by_stratum, orient="index", columns=list(whole))
+    # An AUROC is a mean over pairs of a wrong and a right segment.
     pairs = strata["wrong"] * (strata["segments"] - strata["wrong"])
     within = dict(whole)
-    for name in scores:
+    for name in ("auroc", "size_auroc"):
         # Strata without pairs have a NaN AUROC, which the sum leaves out.
         within[name] = float(divide((pairs * strata[name]).sum(), pairs.sum()))
     rows = {"all": whole, "within strata": within, **by_stratum}
@@ -148,9 +172,9 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     """Counts the wrong pixels of each kind and computes the mIoU gained by correcting that kind alone.
 
     As in TIDE, each gain is computed by replacing only these predictions with the true class; gains do not add up.
-    Kinds:
-    `whole`: flipped segments; `rim` and `inside`: flips in other segments; `miss`; `spill`; `background`: confusion
-    between background classes.
+
+    Kinds are `whole`, flipped segments; `rim` and `inside`, flips in other segments; `miss`; `spill`; and `background`,
+    confusion between background classes.
 
     Args:
         pixels: from `segment_tables`, of any number of batches.
@@ -171,23 +195,25 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     """
     import pandas as pd
 
-    counts = np.zeros((len(KINDS), num_classes, num_classes), np.int64)
-    kinds = np.array([KINDS.index(name) for name in pixels["kind"]], np.int64)
+    # A confusion matrix for each kind; the first kind is correct.
+    by_kind = np.zeros((len(KINDS), num_classes, num_classes), np.int64)
+    kind = np.array([KINDS.index(name) for name in pixels["kind"]], np.int64)
     truth = np.asarray(pixels["class"], np.int64)
-    predicted = np.asarray(pixels["predicted"], np.int64)
-    np.add.at(counts, (kinds, truth, predicted), np.asarray(pixels["pixels"], np.int64))
-    confusion = counts.sum(0)
-    base = rates(margins(confusion)).mean_iou
+    prediction = np.asarray(pixels["predicted"], np.int64)
+    np.add.at(by_kind, (kind, truth, prediction), np.asarray(pixels["pixels"], np.int64))
+    confusion = by_kind.sum(0)
+    mean_iou = rates(margins(confusion)).mean_iou
     wrong = confusion.sum() - np.trace(confusion)
-    by_kind: dict[str, np.ndarray] = dict(zip(KINDS[1:], counts[1:], strict=True))
-    by_kind["all"] = counts[1:].sum(0)
+    errors: dict[str, np.ndarray] = dict(zip(KINDS[1:], by_kind[1:], strict=True))
+    errors["all"] = by_kind[1:].sum(0)
     rows = {}
-    for name, part in by_kind.items():
-        after = rates(margins(confusion - part + np.diag(part.sum(1)))).mean_iou
+    for name, mended in errors.items():
+        corrected = confusion - mended + np.diag(mended.sum(1))
+        mean_iou_corrected = rates(margins(corrected)).mean_iou
         rows[name] = {
-            "pixels": int(part.sum()),
-            "share": float(divide(part.sum(), wrong)),
-            "mean_iou": float(after),
-            "gain": float(after - base),
+            "pixels": int(mended.sum()),
+            "share": float(divide(mended.sum(), wrong)),
+            "mean_iou": float(mean_iou_corrected),
+            "gain": float(mean_iou_corrected - mean_iou),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")

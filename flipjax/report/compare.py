@@ -1,4 +1,8 @@
-"""Compares two runs on one page, with differences paired by seed."""
+"""Compares two runs on one page, with differences paired by seed.
+
+The rows of both runs are joined into one table with a further axis, `run` (`_joined`), so that runs are compared and
+judged as methods of one run are. Members and cells are named after their run, as `run/member`.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,19 +19,22 @@ from flipjax.report.page_tables import marked
 from flipjax.report.run import ReportError, RunTables, read_run
 from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
-from flipjax.results.estimates import aggregate, compare, judge
+from flipjax.results.estimates import aggregate, compare
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.sentences import classes_warning, verdicts
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
+from flipjax.results.verdicts import judge
 from flipjax.settings import leaves
 from flipjax.support.terminal import listed
 
-SAME = "Both runs were tested on the same images."
-OTHER = "Warning: the runs were tested on other images."
+SAME_IMAGES = "Both runs were tested on the same images."
+OTHER_IMAGES = "Warning: the runs were tested on other images."
 LISTED = 6
-"""Settings that a sentence names."""
+"""Settings that a sentence names, at most."""
+FIRST_RULE = "first"
+"""The selection rule of all rows that are compared: each run's own first."""
 
 
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
@@ -46,39 +53,54 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         FileNotFoundError: runs/before: expected a run folder with results; make one with flipjax sweep
     """
     runs = _named(read_run(first), read_run(second))
-    reference, compared = runs
+    reference = next(iter(runs))
     rows = _joined(runs)
-    summary = aggregate(rows, resamples=Resamples(_cells(runs)))
     differences = judge(compare(rows, axis="run", reference=reference))
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
-    axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
-    lines = _compared(rows, [*axes, *(name for name in ("rho", "seed") if name in rows)])
-    records = member_quantities(rows)
-    lines += classes_warning(records, classes=runs[reference].classes)
-    lines += verdicts(differences, axis="run", axes=axes)
-    lines += _same_images(runs)
-    facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
-    note = " ".join(facts)
-    text = "Differences paired by seed, with 95% intervals over seeds."
-    changes = Chart("difference", "Differences", text, note, forest_panels(differences, "run"))
-    flips = flip_chart(summary, kept_records(records), note=note)
-    family = legend(differences, "comparisons of both runs")
-    caption = f"Difference of {compared} from {reference}, paired by seed; {family}"
-    document = Document(
-        title=f"{compared} against {reference}",
-        facts=facts,
-        lines=lines,
-        sections=[
-            Section("Differences", [marked(caption, comparison_table(differences, "run", axes=axes)), *drawn(changes)]),
-            Section("Both runs", [marked("Test results of both", summary_table(summary)), *drawn(flips)]),
-            Section("Differences of their configurations", [_settings(runs)]),
-        ],
-        missing=[f"{name}: {line}" for name, run in runs.items() for line in run.missing],
-        config={name: run.config.get("config", {}) for name, run in runs.items()},
-    )
+    document = _document(runs, rows, differences)
     write_csv(folder / "comparison.csv", differences)
     return write_report(folder, document)
+
+
+def _document(runs: Mapping[str, RunTables], rows: pd.DataFrame, differences: pd.DataFrame) -> Document:
+    """Returns the page of two runs, of their joined rows and the judged differences of the second from the first."""
+    reference, compared = runs
+    axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
+    records = member_quantities(rows)
+    facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
+    note = " ".join(facts)
+
+    family = legend(differences, "comparisons of both runs")
+    differences_caption = f"Difference of {compared} from {reference}, paired by seed; {family}"
+    differences_table = marked(differences_caption, comparison_table(differences, "run", axes=axes))
+    chart_caption = "Differences paired by seed, with 95% intervals over seeds."
+    differences_chart = Chart("difference", "Differences", chart_caption, note, forest_panels(differences, "run"))
+
+    summary = aggregate(rows, resamples=Resamples(_cells(runs)))
+    results_table = marked("Test results of both", summary_table(summary))
+    flips_chart = flip_chart(summary, kept_records(records), note=note)
+
+    missing = []
+    for name, run in runs.items():
+        missing += [f"{name}: {line}" for line in run.missing]
+    return Document(
+        title=f"{compared} against {reference}",
+        facts=facts,
+        lines=[
+            *_settings_in_words(rows, axes),
+            *classes_warning(records, classes=runs[reference].classes),
+            *verdicts(differences, axis="run", axes=axes),
+            *_same_images(runs),
+        ],
+        sections=[
+            Section("Differences", [differences_table, *drawn(differences_chart)]),
+            Section("Both runs", [results_table, *drawn(flips_chart)]),
+            Section("Differences of their configurations", [_configurations(runs)]),
+        ],
+        missing=missing,
+        config={name: run.config.get("config", {}) for name, run in runs.items()},
+    )
 
 
 def _named(first: RunTables, second: RunTables) -> dict[str, RunTables]:
@@ -89,13 +111,13 @@ def _named(first: RunTables, second: RunTables) -> dict[str, RunTables]:
 
 
 def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
-    """Joins the rows of both runs with an axis `run`, dropping axes that only differ between runs."""
+    """Returns the rows of both runs with an axis `run`, without axes that take one value in each run."""
     tables = [run.rows for run in runs.values()]
-    axes = {name for table in tables for name in axes_of(table)} - {"selection"}
+    axes = {*axes_of(tables[0]), *axes_of(tables[1])} - {"selection"}
     constant = [name for name in axes if not any(_varies(table, name) for table in tables)]
     rows = []
     for name, run in runs.items():
-        table = run.rows.drop(columns=constant, errors="ignore").assign(selection="first")
+        table = run.rows.drop(columns=constant, errors="ignore").assign(selection=FIRST_RULE)
         table["member"] = f"{name}/" + table["member"]
         table.insert(1, "run", name)
         rows += records_of(table)
@@ -103,33 +125,38 @@ def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
 
 
 def _varies(table: pd.DataFrame, axis: str) -> bool:
+    """Whether a table has an axis with more than one value."""
     return axis in table and table[axis].nunique() > 1
 
 
 def _cells(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
-    """Returns the cells of both runs, with members and first rule named as in `_joined`."""
+    """Returns the cells of both runs, with members and the first rule named as in `_joined`."""
     cells = {}
     for name, run in runs.items():
         for key, cell in run.cells.items():
             members = np.array([f"{name}/{member}" for member in cell.members])
-            rules = np.array(["first", *cell.rules[1:]])
+            rules = np.array([FIRST_RULE, *cell.rules[1:]])
             results = dataclasses.replace(cell.results, member=members, rule=rules)
             images = dataclasses.replace(cell.images, member=members)
             cells[f"{name}/{key}"] = Cell(results, stored_images=images)
     return cells
 
 
-def _compared(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+def _settings_in_words(rows: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """Returns sentences on the settings and seeds of both runs, and on those of one run only."""
+    names = list(axes)
+    for name in ("rho", "seed"):
+        if name in rows:
+            names.append(name)
     kept = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
     settings = []
     for row in records_of(kept):
         settings.append(" ".join(f"{name} {value_text(name, row[name])}" for name in names))
     table = pd.DataFrame({"run": kept["run"], "setting": settings})
-    both = table.duplicated("setting", keep=False)
-    sentences = [f"Compared: {listed(table['setting'][both].unique(), most=LISTED)}."]
-    for (run,), alone in groups_of(table[~both], ["run"]):
-        sentences.append(f"Only in {run}: {listed(alone['setting'], most=LISTED)}.")
+    in_both = table.duplicated("setting", keep=False)
+    sentences = [f"Compared: {listed(table['setting'][in_both].unique(), most=LISTED)}."]
+    for (run,), of_run in groups_of(table[~in_both], ["run"]):
+        sentences.append(f"Only in {run}: {listed(of_run['setting'], most=LISTED)}.")
     return sentences
 
 
@@ -140,8 +167,8 @@ def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
     first, second = runs.values()
     same_rows = np.array_equal(_test_rows(first), _test_rows(second))
     if same_rows and _pool_of(first) == _pool_of(second):
-        return [SAME]
-    return [OTHER]
+        return [SAME_IMAGES]
+    return [OTHER_IMAGES]
 
 
 def _test_rows(run: RunTables) -> np.ndarray:
@@ -155,9 +182,13 @@ def _pool_of(run: RunTables) -> object:
     return run.config.get("config", {}).get("pool")
 
 
-def _settings(runs: Mapping[str, RunTables]) -> Numbers:
+def _configurations(runs: Mapping[str, RunTables]) -> Numbers:
     """Returns the fields of config.json that differ."""
-    fields = {name: pd.Series(leaves(run.config), dtype=object).map(str) for name, run in runs.items()}
-    table = pd.DataFrame(fields).drop("sessions", errors="ignore").fillna("-")
-    rows = table[table.nunique(axis=1) > 1].reset_index().to_numpy().tolist()
-    return Numbers("Fields that differ", TextTable(["field", *runs], rows or [["none", "-", "-"]]), words=True)
+    fields_of_run = {name: pd.Series(leaves(run.config), dtype=object).map(str) for name, run in runs.items()}
+    # A row a field, a column a run.
+    fields = pd.DataFrame(fields_of_run).drop("sessions", errors="ignore").fillna("-")
+    different = fields[fields.nunique(axis=1) > 1]
+    rows = different.reset_index().to_numpy().tolist()
+    if not rows:
+        rows = [["none", "-", "-"]]
+    return Numbers("Fields that differ", TextTable(["field", *runs], rows), words=True)

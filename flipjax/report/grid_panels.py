@@ -1,4 +1,13 @@
-"""Panels of a grid's summary over seeds: lines over rho, differences, shares and maps of many settings."""
+"""Panels of a grid's summary over seeds, each a drawing with its description in words (`flipjax.report.charts.Panel`).
+
+- `line_panels`: quantities against rho, a panel per setting of the other axes.
+- `share_panels`: correct, flip and miss as stacked bars.
+- `forest_panels`: differences from a reference with their intervals.
+- `map_panels`: for grids of many settings, maps and distributions over settings.
+
+Lines and shares stand at places on the x axis, which `place` gives to the rows of tables: at their rho if it varies,
+otherwise at the index of their setting.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -14,15 +23,17 @@ from flipjax.report import style
 from flipjax.report.charts import Panel
 from flipjax.report.panels import LABELLED, SHARES, ReferenceLevel, bar_panel, draw_reference
 from flipjax.report.style import dress, legend, plain, shades
-from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import level_text, setting_axes, setting_label, value_text, varying_axes
+from flipjax.results.verdicts import FEWEST
 
 DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""
+MOST_IN_WORDS = 8
+"""Differences that the description of a panel names, at most."""
 STEP = 0.014
-"""The part of the x axis by which lines stand beside each other, so that no mark hides another."""
+"""Distance of lines that stand beside each other, as a part of the x axis: so that no mark hides another."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +41,25 @@ class Line:
     """One line of a chart."""
 
     quantity: str
-    """Its key."""
+    """Key of the quantity that it shows."""
     label: str
     """Its name in the legend."""
     colour: ColorType
     """Of line, marks and intervals."""
     marker: str = "o"
-    """The mark of a mean, as matplotlib names it."""
+    """The mark of means and of seeds, as matplotlib names it."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Tables with columns `facet`, the panel of a row, and `x`, its place in it."""
+    """Tables whose rows have a place in a panel."""
 
     axis: str
     """The name of the x axis: 'rho', or '' where settings stand beside each other."""
     ticks: dict[float, str]
-    """The names of the places."""
+    """The name of each place on the x axis, in order."""
     tables: list[pd.DataFrame]
-    """The tables, in the order in which they were given."""
+    """The tables in the given order, with columns `facet`, the panel of a row, and `x`, its place in it."""
 
 
 def place(*tables: pd.DataFrame) -> Placed:
@@ -65,15 +76,18 @@ def place(*tables: pd.DataFrame) -> Placed:
     """
     first = tables[0]
     axes = varying_axes(first)
-    named = [table.assign(facet=[setting_label(row, axes) for row in records_of(table)]) for table in tables]
+    labelled = []
+    for table in tables:
+        labels = [setting_label(row, axes) for row in records_of(table)]
+        labelled.append(table.assign(facet=labels))
     if "rho" in first and first["rho"].nunique() > 1:
         ticks = {rho: level_text(rho) for rho in sorted(first["rho"].unique().tolist())}
-        return Placed("rho", ticks, [table.assign(x=table["rho"]) for table in named])
-    labels = named[0]["facet"].unique().tolist()
+        return Placed("rho", ticks, [table.assign(x=table["rho"]) for table in labelled])
+    settings = labelled[0]["facet"].unique().tolist()
     ticks = {}
-    for x, label in enumerate(labels):
+    for x, label in enumerate(settings):
         ticks[float(x)] = label or "this run"
-    return Placed("", ticks, [table.assign(facet="", x=table["facet"].map(labels.index)) for table in named])
+    return Placed("", ticks, [table.assign(facet="", x=table["facet"].map(settings.index)) for table in labelled])
 
 
 def line_panels(
@@ -104,33 +118,33 @@ def line_panels(
     for facet in means["facet"].unique():
         of_facet = drawable[drawable["facet"] == facet].sort_values("x", kind="stable")
         if of_facet["x"].nunique() > 1:
-            drawn = _Lines(placed, lines, of_facet, seeds[seeds["facet"] == facet])
-            panels.append(drawn.panel(facet, y=y, limits=limits, reference=reference))
+            chart = _LineChart(placed, lines, of_facet, seeds[seeds["facet"] == facet])
+            panels.append(chart.panel(facet, y=y, limits=limits, reference=reference))
     return panels
 
 
 @dataclass(frozen=True)
-class _Lines:
+class _LineChart:
     """The lines of one panel."""
 
     placed: Placed
-    """All tables, and the x axis."""
+    """The x axis, and the tables of all panels."""
     lines: Sequence[Line]
-    """Those asked for."""
+    """The lines that are asked for."""
     means: pd.DataFrame
-    """Rows of `aggregate`, in order of `x`."""
+    """Rows of `aggregate` of this panel, in order of `x`."""
     seeds: pd.DataFrame
-    """Rows of `member_quantities`."""
+    """Rows of `member_quantities` of this panel."""
 
     @property
-    def shown(self) -> list[tuple[Line, pd.DataFrame]]:
-        """The lines that have values, with their means."""
-        shown = []
+    def lines_with_means(self) -> list[tuple[Line, pd.DataFrame]]:
+        """The lines that have values, each with its rows of `means`."""
+        drawable = []
         for line in self.lines:
             means = self.means[self.means["quantity"] == line.quantity]
             if len(means):
-                shown.append((line, means))
-        return shown
+                drawable.append((line, means))
+        return drawable
 
     def panel(
         self,
@@ -140,36 +154,43 @@ class _Lines:
         limits: tuple[float, float] | None,
         reference: ReferenceLevel | None,
     ) -> Panel:
-        """Returns the panel."""
+        """Returns the panel: its drawing, and its means in words."""
         places = list(self.placed.ticks)
+        names = list(self.placed.ticks.values())
 
         def draw(axes: Axes) -> None:
-            self.draw(axes)
-            dress(axes, title=title, x=self.placed.axis, y=y, ticks=places, labels=list(self.placed.ticks.values()))
+            self.draw_lines(axes)
+            dress(axes, title=title, x=self.placed.axis, y=y, ticks=places, labels=names)
             if not self.placed.axis:
                 axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
             if limits:
                 axes.set_ylim(*limits)
             if reference:
                 draw_reference(axes, reference)
-            if len(self.shown) > 1:
+            if len(self.lines_with_means) > 1:
                 legend(axes, columns=2)
 
-        return Panel(draw, f"{title or y}. {self.words()}")
+        return Panel(draw, f"{title or y}. {self.in_words()}")
 
-    def draw(self, axes: Axes) -> None:
+    def draw_lines(self, axes: Axes) -> None:
         """Draws each line beside the others, and its seeds beside their mean."""
-        step = STEP * max(np.ptp(list(self.placed.ticks)), 0.1)
-        for index, (line, means) in enumerate(self.shown):
-            shift = step * (index - (len(self.shown) - 1) / 2)
-            seeds = self.seeds.assign(x=self.seeds["x"] + shift + step / 2)
-            _draw_line(axes, line, means.assign(x=means["x"] + shift), seeds, joined=self.placed.axis == "rho")
+        width = max(np.ptp(list(self.placed.ticks)), 0.1)
+        step = STEP * width
+        lines = self.lines_with_means
+        for index, (line, means) in enumerate(lines):
+            # The middle line stands at the place itself.
+            shift = step * (index - (len(lines) - 1) / 2)
+            shifted_means = means.assign(x=means["x"] + shift)
+            shifted_seeds = self.seeds.assign(x=self.seeds["x"] + shift + step / 2)
+            _draw_line(axes, line, shifted_means, shifted_seeds, joined=self.placed.axis == "rho")
 
-    def words(self) -> str:
-        """Returns the means in words."""
-        preposition = "at rho" if self.placed.axis else "in"
+    def in_words(self) -> str:
+        """Returns the means in words, a sentence a line."""
+        preposition = "in"
+        if self.placed.axis:
+            preposition = "at rho"
         sentences = []
-        for line, means in self.shown:
+        for line, means in self.lines_with_means:
             words = []
             for x, mean in zip(means["x"], means["mean"], strict=True):
                 words.append(f"{mean:.2f} {preposition} {self.placed.ticks[x]}")
@@ -182,8 +203,8 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     if joined:
         axes.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
     # With fewer seeds, dots are more informative than a wide interval.
-    intervals = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
-    axes.vlines(intervals["x"], intervals["low"], intervals["high"], color=line.colour, linewidth=1.6)
+    with_interval = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
+    axes.vlines(with_interval["x"], with_interval["low"], with_interval["high"], color=line.colour, linewidth=1.6)
     axes.scatter(
         means["x"],
         means["mean"],
@@ -222,10 +243,11 @@ def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
         if len(of_quantity):
             table = of_quantity.pivot_table(index="label", columns="rho", values="mean")
             panels += [_map_panel(table, quantity), _box_panel(of_quantity, quantity, by="rho")]
-    first = rows[(rows["quantity"] == quantities[0]) & (rows["rho"] == rows["rho"].max())]
+    at_highest_rho = rows[(rows["quantity"] == quantities[0]) & (rows["rho"] == rows["rho"].max())]
     for axis in axes:
-        if first[axis].nunique() <= LABELLED:
-            panels.append(_box_panel(first, quantities[0], by=axis))
+        # More boxes than that could not be named.
+        if at_highest_rho[axis].nunique() <= LABELLED:
+            panels.append(_box_panel(at_highest_rho, quantities[0], by=axis))
     return panels
 
 
@@ -249,19 +271,21 @@ def _map_panel(table: pd.DataFrame, quantity: str) -> Panel:
 
 
 def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
-    """Returns the distribution of means over settings at each value of an axis."""
-    groups = {}
+    """Returns the distribution of means over settings at each value of the axis `by`."""
+    means_by_value = {}
     for value, of_value in rows.groupby(by):
-        groups[value_text(by, value)] = of_value["mean"].to_numpy()
+        means_by_value[value_text(by, value)] = of_value["mean"].to_numpy()
+    names = list(means_by_value)
     title = title_of(quantity)
     if by != "rho":
         title += f" at rho {level_text(rows['rho'].max())}"
 
     def draw(axes: Axes) -> None:
-        axes.boxplot([*groups.values()], positions=range(len(groups)), widths=0.6, flierprops={"markersize": 2})
-        dress(axes, title="over settings", x=by, y=title, ticks=range(len(groups)), labels=[*groups])
+        places = range(len(names))
+        axes.boxplot(list(means_by_value.values()), positions=places, widths=0.6, flierprops={"markersize": 2})
+        dress(axes, title="over settings", x=by, y=title, ticks=places, labels=names)
 
-    medians = "; ".join(f"{name}: {np.median(means):.2f}" for name, means in groups.items())
+    medians = "; ".join(f"{name}: {np.median(means):.2f}" for name, means in means_by_value.items())
     return Panel(draw, f"{title}, median over settings by {by} {medians}.")
 
 
@@ -290,27 +314,38 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
         comparison: rows of `flipjax.results.estimates.compare` along `axis`.
         axis: the compared axis.
     """
-    names = setting_axes(comparison, axis)
-    # The only value of the axis names no row.
-    named_by_axis = not names or comparison[axis].nunique() > 1
     table = comparison
     if "rho" not in comparison:
         table = comparison.assign(rho=np.nan)
-    labels = []
-    levels = []
-    for row in records_of(table):
-        words = [setting_label(row, names)]
-        if named_by_axis:
-            words.insert(0, str(row[axis]))
-        labels.append(", ".join(word for word in words if word))
-        levels.append("" if np.isnan(row["rho"]) else level_text(row["rho"]))
-    table = table.assign(label=labels, level=levels)
+    table = table.assign(label=_row_labels(table, axis), level=[_level_or_blank(rho) for rho in table["rho"]])
     panels = []
     for quantity in DIFFERENCES:
         rows = table[table["quantity"] == quantity]
         if len(rows) > 1:
             panels.append(_forest_panel(rows, quantity))
     return panels
+
+
+def _row_labels(table: pd.DataFrame, axis: str) -> list[str]:
+    """Returns the name of each row of a panel: the value of the compared axis, and the setting of the others."""
+    other_axes = setting_axes(table, axis)
+    # If the axis takes one value, it tells no row from another.
+    named_by_axis = not other_axes or table[axis].nunique() > 1
+    labels = []
+    for row in records_of(table):
+        words = []
+        if named_by_axis:
+            words.append(str(row[axis]))
+        words.append(setting_label(row, other_axes))
+        labels.append(", ".join(word for word in words if word))
+    return labels
+
+
+def _level_or_blank(rho: float) -> str:
+    """Returns a level of rho as text; nothing for NaN, where rho is no axis."""
+    if np.isnan(rho):
+        return ""
+    return level_text(rho)
 
 
 def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
@@ -322,7 +357,9 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
     def draw(axes: Axes) -> None:
         for index, (level, colour) in enumerate(zip(levels, shades(len(levels)), strict=True)):
             of_level = rows[rows["level"] == level]
-            heights = of_level["label"].map(labels.index) + 0.7 * ((index + 0.5) / len(levels) - 0.5)
+            # The bars of a row share .7 of its height.
+            shift = 0.7 * ((index + 0.5) / len(levels) - 0.5)
+            heights = of_level["label"].map(labels.index) + shift
             _draw_differences(axes, of_level, heights, colour=colour, label=f"rho {level}")
         axes.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
         dress(axes, title=title_of(quantity), x=f"difference from {reference}", y="")
@@ -334,20 +371,24 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
             legend(axes, columns=2)
 
     words = []
-    for row in records_of(rows[:8]):
-        level = f" at rho {row['level']}" if row["level"] else ""
-        words.append(f"{row['label']}{level}: {row['difference']:+.2f}")
+    for row in records_of(rows[:MOST_IN_WORDS]):
+        name = row["label"]
+        if row["level"]:
+            name += f" at rho {row['level']}"
+        words.append(f"{name}: {row['difference']:+.2f}")
     text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(words)}."
-    return Panel(draw, text, (4.4, 1.5 + len(labels) * (0.2 + 0.1 * len(levels))))
+    height = 1.5 + len(labels) * (0.2 + 0.1 * len(levels))
+    return Panel(draw, text, (4.4, height))
 
 
 def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: pd.Series, *, colour: ColorType, label: str) -> None:
     """Draws differences with their intervals, or with a dot a seed where there are fewer than a verdict needs."""
     too_few = rows["n"] < FEWEST
-    judged = rows[~too_few]
-    axes.hlines(heights[~too_few], judged["low"], judged["high"], linewidth=1.4, color=colour)
-    seeds = rows["values"][too_few].str.split().explode().dropna().astype(float)
-    axes.scatter(seeds, heights[seeds.index], s=11, alpha=0.45, linewidth=0, color=colour)
+    enough = rows[~too_few]
+    axes.hlines(heights[~too_few], enough["low"], enough["high"], linewidth=1.4, color=colour)
+    # A value a seed, with the index of its row.
+    of_seeds = rows["values"][too_few].str.split().explode().dropna().astype(float)
+    axes.scatter(of_seeds, heights[of_seeds.index], s=11, alpha=0.45, linewidth=0, color=colour)
     axes.scatter(rows["difference"], heights, s=16, zorder=3, label=label, color=colour)
 
 

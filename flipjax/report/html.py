@@ -12,10 +12,10 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
 from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
 from flipjax.report.style import OUTCOMES
-from flipjax.results.estimates import LEVEL
 from flipjax.results.learning import MARGIN
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
+from flipjax.results.verdicts import LEVEL
 from flipjax.support.files import write_text
 
 LONGEST = 600

@@ -1,4 +1,9 @@
-"""The page of a run folder: its findings, the sections of `flipjax.report.sections`, and the files that hold them."""
+"""The page of a run folder: its findings, the charts of `flipjax.report.sections`, and the files that hold them.
+
+`build_report` reads the tables of a run, writes them as files, and renders its `Document`, unless the folder has a page
+of the same results. `make_document` puts the page together: facts and findings in sentences, a chart and two images
+beside them, then the sections.
+"""
 
 import contextlib
 import json
@@ -35,7 +40,7 @@ from flipjax.support.files import link_below, write_text
 from flipjax.support.json_files import read_json
 
 MADE_OF = "made_of.json"
-"""Names what a page was made of, with its terminal text."""
+"""Name of the file with a token of the results that a page was made of, and the page's terminal text."""
 TOO_SHORT = ("smoke",)
 """Configurations that show that everything runs, and are too short to learn."""
 
@@ -54,32 +59,33 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         FileNotFoundError: the folder has no results.
         ReportError: its results cannot be read, or the report's folder is a link.
     """
-    folder = Path(workdir) / "report"
-    link = link_below(folder.parent, ("report", "report/figures"))
+    run_folder = Path(workdir)
+    folder = run_folder / "report"
+    link = link_below(run_folder, ("report", "report/figures"))
     if link is not None:
         raise ReportError(f"{link}: expected a folder of the run, found a link, which leads to files elsewhere")
-    source = token_of(folder.parent)
+    source = token_of(run_folder)
     if not again:
-        earlier = _text_of(folder, source)
-        if earlier is not None:
-            return earlier
+        existing_text = _existing_text(folder, source)
+        if existing_text is not None:
+            return existing_text
     run = read_run(workdir)
     for name in TABLES:
         write_csv(folder / f"{name}.csv", getattr(run, name))
     write_csv(run.folder / "scores.csv", run.scores)
-    shown = write_report(folder, make_document(run, folder / "figures"))
+    text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
-    write_text(folder / MADE_OF, json.dumps({"source": source, "text": shown}, indent=1) + "\n")
-    return shown
+    write_text(folder / MADE_OF, json.dumps({"source": source, "text": text}, indent=1) + "\n")
+    return text
 
 
-def _text_of(folder: Path, source: str) -> str | None:
-    """Returns the terminal text of the existing report if it has the same source."""
+def _existing_text(folder: Path, source: str) -> str | None:
+    """Returns the terminal text of the report in the folder if it is complete and has the same source."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        earlier = read_json(folder / MADE_OF)
+        made_of = read_json(folder / MADE_OF)
         complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
-        if complete and earlier["source"] == source:
-            return str(earlier["text"])
+        if complete and made_of["source"] == source:
+            return str(made_of["text"])
     return None
 
 
@@ -87,18 +93,20 @@ def make_document(whole: RunTables, figures: Path) -> Document:
     """Returns the report of a run, and saves the figure of its gallery.
 
     Args:
-        whole: the run; of many settings the charts show some.
+        whole: the run; if it has many settings, the page shows those of `RunTables.shown` one by one, and maps of all.
         figures: the folder of figures.
     """
     run = whole.shown()
     items, damaged = items_of(run)
-    flip, *charts = flip_charts(run)
+    # The chart beside the findings is not repeated below.
+    flip, *other_flips = flip_charts(run)
     chart = front_chart(run, flip)
-    beside = []
+    charts_in_front = []
     if chart is not None:
-        beside.append(chart)
+        charts_in_front.append(chart)
+    flips_below = other_flips
     if chart is not flip:
-        charts.insert(0, flip)
+        flips_below = [flip, *other_flips]
     pair = None
     if items:
         palette = palette_of(run)
@@ -109,10 +117,10 @@ def make_document(whole: RunTables, figures: Path) -> Document:
         title=run.name,
         facts=_facts(whole, run),
         lines=findings(whole),
-        sections=_sections(run, items, [*map_charts(whole), *charts]),
+        sections=_sections(run, items, [*map_charts(whole), *flips_below]),
         missing=[*run.missing, *damaged],
         config=run.config.get("config", {}),
-        front=Front(beside, pair),
+        front=Front(charts_in_front, pair),
     )
 
 
@@ -132,6 +140,7 @@ def _facts(whole: RunTables, shown: RunTables) -> list[str]:
 
 
 def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
+    """Returns the sections below the findings, in order; the page leaves out those that are empty."""
     images = []
     if items:
         images.append(Gallery(items, palette_of(run), CAPTION))
@@ -171,9 +180,11 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     if either image is missing.
     """
     of_member = [item for item in items if item.member == items[0].member]
-    kinds = sorted({item.kind for item in of_member if item.pair})
-    subject = "One object"
-    if not kinds:
+    kinds_of_pairs = sorted({item.kind for item in of_member if item.pair})
+    if kinds_of_pairs:
+        kinds = kinds_of_pairs
+        subject = "One object"
+    else:
         kinds = ["typical"]
         subject = "Two images"
     pairs = []

@@ -10,7 +10,7 @@ import pandas as pd
 from flipjax.metrics.images import Images
 from flipjax.results import estimates
 from flipjax.results.cells import Cell, cells_by_member
-from flipjax.results.estimates import FEWEST, JUDGED, SEEDS_INTERVAL
+from flipjax.results.estimates import SEEDS_INTERVAL
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
 from flipjax.results.record import RECORD, planned_members
@@ -18,6 +18,7 @@ from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
 from flipjax.results.text import setting_label, varying_axes
+from flipjax.results.verdicts import FEWEST, JUDGED
 from flipjax.support.files import JsonObject
 from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed

@@ -15,10 +15,10 @@ from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_pan
 from flipjax.report.run import RunTables, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
-from flipjax.results.estimates import FEWEST, JUDGED
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import level_text, setting_label, varying_axes
+from flipjax.results.verdicts import FEWEST, JUDGED
 
 COMMON_FLIP = Line("group/common/fg_flip", "common groups", COMMON, "o")
 RARE_FLIP = Line("group/rare/fg_flip", "rare groups", RARE, "s")

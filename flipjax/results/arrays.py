@@ -127,7 +127,7 @@ class MemberResults(Curves):
         class_name: of the C classes, background first.
         scene_name: of the S scenes.
         usual: whether a scene is usual for a foreground class.
-        program: the identity of the program, as in `flipjax.plan`.
+        program: the identity of the program, as in `flipjax.program.Program`.
     """
 
     rule: np.ndarray = array("rule", dtype=np.str_)

@@ -1,27 +1,24 @@
-"""Means, differences and trends over seeds, and the one rule for verdicts on differences.
+"""Means over seeds of members' quantities, and differences between members that are paired by seed.
 
-An interval is Student's t over two or more seeds of its row. A verdict, lower or higher, is `judge`'s:
+Everything rests on `estimate`: for each seed it adds records of a quantity with weights, then gives the mean of these
+sums over seeds and the interval of Student's t. Three tables are made of it, each with a row per quantity and setting
+of the other axes:
 
-1. A family is what one table compares: the trends of a run, its methods under the first selection rule, its selection
-   rules (`Differences`), or two runs. A table says its family's size in the column `comparisons`.
-2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, most of its members have learnt the
-   classes (at both ends of a trend; of one method or of the other), and the seeds differ.
-3. `shared_p` tests each with a variance that is shared within its quantity, so that four seeds that agree by chance
-   make no verdict.
-4. `holm` corrects the family's p values, and a verdict needs one below LEVEL.
+- `aggregate`, the mean of members: all weights are 1.
+- `trend`, the change from the lowest to the highest rho: the weight is -1 at the lowest and 1 at the highest.
+- `compare`, the difference between values of an axis and a reference: the weight is 1, and -1 of the reference.
 
-`sweeps/studies/coverage` has its size and power, also where noise is not normal.
+Whether a difference is one, `flipjax.results.verdicts` says.
 """
 
-import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from flipjax.metrics.registry import RANGES
 from flipjax.results.frames import DIGITS, groups_of, rounded
@@ -29,16 +26,8 @@ from flipjax.results.quantities import quantity_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, axes_of, kept_records, member_quantities, quantities_in
 
-FEWEST = 4
-"""Seeds below which there is no verdict."""
-LEVEL = 0.05
-"""Family-wise level of verdicts."""
-JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")
-"""The quantities that a page compares and judges."""
 SEEDS_INTERVAL = "95% Student t interval over seeds"
 """What the intervals of a row of several seeds are, in words."""
-LEAST_SPREAD = 10.0**-DIGITS
-"""Stored values are rounded, so a standard deviation below their last digit is not real."""
 SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
 """Columns of `aggregate`, after the axes."""
 DIFFERENCE = ("quantity", "n", "left_out", "unlearnt", "learnt", "values", "difference", "low", "high", "variance")
@@ -69,31 +58,40 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
     """
     quantities = quantities_in(records)
     weight = np.broadcast_to(np.asarray(weights, np.float64), len(records))
-    seed = np.arange(len(records))
+    seed_index = np.arange(len(records))
     if seeds is not None:
-        seed, _ = pd.factorize(np.asarray(seeds), use_na_sentinel=False)
-    sums = np.zeros((seed.max(initial=-1) + 1, len(quantities)))
-    np.add.at(sums, seed, weight[:, None] * records[quantities].to_numpy(np.float64))
+        seed_index, _ = pd.factorize(np.asarray(seeds), use_na_sentinel=False)
+    # A row a seed, a column a quantity.
+    sums = np.zeros((seed_index.max(initial=-1) + 1, len(quantities)))
+    np.add.at(sums, seed_index, weight[:, None] * records[quantities].to_numpy(np.float64))
     finite = np.isfinite(sums)
     n = finite.sum(0)
     mean = _ratio(np.where(finite, sums, 0.0).sum(0), n)
     squares = np.where(finite, sums - mean, 0.0) ** 2
     variance = _ratio(squares.sum(0), n - 1)
-    half = stdtrit(np.maximum(n - 1, 1), 0.975) * np.sqrt(_ratio(variance, n))
+    standard_error = np.sqrt(_ratio(variance, n))
+    half_width = stdtrit(np.maximum(n - 1, 1), 0.975) * standard_error
     # Every seed has the weights of the first.
-    ranges = np.array([weighted_range(quantity, weight[seed == 0]) for quantity in quantities]).reshape(-1, 2)
-    values = [sums[finite[:, column], column].tolist() for column in range(len(quantities))]
+    weights_of_seed = weight[seed_index == 0]
+    ranges = np.array([weighted_range(quantity, weights_of_seed) for quantity in quantities]).reshape(-1, 2)
+    least, largest = ranges.T
     return pd.DataFrame(
         {
             "quantity": quantities,
             "n": n,
-            "values": [" ".join(str(rounded(value)) for value in of_seeds) for of_seeds in values],
+            "values": [_joined_values(of_quantity) for of_quantity in sums.T],
             "mean": _rounded(mean),
-            "low": _rounded(np.clip(mean - half, ranges[:, 0], ranges[:, 1])),
-            "high": _rounded(np.clip(mean + half, ranges[:, 0], ranges[:, 1])),
+            "low": _rounded(np.clip(mean - half_width, least, largest)),
+            "high": _rounded(np.clip(mean + half_width, least, largest)),
             "variance": variance,
         }
     )
+
+
+def _joined_values(values: np.ndarray) -> str:
+    """Returns the finite ones of some values as text, separated by blanks."""
+    finite = values[np.isfinite(values)].tolist()
+    return " ".join(str(rounded(value)) for value in finite)
 
 
 def _ratio(numerator: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -102,6 +100,8 @@ def _ratio(numerator: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
+    """Returns values as they are stored."""
+    # Adding 0 turns -0 into 0.
     return np.round(values, DIGITS) + 0.0
 
 
@@ -134,142 +134,6 @@ def weighted_range(quantity: str, weights: Sequence[float] | np.ndarray) -> tupl
     return least, largest
 
 
-def shared_p(difference: ArrayLike, variance: ArrayLike, n: ArrayLike, *, sharing: int = 1) -> np.ndarray:
-    """Returns the two-sided p of each of m comparisons of one quantity, with a variance that they share.
-
-    A comparison is tested with its own variance or, if larger, the mean of all. The mean has Satterthwaite's degrees of
-    freedom, and at least a comparison's own. Student's t with each variance alone finds little over many comparisons,
-    and is wrong where training collapses in some seeds: four collapses, or none, have almost no spread.
-
-    Differences from one reference correlate by 1/2 and their variances by 1/4, so k of them have the degrees of freedom
-    of 4 k / (k + 3) comparisons.
-
-    Args:
-        difference: (..., m) means over seeds.
-        variance: (..., m) over seeds.
-        n: (..., m) or a number, the seeds: two or more.
-        sharing: k, the number of comparisons with one reference.
-
-    Returns:
-        (..., m); NaN where even the shared variance is below the rounding of values.
-
-    Source:
-        Satterthwaite, An approximate distribution of estimates of variance components, 1946.
-
-    Example:
-        >>> shared_p([0.2, 0.2, 0.0], [0.0001, 0.01, 0.02], 4).round(3).tolist()
-        [0.009, 0.009, 1.0]
-    """
-    variance = np.asarray(variance, np.float64)
-    seeds = np.broadcast_to(np.asarray(n, np.float64), variance.shape)
-    shared = variance.mean(-1, keepdims=True)
-    # In units of the largest, so that squares of small numbers do not vanish.
-    unit = np.maximum(variance.max(-1, keepdims=True), np.finfo(np.float64).tiny)
-    relative = variance / unit
-    squares = (relative**2 / (seeds - 1)).sum(-1, keepdims=True)
-    independent = relative.sum(-1, keepdims=True) ** 2 / np.where(squares > 0, squares, np.inf)
-    # Of k comparisons that are independent; with one reference they are worth 4 / (k + 3) of it.
-    shared_freedom = independent * 4 / (sharing + 3)
-    # By more than rounding: equal variances are shared.
-    larger = variance > shared * (1 + 1e-9)
-    freedom = np.where(larger, seeds - 1, np.maximum(shared_freedom, seeds - 1))
-    spread = np.sqrt(np.where(larger, variance, shared))
-    measurable = spread >= LEAST_SPREAD
-    t = np.abs(difference) / np.where(measurable, spread, 1.0) * np.sqrt(seeds)
-    return np.where(measurable, 2 * stdtr(freedom, -t), np.nan)
-
-
-def holm(p: ArrayLike) -> np.ndarray:
-    """Returns p values (..., m), each family of m adjusted by Holm's method, float64.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03]).tolist()
-        [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p, np.float64)
-    order = np.argsort(p, axis=-1)
-    factors = p.shape[-1] - np.arange(p.shape[-1])
-    in_order = np.minimum(1, np.maximum.accumulate(factors * np.take_along_axis(p, order, -1), axis=-1))
-    adjusted = np.empty_like(p)
-    np.put_along_axis(adjusted, order, in_order, -1)
-    return adjusted
-
-
-def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a table of `compare` or `trend`, which is one family, with its verdicts.
-
-    Adds `p`, adjusted over the family and NaN for rows that are not tested; `comparisons`, the family's size;
-    `verdict`, 'lower', 'higher' or ''; and `reason`, why there is no verdict. A family without any true difference has
-    a verdict with probability LEVEL at most.
-
-    Example:
-        >>> two = {"quantity": ["gap/mean"] * 2, "n": [4, 4], "learnt": True, "variance": [0.001, 0.002]}
-        >>> two = pd.DataFrame(two | {"difference": [0.3, 0.01], "low": [0.25, -0.06], "high": [0.35, 0.08]})
-        >>> judge(two)[["p", "comparisons", "verdict", "reason"]].round(4).to_numpy().tolist()
-        [[0.0001, 2, 'higher', ''], [0.685, 2, '', 'no significant difference']]
-    """
-    p = np.full(len(table), np.nan)
-    testable = table["quantity"].isin(JUDGED) & (table["n"] >= FEWEST) & table["learnt"].astype(bool)
-    for _, rows in table.reset_index(drop=True)[testable.to_numpy()].groupby("quantity", sort=False):
-        difference, variance, n = rows[["difference", "variance", "n"]].to_numpy(np.float64).T
-        p[rows.index] = shared_p(difference, variance, n, sharing=_sharing(rows))
-    tested = np.isfinite(p)
-    p[tested] = holm(p[tested])
-    sides = np.where(table["difference"] > 0, "higher", "lower")
-    judged = table.assign(p=p, comparisons=int(tested.sum()), verdict=np.where(p < LEVEL, sides, ""))
-    return judged.assign(reason=_reasons(judged))
-
-
-def _sharing(rows: pd.DataFrame) -> int:
-    """Returns how many comparisons of one quantity have the same reference: the most in one setting of other axes.
-
-    Trends may share seeds, and count as if all had one reference.
-    """
-    if "reference" not in rows:
-        return len(rows)
-    # The column before `reference` is the compared axis.
-    *setting, _ = rows.loc[:, :"reference"].columns[:-1]
-    if not setting:
-        return len(rows)
-    return int(rows.groupby(setting, dropna=False).size().max())
-
-
-def _reasons(judged: pd.DataFrame) -> np.ndarray:
-    """Returns why rows have no verdict, '' where they have one or none is asked for; the first condition counts."""
-    interval_has_zero = (judged["low"] <= 0) & (judged["high"] >= 0)
-    reasons = {
-        "": (judged["verdict"] != "") | ~judged["quantity"].isin(JUDGED),
-        "no seed has both": judged["n"] == 0,
-        f"no verdict: {CLASSES_NOT_LEARNT}": ~judged["learnt"].astype(bool),
-        f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
-        "no difference in any seed": judged["p"].isna() & (judged["difference"] == 0),
-        "no verdict: all seeds are equal": judged["p"].isna(),
-        "no significant difference": interval_has_zero,
-    }
-    conditions = [condition.to_numpy(bool) for condition in reasons.values()]
-    return np.select(conditions, list(reasons), "not significant after Holm's correction")
-
-
-@dataclasses.dataclass(frozen=True)
-class Differences:
-    """The judged differences of a run, a family each, from members of the first selection rule unless said."""
-
-    trend: pd.DataFrame
-    """From the lowest to the highest rho."""
-    comparison: pd.DataFrame
-    """Of methods from the first one."""
-    selection: pd.DataFrame
-    """Of the other selection rules from the first."""
-
-
-def differences_of(rows: pd.DataFrame) -> Differences:
-    """Returns trends and comparisons of the rows of results.csv, with verdicts."""
-    first = rows[rows["selection"] == rows["selection"].iloc[0]]
-    return Differences(judge(trend(first)), judge(compare(first)), judge(compare(rows, axis="selection")))
-
-
 def seeds_of(records: pd.DataFrame) -> pd.Series:
     """Returns the seeds that pair records, or one constant if there is no seed axis."""
     if "seed" in records:
@@ -289,6 +153,7 @@ def count_unlearnt(records: pd.DataFrame) -> int:
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Returns tables below one another, with these columns in this order."""
     if not tables:
         return pd.DataFrame(columns=list(columns))
     return pd.concat(tables, ignore_index=True)[list(columns)]
@@ -312,12 +177,12 @@ def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resample
         kept = kept_records(members)
         axes = dict(zip(names, setting, strict=True))
         table = estimate(kept).assign(**axes, left_out=len(members) - len(kept))
-        intervals = {}
+        interval_of = {}
         if resamples is not None:
-            intervals = resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
-        over_images = [intervals.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
-        low, high = np.round(np.array(over_images, np.float64).reshape(-1, 2), DIGITS).T
-        tables.append(table.assign(images_low=low, images_high=high))
+            interval_of = resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
+        intervals = [interval_of.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
+        images_low, images_high = np.round(np.array(intervals, np.float64).reshape(-1, 2), DIGITS).T
+        tables.append(table.assign(images_low=images_low, images_high=images_high))
     return _joined(tables, [*names, *SUMMARY])
 
 
@@ -347,12 +212,12 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
     """Returns the rows of `trend` of one setting, of records in order of rho."""
-    at_every_level = records.groupby(seeds_of(records))["rho"].transform("nunique") == len(levels)
-    paired = records[at_every_level]
+    has_every_level = records.groupby(seeds_of(records))["rho"].transform("nunique") == len(levels)
+    paired = records[has_every_level]
     seeds = seeds_of(paired)
     at_lowest = (paired["rho"] == levels[0]).to_numpy(np.float64)
     at_highest = (paired["rho"] == levels[-1]).to_numpy(np.float64)
-    # Levels in between have weight 0, so that a seed that lacks one has no trend.
+    # Levels in between have weight 0: they change no sum, but where one is NaN the seed has no trend.
     change = estimate(paired, at_highest - at_lowest, seeds)
     lowest = records[records["rho"] == levels[0]]
     highest = records[records["rho"] == levels[-1]]
@@ -385,28 +250,38 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
     records = member_quantities(rows)
     if reference is None:
         reference = records[axis].iloc[0]
+    all_of_reference = records[records[axis] == reference]
+    others = records[records[axis] != reference]
     tables = []
-    for (*setting, value_of_axis), of_value in groups_of(records[records[axis] != reference], [*names, axis]):
-        of_reference = records[records[axis] == reference]
-        for name, value in zip(names, setting, strict=True):
-            column = of_reference[name]
-            of_reference = of_reference[(column == value) | column.isna() | (column == "")]
-        if of_reference.empty:
-            continue
-        both = pd.concat([of_value, of_reference])
-        kept = kept_records(both)
-        seeds = seeds_of(kept)
-        paired = kept.groupby(seeds)[axis].transform("nunique") == 2
-        weights = np.where(kept[axis] == reference, -1.0, 1.0)
-        table = estimate(kept[paired], weights[paired], seeds[paired])
-        table = table.assign(
-            **dict(zip(names, setting, strict=True)),
-            **{axis: value_of_axis},
-            reference=reference,
-            left_out=len(both) - len(kept),
-            difference=table["mean"],
-            unlearnt=count_unlearnt(kept[kept[axis] != reference]),
-            learnt=has_learnt(kept[kept[axis] != reference]) or has_learnt(kept[kept[axis] == reference]),
-        )
-        tables.append(table)
+    for (*setting, value_of_axis), of_value in groups_of(others, [*names, axis]):
+        axes = dict(zip(names, setting, strict=True))
+        of_reference = _members_in(axes, all_of_reference)
+        if len(of_reference):
+            table = _difference(of_value, of_reference, axis=axis, reference=reference)
+            tables.append(table.assign(**axes, **{axis: value_of_axis}, reference=reference))
     return _joined(tables, columns)
+
+
+def _members_in(axes: Mapping[str, object], records: pd.DataFrame) -> pd.DataFrame:
+    """Returns the records of a setting; a member that does not use an axis, where it is blank, is in every one."""
+    for name, value in axes.items():
+        column = records[name]
+        records = records[(column == value) | column.isna() | (column == "")]
+    return records
+
+
+def _difference(of_value: pd.DataFrame, of_reference: pd.DataFrame, *, axis: str, reference: object) -> pd.DataFrame:
+    """Returns the rows of `compare` of one setting and one value of the axis, without their columns."""
+    both = pd.concat([of_value, of_reference])
+    kept = kept_records(both)
+    is_reference = kept[axis] == reference
+    weights = np.where(is_reference, -1.0, 1.0)
+    seeds = seeds_of(kept)
+    has_both = kept.groupby(seeds)[axis].transform("nunique") == 2
+    table = estimate(kept[has_both], weights[has_both], seeds[has_both])
+    return table.assign(
+        left_out=len(both) - len(kept),
+        difference=table["mean"],
+        unlearnt=count_unlearnt(kept[~is_reference]),
+        learnt=has_learnt(kept[~is_reference]) or has_learnt(kept[is_reference]),
+    )

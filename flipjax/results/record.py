@@ -1,4 +1,8 @@
-"""The record of a run, config.json: what was asked for, and what made it."""
+"""The record of a run, config.json: what was asked for, and what made it.
+
+A sweep writes it (`flipjax.sweep.workdir`). Readers that need it call `read_record`, which says what is wrong with it;
+those that only show it call `known_record`, because results are complete without it.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,41 @@ from flipjax.support.files import DamagedError, JsonObject
 from flipjax.support.json_files import read_json
 
 RECORD = "config.json"
-"""The file of the record."""
+"""Name of the record's file in the folder of a run."""
 
 
 def read_record(folder: Path) -> JsonObject:
     """Reads the record of a run.
 
     Raises:
-        DamagedError: it is damaged.
-        FileNotFoundError: there is none.
+        DamagedError: the file holds no JSON, or no record.
+        FileNotFoundError: there is no file.
     """
     path = folder / RECORD
     try:
-        value = read_json(path)
+        record = read_json(path)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         raise DamagedError(f"{path}: expected the record of a run, found no JSON ({error})") from error
-    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise DamagedError(f"{path}: expected the record of a run, found another file")
-    return value
+    return record
 
 
 def known_record(folder: Path) -> JsonObject:
-    """Returns the record of a run, or nothing if it cannot be read: results are complete without it."""
+    """Returns the record of a run; an empty one if there is no file, or it cannot be read."""
     try:
-        value = read_json(folder / RECORD)
+        record = read_json(folder / RECORD)
     except (OSError, ValueError):
         return {}
-    if not isinstance(value, dict):
+    if not isinstance(record, dict):
         return {}
-    return value
+    return record
 
 
 def planned_members(record: JsonObject, *, stored: int) -> int:
-    """Returns how many members a run was to have, or if its record does not say, how many have results.
+    """Returns how many members a run was to have; if its record does not say, `stored`, how many have results.
 
     Example:
         >>> planned_members({"members": 8}, stored=3), planned_members({"members": "many"}, stored=3)

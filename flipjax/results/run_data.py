@@ -19,7 +19,7 @@ from flipjax.identity import digest_of
 from flipjax.metrics.registry import Quantity
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
-from flipjax.results.estimates import Differences, aggregate, differences_of
+from flipjax.results.estimates import aggregate
 from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.record import known_record, planned_members
@@ -28,6 +28,7 @@ from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import BLANK, GALLERY, SCHEMA, STORED, read
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
+from flipjax.results.verdicts import Differences, differences_of
 from flipjax.support.files import DamagedError, replacing, sha256, sha256_of
 from flipjax.support.npz import read_text_entry
 
@@ -146,7 +147,7 @@ def load(run: str | Path) -> RunData:
     - `.summary`, one row per setting, selection rule and quantity: the axes except the seed, `selection`, `quantity`
       (as `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,
       `images_low`, `images_high`, see `flipjax.results.estimates.aggregate`.
-    - `.differences`, a `flipjax.results.estimates.Differences`: data frames of the trends over rho and of the
+    - `.differences`, a `flipjax.results.verdicts.Differences`: data frames of the trends over rho and of the
       comparisons of methods and of selection rules, with the verdicts of the page.
 
     Args:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.results.estimates import FEWEST, JUDGED
 from flipjax.results.frames import Row, records_of
 from flipjax.results.learning import MARGIN
 from flipjax.results.quantities import title_of
@@ -19,6 +18,7 @@ from flipjax.results.text import (
     setting_label,
     varying_axes,
 )
+from flipjax.results.verdicts import FEWEST, JUDGED
 from flipjax.support.terminal import listed
 
 CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.results.estimates import FEWEST, JUDGED, LEVEL, range_of, weighted_range
+from flipjax.results.estimates import range_of, weighted_range
 from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.quantities import title_of
+from flipjax.results.verdicts import FEWEST, JUDGED, LEVEL
 
 COLUMNS = (
     "group/common/fg_flip",

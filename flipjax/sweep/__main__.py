@@ -23,7 +23,8 @@ from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.data.naming import known_groups
 from flipjax.identity import sources_of
-from flipjax.plan import Program, plan
+from flipjax.plan import plan
+from flipjax.program import Program
 from flipjax.settings import own_quantities
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard

@@ -11,7 +11,7 @@ from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, Populat
 from flipjax.data import flips, store, tfds
 from flipjax.groups import Groups
 from flipjax.models.weights import file_of
-from flipjax.plan import Program, Value
+from flipjax.program import Program, Value
 from flipjax.pytrees import Knobs, Recipe
 from flipjax.sweep.memory import megabytes
 from flipjax.training.devices import library_of

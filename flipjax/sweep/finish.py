@@ -12,7 +12,8 @@ from flipjax.backend.memory import trim
 from flipjax.backend.random import key_of
 from flipjax.config import Config, Experiment, PopulationSpec
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.plan import Program, member_axes
+from flipjax.plan import member_axes
+from flipjax.program import Program
 from flipjax.pytrees import Array
 from flipjax.report import gallery
 from flipjax.results import store

@@ -20,7 +20,8 @@ from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.identity import settings_of, sources_of
-from flipjax.plan import Program, plan, restrict, select, shard_members
+from flipjax.plan import plan
+from flipjax.program import Program, gallery_member, restrict, shard_members
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.frames import write_csv, write_results
@@ -183,7 +184,7 @@ class Sweep:
         trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
-        cell = finish(wave, self.config, task, trained, self.workdir, self.live.pop(wave.name), select(whole))
+        cell = finish(wave, self.config, task, trained, self.workdir, self.live.pop(wave.name), gallery_member(whole))
         self.stored[wave.name].update(dict.fromkeys(cell.members, cell))
         self.workdir.remove_checkpoints(wave)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from flipjax.backend.memory import trim
 from flipjax.config import PopulationSpec
-from flipjax.plan import Program
+from flipjax.program import Program
 from flipjax.pytrees import Array
 from flipjax.results.arrays import Curves
 from flipjax.support.terminal import Bar, Signals

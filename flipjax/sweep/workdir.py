@@ -19,7 +19,7 @@ from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
 from flipjax.groups import Groups
 from flipjax.identity import first_difference
-from flipjax.plan import Program, select
+from flipjax.program import Program, gallery_member
 from flipjax.report import gallery
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
@@ -221,7 +221,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
     A damaged file is reported through `say`, and its members count as missing.
     """
     folder = workdir.results_of(program)
-    shown = select(program)
+    shown = gallery_member(program)
     stored: dict[str, Cell] = {}
     for path in (*folder.glob(STORED), *sorted((folder / "parts").glob("*.npz"))):
         try:

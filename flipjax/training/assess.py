@@ -1,4 +1,10 @@
-"""Evaluation of a trained member on pool rows, sharing forward passes between measures."""
+"""Evaluation of a trained member on pool rows, sharing forward passes between measures.
+
+`Questions` says what is computed; calling it with a member's weights and pool rows evaluates these in batches and
+returns `Assessed`. A batch passes the model several times: as it is; for the score `mirror`, mirrored; and with its
+predicted regions pasted on other scenes or fills, for scene-swap scores. `_inputs` lists these passes, and `_answers`
+makes them in one loop, so that the model is compiled once.
+"""
 
 import dataclasses
 import functools
@@ -20,30 +26,30 @@ from flipjax.training.network import Weights, evaluation_batch, logits_of, map_b
 from flipjax.training.own import as_ratio
 
 Scenery: TypeAlias = tuple[Array, Array] | Array | None
-"""What `Questions` paste regions on; see `Questions.__call__`."""
+"""The scenes that regions are pasted on, or the pool rows that they come from; see `Questions.__call__`."""
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
-"""Surroundings without a scene, by the name of their score."""
+"""Functions from images to surroundings without a scene, by the name of the score that they serve."""
 MASK_SIDE = 64
 """Largest height and width of stored predictions; larger images are subsampled evenly."""
 
 
 class Assessed(NamedTuple):
-    """Results on n images; None if not requested."""
+    """Results on n images; None for what `Questions` do not ask."""
 
     decomposition: metrics.Decomposition
-    """Leaves (n, C, C) and (n,)."""
+    """Confusion matrices (n, C, C) and summed flip-risk (n,)."""
     regions: metrics.RegionSums
-    """Leaves (n, ...)."""
+    """Sums over rims and interiors, leaves (n, ...)."""
     scene_log_odds: jax.Array | None
-    """(n, K, C - 1) on K kinds of scenes, as `flipjax.intervene.scene_marginal`."""
+    """Log-odds of predicted regions pasted on K kinds of scenes, (n, K, C - 1), see `intervene.scene_marginal`."""
     fill_log_odds: jax.Array | None
-    """(n, 2, C - 1) on `FILLS`, likewise."""
+    """Log-odds of predicted regions pasted on each of `FILLS`, (n, 2, C - 1)."""
     scores: jax.Array | None
-    """(n, J) in the order of `Questions.scores`."""
+    """Scores of images, (n, J) in the order of `Questions.scores`."""
     masks: jax.Array | None
-    """uint8 (n, planes, bytes), the predicted classes as packed bits."""
+    """Predicted classes as packed bits, uint8 (n, planes, bytes), see `pack_classes`."""
     own: jax.Array | None
-    """float32 (n, Q, 2), numerator and denominator of a user's own quantities."""
+    """Numerator and denominator of a user's own quantities, float32 (n, Q, 2)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Questions:
     """The outputs computed for an image; equal questions share a compiled program."""
 
     scenes: str = "given"
-    """`given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored."""
+    """What regions are pasted on: `given` scenes; `surroundings`, the mean surroundings of predicted regions; or
+    `none`. Each pasted image is also mirrored."""
     logits: bool = True
     """Whether to compute scores from logits, which need no further pass."""
     passes: bool = True
@@ -71,10 +78,16 @@ class Questions:
     def __call__(
         self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Scenery
     ) -> Assessed:
-        """Evaluates pool rows (n, 2).
+        """Evaluates pool rows.
 
-        `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), for a pool with a strength at strengths 0
-        and 1, (2, K, D, H, W, 3); or the pool rows (m, 2) whose mean surroundings form one; otherwise None.
+        Args:
+            experiment: the member's program.
+            weights: of the member.
+            pool: the images.
+            rows: pool rows (n, 2), as `flipjax.data.pool.gather` takes them.
+            scenery: for `given` scenes, D draws of each of K kinds (K, D, H, W, 3) and the weights of the draws (D,);
+                in a pool with a strength, those at strengths 0 and 1, (2, K, D, H, W, 3). For `surroundings`, the
+                pool rows (m, 2) whose mean surroundings are the scene. For `none`, None.
         """
         scenes = self._scenes(experiment, weights, pool, scenery)
 
@@ -101,7 +114,7 @@ class Questions:
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
     def _scenes(self, experiment: Experiment, weights: Weights, pool: Pool, scenery: Scenery) -> "_Scenes | None":
-        """Returns the scenes for pasted regions, if there are any."""
+        """Returns the scenes that regions are pasted on; None without any."""
         if self.scenes == "none" or scenery is None:
             return None
         if not isinstance(scenery, tuple):
@@ -130,27 +143,27 @@ class _Scenes(NamedTuple):
     """Scenes that regions are pasted on."""
 
     images: Array
-    """(K, D, H, W, 3): D of each of K kinds."""
+    """D draws of each of K kinds, (K, D, H, W, 3)."""
     weights: Array
-    """Of the D draws, (D,)."""
+    """Weights of the draws in the mean of a kind, (D,)."""
 
 
 class _Inputs(NamedTuple):
-    """What passes the model, one after the other: int (P,) each."""
+    """The P passes of a batch through the model, in order: int (P,) each."""
 
     place: Array
-    """0 to P - 1."""
+    """The number of the pass, 0 to P - 1."""
     layer: Array
-    """The layer on which regions are pasted; 0: the images themselves."""
+    """What the regions are pasted on: 0, the images themselves; k, the k-th of the scenes and fills."""
     turn: Array
-    """-1: mirrored; else 1."""
+    """-1 where the input is mirrored; else 1."""
 
 
 def _inputs(*, mirrored: int, plain: int) -> tuple[_Inputs, int]:
-    """Returns the inputs, and the place of the images as they are.
+    """Returns the passes of a batch, and the place of the one with the images as they are.
 
-    Mirror images come first if there are plain layers, then the images, then the mirrored layers, each as it is and
-    mirrored, and then the plain layers.
+    First come the images mirrored, if there are plain layers, and the images as they are; then the `mirrored` layers,
+    each as it is and mirrored; then the `plain` layers, each as it is.
     """
     layers_and_turns = []
     if plain:
@@ -169,10 +182,18 @@ def _inputs(*, mirrored: int, plain: int) -> tuple[_Inputs, int]:
 def _answers(
     model: Callable, images: jax.Array, mirrored: Sequence[jax.Array], plain: Sequence[jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns logits (B, H, W, C) of images and, with `plain` scenes, of mirror images, and the log-odds (B, D, F).
+    """Passes images, and their predicted regions on other layers, through the model, in one loop.
 
-    The log-odds are those of regions pasted on D scenes: on the `mirrored` ones, where pastes are mirrored too, then on
-    the `plain` ones. All inputs pass the model in one loop, so that it compiles once.
+    Args:
+        model: from images to logits.
+        images: (B, H, W, 3).
+        mirrored: layers, each like the images, on which the log-odds are the mean of the pasted image and its mirror
+            image.
+        plain: layers on which log-odds are of the pasted image alone.
+
+    Returns:
+        The logits (B, H, W, C) of the images; with `plain` layers those of their mirror images, else the same again;
+        and the log-odds (B, D, F) of the regions pasted on each of the D layers, `mirrored` ones first.
     """
     layers = jnp.stack([images, *mirrored, *plain])
     inputs, straight = _inputs(mirrored=len(mirrored), plain=len(plain))
@@ -180,9 +201,10 @@ def _answers(
     def ask(
         carry: tuple[jax.Array, jax.Array], given: _Inputs
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        # `cover` is how much of each pixel is the image's: 1 everywhere until regions are known, so layers do not show.
         regions, cover = carry
-        shown = intervene.paste(images, cover, layers[given.layer])
-        logits = model(jnp.where(given.turn < 0, shown[:, :, ::-1], shown))
+        pasted = intervene.paste(images, cover, layers[given.layer])
+        logits = model(jnp.where(given.turn < 0, pasted[:, :, ::-1], pasted))
         # Regions are those of the images as they are, and pasted from then on.
         regions = jnp.where(given.place == straight, intervene.foreground(logits), regions)
         cover = jax.lax.cond(given.place == straight, intervene.soft_edge, lambda _: cover, regions)
@@ -197,7 +219,7 @@ def _answers(
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:
-    """Packs predicted classes (n, H, W) into uint8 (n, planes, bytes); plane k holds bit k of each class.
+    """Packs predicted classes (n, H, W) into uint8 (n, planes, bytes), where plane k holds bit k of each class.
 
     Images larger than `side` are subsampled evenly.
 

@@ -25,7 +25,7 @@ from flipjax.intervene.centers import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.anatomy_names import name_pairs
 from flipjax.models.weights import WeightsError, load_weights
-from flipjax.plan import Program, Setting
+from flipjax.program import Program, Setting
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
 

@@ -24,7 +24,9 @@ from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
 from flipjax.configurations import configure
 from flipjax.data.arrays import ArrayData
 from flipjax.identity import digest_of
-from flipjax.plan import Program, Setting, Value, check_setting, plan, setting_of
+from flipjax.plan import plan, setting_of
+from flipjax.plan_checks import check_setting
+from flipjax.program import Program, Setting, Value
 from flipjax.settings import check_value, nearest, values_of
 from flipjax.support.keys import as_python
 from flipjax.training.devices import form_of, library_of

@@ -18,7 +18,7 @@ import sys
 import figures
 import pandas as pd
 
-from flipjax.results import estimates
+from flipjax.results import verdicts
 
 HERE = pathlib.Path(__file__).parent
 RUNS = {
@@ -159,7 +159,7 @@ def keep(study, options):
     for name in TABLES.get(study, ()):
         table = pd.read_csv(options.runs / study / "report" / name)
         first = table.selection.isin(table.selection[:1]) | (name == "selection.csv")
-        table[first & table.quantity.isin(estimates.JUDGED)].to_csv(HERE / study / name, index=False)
+        table[first & table.quantity.isin(verdicts.JUDGED)].to_csv(HERE / study / name, index=False)
     for name, file in ROWS.get(study, {}).items():
         table = pd.read_csv(options.runs / name / "results.csv", dtype=str, keep_default_na=False)
         rows = (table.split == "test") & (table.selection == table.selection[0]) & table.group.isin(GROUPS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.audit import stream
-from flipjax.audit.groups import likely_clusters
+from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.label_maps import NAMED, read_label_map
 from flipjax.audit.names import check_matched, name_files, read_pattern
 from flipjax.audit.problems import AuditError

@@ -12,24 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import distributions
 
 from flipjax.results import text
-from flipjax.results.estimates import (
-    FEWEST,
-    JUDGED,
-    LEVEL,
-    aggregate,
-    compare,
-    differences_of,
-    estimate,
-    holm,
-    judge,
-    shared_p,
-    trend,
-)
+from flipjax.results.estimates import aggregate, compare, estimate, trend
 from flipjax.results.frames import records_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT
 from flipjax.results.sentences import headline, verdicts
 from flipjax.results.text import COLUMNS, FURTHER, comparison_table, legend, summary_table, to_text, trend_table
+from flipjax.results.verdicts import FEWEST, JUDGED, LEVEL, differences_of, holm, judge, shared_p
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}

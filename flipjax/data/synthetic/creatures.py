@@ -5,10 +5,20 @@ those of a *mossling* (pointed ears, long legs, a round brush, stripes), a *ripp
 spots), a *duneling* (long ears laid back, thin legs, a tufted whip, bands), a *frostlet* (hanging ears, stout paws, a
 stub, patches), or lie between those of the kinds that are drawn. All else has one distribution for all kinds.
 
-`draw_creature` turns random numbers into a `Creature`. `render_creature` lays its parts over one another from back to
-front, each filled where its signed distance is negative, then paints the coat, the belly and the face.
+The file reads from top to bottom:
+
+1. `draw_creature` turns random numbers into a `Creature`: where it is, how it is built, and four traits.
+2. `render_creature` turns a `Creature` into an image. At every sample it lays the parts of the body over one another
+   from back to front (`_body`), then paints the coat, the belly and the face (`_painted`).
+3. Each part of the body has a table of its measures for the four kinds (`OfKinds`) and a function that returns its
+   signed distance. A trait chooses between the columns of a table (`_blend`).
+4. The last functions are the shapes that parts are made of.
+
+Lengths are in creature units and angles in radians unless said otherwise. A change of a number, or of the order of
+the arithmetic, draws another pool, of which stored results are not.
 """
 
+import enum
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -21,50 +31,32 @@ Point: TypeAlias = tuple[Scalar, Scalar]
 PAIR = (0, 1)
 """Indices of mossling and ripplet in `flipjax.data.naming.CREATURES`, and of land and water in `LANDSCAPES`."""
 SUPERSAMPLE = 2
-"""Samples along each side of a pixel."""
-MIDDLE = (-0.15, -0.10)
-"""Centre of a circle, in creature units, that holds every creature."""
-REACH = 1.40
-"""Radius of that circle."""
-SCALES = (0.24, 0.345)
-"""Smallest and largest length of one creature unit, as a fraction of the frame."""
+"""Samples along each side of a pixel, whose mean is the pixel."""
+NUMBERS = 37
+"""Uniform random numbers that a creature is drawn from."""
 LEAN = 0.28
-"""A creature leans towards its kind by u ** LEAN, u uniform in [0, 1]: most are plain, a few are hybrids."""
+"""Exponent of the lean, u ** LEAN with u uniform in [0, 1]: near 1 for most creatures, near 0 for a few hybrids."""
 STRAY = 0.2
 """Largest deviation of a trait from the creature's lean, on a scale from 0 (hybrid) to 1 (one kind)."""
-INK = 0.07
-"""Width of the outline, in creature units."""
-FAR = 0.72
-"""Brightness of ears and legs on the far side."""
-NEAR = 1.0
-"""Brightness of the body and of what is on the near side."""
+SCALES = (0.24, 0.345)
+"""Smallest and largest length of one creature unit, as a fraction of the frame."""
+MIDDLE = (-0.15, -0.10)
+"""The point of a creature that is drawn at `Creature.centre`: the middle of a circle that holds every creature."""
+REACH = 1.40
+"""Radius of that circle, which keeps every creature inside the frame."""
+LARGEST_TILT = 0.55
+"""Largest angle by which a creature is turned, either way."""
+BUILD_SPREAD = 0.14
+"""Largest deviation of a proportion from 1."""
 
 
-class Dot(NamedTuple):
-    """A round spot of the face."""
+class OfKinds(NamedTuple):
+    """A measure of one part of the body, for each kind of creature."""
 
-    paint: int
-    """Index of its paint in `Layers.paints`."""
-    centre: tuple[float, float]
-    """In creature units."""
-    radius: float
-    """In creature units."""
-    opacity: float
-    """1: opaque."""
-
-
-FUR, MARKINGS, BELLY, OUTLINE, BLUSH, WHITE, PUPIL = range(7)
-"""Paints, in the order of `Layers.paints`."""
-FACE_PAINTS = ((0.95, 0.45, 0.45), (1.0, 1.0, 0.98), (0.10, 0.08, 0.12))
-"""Fixed colours: blush, white and pupil."""
-FACE = (
-    Dot(BLUSH, (0.50, -0.16), radius=0.090, opacity=0.45),
-    Dot(WHITE, (0.58, -0.36), radius=0.125, opacity=1.0),
-    Dot(PUPIL, (0.61, -0.355), radius=0.085, opacity=1.0),
-    Dot(WHITE, (0.585, -0.39), radius=0.032, opacity=1.0),
-    Dot(OUTLINE, (0.825, -0.27), radius=0.055, opacity=1.0),
-)
-"""Cheek, eye, pupil, glint and nose."""
+    mossling: Scalar
+    ripplet: Scalar
+    duneling: Scalar
+    frostlet: Scalar
 
 
 class Creature(NamedTuple):
@@ -108,54 +100,64 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ..
         >>> bool((a.colours == b.colours).all()), bool((a.traits <= b.traits).all())
         (True, True)
     """
-    u = jax.random.uniform(key, (37,))
+    # Each number has one use, so that what it decides is independent of all else.
+    u = jax.random.uniform(key, (NUMBERS,))
     lean = u[0] ** LEAN
     if drawn == PAIR:
         towards_kind = (2.0 * kind - 1.0) * lean
-        stray = STRAY * (u[1:5] + u[5:9] - 1)
+        stray = STRAY * _mostly_small(u[1:5], u[5:9])
         traits = jnp.clip(0.5 + 0.5 * (towards_kind + stray), 0.0, 1.0)
     else:
         traits = _shares(jax.random.fold_in(key, 1), kind, lean, drawn)
     scale = mix(*SCALES, u[9])
-    room = REACH * scale
-    # A sum of two uniform numbers lies most often in the middle.
+    margin = REACH * scale
     return Creature(
         traits=traits,
-        centre=mix(room, 1 - room, u[10:12]),
+        centre=mix(margin, 1 - margin, u[10:12]),
         scale=scale,
-        angle=0.55 * (u[12] + u[13] - 1),
+        angle=LARGEST_TILT * _mostly_small(u[12], u[13]),
         facing=jnp.where(u[14] < 0.5, 1.0, -1.0),
-        build=1 + 0.14 * (u[15:21] + u[21:27] - 1),
+        build=1 + BUILD_SPREAD * _mostly_small(u[15:21], u[21:27]),
         colours=_colours(u[27:32]),
         coat=_coat(u[32:37]),
     )
 
 
+def _mostly_small(u: jax.Array, v: jax.Array) -> jax.Array:
+    """Returns numbers in [-1, 1], most often near 0, from two uniform ones each."""
+    return u + v - 1
+
+
 def _shares(key: jax.Array, kind: int | jax.Array, lean: jax.Array, drawn: tuple[int, ...]) -> jax.Array:
     """Returns the fraction of each kind in each trait (4, 4); a hybrid has equal fractions of all drawn kinds."""
     even = 1 / len(drawn)
+    # The fourth power makes one of the fractions stand out.
     draws = jax.random.uniform(key, (4, len(drawn))) ** 4
     stray = STRAY * (draws / draws.sum(1, keepdims=True) - even)
-    shares = jnp.clip(mix(even, jax.nn.one_hot(kind, len(drawn)), lean) + stray, 0.0, None)
-    return shares / shares.sum(1, keepdims=True) @ jax.nn.one_hot(jnp.array(drawn), 4)
+    of_kind = jax.nn.one_hot(kind, len(drawn))
+    shares = jnp.clip(mix(even, of_kind, lean) + stray, 0.0, None)
+    fractions = shares / shares.sum(1, keepdims=True)
+    column_of_drawn = jax.nn.one_hot(jnp.array(drawn), 4)
+    return fractions @ column_of_drawn
+
+
+BEIGE = (0.9, 0.8, 0.7)
+"""Colour that 12% of every fur is of."""
+CREAM = (1.0, 0.96, 0.88)
+"""Colour that 55% of every belly is of; the rest is fur."""
 
 
 def _colours(u: jax.Array) -> jax.Array:
     """Returns the colours of fur, markings and belly (3, 3) from uniform numbers (5,)."""
     hue, saturation, value, turn, side = u
-    fur = 0.88 * _rgb(hue, 0.28 + 0.37 * saturation, 0.76 + 0.2 * value) + 0.12 * jnp.array([0.9, 0.8, 0.7])
+    fur = 0.88 * _rgb(hue, 0.28 + 0.37 * saturation, 0.76 + 0.2 * value) + 0.12 * jnp.array(BEIGE)
     hue_of_markings = hue + 0.16 * (turn - 0.5)
     # Markings are darker or lighter than the fur with equal probability, so that mean colour is uninformative.
     dark = _rgb(hue_of_markings, 0.55 + 0.3 * saturation, 0.36 + 0.14 * value)
     light = _rgb(hue_of_markings, 0.12 + 0.1 * saturation, 0.97 + 0.03 * value)
     markings = jnp.where(side < 0.5, dark, light)
-    belly = 0.45 * fur + 0.55 * jnp.array([1.0, 0.96, 0.88])
+    belly = 0.45 * fur + 0.55 * jnp.array(CREAM)
     return jnp.stack([fur, markings, belly])
-
-
-def _coat(u: jax.Array) -> jax.Array:
-    """Returns period, direction, two phases and contrast (5,) of the markings from uniform numbers (5,)."""
-    return jnp.stack([0.34 + 0.10 * u[0], 0.9 * (u[1] - 0.5), 6.3 * u[2], 6.3 * u[3], 0.7 + 0.3 * u[4]])
 
 
 def _rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
@@ -164,119 +166,35 @@ def _rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
     return value * (1 - saturation * (1 - ramp))
 
 
-def mix(a: Scalar, b: Scalar, share: Scalar) -> jax.Array:
-    """Returns `a` at share 0, `b` at share 1, and their mixture between."""
-    return a + (b - a) * share  # pyright: ignore[reportReturnType]  # One of them is an array.
+def _coat(u: jax.Array) -> jax.Array:
+    """Returns period, direction, two phases and contrast (5,) of the markings from uniform numbers (5,)."""
+    period = 0.34 + 0.10 * u[0]
+    direction = 0.9 * (u[1] - 0.5)
+    # 6.3 is a little more than a whole turn.
+    shift = 6.3 * u[2]
+    slide = 6.3 * u[3]
+    contrast = 0.7 + 0.3 * u[4]
+    return jnp.stack([period, direction, shift, slide, contrast])
 
 
-def _blend(trait: jax.Array, mossling: Scalar, ripplet: Scalar, duneling: Scalar, frostlet: Scalar) -> Scalar:
-    """Returns what a trait makes of the values of the four kinds: a value between those of mossling and ripplet.
+class Paint(enum.IntEnum):
+    """A paint of a creature, numbered by its place in `Layers.paints`."""
 
-    A trait with shares (4,) of all kinds gives their weighted sum.
-    """
-    if trait.ndim:
-        values = (mossling, ripplet, duneling, frostlet)
-        return sum(share * value for share, value in zip(trait, values, strict=True))
-    # These two are not blended: a sum would round their pixels differently.
-    if isinstance(mossling, float) and mossling == ripplet:
-        return mossling
-    if isinstance(mossling, float) and (mossling, ripplet) == (0, 1):
-        return trait
-    return mix(mossling, ripplet, trait)
+    FUR = 0
+    MARKINGS = 1
+    BELLY = 2
+    OUTLINE = 3
+    BLUSH = 4
+    WHITE = 5
+    PUPIL = 6
 
 
-def _step(low: Scalar, high: Scalar, x: jax.Array) -> jax.Array:
-    """Returns a smooth step: 0 where x is `low` or beyond it, 1 where it is `high`."""
-    t = jnp.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-# Signed distances of shapes at points p, negative inside.
-
-
-def _ellipse(p: Point, centre: Point, radii: Point) -> jax.Array:
-    """Returns the approximate distance to an ellipse, accurate near its edge."""
-    x = (p[0] - centre[0]) / radii[0]
-    y = (p[1] - centre[1]) / radii[1]
-    k = jnp.sqrt(x * x + y * y + 1e-6)
-    slope = jnp.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + 1e-6)
-    return k * (k - 1) / slope
-
-
-def _disc(p: Point, centre: Point, radius: float) -> jax.Array:
-    """Returns the distance to a disc."""
-    return jnp.hypot(p[0] - centre[0], p[1] - centre[1]) - radius
-
-
-def _limb(p: Point, start: Point, stop: Point, thick: Scalar, thin: Scalar) -> jax.Array:
-    """Returns the distance to a round stroke from `start` (radius `thick`) to `stop` (radius `thin`)."""
-    along = (stop[0] - start[0], stop[1] - start[1])
-    x = p[0] - start[0]
-    y = p[1] - start[1]
-    t = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
-    return jnp.hypot(x - t * along[0], y - t * along[1]) - mix(thick, thin, t)
-
-
-def _join(a: jax.Array, b: jax.Array, softness: float) -> jax.Array:
-    """Returns the distance to two shapes that melt into each other where they meet."""
-    h = jnp.clip(softness - jnp.abs(a - b), 0, None) / softness
-    return jnp.minimum(a, b) - 0.25 * softness * h * h
-
-
-def _towards(start: Point, angle: Scalar, length: Scalar) -> Point:
-    """Returns the point at a distance from another; the angle is 0 upwards."""
-    return start[0] + length * jnp.sin(angle), start[1] - length * jnp.cos(angle)
-
-
-def _ear(p: Point, base: Point, tilt: float, trait: jax.Array, size: Scalar) -> jax.Array:
-    angle = tilt - _blend(trait, 0.0, 0.0, 0.7, 1.7)
-    tip = _towards(base, angle, size * _blend(trait, 0.46, 0.20, 0.52, 0.38))
-    thick = _blend(trait, 0.15, 0.11, 0.08, 0.09)
-    thin = _blend(trait, 0.015, 0.19, 0.07, 0.14)
-    return _limb(p, base, tip, thick, thin)
-
-
-def _leg(p: Point, hip: Point, trait: jax.Array, size: Scalar) -> jax.Array:
-    back = 0.24 * _blend(trait, 0.0, 1.0, -0.6, 0.0)
-    foot_x = hip[0] - back
-    foot_y = hip[1] + size * _blend(trait, 0.40, 0.22, 0.50, 0.18)
-    thick = _blend(trait, 0.11, 0.10, 0.08, 0.15)
-    thin = _blend(trait, 0.10, 0.14, 0.05, 0.17)
-    return _limb(p, hip, (foot_x, foot_y), thick, thin)
-
-
-def _tail(p: Point, trait: jax.Array, size: Scalar) -> jax.Array:
-    """Returns the distance to a tail: a bent stem, a brush at its tip, and the two lobes of a fluke."""
-    root = (-0.50, 0.0)
-    bend = (-0.77, -0.14)
-    reach = size * _blend(trait, 1.0, 1.0, 2.2, -0.4)
-    fork = _blend(trait, 0.0, 1.0, 0.0, 0.0)
-    tip = (bend[0] - 0.12 * reach, bend[1] - 0.18 * reach)
-    upper = _limb(p, root, bend, 0.15, 0.09)
-    lower = _limb(p, bend, tip, 0.09, _blend(trait, 0.08, 0.08, 0.05, 0.08))
-    stem = _join(upper, lower, 0.1)
-    radii = (_blend(trait, 0.20, 0.07, 0.10, 0.10), _blend(trait, 0.27, 0.07, 0.13, 0.10))
-    brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), radii)
-    thin = _blend(trait, 0.05, 0.10, 0.05, 0.05)
-    lobes = []
-    for turn in (-1.1, 1.0):
-        end = _towards(tip, turn * fork - 0.5, 0.04 + 0.25 * fork * size)
-        lobes.append(_limb(p, tip, end, 0.08, thin))
-    return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
-
-
-def _markings(p: Point, creature: Creature) -> jax.Array:
-    """Returns the strength of the markings at each point, in [0, 1]: stripes, spots, bands or patches."""
-    period, direction, shift, slide, contrast = creature.coat
-    trait = creature.traits[3]
-    x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)
-    y = p[1] * jnp.cos(direction) - p[0] * jnp.sin(direction)
-    turn = 2 * jnp.pi / period
-    band = jnp.cos(turn * x + shift + 0.35 * jnp.sin(3 * y))
-    bead = jnp.cos(turn * y + slide)
-    patch = 1.6 * jnp.cos(0.55 * turn * x + shift) * jnp.cos(0.55 * turn * y + slide) - 0.35
-    field = _blend(trait, band - 0.2, 1.4 * (0.5 * (band + bead) - 0.34), bead - 0.2, patch)
-    return contrast * _step(-0.12, 0.12, jnp.asarray(field))
+FACE_COLOURS = ((0.95, 0.45, 0.45), (1.0, 1.0, 0.98), (0.10, 0.08, 0.12))
+"""RGB of the paints that are alike in all creatures: blush, white and pupil."""
+OUTLINE_BRIGHTNESS = 0.28
+"""Brightness of the outline, as a fraction of the fur's."""
+EDGE_SOFTNESS = 0.6
+"""Half the width of the soft edge of a shape, in samples."""
 
 
 def render_creature(creature: Creature, size: int) -> jax.Array:
@@ -294,12 +212,14 @@ def render_creature(creature: Creature, size: int) -> jax.Array:
         >>> jax.eval_shape(lambda key: render_creature(draw_creature(key, 1), 16), jax.random.key(0)).shape
         (16, 16, 4)
     """
-    layers = _layers(_points(creature, size), creature, blur=0.6 / (size * SUPERSAMPLE) / creature.scale)
+    points = _points(creature, size)
+    blur = EDGE_SOFTNESS / (size * SUPERSAMPLE) / creature.scale
+    layers = _painted(points, creature, blur=blur)
     # Layer by layer: XLA would make all of them anew for each plane of one stacked array.
     alpha = _mean_of_samples(layers.alpha, size)
     amounts = [_mean_of_samples(paint, size) for paint in layers.paints]
     fur, markings, belly = creature.colours
-    colours = jnp.stack([fur, markings, belly, 0.28 * fur, *jnp.array(FACE_PAINTS)])
+    colours = jnp.stack([fur, markings, belly, OUTLINE_BRIGHTNESS * fur, *jnp.array(FACE_COLOURS)])
     colour = jnp.einsum("lhw,lc->hwc", jnp.stack(amounts), colours)
     return jnp.concatenate([jnp.clip(colour, 0, alpha[..., None]), alpha[..., None]], -1)
 
@@ -320,43 +240,113 @@ def _mean_of_samples(samples: jax.Array, size: int) -> jax.Array:
     return samples.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE).mean((1, 3))
 
 
+class Dot(NamedTuple):
+    """A round spot of the face."""
+
+    paint: Paint
+    """Its paint."""
+    centre: tuple[float, float]
+    """In creature units."""
+    radius: float
+    """In creature units."""
+    opacity: float
+    """From 0, which leaves what lies below, to 1, which covers it."""
+
+
+FACE = (
+    Dot(Paint.BLUSH, (0.50, -0.16), radius=0.090, opacity=0.45),
+    Dot(Paint.WHITE, (0.58, -0.36), radius=0.125, opacity=1.0),
+    Dot(Paint.PUPIL, (0.61, -0.355), radius=0.085, opacity=1.0),
+    Dot(Paint.WHITE, (0.585, -0.39), radius=0.032, opacity=1.0),
+    Dot(Paint.OUTLINE, (0.825, -0.27), radius=0.055, opacity=1.0),
+)
+"""Cheek, eye, pupil, glint and nose, each over those before it."""
+BELLY_CENTRE = (-0.02, 0.40)
+BELLY_RADII = (0.36, 0.17)
+"""Half-axes of the pale ellipse."""
+BELLY_OPACITY = 0.85
+"""Cover of fur and markings by the belly's paint."""
+
+
 class Layers(NamedTuple):
     """What is at each sample of an image, (H, W) each."""
 
     alpha: jax.Array
-    """Cover of the creature."""
+    """Cover of the creature, in [0, 1]."""
     paints: list[jax.Array]
-    """Amount of each paint: fur, markings, belly, outline, and those of the face."""
+    """Amount of each `Paint`, in their order: its cover times its brightness."""
 
 
-def _layers(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Array) -> Layers:
-    """Lays the parts of a creature over one another and paints them; `blur` is half the width of an edge."""
-    fill = ink = alpha = jnp.zeros_like(p[0])
-    for part in _parts(p, creature):
-        edge = 0.85 * _step(-INK, -0.3 * INK, part.distance)
-        cover = _step(blur, -blur, part.distance)
-        fill = mix(fill, part.brightness * (1 - edge), cover)
-        ink = mix(ink, edge, cover)
-        alpha = mix(alpha, 1.0, cover)
-    # Light comes from above and in front.
-    fill = fill * (1.12 - 0.34 * _step(-0.75, 0.75, p[1]) - 0.10 * _step(0.2, -0.9, p[0]))
+def _painted(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Array) -> Layers:
+    """Paints the coat, the belly and the face on the body; `blur` is half the width of an edge."""
+    body = _body(p, creature, blur=blur)
     marked = _markings(p, creature)
-    pale = 0.85 * _step(0.08, -0.14, _ellipse(p, (-0.02, 0.40), (0.36, 0.17)))
-    paints = [fill * (1 - marked) * (1 - pale), fill * marked * (1 - pale), fill * pale, ink]
-    paints += [jnp.zeros_like(ink)] * len(FACE_PAINTS)
+    pale = BELLY_OPACITY * _step(0.08, -0.14, _ellipse(p, BELLY_CENTRE, BELLY_RADII))
+    fur = body.brightness * (1 - marked) * (1 - pale)
+    markings = body.brightness * marked * (1 - pale)
+    belly = body.brightness * pale
+    paints = [fur, markings, belly, body.outline]
+    paints += [jnp.zeros_like(body.outline)] * len(FACE_COLOURS)
     for dot in FACE:
         cover = dot.opacity * _step(blur, -blur, _disc(p, dot.centre, dot.radius))
         paints = [mix(paint, float(number == dot.paint), cover) for number, paint in enumerate(paints)]
-    return Layers(alpha, paints)
+    return Layers(body.alpha, paints)
+
+
+OUTLINE_WIDTH = 0.07
+"""Width of the outline of a part. It lies inside of the part and fades over the inner 70% of its width."""
+OUTLINE_OPACITY = 0.85
+"""Cover of a part by its outline, at the part's edge."""
+LIGHT = 1.12
+"""Brightness in full light, which comes from above and in front."""
+SHADE_BELOW = 0.34
+"""Loss of brightness from the top of the creature to its bottom."""
+SHADE_BEHIND = 0.10
+"""Loss of brightness from the front of the creature to its back."""
+
+
+class Body(NamedTuple):
+    """The parts of a body, laid over one another, at each sample of an image: (H, W) each."""
+
+    brightness: jax.Array
+    """Of what is not outline; 0 outside of the body."""
+    outline: jax.Array
+    """Amount of outline, in [0, 1]."""
+    alpha: jax.Array
+    """Cover of the creature, in [0, 1]."""
+
+
+def _body(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Array) -> Body:
+    """Lays the parts of a creature over one another, each with an outline, and lights them."""
+    nothing = jnp.zeros_like(p[0])
+    brightness = nothing
+    outline = nothing
+    alpha = nothing
+    for part in _parts(p, creature):
+        edge = OUTLINE_OPACITY * _step(-OUTLINE_WIDTH, -0.3 * OUTLINE_WIDTH, part.distance)
+        cover = _step(blur, -blur, part.distance)
+        brightness = mix(brightness, part.brightness * (1 - edge), cover)
+        outline = mix(outline, edge, cover)
+        alpha = mix(alpha, 1.0, cover)
+    light = LIGHT - SHADE_BELOW * _step(-0.75, 0.75, p[1]) - SHADE_BEHIND * _step(0.2, -0.9, p[0])
+    return Body(brightness * light, outline, alpha)
+
+
+FAR = 0.72
+"""Brightness of ears and legs on the far side of the body."""
+TAIL_BRIGHTNESS = 0.9
+"""Brightness of the tail, which is behind the body."""
+NEAR = 1.0
+"""Brightness of the body and of what is on its near side."""
 
 
 class Part(NamedTuple):
     """A part of the body."""
 
     distance: jax.Array
-    """(H, W), signed; negative inside."""
+    """(H, W), signed: negative inside."""
     brightness: float
-    """1 on the near side."""
+    """`FAR`, `TAIL_BRIGHTNESS` or `NEAR`."""
 
 
 def _parts(p: Point, creature: Creature) -> tuple[Part, ...]:
@@ -368,10 +358,165 @@ def _parts(p: Point, creature: Creature) -> tuple[Part, ...]:
     return (
         Part(_leg(p, (-0.22, 0.42), limbs, leg_size), FAR),
         Part(_leg(p, (0.34, 0.40), limbs, leg_size), FAR),
-        Part(_tail(p, tail, tail_size), 0.9),
+        Part(_tail(p, tail, tail_size), TAIL_BRIGHTNESS),
         Part(_ear(p, (0.62, -0.56), 0.42, ears, ear_size), FAR),
         Part(_join(body, head, 0.25), NEAR),
         Part(_ear(p, (0.30, -0.58), -0.30, ears, ear_size), NEAR),
         Part(_leg(p, (-0.40, 0.42), limbs, leg_size), NEAR),
         Part(_leg(p, (0.18, 0.44), limbs, leg_size), NEAR),
     )
+
+
+EAR_DROOP = OfKinds(mossling=0.0, ripplet=0.0, duneling=0.7, frostlet=1.7)
+"""Angle by which an ear is turned back from its tilt."""
+EAR_LENGTH = OfKinds(mossling=0.46, ripplet=0.20, duneling=0.52, frostlet=0.38)
+EAR_BASE_RADIUS = OfKinds(mossling=0.15, ripplet=0.11, duneling=0.08, frostlet=0.09)
+EAR_TIP_RADIUS = OfKinds(mossling=0.015, ripplet=0.19, duneling=0.07, frostlet=0.14)
+
+
+def _ear(p: Point, base: Point, tilt: float, trait: jax.Array, size: Scalar) -> jax.Array:
+    """Returns the distance to an ear: a stroke from its base, upwards at a tilt of 0."""
+    angle = tilt - _blend(trait, EAR_DROOP)
+    tip = _towards(base, angle, size * _blend(trait, EAR_LENGTH))
+    return _limb(p, base, tip, _blend(trait, EAR_BASE_RADIUS), _blend(trait, EAR_TIP_RADIUS))
+
+
+LEG_BEND = OfKinds(mossling=0.0, ripplet=1.0, duneling=-0.6, frostlet=0.0)
+"""How far the foot is behind the hip, in units of 0.24."""
+LEG_LENGTH = OfKinds(mossling=0.40, ripplet=0.22, duneling=0.50, frostlet=0.18)
+"""How far the foot is below the hip."""
+LEG_HIP_RADIUS = OfKinds(mossling=0.11, ripplet=0.10, duneling=0.08, frostlet=0.15)
+LEG_FOOT_RADIUS = OfKinds(mossling=0.10, ripplet=0.14, duneling=0.05, frostlet=0.17)
+
+
+def _leg(p: Point, hip: Point, trait: jax.Array, size: Scalar) -> jax.Array:
+    """Returns the distance to a leg: a stroke from hip to foot."""
+    back = 0.24 * _blend(trait, LEG_BEND)
+    foot = (hip[0] - back, hip[1] + size * _blend(trait, LEG_LENGTH))
+    return _limb(p, hip, foot, _blend(trait, LEG_HIP_RADIUS), _blend(trait, LEG_FOOT_RADIUS))
+
+
+TAIL_ROOT = (-0.50, 0.0)
+"""Where the tail leaves the body."""
+TAIL_BEND = (-0.77, -0.14)
+"""Where the tail turns upwards."""
+TAIL_REACH = OfKinds(mossling=1.0, ripplet=1.0, duneling=2.2, frostlet=-0.4)
+"""Length of the tail beyond its bend, in units of (-0.12, -0.18); below 0 the tip points back to the body: a stub."""
+TAIL_TIP_RADIUS = OfKinds(mossling=0.08, ripplet=0.08, duneling=0.05, frostlet=0.08)
+"""Radius of the stem at its tip."""
+BRUSH_WIDTH = OfKinds(mossling=0.20, ripplet=0.07, duneling=0.10, frostlet=0.10)
+BRUSH_HEIGHT = OfKinds(mossling=0.27, ripplet=0.07, duneling=0.13, frostlet=0.10)
+"""Half-axes of the ellipse at the tip."""
+FLUKE = OfKinds(mossling=0.0, ripplet=1.0, duneling=0.0, frostlet=0.0)
+"""How far the lobes of the fluke are spread: 0 hides them in the brush."""
+LOBE_TIP_RADIUS = OfKinds(mossling=0.05, ripplet=0.10, duneling=0.05, frostlet=0.05)
+LOBE_TURNS = (-1.1, 1.0)
+"""Angles of the two lobes of a whole fluke, from the direction between them."""
+
+
+def _tail(p: Point, trait: jax.Array, size: Scalar) -> jax.Array:
+    """Returns the distance to a tail: a bent stem, a brush at its tip, and the two lobes of a fluke."""
+    reach = size * _blend(trait, TAIL_REACH)
+    fluke = _blend(trait, FLUKE)
+    tip = (TAIL_BEND[0] - 0.12 * reach, TAIL_BEND[1] - 0.18 * reach)
+    upper = _limb(p, TAIL_ROOT, TAIL_BEND, 0.15, 0.09)
+    lower = _limb(p, TAIL_BEND, tip, 0.09, _blend(trait, TAIL_TIP_RADIUS))
+    stem = _join(upper, lower, 0.1)
+    brush_radii = (_blend(trait, BRUSH_WIDTH), _blend(trait, BRUSH_HEIGHT))
+    brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), brush_radii)
+    lobe_tip_radius = _blend(trait, LOBE_TIP_RADIUS)
+    lobes = []
+    for turn in LOBE_TURNS:
+        lobe_tip = _towards(tip, turn * fluke - 0.5, 0.04 + 0.25 * fluke * size)
+        lobes.append(_limb(p, tip, lobe_tip, 0.08, lobe_tip_radius))
+    return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
+
+
+def _markings(p: Point, creature: Creature) -> jax.Array:
+    """Returns the strength of the markings at each point, in [0, 1]: stripes, spots, bands or patches.
+
+    Each kind has a wavy field, which is marked where it is above 0.
+    """
+    period, direction, shift, slide, contrast = creature.coat
+    trait = creature.traits[3]
+    x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)
+    y = p[1] * jnp.cos(direction) - p[0] * jnp.sin(direction)
+    turn = 2 * jnp.pi / period
+    # Waves along the body and across it. The waves of patches are nearly twice as long.
+    along = jnp.cos(turn * x + shift + 0.35 * jnp.sin(3 * y))
+    across = jnp.cos(turn * y + slide)
+    patches = 1.6 * jnp.cos(0.55 * turn * x + shift) * jnp.cos(0.55 * turn * y + slide) - 0.35
+    stripes = along - 0.2
+    spots = 1.4 * (0.5 * (along + across) - 0.34)
+    bands = across - 0.2
+    field = _blend(trait, OfKinds(stripes, spots, bands, patches))
+    return contrast * _step(-0.12, 0.12, jnp.asarray(field))
+
+
+def _blend(trait: jax.Array, measures: OfKinds) -> Scalar:
+    """Returns a measure between those of the kinds.
+
+    Args:
+        trait: () from 0 (mossling) to 1 (ripplet); or (4,), the shares of all kinds.
+        measures: numbers, or arrays of one shape.
+    """
+    if trait.ndim:
+        return sum(share * measure for share, measure in zip(trait, measures, strict=True))
+    mossling = measures.mossling
+    ripplet = measures.ripplet
+    # Equal measures, and those from 0 to 1, need no arithmetic; with it pixels of the pool would be rounded otherwise.
+    if isinstance(mossling, float) and mossling == ripplet:
+        return mossling
+    if isinstance(mossling, float) and (mossling, ripplet) == (0, 1):
+        return trait
+    return mix(mossling, ripplet, trait)
+
+
+# Signed distances of shapes at points p, negative inside.
+
+
+def _ellipse(p: Point, centre: Point, radii: Point) -> jax.Array:
+    """Returns the approximate distance to an ellipse, accurate near its edge."""
+    x = (p[0] - centre[0]) / radii[0]
+    y = (p[1] - centre[1]) / radii[1]
+    # 1 on the edge.
+    k = jnp.sqrt(x * x + y * y + 1e-6)
+    slope = jnp.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + 1e-6)
+    return k * (k - 1) / slope
+
+
+def _disc(p: Point, centre: Point, radius: float) -> jax.Array:
+    """Returns the distance to a disc."""
+    return jnp.hypot(p[0] - centre[0], p[1] - centre[1]) - radius
+
+
+def _limb(p: Point, start: Point, stop: Point, start_radius: Scalar, stop_radius: Scalar) -> jax.Array:
+    """Returns the distance to a round stroke whose radius changes evenly from `start` to `stop`."""
+    along = (stop[0] - start[0], stop[1] - start[1])
+    x = p[0] - start[0]
+    y = p[1] - start[1]
+    # The nearest point of the stroke's axis: 0 at its start, 1 at its stop.
+    t = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
+    return jnp.hypot(x - t * along[0], y - t * along[1]) - mix(start_radius, stop_radius, t)
+
+
+def _join(a: jax.Array, b: jax.Array, softness: float) -> jax.Array:
+    """Returns the distance to two shapes that melt into each other where their distances differ by under `softness`."""
+    h = jnp.clip(softness - jnp.abs(a - b), 0, None) / softness
+    return jnp.minimum(a, b) - 0.25 * softness * h * h
+
+
+def _towards(start: Point, angle: Scalar, length: Scalar) -> Point:
+    """Returns the point at a distance from another; the angle is 0 upwards and grows forwards."""
+    return start[0] + length * jnp.sin(angle), start[1] - length * jnp.cos(angle)
+
+
+def _step(low: Scalar, high: Scalar, x: jax.Array) -> jax.Array:
+    """Returns a smooth step: 0 where x is `low` or beyond it, 1 where it is `high` or beyond; `low` may be larger."""
+    t = jnp.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def mix(a: Scalar, b: Scalar, share: Scalar) -> jax.Array:
+    """Returns `a` at share 0, `b` at share 1, and their mixture between."""
+    return a + (b - a) * share  # pyright: ignore[reportReturnType]  # One of them is an array.

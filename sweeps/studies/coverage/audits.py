@@ -23,8 +23,8 @@ from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.drawn_rates import paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.rates import pool_clusters, pooled_rate
-from flipjax.results.estimates import LEVEL
 from flipjax.results.frames import to_frame, write_csv
+from flipjax.results.verdicts import LEVEL
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("whole organs", "pixels", "borders")

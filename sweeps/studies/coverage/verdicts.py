@@ -4,7 +4,7 @@
 
 A page compares 1, 4 or 11 methods with a reference that all share: five quantities at two levels of rho, 3 to 8 seeds.
 On a null page no method differs from the reference; on the others half of the methods, rounded up, are lower by .2 in
-each quantity. Both rules judge the same pages: flipjax's (`results.estimates`) and the one it had before (15aa87d:
+each quantity. Both rules judge the same pages: flipjax's (`results.verdicts`) and the one it had before (15aa87d:
 each comparison's own t test, Holm's correction at .04). Prints the tables of README.md and writes verdicts.csv beside
 this file.
 """
@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from flipjax.results.estimates import FEWEST, JUDGED, LEAST_SPREAD, LEVEL, holm, shared_p
 from flipjax.results.frames import write_csv
 from flipjax.results.quantities import column
+from flipjax.results.verdicts import FEWEST, JUDGED, LEAST_SPREAD, LEVEL, holm, shared_p
 
 STUDIES = pathlib.Path(__file__).parents[1]
 SEEDS = (3, 4, 5, 6, 7, 8)

@@ -1,0 +1,59 @@
+"""Clusters of images, such as the slices of a patient: read as a user asks, or guessed from the images' names.
+
+Images of one cluster are no independent observations, so intervals and tests resample whole clusters.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit.image_table import match_names
+from flipjax.audit.problems import AuditError
+from flipjax.support.terminal import listed
+
+BEGINNINGS = (r"^(.+)/", r"^(.+[^0-9])[0-9]+$", r"^(.+_)[^_]+$")
+"""What names of one cluster may share: the folder, all before a last number, or all before the last underscore."""
+MOST_DIFFERENT = 0.5
+"""Clusters are likely where names have at most this many different beginnings, as a fraction of the names."""
+
+
+def read_clusters(clusters: str, table: pd.DataFrame | None, names: Sequence[str]) -> np.ndarray:
+    """Returns the cluster of each image, int64 (n,), from a column of their table or a match in its name.
+
+    Raises:
+        AuditError: neither exists, an image has none, or all images are in one cluster.
+    """
+    if table is not None and clusters in table:
+        texts = table[clusters].str.strip()
+        without = texts.index[texts == ""].tolist()
+        if without:
+            raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(without)}")
+    else:
+        texts = match_names(clusters, names, option="--clusters", table=table)
+    numbers, present = pd.factorize(np.array(texts, object), sort=True)
+    if len(present) < 2:
+        raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
+    return numbers.astype(np.int64)
+
+
+def likely_clusters(names: Sequence[str]) -> str:
+    """Returns a warning if images share the beginnings of their names, as slices of a patient do; else nothing.
+
+    Example:
+        >>> likely_clusters([f"p{patient}_{k}" for patient in range(3) for k in range(4)])[:57]
+        "12 names have 3 beginnings, such as 'p0_': if these are p"
+        >>> likely_clusters(["a", "b", "c"]), likely_clusters(["i1", "i2", "i3"])
+        ('', '')
+    """
+    for pattern in BEGINNINGS:
+        matches = [re.search(pattern, name) for name in names]
+        beginnings = [match[1] for match in matches if match]
+        different = len({*beginnings})
+        if len(beginnings) == len(names) and 2 <= different <= MOST_DIFFERENT * len(names):
+            return (
+                f"{len(names)} names have {different} beginnings, such as {beginnings[0]!r}: if these are patients or "
+                f"films, pass --clusters '{pattern}', as intervals and tests else take images for independent."
+            )
+    return ""
