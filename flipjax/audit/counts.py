@@ -32,11 +32,11 @@ from flipjax.support.threads import in_order
 TOLERANCE = 5e-3
 """How far probabilities may be from a sum of 1; half a percent bounds the rounding of float16 over 150 classes."""
 PIECES = 8
-"""Chunks of images per process; progress advances by one chunk."""
+"""Pieces that the images of one process are cut into; progress advances by one piece."""
 CONTEXT = "context_"
-"""Columns of segments of which there is one for each class."""
+"""Beginning of the names of columns of which segments have one for each class."""
 Keep = Callable[[ImageRecord, np.ndarray], None]
-"""Takes each image and its predicted classes, as masks are written."""
+"""A function that takes an image and its predicted classes, such as one that writes masks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,9 @@ class ImageCounts:
     def rank(self, spec: LabelSpec) -> Rank:
         """Returns what decides whether the page shows the image."""
         image = Decomposition(self.confusion, np.array(self.risk_sum, np.float32), spec.background)
-        risk = None if spec.kind == "masks" else float(image.flip_risk)
+        risk = None
+        if spec.kind != "masks":
+            risk = float(image.flip_risk)
         return Rank(float(image.flip), risk, self.segments.true)
 
 
@@ -103,15 +105,17 @@ def count_image(
     risks: dict[str, np.ndarray] = {}
     if masks:
         prediction = np.asarray(scores)
+        needed = _needed(prediction, labels, counted)
     else:
         pixels = read_pixels(scores, spec)
         regions = RegionSums(*map(np.asarray, sum_regions(pixels, labels, spec, classes=classes)))
         prediction = np.asarray(pixels.prediction)
+        needed = classes
         risk = np.asarray(pixels.risk)
-        inside = spec.foreground(classes)[prediction]
+        in_foreground = spec.foreground(classes)[prediction]
         if spec.ignore_index is not None:
-            inside &= counted
-        risk_sum = float(risk[inside].sum(dtype=np.float64))
+            in_foreground &= counted
+        risk_sum = float(risk[in_foreground].sum(dtype=np.float64))
         risks = {"flip_risk": risk, "max_softmax": 1 - np.asarray(pixels.probability)}
     of_masks = dataclasses.replace(spec, kind="masks", num_classes=classes)
     columns = segment_columns(
@@ -124,7 +128,7 @@ def count_image(
     if record.photo is not None:
         photo = functools.partial(load_photo, record.photo, labels.shape)
     return ImageCounts(
-        needed=_needed(prediction, labels, counted) if masks else classes,
+        needed=needed,
         confusion=_confusion(columns.pixels, classes),
         risk_sum=risk_sum,
         ignored=int(counted.size - np.count_nonzero(counted)),
@@ -139,7 +143,7 @@ def count_image(
 
 
 def _needed(prediction: np.ndarray, labels: np.ndarray, counted: np.ndarray) -> int:
-    """Returns one more than the largest class."""
+    """Returns one more than the largest class of the prediction and of labels that count."""
     return 1 + max(int(prediction.max()), int(labels.max(initial=0, where=counted)))
 
 
@@ -161,6 +165,7 @@ def _of_size(columns: Columns, least: int) -> tuple[Columns, int]:
 
 
 def _rows_of_size(table: dict[str, np.ndarray], least: int) -> dict[str, np.ndarray]:
+    """Returns the rows of segments of `least` pixels and more."""
     kept = table["pixels"] >= least
     return {name: values[kept] for name, values in table.items()}
 
@@ -175,24 +180,28 @@ def _check_ignored(record: ImageRecord, spec: LabelSpec) -> None:
 
 def _check_values(scores: np.ndarray, kind: str) -> None:
     """Raises ValueError for a pixel without a finite score, or for probabilities that are called logits."""
-    low = scores.min()
-    high = scores.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        # -inf may exclude some classes of a pixel, but not all.
-        wrong = np.argwhere(~np.isfinite(scores.max(-1)))
-        if len(wrong):
-            first = tuple(wrong[0].tolist())
-            position = f"voxel {first}"
-            if len(first) == 2:
-                position = f"row {first[0]}, column {first[1]}"
-            raise ValueError(
-                f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at "
-                f"{position}, of {scores[first].max()} (float16 ends at 65504)."
-            )
-    if kind == "logits" and low >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
+    least = scores.min()
+    if not np.isfinite(least) or not np.isfinite(scores.max()):
+        _check_finite(scores)
+    if kind == "logits" and least >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
         raise ValueError(
             "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
         )
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    """Raises ValueError for a pixel without a finite largest score: -inf may exclude some classes, but not all."""
+    wrong = np.argwhere(~np.isfinite(scores.max(-1)))
+    if not len(wrong):
+        return
+    first = tuple(wrong[0].tolist())
+    position = f"voxel {first}"
+    if len(first) == 2:
+        position = f"row {first[0]}, column {first[1]}"
+    raise ValueError(
+        f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at "
+        f"{position}, of {scores[first].max()} (float16 ends at 65504)."
+    )
 
 
 def count_pairs(
@@ -203,7 +212,9 @@ def count_pairs(
     jobs: int = 1,
     keep: Keep | None = None,
 ) -> Generator[ImageCounts | BrokenFileError]:
-    """Reads and counts images in order; one that is broken is yielded as its error. Counts masks on all cores.
+    """Reads and counts images, and yields them in order; one that is broken is yielded as its error.
+
+    Masks are counted on all cores, one image a core; a score's kernels take all cores by themselves.
 
     Args:
         pairs: the images.
@@ -228,6 +239,7 @@ def count_pairs(
 def _count(
     record: ImageRecord | BrokenFileError, encoding: Encoding, min_size: MinSize, keep: Keep | None
 ) -> ImageCounts | BrokenFileError:
+    """Counts an image that was read, or passes on the error of one that is broken."""
     if isinstance(record, BrokenFileError):
         return record
     with in_options(record.pair):
@@ -237,6 +249,7 @@ def _count(
 def _read_and_count(
     pair: Pair, encoding: Encoding, count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError]
 ) -> ImageCounts | BrokenFileError:
+    """Reads an image and counts it; returns the error of one that is broken."""
     try:
         return count(read_record(pair, encoding))
     except BrokenFileError as error:
@@ -248,7 +261,10 @@ def _count_piece(
     encoding: Encoding,
     count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError],
 ) -> list[ImageCounts | BrokenFileError]:
-    """Counts some images in one process, without the maps of those that others of them keep off the page."""
+    """Counts a piece of the images in one process, and leaves out maps that the page cannot show for the others'.
+
+    Maps travel between processes, and few of them are shown.
+    """
     shown = Shown()
     results: list[ImageCounts | BrokenFileError] = []
     for index, pair in enumerate(pairs):
@@ -269,6 +285,7 @@ def _in_processes(
     encoding: Encoding,
     jobs: int,
 ) -> Iterator[ImageCounts | BrokenFileError]:
+    """Counts images in several processes, and yields them in order."""
     size = math.ceil(len(pairs) / (jobs * PIECES))
     pieces = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     # JAX is multithreaded, which is unsafe with fork.
@@ -319,9 +336,13 @@ class Tally:
         risk_sum = np.array([part.risk_sum for part in parts], np.float32)
         regions = None
         if parts[0].regions is not None:
-            regions = RegionSums(*map(np.stack, zip(*(part.regions for part in parts), strict=True)))
-        without = tuple(name for name, part in zip(self.names, parts, strict=True) if part.spacing is None)
-        spacing = None if without else np.array([part.spacing for part in parts], np.float64)
+            # A leaf at a time, of all images.
+            leaves = zip(*(part.regions for part in parts), strict=True)
+            regions = RegionSums(*map(np.stack, leaves))
+        without_spacing = tuple(name for name, part in zip(self.names, parts, strict=True) if part.spacing is None)
+        spacing = None
+        if not without_spacing:
+            spacing = np.array([part.spacing for part in parts], np.float64)
         return Measurements(
             names=tuple(self.names),
             class_names=tuple(class_names),
@@ -331,7 +352,7 @@ class Tally:
             regions=regions,
             shapes=tuple(part.shape for part in parts),
             spacing=spacing,
-            without_spacing=without,
+            without_spacing=without_spacing,
             min_size=self._min_size,
             left_out=np.array([part.left_out for part in parts], np.int64),
         )

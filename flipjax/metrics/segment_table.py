@@ -1,7 +1,8 @@
 """Tables of true segments, predicted segments and error pixels.
 
-`segment_columns` finds the segments of one image with NumPy and SciPy; `segment_tables` joins images. What follows
-from the tables is in `flipjax.metrics.segment_rates`.
+`segment_columns` takes one image: it finds the segments (`flipjax.metrics.segment_units`) and makes the columns of each
+of the three tables (`_true_columns`, `_predicted_columns`, `_pixel_columns`). `segment_tables` does so for many images
+and joins them. What follows from the tables is in `flipjax.metrics.segment_rates`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTCOMES = ("correct", "flip", "miss", "mixed")
+"""What became of a true segment, see `segments`."""
 KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
 """Error type of each pixel: correct; flip in a flipped segment; flip near the border of, or inside, another segment;
 missed; spill; confusion between background classes."""
 LARGEST = ("predicted", "second", "third")
-"""Columns of the most frequent predictions of a segment."""
+"""Columns of the most frequent predictions of a segment, the most frequent first."""
 RIM = 4
 """Default width of the rim, in pixels on each side of a label boundary."""
 
@@ -53,36 +55,46 @@ def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: n
     """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
     # Two classes alone have no third.
     counts = np.pad(counts, ((0, 0), (0, max(0, len(LARGEST) - counts.shape[1]))))
-    order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
-    largest = np.take_along_axis(counts, order, axis=1)
+    most_frequent = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
+    pixels = np.take_along_axis(counts, most_frequent, axis=1)
     columns: dict[str, np.ndarray] = {}
-    for name, predicted, count in zip(LARGEST, order.T, largest.T, strict=True):
+    for name, predicted, count in zip(LARGEST, most_frequent.T, pixels.T, strict=True):
         columns[name] = np.where(count > 0, predicted, -1)
         columns[f"{name}_share"] = np.where(count > 0, count / rows.pixels, np.nan)
-    winner = order[:, 0]
-    flip = foreground[winner] & (2 * largest[:, 0] >= rows.pixels)
-    codes = np.select([winner == rows.classes, flip, ~foreground[winner]], [0, 1, 2], default=3)
+    winner = most_frequent[:, 0]
+    # The first condition that holds counts.
+    conditions = {
+        "correct": winner == rows.classes,
+        "flip": foreground[winner] & (2 * pixels[:, 0] >= rows.pixels),
+        "miss": ~foreground[winner],
+    }
+    codes = np.select(
+        list(conditions.values()),
+        [OUTCOMES.index(name) for name in conditions],
+        default=OUTCOMES.index("mixed"),
+    )
     columns["outcome"] = np.array(OUTCOMES)[codes]
-    columns["bleeding"] = np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1)
+    elsewhere = (shares[winner] > 0).astype(np.int8)
+    columns["bleeding"] = np.where(codes == OUTCOMES.index("flip"), elsewhere, -1)
     return columns
 
 
 def _matches(segments: Units, predictions: Units) -> dict[str, np.ndarray]:
     """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
-    pairs, shared = np.unique(
-        segments.numbers * np.int64(len(predictions.pixels) + 1) + predictions.numbers, return_counts=True
-    )
-    first, second = np.divmod(pairs, len(predictions.pixels) + 1)
-    both = (first > 0) & (second > 0)
-    first = first[both] - 1
-    second = second[both] - 1
-    shared = shared[both]
-    union = segments.pixels[first] + predictions.pixels[second] - shared
-    matched = 2 * shared > union
+    # Each pair of a true and a predicted number that any pixel has, as one integer; number 0 is no unit.
+    base = np.int64(len(predictions.pixels) + 1)
+    pairs, shared = np.unique(segments.numbers * base + predictions.numbers, return_counts=True)
+    true_number, predicted_number = np.divmod(pairs, base)
+    are_units = (true_number > 0) & (predicted_number > 0)
+    true_unit = true_number[are_units] - 1
+    predicted_unit = predicted_number[are_units] - 1
+    intersection = shared[are_units]
+    union = segments.pixels[true_unit] + predictions.pixels[predicted_unit] - intersection
+    matches = 2 * intersection > union
     classes = np.full(len(segments.pixels), -1)
+    classes[true_unit[matches]] = predictions.classes[predicted_unit[matches]]
     iou = np.full(len(segments.pixels), np.nan)
-    classes[first[matched]] = predictions.classes[second[matched]]
-    iou[first[matched]] = shared[matched] / union[matched]
+    iou[true_unit[matches]] = intersection[matches] / union[matches]
     return {"matched": classes, "iou": iou}
 
 
@@ -98,7 +110,7 @@ class SegmentTables(NamedTuple):
     """
 
     true: pd.DataFrame
-    """One row per true segment; see `segments`."""
+    """One row per true segment, see `segments`."""
     predicted: pd.DataFrame
     """One row per predicted segment of a foreground class: image, class, pixels, box (top, left, bottom, right; ends
     exclusive), stratum, flip_risk, max_softmax (1 minus the largest probability), truth (its most frequent true class)
@@ -178,12 +190,16 @@ def segment_tables(
     if rim < 1:
         raise ValueError(f"rim: expected a number of pixels above 0, found {rim}.")
     truth = _images(labels, "labels", 2)
-    scores = _images(predictions, "predictions", 2 if read.kind == "masks" else 3)
-    if isinstance(unit, str):
-        units: Sequence[str | np.ndarray] = [unit] * len(truth)
-    else:
+    axes = 3
+    if read.kind == "masks":
+        axes = 2
+    scores = _images(predictions, "predictions", axes)
+    units: Sequence[str | np.ndarray]
+    if not isinstance(unit, str):
         units = [np.asarray(ids) for ids in _images(unit, "unit", 2)]
-    if isinstance(unit, str) and unit not in UNITS:
+    elif unit in UNITS:
+        units = [unit] * len(truth)
+    else:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
     if not 0 < len(truth) == len(scores) == len(units):
         raise ValueError(f"labels: expected an image or more, one for each of {len(scores)}, found {len(truth)}.")
@@ -193,8 +209,8 @@ def segment_tables(
 
     def measure(image: tuple[Array, Array, str | np.ndarray]) -> Columns:
         """Returns the columns of an image from its scores, its labels and its unit."""
-        given, given_labels, unit_of_image = image
-        prediction, labels_of_image, C = checks.check_pair(given, given_labels, read)
+        given_scores, given_labels, unit_of_image = image
+        prediction, labels_of_image, C = checks.check_pair(given_scores, given_labels, read)
         risks = {}
         if read.kind != "masks":
             maps = read_pixels(prediction, read)
@@ -241,21 +257,28 @@ def segment_columns(
     """
     risks = risks or {}
     truth = np.asarray(labels)
-    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
+    has_ids = not isinstance(unit, str)
+    if has_ids and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
-    named = unit if isinstance(unit, str) else ""
-    if predicted_unit is None:
-        predicted_unit = "class" if named == "class" else "component"
     image = _read_image(prediction, truth, spec, rim)
     least = max(1, min_pixels)
-    filled = fill_void(image.truth, image.known) if named == "component" else image.truth
-    segments = find_units(filled, image.known, image.foreground, unit).of_size(least)
+    label_of_pixel = image.truth
+    if not has_ids and unit == "component":
+        # So that ignored pixels do not cut a component in two.
+        label_of_pixel = fill_void(image.truth, image.known)
+    segments = find_units(label_of_pixel, image.known, image.foreground, unit).of_size(least)
+    if predicted_unit is None:
+        predicted_unit = "component"
+        if not has_ids and unit == "class":
+            predicted_unit = "class"
     predictions = find_units(image.predicted, image.known, image.foreground, predicted_unit)
     true = _true_columns(segments, predictions, image, risks.get("flip_risk"))
-    pixels = _pixel_columns(image, np.append(False, true["outcome"] == "flip")[segments.numbers])
+    # By the number of a segment, of which 0 is none.
+    is_flipped = np.append(False, true["outcome"] == "flip")
+    pixels = _pixel_columns(image, is_flipped[segments.numbers])
     predicted = _predicted_columns(predictions.of_size(least), image, risks)
     del predicted["instance"]
-    if named:
+    if not has_ids:
         del true["instance"]
     return Columns(true, predicted, pixels)
 
@@ -265,15 +288,15 @@ class _Image:
     """Truth and prediction of one image (H, W)."""
 
     truth: np.ndarray
-    """int32 (H, W), class indices; 0 where ignored."""
+    """True class of each pixel, int32 (H, W); 0 where ignored."""
     predicted: np.ndarray
-    """int32 (H, W), class indices."""
+    """Predicted class of each pixel, int32 (H, W)."""
     known: np.ndarray
-    """bool (H, W), the pixels that count."""
+    """Whether a pixel counts, and is not ignored, bool (H, W)."""
     near: np.ndarray
-    """bool (H, W), those near a border of the truth."""
+    """Whether a pixel is near a border of the truth, bool (H, W)."""
     foreground: np.ndarray
-    """bool (C,)."""
+    """Whether a class is foreground, bool (C,)."""
 
     @property
     def classes(self) -> int:
@@ -297,6 +320,7 @@ class _Image:
 
 
 def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec, rim: int) -> _Image:
+    """Returns truth and prediction of an image whose values were checked."""
     known = np.ones(labels.shape, bool)
     if spec.ignore_index is not None:
         known = labels != spec.ignore_index
@@ -313,7 +337,9 @@ def _true_columns(
     shares = image.shares
     wrong = image.wrong
     rim_errors = segments.total(image.near & wrong)
-    outside = shares - np.eye(C)[segments.classes] * (segments.pixels / image.truth.size)[:, None]
+    # A row a segment: the share of each class in the image, less the segment in the column of its own class.
+    segment_shares = segments.pixels / image.truth.size
+    outside = shares - np.eye(C)[segments.classes] * segment_shares[:, None]
     return {
         **segments.columns(),
         **_outcomes(segments, segments.count_classes(image.predicted, C), shares, image.foreground),
@@ -329,14 +355,14 @@ def _true_columns(
 def _predicted_columns(predictions: Units, image: _Image, risks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the columns of predicted segments."""
     counts = predictions.count_classes(image.truth, image.classes)
-    owner = counts.argmax(1)
+    most_frequent = counts.argmax(1)
     return {
         **predictions.columns(),
         "flip_risk": predictions.mean(risks.get("flip_risk"), image.detected),
         "max_softmax": predictions.mean(risks.get("max_softmax"), image.detected),
-        "truth": owner,
+        "truth": most_frequent,
         "truth_share": counts.max(1) / predictions.pixels,
-        "right": owner == predictions.classes,
+        "right": most_frequent == predictions.classes,
     }
 
 
@@ -344,21 +370,26 @@ def _pixel_columns(image: _Image, in_flipped_segment: np.ndarray) -> dict[str, n
     """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that holds, else `inside`."""
     C = image.classes
     detected = image.detected
-    inside = image.foreground[image.truth]
-    kinds = {
+    on_foreground = image.foreground[image.truth]
+    conditions = {
         "correct": ~image.wrong,
-        "spill": ~inside & detected,
-        "background": ~inside,
+        "spill": ~on_foreground & detected,
+        "background": ~on_foreground,
         "miss": ~detected,
         "whole": in_flipped_segment,
         "rim": image.near,
     }
     known = image.known
-    conditions = [kind[known] for kind in kinds.values()]
-    codes = np.select(conditions, [KINDS.index(name) for name in kinds], default=KINDS.index("inside"))
-    entries, counts = np.unique(codes * C * C + image.truth[known] * C + image.predicted[known], return_counts=True)
-    codes, truth, prediction = np.unravel_index(entries, (len(KINDS), C, C))
-    return {"kind": np.array(KINDS)[codes], "class": truth, "predicted": prediction, "pixels": counts}
+    kind_of_pixel = np.select(
+        [condition[known] for condition in conditions.values()],
+        [KINDS.index(name) for name in conditions],
+        default=KINDS.index("inside"),
+    )
+    # Kind, class and prediction of a pixel as one integer, to count those that are equal.
+    entry_of_pixel = kind_of_pixel * C * C + image.truth[known] * C + image.predicted[known]
+    entries, pixels = np.unique(entry_of_pixel, return_counts=True)
+    kind, truth, prediction = np.unravel_index(entries, (len(KINDS), C, C))
+    return {"kind": np.array(KINDS)[kind], "class": truth, "predicted": prediction, "pixels": pixels}
 
 
 def _images(values: Images, name: str, ndim: int) -> Sequence[Array]:
@@ -367,7 +398,9 @@ def _images(values: Images, name: str, ndim: int) -> Sequence[Array]:
         images = [to_array(value, name=name) for value in values]
     else:
         array = to_array(values, name=name)
-        images = list(array) if array.ndim == ndim + 1 else [array]
+        images = [array]
+        if array.ndim == ndim + 1:
+            images = list(array)
     for image in images:
         if image.ndim != ndim:
             raise ValueError(f"{name}: expected images of {ndim} axes or slices of volumes, found shape {image.shape}.")

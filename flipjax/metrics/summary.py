@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import jax
 
 _INDICES_AT_ONCE = 1 << 22
+"""Drawn images that are held at once, at most: resamples are evaluated in blocks of that size."""
 
 Summary: TypeAlias = "dict[str, Any]"
 """Numbers by the keys of `summarize`: int, float, lists of float, and `flip_matrix`, a list of lists of int."""
@@ -116,7 +117,9 @@ def summary_of(images: Images) -> Summary:
 def values_of(images: Images, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Returns quantities of resamples by their key in `summarize`, (S,) or (S, 10); by default all that there are."""
     values = {value.name: value.value for value in evaluate(images, names=names)}
-    return values if names is None else {name: values[name] for name in names}
+    if names is None:
+        return values
+    return {name: values[name] for name in names}
 
 
 def bootstrap(
@@ -170,18 +173,24 @@ def bootstrap(
     """
     images = read_images(decomposition, groups, class_names=class_names, all_groups=all_groups)
     generator = generator_of(key)
-    if not callable(statistic):
-        names = (statistic,) if isinstance(statistic, str) else tuple(statistic)
+    if isinstance(statistic, str):
+        names = [statistic]
         intervals = image_intervals(images, names, generator=generator, samples=samples, pairs=pairs, clusters=clusters)
-        return intervals[statistic] if isinstance(statistic, str) else intervals
-    strata = strata_of(groups, pairs, len(images)) if clusters is None else []
-    drawn = []
-    for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
-        drawn += [_read_statistic(statistic(_taken(decomposition, row, strata))) for row in counts]
-    shapes = sorted({value.shape for value in drawn})
+        return intervals[statistic]
+    if not callable(statistic):
+        names = tuple(statistic)
+        return image_intervals(images, names, generator=generator, samples=samples, pairs=pairs, clusters=clusters)
+    strata = []
+    if clusters is None:
+        strata = strata_of(groups, pairs, len(images))
+    values = []
+    for block in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
+        for counts in block:
+            values.append(_read_statistic(statistic(_taken(decomposition, counts, strata))))
+    shapes = sorted({value.shape for value in values})
     if len(shapes) > 1:
         raise ValueError(f"statistic: expected arrays of one shape, found {shapes[0]} and {shapes[1]}.")
-    return _percentile_interval(np.stack(drawn))
+    return _percentile_interval(np.stack(values))
 
 
 def generator_of(key: jax.Array) -> np.random.Generator:
@@ -262,7 +271,9 @@ def _draws(
     n = len(images)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
-    groups = None if images.groups is None else images.group
+    groups = None
+    if images.groups is not None:
+        groups = images.group
     size = max(1, _INDICES_AT_ONCE // n)
     for start in range(0, samples, size):
         count = min(size, samples - start)
@@ -274,7 +285,9 @@ def _check_names(names: Sequence[str], images: Images) -> None:
     keys = values_of(images)
     for name in names:
         if name not in keys:
-            hint = "; keys of groups and gaps need groups=" if images.groups is None else ""
+            hint = ""
+            if images.groups is None:
+                hint = "; keys of groups and gaps need groups="
             raise ValueError(f"statistic: expected a function or one of {', '.join(keys)}{hint}; found {name!r}.")
 
 
@@ -348,24 +361,29 @@ def auroc_intervals(
 
 
 def _auroc_interval(score: np.ndarray, flip: np.ndarray, together: np.ndarray) -> Interval:
-    """Returns the interval of the AUROC of a score for flip shares above 0.5."""
+    """Returns the interval of the AUROC of a score for flip shares above 0.5.
+
+    Images with one number in `together` count as one.
+    """
     ranked = ~np.isnan(score) & ~np.isnan(flip)
     flipped = flip[ranked] > 0.5
-    with_flip = len(np.unique(together[ranked][flipped]))
-    without = len(np.unique(together[ranked][~flipped]))
-    if not with_flip or not without:
+    number_flipped = len(np.unique(together[ranked][flipped]))
+    number_other = len(np.unique(together[ranked][~flipped]))
+    if not number_flipped or not number_other:
         return Interval(np.nan, np.nan)
-    return Interval(*auroc_ends(auroc(score[ranked], flipped), with_flip, without))
+    low, high = auroc_ends(auroc(score[ranked], flipped), number_flipped, number_other)
+    return Interval(low, high)
 
 
 def _taken(decomposition: Decomposition, counts: np.ndarray, strata: Sequence[np.ndarray]) -> Decomposition:
     """Returns the images of a resample with NumPy leaves; each set of `strata` takes the place of one of its kind."""
-    counts = counts.astype(np.int64)
-    row = np.repeat(np.arange(len(counts)), counts)
+    times = counts.astype(np.int64)
+    # The image that stands in each place of the resample.
+    image = np.repeat(np.arange(len(times)), times)
     for stratum in strata:
-        row[stratum] = np.repeat(stratum, counts[stratum[:, 0]], axis=0)
-    confusion = np.asarray(decomposition.confusion)[row]
-    risk_sum = np.asarray(decomposition.risk_sum)[row]
+        image[stratum] = np.repeat(stratum, times[stratum[:, 0]], axis=0)
+    confusion = np.asarray(decomposition.confusion)[image]
+    risk_sum = np.asarray(decomposition.risk_sum)[image]
     return Decomposition(confusion, risk_sum, decomposition.background)
 
 

@@ -1,4 +1,9 @@
-"""Results of a trained program: what every image left behind, the quantities that follow, and a gallery."""
+"""Results of a trained program: what every image left behind, the quantities that follow, and a gallery.
+
+`finish` is called once a program is trained. It evaluates every member's selected weights on validation and test images
+(`_assess`, by the questions of `_evaluation`), computes the quantities, and writes weights, gallery and results.
+`compile_evaluation` compiles the same programs while the members are still training.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -33,7 +38,9 @@ from flipjax.training.population import Population
 from flipjax.training.task import Task, split_evenly, training_scenes
 
 MASK_BYTES = 2**28
-"""Unpacked size limit of a program's predicted classes; above it, seeds are not compared."""
+"""Most bytes of a run's predicted classes, at two bits a pixel; beyond, they are not stored and seeds not compared."""
+MOST_MEMBERS = 6
+"""Members in the gallery of a program, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +48,11 @@ class Evaluation:
     """What is asked of every member of a program, on validation and then on test images."""
 
     first: Questions
-    """Of the weights that the first selection rule kept."""
+    """What is asked of the weights that the first selection rule kept."""
     later: Questions
-    """Of those of later rules: no extra forward passes, six of which would dominate the evaluation."""
+    """What is asked of those of later rules: no extra forward passes, six of which would dominate the evaluation."""
     pool: Pool
-    """Of the program."""
+    """The pool of the program."""
     rows: np.ndarray
     """Pool rows (n, 2) of both parts, which so share one program."""
     scenery: Scenery
@@ -53,7 +60,7 @@ class Evaluation:
 
     @property
     def shared(self) -> tuple[Pool, np.ndarray, Scenery]:
-        """What all members share."""
+        """The arguments of the compiled program that are the same for all members."""
         return self.pool, self.rows, self.scenery
 
 
@@ -74,16 +81,17 @@ def finish(
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
         current = population.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
-    kept = {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]
+    kept_rules = {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]
     population.free((current.states.weights, current.states.average, current.states.opt_state))
     images = _assess(program, config, task, current)
-    # The gallery shows the first rule's.
-    population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept])
+    # The gallery needs the weights of the first rule.
+    population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept_rules])
     states = population.states_of(current)
     results = compute_values(_member_results(program, task, states, curves), images)
     workdir.verify()
     # Weights come before the results, which mark a program as done.
-    for rule in kept:
+    for rule in kept_rules:
+        # A member that kept no epoch has 0.
         for index in np.flatnonzero(states.best[rule].epoch).tolist():
             weights = nested(program.experiment, population.take_member(states.best[rule].weights, index))
             model = Model(weights, program.experiment.model, results.class_names, program.experiment.pool.size)
@@ -91,10 +99,10 @@ def finish(
     path = workdir.stored_results_of(program)
     if shown in program.names:
         cell = Cell(results, path, images)
-        galleries = [*_galleries(program, task, cell, states.best[rules[0]].weights, shown)]
+        galleries = list(_galleries(program, task, cell, states.best[rules[0]].weights, shown))
         if galleries:
-            file = workdir.results_of(program) / store.GALLERY
-            gallery.save_gallery(file, gallery.concatenate_galleries(galleries), program=program.identity)
+            gallery_path = workdir.results_of(program) / store.GALLERY
+            gallery.save_gallery(gallery_path, gallery.concatenate_galleries(galleries), program=program.identity)
     store.write(path, results, images)
     return Cell(results, path)
 
@@ -120,11 +128,18 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     experiment = program.experiment
     members = len(program.names)
     layout = layout_of(program, spec, members=members)
-    weights = jax.eval_shape(lambda: flat(first_weights(experiment, key_of(0), NO_WEIGHTS)))
+
+    def new_weights() -> Weights:
+        return flat(first_weights(experiment, key_of(0), NO_WEIGHTS))
+
+    weights = jax.eval_shape(new_weights)
     evaluation = _evaluation(program, config, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     shared = devices.shapes_of(layout, evaluation.shared)
-    for questions in (evaluation.first, evaluation.later)[: len(experiment.train.selection)]:
+    asked = [evaluation.first]
+    if len(experiment.train.selection) > 1:
+        asked.append(evaluation.later)
+    for questions in asked:
         population.selected_program(layout).lower(experiment, layout, questions, *stacked, *shared).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show_program().lower(experiment, weights, task.pool, rows).compile()
@@ -135,17 +150,23 @@ def _evaluation(program: Program, config: Config, task: Task) -> Evaluation:
     """Returns what to ask of every member."""
     wanted = config.intervene
     own = own_quantities(config)
-    scenes = "none"
-    scenery = None
-    if wanted.scenes != "none" and task.pool.kind == "composite":
+    scenery: Scenery
+    if wanted.scenes == "none":
+        scenes = "none"
+        scenery = None
+    elif task.pool.kind == "composite":
         scenes = "given"
         scenery = training_scenes(task, wanted, seed=program.experiment.split.seed)
-    elif wanted.scenes != "none":
+    else:
         scenes = "surroundings"
         scenery = task.tables["val"].rows
-    scored = wanted.scores != "none"
+    has_scores = wanted.scores != "none"
     first = Questions(
-        scenes, logits=scored, passes=wanted.scores == "all", masks=scored and _masks_fit(config), own=own
+        scenes,
+        logits=has_scores,
+        passes=wanted.scores == "all",
+        masks=has_scores and _masks_fit(config),
+        own=own,
     )
     later = Questions("none", logits=False, passes=False, masks=False, own=own)
     rows = np.concatenate([table.rows for table in task.tables.values()])
@@ -161,12 +182,28 @@ def _assess(program: Program, config: Config, task: Task, current: Population) -
     tables = [task.tables[part] for part in EVALUATED]
     part = np.repeat(EVALUATED, [len(table.rows) for table in tables])
     validation = part == "val"
-    log_odds = None if answer.scene_log_odds is None else answer.scene_log_odds[0]
-    scores = _scores(questions, answer, validation)
-    trained = np.asarray(current.members.groups)[current.slots]
+    # Arrays of the first rule alone, which all arrays but the counts are.
+    log_odds = None
+    center = None
+    if answer.scene_log_odds is not None:
+        log_odds = answer.scene_log_odds[0]
+        center = _split_points(log_odds[:, validation])
+    masks = None
+    if answer.masks is not None:
+        masks = answer.masks[0]
+    score_names = None
+    scores = None
+    scores_by_name = _scores(questions, answer, validation)
+    if scores_by_name:
+        score_names = np.array(list(scores_by_name))
+        scores = np.stack(list(scores_by_name.values()), axis=-1)
+    own_names = None
+    if questions.own:
+        own_names = np.array([name_of(quantity) for quantity in questions.own])
     refit = None
     if "dfr" in program.experiment.active_knobs:
         refit = np.concatenate([np.broadcast_to(table.refit, len(table.rows)) for table in tables])
+    group_of_row = np.asarray(current.members.groups)[current.slots]
     return ImageResults(
         member=np.array(program.names),
         image_part=part,
@@ -182,15 +219,15 @@ def _assess(program: Program, config: Config, task: Task, current: Population) -
         region_risk=answer.regions.risk,
         region_shared=answer.regions.shared,
         gaps=answer.regions.gaps,
-        trained=np.stack([np.bincount(groups, minlength=task.catalog.groups.count) for groups in trained]),
+        trained=np.stack([np.bincount(groups, minlength=task.catalog.groups.count) for groups in group_of_row]),
         refit=refit,
         log_odds=log_odds,
-        center=None if log_odds is None else _split_points(log_odds[:, validation]),
+        center=center,
         scene_share=_pass_shares(evaluation),
-        score=np.array(list(scores)) if scores else None,
-        scores=np.stack(list(scores.values()), axis=-1) if scores else None,
-        masks=None if answer.masks is None else answer.masks[0],
-        own_quantity=np.array([name_of(quantity) for quantity in questions.own]) if questions.own else None,
+        score=score_names,
+        scores=scores,
+        masks=masks,
+        own_quantity=own_names,
         own=answer.own,
     )
 
@@ -210,7 +247,7 @@ def _scores(questions: Questions, answer: Assessed, validation: np.ndarray) -> d
 
 
 def _pass_shares(evaluation: Evaluation) -> np.ndarray | None:
-    """Returns the weights (D,) of the passes of each kind of scene: a draw and its mirror image share one's."""
+    """Returns the weights of the passes of each kind of scene, (2 D,): each draw's, shared with its mirror image."""
     if not isinstance(evaluation.scenery, tuple):
         return None
     _, shares = evaluation.scenery
@@ -223,7 +260,7 @@ def _split_points(log_odds: np.ndarray) -> np.ndarray:
 
 
 def _masks_fit(config: Config) -> bool:
-    """Returns whether predicted classes are comparable over seeds, and those of the whole grid within the limit."""
+    """Returns whether there are seeds to compare predicted classes of, and those of the whole grid fit MASK_BYTES."""
     members = len(member_axes(config))
     images = config.split.n_val + config.split.n_test
     side = min(config.pool.size, MASK_SIDE)
@@ -242,7 +279,7 @@ def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, cent
 def gallery_members(program: Program, shown: str) -> list[str]:
     """Returns the gallery's members: `shown`, its counterpart at the lowest rho, and those in other settings.
 
-    There are at most six, and a part of a program shows only its own.
+    There are at most MOST_MEMBERS, and a part of a program shows only its own.
     """
     axes = program.setting_of(shown).axes
     same_seed = [setting for setting in program.settings if setting.axes["seed"] == axes["seed"]]
@@ -250,7 +287,7 @@ def gallery_members(program: Program, shown: str) -> list[str]:
     names = [shown]
     names += [setting.name for setting in same_seed if setting.axes == lowest]
     names += [setting.name for setting in same_seed if setting.axes["rho"] == axes["rho"]]
-    return list(dict.fromkeys(names))[:6]
+    return list(dict.fromkeys(names))[:MOST_MEMBERS]
 
 
 def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: str) -> Iterator[gallery.StoredImages]:
@@ -273,6 +310,7 @@ def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: s
 
 
 def _show_program() -> compiler.Jitted:
+    """Returns `_show`, compiled."""
     return compiler.program(_show, brief=True, static_argnums=0)
 
 
