@@ -91,6 +91,9 @@ def configuration(design: Design, settings: Sequence[NetworkSetting], *, folds: 
     Networks of the last epoch are tested, so that validation images choose nothing. Scores and swapped scenes are left
     out for speed.
     """
+    fine_tuning: dict[str, object] = {}
+    if design.weights:
+        fine_tuning = FINE_TUNING
     return configure(
         default_config(),
         {
@@ -103,7 +106,7 @@ def configuration(design: Design, settings: Sequence[NetworkSetting], *, folds: 
             "train.selection": ("last",),
             "model.name": design.network,
             "model.weights": design.weights,
-            **(FINE_TUNING if design.weights else {}),
+            **fine_tuning,
             "intervene.scenes": "none",
             "intervene.scores": "none",
             "population.keep": "none",

@@ -139,7 +139,10 @@ class Stack:
                 # An open array outlives its file.
                 values = opened(stored.archive.extract(member + SUFFIX, folder))
                 if "names" in stored:
-                    self.names = _read_names(path, stored, len(values) if values.ndim else 0)
+                    count = 0
+                    if values.ndim:
+                        count = len(values)
+                    self.names = _read_names(path, stored, count)
         _check_kind(path, values.dtype, wanted)
         self.values = np.asarray(values)
         """The array, which stays in the file."""

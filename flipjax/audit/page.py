@@ -134,11 +134,15 @@ def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
         truth = row["class"]
         predicted = row["predicted"]
-        maps = maps_of(row["image"], pair=(truth, predicted) if volumes else None)
+        if volumes:
+            maps = maps_of(row["image"], pair=(truth, predicted))
+            box = VOLUME_BOX
+        else:
+            maps = maps_of(row["image"], pair=None)
+            box = IMAGE_BOX
         if maps is None:
             continue
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
-        box = VOLUME_BOX if volumes else IMAGE_BOX
         item = make_item(audit, row["image"], name, maps, cut=_cut(row, maps, box))
         item = dataclasses.replace(item, flip=float(row["predicted_share"]), flip_risk=float(row["flip_risk"]))
         if not repeated:

@@ -81,11 +81,14 @@ def by_segment_pair(objects: Objects, *, voxels: bool = False) -> TextTable:
     pairs = objects.flipped_pairs
     pairs["share"] = pairs["size"] / objects.tables.true["class"].value_counts()[pairs["class"]].to_numpy()
     pairs[["class", "predicted"]] = names[pairs[["class", "predicted"]]]
+    noun = "pixels"
+    if voxels:
+        noun = "voxels"
     columns = {
         "flip": "{class} as {predicted}",
         "segments": "{size:,}",
         "share of the class's": "{share:.1%}",
-        "their voxels" if voxels else "their pixels": "{sum:,}",
+        f"their {noun}": "{sum:,}",
     }
     return tabulate(pairs, columns)
 
@@ -106,9 +109,15 @@ def segment_matrix(objects: Objects) -> TextTable:
     not_shown = of_truth.sum(1) - counted.sum(1)
     rows = []
     for name, counts in zip(names, np.column_stack([counted, not_shown]).tolist(), strict=True):
-        # A blank is read as none.
-        rows.append([name, *(f"{count:,}" if count else "" for count in counts)])
+        rows.append([name, *map(_count_or_blank, counts)])
     return TextTable(["true class", *names, "other or missed"], rows)
+
+
+def _count_or_blank(count: int) -> str:
+    """Returns a number as text; a blank, which is read as none, for 0."""
+    if not count:
+        return ""
+    return f"{count:,}"
 
 
 def ranking(objects: Objects) -> TextTable:

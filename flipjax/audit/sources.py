@@ -85,7 +85,10 @@ def open_source(
     if pattern is not None:
         raise AuditError(f"--names: expected folders of files, found {path}")
     if not path.is_file() or suffix_of(path) not in arrays.suffixes_of(wanted):
-        _refuse_types(path, wanted, [path.name] if path.exists() else [])
+        found = []
+        if path.exists():
+            found.append(path.name)
+        _refuse_types(path, wanted, found)
     if arrays.format_of(path).stacks:
         with naming(path):
             stack = Stack(path, wanted, most)

@@ -141,7 +141,9 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     """
     C = len(class_names)
     foreground = np.flatnonzero(is_foreground(C, background)).tolist()
-    all_groups = groups.all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
+    all_groups = groups.all_groups
+    if all_groups is None and len(foreground) == 2:
+        all_groups = TWO_BY_TWO
     groups = dataclasses.replace(groups, all_groups=all_groups)
     # One image shows which quantities there are.
     empty = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)

@@ -248,7 +248,10 @@ def _append(url: str, part: Path) -> int:
             total = start + int(answer.headers.get("Content-Length") or -1)
             cut_off = contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError)
             bar = Bar(total=max(1, total - start))
-            with part.open("ab" if start else "wb") as stream, bar, cut_off:
+            mode = "wb"
+            if start:
+                mode = "ab"
+            with part.open(mode) as stream, bar, cut_off:
                 while block := answer.read(BLOCK):
                     stream.write(block)
                     note = f"{part.name}: {stream.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB"

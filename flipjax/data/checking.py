@@ -70,8 +70,10 @@ def _check_arrays(data: ArrayData) -> Overview:
     catalog = data.catalog
     title = f"arrays: a {catalog.kind} pool"
     size = int(data.pool.images.shape[1])
-    by_order = catalog.usual == Groups(catalog.groups.classes, catalog.groups.scenes).usual
-    overview = make_overview(catalog, title, (), size=size, by_order="usual=" if by_order else None)
+    by_order = None
+    if catalog.usual == Groups(catalog.groups.classes, catalog.groups.scenes).usual:
+        by_order = "usual="
+    overview = make_overview(catalog, title, (), size=size, by_order=by_order)
     if overview.changes:
         overview = dataclasses.replace(overview, next=f"flipjax.run('photos_grid', {overview.changes}, data=data)")
     return overview

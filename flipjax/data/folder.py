@@ -1,4 +1,9 @@
-"""Loads composite and photo pools from a folder."""
+"""Loads composite and photo pools from a folder.
+
+`list_folder` finds out which of the two layouts a folder has, and lists its images in a catalog; the catalog's problems
+say what is wrong with the folder. `decoder_of` reads the pixels of an item. `load_folder` joins both through the cache
+of `flipjax.data.store`; `check_folder` decodes all images to describe them and to find bad ones.
+"""
 
 import dataclasses
 import itertools
@@ -22,9 +27,13 @@ from flipjax.support.terminal import listed
 from flipjax.support.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Of the images of a composite folder."""
+"""Endings of the names of a composite folder's images."""
 CONTENT = {"composite": ("cutouts", "scenes"), "photo": ("images", "masks", "metadata.csv")}
+"""What a folder of each layout must contain."""
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
+"""Both layouts, for messages."""
+HIDDEN = (".", "Thumbs.db", "desktop.ini")
+"""Beginnings of the names of files and folders that are no part of a pool."""
 
 
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -45,11 +54,14 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     catalog = list_folder(spec)
     options = (catalog.kind, catalog.class_names, catalog.scene_names, catalog.problems, spec.size)
     items = [*catalog.objects, *catalog.scenes]
-    # Decoding reports what cannot be read.
     names = itertools.chain.from_iterable(item.files for item in items)
-    contents = [*in_order(_digest, [Path(catalog.source, name) for name in names])]
-    key = sha256(f"folder {store.FORMAT} {options}\n{items} {contents}")[:32]
-    return store.load_pool(spec, key, lambda: (catalog, decoder_of(catalog, size=spec.size)))
+    digests = list(in_order(_digest_or_blank, [Path(catalog.source, name) for name in names]))
+    key = sha256(f"folder {store.FORMAT} {options}\n{items} {digests}")[:32]
+
+    def open_folder() -> tuple[Catalog, Reader]:
+        return catalog, decoder_of(catalog, size=spec.size)
+
+    return store.load_pool(spec, key, open_folder)
 
 
 def decoder_of(catalog: Catalog, *, size: int) -> Reader:
@@ -67,27 +79,32 @@ def decoder_of(catalog: Catalog, *, size: int) -> Reader:
         return images.read_image(Path(catalog.source, name), name=name, turn=True)
 
     def read(item: PoolItem) -> Pixels:
-        names = (item.files[0], item.files[-1])
-        photo = open_image(names[0])
+        # A cut-out with an alpha channel is one file, its own mask.
+        photo_name = item.files[0]
+        mask_name = item.files[-1]
+        names = (photo_name, mask_name)
+        photo = open_image(photo_name)
         if item.y < 0:
-            return images.read_scene(photo, name=names[0], size=size)
+            return images.read_scene(photo, name=photo_name, size=size)
         if catalog.kind == "photo":
             label = 1 + item.y
-            return images.read_labelled(photo, open_image(names[1]), names=names, value=label, label=label, size=size)
+            return images.read_labelled(photo, open_image(mask_name), names=names, value=label, label=label, size=size)
         if len(item.files) > 1:
-            photo = images.rgb(photo, names[0])
-            drawn = open_image(names[1])
+            photo = images.rgb(photo, photo_name)
+            mask = open_image(mask_name)
         elif photo.has_transparency_data:
-            photo = drawn = photo.convert("RGBA")
+            photo = photo.convert("RGBA")
+            mask = photo
         else:
-            raise BadFileError(f"{names[0]}: no alpha channel, and no photo of that name whose mask it could be")
-        images.check_sizes(photo, drawn, names=names)
-        return images.cut_out(photo, images.alpha_of(drawn, names[1]), name=names[1], size=size)
+            raise BadFileError(f"{photo_name}: no alpha channel, and no photo of that name whose mask it could be")
+        images.check_sizes(photo, mask, names=names)
+        return images.cut_out(photo, images.alpha_of(mask, mask_name), name=mask_name, size=size)
 
     return read
 
 
-def _digest(path: Path) -> str:
+def _digest_or_blank(path: Path) -> str:
+    """Returns the digest of a file; nothing if it cannot be read, which decoding reports."""
     try:
         return sha256(read_file(path))
     except BadFileError:
@@ -115,17 +132,31 @@ def list_folder(spec: PoolSpec) -> Catalog:
         if spec.root:
             found = f"{spec.root!r}, which is none"
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", found)
-    kinds = [kind for kind, names in CONTENT.items() if all((root / name).exists() for name in names)]
-    if len(kinds) != 1:
-        names = [f"{path.name}/" if path.is_dir() else path.name for path in _visible(root)]
-        wanted = "not both" if kinds else "whole"
-        raise BadFilesError(root, [f"expected {LAYOUTS}, {wanted}; found {listed(names)}"])
-    if kinds == ["composite"]:
+    kind = _layout_of(root)
+    if kind == "composite":
         return _list_composite(root, spec)
     return _list_photos(root, spec)
 
 
+def _layout_of(root: Path) -> str:
+    """Returns the layout of a folder, a key of CONTENT; raises BadFilesError if it has neither or both."""
+    kinds = [kind for kind, names in CONTENT.items() if all((root / name).exists() for name in names)]
+    if len(kinds) == 1:
+        return kinds[0]
+    wanted = "whole"
+    if kinds:
+        wanted = "not both"
+    names = []
+    for path in _visible(root):
+        if path.is_dir():
+            names.append(f"{path.name}/")
+        else:
+            names.append(path.name)
+    raise BadFilesError(root, [f"expected {LAYOUTS}, {wanted}; found {listed(names)}"])
+
+
 def _list_composite(root: Path, spec: PoolSpec) -> Catalog:
+    """Returns the catalog of a composite folder."""
     class_names = names_of(root, "classes", _file_counts(root / "cutouts"), spec.classes)
     scene_names = names_of(root, "scene_kinds", _file_counts(root / "scenes"), spec.scene_kinds)
     if spec.scene_column != "scene" or spec.cluster_column:
@@ -158,7 +189,10 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Po
         stems[PurePosixPath(path).stem].append(path)
     for stem, paths in stems.items():
         masks = [path for path in paths if path.lower().endswith(".png")]
-        photos = [path for path in paths if path not in masks] or masks
+        photos = [path for path in paths if path not in masks]
+        if not photos:
+            # A file with an alpha channel, which is its own mask.
+            photos = masks
         if len(photos) > 1 or len(masks) != 1:
             expected = f"one photo {stem} and its mask {stem}.png (255 where the object is, else 0)"
             problems.append(f"{photos[0]}: expected {expected}; found {', '.join(paths)}")
@@ -167,13 +201,14 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Po
 
 
 def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
+    """Returns the catalog of a photo folder."""
     problems: list[str] = []
     incomplete: list[str] = []
     rows = list(_rows(root, spec, problems, incomplete))
     class_names = names_of(root, "classes", Counter(sorted(row.class_name for row in rows)), spec.classes)
     scene_names = names_of(root, "scene_kinds", Counter(sorted(row.scene for row in rows)), spec.scene_kinds)
     items: list[PoolItem] = []
-    first_rows: dict[str, str] = {}
+    row_of_file: dict[str, str] = {}
     for row in rows:
         refusal = _refused(row.filename)
         if refusal:
@@ -185,10 +220,13 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
             reasons.append(f"class {row.class_name!r} is none of {class_names}")
         if row.scene not in scene_names:
             reasons.append(f"{spec.scene_column} {row.scene!r} is none of {scene_names}")
-        reasons += [f"{file} is that of {first_rows[file]}, too" for file in files if file in first_rows][:1]
+        named_before = [file for file in files if file in row_of_file]
+        if named_before:
+            reasons.append(f"{named_before[0]} is that of {row_of_file[named_before[0]]}, too")
         reasons += [f"no such file: {file}" for file in files if not os.path.isfile(root / file)]
         problems += [f"{row.where}: {row.filename!r}: {reason}" for reason in reasons]
-        first_rows.update(dict.fromkeys(files, row.where))
+        for file in files:
+            row_of_file[file] = row.where
         if not reasons:
             item = PoolItem(
                 files[0],
@@ -199,12 +237,18 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
                 cluster=row.cluster,
             )
             items.append(item)
+    named = set(row_of_file)
+    for filename in incomplete:
+        named.update(_files_of(filename))
     paths = [*_visible(root / "images", deep=True), *_visible(root / "masks", deep=True)]
-    names = {path.relative_to(root).as_posix() for path in paths if path.is_file()}
-    named = {*first_rows, *itertools.chain.from_iterable(map(_files_of, incomplete))}
-    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(names - named)]
-    items.sort(key=lambda item: item.name)
+    present = {path.relative_to(root).as_posix() for path in paths if path.is_file()}
+    problems += [f"{name}: no row of metadata.csv names it" for name in sorted(present - named)]
+    items.sort(key=_name_of)
     return Catalog(str(root), "photo", class_names, scene_names, items, problems=tuple(problems))
+
+
+def _name_of(item: PoolItem) -> str:
+    return item.name
 
 
 def _files_of(filename: str) -> tuple[str, str]:
@@ -217,17 +261,17 @@ class _Row:
     """A complete row of metadata.csv."""
 
     where: str
-    """The line, as 'metadata.csv line 3'."""
+    """Where it is, as 'metadata.csv line 3'."""
     filename: str
-    """Below images/."""
+    """Name of the photo below images/."""
     class_name: str
-    """Of the object."""
+    """Class of the object."""
     scene: str
-    """The value of `config.pool.scene_column`."""
+    """The value of the column `config.pool.scene_column`."""
     part: int
     """Fixed part: -1 free, 0 train, 1 val, 2 test."""
     cluster: str
-    """Empty without clusters."""
+    """The value of the column `config.pool.cluster_column`; empty without one."""
 
 
 def _rows(root: Path, spec: PoolSpec, problems: list[str], incomplete: list[str]) -> Iterator[_Row]:
@@ -252,13 +296,16 @@ def _rows(root: Path, spec: PoolSpec, problems: list[str], incomplete: list[str]
         if split not in ("", *PARTS):
             problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {split!r}")
             split = ""
+        cluster = ""
+        if spec.cluster_column:
+            cluster = fields[spec.cluster_column]
         yield _Row(
             where=where,
             filename=fields["filename"],
             class_name=fields["class"],
             scene=fields[spec.scene_column],
             part=("", *PARTS).index(split) - 1,
-            cluster=fields[spec.cluster_column] if spec.cluster_column else "",
+            cluster=cluster,
         )
 
 
@@ -286,9 +333,15 @@ def _refused(name: str) -> str:
 
 def _visible(folder: Path, *, deep: bool = False) -> list[Path]:
     """Lists a folder, without hidden files and folders; `deep`: and all below it."""
-    hidden = (".", "Thumbs.db", "desktop.ini")
-    paths = sorted(folder.rglob("*") if deep else folder.iterdir())
-    return [path for path in paths if not any(part.startswith(hidden) for part in path.relative_to(folder).parts)]
+    if deep:
+        paths = folder.rglob("*")
+    else:
+        paths = folder.iterdir()
+    visible = []
+    for path in sorted(paths):
+        if not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts):
+            visible.append(path)
+    return visible
 
 
 def check_folder(spec: PoolSpec) -> Overview:
@@ -306,7 +359,10 @@ def check_folder(spec: PoolSpec) -> Overview:
     for _ in decoded([*catalog.objects, *catalog.scenes], decoder_of(catalog, size=spec.size), "images", problems):
         pass
     title = f"{catalog.source}: a {catalog.kind} folder"
-    by_order = None if spec.usual else "--usual"
+    by_order = None
+    if not spec.usual:
+        # Scenes are usual by their order, which the page says with the option that changes it.
+        by_order = "--usual"
     return make_overview(catalog, title, problems, size=spec.size, by_order=by_order)
 
 

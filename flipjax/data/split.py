@@ -168,7 +168,11 @@ def interleave(columns: list[np.ndarray]) -> np.ndarray:
 
 def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict[str, np.ndarray]:
     scenes: dict[str, list[np.ndarray]] = {part: [np.empty(0, np.int64)] for part in PARTS}
-    for kind, name in enumerate(catalog.scene_names if catalog.kind == "composite" else ()):
+    # Photos have their scene, so a photo pool has no scene photos.
+    kinds: tuple[str, ...] = ()
+    if catalog.kind == "composite":
+        kinds = catalog.scene_names
+    for kind, name in enumerate(kinds):
         order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
         fixed = catalog.scene_split[order]
         free = order[fixed == -1]

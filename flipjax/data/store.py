@@ -145,10 +145,13 @@ def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = F
     arrays = {name: np.zeros(shape, dtype_of(name)) for name, shape in shapes.items()}
     problems = list(catalog.problems)
     empty: list[str] = []
+    left_out = None
+    if leave_out:
+        left_out = empty
     objects: list[PoolItem] = []
     scenes = iter(arrays["scenes"])
     items = [*catalog.objects, *catalog.scenes]
-    for item, pixels in decoded(items, read, "images", problems, empty if leave_out else None):
+    for item, pixels in decoded(items, read, "images", problems, left_out):
         if item.y < 0:
             next(scenes)[:] = pixels.image
             continue

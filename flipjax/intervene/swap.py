@@ -58,7 +58,10 @@ def log_odds_on_scenes(
         >>> log_odds_on_scenes(models, image, region, [np.zeros((2, 2, 1))], sigma=0).tolist()
         [[[-1.0, 1.0]]]
     """
-    cover = soft_edge(regions if regions.dtype == bool else regions >= 0, sigma=sigma)
+    inside = regions
+    if regions.dtype != bool:
+        inside = regions >= 0
+    cover = soft_edge(inside, sigma=sigma)
     mirrored = np.broadcast_to(mirror, len(scenes))
 
     def inputs() -> Iterator[jax.Array]:

@@ -47,8 +47,12 @@ class Renaming:
         if self.kind != "shift":
             return self.kind
         # Moves are in the order of the chain.
-        first = self.moves[0][0] if self.places > 0 else self.moves[0][1]
-        last = self.moves[-1][1] if self.places > 0 else self.moves[-1][0]
+        first, after_first = self.moves[0]
+        before_last, last = self.moves[-1]
+        if self.places < 0:
+            # Each class moves towards the beginning of the chain.
+            first = after_first
+            last = before_last
         return f"shift of {class_names[first]}..{class_names[last]} by {self.places:+d}"
 
 
@@ -196,12 +200,17 @@ class Anatomy:
         if self.mirror:
             both_ways = [((first, second), (second, first)) for first, second in self.mirror]
             renamings.append(Renaming("mirror", tuple(itertools.chain.from_iterable(both_ways))))
-        for step in sorted(self.steps, key=lambda step: (abs(step), -step)):
+        for step in sorted(self.steps, key=_shortest_then_forwards):
             for number, chain in enumerate(self.chains):
                 moves = moves_along(chain, step)
                 if moves:
                     renamings.append(Renaming("shift", moves, chain=number, places=step))
         return tuple(renamings)
+
+
+def _shortest_then_forwards(step: int) -> tuple[int, int]:
+    """Returns what steps are sorted by: their length, then the one forwards before the one back."""
+    return abs(step), -step
 
 
 def trim_chain(places: Iterable[int | None]) -> Chain:
@@ -212,9 +221,10 @@ def trim_chain(places: Iterable[int | None]) -> Chain:
         (3, None, 4)
     """
     chain = list(places)
-    while chain and chain[-1] is None:
-        chain.pop()
-    return tuple(itertools.dropwhile(lambda place: place is None, chain))
+    numbers = [number for number, place in enumerate(chain) if place is not None]
+    if not numbers:
+        return ()
+    return tuple(chain[numbers[0] : numbers[-1] + 1])
 
 
 def _read_classes(row: Iterable[int | None], *, name: str, expected: str) -> Chain:

@@ -58,7 +58,9 @@ def evaluate(
         names: of the values to yield; by default all. Nothing else is computed.
     """
     present = [evaluator for evaluator in (*evaluators, *own_evaluators(images)) if evaluator.exists(images)]
-    for group in images.group_names if groups is None else groups:
+    if groups is None:
+        groups = images.group_names
+    for group in groups:
         for evaluator in present:
             if evaluator.quantity.across and group != ALL:
                 continue

@@ -43,7 +43,10 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, found a masked one; {hidden}.")
     try:
-        array = np.asarray(_on_cpu(values) if hasattr(values, "detach") else values)
+        if hasattr(values, "detach"):
+            array = np.asarray(_on_cpu(values))
+        else:
+            array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error

@@ -75,6 +75,9 @@ class Images:
         regions = None
         if self.regions is not None:
             regions = RegionSums(*(leaf[inside] for leaf in self.regions))
+        weights = None
+        if self.weights is not None:
+            weights = self.weights[:, inside]
         return dataclasses.replace(
             self,
             group=self.group[inside],
@@ -84,7 +87,7 @@ class Images:
             regions=regions,
             log_odds=_rows(self.log_odds, inside),
             own={name: ratios[inside] for name, ratios in self.own.items()},
-            weights=None if self.weights is None else self.weights[:, inside],
+            weights=weights,
         )
 
     @property

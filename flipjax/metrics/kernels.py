@@ -262,14 +262,21 @@ def _apply(
     Returns:
         The outputs of the program; of host arrays NumPy arrays, sums as int32 and float64.
     """
-    given = [scores] if labels is None else [scores, labels]
-    shape = scores.shape if spec.kind == "masks" else scores.shape[:-1]
+    given = [scores]
+    if labels is not None:
+        given.append(labels)
+    shape = scores.shape
+    if spec.kind != "masks":
+        shape = scores.shape[:-1]
     lead = len(shape) - spec.spatial_ndim
     images = math.prod(shape[:lead])
     pixels = math.prod(shape[lead:])
     if not images or not on_host(*given):
         whole = partial(program, spec=spec, **options)
-        return run(whole, *map(jnp.asarray, given), kept=len(shape) if maps else lead)
+        kept = lead
+        if maps:
+            kept = len(shape)
+        return run(whole, *map(jnp.asarray, given), kept=kept)
     arrays = [np.asarray(array) for array in given]
     if labels is not None and np.iinfo(arrays[1].dtype).max < width:
         arrays[1] = arrays[1].astype(np.int32)

@@ -112,7 +112,10 @@ def _bound(part: np.ndarray, whole: np.ndarray, *, further: float) -> np.ndarray
     strength = divide(rate * (1 - rate), variance) - 1
     a = np.where(inside, rate * strength, 1.0)
     b = np.where(inside, (1 - rate) * strength, 1.0)
-    end = betaincinv(a, b, 1 - TAIL if further else TAIL)
+    probability = TAIL
+    if further:
+        probability = 1 - TAIL
+    end = betaincinv(a, b, probability)
     return np.where(inside, end, rate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 FORBIDDEN = "disallow_explicit"
 """A transfer guard under which no array can be moved, not even where the code says so."""
 NOT_GUARDED = ("allow", None, "log", "log_explicit")
+"""Values of a transfer guard under which arrays can be moved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,32 +21,43 @@ class JaxSetting:
     """A setting of JAX under which code of flipjax would end in an error of JAX, print its warnings, or round."""
 
     name: str
-    """As in `jax.config`."""
+    """Its name in `jax.config`."""
     taken: tuple[Any, ...]
     """Its values under which that code runs as it is."""
     set_aside: Callable[[], contextlib.AbstractContextManager]
-    """Makes the context in which it has the first of these values."""
+    """Makes the context in which it has the value that JAX begins with."""
 
 
 CHECKS = (
-    # NaN is the value of what has no pixels, and of the flip-risk of masks.
-    JaxSetting("jax_debug_nans", (False,), lambda: jax.debug_nans(False)),
-    JaxSetting("jax_debug_infs", (False,), lambda: jax.debug_infs(False)),
+    JaxSetting("jax_debug_nans", (False,), functools.partial(jax.debug_nans, False)),
+    JaxSetting("jax_debug_infs", (False,), functools.partial(jax.debug_infs, False)),
 )
+"""Checks for NaN and infinity: NaN is the value of what has no pixels, and of the flip-risk of masks."""
 PROMOTIONS = (
-    JaxSetting("jax_numpy_rank_promotion", ("allow",), lambda: jax.numpy_rank_promotion("allow")),
-    JaxSetting("jax_numpy_dtype_promotion", ("standard",), lambda: jax.numpy_dtype_promotion("standard")),
+    JaxSetting("jax_numpy_rank_promotion", ("allow",), functools.partial(jax.numpy_rank_promotion, "allow")),
+    JaxSetting("jax_numpy_dtype_promotion", ("standard",), functools.partial(jax.numpy_dtype_promotion, "standard")),
 )
-# A guard lets through what is moved on purpose, and functions that take arrays of the host are there to move them.
+"""How arrays of other ranks and types are joined."""
 GUARDS = (
-    JaxSetting("jax_transfer_guard_host_to_device", NOT_GUARDED, lambda: jax.transfer_guard_host_to_device("allow")),
-    JaxSetting("jax_transfer_guard_device_to_host", NOT_GUARDED, lambda: jax.transfer_guard_device_to_host("allow")),
     JaxSetting(
-        "jax_transfer_guard_device_to_device", NOT_GUARDED, lambda: jax.transfer_guard_device_to_device("allow")
+        "jax_transfer_guard_host_to_device", NOT_GUARDED, functools.partial(jax.transfer_guard_host_to_device, "allow")
+    ),
+    JaxSetting(
+        "jax_transfer_guard_device_to_host", NOT_GUARDED, functools.partial(jax.transfer_guard_device_to_host, "allow")
+    ),
+    JaxSetting(
+        "jax_transfer_guard_device_to_device",
+        NOT_GUARDED,
+        functools.partial(jax.transfer_guard_device_to_device, "allow"),
     ),
 )
-PRECISION = JaxSetting("jax_default_matmul_precision", (None, "default"), lambda: jax.default_matmul_precision(None))
+"""Guards of transfers: functions that take arrays of the host are there to move them."""
+PRECISION = JaxSetting(
+    "jax_default_matmul_precision", (None, "default"), functools.partial(jax.default_matmul_precision, None)
+)
+"""Precision of matrix products."""
 SETTINGS = (*CHECKS, *PROMOTIONS, *GUARDS, PRECISION)
+"""All settings that are set aside by default."""
 
 
 @contextlib.contextmanager

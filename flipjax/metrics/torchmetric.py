@@ -77,7 +77,10 @@ class TorchFlipMetric(Metric):
             if values:
                 stored[name] = np.asarray(dim_zero_cat(values).cpu())
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
-        summary = _scalars(self.batch._summary(images, [stored["groups"]] if "groups" in stored else []))
+        groups = []
+        if "groups" in stored:
+            groups.append(stored["groups"])
+        summary = _scalars(self.batch._summary(images, groups))
         return {name: torch.tensor(summary[name], device=self.device) for name in self.keys or summary}
 
 

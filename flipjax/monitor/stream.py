@@ -62,7 +62,9 @@ def fit_monitor(
     losses = np.array([image.loss for image in images])
     if risk is not None and np.isnan(losses).all():
         raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
-    cluster_names = None if clusters is None else _clusters_of(images, clusters)
+    cluster_names = None
+    if clusters is not None:
+        cluster_names = _clusters_of(images, clusters)
     try:
         monitor = fit(
             values,
@@ -99,9 +101,13 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
     lines.append(f"Precision and recall are of errors (loss above {ERROR}) and need a key {keys}.")
     if risk is not None:
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
-    verb = "are" if monitor.flags_empty else f"(over {RARE:.0%}) are not"
+    verb = "are"
+    if not monitor.flags_empty:
+        verb = f"(over {RARE:.0%}) are not"
     lines.append(f"Images without predicted foreground {verb} flagged; in the drift test they rank above all scores.")
-    ranked = f"clusters ({monitor.cluster_key})" if monitor.cluster_key else "images"
+    ranked = "images"
+    if monitor.cluster_key:
+        ranked = f"clusters ({monitor.cluster_key})"
     delays = TextTable(["rise", *(f"after {before:,}" for before in BEFORE)], _delay_rows(monitor))
     return [
         *lines,
@@ -189,6 +195,9 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
     def report(text: str) -> None:
         say(printable(f"flipjax monitor: {text}"))
 
+    def report_counts() -> None:
+        report(str(counts))
+
     def complain(problem: str) -> None:
         counts.unreadable += 1
         report(problem)
@@ -197,14 +206,17 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
         kept = None
         if history is not None:
             kept = stack.enter_context(History(history, monitor))
-            before = _replay(test, kept)
-            alarm = ", with an alarm" if test.alarm else ""
-            report(f"{history}: goes on after {before} images{alarm}")
+            line = f"{history}: goes on after {_replay(test, kept)} images"
+            if test.alarm:
+                line += ", with an alarm"
+            report(line)
         # The counts are reported even if the stream ends by a signal.
-        stack.callback(lambda: report(str(counts)))
+        stack.callback(report_counts)
         for number, image in enumerate(read_lines(check_stdin(), complain=complain), 1):
+            cluster = None
             try:
-                cluster = image.cluster(monitor.cluster_key) if monitor.cluster_key else None
+                if monitor.cluster_key:
+                    cluster = image.cluster(monitor.cluster_key)
             except ValueError as error:
                 complain(f"image {number}: {error}")
                 continue
@@ -235,7 +247,10 @@ def _line(image: ScoredImage, verdict: Verdict) -> str:
         "p_value": float(f"{verdict.p_value:.6g}"),
         "alarm": verdict.alarm,
     }
-    score = None if math.isnan(verdict.score) else verdict.score
+    # JSON has no NaN.
+    score = None
+    if not math.isnan(verdict.score):
+        score = verdict.score
     return json.dumps({**image.values, "score": score, "flagged": verdict.flagged, "drift": drift})
 
 

@@ -97,14 +97,21 @@ def fit(
     for problem, holds in problems.items():
         if holds:
             raise ValueError(problem)
-    ranked = values if clusters is None else cluster_means(values, clusters)
-    reference = np.sort(ranked[~np.isnan(ranked)])
-    if risk is None:
-        threshold = _quantile(np.sort(values[~np.isnan(values)]), FLAG_RATE if flag_rate is None else flag_rate)
+    if clusters is None:
+        ranked = values
+        key = ""
     else:
+        ranked = cluster_means(values, clusters)
+        key = cluster_key
+    reference = np.sort(ranked[~np.isnan(ranked)])
+    if risk is not None:
         threshold = _threshold_at_risk(values, losses, risk)
+    else:
+        if flag_rate is None:
+            flag_rate = FLAG_RATE
+        threshold = _quantile(np.sort(values[~np.isnan(values)]), flag_rate)
     empty = len(ranked) - len(reference)
-    return Monitor(reference, threshold, false_alarm, empty, "" if clusters is None else cluster_key)
+    return Monitor(reference, threshold, false_alarm, empty, key)
 
 
 def _threshold_at_risk(scores: np.ndarray, losses: ArrayLike | None, risk: float) -> float:

@@ -39,7 +39,9 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
     frame = _exact(list(rows))
     columns = {}
     for name, values in frame.items():
-        columns[name] = values if name in TEXTS else _typed(values)
+        if name not in TEXTS:
+            values = _typed(values)
+        columns[name] = values
     return pd.DataFrame(columns, index=frame.index)
 
 

@@ -112,7 +112,9 @@ class Sweep:
                 raise
             except Exception as error:
                 # A ValueError's message explains an invalid request; any other error needs a traceback.
-                text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
+                text = traceback.format_exc()
+                if isinstance(error, ValueError):
+                    text = str(error)
                 bar.say(f"program {program.name} failed: {text}")
                 self.failed.add(program.name)
                 if fail_fast:
@@ -234,7 +236,9 @@ class Sweep:
             absent = restrict(program, set(program.names).difference(stored))
             path.unlink(missing_ok=True)
             if absent.names:
-                status = "failed" if program.name in self.failed else NOT_DONE
+                status = NOT_DONE
+                if program.name in self.failed:
+                    status = "failed"
                 alike = results_of_members(program, stored) or example
                 settings = [setting.columns for setting in absent.settings]
                 blank.append(blank_results(alike, absent.names, settings, status))
@@ -293,7 +297,9 @@ def run_sweep(
     programs = plan(config)
     settings = settings_of(config)
     signals = signals or Signals()
-    lock = shard.lock(Path(folder)) if shard else Lock(Path(folder))
+    lock = Lock(Path(folder))
+    if shard:
+        lock = shard.lock(Path(folder))
     workdir = Workdir(lock)
     signals.release = lock.release
     try:
@@ -307,7 +313,9 @@ def run_sweep(
             # A finished run on a read-only disk.
             return sweep.show(sweep.done())
         sweep.read(say)
-        pending = [] if collect else sweep.pending()
+        pending = []
+        if not collect:
+            pending = sweep.pending()
         if pending:
             device = start_backend(sweep.spec, max(len(program.names) for program in pending))
             facts = _facts_of(config, programs, name=name, line=line)
@@ -368,7 +376,9 @@ def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     text = f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done\n"
     if missing:
         text += f"{len(missing)} members of the run are not done; the last shard collects, or --collect does"
-        return text, command.SOME_FAILED if failed else command.DONE
+        if failed:
+            return text, command.SOME_FAILED
+        return text, command.DONE
     lock = shard.lock(sweep.workdir.folder, collect=True)
     # Another shard may be collecting.
     lock.acquire(seconds=600.0)

@@ -237,7 +237,9 @@ class Builder(ArchiveBuilder):
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         names = {"classes": config.classes, "scenes": config.scenes}
         stuff_dir = root / "stuff_annotations"
-        selected, reasons = read_selection(root, stuff_dir if stuff_dir.is_dir() else None, **names)
+        if not stuff_dir.is_dir():
+            stuff_dir = None
+        selected, reasons = read_selection(root, stuff_dir, **names)
         photos = {photo.image_id: photo for photo in selected}
         groups = [photo.y * len(config.scenes) + photo.scene for photo in selected]
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items())) or "none"
