@@ -1,12 +1,12 @@
 """Jitted functions of logits and labels, pixel by pixel.
 
-`flipjax.metrics.kernels` checks arrays and calls the five public programs: `count_pixels`, `sum_scores`, `find_errors`,
-`map_pixels`, and for `flipjax.intervene` `mean_entropy`. Each goes through the same steps:
+`flipjax.metrics.kernels` checks arrays and calls `count_pixels`, `sum_scores`, `find_errors` and `map_pixels`;
+`flipjax.intervene` calls `mean_entropy`. Three things are common to them:
 
-1. `_chunked` reshapes the pixels of an image to chunks of at most 1,023, which the counters of `_packed_counts` can
-   hold.
-2. `_per_pixel` applies a function of `Channels` to all pixels, and turns probabilities into logits before.
-3. Sums over a chunk are made together by `sum_together`, then added over chunks.
+1. `_per_pixel` applies a function of `Channels` to all pixels; before, probabilities become logits.
+2. Those that sum over the pixels of an image do so by chunks: `_chunked` cuts the pixels into chunks of at most 1,023,
+   which the counters of `_packed_counts` can hold, and sums of chunks are added last.
+3. Several sums over one chunk are made in one pass by `sum_together`.
 
 Functions of `Channels`, such as `predict` and `_entropy`, are written once for both forms that channels have: with few
 classes a list of arrays, one a class, over all pixels; with many one array, of the classes at one pixel. The helpers
@@ -60,7 +60,7 @@ def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, class
     if spec.kind == "masks":
         scores = _chunked(scores, spec.spatial_ndim, 0)
         labels = _chunked(labels, spec.spatial_ndim, 0)
-        prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
+        prediction, labels = _counted_masks(scores, labels, classes, spec.ignore_index)
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
     scores = _chunked(scores, spec.spatial_ndim, 1)
@@ -167,7 +167,7 @@ def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classe
         return (prediction,)
 
     if spec.kind == "masks":
-        prediction, labels = _indices(scores, labels, classes, spec.ignore_index)
+        prediction, labels = _counted_masks(scores, labels, classes, spec.ignore_index)
     else:
         (prediction,) = _per_pixel(prediction_of, scores, spec.kind)
         labels = counted_label(labels, classes, spec.ignore_index)
@@ -320,8 +320,10 @@ def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> 
     return jnp.where(counted, labels, classes)
 
 
-def _indices(prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None) -> tuple[jax.Array, ...]:
-    """Returns class indices and labels as int32, with `classes` where either is invalid."""
+def _counted_masks(
+    prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
+) -> tuple[jax.Array, ...]:
+    """Returns masks and labels as int32, with `classes` where a mask holds no class, and in labels where either does."""
     prediction = counted_label(prediction, classes, None)
     return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
 
