@@ -323,7 +323,7 @@ def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> 
 def _counted_masks(
     prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
 ) -> tuple[jax.Array, ...]:
-    """Returns masks and labels as int32; `classes` stands where one has no class, and in labels where either has none."""
+    """Returns masks and labels as int32, with `classes` for invalid values, and in labels where the mask is invalid."""
     prediction = counted_label(prediction, classes, None)
     return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
 
