@@ -166,7 +166,7 @@ class NamedGroups:
     """
 
     names: tuple[str, ...]
-    """Of the groups, by number."""
+    """The names of the groups, in the order of their numbers."""
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a name that is twice."""

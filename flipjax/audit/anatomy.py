@@ -98,7 +98,7 @@ class Renamed:
     renaming: str
     """The renaming, in words."""
     images: int
-    """In how many images it is the best one, and mends half of the flips or more."""
+    """The number of images of which it is the best renaming, and mends half of the flips or more."""
     mended_share: float
     """The share of these images' flipped pixels that it mends."""
 
@@ -112,7 +112,7 @@ class AnatomyFlips:
     kinds: FlipKinds
     """Counts of mirrored, shifted and all flipped pixels, leaves (n, ...)."""
     weighted_kinds: FlipKinds
-    """The same with pixels by their size, if that differs between images: shares of all images are of these."""
+    """`kinds` with pixels counted by their size, if that differs between images; shares of all images are of these."""
     best: Relabelling
     """The best renaming of each image, leaves (n,)."""
     texts: tuple[str, ...]

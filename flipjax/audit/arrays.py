@@ -54,7 +54,7 @@ class StoredArray:
     load: Callable[[], np.ndarray]
     """Reads the stored values."""
     label_map: LabelMap | None = None
-    """From stored values to classes."""
+    """The map from stored values to classes; None if they are classes."""
     spacing: tuple[float, ...] | None = None
     """Distance of pixels in mm along each axis of space, of a NIfTI header."""
     affine: np.ndarray | None = None
@@ -85,7 +85,7 @@ class Computed:
     read: Callable[[], np.ndarray]
     """Reads what the model sees: a photo uint8 (H, W, 3), or a volume float32 (D, H, W)."""
     predict: Callable[[np.ndarray], np.ndarray]
-    """From that to scores (*spatial, C)."""
+    """Computes scores (*spatial, C) from what `read` returns."""
 
     def values(self) -> np.ndarray:
         """Returns the scores."""

@@ -120,7 +120,7 @@ class Asked:
     opened: OpenedPairs
     """The images."""
     assignment: Assignment
-    """Their groups and clusters."""
+    """The images' groups and clusters."""
     gates: Sequence[Gate]
     """Limits on numbers of the summary."""
     anatomy: Path | str | None

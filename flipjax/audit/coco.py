@@ -38,7 +38,7 @@ class Coco:
     class_names: tuple[str, ...]
     """Names of the classes; of instances the first is the background."""
     images: Mapping[int, "InstanceImage"]
-    """Of instances, the images by their ids."""
+    """Images by their ids, if the file holds instances; panoptic labels have none here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class CocoImages:
     names: tuple[str, ...]
     """The images' names; one may occur twice."""
     images: tuple[StoredArray, ...]
-    """Their segments."""
+    """The segments of each image."""
 
 
 def open_coco(path: Path, *, truth: Coco | None = None) -> CocoImages:

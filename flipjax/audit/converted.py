@@ -194,7 +194,7 @@ class SplitEvaluation:
     experiment: Experiment
     """The pool, split and network."""
     weights: Weights
-    """Of the network."""
+    """The weights of the network."""
     task: Task
     """The pool, with the tables of its parts."""
     split: str

@@ -62,7 +62,7 @@ class ImageCounts:
     spacing: tuple[float, ...] | None
     """Distance of pixels in mm, if known."""
     maps: ImageMaps | None
-    """For the page; None once it is known that the image is not shown."""
+    """Maps for the page; None once it is known that the image is not shown."""
     photo: Callable[[], np.ndarray] | None = None
     """Reads the photo for the page."""
 

@@ -109,7 +109,8 @@ class GroupFlip:
     test_difference: float
     """What is tested: the mean flipped share of the group's images or clusters minus that of the others."""
     p: float = math.nan
-    """Of no difference, by permutation; 1 where the class never flips, NaN where it cannot be tested."""
+    """Probability of such a difference by chance, by permutation; 1 where the class never flips, NaN where it cannot be
+    tested."""
     q: float = math.nan
     """p corrected over all classes and groups."""
 
@@ -167,7 +168,7 @@ COLUMNS = (
     "p",
     "q",
 )
-"""Of flips_by_group.csv."""
+"""Columns of flips_by_group.csv."""
 
 
 def compare_groups(

@@ -24,7 +24,7 @@ ENDS = ("low", "high")
 FORMS = "iou/CLASS, flip/CLASS, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
 """Keys of an audit that are too many to list."""
 FORMS_OF_COMPARISONS = "iou/CLASS, flip/CLASS, group/GROUP/KEY"
-"""Those of a comparison."""
+"""Keys of a comparison that are too many to list."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,9 +59,9 @@ class ImageMaps:
     step: int
     """Pixels of the image from one pixel of the map to the next."""
     slice_number: int | None = None
-    """Of a volume: the index along its last axis of the slice with the most flipped voxels; None for images."""
+    """The index along a volume's last axis of the slice with the most flipped voxels; None for images."""
     slices: "Mapping[ClassPair, ImageMaps]" = dataclasses.field(default_factory=dict)
-    """Of a volume: the slices in which its largest flipped segment of each pair of classes flips most."""
+    """The slices in which a volume's largest flipped segment of each pair of classes flips most; empty for images."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,9 +81,9 @@ class FolderFiles:
     """The files of a folder and its subfolders, as relative paths in order."""
 
     files: tuple[Path, ...]
-    """Those that count. Links to folders and empty folders are among them, so that they are not overlooked."""
+    """The files that count. Links to folders and empty folders are among them, so that they are not overlooked."""
     hidden: tuple[Path, ...]
-    """Those whose name begins with a dot, as systems leave them."""
+    """Files whose name begins with a dot, as systems leave them."""
 
 
 def files_below(folder: Path) -> FolderFiles:

@@ -40,7 +40,7 @@ MARGIN = 8
 IMAGE_BOX = BOXES[2]
 """Columns of the box of a segment along the two axes of a map: their starts, then their ends."""
 VOLUME_BOX = (*BOXES[3][:2], *BOXES[3][3:5])
-"""The same of a volume, whose slices lie along its last axis."""
+"""Those columns for a segment of a volume, whose slices lie along its last axis."""
 
 
 def write_audit_page(

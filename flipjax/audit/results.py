@@ -34,7 +34,7 @@ class Audit:
     summary: Mapping[str, SummaryValue]
     """Numbers by key: those of `flipjax.metrics.summarize` without its matrix, with named groups, and the audit's."""
     intervals: Mapping[str, SummaryInterval]
-    """Their 95% intervals over images or clusters, by key."""
+    """The 95% intervals of the numbers over images or clusters, by key."""
     objects: Objects
     """Segments."""
     images: pd.DataFrame

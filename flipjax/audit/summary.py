@@ -36,7 +36,7 @@ LEAST_Q = "least_group_q"
 CLASS_IOU = "iou/"
 """Beginning of the keys of IoU, of each class and of the foreground."""
 SEED = 0
-"""Of the draws of mean IoU's interval."""
+"""Seed of the draws of mean IoU's interval."""
 WORDS = (0, 0)
 """The data of JAX's key of seed 0, by which images are resampled, as `flipjax.metrics.bootstrap` does with that key."""
 AFTER_REPAIR = {"repair_flip": "fg_flip", "repair_correct": "fg_correct"}
@@ -56,7 +56,7 @@ class Summary:
     values: dict[str, SummaryValue] = dataclasses.field(default_factory=dict)
     """All numbers."""
     intervals: dict[str, SummaryInterval] = dataclasses.field(default_factory=dict)
-    """Those of the numbers that have an interval."""
+    """The intervals of the numbers that have one."""
 
     def add(self, key: str, estimate: Estimate) -> None:
         """Adds a number, with its interval where there is one."""
@@ -73,9 +73,9 @@ class SummaryParts:
     images: Images
     """n images, whose pixels count by their size if that differs."""
     measured: Measurements
-    """The same images, as they were read."""
+    """The images as they were read, with each pixel counted once."""
     objects: Objects
-    """Their segments."""
+    """The segments of the images."""
     compared: Sequence[GroupFlip]
     """Flip by class and group."""
     sides: Sides

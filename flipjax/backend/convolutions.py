@@ -23,7 +23,7 @@ PROCESSORS = ("x86_64", "amd64")
 """Names of the processors for which XLA is built with oneDNN."""
 
 LEAST_WIDTH = 8
-"""Of a U-Net for which oneDNN is faster at every size measured."""
+"""Least width of a U-Net for which oneDNN is faster at every size measured."""
 LONG = 1e10
 """Least pixels, times the model's width, of a run that gains more than it loses by compiling anew in each process."""
 

@@ -217,11 +217,11 @@ class Capacity:
     """
 
     usual: int
-    """In usual scenes."""
+    """The largest number in usual scenes."""
     rare: int
-    """In other scenes."""
+    """The largest number in other scenes."""
     total: int
-    """In all."""
+    """The largest number in all scenes together."""
 
     def allow(self, common: Integer, n: int) -> bool | jax.Array:
         """Returns whether n images per class, `common` of them common, are possible; `common` may be traced."""

@@ -55,13 +55,13 @@ class Benchmark:
     class_names: tuple[str, ...]
     """Begin with the background."""
     scene_names: tuple[str, ...]
-    """Of the scenes."""
+    """Names of the scenes."""
     all_groups: Groups
     """Say which groups are common and rare."""
     rho: float
-    """Of the member."""
+    """The member's rho."""
     seed: int
-    """Of the member."""
+    """The member's seed."""
 
 
 def benchmark(

@@ -33,11 +33,11 @@ class Split(NamedTuple):
     """The three parts, which share no object or scene photo."""
 
     train: SplitPart
-    """For training sets of any level."""
+    """What training sets of any rho are drawn from."""
     val: SplitPart
-    """For the choice of an epoch, and for DFR's head."""
+    """What an epoch is chosen on, and what DFR refits the head on."""
     test: SplitPart
-    """For results."""
+    """What results are computed on."""
 
 
 def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split:

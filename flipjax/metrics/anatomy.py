@@ -35,7 +35,7 @@ class Renaming:
     chain: int | None = None
     """Index of the chain that is shifted."""
     places: int = 0
-    """By how many places the chain is shifted."""
+    """The number of places by which the chain is shifted; below 0 towards its beginning."""
 
     def describe(self, class_names: Sequence[str]) -> str:
         """Returns the renaming in words, with the names of all C classes.

@@ -18,7 +18,7 @@ class Value:
     """A quantity of all images or of a group."""
 
     key: str
-    """Of the quantity, with the name of its class."""
+    """The key of the quantity, with the name of its class."""
     group: str
     """A name of `Images.group_names`."""
     value: np.ndarray

@@ -37,7 +37,7 @@ class Images:
     """
 
     class_names: tuple[str, ...]
-    """Of the C classes."""
+    """Names of the C classes."""
     groups: AnyGroups | None
     """What `group` numbers; None: the images have no groups."""
     group: np.ndarray
@@ -47,7 +47,7 @@ class Images:
     risk_sum: np.ndarray
     """float (N,), nats; NaN for masks."""
     background: Background = 0
-    """Of the classes."""
+    """The background class, several, or None."""
     pair: np.ndarray | None = None
     """int (N,), the number that images of one object share, or -1; None: no image has one."""
     regions: RegionSums | None = None

@@ -30,9 +30,10 @@ class Quantity:
     """What a number means."""
 
     key: str
-    """As in `flipjax.metrics.summarize`; `<class>` stands for each class, `<foreground>` for each foreground class."""
+    """Its key in `flipjax.metrics.summarize`; `<class>` stands for each class, `<foreground>` for each foreground
+    class."""
     title: str
-    """For tables and charts."""
+    """Its name in tables and charts."""
     unit: str
     """A key of RANGES."""
     better: str = ""

@@ -44,11 +44,11 @@ class Columns(NamedTuple):
     """The columns of one image in each of `SegmentTables`, without its number; negative for blanks."""
 
     true: dict[str, np.ndarray]
-    """Of true segments."""
+    """Columns of the true segments."""
     predicted: dict[str, np.ndarray]
-    """Of predicted segments."""
+    """Columns of the predicted segments."""
     pixels: dict[str, np.ndarray]
-    """Of counted pixels."""
+    """Columns of the counted pixels."""
 
 
 def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: np.ndarray) -> dict[str, np.ndarray]:

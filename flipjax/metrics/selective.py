@@ -18,7 +18,7 @@ from flipjax.metrics.host import read_numbers
 _Z = 1.959963984540054
 _HALVINGS = 40
 _ROUNDING = 1e-6
-"""By how much a float32 loss may exceed 1."""
+"""How far a float32 loss may exceed 1."""
 
 
 @overload

@@ -82,7 +82,7 @@ class Place:
     path: tuple[str | int, ...]
     """Keys of the nested dicts."""
     shape: tuple[int, ...]
-    """Of the array there."""
+    """The shape of the array in `Weights`."""
     wide: tuple[int, ...]
     """The shape with as many axes as PyTorch's array."""
     axes: tuple[int, ...]

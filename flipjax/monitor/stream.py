@@ -156,9 +156,9 @@ class Counts:
     images: int = 0
     """Images."""
     flagged: int = 0
-    """Of them, those that were flagged."""
+    """How many of the images were flagged."""
     empty: int = 0
-    """Of them, those without predicted foreground."""
+    """How many of the images have no predicted foreground."""
     unreadable: int = 0
     """Lines that could not be read."""
     alarm: str = ""

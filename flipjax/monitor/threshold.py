@@ -203,7 +203,7 @@ class Detection(NamedTuple):
     """
 
     flagged: Fraction
-    """Of all images."""
+    """Flagged images among all."""
     precision: Fraction
     """Errors among the flagged images."""
     recall: Fraction

@@ -45,7 +45,7 @@ class Line:
     label: str
     """Its name in the legend."""
     colour: ColorType
-    """Of line, marks and intervals."""
+    """Colour of the line, its marks and its intervals."""
     marker: str = "o"
     """The mark of means and of seeds, as matplotlib names it."""
 

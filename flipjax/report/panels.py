@@ -29,13 +29,13 @@ class Share:
     """A share of stacked bars."""
 
     key: str
-    """Of its quantity."""
+    """The key of its quantity."""
     name: str
-    """In the legend."""
+    """Its name in the legend."""
     colour: str
-    """Of its bars."""
+    """The colour of its bars."""
     ink: str
-    """Of the numbers on them."""
+    """The colour of the numbers on its bars."""
 
 
 SHARES = (
@@ -189,7 +189,7 @@ class ReferenceLevel:
     """A level that values are read against, drawn as a dashed line."""
 
     level: float
-    """On the y axis."""
+    """The level, on the y axis."""
     name: str = ""
     """What stands beside it."""
 
@@ -199,9 +199,9 @@ class Look:
     """How a curve is drawn."""
 
     colour: ColorType
-    """Of line and marks."""
+    """Colour of the line and its marks."""
     linestyle: str = "-"
-    """As matplotlib names it."""
+    """Style of the line, as matplotlib names it."""
 
 
 def curve_panel(

@@ -72,7 +72,7 @@ class RunTables:
     history: pd.DataFrame
     """The rows of history.csv."""
     cells: dict[str, Cell]
-    """By folder name."""
+    """The stored cells, by the name of their folder."""
     scores: pd.DataFrame
     """The rows of scores.csv."""
     never_predicted: dict[str, list[str]]

@@ -29,7 +29,7 @@ class TrackedEpoch:
     """An epoch of a member."""
 
     number: int
-    """Its number, from 1."""
+    """The number of the epoch, from 1."""
     numbers: dict[str, float]
     """The finite numbers of its row of history.csv."""
 

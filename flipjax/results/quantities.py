@@ -30,11 +30,11 @@ def _columns_of(*conditions: Condition) -> dict[str, Quantity]:
 COLUMNS = _table(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept))
 """All that is a column of results.csv where the images have what it needs."""
 PIXEL_QUANTITIES = _columns_of(always, has_classes_in_scenes)
-"""Those of every run."""
+"""The columns that every run has."""
 PAIR_QUANTITIES = _columns_of(has_pairs)
-"""Those of a run whose images are composed."""
+"""The columns of a run whose images are composed."""
 REGION_QUANTITIES = _columns_of(has_regions)
-"""Those of rims and interiors, and of calibration."""
+"""The columns of rims and interiors, and of calibration."""
 
 OBJECT_QUANTITIES = _table(
     Quantity(

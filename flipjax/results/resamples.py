@@ -18,7 +18,7 @@ IMAGES_INTERVAL = "95% interval over the test images, for these models"
 RESAMPLED = [evaluator for evaluator in SWEPT if evaluator.resampled]
 """The quantities with an interval over images."""
 AUROCS = ("risk_auroc", "swap_auroc")
-"""Those whose interval does not come from resamples."""
+"""The quantities whose interval does not come from resamples."""
 
 
 @dataclasses.dataclass(frozen=True)

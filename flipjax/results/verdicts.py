@@ -38,11 +38,11 @@ class Differences:
     """The judged differences of a run, a family each, from members of the first selection rule unless said."""
 
     trend: pd.DataFrame
-    """From the lowest to the highest rho."""
+    """Differences between the highest and the lowest rho."""
     comparison: pd.DataFrame
-    """Of methods from the first one."""
+    """Differences of methods from the first one."""
     selection: pd.DataFrame
-    """Of the other selection rules from the first."""
+    """Differences of the other selection rules from the first."""
 
 
 def differences_of(rows: pd.DataFrame) -> Differences:

@@ -71,7 +71,7 @@ class ShardJob(Generic[Job]):
     """A shard on its way."""
 
     number: int
-    """From 0."""
+    """The number of the shard, from 0."""
     log: Path
     """The file that its output goes to."""
     job: Job | None = None

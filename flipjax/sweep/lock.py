@@ -35,11 +35,11 @@ class Owner:
     host: str = "?"
     """The name of its machine."""
     pid: int = 0
-    """Its number there."""
+    """Its process id on that machine."""
     since: str = "?"
     """When it took the lock, in local time."""
     boot: str = ""
-    """Of the machine, since it was started last."""
+    """What tells this start of the machine from others."""
     shard_job: str = ""
     """The name of a launcher's job."""
     job: str = ""
@@ -184,7 +184,7 @@ class Shard:
     """One of the parts into which launchers deal the members of a run."""
 
     index: int
-    """Its number, from 0."""
+    """The number of the part, from 0."""
     count: int
     """How many there are."""
 

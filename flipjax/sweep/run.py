@@ -51,7 +51,7 @@ class Sweep:
     """The programs of a plan, their run folder and their results."""
 
     programs: Sequence[Program]
-    """Those of the plan, each with all its members."""
+    """The programs of the plan, each with all its members."""
     config: Config
     """The configuration of the plan."""
     spec: PopulationSpec

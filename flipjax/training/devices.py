@@ -32,7 +32,7 @@ class Layout:
     """
 
     mesh: Mesh
-    """Of the devices."""
+    """The mesh of the devices."""
     width: int
     """Members at once on each device; 1: a plain loop."""
     packed: bool = False

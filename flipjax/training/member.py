@@ -63,9 +63,9 @@ class Best(NamedTuple):
     weights: Weights
     """The weights with the lowest score so far."""
     score: jax.Array
-    """Their score; infinite if the rule has kept none yet."""
+    """The score of these weights; infinite if the rule has kept none yet."""
     epoch: jax.Array
-    """Their epoch, from 1; 0: none yet."""
+    """The epoch of these weights, from 1; 0 if the rule has kept none yet."""
 
 
 @jax.tree_util.register_dataclass
@@ -74,11 +74,11 @@ class State:
     """The training state: a pytree of arrays, which maps, shards and checkpoints handle generically."""
 
     weights: Weights
-    """Of the network; `flat`, as all weights of a state."""
+    """The network's weights; `flat`, as all weights of a state."""
     average: Weights | None
-    """Of the weights; None unless a method of the experiment averages them."""
+    """The moving average of the weights; None unless a method of the experiment averages them."""
     opt_state: PyTree
-    """Of Adam, an `optax.ScaleByAdamState`."""
+    """The state of Adam, an `optax.ScaleByAdamState`."""
     group_weights: jax.Array
     """GroupDRO's, float32 (G,)."""
     image_weights: jax.Array | None

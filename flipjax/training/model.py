@@ -234,7 +234,7 @@ class _Description:
     own_network: str
     """Name of the user's function that builds it, or empty."""
     class_names: tuple[str, ...]
-    """Of all classes, background first."""
+    """Names of all classes, the background first."""
     size: int
     """Rows and columns of the images that it was trained on."""
 

@@ -44,7 +44,7 @@ class Validation(NamedTuple):
     """The member's loss, averaged over groups with equal weights so that epochs are comparable; for the reference's
     GroupDRO its robust loss, as in the paper's code."""
     loss_at_rho: jax.Array
-    """The same with groups weighted as in the training set."""
+    """The member's loss, averaged over groups with the weights that they have in the training set."""
     worst_group_iou: jax.Array
     """The lowest IoU over groups, each of its own class."""
     flip: jax.Array
@@ -216,20 +216,20 @@ class Trained(NamedTuple):
     epochs: jax.Array
     """Number of epochs run, including JTT's first run, int32."""
     history: dict[str, jax.Array]
-    """By name, float32 (E, ...) for at most E epochs, NaN for those not run. See `run_epoch`."""
+    """Curves by name, float32 (E, ...) for at most E epochs, NaN for those not run. See `run_epoch`."""
     best: dict[str, Best]
-    """By selection rule, the kept weights, their score and epoch (0: the rule never had a value)."""
+    """The kept weights by selection rule, with their score and epoch (0: the rule never had a value)."""
     test: dict[str, metrics.Decomposition]
-    """By selection rule, the decomposition of the n test images."""
+    """The decomposition of the n test images, by selection rule."""
 
 
 class Progress(NamedTuple):
     """A run between two epochs."""
 
     state: State
-    """Of the member."""
+    """The state of the member."""
     history: dict[str, jax.Array]
-    """As in `Trained`."""
+    """Curves by name, as in `Trained`."""
 
     @property
     def is_running(self) -> jax.Array:

@@ -45,7 +45,7 @@ class Setup:
     identity: str
     """The digest of the configuration."""
     config: Config = dataclasses.field(compare=False)
-    """As it was asked for."""
+    """The configuration that was asked for."""
     program: Program = dataclasses.field(compare=False)
     """Its one program."""
     task: Task = dataclasses.field(compare=False)

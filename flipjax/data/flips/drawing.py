@@ -35,7 +35,7 @@ class BlossomKind:
 
 
 KINDS = (BlossomKind(-1, -1), BlossomKind(1, 1), BlossomKind(-1, 1), BlossomKind(1, -1))
-"""Of thrift, aster, clover and mallow."""
+"""The traits of thrift, aster, clover and mallow."""
 
 
 def draw_numbers(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:

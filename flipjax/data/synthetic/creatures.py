@@ -246,11 +246,11 @@ class Dot(NamedTuple):
     paint: Paint
     """Its paint."""
     centre: tuple[float, float]
-    """In creature units."""
+    """Its centre, in creature units."""
     radius: float
-    """In creature units."""
+    """Its radius, in creature units."""
     opacity: float
-    """From 0, which leaves what lies below, to 1, which covers it."""
+    """How much of what lies below it covers, from 0 to 1."""
 
 
 FACE = (
@@ -309,7 +309,7 @@ class Body(NamedTuple):
     """The parts of a body, laid over one another, at each sample of an image: (H, W) each."""
 
     brightness: jax.Array
-    """Of what is not outline; 0 outside of the body."""
+    """Brightness of all but the outline; 0 outside of the body."""
     outline: jax.Array
     """Amount of outline, in [0, 1]."""
     alpha: jax.Array

@@ -96,13 +96,13 @@ class Palette:
     """Colours of classes."""
 
     colours: Sequence[str]
-    """By class, then that of ignored pixels, if any."""
+    """The colour of each class, then that of ignored pixels, if any."""
     names: Mapping[str, str]
     """Colours by the names in the legend."""
     background: Background = 0
-    """Of the classes."""
+    """The background class, several, or None."""
     classes: int = 3
-    """Their number, with the background."""
+    """The number of classes, with the background."""
 
     @property
     def highest(self) -> float:
