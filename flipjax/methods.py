@@ -8,7 +8,9 @@ from flipjax.support.keys import Scalar, keys_in, knob, knobs_in, switch, traced
 from flipjax.support.ranges import functions_of, name_of, within
 
 DRO = ("group_dro", "group_dro_reference")
+"""Methods that weigh groups."""
 CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
+"""Methods that mix backgrounds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,7 @@ MEANINGS = {
     "dfr": "refits the head on half of validation, once, by ridge (Kirichenko et al., 2023: ten, l1)",
     "jtt": "restarts; draws images with Flip > 0.5 more (Liu et al., 2021: errors)",
 }
+"""How each method differs from plain cross-entropy."""
 
 
 def _knobs_of_built_in(method: str) -> dict[str, float]:

@@ -9,8 +9,11 @@ from flipjax.assays.units import AssayUnits
 from flipjax.results.verdicts import FEWEST, LEVEL, shared_p
 
 USED = "used"
+"""Verdict: models use the attribute."""
 NOT_USED = "not used"
+"""Verdict: models do not use the attribute."""
 UNKNOWN = "cannot be told"
+"""Verdict: it cannot be told."""
 
 
 @dataclasses.dataclass(frozen=True)

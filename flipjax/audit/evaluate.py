@@ -15,7 +15,9 @@ from flipjax.audit.__main__ import run_audit
 from flipjax.config import DTYPES, MODEL_NAMES
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
+"""Networks of which converted weights can be evaluated."""
 SPLITS = ("val", "test")
+"""Parts of a pool that can be evaluated."""
 
 
 def _parser() -> command.ConfigParser:

@@ -23,8 +23,11 @@ from flipjax.report.style import class_colours
 from flipjax.results.frames import Row, records_of
 
 RISKIEST = "The images of the highest flip-risk, and the most flipped of the others; risk is of predicted foreground."
+"""Caption of the images of an audit with scores."""
 MOST_FLIPPED_IMAGES = "The images of the largest flip share."
+"""Caption of the images of an audit of masks."""
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
+"""Caption of the cut-outs of segments."""
 FIRST_ITEMS = 2
 """Images beside the findings."""
 SHOWN = 6

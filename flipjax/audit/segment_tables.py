@@ -25,6 +25,7 @@ MATRIX = "Segments of a true class (row) predicted as a class (column), of the c
 CELLS = 12
 """Classes that the matrix of segments shows, at most."""
 STRATA_NOTE = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
+"""What the sizes in the table of strata are."""
 
 
 def segment_blocks(audit: Audit) -> list[Numbers]:

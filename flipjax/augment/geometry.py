@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 DRAWS = 10
+"""Rectangles that are drawn for a crop, of which the first that qualifies is taken."""
 PHOTO = 512
 """Assumed height of a non-square photo in pixels, to which rectangles are rounded before checking that they fit."""
 Scalar = float | Array

@@ -16,7 +16,9 @@ import jax
 from flipjax.config import ConfigError, ModelSpec
 
 XLA = "xla"
+"""The library that XLA has of its own."""
 ONEDNN = "onednn"
+"""Intel's library, of which XLA:CPU can make use."""
 OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 """Compiler options of a program whose convolutions are oneDNN's."""
 PROCESSORS = ("x86_64", "amd64")

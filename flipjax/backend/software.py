@@ -13,6 +13,7 @@ from flipjax.backend.random import key_of
 PACKAGES = ("flipjax", "jax", "jaxlib", "flax", "optax", "numpy")
 """Packages whose versions a start records."""
 BITS = "random bits"
+"""Entry of a start with some random bits, which show another generator."""
 COMPARED = ("flipjax", "jax", "jaxlib", "flax", "backend", BITS)
 """Entries of a start that can change results; `backend` is the kind of device, not the number."""
 

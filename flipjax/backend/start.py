@@ -81,6 +81,7 @@ class Requirement:
 
 
 UNGUARDED = (None, "allow", "log", "log_explicit")
+"""Values of a transfer guard under which arrays can be moved."""
 REQUIREMENTS = (
     Requirement("jax_enable_x64", (False,), "0, or unset: flipjax trains in float32"),
     Requirement("jax_threefry_partitionable", (True,), "1, or unset: other random bits are another run"),
@@ -93,6 +94,7 @@ REQUIREMENTS = (
     Requirement("jax_transfer_guard_device_to_host", UNGUARDED, "allow, or unset: results are read on the host"),
     Requirement("jax_transfer_guard_device_to_device", UNGUARDED, "allow, or unset: devices share members"),
 )
+"""The settings of JAX that runs need."""
 
 
 def check_settings() -> None:

@@ -12,7 +12,9 @@ CREATURES = ("mossling", "ripplet", "duneling", "frostlet")
 LANDSCAPES = ("land", "water", "desert", "snow")
 """Scenes that the synthetic pool can draw; the first two by default."""
 HUES = ("red", "cyan", "lime", "violet")
+"""Colours of markers and tints."""
 STRIPES = ("upright", "level", "rising", "falling")
+"""Directions of the stripes of textures."""
 CUES = {"scene": LANDSCAPES, "marker": HUES, "tint": HUES, "texture": STRIPES}
 """Values of each cue of the synthetic pool: its scenes."""
 

@@ -12,7 +12,9 @@ import numpy as np
 from flipjax.groups import Groups
 
 Kind = Literal["composite", "photo"]
+"""Whether images are cut-outs over scenes, or photos."""
 Cue = Literal["scene", "marker", "tint", "texture"]
+"""What correlates with the class in the synthetic pool."""
 
 
 TINTED = 0.35

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
 PARTS = ("train", "val", "test")
+"""Names of the parts; their numbers are the places here."""
 
 
 class SplitPart(NamedTuple):

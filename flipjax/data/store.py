@@ -38,14 +38,18 @@ RESERVED = ("foreground", "background")
 FORMAT = 3
 """Version of stored pools, part of every key: increase it when the same files give other pixels or another record."""
 ARRAYS = ("images", "masks", "labels", "scenes", "aspects")
+"""Arrays of a stored pool."""
 COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
+"""Arrays of a stored catalog."""
 NAMES = ("kind", "class_names", "scene_names", "object_names", "scene_photo_names")
 """Fields of a catalog that its digest covers, beside the arrays `COLUMNS`."""
 RECORD = "pool.json"
+"""Name of the file that describes a stored pool."""
 BLOCK = 1 << 24
 """Hashing block, in bytes."""
 
 Arrays = dict[str, np.ndarray]
+"""Arrays of a pool by name."""
 Reader = Callable[[PoolItem], Pixels]
 """Reads the pixels of an item; raises BadFileError if it is unusable."""
 

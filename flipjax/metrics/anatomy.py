@@ -16,7 +16,9 @@ from flipjax.metrics.classes import read_names
 from flipjax.support.terminal import listed
 
 Pair = tuple[int, int]
+"""Two classes."""
 Chain = tuple[int | None, ...]
+"""Classes in the order of the body; None where a place has no class."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,7 @@ NOTATIONS = (
     # The Universal Numbering System: the lower jaw counts from the left.
     Jaws((tuple(range(1, 17)), tuple(range(32, 16, -1)))),
 )
+"""The known numberings of teeth."""
 
 
 def read_key(name: str) -> Key:

@@ -21,12 +21,16 @@ from flipjax.metrics.host import Array, read_array, wide_type
 from flipjax.metrics.settings import jax_defaults
 
 SCORES = ("logits", "probabilities")
-# Half a percent covers the rounding of float16 sums over 150 classes.
+"""Kinds of predictions that have a score for each class."""
 _TOLERANCE = 5e-3
+"""How far probabilities may be from a sum of 1: half a percent covers the rounding of float16 sums over 150 classes."""
 _SAMPLE = 6
-# Without labels, channels-first is detected only if the last axis is too long to be classes.
+"""Places along each axis, at least, of the pixels that are checked before all are."""
 _FEW_ROWS = range(3, 8)
+"""Lengths of a first axis that may be classes, without labels to tell: it is taken for them if the last axis is too long
+to be classes."""
 MANY_CLASSES = 32
+"""Length from which on a last axis that may be either is taken for columns, and whole numbers for class indices."""
 _MOST_CLASSES = 1 << 12
 """Limit for masks: the confusion matrix of one image then takes 64 MiB."""
 _FORKED: list[int] = []

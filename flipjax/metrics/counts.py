@@ -28,6 +28,7 @@ MOST_TERMS = 1 << 31 - LOW_BITS
 SHARE_BITS = 24
 """Bits after the point of a flip share: as precise as float32, and the sum does not depend on the order."""
 OPTIONS = tuple(field.name for field in dataclasses.fields(LabelSpec) if field.name != "class_names")
+"""The fields of `LabelSpec` without the class names, which kernels do not need."""
 
 
 class LongSum(NamedTuple):

@@ -18,6 +18,7 @@ from flipjax.metrics.rates import TAIL, Estimate, pool_clusters
 SAMPLES = 10_000
 """Draws of an interval: the probability beyond an end has a standard error of .0016."""
 _WEIGHTS_AT_ONCE = 1 << 22
+"""Weights that are drawn at once, at most: 32 MiB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +144,7 @@ def mean_rate(sums: RateSums, *, generator: np.random.Generator, samples: int = 
 
 
 Measure = Callable[[RateSums], np.ndarray]
+"""A function from sums, of any leading axes, to the number that an interval is of."""
 
 
 def _rates(sums: RateSums) -> np.ndarray:

@@ -29,6 +29,7 @@ Out = TypeVar("Out")
 T = TypeVar("T")
 
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
+"""Scores that follow from logits, in the order of `logit_scores`."""
 NORM = 5
 """Exponent of the p-norm score, which its authors tune on labelled images."""
 

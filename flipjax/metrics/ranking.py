@@ -10,6 +10,7 @@ from flipjax.metrics.decomposition import divide
 from flipjax.metrics.selective import auroc, first_sums, sort_scores
 
 DECILES = 10
+"""Parts that ranked images are divided into."""
 
 
 class Ranking(NamedTuple):

@@ -45,7 +45,9 @@ class Quantity:
 
 
 Compute = Callable[[Images], np.ndarray]
+"""A function from images to the values of a quantity."""
 Condition = Callable[[Images], bool]
+"""A function that says whether images have what a quantity needs."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
 BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
 """Columns of the bounding box of an image and of a volume; ends are exclusive."""
 UNITS = ("class", "component")
+"""What the pixels of a segment may have in common, see `flipjax.metrics.segment_tables`."""
 
 
 class Units(NamedTuple):

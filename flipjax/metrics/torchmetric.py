@@ -15,6 +15,7 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import Summary, summarize
 
 STATES = ("confusion", "risk_sum", "groups")
+"""Names of the metric's states, which torchmetrics joins over processes."""
 
 
 class TorchFlipMetric(Metric):

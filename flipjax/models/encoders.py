@@ -16,16 +16,26 @@ from flipjax.models.layers import BatchNorm, Convolution, Depthwise, LayerNorm, 
 BLOCKS = (3, 4, 6, 3)
 """Blocks in each stage of ResNet-50 and MiT-B2."""
 EXPANSION = 4
+"""Channels of a block of ResNet-50 after its last convolution, as a multiple of those before."""
 RESNET_WIDTHS = (64, 128, 256, 512)
+"""Channels in each stage of ResNet-50, before the expansion."""
 MIT_WIDTHS = (64, 128, 320, 512)
+"""Channels in each stage of MiT-B2."""
 HEADS = (1, 2, 5, 8)
+"""Attention heads in each stage of MiT-B2."""
 REDUCTIONS = (8, 4, 2, 1)
+"""Factors by which keys and values of attention are smaller, in each stage of MiT-B2."""
 MLP_RATIO = 4
+"""Hidden channels of MiT-B2's feed-forward layers, as a multiple of a stage's."""
 DROP_PATH = 0.1
+"""Largest probability that a block of MiT-B2 is left out in training."""
 MIT_EPSILON = 1e-6
 STEM = 32
+"""Channels after the first convolution of EfficientNet-Lite0."""
 LITE_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks in each stage of EfficientNet-Lite0."""
 LITE_WIDTHS = (16, 24, 40, 80, 112, 192, 320)
+"""Channels in each stage of EfficientNet-Lite0."""
 LITE_SIZES = (3, 3, 5, 3, 5, 5, 3)
 """Sides of the kernels in each stage."""
 LITE_STRIDES = (1, 2, 2, 2, 1, 2, 1)

@@ -21,7 +21,9 @@ from flipjax.models.encoders import EfficientNetLite0, MitB2, ResNet50
 from flipjax.models.layers import BatchNorm, Convolution
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
+"""Channels in each stage of the decoder."""
 NARROW_CHANNELS = (128, 64, 32, 16, 16)
+"""Channels in each stage of the decoder of EfficientNet-Lite0."""
 ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
 """Encoders by name: `encoder(rngs)` has `channels`, those of its features at 1/2 to 1/32 of the size."""
 

@@ -28,7 +28,9 @@ from flipjax.pytrees import PyTree
 from flipjax.support.files import digest, replacing, sha256_of
 
 SUFFIX = ".safetensors"
+"""Ending of the files that flipjax writes."""
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
+"""Endings of the files that flipjax reads."""
 DIGEST = "flipjax_digest"
 COUNT = "num_batches_tracked"
 """Buffer of PyTorch's BatchNorm that changes nothing: not read, and written as 0."""
@@ -39,6 +41,7 @@ LAYERS = {"first": 0, "first_norm": 1, "second": 3, "second_norm": 4}
 # Without a norm, PyTorch's convolutions have the biases.
 BIASED_LAYERS = {"first": 0, "first_norm": 0, "second": 3, "second_norm": 3}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+"""PyTorch's name of each leaf of a layer."""
 TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
 """Axes of a kernel and of a matrix in PyTorch's order."""
 NESTS = ("state_dict", "model_state_dict", "model", "ema_state_dict", "net")
@@ -52,6 +55,7 @@ SIGNS = {
     "mit_b2": "patch_embed1.proj.weight",
     "efficientnet_lite0": "_conv_stem.weight",
 }
+"""A key by which each encoder's file is known."""
 NAMED = 20
 """Most keys listed in a message."""
 UNPACKED = 10

@@ -27,7 +27,9 @@ LONGEST_DELAY = 1000
 BETS = np.array([(0.8, 1.2), (0.6, 1.6), (0.4, 2.5), (1.2, 0.8), (1.6, 0.6), (2.5, 0.4), (0.6, 0.6), (1.8, 1.8)])
 """Beta(a, b) densities to bet on: scores that rise, fall, spread and contract."""
 _NORM = betaln(BETS[:, 0], BETS[:, 1])
+"""Logarithms of the constants that make each density integrate to 1."""
 _LEAST = 1e-12
+"""Smallest distance of p from 0 and 1, where densities are infinite."""
 
 
 class Verdict(NamedTuple):

@@ -13,6 +13,7 @@ from flipjax.support.files import DamagedError, JsonObject, replacing, sha256
 from flipjax.support.json_files import read_json
 
 FORMAT = "flipjax monitor 3"
+"""What a monitor's file calls its format; another layout has another number."""
 EARLIER = ("flipjax monitor 2",)
 """Formats that can be read, too: of monitors without clusters."""
 

@@ -18,6 +18,7 @@ SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
 """Accepted names of the column or key of losses, likewise."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""A number as text; what Python reads besides, such as `1_000` or `nan`, is none."""
 LONGEST = 1 << 20
 """Lines must be shorter, in bytes."""
 

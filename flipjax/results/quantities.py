@@ -171,6 +171,7 @@ def _score(key: str, title: str, unit: str, passes: str, meaning: str) -> Score:
 
 
 _FILLED = "No neutral control: what training shows on smooth ground gains by it."
+"""What scores of filled surroundings have in common."""
 SCORES = {
     score.key: score
     for score in (

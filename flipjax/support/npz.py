@@ -26,6 +26,7 @@ UNPACKED = 8
 SMALL = 2**20
 """Bytes that any npz may unpack to, and the largest list of its arrays."""
 SUFFIX = ".npy"
+"""Ending of the name of an array in an npz."""
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 """Readers of an array's header, by its version. Later ones are of records alone."""
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

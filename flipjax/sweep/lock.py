@@ -17,7 +17,9 @@ from flipjax.support.json_files import read_json
 from flipjax.support.terminal import say
 
 PREFIX = ".lock"
+"""Beginning of the names of lock files."""
 OWNER = ".owner"
+"""Ending of the name of the file that says who has a lock."""
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
 """Environment variable with the name of a shard's job. A restart has the same name and may take its lock."""
 VARIABLES = (

@@ -39,6 +39,7 @@ IMAGES_OF_A_KIND = 6
 FOLDERS = ("cells", "cells/*", "cells/*/parts", "cells/*/weights", "checkpoints", "checkpoints/*", "logs", "report")
 """Folders of a run, none of which may lead elsewhere."""
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
+"""How another folder is chosen, for messages."""
 
 
 class Workdir:

@@ -25,7 +25,9 @@ from flipjax.data.images import BadFileError
 from flipjax.support.terminal import say
 
 COCO = "http://images.cocodataset.org"
+"""Address of COCO's files."""
 ANNOTATIONS = r"/(instances|stuff)_(train|val)2017\.json$"
+"""What is unpacked of the archives of annotations."""
 ARCHIVES = (
     Archive(f"{COCO}/zips/train2017.zip", md5="cced6f7f71b7629ddf16f17bbcfab6b2"),
     Archive(f"{COCO}/zips/val2017.zip", md5="442b8da7639aecaf257c1dceb8ba8c80"),

@@ -47,7 +47,9 @@ __all__ = [
 NAME = "flips-1"
 """Value of `config.pool.name`, and the name of the configuration."""
 CLASSES = ("thrift", "aster", "clover", "mallow")
+"""Names of the blossoms."""
 SCENES = ("meadow", "pond", "dune", "scree")
+"""Names of the grounds."""
 SIZE = 48
 """Side of the images in pixels."""
 OBJECTS = 400

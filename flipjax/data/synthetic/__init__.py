@@ -192,6 +192,7 @@ def _texture(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
 
 
 _LAYERS = {"marker": _marker, "tint": _tint, "texture": _texture}
+"""Functions that draw the layer of each cue."""
 
 
 def __dir__() -> list[str]:

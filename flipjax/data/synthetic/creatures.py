@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 Scalar: TypeAlias = jax.Array | float
+"""A number, in Python or traced."""
 Point: TypeAlias = tuple[Scalar, Scalar]
 """x and y in creature units: of one place, or of every sample of the image, each (H, W)."""
 

@@ -22,8 +22,11 @@ from flipjax.data.waterbirds_seg import SCENES, manifest
 from flipjax.data.waterbirds_seg.manifest import ManifestRow, bird_files, scene_file
 
 CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+"""Address of the birds' photos."""
 SEGMENTATIONS = "https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz"
+"""Address of the birds' masks."""
 PLACES = "http://data.csail.mit.edu/places/places365/places365standard_easyformat.tar"
+"""Address of the scenes' photos."""
 ARCHIVES = (
     Archive(CUB, "^CUB_200_2011/", md5="97eceeb196236b17998738112f37df78"),
     Archive(SEGMENTATIONS, into="CUB_200_2011"),
@@ -31,10 +34,12 @@ ARCHIVES = (
 )
 """Archives of `--download`: 27 GB, of which 3 GB are unpacked."""
 SPLITS = ("train", "validation", "test")
+"""Splits of the data set; their numbers in metadata.csv are the places here."""
 THRESHOLD = 127
 """A pixel is the bird's where its grey segmentation is above this."""
 
 Splits = dict[str, list[PoolItem]]
+"""The items of each split."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

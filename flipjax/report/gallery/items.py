@@ -210,6 +210,7 @@ CAPTION = (
     "faded image where foreground is predicted. Riskiest: highest flip-risk; typical: near its median. A pair shows "
     "one object in all scenes. If scene-swap risk is above 0, the model labels the region differently on other scenes."
 )
+"""Caption of the images of a run."""
 
 
 def palette_of(run: RunTables) -> Palette:
