@@ -27,8 +27,8 @@ _TOLERANCE = 5e-3
 _SAMPLE = 6
 """Places along each axis, at least, of the pixels that are checked before all are."""
 _FEW_ROWS = range(3, 8)
-"""Lengths of a first axis that may be classes, without labels to tell: it is taken for them if the last axis is too long
-to be classes."""
+"""Lengths of a first axis that may be classes. Without labels to tell, it is taken for them if the last axis is too
+long to be classes."""
 MANY_CLASSES = 32
 """Length from which on a last axis that may be either is taken for columns, and whole numbers for class indices."""
 _MOST_CLASSES = 1 << 12
