@@ -84,7 +84,8 @@ def blocks_of(length):
     """Cuts host arrays into blocks of `length` pixels; None leaves them whole."""
     with pytest.MonkeyPatch.context() as patch:
         if length:
-            patch.setattr(blocks, "SCORES", (length * 32, length * 256))
+            patch.setattr(blocks, "FEW_SCORES", length * 32)
+            patch.setattr(blocks, "MANY_SCORES", length * 256)
             patch.setattr(blocks, "SHORTEST", 8)
         yield
 
@@ -328,13 +329,14 @@ def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
     _, parts = blocks.cut([logits], spatial_ndim=2, lead=1, width=21)
     (size,) = {next(parts)[2][0][0].size for _ in range(5)}
-    assert size <= blocks.SCORES[1]
+    assert size <= blocks.MANY_SCORES
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="memory is protected by Unix alone")
 @pytest.mark.parametrize(("classes", "side"), [(3, 8), (9, 4)])
 def test_memory_is_read_in_place_and_none_beside_it(monkeypatch, classes, side):
-    monkeypatch.setattr(blocks, "SCORES", (512, 512))
+    monkeypatch.setattr(blocks, "FEW_SCORES", 512)
+    monkeypatch.setattr(blocks, "MANY_SCORES", 512)
     monkeypatch.setattr(blocks, "SHORTEST", side**2)
     logits, labels = random_case(5, (5, side, side), classes)
     expected = jax.jit(metrics.decompose)(logits, labels)
