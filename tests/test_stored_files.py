@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import os
 import shutil
 import tracemalloc
@@ -12,29 +13,43 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from damage import DAMAGES, FUZZ, damaged
+from damage import DAMAGES, FUZZ, REPLACED, damaged, with_another_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from results.tables import OLD, RECORDED
 
-from flipjax.assays.results import read_assay
-from flipjax.audit import stream
-from flipjax.audit.compare import read_audit
+from flipjax.assays.association import Association
+from flipjax.assays.contrast import Contrast, FlipEstimate
+from flipjax.assays.cues import AurocInterval, CueAuroc
+from flipjax.assays.network import read_schedule, store_schedule
+from flipjax.assays.population import Design, NetworkSetting
+from flipjax.assays.record import to_plain
+from flipjax.assays.remedy import CounterExamples, Level
+from flipjax.assays.results import Assay, GroupRow, read_assay
+from flipjax.assays.schedule import Schedule
+from flipjax.assays.verdict import AssayVerdict, Learnt
+from flipjax.audit import compare, stream
+from flipjax.audit.compare import compare_audits, read_audit
 from flipjax.config import PoolSpec
 from flipjax.data import store as pool
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
+from flipjax.monitor.drift import DriftTest
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import History
+from flipjax.monitor.lines import read_table
 from flipjax.monitor.threshold import fit
-from flipjax.report import charts
+from flipjax.report import charts, page
 from flipjax.report.gallery.store import load_gallery
+from flipjax.results import load, store
 from flipjax.results.arrays import ImageResults, MemberResults
+from flipjax.results.frames import read_csv
 from flipjax.results.old_runs import convert_run
 from flipjax.results.record import known_record, read_record
-from flipjax.results.store import read
+from flipjax.results.store import read, write
+from flipjax.results.tables import blank_results
 from flipjax.support import json_files, npz
-from flipjax.support.files import DamagedError, digest
+from flipjax.support.files import DamagedError, digest, sha256
 from flipjax.sweep import lock, workdir
 from flipjax.sweep.checkpoint import RECORD as CHECKPOINT
 from flipjax.sweep.checkpoint import Checkpoints
@@ -196,6 +211,67 @@ def test_results_of_many_texts_are_refused(tmp_path):
         read(tmp_path / "results.npz", MemberResults)
 
 
+def written_members(path, **changed):
+    """Writes results of the recorded run's form whose values are all alike, with noise beside them, as compressed."""
+    recorded = read(RECORDED / "cells/000/results.npz", MemberResults)
+    results = dataclasses.replace(recorded, **changed)
+    arrays = results.arrays()
+    axes = {name: {"axes": results.axes_of(name), "sha256": digest({name: array})} for name, array in arrays.items()}
+    arrays["schema"] = np.array(json.dumps({"version": 1, "arrays": axes}))
+    total = sum(array.nbytes for array in arrays.values())
+    path.parent.mkdir(parents=True)
+    # An npz may unpack to eight times its size.
+    noise = np.random.default_rng(0).integers(0, 256, total // 6, np.uint8)
+    np.savez_compressed(path, **arrays, noise=noise)
+
+
+def alike(members=8, epochs=0, measures=0, rules=1):
+    """Arrays of members that are alike and were trained for so many epochs."""
+    recorded = read(RECORDED / "cells/000/results.npz", MemberResults)
+    shape = (rules, members, *recorded.values.shape[2:])
+    return {
+        "member": np.array([f"m{member}" for member in range(members)]),
+        "epochs": np.full(members, epochs, np.int32),
+        "measure": np.array([f"loss_{measure}" for measure in range(measures)], np.str_),
+        "curves": np.zeros((members, epochs, measures)),
+        "rule": np.array([f"rule_{rule}" for rule in range(rules)]),
+        "axis": np.array(["rho"]),
+        "setting": np.full((members, 1), "0.5"),
+        "status": np.full(members, "finished"),
+        "best_epoch": np.zeros((rules, members), np.int32),
+        "values": np.zeros(shape),
+    }
+
+
+TABLES = {
+    "a history of one measure": {"epochs": 10**5, "measures": 1},
+    "a history of ten measures": {"epochs": 2 * 10**4, "measures": 10},
+    "a history without measures": {"epochs": 10**9},
+    "many members": {"members": 2000, "epochs": 1, "measures": 1},
+    "many rules": {"rules": 200},
+}
+"""How many members, epochs and measures a file of few bytes holds."""
+
+
+@pytest.mark.parametrize("counts", TABLES.values(), ids=TABLES)
+def test_tables_that_would_take_much_more_than_their_file_are_refused(counts, tmp_path):
+    path = tmp_path / "cells/000/results.npz"
+    written_members(path, **alike(**counts))
+    assert refused(load, tmp_path) < max(store.FREE, TIMES * path.stat().st_size)
+
+
+def test_tables_of_members_that_are_alike_are_written_so_that_they_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FREE", 2**16)
+    recorded = read(RECORDED / "cells/000/results.npz", MemberResults)
+    names = [f"m{member}" for member in range(300)]
+    blank = blank_results(recorded, names, [{"rho": 0.5}] * len(names), "failed")
+    write(tmp_path / "results.npz", blank)
+    assert (
+        (tmp_path / "results.npz").stat().st_size < blank.memory() < TIMES * (tmp_path / "results.npz").stat().st_size
+    )
+    assert read(tmp_path / "results.npz", MemberResults).member.tolist() == names
+
+
 def in_folder(read_folder):
     return lambda path: read_folder(path.parent)
 
@@ -219,6 +295,13 @@ TEXTS = {
     "lists": b"[" + b"[]," * 2**19 + b"[]]",
     "texts": b"[" + b'"ab",' * 2**18 + b'"ab"]',
     "fields": b"{" + b",".join(b'"%d":{}' % k for k in range(2**17)) + b"}",
+    "fields of numbers": b"{" + b",".join(b'"%d":1' % k for k in range(2**17)) + b"}",
+    "fields of many objects": b"[" + b",".join(b'{"%d":1}' % k for k in range(2**17)) + b"]",
+    "short numbers": b"[" + b"0.1," * 2**18 + b"0]",
+    "negative digits": b"[" + b"-9," * 2**18 + b"0]",
+    "numbers of three digits": b"[" + b"257," * 2**18 + b"0]",
+    "numbers beside a wide letter": '["\U0001d6d1",'.encode() + b"51.6," * 2**18 + b"0]",
+    "wide texts": b"[" + b'"\\u0101",' * 2**17 + b'"a"]',
     "deep": b"[" * 10**6,
     "no JSON": b"hello",
     "no UTF-8": b'{"a": "\xe9"}',
@@ -236,6 +319,91 @@ def test_a_json_that_fills_the_memory_or_is_of_another_program_is_refused(kind, 
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(TEXTS[text])
     assert refused(read_file, path) < max(FREE, TIMES * len(TEXTS[text]))
+
+
+LISTS = {
+    "runs of pixels": b"23, 300, 1, 150, 7, ",
+    "outlines": b"510.66,12.5,423.01,",
+    "short numbers apart": b"0.1, ",
+    "names of images": b'"scan_00017.png",',
+    "annotations": b'{"image_id":17,"category_id":1,"bbox":[12.5,30.25,101.5,99.75],"iscrowd":0},',
+    "german": '"größere Flächen",'.encode(),
+    "chinese": '"左肾和右肾",'.encode(),
+}
+"""Entries that large files of users hold, many times."""
+
+
+@pytest.mark.parametrize("entry", LISTS.values(), ids=LISTS)
+def test_a_large_json_is_read_within_the_bound(entry, tmp_path):
+    path = tmp_path / "a.json"
+    count = 2**20 // len(entry)
+    path.write_bytes(b"[" + entry * count + b"0]")
+    tracemalloc.start()
+    value = json_files.read_json(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert value == json.loads(path.read_bytes())
+    assert peak < TIMES * path.stat().st_size
+
+
+def monitor_of(scores):
+    return dataclasses.replace(FITTED, scores=np.sort(scores))
+
+
+MONITORS = {
+    "short scores": np.full(2**18, 0.1),
+    "scores of two digits": np.arange(2**18) % 90 / 100,
+    "long scores": np.random.default_rng(0).random(2**15),
+}
+
+
+@pytest.mark.parametrize("scores", MONITORS.values(), ids=MONITORS)
+def test_a_large_monitor_watches_within_the_bound(scores, tmp_path):
+    path = tmp_path / "monitor.json"
+    save_monitor(monitor_of(scores), path)
+    tracemalloc.start()
+    test = DriftTest(load_monitor(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not test.alarm
+    assert peak < TIMES * path.stat().st_size
+
+
+def test_a_monitor_of_scores_that_are_no_floats_is_refused(tmp_path):
+    path = tmp_path / "monitor.json"
+    save_monitor(FITTED, path)
+    values = json.loads(path.read_text())
+    del values["digest"]
+    values["scores"] = [1, 2]
+    path.write_text(json.dumps({**values, "digest": sha256(json.dumps(values, sort_keys=True))}))
+    with pytest.raises(DamagedError, match=r"monitor\.json: .*scores: expected a list of numbers"):
+        load_monitor(path)
+
+
+def history_of(path, line):
+    with History(path, FITTED):
+        pass
+    count = 2**20 // len(line)
+    path.write_text(path.read_text() + f"{line}\n" * count)
+
+
+@pytest.mark.parametrize("line", ['{"score":1}', '{"score":-9.5,"cluster":"ab"}', '{"score":null,"cluster":"\\u0101"}'])
+def test_a_long_history_is_read_within_the_bound(line, tmp_path):
+    path = tmp_path / "history.jsonl"
+    history_of(path, line)
+    tracemalloc.start()
+    history = History(path, FITTED)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(1 for _ in history.seen()) == 2**20 // len(line)
+    assert peak < TIMES * path.stat().st_size
+
+
+def test_a_history_whose_clusters_are_objects_is_refused(tmp_path):
+    path = tmp_path / "history.jsonl"
+    history_of(path, '{"score":1,"cluster":{}}')
+    with pytest.raises(DamagedError, match="expected a history"):
+        History(path, FITTED)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -269,6 +437,37 @@ def listing():
 TREE = {"b": np.arange(3.0), "a": [np.zeros((2, 2), np.int32)]}
 
 
+ESTIMATE = FlipEstimate(0.4, np.array([0.3, 0.5]), 0.2, math.nan)
+SCHEDULE = Schedule(Design(5, 4, 12), (NetworkSetting(0.5, "ce"),), (NetworkSetting(0.0, "ce"),), 0.25, 300.0)
+ASSAY = Assay(
+    attribute="scanner",
+    source="photos",
+    class_names=("cat", "größer"),
+    value_names=("a", "b"),
+    images=40,
+    clusters=20,
+    cluster_name="patient",
+    cluster_counts=np.array([[9, 1], [2, 8]]),
+    size=32,
+    association=Association(np.array([[18, 2], [4, 16]]), ((0,), (1,)), np.array([0.9, 0.8]), 0.7, 0.01, "clusters"),
+    cues=(CueAuroc("warmth", AurocInterval(0.6, 0.5, 0.7), AurocInterval(0.9, 0.8, 1.0)),),
+    verdict=AssayVerdict("used", "Because.", "", 0.02),
+    contrast=Contrast(ESTIMATE, 0.01, 0.1, "clusters"),
+    learnt=Learnt(0.9, 0.75),
+    groups=(GroupRow("cat", "a", True, 18, 0.8, 0.1, 0.1), GroupRow("cat", "b", False, 2, 0.2, 0.7, 0.1)),
+    levels=(Level("all", 1.0, ESTIMATE, ESTIMATE, 0.6),),
+    methods=(),
+    counter_examples=CounterExamples(0.1, 2.0, np.array([[0, 3], [4, 0]]), "images", 0.5),
+    schedule=SCHEDULE,
+    margin=0.05,
+    notes=("A note.",),
+    seconds=12.5,
+    folder="runs/assay",
+    digest="0" * 32,
+    software=("flipjax 0", "jax 0"),
+)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A folder with a file of each kind, as flipjax writes it."""
@@ -285,8 +484,19 @@ def written(tmp_path_factory):
         patch.setattr(charts, "draw_chart", lambda chart: {"svg": b"<svg/>"})
         with stream(folder / "audit", kind="masks", class_names=["background", "cat", "dog"]) as audit:
             audit.add(labels[::-1], labels)
+        compare_audits(folder / "audit", folder / "audit", out=folder / "comparison")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         pool.load_pool(PoolSpec(size=16), "key", listing)
+    (folder / "assay").mkdir()
+    (folder / "assay/assay.json").write_text(json.dumps(to_plain(ASSAY), indent=1))
+    store_schedule(SCHEDULE, "asked", folder / "assay")
+    (folder / "lock").mkdir()
+    (folder / f"lock/.lock{lock.OWNER}").write_text(json.dumps(dataclasses.asdict(lock.this_process())))
+    (folder / "report").mkdir()
+    for name in ("index.html", "summary.md", "summary.csv"):
+        (folder / "report" / name).touch()
+    (folder / "report" / page.MADE_OF).write_text(json.dumps({"source": "source", "text": "The text."}))
+    (folder / "images.csv").write_text("name,flip_risk,flip\na,0.5,0.25\ngrößer,,\n", encoding="utf-8")
     return folder
 
 
@@ -317,6 +527,33 @@ def rates_of_audit(folder):
     return {"names": np.array(stored.names), "confusion": stored.decomposition.confusion}
 
 
+def tables_of_run(folder):
+    run = load(folder)
+    return {"members": run.members, "history": run.history}
+
+
+def record_to_continue(folder):
+    return workdir._read_json(folder / "config.json")
+
+
+def failed_comparison(folder):
+    compare.mark_failed(folder, "an error")
+
+
+def owner_of_lock(folder):
+    return str(lock._owner_of(folder / ".lock"))
+
+
+def schedule_of_assay(folder):
+    schedule = read_schedule(folder, SCHEDULE.design.network, "asked")
+    assert schedule is None or isinstance(schedule, Schedule)
+
+
+def text_of_report(folder):
+    text = page._text_of(folder, "source")
+    assert text is None or isinstance(text, str)
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """A kind of file that flipjax writes and reads back."""
@@ -337,6 +574,18 @@ KINDS = {
     "gallery": Kind("run/cells/000/gallery.npz", "", lambda path: load_gallery(path).arrays()),
     "flipjax 0.1": Kind("old", "cells/000/decomposition.npz", converted_members),
     "record": Kind("run", "config.json", read_record, exact=False),
+    "run to continue": Kind("run", "config.json", record_to_continue, exact=False),
+    "record of tables": Kind("run", "config.json", tables_of_run, exact=False),
+    "tables": Kind("run", "cells/000/results.npz", tables_of_run),
+    "results.csv": Kind("run", "results.csv", lambda path: read_csv(path / "results.csv")),
+    "digest of results.csv": Kind("run", "results.sha256", lambda path: read_csv(path / "results.csv")),
+    "scores.csv": Kind("run", "scores.csv", lambda path: read_csv(path / "scores.csv"), exact=False),
+    "images of an audit": Kind("images.csv", "", read_table, exact=False),
+    "lock": Kind("lock", f".lock{lock.OWNER}", owner_of_lock, exact=False),
+    "report": Kind("report", page.MADE_OF, text_of_report, exact=False),
+    "assay": Kind("assay", "assay.json", read_assay, exact=False),
+    "schedule": Kind("assay", f"schedule_{SCHEDULE.design.network}.json", schedule_of_assay, exact=False),
+    "comparison": Kind("comparison", "compare.json", failed_comparison, exact=False),
     "monitor": Kind("monitor.json", "", lambda path: {"scores": load_monitor(path).scores}),
     "history": Kind("history.jsonl", "", lambda path: list(History(path, FITTED).seen()), exact=False),
     "checkpoint": Kind("checkpoints", f"1/{CHECKPOINT}", read_checkpoint, exact=False),
@@ -348,19 +597,19 @@ KINDS = {
 }
 
 
-@settings(max_examples=2 * FUZZ, deadline=None)
-@given(st.sampled_from(sorted(KINDS)), DAMAGES)
-def test_a_damaged_file_of_any_kind_is_one_line_or_the_same(written, tmp_path_factory, name, damage):
-    kind = KINDS[name]
-    whole = kind.read(written / kind.folder) if kind.exact else None
-    copy = tmp_path_factory.mktemp("damaged") / kind.folder
+def copy_of(kind, written, target):
+    """Copies what a kind is read from, and returns the copy and the file that gets damaged."""
+    copy = target / kind.folder
     copy.parent.mkdir(parents=True, exist_ok=True)
     if kind.name:
         shutil.copytree(written / kind.folder, copy)
     else:
         shutil.copy(written / kind.folder, copy)
-    path = copy / kind.name
-    path.write_bytes(damaged(path.read_bytes(), *damage))
+    return copy, copy / kind.name
+
+
+def check_read(kind, copy, whole):
+    """Reads a damaged copy: an error names it in one line, and where damage shows at all, values are the same."""
     try:
         found = kind.read(copy)
     except ValueError as error:
@@ -368,5 +617,33 @@ def test_a_damaged_file_of_any_kind_is_one_line_or_the_same(written, tmp_path_fa
     else:
         if kind.exact:
             jax.tree.map(np.testing.assert_array_equal, found, whole)
+
+
+@settings(max_examples=2 * FUZZ, deadline=None)
+@given(st.sampled_from(sorted(KINDS)), DAMAGES)
+def test_a_damaged_file_of_any_kind_is_one_line_or_the_same(written, tmp_path_factory, name, damage):
+    kind = KINDS[name]
+    whole = kind.read(written / kind.folder) if kind.exact else None
+    target = tmp_path_factory.mktemp("damaged")
+    copy, path = copy_of(kind, written, target)
+    path.write_bytes(damaged(path.read_bytes(), *damage))
+    try:
+        check_read(kind, copy, whole)
     finally:
-        shutil.rmtree(copy.parent, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+
+
+OF_JSON = sorted(name for name, kind in KINDS.items() if f"{kind.folder}{kind.name}".endswith((".json", lock.OWNER)))
+
+
+@settings(max_examples=2 * FUZZ, deadline=None)
+@given(st.sampled_from(OF_JSON), REPLACED)
+def test_a_damaged_file_of_another_value_is_one_line_or_read(written, tmp_path_factory, name, value):
+    kind = KINDS[name]
+    target = tmp_path_factory.mktemp("damaged")
+    copy, path = copy_of(kind, written, target)
+    path.write_text(with_another_value(path.read_text(), *value))
+    try:
+        check_read(dataclasses.replace(kind, exact=False), copy, None)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)

@@ -222,7 +222,7 @@ def _with_remedies(judged: Assay, choice: NetworkChoice, seconds: float, options
     remedies_folder = folder / "remedies"
     if not remedies_folder.exists():
         schedule = fit_remedies(schedule, spent=choice.seconds + seconds, budget=options.budget)
-        store_schedule(schedule, images, options, folder)
+        store_schedule(schedule, digest_of(images, options), folder)
         judged = dataclasses.replace(judged, schedule=schedule)
     if not schedule.settings:
         return judged

@@ -11,7 +11,7 @@ from flipjax.assays import population
 from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.options import PRETRAINED, Options
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting
-from flipjax.assays.record import from_plain, to_plain
+from flipjax.assays.record import MISFITS, from_plain, to_plain
 from flipjax.assays.schedule import BudgetError, Schedule, choose_schedule, duration, time_epoch
 from flipjax.assays.verdict import Learnt, measure_learning
 from flipjax.data.arrays import ArrayData
@@ -159,15 +159,10 @@ def _settings(images: AssayImages) -> list[NetworkSetting]:
 def schedule_of(images: AssayImages, options: Options, network: str, weights: str, folder: Path | None) -> Schedule:
     """Returns what is trained: that of the folder, so that a killed assay continues, or one that fits the budget."""
     asked = digest_of(images, options)
-    if folder is not None and _schedule_path(folder, network).is_file():
-        path = _schedule_path(folder, network)
-        try:
-            stored = read_json(path)
-            if stored["asked"] == asked:
-                return from_plain(Schedule, stored["schedule"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedError(f"{path}: no schedule of an assay; remove it to make it anew") from error
-
+    if folder is not None:
+        stored = read_schedule(folder, network, asked)
+        if stored is not None:
+            return stored
     design = Design(options.folds, options.network_seeds, 1, network, weights, _rho_of(images, options))
     schedule = choose_schedule(
         design,
@@ -177,13 +172,31 @@ def schedule_of(images: AssayImages, options: Options, network: str, weights: st
         epochs=options.epochs,
     )
     if folder is not None:
-        store_schedule(schedule, images, options, folder)
+        store_schedule(schedule, asked, folder)
     return schedule
 
 
-def store_schedule(schedule: Schedule, images: AssayImages, options: Options, folder: Path) -> None:
-    """Writes what is trained into the folder of an assay, for `schedule_of`."""
-    stored = {"asked": digest_of(images, options), "schedule": to_plain(schedule)}
+def read_schedule(folder: Path, network: str, asked: str) -> Schedule | None:
+    """Returns what is trained of a network in the folder of an assay, or None if nothing of this digest is stored.
+
+    Raises:
+        DamagedError: its record is no schedule's.
+    """
+    path = _schedule_path(folder, network)
+    try:
+        stored = read_json(path)
+        if stored["asked"] != asked:
+            return None
+        return from_plain(Schedule, stored["schedule"])
+    except FileNotFoundError:
+        return None
+    except MISFITS as error:
+        raise DamagedError(f"{path}: no schedule of an assay; remove it to make it anew") from error
+
+
+def store_schedule(schedule: Schedule, asked: str, folder: Path) -> None:
+    """Writes what is trained into the folder of an assay, for `read_schedule`; `asked` is of `digest_of`."""
+    stored = {"asked": asked, "schedule": to_plain(schedule)}
     write_text(_schedule_path(folder, schedule.design.network), json.dumps(stored, indent=1) + "\n")
 
 

@@ -19,6 +19,9 @@ Record = TypeVar("Record")
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """A value that JSON can hold."""
 
+MISFITS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What reading a record raises whose value is not that of its dataclass."""
+
 
 def to_plain(value: object) -> Json:
     """Returns a value of dataclasses, tuples, arrays and numbers as JSON's types.
@@ -51,7 +54,7 @@ def from_plain(kind: type[Record], value: Json) -> Record:
     Its fields may be annotated as dataclasses, tuples, named tuples, arrays, numbers, texts, or `X | None` of these.
 
     Raises:
-        ValueError, TypeError, KeyError: the value is not of this dataclass.
+        One of MISFITS: the value is not of this dataclass.
 
     Example:
         >>> @dataclasses.dataclass

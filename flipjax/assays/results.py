@@ -9,7 +9,7 @@ from flipjax.assays import remedy
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast
 from flipjax.assays.cues import CueAuroc
-from flipjax.assays.record import from_plain
+from flipjax.assays.record import MISFITS, from_plain
 from flipjax.assays.schedule import Schedule
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt
 from flipjax.support.files import DamagedError
@@ -126,7 +126,7 @@ def read_assay(folder: str | Path) -> Assay | None:
         return from_plain(Assay, read_json(path))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
+    except MISFITS as error:
         raise DamagedError(
             f"{path}: no record of an assay ({type(error).__name__}); remove it to make it anew"
         ) from error

@@ -28,7 +28,7 @@ from flipjax.results.frames import records_of
 from flipjax.results.text import TextTable, to_text, with_interval
 from flipjax.support.files import make_folder, write_text
 from flipjax.support.json_files import read_json
-from flipjax.support.npz import open_npz
+from flipjax.support.npz import UNPACKED, Npz, open_npz
 from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
@@ -39,6 +39,10 @@ SHOWN = 12
 """Further differences printed on the terminal."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 """Quantities that are printed first."""
+NAME = 150
+"""Bytes that Python takes for the name of an image, with its places in lists."""
+NAMES = 1 << 24
+"""Bytes that the names of any audit may take."""
 Interval = tuple[float, float]
 """The ends of an interval."""
 
@@ -99,12 +103,12 @@ def read_audit(folder: Path) -> Stored:
         raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
     background = _read_background(folder)
     with naming(path), open_npz(path) as stored:
+        _check_names(stored)
         arrays = {name: stored.read(name) for name in stored.names}
-        names = [*map(str, arrays["names"])]
-        if not len(names) == len(arrays["confusion"]) == len(arrays["risk_sum"]):
-            raise ValueError("expected counts of each image")
+        names = [*map(str, arrays.pop("names"))]
         order = sorted(range(len(names)), key=names.__getitem__)
-        counts = Decomposition(arrays["confusion"][order], arrays["risk_sum"][order], background)
+        confusion = _put_in_order(arrays["confusion"], order)
+        counts = Decomposition(confusion, _put_in_order(arrays["risk_sum"], order), background)
         read_leaves(counts)
         return Stored(
             names=sorted(names),
@@ -114,6 +118,14 @@ def read_audit(folder: Path) -> Stored:
             clusters=_ordered(arrays, "clusters", order),
             pixel_size=_ordered(arrays, "pixel_size", order),
         )
+
+
+def _check_names(stored: Npz) -> None:
+    """Raises ValueError if the names of images would take much more memory than the file."""
+    count = math.prod(stored.header("names").shape)
+    most = max(NAMES, UNPACKED * stored.size) // NAME
+    if count > most:
+        raise ValueError(f"names: expected at most {most:,}, found {count:,}")
 
 
 def _read_background(folder: Path) -> Background:
@@ -133,7 +145,17 @@ def _ordered(arrays: Mapping[str, np.ndarray], name: str, order: Sequence[int]) 
     """Returns a stored array in order of the images' names, or None if it is not stored."""
     if name not in arrays:
         return None
-    return arrays[name][order]
+    return _put_in_order(arrays[name], order)
+
+
+def _put_in_order(array: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """Puts the rows of an array in order, in place: a second array of as many counts may not fit in memory."""
+    if len(array) != len(order):
+        raise ValueError(f"expected a value for each of {len(order):,} images, found {len(array):,}")
+    for index in np.ndindex(array.shape[1:]):
+        column = array[(slice(None), *index)]
+        column[:] = column[order]
+    return array
 
 
 def _read_pair(old: Path, new: Path) -> tuple[Stored, Stored]:

@@ -1,15 +1,15 @@
 """Stores monitors as JSON with a digest."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.metrics.host import read_numbers
 from flipjax.monitor.threshold import LEAST_ALARM, Monitor
-from flipjax.support.files import DamagedError, JsonObject, replacing, sha256
+from flipjax.support.files import DamagedError, JsonObject, replacing
 from flipjax.support.json_files import read_json
 
 FORMAT = "flipjax monitor 3"
@@ -64,14 +64,14 @@ def load_monitor(path: str | Path) -> Monitor:
         if values.pop("digest") != _digest(values) or values.pop("format") not in (FORMAT, *EARLIER):
             raise ValueError("its values do not match its digest")
         return _monitor_of(values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
 
 
 def _monitor_of(values: JsonObject) -> Monitor:
     """Returns the monitor of stored values; raises ValueError or TypeError for others than `fit` can give."""
-    scores = read_numbers(values.pop("scores"), name="scores")
-    if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
+    scores = _array_of(values.pop("scores"))
+    if not len(scores) or not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
         raise ValueError("scores: expected numbers in order")
     monitor = Monitor(scores, **values)
     numbers = (monitor.threshold, monitor.false_alarm, monitor.without_region)
@@ -82,5 +82,16 @@ def _monitor_of(values: JsonObject) -> Monitor:
     return monitor
 
 
+def _array_of(scores: object) -> np.ndarray:
+    """Returns stored scores as float64; raises ValueError unless all are floats, as `save_monitor` writes them."""
+    if not isinstance(scores, list) or not all(isinstance(score, float) for score in scores):
+        raise ValueError("scores: expected a list of numbers")
+    return np.array(scores, np.float64)
+
+
 def _digest(values: dict[str, object]) -> str:
-    return sha256(json.dumps(values, sort_keys=True))
+    """Returns the digest of stored values, whose text is never held whole."""
+    total = hashlib.sha256()
+    for part in json.JSONEncoder(sort_keys=True).iterencode(values):
+        total.update(part.encode())
+    return total.hexdigest()

@@ -35,7 +35,10 @@ class SeenImage:
         score = fields["score"]
         if score is None:
             score = math.nan
-        return cls(float(score), fields.get("cluster"))
+        cluster = fields.get("cluster")
+        if cluster is not None and not isinstance(cluster, str | int | float):
+            raise ValueError(f"cluster: expected a text or a number, found {type(cluster).__name__}")
+        return cls(float(score), cluster)
 
     def line(self) -> str:
         """Returns its line."""
@@ -70,7 +73,7 @@ class History:
                 lines = _whole_lines(stream)
                 digest = parse_json(next(lines, b""))["monitor"]
                 self._seen += map(SeenImage.read, lines)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DamagedError(f"{self._path}: expected a history as `flipjax monitor watch` writes it") from error
         if digest != self._digest:
             raise DamagedError(f"{self._path}: expected the history of this monitor, found that of another")

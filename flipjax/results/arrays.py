@@ -26,6 +26,12 @@ EVALUATED = ("val", "test")
 """The parts of the images that a sweep evaluates, in order."""
 NAME = re.compile(r"[\w.=, +-]+")
 """A member's name: part of the names of its files."""
+HISTORY_AXES = frozenset({"member", "epoch"})
+"""The columns of history.csv beside the measures."""
+HISTORY_MEMBER, HISTORY_ROW = 250, 60
+"""Bytes of memory that a member of history.csv takes, and each of its rows, beside its measures."""
+RESULTS_ROW, RESULTS_ENTRY = 200, 16
+"""Bytes of memory that a row of results.csv takes, and each axis and quantity in it while the table is made."""
 AxisValue: TypeAlias = "str | int | float"
 """A member's value of an axis of the grid."""
 Table = TypeVar("Table", bound="NamedArrays")
@@ -86,6 +92,10 @@ class NamedArrays:
             if not NAME.fullmatch(name):
                 raise ValueError(f"member: expected names of letters and digits, found {name!r}")
 
+    def memory(self) -> int:
+        """Returns the bytes of memory that the arrays take, and the tables that are made of them."""
+        return sum(values.nbytes for values in self.arrays().values())
+
     def take(self: Table, members: Sequence[str]) -> Table:
         """Returns some members, in the given order."""
         places = [self.places[name] for name in members]
@@ -110,6 +120,21 @@ class Curves(NamedArrays):
     epochs: np.ndarray = array("member", dtype=np.int32)
     measure: np.ndarray = array("measure", dtype=np.str_)
     curves: np.ndarray = array("member", "epoch", "measure", dtype=np.float64)
+
+    def check(self) -> None:
+        """Raises ValueError unless the values fit each other."""
+        super().check()
+        names = self.measure.tolist()
+        if len(set(names)) < len(names) or not HISTORY_AXES.isdisjoint(names):
+            raise ValueError("measure: expected different names, none of them member or epoch")
+        if (self.epochs < 0).any() or (self.epochs > self.curves.shape[1]).any():
+            raise ValueError(f"epochs: expected at most {self.curves.shape[1]}")
+
+    def memory(self) -> int:
+        """Returns the bytes of memory that the arrays take, and history.csv as a data frame."""
+        row = HISTORY_ROW + 8 * len(self.measure)
+        rows = int(self.epochs.sum(dtype=np.int64))
+        return super().memory() + HISTORY_MEMBER * len(self.member) + row * rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +180,7 @@ class MemberResults(Curves):
             raise ValueError("group, part: expected those of the classes and scenes, and val and test")
         if not len(self.rule):
             raise ValueError("rule: expected at least one")
-        for name in ("rule", "axis", "part", "group", "quantity", "measure"):
+        for name in ("rule", "axis", "part", "group", "quantity"):
             names = getattr(self, name).tolist()
             if len(set(names)) < len(names):
                 raise ValueError(f"{name}: expected different names")
@@ -170,8 +195,12 @@ class MemberResults(Curves):
         for setting in self.settings():
             if not all(isinstance(value, str | int | float) for value in setting.values()):
                 raise ValueError("setting: expected numbers and texts")
-        if (self.epochs < 0).any() or (self.epochs > self.curves.shape[1]).any():
-            raise ValueError(f"epochs: expected at most {self.curves.shape[1]}")
+
+    def memory(self) -> int:
+        """Returns the bytes of memory that the arrays take, and results.csv and history.csv as data frames."""
+        rows = len(self.rule) * len(self.member) * len(self.part) * len(self.group)
+        row = RESULTS_ROW + RESULTS_ENTRY * (len(self.axis) + len(self.quantity))
+        return super().memory() + row * rows
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def class_accuracy(results: MemberResults) -> np.ndarray:
     quantities = results.quantity.tolist()
     groups = results.group.tolist()
     parts = results.part.tolist()
-    if "val" not in parts or "fg_correct" not in quantities:
+    if "val" not in parts or "common" not in groups or "fg_correct" not in quantities:
         return np.full(results.values.shape[:2], np.nan)
     common = results.values[:, :, parts.index("val"), groups.index("common")]
     correct = common[..., quantities.index("fg_correct")]

@@ -32,8 +32,10 @@ VERSION = 1
 """Version of the format."""
 TEXT = 200
 """Bytes that Python takes for a text, with its places in lists and dictionaries."""
-TEXTS = 1 << 24
-"""Bytes that the texts of an array may take in any file."""
+FREE = 1 << 24
+"""Bytes that the texts of an array, or all tables, may take in any file."""
+TIMES = 10
+"""Most bytes that the arrays and tables of a byte of a larger file may take."""
 
 
 def write(path: Path, *tables: NamedArrays) -> None:
@@ -45,8 +47,17 @@ def write(path: Path, *tables: NamedArrays) -> None:
             arrays[name] = value
             entries[name] = {"axes": table.axes_of(name), "sha256": digest({name: value})}
     schema = json.dumps({"version": VERSION, "arrays": entries})
+    least = max(_least_size(table) for table in tables)
     with replacing(path) as stream:
-        save_npz(stream, {SCHEMA: np.array(schema), **arrays})
+        save_npz(stream, {SCHEMA: np.array(schema), **arrays}, least=least)
+
+
+def _least_size(table: NamedArrays) -> int:
+    """Returns the fewest bytes of a file that `read` takes with this table."""
+    memory = table.memory()
+    if memory <= FREE:
+        return 0
+    return math.ceil(memory / TIMES)
 
 
 def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table:
@@ -69,6 +80,9 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
         _check_axes(stored, names, entries, kind)
         table = kind(**{name: _read_array(stored, name, entries[name].sha256) for name in names})
         table.check()
+        if stored.size < _least_size(table):
+            most = max(FREE, TIMES * stored.size)
+            raise ValueError(f"expected tables that take at most {most:,} bytes of memory, found {table.memory():,}")
         return table
 
 
@@ -103,7 +117,7 @@ def _read_array(stored: Npz, name: str, expected: str) -> np.ndarray:
 def _check_axes(stored: Npz, names: Sequence[str], entries: Mapping[str, _Entry], kind: type[NamedArrays]) -> None:
     """Raises ValueError unless arrays have their axes and types, and every axis has one length."""
     lengths: dict[str, int] = {}
-    most = max(TEXTS, UNPACKED * stored.size)
+    most = max(FREE, UNPACKED * stored.size)
     for name in names:
         axes = kind.axes_of(name)
         dtype = kind.dtype_of(name)

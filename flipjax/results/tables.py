@@ -129,19 +129,19 @@ def results_table(results: MemberResults) -> pd.DataFrame:
     def of_member_and_rule(values: np.ndarray) -> np.ndarray:
         return spread(values.reshape(members, rules, 1, 1))
 
-    columns: dict[str, np.ndarray] = {"member": of_member(results.member)}
+    columns: dict[str, np.ndarray] = {"member": of_member(_shared(results.member))}
     settings = pd.DataFrame(results.settings(), dtype=object)
     for name in map(str, settings):
         columns[name] = of_member(settings[name].to_numpy())
-    columns["split"] = spread(results.part.reshape(1, 1, parts, 1))
-    columns["group"] = spread(results.group.reshape(1, 1, 1, groups))
-    values = results.values.transpose(1, 0, 2, 3, 4).reshape(-1, len(results.quantity))
+    columns["split"] = spread(_shared(results.part).reshape(1, 1, parts, 1))
+    columns["group"] = spread(_shared(results.group).reshape(1, 1, 1, groups))
+    values = results.values.transpose(1, 0, 2, 3, 4).reshape(members * rules * parts * groups, len(results.quantity))
     for key, of_rows in zip(results.quantity.tolist(), values.T, strict=True):
         columns[column(key)] = _counts(of_rows) if quantity_of(key).unit == COUNTS else of_rows
-    columns["status"] = of_member_and_rule(statuses(results).T)
+    columns["status"] = of_member_and_rule(_shared(statuses(results)).T)
     columns["epochs"] = of_member(results.epochs)
     columns["best_epoch"] = of_member_and_rule(results.best_epoch.T)
-    columns["selection"] = spread(results.rule.reshape(1, rules, 1, 1))
+    columns["selection"] = spread(_shared(results.rule).reshape(1, rules, 1, 1))
     return pd.DataFrame(columns)
 
 
@@ -175,10 +175,16 @@ def history_table(curves: Curves) -> pd.DataFrame:
     """Returns the rows of history.csv, one per member and epoch that it trained."""
     epochs = curves.epochs.tolist()
     trained = [of_member[:count] for of_member, count in zip(curves.curves, epochs, strict=True)]
-    columns = dict(zip(curves.measure.tolist(), np.concatenate(trained).T, strict=True))
-    member = np.repeat(curves.member, epochs)
-    epoch = np.concatenate([np.arange(1, count + 1) for count in epochs])
-    return pd.DataFrame({"member": member, "epoch": epoch, **columns})
+    # One array, which the table takes as it is: a column of each measure would be copied twice.
+    table = pd.DataFrame(np.concatenate(trained), columns=curves.measure.tolist(), copy=False)
+    table.insert(0, "member", np.repeat(_shared(curves.member), epochs))
+    table.insert(1, "epoch", np.concatenate([np.arange(1, count + 1) for count in epochs]))
+    return table
+
+
+def _shared(texts: np.ndarray) -> np.ndarray:
+    """Returns texts as Python's, which all rows that repeat one of them share."""
+    return texts.astype(object)
 
 
 def blank_results(
@@ -209,6 +215,8 @@ def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Returns tables below each other; a column that only some have keeps its place after the column before it."""
     if not tables:
         return pd.DataFrame()
+    if len(tables) == 1:
+        return tables[0]
     columns: list[str] = []
     for table in tables:
         position = 0

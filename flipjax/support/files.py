@@ -201,10 +201,20 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     """
     total = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        total.update(f"{name}\0{array.dtype.str}\0{np.shape(arrays[name])}\0".encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
+        array = np.asarray(arrays[name])
+        total.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        for values in _in_order(array):
+            total.update(values.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
+
+
+def _in_order(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the values of an array in C's order: itself if it is stored so, or a few thousand at a time."""
+    if array.flags.c_contiguous:
+        yield array
+        return
+    for values in np.nditer(array, ["buffered", "external_loop", "zerosize_ok"], order="C"):
+        yield np.ascontiguousarray(values)
 
 
 def _beside(path: str | Path) -> tuple[Path, Path]:

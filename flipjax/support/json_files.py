@@ -1,17 +1,51 @@
 """Reads JSON files, after a look at what their values would take in memory."""
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from flipjax.support.files import check_regular
 
-SMALL = 2**20
+SMALL = 2**16
 """Bytes of JSON that is parsed whatever it holds."""
-TIMES = 8
-"""Most bytes that the objects, lists and texts of a byte of larger JSON may take."""
-OBJECT, LIST, QUOTE = 192, 72, 29
-"""Bytes that Python takes for an object, a list, and each of the two quotes of a text, with their places in a list."""
+FREE = 2**21
+"""Bytes of memory that any JSON may take."""
+TIMES = 9
+"""Most bytes of memory that a byte of larger JSON may take, as text and as values; one more is left to the reader."""
+OBJECT, LIST, TEXT, NUMBER = 192, 88, 50, 28
+"""Bytes that Python takes for an object, a list, a text, and a number that is not small and whole."""
+ENTRY = 9
+"""Bytes of an entry of a list, in which a comma stands between two."""
+KEY = 29
+"""Bytes of an entry of an object whose key has occurred before: equal keys are one text."""
+NEW_KEY = 200
+"""Bytes of an entry whose key is new, and of its text: in an object that grows, and among the keys that occurred."""
+WIDE = 4
+"""Most bytes of a character that is not ASCII, and then of all characters of its text."""
+WIDE_TEXT = 25
+"""Bytes that such a text takes beside those of another."""
+STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?', re.DOTALL)
+"""A text, and the colon after one that is a key."""
+
+
+def _shape_of(byte: int) -> int:
+    """Returns 0 for what a number is made of, minus for itself, a space for what may precede a number, x otherwise."""
+    character = chr(byte)
+    if character in "0123456789.+eE":
+        return ord("0")
+    if character == "-":
+        return ord("-")
+    if character in "[,: \t\r\n":
+        return ord(" ")
+    return ord("x")
+
+
+SHAPE = bytes(_shape_of(byte) for byte in range(256))
+"""Translates JSON so that its numbers can be counted by their length."""
+NUMBERS = (b" 000", b" 00-", b" -")
+"""Beginnings, in this shape, of numbers that take NUMBER bytes: Python holds each one from -5 to 256 only once."""
 
 
 def read_json(path: str | Path) -> Any:
@@ -22,7 +56,8 @@ def read_json(path: str | Path) -> Any:
         OSError: the file cannot be read.
     """
     check_regular(Path(path))
-    return parse_json(Path(path).read_bytes())
+    # The bytes are gone before the values are made.
+    return _parse(_decode(Path(path).read_bytes()))
 
 
 def parse_json(content: bytes) -> Any:
@@ -36,12 +71,56 @@ def parse_json(content: bytes) -> Any:
         ...
         ValueError: expected JSON, found one that is nested too deeply
     """
-    if len(content) > SMALL:
-        most = TIMES * len(content)
-        taken = OBJECT * content.count(b"{") + LIST * content.count(b"[") + QUOTE * content.count(b'"')
-        if taken > most:
-            raise ValueError(f"expected JSON whose values take at most {most:,} bytes, found about {taken:,}")
+    return _parse(_decode(content))
+
+
+def _parse(text: str) -> Any:
     try:
-        return json.loads(content)
+        return json.loads(text)
     except RecursionError:
         raise ValueError("expected JSON, found one that is nested too deeply") from None
+
+
+def _decode(content: bytes) -> str:
+    """Returns the text of JSON; raises ValueError if it would take much more memory."""
+    text = content.decode(json.detect_encoding(content))
+    if len(content) > SMALL:
+        most = max(FREE, TIMES * len(content))
+        taken = sys.getsizeof(text) + _memory_of_lists(content)
+        taken += _memory_of_texts(content, most=most - taken)
+        if taken > most:
+            raise ValueError(
+                f"expected JSON that takes at most {most:,} bytes of memory, found one of {taken:,} or more"
+            )
+    return text
+
+
+def _memory_of_lists(content: bytes) -> int:
+    """Returns the bytes that the objects, lists and numbers of JSON take, without texts and keys."""
+    shape = content.translate(SHAPE)
+    numbers = sum(shape.count(beginning) for beginning in NUMBERS)
+    entries = content.count(b",")
+    return OBJECT * content.count(b"{") + LIST * content.count(b"[") + ENTRY * entries + NUMBER * numbers
+
+
+def _memory_of_texts(content: bytes, *, most: int) -> int:
+    """Returns the bytes that the texts and keys of JSON take, or what is counted when they are more than `most`."""
+    taken = 0
+    keys: set[bytes] = set()
+    for string in STRING.finditer(content):
+        if taken > most:
+            break
+        text, colon = string.groups()
+        if colon and text in keys:
+            taken += KEY
+            continue
+        if colon:
+            keys.add(text)
+            taken += NEW_KEY
+        else:
+            taken += TEXT
+        if text.isascii() and b"\\u" not in text:
+            taken += len(text)
+        else:
+            taken += WIDE_TEXT + WIDE * len(text)
+    return taken

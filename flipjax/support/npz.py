@@ -147,10 +147,11 @@ def most_unpacked(size: int) -> int:
     return max(SMALL, UNPACKED * size)
 
 
-def save_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an npz, compressed unless it would unpack to more than `open_npz` takes."""
+def save_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray], *, least: int = 0) -> None:
+    """Writes an npz, compressed unless `open_npz` would refuse it or it would have fewer than `least` bytes."""
     np.savez_compressed(stream, allow_pickle=False, **arrays)
-    if sum(array.nbytes for array in arrays.values()) > most_unpacked(stream.tell()):
+    size = stream.tell()
+    if size < least or sum(array.nbytes for array in arrays.values()) > most_unpacked(size):
         stream.seek(0)
         stream.truncate()
         np.savez(stream, allow_pickle=False, **arrays)
