@@ -1,4 +1,9 @@
-"""`flipjax.audit.stream`: an audit of batches, as a model makes them."""
+"""`flipjax.audit.stream`: an audit of batches, as a model makes them.
+
+An `AuditStream` claims its folder when it is made, counts each batch when it is added, and concludes and writes when it
+is closed, by the functions that an audit of files uses: `counts`, `results`, `files`. A batch is checked as a whole
+before any of it is kept.
+"""
 
 import dataclasses
 import sys
@@ -95,35 +100,33 @@ class AuditStream:
             AuditError: the folder cannot be used.
             TypeError, ValueError: options do not fit.
         """
-        class_names = spec.get("class_names")
-        if class_names is not None and not isinstance(class_names, str):
-            check_texts("class_names", class_names)
-        read = LabelSpec(**spec)
+        read = _read_spec(spec)
         if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
             raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
         if unit not in UNITS:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
-        if read.kind == "masks" and read.num_classes is None:
-            if read.class_names is None:
-                raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
-            read = dataclasses.replace(read, num_classes=len(read.class_names))
         self.summary: dict[str, SummaryValue] = {}
         """The numbers of summary.json, once closed."""
         self.text = ""
         """The first tables, once closed."""
         self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
+        """How to read batches; it has the number of classes once one was added."""
         self._default_spacing = None
+        """The spacing of batches that do not say theirs."""
         if spacing is not None:
             (self._default_spacing,) = _spacings(spacing, 1, read.spatial_ndim)
         self._min_size = MinSize.parse(min_size)
         self._folder = Path(out)
-        self._assumed = spec.get("background", 0) == 0
+        self._background_is_default = spec.get("background", 0) == 0
         self._all_groups = all_groups
         self._scene_names = tuple(scene_names)
         self._anatomy = anatomy
         self._class_names: tuple[str, ...] = ()
+        """Names of the classes, once a batch was added."""
         self._groups: list[np.ndarray] = []
+        """The groups of each batch."""
         self._clusters: list[str] = []
+        """The cluster of each image."""
         self._closed = False
         self._lock = threading.RLock()
         self._claim = files.claimed(self._folder)
@@ -221,7 +224,9 @@ class AuditStream:
         truth = np.asarray(to_array(labels, name="labels"))
         scores = np.asarray(to_array(predictions, name="predictions"))
         if truth.ndim != spec.spatial_ndim + 1 or len(scores) != len(truth):
-            form = "(N, H, W)" if spec.spatial_ndim == 2 else "(N, D, H, W)"
+            form = "(N, H, W)"
+            if spec.spatial_ndim == 3:
+                form = "(N, D, H, W)"
             raise ValueError(f"labels: expected {form} beside predictions {scores.shape}, found {truth.shape}.")
         if spec.kind == "masks":
             return truth, scores
@@ -255,8 +260,10 @@ class AuditStream:
             raise ValueError("clusters: expected with every batch or with none.")
         if clusters is None:
             return []
-        # The elements of an array are read as Python's own types.
-        elements = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+        elements = clusters
+        if isinstance(clusters, np.ndarray):
+            # So that its elements are Python's own types.
+            elements = clusters.tolist()
         texts = [str(cluster) for cluster in elements]
         if len(texts) != count:
             raise ValueError(f"clusters: expected {count}, one an image, found {len(texts)}.")
@@ -284,7 +291,7 @@ class AuditStream:
             return self._encoding, self._class_names
         names = spec.names(classes)
         warning = ""
-        if self._assumed:
+        if self._background_is_default:
             warning = takes_for_background(names, "background=None", "background=(0,)")
         if warning:
             warnings.warn(warning, stacklevel=4)
@@ -393,6 +400,20 @@ class AuditStream:
 
 
 stream = AuditStream
+"""The name under which `flipjax.audit` has it."""
+
+
+def _read_spec(options: SpecOptions) -> LabelSpec:
+    """Returns the fields of a stream's `LabelSpec`, with the number of classes of masks."""
+    class_names = options.get("class_names")
+    if class_names is not None and not isinstance(class_names, str):
+        check_texts("class_names", class_names)
+    spec = LabelSpec(**options)
+    if spec.kind != "masks" or spec.num_classes is not None:
+        return spec
+    if spec.class_names is None:
+        raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
+    return dataclasses.replace(spec, num_classes=len(spec.class_names))
 
 
 def takes_for_background(class_names: Sequence[str], none: str, zero: str) -> str:

@@ -1,4 +1,9 @@
-"""Compares two audits of the same images by paired differences, and checks gates (limits on results)."""
+"""Compares two audits of the same images by paired differences, and checks gates (limits on results).
+
+`compare_audits` reads the counts that both audits stored, checks that they are of the same images and labels, takes the
+differences of all numbers of their summaries (`Values`), tries the gates, and writes the files. The intervals of rates
+and of mean IoU come from a formula (`_rate_intervals`), those of other numbers from resamples (`_bootstrap_intervals`).
+"""
 
 import dataclasses
 import json
@@ -23,7 +28,7 @@ from flipjax.metrics.drawn_rates import RateSums, paired_difference, paired_mean
 from flipjax.metrics.evaluate import with_group
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.resampling import draw_images, percentile_ends
-from flipjax.metrics.summary import summary_of, values_of
+from flipjax.metrics.summary import Summary, summary_of, values_of
 from flipjax.results.frames import records_of
 from flipjax.results.text import TextTable, to_text, with_interval
 from flipjax.support.files import make_folder, write_text
@@ -36,13 +41,15 @@ PROGRAM = "flipjax.audit.compare"
 FILES = {"compare.json", "compare.csv"}
 """All files of a comparison."""
 SHOWN = 12
-"""Further differences printed on the terminal."""
+"""Differences that are printed on the terminal besides those of MAIN, at most."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
-"""Quantities that are printed first."""
+"""Quantities whose differences are always printed, first."""
 NAME = 150
 """Bytes that Python takes for the name of an image, with its places in lists."""
 NAMES = 1 << 24
 """Bytes that the names of any audit may take."""
+SAME_SIZE = 1e-4
+"""Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
 Interval = tuple[float, float]
 """The ends of an interval."""
 
@@ -162,18 +169,18 @@ def _read_pair(old: Path, new: Path) -> tuple[Stored, Stored]:
     """Reads both audits, which must have the same images, labels and sizes of pixels."""
     before = read_audit(old)
     after = read_audit(new)
-    lacking = sorted({*before.names} ^ {*after.names})
-    if lacking:
-        raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listed(lacking)}")
-    first = before.classes
-    second = after.classes
-    if first != second:
-        raise AuditError(f"--compare: expected the same classes, found {first} in {old} and {second} in {new}")
+    in_one_alone = sorted({*before.names} ^ {*after.names})
+    if in_one_alone:
+        listing = listed(in_one_alone)
+        raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listing}")
+    if before.classes != after.classes:
+        found = f"{before.classes} in {old} and {after.classes} in {new}"
+        raise AuditError(f"--compare: expected the same classes, found {found}")
     relabelled = _names_where(after.names, (before.label_pixels != after.label_pixels).any(-1))
     if relabelled:
         raise AuditError(f"--compare: expected the same labels; {old} and {new} have others in {listed(relabelled)}")
     if before.pixel_size is not None and after.pixel_size is not None:
-        resized = _names_where(after.names, ~np.isclose(before.pixel_size, after.pixel_size, rtol=1e-4))
+        resized = _names_where(after.names, ~np.isclose(before.pixel_size, after.pixel_size, rtol=SAME_SIZE))
         if resized:
             raise AuditError(f"--compare: expected the same spacing; {old} and {new} have others in {listed(resized)}")
     return before, after
@@ -230,21 +237,13 @@ def compare_audits(
         pixel_size = stored_before.pixel_size
     before = _read_images(stored_before, stored_after, pixel_size)
     after = _read_images(stored_after, stored_after, pixel_size)
-    values_before = summary_of(before)
-    values_after = summary_of(after)
-    keys = [key for key, value in values_after.items() if np.ndim(value) == 0 and "n_images" not in key]
+    values = Values(summary_of(before), summary_of(after))
     gates = make_gates(fail_above, fail_below)
-    check_gates(gates, keys, forms=FORMS_OF_COMPARISONS)
+    check_gates(gates, values.keys, forms=FORMS_OF_COMPARISONS)
     check_folder(out, FILES)
-    table = pd.DataFrame(index=pd.Index(keys, name="quantity"))
-    table["old"] = [float(values_before[key]) for key in keys]
-    table["new"] = [float(values_after[key]) for key in keys]
-    table["difference"] = table["new"] - table["old"]
-    intervals = _difference_intervals(before, after, keys, clusters=stored_after.clusters, samples=samples)
-    table["low"] = [intervals[key][0] for key in keys]
-    table["high"] = [intervals[key][1] for key in keys]
-    differences = dict(zip(keys, table["difference"].tolist(), strict=True))
-    tried = try_gates(gates, differences, intervals)
+    intervals = _difference_intervals(before, after, values.keys, clusters=stored_after.clusters, samples=samples)
+    table = values.differences(intervals)
+    tried = try_gates(gates, dict(zip(table.index, table["difference"].tolist(), strict=True)), intervals)
     make_folder(out)
     write_text(out / "compare.csv", table.to_csv(float_format="%.6g"))
     stored: dict[str, object] = {"program": PROGRAM, "old": str(old), "new": str(new), "images": len(after)}
@@ -264,6 +263,31 @@ def compare_audits(
     return Comparison(table, f"{head}\n\n{_text(table)}", failures(tried))
 
 
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """The summaries of two audits of the same images."""
+
+    before: Summary
+    """Those of the old audit."""
+    after: Summary
+    """Those of the new audit."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the numbers that can differ: no lists, and no counts of images."""
+        return [key for key, value in self.after.items() if np.ndim(value) == 0 and "n_images" not in key]
+
+    def differences(self, intervals: Mapping[str, Interval]) -> pd.DataFrame:
+        """Returns the table of a `Comparison`."""
+        table = pd.DataFrame(index=pd.Index(self.keys, name="quantity"))
+        table["old"] = [float(self.before[key]) for key in self.keys]
+        table["new"] = [float(self.after[key]) for key in self.keys]
+        table["difference"] = table["new"] - table["old"]
+        table["low"] = [intervals[key][0] for key in self.keys]
+        table["high"] = [intervals[key][1] for key in self.keys]
+        return table
+
+
 def _difference_intervals(
     before: Images, after: Images, keys: Sequence[str], *, clusters: np.ndarray | None, samples: int
 ) -> dict[str, Interval]:
@@ -271,9 +295,9 @@ def _difference_intervals(
     intervals: dict[str, Interval] = {}
     for group in after.group_names:
         intervals.update(_rate_intervals(before, after, group, clusters))
-    no_rates = [key for key in keys if key not in intervals]
-    if no_rates:
-        intervals.update(_bootstrap_intervals(before, after, no_rates, clusters, samples))
+    other_keys = [key for key in keys if key not in intervals]
+    if other_keys:
+        intervals.update(_bootstrap_intervals(before, after, other_keys, clusters, samples))
     return intervals
 
 
@@ -327,9 +351,10 @@ def _bootstrap_intervals(
 def _text(table: pd.DataFrame) -> str:
     """Returns the main differences, and those whose interval does not hold 0, the largest first."""
     main = [key for key in MAIN if key in table.index]
-    sure = table[(table["low"] > 0) | (table["high"] < 0)].drop(index=main, errors="ignore")
-    order = sure["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
-    shown = pd.concat([table.loc[main], sure.loc[order]]).dropna(subset=["difference"])
+    excludes_zero = (table["low"] > 0) | (table["high"] < 0)
+    others = table[excludes_zero].drop(index=main, errors="ignore")
+    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
+    shown = pd.concat([table.loc[main], others.loc[largest]]).dropna(subset=["difference"])
     rows = []
     for row in records_of(shown.rename_axis("quantity").reset_index()):
         change = with_interval(row, "difference", form="+.4f")

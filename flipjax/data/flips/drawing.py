@@ -1,5 +1,9 @@
 """Draws the blossoms and grounds of flips-1 in NumPy, with the same bytes on every machine.
 
+`draw_blossoms` and `draw_grounds` turn uniform random numbers, of which each has one use, into images. Numbers in the
+code are lengths in radii of a blossom, or shares of full brightness. Another number, or another order of the arithmetic,
+is another benchmark: its digests would not be those of digests.json.
+
 Random numbers are the words of PCG64, whose stream NumPy keeps. Everything else is sums, products, quotients, roots and
 comparisons of single float64 numbers, which IEEE 754 rounds in one way; sines, powers, matrix products and long sums
 are not. Samples are rounded to integers before they are averaged.
@@ -7,6 +11,7 @@ are not. Samples are rounded to integers before they are averaged.
 
 import dataclasses
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +22,13 @@ SPREAD = 0.12
 PETALS = 0.30
 """Depth of the notches between petals, in radii."""
 LOBES = (3, 5)
-"""Petals of the kinds."""
+"""Petals of the kinds with few and with many."""
 SCALES = (0.18, 0.30)
 """Smallest and largest radius of a blossom, as a fraction of the frame."""
+MARGIN = 1.2
+"""Distance of a blossom's centre from the border of the frame, at least, in radii."""
 NUMBERS = 24
-"""Random numbers of a blossom."""
+"""Random numbers that a blossom or a ground is drawn from; not all are used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +68,56 @@ def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.nd
         uint8 (n, size, size, 4): RGB premultiplied by alpha, and alpha.
     """
     u = numbers.T[:, :, None, None]
+    petals, coat = _traits(kind, u)
+    points = _points(u, size)
+    inside = _outline(petals, points) - points.distance
+    alpha = np.clip(0.5 + inside / 0.12, 0, 1)
+    marked = _markings(coat, points, u)
+    heart = np.clip(0.5 + (0.26 - points.distance) / 0.10, 0, 1)
+    rim = np.clip(1 - inside / 0.14, 0, 1)
+    light = 1.05 - 0.25 * np.clip(0.5 + 0.4 * points.down, 0, 1)
+    petal_hue = u[12]
+    mark_hue = petal_hue + 0.2 * (u[13] - 0.5)
+    has_dark_marks = u[16] < 0.5
+    layers = []
+    for channel in range(3):
+        petal = _colour(petal_hue, 0.30 + 0.35 * u[14], 0.78 + 0.20 * u[15], channel)
+        dark = _colour(mark_hue, 0.55 + 0.30 * u[14], 0.36 + 0.14 * u[15], channel)
+        pale = _colour(mark_hue, 0.12 + 0.10 * u[14], 0.97, channel)
+        mark = np.where(has_dark_marks, dark, pale)
+        colour = petal + (mark - petal) * marked
+        colour = colour + (_colour(u[17], 0.75, 0.92, channel) - colour) * heart
+        colour = colour * light * (1 - 0.7 * rim)
+        layers.append(np.clip(colour, 0, 1) * alpha)
+    return _pixels(np.stack([*layers, alpha], axis=-1), size)
+
+
+def _traits(kind: BlossomKind, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the traits of petals and coat, each from 0 to 1, from random numbers (NUMBERS, n, 1, 1)."""
     away = 1 - u[0]
     lean = 1 - away * away
     petals = 0.5 + 0.5 * np.clip(kind.lobes * lean + SPREAD * (2 * u[1] - 1), -1, 1)
     coat = 0.5 + 0.5 * np.clip(kind.coat * lean + SPREAD * (2 * u[2] - 1), -1, 1)
+    return petals, coat
+
+
+class _Points(NamedTuple):
+    """The samples of images in the frames of their blossoms: in radii, from the centre."""
+
+    x: np.ndarray
+    """Along the blossom's own axis, (n, H, H)."""
+    y: np.ndarray
+    """Across the blossom's own axis, (n, H, H)."""
+    down: np.ndarray
+    """Downwards in the image, (n, H, 1)."""
+    distance: np.ndarray
+    """Distance from the centre, (n, H, H)."""
+
+
+def _points(u: np.ndarray, size: int) -> _Points:
+    """Places, scales and turns blossoms, and returns the samples in their frames."""
     radius = SCALES[0] + (SCALES[1] - SCALES[0]) * u[3]
-    room = 1.2 * radius
+    room = MARGIN * radius
     grid = (np.arange(size * SAMPLES) + 0.5) / (size * SAMPLES)
     across = (grid[None, None, :] - (room + (1 - 2 * room) * u[4])) / radius
     down = (grid[None, :, None] - (room + (1 - 2 * room) * u[5])) / radius
@@ -77,32 +128,21 @@ def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.nd
     sine = side * 2 * t / (1 + t * t)
     x = across * cosine + down * sine
     y = down * cosine - across * sine
-    distance = np.sqrt(x * x + y * y)
-    towards = x / np.maximum(distance, 1e-9)
+    return _Points(x, y, down, np.sqrt(x * x + y * y))
+
+
+def _outline(petals: np.ndarray, points: _Points) -> np.ndarray:
+    """Returns the radius of a blossom towards each sample: that of few petals, of many, or of a mixture."""
+    towards = points.x / np.maximum(points.distance, 1e-9)
     few, many = (_chebyshev(count, towards) for count in LOBES)
-    outline = 1 + PETALS * ((1 - petals) * few + petals * many - 0.35)
-    inside = outline - distance
-    alpha = np.clip(0.5 + inside / 0.12, 0, 1)
-    dots = np.minimum(_wave(1.9 * x + u[8]), _wave(1.9 * y + u[9]))
-    rings = _wave(2.6 * distance + u[10])
-    marked = np.clip(0.5 + 4 * ((1 - coat) * (dots - 0.42) + coat * (rings - 0.5)), 0, 1) * (0.75 + 0.25 * u[11])
-    heart = np.clip(0.5 + (0.26 - distance) / 0.10, 0, 1)
-    rim = np.clip(1 - inside / 0.14, 0, 1)
-    light = 1.05 - 0.25 * np.clip(0.5 + 0.4 * down, 0, 1)
-    petal_hue = u[12]
-    mark_hue = petal_hue + 0.2 * (u[13] - 0.5)
-    dark = u[16] < 0.5
-    layers = []
-    for channel in range(3):
-        petal = _colour(petal_hue, 0.30 + 0.35 * u[14], 0.78 + 0.20 * u[15], channel)
-        deep = _colour(mark_hue, 0.55 + 0.30 * u[14], 0.36 + 0.14 * u[15], channel)
-        pale = _colour(mark_hue, 0.12 + 0.10 * u[14], 0.97, channel)
-        mark = np.where(dark, deep, pale)
-        colour = petal + (mark - petal) * marked
-        colour = colour + (_colour(u[17], 0.75, 0.92, channel) - colour) * heart
-        colour = colour * light * (1 - 0.7 * rim)
-        layers.append(np.clip(colour, 0, 1) * alpha)
-    return _pixels(np.stack([*layers, alpha], axis=-1), size)
+    return 1 + PETALS * ((1 - petals) * few + petals * many - 0.35)
+
+
+def _markings(coat: np.ndarray, points: _Points, u: np.ndarray) -> np.ndarray:
+    """Returns the strength of the markings at each sample: dots, rings, or a mixture."""
+    dots = np.minimum(_wave(1.9 * points.x + u[8]), _wave(1.9 * points.y + u[9]))
+    rings = _wave(2.6 * points.distance + u[10])
+    return np.clip(0.5 + 4 * ((1 - coat) * (dots - 0.42) + coat * (rings - 0.5)), 0, 1) * (0.75 + 0.25 * u[11])
 
 
 def draw_grounds(kind: int, numbers: np.ndarray, lattice: np.ndarray, *, size: int) -> np.ndarray:
