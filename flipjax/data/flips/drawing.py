@@ -1,7 +1,7 @@
 """Draws the blossoms and grounds of flips-1 in NumPy, with the same bytes on every machine.
 
 `draw_blossoms` and `draw_grounds` turn uniform random numbers, of which each has one use, into images. Numbers in the
-code are lengths in radii of a blossom, or shares of full brightness. Another number, or another order of the arithmetic,
+code are lengths in radii of a blossom, or shares of full brightness. Another number, or another order of arithmetic,
 is another benchmark: its digests would not be those of digests.json.
 
 Random numbers are the words of PCG64, whose stream NumPy keeps. Everything else is sums, products, quotients, roots and
