@@ -19,17 +19,47 @@ from flipjax.support.keys import Integer, Key, Kind, Scalar, keys_in, option, st
 from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
 
 POOL_NAMES = ("synthetic", "flips-1", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
-"""Where images may come from."""
+"""Where images may come from: values of `config.pool.name`.
+
+Example:
+    >>> default_config().pool.name in POOL_NAMES
+    True
+"""
 SMALL = ("unet",)
-"""Networks of any width and depth, which start afresh."""
+"""Networks of any width and depth, which start afresh.
+
+Example:
+    >>> ModelSpec("unet", width=16).name in SMALL
+    True
+"""
 LARGE = ("smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
-"""Networks of fixed size, which may start from weights of segmentation_models_pytorch."""
+"""Networks of fixed size, which may start from weights of segmentation_models_pytorch.
+
+Example:
+    >>> [ModelSpec(name).stride for name in LARGE]
+    [32, 32, 32]
+"""
 MODEL_NAMES = SMALL + LARGE
-"""All networks by name."""
+"""All networks by name: values of `config.model.name`.
+
+Example:
+    >>> set(MODEL_NAMES) == {*SMALL, *LARGE}
+    True
+"""
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
-"""Rules that choose the epoch of a member, see `TrainSpec`."""
+"""Rules that choose the epoch of a member, see `TrainSpec`: values in `config.train.selection`.
+
+Example:
+    >>> set(TrainSpec().selection) <= set(SELECTIONS)
+    True
+"""
 DTYPES = ("float32", "bfloat16")
-"""Types that a network may compute in."""
+"""Types that a network may compute in: values of `config.model.dtype`.
+
+Example:
+    >>> ModelSpec().dtype in DTYPES
+    True
+"""
 
 
 # The ranges of keys that are declared below: what each may be, and how an error says so.

@@ -8,9 +8,19 @@ from flipjax.support.keys import Scalar, keys_in, knob, knobs_in, switch, traced
 from flipjax.support.ranges import functions_of, name_of, within
 
 DRO = ("group_dro", "group_dro_reference")
-"""Methods that weigh groups."""
+"""Methods that weigh groups.
+
+Example:
+    >>> [METHODS[name].knobs["dro"] for name in DRO]
+    [1.0, 1.0]
+"""
 CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
-"""Methods that mix backgrounds."""
+"""Methods that mix backgrounds.
+
+Example:
+    >>> [METHODS[name].knobs["cutmix"] for name in CUTMIX]
+    [0.5, 0.5]
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +110,12 @@ MEANINGS = {
     "dfr": "refits the head on half of validation, once, by ridge (Kirichenko et al., 2023: ten, l1)",
     "jtt": "restarts; draws images with Flip > 0.5 more (Liu et al., 2021: errors)",
 }
-"""How each method differs from plain cross-entropy."""
+"""How each method differs from plain cross-entropy.
+
+Example:
+    >>> MEANINGS["dice_ce"]
+    'adds the soft Dice loss of the foreground classes'
+"""
 
 
 def _knobs_of_built_in(method: str) -> dict[str, float]:

@@ -13,7 +13,18 @@ from flipjax.support.ranges import functions_of, name_of
 
 
 def check_method_names(config: Config) -> None:
-    """Raises ConfigError if the axis of methods has an unknown one, or leaves out one that the configuration brings."""
+    """Raises ConfigError if the axis of methods has an unknown one, or leaves out one that the configuration brings.
+
+    Example:
+        >>> from flipjax import configure
+        >>> def focal(logits, labels, groups):
+        ...     return logits.mean((1, 2, 3))
+        >>> try:
+        ...     check_method_names(configure("smoke", {"train.loss": focal}))
+        ... except ConfigError as error:
+        ...     print(error.problem)
+        expected a method with focal, which the configuration brings; found ('ce',)
+    """
     methods = methods_of(config)
     asked = values_of(config, "method")
     own_names = []
@@ -36,7 +47,14 @@ def check_method_names(config: Config) -> None:
 
 
 def check_folds(spec: Experiment, config: Config) -> None:
-    """Raises ConfigError if keys need folds, or folds need other keys."""
+    """Raises ConfigError if keys need folds, or folds need other keys.
+
+    Example:
+        >>> from flipjax.config import SplitSpec, default_config
+        >>> check_folds(Experiment(split=SplitSpec(fold=1)), default_config())
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.split.fold: expected 0 without config.split.folds; found 1
+    """
     split = spec.split
     if split.folds:
         rhos = values_of(config, "rho")
@@ -123,7 +141,18 @@ def check_setting(experiment: Experiment, setting: Setting, config: Config) -> N
 
 
 def check_methods(program: Program) -> None:
-    """Raises ConfigError if an axis is a knob of no method, or dfr has too few images to refit on."""
+    """Raises ConfigError if an axis is a knob of no method, or dfr has too few images to refit on.
+
+    Example:
+        >>> import dataclasses
+        >>> from flipjax import configure
+        >>> from flipjax.plan import plan
+        >>> [program] = plan(configure("smoke", {"axes.method": ("dfr",), "split.n_val": 8}))
+        >>> small = dataclasses.replace(program.experiment.split, n_val=4)
+        >>> check_methods(dataclasses.replace(program, experiment=dataclasses.replace(program.experiment, split=small)))
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.split.n_val: expected at least 8, half of them for dfr to refit on; found 4
+    """
     spec = program.experiment
     for name in program.settings[0].axes:
         if name in STRENGTHS and name not in spec.active_knobs:
