@@ -550,7 +550,7 @@ def schedule_of_assay(folder):
 
 
 def text_of_report(folder):
-    text = page._text_of(folder, "source")
+    text = page._existing_text(folder, "source")
     assert text is None or isinstance(text, str)
 
 
