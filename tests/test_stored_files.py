@@ -327,6 +327,7 @@ LISTS = {
     "short numbers apart": b"0.1, ",
     "names of images": b'"scan_00017.png",',
     "annotations": b'{"image_id":17,"category_id":1,"bbox":[12.5,30.25,101.5,99.75],"iscrowd":0},',
+    "items of a pool": b'{"name": "1.png", "files": [], "y": 0, "scene": 0, "part": -1, "cluster": ""}, ',
     "german": '"größere Flächen",'.encode(),
     "chinese": '"左肾和右肾",'.encode(),
 }
@@ -343,6 +344,40 @@ def test_a_large_json_is_read_within_the_bound(entry, tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert value == json.loads(path.read_bytes())
+    assert peak < TIMES * path.stat().st_size
+
+
+ASSAYS = {
+    "numbers for names": ("class_names", "1,"),
+    "short numbers for names": ("notes", "-9,"),
+    "notes": ("notes", '"abcdefghij",'),
+    "counts": ("cluster_counts", "1,"),
+    "counts of fractions": ("cluster_counts", "0.25,"),
+    "groups": (
+        "groups",
+        '{"class_name":"","value_name":"","common":true,"images":0,"correct":0,"flip":0,"miss":0},',
+    ),
+}
+"""A field of an assay's record, and an entry that it holds many times."""
+
+
+@pytest.mark.parametrize(("field", "entry"), ASSAYS.values(), ids=ASSAYS)
+def test_a_large_record_of_an_assay_is_refused_or_read_within_the_bound(field, entry, tmp_path):
+    path = tmp_path / "assay.json"
+    values = to_plain(ASSAY)
+    whole = json.dumps({**values, field: "LONG"})
+    count = 2**19 // len(entry)
+    path.write_text(whole.replace('"LONG"', f"[{entry * count}{entry[:-1]}]"))
+    tracemalloc.start()
+    try:
+        found = read_assay(tmp_path)
+    except DamagedError as error:
+        assert "assay.json" in str(error)
+    else:
+        assert len(getattr(found, field)) == count + 1
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     assert peak < TIMES * path.stat().st_size
 
 

@@ -18,8 +18,8 @@ OBJECT, LIST, TEXT, NUMBER = 192, 88, 50, 28
 """Bytes that Python takes for an object, a list, a text, and a number that is not small and whole."""
 ENTRY = 9
 """Bytes of an entry of a list, in which a comma stands between two."""
-KEY = 29
-"""Bytes of an entry of an object whose key has occurred before: equal keys are one text."""
+KEY = 24
+"""Bytes, beside ENTRY, of an entry of an object whose key has occurred before: equal keys are one text."""
 NEW_KEY = 200
 """Bytes of an entry whose key is new, and of its text: in an object that grows, and among the keys that occurred."""
 WIDE = 4
@@ -117,7 +117,8 @@ def _memory_of_texts(content: bytes, *, most: int) -> int:
         if colon:
             keys.add(text)
             taken += NEW_KEY
-        else:
+        elif len(text) > 1:
+            # Python holds each text of at most one letter only once.
             taken += TEXT
         if text.isascii() and b"\\u" not in text:
             taken += len(text)
