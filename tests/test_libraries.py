@@ -20,6 +20,7 @@ from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.models.convolution import convolve, convolve_doubled
 from flipjax.plan import plan
+from flipjax.sweep import description
 from flipjax.training import devices, population
 from flipjax.training.task import make_members
 
@@ -164,10 +165,11 @@ def test_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn):
         ((0, 12, 0), ModelSpec(width=16), 10**9, "onednn"),
         ((0, 12, 0), ModelSpec(width=16), 10**3, "xla"),
         ((0, 12, 0), ModelSpec(width=8), 10**9, "onednn"),
-        ((0, 12, 0), ModelSpec(width=4), 10**9, "xla"),
+        ((0, 12, 0), ModelSpec(width=4), 10**9, "onednn"),
+        ((0, 12, 0), ModelSpec(width=2), 10**9, "xla"),
         ((0, 12, 0), ModelSpec(name="smp_resnet50"), 10**9, "xla"),
     ],
-    ids=["JAX 0.10", "wide and long", "short", "of width 8", "narrow", "a large U-Net"],
+    ids=["JAX 0.10", "wide and long", "short", "of width 8", "of width 4", "narrow", "a large U-Net"],
 )
 def test_the_rule(monkeypatch, version, model, passes, library):
     monkeypatch.setattr(jax, "__version_info__", version)
@@ -210,6 +212,42 @@ def test_what_has_no_oneDNN(monkeypatch, machine, options):  # noqa: N802
     monkeypatch.setattr(convolutions.platform, "machine", lambda: machine)
     monkeypatch.setattr(convolutions, "OPTIONS", options)
     assert not convolutions.has_onednn.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags : fpu avx512f avx512_bf16 fma", True),
+        ("flags : fpu amx_tile amx_bf16", True),
+        ("flags : fpu avx512f avx512_bf16x", False),
+        (None, False),
+    ],
+    ids=["AVX512", "AMX", "neither", "no such file"],
+)
+def test_instructions_of_bfloat16(monkeypatch, tmp_path, flags, expected):
+    path = tmp_path / "cpuinfo"
+    if flags is not None:
+        path.write_text(flags)
+    monkeypatch.setattr(convolutions, "PROCESSOR_FLAGS", path)
+    assert convolutions.multiplies_bfloat16() == expected
+
+
+@pytest.mark.parametrize(
+    ("library", "dtype", "instructions", "named"),
+    [
+        ("onednn", "float32", True, True),
+        ("xla", "float32", True, False),
+        ("onednn", "bfloat16", True, False),
+        ("onednn", "float32", False, False),
+    ],
+    ids=["faster", "XLA's own", "chosen already", "no instructions"],
+)
+def test_a_dry_run_names_bfloat16_where_it_is_faster(monkeypatch, library, dtype, instructions, named):
+    monkeypatch.setattr(description, "multiplies_bfloat16", lambda: instructions)
+    config = flipjax.configure("smoke", {"model.dtype": dtype, "population.convolutions": library})
+    text = "\n".join(description.describe_plan(plan(config), PopulationSpec(convolutions=library)))
+    assert f"convolutions on a CPU: {library}" in text
+    assert ("config.model.dtype=bfloat16 is faster" in text) == named
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
+from flipjax.backend.convolutions import ONEDNN, multiplies_bfloat16
 from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
 from flipjax.data import flips, store, tfds
 from flipjax.groups import Groups
@@ -87,10 +88,14 @@ def _work_of(program: Program) -> str:
 
 def _library_of(program: Program, spec: PopulationSpec) -> str:
     """Returns which library a run would choose; JAX, which knows the devices, is not started for it."""
-    n_train = program.experiment.split.n_train
+    experiment = program.experiment
+    n_train = experiment.split.n_train
     if spec.convolutions == "auto" and not n_train:
         return "chosen at the start, when the number of images is known"
-    return library_of(program, spec, n_train=n_train, started=False)
+    library = library_of(program, spec, n_train=n_train, started=False)
+    if library == ONEDNN and experiment.model.dtype == "float32" and multiplies_bfloat16():
+        return f"{library}; on this processor config.model.dtype=bfloat16 is faster"
+    return library
 
 
 def _pool_memory(pool: PoolSpec, groups: Groups) -> str:
