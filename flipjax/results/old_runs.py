@@ -7,6 +7,7 @@ An old file holds the rows of results.csv and history.csv as JSON, and arrays of
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResult
 from flipjax.results.frames import Row
 from flipjax.results.quantities import key_of
 from flipjax.results.record import known_record
-from flipjax.results.store import STORED, write
+from flipjax.results.store import FREE, STORED, TEXT, TIMES, write
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.files import DamagedError
 from flipjax.support.json_files import parse_json
@@ -52,10 +53,11 @@ def convert_run(folder: Path) -> list[Path]:
         if target.exists():
             continue
         arrays = read_arrays(path)
+        most = max(FREE, TIMES * path.stat().st_size)
         try:
             images = _image_results(arrays)
-            results = _with_quantities(_member_results(arrays, _program(arrays, folder)), images)
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+            results = _with_quantities(_member_results(arrays, _program(arrays, folder), most=most), images)
+        except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise DamagedError(f"{path}: expected a cell of flipjax 0.1; found another file ({error!r})") from error
         write(target, results, images)
         written.append(target)
@@ -71,8 +73,8 @@ def _program(arrays: Mapping[str, np.ndarray], folder: Path) -> str:
     return f"{digest_of(config)}/{position}"
 
 
-def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberResults:
-    """Returns the members' results, from the rows of results.csv."""
+def _member_results(arrays: Mapping[str, np.ndarray], program: str, *, most: int) -> MemberResults:
+    """Returns the members' results, from the rows of results.csv; no array of them takes more than `most` bytes."""
     rows: list[Row] = parse_json(arrays["rows"].tobytes())
     members = arrays["members"].tolist()
     rules = arrays["selections"].tolist()
@@ -80,9 +82,9 @@ def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberRes
     axes = columns[1 : columns.index("split")]
     quantities = columns[columns.index("group") + 1 : columns.index("status")]
     first_rows = {row["member"]: row for row in reversed(rows)}
-    groups = _groups(arrays)
+    groups = _groups(arrays, most=most)
     results = make_results(
-        _curves(arrays, [first_rows[member]["epochs"] for member in members]),
+        _curves(arrays, [first_rows[member]["epochs"] for member in members], most=most),
         [{axis: first_rows[member][axis] for axis in axes} for member in members],
         rules=rules,
         status=[first_rows[member]["status"] for member in members],
@@ -94,7 +96,7 @@ def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberRes
     )
     best_epoch = np.zeros((len(rules), len(members)), np.int32)
     group_names = results.group.tolist()
-    values = np.full((len(rules), len(members), len(EVALUATED), len(group_names), len(quantities)), np.nan)
+    values = _blank((len(rules), len(members), len(EVALUATED), len(group_names), len(quantities)), most=most)
     for row in rows:
         rule = rules.index(row["selection"])
         member = results.places[row["member"]]
@@ -124,23 +126,33 @@ def _number(value: float | str) -> float:
     return float(value)
 
 
-def _groups(arrays: Mapping[str, np.ndarray]) -> Groups:
-    """Returns the groups of the images."""
+def _blank(shape: tuple[int, ...], *, most: int) -> np.ndarray:
+    """Returns an array of NaN; raises ValueError for one that takes more than `most` bytes."""
+    taken = np.dtype(np.float64).itemsize * math.prod(shape)
+    if taken > most:
+        raise ValueError(f"expected arrays of at most {most:,} bytes, found one of {taken:,}")
+    return np.full(shape, np.nan)
+
+
+def _groups(arrays: Mapping[str, np.ndarray], *, most: int) -> Groups:
+    """Returns the groups of the images; raises ValueError if their names take more than `most` bytes."""
     # The first class is background.
     classes = len(arrays["class_names"]) - 1
     scenes = len(arrays["scene_names"])
+    if TEXT * classes * scenes > most:
+        raise ValueError(f"expected fewer groups, found those of {classes:,} classes and {scenes:,} scenes")
     if "usual" not in arrays:
         return Groups(classes, scenes)
     usual = parse_json(str(arrays["usual"]).encode())
     return Groups(classes, scenes, tuple(tuple(scenes_of_class) for scenes_of_class in usual))
 
 
-def _curves(arrays: Mapping[str, np.ndarray], epochs: list[int]) -> Curves:
-    """Returns training curves, from the rows of history.csv."""
+def _curves(arrays: Mapping[str, np.ndarray], epochs: list[int], *, most: int) -> Curves:
+    """Returns training curves, from the rows of history.csv; they take at most `most` bytes."""
     rows: list[Row] = parse_json(arrays["history"].tobytes())
     members = arrays["members"].tolist()
     measures = [column for column in rows[0] if column not in ("member", "epoch")]
-    curves = np.full((len(members), max(epochs), len(measures)), np.nan)
+    curves = _blank((len(members), max(epochs), len(measures)), most=most)
     for row in rows:
         curves[members.index(row["member"]), row["epoch"] - 1] = [_number(row[measure]) for measure in measures]
     return Curves(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 import sys
 import zipfile
@@ -20,10 +21,11 @@ from flipjax.results import load
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.frames import read_csv
+from flipjax.results.old_runs import convert_run
 from flipjax.results.store import BLANK, concatenate, read, write
 from flipjax.results.tables import blank_results
 from flipjax.support.files import DamagedError, digest
-from flipjax.support.npz import write_arrays
+from flipjax.support.npz import read_arrays, write_arrays
 from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition
 
 STORED = RECORDED / "cells/000/results.npz"
@@ -263,3 +265,31 @@ def test_a_damaged_file_of_flipjax_0_1_is_one_sentence(old, capsys):
     path = old / "cells/000/decomposition.npz"
     path.write_bytes(path.read_bytes()[:-100])
     assert report([str(old)]) == 2 and "decomposition.npz: damaged" in capsys.readouterr().err
+
+
+def with_rows(path, **changed):
+    """Writes a cell of flipjax 0.1 anew, with other values in each of its rows of results.csv."""
+    arrays = read_arrays(path)
+    del arrays["rows"]
+    rows = [{**row, **changed} for row in json.loads(read_arrays(path)["rows"].tobytes())]
+    write_arrays(path, {**arrays, "rows": np.frombuffer(json.dumps(rows).encode(), np.uint8)})
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [({"epochs": 10**9}, r"arrays of at most 16,777,216 bytes, found one of [\d,]{15,}"), ({"epochs": math.inf}, "")],
+    ids=["many", "infinite"],
+)
+def test_epochs_of_flipjax_0_1_that_would_fill_the_memory_are_refused(old, changed, found):
+    path = old / "cells/000/decomposition.npz"
+    with_rows(path, **changed)
+    with pytest.raises(DamagedError, match=rf"decomposition\.npz: expected a cell .*{found}"):
+        convert_run(old)
+
+
+def test_more_groups_of_flipjax_0_1_than_its_file_could_hold_are_refused(old):
+    path = old / "cells/000/decomposition.npz"
+    names = np.array([f"n{number}" for number in range(1000)])
+    write_arrays(path, {**read_arrays(path), "class_names": names, "scene_names": names})
+    with pytest.raises(DamagedError, match="expected fewer groups, found those of 999 classes and 1,000 scenes"):
+        convert_run(old)
