@@ -138,7 +138,12 @@ def _sums(
     summed = sum_together(*counts, *numbers)
     of_counts = iter(summed[: len(counts)])
     of_numbers = iter(summed[len(counts) :])
-    rows = [next(of_counts if leaf.dtype == bool else of_numbers) for leaf in leaves]
+    rows = []
+    for leaf in leaves:
+        if leaf.dtype == bool:
+            rows.append(next(of_counts))
+        else:
+            rows.append(next(of_numbers))
     sums: _PixelValues = jax.tree.unflatten(structure, [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows])
     return RegionSums(
         true=jnp.stack(sums.true, axis=-1),
