@@ -1,6 +1,7 @@
 """Files that flipjax writes and reads back: the same arrays, and no file that fills the memory or waits for ever."""
 
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -30,7 +31,8 @@ from flipjax.assays.schedule import Schedule
 from flipjax.assays.verdict import AssayVerdict, Learnt
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits, read_audit
-from flipjax.config import PoolSpec
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.configurations import configure
 from flipjax.data import store as pool
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
@@ -39,6 +41,7 @@ from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import History
 from flipjax.monitor.lines import read_table
 from flipjax.monitor.threshold import fit
+from flipjax.plan import plan
 from flipjax.report import charts, page
 from flipjax.report.gallery.store import load_gallery
 from flipjax.results import load, store
@@ -441,6 +444,25 @@ def test_a_history_whose_clusters_are_objects_is_refused(tmp_path):
         History(path, FITTED)
 
 
+ENTRIES = {
+    "starts": ("sessions", {}, "sessions: expected a list of objects"),
+    "a start": ("sessions", [None], "sessions: expected a list of objects"),
+    "pools": ("pools", [], "pools: expected an object of texts"),
+    "a pool without a name": ("pools", {"drawn 16": ""}, "pools: expected an object of texts"),
+    "a library": ("convolutions", {"000": None}, "convolutions: expected an object of texts"),
+}
+"""An entry of config.json, what stands there instead, and the sentence."""
+
+
+@pytest.mark.parametrize(("name", "value", "sentence"), ENTRIES.values(), ids=ENTRIES)
+def test_a_record_with_which_no_run_goes_on_is_refused(name, value, sentence, tmp_path):
+    shutil.copytree(RECORDED, tmp_path / "run")
+    path = tmp_path / "run/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(ConfigError, match=rf"config\.json, which is damaged .*{sentence}"):
+        go_on(tmp_path / "run")
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_record_or_owner_that_cannot_be_read_is_as_none(text, tmp_path):
     (tmp_path / "config.json").write_bytes(TEXTS[text])
@@ -508,6 +530,7 @@ def written(tmp_path_factory):
     """A folder with a file of each kind, as flipjax writes it."""
     folder = tmp_path_factory.mktemp("written")
     shutil.copytree(RECORDED, folder / "run")
+    go_on(folder / "run")
     shutil.copytree(OLD, folder / "old")
     save_monitor(FITTED, folder / "monitor.json")
     with History(folder / "history.jsonl", FITTED) as history:
@@ -564,11 +587,32 @@ def rates_of_audit(folder):
 
 def tables_of_run(folder):
     run = load(folder)
-    return {"members": run.members, "history": run.history}
+    return {"members": np.array(run.members.to_csv()), "history": np.array(run.history.to_csv())}
 
 
-def record_to_continue(folder):
-    return workdir._read_json(folder / "config.json")
+def table_of_csv(path):
+    return np.array(read_csv(path).to_csv())
+
+
+@functools.cache
+def small_program():
+    (program,) = plan(configure("smoke"))
+    return program
+
+
+def go_on(folder):
+    """What a command that continues a run reads and writes of its record."""
+    config = json.loads((RECORDED / "config.json").read_text())["config"]
+    mine = lock.Lock(folder)
+    run = workdir.Workdir(mine)
+    try:
+        run.open(config, fresh=False, force=False)
+        run.describe(config, {"name": "config"}, {"jax": "0.10.2", "device": "2 x cpu (cpu)"}, strict=False)
+        assert run.record_library(small_program(), "xla")
+        run.record_pool(small_program(), dataclasses.replace(listing()[0], content="0" * 32))
+        run.add_session(1.5)
+    finally:
+        mine.release()
 
 
 def failed_comparison(folder):
@@ -609,12 +653,12 @@ KINDS = {
     "gallery": Kind("run/cells/000/gallery.npz", "", lambda path: load_gallery(path).arrays()),
     "flipjax 0.1": Kind("old", "cells/000/decomposition.npz", converted_members),
     "record": Kind("run", "config.json", read_record, exact=False),
-    "run to continue": Kind("run", "config.json", record_to_continue, exact=False),
+    "run to continue": Kind("run", "config.json", go_on, exact=False),
     "record of tables": Kind("run", "config.json", tables_of_run, exact=False),
     "tables": Kind("run", "cells/000/results.npz", tables_of_run),
-    "results.csv": Kind("run", "results.csv", lambda path: read_csv(path / "results.csv")),
-    "digest of results.csv": Kind("run", "results.sha256", lambda path: read_csv(path / "results.csv")),
-    "scores.csv": Kind("run", "scores.csv", lambda path: read_csv(path / "scores.csv"), exact=False),
+    "results.csv": Kind("run", "results.csv", lambda path: table_of_csv(path / "results.csv")),
+    "digest of results.csv": Kind("run", "results.sha256", lambda path: table_of_csv(path / "results.csv")),
+    "scores.csv": Kind("run", "scores.csv", lambda path: table_of_csv(path / "scores.csv"), exact=False),
     "images of an audit": Kind("images.csv", "", read_table, exact=False),
     "lock": Kind("lock", f".lock{lock.OWNER}", owner_of_lock, exact=False),
     "report": Kind("report", page.MADE_OF, text_of_report, exact=False),

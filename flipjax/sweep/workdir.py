@@ -309,9 +309,21 @@ def _read_json(path: Path) -> JsonObject:
     """
     try:
         value = read_json(path)
-        if not (isinstance(value, dict) and value.keys() >= KEYS and isinstance(value["config"], dict)):
-            raise ValueError("unknown keys")
+        _check_record(value)
     except ValueError as error:
         found = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"
         raise ConfigError("--workdir", "a run of flipjax", found) from error
     return value
+
+
+def _check_record(value: object) -> None:
+    """Raises ValueError unless a value is what a run goes on with."""
+    if not (isinstance(value, dict) and value.keys() >= KEYS and isinstance(value["config"], dict)):
+        raise ValueError("unknown keys")
+    starts = value.get("sessions", [])
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise ValueError("sessions: expected a list of objects")
+    for name in ("pools", "convolutions"):
+        entries = value.get(name, {})
+        if not isinstance(entries, dict) or not all(isinstance(entry, str) and entry for entry in entries.values()):
+            raise ValueError(f"{name}: expected an object of texts")
