@@ -1,9 +1,9 @@
 """Flip and the pull of the scene at several levels of rho, with four classes and four scenes.
 
 Command: flipjax sweep --config classes_grid
-Cost: 20 members of 720 steps; a step takes 24 ms of a core (of two classes 22): 3 min 6 s in all on 2 cores.
-Expected: Flip in the rare groups rises from .22 at rho .25 to .79 at .95, and the pull of the scene from .34, which is
-chance, to .92 (sweeps/studies/classes).
+Cost: 20 members of 720 steps; a step takes 24 ms of a core (of two classes 22): 5.6 min of processor time in all.
+Expected: Flip in the rare groups rises from .21 at rho .25 to .82 at .95, and the pull of the scene from .36, near
+chance (1/3), to .94 (sweeps/studies/classes).
 Each class has one usual scene. In classes_grid:many, two classes share two usual scenes and the other two classes the
 other two, as in Spawrious.
 """

@@ -2,7 +2,7 @@
 
 Command: flipjax sweep --config correlation_grid
 Cost: 24 members, 2.5 to 5 minutes on 2 cores.
-Expected: Flip in the rare groups rises from 0.08 at rho 0.5 to 0.9 at rho 0.99, and foreground IoU stays at 0.85 or
+Expected: Flip in the rare groups rises from 0.07 at rho 0.5 to 0.87 at rho 0.99, and foreground IoU stays at 0.85 or
 more (sweeps/studies/correlation_grid).
 """
 
