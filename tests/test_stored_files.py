@@ -44,7 +44,7 @@ from flipjax.monitor.threshold import fit
 from flipjax.plan import plan
 from flipjax.report import charts, page
 from flipjax.report.gallery.store import load_gallery
-from flipjax.results import load, store
+from flipjax.results import load, run_data, store
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.frames import read_csv
 from flipjax.results.old_runs import convert_run
@@ -674,6 +674,22 @@ KINDS = {
     "record of a pool": Kind("flipjax/pools/key", "pool.json", read_stored_pool),
     "images of a pool": Kind("flipjax/pools/key", "images.npy", read_stored_pool),
 }
+
+
+def test_a_damaged_file_of_images_has_its_token_or_none(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="it is no dependency")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "images.parquet"
+    table = pyarrow.table({"image": np.arange(8, dtype=np.int8), "flip": [0.5] * 8})
+    parquet.write_table(table.replace_schema_metadata({b"token": b"abc"}), path)
+    whole = path.read_bytes()
+    tokens = set()
+    # Types of integers that do not exist are an error of another kind than damage; they stand near the end.
+    for place in range(len(whole) - 100, len(whole)):
+        for bit in range(8):
+            path.write_bytes(damaged(whole, "bit", place, bit))
+            tokens.add(run_data._stored_token(path))
+    assert None in tokens and b"abc" in tokens
 
 
 def copy_of(kind, written, target):

@@ -244,9 +244,8 @@ def write_images(run: str | Path) -> Path | None:
     path = Path(run) / "images.parquet"
     data = load(run)
     token = token_of(data.folder).encode()
-    with contextlib.suppress(OSError, ValueError):
-        if (parquet.read_schema(path).metadata or {}).get(b"token") == token:
-            return path
+    if _stored_token(path) == token:
+        return path
     rows = sum(count_image_rows(cell) for cell in data.cells.values())
     if not 0 < rows <= MOST_IMAGE_ROWS:
         path.unlink(missing_ok=True)
@@ -263,6 +262,18 @@ def write_images(run: str | Path) -> Path | None:
             table = pyarrow.Table.from_pandas(part.reindex(columns=first.columns), schema, preserve_index=False)
             writer.write_table(table.replace_schema_metadata(schema.metadata))
     return path
+
+
+def _stored_token(path: Path) -> bytes | None:
+    """Returns the token that `write_images` stored in a file, or None if there is none or it cannot be read."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        metadata = parquet.read_schema(path).metadata
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return None
+    return (metadata or {}).get(b"token")
 
 
 def count_image_rows(cell: Cell) -> int:
