@@ -6,6 +6,7 @@ results only and need neither JAX nor the pool; those of flipjax 0.1 are convert
 unreadable results, 2 no results.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -28,8 +29,7 @@ def main(arguments: list[str]) -> int:
         help="where a comparison or a table goes (default B/report/compare, the first RUN/report)",
     )
     options = parser.parse_args(arguments)
-    alone = options.compare if options.table else len(options.workdir) > 1
-    if bool(options.workdir) == bool(options.compare) or alone:
+    if not _is_one_request(options):
         parser.error("expected a run folder, --table paper RUN [RUN ...], or --compare A B")
     # Imported late so that --help answers at once.
     from flipjax.results.old_runs import convert_run
@@ -38,24 +38,49 @@ def main(arguments: list[str]) -> int:
         for path in convert_run(run):
             print(printable(f"converted from flipjax 0.1: {path}"))
     if options.table:
-        from flipjax.report.paper import write_paper
+        text = _make_table(options.workdir, options.out, published=options.published)
+    elif options.compare:
+        first, second = options.compare
+        text = _compare(first, second, options.out)
+    else:
+        text = _make_page(options.workdir[0])
+    print(printable(text))
+    return command.DONE
 
-        folder = options.out or options.workdir[0] / "report"
-        text = write_paper(options.workdir, folder, published=options.published)
-        print(printable(f"{text}\n\ntable: {folder / 'paper.csv'}"))
-        return command.DONE
-    # Imported late because they load matplotlib.
+
+def _is_one_request(options: argparse.Namespace) -> bool:
+    """Whether the options ask for a page of one run, a table of one or more, or a comparison of two."""
+    if options.compare:
+        return not options.workdir and not options.table
+    if options.table:
+        return len(options.workdir) > 0
+    return len(options.workdir) == 1
+
+
+def _make_table(runs: list[Path], out: Path | None, *, published: bool) -> str:
+    """Writes the paper's table, and returns it with its place."""
+    from flipjax.report.paper import write_paper
+
+    folder = out or runs[0] / "report"
+    text = write_paper(runs, folder, published=published)
+    return f"{text}\n\ntable: {folder / 'paper.csv'}"
+
+
+def _compare(first: Path, second: Path, out: Path | None) -> str:
+    """Writes the page of two runs, and returns its tables and its place."""
     from flipjax.report.compare import compare_runs
+
+    folder = out or second / "report" / "compare"
+    text = compare_runs(first, second, folder)
+    return f"{text}\n\nreport: {folder / 'index.html'}"
+
+
+def _make_page(run: Path) -> str:
+    """Writes the page of a run, and returns its tables and its place."""
     from flipjax.report.page import build_report
 
-    if options.compare:
-        folder = options.out or options.compare[1] / "report" / "compare"
-        text = compare_runs(options.compare[0], options.compare[1], folder)
-    else:
-        folder = options.workdir[0] / "report"
-        text = build_report(options.workdir[0], again=True)
-    print(printable(f"{text}\n\nreport: {folder / 'index.html'}"))
-    return command.DONE
+    text = build_report(run, again=True)
+    return f"{text}\n\nreport: {run / 'report' / 'index.html'}"
 
 
 if __name__ == "__main__":
