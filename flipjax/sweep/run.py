@@ -1,4 +1,9 @@
-"""Runs a sweep: trains the folder's missing members program by program, then writes tables and a report."""
+"""Runs a sweep: trains the folder's missing members program by program, then writes tables and a report.
+
+`run_sweep` locks the folder and makes a `Sweep`, which reads what is stored, trains the rest (`Sweep.train`) and writes
+tables and page (`Sweep.conclude`). A program's members train in waves, each of as many as fit on the devices. When a
+wave ends its results are stored, so that a later run goes on from there.
+"""
 
 import dataclasses
 import errno
@@ -121,32 +126,36 @@ class Sweep:
                     return True
         return True
 
+    def _whole(self, program: Program) -> Program:
+        """Returns the program of the plan that some members belong to, with all of its members."""
+        return next(planned for planned in self.programs if planned.name == program.name)
+
     def _train_program(self, program: Program, bar: Bar) -> None:
         """Trains as many members at a time as fit, compiling side by side and, where it is drawn, beside the pool."""
-        whole = next(planned for planned in self.programs if planned.name == program.name)
+        whole = self._whole(program)
         with ThreadPoolExecutor() as threads:
-            epoch = None
+            fitting = None
             outline = tasks.outline_task(program)
             if outline is not None:
                 outlined, shapes = outline
-                spec = self._settled(whole, shapes)
-                epoch = threads.submit(fit, outlined, spec, shapes)
+                spec = self._with_library(whole, shapes)
+                fitting = threads.submit(fit, outlined, spec, shapes)
             loaded, task = tasks.make_task(program, self.data)
             check_own(loaded.experiment)
             check_quantities(loaded.experiment, own_quantities(self.config))
             tasks.check_scenes(task, self.config.intervene)
             self.workdir.record_pool(loaded, task.catalog)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
-            spec = self._settled(whole, task)
+            spec = self._with_library(whole, task)
             evaluation = threads.submit(compile_evaluation, loaded, self.config, spec, task)
-            if epoch is None:
-                epoch = threads.submit(fit, loaded, spec, task)
+            if fitting is None:
+                fitting = threads.submit(fit, loaded, spec, task)
             compile_start(loaded, task)
             # Slow to import, and not needed before.
             from flipjax.report import page  # noqa: F401
             from flipjax.sweep import checkpoint  # noqa: F401
 
-            room = epoch.result()
+            room = fitting.result()
             size = room.members
             names = loaded.names
             if size < len(names):
@@ -162,7 +171,7 @@ class Sweep:
                     size = halve(error, wave, spec, task)
                     bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
 
-    def _settled(self, whole: Program, task: tasks.Task) -> PopulationSpec:
+    def _with_library(self, whole: Program, task: tasks.Task) -> PopulationSpec:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
         spec = with_library(self.spec, whole, task)
         library = self.workdir.record_library(whole, spec.convolutions)
@@ -175,7 +184,6 @@ class Sweep:
         self, wave: Program, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
     ) -> None:
         """Trains members that fit on the devices together, and stores their results."""
-        whole = next(program for program in self.programs if program.name == wave.name)
 
         def write(curves: Curves) -> None:
             self.live[wave.name] = curves
@@ -186,7 +194,9 @@ class Sweep:
         trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
-        cell = finish(wave, self.config, task, trained, self.workdir, self.live.pop(wave.name), gallery_member(whole))
+        curves = self.live.pop(wave.name)
+        shown = gallery_member(self._whole(wave))
+        cell = finish(wave, self.config, task, trained, self.workdir, curves, shown)
         self.stored[wave.name].update(dict.fromkeys(cell.members, cell))
         self.workdir.remove_checkpoints(wave)
 
