@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
+    """Runs the named command with the other arguments, and returns its exit code."""
     name, *rest = arguments or [""]
     if name in COMMANDS:
         with Signals():

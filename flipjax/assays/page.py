@@ -69,6 +69,7 @@ def _facts(assay: Assay) -> list[str]:
 
 
 def _verdict_block(assay: Assay) -> Numbers:
+    """Returns the table of the numbers that the verdict rests on."""
     rows = []
     contrast = assay.contrast
     if contrast is not None:
@@ -87,6 +88,7 @@ def _verdict_block(assay: Assay) -> Numbers:
 
 
 def _probability(p: float) -> str:
+    """Returns p as text, a dash for NaN."""
     if np.isnan(p):
         return "-"
     if p < 0.001:
@@ -121,6 +123,7 @@ def _definitions(assay: Assay) -> dict[str, str]:
 
 
 def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
+    """Returns Flip with fewer counter-examples and with methods, as a table and, of several levels, a curve."""
     rows = []
     for level in (*assay.levels, *assay.methods):
         kept = level.kept * assay.association.counter_examples.sum()
@@ -143,6 +146,7 @@ def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
 
 
 def _curve(assay: Assay) -> Chart:
+    """Returns the chart of Flip over the number of counter-examples."""
     counts = np.array([level.kept for level in assay.levels]) * assay.association.counter_examples.sum()
 
     def draw_curve(axes: Axes, estimates: Sequence[FlipEstimate], *, name: str, colour: str) -> None:
@@ -173,6 +177,7 @@ def _curve(assay: Assay) -> Chart:
 
 
 def _group_table(assay: Assay) -> TextTable:
+    """Returns the table of Flip in each group of a class and a value of the attribute."""
     rows = []
     for row in assay.groups:
         kind = "common" if row.common else "rare"

@@ -316,6 +316,7 @@ def _opened_volume(path: Path) -> "Iterator[nibabel.Nifti1Image]":
 
 
 def _volume_header(path: Path, wanted: str, most: int) -> ImageHeader:
+    """Reads shape, spacing and place of a NIfTI volume."""
     from nibabel.nifti1 import Nifti1Header  # pyright: ignore[reportMissingImports]
     from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
 
@@ -331,6 +332,7 @@ def _volume_header(path: Path, wanted: str, most: int) -> ImageHeader:
 
 
 def _read_volume(path: Path, wanted: str, most: int) -> np.ndarray:
+    """Reads the values of a NIfTI volume: what a model sees, scores, or class indices."""
     from nibabel.arrayproxy import ArrayProxy  # pyright: ignore[reportMissingImports]
 
     with _opened_volume(path) as volume:

@@ -55,6 +55,7 @@ def describe_missing(measured: Measurements) -> list[str]:
 
 
 def _of_spacing(measured: Measurements) -> list[str]:
+    """Returns a sentence on the distance of pixels, if the page must say it."""
     spacing = measured.spacing
     if spacing is None:
         lacking = measured.without_spacing

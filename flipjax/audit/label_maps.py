@@ -88,6 +88,7 @@ class LabelMap:
 
 
 def _cityscapes(name: str, train_ids: bool) -> LabelMap:
+    """Returns the map of Cityscapes' label ids, or of its train ids, where 255 and -1 are ignored."""
     names = tuple(CITYSCAPES.values())
     if train_ids:
         classes = {c: c for c in range(len(names))}
@@ -101,6 +102,7 @@ def _cityscapes(name: str, train_ids: bool) -> LabelMap:
 
 
 def _ade20k() -> LabelMap:
+    """Returns the map of ADE20K's labels, where 0 is ignored."""
     names = tuple(name.strip() for name in ADE20K.split(","))
     classes = {0: IGNORED}
     for c in range(len(names)):

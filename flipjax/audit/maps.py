@@ -254,6 +254,7 @@ class KeptMaps:
             self._write(self._path(index, pair), of_slice, None)
 
     def _write(self, path: Path, maps: ImageMaps, photo: np.ndarray | None) -> None:
+        """Writes the maps of an image, with the photo at their resolution."""
         arrays = {"truth": maps.truth, "prediction": maps.prediction, "step": np.array(maps.step)}
         if maps.ignored is not None:
             arrays["ignored"] = maps.ignored

@@ -109,6 +109,7 @@ def _axes_of_file(shape: Sequence[int], wanted: str, axes: int | None) -> int:
 
 
 def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | None, most: int) -> Source:
+    """Opens a file that holds all images, one a row."""
     count, *shape = stack.values.shape
     if not stack.values.size or len(stack.names or range(count)) != count:
         raise AuditError(f"{path}: expected images and a name for each, found {(count, *shape)}, {stack.names}")
@@ -129,6 +130,7 @@ def _open_folder(
     pattern: re.Pattern[str] | None,
     most: int,
 ) -> Source:
+    """Opens a folder with a file for each image."""
     below = files_below(path)
     files = below.files
     usable = [file for file in files if _is_file(path / file) and suffix_of(file) in arrays.suffixes_of(wanted)]

@@ -148,6 +148,7 @@ def _data(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Mapp
 
 
 def _photo_items(y: np.ndarray, scene: np.ndarray, *, parts: list[int], clusters: list[str]) -> list[PoolItem]:
+    """Returns the items of photos, which are named by their numbers."""
     items = []
     for number in range(len(y)):
         item = PoolItem(
@@ -200,6 +201,7 @@ def _clusters(clusters: ArrayLike | None, *, count: int) -> list[str]:
 
 
 def _aspects(aspects: ArrayLike, *, count: int) -> np.ndarray:
+    """Returns the ratios of width to height that a user gave, checked."""
     given = _host("aspects", aspects)
     if given.dtype.kind not in "iu" and not jnp.issubdtype(given.dtype, jnp.floating):
         raise ConfigError("aspects", f"{count} numbers above 0", given.dtype)
@@ -210,6 +212,7 @@ def _aspects(aspects: ArrayLike, *, count: int) -> np.ndarray:
 
 
 def _expect_objects(field: str, pixels: np.ndarray) -> None:
+    """Raises ConfigError if an image shows nothing of its class."""
     empty = np.flatnonzero(~pixels.any((1, 2)))
     if len(empty):
         raise ConfigError(field, "an object of its class in each image", f"none in image {empty[0]}")

@@ -67,6 +67,7 @@ def check(data: ArrayData | str | Path, **options: Unpack[FolderOptions]) -> Ove
 
 
 def _check_arrays(data: ArrayData) -> Overview:
+    """Describes a pool of arrays."""
     catalog = data.catalog
     title = f"arrays: a {catalog.kind} pool"
     size = int(data.pool.images.shape[1])

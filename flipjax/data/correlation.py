@@ -271,12 +271,14 @@ def half_of_each_group(groups: np.ndarray) -> np.ndarray:
 
 
 def _table(rows: Array, groups: Array, pairs: np.ndarray, refit: np.ndarray) -> Table:
+    """Returns a table with the types that programs take."""
     rows = np.asarray(rows).astype(np.int32)
     groups = np.asarray(groups).astype(np.int32)
     return Table(rows, groups, pairs.astype(np.int32), refit)
 
 
 def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:
+    """Returns what to say of a level of rho that the pool has too few images for."""
     n = n_train // catalog.groups.classes
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
     capacity = capacity_of(catalog, split)

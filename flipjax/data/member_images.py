@@ -137,6 +137,7 @@ def benchmark(
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
+    """Makes the images of a member's index table, some at a time."""
     images = []
     masks = []
     for start in range(0, len(table.rows), AT_ONCE):

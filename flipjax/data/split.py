@@ -168,6 +168,7 @@ def interleave(columns: list[np.ndarray]) -> np.ndarray:
 
 
 def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Divides the scene photos of each kind: test and val get what their images show, train the rest."""
     scenes: dict[str, list[np.ndarray]] = {part: [np.empty(0, np.int64)] for part in PARTS}
     # Photos have their scene, so a photo pool has no scene photos.
     kinds: tuple[str, ...] = ()

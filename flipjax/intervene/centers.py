@@ -106,6 +106,7 @@ def label_shares(labels: ArrayLike, *, num_classes: int, background: Background 
 
 
 def _check_prior(prior: ArrayLike, F: int) -> np.ndarray:
+    """Returns the frequencies of F classes, with sum 1; raises ValueError if they are none."""
     shares = np.asarray(prior, np.float64)
     # The negated form also rejects NaN.
     fits = shares.shape == (F,) and shares.min() >= 0 and abs(shares.sum() - 1) <= SUM and (shares > 0).sum() > 1

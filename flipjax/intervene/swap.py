@@ -380,6 +380,7 @@ def _swap(
 
 
 def _warn_of_units(images: Array, scenes: Array) -> None:
+    """Warns if images and scenes seem to be in different units, such as 0..1 and 0..255."""
     if isinstance(images, Tracer) or isinstance(scenes, Tracer):
         return
     largest = [float(np.abs(np.asarray(array)).max(initial=0)) for array in (images, scenes)]

@@ -161,6 +161,7 @@ class FlipMetric:
         return self._summary(self._parts[-1], self._groups[-1:])
 
     def _summary(self, images: Decomposition, groups: list[np.ndarray]) -> Summary:
+        """Returns the numbers of all images, with the kinds of flips if classes have mirror images or chains."""
         numbers = np.concatenate(groups) if groups else None
         summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
         anatomy = self.anatomy

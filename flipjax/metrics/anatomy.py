@@ -241,6 +241,7 @@ def _read_classes(row: Iterable[int | None], *, name: str, expected: str) -> Cha
 
 
 def _check_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Returns class names; raises ValueError unless they are texts that differ."""
     names = read_names(class_names)
     for name in names:
         if not isinstance(name, str):

@@ -192,6 +192,7 @@ def _notation(classes: Mapping[int, int]) -> Jaws | None:
 
 
 def _opposite_teeth(classes: Mapping[int, int]) -> set[tuple[int, int]]:
+    """Returns the pairs of classes that are teeth at the same place of the right and the left side."""
     jaws = _notation(classes)
     if jaws is None:
         return set()

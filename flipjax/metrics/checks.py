@@ -173,6 +173,7 @@ def _check_masks(masks: Array, truth: Array, spec: LabelSpec) -> int:
 
 
 def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None:
+    """Raises ValueError for images without pixels, or of more than int32 counts."""
     pixels = math.prod(shape[len(shape) - spatial_ndim :])
     if not 0 < pixels < 1 << 31:
         raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
@@ -227,6 +228,7 @@ def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
 
 
 def _check_integers(array: Array, *, name: str) -> None:
+    """Raises TypeError unless an array holds integers."""
     # NumPy counts time spans among the integers.
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.dtype.kind == "m":
         raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
@@ -274,6 +276,7 @@ def _no_probabilities(scores: np.ndarray) -> str:
 
 
 def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name: str) -> None:
+    """Raises ValueError for a label that is no class and not ignored, if labels are known."""
     if isinstance(labels, Tracer) or labels.size == 0:
         return
     info = jnp.iinfo(labels.dtype)
@@ -307,6 +310,7 @@ _extremes_on_device = jax.jit(_extremes, static_argnums=1)
 
 
 def _note_fork() -> None:
+    """Notes whether this process was forked after JAX started."""
     devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     try:
         # JAX raises here once it has started; there is no other way to ask.

@@ -183,6 +183,7 @@ def watch(
 def _verdicts(
     monitor: Monitor, test: DriftTest, scores: Iterable[float], clusters: Iterable[object] | None
 ) -> Iterator[Verdict]:
+    """Yields the verdict on each score, with its cluster if there are any."""
     if clusters is None:
         for score in scores:
             yield judge(monitor, test, _number(score))

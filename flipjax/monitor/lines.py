@@ -98,6 +98,7 @@ def _cut_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Returns the fields of a JSON object; raises ValueError if a key occurs twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
@@ -114,12 +115,14 @@ def _parsed(row: Mapping[str, str]) -> dict[str, object]:
 
 
 def _parsed_field(text: str) -> float | str | None:
+    """Returns a field as a number, as text, or None if it is empty."""
     if NUMBER.fullmatch(text):
         return float(text)
     return text or None
 
 
 def _scored(values: object, number: int) -> ScoredImage:
+    """Returns the image of a line with its score and its loss, if it has one."""
     if not isinstance(values, Mapping):
         raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
     score = _first_of(SCORES, values)
@@ -138,6 +141,7 @@ def _first_of(names: Sequence[str], values: Mapping[str, object]) -> str:
 
 
 def _number(value: object) -> float:
+    """Returns a number, NaN for None; raises ValueError for anything else."""
     if value is None:
         return math.nan
     # A bool is no number here.

@@ -71,6 +71,7 @@ def difference_tables(run: RunTables) -> list[Numbers]:
 
 
 def _difference_tables(differences: pd.DataFrame, axis: str, family: str) -> list[Numbers]:
+    """Returns the table of differences along an axis; none without differences."""
     if differences.empty:
         return []
     reference = differences["reference"].iloc[0]

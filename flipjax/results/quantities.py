@@ -233,6 +233,8 @@ def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dic
 
 
 def _named(quantity: Quantity, name: str) -> Quantity:
+    """Returns a quantity of classes with the name of one class in place of its placeholder."""
+
     def filled(text: str) -> str:
         return text.replace("<class>", name).replace("<foreground>", name)
 

@@ -64,6 +64,7 @@ class Resamples:
         return intervals
 
     def _of(self, member: str, cell: Cell, selection: str) -> _MemberResamples:
+        """Evaluates one member on resamples; all members of a cell share the draws, so that differences are paired."""
         images = cell.images_of(member, "test", selection)
         if id(cell) not in self._draws:
             generator = np.random.default_rng(0)

@@ -123,6 +123,7 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _passes(name: str, cell: Cell, seeds: int) -> int:
+    """Returns how many forward passes a score takes."""
     if SCORES[name].passes == "seeds":
         return seeds
     images = cell.images

@@ -79,6 +79,7 @@ def never_predicted_warning(never: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _of_all(count: int, members: int) -> str:
+    """Returns how many of all members, for the beginning of a sentence."""
     if count == members:
         return f"All {members}"
     return f"{count} of the {members}"
@@ -151,6 +152,7 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
 
 
 def _of_setting(row: Row, axes: Sequence[str], sentence: str) -> str:
+    """Returns a sentence with the setting that it is on, if there are several."""
     setting = setting_label(row, axes)
     if not setting:
         return sentence
@@ -199,6 +201,7 @@ def ranking_words(row: Row, *, learnt: bool = True) -> str:
 
 
 def _seeds(n: int) -> str:
+    """Returns a number of seeds in words."""
     if n == 1:
         return "one seed"
     return f"{n} seeds"

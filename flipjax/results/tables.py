@@ -159,6 +159,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(values: pd.Series, *, text: bool) -> pd.Series:
+    """Returns a column with one type: text, int64 or float64."""
     if text:
         return values.astype("str")
     if values.dtype.kind == "i":

@@ -107,6 +107,7 @@ class Key:
             return False
 
     def _has_type(self, value: object) -> bool:
+        """Whether a value has the type of the key's default."""
         if isinstance(value, bool):
             return False
         if self.holds_functions:

@@ -128,6 +128,7 @@ def _read_blocks(folder: Path, like: PyTree) -> PyTree:
 
 @functools.cache
 def _orbax() -> ocp.Checkpointer:
+    """Returns the writer of checkpoints, with the libraries' own logs silenced."""
     # They would log tracebacks for errors that `save` reports in one line.
     for name in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -32,6 +32,7 @@ def describe_plan(programs: Sequence[Program], spec: PopulationSpec) -> Iterator
 
 
 def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:
+    """Yields the lines on a program: members, network, work, convolutions and memory."""
     experiment = program.experiment
     count = len(program.settings)
     axes = []
@@ -67,6 +68,7 @@ def _brief(values: Sequence[Value]) -> str:
 
 
 def _name_of(model: ModelSpec) -> str:
+    """Returns the network in words."""
     if model.build:
         return model.title
     if model.name == "unet":
@@ -78,6 +80,7 @@ def _name_of(model: ModelSpec) -> str:
 
 
 def _work_of(program: Program) -> str:
+    """Returns how many steps members train, in words."""
     split = program.experiment.split
     batch_size = program.experiment.train.batch_size
     if not split.n_train:

@@ -171,6 +171,7 @@ class Workdir:
             self.checkpoints_of(program).parent.rmdir()
 
     def _refuse_others(self, config: Mapping[str, object], *, free: bool) -> None:
+        """Raises ConfigError if the folder holds another run, or files that are no run's; `free` accepts any run."""
         path = self.folder / RECORD
         if path.is_symlink() or path.is_file():
             stored = _read_json(path)

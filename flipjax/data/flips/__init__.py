@@ -115,12 +115,14 @@ def list_flips(spec: PoolSpec) -> Catalog:
 
 
 def _draw_blossoms(number: int) -> np.ndarray:
+    """Draws all blossoms of a class."""
     numbers = draw_numbers(1, f"blossoms {number}", (OBJECTS, NUMBERS))
     parts = [draw_blossoms(KINDS[number], numbers[i : i + AT_ONCE], size=SIZE) for i in range(0, OBJECTS, AT_ONCE)]
     return np.concatenate(parts)
 
 
 def _draw_grounds(number: int) -> np.ndarray:
+    """Draws all grounds of a scene."""
     numbers = draw_numbers(1, f"grounds {number}", (GROUNDS, NUMBERS))
     lattices = draw_numbers(1, f"noise {number}", (GROUNDS, 2, 13, 13))
     parts = []

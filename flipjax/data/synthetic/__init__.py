@@ -166,12 +166,14 @@ def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, draw
 
 
 def _colour(key: jax.Array, turn: jax.Array) -> jax.Array:
+    """Returns a colour (3,) of a hue, as a part of a turn, with random brightness."""
     # Hues of one lightness: red, green and blue are cosines a third of a turn apart.
     hue = jnp.cos(2 * jnp.pi * (turn - jnp.arange(3) / 3))
     return (0.5 + 0.4 * hue) * jax.random.uniform(key, minval=0.8, maxval=1.0)
 
 
 def _marker(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
+    """Draws a square of the hue at a random place, on black."""
     side = max(2, size // 6)
     shade_key, place_key = jax.random.split(key)
     first = jax.random.randint(place_key, (2, 1), 0, size - side + 1)
@@ -180,10 +182,12 @@ def _marker(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
 
 
 def _tint(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
+    """Draws an even colour of the hue."""
     return jnp.broadcast_to(_colour(key, turn), (size, size, 3))
 
 
 def _texture(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
+    """Draws grey stripes of a direction."""
     angle = jnp.pi * turn
     y, x = jnp.mgrid[:size, :size]
     phase = jax.random.uniform(key) + (x * jnp.cos(angle) + y * jnp.sin(angle)) / PERIOD

@@ -190,6 +190,7 @@ def gallery_chart(items: Sequence[Item], palette: Palette) -> Chart:
 
 
 def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
+    """Draws the pictures of an item beside each other, with its name and numbers to the left."""
     height, width = item.truth.shape
     gap = np.full((height, max(1, width // 16), 3), 255, np.uint8)
     parts = []
