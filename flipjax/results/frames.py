@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.support.files import DamagedError, sha256, sha256_of, write_text
+from flipjax.support.terminal import listed, one_line
 
 Row = dict[str, Any]
 """A row of a table by column, numbers and texts; pandas gives its values no types."""
@@ -132,10 +133,13 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False, na_values=[""])
         header = next(csv.reader(io.StringIO(data.decode())))
-    except ValueError as error:
-        raise DamagedError(f"{path}: expected a table ({error})") from error
+    except (ValueError, csv.Error) as error:
+        # pandas ends some of its messages with a line break.
+        problem = one_line(str(error).strip())
+        raise DamagedError(f"{path}: expected a table ({problem})") from error
     if list(frame.columns) != header or not isinstance(frame.index, pd.RangeIndex):
-        raise DamagedError(f"{path}: expected a name for each column, and none twice; found {', '.join(header)}")
+        problem = f"expected a name for each column, and none twice; found {one_line(listed(header))}"
+        raise DamagedError(f"{path}: {problem}")
     return frame.fillna({name: "" for name in frame if not pd.api.types.is_numeric_dtype(frame[name])})
 
 

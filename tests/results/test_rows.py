@@ -13,6 +13,7 @@ from flipjax.results import quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities
 from flipjax.results.tables import join, results_table, typed
+from flipjax.support.files import DamagedError
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
 
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
@@ -65,6 +66,25 @@ def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
     assert first.read_bytes() == second.read_bytes() and b"\r" not in first.read_bytes()
     assert (read["member"][0], read["size"][0], read["iou_hopper"].dtype) == ("12", "NA", np.float64)
     assert [path.name for path in first.parent.iterdir()] == ["a.csv"]
+
+
+DAMAGED_TABLES = {
+    "a longer row": b"a\n1\n1,2,3\n",
+    "a column twice": b"a,a\n1,2\n",
+    "a line break in a name": b'"a\nb","a\nb"\n1,2\n',
+    "a long name": b"a" * 2**18 + b"\n1\n",
+    "no UTF-8": b"\xff\n1\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)
+def test_a_damaged_table_is_one_line(content, tmp_path):
+    path = tmp_path / "summary.csv"
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"summary\.csv: expected") as error:
+        read_csv(path)
+    assert "\n" not in str(error.value)
 
 
 def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
