@@ -110,6 +110,11 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             # Without an errno, flipjax itself raised it for a path named on the command line.
             named = isinstance(error, FileNotFoundError) and not error.errno
             return USAGE if named else system_code, one_line(text) + advice
+        case ValueError() if sys.stdout is not None and sys.stdout.closed:
+            return (
+                USAGE,
+                "standard output: expected it to stay open, found it closed by the configuration or a function",
+            )
         case ValueError() if _is_of_settings(error):
             return USAGE, f"JAX_*: expected variables that JAX can read, found others ({one_line(str(error))})"
         case MemoryError():

@@ -1,6 +1,7 @@
 """How JAX is started: what the environment asks for is refused in one line, or overridden."""
 
 import argparse
+import io
 import resource
 import sys
 
@@ -103,6 +104,18 @@ def test_a_function_that_ends_the_program_is_no_success(capsys):
     assert command.main("flipjax sweep")(train)([]) == 1
     error = capsys.readouterr().err
     assert "test_start.py: expected a function that returns" in error and error.count("\n") == 1
+
+
+def test_a_function_that_closes_standard_output_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+
+    def train(_):
+        sys.stdout.close()
+        return 0
+
+    assert command.main("flipjax sweep")(train)([]) == 2
+    error = capsys.readouterr().err
+    assert "standard output: expected it to stay open" in error and error.count("\n") == 1
 
 
 def test_help_ends_the_program_as_before():
