@@ -16,6 +16,7 @@ from scipy.stats import t
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.patheffects import withStroke
 
 HERE = pathlib.Path(__file__).parent
 MODELS = {
@@ -26,6 +27,8 @@ MODELS = {
 }
 LINES = (8, 32, 128, 512)
 """Numbers of rare images whose lines are drawn."""
+LABELS = ((4.5, 1.5), (3.4, 1.5), (2.4, 2.6), (0.5, 3.5))
+"""Where the lines' labels stand, between the numbers: columns and rows of the map."""
 
 
 def read_members(run, *, rule):
@@ -114,7 +117,9 @@ def draw(members):
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     shown = axis.imshow(means, origin="lower", vmin=0, vmax=1, cmap="magma", aspect="auto")
     lines = axis.contour(np.log2(counts), levels=np.log2(LINES), colors="cyan", linewidths=0.8)
-    axis.clabel(lines, fmt=lambda level: f"{2**level:.0f} rare")
+    labels = axis.clabel(lines, fmt=lambda level: f"{2**level:.0f} rare", manual=LABELS)
+    # Readable on pale cells, too.
+    plt.setp(labels, path_effects=[withStroke(linewidth=2, foreground="black")])
     for row, column in np.ndindex(means.shape):
         colour = "white" if means.iloc[row, column] < 0.6 else "black"
         axis.text(column, row, f"{means.iloc[row, column]:.2f}", ha="center", va="center", color=colour, fontsize=8)
