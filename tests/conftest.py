@@ -19,7 +19,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 # Devices that wait for each other end the process after 40 s, which a busy machine takes. XLA's newer fusions take a
 # third of the time that compilation takes; 0.12 cannot leave them out. With XLA_FLAGS= all is compiled as for users.
-FLAGS = ["--xla_cpu_collective_call_terminate_timeout_seconds=300"]
+# One module of LLVM a program is compiled in less processor time than 32 parts of it, and the workers fill the cores.
+FLAGS = ["--xla_cpu_collective_call_terminate_timeout_seconds=300", "--xla_cpu_parallel_codegen_split_count=1"]
 FLAGS += ["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version("jax").startswith("0.10.")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
@@ -34,7 +35,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from flipjax.backend import compiler  # noqa: E402
+from flipjax.backend import compiler, convolutions  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
@@ -55,18 +56,18 @@ WHOLE = ["test_sweep", "test_runs", "test_scale", "test_run_folder", "test_launc
 """Files on the finished run of `faults`: one process runs them, one after another, and traces its programs once."""
 SLOWEST = [
     *WHOLE,
-    "test_methods",
     "test_command",
+    "test_make_train",
+    "test_methods",
     "test_smp",
     "test_examples",
-    "test_make_train",
     "test_identity",
     "test_synthetic",
     "test_inputs",
     "test_report",
 ]
 """Files that start first, so that the workers end together."""
-EXACT = {*WHOLE, "test_make_train", "test_population"}
+EXACT = {"test_make_train", "test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 ACCELERATED = {"test_lowering", "test_pack"}
 """Files that trace programs as accelerators run them, which no other file may meet."""
@@ -147,6 +148,13 @@ def compiling(*, quick):
 def quick_compilation():
     """For a test of an exact file that compares no programs that differ, and shares none with the others there."""
     with compiling(quick=True):
+        yield
+
+
+@pytest.fixture
+def exact_compilation():
+    """For a test of another file that compares programs that differ, and shares none with the others there."""
+    with compiling(quick=False):
         yield
 
 
@@ -283,6 +291,13 @@ def assays_without_run_pages():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "build_report", lambda folder: "")
         yield
+
+
+@pytest.fixture
+def onednn():
+    """A processor for which XLA has oneDNN."""
+    if not convolutions.has_onednn():
+        pytest.skip("XLA has no oneDNN for this processor")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """oneDNN: what it computes, who chooses it, and that no such program reaches the compilation cache."""
 
-import functools
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import faults
 import jax
 import jax.numpy as jnp
 import numpy as np
-import populations
 import pytest
 
 import flipjax
@@ -21,18 +19,11 @@ from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.models.convolution import convolve, convolve_doubled
 from flipjax.plan import plan
 from flipjax.sweep import description
-from flipjax.training import devices, population
-from flipjax.training.task import make_members
+from flipjax.training import devices
 
 ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
 ASKED = "--config.population.convolutions=onednn"
 pytestmark = pytest.mark.usefixtures("without_page")
-
-
-@pytest.fixture
-def onednn():
-    if not convolutions.has_onednn():
-        pytest.skip("XLA has no oneDNN for this processor")
 
 
 BOTH = """
@@ -89,7 +80,7 @@ def test_both_kinds_of_programs_and_the_cache_live_in_one_process(onednn, tmp_pa
 
 
 @pytest.mark.parametrize("channels", [3, 8, 32])
-def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, quick_compilation, channels):  # noqa: N802
+def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, channels):  # noqa: N802
     keys = jax.random.split(jax.random.key(0), 4)
     images = jax.random.normal(keys[0], (2, 8, 8, channels))
     skip = jax.random.normal(keys[1], (2, 16, 16, 4))
@@ -116,46 +107,6 @@ def test_a_trace_of_one_library_is_not_taken_for_the_other():
     for name in ("xla", "onednn", "xla"):
         convolutions.with_library(inner, name)(1.0)
     assert seen == ["xla", "onednn"]
-
-
-def test_alone_is_among_others_and_continued_is_unbroken(onednn, tiny, make_member, pool, validation):
-    members = [make_member(seed=seed) for seed in (1, 2, 3)]
-    whole = populations.train(tiny, members, pool, validation, spec=ONEDNN, epochs=2)
-    assert whole.layout.convolutions == "onednn"
-    alone = populations.train(tiny, members[1:2], pool, validation, spec=ONEDNN, epochs=2)
-    populations.assert_same(population.take_member(whole.states[-1], [1]), alone.states[-1])
-    again = populations.train(tiny, members, pool, validation, spec=ONEDNN, states=whole.states[1], epochs=1)
-    populations.assert_same(again.states[-1], whole.states[-1])
-
-
-SMALL = {
-    "pool.size": 16,
-    "pool.objects": 40,
-    "pool.scenes": 24,
-    "model.width": 8,
-    "model.depth": 2,
-    "split.n_train": 32,
-    "split.n_val": 16,
-    "split.n_test": 16,
-    "train.epochs": 2,
-    "axes.method": ("ce",),
-    "axes.rho": (0.9,),
-    "axes.seed": (0, 1),
-    "population.convolutions": "onednn",
-}
-
-
-@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="fast_jit has the bits of a sweep from JAX 0.11 on")
-def test_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn):
-    train = flipjax.make_train("smoke", SMALL)
-    assert train.convolutions == "onednn"
-    members = make_members(train.setup.program, train.setup.task)
-    engine = populations.train(train.experiment, members, train.data.pool, train.data.val, spec=ONEDNN)
-    mapped = fast_jit(functools.partial(jax.lax.map, train), convolutions=train.convolutions)
-    trained = jax.device_get(mapped(train.members()))
-    for rule, kept in populations.copied(engine.current).best.items():
-        weights = populations.nested_all(train.experiment, kept.weights)
-        populations.assert_same(trained.best[rule], kept._replace(weights=weights))
 
 
 @pytest.mark.parametrize(

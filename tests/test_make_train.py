@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 import flipjax
 from flipjax.backend.compiler import fast_jit
 from flipjax.backend.random import key_of
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, PopulationSpec
 from flipjax.training import population
 from flipjax.training.member import Status, init_state
 from flipjax.training.network import evaluate, flat
@@ -65,6 +65,37 @@ def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
     answers = population.map_selected(current, evaluate, train.data.pool, train.data.test)
     for place, rule in enumerate(experiment.train.selection):
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
+
+
+OF_ONEDNN = {
+    "pool.size": 16,
+    "pool.objects": 40,
+    "pool.scenes": 24,
+    "model.width": 8,
+    "model.depth": 2,
+    "split.n_train": 32,
+    "split.n_val": 16,
+    "split.n_test": 16,
+    "train.epochs": 2,
+    "axes.method": ("ce",),
+    "axes.rho": (0.9,),
+    "axes.seed": (0, 1),
+    "population.convolutions": "onednn",
+}
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="fast_jit has the bits of a sweep from JAX 0.11 on")
+def test_of_oneDNN_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn):  # noqa: N802
+    train = flipjax.make_train("smoke", OF_ONEDNN)
+    assert train.convolutions == "onednn"
+    spec = PopulationSpec(map="loop", convolutions="onednn")
+    members = make_members(train.setup.program, train.setup.task)
+    engine = populations.train(train.experiment, members, train.data.pool, train.data.val, spec=spec)
+    mapped = fast_jit(functools.partial(jax.lax.map, train), convolutions=train.convolutions)
+    trained = jax.device_get(mapped(train.members()))
+    for rule, kept in populations.copied(engine.current).best.items():
+        weights = populations.nested_all(train.experiment, kept.weights)
+        populations.assert_same(trained.best[rule], kept._replace(weights=weights))
 
 
 def test_cue_strength_is_a_traced_number_of_a_member(small, alone):

@@ -22,6 +22,7 @@ from flipjax.training.own import check_own
 from flipjax.training.population import take_member
 
 PACKED = PopulationSpec(map="packed", width=2)
+ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,16 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(train, trained, members,
     frozen = take_member(changed.states[-1], 1)
     assert (frozen.status, frozen.epoch, frozen.best["val_loss"].epoch) == (Status.DIVERGED, 1, 0)
     assert_same(frozen.best["val_loss"].weights, take_member(trained.states[0], 1).weights)
+
+
+def test_of_oneDNN_alone_is_among_others_and_continued_is_unbroken(onednn, tiny, make_member, pool, validation):  # noqa: N802
+    members = [make_member(seed=seed) for seed in (1, 2, 3)]
+    whole = populations.train(tiny, members, pool, validation, spec=ONEDNN, epochs=2)
+    assert whole.layout.convolutions == "onednn"
+    alone = populations.train(tiny, members[1:2], pool, validation, spec=ONEDNN, epochs=2)
+    assert_same(take_member(whole.states[-1], [1]), alone.states[-1])
+    again = populations.train(tiny, members, pool, validation, spec=ONEDNN, states=whole.states[1], epochs=1)
+    assert_same(again.states[-1], whole.states[-1])
 
 
 def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, trained, members, quick_compilation):

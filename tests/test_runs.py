@@ -9,7 +9,6 @@ import jax
 import matplotlib
 import numpy as np
 import pytest
-from conftest import compiling
 from matplotlib import pyplot
 from results.tables import RECORDED
 from run_folder import SETTINGS, TRAINED, make_run
@@ -66,12 +65,11 @@ def test_the_readme_from_python(tmp_path, monkeypatch):
     text = (pathlib.Path(__file__).parents[1] / "README.md").read_text().partition("## From Python\n")[2]
     code = text.partition("```python\n")[2].partition("```")[0]
     monkeypatch.setattr(configurations, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
-    with compiling(quick=True):
-        exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.
+    exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.
     assert (tmp_path / "model.safetensors").is_file()
 
 
-def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_page):
+def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_page, exact_compilation):
     changes = {"axes.rho": (1.0,), "axes.method": ("ce", "dfr"), "train.selection": ("val_loss", "last")}
     changes |= {"population.keep": "all", "intervene.scenes": "none", "intervene.scores": "none"}
     run = flipjax.run(faults.whole_run()[1], changes)
@@ -92,7 +90,7 @@ def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_p
         opened.member(path.name.split(".")[0]).model(path.name.split(".")[1])
 
 
-def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(quick_compilation, without_page):
+def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(without_page):
     from test_arrays import NAMES, PHOTOS
     from test_own import Net, dark, mine
 
@@ -175,7 +173,7 @@ def edge_flip(logits, labels):
     return (edge & (predicted > 0) & (predicted != labels)).sum((1, 2)), edge.sum((1, 2))
 
 
-def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(quick_compilation, without_page):
+def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(without_page):
     changes = {"quantities": (edge_flip,), "train.epochs": 1, "axes.rho": (1.0,), "axes.seed": (0, 1)}
     changes |= {"intervene.scenes": "none", "intervene.scores": "logits"}
     run = flipjax.run(faults.whole_run()[1], changes)

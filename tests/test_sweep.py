@@ -116,7 +116,7 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path, without_p
     assert code == 2 and "config.train.batch_size: expected at most n_train (" in text and "found 64" in text
 
 
-def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, monkeypatch, quick_compilation):
+def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, monkeypatch):
     methods = "('ce', 'group_dro', 'balanced+bg_swap', 'bg_cutmix+dfr', 'jtt+ema')"
     changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", "axes.schedule=('cosine',)"]
     changes += ["train.selection=('val_loss', 'label_free_risk', 'last')", "train.epochs=2", "train.crop=1.0"]
