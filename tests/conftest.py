@@ -67,7 +67,7 @@ SLOWEST = [
     "test_report",
 ]
 """Files that start first, so that the workers end together."""
-EXACT = {"test_make_train", "test_population"}
+EXACT = {"test_population"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 ACCELERATED = {"test_lowering", "test_pack"}
 """Files that trace programs as accelerators run them, which no other file may meet."""

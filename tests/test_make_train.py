@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import populations
 import pytest
-from conftest import compiling
 from jax.sharding import PartitionSpec as P
 
 import flipjax
@@ -40,7 +39,7 @@ def alone(small):
     return whole_jit(small)
 
 
-def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
+def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep(exact_compilation):
     axes = {"axes__method": METHODS, "axes__rho": (0.9,), "axes__seed": (0, 1), "axes__learning_rate": (0.05,)}
     train = make(**axes, train__epochs=4, train__patience=2, knobs__jtt_epochs=2)
     setup, experiment = train.setup, train.experiment
@@ -85,7 +84,7 @@ OF_ONEDNN = {
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="fast_jit has the bits of a sweep from JAX 0.11 on")
-def test_of_oneDNN_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn):  # noqa: N802
+def test_of_oneDNN_a_whole_run_in_one_program_has_the_bits_of_a_sweep(onednn, exact_compilation):  # noqa: N802
     train = flipjax.make_train("smoke", OF_ONEDNN)
     assert train.convolutions == "onednn"
     spec = PopulationSpec(map="loop", convolutions="onednn")
@@ -118,8 +117,7 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, alone):
         return train(train.member(rho=rho, seed=seed, learning_rate=rate))
 
     rhos, rates = np.float32([0.5, 0.75, 0.3, 0.5]), np.float32([2e-3, 2e-3, 2e-3, np.nan])
-    with compiling(quick=True):
-        trained = jax.jit(jax.vmap(run, (None, 0, None, 0)))(small, rhos, np.int32(1), rates)
+    trained = jax.jit(jax.vmap(run, (None, 0, None, 0)))(small, rhos, np.int32(1), rates)
     assert trained.status.tolist() == [Status.FINISHED] * 2 + [Status.DIVERGED] * 2
     assert trained.epochs.tolist() == [2, 2, 1, 1]
     for place, rho in enumerate((0.5, 0.75)):
