@@ -39,9 +39,15 @@ def alone(small):
     return whole_jit(small)
 
 
-def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep(exact_compilation):
+@pytest.fixture
+def of_methods():
+    """Five methods, of which JTT trains twice."""
     axes = {"axes__method": METHODS, "axes__rho": (0.9,), "axes__seed": (0, 1), "axes__learning_rate": (0.05,)}
-    train = make(**axes, train__epochs=4, train__patience=2, knobs__jtt_epochs=2)
+    return make(**axes, train__epochs=4, train__patience=2, knobs__jtt_epochs=2)
+
+
+def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep(of_methods, exact_compilation):
+    train = of_methods
     setup, experiment = train.setup, train.experiment
     members = make_members(setup.program, setup.task)
     engine = populations.train(experiment, members, train.data.pool, train.data.val)
