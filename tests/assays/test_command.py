@@ -26,7 +26,7 @@ from flipjax.config import ConfigError
 from flipjax.support.files import DamagedError
 
 pytestmark = pytest.mark.usefixtures("assays_without_run_pages")
-SMALL = {"folds": 2, "seeds": 4, "epochs": 12, "size": 16}
+SMALL = {"folds": 2, "seeds": 4, "epochs": 16, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
 
@@ -35,7 +35,7 @@ def tinted(count=96, *, rare=0.2, key=0):
     random = np.random.default_rng(key)
     y = np.arange(count) % 2
     value = np.where(random.random(count) < rare, 1 - y, y)
-    images = np.full((count, 16, 16, 3), 90, np.uint8)
+    images = np.full((count, 16, 16, 3), 80, np.uint8)
     images[..., 0] += (100 * value[:, None, None]).astype(np.uint8)
     images += random.integers(0, 10, images.shape, dtype=np.uint8)
     masks = np.zeros((count, 16, 16), bool)
@@ -125,7 +125,7 @@ def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
     monkeypatch.setattr(population, "run", stop_at_the_population)
     line = ["assay", str(folder), "--attribute", "coin", "--clusters", "patient", "--out", str(tmp_path)]
-    line += ["--folds=2", "--seeds=4", "--epochs=12", "--size=16"]
+    line += ["--folds=2", "--seeds=4", "--epochs=16", "--size=16"]
     assert main(line) == 75
     assert not (tmp_path / RECORD).exists()
     monkeypatch.setattr(population, "run", original)
@@ -231,7 +231,7 @@ def test_nothing_is_written_into_the_folder(finished, folder):
 
 
 def test_the_folder_of_another_assay_is_refused(finished, folder):
-    options = {**SMALL, "epochs": 11}
+    options = {**SMALL, "epochs": 15}
     with pytest.raises(ConfigError, match="--out: expected a new folder"):
         flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, **options)
 
@@ -239,9 +239,9 @@ def test_the_folder_of_another_assay_is_refused(finished, folder):
 def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
-    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=12"]
+    line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=16"]
     assert main([*line, "--size=16"]) == 0
-    assert "8 networks (unet, 2 folds x 4 seeds, 12 epochs)" in capsys.readouterr().out
+    assert "8 networks (unet, 2 folds x 4 seeds, 16 epochs)" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
