@@ -2,7 +2,7 @@
 
 Command: flipjax sweep --config photos_grid --config.pool.root=DIR
 Cost: 24 members, 4 to 9 minutes on 2 cores for 1,200 cut-outs and 680 scenes.
-Expected, on cats and dogs: Flip in the rare groups rises from 0.35 at rho 0.5 to 0.74 at rho 0.99
+Expected, on cats and dogs: Flip in the rare groups rises from 0.36 at rho 0.5 to 0.73 at rho 0.99
 (sweeps/studies/photos_grid).
 DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `flipjax data check DIR` tests it and prints the
 command for any number of classes and scenes. photos_grid:three uses cat, dog and horse, photos_grid:five also cow and

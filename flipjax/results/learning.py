@@ -13,8 +13,8 @@ from flipjax.results.rows import CLASSES_NOT_LEARNT
 MARGIN = 0.2
 """How far above chance the accuracy of a member that has learnt the classes is.
 
-Small U-Nets on photos at rho .5, which know little, are .09 to .12 above chance; members of the drawn default grid,
-which know the classes, .35 or more (`sweeps/studies/coverage`, "Learnt or not").
+Small U-Nets on photos at rho .5, which know little, are .09 to .15 above chance; members of the drawn default grid,
+which know the classes, .40 or more (`sweeps/studies/coverage`, "Learnt or not").
 """
 TRAINED = ("finished", "stopped")
 """The statuses of members that trained to their end."""
