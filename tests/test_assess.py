@@ -44,7 +44,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
 
     questions = Questions()
     mapped = ask(questions, last)
-    unscened = ask(Questions("surroundings", logits=False, passes=False, masks=False), rows)
+    unscened = ask(Questions("surroundings", logit_scores=False, mirror_and_fills=False, masks=False), rows)
     assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
     weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights
 

@@ -29,7 +29,7 @@ from flipjax.audit.clusters import likely_clusters, read_clusters
 from flipjax.audit.counts import Keep, Tally, count_pairs
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
-from flipjax.audit.groups import ImageGroups, column_of, read_groups
+from flipjax.audit.groups import ImageGroups, read_groups, selector_of
 from flipjax.audit.image_table import read_image_rows
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
@@ -326,7 +326,7 @@ def _assign(
         rows = read_image_rows(table, names)
     elif groups is not None and _is_table(Path(groups)):
         rows = read_image_rows(Path(groups), names)
-        groups = column_of(Path(groups), rows)
+        groups = selector_of(Path(groups), rows)
     return Assignment(names, groups, clusters, rows, training, meaning)
 
 

@@ -108,7 +108,7 @@ def swap_scenes(
     else:
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
         scenes = surroundings(experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
-    questions = Questions("given", logits=False, passes=False, masks=False)
+    questions = Questions("given", logit_scores=False, mirror_and_fills=False, masks=False)
     # Concatenated, because another number of images would compile another program.
     both = np.concatenate([rows, validation])
     batches = []

@@ -1,7 +1,10 @@
 """Reads the groups of images from a column of their table, from their classes and scenes, or from their names.
 
-`read_groups` takes what `--groups` says and returns `ImageGroups` in one of three ways: numbers of two classes in two
-scenes (`_of_codes`); classes in scenes, whose common scenes are counted (`_of_scenes`); or any names (`_by_name`).
+`read_groups` takes the value of `--groups` and returns `ImageGroups` in one of three ways:
+
+- `_by_class_and_scene`, from the columns class and scene: the most frequent scene of a class is its common one;
+- `_by_code`, from a column of numbers 2 * class + scene;
+- `_by_name`, from any other texts.
 """
 
 import dataclasses
@@ -19,8 +22,10 @@ from flipjax.support.terminal import listed
 
 CLASS_AND_SCENE = ("class", "scene")
 """Columns whose values make the groups of a class in a scene."""
-TRAINING = "a CSV with the columns class and scene, a row a training image or with their number in the column images"
-"""What --training_groups takes, for messages."""
+TRAINING_CSV = (
+    "a CSV with the columns class and scene, a row a training image or with their number in the column images"
+)
+"""The file that --training_groups takes, in the words of an error."""
 MEANINGS = ("names", "class_scene")
 """What the values of a column of groups are: names, or the numbers 2 * class + scene of two classes and scenes."""
 CODES = {"0", "1", "2", "3"}
@@ -34,17 +39,18 @@ class ImageGroups:
     numbers: np.ndarray | None
     """The group of each image, int64 (n,); None without groups."""
     all_groups: Groups | NamedGroups | None = None
-    """What the numbers stand for; None: what they do in `flipjax.metrics.summarize`."""
+    """The groups that the numbers stand for. With None they mean what they do in `flipjax.metrics.summarize`: with two
+    foreground classes, 2 * class + scene; otherwise groups without a common and a rare one."""
     scene_names: tuple[str, ...] = ()
     """Names of the scenes of `Groups`; empty for other groups."""
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     """Columns that images.csv has beside the group, such as `scene`: a text an image."""
     fact: str = ""
-    """A sentence for the page on how groups were found, or nothing."""
+    """Sentences for the page on which scenes are common, or nothing."""
 
 
 def read_groups(
-    groups: str | None,
+    selector: str | None,
     names: Sequence[str],
     *,
     foreground: Sequence[str] | None,
@@ -55,44 +61,47 @@ def read_groups(
     """Returns the group of each image.
 
     Args:
-        groups: a column of the table; `class,scene`; or a regular expression that matches the group in a name; None for
-            no groups.
+        selector: the value of `--groups`: a column of the table; `class,scene` for these two columns; or a regular
+            expression that matches the group in a name. None for no groups.
         names: the images' names, in order.
         foreground: the names of the F foreground classes; None if they are not yet known, when they are not checked.
         table: the images' rows, as `flipjax.audit.image_table.read_image_rows` returns them.
         training: a table of training images by class and scene. The most frequent scene of a class is its common one.
             None uses the images themselves.
-        meaning: of a column's values: `names`; or `class_scene`, 2 * class + scene of two classes in two scenes.
+        meaning: of the selected texts: `names`; or `class_scene`, 2 * class + scene of two classes in two scenes. The
+            columns class and scene always hold names.
 
     Raises:
         AuditError: images have no group, or classes or groups are unknown.
     """
     if meaning not in MEANINGS:
         raise AuditError(f"--groups_are: expected one of {', '.join(MEANINGS)}, found {meaning}")
-    if groups is None:
+    if selector is None:
         if training is not None:
             raise AuditError("--training_groups: expected --groups beside it, found none")
         if meaning != MEANINGS[0]:
             raise AuditError("--groups_are: expected --groups beside it, found none")
         return ImageGroups(None)
-    if table is not None and groups == ",".join(CLASS_AND_SCENE) and {*CLASS_AND_SCENE} <= {*table}:
-        return _of_scenes(table, foreground, training)
+    # Without both columns in a table the text is an expression like any other; if it matches no name, the error lists
+    # the table's columns.
+    if table is not None and selector == ",".join(CLASS_AND_SCENE) and {*CLASS_AND_SCENE} <= {*table}:
+        return _by_class_and_scene(table, foreground, training)
     if training is not None:
-        raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {groups}")
-    if table is not None and groups in table:
-        texts = table[groups]
+        raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {selector}")
+    if table is not None and selector in table:
+        texts = table[selector]
     else:
-        texts = pd.Series(match_names(groups, names, option="--groups", table=table), list(names), dtype=object)
+        texts = pd.Series(match_names(selector, names, option="--groups", table=table), list(names), dtype=object)
     if meaning == "class_scene":
-        return _of_codes(groups, texts.str.strip(), foreground)
+        return _by_code(selector, texts.str.strip(), foreground)
     return _by_name(texts)
 
 
-def column_of(path: Path, table: pd.DataFrame) -> str:
-    """Returns the groups of a table that `--groups` names without a column.
+def selector_of(path: Path, table: pd.DataFrame) -> str:
+    """Returns the columns that hold the groups, as `read_groups` takes them, if `--groups` names only the table.
 
     Raises:
-        AuditError: it has neither class and scene, nor a column group, nor one column beside the names.
+        AuditError: the table has neither class and scene, nor a column group, nor one column beside the names.
     """
     columns = [column for column in map(str, table) if column != NAME]
     if {*CLASS_AND_SCENE} <= {*columns}:
@@ -105,7 +114,7 @@ def column_of(path: Path, table: pd.DataFrame) -> str:
     raise AuditError(f"{path}: expected one column beside name, found {listing}; pass --table {path} --groups COLUMN")
 
 
-def _of_codes(column: str, texts: pd.Series, foreground: Sequence[str] | None) -> ImageGroups:
+def _by_code(selector: str, texts: pd.Series, foreground: Sequence[str] | None) -> ImageGroups:
     """Returns the groups that numbers 2 * class + scene stand for."""
     if foreground is not None and len(foreground) != 2:
         classes = listed(foreground)
@@ -113,21 +122,63 @@ def _of_codes(column: str, texts: pd.Series, foreground: Sequence[str] | None) -
     wrong = {*texts} - CODES
     if wrong:
         problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(wrong))}"
-        raise AuditError(f"{column}: expected {problem}")
+        raise AuditError(f"{selector}: expected {problem}")
     return ImageGroups(texts.map(int).to_numpy(np.int64), TWO_BY_TWO)
 
 
-def _of_scenes(table: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> ImageGroups:
+@dataclasses.dataclass(frozen=True)
+class _SceneCounts:
+    """How often each foreground class was counted in each scene."""
+
+    table: pd.DataFrame
+    """Numbers of images by class (rows) and scene (columns)."""
+    source: Path | str
+    """The file of training images that were counted, or `the images`."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the F foreground classes, in order."""
+        return self.table.index.tolist()
+
+    @property
+    def scene_names(self) -> list[str]:
+        """The names of the S scenes, in order."""
+        return self.table.columns.tolist()
+
+    @property
+    def usual(self) -> tuple[tuple[int, ...], ...]:
+        """The number of the common scene of each class, as `Groups.usual` takes it; none for a class without one."""
+        return tuple(_most_frequent(counts_of_class) for counts_of_class in self.table.to_numpy())
+
+
+def _by_class_and_scene(table: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> ImageGroups:
     """Returns F x S groups: the most frequent scene of a class is its common one.
 
     A class without one most frequent scene has no common or rare group. Where no class has one, or there is one scene,
     groups are names, `CLASS in SCENE`.
+    """
+    counts = _scene_counts(table, foreground, training)
+    some_class_has_a_common_scene = any(len(scenes) > 0 for scenes in counts.usual)
+    if some_class_has_a_common_scene and len(counts.scene_names) > 1:
+        groups = _common_and_rare(table, counts)
+    else:
+        groups = _by_name(table["class"] + " in " + table["scene"])
+    columns = {name: table[name].tolist() for name in CLASS_AND_SCENE}
+    return dataclasses.replace(groups, columns=columns, fact=_fact_on_scenes(table, counts))
+
+
+def _scene_counts(table: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> _SceneCounts:
+    """Counts the training images by class and scene, or without them the images themselves.
+
+    Raises:
+        AuditError: an image's class is not in the foreground, or the training images cannot be counted.
     """
     source: Path | str = "the images"
     counted = table[[*CLASS_AND_SCENE]]
     if training is not None:
         source = training
         counted = pd.DataFrame(read_table(training))
+    # Until the foreground is known, the images' classes stand for it: classes of training images alone have no groups.
     class_names = foreground
     if class_names is None:
         class_names = sorted({*table["class"]})
@@ -135,67 +186,74 @@ def _of_scenes(table: pd.DataFrame, foreground: Sequence[str] | None, training: 
     if unknown:
         raise AuditError(f"--groups: expected classes of {', '.join(class_names)}, found others, {listed(unknown)}")
     counts = _count_scenes(counted, source)
+    # The scene that is common in training may be in no image, and an image may show one that training lacks.
     scene_names = sorted({*table["scene"], *map(str, counts)})
-    counts = counts.reindex(index=list(class_names), columns=scene_names, fill_value=0)
-    usual = [_most_frequent(of_class) for of_class in counts.to_numpy()]
-    fact = _fact_on_scenes(table, dict(zip(class_names, usual, strict=True)), scene_names, source)
-    columns = {name: table[name].tolist() for name in CLASS_AND_SCENE}
-    if not any(usual) or len(scene_names) < 2:
-        by_name = _by_name(table["class"] + " in " + table["scene"])
-        return dataclasses.replace(by_name, columns=columns, fact=fact)
+    return _SceneCounts(counts.reindex(index=list(class_names), columns=scene_names, fill_value=0), source)
+
+
+def _common_and_rare(table: pd.DataFrame, counts: _SceneCounts) -> ImageGroups:
+    """Returns the group of each image among F x S groups, of which the usual scenes make the common ones."""
+    class_names = counts.class_names
+    scene_names = counts.scene_names
     if len(class_names) < 2:
         raise AuditError(f"--groups: expected two classes or more in the foreground, found {listed(class_names)}")
-    all_groups = Groups(len(class_names), len(scene_names), tuple(usual), partial=True)
-    y = counts.index.get_indexer(pd.Index(table["class"]))
-    scene = counts.columns.get_indexer(pd.Index(table["scene"]))
-    return ImageGroups(all_groups.of(y, scene), all_groups, tuple(scene_names), columns, fact)
+    all_groups = Groups(len(class_names), len(scene_names), counts.usual, partial=True)
+    class_of_image = pd.Index(class_names).get_indexer(pd.Index(table["class"]))
+    scene_of_image = pd.Index(scene_names).get_indexer(pd.Index(table["scene"]))
+    return ImageGroups(all_groups.of(class_of_image, scene_of_image), all_groups, tuple(scene_names))
 
 
-def _fact_on_scenes(
-    table: pd.DataFrame, usual: Mapping[str, tuple[int, ...]], scene_names: Sequence[str], source: Path | str
-) -> str:
+def _fact_on_scenes(table: pd.DataFrame, counts: _SceneCounts) -> str:
     """Returns sentences on the common scene of each class, and on the images' classes that have none."""
     pairs = []
     without = []
-    for name, scenes in usual.items():
+    for name, scenes in zip(counts.class_names, counts.usual, strict=True):
         if scenes:
-            pairs.append(f"{name} in {scene_names[scenes[0]]}")
+            pairs.append(f"{name} in {counts.scene_names[scenes[0]]}")
         elif name in set(table["class"]):
             without.append(name)
-    fact = f"Common, most frequent in {source}: {listed(pairs)}."
+    fact = f"Common, most frequent in {counts.source}: {listed(pairs)}."
     if without:
         fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(sorted(without))}."
     return fact
 
 
 def _count_scenes(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Returns the numbers of images by class (rows) and scene (columns); raises AuditError if the table has none."""
-    images = pd.to_numeric(table.get("images", pd.Series("1", table.index)), errors="coerce")
-    are_counts = (images >= 0) & (images % 1 == 0)
+    """Returns the numbers of images by class (rows) and scene (columns).
+
+    Raises:
+        AuditError: the table lacks the column class or scene, or its column images holds no counts.
+    """
+    image_counts = pd.Series(1, table.index)
+    if "images" in table:
+        image_counts = pd.to_numeric(table["images"], errors="coerce")
+    are_counts = (image_counts >= 0) & (image_counts % 1 == 0)
     if not {*CLASS_AND_SCENE} <= {*table} or not are_counts.all():
-        raise AuditError(f"{source}: expected {TRAINING}, found {', '.join(map(str, table))}")
-    return images.groupby([table["class"], table["scene"]]).sum().unstack(fill_value=0)
+        raise AuditError(f"{source}: expected {TRAINING_CSV}, found {', '.join(map(str, table))}")
+    return image_counts.groupby([table["class"], table["scene"]]).sum().unstack(fill_value=0)
 
 
-def _most_frequent(images: np.ndarray) -> tuple[int, ...]:
-    """Returns the number of the most frequent of a class's scenes; none if several are as frequent, or all are 0."""
-    most_frequent = np.flatnonzero((images == images.max()) & (images > 0))
+def _most_frequent(scene_counts: np.ndarray) -> tuple[int, ...]:
+    """Returns the number of a class's most frequent scene; none if several are as frequent, or all counts are 0."""
+    most_frequent = np.flatnonzero((scene_counts == scene_counts.max()) & (scene_counts > 0))
     if len(most_frequent) != 1:
         return ()
     return (int(most_frequent[0]),)
 
 
 def _by_name(texts: pd.Series) -> ImageGroups:
-    """Returns groups of images by their texts."""
+    """Returns the groups of images that a text names each."""
     # Summary keys join group names with slashes.
-    cleaned = texts.str.split().str.join(" ").str.replace("/", "_")
-    unnamed = cleaned.index[cleaned == ""]
+    group_names = texts.str.split().str.join(" ").str.replace("/", "_")
+    unnamed = group_names.index[group_names == ""]
     if len(unnamed):
         raise AuditError(f"--groups: expected a group for each image, found none for {listed(unnamed)}")
-    alike = texts.groupby(cleaned).nunique()
-    if (alike > 1).any():
-        ambiguous = sorted(texts[cleaned.isin(alike.index[alike > 1])].unique())
-        spelled = listed(map(repr, ambiguous))
-        raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {spelled}")
-    numbers, present = pd.factorize(cleaned, sort=True)
+    # Texts that differ before, and not after, would silently become one group.
+    spellings_of_name = texts.groupby(group_names).nunique()
+    ambiguous_names = spellings_of_name.index[spellings_of_name > 1]
+    if len(ambiguous_names):
+        spellings = sorted(texts[group_names.isin(ambiguous_names)].unique())
+        found = listed(map(repr, spellings))
+        raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {found}")
+    numbers, present = pd.factorize(group_names, sort=True)
     return ImageGroups(numbers.astype(np.int64), NamedGroups(tuple(present)))

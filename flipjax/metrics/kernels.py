@@ -22,7 +22,7 @@ from flipjax.metrics.checks import on_host
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, divide
 from flipjax.metrics.host import Array
-from flipjax.metrics.pixels import PACKED, count_pixels, find_errors, map_pixels, sum_scores
+from flipjax.metrics.pixels import MOST_PACKED_CLASSES, count_pixels, find_errors, map_pixels, sum_scores
 from flipjax.metrics.settings import jax_defaults
 
 Out = TypeVar("Out")
@@ -286,7 +286,7 @@ def _apply(
     totals: list[np.ndarray] = []
     with jax.ensure_compile_time_eval():
         # Of 9 to 15 channels XLA vectorises the reads only from a constant place, of more it copies the block.
-        constant = PACKED < width < 16 and spec.kind != "masks"
+        constant = MOST_PACKED_CLASSES < width < 16 and spec.kind != "masks"
         shapes, blocks = cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width, constant=constant)
         on_block = of_windows(program, shapes, constant=constant, spec=spec, **options)
         begun = ((position, new, on_block(*windows)) for position, new, windows in blocks)

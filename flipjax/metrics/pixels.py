@@ -1,16 +1,18 @@
 """Jitted functions of logits and labels, pixel by pixel.
 
-`flipjax.metrics.kernels` checks arrays and calls `count_pixels`, `sum_scores`, `find_errors` and `map_pixels`;
-`flipjax.intervene` calls `mean_entropy`. Three things are common to them:
+`count_pixels`, `sum_scores`, `find_errors` and `map_pixels` serve `flipjax.metrics.kernels`, which checks the arrays;
+`mean_entropy` serves `flipjax.intervene`. They are built alike:
 
-1. `_per_pixel` applies a function of `Channels` to all pixels; before, probabilities become logits.
-2. Those that sum over the pixels of an image do so by chunks: `_chunked` cuts the pixels into chunks of at most 1,023,
-   which the counters of `_packed_counts` can hold, and sums of chunks are added last.
-3. Several sums over one chunk are made in one pass by `sum_together`.
+1. `_per_pixel` turns probabilities into logits and applies a function of `Channels` to all pixels.
+2. Sums over the pixels of an image are made by chunks: `_chunked` cuts the pixels into chunks of at most 1,023, which
+   the counters of `_packed_counts` can hold, and the sums of the chunks are added last.
+3. `sum_together` makes several sums over one chunk in one pass.
+
+The risk of a pixel is its entropy over the foreground classes where foreground is predicted, and 0 elsewhere.
 
 Functions of `Channels`, such as `predict` and `_entropy`, are written once for both forms that channels have: with few
 classes a list of arrays, one a class, over all pixels; with many one array, of the classes at one pixel. The helpers
-that know the two forms are `_each`, `_each_numbered`, `_add`, `_largest` and `_foreground`.
+that know the two forms are `_each`, `_each_numbered`, `_sum`, `_largest` and `_foreground`.
 """
 
 from __future__ import annotations
@@ -36,14 +38,14 @@ _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
 """Most pixels that a counter holds, and so the most pixels of a chunk."""
 _LARGEST_GAP = 128.0
 """Largest gap between logits, in nats: exp(-128) is 0 in float32, and a finite limit keeps inf * 0 out of sums."""
-_SMALLEST = np.finfo(np.float32).tiny
+_SMALLEST_NORMAL = np.finfo(np.float32).tiny
 """Smallest normal float32, which stands for 0 in logarithms and quotients."""
-_UNROLLED = 192
+_MOST_UNROLLED_CLASSES = 192
 """Most classes that are unrolled into one loop of XLA:CPU; with more a loop reads blocks of pixels, so that the program
 does not grow."""
 _BLOCK_SCORES = 1 << 18
-"""Scores in one of those blocks, at most."""
-PACKED = 8
+"""Most scores in one of these blocks: pixels times classes."""
+MOST_PACKED_CLASSES = 8
 """Most classes whose confusion is counted by `_packed_counts`, whose cost grows with C * C; others are scattered."""
 
 Classes = tuple[int, ...]
@@ -56,7 +58,7 @@ Channels = list[jax.Array] | jax.Array
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
 def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the confusion matrix (..., C, C) and the summed entropy (...) of each image; NaN for masks."""
+    """Returns the confusion matrix (..., C, C) and the summed risk (...) of each image; the risk of masks is NaN."""
     if spec.kind == "masks":
         scores = _chunked(scores, spec.spatial_ndim, 0)
         labels = _chunked(labels, spec.spatial_ndim, 0)
@@ -69,7 +71,7 @@ def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, class
     predicted_risk = partial(_predicted_risk, background=spec.background_classes)
     prediction, risk = _per_pixel(predicted_risk, scores, spec.kind)
     risk = jnp.where(labels < classes, risk, 0.0)
-    if classes <= PACKED:
+    if classes <= MOST_PACKED_CLASSES:
         counts, risk_sum = _packed_counts(labels, prediction, risk, classes)
     else:
         # Without the barrier XLA computes the prediction anew for each index of the scatter.
@@ -82,7 +84,7 @@ def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, class
 def sum_scores(
     scores: jax.Array, counted: jax.Array | None = None, *, spec: LabelSpec, p: int | None = None
 ) -> tuple[jax.Array, ...]:
-    """Returns the number of `counted` pixels predicted as foreground (...) and their summed entropy.
+    """Returns the number of `counted` pixels predicted as foreground (...) and their summed risk.
 
     With `p`, appends the sums of the other scores of `logit_scores`, in order.
     """
@@ -97,65 +99,74 @@ def sum_scores(
     foreground = is_foreground(prediction, spec.background_classes)
     terms = [risk]
     for score in other_scores:
+        # As in the risk, a NaN logit of any pixel makes the score of its image NaN.
         terms.append(jnp.where(foreground | jnp.isnan(risk), score, 0.0))
     if counted is not None:
         counted = _chunked(counted, spec.spatial_ndim, 0)
         foreground = foreground & counted
         terms = [jnp.where(counted, term, 0.0) for term in terms]
-    number, *sums = sum_together(foreground.astype(jnp.int32), *terms)
-    return number.sum(-1, dtype=jnp.int32), *(of_chunks.sum(-1) for of_chunks in sums)
+    foreground_pixels, *term_sums = sum_together(foreground.astype(jnp.int32), *terms)
+    return foreground_pixels.sum(-1, dtype=jnp.int32), *(of_chunks.sum(-1) for of_chunks in term_sums)
 
 
 def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     """Returns the scores of `logit_scores` other than the entropy, per pixel; NaN where a logit is NaN.
 
-    Let g be the gaps to the largest channel and r the sum of exp(-g) over the other channels. Then the largest
-    probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
+    All are high where an error is likely. Let g be the gaps to the largest channel, r the sum of exp(-g) over the other
+    channels, and s the largest of these exp(-g). Then the largest probability is 1 / (1 + r), the second largest
+    s / (1 + r), and the logits less their mean are mean(g) - g. So
+
+    - max_softmax, 1 minus the largest probability, is r / (1 + r);
+    - margin, 1 minus the difference of the two largest probabilities, is (r + s) / (1 + r);
+    - energy, minus the log-sum-exp of the logits, is -(top + log(1 + r)); NaN for probabilities, whose logits lack a
+      constant;
+    - p_norm is minus the largest centred logit, mean(g), over the p-norm of the centred logits.
     """
     prediction, top = predict(channels)
     gaps = _gaps(channels, top)
 
-    def unless_predicted(c: ClassIndex, gap: jax.Array) -> jax.Array:
+    def zero_where_predicted(c: ClassIndex, gap: jax.Array) -> jax.Array:
         return jnp.where(prediction == c, 0.0, jnp.exp(-gap))
 
-    others = _each_numbered(unless_predicted, gaps)
-    rest = _add(others)
-    centre = _add(gaps) / len(gaps)
+    exp_minus_gaps = _each_numbered(zero_where_predicted, gaps)
+    rest = _sum(exp_minus_gaps)
+    centre = _sum(gaps) / len(gaps)
     distances = _each(lambda gap: jnp.abs(centre - gap), gaps)
     # Divided by the largest, so that no power overflows.
-    largest = jnp.maximum(_largest(distances), _SMALLEST)
+    largest = jnp.maximum(_largest(distances), _SMALLEST_NORMAL)
     powers = _each(lambda distance: (distance / largest) ** p, distances)
-    norm = largest * _add(powers) ** (1 / p)
+    norm = largest * _sum(powers) ** (1 / p)
     max_softmax = rest / (1.0 + rest)
-    margin = (rest + _largest(others)) / (1.0 + rest)
+    margin = (rest + _largest(exp_minus_gaps)) / (1.0 + rest)
     if kind == "logits":
         energy = -(top + jnp.log1p(rest))
     else:
         energy = jnp.full_like(top, jnp.nan)
-    p_norm = -centre / jnp.maximum(norm, _SMALLEST)
+    p_norm = -centre / jnp.maximum(norm, _SMALLEST_NORMAL)
     scores = [max_softmax, margin, energy, p_norm]
     return [jnp.where(jnp.isnan(top), jnp.nan, score) for score in scores]
 
 
 @partial(jax.jit, static_argnames="background")
 def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, ...]:
-    """Returns the prediction of the first of two logits (..., 2 C), and the entropy of the mean of their softmax.
+    """Returns a prediction (...) and the entropy (...) of the mean of two softmax distributions over the foreground.
 
-    Both are (...); the softmax is over the foreground classes.
+    The last axis of `scores` (..., 2 C) holds the C logits of a first answer, then those of a second one. The
+    prediction is that of the first.
     """
 
-    def values(channels: Channels) -> tuple[jax.Array, jax.Array]:
+    def prediction_and_entropy(channels: Channels) -> tuple[jax.Array, jax.Array]:
         classes = len(channels) // 2
         first = channels[:classes]
         second = channels[classes:]
         softmax_of_first = _softmax(_foreground(first, background))
         softmax_of_second = _softmax(_foreground(second, background))
         mean = _each_numbered(lambda c, share: (share + softmax_of_second[c]) / 2, softmax_of_first)
-        terms = _each(lambda share: share * jnp.log(jnp.maximum(share, _SMALLEST)), mean)
+        terms = _each(lambda share: share * jnp.log(jnp.maximum(share, _SMALLEST_NORMAL)), mean)
         prediction, _ = predict(first)
-        return prediction, -_add(terms)
+        return prediction, -_sum(terms)
 
-    return _per_pixel(values, scores, "logits")
+    return _per_pixel(prediction_and_entropy, scores, "logits")
 
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
@@ -182,21 +193,25 @@ def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classe
 
 @partial(jax.jit, static_argnames="spec")
 def map_pixels(scores: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
-    """Returns prediction, largest softmax and entropy over the foreground, and largest softmax: (..., *spatial)."""
+    """Returns four maps (..., *spatial).
 
-    def values(channels: Channels) -> tuple[jax.Array, ...]:
+    They are the prediction, the largest softmax over the foreground classes, the entropy over them, and the largest
+    softmax over all classes.
+    """
+
+    def values_of(channels: Channels) -> tuple[jax.Array, ...]:
         prediction, top = predict(channels)
-        inside = _foreground(channels, spec.background_classes)
-        confidence = _largest_softmax(inside, _largest(inside))
-        probability = _largest_softmax(channels, top)
-        return prediction, confidence, _entropy(channels, spec.background_classes), probability
+        foreground = _foreground(channels, spec.background_classes)
+        foreground_softmax = _largest_softmax(foreground, _largest(foreground))
+        softmax = _largest_softmax(channels, top)
+        return prediction, foreground_softmax, _entropy(channels, spec.background_classes), softmax
 
-    return _per_pixel(values, scores, spec.kind)
+    return _per_pixel(values_of, scores, spec.kind)
 
 
 def _largest_softmax(channels: Channels, top: jax.Array) -> jax.Array:
     """Returns the softmax of the largest channel, `top`."""
-    return 1 / _add(_each(_exp_minus, _gaps(channels, top)))
+    return 1 / _sum(_each(_exp_minus, _gaps(channels, top)))
 
 
 def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
@@ -227,18 +242,19 @@ def _per_pixel(
 ) -> tuple[jax.Array, ...]:
     """Applies a function of channels to the pixels of scores (..., C)."""
     C = scores.shape[-1]
-    if C <= _UNROLLED or not scores.size:
+    if C <= _MOST_UNROLLED_CLASSES or not scores.size:
         # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
         channels: Channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
         return function(_logits(channels, kind))
-    # The largest power of two of pixels that a block holds, as are the blocks from outside jit.
+    # The largest power of two that fits. It divides the pixels of an array from outside jit, which comes in blocks of a
+    # power of two (`flipjax.metrics.blocks`).
     pixels_of_block = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
 
     def of_pixel(scores_of_pixel: jax.Array) -> tuple[jax.Array, ...]:
         return function(_logits(scores_of_pixel.astype(jnp.float32), kind))
 
     of_pixels = lax.map(of_pixel, scores.reshape(-1, C), batch_size=pixels_of_block)
-    return tuple(values.reshape(scores.shape[:-1]) for values in of_pixels)
+    return tuple(value.reshape(scores.shape[:-1]) for value in of_pixels)
 
 
 def _logits(channels: Channels, kind: str) -> Channels:
@@ -247,7 +263,7 @@ def _logits(channels: Channels, kind: str) -> Channels:
         return channels
     # Divided by the largest: probabilities that differ in the last bit could have equal logarithms.
     top = _largest(channels)
-    return _each(lambda channel: jnp.log(jnp.maximum(channel, _SMALLEST) / top), channels)
+    return _each(lambda channel: jnp.log(jnp.maximum(channel, _SMALLEST_NORMAL) / top), channels)
 
 
 def _each(function: Callable[[jax.Array], jax.Array], channels: Channels) -> Channels:
@@ -268,7 +284,7 @@ def _exp_minus(gap: jax.Array) -> jax.Array:
     return jnp.exp(-gap)
 
 
-def _add(channels: Channels) -> jax.Array:
+def _sum(channels: Channels) -> jax.Array:
     """Returns the sum of the channels."""
     if isinstance(channels, list):
         return functools.reduce(operator.add, channels)
@@ -295,7 +311,7 @@ def _gaps(channels: Channels, top: jax.Array) -> Channels:
 def _softmax(channels: Channels) -> Channels:
     """Returns the softmax over the channels."""
     shares = _each(_exp_minus, _gaps(channels, _largest(channels)))
-    total = _add(shares)
+    total = _sum(shares)
     return _each(lambda share: share / total, shares)
 
 
@@ -303,9 +319,10 @@ def _foreground(channels: Channels, background: Classes) -> Channels:
     """Returns the channels of the foreground classes, in order."""
     if isinstance(channels, list):
         return [channel for c, channel in enumerate(channels) if c not in background]
-    # The channels between neighbours of the background, and before and after them.
-    ends = [-1, *sorted(background), len(channels)]
-    return jnp.concatenate([channels[a + 1 : b] for a, b in itertools.pairwise(ends)])
+    # Runs of foreground lie between two bounds: background classes, or the ends of the channels.
+    bounds = [-1, *sorted(background), len(channels)]
+    runs = [channels[before + 1 : after] for before, after in itertools.pairwise(bounds)]
+    return jnp.concatenate(runs)
 
 
 def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
@@ -323,7 +340,10 @@ def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> 
 def _counted_masks(
     prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
 ) -> tuple[jax.Array, ...]:
-    """Returns masks and labels as int32, with `classes` for invalid values, and in labels where the mask is invalid."""
+    """Returns predicted masks and labels as int32, with `classes` for pixels that are not counted.
+
+    Labels are not counted either where the mask is invalid, so that such a pixel leaves every count.
+    """
     prediction = counted_label(prediction, classes, None)
     return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
 
@@ -333,7 +353,9 @@ def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
     top = _largest(channels)
     if not isinstance(channels, list):
         indices = jnp.arange(len(channels), dtype=jnp.float32)
-        return jnp.where((channels == top) | jnp.isnan(channels), indices, jnp.inf).min().astype(jnp.int32), top
+        indices_of_largest = jnp.where((channels == top) | jnp.isnan(channels), indices, jnp.inf)
+        return indices_of_largest.min().astype(jnp.int32), top
+    # From the last class to the first, so that of equal channels the first stays.
     prediction = jnp.full(top.shape, len(channels) - 1, jnp.int32)
     for c in reversed(range(len(channels) - 1)):
         prediction = jnp.where((channels[c] == top) | jnp.isnan(channels[c]), c, prediction)
@@ -341,7 +363,10 @@ def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
 
 
 def _predicted_risk(channels: Channels, background: Classes) -> tuple[jax.Array, jax.Array]:
-    """Returns the prediction and the entropy: 0 where background is predicted, NaN where a logit is NaN."""
+    """Returns the prediction and the risk: the entropy over the foreground classes where foreground is predicted.
+
+    The risk is 0 where background is predicted, and NaN where a logit is NaN.
+    """
     prediction, top = predict(channels)
     on_background = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
     foreground = is_foreground(prediction, background)
@@ -363,10 +388,10 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
     else:
         gaps = _gaps(channels, _largest(channels))
         # Counting the largest avoids a prediction, which makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
-        number_of_largest = _add(_each(lambda gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
-        below_largest = _add(_each(lambda gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps))
+        number_of_largest = _sum(_each(lambda gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
+        below_largest = _sum(_each(lambda gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps))
         rest = below_largest + (number_of_largest - 1.0)
-        weighted = _add(_each(lambda gap: gap * jnp.exp(-gap), gaps))
+        weighted = _sum(_each(lambda gap: gap * jnp.exp(-gap), gaps))
     # A series where 1 + r would round r: as precise as jnp.log1p and cheaper on XLA:CPU.
     series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
     return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
@@ -415,13 +440,15 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, cl
         word_of_pixel = entry // 3
         counter_of_pixel = entry % 3
     one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter_of_pixel)
-    number = math.ceil(classes * classes / 3)
-    ones_of_words = [jnp.where(word_of_pixel == word, one, 0) for word in range(number)]
+    word_count = math.ceil(classes * classes / 3)
+    ones_of_words = [jnp.where(word_of_pixel == word, one, 0) for word in range(word_count)]
     *words, risk_sum = sum_together(*ones_of_words, risk)
     packed = jnp.stack(words, axis=-1)
-    counters = [(packed >> (_COUNTER_BITS * k)) & _COUNTER_LIMIT for k in range(3)]
-    counts = jnp.stack([counter.sum(-2, dtype=jnp.int32) for counter in counters], axis=-1)
-    counts = counts.reshape(*counts.shape[:-2], 3 * number)[..., : classes * classes]
+    counts_of_chunks = [(packed >> (_COUNTER_BITS * k)) & _COUNTER_LIMIT for k in range(3)]
+    # The three counters of each word, side by side again: (..., words, 3).
+    counts = jnp.stack([of_chunks.sum(-2, dtype=jnp.int32) for of_chunks in counts_of_chunks], axis=-1)
+    # The last word may have counters without an entry.
+    counts = counts.reshape(*counts.shape[:-2], 3 * word_count)[..., : classes * classes]
     return counts.reshape(*counts.shape[:-1], classes, classes), risk_sum
 
 

@@ -163,12 +163,12 @@ def _evaluation(program: Program, config: Config, task: Task) -> Evaluation:
     has_scores = wanted.scores != "none"
     first = Questions(
         scenes,
-        logits=has_scores,
-        passes=wanted.scores == "all",
+        logit_scores=has_scores,
+        mirror_and_fills=wanted.scores == "all",
         masks=has_scores and _masks_fit(config),
         own=own,
     )
-    later = Questions("none", logits=False, passes=False, masks=False, own=own)
+    later = Questions("none", logit_scores=False, mirror_and_fills=False, masks=False, own=own)
     rows = np.concatenate([table.rows for table in task.tables.values()])
     return Evaluation(first, later, task.pool, rows, scenery)
 

@@ -2,8 +2,9 @@
 
 `Questions` says what is computed; calling it with a member's weights and pool rows evaluates these in batches and
 returns `Assessed`. A batch passes the model several times: as it is; for the score `mirror`, mirrored; and with its
-predicted regions pasted on other scenes or fills, for scene-swap scores. `_inputs` lists these passes, and `_answers`
-makes them in one loop, so that the model is compiled once.
+predicted regions pasted on other scenes or fills, for scene-swap scores. What regions are pasted on is a *layer*: the
+images themselves, a scene or a fill. `_list_passes` lists the passes, and `_make_passes` makes them in one loop, so
+that the model is compiled once.
 """
 
 import dataclasses
@@ -28,7 +29,8 @@ from flipjax.training.own import as_ratio
 Scenery: TypeAlias = tuple[Array, Array] | Array | None
 """The scenes that regions are pasted on, or the pool rows that they come from; see `Questions.__call__`."""
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
-"""Functions from images to surroundings without a scene, by the name of the score that they serve."""
+"""Functions from images (B, H, W, 3) to surroundings without a scene, by the name of the score that
+`flipjax.sweep.finish` makes of the log-odds on them."""
 MASK_SIDE = 64
 """Largest height and width of stored predictions; larger images are subsampled evenly."""
 
@@ -59,10 +61,10 @@ class Questions:
     scenes: str = "given"
     """What regions are pasted on: `given` scenes; `surroundings`, the mean surroundings of predicted regions; or
     `none`. Each pasted image is also mirrored."""
-    logits: bool = True
+    logit_scores: bool = True
     """Whether to compute scores from logits, which need no further pass."""
-    passes: bool = True
-    """Whether to compute scores of the mirrored image and of FILLS, which cost three forward passes."""
+    mirror_and_fills: bool = True
+    """Whether to compute the score `mirror` and the log-odds on FILLS, which cost three forward passes."""
     masks: bool = True
     """Whether to return the predicted classes."""
     own: tuple[Callable, ...] = ()
@@ -70,10 +72,11 @@ class Questions:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The score names, in order."""
-        of_logits = LOGIT_SCORES[1:] if self.logits else ()
-        of_passes = ("mirror",) if self.passes else ()
-        return (*of_logits, *of_passes)
+        """The names of `Assessed.scores`, in order."""
+        # The first, flip-risk, is in the decomposition.
+        of_logits = LOGIT_SCORES[1:] if self.logit_scores else ()
+        of_mirror = ("mirror",) if self.mirror_and_fills else ()
+        return (*of_logits, *of_mirror)
 
     def __call__(
         self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Scenery
@@ -93,20 +96,21 @@ class Questions:
 
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
-            layers = []
+            scene_layers = []
             if scenes is not None:
-                layers = [jnp.broadcast_to(scene, images.shape) for kind in scenes.images for scene in kind]
-            fills = []
-            if self.passes:
-                fills = [fill(images) for fill in FILLS.values()]
-            logits, turned, odds = _answers(functools.partial(logits_of, experiment, weights), images, layers, fills)
-            scores = self._scores(logits, turned)
+                scene_layers = [jnp.broadcast_to(scene, images.shape) for kind in scenes.images for scene in kind]
+            fill_layers = []
+            if self.mirror_and_fills:
+                fill_layers = [fill(images) for fill in FILLS.values()]
+            model = functools.partial(logits_of, experiment, weights)
+            logits, mirrored_logits, log_odds = _make_passes(model, images, scene_layers, fill_layers)
+            scores_by_name = self._scores(logits, mirrored_logits)
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
-                None if scenes is None else average_draws(odds[:, : len(layers)], scenes.weights),
-                odds[:, len(layers) :] if fills else None,
-                jnp.stack([scores[name] for name in self.scores], axis=-1) if scores else None,
+                None if scenes is None else average_draws(log_odds[:, : len(scene_layers)], scenes.weights),
+                log_odds[:, len(scene_layers) :] if fill_layers else None,
+                jnp.stack([scores_by_name[name] for name in self.scores], axis=-1) if scores_by_name else None,
                 pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
                 self._own(logits, labels) if self.own else None,
             )
@@ -114,24 +118,28 @@ class Questions:
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
     def _scenes(self, experiment: Experiment, weights: Weights, pool: Pool, scenery: Scenery) -> "_Scenes | None":
-        """Returns the scenes that regions are pasted on; None without any."""
+        """Returns the scenes that regions are pasted on; None if none are asked for, or none are given."""
         if self.scenes == "none" or scenery is None:
             return None
+        # `given` scenes come with the weights of their draws, `surroundings` as pool rows alone.
         if not isinstance(scenery, tuple):
             return _Scenes(mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1))
-        images, shares = scenery
+        images, draw_weights = scenery
         if pool.strength is not None:
             images = (1 - pool.strength) * images[0] + pool.strength * images[1]
-        return _Scenes(images, shares)
+        return _Scenes(images, draw_weights)
 
-    def _scores(self, logits: jax.Array, turned: jax.Array) -> dict[str, jax.Array]:
-        """Returns scores (n,) by name; `turned` are the logits of the mirrored images."""
-        scores = {}
-        if self.logits:
-            scores = metrics.logit_scores(logits)
-        if self.passes:
-            scores["mirror"] = intervene.mirror_risk(logits, turned)
-        return scores
+    def _scores(self, logits: jax.Array, mirrored_logits: jax.Array) -> dict[str, jax.Array]:
+        """Returns scores (n,) by name, of the logits of the images and of the mirrored images.
+
+        Beside `Questions.scores` there may be flip-risk.
+        """
+        scores_by_name = {}
+        if self.logit_scores:
+            scores_by_name = metrics.logit_scores(logits)
+        if self.mirror_and_fills:
+            scores_by_name["mirror"] = intervene.mirror_risk(logits, mirrored_logits)
+        return scores_by_name
 
     def _own(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Returns numerators and denominators of a user's own quantities, (n, Q, 2)."""
@@ -148,74 +156,84 @@ class _Scenes(NamedTuple):
     """Weights of the draws in the mean of a kind, (D,)."""
 
 
-class _Inputs(NamedTuple):
+class _Passes(NamedTuple):
     """The P passes of a batch through the model, in order: int (P,) each."""
 
-    place: Array
+    number: Array
     """The number of the pass, 0 to P - 1."""
     layer: Array
     """What the regions are pasted on: 0, the images themselves; k, the k-th of the scenes and fills."""
-    turn: Array
-    """-1 where the input is mirrored; else 1."""
+    direction: Array
+    """-1 where the pasted images are mirrored before the model sees them; else 1."""
 
 
-def _inputs(*, mirrored: int, plain: int) -> tuple[_Inputs, int]:
-    """Returns the passes of a batch, and the place of the one with the images as they are.
+def _list_passes(*, scenes: int, fills: int) -> tuple[_Passes, int]:
+    """Lists the passes of a batch, given the numbers of scenes and of fills that regions are pasted on.
 
-    First come the images mirrored, if there are plain layers, and the images as they are; then the `mirrored` layers,
-    each as it is and mirrored; then the `plain` layers, each as it is.
+    First come the images mirrored, if there are fills, and the images as they are; then each scene, as it is and
+    mirrored; then each fill, as it is.
+
+    Returns:
+        The passes, and the number of the one with the images as they are.
     """
-    layers_and_turns = []
-    if plain:
-        layers_and_turns.append((0, -1))
-    straight = len(layers_and_turns)
-    layers_and_turns.append((0, 1))
-    for layer in range(1, 1 + mirrored):
-        layers_and_turns.append((layer, 1))
-        layers_and_turns.append((layer, -1))
-    for layer in range(1 + mirrored, 1 + mirrored + plain):
-        layers_and_turns.append((layer, 1))
-    layers, turns = np.array(layers_and_turns).T
-    return _Inputs(np.arange(len(layers_and_turns)), layers, turns), straight
+    layers_and_directions = []
+    # The score `mirror` is asked for together with the fills.
+    if fills:
+        layers_and_directions.append((0, -1))
+    unchanged = len(layers_and_directions)
+    layers_and_directions.append((0, 1))
+    for layer in range(1, 1 + scenes):
+        layers_and_directions.append((layer, 1))
+        layers_and_directions.append((layer, -1))
+    for layer in range(1 + scenes, 1 + scenes + fills):
+        layers_and_directions.append((layer, 1))
+    layers, directions = np.array(layers_and_directions).T
+    return _Passes(np.arange(len(layers_and_directions)), layers, directions), unchanged
 
 
-def _answers(
-    model: Callable, images: jax.Array, mirrored: Sequence[jax.Array], plain: Sequence[jax.Array]
+def _make_passes(
+    model: Callable, images: jax.Array, scenes: Sequence[jax.Array], fills: Sequence[jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Passes images, and their predicted regions on other layers, through the model, in one loop.
+    """Passes images, and their predicted regions on scenes and fills, through the model, in one loop.
+
+    The regions are found in the same loop, by the pass with the unchanged images. Until then the cover of the images is
+    1 everywhere, so that pasting them on any layer leaves them as they are.
 
     Args:
         model: from images to logits.
         images: (B, H, W, 3).
-        mirrored: layers, each like the images, on which the log-odds are the mean of the pasted image and its mirror
-            image.
-        plain: layers on which log-odds are of the pasted image alone.
+        scenes: each like the images; the log-odds on one are the mean of the pasted image and its mirror image.
+        fills: each like the images; the log-odds on one are of the pasted image alone.
 
     Returns:
-        The logits (B, H, W, C) of the images; with `plain` layers those of their mirror images, else the same again;
-        and the log-odds (B, D, F) of the regions pasted on each of the D layers, `mirrored` ones first.
+        The logits (B, H, W, C) of the images; with fills those of their mirror images, else the same again; and the
+        log-odds (B, D, F) of the regions pasted on each of the D scenes and fills, scenes first.
     """
-    layers = jnp.stack([images, *mirrored, *plain])
-    inputs, straight = _inputs(mirrored=len(mirrored), plain=len(plain))
+    layers = jnp.stack([images, *scenes, *fills])
+    passes, unchanged = _list_passes(scenes=len(scenes), fills=len(fills))
 
-    def ask(
-        carry: tuple[jax.Array, jax.Array], given: _Inputs
+    def make_pass(
+        regions_and_cover: tuple[jax.Array, jax.Array], this_pass: _Passes
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        # `cover` is how much of each pixel is the image's: 1 everywhere until regions are known, so layers do not show.
-        regions, cover = carry
-        pasted = intervene.paste(images, cover, layers[given.layer])
-        logits = model(jnp.where(given.turn < 0, pasted[:, :, ::-1], pasted))
-        # Regions are those of the images as they are, and pasted from then on.
-        regions = jnp.where(given.place == straight, intervene.foreground(logits), regions)
-        cover = jax.lax.cond(given.place == straight, intervene.soft_edge, lambda _: cover, regions)
-        inside = jnp.where(given.turn < 0, regions[:, :, ::-1], regions)
-        return (regions, cover), (logits, intervene.region_log_odds(logits, inside))
+        # `cover` is how much of each pixel is the image's.
+        regions, cover = regions_and_cover
+        pasted = intervene.paste(images, cover, layers[this_pass.layer])
+        logits = model(jnp.where(this_pass.direction < 0, pasted[:, :, ::-1], pasted))
+        # The pass with the unchanged images finds the regions and their cover; the later ones keep both.
+        regions = jnp.where(this_pass.number == unchanged, intervene.foreground(logits), regions)
+        cover = jax.lax.cond(this_pass.number == unchanged, intervene.soft_edge, lambda _: cover, regions)
+        regions_as_seen = jnp.where(this_pass.direction < 0, regions[:, :, ::-1], regions)
+        return (regions, cover), (logits, intervene.region_log_odds(logits, regions_as_seen))
 
-    start = jnp.zeros(images.shape[:3], bool), jnp.ones(images.shape[:3])
-    _, (logits, odds) = jax.lax.scan(ask, start, _Inputs(*map(jnp.asarray, inputs)))
-    of_mirrored, of_plain = jnp.split(odds[straight + 1 :], [2 * len(mirrored)])
-    of_mirrored = (of_mirrored[::2] + of_mirrored[1::2]) / 2
-    return logits[straight], logits[0], jnp.moveaxis(jnp.concatenate([of_mirrored, of_plain]), 0, 1)
+    no_regions = jnp.zeros(images.shape[:3], bool)
+    full_cover = jnp.ones(images.shape[:3])
+    all_passes = _Passes(*map(jnp.asarray, passes))
+    _, (logits, log_odds) = jax.lax.scan(make_pass, (no_regions, full_cover), all_passes)
+    # Log-odds up to the pass with the unchanged images are of no pasted region.
+    of_scenes, of_fills = jnp.split(log_odds[unchanged + 1 :], [2 * len(scenes)])
+    of_scenes = (of_scenes[::2] + of_scenes[1::2]) / 2
+    # The first pass is that of the mirrored images if there are fills, else that of the unchanged ones.
+    return logits[unchanged], logits[0], jnp.moveaxis(jnp.concatenate([of_scenes, of_fills]), 0, 1)
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:
