@@ -14,7 +14,7 @@ from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
 from flipjax.report.run import RunTables, read_run
 from flipjax.report.style import shades
 from flipjax.results.cells import cells_by_member
-from flipjax.results.estimates import SEEDS_INTERVAL
+from flipjax.results.estimates import INTERVAL_IN_WORDS
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
 from flipjax.settings import leaves
@@ -189,8 +189,8 @@ def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool 
     table = means.pivot(index=NAMES, columns="quantity", values=["mean", "low", "high"])
     table.columns = [name if end == "mean" else f"{name}_{end}" for end, name in table.columns.to_flat_index()]
     write_csv(folder / "paper.csv", table.reset_index())
-    write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {SEEDS_INTERVAL}.\n")
-    caption = f"Means over seeds with the {SEEDS_INTERVAL}."
+    write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {INTERVAL_IN_WORDS}.\n")
+    caption = f"Means over seeds with the {INTERVAL_IN_WORDS}."
     write_text(folder / "paper.tex", f"% \\usepackage{{booktabs}}\n{to_latex(text, caption=caption)}\n")
     chart.save(folder)
     return to_text(text)

@@ -10,7 +10,7 @@ import pandas as pd
 from flipjax.metrics.images import Images
 from flipjax.results import estimates
 from flipjax.results.cells import Cell, cells_by_member
-from flipjax.results.estimates import SEEDS_INTERVAL
+from flipjax.results.estimates import INTERVAL_IN_WORDS
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
 from flipjax.results.record import RECORD, planned_members
@@ -148,7 +148,7 @@ class RunTables:
         if interval and not (dots and most < FEWEST):
             # Charts draw intervals only with the seeds that a verdict needs, and tables none of two.
             if most > 2:
-                note += f"; {SEEDS_INTERVAL}"
+                note += f"; {INTERVAL_IN_WORDS}"
             elif most == 1 and means["images_low"].notna().any():
                 note += f"; {IMAGES_INTERVAL}"
         note += "."

@@ -8,7 +8,7 @@ of the other axes:
 - `trend`, the change from the lowest to the highest rho: the weight is -1 at the lowest and 1 at the highest.
 - `compare`, the difference between values of an axis and a reference: the weight is 1, and -1 of the reference.
 
-Whether a difference is one, `flipjax.results.verdicts` says.
+`flipjax.results.verdicts` says which of these differences are significant.
 """
 
 import functools
@@ -26,11 +26,22 @@ from flipjax.results.quantities import quantity_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, axes_of, kept_records, member_quantities, quantities_in
 
-SEEDS_INTERVAL = "95% Student t interval over seeds"
-"""What the intervals of a row of several seeds are, in words."""
-SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
+INTERVAL_IN_WORDS = "95% Student t interval over seeds"
+"""What `low` and `high` of a row of several seeds are, for captions."""
+SUMMARY_COLUMNS = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
 """Columns of `aggregate`, after the axes."""
-DIFFERENCE = ("quantity", "n", "left_out", "unlearnt", "learnt", "values", "difference", "low", "high", "variance")
+DIFFERENCE_COLUMNS = (
+    "quantity",
+    "n",
+    "left_out",
+    "unlearnt",
+    "learnt",
+    "values",
+    "difference",
+    "low",
+    "high",
+    "variance",
+)
 """Columns of `compare` and `trend`, after the axes."""
 
 
@@ -46,8 +57,8 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
         seeds: (n,), the seed of each record; by default every record is its own seed.
 
     Returns:
-        Columns `quantity`; `n`, seeds; `values` per seed, separated by blanks; `mean`; `low`, `high` and `variance`
-        over seeds, NaN below two seeds.
+        Columns `quantity`; `n`, the seeds that count; `values`, the sum of each of them, separated by blanks; `mean` of
+        these sums; their `variance` over seeds, and `low` and `high`, the interval of their mean: NaN below two seeds.
 
     Example:
         >>> table = estimate(pd.DataFrame({"status": "done", "fg_flip": [0.0, 0.25, 0.5, 0.75]}))
@@ -64,32 +75,32 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
     # A row a seed, a column a quantity.
     sums = np.zeros((seed_index.max(initial=-1) + 1, len(quantities)))
     np.add.at(sums, seed_index, weight[:, None] * records[quantities].to_numpy(np.float64))
-    finite = np.isfinite(sums)
-    n = finite.sum(0)
-    mean = _ratio(np.where(finite, sums, 0.0).sum(0), n)
-    squares = np.where(finite, sums - mean, 0.0) ** 2
-    variance = _ratio(squares.sum(0), n - 1)
-    standard_error = np.sqrt(_ratio(variance, n))
-    half_width = stdtrit(np.maximum(n - 1, 1), 0.975) * standard_error
-    # Every seed has the weights of the first.
+    counts = np.isfinite(sums)
+    seed_count = counts.sum(0)
+    mean = _ratio(np.where(counts, sums, 0.0).sum(0), seed_count)
+    squares = np.where(counts, sums - mean, 0.0) ** 2
+    variance = _ratio(squares.sum(0), seed_count - 1)
+    standard_error = np.sqrt(_ratio(variance, seed_count))
+    half_width = stdtrit(np.maximum(seed_count - 1, 1), 0.975) * standard_error
+    # All seeds have the weights of the first, in some order: `trend` and `compare` keep only seeds with every record.
     weights_of_seed = weight[seed_index == 0]
     ranges = np.array([weighted_range(quantity, weights_of_seed) for quantity in quantities]).reshape(-1, 2)
     least, largest = ranges.T
     return pd.DataFrame(
         {
             "quantity": quantities,
-            "n": n,
-            "values": [_joined_values(of_quantity) for of_quantity in sums.T],
-            "mean": _rounded(mean),
-            "low": _rounded(np.clip(mean - half_width, least, largest)),
-            "high": _rounded(np.clip(mean + half_width, least, largest)),
+            "n": seed_count,
+            "values": [_values_as_text(of_quantity) for of_quantity in sums.T],
+            "mean": _as_stored(mean),
+            "low": _as_stored(np.clip(mean - half_width, least, largest)),
+            "high": _as_stored(np.clip(mean + half_width, least, largest)),
             "variance": variance,
         }
     )
 
 
-def _joined_values(values: np.ndarray) -> str:
-    """Returns the finite ones of some values as text, separated by blanks."""
+def _values_as_text(values: np.ndarray) -> str:
+    """Returns the finite values as text, separated by blanks."""
     finite = values[np.isfinite(values)].tolist()
     return " ".join(str(rounded(value)) for value in finite)
 
@@ -99,8 +110,8 @@ def _ratio(numerator: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.divide(numerator, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Returns values as they are stored."""
+def _as_stored(values: np.ndarray) -> np.ndarray:
+    """Returns values rounded to the digits that are stored."""
     # Adding 0 turns -0 into 0.
     return np.round(values, DIGITS) + 0.0
 
@@ -142,18 +153,18 @@ def seeds_of(records: pd.DataFrame) -> pd.Series:
 
 
 def has_learnt(records: pd.DataFrame) -> bool:
-    """Returns whether most of some members have learnt the classes."""
+    """Returns whether more than half of the members have learnt the classes; True without members."""
     unlearnt = records["status"] == CLASSES_NOT_LEARNT
     return records.empty or float(unlearnt.mean()) < 0.5
 
 
 def count_unlearnt(records: pd.DataFrame) -> int:
-    """Returns how many of some members have not learnt the classes."""
+    """Returns the number of members that have not learnt the classes."""
     return int((records["status"] == CLASSES_NOT_LEARNT).sum())
 
 
-def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """Returns tables below one another, with these columns in this order."""
+def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Returns one table of the rows of all tables, with these columns in this order."""
     if not tables:
         return pd.DataFrame(columns=list(columns))
     return pd.concat(tables, ignore_index=True)[list(columns)]
@@ -162,62 +173,70 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
     """Returns the mean of every quantity over seeds, one row per setting of the other axes and quantity.
 
-    Columns: the axes except the seed; `quantity`; `n`, members with a finite value; `left_out`, the others; `values`
-    per seed, separated by blanks; `mean`, `low` and `high` as in `estimate`; `images_low` and `images_high`, the
-    interval over the test images for these models, if `resamples` are given.
+    Columns: the axes except the seed; `quantity`; `n`, members with a finite value; `left_out`, members that enter no
+    mean (`flipjax.results.rows.LEFT_OUT`), such as those that diverged; `values` per seed, separated by blanks; `mean`,
+    `low` and `high` as in `estimate`; `images_low` and `images_high`, the interval over the test images for these
+    models, if `resamples` are given. A member that finished without a finite value of a quantity is neither in `n` nor
+    in `left_out`.
     """
-    names = [name for name in axes_of(rows) if name != "seed"]
-    return means_of(member_quantities(rows), names, resamples=resamples)
+    axes = [name for name in axes_of(rows) if name != "seed"]
+    return means_of(member_quantities(rows), axes, resamples=resamples)
 
 
-def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resamples | None = None) -> pd.DataFrame:
-    """Returns the rows of `aggregate` for each setting of the axes `names`."""
+def means_of(records: pd.DataFrame, axes: Sequence[str], *, resamples: Resamples | None = None) -> pd.DataFrame:
+    """Returns the rows of `aggregate` for each setting of the named axes."""
     tables = []
-    for setting, members in groups_of(records, names):
+    for axis_values, members in groups_of(records, axes):
+        setting = dict(zip(axes, axis_values, strict=True))
         kept = kept_records(members)
-        axes = dict(zip(names, setting, strict=True))
-        table = estimate(kept).assign(**axes, left_out=len(members) - len(kept))
+        table = estimate(kept).assign(**setting, left_out=len(members) - len(kept))
         interval_of = {}
         if resamples is not None:
-            interval_of = resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
+            interval_of = resamples.intervals(kept["member"].tolist(), setting.get("selection", ""))
         intervals = [interval_of.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
         images_low, images_high = np.round(np.array(intervals, np.float64).reshape(-1, 2), DIGITS).T
         tables.append(table.assign(images_low=images_low, images_high=images_high))
-    return _joined(tables, [*names, *SUMMARY])
+    return _stacked(tables, [*axes, *SUMMARY_COLUMNS])
 
 
 def trend(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the change of every quantity from the lowest to the highest rho, paired by seed, one row per setting.
 
-    A seed counts for a quantity if it is finite at every level, ignoring levels whose members were all left out.
-    Columns: the other axes; `from` and `to`, the levels; `before` and `after`, the means at them over the seeds that
-    count; then those of `compare`, where `unlearnt` counts members at both ends and `learnt` says whether most have
-    learnt the classes at each. A setting with fewer than two levels has no rows.
+    A seed counts for a quantity if it is finite at every level; levels without a member that enters means are ignored.
+    Columns: the axes except rho and the seed; `from` and `to`, the lowest and the highest level; `before` and `after`,
+    the means at these levels over the seeds that count; then those of `compare`, where `unlearnt` counts members at
+    both levels and `learnt` says whether at each of them most members have learnt the classes. A setting with fewer
+    than two levels has no rows.
     """
-    names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
-    columns = [*names, "from", "to", "before", "after", *DIFFERENCE]
+    axes = [name for name in axes_of(rows) if name not in ("rho", "seed")]
+    columns = [*axes, "from", "to", "before", "after", *DIFFERENCE_COLUMNS]
     if "rho" not in axes_of(rows):
-        return _joined([], columns)
+        return _stacked([], columns)
     tables = []
-    for setting, records in groups_of(member_quantities(rows), names):
-        kept = kept_records(records).sort_values("rho", kind="stable")
+    for axis_values, members in groups_of(member_quantities(rows), axes):
+        kept = kept_records(members).sort_values("rho", kind="stable")
         levels = kept["rho"].unique().astype(np.float64)
         if len(levels) < 2:
             continue
-        axes = dict(zip(names, setting, strict=True))
-        table = _change_over(kept, levels).assign(**axes, left_out=len(records) - len(kept))
+        setting = dict(zip(axes, axis_values, strict=True))
+        table = _change_over(kept, levels).assign(**setting, left_out=len(members) - len(kept))
         tables.append(table)
-    return _joined(tables, columns)
+    return _stacked(tables, columns)
 
 
 def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
-    """Returns the rows of `trend` of one setting, of records in order of rho."""
+    """Returns the rows of `trend` of one setting, without `left_out` and the columns of its axes.
+
+    Args:
+        records: of members that enter means, in order of rho.
+        levels: their two or more levels of rho, in order.
+    """
     has_every_level = records.groupby(seeds_of(records))["rho"].transform("nunique") == len(levels)
     paired = records[has_every_level]
     seeds = seeds_of(paired)
     at_lowest = (paired["rho"] == levels[0]).to_numpy(np.float64)
     at_highest = (paired["rho"] == levels[-1]).to_numpy(np.float64)
-    # Levels in between have weight 0: they change no sum, but where one is NaN the seed has no trend.
+    # Levels in between have weight 0 and add nothing, but 0 times NaN is NaN: a seed that is NaN there has no trend.
     change = estimate(paired, at_highest - at_lowest, seeds)
     lowest = records[records["rho"] == levels[0]]
     highest = records[records["rho"] == levels[-1]]
@@ -227,6 +246,7 @@ def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
         after=estimate(paired, at_highest, seeds)["mean"],
         difference=change["mean"],
         unlearnt=count_unlearnt(lowest) + count_unlearnt(highest),
+        # A change to or from what was not learnt would read as an effect of rho, so both levels must have learnt.
         learnt=has_learnt(lowest) and has_learnt(highest),
     )
 
@@ -234,54 +254,58 @@ def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
 def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None) -> pd.DataFrame:
     """Returns the difference of every quantity between each value of an axis and a reference, paired by seed.
 
-    The reference is the axis's first value by default. If it does not use an axis, such as another method's strength,
-    it is compared with every value of that axis. A seed counts if both values are finite. There are no rows if the axis
-    takes one value.
+    The reference is the axis's first value by default. Its members may leave another axis blank, as plain training has
+    no strength of another method; they are then compared with every value of that axis. A seed counts if it is finite
+    for the value and for the reference. There are no rows if the axis takes one value.
 
-    Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of both
-    that are in no mean; `unlearnt`, the members of the value that have not learnt the classes; `learnt`, whether most
-    members of the value or of the reference have; `values`, the differences per seed, separated by blanks;
-    `difference`, their mean (value minus reference); `low`, `high` and `variance` as in `estimate`.
+    Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of the
+    value and of the reference that enter no mean, whose partners do not count either; `unlearnt`, the members of
+    the value that have not learnt the classes; `learnt`, whether most members of the value, or most of the reference,
+    have; `values`, the differences per seed, separated by blanks; `difference`, their mean (value minus reference);
+    `low`, `high` and `variance` as in `estimate`.
     """
-    names = [name for name in axes_of(rows) if name not in (axis, "seed")]
-    columns = [*names, axis, "reference", *DIFFERENCE]
+    axes = [name for name in axes_of(rows) if name not in (axis, "seed")]
+    columns = [*axes, axis, "reference", *DIFFERENCE_COLUMNS]
     if axis not in axes_of(rows) or rows.empty:
-        return _joined([], columns)
+        return _stacked([], columns)
     records = member_quantities(rows)
     if reference is None:
         reference = records[axis].iloc[0]
     all_of_reference = records[records[axis] == reference]
-    others = records[records[axis] != reference]
+    all_but_reference = records[records[axis] != reference]
     tables = []
-    for (*setting, value_of_axis), of_value in groups_of(others, [*names, axis]):
-        axes = dict(zip(names, setting, strict=True))
-        of_reference = _members_in(axes, all_of_reference)
+    for (*axis_values, value), of_value in groups_of(all_but_reference, [*axes, axis]):
+        setting = dict(zip(axes, axis_values, strict=True))
+        of_reference = _members_in(setting, all_of_reference)
         if len(of_reference):
             table = _difference(of_value, of_reference, axis=axis, reference=reference)
-            tables.append(table.assign(**axes, **{axis: value_of_axis}, reference=reference))
-    return _joined(tables, columns)
+            tables.append(table.assign(**setting, **{axis: value}, reference=reference))
+    return _stacked(tables, columns)
 
 
-def _members_in(axes: Mapping[str, object], records: pd.DataFrame) -> pd.DataFrame:
-    """Returns the records of a setting; a member that does not use an axis, where it is blank, is in every one."""
-    for name, value in axes.items():
-        column = records[name]
-        records = records[(column == value) | column.isna() | (column == "")]
+def _members_in(setting: Mapping[str, object], records: pd.DataFrame) -> pd.DataFrame:
+    """Returns the records of a setting; a blank stands for every value of its axis."""
+    for axis, value in setting.items():
+        column = records[axis]
+        is_blank = column.isna() | (column == "")
+        records = records[(column == value) | is_blank]
     return records
 
 
 def _difference(of_value: pd.DataFrame, of_reference: pd.DataFrame, *, axis: str, reference: object) -> pd.DataFrame:
-    """Returns the rows of `compare` of one setting and one value of the axis, without their columns."""
-    both = pd.concat([of_value, of_reference])
-    kept = kept_records(both)
+    """Returns the rows of `compare` of one setting and one value of the axis, without the columns that name these."""
+    members = pd.concat([of_value, of_reference])
+    kept = kept_records(members)
     is_reference = kept[axis] == reference
     weights = np.where(is_reference, -1.0, 1.0)
     seeds = seeds_of(kept)
-    has_both = kept.groupby(seeds)[axis].transform("nunique") == 2
-    table = estimate(kept[has_both], weights[has_both], seeds[has_both])
+    is_paired = kept.groupby(seeds)[axis].transform("nunique") == 2
+    table = estimate(kept[is_paired], weights[is_paired], seeds[is_paired])
     return table.assign(
-        left_out=len(both) - len(kept),
+        left_out=len(members) - len(kept),
         difference=table["mean"],
         unlearnt=count_unlearnt(kept[~is_reference]),
+        # Between two methods, that one learns and the other does not is itself a difference: one side is enough, and
+        # the verdict's sentence names the members of the value that have not learnt.
         learnt=has_learnt(kept[~is_reference]) or has_learnt(kept[is_reference]),
     )

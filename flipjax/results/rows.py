@@ -144,7 +144,7 @@ def quantities_in(records: pd.DataFrame) -> list[str]:
 
 
 def kept_records(records: pd.DataFrame) -> pd.DataFrame:
-    """Returns the members that enter means: all except those that diverged or failed."""
+    """Returns the members that enter means: all except those of a status in `LEFT_OUT`."""
     return records[~records["status"].isin(LEFT_OUT)]
 
 
