@@ -1,8 +1,8 @@
 """Rates that follow from the tables of `flipjax.metrics.segment_table`.
 
-Of the true segments, `segment_flips` gives the rates of each class and `segment_confusion` their matrix; of the
-predicted ones, `segment_auroc` says how well a score finds those that are wrong; of the pixels by kind of error,
-`error_budget` says what mending each kind would gain.
+- `segment_flips` and `segment_confusion`, of the table of true segments: the rates of each class, and their matrix;
+- `segment_auroc`, of the table of predicted segments: how well a score finds those that are wrong;
+- `error_budget`, of the table of pixels by kind of error: what mending each kind would gain.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ if TYPE_CHECKING:
 
 
 def segment_flips(
-    true: pd.DataFrame, *, key: jax.Array | None = None, samples: int = 1000, class_names: Sequence[str] | None = None
+    true_segments: pd.DataFrame,
+    *,
+    key: jax.Array | None = None,
+    samples: int = 1000,
+    class_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Computes flip rates of the segments of each class, with 95% bootstrap intervals over images with segments.
 
     Args:
-        true: from `segments`.
+        true_segments: from `segments`.
         key: a JAX PRNG key; None: no intervals.
         samples: the number of resamples of images.
         class_names: of all C classes, for the index; None: class numbers.
 
     Returns:
-        A DataFrame by class that occurs, and `all`:
+        A DataFrame with a row for each class that has segments, and a last row `all`. Columns:
         `segments`, and the numbers of them that are `correct`, `flip`, `miss`, `mixed`;
         `seg_flip`: flips over segments; `flip_of_found`: flips over segments that are correct or flip;
-        `bleeding`: the share of flips to a class that the image has elsewhere;
+        `bleeding`: of the flips, the share whose predicted class the image really shows somewhere else;
         `matched`: segments that a predicted one matches at IoU above 1/2, and `strict_flip`, the share of these whose
         match has another class; with a key `..._low` and `..._high` of `seg_flip` and `strict_flip`.
         NaN where the denominator is 0. Intervals leave out resamples without segments of the class.
@@ -53,32 +57,34 @@ def segment_flips(
     """
     import pandas as pd
 
-    truth = np.asarray(true["class"], np.int64)
-    classes = np.unique(truth)
-    image_names, image = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
-    # A column for each class, and one for all.
-    in_class = np.column_stack([truth[:, None] == classes, np.ones(len(true), bool)])
+    class_of_segment = np.asarray(true_segments["class"], np.int64)
+    classes = np.unique(class_of_segment)
+    images, image_of_segment = np.unique(np.asarray(true_segments["image"], np.int64), return_inverse=True)
+    # The rows of the result: a class each, and `all`, which has every segment.
+    is_of_class = class_of_segment[:, None] == classes
+    in_row = np.column_stack([is_of_class, np.ones(len(true_segments), bool)])
+    # The number of segments with each property: by image and row, and by row.
     by_image = {}
-    total = {}
-    for name, event in _events(true).items():
-        by_image[name] = pd.DataFrame(in_class & event[:, None]).groupby(image).sum().to_numpy()
-        total[name] = by_image[name].sum(0).astype(np.int64)
-    table = {name: total[name] for name in ("segments", *OUTCOMES)}
-    table["seg_flip"] = divide(total["flip"], total["segments"])
-    table["flip_of_found"] = divide(total["flip"], total["flip"] + total["correct"])
-    table["bleeding"] = divide(total["bleeding"], total["flip"])
-    table["matched"] = total["matched"]
-    table["strict_flip"] = divide(total["strict"], total["matched"])
-    if key is not None and len(image_names):
+    counts = {}
+    for name, has_property in _properties(true_segments).items():
+        by_image[name] = pd.DataFrame(in_row & has_property[:, None]).groupby(image_of_segment).sum().to_numpy()
+        counts[name] = by_image[name].sum(0).astype(np.int64)
+    table = {name: counts[name] for name in ("segments", *OUTCOMES)}
+    table["seg_flip"] = divide(counts["flip"], counts["segments"])
+    table["flip_of_found"] = divide(counts["flip"], counts["flip"] + counts["correct"])
+    table["bleeding"] = divide(counts["bleeding"], counts["flip"])
+    table["matched"] = counts["matched"]
+    table["strict_flip"] = divide(counts["strict_flip"], counts["matched"])
+    if key is not None and len(images):
         import jax
 
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         # How often each image is in each resample, (samples, images).
-        drawn = draw_images(generator, len(image_names), samples=samples)
+        drawn = draw_images(generator, len(images), samples=samples)
         flip_rates = divide(drawn @ by_image["flip"], drawn @ by_image["segments"])
         table["seg_flip_low"], table["seg_flip_high"] = percentile_ends(flip_rates)
-        strict_rates = divide(drawn @ by_image["strict"], drawn @ by_image["matched"])
-        table["strict_flip_low"], table["strict_flip_high"] = percentile_ends(strict_rates)
+        strict_flip_rates = divide(drawn @ by_image["strict_flip"], drawn @ by_image["matched"])
+        table["strict_flip_low"], table["strict_flip_high"] = percentile_ends(strict_flip_rates)
     if class_names is None:
         names = [str(c) for c in classes]
     else:
@@ -86,24 +92,26 @@ def segment_flips(
     return pd.DataFrame(table, index=pd.Index([*names, "all"], name="class"))
 
 
-def _events(true: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Returns what may be so of a true segment, by name: bool (segments,)."""
-    truth = np.asarray(true["class"], np.int64)
-    outcome = np.asarray(true["outcome"], str)
+def _properties(true_segments: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Returns which true segments are counted in each column of `segment_flips`, by name: bool (segments,)."""
+    class_of_segment = np.asarray(true_segments["class"], np.int64)
+    outcome = np.asarray(true_segments["outcome"], str)
     # The class of the predicted segment that matches, -1 without one.
-    match = np.asarray(true["matched"].fillna(-1), np.int64)
-    events = {name: outcome == name for name in OUTCOMES}
-    events["segments"] = np.ones(len(true), bool)
-    events["matched"] = match >= 0
-    events["strict"] = (match >= 0) & (match != truth)
-    events["bleeding"] = np.asarray(true["bleeding"].fillna(False), bool)
-    return events
+    matched_class = np.asarray(true_segments["matched"].fillna(-1), np.int64)
+    is_matched = matched_class >= 0
+    properties = {name: outcome == name for name in OUTCOMES}
+    properties["segments"] = np.ones(len(true_segments), bool)
+    properties["matched"] = is_matched
+    properties["strict_flip"] = is_matched & (matched_class != class_of_segment)
+    # Blank for all segments but flips.
+    properties["bleeding"] = np.asarray(true_segments["bleeding"].fillna(False), bool)
+    return properties
 
 
-def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
+def segment_confusion(true_segments: pd.DataFrame, *, num_classes: int) -> np.ndarray:
     """Returns the confusion matrix of segments by class (rows) and prediction (columns): int64 (C, C).
 
-    Mixed segments are left out. Flips lie off the diagonal, outside of background columns.
+    Mixed segments are left out. Off the diagonal, a background column holds misses and every other column flips.
 
     Example:
         >>> truth, prediction = np.array([[[1, 1], [2, 2]]]), np.array([[[2, 2], [2, 2]]])
@@ -112,26 +120,28 @@ def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
         [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
     """
     counts = np.zeros((num_classes, num_classes), np.int64)
-    not_mixed = true[true["outcome"] != "mixed"]
+    not_mixed = true_segments[true_segments["outcome"] != "mixed"]
     truth = np.asarray(not_mixed["class"], np.int64)
     prediction = np.asarray(not_mixed["predicted"], np.int64)
     np.add.at(counts, (truth, prediction), 1)
     return counts
 
 
-def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
+def segment_auroc(predicted_segments: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
     """Computes how well a score, and size alone, tell wrong predicted segments from right ones: their AUROC.
 
     Small segments are more often wrong and uncertain, so any score correlated with size ranks well. The AUROC within
     strata of size removes this effect.
 
     Args:
-        predicted: from `segment_tables`.
+        predicted_segments: from `segment_tables`.
         score: the column to rank by, high where an error is expected; blank segments are left out.
 
     Returns:
-        A DataFrame by `all`, `within strata` (pairs of one stratum) and each stratum: `segments`, `wrong`, `auroc` of
-        the score and `size_auroc` of small size. NaN where one side is empty.
+        A DataFrame with the rows `all`, `within strata` and each stratum. Columns: the numbers of `segments` and of
+        those that are `wrong`; `auroc` of the score; `size_auroc` of small size. The AUROC `within strata` is the share
+        of the pairs of a wrong and a right segment of one stratum in which the wrong one ranks higher. NaN where no
+        segment is wrong, or none is right.
 
     Example:
         >>> import pandas as pd
@@ -141,48 +151,54 @@ def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.Da
     """
     import pandas as pd
 
-    table = predicted[predicted[score].notna()]
-    wrong = ~np.asarray(table["right"], bool)
-    score_values = np.asarray(table[score], np.float64)
-    smallness = -np.asarray(table["pixels"], np.float64)
+    ranked = predicted_segments[predicted_segments[score].notna()]
+    is_wrong = ~np.asarray(ranked["right"], bool)
+    score_values = np.asarray(ranked[score], np.float64)
+    smallness = -np.asarray(ranked["pixels"], np.float64)
 
-    def row_of(inside: np.ndarray) -> dict[str, float]:
+    def row_of(chosen: np.ndarray) -> dict[str, float]:
         return {
-            "segments": int(inside.sum()),
-            "wrong": int(wrong[inside].sum()),
-            "auroc": selective.auroc(score_values[inside], wrong[inside]),
-            "size_auroc": selective.auroc(smallness[inside], wrong[inside]),
+            "segments": int(chosen.sum()),
+            "wrong": int(is_wrong[chosen].sum()),
+            "auroc": selective.auroc(score_values[chosen], is_wrong[chosen]),
+            "size_auroc": selective.auroc(smallness[chosen], is_wrong[chosen]),
         }
 
-    stratum_of_segment = np.asarray(table["stratum"])
-    whole = row_of(np.ones(len(wrong), bool))
+    stratum_of_segment = np.asarray(ranked["stratum"])
+    of_all = row_of(np.ones(len(is_wrong), bool))
     by_stratum = {stratum: row_of(stratum_of_segment == stratum) for stratum in np.unique(stratum_of_segment).tolist()}
-    strata = pd.DataFrame.from_dict(by_stratum, orient="index", columns=list(whole))
-    # An AUROC is a mean over pairs of a wrong and a right segment.
-    pairs = strata["wrong"] * (strata["segments"] - strata["wrong"])
-    within = dict(whole)
+    strata = pd.DataFrame.from_dict(by_stratum, orient="index", columns=list(of_all))
+    # An AUROC is a mean over pairs of a wrong and a right segment, so strata count by their pairs.
+    pair_counts = strata["wrong"] * (strata["segments"] - strata["wrong"])
+    within_strata = dict(of_all)
     for name in ("auroc", "size_auroc"):
         # Strata without pairs have a NaN AUROC, which the sum leaves out.
-        within[name] = float(divide((pairs * strata[name]).sum(), pairs.sum()))
-    rows = {"all": whole, "within strata": within, **by_stratum}
+        within_strata[name] = float(divide((pair_counts * strata[name]).sum(), pair_counts.sum()))
+    rows = {"all": of_all, "within strata": within_strata, **by_stratum}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("stratum")
 
 
-def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
+def error_budget(pixel_counts: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     """Counts the wrong pixels of each kind and computes the mIoU gained by correcting that kind alone.
 
     As in TIDE, each gain is computed by replacing only these predictions with the true class; gains do not add up.
 
-    Kinds are `whole`, flipped segments; `rim` and `inside`, flips in other segments; `miss`; `spill`; and `background`,
-    confusion between background classes.
+    The kinds of wrong pixels are
+
+    - `whole`: flips in segments that flip as a whole;
+    - `rim`, `inside`: flips in other segments, near their border and away from it;
+    - `miss`: foreground predicted as background;
+    - `spill`: background predicted as foreground;
+    - `background`: confusion between background classes.
 
     Args:
-        pixels: from `segment_tables`, of any number of batches.
+        pixel_counts: the table `pixels` of `segment_tables`, of any number of batches.
         num_classes: C.
 
     Returns:
-        A DataFrame by kind and `all`: `pixels`, `share` of the wrong pixels, `mean_iou` once corrected, and `gain`.
-        NaN where nothing is wrong or no class occurs.
+        A DataFrame with a row for each kind, and a last row `all` of all wrong pixels. Columns: `pixels`; `share` of
+        the wrong pixels, NaN where nothing is wrong; `mean_iou` once these pixels are corrected, and the `gain` in it,
+        NaN where no class occurs.
 
     Source: Bolya et al., TIDE: A general toolbox for identifying object detection errors, 2020.
 
@@ -197,22 +213,23 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
 
     # A confusion matrix for each kind; the first kind is correct.
     by_kind = np.zeros((len(KINDS), num_classes, num_classes), np.int64)
-    kind = np.array([KINDS.index(name) for name in pixels["kind"]], np.int64)
-    truth = np.asarray(pixels["class"], np.int64)
-    prediction = np.asarray(pixels["predicted"], np.int64)
-    np.add.at(by_kind, (kind, truth, prediction), np.asarray(pixels["pixels"], np.int64))
+    kind = np.array([KINDS.index(name) for name in pixel_counts["kind"]], np.int64)
+    truth = np.asarray(pixel_counts["class"], np.int64)
+    prediction = np.asarray(pixel_counts["predicted"], np.int64)
+    np.add.at(by_kind, (kind, truth, prediction), np.asarray(pixel_counts["pixels"], np.int64))
     confusion = by_kind.sum(0)
     mean_iou = rates(margins(confusion)).mean_iou
-    wrong = confusion.sum() - np.trace(confusion)
-    errors: dict[str, np.ndarray] = dict(zip(KINDS[1:], by_kind[1:], strict=True))
-    errors["all"] = by_kind[1:].sum(0)
+    wrong_pixels = confusion.sum() - np.trace(confusion)
+    errors_by_kind: dict[str, np.ndarray] = dict(zip(KINDS[1:], by_kind[1:], strict=True))
+    errors_by_kind["all"] = by_kind[1:].sum(0)
     rows = {}
-    for name, mended in errors.items():
-        corrected = confusion - mended + np.diag(mended.sum(1))
+    for name, errors in errors_by_kind.items():
+        # Corrected, the errors of a class are on the diagonal.
+        corrected = confusion - errors + np.diag(errors.sum(1))
         mean_iou_corrected = rates(margins(corrected)).mean_iou
         rows[name] = {
-            "pixels": int(mended.sum()),
-            "share": float(divide(mended.sum(), wrong)),
+            "pixels": int(errors.sum()),
+            "share": float(divide(errors.sum(), wrong_pixels)),
             "mean_iou": float(mean_iou_corrected),
             "gain": float(mean_iou_corrected - mean_iou),
         }

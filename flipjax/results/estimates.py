@@ -306,6 +306,6 @@ def _difference(of_value: pd.DataFrame, of_reference: pd.DataFrame, *, axis: str
         difference=table["mean"],
         unlearnt=count_unlearnt(kept[~is_reference]),
         # Between two methods, that one learns and the other does not is itself a difference: one side is enough, and
-        # the verdict's sentence names the members of the value that have not learnt.
+        # the verdict's sentence counts the members of the value that have not learnt.
         learnt=has_learnt(kept[~is_reference]) or has_learnt(kept[is_reference]),
     )

@@ -14,8 +14,8 @@ The file reads from top to bottom:
    signed distance. A trait chooses between the columns of a table (`_blend`).
 4. The last functions are the shapes that parts are made of.
 
-Lengths are in creature units and angles in radians unless said otherwise. A change of a number, or of the order of
-the arithmetic, draws another pool, of which stored results are not.
+Lengths are in creature units and angles in radians unless said otherwise. Stored results are of the pool that this
+arithmetic draws: to change a number, or the order of operations, is to draw another pool.
 """
 
 import enum
@@ -33,22 +33,26 @@ PAIR = (0, 1)
 """Indices of mossling and ripplet in `flipjax.data.naming.CREATURES`, and of land and water in `LANDSCAPES`."""
 SUPERSAMPLE = 2
 """Samples along each side of a pixel, whose mean is the pixel."""
-NUMBERS = 37
-"""Uniform random numbers that a creature is drawn from."""
-LEAN = 0.28
-"""Exponent of the lean, u ** LEAN with u uniform in [0, 1]: near 1 for most creatures, near 0 for a few hybrids."""
+UNIFORM_COUNT = 37
+"""How many uniform random numbers a creature is drawn from."""
+LEAN_EXPONENT = 0.28
+"""The lean is u ** LEAN_EXPONENT, with u uniform in [0, 1]: near 1 for most creatures, near 0 for a few hybrids."""
 STRAY = 0.2
 """Largest deviation of a trait from the creature's lean, on a scale from 0 (hybrid) to 1 (one kind)."""
 SCALES = (0.24, 0.345)
 """Smallest and largest length of one creature unit, as a fraction of the frame."""
 MIDDLE = (-0.15, -0.10)
 """The point of a creature that is drawn at `Creature.centre`: the middle of a circle that holds every creature."""
-REACH = 1.40
+CIRCLE_RADIUS = 1.40
 """Radius of that circle, which keeps every creature inside the frame."""
 LARGEST_TILT = 0.55
 """Largest angle by which a creature is turned, either way."""
 BUILD_SPREAD = 0.14
 """Largest deviation of a proportion from 1."""
+
+
+TRAITS = ("ears", "limbs", "tail", "coat")
+"""What tells the kinds apart, in the order of `Creature.traits`."""
 
 
 class OfKinds(NamedTuple):
@@ -64,7 +68,8 @@ class Creature(NamedTuple):
     """The appearance of one creature, float32."""
 
     traits: jax.Array
-    """(4,) of ears, limbs, tail and coat, from 0 (mossling) to 1 (ripplet); or (4, 4), shares of all kinds."""
+    """What the ears, limbs, tail and coat look like, in this order. Of a creature of `PAIR`, (4,), from 0
+    (mossling) to 1 (ripplet); of other kinds (4, 4), the share of each kind (columns) in each trait (rows)."""
     centre: jax.Array
     """(2,), x right and y down, as fractions of the frame."""
     scale: jax.Array
@@ -78,7 +83,7 @@ class Creature(NamedTuple):
     colours: jax.Array
     """(3, 3), fur, markings and belly, RGB in [0, 1]."""
     coat: jax.Array
-    """(5,) of the markings: period, direction, two phases, contrast."""
+    """(5,) of the markings on the coat: period, direction, phases along and across the body, contrast."""
 
 
 def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ...] = PAIR) -> Creature:
@@ -101,9 +106,9 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ..
         >>> bool((a.colours == b.colours).all()), bool((a.traits <= b.traits).all())
         (True, True)
     """
-    # Each number has one use, so that what it decides is independent of all else.
-    u = jax.random.uniform(key, (NUMBERS,))
-    lean = u[0] ** LEAN
+    # Each of these uniform numbers has one use, so that what it decides is independent of all else.
+    u = jax.random.uniform(key, (UNIFORM_COUNT,))
+    lean = u[0] ** LEAN_EXPONENT
     if drawn == PAIR:
         towards_kind = (2.0 * kind - 1.0) * lean
         stray = STRAY * _mostly_small(u[1:5], u[5:9])
@@ -111,7 +116,7 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ..
     else:
         traits = _shares(jax.random.fold_in(key, 1), kind, lean, drawn)
     scale = mix(*SCALES, u[9])
-    margin = REACH * scale
+    margin = CIRCLE_RADIUS * scale
     return Creature(
         traits=traits,
         centre=mix(margin, 1 - margin, u[10:12]),
@@ -132,27 +137,28 @@ def _mostly_small(u: jax.Array, v: jax.Array) -> jax.Array:
 def _shares(key: jax.Array, kind: int | jax.Array, lean: jax.Array, drawn: tuple[int, ...]) -> jax.Array:
     """Returns the fraction of each kind in each trait (4, 4); a hybrid has equal fractions of all drawn kinds."""
     even = 1 / len(drawn)
-    # The fourth power makes one of the fractions stand out.
-    draws = jax.random.uniform(key, (4, len(drawn))) ** 4
+    # A row a trait. The fourth power makes one of the fractions stand out.
+    draws = jax.random.uniform(key, (len(TRAITS), len(drawn))) ** 4
     stray = STRAY * (draws / draws.sum(1, keepdims=True) - even)
     of_kind = jax.nn.one_hot(kind, len(drawn))
     shares = jnp.clip(mix(even, of_kind, lean) + stray, 0.0, None)
     fractions = shares / shares.sum(1, keepdims=True)
-    column_of_drawn = jax.nn.one_hot(jnp.array(drawn), 4)
-    return fractions @ column_of_drawn
+    # A row a drawn kind, one-hot in the columns of all kinds.
+    kind_of_drawn = jax.nn.one_hot(jnp.array(drawn), len(OfKinds._fields))
+    return fractions @ kind_of_drawn
 
 
 BEIGE = (0.9, 0.8, 0.7)
-"""Colour that 12% of every fur is of."""
+"""Colour that is mixed into every fur, at a share of 12%."""
 CREAM = (1.0, 0.96, 0.88)
-"""Colour that 55% of every belly is of; the rest is fur."""
+"""Colour that is mixed into the fur's to paint the belly, at a share of 55%."""
 
 
 def _colours(u: jax.Array) -> jax.Array:
     """Returns the colours of fur, markings and belly (3, 3) from uniform numbers (5,)."""
-    hue, saturation, value, turn, side = u
+    hue, saturation, value, hue_change, side = u
     fur = 0.88 * _rgb(hue, 0.28 + 0.37 * saturation, 0.76 + 0.2 * value) + 0.12 * jnp.array(BEIGE)
-    hue_of_markings = hue + 0.16 * (turn - 0.5)
+    hue_of_markings = hue + 0.16 * (hue_change - 0.5)
     # Markings are darker or lighter than the fur with equal probability, so that mean colour is uninformative.
     dark = _rgb(hue_of_markings, 0.55 + 0.3 * saturation, 0.36 + 0.14 * value)
     light = _rgb(hue_of_markings, 0.12 + 0.1 * saturation, 0.97 + 0.03 * value)
@@ -171,11 +177,11 @@ def _coat(u: jax.Array) -> jax.Array:
     """Returns period, direction, two phases and contrast (5,) of the markings from uniform numbers (5,)."""
     period = 0.34 + 0.10 * u[0]
     direction = 0.9 * (u[1] - 0.5)
-    # 6.3 is a little more than a whole turn.
-    shift = 6.3 * u[2]
-    slide = 6.3 * u[3]
+    # 6.3 is a little more than a whole period, 2 pi.
+    phase_along = 6.3 * u[2]
+    phase_across = 6.3 * u[3]
     contrast = 0.7 + 0.3 * u[4]
-    return jnp.stack([period, direction, shift, slide, contrast])
+    return jnp.stack([period, direction, phase_along, phase_across, contrast])
 
 
 class Paint(enum.IntEnum):
@@ -251,7 +257,7 @@ class Dot(NamedTuple):
     radius: float
     """Its radius, in creature units."""
     opacity: float
-    """How much of what lies below it covers, from 0 to 1."""
+    """The share of the paints below it that it hides, from 0 to 1."""
 
 
 FACE = (
@@ -290,8 +296,15 @@ def _painted(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Ar
     paints += [jnp.zeros_like(body.outline)] * len(FACE_COLOURS)
     for dot in FACE:
         cover = dot.opacity * _step(blur, -blur, _disc(p, dot.centre, dot.radius))
-        paints = [mix(paint, float(number == dot.paint), cover) for number, paint in enumerate(paints)]
+        paints = [
+            mix(amount, amount_of_dot, cover) for amount, amount_of_dot in zip(paints, _one_hot(dot.paint), strict=True)
+        ]
     return Layers(body.alpha, paints)
+
+
+def _one_hot(paint: Paint) -> list[float]:
+    """Returns the amount of each paint where one is pure: 1 for this paint, 0 for the others."""
+    return [float(other == paint) for other in Paint]
 
 
 OUTLINE_WIDTH = 0.07
@@ -333,11 +346,11 @@ def _body(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Array
     return Body(brightness * light, outline, alpha)
 
 
-FAR = 0.72
+FAR_BRIGHTNESS = 0.72
 """Brightness of ears and legs on the far side of the body."""
 TAIL_BRIGHTNESS = 0.9
 """Brightness of the tail, which is behind the body."""
-NEAR = 1.0
+NEAR_BRIGHTNESS = 1.0
 """Brightness of the body and of what is on its near side."""
 
 
@@ -347,7 +360,7 @@ class Part(NamedTuple):
     distance: jax.Array
     """(H, W), signed: negative inside."""
     brightness: float
-    """`FAR`, `TAIL_BRIGHTNESS` or `NEAR`."""
+    """`FAR_BRIGHTNESS`, `TAIL_BRIGHTNESS` or `NEAR_BRIGHTNESS`."""
 
 
 def _parts(p: Point, creature: Creature) -> tuple[Part, ...]:
@@ -357,14 +370,14 @@ def _parts(p: Point, creature: Creature) -> tuple[Part, ...]:
     body = _ellipse(p, (-0.08, 0.10), (0.60 * length, 0.43 * height))
     head = _ellipse(p, (0.46, -0.32), (0.39 * head_size, 0.36 * head_size))
     return (
-        Part(_leg(p, (-0.22, 0.42), limbs, leg_size), FAR),
-        Part(_leg(p, (0.34, 0.40), limbs, leg_size), FAR),
+        Part(_leg(p, (-0.22, 0.42), limbs, leg_size), FAR_BRIGHTNESS),
+        Part(_leg(p, (0.34, 0.40), limbs, leg_size), FAR_BRIGHTNESS),
         Part(_tail(p, tail, tail_size), TAIL_BRIGHTNESS),
-        Part(_ear(p, (0.62, -0.56), 0.42, ears, ear_size), FAR),
-        Part(_join(body, head, 0.25), NEAR),
-        Part(_ear(p, (0.30, -0.58), -0.30, ears, ear_size), NEAR),
-        Part(_leg(p, (-0.40, 0.42), limbs, leg_size), NEAR),
-        Part(_leg(p, (0.18, 0.44), limbs, leg_size), NEAR),
+        Part(_ear(p, (0.62, -0.56), 0.42, ears, ear_size), FAR_BRIGHTNESS),
+        Part(_join(body, head, 0.25), NEAR_BRIGHTNESS),
+        Part(_ear(p, (0.30, -0.58), -0.30, ears, ear_size), NEAR_BRIGHTNESS),
+        Part(_leg(p, (-0.40, 0.42), limbs, leg_size), NEAR_BRIGHTNESS),
+        Part(_leg(p, (0.18, 0.44), limbs, leg_size), NEAR_BRIGHTNESS),
     )
 
 
@@ -379,11 +392,11 @@ def _ear(p: Point, base: Point, tilt: float, trait: jax.Array, size: Scalar) -> 
     """Returns the distance to an ear: a stroke from its base, upwards at a tilt of 0."""
     angle = tilt - _blend(trait, EAR_DROOP)
     tip = _towards(base, angle, size * _blend(trait, EAR_LENGTH))
-    return _limb(p, base, tip, _blend(trait, EAR_BASE_RADIUS), _blend(trait, EAR_TIP_RADIUS))
+    return _stroke(p, base, tip, _blend(trait, EAR_BASE_RADIUS), _blend(trait, EAR_TIP_RADIUS))
 
 
 LEG_BEND = OfKinds(mossling=0.0, ripplet=1.0, duneling=-0.6, frostlet=0.0)
-"""How far the foot is behind the hip, in units of 0.24."""
+"""How far the foot is behind the hip: 0.24 times this number."""
 LEG_LENGTH = OfKinds(mossling=0.40, ripplet=0.22, duneling=0.50, frostlet=0.18)
 """How far the foot is below the hip."""
 LEG_HIP_RADIUS = OfKinds(mossling=0.11, ripplet=0.10, duneling=0.08, frostlet=0.15)
@@ -394,42 +407,44 @@ def _leg(p: Point, hip: Point, trait: jax.Array, size: Scalar) -> jax.Array:
     """Returns the distance to a leg: a stroke from hip to foot."""
     back = 0.24 * _blend(trait, LEG_BEND)
     foot = (hip[0] - back, hip[1] + size * _blend(trait, LEG_LENGTH))
-    return _limb(p, hip, foot, _blend(trait, LEG_HIP_RADIUS), _blend(trait, LEG_FOOT_RADIUS))
+    return _stroke(p, hip, foot, _blend(trait, LEG_HIP_RADIUS), _blend(trait, LEG_FOOT_RADIUS))
 
 
 TAIL_ROOT = (-0.50, 0.0)
 """Where the tail leaves the body."""
 TAIL_BEND = (-0.77, -0.14)
 """Where the tail turns upwards."""
-TAIL_REACH = OfKinds(mossling=1.0, ripplet=1.0, duneling=2.2, frostlet=-0.4)
-"""Length of the tail beyond its bend, in units of (-0.12, -0.18); below 0 the tip points back to the body: a stub."""
+TAIL_EXTENSION = OfKinds(mossling=1.0, ripplet=1.0, duneling=2.2, frostlet=-0.4)
+"""How far the tip is from the bend: 0.12 times this number backwards and 0.18 times it upwards. Below 0 the tip is on
+the side of the body: a stub."""
 TAIL_TIP_RADIUS = OfKinds(mossling=0.08, ripplet=0.08, duneling=0.05, frostlet=0.08)
 """Radius of the stem at its tip."""
 BRUSH_WIDTH = OfKinds(mossling=0.20, ripplet=0.07, duneling=0.10, frostlet=0.10)
 BRUSH_HEIGHT = OfKinds(mossling=0.27, ripplet=0.07, duneling=0.13, frostlet=0.10)
 """Half-axes of the ellipse at the tip."""
-FLUKE = OfKinds(mossling=0.0, ripplet=1.0, duneling=0.0, frostlet=0.0)
+FLUKE_SPREAD = OfKinds(mossling=0.0, ripplet=1.0, duneling=0.0, frostlet=0.0)
 """How far the lobes of the fluke are spread: 0 hides them in the brush."""
 LOBE_TIP_RADIUS = OfKinds(mossling=0.05, ripplet=0.10, duneling=0.05, frostlet=0.05)
-LOBE_TURNS = (-1.1, 1.0)
-"""Angles of the two lobes of a whole fluke, from the direction between them."""
+LOBE_ANGLES = (-1.1, 1.0)
+"""Angles of the two lobes of a whole fluke, from the direction between them, which is 0.5 backwards from upwards."""
 
 
 def _tail(p: Point, trait: jax.Array, size: Scalar) -> jax.Array:
     """Returns the distance to a tail: a bent stem, a brush at its tip, and the two lobes of a fluke."""
-    reach = size * _blend(trait, TAIL_REACH)
-    fluke = _blend(trait, FLUKE)
-    tip = (TAIL_BEND[0] - 0.12 * reach, TAIL_BEND[1] - 0.18 * reach)
-    upper = _limb(p, TAIL_ROOT, TAIL_BEND, 0.15, 0.09)
-    lower = _limb(p, TAIL_BEND, tip, 0.09, _blend(trait, TAIL_TIP_RADIUS))
+    extension = size * _blend(trait, TAIL_EXTENSION)
+    spread = _blend(trait, FLUKE_SPREAD)
+    tip = (TAIL_BEND[0] - 0.12 * extension, TAIL_BEND[1] - 0.18 * extension)
+    upper = _stroke(p, TAIL_ROOT, TAIL_BEND, 0.15, 0.09)
+    lower = _stroke(p, TAIL_BEND, tip, 0.09, _blend(trait, TAIL_TIP_RADIUS))
     stem = _join(upper, lower, 0.1)
     brush_radii = (_blend(trait, BRUSH_WIDTH), _blend(trait, BRUSH_HEIGHT))
     brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), brush_radii)
     lobe_tip_radius = _blend(trait, LOBE_TIP_RADIUS)
     lobes = []
-    for turn in LOBE_TURNS:
-        lobe_tip = _towards(tip, turn * fluke - 0.5, 0.04 + 0.25 * fluke * size)
-        lobes.append(_limb(p, tip, lobe_tip, 0.08, lobe_tip_radius))
+    for angle in LOBE_ANGLES:
+        # Hidden lobes lie on one another and are 0.04 long; those of a whole fluke are 0.25 longer.
+        lobe_tip = _towards(tip, angle * spread - 0.5, 0.04 + 0.25 * spread * size)
+        lobes.append(_stroke(p, tip, lobe_tip, 0.08, lobe_tip_radius))
     return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
 
 
@@ -438,15 +453,15 @@ def _markings(p: Point, creature: Creature) -> jax.Array:
 
     Each kind has a wavy field, which is marked where it is above 0.
     """
-    period, direction, shift, slide, contrast = creature.coat
-    trait = creature.traits[3]
+    period, direction, phase_along, phase_across, contrast = creature.coat
+    trait = creature.traits[TRAITS.index("coat")]
     x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)
     y = p[1] * jnp.cos(direction) - p[0] * jnp.sin(direction)
-    turn = 2 * jnp.pi / period
+    wavenumber = 2 * jnp.pi / period
     # Waves along the body and across it. The waves of patches are nearly twice as long.
-    along = jnp.cos(turn * x + shift + 0.35 * jnp.sin(3 * y))
-    across = jnp.cos(turn * y + slide)
-    patches = 1.6 * jnp.cos(0.55 * turn * x + shift) * jnp.cos(0.55 * turn * y + slide) - 0.35
+    along = jnp.cos(wavenumber * x + phase_along + 0.35 * jnp.sin(3 * y))
+    across = jnp.cos(wavenumber * y + phase_across)
+    patches = 1.6 * jnp.cos(0.55 * wavenumber * x + phase_along) * jnp.cos(0.55 * wavenumber * y + phase_across) - 0.35
     stripes = along - 0.2
     spots = 1.4 * (0.5 * (along + across) - 0.34)
     bands = across - 0.2
@@ -465,7 +480,8 @@ def _blend(trait: jax.Array, measures: OfKinds) -> Scalar:
         return sum(share * measure for share, measure in zip(trait, measures, strict=True))
     mossling = measures.mossling
     ripplet = measures.ripplet
-    # Equal measures, and those from 0 to 1, need no arithmetic; with it pixels of the pool would be rounded otherwise.
+    # Equal measures, and those from 0 to 1, need no arithmetic. Mixing them all the same would round some pixels of the
+    # pool differently.
     if isinstance(mossling, float) and mossling == ripplet:
         return mossling
     if isinstance(mossling, float) and (mossling, ripplet) == (0, 1):
@@ -480,10 +496,10 @@ def _ellipse(p: Point, centre: Point, radii: Point) -> jax.Array:
     """Returns the approximate distance to an ellipse, accurate near its edge."""
     x = (p[0] - centre[0]) / radii[0]
     y = (p[1] - centre[1]) / radii[1]
-    # 1 on the edge.
-    k = jnp.sqrt(x * x + y * y + 1e-6)
+    # The distance from the centre in half-axes: 1 on the edge.
+    level = jnp.sqrt(x * x + y * y + 1e-6)
     slope = jnp.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + 1e-6)
-    return k * (k - 1) / slope
+    return level * (level - 1) / slope
 
 
 def _disc(p: Point, centre: Point, radius: float) -> jax.Array:
@@ -491,20 +507,21 @@ def _disc(p: Point, centre: Point, radius: float) -> jax.Array:
     return jnp.hypot(p[0] - centre[0], p[1] - centre[1]) - radius
 
 
-def _limb(p: Point, start: Point, stop: Point, start_radius: Scalar, stop_radius: Scalar) -> jax.Array:
+def _stroke(p: Point, start: Point, stop: Point, start_radius: Scalar, stop_radius: Scalar) -> jax.Array:
     """Returns the distance to a round stroke whose radius changes evenly from `start` to `stop`."""
     along = (stop[0] - start[0], stop[1] - start[1])
     x = p[0] - start[0]
     y = p[1] - start[1]
-    # The nearest point of the stroke's axis: 0 at its start, 1 at its stop.
-    t = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
-    return jnp.hypot(x - t * along[0], y - t * along[1]) - mix(start_radius, stop_radius, t)
+    # Where on the stroke's axis the nearest point is: 0 at its start, 1 at its stop.
+    nearest = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
+    return jnp.hypot(x - nearest * along[0], y - nearest * along[1]) - mix(start_radius, stop_radius, nearest)
 
 
 def _join(a: jax.Array, b: jax.Array, softness: float) -> jax.Array:
     """Returns the distance to two shapes that melt into each other where their distances differ by under `softness`."""
-    h = jnp.clip(softness - jnp.abs(a - b), 0, None) / softness
-    return jnp.minimum(a, b) - 0.25 * softness * h * h
+    # 1 where both are equally far, 0 where their distances differ by `softness` or more.
+    closeness = jnp.clip(softness - jnp.abs(a - b), 0, None) / softness
+    return jnp.minimum(a, b) - 0.25 * softness * closeness * closeness
 
 
 def _towards(start: Point, angle: Scalar, length: Scalar) -> Point:
@@ -514,8 +531,8 @@ def _towards(start: Point, angle: Scalar, length: Scalar) -> Point:
 
 def _step(low: Scalar, high: Scalar, x: jax.Array) -> jax.Array:
     """Returns a smooth step: 0 where x is `low` or beyond it, 1 where it is `high` or beyond; `low` may be larger."""
-    t = jnp.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+    share = jnp.clip((x - low) / (high - low), 0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def mix(a: Scalar, b: Scalar, share: Scalar) -> jax.Array:
