@@ -40,7 +40,7 @@ from flipjax.support.files import link_below, write_text
 from flipjax.support.json_files import read_json
 
 MADE_OF = "made_of.json"
-"""Name of the file with a token of the results that a page was made of, and the page's terminal text."""
+"""Name of the file with the token of the results that a page was made of (`source`), and the page's terminal text."""
 TOO_SHORT = ("smoke",)
 """Configurations that show that everything runs, and are too short to learn."""
 
@@ -64,9 +64,9 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     link = link_below(run_folder, ("report", "report/figures"))
     if link is not None:
         raise ReportError(f"{link}: expected a folder of the run, found a link, which leads to files elsewhere")
-    source = token_of(run_folder)
+    token = token_of(run_folder)
     if not again:
-        existing_text = _existing_text(folder, source)
+        existing_text = _existing_text(folder, token)
         if existing_text is not None:
             return existing_text
     run = read_run(workdir)
@@ -75,83 +75,93 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     write_csv(run.folder / "scores.csv", run.scores)
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
-    write_text(folder / MADE_OF, json.dumps({"source": source, "text": text}, indent=1) + "\n")
+    write_text(folder / MADE_OF, json.dumps({"source": token, "text": text}, indent=1) + "\n")
     return text
 
 
-def _existing_text(folder: Path, source: str) -> str | None:
-    """Returns the terminal text of the report in the folder if it is complete and has the same source."""
+def _existing_text(folder: Path, token: str) -> str | None:
+    """Returns the terminal text of the report in the folder if it is complete and was made of these results."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        made_of = read_json(folder / MADE_OF)
+        stored = read_json(folder / MADE_OF)
         complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
-        if complete and made_of["source"] == source:
-            return str(made_of["text"])
+        if complete and stored["source"] == token:
+            return str(stored["text"])
     return None
 
 
-def make_document(whole: RunTables, figures: Path) -> Document:
+def make_document(run: RunTables, figures: Path) -> Document:
     """Returns the report of a run, and saves the figure of its gallery.
 
+    If the run has many settings, the page shows those of `RunTables.shown` one by one, and maps of all.
+
     Args:
-        whole: the run; if it has many settings, the page shows those of `RunTables.shown` one by one, and maps of all.
+        run: the whole run.
         figures: the folder of figures.
     """
-    run = whole.shown()
-    items, damaged = items_of(run)
-    # The chart beside the findings is not repeated below.
-    flip, *other_flips = flip_charts(run)
-    chart = front_chart(run, flip)
-    charts_in_front = []
-    if chart is not None:
-        charts_in_front.append(chart)
-    flips_below = other_flips
-    if chart is not flip:
-        flips_below = [flip, *other_flips]
+    shown = run.shown()
+    items, damaged = items_of(shown)
+    charts_in_front, flip_charts_below = _place_flip_charts(shown)
     pair = None
     if items:
-        palette = palette_of(run)
+        palette = palette_of(shown)
         pair = front_pair(items, palette)
         of_first_member = [item for item in items if item.member == items[0].member]
         gallery_chart(of_first_member, palette).save(figures)
     return Document(
-        title=run.name,
-        facts=_facts(whole, run),
-        lines=findings(whole),
-        sections=_sections(run, items, [*map_charts(whole), *flips_below]),
-        missing=[*run.missing, *damaged],
-        config=run.config.get("config", {}),
+        title=shown.name,
+        facts=_facts(run, shown),
+        lines=findings(run),
+        sections=_sections(shown, items, [*map_charts(run), *flip_charts_below]),
+        missing=[*shown.missing, *damaged],
+        config=shown.config.get("config", {}),
         front=Front(charts_in_front, pair),
     )
 
 
-def _facts(whole: RunTables, shown: RunTables) -> list[str]:
+def _place_flip_charts(run: RunTables) -> tuple[list[Chart], list[Chart]]:
+    """Returns the chart beside the findings, if there is one, and the charts of flips below, which do not repeat it."""
+    charts = flip_charts(run)
+    in_front = front_chart(run, charts[0])
+    if in_front is None:
+        return [], charts
+    below = [chart for chart in charts if chart is not in_front]
+    return [in_front], below
+
+
+def _facts(run: RunTables, shown: RunTables) -> list[str]:
     """Returns sentences on the members, what a scene is, and which settings are shown."""
-    facts = [f"{whole.members()} {whole.note()}"]
-    attribute = whole.config.get("config", {}).get("pool", {}).get("attribute", "scene")
+    facts = [f"{run.members()} {run.note()}"]
+    attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
     if attribute != "scene":
         facts.append(f"The scene of an image is its {attribute}.")
-    if shown is not whole:
-        settings = len(whole.summary[varying_axes(whole.summary)].drop_duplicates())
+    if shown is not run:
+        setting_count = len(run.summary[varying_axes(run.summary)].drop_duplicates())
         facts.append(
-            f"Shown one by one are {SHOWN} of {settings} settings, from the least to the most Flip in the rare groups; "
-            "summary.csv and results.csv hold all."
+            f"Shown one by one are {SHOWN} of {setting_count} settings, from the least to the most Flip in the rare "
+            "groups; summary.csv and results.csv hold all."
         )
     return facts
 
 
-def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
-    """Returns the sections below the findings, in order; the page leaves out those that are empty."""
-    images = []
+def _sections(run: RunTables, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:
+    """Returns the sections below the findings, in order; the page leaves out those that are empty.
+
+    Args:
+        run: the part of the run that is shown setting by setting.
+        items: the images of the gallery.
+        charts_over_rho: maps of all settings, and charts of flips of those that are shown.
+    """
+    galleries = []
     if items:
-        images.append(Gallery(items, palette_of(run), CAPTION))
+        galleries.append(Gallery(items, palette_of(run), CAPTION))
     return [
         Section("Results", result_tables(run)),
-        Section("Flip over rho", fill_rows(flips)),
+        Section("Flip over rho", fill_rows(charts_over_rho)),
         Section("Flip-risk", [*fill_rows(risk_charts(run)), *score_tables(run)]),
         Section("Methods and selection", [*fill_rows(method_charts(run)), *difference_tables(run)]),
         Section("Classes and groups", [*class_charts(run), *group_tables(run)]),
         Section("Training", fill_rows(training_charts(run))),
-        Section("Images", images),
+        Section("Images", galleries),
         Section("How it was made", [made_of(run), members_table(run)]),
     ]
 
@@ -159,25 +169,28 @@ def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> 
 def findings(run: RunTables) -> list[str]:
     """Returns the findings of a run in sentences that restate rows of its page's tables, warnings first."""
     shown = run.shown()
-    lines = [
+    warnings = [
         *sentences.unlearnt_warning(run.records),
         *sentences.classes_warning(run.records, classes=run.classes),
         *sentences.never_predicted_warning(run.never_predicted),
     ]
     name = str(run.config.get("name", "")).partition(":")[0]
-    if lines and name in TOO_SHORT:
+    # The reason of the warnings on what was not learnt: it comes before them, and not without them.
+    if warnings and name in TOO_SHORT:
         epochs = run.rows["epochs"].max()
-        lines.insert(0, f"Warning: {name} trains {epochs:g} epochs, too short to learn; it shows that everything runs.")
+        reason = f"Warning: {name} trains {epochs:g} epochs, too short to learn; it shows that everything runs."
+        warnings.insert(0, reason)
     if run.kept().empty:
-        lines.append("No member enters a mean, so there are no findings.")
-    return [*lines, *sentences.verdicts(shown.comparison), *sentences.headline(shown.summary, shown.trend)]
+        warnings.append("No member enters a mean, so there are no findings.")
+    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.summary, shown.trend)]
 
 
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """Returns two images of the first member, in a usual and in another scene, with their description.
 
-    Chooses the pair with the largest change of flip, or without pairs the typical images that differ most. Returns None
-    if either image is missing.
+    If the gallery has counterfactual pairs, which show one object in both scenes, the description says so, and
+    otherwise the typical images of the common and the rare groups are taken. Of several pairs the one with the largest
+    change of flip is returned; None if either image is missing.
     """
     of_member = [item for item in items if item.member == items[0].member]
     kinds_of_pairs = sorted({item.kind for item in of_member if item.pair})
@@ -187,17 +200,17 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     else:
         kinds = ["typical"]
         subject = "Two images"
-    pairs = []
+    candidates = []
     for kind in kinds:
         of_kind = [item for item in of_member if item.kind == kind]
         common = [item for item in of_kind if item.group == "common"]
         rare = [item for item in of_kind if item.group == "rare"]
         if common and rare:
-            pairs.append((min(common, key=_flip), max(rare, key=_flip)))
-    if not pairs:
+            candidates.append((min(common, key=_flip), max(rare, key=_flip)))
+    if not candidates:
         return None
     caption = f"{subject} in a usual and in another scene, as {items[0].member} sees them."
-    return Gallery(max(pairs, key=_change), palette, caption)
+    return Gallery(max(candidates, key=_change), palette, caption)
 
 
 def _flip(item: Item) -> float:

@@ -296,9 +296,8 @@ def _painted(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Ar
     paints += [jnp.zeros_like(body.outline)] * len(FACE_COLOURS)
     for dot in FACE:
         cover = dot.opacity * _step(blur, -blur, _disc(p, dot.centre, dot.radius))
-        paints = [
-            mix(amount, amount_of_dot, cover) for amount, amount_of_dot in zip(paints, _one_hot(dot.paint), strict=True)
-        ]
+        pure = _one_hot(dot.paint)
+        paints = [mix(amount, pure_amount, cover) for amount, pure_amount in zip(paints, pure, strict=True)]
     return Layers(body.alpha, paints)
 
 
