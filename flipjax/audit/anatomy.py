@@ -151,7 +151,7 @@ def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
     best = relabelling(measured.decomposition, anatomy)
     texts = [anatomy.renamings[index].describe(measured.class_names) for index in np.asarray(best.renaming)]
     # Columns of one image count its pixels; rates of all images weigh a pixel by its size, as every rate of an audit.
-    weighted_kinds = flip_kinds(measured.weighted, anatomy)
+    weighted_kinds = flip_kinds(measured.weighted_decomposition, anatomy)
     return AnatomyFlips(
         anatomy=anatomy,
         kinds=flip_kinds(measured.decomposition, anatomy),

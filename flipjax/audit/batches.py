@@ -24,7 +24,7 @@ from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.counts import ImageCounts, Tally, count_image
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.groups import ImageGroups
-from flipjax.audit.measurements import MinSize
+from flipjax.audit.measurements import MinSize, SwapLogOdds
 from flipjax.audit.names import check_names, check_texts
 from flipjax.audit.opening import Encoding
 from flipjax.audit.records import ImageRecord
@@ -337,12 +337,16 @@ class AuditStream:
         groups = None
         if self._groups:
             groups = np.concatenate(self._groups)
+        swap = None
+        if scenes is not None:
+            log_odds, center = scenes
+            swap = SwapLogOdds(log_odds, center)
         measured = dataclasses.replace(
             self._tally.measurements(self._class_names),
             groups=ImageGroups(groups, self._all_groups, self._scene_names),
             clusters=self._numbered_clusters(),
             pairs=pairs,
-            scenes=scenes,
+            swap=swap,
         )
         anatomy, anatomy_fact = self._read_anatomy()
         audit = conclude_audit(measured, anatomy=anatomy, samples=samples)

@@ -354,7 +354,7 @@ class Tally:
             spacing=spacing,
             without_spacing=without_spacing,
             min_size=self._min_size,
-            left_out=np.array([part.left_out for part in parts], np.int64),
+            smaller_segments=np.array([part.left_out for part in parts], np.int64),
         )
 
     def maps_of(self, index: int, *, pair: ClassPair | None = None) -> dict[str, np.ndarray] | None:

@@ -59,7 +59,7 @@ def _of_spacing(measured: Measurements) -> list[str]:
     spacing = measured.spacing
     if spacing is None:
         lacking = measured.without_spacing
-        if not measured.volumes:
+        if not measured.are_volumes:
             return []
         if len(lacking) == len(measured.names):
             return ["No spacing is known (--spacing X,Y,Z in mm), so sizes are in voxels alone."]
@@ -67,7 +67,7 @@ def _of_spacing(measured: Measurements) -> list[str]:
     different = np.unique(spacing.round(4), axis=0)
     if len(different) == 1:
         return [f"Spacing {' x '.join(f'{size:g}' for size in different[0])} mm."]
-    if measured.volumes:
+    if measured.are_volumes:
         weighed = "voxels by their volume"
         unit = "mm3"
     else:

@@ -1,8 +1,9 @@
 """Sentences on an audit. Each restates a row of a table or a number of summary.json.
 
 `findings` returns all of them, in the order of the terminal's text; `first_findings` returns those that a page shows
-beside its first chart. Each function named after `lines` has one subject, and returns no sentence where the audit has
-nothing to say on it. `told_groups` chooses the groups that have a sentence; the map of groups marks the same.
+beside its first chart. A function `_..._lines` returns the sentences on one subject, none where the audit has nothing
+to say on it; a function `_..._line` returns one of them. `told_groups` chooses the groups that have a sentence; the map
+of groups marks the same.
 """
 
 import itertools
@@ -14,7 +15,7 @@ import numpy as np
 from flipjax.audit.flips import GroupFlip
 from flipjax.audit.objects import Objects
 from flipjax.audit.results import Audit
-from flipjax.audit.text import DIFFERENCE, cell_of, in_words, keys_without_information, q_text
+from flipjax.audit.text import DIFFERENCE_COLUMNS, cell_of, in_words, keys_without_information, q_text
 from flipjax.results.frames import records_of
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import number, with_interval
@@ -22,14 +23,16 @@ from flipjax.results.verdicts import LEVEL
 
 LEAST_AGREEMENT = 0.05
 """Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
-LEAST_TOLD = 0.0005
-"""Smallest difference in Flip between groups that has a sentence. Over thousands of images a smaller one may be
-significant, but is 0 in print."""
+PRINTED_STEP = 0.001
+"""The last digit of a difference in print."""
+LEAST_DIFFERENCE = PRINTED_STEP / 2
+"""Largest difference in Flip between groups that has no sentence. Over thousands of images so small a one may be
+significant, but it is 0 in print."""
 MOST_RENAMINGS = 3
-"""Largest number of renamings that have a sentence each: those that mend the most images."""
+"""Largest number of renamings that have a sentence each: those that mend flips in the most images."""
 OUTCOME_WORDS = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
 """What may become of a pixel of the true foreground, by the key of its share."""
-ERROR_KINDS = {
+ERROR_KIND_WORDS = {
     "whole": "whole segments that flip",
     "rim": "flips near borders of other segments",
     "inside": "flips inside other segments",
@@ -61,26 +64,34 @@ def _overall_line(audit: Audit) -> str:
 
 
 def told_groups(audit: Audit) -> list[GroupFlip]:
-    """Returns the groups in which a class flips significantly more than elsewhere, the smallest q first.
+    """Returns the comparisons that have a sentence, the smallest q first: classes in groups where they flip more.
 
-    A class that flips less in one group and more in none is told, too. Left out is a difference below LEAST_TOLD, and
-    one whose sign over pixels is not that of the test, which compares means over images.
+    Of a class that flips more in no group, those where it flips less are returned. Left out are
+
+    - a difference that is not significant, or of at most LEAST_DIFFERENCE;
+    - one with opposite signs over pixels, as the sentence says it, and over images, as it is tested.
     """
     more = []
     less = []
-    for row in audit.compared:
-        if not row.q < LEVEL or row.repeats:
-            continue
-        if row.difference.value[0] > LEAST_TOLD and row.test_difference > 0:
+    for row in _significant(audit):
+        difference = row.difference.value[0]
+        if difference > LEAST_DIFFERENCE and row.test_difference > 0:
             more.append(row)
-        elif row.difference.value[0] < -LEAST_TOLD and row.test_difference < 0:
+        elif difference < -LEAST_DIFFERENCE and row.test_difference < 0:
             less.append(row)
-    classes_told = {row.class_name for row in more}
-    less_only = [row for row in less if row.class_name not in classes_told]
-    return sorted([*more, *less_only], key=_q_then_p)
+    classes_that_flip_more = {row.class_name for row in more}
+    less_only = [row for row in less if row.class_name not in classes_that_flip_more]
+    return sorted([*more, *less_only], key=_rank_of_comparison)
 
 
-def _q_then_p(row: GroupFlip) -> tuple[float, float]:
+def _significant(audit: Audit) -> list[GroupFlip]:
+    """Returns the significant comparisons, of two groups that of the one that flips more."""
+    # q is NaN, which is not below the level, where a comparison could not be tested.
+    return [row for row in audit.compared if row.q < LEVEL and not row.repeats]
+
+
+def _rank_of_comparison(row: GroupFlip) -> tuple[float, float]:
+    """Returns q, and p for those of the same q."""
     return row.q, row.p
 
 
@@ -99,13 +110,14 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     """Returns the sentence of a class that flips more, or less, in one group than elsewhere."""
     cells = row.row()
     flip = with_interval(cells, "flip", form=".1%")
-    change = with_interval(cells, *DIFFERENCE, form="+.3f")
+    value, low, high = DIFFERENCE_COLUMNS
+    difference = with_interval(cells, value, low, high, form="+.3f")
     direction = "more" if row.difference.value[0] > 0 else "less"
     images = audit.measured.image_noun
     unit = images if audit.clusters is None else "clusters"
     return (
         f"{row.class_name} flips {direction} in {row.group}: {flip} ({row.images} {images}) against "
-        f"{cells['others']:.1%} elsewhere ({row.others}): {change}, q {q_text(row.q)} over {unit}."
+        f"{cells['others']:.1%} elsewhere ({row.others}): {difference}, q {q_text(row.q)} over {unit}."
     )
 
 
@@ -115,10 +127,13 @@ def _no_group_line(audit: Audit) -> str:
     if not q_values:
         return "Groups cannot be compared: each is one image or one cluster, or against one."
     least = min(q_values)
+    # What is significant and not told is less than this in print, or has opposite signs over pixels and over images.
     margin = ""
-    if least < LEVEL:
-        # One is significant and too small to be told. Printed to three digits, a told one is .001 or more.
-        margin = f" by {2 * LEAST_TOLD:g} or more"
+    significant = _significant(audit)
+    if significant:
+        margin = f" by {PRINTED_STEP:g} or more"
+    if any(abs(row.difference.value[0]) > LEAST_DIFFERENCE for row in significant):
+        margin += " over pixels and over images alike"
     return (
         f"No class flips significantly more in one group than in the others{margin} (least q {number(least, '.2f')})."
     )
@@ -129,12 +144,14 @@ def _anatomy_lines(audit: Audit) -> list[str]:
     anatomy = audit.anatomy
     if anatomy is None or not audit.number("fg_flip") > 0:
         return []
-    parts = []
+    # An anatomy without mirror pairs and chains is none, so there is at least one share.
+    shares = []
     if anatomy.anatomy.mirror:
-        parts.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} flip to their mirror image")
+        shares.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} flip to their mirror image")
     if anatomy.anatomy.chains:
-        parts.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
-    lines = [f"Of the {audit.measured.pixel_noun} of the true foreground {', '.join(parts)}."]
+        shares.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
+    lines = [f"Of the {audit.measured.pixel_noun} of the true foreground {', '.join(shares)}."]
+    # They come in order of the images whose flips they mend.
     for renamed in itertools.islice(anatomy.renamed(), MOST_RENAMINGS):
         lines.append(
             f"In {renamed.images} of {len(audit.images)} {audit.measured.image_noun} one renaming, {renamed.renaming}, "
@@ -160,25 +177,25 @@ def _segment_lines(audit: Audit) -> list[str]:
     lines = []
     # The last row of the table.
     all_classes = records_of(audit.objects.flips.iloc[[-1]])[0]
-    size = _size_of_segments(audit)
+    which_segments = _size_in_words(audit)
     if all_classes["segments"]:
         flip = in_words(all_classes, "seg_flip")
-        of_matched = ""
+        other_class = ""
         if all_classes["matched"]:
             strict = in_words(all_classes, "strict_flip")
-            of_matched = f"; of {all_classes['matched']:,} matched by a predicted one, {strict} have another class"
-        lines.append(f"Of {all_classes['segments']:,} true segments{size} {flip} flip{of_matched}.")
-    elif audit.measured.smaller:
-        lines.append(f"No true segment{size}.")
+            other_class = f"; of {all_classes['matched']:,} matched by a predicted one, {strict} have another class"
+        lines.append(f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}.")
+    elif audit.measured.segments_left_out:
+        lines.append(f"No true segment{which_segments}.")
     return [*lines, *_gain_lines(audit.objects)]
 
 
-def _size_of_segments(audit: Audit) -> str:
-    """Returns which segments are counted, to follow the word; nothing if all are."""
+def _size_in_words(audit: Audit) -> str:
+    """Returns which segments are counted, in words that follow `segments`; nothing if all are."""
     measured = audit.measured
-    if not measured.smaller:
+    if not measured.segments_left_out:
         return ""
-    return f" of {measured.min_size} and more ({measured.smaller:,} smaller ones left out)"
+    return f" of {measured.min_size} and more ({measured.segments_left_out:,} smaller ones left out)"
 
 
 def _gain_lines(objects: Objects) -> list[str]:
@@ -188,14 +205,14 @@ def _gain_lines(objects: Objects) -> list[str]:
     # A gain is NaN if no class occurs.
     if best is None or not best["gain"] > 0:
         return []
-    words = ERROR_KINDS[best["kind"]]
+    words = ERROR_KIND_WORDS[best["kind"]]
     return [
         f"Largest gain from one kind of error: {words}, {best['share']:.0%} of wrong pixels, {best['gain']:+.3f} mIoU."
     ]
 
 
 def _score_lines(audit: Audit) -> list[str]:
-    """Returns how well scores rank flipped images."""
+    """Returns how well flip-risk and scene-swap risk rank flipped images, and what repair by the latter changes."""
     lines = []
     share_of_tenth = audit.number("top_decile_flip_share")
     if audit.has_tenths and not math.isnan(share_of_tenth):

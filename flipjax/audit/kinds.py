@@ -35,7 +35,7 @@ def place_table(measured: Measurements) -> pd.DataFrame:
     """Returns a row for each of PLACES: `kind`, `share` of the true foreground, `low`, `high`, `images` with it."""
     counts = count_places(measured.segments.pixels, len(measured.names))
     inside = is_foreground(len(measured.class_names), measured.decomposition.background)
-    foreground = np.asarray(measured.weighted.confusion)[:, inside].sum((1, 2))
+    foreground = np.asarray(measured.weighted_decomposition.confusion)[:, inside].sum((1, 2))
     weighted = counts * measured.pixel_weights[:, None]
     share = pooled_rate(weighted, np.repeat(foreground[:, None], len(PLACES), axis=1), clusters=measured.clusters)
     return pd.DataFrame(

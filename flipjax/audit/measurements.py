@@ -1,8 +1,8 @@
-"""The record between reading and tables: what n images were reduced to, and how they were read.
+"""The record that stands between reading images and making tables: counts of n images, without their pixels.
 
-Files, batches and models fill `Measurements` (`flipjax.audit.counts`, `audits`); `results`, `tables` and `page` need
-nothing else. `MinSize` is the smallest segment that is counted, which may be given in mm2 or mL. `weigh_pixels` lets
-pixels count by their area or volume where images have pixels of other sizes.
+Whether images come from files, batches or a model, `flipjax.audit.counts` reduces them to `Measurements`; the numbers,
+tables and page of an audit follow from these alone. `MinSize` is the smallest segment that is counted, which may be
+given in mm2 or mL. `weigh_pixels` lets pixels count by their area or volume where these differ between images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNITS = {"pixels": "pixels", "mm2": "mm2", "ml": "mL"}
 """The spelling of each unit of a smallest segment, by its lower-case one."""
 MM3_OF_ML = 1000.0
 """Cubic millimetres of a millilitre."""
-WEIGHTS_OF_MM = 1_000_000
+WEIGHT_OF_UNIT = 1_000_000
 """Weight of a square or cubic millimetre: weights of pixels are integers, so that their sums are exact."""
 SAME_SIZE = 1e-4
 """Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
@@ -73,23 +73,23 @@ class MinSize:
         """Returns the least number of pixels of a segment in an image of this spacing in mm.
 
         Raises:
-            ValueError: the unit needs a spacing, or one of another number of axes.
+            ValueError: the unit is mm2 and the spacing is not one of two axes, or mL and not of three.
         """
         if self.unit == "pixels":
             return max(1, math.ceil(self.amount))
         if self.unit == "mL":
             axes = 3
-            size = self.amount * MM3_OF_ML
+            volume_or_area = self.amount * MM3_OF_ML
         else:
             axes = 2
-            size = self.amount
-        expected = f"min_size: expected a spacing in mm along {axes} axes beside {self}"
+            volume_or_area = self.amount
+        expectation = f"min_size: expected a spacing in mm along {axes} axes beside {self}"
         if spacing is None:
-            raise ValueError(f"{expected}, found none.")
+            raise ValueError(f"{expectation}, found none.")
         if len(spacing) != axes:
-            raise ValueError(f"{expected}, found one of {len(spacing)} axes.")
-        # Rounded first, because 0.5 mL of voxels of 0.1 mm is not 500,001 of them.
-        return max(1, math.ceil(round(size / math.prod(spacing), 6)))
+            raise ValueError(f"{expectation}, found one of {len(spacing)} axes.")
+        # 0.5 mL of voxels of 0.1 mm are 500,000, but a little more in floating point: rounded before the ceiling.
+        return max(1, math.ceil(round(volume_or_area / math.prod(spacing), 6)))
 
 
 EVERY_SIZE = MinSize()
@@ -99,10 +99,13 @@ NO_GROUPS = ImageGroups(None)
 
 
 def weights_of(pixel_size: np.ndarray | None) -> np.ndarray | None:
-    """Returns how often a pixel of each image counts, int64 (n,); None if all count alike, or no size is known."""
+    """Returns how often a pixel of each image counts, int64 (n,); None if every pixel counts once.
+
+    That is so if all have one size, and if sizes are not known: rates are then shares of pixels, which need no weights.
+    """
     if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=SAME_SIZE):
         return None
-    return np.rint(pixel_size * WEIGHTS_OF_MM).astype(np.int64)
+    return np.rint(pixel_size * WEIGHT_OF_UNIT).astype(np.int64)
 
 
 def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) -> Decomposition:
@@ -129,6 +132,16 @@ def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) ->
 
 
 @dataclasses.dataclass(frozen=True)
+class SwapLogOdds:
+    """What a model says of the predicted foreground of n images on other scenes, `flipjax.intervene.scene_marginal`."""
+
+    log_odds: np.ndarray
+    """Log-odds of the F foreground classes on each of K kinds of scenes, float (n, K, F)."""
+    center: np.ndarray
+    """The split point, from which repair measures log-odds (`flipjax.intervene.split_point`), float (F,)."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurements:
     """All that the tables of an audit need of n images of C classes."""
 
@@ -139,9 +152,9 @@ class Measurements:
     decomposition: Decomposition
     """Counts of pixels: confusion int32 (n, C, C), risk_sum float32 (n,), NaN for masks."""
     ignored: np.ndarray
-    """Ignored pixels of each image, int64 (n,)."""
+    """The number of ignored pixels of each image, int64 (n,)."""
     segments: SegmentTables
-    """True and predicted segments of `min_size` and more, and pixels by kind of error."""
+    """Three tables: true segments and predicted segments, of `min_size` and more, and pixels by kind of error."""
     regions: RegionSums | None = None
     """Sums over rims and interiors, a row an image; None for masks."""
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -152,42 +165,42 @@ class Measurements:
     """Names of the images whose spacing is not known."""
     min_size: MinSize = EVERY_SIZE
     """The smallest segment that has a row."""
-    left_out: np.ndarray | None = None
-    """Smaller true segments of each image, int64 (n,), which have no row; None stands for 0."""
+    smaller_segments: np.ndarray | None = None
+    """The number of true segments of each image below `min_size`, which have no row: int64 (n,); None: of none."""
     groups: ImageGroups = NO_GROUPS
     """The images' groups."""
     clusters: np.ndarray | None = None
     """int64 (n,): images of one cluster, such as a patient, are resampled together; None resamples each alone."""
     pairs: np.ndarray | None = None
     """int64 (n,): the counterfactual pair of each image or -1; pairs are resampled together."""
-    scenes: tuple[np.ndarray, np.ndarray] | None = None
-    """Log-odds (n, K, F) on other scenes, and their split point (F,)."""
+    swap: SwapLogOdds | None = None
+    """Log-odds on other scenes; None if they were not measured."""
 
     @property
-    def volumes(self) -> bool:
+    def are_volumes(self) -> bool:
         """Whether the images are volumes, of three axes."""
         return bool(self.shapes) and len(self.shapes[0]) == 3
 
     @property
     def image_noun(self) -> str:
         """What the images are called: images or volumes."""
-        if self.volumes:
+        if self.are_volumes:
             return "volumes"
         return "images"
 
     @property
     def pixel_noun(self) -> str:
         """What their pixels are called: pixels or voxels."""
-        if self.volumes:
+        if self.are_volumes:
             return "voxels"
         return "pixels"
 
     @property
-    def smaller(self) -> int:
-        """The number of true segments below `min_size`, which have no row."""
-        if self.left_out is None:
+    def segments_left_out(self) -> int:
+        """The number of true segments of all images below `min_size`, which have no row."""
+        if self.smaller_segments is None:
             return 0
-        return int(self.left_out.sum())
+        return int(self.smaller_segments.sum())
 
     @functools.cached_property
     def pixel_size(self) -> np.ndarray | None:
@@ -197,13 +210,13 @@ class Measurements:
         return self.spacing.prod(axis=1)
 
     @functools.cached_property
-    def weighted(self) -> Decomposition:
+    def weighted_decomposition(self) -> Decomposition:
         """The decomposition whose pixels count by their size, `weigh_pixels`."""
         return weigh_pixels(self.decomposition, self.pixel_size)
 
     @property
     def pixel_weights(self) -> np.ndarray:
-        """How often a pixel of each image counts in `weighted`, int64 (n,)."""
+        """How often a pixel of each image counts in `weighted_decomposition`, int64 (n,)."""
         weights = weights_of(self.pixel_size)
         if weights is None:
             return np.ones(len(self.names), np.int64)
@@ -211,7 +224,7 @@ class Measurements:
 
     def millilitres(self, pixels: np.ndarray) -> np.ndarray | None:
         """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""
-        if not self.volumes or self.pixel_size is None:
+        if not self.are_volumes or self.pixel_size is None:
             return None
         axes_of_an_image = tuple(range(1, np.ndim(pixels)))
         voxel_size = np.expand_dims(self.pixel_size, axes_of_an_image)

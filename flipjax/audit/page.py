@@ -127,7 +127,7 @@ def draw_items(audit: Audit, maps_of: ReadMaps) -> list[Item]:
 def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     """Returns crops of the largest flipped segments of the most frequent class pairs; of volumes, of their slices."""
     pair = ["class", "predicted"]
-    volumes = audit.measured.volumes
+    volumes = audit.measured.are_volumes
     flips = audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
     if volumes:
         # The slice of the largest segment alone is kept.

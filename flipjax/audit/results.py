@@ -129,11 +129,11 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     groups = dataclasses.replace(measured.groups, all_groups=all_groups)
     counted = _images_of(measured, measured.decomposition, groups)
     weighted = counted
-    if measured.weighted is not measured.decomposition:
-        weighted = _images_of(measured, measured.weighted, groups)
+    if measured.weighted_decomposition is not measured.decomposition:
+        weighted = _images_of(measured, measured.weighted_decomposition, groups)
     objects = count_objects(measured)
     places = group_places(groups, foreground, class_names)
-    compared = compare_groups(measured.weighted, places, class_names, clusters=clusters)
+    compared = compare_groups(measured.weighted_decomposition, places, class_names, clusters=clusters)
     kinds = None
     if anatomy:
         kinds = count_kinds(measured, anatomy)
@@ -152,7 +152,7 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         objects,
         image_table(columns, measured, counted, objects, anatomy=kinds),
         compared,
-        flip_pairs(measured.decomposition, class_names, clusters=clusters, weighted=measured.weighted),
+        flip_pairs(measured.decomposition, class_names, clusters=clusters, weighted=measured.weighted_decomposition),
         kinds,
     )
 
@@ -161,8 +161,9 @@ def _images_of(measured: Measurements, decomposition: Decomposition, groups: Ima
     """Returns the images of an audit, with the pixels of a decomposition, as quantities take them."""
     log_odds = None
     center = None
-    if measured.scenes is not None:
-        log_odds, center = measured.scenes
+    if measured.swap is not None:
+        log_odds = measured.swap.log_odds
+        center = measured.swap.center
     return read_images(
         decomposition,
         groups.numbers,

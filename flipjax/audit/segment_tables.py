@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.findings import ERROR_KINDS
+from flipjax.audit.findings import ERROR_KIND_WORDS
 from flipjax.audit.flips import by_bound
 from flipjax.audit.objects import Objects
 from flipjax.audit.results import Audit
@@ -40,7 +40,7 @@ def segment_blocks(audit: Audit) -> list[Numbers]:
         shown=SHOWN + 1,
     )
     first_pairs, other_pairs = first_and_others(
-        MOST_FLIPPED, "The other pairs of classes", by_segment_pair(objects, voxels=audit.measured.volumes)
+        MOST_FLIPPED, "The other pairs of classes", by_segment_pair(objects, voxels=audit.measured.are_volumes)
     )
     return [
         worst_classes,
@@ -141,7 +141,7 @@ def ranking(objects: Objects) -> TextTable:
 def mending(objects: Objects) -> TextTable:
     """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
     kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
-    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=ERROR_KINDS)
+    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=ERROR_KIND_WORDS)
     columns = {
         "wrong pixels": "{kind}",
         "pixels": "{pixels:,}",

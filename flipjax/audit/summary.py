@@ -97,7 +97,9 @@ def summarize_audit(parts: SummaryParts, *, samples: int) -> Summary:
         for key, estimate in parts.kinds.rates.items():
             summary.add(key, estimate)
     if parts.sides:
-        summary.add("flip_gap/mean", flip_gap(parts.measured.weighted, parts.sides, parts.measured.clusters))
+        summary.add(
+            "flip_gap/mean", flip_gap(parts.measured.weighted_decomposition, parts.sides, parts.measured.clusters)
+        )
     _add_group_differences(summary, parts.compared)
     return summary
 

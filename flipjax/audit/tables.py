@@ -12,7 +12,7 @@ from flipjax.audit.findings import findings, first_findings
 from flipjax.audit.results import Audit
 from flipjax.audit.segment_tables import segment_blocks
 from flipjax.audit.text import (
-    DIFFERENCE,
+    DIFFERENCE_COLUMNS,
     SHOWN,
     cell_of,
     first_and_others,
@@ -93,7 +93,7 @@ def _group_blocks(audit: Audit) -> list[Numbers]:
         "images": "{images}",
         "Flip [95%]": interval_column("flip"),
         "elsewhere": "{others:.3f}",
-        "difference [95%]": interval_column(*DIFFERENCE, form="+.3f"),
+        "difference [95%]": interval_column(*DIFFERENCE_COLUMNS, form="+.3f"),
         "q": _q_cell,
     }
     # A group that flips less says only that another flips more.

@@ -15,7 +15,7 @@ from flipjax.results.text import TextTable, number, with_interval
 
 SHOWN = 10
 """Rows that a table of classes or of pairs shows at once."""
-DIFFERENCE = ("difference", "difference_low", "difference_high")
+DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 """Columns of a difference and its interval."""
 TENTHS = ("top_decile_flip_share", "top_decile_ceiling", "top_decile_of_ceiling")
 """Quantities of tenths of the images, which few images do not have."""

@@ -105,3 +105,38 @@ MISFITS = [
 def test_groups_that_do_not_fit_are_one_line(masks, tmp_path, capsys, groups, training, message):
     line = refused(capsys, *options(masks[0], tmp_path, groups, training), f"--out={tmp_path / 'out'}")
     assert message in line
+
+
+def opposite_signs():
+    """Cats of 4 or 324 pixels that flip whole: in group a all 19 small ones, in group b the two large ones of 20."""
+    labels = np.zeros((40, 20, 20), int)
+    labels[:, 1:3, 1:3] = 1
+    labels[[19, 38, 39], 1:19, 1:19] = 1
+    flips = np.arange(40) < 19
+    flips[38:] = True
+    return np.where(flips[:, None, None] & (labels == 1), 2, labels), labels
+
+
+def too_small_to_print():
+    """Cats of 3,600 pixels, of which one flips in each image of group a."""
+    labels = np.ones((40, 60, 60), int)
+    predictions = labels.copy()
+    predictions[:20, 0, 0] = 2
+    return predictions, labels
+
+
+@pytest.mark.parametrize(
+    ("images", "margin"),
+    [
+        pytest.param(opposite_signs, " by 0.001 or more over pixels and over images alike", id="opposite signs"),
+        pytest.param(too_small_to_print, " by 0.001 or more", id="0 in print"),
+    ],
+)
+def test_a_significant_difference_that_is_not_told_does_not_make_the_sentence_untrue(images, margin, tmp_path, capsys):
+    predictions, labels = images()
+    names = [f"{group}{number}" for group in "ab" for number in range(20)]
+    np.savez(tmp_path / "in.npz", masks=predictions, labels=labels, names=names)
+    inputs = [f"--{field}={tmp_path / 'in.npz'}" for field in ("predictions", "labels")]
+    audit(tmp_path / "out", *inputs, "--kind=masks", "--class_names=cat,dog", "--groups=^.")
+    said = capsys.readouterr().out
+    assert f"No class flips significantly more in one group than in the others{margin} (least q 0.00)." in said

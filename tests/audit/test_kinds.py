@@ -61,8 +61,8 @@ def test_places_sum_to_flip_where_pixels_differ_in_size(three_places):
     table = place_table(measured).set_index("kind")
     # 480 pixels of 1 mm2 and 480 of 9 mm2.
     assert table.loc["near borders", "share"] == pytest.approx(9 / 4800)
-    flips = np.asarray(measured.weighted.confusion).sum(0)[[1, 2], [2, 1]].sum()
-    assert table["share"].sum() == pytest.approx(flips / np.asarray(measured.weighted.confusion).sum())
+    flips = np.asarray(measured.weighted_decomposition.confusion).sum(0)[[1, 2], [2, 1]].sum()
+    assert table["share"].sum() == pytest.approx(flips / np.asarray(measured.weighted_decomposition.confusion).sum())
 
 
 def test_without_an_anatomy_there_are_places_alone(three_places):

@@ -298,7 +298,7 @@ def test_counts_of_equal_voxels_are_not_weighted(tmp_path):
     with stream(tmp_path / "out", class_names=CLASSES, kind="masks", spatial_ndim=3, spacing=(1, 2, 3)) as batches:
         batches.add(MASKS, LABELS)
         measured = batches._tally.measurements(CLASSES)
-    assert measured.weighted is measured.decomposition
+    assert measured.weighted_decomposition is measured.decomposition
     assert measured.millilitres(np.array([1000, 0, 500])).tolist() == [6.0, 0.0, 3.0]
     assert dataclasses.replace(measured, spacing=None).millilitres(np.ones(3)) is None
 
