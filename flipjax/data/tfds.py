@@ -4,6 +4,10 @@
 examples (`_catalog_of`), and hands the catalog with a function that reads an item (`_reader_of`) to
 `flipjax.data.store`, which decodes the images and caches them. `list_tfds` stops at the catalog.
 
+A feature that the catalog needs, as class and scene, is opened in `_open_data_set`, read into `_Example`, and becomes a
+field of an item in `_items_of`. A feature that goes with the pixels, as the mask and the aspect, is read in
+`_reader_of`.
+
 TensorFlow Datasets is imported only to read a data set; TensorFlow is not needed.
 """
 
@@ -27,15 +31,17 @@ from flipjax.support.files import sha256
 from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed, printable
 
-DEFAULTS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
+DEFAULT_CONFIGURATIONS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
 """The configuration of each of flipjax's own builders that is read unless another is named."""
 SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
-FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
-"""The part of each split or value of a feature `part`, as its index in `flipjax.data.split.PARTS`."""
+FREE = -1
+"""The part of examples that the sweep divides."""
+PART_OF_NAME = {"train": 0, "validation": 1, "val": 1, "test": 2}
+"""The part that a split, or a value of the feature `part`, is named after: its index in `flipjax.data.split.PARTS`."""
 INFO = "dataset_info.json"
 """Name of the file in which TFDS describes a data set."""
-SAMPLE = 16
+MASKS_SAMPLED = 16
 """Masks of one class that are read to find out whether all masks hold one foreground value."""
 BINARY_VALUES = (1, 255)
 """Foreground values of masks without labels."""
@@ -54,6 +60,9 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     The splits `train`, `validation` and `test` are fixed parts, as is a feature `part`. Without `validation`, examples
     of `train` may also validate. A single split is divided by the sweep.
 
+    A feature `id` names the examples if no two have the same. A feature `aspect`, width by height of a photo before it
+    was resized, is read where all images have one size.
+
     Args:
         spec: `name`, `root` ('NAME/CONFIG:VERSION'; by default the newest version), `data_dir` (empty: TFDS's default),
             `features` (names of image, mask, class and scene), `size`, `classes` and `scene_kinds` (empty: all, in the
@@ -68,15 +77,15 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     folder = find_data_set(spec)
 
-    def open_data_set() -> tuple[Catalog, Reader]:
-        return _open(folder, spec)
+    def read_catalog() -> tuple[Catalog, Reader]:
+        return _catalog_and_reader(folder, spec)
 
-    return store.load_pool(spec, _key_of_cache(folder, spec), open_data_set, leave_out=True)
+    return store.load_pool(spec, _key_of_cache(folder, spec), read_catalog, leave_out=True)
 
 
 def list_tfds(spec: PoolSpec) -> Catalog:
     """Lists a data set without decoding images; raises as `load_tfds` does."""
-    catalog, _ = _open(find_data_set(spec), spec)
+    catalog, _ = _catalog_and_reader(find_data_set(spec), spec)
     return catalog
 
 
@@ -89,13 +98,13 @@ def find_data_set(spec: PoolSpec) -> Path:
     data_dir = data_dir_of(spec.data_dir)
     root = spec.root
     advice = ""
-    if spec.name in DEFAULTS:
+    if spec.name in DEFAULT_CONFIGURATIONS:
         root = _root_of_builder(spec, data_dir)
         advice = f"; flipjax data prepare {spec.name} makes one"
     name, _, version = root.partition(":")
     # TFDS begins the name of a version with a dot while it is being made.
-    versions = version or "[!.]*"
-    folders = [path.parent for path in (data_dir / name).glob(f"{versions}/{INFO}")]
+    version_pattern = version or "[!.]*"
+    folders = [path.parent for path in (data_dir / name).glob(f"{version_pattern}/{INFO}")]
     if folders:
         return max(folders, key=_version_of)
     expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(_data_sets_in(data_dir))}{advice}"
@@ -110,7 +119,7 @@ def _root_of_builder(spec: PoolSpec, data_dir: Path) -> str:
     root = spec.root
     if not root:
         configurations = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
-        root = DEFAULTS[spec.name]
+        root = DEFAULT_CONFIGURATIONS[spec.name]
         if len(configurations) == 1:
             root = configurations[0]
     return f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
@@ -159,7 +168,7 @@ def _key_of_cache(folder: Path, spec: PoolSpec) -> str:
     return sha256(f"tfds {folder.parts[-3:]} {files} {options}")[:32]
 
 
-def _open(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
+def _catalog_and_reader(folder: Path, spec: PoolSpec) -> tuple[Catalog, Reader]:
     """Returns the catalog and the reader of a data set."""
     data = _open_data_set(folder, spec)
     catalog = _catalog_of(data, spec)
@@ -188,24 +197,24 @@ def _open_data_set(folder: Path, spec: PoolSpec) -> "_DataSet":
         examples = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    texts = {}
+    named_features = {}
     for role, name in {"class": class_feature, "scene": scene_feature, "part": "part", "id": "id"}.items():
         if name in features:
             labels = getattr(features[name], "names", None) or ()
-            texts[role] = _TextFeature(name, list(labels))
+            named_features[role] = _NamedFeature(name, list(labels))
     return _DataSet(
         source=str(folder),
         examples=examples,
         image_feature=image_feature,
         mask_feature=mask_feature,
-        texts=texts,
-        # Photos of one shape were resized before.
-        resized=features[image_feature].shape[0] is not None,
+        named_features=named_features,
+        # TFDS declares the height only where all images have it: such photos were resized when the data set was made.
+        have_one_size=features[image_feature].shape[0] is not None,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class _TextFeature:
+class _NamedFeature:
     """A feature whose values are names."""
 
     name: str
@@ -237,9 +246,9 @@ class _DataSet:
     """Name of the feature with the photos."""
     mask_feature: str
     """Name of the feature with the masks."""
-    texts: dict[str, _TextFeature]
-    """Features whose values are names, of the roles class, scene, part and id; the last two may be absent."""
-    resized: bool
+    named_features: dict[str, _NamedFeature]
+    """Features whose values are names, by their role: class, scene, part and id; the last two may be absent."""
+    have_one_size: bool
     """Whether all images have one size."""
 
 
@@ -269,17 +278,17 @@ class _Example:
 def _examples_of(data: _DataSet) -> list[_Example]:
     """Returns all examples, without their images."""
     examples = []
-    for split, of_split in data.examples.items():
-        for index, example in enumerate(of_split):
-            names = {role: feature.read(example) for role, feature in data.texts.items()}
+    for split, examples_of_split in data.examples.items():
+        for index, example in enumerate(examples_of_split):
+            name_of_role = {role: feature.read(example) for role, feature in data.named_features.items()}
             examples.append(
                 _Example(
                     split,
                     index,
-                    class_name=names["class"],
-                    scene=names["scene"],
-                    part=names.get("part"),
-                    id=names.get("id"),
+                    class_name=name_of_role["class"],
+                    scene=name_of_role["scene"],
+                    part=name_of_role.get("part"),
+                    id=name_of_role.get("id"),
                 )
             )
     return examples
@@ -294,17 +303,18 @@ def _catalog_of(data: _DataSet, spec: PoolSpec) -> Catalog:
     class_names = _names_of_pool(data, "classes", "class", class_counts, spec.classes)
     scene_counts = Counter(example.scene for example in scene_photos or objects)
     scene_names = _names_of_pool(data, "scene_kinds", "scene", scene_counts, spec.scene_kinds)
-    parts = FIXED
-    if "part" not in data.texts:
-        parts = _parts_of_splits(data)
+    if "part" in data.named_features:
+        part_of_name = PART_OF_NAME
+    else:
+        part_of_name = _parts_of_splits(data)
     of_classes = [example for example in objects if example.class_name in class_names]
     if scene_photos:
         of_scenes = [example for example in scene_photos if example.scene in scene_names]
-        cut_outs = _items_of(of_classes, objects, parts, class_names=class_names)
-        scenes = _items_of(of_scenes, scene_photos, parts, scene_names=scene_names)
+        cut_outs = _items_of(of_classes, objects, part_of_name, class_names=class_names)
+        scenes = _items_of(of_scenes, scene_photos, part_of_name, scene_names=scene_names)
         return Catalog(data.source, "composite", class_names, scene_names, cut_outs, scenes)
-    of_both = [example for example in of_classes if example.scene in scene_names]
-    photos = _items_of(of_both, objects, parts, class_names=class_names, scene_names=scene_names)
+    chosen = [example for example in of_classes if example.scene in scene_names]
+    photos = _items_of(chosen, objects, part_of_name, class_names=class_names, scene_names=scene_names)
     return Catalog(data.source, "photo", class_names, scene_names, photos)
 
 
@@ -320,7 +330,7 @@ def _names_of_pool(
         counts: the number of examples of each name.
         asked: the names that the configuration lists; empty: all.
     """
-    order = data.texts[role].labels or sorted(name for name in counts if name is not None)
+    order = data.named_features[role].labels or sorted(name for name in counts if name is not None)
     present = {name: counts[name] for name in order if counts[name]}
     return names_of(data.source, field, present, asked)
 
@@ -328,28 +338,33 @@ def _names_of_pool(
 def _items_of(
     chosen: Sequence[_Example],
     examples: Sequence[_Example],
-    parts: Mapping[str, int],
+    part_of_name: Mapping[str, int],
     *,
     class_names: tuple[str, ...] = (),
     scene_names: tuple[str, ...] = (),
 ) -> list[PoolItem]:
-    """Returns the items of examples, named by their ids if these differ among all `examples`."""
+    """Returns the items of the chosen ones of all `examples` of objects or of scene photos.
+
+    An item is named by its id if the ids of all examples differ. Those that are not chosen count, so that an image has
+    the same name in a pool of some classes as in a pool of all.
+    """
     ids_differ = len({example.id for example in examples}) == len(examples)
     items = []
     for example in chosen:
         name = example.numbered_name
         if ids_differ and example.id is not None:
             name = printable(example.id)
-        part = example.part
-        if part is None:
-            part = example.split
+        # Without a feature `part` the split is the part.
+        name_of_part = example.part
+        if name_of_part is None:
+            name_of_part = example.split
         items.append(
             PoolItem(
                 name,
                 (example.split, example.index),
                 y=_index_of(example.class_name, class_names),
                 scene=_index_of(example.scene, scene_names),
-                part=parts.get(part, -1),
+                part=part_of_name.get(name_of_part, FREE),
             )
         )
     return sorted(items, key=_name_of_item)
@@ -367,24 +382,26 @@ def _index_of(name: str | None, names: tuple[str, ...]) -> int:
 
 
 def _parts_of_splits(data: _DataSet) -> dict[str, int]:
-    """Returns the fixed part of each split's examples; -1, or no entry, where the sweep divides them."""
+    """Returns the fixed part of each split's examples; FREE, or no entry, where the sweep divides them."""
     splits = [split for split in data.examples if split != SCENES]
-    if len(splits) > 1 and not FIXED.keys() >= {*splits}:
+    if len(splits) < 2:
+        # The sweep divides a single split, whatever its name.
+        return {}
+    if not PART_OF_NAME.keys() >= {*splits}:
         expected = "the splits train, validation and test, or a single one"
         raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {data.source}")
-    parts = {}
-    if len(splits) > 1:
-        parts = {split: FIXED[split] for split in splits}
-    # Without a split for validation, examples of train may be chosen for it.
-    if PARTS.index("val") not in parts.values():
-        parts["train"] = -1
-    return parts
+    part_of_split = {split: PART_OF_NAME[split] for split in splits}
+    if PARTS.index("val") not in part_of_split.values():
+        # The sweep chooses examples for validation from train.
+        part_of_split["train"] = FREE
+    return part_of_split
 
 
 def _reader_of(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
     """Returns the function that reads the pixels of an item, as `flipjax.data.store` calls it."""
 
     def example_of(item: PoolItem) -> Features:
+        # What `_items_of` stores in place of paths.
         split, index = item.files
         return data.examples[split][index]
 
@@ -399,16 +416,18 @@ def _reader_of(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
     def read(item: PoolItem) -> Pixels:
         photo = open_image(item, "image")
         size = spec.size
-        if item.y < 0:
+        is_scene_photo = item.y < 0
+        if is_scene_photo:
             return images.read_scene(photo, name=item.name, size=size)
         mask = open_image(item, "mask")
+        # Of the photo and of its mask, for messages.
         names = (item.name, item.name)
         if catalog.kind == "photo":
             value = mask_values[item.y]
             pixels = images.read_labelled(photo, mask, names=names, value=value, label=1 + item.y, size=size)
         else:
             pixels = images.read_premultiplied(photo, mask, names=names, size=size)
-        if data.resized:
+        if data.have_one_size:
             pixels = pixels._replace(aspect=float(example_of(item).get("aspect", np.nan)))
         return pixels
 
@@ -419,16 +438,16 @@ def _mask_values(catalog: Catalog, data: _DataSet, open_image: Callable[[PoolIte
     """Returns the value of foreground pixels in the masks of each class.
 
     It is 1 + the class label; or in photos one of BINARY_VALUES, if masks of the class with the largest label hold no
-    other.
+    other value. Masks of the first class could not tell: 1 is both its label plus 1 and a binary value.
     """
-    labels = data.texts["class"].labels or catalog.class_names
+    labels = data.named_features["class"].labels or catalog.class_names
     values = [1 + labels.index(name) for name in catalog.class_names]
     if catalog.kind != "photo":
         return values
-    largest = int(np.argmax(values))
-    of_largest = [item for item in catalog.objects if item.y == largest]
+    class_of_largest_label = int(np.argmax(values))
+    of_this_class = [item for item in catalog.objects if item.y == class_of_largest_label]
     present: set[int] = set()
-    for item in of_largest[:SAMPLE]:
+    for item in of_this_class[:MASKS_SAMPLED]:
         mask = images.labels_of(open_image(item, "mask"), item.name)
         present.update(np.unique(mask).tolist())
     for value in BINARY_VALUES:
