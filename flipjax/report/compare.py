@@ -1,7 +1,8 @@
 """Compares two runs on one page, with differences paired by seed.
 
-The rows of both runs are joined into one table with a further axis, `run` (`_joined`), so that runs are compared and
-judged as methods of one run are. Members and cells are named after their run, as `run/member`.
+The rows of both runs become one table with a further axis, `run` (`_rows_of_both`), so that runs are compared and
+judged as methods of one run are. Members and cells are named after their run, as `run/member`. Of each run
+`RunTables.rows` are those of its first selection rule; both rules get one name, so that their rows pair.
 """
 
 import dataclasses
@@ -31,10 +32,10 @@ from flipjax.support.terminal import listed
 
 SAME_IMAGES = "Both runs were tested on the same images."
 OTHER_IMAGES = "Warning: the runs were tested on other images."
-LISTED = 6
+MOST_LISTED = 6
 """Settings that a sentence names, at most."""
 FIRST_RULE = "first"
-"""The selection rule of all rows that are compared: each run's own first."""
+"""The one name of the first selection rules of both runs, whatever each is called."""
 
 
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
@@ -52,10 +53,11 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         Traceback (most recent call last):
         FileNotFoundError: runs/before: expected a run folder with results; make one with flipjax sweep
     """
-    runs = _named(read_run(first), read_run(second))
+    runs = _by_name(read_run(first), read_run(second))
     reference = next(iter(runs))
-    rows = _joined(runs)
+    rows = _rows_of_both(runs)
     differences = judge(compare(rows, axis="run", reference=reference))
+    # No difference has a seed that both runs have.
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     document = _document(runs, rows, differences)
@@ -66,20 +68,22 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
 def _document(runs: Mapping[str, RunTables], rows: pd.DataFrame, differences: pd.DataFrame) -> Document:
     """Returns the page of two runs, of their joined rows and the judged differences of the second from the first."""
     reference, compared = runs
+    # In rows of results.csv the axes come before the column `split`.
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
     records = member_quantities(rows)
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
-    note = " ".join(facts)
+    note_of_charts = " ".join(facts)
 
-    family = legend(differences, "comparisons of both runs")
-    differences_caption = f"Difference of {compared} from {reference}, paired by seed; {family}"
+    family_in_words = legend(differences, "comparisons of both runs")
+    differences_caption = f"Difference of {compared} from {reference}, paired by seed; {family_in_words}"
     differences_table = marked(differences_caption, comparison_table(differences, "run", axes=axes))
     chart_caption = "Differences paired by seed, with 95% intervals over seeds."
-    differences_chart = Chart("difference", "Differences", chart_caption, note, forest_panels(differences, "run"))
+    forest = forest_panels(differences, "run")
+    differences_chart = Chart("difference", "Differences", chart_caption, note_of_charts, forest)
 
-    summary = aggregate(rows, resamples=Resamples(_cells(runs)))
+    summary = aggregate(rows, resamples=Resamples(_cells_of_both(runs)))
     results_table = marked("Test results of both", summary_table(summary))
-    flips_chart = flip_chart(summary, kept_records(records), note=note)
+    flips_chart = flip_chart(summary, kept_records(records), note=note_of_charts)
 
     missing = []
     for name, run in runs.items():
@@ -103,21 +107,26 @@ def _document(runs: Mapping[str, RunTables], rows: pd.DataFrame, differences: pd
     )
 
 
-def _named(first: RunTables, second: RunTables) -> dict[str, RunTables]:
+def _by_name(first: RunTables, second: RunTables) -> dict[str, RunTables]:
     """Returns two runs by the names of their folders, with A and B behind equal ones."""
     if first.name != second.name:
         return {first.name: first, second.name: second}
     return {f"{first.name} (A)": first, f"{second.name} (B)": second}
 
 
-def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
-    """Returns the rows of both runs with an axis `run`, without axes that take one value in each run."""
+def _rows_of_both(runs: Mapping[str, RunTables]) -> pd.DataFrame:
+    """Returns the rows of both runs with a further axis `run`.
+
+    An axis that takes one value in each run is left out. Where the runs differ in it, no setting of one would be a
+    setting of the other, and nothing could be paired; the table of configurations names it.
+    """
     tables = [run.rows for run in runs.values()]
+    # The rule has one name in both, so it stays.
     axes = {*axes_of(tables[0]), *axes_of(tables[1])} - {"selection"}
-    constant = [name for name in axes if not any(_varies(table, name) for table in tables)]
+    constant_axes = [name for name in axes if not any(_varies(table, name) for table in tables)]
     rows = []
     for name, run in runs.items():
-        table = run.rows.drop(columns=constant, errors="ignore").assign(selection=FIRST_RULE)
+        table = run.rows.drop(columns=constant_axes, errors="ignore").assign(selection=FIRST_RULE)
         table["member"] = f"{name}/" + table["member"]
         table.insert(1, "run", name)
         rows += records_of(table)
@@ -129,16 +138,17 @@ def _varies(table: pd.DataFrame, axis: str) -> bool:
     return axis in table and table[axis].nunique() > 1
 
 
-def _cells(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
-    """Returns the cells of both runs, with members and the first rule named as in `_joined`."""
+def _cells_of_both(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
+    """Returns the cells of both runs, with the names of members and of the first rule as in `_rows_of_both`."""
     cells = {}
-    for name, run in runs.items():
-        for key, cell in run.cells.items():
-            members = np.array([f"{name}/{member}" for member in cell.members])
+    for run_name, run in runs.items():
+        for cell_name, cell in run.cells.items():
+            members = np.array([f"{run_name}/{member}" for member in cell.members])
+            # Intervals over images are asked for by the rule's name. The other rules have no rows here.
             rules = np.array([FIRST_RULE, *cell.rules[1:]])
             results = dataclasses.replace(cell.results, member=members, rule=rules)
             images = dataclasses.replace(cell.images, member=members)
-            cells[f"{name}/{key}"] = Cell(results, stored_images=images)
+            cells[f"{run_name}/{cell_name}"] = Cell(results, stored_images=images)
     return cells
 
 
@@ -148,15 +158,17 @@ def _settings_in_words(rows: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     for name in ("rho", "seed"):
         if name in rows:
             names.append(name)
-    kept = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    # A row a member.
+    members = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
     settings = []
-    for row in records_of(kept):
+    for row in records_of(members):
         settings.append(" ".join(f"{name} {value_text(name, row[name])}" for name in names))
-    table = pd.DataFrame({"run": kept["run"], "setting": settings})
+    table = pd.DataFrame({"run": members["run"], "setting": settings})
+    # With the seed, a setting is that of one member of a run: where it is twice in the table, both runs have it.
     in_both = table.duplicated("setting", keep=False)
-    sentences = [f"Compared: {listed(table['setting'][in_both].unique(), most=LISTED)}."]
-    for (run,), of_run in groups_of(table[~in_both], ["run"]):
-        sentences.append(f"Only in {run}: {listed(of_run['setting'], most=LISTED)}.")
+    sentences = [f"Compared: {listed(table['setting'][in_both].unique(), most=MOST_LISTED)}."]
+    for (run_name,), of_run in groups_of(table[~in_both], ["run"]):
+        sentences.append(f"Only in {run_name}: {listed(of_run['setting'], most=MOST_LISTED)}.")
     return sentences
 
 
@@ -172,7 +184,10 @@ def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
 
 
 def _test_rows(run: RunTables) -> np.ndarray:
-    """Returns the pool rows of a run's test images, int (n, 2)."""
+    """Returns the pool rows of a run's test images, int (n, 2).
+
+    They are those of its first cell; the others have the same unless `config.grid` changes the pool or the split.
+    """
     images = next(iter(run.cells.values())).images
     return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]
 
@@ -187,8 +202,8 @@ def _configurations(runs: Mapping[str, RunTables]) -> Numbers:
     fields_of_run = {name: pd.Series(leaves(run.config), dtype=object).map(str) for name, run in runs.items()}
     # A row a field, a column a run.
     fields = pd.DataFrame(fields_of_run).drop("sessions", errors="ignore").fillna("-")
-    different = fields[fields.nunique(axis=1) > 1]
-    rows = different.reset_index().to_numpy().tolist()
-    if not rows:
-        rows = [["none", "-", "-"]]
-    return Numbers("Fields that differ", TextTable(["field", *runs], rows), words=True)
+    is_different = fields.nunique(axis=1) > 1
+    table_rows = fields[is_different].reset_index().to_numpy().tolist()
+    if not table_rows:
+        table_rows = [["none", "-", "-"]]
+    return Numbers("Fields that differ", TextTable(["field", *runs], table_rows), words=True)
