@@ -1,12 +1,13 @@
 """Panels of a grid's summary over seeds, each a drawing with its description in words (`flipjax.report.charts.Panel`).
 
 - `line_panels`: quantities against rho, a panel per setting of the other axes.
+- `map_panels`: for grids of many settings, maps and distributions over settings.
 - `share_panels`: correct, flip and miss as stacked bars.
 - `forest_panels`: differences from a reference with their intervals.
-- `map_panels`: for grids of many settings, maps and distributions over settings.
 
-Lines and shares stand at places on the x axis, which `place` gives to the rows of tables: at their rho if it varies,
-otherwise at the index of their setting.
+`place` gives the rows of tables the panel and the place on the x axis where lines and shares stand: at their rho if it
+varies, otherwise at the index of their setting. In names, `axis` and `axes` are of the grid; the parameter of a drawing
+is matplotlib's `Axes`, and called `plot`.
 """
 
 import itertools
@@ -32,8 +33,8 @@ DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""
 MOST_IN_WORDS = 8
 """Differences that the description of a panel names, at most."""
-STEP = 0.014
-"""Distance of lines that stand beside each other, as a part of the x axis: so that no mark hides another."""
+LINE_STEP = 0.014
+"""Distance of lines that stand beside each other, as a fraction of the length of the x axis: no mark hides another."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Line:
 class Placed:
     """Tables whose rows have a place in a panel."""
 
-    axis: str
+    x_name: str
     """The name of the x axis: 'rho', or '' where settings stand beside each other."""
     ticks: dict[float, str]
     """The name of each place on the x axis, in order."""
@@ -71,23 +72,29 @@ def place(*tables: pd.DataFrame) -> Placed:
     Example:
         >>> table = pd.DataFrame({"method": ["ce", "ce", "ema", "ema"], "rho": [0.5, 0.95] * 2, "quantity": "fg_flip"})
         >>> placed = place(table)
-        >>> placed.axis, placed.ticks, placed.tables[0]["facet"].tolist()
+        >>> placed.x_name, placed.ticks, placed.tables[0]["facet"].tolist()
         ('rho', {0.5: '0.5', 0.95: '0.95'}, ['method ce', 'method ce', 'method ema', 'method ema'])
     """
     first = tables[0]
-    axes = varying_axes(first)
+    # Without rho.
+    other_axes = varying_axes(first)
     labelled = []
     for table in tables:
-        labels = [setting_label(row, axes) for row in records_of(table)]
-        labelled.append(table.assign(facet=labels))
+        labels = [setting_label(row, other_axes) for row in records_of(table)]
+        labelled.append(table.assign(setting=labels))
     if "rho" in first and first["rho"].nunique() > 1:
         ticks = {rho: level_text(rho) for rho in sorted(first["rho"].unique().tolist())}
-        return Placed("rho", ticks, [table.assign(x=table["rho"]) for table in labelled])
-    settings = labelled[0]["facet"].unique().tolist()
+        by_rho = [table.rename(columns={"setting": "facet"}).assign(x=table["rho"]) for table in labelled]
+        return Placed("rho", ticks, by_rho)
+    settings = labelled[0]["setting"].unique().tolist()
     ticks = {}
     for x, label in enumerate(settings):
         ticks[float(x)] = label or "this run"
-    return Placed("", ticks, [table.assign(facet="", x=table["facet"].map(settings.index)) for table in labelled])
+    by_setting = []
+    for table in labelled:
+        x = table["setting"].map(settings.index)
+        by_setting.append(table.drop(columns="setting").assign(facet="", x=x))
+    return Placed("", ticks, by_setting)
 
 
 def line_panels(
@@ -113,10 +120,11 @@ def line_panels(
     """
     placed = place(summary, records)
     means, seeds = placed.tables
-    drawable = means[means["mean"].notna() & means["quantity"].isin([line.quantity for line in lines])]
+    is_drawn = means["mean"].notna() & means["quantity"].isin([line.quantity for line in lines])
+    drawn_means = means[is_drawn]
     panels = []
     for facet in means["facet"].unique():
-        of_facet = drawable[drawable["facet"] == facet].sort_values("x", kind="stable")
+        of_facet = drawn_means[drawn_means["facet"] == facet].sort_values("x", kind="stable")
         if of_facet["x"].nunique() > 1:
             chart = _LineChart(placed, lines, of_facet, seeds[seeds["facet"] == facet])
             panels.append(chart.panel(facet, y=y, limits=limits, reference=reference))
@@ -139,12 +147,12 @@ class _LineChart:
     @property
     def lines_with_means(self) -> list[tuple[Line, pd.DataFrame]]:
         """The lines that have values, each with its rows of `means`."""
-        drawable = []
+        lines_with_means = []
         for line in self.lines:
             means = self.means[self.means["quantity"] == line.quantity]
             if len(means):
-                drawable.append((line, means))
-        return drawable
+                lines_with_means.append((line, means))
+        return lines_with_means
 
     def panel(
         self,
@@ -156,56 +164,56 @@ class _LineChart:
     ) -> Panel:
         """Returns the panel: its drawing, and its means in words."""
         places = list(self.placed.ticks)
-        names = list(self.placed.ticks.values())
+        place_names = list(self.placed.ticks.values())
 
-        def draw(axes: Axes) -> None:
-            self.draw_lines(axes)
-            dress(axes, title=title, x=self.placed.axis, y=y, ticks=places, labels=names)
-            if not self.placed.axis:
-                axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
+        def draw(plot: Axes) -> None:
+            self.draw_lines(plot)
+            dress(plot, title=title, x=self.placed.x_name, y=y, ticks=places, labels=place_names)
+            if not self.placed.x_name:
+                plot.set_xlim(places[0] - 0.5, places[-1] + 0.5)
             if limits:
-                axes.set_ylim(*limits)
+                plot.set_ylim(*limits)
             if reference:
-                draw_reference(axes, reference)
+                draw_reference(plot, reference)
             if len(self.lines_with_means) > 1:
-                legend(axes, columns=2)
+                legend(plot, columns=2)
 
         return Panel(draw, f"{title or y}. {self.in_words()}")
 
-    def draw_lines(self, axes: Axes) -> None:
+    def draw_lines(self, plot: Axes) -> None:
         """Draws each line beside the others, and its seeds beside their mean."""
-        width = max(np.ptp(list(self.placed.ticks)), 0.1)
-        step = STEP * width
+        length = max(np.ptp(list(self.placed.ticks)), 0.1)
+        step = LINE_STEP * length
         lines = self.lines_with_means
         for index, (line, means) in enumerate(lines):
             # The middle line stands at the place itself.
             shift = step * (index - (len(lines) - 1) / 2)
             shifted_means = means.assign(x=means["x"] + shift)
             shifted_seeds = self.seeds.assign(x=self.seeds["x"] + shift + step / 2)
-            _draw_line(axes, line, shifted_means, shifted_seeds, joined=self.placed.axis == "rho")
+            _draw_line(plot, line, shifted_means, shifted_seeds, joined=self.placed.x_name == "rho")
 
     def in_words(self) -> str:
         """Returns the means in words, a sentence a line."""
         preposition = "in"
-        if self.placed.axis:
+        if self.placed.x_name:
             preposition = "at rho"
         sentences = []
         for line, means in self.lines_with_means:
-            words = []
+            means_in_words = []
             for x, mean in zip(means["x"], means["mean"], strict=True):
-                words.append(f"{mean:.2f} {preposition} {self.placed.ticks[x]}")
-            sentences.append(f"{line.label}: {', '.join(words)}.")
+                means_in_words.append(f"{mean:.2f} {preposition} {self.placed.ticks[x]}")
+            sentences.append(f"{line.label}: {', '.join(means_in_words)}.")
         return " ".join(sentences)
 
 
-def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame, *, joined: bool) -> None:
+def _draw_line(plot: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame, *, joined: bool) -> None:
     """Draws the means of a line with their intervals, and a small dot for each seed."""
     if joined:
-        axes.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
-    # With fewer seeds, dots are more informative than a wide interval.
+        plot.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
+    # With fewer seeds than a verdict needs, dots are more informative than a wide interval.
     with_interval = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
-    axes.vlines(with_interval["x"], with_interval["low"], with_interval["high"], color=line.colour, linewidth=1.6)
-    axes.scatter(
+    plot.vlines(with_interval["x"], with_interval["low"], with_interval["high"], color=line.colour, linewidth=1.6)
+    plot.scatter(
         means["x"],
         means["mean"],
         label=plain(line.label, most=24),
@@ -216,7 +224,7 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
         color=line.colour,
         marker=line.marker,
     )
-    axes.scatter(
+    plot.scatter(
         seeds["x"],
         seeds[line.quantity],
         s=11,
@@ -234,9 +242,10 @@ def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
         summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
         quantities: the quantities that are mapped; the first one is also drawn by axis.
     """
-    axes = varying_axes(summary)
+    # Without rho.
+    other_axes = varying_axes(summary)
     rows = summary[summary["quantity"].isin(quantities) & summary["mean"].notna()]
-    rows = rows.assign(label=[setting_label(row, axes) for row in records_of(rows)])
+    rows = rows.assign(label=[setting_label(row, other_axes) for row in records_of(rows)])
     panels = []
     for quantity in quantities:
         of_quantity = rows[rows["quantity"] == quantity]
@@ -244,8 +253,8 @@ def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
             table = of_quantity.pivot_table(index="label", columns="rho", values="mean")
             panels += [_map_panel(table, quantity), _box_panel(of_quantity, quantity, by="rho")]
     at_highest_rho = rows[(rows["quantity"] == quantities[0]) & (rows["rho"] == rows["rho"].max())]
-    for axis in axes:
-        # More boxes than that could not be named.
+    for axis in other_axes:
+        # More boxes could not be named.
         if at_highest_rho[axis].nunique() <= LABELLED:
             panels.append(_box_panel(at_highest_rho, quantities[0], by=axis))
     return panels
@@ -257,17 +266,17 @@ def _map_panel(table: pd.DataFrame, quantity: str) -> Panel:
     title = title_of(quantity)
     rhos = [level_text(float(rho)) for rho in table.columns]
 
-    def draw(axes: Axes) -> None:
-        image = axes.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest")
-        dress(axes, title=title, x="rho", y="settings, sorted", ticks=range(len(rhos)), labels=rhos)
-        axes.grid(False)
-        axes.set_yticks([])
-        axes.figure.colorbar(image, ax=axes)
+    def draw(plot: Axes) -> None:
+        image = plot.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest")
+        dress(plot, title=title, x="rho", y="settings, sorted", ticks=range(len(rhos)), labels=rhos)
+        plot.grid(False)
+        plot.set_yticks([])
+        plot.figure.colorbar(image, ax=plot)
 
-    ends = []
+    ranges_in_words = []
     for rho, name in zip(table.columns, rhos, strict=True):
-        ends.append(f"{name}: {table[rho].min():.2f} to {table[rho].max():.2f}")
-    return Panel(draw, f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ends)}.")
+        ranges_in_words.append(f"{name}: {table[rho].min():.2f} to {table[rho].max():.2f}")
+    return Panel(draw, f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ranges_in_words)}.")
 
 
 def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
@@ -280,10 +289,10 @@ def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
     if by != "rho":
         title += f" at rho {level_text(rows['rho'].max())}"
 
-    def draw(axes: Axes) -> None:
+    def draw(plot: Axes) -> None:
         places = range(len(names))
-        axes.boxplot(list(means_by_value.values()), positions=places, widths=0.6, flierprops={"markersize": 2})
-        dress(axes, title="over settings", x=by, y=title, ticks=places, labels=names)
+        plot.boxplot(list(means_by_value.values()), positions=places, widths=0.6, flierprops={"markersize": 2})
+        dress(plot, title="over settings", x=by, y=title, ticks=places, labels=names)
 
     medians = "; ".join(f"{name}: {np.median(means):.2f}" for name, means in means_by_value.items())
     return Panel(draw, f"{title}, median over settings by {by} {medians}.")
@@ -297,11 +306,12 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
     panels = []
     for facet, group in itertools.product(table["facet"].unique(), ("common", "rare")):
         means = table[table["facet"] == facet].sort_values("x", kind="stable").set_index("quantity")["mean"]
+        # A list of keys, here of one, so that the result is a series: a mean for each place, in order.
         shares = [means[[f"group/{group}/{share.key}"]].tolist() for share in SHARES]
         title = f"{group} groups"
         if facet:
             title = f"{facet} · {title}"
-        panels.append(bar_panel(shares, labels, title=title, x=placed.axis))
+        panels.append(bar_panel(shares, labels, title=title, x=placed.x_name))
     return panels
 
 
@@ -329,15 +339,15 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
 def _row_labels(table: pd.DataFrame, axis: str) -> list[str]:
     """Returns the name of each row of a panel: the value of the compared axis, and the setting of the others."""
     other_axes = setting_axes(table, axis)
-    # If the axis takes one value, it tells no row from another.
-    named_by_axis = not other_axes or table[axis].nunique() > 1
+    # An axis of one value tells no row from another, and is named only where nothing else is.
+    names_the_value = not other_axes or table[axis].nunique() > 1
     labels = []
     for row in records_of(table):
-        words = []
-        if named_by_axis:
-            words.append(str(row[axis]))
-        words.append(setting_label(row, other_axes))
-        labels.append(", ".join(word for word in words if word))
+        parts = []
+        if names_the_value:
+            parts.append(str(row[axis]))
+        parts.append(setting_label(row, other_axes))
+        labels.append(", ".join(part for part in parts if part))
     return labels
 
 
@@ -354,42 +364,51 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
     levels = rows.sort_values("rho")["level"].unique().tolist()
     reference = plain(str(rows["reference"].iloc[0]))
 
-    def draw(axes: Axes) -> None:
+    def draw(plot: Axes) -> None:
         for index, (level, colour) in enumerate(zip(levels, shades(len(levels)), strict=True)):
             of_level = rows[rows["level"] == level]
             # The bars of a row share .7 of its height.
             shift = 0.7 * ((index + 0.5) / len(levels) - 0.5)
-            heights = of_level["label"].map(labels.index) + shift
-            _draw_differences(axes, of_level, heights, colour=colour, label=f"rho {level}")
-        axes.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
-        dress(axes, title=title_of(quantity), x=f"difference from {reference}", y="")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(_signed)
-        axes.set_yticks(range(len(labels)), [plain(label, most=30) for label in labels])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
+            y = of_level["label"].map(labels.index) + shift
+            _draw_differences(plot, of_level, y, colour=colour, label=f"rho {level}")
+        plot.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
+        dress(plot, title=title_of(quantity), x=f"difference from {reference}", y="")
+        plot.xaxis.set_major_locator(MaxNLocator(4))
+        plot.xaxis.set_major_formatter(_signed)
+        plot.set_yticks(range(len(labels)), [plain(label, most=30) for label in labels])
+        plot.set_ylim(len(labels) - 0.5, -0.5)
         if len(levels) > 1:
-            legend(axes, columns=2)
+            legend(plot, columns=2)
 
-    words = []
+    differences_in_words = []
     for row in records_of(rows[:MOST_IN_WORDS]):
         name = row["label"]
         if row["level"]:
             name += f" at rho {row['level']}"
-        words.append(f"{name}: {row['difference']:+.2f}")
-    text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(words)}."
+        differences_in_words.append(f"{name}: {row['difference']:+.2f}")
+    text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(differences_in_words)}."
     height = 1.5 + len(labels) * (0.2 + 0.1 * len(levels))
     return Panel(draw, text, (4.4, height))
 
 
-def _draw_differences(axes: Axes, rows: pd.DataFrame, heights: pd.Series, *, colour: ColorType, label: str) -> None:
-    """Draws differences with their intervals, or with a dot a seed where there are fewer than a verdict needs."""
+def _draw_differences(plot: Axes, rows: pd.DataFrame, y: pd.Series, *, colour: ColorType, label: str) -> None:
+    """Draws differences with their intervals, or with a dot a seed where there are fewer than a verdict needs.
+
+    Args:
+        plot: where they are drawn.
+        rows: of one level of rho.
+        y: the position of each row.
+        colour: of this level.
+        label: of this level, in the legend.
+    """
     too_few = rows["n"] < FEWEST
     enough = rows[~too_few]
-    axes.hlines(heights[~too_few], enough["low"], enough["high"], linewidth=1.4, color=colour)
-    # A value a seed, with the index of its row.
-    of_seeds = rows["values"][too_few].str.split().explode().dropna().astype(float)
-    axes.scatter(of_seeds, heights[of_seeds.index], s=11, alpha=0.45, linewidth=0, color=colour)
-    axes.scatter(rows["difference"], heights, s=16, zorder=3, label=label, color=colour)
+    plot.hlines(y[~too_few], enough["low"], enough["high"], linewidth=1.4, color=colour)
+    # A value a seed. The index repeats that of its row, which gives it the row's position.
+    seed_texts = rows["values"][too_few].str.split().explode()
+    seed_differences = seed_texts.dropna().astype(float)
+    plot.scatter(seed_differences, y[seed_differences.index], s=11, alpha=0.45, linewidth=0, color=colour)
+    plot.scatter(rows["difference"], y, s=16, zorder=3, label=label, color=colour)
 
 
 def _signed(x: float, _: float) -> str:
