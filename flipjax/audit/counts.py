@@ -347,7 +347,7 @@ class Tally:
             names=tuple(self.names),
             class_names=tuple(class_names),
             decomposition=Decomposition(confusion, risk_sum, self._spec.background),
-            ignored=np.array([part.ignored for part in parts], np.int64),
+            ignored_pixels=np.array([part.ignored for part in parts], np.int64),
             segments=join_columns([_with_contexts(part.segments, C) for part in parts]),
             regions=regions,
             shapes=tuple(part.shape for part in parts),

@@ -117,7 +117,7 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     unit = images if audit.clusters is None else "clusters"
     return (
         f"{row.class_name} flips {direction} in {row.group}: {flip} ({row.images} {images}) against "
-        f"{cells['others']:.1%} elsewhere ({row.others}): {difference}, q {q_text(row.q)} over {unit}."
+        f"{cells['others']:.1%} elsewhere ({row.other_images}): {difference}, q {q_text(row.q)} over {unit}."
     )
 
 
@@ -141,18 +141,18 @@ def _no_group_line(audit: Audit) -> str:
 
 def _anatomy_lines(audit: Audit) -> list[str]:
     """Returns how many flips are mirrored or shifted, and the renamings that mend images."""
-    anatomy = audit.anatomy
-    if anatomy is None or not audit.number("fg_flip") > 0:
+    flips = audit.anatomy
+    if flips is None or not audit.number("fg_flip") > 0:
         return []
     # An anatomy without mirror pairs and chains is none, so there is at least one share.
     shares = []
-    if anatomy.anatomy.mirror:
+    if flips.anatomy.mirror:
         shares.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} flip to their mirror image")
-    if anatomy.anatomy.chains:
+    if flips.anatomy.chains:
         shares.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
     lines = [f"Of the {audit.measured.pixel_noun} of the true foreground {', '.join(shares)}."]
     # They come in order of the images whose flips they mend.
-    for renamed in itertools.islice(anatomy.renamed(), MOST_RENAMINGS):
+    for renamed in itertools.islice(flips.renamed(), MOST_RENAMINGS):
         lines.append(
             f"In {renamed.images} of {len(audit.images)} {audit.measured.image_noun} one renaming, {renamed.renaming}, "
             f"mends {renamed.mended_share:.0%} of the flips."

@@ -100,7 +100,7 @@ class GroupFlip:
     """The other groups that show the class, at least one."""
     images: int
     """Images of the group that show the class."""
-    others: int
+    other_images: int
     """Images of the other groups that do."""
     here: Estimate
     """The flipped share of the class's pixels in the group, each (1,)."""
@@ -144,7 +144,7 @@ class GroupFlip:
             "low": low,
             "high": high,
             "others": float(self.elsewhere.value[0]),
-            "others_images": self.others,
+            "others_images": self.other_images,
             "difference": change,
             "difference_low": change_low,
             "difference_high": change_high,
@@ -229,7 +229,7 @@ def _describe_groups(
                 group=group,
                 rivals=rivals,
                 images=len(inside),
-                others=len(outside),
+                other_images=len(outside),
                 here=_rate(flip, whole, inside, clusters),
                 elsewhere=_rate(flip, whole, outside, clusters),
                 test_difference=test_difference,

@@ -22,6 +22,8 @@ from flipjax.support.terminal import listed
 
 CLASS_AND_SCENE = ("class", "scene")
 """Columns whose values make the groups of a class in a scene."""
+BOTH_COLUMNS = ",".join(CLASS_AND_SCENE)
+"""The value of `--groups` that names both."""
 TRAINING_CSV = (
     "a CSV with the columns class and scene, a row a training image or with their number in the column images"
 )
@@ -61,8 +63,8 @@ def read_groups(
     """Returns the group of each image.
 
     Args:
-        selector: the value of `--groups`: a column of the table; `class,scene` for these two columns; or a regular
-            expression that matches the group in a name. None for no groups.
+        selector: the value of `--groups`: a column of the table; BOTH_COLUMNS; or a regular expression that matches the
+            group in a name. None for no groups.
         names: the images' names, in order.
         foreground: the names of the F foreground classes; None if they are not yet known, when they are not checked.
         table: the images' rows, as `flipjax.audit.image_table.read_image_rows` returns them.
@@ -84,7 +86,7 @@ def read_groups(
         return ImageGroups(None)
     # Without both columns in a table the text is an expression like any other; if it matches no name, the error lists
     # the table's columns.
-    if table is not None and selector == ",".join(CLASS_AND_SCENE) and {*CLASS_AND_SCENE} <= {*table}:
+    if table is not None and selector == BOTH_COLUMNS and {*CLASS_AND_SCENE} <= {*table}:
         return _by_class_and_scene(table, foreground, training)
     if training is not None:
         raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {selector}")
@@ -105,7 +107,7 @@ def selector_of(path: Path, table: pd.DataFrame) -> str:
     """
     columns = [column for column in map(str, table) if column != NAME]
     if {*CLASS_AND_SCENE} <= {*columns}:
-        return ",".join(CLASS_AND_SCENE)
+        return BOTH_COLUMNS
     if len(columns) == 1:
         return columns[0]
     if "group" in columns:

@@ -151,7 +151,7 @@ class Measurements:
     """The C classes' names."""
     decomposition: Decomposition
     """Counts of pixels: confusion int32 (n, C, C), risk_sum float32 (n,), NaN for masks."""
-    ignored: np.ndarray
+    ignored_pixels: np.ndarray
     """The number of ignored pixels of each image, int64 (n,)."""
     segments: SegmentTables
     """Three tables: true segments and predicted segments, of `min_size` and more, and pixels by kind of error."""

@@ -41,7 +41,7 @@ def image_table(
             table[name] = counts[name].round(DIGITS) + 0.0
     table["foreground_pixels"] = counts["foreground_pixels"]
     table["pixels"] = counts["pixels"]
-    table["ignored_pixels"] = measured.ignored
+    table["ignored_pixels"] = measured.ignored_pixels
     volume = measured.millilitres(counts["foreground_pixels"])
     if volume is not None:
         table["foreground_ml"] = volume.round(DIGITS)

@@ -102,7 +102,7 @@ def line_panels(
     records: pd.DataFrame,
     lines: Sequence[Line],
     *,
-    y: str,
+    y_name: str,
     limits: tuple[float, float] | None = (0.0, 1.0),
     reference: ReferenceLevel | None = None,
 ) -> list[Panel]:
@@ -114,7 +114,7 @@ def line_panels(
         summary: rows of `flipjax.results.estimates.aggregate`.
         records: rows of `flipjax.results.rows.member_quantities`, without left-out members.
         lines: the lines to draw; those without values are skipped.
-        y: name of the y axis.
+        y_name: name of the y axis.
         limits: of the y axis; None uses the range of the values.
         reference: a level that is drawn.
     """
@@ -127,7 +127,7 @@ def line_panels(
         of_facet = drawn_means[drawn_means["facet"] == facet].sort_values("x", kind="stable")
         if of_facet["x"].nunique() > 1:
             chart = _LineChart(placed, lines, of_facet, seeds[seeds["facet"] == facet])
-            panels.append(chart.panel(facet, y=y, limits=limits, reference=reference))
+            panels.append(chart.panel(facet, y_name=y_name, limits=limits, reference=reference))
     return panels
 
 
@@ -158,7 +158,7 @@ class _LineChart:
         self,
         title: str,
         *,
-        y: str,
+        y_name: str,
         limits: tuple[float, float] | None,
         reference: ReferenceLevel | None,
     ) -> Panel:
@@ -168,7 +168,7 @@ class _LineChart:
 
         def draw(plot: Axes) -> None:
             self.draw_lines(plot)
-            dress(plot, title=title, x=self.placed.x_name, y=y, ticks=places, labels=place_names)
+            dress(plot, title=title, x=self.placed.x_name, y=y_name, ticks=places, labels=place_names)
             if not self.placed.x_name:
                 plot.set_xlim(places[0] - 0.5, places[-1] + 0.5)
             if limits:
@@ -178,7 +178,7 @@ class _LineChart:
             if len(self.lines_with_means) > 1:
                 legend(plot, columns=2)
 
-        return Panel(draw, f"{title or y}. {self.in_words()}")
+        return Panel(draw, f"{title or y_name}. {self.in_words()}")
 
     def draw_lines(self, plot: Axes) -> None:
         """Draws each line beside the others, and its seeds beside their mean."""
@@ -362,7 +362,7 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
     """Returns a panel of the differences of one quantity, rows by `label` and bars by `level`."""
     labels = rows["label"].unique().tolist()
     levels = rows.sort_values("rho")["level"].unique().tolist()
-    reference = plain(str(rows["reference"].iloc[0]))
+    reference_name = plain(str(rows["reference"].iloc[0]))
 
     def draw(plot: Axes) -> None:
         for index, (level, colour) in enumerate(zip(levels, shades(len(levels)), strict=True)):
@@ -372,7 +372,7 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
             y = of_level["label"].map(labels.index) + shift
             _draw_differences(plot, of_level, y, colour=colour, label=f"rho {level}")
         plot.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
-        dress(plot, title=title_of(quantity), x=f"difference from {reference}", y="")
+        dress(plot, title=title_of(quantity), x=f"difference from {reference_name}", y="")
         plot.xaxis.set_major_locator(MaxNLocator(4))
         plot.xaxis.set_major_formatter(_signed)
         plot.set_yticks(range(len(labels)), [plain(label, most=30) for label in labels])
@@ -386,7 +386,7 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
         if row["level"]:
             name += f" at rho {row['level']}"
         differences_in_words.append(f"{name}: {row['difference']:+.2f}")
-    text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(differences_in_words)}."
+    text = f"{title_of(quantity)}, difference from {reference_name}. {'; '.join(differences_in_words)}."
     height = 1.5 + len(labels) * (0.2 + 0.1 * len(levels))
     return Panel(draw, text, (4.4, height))
 

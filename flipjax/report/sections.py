@@ -77,7 +77,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     if RARE_REPAIRED.quantity in set(summary["quantity"]):
         caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
     lines = [COMMON_FLIP, RARE_FLIP, COMMON_REPAIRED, RARE_REPAIRED]
-    drawn = line_panels(summary, records, lines, y=FLIP_SHARE)
+    drawn = line_panels(summary, records, lines, y_name=FLIP_SHARE)
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
 
@@ -93,7 +93,7 @@ def _line_chart(
     reference: panels.ReferenceLevel | None = None,
 ) -> Chart:
     """Returns a chart of quantities over rho."""
-    drawn = line_panels(run.summary, run.kept(), lines, y=y, limits=limits, reference=reference)
+    drawn = line_panels(run.summary, run.kept(), lines, y_name=y, limits=limits, reference=reference)
     return Chart(name, title, caption, run.note(dots=True), drawn)
 
 
@@ -321,7 +321,7 @@ def _settings_chart(run: RunTables) -> Chart:
     columns = {name: records[RARE_FLIP.quantity].where(of_record == name) for name in names}
     looks = zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False)
     lines = [Line(name, name, colour, marker) for name, colour, marker in looks]
-    drawn = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y=FLIP_SHARE)
+    drawn = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y_name=FLIP_SHARE)
     caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
     return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), drawn)
 

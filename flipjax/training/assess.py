@@ -108,7 +108,7 @@ class Questions:
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
-                None if scenes is None else average_draws(log_odds[:, : len(scene_layers)], scenes.weights),
+                None if scenes is None else average_draws(log_odds[:, : len(scene_layers)], scenes.draw_weights),
                 log_odds[:, len(scene_layers) :] if fill_layers else None,
                 jnp.stack([scores_by_name[name] for name in self.scores], axis=-1) if scores_by_name else None,
                 pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
@@ -152,7 +152,7 @@ class _Scenes(NamedTuple):
 
     images: Array
     """D draws of each of K kinds, (K, D, H, W, 3)."""
-    weights: Array
+    draw_weights: Array
     """Weights of the draws in the mean of a kind, (D,)."""
 
 

@@ -118,7 +118,7 @@ def test_rows_of_shifts_sum_to_their_kind_where_pixels_differ_in_size():
         names=("a", "b"),
         class_names=("background", "L1", "L2", "L3"),
         decomposition=decomposition,
-        ignored=np.zeros(2, np.int64),
+        ignored_pixels=np.zeros(2, np.int64),
         segments=metrics.segment_tables(predictions, labels, kind="masks", num_classes=4),
         spacing=np.array([[1.0, 1.0], [3.0, 3.0]]),
     )

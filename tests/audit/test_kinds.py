@@ -21,7 +21,7 @@ def measured_of(predictions, labels, **given):
         names=tuple(f"i{number}" for number in range(len(labels))),
         class_names=NAMES,
         decomposition=metrics.decompose(predictions, labels, **masks),
-        ignored=np.zeros(len(labels), np.int64),
+        ignored_pixels=np.zeros(len(labels), np.int64),
         segments=metrics.segment_tables(predictions, labels, **masks),
         **given,
     )
