@@ -73,10 +73,13 @@ class Questions:
     @property
     def scores(self) -> tuple[str, ...]:
         """The names of `Assessed.scores`, in order."""
-        # The first, flip-risk, is in the decomposition.
-        of_logits = LOGIT_SCORES[1:] if self.logit_scores else ()
-        of_mirror = ("mirror",) if self.mirror_and_fills else ()
-        return (*of_logits, *of_mirror)
+        names = []
+        if self.logit_scores:
+            # The first, flip-risk, is in the decomposition.
+            names += LOGIT_SCORES[1:]
+        if self.mirror_and_fills:
+            names.append("mirror")
+        return tuple(names)
 
     def __call__(
         self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Scenery
@@ -105,14 +108,31 @@ class Questions:
             model = functools.partial(logits_of, experiment, weights)
             logits, mirrored_logits, log_odds = _make_passes(model, images, scene_layers, fill_layers)
             scores_by_name = self._scores(logits, mirrored_logits)
+            decomposition = metrics.decompose(logits, labels)
+            regions = metrics.region_sums(logits, labels)
+            scene_log_odds = None
+            if scenes is not None:
+                scene_log_odds = average_draws(log_odds[:, : len(scene_layers)], scenes.draw_weights)
+            fill_log_odds = None
+            if fill_layers:
+                fill_log_odds = log_odds[:, len(scene_layers) :]
+            scores = None
+            if self.scores:
+                scores = jnp.stack([scores_by_name[name] for name in self.scores], axis=-1)
+            masks = None
+            if self.masks:
+                masks = pack_classes(logits.argmax(-1), classes=logits.shape[-1])
+            own = None
+            if self.own:
+                own = self._own(logits, labels)
             return Assessed(
-                metrics.decompose(logits, labels),
-                metrics.region_sums(logits, labels),
-                None if scenes is None else average_draws(log_odds[:, : len(scene_layers)], scenes.draw_weights),
-                log_odds[:, len(scene_layers) :] if fill_layers else None,
-                jnp.stack([scores_by_name[name] for name in self.scores], axis=-1) if scores_by_name else None,
-                pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
-                self._own(logits, labels) if self.own else None,
+                decomposition=decomposition,
+                regions=regions,
+                scene_log_odds=scene_log_odds,
+                fill_log_odds=fill_log_odds,
+                scores=scores,
+                masks=masks,
+                own=own,
             )
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
