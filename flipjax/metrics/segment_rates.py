@@ -67,7 +67,8 @@ def segment_flips(
     by_image = {}
     counts = {}
     for name, has_property in _properties(true_segments).items():
-        by_image[name] = pd.DataFrame(in_row & has_property[:, None]).groupby(image_of_segment).sum().to_numpy()
+        counted = pd.DataFrame(in_row & has_property[:, None])
+        by_image[name] = counted.groupby(image_of_segment).sum().to_numpy()
         counts[name] = by_image[name].sum(0).astype(np.int64)
     table = {name: counts[name] for name in ("segments", *OUTCOMES)}
     table["seg_flip"] = divide(counts["flip"], counts["segments"])

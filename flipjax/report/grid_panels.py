@@ -88,12 +88,12 @@ def place(*tables: pd.DataFrame) -> Placed:
         return Placed("rho", ticks, by_rho)
     settings = labelled[0]["setting"].unique().tolist()
     ticks = {}
-    for x, label in enumerate(settings):
-        ticks[float(x)] = label or "this run"
+    for index, label in enumerate(settings):
+        ticks[float(index)] = label or "this run"
     by_setting = []
     for table in labelled:
-        x = table["setting"].map(settings.index)
-        by_setting.append(table.drop(columns="setting").assign(facet="", x=x))
+        index_of_row = table["setting"].map(settings.index)
+        by_setting.append(table.drop(columns="setting").assign(facet="", x=index_of_row))
     return Placed("", ticks, by_setting)
 
 
