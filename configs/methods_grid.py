@@ -1,8 +1,8 @@
 """Losses, samplers, augmentations and mitigations compared at four levels of rho.
 
 Command: flipjax sweep --config methods_grid
-Cost: 240 members in one program, 51 minutes of processor time, so about half an hour on 2 cores.
-Expected: at rho 0.95 balanced batches, background swaps and JTT lower Flip in the rare groups by 0.35 to 0.6 against
+Cost: 240 members in one program, 26 minutes of processor time, half an hour on 2 cores beside other work.
+Expected: at rho 0.95 balanced batches, background swaps and JTT lower Flip in the rare groups by 0.4 to 0.6 against
 cross-entropy; Dice, background CutMix and averages do not (sweeps/studies/methods_grid). Exit code 1, because the
 reference's GroupDRO diverges at rho 0.5.
 All members use the paper's augmentation (mirror, random resized crop, colour jitter). All selection rules are stored;
