@@ -88,7 +88,7 @@ class MinSize:
             raise ValueError(f"{expectation}, found none.")
         if len(spacing) != axes:
             raise ValueError(f"{expectation}, found one of {len(spacing)} axes.")
-        # 0.5 mL of voxels of 0.1 mm are 500,000, but a little more in floating point: rounded before the ceiling.
+        # 0.7 mL of voxels of 1 x 1 x 0.7 mm are 1,000, but a little more in floating point, which would be 1,001.
         return max(1, math.ceil(round(volume_or_area / math.prod(spacing), 6)))
 
 

@@ -188,6 +188,7 @@ def test_small_segments_are_left_out_by_voxels_or_millilitres(least, kept, tmp_p
         ("1.5", None, 2),
         ("3mm2", (0.5, 0.5), 12),
         ("0.5mL", (0.1, 0.1, 0.1), 500_000),
+        ("0.7mL", (1.0, 1.0, 0.7), 1_000),
         (2, (0.7, 0.7, 5.0), 2),
     ],
 )
