@@ -41,8 +41,10 @@ class ImageGroups:
     numbers: np.ndarray | None
     """The group of each image, int64 (n,); None without groups."""
     all_groups: Groups | NamedGroups | None = None
-    """The groups that the numbers stand for. With None they mean what they do in `flipjax.metrics.summarize`: with two
-    foreground classes, 2 * class + scene; otherwise groups without a common and a rare one."""
+    """The groups that the numbers stand for; None if the caller gave numbers and did not say.
+
+    The audit then reads them as `flipjax.metrics.summarize` does: as 2 * class + scene if there are two foreground
+    classes; otherwise as groups of which none is common or rare."""
     scene_names: tuple[str, ...] = ()
     """Names of the scenes of `Groups`; empty for other groups."""
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
@@ -66,7 +68,8 @@ def read_groups(
         selector: the value of `--groups`: a column of the table; BOTH_COLUMNS; or a regular expression that matches the
             group in a name. None for no groups.
         names: the images' names, in order.
-        foreground: the names of the F foreground classes; None if they are not yet known, when they are not checked.
+        foreground: the names of the F foreground classes. None if these names are not yet known: groups are then not
+            checked against them.
         table: the images' rows, as `flipjax.audit.image_table.read_image_rows` returns them.
         training: a table of training images by class and scene. The most frequent scene of a class is its common one.
             None uses the images themselves.
@@ -83,7 +86,7 @@ def read_groups(
             raise AuditError("--training_groups: expected --groups beside it, found none")
         if meaning != MEANINGS[0]:
             raise AuditError("--groups_are: expected --groups beside it, found none")
-        return ImageGroups(None)
+        return ImageGroups(numbers=None)
     # Without both columns in a table the text is an expression like any other; if it matches no name, the error lists
     # the table's columns.
     if table is not None and selector == BOTH_COLUMNS and {*CLASS_AND_SCENE} <= {*table}:
@@ -125,14 +128,14 @@ def _by_code(selector: str, texts: pd.Series, foreground: Sequence[str] | None) 
     if wrong:
         problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(wrong))}"
         raise AuditError(f"{selector}: expected {problem}")
-    return ImageGroups(texts.map(int).to_numpy(np.int64), TWO_BY_TWO)
+    return ImageGroups(numbers=texts.map(int).to_numpy(np.int64), all_groups=TWO_BY_TWO)
 
 
 @dataclasses.dataclass(frozen=True)
 class _SceneCounts:
     """How often each foreground class was counted in each scene."""
 
-    table: pd.DataFrame
+    image_counts: pd.DataFrame
     """Numbers of images by class (rows) and scene (columns)."""
     source: Path | str
     """The file of training images that were counted, or `the images`."""
@@ -140,79 +143,84 @@ class _SceneCounts:
     @property
     def class_names(self) -> list[str]:
         """The names of the F foreground classes, in order."""
-        return self.table.index.tolist()
+        return self.image_counts.index.tolist()
 
     @property
     def scene_names(self) -> list[str]:
         """The names of the S scenes, in order."""
-        return self.table.columns.tolist()
+        return self.image_counts.columns.tolist()
 
     @property
     def usual(self) -> tuple[tuple[int, ...], ...]:
         """The number of the common scene of each class, as `Groups.usual` takes it; none for a class without one."""
-        return tuple(_most_frequent(counts_of_class) for counts_of_class in self.table.to_numpy())
+        return tuple(_most_frequent(counts_of_class) for counts_of_class in self.image_counts.to_numpy())
 
 
-def _by_class_and_scene(table: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> ImageGroups:
+def _by_class_and_scene(
+    image_rows: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None
+) -> ImageGroups:
     """Returns F x S groups: the most frequent scene of a class is its common one.
 
     A class without one most frequent scene has no common or rare group. Where no class has one, or there is one scene,
     groups are names, `CLASS in SCENE`.
     """
-    counts = _scene_counts(table, foreground, training)
+    counts = _scene_counts(image_rows, foreground, training)
     some_class_has_a_common_scene = any(len(scenes) > 0 for scenes in counts.usual)
     if some_class_has_a_common_scene and len(counts.scene_names) > 1:
-        groups = _common_and_rare(table, counts)
+        groups = _common_and_rare(image_rows, counts)
     else:
-        groups = _by_name(table["class"] + " in " + table["scene"])
-    columns = {name: table[name].tolist() for name in CLASS_AND_SCENE}
-    return dataclasses.replace(groups, columns=columns, fact=_fact_on_scenes(table, counts))
+        groups = _by_name(image_rows["class"] + " in " + image_rows["scene"])
+    columns = {name: image_rows[name].tolist() for name in CLASS_AND_SCENE}
+    return dataclasses.replace(groups, columns=columns, fact=_fact_on_scenes(image_rows, counts))
 
 
-def _scene_counts(table: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> _SceneCounts:
+def _scene_counts(image_rows: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> _SceneCounts:
     """Counts the training images by class and scene, or without them the images themselves.
 
     Raises:
         AuditError: an image's class is not in the foreground, or the training images cannot be counted.
     """
     source: Path | str = "the images"
-    counted = table[[*CLASS_AND_SCENE]]
+    counted = image_rows[[*CLASS_AND_SCENE]]
     if training is not None:
         source = training
         counted = pd.DataFrame(read_table(training))
-    # Until the foreground is known, the images' classes stand for it: classes of training images alone have no groups.
+    # Without the names of the foreground classes, those of the images are taken. A class that is in no image, only in
+    # training images, then has no groups.
     class_names = foreground
     if class_names is None:
-        class_names = sorted({*table["class"]})
-    unknown = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in class_names]
+        class_names = sorted({*image_rows["class"]})
+    unknown = [f"{name} ({text[:40]})" for name, text in image_rows["class"].items() if text not in class_names]
     if unknown:
         raise AuditError(f"--groups: expected classes of {', '.join(class_names)}, found others, {listed(unknown)}")
     counts = _count_scenes(counted, source)
     # The scene that is common in training may be in no image, and an image may show one that training lacks.
-    scene_names = sorted({*table["scene"], *map(str, counts)})
-    return _SceneCounts(counts.reindex(index=list(class_names), columns=scene_names, fill_value=0), source)
+    scene_names = sorted({*image_rows["scene"], *map(str, counts)})
+    image_counts = counts.reindex(index=list(class_names), columns=scene_names, fill_value=0)
+    return _SceneCounts(image_counts=image_counts, source=source)
 
 
-def _common_and_rare(table: pd.DataFrame, counts: _SceneCounts) -> ImageGroups:
+def _common_and_rare(image_rows: pd.DataFrame, counts: _SceneCounts) -> ImageGroups:
     """Returns the group of each image among F x S groups, of which the usual scenes make the common ones."""
     class_names = counts.class_names
     scene_names = counts.scene_names
     if len(class_names) < 2:
         raise AuditError(f"--groups: expected two classes or more in the foreground, found {listed(class_names)}")
     all_groups = Groups(len(class_names), len(scene_names), counts.usual, partial=True)
-    class_of_image = pd.Index(class_names).get_indexer(pd.Index(table["class"]))
-    scene_of_image = pd.Index(scene_names).get_indexer(pd.Index(table["scene"]))
-    return ImageGroups(all_groups.of(class_of_image, scene_of_image), all_groups, tuple(scene_names))
+    class_of_image = pd.Index(class_names).get_indexer(pd.Index(image_rows["class"]))
+    scene_of_image = pd.Index(scene_names).get_indexer(pd.Index(image_rows["scene"]))
+    numbers = all_groups.of(class_of_image, scene_of_image)
+    return ImageGroups(numbers=numbers, all_groups=all_groups, scene_names=tuple(scene_names))
 
 
-def _fact_on_scenes(table: pd.DataFrame, counts: _SceneCounts) -> str:
+def _fact_on_scenes(image_rows: pd.DataFrame, counts: _SceneCounts) -> str:
     """Returns sentences on the common scene of each class, and on the images' classes that have none."""
     pairs = []
     without = []
     for name, scenes in zip(counts.class_names, counts.usual, strict=True):
         if scenes:
             pairs.append(f"{name} in {counts.scene_names[scenes[0]]}")
-        elif name in set(table["class"]):
+        elif name in set(image_rows["class"]):
             without.append(name)
     fact = f"Common, most frequent in {counts.source}: {listed(pairs)}."
     if without:
@@ -244,13 +252,13 @@ def _most_frequent(scene_counts: np.ndarray) -> tuple[int, ...]:
 
 
 def _by_name(texts: pd.Series) -> ImageGroups:
-    """Returns the groups of images that a text names each."""
+    """Returns groups that have the texts as names: images with the same text are one group."""
     # Summary keys join group names with slashes.
     group_names = texts.str.split().str.join(" ").str.replace("/", "_")
     unnamed = group_names.index[group_names == ""]
     if len(unnamed):
         raise AuditError(f"--groups: expected a group for each image, found none for {listed(unnamed)}")
-    # Texts that differ before, and not after, would silently become one group.
+    # Texts that differ only in what was replaced, blanks and slashes, would silently become one group.
     spellings_of_name = texts.groupby(group_names).nunique()
     ambiguous_names = spellings_of_name.index[spellings_of_name > 1]
     if len(ambiguous_names):
@@ -258,4 +266,4 @@ def _by_name(texts: pd.Series) -> ImageGroups:
         found = listed(map(repr, spellings))
         raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {found}")
     numbers, present = pd.factorize(group_names, sort=True)
-    return ImageGroups(numbers.astype(np.int64), NamedGroups(tuple(present)))
+    return ImageGroups(numbers=numbers.astype(np.int64), all_groups=NamedGroups(tuple(present)))

@@ -1,4 +1,4 @@
-"""Jitted functions of logits and labels, pixel by pixel.
+"""Jitted functions of the outputs of a model and of labels, pixel by pixel.
 
 `count_pixels`, `sum_scores`, `find_errors` and `map_pixels` serve `flipjax.metrics.kernels`, which checks the arrays;
 `mean_entropy` serves `flipjax.intervene`. They are built alike:
@@ -7,6 +7,9 @@
 2. Sums over the pixels of an image are made by chunks: `_chunked` cuts the pixels into chunks of at most 1,023, which
    the counters of `_packed_counts` can hold, and the sums of the chunks are added last.
 3. `sum_together` makes several sums over one chunk in one pass.
+
+`outputs` are what a model returns: logits or probabilities (..., *spatial, C), or masks (..., *spatial) of predicted
+classes. A *score* is a number of a pixel or an image that is high where an error is likely.
 
 The risk of a pixel is its entropy over the foreground classes where foreground is predicted, and 0 elsewhere.
 
@@ -43,8 +46,8 @@ _SMALLEST_NORMAL = np.finfo(np.float32).tiny
 _MOST_UNROLLED_CLASSES = 192
 """Most classes that are unrolled into one loop of XLA:CPU; with more a loop reads blocks of pixels, so that the program
 does not grow."""
-_BLOCK_SCORES = 1 << 18
-"""Most scores in one of these blocks: pixels times classes."""
+_MOST_OUTPUTS_OF_BLOCK = 1 << 18
+"""Most outputs in one of these blocks: pixels times classes."""
 MOST_PACKED_CLASSES = 8
 """Most classes whose confusion is counted by `_packed_counts`, whose cost grows with C * C; others are scattered."""
 
@@ -57,19 +60,21 @@ Channels = list[jax.Array] | jax.Array
 
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
-def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array, jax.Array]:
+def count_pixels(
+    outputs: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int
+) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the summed risk (...) of each image; the risk of masks is NaN."""
     if spec.kind == "masks":
-        scores = _chunked(scores, spec.spatial_ndim, 0)
+        outputs = _chunked(outputs, spec.spatial_ndim, 0)
         labels = _chunked(labels, spec.spatial_ndim, 0)
-        prediction, labels = _counted_masks(scores, labels, classes, spec.ignore_index)
+        prediction, labels = _counted_masks(outputs, labels, classes, spec.ignore_index)
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
-    scores = _chunked(scores, spec.spatial_ndim, 1)
+    outputs = _chunked(outputs, spec.spatial_ndim, 1)
     labels = _chunked(labels, spec.spatial_ndim, 0)
     labels = counted_label(labels, classes, spec.ignore_index)
     predicted_risk = partial(_predicted_risk, background=spec.background_classes)
-    prediction, risk = _per_pixel(predicted_risk, scores, spec.kind)
+    prediction, risk = _per_pixel(predicted_risk, outputs, spec.kind)
     risk = jnp.where(labels < classes, risk, 0.0)
     if classes <= MOST_PACKED_CLASSES:
         counts, risk_sum = _packed_counts(labels, prediction, risk, classes)
@@ -82,7 +87,7 @@ def count_pixels(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, class
 
 @partial(jax.jit, static_argnames=("spec", "p"))
 def sum_scores(
-    scores: jax.Array, counted: jax.Array | None = None, *, spec: LabelSpec, p: int | None = None
+    outputs: jax.Array, counted: jax.Array | None = None, *, spec: LabelSpec, p: int | None = None
 ) -> tuple[jax.Array, ...]:
     """Returns the number of `counted` pixels predicted as foreground (...) and their summed risk.
 
@@ -95,7 +100,7 @@ def sum_scores(
             return prediction, risk
         return prediction, risk, *_other_scores(channels, spec.kind, p)
 
-    prediction, risk, *other_scores = _per_pixel(terms_of, _chunked(scores, spec.spatial_ndim, 1), spec.kind)
+    prediction, risk, *other_scores = _per_pixel(terms_of, _chunked(outputs, spec.spatial_ndim, 1), spec.kind)
     foreground = is_foreground(prediction, spec.background_classes)
     terms = [risk]
     for score in other_scores:
@@ -106,7 +111,9 @@ def sum_scores(
         foreground = foreground & counted
         terms = [jnp.where(counted, term, 0.0) for term in terms]
     foreground_pixels, *term_sums = sum_together(foreground.astype(jnp.int32), *terms)
-    return foreground_pixels.sum(-1, dtype=jnp.int32), *(of_chunks.sum(-1) for of_chunks in term_sums)
+    foreground_count = foreground_pixels.sum(-1, dtype=jnp.int32)
+    sums_of_images = [sums_of_chunks.sum(-1) for sums_of_chunks in term_sums]
+    return foreground_count, *sums_of_images
 
 
 def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
@@ -118,8 +125,8 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
 
     - max_softmax, 1 minus the largest probability, is r / (1 + r);
     - margin, 1 minus the difference of the two largest probabilities, is (r + s) / (1 + r);
-    - energy, minus the log-sum-exp of the logits, is -(top + log(1 + r)); NaN for probabilities, whose logits lack a
-      constant;
+    - energy, minus the log-sum-exp of the logits, is -(top + log(1 + r)); NaN for probabilities, which stay the
+      same if a constant is added to all logits of a pixel, while the energy changes;
     - p_norm is minus the largest centred logit, mean(g), over the p-norm of the centred logits.
     """
     prediction, top = predict(channels)
@@ -148,10 +155,10 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
 
 
 @partial(jax.jit, static_argnames="background")
-def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, ...]:
+def mean_entropy(logits: jax.Array, *, background: Classes) -> tuple[jax.Array, ...]:
     """Returns a prediction (...) and the entropy (...) of the mean of two softmax distributions over the foreground.
 
-    The last axis of `scores` (..., 2 C) holds the C logits of a first answer, then those of a second one. The
+    The last axis of `logits` (..., 2 C) holds the C logits of a first answer, then those of a second one. The
     prediction is that of the first.
     """
 
@@ -161,16 +168,22 @@ def mean_entropy(scores: jax.Array, *, background: Classes) -> tuple[jax.Array, 
         second = channels[classes:]
         softmax_of_first = _softmax(_foreground(first, background))
         softmax_of_second = _softmax(_foreground(second, background))
-        mean = _each_numbered(lambda c, share: (share + softmax_of_second[c]) / 2, softmax_of_first)
+
+        def mean_of_both(c: ClassIndex, share: jax.Array) -> jax.Array:
+            # Of a list, c is the index of one channel. Of an array, c holds the indices of all channels in order, so
+            # that the whole array is taken.
+            return (share + softmax_of_second[c]) / 2
+
+        mean = _each_numbered(mean_of_both, softmax_of_first)
         terms = _each(lambda share: share * jnp.log(jnp.maximum(share, _SMALLEST_NORMAL)), mean)
         prediction, _ = predict(first)
         return prediction, -_sum(terms)
 
-    return _per_pixel(prediction_and_entropy, scores, "logits")
+    return _per_pixel(prediction_and_entropy, logits, "logits")
 
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
-def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
+def find_errors(outputs: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
     """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
 
     def prediction_of(channels: Channels) -> tuple[jax.Array]:
@@ -178,9 +191,9 @@ def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classe
         return (prediction,)
 
     if spec.kind == "masks":
-        prediction, labels = _counted_masks(scores, labels, classes, spec.ignore_index)
+        prediction, labels = _counted_masks(outputs, labels, classes, spec.ignore_index)
     else:
-        (prediction,) = _per_pixel(prediction_of, scores, spec.kind)
+        (prediction,) = _per_pixel(prediction_of, outputs, spec.kind)
         labels = counted_label(labels, classes, spec.ignore_index)
     detected = is_foreground(prediction, spec.background_classes)
     correct = labels == prediction
@@ -192,7 +205,7 @@ def find_errors(scores: jax.Array, labels: jax.Array, *, spec: LabelSpec, classe
 
 
 @partial(jax.jit, static_argnames="spec")
-def map_pixels(scores: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
+def map_pixels(outputs: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
     """Returns four maps (..., *spatial).
 
     They are the prediction, the largest softmax over the foreground classes, the entropy over them, and the largest
@@ -206,7 +219,7 @@ def map_pixels(scores: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
         softmax = _largest_softmax(channels, top)
         return prediction, foreground_softmax, _entropy(channels, spec.background_classes), softmax
 
-    return _per_pixel(values_of, scores, spec.kind)
+    return _per_pixel(values_of, outputs, spec.kind)
 
 
 def _largest_softmax(channels: Channels, top: jax.Array) -> jax.Array:
@@ -238,23 +251,25 @@ def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
 
 
 def _per_pixel(
-    function: Callable[[Channels], tuple[jax.Array, ...]], scores: jax.Array, kind: str
+    function: Callable[[Channels], tuple[jax.Array, ...]], outputs: jax.Array, kind: str
 ) -> tuple[jax.Array, ...]:
-    """Applies a function of channels to the pixels of scores (..., C)."""
-    C = scores.shape[-1]
-    if C <= _MOST_UNROLLED_CLASSES or not scores.size:
+    """Applies a function of channels to the pixels of outputs (..., C)."""
+    C = outputs.shape[-1]
+    if C <= _MOST_UNROLLED_CLASSES or not outputs.size:
         # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
-        channels: Channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
+        channels: Channels = [outputs[..., c].astype(jnp.float32) for c in range(C)]
         return function(_logits(channels, kind))
     # The largest power of two that fits. It divides the pixels of an array from outside jit, which comes in blocks of a
     # power of two (`flipjax.metrics.blocks`).
-    pixels_of_block = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
+    most_pixels = max(1, _MOST_OUTPUTS_OF_BLOCK // C)
+    exponent = most_pixels.bit_length() - 1
+    pixels_of_block = 1 << exponent
 
-    def of_pixel(scores_of_pixel: jax.Array) -> tuple[jax.Array, ...]:
-        return function(_logits(scores_of_pixel.astype(jnp.float32), kind))
+    def of_pixel(outputs_of_pixel: jax.Array) -> tuple[jax.Array, ...]:
+        return function(_logits(outputs_of_pixel.astype(jnp.float32), kind))
 
-    of_pixels = lax.map(of_pixel, scores.reshape(-1, C), batch_size=pixels_of_block)
-    return tuple(value.reshape(scores.shape[:-1]) for value in of_pixels)
+    of_pixels = lax.map(of_pixel, outputs.reshape(-1, C), batch_size=pixels_of_block)
+    return tuple(value.reshape(outputs.shape[:-1]) for value in of_pixels)
 
 
 def _logits(channels: Channels, kind: str) -> Channels:
@@ -387,7 +402,8 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
         weighted = gap * rest
     else:
         gaps = _gaps(channels, _largest(channels))
-        # Counting the largest avoids a prediction, which makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
+        # r leaves out one channel, a largest one, whose e is 1. So r is the number of largest channels less 1, plus the
+        # sum of e below them. Finding the one by `predict` makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
         number_of_largest = _sum(_each(lambda gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
         below_largest = _sum(_each(lambda gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps))
         rest = below_largest + (number_of_largest - 1.0)
@@ -431,6 +447,8 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, cl
     number with a 1 at the counter's place is added to the word. Counters of a chunk are unpacked before chunks are
     added, so that none flows over into the next.
     """
+    # A pixel that is not counted has the label C, so its entry is C * C or more. It adds to no word, or to
+    # a counter at the end of the last word, which is cut off below.
     entry = labels * classes + prediction
     if classes == 3:
         # A word is a row of the matrix, so no quotient is needed.
@@ -447,7 +465,7 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, cl
     counts_of_chunks = [(packed >> (_COUNTER_BITS * k)) & _COUNTER_LIMIT for k in range(3)]
     # The three counters of each word, side by side again: (..., words, 3).
     counts = jnp.stack([of_chunks.sum(-2, dtype=jnp.int32) for of_chunks in counts_of_chunks], axis=-1)
-    # The last word may have counters without an entry.
+    # The last word may have counters past the C * C entries, empty or of pixels that are not counted.
     counts = counts.reshape(*counts.shape[:-2], 3 * word_count)[..., : classes * classes]
     return counts.reshape(*counts.shape[:-1], classes, classes), risk_sum
 
@@ -456,6 +474,7 @@ def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) ->
     """Returns the confusion (..., C, C) by a scatter, whose cost does not depend on C."""
     lead = labels.shape[:-2]
     pixels = math.prod(labels.shape[-2:])
+    # Entries of pixels that are not counted, whose label is C, lie past the end and are dropped.
     entries = (labels * classes + prediction).reshape(math.prod(lead), pixels)
     images = jnp.arange(len(entries))[:, None]
     counts = jnp.zeros((len(entries), classes * classes), jnp.int32).at[images, entries].add(1, mode="drop")

@@ -1,8 +1,10 @@
 """The page of a run folder: its findings, the charts of `flipjax.report.sections`, and the files that hold them.
 
-`build_report` reads the tables of a run, writes them as files, and renders its `Document`, unless the folder has a page
-of the same results. `make_document` puts the page together: facts and findings in sentences, a chart and two images
-beside them, then the sections.
+`build_report` reads the tables of a run, writes them as files, and renders its `Document`. If the folder already has a
+page of the same results, it leaves the files as they are and returns the stored text of that page. `make_document` puts
+the page together: facts and findings in sentences, a chart and two images beside them, then the sections.
+
+*rho* is the fraction of a class's training images that show the usual scene of the class.
 """
 
 import contextlib
@@ -101,6 +103,7 @@ def make_document(run: RunTables, figures: Path) -> Document:
     shown = run.shown()
     items, damaged = items_of(shown)
     charts_in_front, flip_charts_below = _place_flip_charts(shown)
+    charts_over_rho = [*map_charts(run), *flip_charts_below]
     pair = None
     if items:
         palette = palette_of(shown)
@@ -111,17 +114,18 @@ def make_document(run: RunTables, figures: Path) -> Document:
         title=shown.name,
         facts=_facts(run, shown),
         lines=findings(run),
-        sections=_sections(shown, items, [*map_charts(run), *flip_charts_below]),
+        sections=_sections(shown, items, charts_over_rho),
         missing=[*shown.missing, *damaged],
         config=shown.config.get("config", {}),
         front=Front(charts_in_front, pair),
     )
 
 
-def _place_flip_charts(run: RunTables) -> tuple[list[Chart], list[Chart]]:
+def _place_flip_charts(shown: RunTables) -> tuple[list[Chart], list[Chart]]:
     """Returns the chart beside the findings, if there is one, and the charts of flips below, which do not repeat it."""
-    charts = flip_charts(run)
-    in_front = front_chart(run, charts[0])
+    charts = flip_charts(shown)
+    # Of one setting, the first of these charts itself; of several, another chart that has a line for each setting.
+    in_front = front_chart(shown, charts[0])
     if in_front is None:
         return [], charts
     below = [chart for chart in charts if chart is not in_front]
@@ -143,31 +147,37 @@ def _facts(run: RunTables, shown: RunTables) -> list[str]:
     return facts
 
 
-def _sections(run: RunTables, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:
+def _sections(shown: RunTables, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:
     """Returns the sections below the findings, in order; the page leaves out those that are empty.
 
     Args:
-        run: the part of the run that is shown setting by setting.
+        shown: the part of the run that is shown setting by setting.
         items: the images of the gallery.
-        charts_over_rho: maps of all settings, and charts of flips of those that are shown.
+        charts_over_rho: maps of all settings, then charts of the flips of the shown ones, all drawn over rho.
     """
     galleries = []
     if items:
-        galleries.append(Gallery(items, palette_of(run), CAPTION))
+        galleries.append(Gallery(items, palette_of(shown), CAPTION))
     return [
-        Section("Results", result_tables(run)),
+        Section("Results", result_tables(shown)),
         Section("Flip over rho", fill_rows(charts_over_rho)),
-        Section("Flip-risk", [*fill_rows(risk_charts(run)), *score_tables(run)]),
-        Section("Methods and selection", [*fill_rows(method_charts(run)), *difference_tables(run)]),
-        Section("Classes and groups", [*class_charts(run), *group_tables(run)]),
-        Section("Training", fill_rows(training_charts(run))),
+        Section("Flip-risk", [*fill_rows(risk_charts(shown)), *score_tables(shown)]),
+        Section("Methods and selection", [*fill_rows(method_charts(shown)), *difference_tables(shown)]),
+        Section("Classes and groups", [*class_charts(shown), *group_tables(shown)]),
+        Section("Training", fill_rows(training_charts(shown))),
         Section("Images", galleries),
-        Section("How it was made", [made_of(run), members_table(run)]),
+        Section("How it was made", [made_of(shown), members_table(shown)]),
     ]
 
 
 def findings(run: RunTables) -> list[str]:
-    """Returns the findings of a run in sentences that restate rows of its page's tables, warnings first."""
+    """Returns the findings of a run in sentences that restate rows of its page's tables, warnings first.
+
+    Warnings are about the whole run; verdicts and the headline about the part that the page shows setting by setting.
+
+    Args:
+        run: the whole run.
+    """
     shown = run.shown()
     warnings = [
         *sentences.unlearnt_warning(run.records),
@@ -175,7 +185,7 @@ def findings(run: RunTables) -> list[str]:
         *sentences.never_predicted_warning(run.never_predicted),
     ]
     name = str(run.config.get("name", "")).partition(":")[0]
-    # The reason of the warnings on what was not learnt: it comes before them, and not without them.
+    # A training that is too short explains the warnings on what was not learnt, so this is said first.
     if warnings and name in TOO_SHORT:
         epochs = run.rows["epochs"].max()
         reason = f"Warning: {name} trains {epochs:g} epochs, too short to learn; it shows that everything runs."
@@ -188,9 +198,10 @@ def findings(run: RunTables) -> list[str]:
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """Returns two images of the first member, in a usual and in another scene, with their description.
 
-    If the gallery has counterfactual pairs, which show one object in both scenes, the description says so, and
-    otherwise the typical images of the common and the rare groups are taken. Of several pairs the one with the largest
-    change of flip is returned; None if either image is missing.
+    If the gallery has counterfactual pairs, each of which shows one object in both scenes, one of them is taken.
+    Otherwise the pair is of typical images, one of the common and one of the rare groups. Of several pairs the one with
+    the largest change of flip is taken. The description says whether both images show one object. The result is None if
+    either image is missing.
     """
     of_member = [item for item in items if item.member == items[0].member]
     kinds_of_pairs = sorted({item.kind for item in of_member if item.pair})

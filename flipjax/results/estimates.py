@@ -6,7 +6,8 @@ of the other axes:
 
 - `aggregate`, the mean of members: all weights are 1.
 - `trend`, the change from the lowest to the highest rho: the weight is -1 at the lowest and 1 at the highest.
-- `compare`, the difference between values of an axis and a reference: the weight is 1, and -1 of the reference.
+- `compare`, the difference between a value of an axis and a reference value: the weight is 1 for members of the value
+  and -1 for members of the reference.
 
 `flipjax.results.verdicts` says which of these differences are significant.
 """
@@ -53,7 +54,8 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
 
     Args:
         records: (n rows) of `member_quantities`.
-        weights: (n,), the weight of each record in its seed's sum: 1 and -1 for a difference.
+        weights: (n,), the weight of each record in its seed's sum: 1 and -1 for a difference. Every seed has the same
+            weights, in any order.
         seeds: (n,), the seed of each record; by default every record is its own seed.
 
     Returns:
@@ -75,14 +77,15 @@ def estimate(records: pd.DataFrame, weights: ArrayLike = 1.0, seeds: ArrayLike |
     # A row a seed, a column a quantity.
     sums = np.zeros((seed_index.max(initial=-1) + 1, len(quantities)))
     np.add.at(sums, seed_index, weight[:, None] * records[quantities].to_numpy(np.float64))
-    counts = np.isfinite(sums)
-    seed_count = counts.sum(0)
-    mean = _ratio(np.where(counts, sums, 0.0).sum(0), seed_count)
-    squares = np.where(counts, sums - mean, 0.0) ** 2
+    is_finite = np.isfinite(sums)
+    seed_count = is_finite.sum(0)
+    mean = _ratio(np.where(is_finite, sums, 0.0).sum(0), seed_count)
+    squares = np.where(is_finite, sums - mean, 0.0) ** 2
     variance = _ratio(squares.sum(0), seed_count - 1)
     standard_error = np.sqrt(_ratio(variance, seed_count))
     half_width = stdtrit(np.maximum(seed_count - 1, 1), 0.975) * standard_error
-    # All seeds have the weights of the first, in some order: `trend` and `compare` keep only seeds with every record.
+    # All seeds have the same weights, so the first stands for all: `means_of` passes 1 for every record, `trend` keeps
+    # only seeds with a record at every level of rho, and `compare` only those with the value and the reference.
     weights_of_seed = weight[seed_index == 0]
     ranges = np.array([weighted_range(quantity, weights_of_seed) for quantity in quantities]).reshape(-1, 2)
     least, largest = ranges.T
@@ -254,15 +257,16 @@ def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
 def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None) -> pd.DataFrame:
     """Returns the difference of every quantity between each value of an axis and a reference, paired by seed.
 
-    The reference is the axis's first value by default. Its members may leave another axis blank, as plain training has
-    no strength of another method; they are then compared with every value of that axis. A seed counts if it is finite
-    for the value and for the reference. There are no rows if the axis takes one value.
+    The reference is the axis's first value by default. Its members may leave another axis blank: plain training, for
+    example, has no value on the axis of another method's strength. A blank stands for every value of that axis, so such
+    members are the reference at each of these. A seed counts if it is finite for the value and for the reference. There
+    are no rows if the axis takes one value.
 
     Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of the
     value and of the reference that enter no mean, whose partners do not count either; `unlearnt`, the members of
-    the value that have not learnt the classes; `learnt`, whether most members of the value, or most of the reference,
-    have; `values`, the differences per seed, separated by blanks; `difference`, their mean (value minus reference);
-    `low`, `high` and `variance` as in `estimate`.
+    the value that have not learnt the classes; `learnt`, whether most members of the value have learnt the classes, or
+    most members of the reference; `values`, the differences per seed, separated by blanks; `difference`, their mean
+    (value minus reference); `low`, `high` and `variance` as in `estimate`.
     """
     axes = [name for name in axes_of(rows) if name not in (axis, "seed")]
     columns = [*axes, axis, "reference", *DIFFERENCE_COLUMNS]
@@ -274,12 +278,13 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
     all_of_reference = records[records[axis] == reference]
     all_but_reference = records[records[axis] != reference]
     tables = []
-    for (*axis_values, value), of_value in groups_of(all_but_reference, [*axes, axis]):
-        setting = dict(zip(axes, axis_values, strict=True))
-        of_reference = _members_in(setting, all_of_reference)
-        if len(of_reference):
-            table = _difference(of_value, of_reference, axis=axis, reference=reference)
-            tables.append(table.assign(**setting, **{axis: value}, reference=reference))
+    for coordinates, value_members in groups_of(all_but_reference, [*axes, axis]):
+        setting = dict(zip(axes, coordinates[:-1], strict=True))
+        compared_value = coordinates[-1]
+        reference_members = _members_in(setting, all_of_reference)
+        if len(reference_members):
+            table = _difference(value_members, reference_members, axis=axis, reference=reference)
+            tables.append(table.assign(**setting, **{axis: compared_value}, reference=reference))
     return _stacked(tables, columns)
 
 
@@ -292,9 +297,11 @@ def _members_in(setting: Mapping[str, object], records: pd.DataFrame) -> pd.Data
     return records
 
 
-def _difference(of_value: pd.DataFrame, of_reference: pd.DataFrame, *, axis: str, reference: object) -> pd.DataFrame:
+def _difference(
+    value_members: pd.DataFrame, reference_members: pd.DataFrame, *, axis: str, reference: object
+) -> pd.DataFrame:
     """Returns the rows of `compare` of one setting and one value of the axis, without the columns that name these."""
-    members = pd.concat([of_value, of_reference])
+    members = pd.concat([value_members, reference_members])
     kept = kept_records(members)
     is_reference = kept[axis] == reference
     weights = np.where(is_reference, -1.0, 1.0)

@@ -27,7 +27,8 @@ from flipjax.training.network import Weights, evaluation_batch, logits_of, map_b
 from flipjax.training.own import as_ratio
 
 Scenery: TypeAlias = tuple[Array, Array] | Array | None
-"""The scenes that regions are pasted on, or the pool rows that they come from; see `Questions.__call__`."""
+"""What the scenes that regions are pasted on are made of: a tuple for `given` scenes, an array of pool rows for
+`surroundings`, None for `none`; see `Questions.__call__`."""
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 """Functions from images (B, H, W, 3) to surroundings without a scene, by the name of the score that
 `flipjax.sweep.finish` makes of the log-odds on them."""
@@ -101,17 +102,22 @@ class Questions:
             images, labels = gather(pool, batch)
             scene_layers = []
             if scenes is not None:
-                scene_layers = [jnp.broadcast_to(scene, images.shape) for kind in scenes.images for scene in kind]
+                # In one list: draw d of kind k is scene k * D + d.
+                for draws_of_kind in scenes.images:
+                    scene_layers += [jnp.broadcast_to(scene, images.shape) for scene in draws_of_kind]
             fill_layers = []
             if self.mirror_and_fills:
                 fill_layers = [fill(images) for fill in FILLS.values()]
             model = functools.partial(logits_of, experiment, weights)
-            logits, mirrored_logits, log_odds = _make_passes(model, images, scene_layers, fill_layers)
+            logits, mirrored_logits, log_odds = _make_passes(
+                model, images, scene_layers, fill_layers, mirror=self.mirror_and_fills
+            )
             scores_by_name = self._scores(logits, mirrored_logits)
             decomposition = metrics.decompose(logits, labels)
             regions = metrics.region_sums(logits, labels)
             scene_log_odds = None
             if scenes is not None:
+                # From (B, K * D, F) to (B, K, F).
                 scene_log_odds = average_draws(log_odds[:, : len(scene_layers)], scenes.draw_weights)
             fill_log_odds = None
             if fill_layers:
@@ -141,25 +147,30 @@ class Questions:
         """Returns the scenes that regions are pasted on; None if none are asked for, or none are given."""
         if self.scenes == "none" or scenery is None:
             return None
-        # `given` scenes come with the weights of their draws, `surroundings` as pool rows alone.
-        if not isinstance(scenery, tuple):
-            return _Scenes(mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1))
+        if self.scenes == "surroundings":
+            assert not isinstance(scenery, tuple)  # Pool rows.
+            surroundings = mean_surroundings(experiment, weights, pool, scenery)
+            return _Scenes(images=surroundings[:, None], draw_weights=jnp.ones(1))
+        assert isinstance(scenery, tuple)
         images, draw_weights = scenery
         if pool.strength is not None:
             images = (1 - pool.strength) * images[0] + pool.strength * images[1]
-        return _Scenes(images, draw_weights)
+        return _Scenes(images=images, draw_weights=draw_weights)
 
     def _scores(self, logits: jax.Array, mirrored_logits: jax.Array) -> dict[str, jax.Array]:
-        """Returns scores (n,) by name, of the logits of the images and of the mirrored images.
+        """Returns the scores (n,) that `Questions.scores` names, by name.
 
-        Beside `Questions.scores` there may be flip-risk.
+        Args:
+            logits: of the images.
+            mirrored_logits: of the mirrored images; read only for the score `mirror`.
         """
-        scores_by_name = {}
+        computed = {}
         if self.logit_scores:
-            scores_by_name = metrics.logit_scores(logits)
+            computed = metrics.logit_scores(logits)
         if self.mirror_and_fills:
-            scores_by_name["mirror"] = intervene.mirror_risk(logits, mirrored_logits)
-        return scores_by_name
+            computed["mirror"] = intervene.mirror_risk(logits, mirrored_logits)
+        # Leaves out flip-risk, which is computed with the others and which the decomposition holds.
+        return {name: computed[name] for name in self.scores}
 
     def _own(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Returns numerators and denominators of a user's own quantities, (n, Q, 2)."""
@@ -187,18 +198,22 @@ class _Passes(NamedTuple):
     """-1 where the pasted images are mirrored before the model sees them; else 1."""
 
 
-def _list_passes(*, scenes: int, fills: int) -> tuple[_Passes, int]:
-    """Lists the passes of a batch, given the numbers of scenes and of fills that regions are pasted on.
+def _list_passes(*, mirror: bool, scenes: int, fills: int) -> tuple[_Passes, int]:
+    """Lists the passes of a batch.
 
-    First come the images mirrored, if there are fills, and the images as they are; then each scene, as it is and
-    mirrored; then each fill, as it is.
+    First come the images mirrored, if asked for, and the images as they are; then each scene, as it is and mirrored;
+    then each fill, as it is.
+
+    Args:
+        mirror: whether to pass the mirrored images.
+        scenes: the number of scenes that regions are pasted on.
+        fills: the number of fills that regions are pasted on.
 
     Returns:
-        The passes, and the number of the one with the images as they are.
+        The passes, and the number of the one with the images as they are: 1 with `mirror`, and 0 without.
     """
     layers_and_directions = []
-    # The score `mirror` is asked for together with the fills.
-    if fills:
+    if mirror:
         layers_and_directions.append((0, -1))
     unchanged = len(layers_and_directions)
     layers_and_directions.append((0, 1))
@@ -208,52 +223,63 @@ def _list_passes(*, scenes: int, fills: int) -> tuple[_Passes, int]:
     for layer in range(1 + scenes, 1 + scenes + fills):
         layers_and_directions.append((layer, 1))
     layers, directions = np.array(layers_and_directions).T
-    return _Passes(np.arange(len(layers_and_directions)), layers, directions), unchanged
+    passes = _Passes(number=np.arange(len(layers)), layer=layers, direction=directions)
+    return passes, unchanged
+
+
+class _Regions(NamedTuple):
+    """The predicted regions of a batch, which one pass finds and the later passes paste."""
+
+    mask: jax.Array
+    """Where foreground is predicted, bool (B, H, W); False everywhere before they are found."""
+    cover: jax.Array
+    """How much of each pixel the pasted image has from the image, and not from the layer below, (B, H, W) in [0, 1].
+    Before the regions are found it is 1 everywhere, so that the model sees the whole image."""
 
 
 def _make_passes(
-    model: Callable, images: jax.Array, scenes: Sequence[jax.Array], fills: Sequence[jax.Array]
+    model: Callable, images: jax.Array, scenes: Sequence[jax.Array], fills: Sequence[jax.Array], *, mirror: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Passes images, and their predicted regions on scenes and fills, through the model, in one loop.
 
-    The regions are found in the same loop, by the pass with the unchanged images. Until then the cover of the images is
-    1 everywhere, so that pasting them on any layer leaves them as they are.
+    The pass with the unchanged images finds the regions, and the loop hands them on to the passes after it. The passes
+    up to it paste the whole images.
 
     Args:
         model: from images to logits.
         images: (B, H, W, 3).
         scenes: each like the images; the log-odds on one are the mean of the pasted image and its mirror image.
         fills: each like the images; the log-odds on one are of the pasted image alone.
+        mirror: whether to pass the mirrored images.
 
     Returns:
-        The logits (B, H, W, C) of the images; with fills those of their mirror images, else the same again; and the
-        log-odds (B, D, F) of the regions pasted on each of the D scenes and fills, scenes first.
+        Three arrays: the logits (B, H, W, C) of the images; the logits of their mirror images, or without `mirror`
+        again those of the images, which nobody reads; and the log-odds (B, L, F) of the regions pasted on each of the L
+        scenes and fills, scenes first.
     """
     layers = jnp.stack([images, *scenes, *fills])
-    passes, unchanged = _list_passes(scenes=len(scenes), fills=len(fills))
+    passes, unchanged = _list_passes(mirror=mirror, scenes=len(scenes), fills=len(fills))
 
-    def make_pass(
-        regions_and_cover: tuple[jax.Array, jax.Array], this_pass: _Passes
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        # `cover` is how much of each pixel is the image's.
-        regions, cover = regions_and_cover
-        pasted = intervene.paste(images, cover, layers[this_pass.layer])
+    def make_pass(regions: _Regions, this_pass: _Passes) -> tuple[_Regions, tuple[jax.Array, jax.Array]]:
+        pasted = intervene.paste(images, regions.cover, layers[this_pass.layer])
         logits = model(jnp.where(this_pass.direction < 0, pasted[:, :, ::-1], pasted))
-        # The pass with the unchanged images finds the regions and their cover; the later ones keep both.
-        regions = jnp.where(this_pass.number == unchanged, intervene.foreground(logits), regions)
-        cover = jax.lax.cond(this_pass.number == unchanged, intervene.soft_edge, lambda _: cover, regions)
-        regions_as_seen = jnp.where(this_pass.direction < 0, regions[:, :, ::-1], regions)
-        return (regions, cover), (logits, intervene.region_log_odds(logits, regions_as_seen))
+        # The pass with the unchanged images finds the regions and their cover; the other passes keep what they got.
+        mask = jnp.where(this_pass.number == unchanged, intervene.foreground(logits), regions.mask)
+        cover = jax.lax.cond(this_pass.number == unchanged, intervene.soft_edge, lambda _: regions.cover, mask)
+        mask_as_seen = jnp.where(this_pass.direction < 0, mask[:, :, ::-1], mask)
+        return _Regions(mask=mask, cover=cover), (logits, intervene.region_log_odds(logits, mask_as_seen))
 
-    no_regions = jnp.zeros(images.shape[:3], bool)
-    full_cover = jnp.ones(images.shape[:3])
-    all_passes = _Passes(*map(jnp.asarray, passes))
-    _, (logits, log_odds) = jax.lax.scan(make_pass, (no_regions, full_cover), all_passes)
+    not_found = _Regions(mask=jnp.zeros(images.shape[:3], bool), cover=jnp.ones(images.shape[:3]))
+    all_passes = jax.tree.map(jnp.asarray, passes)
+    _, (logits, log_odds) = jax.lax.scan(make_pass, not_found, all_passes)
     # Log-odds up to the pass with the unchanged images are of no pasted region.
     of_scenes, of_fills = jnp.split(log_odds[unchanged + 1 :], [2 * len(scenes)])
     of_scenes = (of_scenes[::2] + of_scenes[1::2]) / 2
-    # The first pass is that of the mirrored images if there are fills, else that of the unchanged ones.
-    return logits[unchanged], logits[0], jnp.moveaxis(jnp.concatenate([of_scenes, of_fills]), 0, 1)
+    mirrored = unchanged
+    if mirror:
+        # The pass with the mirrored images is the one before.
+        mirrored = unchanged - 1
+    return logits[unchanged], logits[mirrored], jnp.moveaxis(jnp.concatenate([of_scenes, of_fills]), 0, 1)
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:

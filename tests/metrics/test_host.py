@@ -162,6 +162,12 @@ def test_few_rows_of_many_classes_are_taken_where_channels_are_told(function, ro
         np.testing.assert_allclose(np.sum(value), np.sum(expected), rtol=1e-5)
 
 
+def test_more_classes_than_a_block_holds_are_read_a_pixel_at_a_time():
+    classes = pixels._MOST_OUTPUTS_OF_BLOCK + 1
+    risk = metrics.flip_risk(np.full((1, 1, classes), 0.5, np.float32), background=None)
+    np.testing.assert_allclose(risk, np.log(classes), rtol=1e-5)
+
+
 def test_a_background_out_of_order_is_the_same():
     logits = jnp.asarray(random_case(2, (1, 1), 200)[0][0, 0])
     found = pixels._foreground(logits, (5, 0))
