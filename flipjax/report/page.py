@@ -153,7 +153,7 @@ def _sections(shown: RunTables, items: Sequence[Item], charts_over_rho: Sequence
     Args:
         shown: the part of the run that is shown setting by setting.
         items: the images of the gallery.
-        charts_over_rho: maps of all settings, then charts of the flips of the shown ones, all drawn over rho.
+        charts_over_rho: maps of all settings, then charts of the flips of the shown ones; over rho if it varies.
     """
     galleries = []
     if items:
