@@ -92,10 +92,13 @@ def _value_of(annotation: object, value: Json) -> object:
         named_tuple = typing.cast("Callable[..., object]", annotation)
         field_types = tuple(typing.get_type_hints(annotation).values())
         return named_tuple(*_tuple_of(field_types, value))
-    # A whole float may have been written as an integer. A text of each number of a long list would fill the memory.
-    if not isinstance(value, annotation) and not (annotation is float and isinstance(value, int)):
+    if annotation is float and isinstance(value, int):
+        # A whole float may have been written as an integer.
+        return float(value)
+    # A text of each number of a long list would fill the memory.
+    if not isinstance(value, annotation):
         raise TypeError(f"expected {annotation.__name__}, found {type(value).__name__}")
-    return annotation(value)
+    return value
 
 
 def _record_of(kind: type, value: Json) -> object:
