@@ -20,7 +20,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 """A value that JSON can hold."""
 
 MISFITS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
-"""What reading a record raises whose value is not that of its dataclass."""
+"""Errors of `from_plain` for a value that does not fit its dataclass."""
 
 
 def to_plain(value: object) -> Json:
@@ -121,7 +121,7 @@ def _tuple_of(annotations: Sequence[object], value: Json) -> tuple[object, ...]:
 def _array_of(value: Json) -> np.ndarray:
     """Returns an array of numbers or texts."""
     if _holds_null(value):
-        # NumPy reads None as NaN if it is told that the array is of floats.
+        # With a float dtype NumPy converts None to NaN.
         return np.array(value, dtype=np.float64)
     return np.array(value)
 

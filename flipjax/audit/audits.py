@@ -79,7 +79,7 @@ class Assignment:
     training: Path | None
     """A table of training images by class and scene."""
     meaning: str
-    """What the values of a column of groups are, one of `flipjax.audit.groups.MEANINGS`."""
+    """How values of a column of groups are read: one of `flipjax.audit.groups.MEANINGS`."""
 
     def read_groups(self, foreground: Sequence[str] | None) -> ImageGroups:
         """Returns the groups of images, given the names of the foreground classes if they are known."""

@@ -14,7 +14,7 @@ from flipjax.audit.problems import AuditError
 from flipjax.support.terminal import listed
 
 BEGINNINGS = (r"^(.+)/", r"^(.+[^0-9])[0-9]+$", r"^(.+_)[^_]+$")
-"""What names of one cluster may share: the folder, all before a last number, or all before the last underscore."""
+"""Patterns of a beginning that a cluster's names share: a folder, or all before a last number or underscore."""
 MOST_DIFFERENT = 0.5
 """Clusters are likely where names have at most this many different beginnings, as a fraction of the names."""
 

@@ -31,7 +31,7 @@ significant, but it is 0 in print."""
 MOST_RENAMINGS = 3
 """Largest number of renamings that have a sentence each: those that mend flips in the most images."""
 OUTCOME_WORDS = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
-"""What may become of a pixel of the true foreground, by the key of its share."""
+"""Outcomes of a pixel of the true foreground, by the name of their rate."""
 ERROR_KIND_WORDS = {
     "whole": "whole segments that flip",
     "rim": "flips near borders of other segments",

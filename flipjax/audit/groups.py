@@ -44,7 +44,7 @@ class ImageGroups:
     """The groups that the numbers stand for; None if the caller gave numbers and did not say.
 
     The audit then reads them as `flipjax.metrics.summarize` does: as 2 * class + scene if there are two foreground
-    classes; otherwise as groups of which none is common or rare."""
+    classes; otherwise as groups without common or rare ones."""
     scene_names: tuple[str, ...] = ()
     """Names of the scenes of `Groups`; empty for other groups."""
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)

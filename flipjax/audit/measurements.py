@@ -133,7 +133,7 @@ def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) ->
 
 @dataclasses.dataclass(frozen=True)
 class SwapLogOdds:
-    """What a model says of the predicted foreground of n images on other scenes, `flipjax.intervene.scene_marginal`."""
+    """Log-odds of the predicted foreground of n images on other scenes (`flipjax.intervene.scene_marginal`)."""
 
     log_odds: np.ndarray
     """Log-odds of the F foreground classes on each of K kinds of scenes, float (n, K, F)."""
