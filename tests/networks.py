@@ -66,14 +66,14 @@ def golden_weight(name, shape):
     return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
 
 
-def assert_alike(function, wanted, *shapes):
-    """Compares two functions of arrays of these shapes, and their gradients."""
+def assert_alike(function, wanted, *shapes, compiled=jax.jit):
+    """Compares two functions of arrays of these shapes, and their gradients, in one compiled program."""
     rng = np.random.default_rng(1)
     arguments = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
     outputs = jax.eval_shape(wanted, *arguments)
     cotangents = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), outputs)
 
-    @jax.jit
+    @compiled
     def both(arguments, cotangents):
         runs = [jax.vjp(each, *arguments) for each in (function, wanted)]
         return [(output, pull(cotangents)) for output, pull in runs]

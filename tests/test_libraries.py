@@ -1,5 +1,6 @@
 """oneDNN: what it computes, who chooses it, and that no such program reaches the compilation cache."""
 
+import functools
 import json
 import os
 import shutil
@@ -9,13 +10,15 @@ import sys
 import faults
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
+from jax import lax
+from networks import assert_alike
 
 import flipjax
 from flipjax.backend import convolutions
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
+from flipjax.models import convolution
 from flipjax.models.convolution import convolve, convolve_doubled
 from flipjax.plan import plan
 from flipjax.sweep import description
@@ -24,6 +27,13 @@ from flipjax.training import devices
 ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
 ASKED = "--config.population.convolutions=onednn"
 pytestmark = pytest.mark.usefixtures("without_page")
+
+
+of_onednn = functools.partial(fast_jit, convolutions="onednn")
+
+
+def xlas_own(images, kernel):
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 BOTH = """
@@ -79,21 +89,41 @@ def test_both_kinds_of_programs_and_the_cache_live_in_one_process(onednn, tmp_pa
     assert hits[1] > 0
 
 
-@pytest.mark.parametrize("channels", [3, 8, 32])
-def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, channels):  # noqa: N802
-    keys = jax.random.split(jax.random.key(0), 4)
-    images = jax.random.normal(keys[0], (2, 8, 8, channels))
-    skip = jax.random.normal(keys[1], (2, 16, 16, 4))
-    kernel = jax.random.normal(keys[2], (3, 3, channels, 8))
-    wide = jax.random.normal(keys[3], (3, 3, channels + 4, 8))
+# Blocked, one image at a time.
+SHAPES = {
+    "photos": ((2, 6, 8, 3), (3, 3, 3, 8), False),
+    "four pixels at once": ((2, 5, 8, 4), (3, 3, 4, 4), False),
+    "two": ((3, 5, 6, 8), (3, 3, 8, 8), False),
+    "two, by images": ((3, 5, 6, 8), (3, 3, 8, 8), True),
+    "an odd width": ((2, 6, 7, 8), (3, 3, 8, 8), False),
+    "more channels in": ((2, 6, 8, 24), (3, 3, 24, 8), False),
+    "more channels out, by images": ((2, 4, 5, 8), (3, 3, 8, 40), True),
+    "a large kernel": ((1, 6, 8, 4), (5, 3, 4, 16), False),
+}
 
-    def sums(images, skip, kernel, wide):
-        return jnp.sin(convolve(images, kernel)).sum() + jnp.sin(convolve_doubled(images, skip, wide)).sum()
 
-    function = jax.value_and_grad(sums, argnums=(0, 1, 2, 3))
-    result = fast_jit(function, convolutions="onednn")(images, skip, kernel, wide)
-    wanted = fast_jit(function)(images, skip, kernel, wide)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), result, wanted)
+@pytest.mark.parametrize(("images", "kernel", "blocked"), SHAPES.values(), ids=SHAPES)
+def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, monkeypatch, images, kernel, blocked):  # noqa: N802
+    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    assert_alike(convolve, xlas_own, images, kernel, compiled=of_onednn)
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
+@pytest.mark.parametrize("channels", [4, 20])
+def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeypatch, channels, blocked):  # noqa: N802
+    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+
+    def whole(images, skip, kernel):
+        return xlas_own(jnp.concatenate([convolution.double(images), skip], axis=-1), kernel)
+
+    shapes = (3, 4, 6, channels), (3, 8, 12, 4), (3, 3, channels + 4, 8)
+    assert_alike(convolve_doubled, whole, *shapes, compiled=of_onednn)
+
+
+def test_kernels_gradients_are_summed_over_as_many_images_as_stay_in_the_cache():
+    sizes = [(16, 64, 16), (16, 128, 16), (3, 64, 64), (1, 256, 64)]
+    arrays = [jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32) for batch, size, channels in sizes]
+    assert [convolution._images_at_once(array, array) for array in arrays] == [8, 2, 1, 1]
 
 
 def test_a_trace_of_one_library_is_not_taken_for_the_other():

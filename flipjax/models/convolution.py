@@ -83,9 +83,15 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     """Returns how many neighbouring pixels to make at once."""
-    # For more than 16 channels in or out XLA:CPU calls YNNPACK, for fewer Eigen. Both want 32 columns: wasted taps cost
-    # less than empty lanes.
-    wanted = min(4, 32 // outputs) if max(inputs, outputs) <= 16 else 1
+    if library.value == ONEDNN:
+        # 16 columns fill its lanes.
+        wanted = max(1, min(4, 16 // outputs))
+    elif max(inputs, outputs) <= 16:
+        # For more than 16 channels in or out XLA:CPU calls YNNPACK, for fewer Eigen. Both want 32 columns: wasted taps
+        # cost less than empty lanes.
+        wanted = min(4, 32 // outputs)
+    else:
+        wanted = 1
     return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
 
 
@@ -104,10 +110,10 @@ def _with_fourth(images: jax.Array) -> jax.Array:
 def _columns_at_once(
     images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1
 ) -> jax.Array:
-    """Convolves with a stride, `_pixels_at_once` of a row together, but for oneDNN, which fills its lanes itself."""
+    """Convolves with a stride, `_pixels_at_once` of a row together."""
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
-    pixels = 1 if library.value == ONEDNN else _pixels_at_once(W // stride, C, outputs)
+    pixels = _pixels_at_once(W // stride, C, outputs)
     if pixels > 1:
         ends = ((i * stride, (pixels - 1 - i) * stride) for i in range(pixels))
         shifted = [jnp.pad(kernel, ((0, 0), end, (0, 0), (0, 0))) for end in ends]
@@ -120,7 +126,7 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     pixels = _pixels_at_once(W, C, O)
-    swapped = O <= 16 < C
+    swapped = library.value != ONEDNN and O <= 16 < C
     if swapped:
         # The two trade places for the sake of the columns, and the offsets change sign.
         moving = gradient
@@ -129,24 +135,15 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
         moving = images
         fixed = gradient
     fixed = fixed.reshape(len(fixed), H, W // pixels, -1)
-    rows = _rows_at_once(images.shape, max(C, O))
-    taps = _correlate(moving, fixed, margins=(height // 2, width // 2), dilation=(1, pixels), rows=rows)
+    taps = _correlate(moving, fixed, margins=(height // 2, width // 2), dilation=(1, pixels))
     if swapped:
         return taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
     parts = [taps[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
     return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
 
 
-def _rows_at_once(shape: tuple[int, ...], channels: int) -> int:
-    """Returns rows of a block whose operands stay in a core's cache; all of them where the images are small."""
-    B, H, W, _ = shape
-    if B * H * W * channels <= BLOCKED:
-        return H
-    return max((rows for rows in range(1, H) if H % rows == 0 and B * rows * W * channels <= BLOCKED // 4), default=1)
-
-
 def _correlate(
-    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int], rows: int
+    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
 ) -> jax.Array:
     """Correlates images with others at every offset: channels and batch trade places, and `fixed` is the kernel.
 
@@ -155,11 +152,79 @@ def _correlate(
         fixed: (B, H, W, F).
         margins: above and below, and on both sides.
         dilation: pixels of `moving` between neighbours of `fixed`.
-        rows: of `fixed` in a block; a divisor of H.
 
     Returns:
         Sums over batch and pixels, (M, 2 margins[0] + dilation[0], 2 margins[1] + dilation[1], F).
     """
+    if library.value == ONEDNN:
+        return _correlate_by_images(moving, fixed, margins=margins, dilation=dilation)
+    return _correlate_by_rows(moving, fixed, margins=margins, dilation=dilation)
+
+
+def _correlate_by_images(
+    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
+) -> jax.Array:
+    """Correlates as `_correlate` does, in the form that suits oneDNN, a few images at once."""
+    B = len(moving)
+    images = _images_at_once(moving, fixed)
+    if images == B:
+        return _correlate_in_rows(moving, fixed, margins=margins, dilation=dilation)
+
+    def add(index: jax.Array, total: jax.Array) -> jax.Array:
+        some, others = (lax.dynamic_slice_in_dim(values, index * images, images) for values in (moving, fixed))
+        return total + _correlate_in_rows(some, others, margins=margins, dilation=dilation)
+
+    shape = _sums_shape(moving, fixed, margins=margins, dilation=dilation)
+    return lax.fori_loop(0, B // images, add, jnp.zeros(shape, moving.dtype))
+
+
+def _sums_shape(
+    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Returns the shape of what `_correlate` returns."""
+    down, across = (2 * margin + step for margin, step in zip(margins, dilation, strict=True))
+    return moving.shape[-1], down, across, fixed.shape[-1]
+
+
+def _correlate_in_rows(
+    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
+) -> jax.Array:
+    """Correlates as `_correlate` does, channels beside one another in the rows of one image, the batch as channels.
+
+    oneDNN multiplies a stretch of a row at once. Here a row of the result is all channels at all offsets in it, where
+    otherwise it would be the few offsets of one channel.
+    """
+    B, H, W, M = moving.shape
+    above, beside = margins
+
+    @materialised
+    def product(moving: jax.Array, fixed: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            moving,
+            fixed,
+            (1, 1),
+            ((above, above), (beside * M, beside * M)),
+            rhs_dilation=(dilation[0], dilation[1] * M),
+            dimension_numbers=_LAYOUT,
+        )
+
+    in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
+    sums = product(in_rows, fixed.transpose(1, 2, 0, 3))
+    _, down, across, F = _sums_shape(moving, fixed, margins=margins, dilation=dilation)
+    return sums.reshape(down, across, M, F).transpose(2, 0, 1, 3)
+
+
+def _images_at_once(moving: jax.Array, fixed: jax.Array) -> int:
+    """Returns images of a block of at most `BLOCKED` values; at least one."""
+    B = len(moving)
+    values = max(moving.size, fixed.size) // B
+    return max((images for images in range(1, B + 1) if B % images == 0 and images * values <= BLOCKED), default=1)
+
+
+def _correlate_by_rows(
+    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
+) -> jax.Array:
+    """Correlates as `_correlate` does, in the form that suits XLA's own convolutions, a few rows at once."""
     H = fixed.shape[1]
     above, beside = margins
     down = dilation[0]
@@ -174,8 +239,10 @@ def _correlate(
 
         return product(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
 
+    rows = _rows_at_once(moving, fixed)
     if rows == H:
         return taps(moving, fixed, above)
+    shape = _sums_shape(moving, fixed, margins=margins, dilation=dilation)
     moving = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
     moving, fixed = lax.optimization_barrier((moving, fixed))
 
@@ -183,8 +250,16 @@ def _correlate(
         seen = lax.dynamic_slice_in_dim(moving, index * rows * down, rows * down + 2 * above, axis=1)
         return total + taps(seen, lax.dynamic_slice_in_dim(fixed, index * rows, rows, axis=1), 0)
 
-    sums = (moving.shape[-1], 2 * above + down, 2 * beside + dilation[1], fixed.shape[-1])
-    return lax.fori_loop(0, H // rows, add, jnp.zeros(sums, moving.dtype))
+    return lax.fori_loop(0, H // rows, add, jnp.zeros(shape, moving.dtype))
+
+
+def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
+    """Returns rows of a block whose operands stay in a core's cache; all of them where the images are small."""
+    H = fixed.shape[1]
+    values = max(moving.size, fixed.size)
+    if values <= BLOCKED:
+        return H
+    return max((rows for rows in range(1, H) if H % rows == 0 and values // H * rows <= BLOCKED // 4), default=1)
 
 
 def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -268,8 +343,7 @@ def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
         reached = jnp.concatenate([last, middle + last, first + middle, first], axis)
     turned = lax.optimization_barrier(reached.swapaxes(2, 3))
     image_gradient = _columns_at_once(gradient, turned, [(1, 1)] * 2, stride=2)
-    rows = _rows_at_once(images.shape, max(images.shape[-1], 4 * gradient.shape[-1]))
-    taps = _correlate(gradient, images, margins=(1, 1), dilation=(2, 2), rows=rows).transpose(1, 2, 3, 0)
+    taps = _correlate(gradient, images, margins=(1, 1), dilation=(2, 2)).transpose(1, 2, 3, 0)
     for axis in (0, 1):
         one, two, three, four = jnp.split(taps, 4, axis)
         taps = jnp.concatenate([three + four, two + three, one + two], axis)

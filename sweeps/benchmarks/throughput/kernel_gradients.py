@@ -16,16 +16,20 @@ from roofline import seconds
 from flipjax.backend.compiler import fast_jit
 from flipjax.models import convolution
 
-SHAPES = [(16, 64, 16, 16), (16, 32, 32, 32), (16, 48, 8, 8)]
+SHAPES = [(16, 64, 16, 16), (16, 128, 16, 16), (16, 32, 32, 32), (16, 48, 8, 8)]
 """Batch, size, channels in and out."""
 
 
-def blocks(images, gradient, *, pixels, blocked=convolution.BLOCKED):
-    """The project's form, with a number of pixels at once."""
-    fixed = mock.patch.object(convolution, "_pixels_at_once", lambda *_: pixels)
-    with fixed, mock.patch.object(convolution, "BLOCKED", blocked):
+def summed(images, gradient, *, form, pixels, blocked=convolution.BLOCKED):
+    """A form of `convolution._correlate`, with a number of pixels at once."""
+    chosen = {"_correlate": form, "_pixels_at_once": lambda *_: pixels, "BLOCKED": blocked}
+    with mock.patch.multiple(convolution, **chosen):
         shape = (3, 3, images.shape[-1], gradient.shape[-1])
         return convolution._kernel_gradient(images, gradient, shape)
+
+
+by_rows = functools.partial(summed, form=convolution._correlate_by_rows)
+by_images = functools.partial(summed, form=convolution._correlate_by_images)
 
 
 def derived(images, gradient):
@@ -66,10 +70,13 @@ def products_by_image(images, gradient):
 
 
 FORMS = {
-    "one pixel": functools.partial(blocks, pixels=1),
-    "two pixels": functools.partial(blocks, pixels=2),
-    "four pixels": functools.partial(blocks, pixels=4),
-    "one pixel, without blocks": functools.partial(blocks, pixels=1, blocked=2**40),
+    "by rows, one pixel": functools.partial(by_rows, pixels=1),
+    "by rows, two pixels": functools.partial(by_rows, pixels=2),
+    "by rows, four pixels": functools.partial(by_rows, pixels=4),
+    "by rows, one pixel, without blocks": functools.partial(by_rows, pixels=1, blocked=2**40),
+    "by images, one pixel": functools.partial(by_images, pixels=1),
+    "by images, two pixels": functools.partial(by_images, pixels=2),
+    "by images, one pixel, without blocks": functools.partial(by_images, pixels=1, blocked=2**40),
     "products": products,
     "products by image": products_by_image,
     "XLA's own": derived,
@@ -82,7 +89,7 @@ def main():
         images = jnp.asarray(rng.standard_normal((batch, size, size, inputs)), jnp.float32)
         gradient = jnp.asarray(rng.standard_normal((batch, size, size, outputs)), jnp.float32)
         for library in ("xla", "onednn"):
-            wanted = fast_jit(FORMS["one pixel"])(images, gradient)
+            wanted = fast_jit(FORMS["by rows, one pixel"])(images, gradient)
             for name, form in FORMS.items():
                 result = fast_jit(form, convolutions=library)(images, gradient)
                 np.testing.assert_allclose(result, wanted, rtol=1e-3, atol=1e-2)
