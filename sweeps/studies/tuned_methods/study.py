@@ -1,8 +1,8 @@
 """Methods compared once tuned: python sweeps/studies/tuned_methods/study.py RUN FRESH
 
 RUN is the run folder that make.py trains, of config.py. Chooses each method's draw, trains the winners and the untuned
-methods with fresh seeds in the folder FRESH, and writes winners.csv, methods.csv, ranks.csv and tuned.png beside this
-file.
+methods with fresh seeds in the folder FRESH, and writes winners.csv, methods.csv, ranks.csv, comparison.csv and
+tuned.png beside this file. As on a run's page, members that hardly find the object are in no mean.
 """
 
 import json
@@ -19,6 +19,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import flipjax
+from flipjax.results.estimates import compare
+from flipjax.results.rows import NOT_LEARNT
+from flipjax.results.run_data import mark_unlearnt
+from flipjax.results.verdicts import JUDGED, judge
 
 HERE = pathlib.Path(__file__).parent
 CHOOSERS = {
@@ -27,6 +31,7 @@ CHOOSERS = {
     "flip-risk, without labels": ("label_free_risk", "valid_risk", 1),
 }
 """How a draw is chosen: the rule of the epoch, the measure of the validation images, and its sign (least is best)."""
+LABELLED = next(iter(CHOOSERS))
 UNTUNED = "untuned"
 RULE_OF = {UNTUNED: "val_loss"} | {name: rule for name, (rule, *_) in CHOOSERS.items()}
 FRESH = tuple(range(10, 15))
@@ -69,7 +74,7 @@ def winners_of(run, settings):
 def train_winners(config, winners, folder):
     """Trains each distinct winner and every untuned method with fresh seeds.
 
-    Returns a row a method, rho, chooser and seed: Flip (rare) and foreground IoU of the test.
+    Returns the rows of results.csv of the test, for every method, rho and chooser, which is named in `selection`.
     """
     untuned = [{"method": method} for method in winners["method"].unique()]
     asked = [(row.rho, row.chooser, json.loads(row.setting)) for row in winners.itertuples()]
@@ -78,16 +83,38 @@ def train_winners(config, winners, folder):
     distinct = [setting for place, setting in enumerate(settings) if setting not in settings[:place]]
     config.axes.update(rho=config.axes.rho[:1], seed=FRESH)
     config.members = distinct
-    results = flipjax.run(config, workdir=folder).results
-    test = results[(results["split"] == "test") & results["group"].isin(["all", "rare"])]
-    test = test.assign(setting=setting_of(test["member"], distinct))
-    rows = []
-    for (rho, chooser, _), setting in zip(asked, settings, strict=True):
-        own = test[(test["setting"] == distinct.index(setting)) & (test["selection"] == RULE_OF[chooser])]
-        whole, rare = (own[own["group"] == group].set_index("seed") for group in ("all", "rare"))
-        values = {"rare": rare["fg_flip"], "iou": whole["iou_foreground"], "status": whole["status"]}
-        rows.append(pd.DataFrame(values).assign(method=setting["method"], rho=rho, chooser=chooser).reset_index())
-    return pd.concat(rows, ignore_index=True)
+    run = flipjax.run(config, workdir=folder)
+    results = mark_unlearnt(run.results, run.tables.cells)
+    results = results[results["split"] == "test"]
+    setting_number = setting_of(results["member"], distinct)
+    parts = []
+    for (_, chooser, _), setting in zip(asked, settings, strict=True):
+        chosen = (setting_number == distinct.index(setting)) & (results["selection"] == RULE_OF[chooser])
+        parts.append(results[chosen].assign(selection=chooser))
+    rows = pd.concat(parts, ignore_index=True)
+    strengths = rows.columns[rows.columns.get_loc("method") + 1 : rows.columns.get_loc("split")]
+    return rows.drop(columns=strengths)
+
+
+def members_of(rows):
+    """Returns a row a method, rho, chooser and seed: Flip, foreground missed and foreground IoU of the test, epoch."""
+    axes = ["method", "rho", "selection", "seed"]
+    rare, common, whole = (rows[rows["group"] == group].set_index(axes) for group in ("rare", "common", "all"))
+    members = pd.DataFrame({
+        "rare": rare["fg_flip"],
+        "common": common["fg_flip"],
+        "missed": whole["fg_miss"],
+        "iou": whole["iou_foreground"],
+        "epoch": whole["best_epoch"],
+        "status": whole["status"],
+    })  # fmt: skip
+    return members.reset_index().rename(columns={"selection": "chooser"})
+
+
+def in_means(members):
+    """Returns the members that means hold: not those that hardly find the object; diverged ones flip everything."""
+    flips_all = members["status"] == "diverged"
+    return members.assign(rare=members["rare"].mask(flips_all, 1.0))[members["status"] != NOT_LEARNT]
 
 
 def interval(values):
@@ -101,24 +128,24 @@ def ranks_of(values):
     """Returns the rank of each method by Flip (rare), with bootstrap intervals over seeds; 1 flips least."""
     random, rows = np.random.default_rng(0), []
     for (rho, chooser), own in values.groupby(["rho", "chooser"]):
-        wide = own.pivot(index="seed", columns="method", values="rare").fillna(1.0)
+        wide = own.pivot(index="seed", columns="method", values="rare")
         drawn = [wide.iloc[random.integers(0, len(wide), len(wide))].mean().rank() for _ in range(SAMPLES)]
         low, high = (pd.DataFrame(drawn).quantile(q) for q in (0.025, 0.975))
         ranks, ious = wide.mean().rank(), own.groupby("method")["iou"].mean()
         for method in wide:
             mean, least, most = interval(wide[method])
             rows.append({
-                "rho": rho, "chooser": chooser, "method": method, "rare": mean, "rare_low": least, "rare_high": most,
-                "iou": ious[method], "rank": ranks[method], "rank_low": low[method], "rank_high": high[method],
+                "rho": rho, "chooser": chooser, "method": method, "n": wide[method].count(),
+                "rare": mean, "rare_low": least, "rare_high": most, "iou": ious[method],
+                "rank": ranks[method], "rank_low": low[method], "rank_high": high[method],
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def cost_of(values):
     """Returns, by rho, method and chooser, Flip (rare) less that of the draw chosen with group labels, over seeds."""
-    first = next(iter(CHOOSERS))
     wide = values.pivot(index=["rho", "method", "seed"], columns="chooser", values="rare")
-    less = wide.drop(columns=first).sub(wide[first], axis=0).stack().rename("cost")
+    less = wide.drop(columns=LABELLED).sub(wide[LABELLED], axis=0).stack().rename("cost")
     return less.groupby(level=["rho", "chooser", "method"]).apply(interval)
 
 
@@ -170,13 +197,21 @@ def main():
     settings = [dict(setting) for setting in config.members]
     winners = winners_of(run, settings)
     winners.to_csv(HERE / "winners.csv", index=False)
-    values = train_winners(config, winners, fresh)
-    values.to_csv(HERE / "methods.csv", index=False, float_format="%.4f")
+    rows = train_winners(config, winners, fresh)
+    members = members_of(rows)
+    members.to_csv(HERE / "methods.csv", index=False, float_format="%.4f")
+    comparison = judge(compare(rows, axis="selection", reference=LABELLED))
+    comparison = comparison[comparison["quantity"].isin(JUDGED)]
+    comparison.to_csv(HERE / "comparison.csv", index=False)
+    values = in_means(members)
     ranks, costs = ranks_of(values), cost_of(values)
     ranks.to_csv(HERE / "ranks.csv", index=False, float_format="%.4f")
     print(winners.to_string(index=False))
     print(ranks.round(3).to_string(index=False))
     print(costs.map(lambda each: "{:+.2f} [{:+.2f}, {:+.2f}]".format(*each)).unstack().to_string())
+    judged = comparison[comparison["verdict"] != ""]
+    print(f"{len(judged)} verdicts of {comparison['comparisons'].iloc[0]} comparisons with {LABELLED}")
+    print(judged[["rho", "method", "selection", "quantity", "n", "difference", "verdict"]].to_string(index=False))
     print(verdicts(ranks, costs).to_string(index=False))
     draw(ranks)
 
