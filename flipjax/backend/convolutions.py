@@ -32,7 +32,7 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 LEAST_WIDTH = 4
 """Least width of a U-Net that was measured; oneDNN is faster for all, at every size."""
-LONG = 1e10
+LONG = 4e9
 """Least pixels, times the model's width, of a run that gains more than it loses by compiling anew in each process."""
 
 library = jax.make_user_context(XLA)
