@@ -92,6 +92,8 @@ def test_both_kinds_of_programs_and_the_cache_live_in_one_process(onednn, tmp_pa
 # Blocked, one image at a time.
 SHAPES = {
     "photos": ((2, 6, 8, 3), (3, 3, 3, 8), False),
+    "one channel": ((2, 5, 8, 1), (3, 3, 1, 2), False),
+    "two channels, by images": ((2, 5, 8, 2), (3, 3, 2, 1), True),
     "four pixels at once": ((2, 5, 8, 4), (3, 3, 4, 4), False),
     "two": ((3, 5, 6, 8), (3, 3, 8, 8), False),
     "two, by images": ((3, 5, 6, 8), (3, 3, 8, 8), True),

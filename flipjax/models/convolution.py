@@ -1,5 +1,6 @@
 """A convolution that stays fast on XLA:CPU: in a loop, in its gradients, and with few channels."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.backend.convolutions import ONEDNN, XLA, library
 from flipjax.pytrees import PyTree
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -24,12 +25,12 @@ def _margins(kernel: jax.Array) -> list[tuple[int, int]]:
 
 
 def for_cpu() -> bool:
-    """Returns whether programs are traced for a CPU; replaced, they are traced for an accelerator from here, too."""
+    """Returns whether programs are traced for a CPU; where it is replaced, they can be traced for an accelerator."""
     return jax.default_backend() == "cpu"
 
 
 def spread(members: int, mapped: PyTree, values: PyTree) -> PyTree:
-    """Repeats arrays for each member, but those that have a leading axis of members, as `mapped` says."""
+    """Repeats arrays for each member, except those that `mapped` marks as having a leading axis of members."""
 
     def of_all(is_mapped: bool, array: jax.Array) -> jax.Array:
         return array if is_mapped else jnp.broadcast_to(array, (members, *array.shape))
@@ -82,15 +83,14 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
-    """Returns how many neighbouring pixels to make at once."""
+    """Returns how many neighbouring pixels of a row to make at once, as columns of one product."""
     if library.value == ONEDNN:
-        # 16 columns fill its lanes.
-        wanted = max(1, min(4, 16 // outputs))
+        wanted = max(1, 16 // outputs)
     elif max(inputs, outputs) <= 16:
-        # For more than 16 channels in or out XLA:CPU calls YNNPACK, for fewer Eigen. Both want 32 columns: wasted taps
-        # cost less than empty lanes.
-        wanted = min(4, 32 // outputs)
+        # XLA:CPU calls Eigen, which is fastest with 32 columns: wasted taps cost less than empty lanes.
+        wanted = 32 // outputs
     else:
+        # It calls YNNPACK.
         wanted = 1
     return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
 
@@ -125,136 +125,131 @@ def _columns_at_once(
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
+    margins = height // 2, width // 2
+    if library.value == XLA and O <= 16 < C:
+        # The two trade places, so that the wider one supplies the columns; the offsets change sign.
+        sums = _correlate(gradient, images, Offsets(margins))
+        return sums[:, ::-1, ::-1].transpose(1, 2, 3, 0)
     pixels = _pixels_at_once(W, C, O)
-    swapped = library.value != ONEDNN and O <= 16 < C
-    if swapped:
-        # The two trade places for the sake of the columns, and the offsets change sign.
-        moving = gradient
-        fixed = images
-    else:
-        moving = images
-        fixed = gradient
-    fixed = fixed.reshape(len(fixed), H, W // pixels, -1)
-    taps = _correlate(moving, fixed, margins=(height // 2, width // 2), dilation=(1, pixels))
-    if swapped:
-        return taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
-    parts = [taps[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
+    columns = gradient.reshape(len(gradient), H, W // pixels, pixels * O)
+    sums = _correlate(images, columns, Offsets(margins, steps=(1, pixels)))
+    # The kernel's offsets begin one column further to the right for each next pixel.
+    parts = [sums[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
     return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
 
 
-def _correlate(
-    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
-) -> jax.Array:
-    """Correlates images with others at every offset: channels and batch trade places, and `fixed` is the kernel.
+@dataclasses.dataclass(frozen=True)
+class Offsets:
+    """The offsets at which two stacks of images are correlated, one of which moves over the other."""
+
+    margins: tuple[int, int]
+    """Rows of zeros above and below the moving images, and columns of zeros on both sides."""
+    steps: tuple[int, int] = (1, 1)
+    """Rows and columns of the moving images between neighbouring pixels of the fixed ones."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many there are, down and across."""
+        down, across = (2 * margin + step for margin, step in zip(self.margins, self.steps, strict=True))
+        return down, across
+
+
+def _correlate(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Sums the products of two stacks of images over all pixels, at every offset between the two.
+
+    It is a convolution in which channels and batch trade places, and the fixed images are the kernel.
 
     Args:
-        moving: (B, dilation[0] H, dilation[1] W, M), zero-padded by `margins`.
+        moving: (B, steps[0] H, steps[1] W, M).
         fixed: (B, H, W, F).
-        margins: above and below, and on both sides.
-        dilation: pixels of `moving` between neighbours of `fixed`.
+        offsets: with its margins and steps.
 
     Returns:
-        Sums over batch and pixels, (M, 2 margins[0] + dilation[0], 2 margins[1] + dilation[1], F).
+        (M, *offsets.shape, F).
     """
     if library.value == ONEDNN:
-        return _correlate_by_images(moving, fixed, margins=margins, dilation=dilation)
-    return _correlate_by_rows(moving, fixed, margins=margins, dilation=dilation)
+        return _correlate_by_images(moving, fixed, offsets)
+    return _correlate_by_rows(moving, fixed, offsets)
 
 
-def _correlate_by_images(
-    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
-) -> jax.Array:
-    """Correlates as `_correlate` does, in the form that suits oneDNN, a few images at once."""
+def _correlate_by_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Correlates as `_correlate` does, in the form that is fast by oneDNN, a few images at once."""
     B = len(moving)
     images = _images_at_once(moving, fixed)
     if images == B:
-        return _correlate_in_rows(moving, fixed, margins=margins, dilation=dilation)
+        return _correlate_channels_in_rows(moving, fixed, offsets)
 
     def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        some, others = (lax.dynamic_slice_in_dim(values, index * images, images) for values in (moving, fixed))
-        return total + _correlate_in_rows(some, others, margins=margins, dilation=dilation)
+        block = (lax.dynamic_slice_in_dim(values, index * images, images) for values in (moving, fixed))
+        return total + _correlate_channels_in_rows(*block, offsets)
 
-    shape = _sums_shape(moving, fixed, margins=margins, dilation=dilation)
-    return lax.fori_loop(0, B // images, add, jnp.zeros(shape, moving.dtype))
-
-
-def _sums_shape(
-    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """Returns the shape of what `_correlate` returns."""
-    down, across = (2 * margin + step for margin, step in zip(margins, dilation, strict=True))
-    return moving.shape[-1], down, across, fixed.shape[-1]
-
-
-def _correlate_in_rows(
-    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
-) -> jax.Array:
-    """Correlates as `_correlate` does, channels beside one another in the rows of one image, the batch as channels.
-
-    oneDNN multiplies a stretch of a row at once. Here a row of the result is all channels at all offsets in it, where
-    otherwise it would be the few offsets of one channel.
-    """
-    B, H, W, M = moving.shape
-    above, beside = margins
-
-    @materialised
-    def product(moving: jax.Array, fixed: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            moving,
-            fixed,
-            (1, 1),
-            ((above, above), (beside * M, beside * M)),
-            rhs_dilation=(dilation[0], dilation[1] * M),
-            dimension_numbers=_LAYOUT,
-        )
-
-    in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
-    sums = product(in_rows, fixed.transpose(1, 2, 0, 3))
-    _, down, across, F = _sums_shape(moving, fixed, margins=margins, dilation=dilation)
-    return sums.reshape(down, across, M, F).transpose(2, 0, 1, 3)
+    zeros = jnp.zeros((moving.shape[-1], *offsets.shape, fixed.shape[-1]), moving.dtype)
+    return lax.fori_loop(0, B // images, add, zeros)
 
 
 def _images_at_once(moving: jax.Array, fixed: jax.Array) -> int:
-    """Returns images of a block of at most `BLOCKED` values; at least one."""
+    """Returns how many images fit a block of `BLOCKED` values; at least one."""
     B = len(moving)
     values = max(moving.size, fixed.size) // B
     return max((images for images in range(1, B + 1) if B % images == 0 and images * values <= BLOCKED), default=1)
 
 
-def _correlate_by_rows(
-    moving: jax.Array, fixed: jax.Array, *, margins: tuple[int, int], dilation: tuple[int, int]
-) -> jax.Array:
-    """Correlates as `_correlate` does, in the form that suits XLA's own convolutions, a few rows at once."""
-    H = fixed.shape[1]
-    above, beside = margins
-    down = dilation[0]
+def _correlate_channels_in_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Correlates as `_correlate` does, with the channels of a pixel beside one another in a row of one image.
 
-    def taps(moving: jax.Array, fixed: jax.Array, above: int) -> jax.Array:
-        options = {"padding": ((above, above), (beside, beside)), "rhs_dilation": dilation}
+    oneDNN makes a stretch of an output's row at once. Such a row has all offsets across of all channels; with a row a
+    channel it would have no more than the offsets.
+    """
+    B, H, W, M = moving.shape
+    above, beside = offsets.margins
+    down, across = offsets.steps
+    padding = (above, above), (beside * M, beside * M)
+
+    @materialised
+    def convolved(moving: jax.Array, fixed: jax.Array) -> jax.Array:
+        dilation = down, across * M
+        return lax.conv_general_dilated(
+            moving, fixed, (1, 1), padding, rhs_dilation=dilation, dimension_numbers=_LAYOUT
+        )
+
+    in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
+    sums = convolved(in_rows, fixed.transpose(1, 2, 0, 3))
+    return sums.reshape(*offsets.shape, M, -1).transpose(2, 0, 1, 3)
+
+
+def _correlate_by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Correlates as `_correlate` does, in the form that is fast by XLA's own convolutions, a few rows at once."""
+    H = fixed.shape[1]
+    above, beside = offsets.margins
+    down = offsets.steps[0]
+
+    def correlated(moving: jax.Array, fixed: jax.Array, *, margin: int) -> jax.Array:
+        options = {"padding": ((margin, margin), (beside, beside)), "rhs_dilation": offsets.steps}
 
         # Written out, the transposes are not folded back into permuted dimensions of the convolution.
         @materialised
-        def product(moving: jax.Array, fixed: jax.Array) -> jax.Array:
+        def convolved(moving: jax.Array, fixed: jax.Array) -> jax.Array:
             return lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=_LAYOUT, **options)
 
-        return product(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
+        return convolved(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
 
     rows = _rows_at_once(moving, fixed)
     if rows == H:
-        return taps(moving, fixed, above)
-    shape = _sums_shape(moving, fixed, margins=margins, dilation=dilation)
-    moving = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
-    moving, fixed = lax.optimization_barrier((moving, fixed))
+        return correlated(moving, fixed, margin=above)
+    padded = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
+    padded, fixed = lax.optimization_barrier((padded, fixed))
 
     def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        seen = lax.dynamic_slice_in_dim(moving, index * rows * down, rows * down + 2 * above, axis=1)
-        return total + taps(seen, lax.dynamic_slice_in_dim(fixed, index * rows, rows, axis=1), 0)
+        reached = lax.dynamic_slice_in_dim(padded, index * rows * down, rows * down + 2 * above, axis=1)
+        block = lax.dynamic_slice_in_dim(fixed, index * rows, rows, axis=1)
+        return total + correlated(reached, block, margin=0)
 
-    return lax.fori_loop(0, H // rows, add, jnp.zeros(shape, moving.dtype))
+    zeros = jnp.zeros((moving.shape[-1], *offsets.shape, fixed.shape[-1]), moving.dtype)
+    return lax.fori_loop(0, H // rows, add, zeros)
 
 
 def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
-    """Returns rows of a block whose operands stay in a core's cache; all of them where the images are small."""
+    """Returns the rows of a block: all, of at most `BLOCKED` values, or those of a quarter of it; at least one."""
     H = fixed.shape[1]
     values = max(moving.size, fixed.size)
     if values <= BLOCKED:
@@ -265,7 +260,7 @@ def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
 def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     image_gradient = _same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-    if images.shape[-1] > 3:
+    if images.shape[-1] != 3:
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
     of_four = materialised(functools.partial(_kernel_gradient, shape=(*kernel.shape[:2], 4, kernel.shape[-1])))
     return image_gradient, of_four(_with_fourth(images), gradient)[:, :, :3]
@@ -343,7 +338,7 @@ def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
         reached = jnp.concatenate([last, middle + last, first + middle, first], axis)
     turned = lax.optimization_barrier(reached.swapaxes(2, 3))
     image_gradient = _columns_at_once(gradient, turned, [(1, 1)] * 2, stride=2)
-    taps = _correlate(gradient, images, margins=(1, 1), dilation=(2, 2)).transpose(1, 2, 3, 0)
+    taps = _correlate(gradient, images, Offsets(margins=(1, 1), steps=(2, 2))).transpose(1, 2, 3, 0)
     for axis in (0, 1):
         one, two, three, four = jnp.split(taps, 4, axis)
         taps = jnp.concatenate([three + four, two + three, one + two], axis)
