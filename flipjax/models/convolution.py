@@ -180,8 +180,9 @@ def _correlate_by_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) 
         return _correlate_channels_in_rows(moving, fixed, offsets)
 
     def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        block = (lax.dynamic_slice_in_dim(values, index * images, images) for values in (moving, fixed))
-        return total + _correlate_channels_in_rows(*block, offsets)
+        reached = lax.dynamic_slice_in_dim(moving, index * images, images)
+        block = lax.dynamic_slice_in_dim(fixed, index * images, images)
+        return total + _correlate_channels_in_rows(reached, block, offsets)
 
     zeros = jnp.zeros((moving.shape[-1], *offsets.shape, fixed.shape[-1]), moving.dtype)
     return lax.fori_loop(0, B // images, add, zeros)
