@@ -28,7 +28,6 @@ from flipjax.results.frames import write_csv
 
 HERE = pathlib.Path(__file__).parent
 LOOP, PLAIN, TORCH = "flipjax loop", "plain vmap", "PyTorch"
-LOOP_HUGE = "flipjax loop, huge pages"
 # One arena that keeps what it has: no page is given back to the kernel and asked for again.
 MALLOC = (
     ("MALLOC_ARENA_MAX", "1"),
@@ -36,11 +35,8 @@ MALLOC = (
     ("MALLOC_TRIM_THRESHOLD_", str(2**32)),
     ("MALLOC_TOP_PAD_", str(2**26)),
 )
-# Memory comes in pages of 2 MB where Linux has them on request.
-HUGE = (("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),)
 CONTENDERS = (
     Contender(LOOP, "jax_contenders", "loop"),
-    Contender(LOOP_HUGE, "jax_contenders", "loop", environment=HUGE),
     Contender("flipjax loop, batches shared by the cores", "jax_contenders", "shared", most=CORES // 2),
     Contender("flipjax loop, all augmentation", "jax_contenders", "loop", augmented=True),
     Contender("flipjax vmap", "jax_contenders", "vmap", slow=True),
@@ -48,8 +44,6 @@ CONTENDERS = (
     Contender(TORCH, "torch_twin", "threads"),
     Contender("PyTorch, malloc tuned", "torch_twin", "threads", environment=MALLOC),
     Contender("PyTorch, malloc tuned, a process a core", "torch_twin", "single", CORES, MALLOC),
-    Contender("PyTorch, malloc tuned, huge pages", "torch_twin", "threads", environment=MALLOC + HUGE),
-    Contender("PyTorch, malloc tuned, huge pages, a process a core", "torch_twin", "single", CORES, MALLOC + HUGE),
 )
 
 
@@ -81,13 +75,13 @@ def check_twin(running):
         print(f"differ from flipjax's by at most {difference:.0e}")
 
 
-def ratio(result, loop, other):
-    """Returns median and range, over rounds, of a loop's speed by another's; None where one is not measured."""
+def ratio(result, other):
+    """Returns median and range, over rounds, of the loop's speed by another's; None where one is not measured."""
     speeds = {running.contender.name: running.speeds for running in result}
-    if loop not in speeds or other not in speeds:
+    if LOOP not in speeds or other not in speeds:
         return None
-    every = 1 if len(speeds[other]) == len(speeds[loop]) else 2
-    ratios = [a / b for a, b in zip(speeds[loop][::every], speeds[other], strict=True)]
+    every = 1 if len(speeds[other]) == len(speeds[LOOP]) else 2
+    ratios = [a / b for a, b in zip(speeds[LOOP][::every], speeds[other], strict=True)]
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
@@ -104,11 +98,10 @@ def print_table(result):
 def print_ratios(result):
     for size, members in dict.fromkeys((running.contender.size, running.members) for running in result):
         same = [running for running in result if (running.contender.size, running.members) == (size, members)]
-        names = dict.fromkeys(running.contender.name for running in same)
-        for loop, other in itertools.product((LOOP, LOOP_HUGE), names):
-            if other != loop and (seen := ratio(same, loop, other)):
+        for other in dict.fromkeys(running.contender.name for running in same):
+            if other != LOOP and (seen := ratio(same, other)):
                 text = f"{seen[0]:.2f} ({seen[1]:.2f} to {seen[2]:.2f})"
-                print(f"{size} px, K = {members:<3} {loop} / {other}: {text}")
+                print(f"{size} px, K = {members:<3} {LOOP} / {other}: {text}")
 
 
 def print_memory(result):
