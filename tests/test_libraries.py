@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from networks import assert_alike
+from networks import Net, assert_alike
 
 import flipjax
 from flipjax.backend import convolutions
@@ -150,9 +150,23 @@ def test_a_trace_of_one_library_is_not_taken_for_the_other():
         ((0, 12, 0), ModelSpec(width=8), 10**9, "onednn"),
         ((0, 12, 0), ModelSpec(width=4), 10**9, "onednn"),
         ((0, 12, 0), ModelSpec(width=2), 10**9, "xla"),
-        ((0, 12, 0), ModelSpec(name="smp_resnet50"), 10**9, "xla"),
+        ((0, 10, 2), ModelSpec(name="smp_resnet50"), 10**9, "xla"),
+        ((0, 12, 0), ModelSpec(name="smp_resnet50"), 10**9, "onednn"),
+        ((0, 12, 0), ModelSpec(name="smp_mit_b2"), 10**5, "xla"),
+        ((0, 12, 0), ModelSpec(build=Net), 10**9, "xla"),
     ],
-    ids=["JAX 0.10", "wide and long", "short", "of width 8", "of width 4", "narrow", "a large U-Net"],
+    ids=[
+        "JAX 0.10",
+        "wide and long",
+        "short",
+        "of width 8",
+        "of width 4",
+        "narrow",
+        "large, JAX 0.10",
+        "large and long",
+        "large and short",
+        "a user's own",
+    ],
 )
 def test_the_rule(monkeypatch, version, model, passes, library):
     monkeypatch.setattr(jax, "__version_info__", version)

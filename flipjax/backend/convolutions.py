@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from flipjax.config import ConfigError, ModelSpec
+from flipjax.config import LARGE, ConfigError, ModelSpec
 
 XLA = "xla"
 """The library that XLA has of its own."""
@@ -33,7 +33,9 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 LEAST_WIDTH = 4
 """Least width of a U-Net that was measured; oneDNN is faster for all, at every size."""
 LONG = 4e9
-"""Least pixels, times the model's width, of a run that gains more than it loses by compiling anew in each process."""
+"""Least pixels, times the width of a small U-Net, of a run that gains more than compiling in each process costs."""
+LONG_OF_LARGE = 4e8
+"""The same for a large U-Net: pixels, without a width."""
 
 library = jax.make_user_context(XLA)
 """The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""
@@ -102,18 +104,23 @@ class Uncached:
 def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
     """Returns the faster library for training a model on this version of JAX, of a CPU that has both.
 
-    The rule is that of sweeps/benchmarks/throughput/libraries.csv.
+    The rule is that of sweeps/benchmarks/README.md. A user's own network is computed by XLA.
 
     Args:
         model: of the members.
         size: of the images, in pixels.
         passes: images that all members send through the network, three for each that is trained on.
     """
-    if jax.__version_info__ < (0, 11) or model.title != "unet" or model.width < LEAST_WIDTH:
+    if jax.__version_info__ < (0, 11) or model.build:
         return XLA
-    if passes * size**2 * model.width < LONG:
-        return XLA
-    return ONEDNN
+    pixels = passes * size**2
+    if model.name in LARGE:
+        gains = pixels >= LONG_OF_LARGE
+    else:
+        gains = model.width >= LEAST_WIDTH and pixels * model.width >= LONG
+    if gains:
+        return ONEDNN
+    return XLA
 
 
 @functools.cache
