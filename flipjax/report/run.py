@@ -130,7 +130,8 @@ class RunTables:
     def members(self) -> str:
         """Returns a sentence on the number of members of each status."""
         counts = self.records["status"].value_counts().sort_index()
-        return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in counts.items())}."
+        noun = "member" if len(self.records) == 1 else "members"
+        return f"{len(self.records)} {noun}: {', '.join(f'{n} {status}' for status, n in counts.items())}."
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
         """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
