@@ -89,7 +89,7 @@ def test_both_kinds_of_programs_and_the_cache_live_in_one_process(onednn, tmp_pa
     assert hits[1] > 0
 
 
-# Blocked, one image at a time.
+# Images, kernel, and whether the gradient is summed an image at a time.
 SHAPES = {
     "photos": ((2, 6, 8, 3), (3, 3, 3, 8), False),
     "one channel": ((2, 5, 8, 1), (3, 3, 1, 2), False),

@@ -150,8 +150,9 @@ class Offsets:
     @property
     def shape(self) -> tuple[int, int]:
         """How many there are, down and across."""
-        down, across = (2 * margin + step for margin, step in zip(self.margins, self.steps, strict=True))
-        return down, across
+        above, beside = self.margins
+        down, across = self.steps
+        return 2 * above + down, 2 * beside + across
 
 
 def _correlate(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:

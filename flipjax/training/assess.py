@@ -27,7 +27,7 @@ from flipjax.training.network import Weights, evaluation_batch, logits_of, map_b
 from flipjax.training.own import as_ratio
 
 Scenery: TypeAlias = tuple[Array, Array] | Array | None
-"""What the scenes that regions are pasted on are made of: a tuple for `given` scenes, an array of pool rows for
+"""The source of the scenes behind pasted regions: a tuple for `given` scenes, an array of pool rows for
 `surroundings`, None for `none`; see `Questions.__call__`."""
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 """Functions from images (B, H, W, 3) to surroundings without a scene, by the name of the score that
@@ -231,7 +231,7 @@ class _Regions(NamedTuple):
     """The predicted regions of a batch, which one pass finds and the later passes paste."""
 
     mask: jax.Array
-    """Where foreground is predicted, bool (B, H, W); False everywhere before they are found."""
+    """The predicted foreground, bool (B, H, W); all False until the first pass has predicted it."""
     cover: jax.Array
     """How much of each pixel the pasted image has from the image, and not from the layer below, (B, H, W) in [0, 1].
     Before the regions are found it is 1 everywhere, so that the model sees the whole image."""
