@@ -1,7 +1,5 @@
-"""Ways in which the bytes of a file get lost, and a value of a JSON file becomes another."""
+"""Ways in which the bytes of a file get lost."""
 
-import json
-import math
 import os
 
 from hypothesis import strategies as st
@@ -31,27 +29,3 @@ def read_damaged(read, path, damage, error):
     except error as raised:
         assert copy.name in str(raised) and "\n" not in str(raised)
         return None
-
-
-ODD = (None, True, [], {}, "", "a\nb", -1, 0.5, math.inf, math.nan, 10**400, [[[]]], {"a": [1]}, "gone")
-"""Values that a file of JSON may hold in the place of another."""
-REPLACED = st.tuples(st.integers(0, 1 << 12), st.integers(0, len(ODD) - 1))
-
-
-def _places(value):
-    """Yields the list or object and the index or name of every value of JSON."""
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield value, key
-            yield from _places(value[key])
-
-
-def with_another_value(text, place, number):
-    """Returns JSON of which one value is an odd one; the last of them stands for its absence."""
-    whole = {"": json.loads(text)}
-    places = list(_places(whole))
-    holder, key = places[place % len(places)]
-    holder[key] = ODD[number]
-    if ODD[number] == "gone" and holder is not whole:
-        del holder[key]
-    return json.dumps(whole[""])

@@ -188,12 +188,6 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_
     assert "5 of the 6 planned members have no results" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("sessions", ["x", 5, ["x"], [{"seconds": "x"}]], ids=["text", "number", "list", "time"])
-def test_starts_that_no_run_writes_are_missing(tmp_path, sessions):
-    make_run(tmp_path, SETTINGS[:1], config={"sessions": sessions})
-    assert any("config.json" in line for line in read_run(tmp_path).missing)
-
-
 def test_report_of_a_folder_that_is_none_ends_with_2(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2 and "nowhere" in capsys.readouterr().err
 

@@ -1,20 +1,16 @@
-"""Files that flipjax writes and reads back: the same arrays, and no file that fills the memory or waits for ever."""
+"""Files that flipjax writes and reads back: the same arrays, and damage in one line."""
 
 import dataclasses
 import functools
-import io
 import json
 import math
-import os
 import shutil
-import tracemalloc
-import zipfile
 from collections.abc import Callable
 
 import jax
 import numpy as np
 import pytest
-from damage import DAMAGES, FUZZ, REPLACED, damaged, with_another_value
+from damage import DAMAGES, FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from results.tables import OLD, RECORDED
@@ -31,12 +27,11 @@ from flipjax.assays.schedule import Schedule
 from flipjax.assays.verdict import AssayVerdict, Learnt
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits, read_audit
-from flipjax.config import ConfigError, PoolSpec
+from flipjax.config import PoolSpec
 from flipjax.configurations import configure
 from flipjax.data import store as pool
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
-from flipjax.monitor.drift import DriftTest
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import History
 from flipjax.monitor.lines import read_table
@@ -44,23 +39,18 @@ from flipjax.monitor.threshold import fit
 from flipjax.plan import plan
 from flipjax.report import charts, page
 from flipjax.report.gallery.store import load_gallery
-from flipjax.results import load, run_data, store
+from flipjax.results import load, run_data
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.frames import read_csv
 from flipjax.results.old_runs import convert_run
 from flipjax.results.record import known_record, read_record
-from flipjax.results.store import read, write
-from flipjax.results.tables import blank_results
-from flipjax.support import json_files, npz
-from flipjax.support.files import DamagedError, digest, sha256
+from flipjax.results.store import read
+from flipjax.support import npz
+from flipjax.support.files import DamagedError, digest
 from flipjax.sweep import lock, workdir
 from flipjax.sweep.checkpoint import RECORD as CHECKPOINT
 from flipjax.sweep.checkpoint import Checkpoints
 
-TIMES = 10
-"""Most bytes of memory for a byte of a file."""
-FREE = 2**21
-"""Bytes of memory that reading any file may take."""
 FITTED = fit(np.arange(99.0))
 
 
@@ -90,196 +80,6 @@ def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
         npz.read_arrays(tmp_path / "b.npz")
 
 
-def archive(entries, compression=zipfile.ZIP_DEFLATED):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as made:
-        for name, content in entries.items():
-            made.writestr(f"{name}.npy", content)
-    return stream.getvalue()
-
-
-def npy(array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-def header(shape, kind="<f4"):
-    """The header of an array without its values."""
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
-    return stream.getvalue()
-
-
-def names_of(path):
-    with np.load(path) as stored:
-        return [name for name in stored.files if name != "schema"]
-
-
-def inflated(path):
-    """Every array of a file as a long row of zeros, with right digests."""
-    zeros = {name: np.zeros(2**19) for name in names_of(path)}
-    axes = {name: {"axes": ["member"], "sha256": digest({name: zeros[name]})} for name in zeros}
-    zeros["schema"] = np.array(json.dumps({"version": 1, "arrays": axes}))
-    zeros["digest"] = np.array("0")
-    return archive({name: npy(array) for name, array in zeros.items()})
-
-
-def forged_headers(path):
-    """Every array of a file as a header alone, which asks for terabytes."""
-    axes = {name: {"axes": ["member"], "sha256": ""} for name in names_of(path)}
-    schema = npy(np.array(json.dumps({"version": 1, "arrays": axes})))
-    return archive({"schema": schema, **{name: header((10**12,)) for name in names_of(path)}})
-
-
-@functools.cache
-def many_arrays():
-    return archive({str(k): b"" for k in range(2**14)})
-
-
-ARCHIVES = {
-    "zeros": inflated,
-    "headers": forged_headers,
-    "a text without end": lambda path: archive(
-        {**dict.fromkeys(names_of(path), b""), "schema": header((), "<U999999999")}
-    ),
-    "many arrays": lambda path: many_arrays(),
-    "another compression": lambda path: archive(dict.fromkeys(names_of(path), b""), zipfile.ZIP_LZMA),
-    "no archive": lambda path: b"hello",
-    "nothing": lambda path: b"",
-}
-
-
-def converted(path):
-    shutil.copy(RECORDED / "config.json", path.parents[2])
-    convert_run(path.parents[2])
-
-
-def written_audit(path):
-    np.savez(path, **dict.fromkeys(("names", "confusion", "risk_sum", "class_names"), np.zeros(1)))
-
-
-def copied(name):
-    return lambda path: shutil.copy(RECORDED / "cells/000" / name, path)
-
-
-NPZ = {
-    "members": ("results.npz", copied("results.npz"), lambda path: read(path, MemberResults)),
-    "images": ("results.npz", copied("results.npz"), lambda path: read(path, ImageResults)),
-    "gallery": ("gallery.npz", copied("gallery.npz"), load_gallery),
-    "flipjax 0.1": ("cells/000/decomposition.npz", copied("results.npz"), converted),
-    "audit": ("decomposition.npz", written_audit, lambda path: read_audit(path.parent)),
-}
-"""Files, how they are made, and their readers."""
-
-
-def refused(read_file, path):
-    """The most bytes of memory that a file takes before it is refused in one line that names it or its folder."""
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError) as error:
-            read_file(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert str(path.parent) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
-    return peak
-
-
-@pytest.mark.parametrize("bomb", ARCHIVES)
-@pytest.mark.parametrize("kind", NPZ)
-def test_an_npz_that_fills_the_memory_is_refused_before_it_does(kind, bomb, tmp_path):
-    name, make, read_file = NPZ[kind]
-    path = tmp_path / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make(path)
-    path.write_bytes(ARCHIVES[bomb](path))
-    assert refused(read_file, path) < max(FREE, TIMES * path.stat().st_size)
-
-
-def test_a_gallery_of_many_small_images_is_refused(tmp_path):
-    images = 10**5
-    arrays = {
-        **{name: np.zeros((images, 1, 1), np.uint8) for name in ("label", "prediction", "error_map", "risk_map")},
-        **{name: np.zeros(images, np.int8) for name in ("flip_risk", "flip", "index", "group")},
-        "image": np.zeros((images, 1, 1, 3), np.uint8),
-        "kind": np.full(images, "a"),
-        "member": np.full(images, "m"),
-    }
-    np.savez(tmp_path / "gallery.npz", **arrays, digest=digest(arrays))
-    with pytest.raises(DamagedError, match=r"gallery\.npz: damaged \(expected fewer images, found 100,000\)"):
-        load_gallery(tmp_path / "gallery.npz")
-
-
-def test_results_of_many_texts_are_refused(tmp_path):
-    with np.load(RECORDED / "cells/000/results.npz") as stored:
-        arrays = {**stored, "quantity": np.full(10**6, "a")}
-    np.savez(tmp_path / "results.npz", **arrays)
-    with pytest.raises(DamagedError, match=r"quantity: expected at most [\d,]+ texts, found \(1000000,\)"):
-        read(tmp_path / "results.npz", MemberResults)
-
-
-def written_members(path, **changed):
-    """Writes results of the recorded run's form whose values are all alike, with noise beside them, as compressed."""
-    recorded = read(RECORDED / "cells/000/results.npz", MemberResults)
-    results = dataclasses.replace(recorded, **changed)
-    arrays = results.arrays()
-    axes = {name: {"axes": results.axes_of(name), "sha256": digest({name: array})} for name, array in arrays.items()}
-    arrays["schema"] = np.array(json.dumps({"version": 1, "arrays": axes}))
-    total = sum(array.nbytes for array in arrays.values())
-    path.parent.mkdir(parents=True)
-    # An npz may unpack to eight times its size.
-    noise = np.random.default_rng(0).integers(0, 256, total // 6, np.uint8)
-    np.savez_compressed(path, **arrays, noise=noise)
-
-
-def alike(members=8, epochs=0, measures=0, rules=1):
-    """Arrays of members that are alike and were trained for so many epochs."""
-    recorded = read(RECORDED / "cells/000/results.npz", MemberResults)
-    shape = (rules, members, *recorded.values.shape[2:])
-    return {
-        "member": np.array([f"m{member}" for member in range(members)]),
-        "epochs": np.full(members, epochs, np.int32),
-        "measure": np.array([f"loss_{measure}" for measure in range(measures)], np.str_),
-        "curves": np.zeros((members, epochs, measures)),
-        "rule": np.array([f"rule_{rule}" for rule in range(rules)]),
-        "axis": np.array(["rho"]),
-        "setting": np.full((members, 1), "0.5"),
-        "status": np.full(members, "finished"),
-        "best_epoch": np.zeros((rules, members), np.int32),
-        "values": np.zeros(shape),
-    }
-
-
-TABLES = {
-    "a history of one measure": {"epochs": 10**5, "measures": 1},
-    "a history of ten measures": {"epochs": 2 * 10**4, "measures": 10},
-    "a history without measures": {"epochs": 10**9},
-    "many members": {"members": 2000, "epochs": 1, "measures": 1},
-    "many rules": {"rules": 200},
-}
-"""How many members, epochs and measures a file of few bytes holds."""
-
-
-@pytest.mark.parametrize("counts", TABLES.values(), ids=TABLES)
-def test_tables_that_would_take_much_more_than_their_file_are_refused(counts, tmp_path):
-    path = tmp_path / "cells/000/results.npz"
-    written_members(path, **alike(**counts))
-    assert refused(load, tmp_path) < max(store.FREE, TIMES * path.stat().st_size)
-
-
-def test_tables_of_members_that_are_alike_are_written_so_that_they_can_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "FREE", 2**16)
-    recorded = read(RECORDED / "cells/000/results.npz", MemberResults)
-    names = [f"m{member}" for member in range(300)]
-    blank = blank_results(recorded, names, [{"rho": 0.5}] * len(names), "failed")
-    write(tmp_path / "results.npz", blank)
-    assert (
-        (tmp_path / "results.npz").stat().st_size < blank.memory() < TIMES * (tmp_path / "results.npz").stat().st_size
-    )
-    assert read(tmp_path / "results.npz", MemberResults).member.tolist() == names
-
-
 def in_folder(read_folder):
     return lambda path: read_folder(path.parent)
 
@@ -299,18 +99,6 @@ JSON = {
     "checkpoint": (f"1/{CHECKPOINT}", checkpoint),
 }
 TEXTS = {
-    "objects": b"[" + b"{}," * 2**19 + b"{}]",
-    "lists": b"[" + b"[]," * 2**19 + b"[]]",
-    "texts": b"[" + b'"ab",' * 2**18 + b'"ab"]',
-    "fields": b"{" + b",".join(b'"%d":{}' % k for k in range(2**17)) + b"}",
-    "fields of numbers": b"{" + b",".join(b'"%d":1' % k for k in range(2**17)) + b"}",
-    "fields of many objects": b"[" + b",".join(b'{"%d":1}' % k for k in range(2**17)) + b"]",
-    "short numbers": b"[" + b"0.1," * 2**18 + b"0]",
-    "negative digits": b"[" + b"-9," * 2**18 + b"0]",
-    "numbers of three digits": b"[" + b"257," * 2**18 + b"0]",
-    "numbers beside a wide letter": '["\U0001d6d1",'.encode() + b"51.6," * 2**18 + b"0]",
-    "wide texts": b"[" + b'"\\u0101",' * 2**17 + b'"a"]',
-    "deep": b"[" * 10**6,
     "no JSON": b"hello",
     "no UTF-8": b'{"a": "\xe9"}',
     "nothing": b"",
@@ -321,151 +109,14 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("kind", JSON)
-def test_a_json_that_fills_the_memory_or_is_of_another_program_is_refused(kind, text, tmp_path):
+def test_a_json_of_another_program_is_refused_in_one_line_that_names_it(kind, text, tmp_path):
     name, read_file = JSON[kind]
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(TEXTS[text])
-    assert refused(read_file, path) < max(FREE, TIMES * len(TEXTS[text]))
-
-
-LISTS = {
-    "runs of pixels": b"23, 300, 1, 150, 7, ",
-    "outlines": b"510.66,12.5,423.01,",
-    "short numbers apart": b"0.1, ",
-    "names of images": b'"scan_00017.png",',
-    "annotations": b'{"image_id":17,"category_id":1,"bbox":[12.5,30.25,101.5,99.75],"iscrowd":0},',
-    "items of a pool": b'{"name": "1.png", "files": [], "y": 0, "scene": 0, "part": -1, "cluster": ""}, ',
-    "german": '"größere Flächen",'.encode(),
-    "chinese": '"左肾和右肾",'.encode(),
-}
-"""Entries that large files of users hold, many times."""
-
-
-@pytest.mark.parametrize("entry", LISTS.values(), ids=LISTS)
-def test_a_large_json_is_read_within_the_bound(entry, tmp_path):
-    path = tmp_path / "a.json"
-    count = 2**20 // len(entry)
-    path.write_bytes(b"[" + entry * count + b"0]")
-    tracemalloc.start()
-    value = json_files.read_json(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert value == json.loads(path.read_bytes())
-    assert peak < TIMES * path.stat().st_size
-
-
-ASSAYS = {
-    "numbers for names": ("class_names", "1,"),
-    "short numbers for names": ("notes", "-9,"),
-    "notes": ("notes", '"abcdefghij",'),
-    "counts": ("cluster_counts", "1,"),
-    "counts of fractions": ("cluster_counts", "0.25,"),
-    "groups": (
-        "groups",
-        '{"class_name":"","value_name":"","common":true,"images":0,"correct":0,"flip":0,"miss":0},',
-    ),
-}
-"""A field of an assay's record, and an entry that it holds many times."""
-
-
-@pytest.mark.parametrize(("field", "entry"), ASSAYS.values(), ids=ASSAYS)
-def test_a_large_record_of_an_assay_is_refused_or_read_within_the_bound(field, entry, tmp_path):
-    path = tmp_path / "assay.json"
-    values = to_plain(ASSAY)
-    whole = json.dumps({**values, field: "LONG"})
-    count = 2**19 // len(entry)
-    path.write_text(whole.replace('"LONG"', f"[{entry * count}{entry[:-1]}]"))
-    tracemalloc.start()
-    try:
-        found = read_assay(tmp_path)
-    except DamagedError as error:
-        assert "assay.json" in str(error)
-    else:
-        assert len(getattr(found, field)) == count + 1
-    finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < TIMES * path.stat().st_size
-
-
-def monitor_of(scores):
-    return dataclasses.replace(FITTED, scores=np.sort(scores))
-
-
-MONITORS = {
-    "short scores": np.full(2**18, 0.1),
-    "scores of two digits": np.arange(2**18) % 90 / 100,
-    "long scores": np.random.default_rng(0).random(2**15),
-}
-
-
-@pytest.mark.parametrize("scores", MONITORS.values(), ids=MONITORS)
-def test_a_large_monitor_watches_within_the_bound(scores, tmp_path):
-    path = tmp_path / "monitor.json"
-    save_monitor(monitor_of(scores), path)
-    tracemalloc.start()
-    test = DriftTest(load_monitor(path))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert not test.alarm
-    assert peak < TIMES * path.stat().st_size
-
-
-def test_a_monitor_of_scores_that_are_no_floats_is_refused(tmp_path):
-    path = tmp_path / "monitor.json"
-    save_monitor(FITTED, path)
-    values = json.loads(path.read_text())
-    del values["digest"]
-    values["scores"] = [1, 2]
-    path.write_text(json.dumps({**values, "digest": sha256(json.dumps(values, sort_keys=True))}))
-    with pytest.raises(DamagedError, match=r"monitor\.json: .*scores: expected a list of numbers"):
-        load_monitor(path)
-
-
-def history_of(path, line):
-    with History(path, FITTED):
-        pass
-    count = 2**20 // len(line)
-    path.write_text(path.read_text() + f"{line}\n" * count)
-
-
-@pytest.mark.parametrize("line", ['{"score":1}', '{"score":-9.5,"cluster":"ab"}', '{"score":null,"cluster":"\\u0101"}'])
-def test_a_long_history_is_read_within_the_bound(line, tmp_path):
-    path = tmp_path / "history.jsonl"
-    history_of(path, line)
-    tracemalloc.start()
-    history = History(path, FITTED)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert sum(1 for _ in history.seen()) == 2**20 // len(line)
-    assert peak < TIMES * path.stat().st_size
-
-
-def test_a_history_whose_clusters_are_objects_is_refused(tmp_path):
-    path = tmp_path / "history.jsonl"
-    history_of(path, '{"score":1,"cluster":{}}')
-    with pytest.raises(DamagedError, match="expected a history"):
-        History(path, FITTED)
-
-
-ENTRIES = {
-    "starts": ("sessions", {}, "sessions: expected a list of objects"),
-    "a start": ("sessions", [None], "sessions: expected a list of objects"),
-    "pools": ("pools", [], "pools: expected an object of texts"),
-    "a pool without a name": ("pools", {"drawn 16": ""}, "pools: expected an object of texts"),
-    "a library": ("convolutions", {"000": None}, "convolutions: expected an object of texts"),
-}
-"""An entry of config.json, what stands there instead, and the sentence."""
-
-
-@pytest.mark.parametrize(("name", "value", "sentence"), ENTRIES.values(), ids=ENTRIES)
-def test_a_record_with_which_no_run_goes_on_is_refused(name, value, sentence, tmp_path):
-    shutil.copytree(RECORDED, tmp_path / "run")
-    path = tmp_path / "run/config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
-    with pytest.raises(ConfigError, match=rf"config\.json, which is damaged .*{sentence}"):
-        go_on(tmp_path / "run")
+    with pytest.raises(ValueError) as error:
+        read_file(path)
+    assert str(path.parent) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -473,14 +124,6 @@ def test_a_record_or_owner_that_cannot_be_read_is_as_none(text, tmp_path):
     (tmp_path / "config.json").write_bytes(TEXTS[text])
     (tmp_path / f".lock{lock.OWNER}").write_bytes(TEXTS[text])
     assert known_record(tmp_path) == {} and lock._owner_of(tmp_path / ".lock") == lock.Owner()
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-@pytest.mark.parametrize("read_file", [npz.read_arrays, json_files.read_json, lambda path: History(path, FITTED)])
-def test_a_pipe_is_refused(read_file, tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError):
-        read_file(tmp_path / "pipe")
 
 
 def item(name, y, scene):
@@ -729,21 +372,5 @@ def test_a_damaged_file_of_any_kind_is_one_line_or_the_same(written, tmp_path_fa
     path.write_bytes(damaged(path.read_bytes(), *damage))
     try:
         check_read(kind, copy, whole)
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
-
-
-OF_JSON = sorted(name for name, kind in KINDS.items() if f"{kind.folder}{kind.name}".endswith((".json", lock.OWNER)))
-
-
-@settings(max_examples=2 * FUZZ, deadline=None)
-@given(st.sampled_from(OF_JSON), REPLACED)
-def test_a_damaged_file_of_another_value_is_one_line_or_read(written, tmp_path_factory, name, value):
-    kind = KINDS[name]
-    target = tmp_path_factory.mktemp("damaged")
-    copy, path = copy_of(kind, written, target)
-    path.write_text(with_another_value(path.read_text(), *value))
-    try:
-        check_read(dataclasses.replace(kind, exact=False), copy, None)
     finally:
         shutil.rmtree(target, ignore_errors=True)

@@ -15,8 +15,7 @@ from flipjax.assays.record import MISFITS, from_plain, to_plain
 from flipjax.assays.schedule import BudgetError, Schedule, choose_schedule, duration, time_epoch
 from flipjax.assays.verdict import Learnt, measure_learning
 from flipjax.data.arrays import ArrayData
-from flipjax.support.files import DamagedError, make_folder, sha256, write_text
-from flipjax.support.json_files import read_json
+from flipjax.support.files import DamagedError, make_folder, read_json, sha256, write_text
 from flipjax.support.terminal import say
 
 FORMAT = 2

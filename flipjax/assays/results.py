@@ -12,8 +12,7 @@ from flipjax.assays.cues import CueAuroc
 from flipjax.assays.record import MISFITS, from_plain
 from flipjax.assays.schedule import Schedule
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt
-from flipjax.support.files import DamagedError
-from flipjax.support.json_files import read_json
+from flipjax.support.files import DamagedError, read_json
 
 RECORD = "assay.json"
 """The file of the record."""

@@ -16,7 +16,7 @@ from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.rates import Estimate, pooled_rate
 from flipjax.results.frames import DIGITS
-from flipjax.support.json_files import parse_json
+from flipjax.support.files import read_json
 
 NONE = "none"
 """In place of a file: classes have neither mirror images nor chains."""
@@ -55,7 +55,7 @@ def read_anatomy(source: str | Path | None, class_names: Sequence[str], backgrou
 def _read_file(path: Path, class_names: Sequence[str], background: Background) -> Anatomy:
     """Reads the anatomy of a JSON file."""
     try:
-        stored = parse_json(path.read_bytes())
+        stored = read_json(path)
     except (OSError, ValueError) as error:
         raise AuditError(f"--anatomy: expected {FORM}, found {path} ({error})") from error
     if not isinstance(stored, dict) or not stored or set(stored) - {"mirror", "chains"}:

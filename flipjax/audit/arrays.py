@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import math
 import tempfile
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,16 @@ import numpy as np
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import suffix_of
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
-from flipjax.support.npz import SUFFIX, Npz, most_unpacked, open_any_npz
 from flipjax.support.terminal import listed
 
 if TYPE_CHECKING:
     import nibabel  # pyright: ignore[reportMissingImports]
     from PIL import Image
 
+SUFFIX = ".npy"
+"""Ending of the name of an array in an npz."""
+NAMES = f"names{SUFFIX}"
+"""The array of an npz that names its images."""
 MASK_MODES = ("P", "L", "I;16", "I", "1")
 """Modes of PNG masks. Those of 16 bits have I;16, or I from older Pillow versions; 1 is black and white."""
 ORIENTATION = 274
@@ -39,8 +43,8 @@ MAX_BYTES = 1 << 32
 """Default limit on the bytes of an image's values, of an unpacked npz, and of the confusion matrices."""
 MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 """Millimetres of a NIfTI header's units of length; most programs leave them unknown and mean millimetres."""
-LONGEST_NAME = 1 << 14
-"""Most bytes of a name in an npz."""
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""Readers of an array's header, by its version. Later ones are of records alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,17 +136,15 @@ class Stack:
             values = opened(path)
         else:
             with (
-                open_any_npz(path) as stored,
+                zipfile.ZipFile(path) as archive,
                 tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
             ):
-                member = _member(path, stored, wanted, most)
                 # An open array outlives its file.
-                values = opened(stored.archive.extract(member + SUFFIX, folder))
-                if "names" in stored:
-                    count = 0
-                    if values.ndim:
-                        count = len(values)
-                    self.names = _read_names(path, stored, count)
+                values = opened(archive.extract(_member(path, archive, wanted, most), folder))
+                if NAMES in archive.namelist():
+                    with archive.open(NAMES) as stream:
+                        names = np.lib.format.read_array(stream, allow_pickle=False)
+                    self.names = tuple(map(str, names))
         _check_kind(path, values.dtype, wanted)
         self.values = np.asarray(values)
         """The array, which stays in the file."""
@@ -156,26 +158,17 @@ class Stack:
         return np.array(self.values[index])
 
 
-def _read_names(path: Path, stored: Npz, count: int) -> tuple[str, ...]:
-    """Returns the array `names` of an npz, whose header is read first: a small file may unpack to many names."""
-    header = stored.header("names")
-    size = math.prod(header.shape) * header.dtype.itemsize
-    short = header.dtype.itemsize <= LONGEST_NAME and size <= most_unpacked(stored.size)
-    if len(header.shape) != 1 or header.shape[0] > max(count, 1) or not short:
-        found = f"{count} and names {header.dtype} {header.shape}"
-        raise AuditError(f"{path}: expected images and a name for each, found {found}")
-    return tuple(map(str, stored.read("names")))
-
-
-def _member(path: Path, stored: Npz, wanted: str, most: int) -> str:
-    """Returns the name of the wanted array in an npz."""
-    check_size(path, stored.unpacked, most, error=BrokenFileError)
-    if wanted in stored:
-        return wanted
-    candidates = [name for name in stored.names if name not in RESERVED]
+def _member(path: Path, archive: zipfile.ZipFile, wanted: str, most: int) -> str:
+    """Returns the name of the file of the wanted array in an npz."""
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    check_size(path, unpacked, most, error=BrokenFileError)
+    names = [name.removesuffix(SUFFIX) for name in archive.namelist()]
+    if wanted in names:
+        return wanted + SUFFIX
+    candidates = [name for name in names if name not in RESERVED]
     if len(candidates) != 1:
-        raise BrokenFileError(f"{path}: expected an array named {wanted}, or one alone, found {listed(stored.names)}")
-    return candidates[0]
+        raise BrokenFileError(f"{path}: expected an array named {wanted}, or one alone, found {listed(names)}")
+    return candidates[0] + SUFFIX
 
 
 def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
@@ -256,10 +249,11 @@ def _npy_header(path: Path, wanted: str, most: int) -> ImageHeader:
 
 
 def _npz_header(path: Path, wanted: str, most: int) -> ImageHeader:
-    with open_any_npz(path) as stored:
-        header = stored.header(_member(path, stored, wanted, most))
-    _check_kind(path, header.dtype, wanted)
-    return ImageHeader(header.shape)
+    with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive, wanted, most)) as stream:
+        version = np.lib.format.read_magic(stream)
+        shape, _, dtype = HEADERS[version](stream)
+    _check_kind(path, dtype, wanted)
+    return ImageHeader(shape)
 
 
 def _read_stack(path: Path, wanted: str, most: int) -> np.ndarray:

@@ -11,8 +11,7 @@ import numpy as np
 from flipjax.audit.arrays import StoredArray, open_png, read_png
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.problems import AuditError, naming
-from flipjax.support.files import JsonObject
-from flipjax.support.json_files import read_json
+from flipjax.support.files import JsonObject, read_json
 from flipjax.support.terminal import listed
 
 Outline: TypeAlias = Any

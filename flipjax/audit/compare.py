@@ -31,9 +31,7 @@ from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import Summary, summary_of, values_of
 from flipjax.results.frames import records_of
 from flipjax.results.text import TextTable, to_text, with_interval
-from flipjax.support.files import make_folder, write_text
-from flipjax.support.json_files import read_json
-from flipjax.support.npz import UNPACKED, Npz, open_npz
+from flipjax.support.files import make_folder, read_json, write_text
 from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
@@ -44,10 +42,6 @@ SHOWN = 12
 """Differences that are printed on the terminal besides those of MAIN, at most."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 """Quantities whose differences are always printed, first."""
-NAME = 150
-"""Bytes that Python takes for the name of an image, with its places in lists."""
-NAMES = 1 << 24
-"""Bytes that the names of any audit may take."""
 SAME_SIZE = 1e-4
 """Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
 Interval = tuple[float, float]
@@ -109,9 +103,8 @@ def read_audit(folder: Path) -> Stored:
     if not path.is_file():
         raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
     background = _read_background(folder)
-    with naming(path), open_npz(path) as stored:
-        _check_names(stored)
-        arrays = {name: stored.read(name) for name in stored.names}
+    with naming(path), path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        arrays = dict(stored)
         names = [*map(str, arrays.pop("names"))]
         order = sorted(range(len(names)), key=names.__getitem__)
         confusion = _put_in_order(arrays["confusion"], order)
@@ -125,14 +118,6 @@ def read_audit(folder: Path) -> Stored:
             clusters=_ordered(arrays, "clusters", order),
             pixel_size=_ordered(arrays, "pixel_size", order),
         )
-
-
-def _check_names(stored: Npz) -> None:
-    """Raises ValueError if the names of images would take much more memory than the file."""
-    count = math.prod(stored.header("names").shape)
-    most = max(NAMES, UNPACKED * stored.size) // NAME
-    if count > most:
-        raise ValueError(f"names: expected at most {most:,}, found {count:,}")
 
 
 def _read_background(folder: Path) -> Background:

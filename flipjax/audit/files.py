@@ -21,7 +21,6 @@ from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
 from flipjax.support.files import make_folder, replacing, write_text
-from flipjax.support.npz import save_npz
 
 PROGRAM = "flipjax.audit"
 """What summary.json says of its origin."""
@@ -146,7 +145,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     write_csv(folder / "summary.csv", summary_rows(audit.summary, audit.intervals))
     write_segments(folder, audit.objects, audit.measured.names)
     with replacing(folder / "decomposition.npz") as stream:
-        save_npz(stream, _arrays(audit))
+        np.savez_compressed(stream, allow_pickle=False, **_arrays(audit))
     write_summary(folder, document)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.segment_units import BOXES
-from flipjax.support.npz import open_any_npz
 
 LARGEST_SIDE = 256
 """Most rows and columns of a map; larger images are thinned."""
@@ -290,8 +289,8 @@ class KeptMaps:
         path = self._path(index, pair)
         if not path.is_file():
             return None
-        with open_any_npz(path) as stored:
-            arrays = {name: stored.read(name) for name in stored.names}
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
         classes = spec.num_classes or 0
         ignored = arrays.pop("ignored", None)
         if ignored is not None:

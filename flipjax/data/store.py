@@ -24,7 +24,6 @@ from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
 from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Kind, Pool, PoolItem
 from flipjax.support.files import DamagedError, adding_folder, cache_folder
-from flipjax.support.json_files import parse_json
 from flipjax.support.terminal import Bar, listed, one_line, printable, say
 from flipjax.support.threads import in_order
 
@@ -294,7 +293,7 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
     """
     text = (folder / RECORD).read_bytes()
     try:
-        record = parse_json(text)
+        record = json.loads(text)
         # Memory maps go to the device without a second copy on the host.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):

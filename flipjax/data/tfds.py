@@ -27,8 +27,7 @@ from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import Reader, names_of
-from flipjax.support.files import sha256
-from flipjax.support.json_files import read_json
+from flipjax.support.files import read_json, sha256
 from flipjax.support.terminal import listed, printable
 
 DEFAULT_CONFIGURATIONS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}

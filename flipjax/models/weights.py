@@ -7,7 +7,6 @@ names, with a digest that is compared at each reading. No file can run code: PyT
 import functools
 import importlib
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +57,6 @@ SIGNS = {
 """A key by which each encoder's file is known."""
 NAMED = 20
 """Most keys listed in a message."""
-UNPACKED = 10
-"""Most bytes that a byte of a PyTorch file may unpack to; PyTorch itself does not compress."""
 
 
 class WeightsError(ValueError):
@@ -257,24 +254,12 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         wanted = "PyTorch 2.6 or newer, whose weights_only runs no code (CVE-2025-32434)"
         raise WeightsError(f"{path} needs {wanted}; found {torch.__version__}")
-    _check_unpacked(path)
     arrays = {}
     for name, tensor in _state_dict(torch.load(path, map_location="cpu", weights_only=True)).items():
         # NumPy has no bfloat16.
         plain = tensor.float() if tensor.is_floating_point() else tensor
         arrays[str(name)] = plain.detach().numpy()
     return arrays
-
-
-def _check_unpacked(path: Path) -> None:
-    """Raises WeightsError for a zip file that unpacks to more than `UNPACKED` times its size."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    size = path.stat().st_size
-    if unpacked > UNPACKED * size:
-        raise WeightsError(f"{path}: expected at most {UNPACKED * size:,} bytes unpacked; found {unpacked:,}")
 
 
 def _state_dict(stored: Mapping[str, Any]) -> Mapping[str, Any]:

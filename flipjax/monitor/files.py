@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.monitor.threshold import LEAST_ALARM, Monitor
-from flipjax.support.files import DamagedError, JsonObject, replacing
-from flipjax.support.json_files import read_json
+from flipjax.support.files import DamagedError, JsonObject, read_json, replacing
 
 FORMAT = "flipjax monitor 3"
 """What a monitor's file calls its format; another layout has another number."""

@@ -16,7 +16,6 @@ from flipjax.monitor.files import digest_of
 from flipjax.monitor.lines import LONGEST
 from flipjax.monitor.threshold import Monitor
 from flipjax.support.files import DamagedError, check_regular, replacing
-from flipjax.support.json_files import parse_json
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class SeenImage:
     @classmethod
     def read(cls, line: bytes) -> Self:
         """Reads a line; raises ValueError, TypeError or KeyError for one that is no image's."""
-        fields = parse_json(line)
+        fields = json.loads(line)
         score = fields["score"]
         if score is None:
             score = math.nan
@@ -71,7 +70,7 @@ class History:
             check_regular(self._path)
             with self._path.open("rb") as stream:
                 lines = _whole_lines(stream)
-                digest = parse_json(next(lines, b""))["monitor"]
+                digest = json.loads(next(lines, b""))["monitor"]
                 self._seen += map(SeenImage.read, lines)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DamagedError(f"{self._path}: expected a history as `flipjax monitor watch` writes it") from error

@@ -38,8 +38,7 @@ from flipjax.results import sentences
 from flipjax.results.frames import write_csv
 from flipjax.results.run_data import token_of
 from flipjax.results.text import varying_axes
-from flipjax.support.files import link_below, write_text
-from flipjax.support.json_files import read_json
+from flipjax.support.files import link_below, read_json, write_text
 
 MADE_OF = "made_of.json"
 """Name of the file with the token of the results that a page was made of (`source`), and the page's terminal text."""

@@ -13,18 +13,15 @@ from flipjax.results.cells import Cell, cells_by_member
 from flipjax.results.estimates import INTERVAL_IN_WORDS
 from flipjax.results.frames import Row, groups_of
 from flipjax.results.learning import never_predicted
-from flipjax.results.record import RECORD, planned_members
+from flipjax.results.record import RECORD, known_record, planned_members
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.run_data import load, mark_unlearnt
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.results.verdicts import FEWEST, JUDGED
 from flipjax.support.files import JsonObject
-from flipjax.support.json_files import read_json
 from flipjax.support.terminal import listed
 
-UNREADABLE = (ValueError, KeyError, OSError, TypeError)
-"""What reading a damaged file raises."""
 SCORED = 2000
 """Most members whose scores a report compares."""
 RESAMPLED = 200
@@ -173,7 +170,9 @@ def read_run(workdir: str | Path) -> RunTables:
         raise FileNotFoundError(f"{folder}: expected a run folder with test rows; make one with flipjax sweep")
     if not (folder / "results.csv").is_file():
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    config = _read_config(folder / RECORD, missing)
+    config = known_record(folder)
+    if not config:
+        missing.append(f"{RECORD}: cannot be read; how the run was made is not known")
     rows = mark_unlearnt(stored, data.cells)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
@@ -206,29 +205,6 @@ def read_run(workdir: str | Path) -> RunTables:
         never_predicted=never,
         missing=missing,
     )
-
-
-def _read_config(path: Path, missing: list[str]) -> JsonObject:
-    """Reads config.json; if it is damaged, returns nothing and notes that in `missing`."""
-    try:
-        config = read_json(path)
-        _check_object(config)
-        asked = config.get("config", {})
-        _check_object(asked)
-        _check_object(asked.get("pool", {}))
-        for session in config.get("sessions", []):
-            _check_object(session)
-            float(session.get("seconds", 0))
-    except UNREADABLE as error:
-        missing.append(f"{path.name}: cannot be read ({error}); how the run was made is not known")
-        return {}
-    return config
-
-
-def _check_object(value: object) -> None:
-    """Raises TypeError unless a value is an object of JSON."""
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object, found {type(value).__name__}")
 
 
 def _count_members(records: pd.DataFrame, config: JsonObject, missing: list[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
@@ -17,21 +16,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from flipjax.groups import Groups
-from flipjax.metrics.classes import class_names
 from flipjax.metrics.decomposition import RegionSums
-from flipjax.metrics.images import ALL
-from flipjax.results.quantities import find_quantity
 
 EVALUATED = ("val", "test")
 """The parts of the images that a sweep evaluates, in order."""
-NAME = re.compile(r"[\w.=, +-]+")
-"""A member's name: part of the names of its files."""
-HISTORY_AXES = frozenset({"member", "epoch"})
-"""The columns of history.csv beside the measures."""
-HISTORY_MEMBER, HISTORY_ROW = 250, 60
-"""Bytes of memory that a member of history.csv takes, and each of its rows, beside its measures."""
-RESULTS_ROW, RESULTS_ENTRY = 200, 16
-"""Bytes of memory that a row of results.csv takes, and each axis and quantity in it while the table is made."""
 AxisValue: TypeAlias = "str | int | float"
 """A member's value of an axis of the grid."""
 Table = TypeVar("Table", bound="NamedArrays")
@@ -83,19 +71,6 @@ class NamedArrays:
         """The index of each member, by name."""
         return {name: index for index, name in enumerate(self.member.tolist())}
 
-    def check(self) -> None:
-        """Raises ValueError unless the values fit each other."""
-        names = self.member.tolist()
-        if len(set(names)) < len(names):
-            raise ValueError("member: expected different names")
-        for name in names:
-            if not NAME.fullmatch(name):
-                raise ValueError(f"member: expected names of letters and digits, found {name!r}")
-
-    def memory(self) -> int:
-        """Returns the bytes of memory that the arrays take, and the tables that are made of them."""
-        return sum(values.nbytes for values in self.arrays().values())
-
     def take(self: Table, members: Sequence[str]) -> Table:
         """Returns some members, in the given order."""
         places = [self.places[name] for name in members]
@@ -120,21 +95,6 @@ class Curves(NamedArrays):
     epochs: np.ndarray = array("member", dtype=np.int32)
     measure: np.ndarray = array("measure", dtype=np.str_)
     curves: np.ndarray = array("member", "epoch", "measure", dtype=np.float64)
-
-    def check(self) -> None:
-        """Raises ValueError unless the values fit each other."""
-        super().check()
-        names = self.measure.tolist()
-        if len(set(names)) < len(names) or not HISTORY_AXES.isdisjoint(names):
-            raise ValueError("measure: expected different names, none of them member or epoch")
-        if (self.epochs < 0).any() or (self.epochs > self.curves.shape[1]).any():
-            raise ValueError(f"epochs: expected at most {self.curves.shape[1]}")
-
-    def memory(self) -> int:
-        """Returns the bytes of memory that the arrays take, and history.csv as a data frame."""
-        row = HISTORY_ROW + 8 * len(self.measure)
-        rows = int(self.epochs.sum(dtype=np.int64))
-        return super().memory() + HISTORY_MEMBER * len(self.member) + row * rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,39 +129,6 @@ class MemberResults(Curves):
     usual: np.ndarray = array("foreground", "scene", dtype=np.bool_)
     program: np.ndarray = array(dtype=np.str_)
 
-    def check(self) -> None:
-        """Raises ValueError unless the values fit each other."""
-        super().check()
-        class_names(self.class_names, classes=len(self.class_names))
-        groups = self.groups
-        if groups.classes != len(self.class_names) - 1:
-            raise ValueError(f"usual: expected {len(self.class_names) - 1} foreground classes, found {groups.classes}")
-        if not set(self.group.tolist()) <= {ALL, *groups.named} or not set(self.part.tolist()) <= set(EVALUATED):
-            raise ValueError("group, part: expected those of the classes and scenes, and val and test")
-        if not len(self.rule):
-            raise ValueError("rule: expected at least one")
-        for name in ("rule", "axis", "part", "group", "quantity"):
-            names = getattr(self, name).tolist()
-            if len(set(names)) < len(names):
-                raise ValueError(f"{name}: expected different names")
-        for key in self.quantity.tolist():
-            if find_quantity(key) is None:
-                raise ValueError(f"quantity: expected known keys, found {key!r}")
-        # Rows of a table are asked for the IoU of each class.
-        if len(self.quantity):
-            lacking = {f"iou/{name}" for name in self.class_names} - set(self.quantity.tolist())
-            if lacking:
-                raise ValueError(f"quantity: expected {min(lacking)!r} among them")
-        for setting in self.settings():
-            if not all(isinstance(value, str | int | float) for value in setting.values()):
-                raise ValueError("setting: expected numbers and texts")
-
-    def memory(self) -> int:
-        """Returns the bytes of memory that the arrays take, and results.csv and history.csv as data frames."""
-        rows = len(self.rule) * len(self.member) * len(self.part) * len(self.group)
-        row = RESULTS_ROW + RESULTS_ENTRY * (len(self.axis) + len(self.quantity))
-        return super().memory() + row * rows
-
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, background first."""
@@ -218,16 +145,9 @@ class MemberResults(Curves):
         names = self.axis.tolist()
         settings = []
         for texts in self.setting.tolist():
-            values = [_read_value(text) for text in texts]
+            values = [json.loads(text) for text in texts]
             settings.append(dict(zip(names, values, strict=True)))
         return settings
-
-
-def _read_value(text: str) -> AxisValue:
-    """Returns a member's value of an axis; raises ValueError for JSON of an object or a list, which none is."""
-    if text.lstrip().startswith(("{", "[")):
-        raise ValueError("setting: expected numbers and texts")
-    return json.loads(text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -278,21 +198,6 @@ class ImageResults(NamedArrays):
     masks: np.ndarray | None = array("member", "image", "plane", "byte", dtype=np.uint8, optional=True)
     own_quantity: np.ndarray | None = array("own_quantity", dtype=np.str_, optional=True)
     own: np.ndarray | None = array("rule", "member", "image", "own_quantity", "ratio", dtype=np.float32, optional=True)
-
-    def check(self) -> None:
-        """Raises ValueError unless the values fit each other."""
-        super().check()
-        if not set(np.unique(self.image_part).tolist()) <= set(EVALUATED):
-            raise ValueError("image_part: expected val and test")
-        if self.confusion.ndim and self.confusion.min(initial=0) < 0:
-            raise ValueError("confusion: expected counts")
-        absent = [values is None for values in self._region_arrays]
-        if any(absent) and not all(absent):
-            raise ValueError("region_true: expected with all sums over regions, or none")
-        pairs = ((self.log_odds, self.center), (self.score, self.scores), (self.own_quantity, self.own))
-        for first, second in pairs:
-            if (first is None) != (second is None):
-                raise ValueError("expected log_odds and center, score and scores, own_quantity and own together")
 
     def inside(self, part: str) -> np.ndarray:
         """Returns which images are in a part, bool (N,)."""

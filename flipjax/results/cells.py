@@ -18,7 +18,6 @@ from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.quantities import column, find_quantity
 from flipjax.results.store import read
 from flipjax.support.extras import to_install
-from flipjax.support.files import DamagedError
 
 if TYPE_CHECKING:
     import xarray
@@ -75,28 +74,7 @@ class Cell:
         """Reads the results of the images and does not keep them; `without` names optional arrays to leave."""
         if self.path is None:
             return self.images
-        images = read(self.path, ImageResults, without=without)
-        problem = self._misfit(images)
-        if problem:
-            raise DamagedError(f"{self.path}: damaged ({problem})")
-        return images
-
-    def _misfit(self, images: ImageResults) -> str:
-        """Returns how images are not those of the members, or ''."""
-        classes = len(self.class_names)
-        if images.member.tolist() != self.members:
-            return "the images are of other members"
-        if images.confusion.shape[0] != len(self.rules) or images.confusion.shape[3:] != (classes, classes):
-            return f"expected counts of {len(self.rules)} rules and {classes} classes"
-        least = images.image_group.min(initial=0)
-        largest = images.image_group.max(initial=0)
-        if least < 0 or largest >= self.groups.count:
-            return f"image_group: expected 0..{self.groups.count - 1}"
-        if images.log_odds is not None and images.log_odds.shape[-1] != classes - 1:
-            return f"log_odds: expected {classes - 1} foreground classes"
-        if images.trained is not None and images.trained.shape[1] != self.groups.count:
-            return f"trained: expected {self.groups.count} groups"
-        return ""
+        return read(self.path, ImageResults, without=without)
 
     def images_of(self, member: str, part: str, rule: str | None = None) -> Images:
         """Returns the images of a part for a member and a selection rule, by default the first."""

@@ -7,7 +7,7 @@ An old file holds the rows of results.csv and history.csv as JSON, and arrays of
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResult
 from flipjax.results.frames import Row
 from flipjax.results.quantities import key_of
 from flipjax.results.record import known_record
-from flipjax.results.store import FREE, STORED, TEXT, TIMES, write
+from flipjax.results.store import STORED, write
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.files import DamagedError
-from flipjax.support.json_files import parse_json
 from flipjax.support.npz import read_arrays
 
 OLD = "decomposition.npz"
@@ -53,10 +52,9 @@ def convert_run(folder: Path) -> list[Path]:
         if target.exists():
             continue
         arrays = read_arrays(path)
-        most = max(FREE, TIMES * path.stat().st_size)
         try:
             images = _image_results(arrays)
-            results = _with_quantities(_member_results(arrays, _program(arrays, folder), most=most), images)
+            results = _with_quantities(_member_results(arrays, _program(arrays, folder)), images)
         except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise DamagedError(f"{path}: expected a cell of flipjax 0.1; found another file ({error!r})") from error
         write(target, results, images)
@@ -73,18 +71,18 @@ def _program(arrays: Mapping[str, np.ndarray], folder: Path) -> str:
     return f"{digest_of(config)}/{position}"
 
 
-def _member_results(arrays: Mapping[str, np.ndarray], program: str, *, most: int) -> MemberResults:
-    """Returns the members' results, from the rows of results.csv; no array of them takes more than `most` bytes."""
-    rows: list[Row] = parse_json(arrays["rows"].tobytes())
+def _member_results(arrays: Mapping[str, np.ndarray], program: str) -> MemberResults:
+    """Returns the members' results, from the rows of results.csv."""
+    rows: list[Row] = json.loads(arrays["rows"].tobytes())
     members = arrays["members"].tolist()
     rules = arrays["selections"].tolist()
     columns = list(rows[0])
     axes = columns[1 : columns.index("split")]
     quantities = columns[columns.index("group") + 1 : columns.index("status")]
     first_rows = {row["member"]: row for row in reversed(rows)}
-    groups = _groups(arrays, most=most)
+    groups = _groups(arrays)
     results = make_results(
-        _curves(arrays, [first_rows[member]["epochs"] for member in members], most=most),
+        _curves(arrays, [first_rows[member]["epochs"] for member in members]),
         [{axis: first_rows[member][axis] for axis in axes} for member in members],
         rules=rules,
         status=[first_rows[member]["status"] for member in members],
@@ -96,7 +94,7 @@ def _member_results(arrays: Mapping[str, np.ndarray], program: str, *, most: int
     )
     best_epoch = np.zeros((len(rules), len(members)), np.int32)
     group_names = results.group.tolist()
-    values = _blank((len(rules), len(members), len(EVALUATED), len(group_names), len(quantities)), most=most)
+    values = np.full((len(rules), len(members), len(EVALUATED), len(group_names), len(quantities)), np.nan)
     for row in rows:
         rule = rules.index(row["selection"])
         member = results.places[row["member"]]
@@ -126,33 +124,23 @@ def _number(value: float | str) -> float:
     return float(value)
 
 
-def _blank(shape: tuple[int, ...], *, most: int) -> np.ndarray:
-    """Returns an array of NaN; raises ValueError for one that takes more than `most` bytes."""
-    taken = np.dtype(np.float64).itemsize * math.prod(shape)
-    if taken > most:
-        raise ValueError(f"expected arrays of at most {most:,} bytes, found one of {taken:,}")
-    return np.full(shape, np.nan)
-
-
-def _groups(arrays: Mapping[str, np.ndarray], *, most: int) -> Groups:
-    """Returns the groups of the images; raises ValueError if their names take more than `most` bytes."""
+def _groups(arrays: Mapping[str, np.ndarray]) -> Groups:
+    """Returns the groups of the images."""
     # The first class is background.
     classes = len(arrays["class_names"]) - 1
     scenes = len(arrays["scene_names"])
-    if TEXT * classes * scenes > most:
-        raise ValueError(f"expected fewer groups, found those of {classes:,} classes and {scenes:,} scenes")
     if "usual" not in arrays:
         return Groups(classes, scenes)
-    usual = parse_json(str(arrays["usual"]).encode())
+    usual = json.loads(str(arrays["usual"]))
     return Groups(classes, scenes, tuple(tuple(scenes_of_class) for scenes_of_class in usual))
 
 
-def _curves(arrays: Mapping[str, np.ndarray], epochs: list[int], *, most: int) -> Curves:
-    """Returns training curves, from the rows of history.csv; they take at most `most` bytes."""
-    rows: list[Row] = parse_json(arrays["history"].tobytes())
+def _curves(arrays: Mapping[str, np.ndarray], epochs: list[int]) -> Curves:
+    """Returns training curves, from the rows of history.csv."""
+    rows: list[Row] = json.loads(arrays["history"].tobytes())
     members = arrays["members"].tolist()
     measures = [column for column in rows[0] if column not in ("member", "epoch")]
-    curves = _blank((len(members), max(epochs), len(measures)), most=most)
+    curves = np.full((len(members), max(epochs), len(measures)), np.nan)
     for row in rows:
         curves[members.index(row["member"]), row["epoch"] - 1] = [_number(row[measure]) for measure in measures]
     return Curves(

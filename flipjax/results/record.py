@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flipjax.support.files import DamagedError, JsonObject
-from flipjax.support.json_files import read_json
+from flipjax.support.files import DamagedError, JsonObject, read_json
 
 RECORD = "config.json"
 """Name of the record's file in the folder of a run."""

@@ -26,11 +26,10 @@ from flipjax.results.record import known_record, planned_members
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import NOT_LEARNT, kept_records
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
-from flipjax.results.store import BLANK, GALLERY, SCHEMA, STORED, read
+from flipjax.results.store import BLANK, GALLERY, STORED, read, schema_of
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
 from flipjax.results.verdicts import Differences, differences_of
 from flipjax.support.files import DamagedError, replacing, sha256, sha256_of
-from flipjax.support.npz import read_text_entry
 
 if TYPE_CHECKING:
     import xarray
@@ -208,7 +207,7 @@ def token_of(folder: Path) -> str:
     inputs: list[object] = [version("flipjax"), record]
     for pattern in (STORED, BLANK, "parts/*.npz"):
         for path in sorted(folder.glob(f"cells/*/{pattern}")):
-            inputs.append([str(path.relative_to(folder)), read_text_entry(path, SCHEMA)])
+            inputs.append([str(path.relative_to(folder)), schema_of(path)])
     for path in sorted(folder.glob(f"cells/*/{GALLERY}")):
         inputs.append([str(path.relative_to(folder)), sha256_of(path)])
     return sha256(json.dumps(inputs))

@@ -5,6 +5,7 @@ import csv
 import errno
 import functools
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -80,6 +81,11 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """Returns the value of a JSON file; raises ValueError if it is no JSON, and OSError if it cannot be read."""
+    return json.loads(Path(path).read_bytes())
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,8 +17,7 @@ import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
 from flipjax.pytrees import PyTree
-from flipjax.support.files import DamagedError, adding_folder, sha256_of
-from flipjax.support.json_files import read_json
+from flipjax.support.files import DamagedError, adding_folder, read_json, sha256_of
 
 RECORD = "record.json"
 """File of the run's identity, the epoch and the SHA-256 of the files: damaged ones and other runs' are rejected."""

@@ -12,8 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from flipjax.config import ConfigError
-from flipjax.support.files import write_text
-from flipjax.support.json_files import read_json
+from flipjax.support.files import read_json, write_text
 from flipjax.support.terminal import say
 
 PREFIX = ".lock"

@@ -25,8 +25,7 @@ from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
 from flipjax.results.store import GALLERY, STORED, concatenate, read, write
-from flipjax.support.files import DamagedError, JsonObject, link_below, write_text
-from flipjax.support.json_files import read_json
+from flipjax.support.files import DamagedError, JsonObject, link_below, read_json, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
@@ -310,21 +309,9 @@ def _read_json(path: Path) -> JsonObject:
     """
     try:
         value = read_json(path)
-        _check_record(value)
+        if not (isinstance(value, dict) and value.keys() >= KEYS):
+            raise ValueError("unknown keys")
     except ValueError as error:
         found = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"
         raise ConfigError("--workdir", "a run of flipjax", found) from error
     return value
-
-
-def _check_record(value: object) -> None:
-    """Raises ValueError unless a value is what a run goes on with."""
-    if not (isinstance(value, dict) and value.keys() >= KEYS and isinstance(value["config"], dict)):
-        raise ValueError("unknown keys")
-    starts = value.get("sessions", [])
-    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
-        raise ValueError("sessions: expected a list of objects")
-    for name in ("pools", "convolutions"):
-        entries = value.get(name, {})
-        if not isinstance(entries, dict) or not all(isinstance(entry, str) and entry for entry in entries.values()):
-            raise ValueError(f"{name}: expected an object of texts")

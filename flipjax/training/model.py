@@ -25,15 +25,12 @@ from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
 from flipjax.pytrees import Array
 from flipjax.settings import check_value
 from flipjax.support.files import sha256
-from flipjax.support.json_files import parse_json
 from flipjax.training.network import logits_of, model_of
 
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
 BATCH = 16
 """Batch size; equals a sweep's evaluation batch for images up to 256 pixels, so that results agree bit for bit."""
-LARGEST = 2**14
-"""Largest side of training images, in pixels, as of `config.pool.size`."""
 
 
 @functools.partial(
@@ -210,55 +207,24 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
     digest, _, text = metadata.get(ABOUT, "").partition(" ")
     if digest != sha256(text):
         raise WeightsError(f"{path}: expected a file that flipjax.Model.save wrote; found another or a damaged one")
+    about = json.loads(text)
+    fields = about["spec"]
+    own_network = fields.pop("build")
     try:
-        about = _parse_description(text)
-    except (ValueError, KeyError, TypeError) as error:
+        # A later version may have other networks and keys.
+        for name, value in fields.items():
+            check_value(f"model.{name}", value)
+        spec = ModelSpec(**fields, build=build)
+    except (ConfigError, KeyError, TypeError) as error:
         problem = f"expected the description of a network that this version of flipjax can build; {error}"
         raise WeightsError(f"{path}: {problem}") from error
-    if about.own_network and build is None:
-        found = f"the function that makes the network, {about.own_network}, to read {path}"
+    if own_network and build is None:
+        found = f"the function that makes the network, {own_network}, to read {path}"
         raise WeightsError(f"build: expected {found}; found none")
     try:
-        spec = dataclasses.replace(about.spec, build=build)
-        return Model.from_state_dict(arrays, spec, about.class_names, about.size)
+        return Model.from_state_dict(arrays, spec, about["class_names"], about["size"])
     except (TypeError, WeightsError) as error:
         raise WeightsError(f"{path}: {error}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class _Description:
-    """What a file says about its network."""
-
-    spec: ModelSpec
-    """How it is built."""
-    own_network: str
-    """Name of the user's function that builds it, or empty."""
-    class_names: tuple[str, ...]
-    """Names of all classes, the background first."""
-    size: int
-    """Rows and columns of the images that it was trained on."""
-
-
-def _parse_description(text: str) -> _Description:
-    """Returns a checked description.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is another text, or has values that no network has.
-    """
-    about = parse_json(text.encode())
-    fields = dict(about["spec"])
-    own_network = fields.pop("build")
-    for name, value in fields.items():
-        check_value(f"model.{name}", value)
-    names = about["class_names"]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
-        raise ConfigError("class_names", "different names", "others")
-    size = about["size"]
-    if not isinstance(size, int) or not 0 < size <= LARGEST:
-        raise ConfigError("size", f"a number of pixels up to {LARGEST}", "another value")
-    if not isinstance(own_network, str):
-        raise ConfigError("build", "a name", "another value")
-    return _Description(ModelSpec(**fields), own_network, tuple(names), size)
 
 
 @functools.cache

@@ -105,7 +105,6 @@ VALUES = [
     (LABELS + 1, LABELS, [MASKS, "--num_classes=3"], ["logits.npy", "--prediction_map"]),
     (LABELS, LABELS, [MASKS, "--unit=instance"], ["--unit instance"]),
     (npz(logits=LOGITS, names=[*"pq"]), LABELS, [], ["logits.npz", "name"]),
-    (npz(logits=LOGITS, names=np.zeros(4, "<U9999")), LABELS, [], ["logits.npz", "a name for each", "<U9999"]),
     (npz(scores=LOGITS, others=LOGITS), LABELS, [], ["logits.npz", "scores, others"]),
 ]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.support.files import DamagedError
-from flipjax.support.npz import UNPACKED, read_arrays, write_arrays
+from flipjax.support.npz import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import jax
@@ -146,46 +146,7 @@ def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImage
         raise DamagedError(f"{path}: expected the images of this run; found those of another")
     if set(arrays) != {field.name for field in dataclasses.fields(StoredImages)}:
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
-    images = StoredImages(**arrays)
-    problem = _misfit(images)
-    if not problem and IMAGE * len(images) > max(IMAGES, UNPACKED * Path(path).stat().st_size):
-        problem = f"expected fewer images, found {len(images):,}"
-    if problem:
-        raise DamagedError(f"{path}: damaged ({problem})")
-    return images
-
-
-IMAGE = 1 << 11
-"""Bytes that Python takes for an image of a gallery, beside its pixels."""
-IMAGES = 1 << 24
-"""Bytes that the images of any gallery may take, beside their pixels."""
-PIXELS = ("label", "prediction", "error_map", "risk_map")
-"""Arrays with a value a pixel."""
-NUMBERS = ("flip_risk", "flip", "index", "group")
-"""Arrays with a number an image."""
-TEXTS = ("kind", "member")
-"""Arrays with a text an image."""
-LARGEST_ERROR = 4
-"""The largest code of `flipjax.metrics.error_map`."""
-
-
-def _misfit(images: StoredImages) -> str:
-    """Returns how the arrays of a gallery do not fit each other, or ''."""
-    shape = images.image.shape
-    if len(shape) != 4 or shape[3] != 3 or images.image.dtype != np.uint8:
-        return f"image: expected uint8 (R, H, W, 3), found {images.image.dtype} {shape}"
-    for name, array in images.arrays().items():
-        if name == "image":
-            continue
-        expected = shape[:3] if name in PIXELS else shape[:1]
-        kinds = "U" if name in TEXTS else "uif"
-        if array.shape != expected or array.dtype.kind not in kinds:
-            return f"{name}: expected {expected}, found {array.dtype} {array.shape}"
-    if images.error_map.max(initial=0) > LARGEST_ERROR:
-        return f"error_map: expected codes up to {LARGEST_ERROR}"
-    if min(images.index.min(initial=0), images.group.min(initial=0)) < 0:
-        return "index, group: expected numbers from 0 on"
-    return ""
+    return StoredImages(**arrays)
 
 
 def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:
