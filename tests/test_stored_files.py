@@ -13,7 +13,7 @@ import pytest
 from damage import DAMAGES, FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from results.tables import OLD, RECORDED
+from results.tables import RECORDED
 
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast, FlipEstimate
@@ -42,7 +42,6 @@ from flipjax.report.gallery.store import load_gallery
 from flipjax.results import load, run_data
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.frames import read_csv
-from flipjax.results.old_runs import convert_run
 from flipjax.results.record import known_record, read_record
 from flipjax.results.store import read
 from flipjax.support import npz
@@ -179,7 +178,6 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
     shutil.copytree(RECORDED, folder / "run")
     go_on(folder / "run")
-    shutil.copytree(OLD, folder / "old")
     save_monitor(FITTED, folder / "monitor.json")
     with History(folder / "history.jsonl", FITTED) as history:
         history.add(0.5)
@@ -204,11 +202,6 @@ def written(tmp_path_factory):
     (folder / "report" / page.MADE_OF).write_text(json.dumps({"source": "source", "text": "The text."}))
     (folder / "images.csv").write_text("name,flip_risk,flip\na,0.5,0.25\ngrößer,,\n", encoding="utf-8")
     return folder
-
-
-def converted_members(folder):
-    convert_run(folder)
-    return read(folder / "cells/000/results.npz", MemberResults).arrays()
 
 
 def read_checkpoint(folder):
@@ -299,7 +292,6 @@ KINDS = {
     "members": Kind("run/cells/000/results.npz", "", lambda path: read(path, MemberResults).arrays()),
     "images": Kind("run/cells/000/results.npz", "", lambda path: read(path, ImageResults).arrays()),
     "gallery": Kind("run/cells/000/gallery.npz", "", lambda path: load_gallery(path).arrays()),
-    "flipjax 0.1": Kind("old", "cells/000/decomposition.npz", converted_members),
     "record": Kind("run", "config.json", read_record, exact=False),
     "run to continue": Kind("run", "config.json", go_on, exact=False),
     "record of tables": Kind("run", "config.json", tables_of_run, exact=False),

@@ -2,8 +2,7 @@
 
 `flipjax report --compare A B` compares two runs. `flipjax report --table paper RUN [RUN ...]` writes the
 paper's table (CSV, Markdown, LaTeX) and its figure of flip-risk deciles. Reports use stored
-results only and need neither JAX nor the pool; those of flipjax 0.1 are converted first. Exit codes: 0 done, 1
-unreadable results, 2 no results.
+results only and need neither JAX nor the pool. Exit codes: 0 done, 1 unreadable results, 2 no results.
 """
 
 import argparse
@@ -31,12 +30,6 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not _is_one_request(options):
         parser.error("expected a run folder, --table paper RUN [RUN ...], or --compare A B")
-    # Imported late so that --help answers at once.
-    from flipjax.results.old_runs import convert_run
-
-    for run in options.compare or options.workdir:
-        for path in convert_run(run):
-            print(printable(f"converted from flipjax 0.1: {path}"))
     if options.table:
         text = _make_table(options.workdir, options.out, published=options.published)
     elif options.compare:

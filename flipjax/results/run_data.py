@@ -20,7 +20,6 @@ from flipjax.metrics.registry import Quantity
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import aggregate
-from flipjax.results.old_runs import is_old
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.record import known_record, planned_members
 from flipjax.results.resamples import Resamples
@@ -157,9 +156,6 @@ def load(run: str | Path) -> RunData:
         DamagedError: a file is damaged or belongs to another run, or results of a finished run are gone.
     """
     folder = Path(run)
-    if is_old(folder):
-        expected = "expected results.npz in cells, found files of flipjax 0.1"
-        raise DamagedError(f"{folder}: {expected}; convert them: flipjax report {folder}")
     config = known_record(folder)
     cells = {path: _checked(cell, config) for path, cell in _read_cells(folder)}
     missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]

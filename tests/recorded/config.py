@@ -5,8 +5,6 @@ Recorded in less than a minute on 2 cores, in this folder, by
     rm -r run; python -m flipjax.sweep --config config.py --workdir run
     rm -r run/{report,images.parquet,cells/000/weights}
 
-`old` is the same run as flipjax 0.1 left it.
-
 One machine gives the same bytes every time. After a change of how a step rounds, or on another processor, AUROCs of a
 dozen images may differ by .3: record it anew then.
 """

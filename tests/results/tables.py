@@ -15,8 +15,6 @@ from flipjax.results.tables import compute_values, make_results, results_table, 
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
 """The run of tests/recorded/config.py."""
-OLD = RECORDED.with_name("old")
-"""The same run as flipjax 0.1 left it."""
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
 END = {"status": "done", "epochs": 3, "best_epoch": 2, "selection": "val_loss"}

@@ -5,23 +5,19 @@ import shutil
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from damage import DAMAGES, FUZZ, read_damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.groups import TWO_BY_TWO, Groups
-from flipjax.report.__main__ import main as report
 from flipjax.report.gallery.store import load_gallery
-from flipjax.results import load
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.cells import Cell, to_xarray
-from flipjax.results.frames import read_csv
 from flipjax.results.store import BLANK, concatenate, read, write
 from flipjax.results.tables import blank_results
 from flipjax.support.files import DamagedError
-from results.tables import CLASSES, OLD, RECORDED, cell_of, random_decomposition
+from results.tables import CLASSES, RECORDED, cell_of, random_decomposition
 
 STORED = RECORDED / "cells/000/results.npz"
 
@@ -121,35 +117,3 @@ def test_members_without_results_are_stored_in_the_shape_of_others(cell, tmp_pat
     write(tmp_path / BLANK, blank)
     table = read(tmp_path / BLANK, MemberResults)
     assert table.settings() == [{"rho": 0.9, "seed": 3}] and np.isnan(table.values).all()
-
-
-@pytest.fixture
-def old(tmp_path):
-    return shutil.copytree(OLD, tmp_path / "old")
-
-
-def test_a_run_of_flipjax_0_1_is_one_sentence_that_says_what_to_do(old):
-    words = r"old: expected .* found files of flipjax 0\.1; convert them: flipjax report"
-    with pytest.raises(DamagedError, match=words):
-        load(old)
-
-
-def test_a_report_converts_a_run_of_flipjax_0_1(old, capsys, without_pictures):
-    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
-    assert report([str(old)]) == 0
-    assert f"converted from flipjax 0.1: {old}/cells/000/results.npz" in capsys.readouterr().out
-    assert all(path.read_bytes() == data for path, data in before.items())
-    run = load(old)
-    pd.testing.assert_frame_equal(run.history, read_csv(old / "history.csv"), check_dtype=False)
-    written = read_csv(old / "results.csv")
-    # Statuses say today which members have not learnt.
-    numbers = [name for name in written if name != "status"]
-    pd.testing.assert_frame_equal(run.members[numbers], written[numbers], check_dtype=False)
-    assert len(run.images) == 8 * 2 * (24 + 48) and run.scores["score"].nunique() > 5
-    assert report([str(old)]) == 0 and "converted" not in capsys.readouterr().out
-
-
-def test_a_damaged_file_of_flipjax_0_1_is_one_sentence(old, capsys):
-    path = old / "cells/000/decomposition.npz"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert report([str(old)]) == 2 and "decomposition.npz: damaged" in capsys.readouterr().err
