@@ -1,7 +1,7 @@
 """Run identity: a digest of the configuration, equal for one read back from config.json.
 
 A function or class in the configuration is identified by its name and its `support.fingerprint`, a digest of its source
-and of all data that it can reach.
+files and of the values that it holds.
 """
 
 import json
@@ -83,5 +83,6 @@ def _as_json(name: str, value: object) -> Any:
     try:
         return f"{title} {fingerprint.fingerprint(value, title)[:12]}"
     except fingerprint.UnhashableError as error:
-        expected = "a function that reaches only what can be hashed, so that an edited one trains anew"
+        way_out = "make other objects inside the function, or in a module of yours that it imports"
+        expected = f"a function that holds values, arrays and functions alone ({way_out})"
         raise ConfigError(f"config.{name}", expected, f"{error.name}, {error.found}") from error

@@ -1,36 +1,40 @@
-"""A digest of a function and of all that it can reach, equal in every process.
+"""A digest of a function of the user's, equal in every process: another one is another run.
 
-Two functions have one digest if their sources and what these use are equal: default arguments, closures, the names that
-they read from their file and from other files of the user, attributes, decorators, classes and the state of objects,
-arrays by their bytes. Code of the standard library, of installed packages and of flipjax is taken by name; what it was
-given, such as the function in a `jax.jit` or the argument of a decorator, is followed.
+It is of the function's source file and those of the user's modules that its module reaches, and of values that no file
+tells: closures, defaults, arguments of a `functools.partial`, the state of objects, and what it reads by name. Code of
+the standard library, of installed packages and of flipjax is taken by name.
 """
 
+import ast
 import contextlib
-import copyreg
-import dataclasses
-import enum
 import functools
 import hashlib
-import struct
+import inspect
 import sys
+import sysconfig
 import types
-from collections import deque
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flipjax.support.code_reading import DERIVED, is_derived, is_library_code, names_in, slots_of, text_of
+from flipjax.support.files import digest
 
-OPAQUE = ("eval", "exec", "globals", "locals")
-"""Built-in functions that read names which no reader of the code can tell."""
+LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
+"""Folders of the standard library."""
+PACKAGES = {"site-packages", "dist-packages"}
+"""Names of the folders that packages are installed into."""
+FLIPJAX = Path(__file__).resolve().parents[1]
+"""The folder of flipjax."""
+PLAIN = (bool, int, float, complex, str, bytes, range, types.NoneType, types.EllipsisType)
+"""Types of values that their text tells."""
 SHORT = 80
 """Most characters of a value that is shown beside the sources."""
 
 
 class UnhashableError(TypeError):
-    """A function reaches something without content that a digest could tell.
+    """A function reaches an object without content that a digest could tell.
 
     Attributes:
         name: how the function reaches it.
@@ -41,18 +45,18 @@ class UnhashableError(TypeError):
         """Builds the message from both."""
         self.name = name
         self.found = found
-        super().__init__(f"{name}: expected content that can be hashed; found {found}")
+        super().__init__(f"{name}: expected values, arrays and functions; found {found}")
 
 
 def fingerprint(function: object, name: str) -> str:
-    """Returns the SHA-256, in hex, of a function or class and of all that it can reach.
+    """Returns the SHA-256, in hex, of a function, a class or an object that can be called.
 
     Args:
-        function: also an object that can be called, or a `functools.partial`.
+        function: also a `functools.partial`.
         name: of the function, for errors.
 
     Raises:
-        UnhashableError: something has no content that could be hashed, such as a lock or a generator.
+        UnhashableError: its closure, or another value of its own, holds an object such as a lock or a generator.
 
     Example:
         >>> double, again, triple = (functools.partial(np.multiply, factor) for factor in (2.0, 2.0, 3.0))
@@ -61,381 +65,218 @@ def fingerprint(function: object, name: str) -> str:
         >>> fingerprint(double, "double") == fingerprint(triple, "triple")
         False
     """
-    return _walked(function, name).hexdigest()
+    return Walk().digest(function, name).hex()
 
 
 def sources(function: object, name: str) -> str:
-    """Returns the sources of a function or class and of what it uses, and short values that it reads; for readers.
+    """Returns the sources of a function or class and of what it uses, and short values that it holds; for readers.
 
     Raises:
         UnhashableError: as `fingerprint`.
     """
-    return "\n".join(dict.fromkeys(_walked(function, name).lines))
-
-
-def _walked(function: object, name: str) -> "Walk":
     walk = Walk()
-    try:
-        walk.add(function, name)
-    except RecursionError:
-        raise UnhashableError(name, "data nested more deeply than Python's limit of recursion") from None
-    return walk
+    walk.digest(function, name)
+    return "\n".join(dict.fromkeys(walk.lines))
 
 
 class Walk:
-    """A walk over all that a function can reach, in an order that depends on nothing else.
+    """A walk over what a function holds.
 
     Attributes:
         lines: sources and short values on the way.
     """
 
-    def __init__(self, enclosing: tuple[int, ...] = ()):
-        """Begins with nothing; `enclosing` are the ids of the sets whose items are being sorted."""
+    def __init__(self, known: Mapping[int, bytes] | None = None):
+        """Begins with the digests of objects that are known, by id."""
         self.lines: list[str] = []
-        self._total = hashlib.sha256()
-        self._enclosing = enclosing
-        # The position of each object in the walk. Objects are kept, for another could take the id of one that is gone.
-        self._seen: dict[int, tuple[int, object]] = {}
-        # Within the closures and wrappers of a library, what cannot be hashed is its own, such as a cache.
-        self._in_library = False
+        self._known = dict(known or {})
+        # Another object could take the id of one that is gone.
+        self._kept: list[object] = []
 
-    def hexdigest(self) -> str:
-        """Returns the digest of all that was added."""
-        return self._total.hexdigest()
+    def digest(self, value: object, name: str) -> bytes:
+        """Returns the digest of a value that is reached as `name`."""
+        if isinstance(value, PLAIN):
+            return _hash(_title(type(value)), repr(value))
+        if id(value) not in self._known:
+            self._kept.append(value)
+            # It may hold itself.
+            self._known[id(value)] = _hash("again", str(len(self._known)))
+            self._known[id(value)] = _hash(_title(type(value)), *self._parts(value, name))
+        return self._known[id(value)]
 
-    def add(self, value: object, name: str) -> None:
-        """Adds a value that is reached as `name`."""
-        if value is None or value is ... or isinstance(value, bool | int | float | complex | str | bytes):
-            self._add_plain(value, name)
-        elif isinstance(value, tuple):
-            self._add_tuple(value, name)
-        elif isinstance(value, set | frozenset):
-            self._add_set(value, name)
-        elif id(value) in self._seen:
-            self._token("again", str(self._seen[id(value)][0]))
-        else:
-            self._seen[id(value)] = (len(self._seen), value)
-            self._add_object(value, name)
+    def _parts(self, value: Any, name: str) -> list[str | bytes]:
+        """Returns what an object consists of."""
+        if isinstance(value, tuple | list):
+            return [self.digest(item, f"{name}[{index}]") for index, item in enumerate(value)]
+        if isinstance(value, dict | types.MappingProxyType):
+            keys = [self.digest(key, f"a key of {name}") for key in value]
+            return [*keys, *(self.digest(item, f"{name}.{key}") for key, item in value.items())]
+        if isinstance(value, set | frozenset):
+            # The order of a set differs between processes, and so would what is known of its later items.
+            return sorted(Walk(self._known).digest(item, f"an item of {name}") for item in value)
+        if isinstance(value, functools.partial):
+            arguments = {str(index): argument for index, argument in enumerate(value.args)}
+            return [self.digest(value.func, name), *self._values(arguments | value.keywords, f"{name}.partial")]
+        if isinstance(value, types.MethodType):
+            return [self.digest(value.__func__, name), self.digest(value.__self__, f"{name}.__self__")]
+        if isinstance(value, types.FunctionType):
+            return self._function(value, name)
+        if isinstance(value, type):
+            return self._class(value, name)
+        if isinstance(value, types.ModuleType):
+            return [value.__name__, *self._files(vars(value))]
+        if isinstance(value, property):
+            return [self.digest(value.fget, name)]
+        if hasattr(value, "__wrapped__"):
+            # As a function under `jax.jit`, `functools.lru_cache` or `staticmethod`.
+            return [self.digest(value.__wrapped__, name)]
+        if isinstance(value, np.generic) or hasattr(value, "__dlpack__"):
+            return self._array(value, name)
+        if callable(value) and hasattr(value, "__name__"):
+            bound = getattr(value, "__self__", None)
+            return [str(getattr(value, "__module__", "")), value.__name__, self.digest(bound, f"{name}.__self__")]
+        if isinstance(value, Iterator) or not hasattr(value, "__dict__"):
+            raise UnhashableError(name, f"an object of {_title(type(value))}")
+        return [self.digest(type(value), name), *self._values(vars(value), name)]
 
-    def _token(self, label: str, content: str | bytes = b"") -> None:
-        """Adds what a content is and the content; their lengths keep neighbours apart."""
-        if isinstance(content, str):
-            content = content.encode("utf-8", "surrogatepass")
-        self._total.update(struct.pack("<QQ", len(label), len(content)))
-        self._total.update(label.encode())
-        self._total.update(content)
+    def _values(self, values: Mapping[str, object], name: str, *, lenient: bool = False) -> list[str | bytes]:
+        """Returns the digests of named values; if lenient, that of the type of one without content."""
+        parts: list[str | bytes] = []
+        for key, value in values.items():
+            parts.append(key)
+            if isinstance(value, PLAIN) and len(repr(value)) <= SHORT:
+                self.lines.append(f"{name}.{key} = {value!r}")
+            try:
+                parts.append(self.digest(value, f"{name}.{key}"))
+            except UnhashableError:
+                if not lenient:
+                    raise
+                parts.append(_title(type(value)))
+        return parts
 
-    def _add_named(self, value: object, name: str) -> None:
-        """Adds a value that a function of the user reads by name, and shows it if it is short."""
-        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-            text = repr(value)
-            if len(text) <= SHORT:
-                self.lines.append(f"{name} = {text}")
-        self.add(value, name)
-
-    def _add_plain(self, value: object, name: str) -> None:
-        value_type = type(value)
-        if isinstance(value, enum.Enum):
-            self._add_member(value, name)
-        elif isinstance(value, np.generic):
-            self._add_array(np.asarray(value), name)
-        elif isinstance(value, str | bytes) and value_type in (str, bytes):
-            self._token(value_type.__name__, value)
-        elif value_type in (int, float, complex, bool) or value is None or value is ...:
-            self._token(value_type.__name__, repr(value))
-        else:
-            # An object of a subclass, which may have attributes of its own.
-            base: Any = next(base for base in (str, bytes, int, float, complex) if isinstance(value, base))
-            self._token("subclass")
-            self.add(base(value), name)
-            self.add(value_type, name)
-            self._add_state(value, name)
-
-    def _add_member(self, value: enum.Enum, name: str) -> None:
-        self._token("member", str(value.name))
-        self.add(type(value), name)
-
-    def _add_tuple(self, value: tuple[object, ...], name: str) -> None:
-        self._token("tuple", str(len(value)))
-        if type(value) is not tuple:
-            self.add(type(value), name)
-        for index, item in enumerate(value):
-            self.add(item, f"{name}[{index}]")
-
-    def _add_set(self, value: set[object] | frozenset[object], name: str) -> None:
-        """Adds the digests of the items, sorted: the order of a set differs between processes."""
-        if id(value) in self._enclosing:
-            self._token("enclosing set", str(self._enclosing.index(id(value))))
-            return
-        digests = []
-        for item in value:
-            walk = Walk((*self._enclosing, id(value)))
-            walk._in_library = self._in_library
-            walk.add(item, f"an item of {name}")
-            digests.append(walk.hexdigest())
-        self._token(_qualified(type(value)), " ".join(sorted(digests)))
-
-    def _add_items(self, items: Mapping[object, object], name: str) -> None:
-        self._token("items", str(len(items)))
-        for key, value in items.items():
-            self.add(key, f"a key of {name}")
-            self.add(value, f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r:.40}]")
-
-    def _add_object(self, value: object, name: str) -> None:
-        """Adds an object that was not met before, by its kind."""
-        if isinstance(value, np.ndarray):
-            self._add_array(value, name)
-        elif isinstance(value, np.generic):
-            self._add_array(np.asarray(value), name)
-        elif isinstance(value, enum.Enum):
-            self._add_member(value, name)
-        elif isinstance(value, type):
-            self._add_class(value, name)
-        elif isinstance(value, types.ModuleType):
-            self._token("module", value.__name__)
-        elif isinstance(value, types.FunctionType):
-            self._add_function(value, name)
-        elif isinstance(value, types.MethodType):
-            self._token("method")
-            self.add(value.__func__, name)
-            self.add(value.__self__, f"{name}.__self__")
-        elif isinstance(value, types.BuiltinFunctionType):
-            self._add_builtin(value, name)
-        elif isinstance(value, functools.partial):
-            self._token("partial")
-            self.add(value.func, name)
-            for index, argument in enumerate(value.args):
-                self._add_named(argument, f"{name}.partial.{index}")
-            for keyword, argument in value.keywords.items():
-                self._token("keyword", keyword)
-                self._add_named(argument, f"{name}.partial.{keyword}")
-        elif isinstance(value, staticmethod | classmethod):
-            self._token(type(value).__name__)
-            self.add(value.__func__, name)
-        elif isinstance(value, property):
-            self._token("property")
-            for accessor in (value.fget, value.fset, value.fdel):
-                self.add(accessor, name)
-        elif isinstance(value, functools.cached_property):
-            self._token("cached property")
-            self.add(value.func, name)
-        elif isinstance(value, list | deque):
-            self._add_sequence(value, name)
-        elif isinstance(value, types.MappingProxyType):
-            self._token("mapping")
-            self._add_items(value, name)
-        elif isinstance(value, dict):
-            self._token("dict")
-            self.add(type(value), name)
-            self._add_items(value, name)
-            self._add_state(value, name)
-        elif _is_of("jax", "Array", value):
-            self._add_jax_array(value, name)
-        elif _is_of("torch", "Tensor", value):
-            self._add_torch_tensor(value, name)
-        elif callable(value) and hasattr(value, "__wrapped__"):
-            self._add_wrapper(value, name)
-        else:
-            self._add_instance(value, name)
-
-    def _add_array(self, array: np.ndarray, name: str) -> None:
-        """Adds the type, the shape and the bytes of an array; of one of objects each of these."""
-        self._token("array", f"{array.dtype} {array.shape}")
-        if isinstance(array, np.ma.MaskedArray):
-            self._token("masked")
-            self.add(np.ma.getmaskarray(array), f"{name}.mask")
-            array = array.data
-        elif type(array) is not np.ndarray:
-            self.add(type(array), name)
-        if array.dtype.hasobject:
-            for item in array.reshape(-1).tolist():
-                self.add(item, f"an item of {name}")
-            return
-        plain = np.ascontiguousarray(array.view(np.ndarray)).reshape(-1)
-        self._total.update(plain.view(np.uint8).data)
-
-    def _add_jax_array(self, array: Any, name: str) -> None:
-        jax = sys.modules["jax"]
+    def _array(self, value: Any, name: str) -> list[str | bytes]:
         try:
-            if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
-                self._token("PRNG keys", str(jax.random.key_impl(array)))
-                array = jax.random.key_data(array)
-            on_host = np.asarray(array)
+            array = np.asarray(value)
         except (TypeError, RuntimeError):
-            # A tracer, or an array whose memory is freed.
-            self._refuse_or_name(array, name)
-            return
-        self._token("jax")
-        self._add_array(on_host, name)
+            # A tracer, PRNG keys, or an array whose memory is freed.
+            raise UnhashableError(name, f"an object of {_title(type(value))}") from None
+        if isinstance(value, np.ma.MaskedArray):
+            raise UnhashableError(name, "a masked array")
+        if array.dtype.hasobject:
+            return [str(array.shape), self.digest(array.ravel().tolist(), name)]
+        return [str(array.dtype), digest({"": array})]
 
-    def _add_torch_tensor(self, tensor: Any, name: str) -> None:
-        self._token("torch", f"{tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad}")
-        in_order = tensor.detach().cpu().contiguous().reshape(-1)
-        self._total.update(in_order.view(sys.modules["torch"].uint8).numpy().data)
-
-    def _add_sequence(self, value: list[object] | deque[object], name: str) -> None:
-        self._token("sequence", str(len(value)))
-        self.add(type(value), name)
-        for index, item in enumerate(value):
-            self.add(item, f"{name}[{index}]")
-        self._add_state(value, name)
-
-    def _add_builtin(self, value: types.BuiltinFunctionType, name: str) -> None:
-        self._token("built-in", f"{value.__module__} {value.__qualname__}")
-        bound = getattr(value, "__self__", None)
-        if bound is not None and not isinstance(bound, types.ModuleType):
-            self.add(bound, f"{name}.__self__")
-
-    def _add_wrapper(self, value: Any, name: str) -> None:
-        """Adds an object that wraps a function, such as that of `jax.jit`, `functools.lru_cache` or `nnx.jit`."""
-        self._token("wrapper", _qualified(type(value)))
-        self.add(value.__wrapped__, name)
-        with self._belonging_to_library(is_library_code(type(value).__module__)):
-            self._add_state(value, name)
-
-    def _add_function(self, function: types.FunctionType, name: str) -> None:
+    def _function(self, function: types.FunctionType, name: str) -> list[str | bytes]:
         code = function.__code__
-        module = function.__globals__.get("__name__", "")
-        is_library = is_library_code(module, code.co_filename)
-        with self._belonging_to_library(is_library):
-            if is_library:
-                self._token("library function", f"{module} {code.co_qualname}")
-            else:
-                text = text_of(code)
-                self.lines.append(text)
-                self._token("function", text)
-                self._add_globals(function, name)
-            self._add_bound(function, name)
-            self._add_state(function, name)
-
-    def _add_bound(self, function: types.FunctionType, name: str) -> None:
-        """Adds the default arguments and the closure of a function."""
-        code = function.__code__
+        parts: list[str | bytes] = [function.__module__ or "", code.co_qualname]
+        is_library = _is_library(function.__globals__)
+        if not is_library:
+            text = _text_of(code)
+            self.lines.append(text)
+            parts += [text, *self._files(function.__globals__)]
+            read = {key: function.__globals__[key] for key in _names_in(code) if key in function.__globals__}
+            # The file tells how objects without content are made.
+            parts += self._values(read, name, lenient="__file__" in function.__globals__)
+        held: dict[str, object] = {}
+        for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            # An empty cell has no content.
+            with contextlib.suppress(ValueError):
+                held[variable] = cell.cell_contents
         defaults = function.__defaults__ or ()
         first = code.co_argcount - len(defaults)
-        for parameter, default in zip(code.co_varnames[first : code.co_argcount], defaults, strict=True):
-            self._token("default", parameter)
-            self._add_named(default, f"{name}.{parameter}")
-        for keyword, default in (function.__kwdefaults__ or {}).items():
-            self._token("default", keyword)
-            self._add_named(default, f"{name}.{keyword}")
-        for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                content = cell.cell_contents
-            except ValueError:
-                self._token("empty cell", variable)
-                continue
-            self._token("cell", variable)
-            self._add_named(content, f"{name}.{variable}")
+        held.update(zip(code.co_varnames[first : code.co_argcount], defaults, strict=True))
+        held.update(function.__kwdefaults__ or {})
+        held.update(vars(function))
+        return parts + self._values(held, name, lenient=is_library)
 
-    def _add_globals(self, function: types.FunctionType, name: str) -> None:
-        """Adds what a function reads by name from its file, and from modules of the user."""
-        names = set(names_in(function.__code__))
-        for variable in sorted(names):
-            if variable in function.__globals__:
-                value = function.__globals__[variable]
-                self._token("name", variable)
-                self._add_named(value, f"{name}.{variable}")
-                if isinstance(value, types.ModuleType) and not is_library_code(value.__name__):
-                    self._add_attributes_of(value, names, f"{name}.{variable}")
-            elif variable in OPAQUE:
-                raise UnhashableError(name, f"{variable}(), which hides the names that it reads")
+    def _class(self, value: type, name: str) -> list[str | bytes]:
+        parts: list[str | bytes] = [value.__module__, value.__qualname__]
+        module = vars(sys.modules[value.__module__]) if value.__module__ in sys.modules else {}
+        if _is_library(module):
+            return parts
+        parts += self._files(module)
+        parts += [self.digest(base, name) for base in value.__bases__]
+        attributes = {key: content for key, content in vars(value).items() if callable(content) or key[:2] != "__"}
+        return parts + self._values(attributes, name, lenient=True)
 
-    def _add_attributes_of(self, module: types.ModuleType, names: set[str], name: str) -> None:
-        """Adds the attributes of a user's module among the names in a function's code."""
-        for attribute in sorted(names & vars(module).keys()):
-            self._token("name", attribute)
-            self._add_named(vars(module)[attribute], f"{name}.{attribute}")
-
-    def _add_class(self, value: type, name: str) -> None:
-        self._token("class", _qualified(value))
-        if is_library_code(value.__module__):
-            return
-        for base in value.__bases__:
-            self.add(base, f"{name}.{base.__name__}")
-        if issubclass(value, enum.Enum):
-            for member in value.__members__.values():
-                self._token("member", str(member.name))
-                self.add(member.value, f"{name}.{member.name}")
-        fields = vars(value).get("__dataclass_fields__", {})
-        for field in fields.values():
-            self._token("field", f"{field.name} {field.init} {field.compare} {field.kw_only}")
-            for default in (field.default, field.default_factory):
-                if default is not dataclasses.MISSING:
-                    self.add(default, f"{name}.{field.name}")
-        for attribute, content in vars(value).items():
-            if not is_derived(value, attribute, content):
-                self._token("attribute", attribute)
-                self._add_named(content, f"{name}.{attribute}")
-
-    def _add_instance(self, value: object, name: str) -> None:
-        """Adds the class and the state of an object; one of a library by what pickle would store."""
-        if isinstance(value, Iterator):
-            self._refuse_or_name(value, name)
-            return
-        if is_library_code(type(value).__module__):
-            self._add_reduced(value, name)
-            return
-        # An object of a user's class is the user's, also where a library's wrapper or closure holds it.
-        with self._belonging_to_library(False):
-            self._token("instance")
-            self.add(type(value), name)
-            self._add_state(value, name)
-
-    def _add_state(self, value: object, name: str) -> None:
-        """Adds the attributes of an object, without those that it has computed and kept."""
-        value_type = type(value)
-        state = {}
-        for base in value_type.__mro__:
-            for slot in slots_of(base):
-                if hasattr(value, slot):
-                    state[slot] = getattr(value, slot)
-        state.update(getattr(value, "__dict__", {}))
-        for attribute, content in state.items():
-            is_computed = isinstance(getattr(value_type, attribute, None), functools.cached_property)
-            if is_computed or attribute in DERIVED:
-                continue
-            self._token("attribute", attribute)
-            self.add(content, f"{name}.{attribute}")
-
-    def _add_reduced(self, value: object, name: str) -> None:
-        """Adds an object of a library by what pickle would store of it."""
-        reduce = copyreg.dispatch_table.get(type(value))
-        try:
-            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception:
-            self._refuse_or_name(value, name)
-            return
-        self._token("reduced", _qualified(type(value)))
-        if isinstance(reduced, str):
-            self._token("global", reduced)
-            return
-        for part in reduced:
-            # The items of a list and of a mapping come as iterators.
-            self.add(list(part) if isinstance(part, Iterator) else part, name)
-
-    def _refuse_or_name(self, value: object, name: str) -> None:
-        """Raises UnhashableError; of a library's own object, such as a cache, adds the name of its type instead."""
-        if not self._in_library:
-            raise UnhashableError(name, f"an object of {_qualified(type(value))}")
-        self._token("object", _qualified(type(value)))
-
-    @contextlib.contextmanager
-    def _belonging_to_library(self, is_library: bool) -> Iterator[None]:
-        """Sets, for what is added within, whether it belongs to a library."""
-        before = self._in_library
-        self._in_library = is_library
-        try:
-            yield
-        finally:
-            self._in_library = before
+    def _files(self, module: Mapping[str, object]) -> list[str | bytes]:
+        """Returns the digests of the files of a user's module, and of the user's modules that its names reach."""
+        if id(module) in self._known or _is_library(module):
+            return []
+        self._known[id(module)] = b""
+        parts: list[str | bytes] = []
+        if "__file__" in module:
+            parts.append(_code_in(str(module["__file__"])))
+        for value in list(module.values()):
+            reached = value
+            if not isinstance(value, types.ModuleType):
+                reached = sys.modules.get(str(getattr(value, "__module__", "")))
+            if reached is not None:
+                parts += self._files(vars(reached))
+        return parts
 
 
-def _qualified(named_type: type) -> str:
-    return f"{named_type.__module__}.{named_type.__qualname__}"
+def _hash(*parts: str | bytes) -> bytes:
+    """Returns the SHA-256 of texts and digests, in their order."""
+    total = hashlib.sha256()
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        total.update(hashlib.sha256(content).digest())
+    return total.digest()
 
 
-def _is_of(package: str, type_name: str, value: object) -> bool:
-    """Whether a value has a type of a package, which is not imported for that."""
-    module = sys.modules.get(package)
-    return module is not None and isinstance(value, getattr(module, type_name, ()))
+def _code_in(file: str) -> str:
+    """Returns the code of a file without comments, and without `get_config`, whose result is the configuration."""
+    tree = ast.parse(Path(file).read_bytes())
+    tree.body = [node for node in tree.body if getattr(node, "name", "") != "get_config"]
+    return ast.unparse(tree)
+
+
+def _title(value_type: type) -> str:
+    return f"{value_type.__module__}.{value_type.__qualname__}"
+
+
+@functools.cache
+def _is_in_library(file: str) -> bool:
+    path = Path(file).resolve()
+    folders = (*LIBRARIES, FLIPJAX)
+    return bool(PACKAGES & set(path.parts)) or any(path.is_relative_to(folder) for folder in folders)
+
+
+def _is_library(module: Mapping[str, object]) -> bool:
+    """Whether a module, by its names, is of the standard library, an installed package or flipjax."""
+    name = str(module.get("__name__", ""))
+    if name == "__main__" or name.startswith("config "):
+        # A notebook or a script, or a configuration file, also one that ships with flipjax.
+        return False
+    if "__file__" in module:
+        return _is_in_library(str(module["__file__"]))
+    # Modules that are built into Python have no file, and neither has the text of an `exec`.
+    return name in sys.modules
+
+
+def _names_in(code: types.CodeType) -> list[str]:
+    """Returns the names that a function and its inner functions read."""
+    names = list(code.co_names)
+    for inner in filter(inspect.iscode, code.co_consts):
+        names += _names_in(inner)
+    return sorted(set(names))
+
+
+def _text_of(code: types.CodeType) -> str:
+    """Returns the source of a function; of one without, or of a lambda, which may share its line, its bytes too."""
+    try:
+        text = inspect.getsource(code).rstrip()
+    except (OSError, TypeError):
+        text = code.co_name
+    if code.co_name != "<lambda>" and text != code.co_name:
+        return text
+    constants = [_text_of(value) if inspect.iscode(value) else _plain(value) for value in code.co_consts]
+    return f"{text}\n{code.co_code.hex()} {constants} {code.co_names}"
+
+
+def _plain(constant: object) -> str:
+    """Returns the text of a constant; of a set, whose order differs between processes, its items in order."""
+    if isinstance(constant, frozenset):
+        return str(sorted(map(repr, constant)))
+    return repr(constant)
