@@ -16,11 +16,12 @@ from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
+from flipjax.plan import plan
 from flipjax.program import Value
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record
-from flipjax.results.run_data import RunData, load
+from flipjax.results.run import StoredRun
 from flipjax.results.scores import unpack_classes
 from flipjax.settings import leaves, static_settings
 from flipjax.support.files import DamagedError
@@ -30,10 +31,7 @@ from flipjax.training.model import Model, load_model
 from flipjax.training.task import with_data
 
 if TYPE_CHECKING:
-    import xarray
     from matplotlib.figure import Figure
-
-    from flipjax.results.verdicts import Differences
 
 
 IMAGE_AXES = ("rho", "seed", "cue_strength", "rare_kept")
@@ -74,6 +72,7 @@ def run(
     Example:
         >>> import tempfile
         >>> from flipjax.data import from_arrays
+        >>> from flipjax.results import load
         >>> photos = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
         >>> masks = np.zeros((40, 16, 16), bool)
         >>> masks[:, 4:12, 4:12] = True
@@ -85,7 +84,7 @@ def run(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     made = run("smoke", {**sizes, **brief, **plain}, data=images, workdir=folder)  # A Run of two members.
         ...     again = open_run(folder)
-        ...     test = load(folder).members.query("split == 'test' and group == 'rare'")  # Of a RunData.
+        ...     test = load(folder).results.query("split == 'test' and group == 'rare'")  # Of a StoredRun.
         ...     counts = again.member("m001").decomposition()  # Of a RunMember.
         ...     text = made.report()  # As build_report: nothing has changed, so that it is read back.
         ...     print(made.members.index.tolist(), again.config.train.epochs)
@@ -103,7 +102,7 @@ def run(
         folder_name = name if plain else f"{name}-{digest[:8]}"
     folder = Path("runs") / folder_name if workdir is None else Path(workdir)
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
-    text, _ = run_sweep(asked, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
+    text, _ = run_sweep(plan(asked), asked, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
     if not (folder / "results.csv").is_file():
         raise RuntimeError(f"{folder}: {text}")
     return Run(folder, asked, data)
@@ -117,65 +116,22 @@ def open_run(folder: str | Path) -> "Run":
     return Run(Path(folder))
 
 
-class Run:
-    """A run folder; its tables are data frames, read on access with `flipjax.results.load`.
+class Run(StoredRun):
+    """A run folder: its tables are data frames, its members have networks and images.
 
     See `flipjax.run` for an example.
     """
 
     def __init__(self, folder: Path, config: Config | None = None, data: ArrayData | None = None):
         """Reads the results; `config` and `data` come from the call that made the run."""
-        self.folder = folder
+        super().__init__(folder)
         self.data = data
-        self.tables: RunData = load(folder)
         self._config = config
-
-    def __repr__(self) -> str:
-        """Shows the folder and the number of members."""
-        return f"<Run {self.folder}: {len(self.members)} members; .results .members .history .images .summary .dataset>"
 
     def _repr_html_(self) -> str:
         rows = self.results[self.results["split"] == "test"].drop_duplicates(["member", "group"])
         flips = rows.pivot(index="member", columns="group", values="fg_flip")[["all", "common", "rare"]]
         return self.members.join(flips.add_prefix("Flip, ")).to_html(na_rep="", float_format="{:.3g}".format)
-
-    @property
-    def results(self) -> pd.DataFrame:
-        """The rows of results.csv, one per member, rule, split and group."""
-        return self.tables.members
-
-    @property
-    def dataset(self) -> "xarray.Dataset":
-        """Quantities and training curves as one xarray data set, see `flipjax.results.RunData.dataset`."""
-        return self.tables.dataset
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """The rows of history.csv, one per member and epoch."""
-        return self.tables.history
-
-    @property
-    def images(self) -> pd.DataFrame:
-        """One row per member, rule, split and image."""
-        return self.tables.images
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """One row per setting, rule and quantity, over seeds."""
-        return self.tables.summary
-
-    @property
-    def differences(self) -> "Differences":
-        """Data frames `.trend`, `.comparison` (of methods) and `.selection` (of rules) with the page's verdicts."""
-        return self.tables.differences
-
-    @cached_property
-    def members(self) -> pd.DataFrame:
-        """One row per member: varied axes, status, epochs, and the epoch kept by the first rule."""
-        rows = self.results.drop_duplicates("member").set_index("member")
-        axes = rows.loc[:, :"split"].iloc[:, :-1]
-        varied = axes.columns[axes.nunique(dropna=False) > 1]
-        return rows[[*varied, "status", "epochs", "best_epoch"]]
 
     @cached_property
     def config(self) -> Config:
@@ -206,12 +162,10 @@ class Run:
         """
         # Imported here because matplotlib is slow to import.
         from flipjax.report.charts import make_figure
-        from flipjax.report.run import read_run
         from flipjax.report.sections import flip_chart
 
-        tables = read_run(self.folder)
-        chart = flip_chart(tables.summary, tables.kept(), note=tables.note(dots=True))
-        if tables.kept().empty:
+        chart = flip_chart(self.means, self.kept(), note=self.note(dots=True))
+        if self.kept().empty:
             raise ConfigError("plot", "a run with members that have learnt the classes", "none; see .members")
         if not chart.panels:
             raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
@@ -219,7 +173,7 @@ class Run:
 
     def report(self) -> str:
         """Redraws the page if something changed, and returns its tables as text."""
-        return build_report(self.folder)
+        return build_report(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +199,7 @@ class RunMember:
 
         Axes that the member's method does not use are left out.
         """
-        setting = self.run.tables.setting_of(self.name)
+        setting = self.run.setting_of(self.name)
         return {name: value for name, value in setting.items() if name in AXES and value != ""}
 
     @property
@@ -256,14 +210,14 @@ class RunMember:
     @cached_property
     def _cell_name(self) -> str:
         """The name of the cell that holds the member, such as 000."""
-        for name, cell in self.run.tables.cells.items():
+        for name, cell in self.run.cells.items():
             if self.name in cell.members:
                 return name
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
 
     @property
     def _cell(self) -> Cell:
-        return self.run.tables.cells[self._cell_name]
+        return self.run.cells[self._cell_name]
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
         """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""

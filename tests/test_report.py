@@ -1,6 +1,5 @@
 """The report of a run folder: its gallery, its figures and its page, on a tiny run made here; the paper's table."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -13,16 +12,16 @@ from run_folder import CLASSES, IMAGES, SETTINGS, counts_at, make_run
 
 from flipjax.metrics import Decomposition, summarize
 from flipjax.report import charts, gallery, paper
-from flipjax.report import run as report_run
 from flipjax.report.__main__ import main
 from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
-from flipjax.report.run import SHOWN, read_run
 from flipjax.report.sections import flip_chart, pull_charts
 from flipjax.results import load
+from flipjax.results import run as results_run
 from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
+from flipjax.results.run import SHOWN
 from flipjax.results.text import TextTable
 
 FIGURES = {"flip", "gap", "shares", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
@@ -168,14 +167,14 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
 
 
 def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched, monkeypatch):
-    monkeypatch.setattr(report_run, "MOST", SHOWN)
-    monkeypatch.setattr(report_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "MOST", SHOWN)
+    monkeypatch.setattr(results_run, "RESAMPLED", 0)
     make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in range(SHOWN + 1)])
     build_report(tmp_path)
-    run = read_run(tmp_path)
-    assert run.summary["width"].nunique() == SHOWN + 1 and run.shown().summary["width"].nunique() == SHOWN
+    run = load(tmp_path)
+    assert run.means["width"].nunique() == SHOWN + 1 and run.shown.means["width"].nunique() == SHOWN
     rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
-    flips, shown = (table.query(rare)["mean"] for table in (run.summary, run.shown().summary))
+    flips, shown = (table.query(rare)["mean"] for table in (run.means, run.shown.means))
     assert (flips.min(), flips.max()) == (shown.min(), shown.max())
     assert {"settings.svg", "flip_rare.svg"} <= {path.name for path in (tmp_path / "report/figures").iterdir()}
 
@@ -211,8 +210,8 @@ def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
     make_run(tmp_path, [{"rho": rho, "seed": seed} for rho in (0.25, 0.9) for seed in (0, 1)], **THREE)
     build_report(tmp_path)
     assert "pull of the scene" in (tmp_path / "report/summary.md").read_text()
-    run = read_run(tmp_path)
-    pulls = run.summary.query("quantity == 'scene_pull'")
+    run = load(tmp_path)
+    pulls = run.means.query("quantity == 'scene_pull'")
     # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
     assert pulls[["rho", "mean", "n"]].to_numpy().tolist() == [[0.25, 0.8, 2], [0.9, 1.0, 2]]
     over_rho, matrix = pull_charts(run)
@@ -242,14 +241,14 @@ def missed_by_one(groups, *, rho, seed):
 
 
 def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "RESAMPLED", 0)
     make_run(tmp_path, GRID, counts=missed_by_one)
-    run = read_run(tmp_path)
+    run = load(tmp_path)
     warning, first, *_ = findings(run)
     assert warning.startswith("Warning: 1 of the 10 members") and warning.endswith("rho=0.5_seed=0.")
     # A trend is paired by seed, and the page's tables lack the member, too.
     assert first.startswith("Flip in the rare groups rises") and "4 seeds" in first
-    assert min(run.trend["n"]) <= 4 and run.summary["left_out"].max() == 1
+    assert min(run.trend["n"]) <= 4 and run.means["left_out"].max() == 1
 
 
 def guesses(groups, *, rho, seed, alone=False):
@@ -264,31 +263,31 @@ def guesses(groups, *, rho, seed, alone=False):
 
 
 def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "RESAMPLED", 0)
     make_run(tmp_path, GRID, counts=guesses)
     assert set(read_csv(tmp_path / "results.csv")["status"]) == {CLASSES_NOT_LEARNT}
-    assert set(load(tmp_path).members["status"]) == {CLASSES_NOT_LEARNT}
-    run = read_run(tmp_path)
+    assert set(load(tmp_path).results["status"]) == {CLASSES_NOT_LEARNT}
+    run = load(tmp_path)
     warning, first, *_ = findings(run)
     assert warning.startswith("Warning: All 10 members have not learnt the classes (5 of 5 at rho 0.5): rho=0.5_seed=0")
     assert "at most 70% have the right class, where guessing gives 50%." in warning and "What helps: more" in warning
     assert "goes from" in first and first.endswith("no verdict: classes not learnt.")
     assert load(tmp_path).differences.trend.equals(run.trend)
     # They find the object, so that means hold them.
-    assert run.summary["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
+    assert run.means["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
 
 
 def test_smoke_says_that_it_is_too_short_to_learn(tmp_path):
     make_run(tmp_path, SETTINGS, counts=guesses, config={"name": "smoke"})
-    first, *_ = findings(read_run(tmp_path))
+    first, *_ = findings(load(tmp_path))
     assert first == "Warning: smoke trains 3 epochs, too short to learn; it shows that everything runs."
     make_run(tmp_path, SETTINGS, config={"name": "smoke"})
-    assert not any(line.startswith("Warning") for line in findings(read_run(tmp_path)))
+    assert not any(line.startswith("Warning") for line in findings(load(tmp_path)))
 
 
 def test_a_class_that_a_member_never_predicts_is_named(tmp_path):
     make_run(tmp_path, SETTINGS[:2], counts=guesses, alone=True)
-    said = findings(read_run(tmp_path))
+    said = findings(load(tmp_path))
     assert f"Warning: no test pixel is predicted as {CLASSES[2]} by rho=0.5_seed=0, rho=0.5_seed=1." in said
 
 
@@ -312,11 +311,11 @@ SAID = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_where_there_can_be_no_verdict_a_page_says_why_and_nothing_warns(tmp_path, case, sketched, monkeypatch):
-    monkeypatch.setattr(report_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "RESAMPLED", 0)
     settings, options = BAD[case]
     make_run(tmp_path, settings, **options)
     build_report(tmp_path)
-    run = read_run(tmp_path)
+    run = load(tmp_path)
     assert {*run.trend["verdict"], *run.comparison["verdict"], *run.selection["verdict"]} <= {""}
     lines = findings(run)
     for words in SAID[case]:
@@ -332,8 +331,8 @@ def test_panels_of_one_dot_are_not_drawn(tmp_path, sketched):
 
 def test_of_one_level_of_rho_methods_stand_beside_each_other(tmp_path):
     make_run(tmp_path, [{"rho": 0.9, "seed": 0, "method": method} for method in ("ce", "dro")])
-    run = read_run(tmp_path)
-    (panel,) = flip_chart(run.summary, run.kept(), note="").panels
+    run = load(tmp_path)
+    (panel,) = flip_chart(run.means, run.kept(), note="").panels
     assert "in method ce" in panel.text and "in method dro" in panel.text
 
 
@@ -402,10 +401,11 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
 
 
 def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
-    run = read_run(RECORDED)
+    run = load(RECORDED)
     run.rows.insert(1, "model.name", np.where(run.rows["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
     rows = run.rows.assign(status="finished")
-    run = dataclasses.replace(run, summary=aggregate(rows), records=member_quantities(rows))
+    run.means = aggregate(rows)
+    run.records = member_quantities(rows)
     assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
     curves = paper.decile_curves([run])
     assert curves["synthetic"].count().to_dict() == {"resnet50": 10, "mit_b2": 10}

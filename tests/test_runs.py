@@ -20,9 +20,9 @@ from flipjax.data import POOLS, from_arrays
 from flipjax.metrics import decompose
 from flipjax.models.weights import WeightsError
 from flipjax.report.page_tables import result_tables
-from flipjax.report.run import read_run
 from flipjax.results.frames import read_csv
 from flipjax.results.quantities import title_of
+from flipjax.results.run import load
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 
@@ -187,7 +187,7 @@ def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(without_pag
     assert title_of("group/rare/own/edge_flip") == "edge flip, rare"
     assert run.config.quantities == (edge_flip,) and flipjax.open_run(run.folder).config.quantities == ()
     assert "own_edge_flip" in run.dataset
-    (table,) = [table for table in result_tables(read_run(run.folder)) if "of the configuration" in table.caption]
+    (table,) = [table for table in result_tables(load(run.folder)) if "of the configuration" in table.caption]
     assert table.table.header[-3:] == ["edge flip", "edge flip, common", "edge flip, rare"]
 
 

@@ -39,7 +39,8 @@ from flipjax.monitor.threshold import fit
 from flipjax.plan import plan
 from flipjax.report import charts, page
 from flipjax.report.gallery.store import load_gallery
-from flipjax.results import load, run_data
+from flipjax.results import load
+from flipjax.results import run as run_module
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.frames import read_csv
 from flipjax.results.record import known_record, read_record
@@ -228,7 +229,7 @@ def rates_of_audit(folder):
 
 def tables_of_run(folder):
     run = load(folder)
-    return {"members": np.array(run.members.to_csv()), "history": np.array(run.history.to_csv())}
+    return {"members": np.array(run.results.to_csv()), "history": np.array(run.history.to_csv())}
 
 
 def table_of_csv(path):
@@ -328,7 +329,7 @@ def test_a_damaged_file_of_images_has_its_token_or_none(tmp_path):
     for place in range(len(whole) - 100, len(whole)):
         for bit in range(8):
             path.write_bytes(damaged(whole, "bit", place, bit))
-            tokens.add(run_data._stored_token(path))
+            tokens.add(run_module._stored_token(path))
     assert None in tokens and b"abc" in tokens
 
 

@@ -15,8 +15,8 @@ from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.gallery.items import Item, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
 from flipjax.report.panels import Chart, Panel, ReferenceLevel, draw_reference
-from flipjax.report.run import read_run
 from flipjax.report.style import dress, legend
+from flipjax.results.run import load
 from flipjax.results.text import TextTable
 
 SHOWN = 24
@@ -228,7 +228,7 @@ def _gallery(assay: Assay, folder: Path) -> Gallery | None:
     """Returns the most flipped images that the population's run kept, or None."""
     if assay.contrast is None:
         return None
-    run = read_run(folder / "population")
+    run = load(folder / "population")
     stored, _ = items_of(run)
     items = sorted(stored, key=_flip, reverse=True)[:SHOWN]
     if not items:

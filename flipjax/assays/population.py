@@ -175,7 +175,7 @@ def outcomes_of(trained: Run, setting: NetworkSetting, *, images: int) -> Outcom
     flip = np.full((len(seeds), images), np.nan)
     spill = np.full((len(seeds), images), np.nan)
     foreground = np.full(images, np.nan)
-    for cell in trained.tables.cells.values():
+    for cell in trained.cells.values():
         inside = cell.images.image_part == "test"
         rows = cell.images.object_row[inside]
         for name in cell.members:

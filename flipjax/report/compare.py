@@ -2,7 +2,7 @@
 
 The rows of both runs become one table with a further axis, `run` (`_rows_of_both`), so that runs are compared and
 judged as methods of one run are. Members and cells are named after their run, as `run/member`. Of each run
-`RunTables.rows` are those of its first selection rule; both rules get one name, so that their rows pair.
+`StoredRun.rows` are those of its first selection rule; both rules get one name, so that their rows pair.
 """
 
 import dataclasses
@@ -17,13 +17,14 @@ from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
 from flipjax.report.page_tables import marked
-from flipjax.report.run import ReportError, RunTables, read_run
+from flipjax.report.run import ReportError
 from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
 from flipjax.results.estimates import aggregate, compare
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
+from flipjax.results.run import StoredRun, load
 from flipjax.results.sentences import classes_warning, verdicts
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
 from flipjax.results.verdicts import judge
@@ -53,7 +54,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         Traceback (most recent call last):
         FileNotFoundError: runs/before: expected a run folder with results; make one with flipjax sweep
     """
-    runs = _by_name(read_run(first), read_run(second))
+    runs = _by_name(load(first), load(second))
     reference = next(iter(runs))
     rows = _rows_of_both(runs)
     differences = judge(compare(rows, axis="run", reference=reference))
@@ -65,13 +66,13 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     return write_report(folder, document)
 
 
-def _document(runs: Mapping[str, RunTables], rows: pd.DataFrame, differences: pd.DataFrame) -> Document:
+def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd.DataFrame) -> Document:
     """Returns the page of two runs, of their joined rows and the judged differences of the second from the first."""
     reference, compared = runs
     # In rows of results.csv the axes come before the column `split`.
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
     records = member_quantities(rows)
-    facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
+    facts = [f"{name}: {run.statuses()} {run.note()}" for name, run in runs.items()]
     note_of_charts = " ".join(facts)
 
     family_in_words = legend(differences, "comparisons of both runs")
@@ -103,18 +104,18 @@ def _document(runs: Mapping[str, RunTables], rows: pd.DataFrame, differences: pd
             Section("Differences of their configurations", [_configurations(runs)]),
         ],
         missing=missing,
-        config={name: run.config.get("config", {}) for name, run in runs.items()},
+        config={name: run.record.get("config", {}) for name, run in runs.items()},
     )
 
 
-def _by_name(first: RunTables, second: RunTables) -> dict[str, RunTables]:
+def _by_name(first: StoredRun, second: StoredRun) -> dict[str, StoredRun]:
     """Returns two runs by the names of their folders, with A and B behind equal ones."""
     if first.name != second.name:
         return {first.name: first, second.name: second}
     return {f"{first.name} (A)": first, f"{second.name} (B)": second}
 
 
-def _rows_of_both(runs: Mapping[str, RunTables]) -> pd.DataFrame:
+def _rows_of_both(runs: Mapping[str, StoredRun]) -> pd.DataFrame:
     """Returns the rows of both runs with a further axis `run`.
 
     An axis that takes one value in each run is left out. Where the runs differ in it, no setting of one would be a
@@ -138,7 +139,7 @@ def _varies(table: pd.DataFrame, axis: str) -> bool:
     return axis in table and table[axis].nunique() > 1
 
 
-def _cells_of_both(runs: Mapping[str, RunTables]) -> dict[str, Cell]:
+def _cells_of_both(runs: Mapping[str, StoredRun]) -> dict[str, Cell]:
     """Returns the cells of both runs, with the names of members and of the first rule as in `_rows_of_both`."""
     cells = {}
     for run_name, run in runs.items():
@@ -172,7 +173,7 @@ def _settings_in_words(rows: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     return sentences
 
 
-def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
+def _same_images(runs: Mapping[str, StoredRun]) -> list[str]:
     """Returns a sentence on whether both runs have the same test images; none if this is not stored."""
     if not all(run.cells for run in runs.values()):
         return []
@@ -183,7 +184,7 @@ def _same_images(runs: Mapping[str, RunTables]) -> list[str]:
     return [OTHER_IMAGES]
 
 
-def _test_rows(run: RunTables) -> np.ndarray:
+def _test_rows(run: StoredRun) -> np.ndarray:
     """Returns the pool rows of a run's test images, int (n, 2).
 
     They are those of its first cell; the others have the same unless `config.grid` changes the pool or the split.
@@ -192,14 +193,14 @@ def _test_rows(run: RunTables) -> np.ndarray:
     return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]
 
 
-def _pool_of(run: RunTables) -> object:
+def _pool_of(run: StoredRun) -> object:
     """Returns the section `pool` of a run's configuration, or None."""
-    return run.config.get("config", {}).get("pool")
+    return run.record.get("config", {}).get("pool")
 
 
-def _configurations(runs: Mapping[str, RunTables]) -> Numbers:
+def _configurations(runs: Mapping[str, StoredRun]) -> Numbers:
     """Returns the fields of config.json that differ."""
-    fields_of_run = {name: pd.Series(leaves(run.config), dtype=object).map(str) for name, run in runs.items()}
+    fields_of_run = {name: pd.Series(leaves(run.record), dtype=object).map(str) for name, run in runs.items()}
     # A row a field, a column a run.
     fields = pd.DataFrame(fields_of_run).drop("sessions", errors="ignore").fillna("-")
     is_different = fields.nunique(axis=1) > 1

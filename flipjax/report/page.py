@@ -24,7 +24,7 @@ from flipjax.report.page_tables import (
     result_tables,
     score_tables,
 )
-from flipjax.report.run import SHOWN, TABLES, ReportError, RunTables, read_run
+from flipjax.report.run import ReportError
 from flipjax.report.sections import (
     class_charts,
     flip_charts,
@@ -36,7 +36,7 @@ from flipjax.report.sections import (
 )
 from flipjax.results import sentences
 from flipjax.results.frames import write_csv
-from flipjax.results.run_data import token_of
+from flipjax.results.run import SHOWN, StoredRun, load, token_of
 from flipjax.results.text import varying_axes
 from flipjax.support.files import link_below, read_json, write_text
 
@@ -46,8 +46,8 @@ TOO_SHORT = ("smoke",)
 """Configurations that show that everything runs, and are too short to learn."""
 
 
-def build_report(workdir: str | Path, *, again: bool = False) -> str:
-    """Writes `report/` into a run folder from its stored results, and returns its first tables as text.
+def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str:
+    """Writes `report/` into the folder of a run from its stored results, and returns its first tables as text.
 
     Skips the work if results, configuration and flipjax match the existing report, unless `again`. See `flipjax.run`
     for an example.
@@ -60,7 +60,7 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         FileNotFoundError: the folder has no results.
         ReportError: its results cannot be read, or the report's folder is a link.
     """
-    run_folder = Path(workdir)
+    run_folder = workdir.folder if isinstance(workdir, StoredRun) else Path(workdir)
     folder = run_folder / "report"
     link = link_below(run_folder, ("report", "report/figures"))
     if link is not None:
@@ -70,10 +70,11 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         existing_text = _existing_text(folder, token)
         if existing_text is not None:
             return existing_text
-    run = read_run(workdir)
-    for name in TABLES:
-        write_csv(folder / f"{name}.csv", getattr(run, name))
-    write_csv(run.folder / "scores.csv", run.scores)
+    run = workdir if isinstance(workdir, StoredRun) else load(workdir)
+    tables = {"summary": run.means, "trend": run.trend, "comparison": run.comparison, "selection": run.selection}
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    write_csv(run.folder / "scores.csv", run.compared_scores)
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
     write_text(folder / MADE_OF, json.dumps({"source": token, "text": text}, indent=1) + "\n")
@@ -90,16 +91,16 @@ def _existing_text(folder: Path, token: str) -> str | None:
     return None
 
 
-def make_document(run: RunTables, figures: Path) -> Document:
+def make_document(run: StoredRun, figures: Path) -> Document:
     """Returns the report of a run, and saves the figure of its gallery.
 
-    If the run has many settings, the page shows those of `RunTables.shown` one by one, and maps of all.
+    If the run has many settings, the page shows those of `StoredRun.shown` one by one, and maps of all.
 
     Args:
         run: the whole run.
         figures: the folder of figures.
     """
-    shown = run.shown()
+    shown = run.shown
     items, damaged = items_of(shown)
     charts_in_front, flip_charts_below = _place_flip_charts(shown)
     charts_over_rho = [*map_charts(run), *flip_charts_below]
@@ -115,12 +116,12 @@ def make_document(run: RunTables, figures: Path) -> Document:
         lines=findings(run),
         sections=_sections(shown, items, charts_over_rho),
         missing=[*shown.missing, *damaged],
-        config=shown.config.get("config", {}),
+        config=shown.record.get("config", {}),
         front=Front(charts_in_front, pair),
     )
 
 
-def _place_flip_charts(shown: RunTables) -> tuple[list[Chart], list[Chart]]:
+def _place_flip_charts(shown: StoredRun) -> tuple[list[Chart], list[Chart]]:
     """Returns the chart beside the findings, if there is one, and the charts of flips below, which do not repeat it."""
     charts = flip_charts(shown)
     # Of one setting, the first of these charts itself; of several, another chart that has a line for each setting.
@@ -131,14 +132,14 @@ def _place_flip_charts(shown: RunTables) -> tuple[list[Chart], list[Chart]]:
     return [in_front], below
 
 
-def _facts(run: RunTables, shown: RunTables) -> list[str]:
+def _facts(run: StoredRun, shown: StoredRun) -> list[str]:
     """Returns sentences on the members, what a scene is, and which settings are shown."""
-    facts = [f"{run.members()} {run.note()}"]
-    attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
+    facts = [f"{run.statuses()} {run.note()}"]
+    attribute = run.record.get("config", {}).get("pool", {}).get("attribute", "scene")
     if attribute != "scene":
         facts.append(f"The scene of an image is its {attribute}.")
     if shown is not run:
-        setting_count = len(run.summary[varying_axes(run.summary)].drop_duplicates())
+        setting_count = len(run.means[varying_axes(run.means)].drop_duplicates())
         facts.append(
             f"Shown one by one are {SHOWN} of {setting_count} settings, from the least to the most Flip in the rare "
             "groups; summary.csv and results.csv hold all."
@@ -146,7 +147,7 @@ def _facts(run: RunTables, shown: RunTables) -> list[str]:
     return facts
 
 
-def _sections(shown: RunTables, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:
+def _sections(shown: StoredRun, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:
     """Returns the sections below the findings, in order; the page leaves out those that are empty.
 
     Args:
@@ -169,7 +170,7 @@ def _sections(shown: RunTables, items: Sequence[Item], charts_over_rho: Sequence
     ]
 
 
-def findings(run: RunTables) -> list[str]:
+def findings(run: StoredRun) -> list[str]:
     """Returns the findings of a run in sentences that restate rows of its page's tables, warnings first.
 
     Warnings are about the whole run; verdicts and the headline about the part that the page shows setting by setting.
@@ -177,13 +178,13 @@ def findings(run: RunTables) -> list[str]:
     Args:
         run: the whole run.
     """
-    shown = run.shown()
+    shown = run.shown
     warnings = [
         *sentences.unlearnt_warning(run.records),
         *sentences.classes_warning(run.records, classes=run.classes),
         *sentences.never_predicted_warning(run.never_predicted),
     ]
-    name = str(run.config.get("name", "")).partition(":")[0]
+    name = str(run.record.get("name", "")).partition(":")[0]
     # A training that is too short explains the warnings on what was not learnt, so this is said first.
     if warnings and name in TOO_SHORT:
         epochs = run.rows["epochs"].max()
@@ -191,7 +192,7 @@ def findings(run: RunTables) -> list[str]:
         warnings.insert(0, reason)
     if run.kept().empty:
         warnings.append("No member enters a mean, so there are no findings.")
-    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.summary, shown.trend)]
+    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.means, shown.trend)]
 
 
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:

@@ -4,13 +4,13 @@ import pandas as pd
 
 from flipjax.backend.software import differing_software
 from flipjax.report.document import Numbers
-from flipjax.report.run import RunTables
 from flipjax.results import text
 from flipjax.results.estimates import means_of
 from flipjax.results.frames import Row, records_of
 from flipjax.results.measures import SCORE_QUANTITIES
 from flipjax.results.quantities import SCORES, column, key_of, own_keys, title_of
 from flipjax.results.rows import COMPARED
+from flipjax.results.run import StoredRun
 from flipjax.results.scores import WANTED_RISK
 from flipjax.results.text import COLUMNS, FURTHER, TextTable, varying_axes
 
@@ -31,19 +31,19 @@ MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share",
 """Quantities of the table of members."""
 
 
-def result_tables(run: RunTables) -> list[Numbers]:
+def result_tables(run: StoredRun) -> list[Numbers]:
     """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
-    first = text.summary_table(run.summary)
+    first = text.summary_table(run.means)
     tables = [marked("Test results: mean over seeds", first)]
     if len(run.trend):
         caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
         tables.append(marked(caption, text.trend_table(run.trend)))
-    users = own_keys(run.summary["quantity"])
+    users = own_keys(run.means["quantity"])
     if users:
-        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.summary, users)))
-    further = text.known_quantities(run.summary, FURTHER)
+        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.means, users)))
+    further = text.known_quantities(run.means, FURTHER)
     if further:
-        tables.append(marked("Further test results", text.summary_table(run.summary, further), folded=True))
+        tables.append(marked("Further test results", text.summary_table(run.means, further), folded=True))
     return tables
 
 
@@ -64,7 +64,7 @@ def _folded_if_long(caption: str, table: TextTable) -> Numbers:
     return marked(caption, table, folded=len(table.rows) > LONG)
 
 
-def difference_tables(run: RunTables) -> list[Numbers]:
+def difference_tables(run: StoredRun) -> list[Numbers]:
     """Returns the tables of differences between methods and between selection rules, each with its family."""
     tables = _difference_tables(run.comparison, "method", "comparisons of methods")
     return tables + _difference_tables(run.selection, "selection", "comparisons of selection rules")
@@ -79,7 +79,7 @@ def _difference_tables(differences: pd.DataFrame, axis: str, family: str) -> lis
     return [marked(caption, text.comparison_table(differences, axis))]
 
 
-def group_tables(run: RunTables) -> list[Numbers]:
+def group_tables(run: StoredRun) -> list[Numbers]:
     """Returns the means of each group over seeds, with intervals."""
     if not run.cells:
         return []
@@ -92,7 +92,7 @@ def group_tables(run: RunTables) -> list[Numbers]:
         class_name = cell.class_names[1 + cell.groups.class_of(group)]
         iou = of_group[column(f"iou/{class_name}")]
         parts.append(of_group.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
-    names = ["group", *varying_axes(run.summary)]
+    names = ["group", *varying_axes(run.means)]
     axes = [*names]
     if "rho" in test:
         axes.append("rho")
@@ -104,9 +104,9 @@ def group_tables(run: RunTables) -> list[Numbers]:
     return tables
 
 
-def score_tables(run: RunTables) -> list[Numbers]:
+def score_tables(run: StoredRun) -> list[Numbers]:
     """Returns tables of all stored scores; nothing if flip-risk is the only one."""
-    rows = run.scores
+    rows = run.compared_scores
     if len(rows):
         of_rule = rows["selection"] == run.rows["selection"].iloc[0]
         rows = rows[of_rule & rows["member"].isin(run.kept()["member"])]
@@ -144,24 +144,24 @@ def score_tables(run: RunTables) -> list[Numbers]:
     ]
 
 
-def made_of(run: RunTables) -> Numbers:
+def made_of(run: StoredRun) -> Numbers:
     """Returns configuration, command, commit, device, wall time and versions from config.json."""
-    rows = [[key, value] for key, value in run.config.items() if isinstance(value, str) and key != "name"]
-    if "name" in run.config:
-        rows.insert(0, ["configuration", str(run.config["name"])])
-    sessions = run.config.get("sessions", [])
+    rows = [[key, value] for key, value in run.record.items() if isinstance(value, str) and key != "name"]
+    if "name" in run.record:
+        rows.insert(0, ["configuration", str(run.record["name"])])
+    sessions = run.record.get("sessions", [])
     seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
     if seconds:
         rows.append(["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"])
     for number, session in enumerate(sessions[1:], start=2):
-        software = differing_software([run.config], session)
+        software = differing_software([run.record], session)
         if software:
             rows.append([f"start {number}, other software", software])
     table = TextTable(["fact", "value"], rows or [["nothing", "-"]])
     return Numbers("The run, from config.json", table, words=True)
 
 
-def members_table(run: RunTables) -> Numbers:
+def members_table(run: StoredRun) -> Numbers:
     """Returns axes, status and main test quantities, one row per member."""
     axes = varying_axes(run.records, until="member")
     if "rho" in run.records:

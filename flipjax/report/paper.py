@@ -11,11 +11,11 @@ from flipjax.config import ConfigError
 from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
 from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
-from flipjax.report.run import RunTables, read_run
 from flipjax.report.style import shades
 from flipjax.results.cells import cells_by_member
 from flipjax.results.estimates import INTERVAL_IN_WORDS
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
+from flipjax.results.run import StoredRun, load
 from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
 from flipjax.settings import leaves
 from flipjax.support.files import write_text
@@ -41,7 +41,7 @@ TITLES = {
 """The paper's quantities, by key."""
 
 
-def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
+def paper_means(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """Returns the paper's quantities, one row per data set, encoder, method, rho and quantity.
 
     Columns: KEYS; `classes`, the foreground classes in order; `seeds`; `quantity`, a key of TITLES, or `iou/1`, `gap/1`
@@ -63,7 +63,7 @@ def paper_means(runs: Iterable[RunTables]) -> pd.DataFrame:
     return table[[*NAMES, "quantity", "mean", "low", "high"]]
 
 
-def _means_of(run: RunTables) -> pd.DataFrame:
+def _means_of(run: StoredRun) -> pd.DataFrame:
     """Returns the rows of `paper_means` of one run, with a column `setting`."""
     if not run.cells or run.kept().empty:
         raise FileNotFoundError(f"{run.folder}: expected a run with stored cells and members that enter means")
@@ -72,7 +72,7 @@ def _means_of(run: RunTables) -> pd.DataFrame:
     for number, name in enumerate(names, start=1):
         keys[f"iou/{name}"] = f"iou/{number}"
         keys[f"gap/{name}"] = f"gap/{number}"
-    means = run.summary[run.summary["quantity"].isin(keys)]
+    means = run.means[run.means["quantity"].isin(keys)]
     means = means.assign(
         quantity=means["quantity"].map(keys),
         classes=", ".join(names),
@@ -80,18 +80,18 @@ def _means_of(run: RunTables) -> pd.DataFrame:
         encoder=_encoder_of(run, means),
         method=means.get("method", ""),
         rho=means.get("rho", math.nan),
-        setting=[setting_label(row, varying_axes(run.summary)) for row in records_of(means)],
+        setting=[setting_label(row, varying_axes(run.means)) for row in records_of(means)],
     )
     return means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max"))
 
 
-def _data_of(run: RunTables) -> str:
-    return leaves(run.config).get("config.pool.name", run.config.get("name", run.name))
+def _data_of(run: StoredRun) -> str:
+    return leaves(run.record).get("config.pool.name", run.record.get("name", run.name))
 
 
-def _encoder_of(run: RunTables, table: pd.DataFrame) -> pd.Series:
+def _encoder_of(run: StoredRun, table: pd.DataFrame) -> pd.Series:
     """Returns the encoder of each row, an axis of the run or its configuration's."""
-    of_run = pd.Series(leaves(run.config).get("config.model.name", ""), table.index)
+    of_run = pd.Series(leaves(run.record).get("config.model.name", ""), table.index)
     return table.get("model.name", of_run).str.removeprefix("smp_")
 
 
@@ -110,7 +110,7 @@ def paper_text(means: pd.DataFrame) -> TextTable:
     return wide(means.assign(n=means["seeds"]), NAMES, titles, cell)
 
 
-def decile_curves(runs: Iterable[RunTables]) -> dict[str, pd.DataFrame]:
+def decile_curves(runs: Iterable[StoredRun]) -> dict[str, pd.DataFrame]:
     """Returns mean Flip by decile of flip-risk, over seeds, by data set, with a column for each encoder.
 
     Those of the first run of both and its first method at rho .95, or at its highest rho without that level.
@@ -182,7 +182,7 @@ def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool 
         folder: the output folder.
         published: whether to add the paper's published curves, dashed.
     """
-    runs = [read_run(run) for run in folders]
+    runs = [load(run) for run in folders]
     means = paper_means(runs)
     text = paper_text(means)
     chart = decile_chart(decile_curves(runs), published=published)

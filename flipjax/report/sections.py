@@ -12,11 +12,12 @@ from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
-from flipjax.report.run import RunTables, images_by_setting
+from flipjax.report.run import images_by_setting
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
+from flipjax.results.run import StoredRun
 from flipjax.results.text import level_text, setting_label, varying_axes
 from flipjax.results.verdicts import FEWEST, JUDGED
 
@@ -53,12 +54,12 @@ TRAINED = 12
 """The settings whose training curves are drawn, at most."""
 
 
-def flip_charts(run: RunTables) -> list[Chart]:
+def flip_charts(run: StoredRun) -> list[Chart]:
     """Returns charts of flips, the IoU gap, context use if it was measured, and pixel shares."""
-    charts = [flip_chart(run.summary, run.kept(), note=run.note(dots=True)), gap_chart(run)]
+    charts = [flip_chart(run.means, run.kept(), note=run.note(dots=True)), gap_chart(run)]
     if run.has(CONTEXT.quantity):
         charts.append(context_chart(run))
-    charts.append(panels.shares_chart(share_panels(run.summary), note=run.note(interval=False)))
+    charts.append(panels.shares_chart(share_panels(run.means), note=run.note(interval=False)))
     return charts
 
 
@@ -82,7 +83,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
 
 
 def _line_chart(
-    run: RunTables,
+    run: StoredRun,
     name: str,
     title: str,
     caption: str,
@@ -93,13 +94,13 @@ def _line_chart(
     reference: panels.ReferenceLevel | None = None,
 ) -> Chart:
     """Returns a chart of quantities over rho."""
-    drawn = line_panels(run.summary, run.kept(), lines, y_name=y, limits=limits, reference=reference)
+    drawn = line_panels(run.means, run.kept(), lines, y_name=y, limits=limits, reference=reference)
     return Chart(name, title, caption, run.note(dots=True), drawn)
 
 
-def gap_chart(run: RunTables) -> Chart:
+def gap_chart(run: StoredRun) -> Chart:
     """Returns the chart of the IoU gap of each class and their mean."""
-    names = [name for name in run.summary["quantity"].unique() if name.startswith("gap/") and name != "gap/mean"]
+    names = [name for name in run.means["quantity"].unique() if name.startswith("gap/") and name != "gap/mean"]
     lines = []
     for name, (colour, marker) in zip(names, cycle(GAP_LOOKS), strict=False):
         lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
@@ -116,14 +117,14 @@ def gap_chart(run: RunTables) -> Chart:
     )
 
 
-def _least_gap(run: RunTables) -> float:
+def _least_gap(run: StoredRun) -> float:
     """Returns the lowest gap that is drawn, of a seed or an interval; 0 if none is below."""
-    of_gaps = run.summary[run.summary["quantity"].str.startswith("gap/") & (run.summary["n"] >= FEWEST)]
+    of_gaps = run.means[run.means["quantity"].str.startswith("gap/") & (run.means["n"] >= FEWEST)]
     of_seeds = np.ravel(run.kept().filter(like="gap/"))
     return max(-1.0, float(np.nanmin([0.0, *of_gaps["low"], *of_seeds])))
 
 
-def context_chart(run: RunTables) -> Chart:
+def context_chart(run: StoredRun) -> Chart:
     """Returns the chart of context use."""
     return _line_chart(
         run,
@@ -138,7 +139,7 @@ def context_chart(run: RunTables) -> Chart:
     )
 
 
-def risk_charts(run: RunTables) -> list[Chart]:
+def risk_charts(run: StoredRun) -> list[Chart]:
     """Returns charts of how well flip-risk ranks flips."""
     charts = [
         _line_chart(
@@ -174,10 +175,10 @@ def risk_charts(run: RunTables) -> list[Chart]:
     return [*charts, *_ranking_charts(run)]
 
 
-def _ranking_charts(run: RunTables) -> list[Chart]:
+def _ranking_charts(run: StoredRun) -> list[Chart]:
     """Returns charts of risk-coverage and deciles: a panel for each setting beside rho, a curve for each rho."""
     facets: dict[str, dict[str, panels.Ranking]] = {}
-    axes = varying_axes(run.summary)
+    axes = varying_axes(run.means)
     for setting in images_by_setting(run):
         label = setting_label(setting.axes, axes)
         if "rho" in setting.axes:
@@ -193,16 +194,16 @@ def _ranking_charts(run: RunTables) -> list[Chart]:
     return panels.ranking_charts(facets, note=run.note(interval=False))
 
 
-def map_charts(run: RunTables) -> list[Chart]:
+def map_charts(run: StoredRun) -> list[Chart]:
     """Returns maps and distributions over all settings of a run whose page shows only some of them."""
-    if run.shown() is run or "rho" not in run.summary:
+    if run.shown is run or "rho" not in run.means:
         return []
     caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
-    drawn = map_panels(run.summary, JUDGED)
+    drawn = map_panels(run.means, JUDGED)
     return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
 
 
-def method_charts(run: RunTables) -> list[Chart]:
+def method_charts(run: StoredRun) -> list[Chart]:
     """Returns the chart of differences between methods; none for one method."""
     if run.comparison.empty:
         return []
@@ -214,7 +215,7 @@ def method_charts(run: RunTables) -> list[Chart]:
     return [Chart("methods", "Differences between methods", caption, run.note(dots=True), drawn)]
 
 
-def class_charts(run: RunTables) -> list[Chart]:
+def class_charts(run: StoredRun) -> list[Chart]:
     """Returns the confusion between classes, and where a scene's flips go."""
     matrices = []
     for setting in images_by_setting(run):
@@ -226,7 +227,7 @@ def class_charts(run: RunTables) -> list[Chart]:
     return [*charts, *pull_charts(run)]
 
 
-def training_charts(run: RunTables) -> list[Chart]:
+def training_charts(run: StoredRun) -> list[Chart]:
     """Returns training curves of two epochs or more, averaged over the members of a setting that still train."""
     if run.history.empty:
         return []
@@ -250,9 +251,9 @@ def training_charts(run: RunTables) -> list[Chart]:
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)]
 
 
-def pull_charts(run: RunTables) -> list[Chart]:
+def pull_charts(run: StoredRun) -> list[Chart]:
     """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
-    if PULL.quantity not in set(run.summary["quantity"]) or not run.cells:
+    if PULL.quantity not in set(run.means["quantity"]) or not run.cells:
         return []
     cell = next(iter(run.cells.values()))
     chance = pull_chance(cell.groups)
@@ -297,7 +298,7 @@ def pull_panel(members: Sequence[Images], groups: Groups, scene_names: Sequence[
     )
 
 
-def front_chart(run: RunTables, flip: Chart) -> Chart | None:
+def front_chart(run: StoredRun, flip: Chart) -> Chart | None:
     """Returns the chart beside the findings, if there is one.
 
     That is `flip` for one setting, and for several one panel of Flip in the rare groups over rho, with a line each.
@@ -309,10 +310,10 @@ def front_chart(run: RunTables, flip: Chart) -> Chart | None:
     return None
 
 
-def _settings_chart(run: RunTables) -> Chart:
+def _settings_chart(run: StoredRun) -> Chart:
     """Returns one panel of Flip in the rare groups over rho, with a line for each setting."""
-    axes = varying_axes(run.summary)
-    summary = run.summary[run.summary["quantity"] == RARE_FLIP.quantity]
+    axes = varying_axes(run.means)
+    summary = run.means[run.means["quantity"] == RARE_FLIP.quantity]
     records = run.kept()
     # Each setting takes the place of a quantity.
     summary = summary.assign(quantity=list(_names_of(summary, axes)))

@@ -5,9 +5,9 @@ units and directions. Import everything else from the module that defines it.
 """
 
 from flipjax.results.rows import score
-from flipjax.results.run_data import RunData, load, units
+from flipjax.results.run import StoredRun, load, units
 
-__all__ = ["RunData", "load", "score", "units"]
+__all__ = ["StoredRun", "load", "score", "units"]
 
 
 def __dir__() -> list[str]:

@@ -17,11 +17,11 @@ from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
-from flipjax.results.run_data import RunData, load
+from flipjax.results.run import StoredRun, load
 from flipjax.support.files import sha256_of, write_text
 
-TABLES = ("members", "images", "scores", "history", "summary")
-"""The tables that `csv` writes, attributes of `RunData`."""
+TABLES = ("results", "images", "scores", "history", "summary")
+"""The tables that `csv` writes, attributes of `StoredRun`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,9 @@ class TrackedMember:
         return self.history[-1].number
 
 
-def tracked_members(run: RunData) -> Iterator[TrackedMember]:
+def tracked_members(run: StoredRun) -> Iterator[TrackedMember]:
     """Yields the members with test rows under the first selection rule."""
-    rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
+    rows = run.results[run.results["selection"] == run.results["selection"].iloc[0]]
     histories = {name: table.drop(columns="member") for (name,), table in groups_of(run.history, ["member"])}
     table = member_quantities(rows)
     keys = quantities_in(table)
@@ -80,7 +80,7 @@ def _finite(numbers: Row) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def to_csv(run: RunData, folder: Path) -> None:
+def to_csv(run: StoredRun, folder: Path) -> None:
     """Writes members.csv, images.csv, scores.csv, history.csv, summary.csv and a list of their digests.
 
     Raises:
@@ -100,7 +100,7 @@ def to_csv(run: RunData, folder: Path) -> None:
     write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in tables if path.exists()))
 
 
-def to_mlflow(run: RunData, project: str, mlflow: ModuleType) -> None:
+def to_mlflow(run: StoredRun, project: str, mlflow: ModuleType) -> None:
     """Logs every member as a run of the MLflow experiment `project`."""
     mlflow.set_experiment(project)
     for member in tracked_members(run):
@@ -111,7 +111,7 @@ def to_mlflow(run: RunData, project: str, mlflow: ModuleType) -> None:
             mlflow.log_metrics(member.test)
 
 
-def to_wandb(run: RunData, project: str, wandb: ModuleType, **options: bool) -> None:
+def to_wandb(run: StoredRun, project: str, wandb: ModuleType, **options: bool) -> None:
     """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
     for member in tracked_members(run):
         wandb.init(project=project, group=run.folder.name, name=member.name, config=member.config, **options)
@@ -121,12 +121,12 @@ def to_wandb(run: RunData, project: str, wandb: ModuleType, **options: bool) -> 
         wandb.finish()
 
 
-def to_trackio(run: RunData, project: str, trackio: ModuleType) -> None:
+def to_trackio(run: StoredRun, project: str, trackio: ModuleType) -> None:
     """Logs every member as `to_wandb`, whose functions trackio has, without its page in a notebook."""
     to_wandb(run, project, trackio, embed=False)
 
 
-TRACKERS: dict[str, Callable[[RunData, str, ModuleType], None]] = {
+TRACKERS: dict[str, Callable[[StoredRun, str, ModuleType], None]] = {
     "mlflow": to_mlflow,
     "trackio": to_trackio,
     "wandb": to_wandb,

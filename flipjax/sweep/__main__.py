@@ -80,6 +80,7 @@ def main(arguments: list[str]) -> int:
         from flipjax.sweep.run import run_sweep
 
         text, code = run_sweep(
+            programs,
             options.config,
             folder,
             name=options.config_name,

@@ -25,13 +25,12 @@ from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.identity import settings_of, sources_of
-from flipjax.plan import plan
 from flipjax.program import Program, gallery_member, restrict, shard_members
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.frames import write_csv, write_results
 from flipjax.results.rows import NOT_DONE
-from flipjax.results.run_data import write_images
+from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, history_table, join, results_table
 from flipjax.settings import own_quantities
@@ -234,8 +233,9 @@ class Sweep:
         write_results(folder, join([results_table(table) for table in (*results, *blank)]))
         self._write_history()
         trim()
-        write_images(folder)
-        return self.show(not blank and self.done())
+        run = load(folder)
+        write_images(run)
+        return self.show(run, not blank and self.done())
 
     def _write_blank(self, example: MemberResults) -> list[MemberResults]:
         """Stores which members have no results, and returns them; `example` has the columns of a failed program."""
@@ -255,18 +255,19 @@ class Sweep:
                 write(path, blank[-1])
         return blank
 
-    def show(self, whole: bool) -> tuple[str, int]:
-        """Draws the report unless it is up to date; returns its text and the exit code, 0 if `whole`."""
+    def show(self, run: StoredRun, whole: bool) -> tuple[str, int]:
+        """Draws the report of the run unless it is up to date; returns its text and the exit code, 0 if `whole`."""
         from flipjax.report import page
 
         folder = self.workdir.folder
-        text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
+        text = f"{page.build_report(run)}\n{folder}/results.csv, {folder}/report/index.html"
         if whole:
             return text, command.DONE
         return text, command.SOME_FAILED
 
 
 def run_sweep(
+    programs: Sequence[Program],
     config: Config,
     folder: str | Path,
     *,
@@ -284,6 +285,7 @@ def run_sweep(
     """Trains a configuration's members that are missing in a run folder, and writes tables and page.
 
     Args:
+        programs: the plan of the configuration.
         config: the configuration.
         folder: the run folder.
         name: of the run, for config.json.
@@ -304,7 +306,6 @@ def run_sweep(
         ConfigError: the configuration, the folder or the data cannot be used.
         OSError: the folder cannot be written to, or is gone.
     """
-    programs = plan(config)
     settings = settings_of(config)
     signals = signals or Signals()
     lock = Lock(Path(folder))
@@ -321,7 +322,7 @@ def run_sweep(
             if error.errno != errno.EROFS or fresh or sweep.missing():
                 raise
             # A finished run on a read-only disk.
-            return sweep.show(sweep.done())
+            return sweep.show(load(workdir.folder), sweep.done())
         sweep.read(say)
         pending = []
         if not collect:

@@ -64,5 +64,5 @@ if __name__ == "__main__":
     with torch.inference_mode():
         logits = torch.cat([model(batch) for batch in channels_first(images.test.images).split(16)])
     rows = results.score(logits, images, channels="first", method="pytorch")
-    # Below those of a run: pandas.concat([results.load("runs/smoke").members, rows]).
+    # Below those of a run: pandas.concat([results.load("runs/smoke").results, rows]).
     print(rows[["method", "rho", "group", "n_images", "fg_correct", "fg_flip", "fg_miss"]].to_string(index=False))

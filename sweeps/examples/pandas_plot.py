@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from flipjax import results
 
 run, out = [*sys.argv[1:], *("runs/smoke", "flip.png")[len(sys.argv) - 1 :]]
-members = results.load(run).members  # a row for each member, rule, split and group
+members = results.load(run).results  # a row for each member, rule, split and group
 test = members[(members.split == "test") & members.group.isin(["common", "rare"])]
 columns = [name for name in ("method", "group") if name in test]
 flip = test.pivot_table(index="rho", columns=columns, values="fg_flip")  # mean over seeds, a line a method and group

@@ -21,9 +21,9 @@ from flipjax.metrics.pairs import region_class
 from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.gallery.store import StoredImages, load_gallery
-from flipjax.report.run import RunTables
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results.frames import records_of
+from flipjax.results.run import StoredRun
 from flipjax.results.store import GALLERY
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.files import DamagedError
@@ -214,17 +214,17 @@ CAPTION = (
 """Caption of the images of a run."""
 
 
-def palette_of(run: RunTables) -> Palette:
+def palette_of(run: StoredRun) -> Palette:
     """Returns the colours of the run's classes."""
     names = next(iter(run.cells.values())).class_names
     colours = class_colours(len(names))
     return Palette(colours, dict(zip(names[1:], colours[1:], strict=True)), 0, len(names))
 
 
-def items_of(run: RunTables) -> tuple[list[Item], list[str]]:
+def items_of(run: StoredRun) -> tuple[list[Item], list[str]]:
     """Returns the stored images of all members, and a sentence on each damaged file."""
     records = {record["member"]: record for record in records_of(run.records)}
-    axes = ["rho", "seed", *(axis for axis in varying_axes(run.summary) if axis != "seed")]
+    axes = ["rho", "seed", *(axis for axis in varying_axes(run.means) if axis != "seed")]
     items = []
     damaged = []
     for name, cell in run.cells.items():

@@ -22,7 +22,7 @@ COLUMNS = ["form", "rho", "entry", "seeds", "flip_rare", "low", "high", "flip_co
 
 def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
     """Returns a row for each rho and method of a source: means over seeds, and Student's interval of Flip (rare)."""
-    members = pd.read_csv(source) if source.is_file() else results.load(source).members
+    members = pd.read_csv(source) if source.is_file() else results.load(source).results
     if "split" in members:
         members = members[members["split"] == "test"]
     if "selection" in members:

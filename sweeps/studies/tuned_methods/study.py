@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import flipjax
 from flipjax.results.estimates import compare
 from flipjax.results.rows import NOT_LEARNT
-from flipjax.results.run_data import mark_unlearnt
+from flipjax.results.run import mark_unlearnt
 from flipjax.results.verdicts import JUDGED, judge
 
 HERE = pathlib.Path(__file__).parent
@@ -84,7 +84,7 @@ def train_winners(config, winners, folder):
     config.axes.update(rho=config.axes.rho[:1], seed=FRESH)
     config.members = distinct
     run = flipjax.run(config, workdir=folder)
-    results = mark_unlearnt(run.results, run.tables.cells)
+    results = mark_unlearnt(run.results, run.cells)
     results = results[results["split"] == "test"]
     setting_number = setting_of(results["member"], distinct)
     parts = []

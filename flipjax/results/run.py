@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import itertools
 import json
@@ -19,16 +20,18 @@ from flipjax.identity import digest_of
 from flipjax.metrics.registry import Quantity
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
-from flipjax.results.estimates import aggregate
+from flipjax.results.estimates import INTERVAL_IN_WORDS, aggregate
+from flipjax.results.learning import never_predicted
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
-from flipjax.results.record import known_record, planned_members
-from flipjax.results.resamples import Resamples
-from flipjax.results.rows import NOT_LEARNT, kept_records
+from flipjax.results.record import RECORD, known_record, planned_members
+from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
+from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import BLANK, GALLERY, STORED, read, schema_of
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
-from flipjax.results.verdicts import Differences, differences_of
+from flipjax.results.verdicts import FEWEST, JUDGED, Differences, differences_of
 from flipjax.support.files import DamagedError, replacing, sha256, sha256_of
+from flipjax.support.terminal import listed
 
 if TYPE_CHECKING:
     import xarray
@@ -39,39 +42,76 @@ MISSED = 0.5
 """Members that miss a larger share of the true foreground count as not learnt."""
 
 
-class RunData:
-    """The results of a run folder, read once; see `load`.
+SCORED = 2000
+"""Most members whose scores a page compares."""
+RESAMPLED = 200
+"""Most members whose means on a page have an interval over images."""
+MOST = 12
+"""Settings beside rho and seed that a page shows one by one, at most."""
+SHOWN = 4
+"""Settings that it shows of more than MOST."""
+
+
+class StoredRun:
+    """The results of a run folder, read once, and the tables that follow from them; see `load`.
 
     See `flipjax.run` for an example.
     """
 
-    def __init__(self, folder: Path, cells: Mapping[str, Cell], missing: Iterable[MemberResults] = ()):
-        """Takes the folder, its cells by their path below `cells/`, and the members without results."""
+    def __init__(self, folder: Path):
+        """Reads the results; raises as `load`."""
         self.folder = folder
-        self.cells = dict(cells)
-        self._missing = list(missing)
+        self.record = known_record(folder)
+        """config.json; empty if it cannot be read."""
+        self.cells = {path: _checked(cell, self.record) for path, cell in _read_cells(folder)}
+        """The stored results, by their path below `cells/`."""
+        self._blank = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
+        stored = sum(len(cell.members) for cell in self.cells.values())
+        stored += sum(len(results.member) for results in self._blank)
+        planned = planned_members(self.record, stored=stored)
+        if (folder / "results.csv").is_file() and stored < planned:
+            expected = f"{folder / 'cells'}: expected the results of {planned} members"
+            raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")
+        if not self.cells:
+            raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
 
     def __repr__(self) -> str:
-        """Summarises the run and lists its tables."""
-        names = ("member", "selection", "split")
-        counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
-        tables = ".members .images .scores .history .summary"
-        return f"<RunData {self.folder}: {counts}; data frames: {tables}; comparisons: .differences; xarray: .dataset>"
+        """Shows the folder and the number of members."""
+        tables = ".results .members .history .images .scores .summary .differences .dataset"
+        return f"<{type(self).__name__} {self.folder}: {len(self.members)} members; {tables}>"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def classes(self) -> int:
+        """The number of foreground classes."""
+        return next(iter(self.cells.values())).groups.classes
 
     def setting_of(self, member: str) -> dict[str, AxisValue]:
         """Returns a member's value of every axis; '' for those that its method does not use."""
-        for results in (*(cell.results for cell in self.cells.values()), *self._missing):
+        for results in (*(cell.results for cell in self.cells.values()), *self._blank):
             if member in results.places:
                 row = results.places[member]
                 return results.settings()[row]
         raise KeyError(f"member: expected one of the run {self.folder}; found {member!r}")
 
     @cached_property
-    def members(self) -> pd.DataFrame:
+    def results(self) -> pd.DataFrame:
         """The rows of results.csv, one per member, rule, split and group."""
         tables = [results_table(cell.results) for cell in self.cells.values()]
-        tables += [results_table(results) for results in self._missing]
+        tables += [results_table(results) for results in self._blank]
         return typed(join(tables))
+
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """One row per member: varied axes, status, epochs, and the epoch kept by the first rule."""
+        rows = self.results.drop_duplicates("member").set_index("member")
+        axes = rows.loc[:, :"split"].iloc[:, :-1]
+        varied = axes.columns[axes.nunique(dropna=False) > 1]
+        return rows[[*varied, "status", "epochs", "best_epoch"]]
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -95,17 +135,22 @@ class RunData:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """The rows of scores.csv, one per member and score, computed from the stored images."""
-        return score_rows(self.cells.values(), self.members)
+        return score_rows(self.cells.values(), self.results)
+
+    @cached_property
+    def marked(self) -> pd.DataFrame:
+        """The rows of `results`, of which a status says that its member has not learnt."""
+        return mark_unlearnt(self.results, self.cells)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Means over seeds on the test images with intervals, one row per setting, selection rule and quantity."""
-        return aggregate(mark_unlearnt(self.members, self.cells), resamples=Resamples(self.cells))
+        return aggregate(self.marked, resamples=Resamples(self.cells))
 
     @cached_property
     def differences(self) -> Differences:
         """Trends over rho, and comparisons of methods and of selection rules, with the verdicts of the page."""
-        return differences_of(mark_unlearnt(self.members, self.cells))
+        return differences_of(self.marked)
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -118,18 +163,148 @@ class RunData:
     def image_parts(self) -> Iterator[pd.DataFrame]:
         """Yields the images of each split by each selection rule."""
         for cell in self.cells.values():
-            yield from image_tables(cell, self.members)
+            yield from image_tables(cell, self.results)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows of `marked` under the first selection rule."""
+        return self.marked[self.marked["selection"] == self.marked["selection"].iloc[0]]
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """The rows of `member_quantities` under the first selection rule."""
+        return member_quantities(self.rows)
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """The rows of `summary` under the first selection rule; of many members without intervals over images."""
+        if len(self.records) > RESAMPLED:
+            return aggregate(self.rows)
+        return aggregate(self.rows, resamples=Resamples(self.cells))
+
+    @cached_property
+    def trend(self) -> pd.DataFrame:
+        """The judged rows of `trend`."""
+        return self.differences.trend
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame:
+        """The judged rows of `compare` of methods."""
+        return self.differences.comparison
+
+    @cached_property
+    def selection(self) -> pd.DataFrame:
+        """The judged rows of `compare` of the other selection rules with the first."""
+        return self.differences.selection
+
+    @cached_property
+    def compared_scores(self) -> pd.DataFrame:
+        """The rows of `scores`; none of more than SCORED members."""
+        if len(self.records) > SCORED:
+            return pd.DataFrame()
+        return self.scores
+
+    @cached_property
+    def never_predicted(self) -> dict[str, list[str]]:
+        """The classes that a member never predicts, by member with any."""
+        never: dict[str, list[str]] = {}
+        for cell in self.cells.values():
+            never.update(never_predicted(cell))
+        return never
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """A line for each missing item."""
+        missing = []
+        if not (self.folder / "results.csv").is_file():
+            missing.append("results.csv: the run has not ended; these are the results of the cells that have")
+        if not self.record:
+            missing.append(f"{RECORD}: cannot be read; how the run was made is not known")
+        planned = planned_members(self.record, stored=len(self.records))
+        if len(self.records) < planned:
+            missing.append(f"{planned - len(self.records)} of the {planned} planned members have no results")
+        for status in LEFT_OUT:
+            names = self.records["member"][self.records["status"] == status]
+            if status != NOT_LEARNT and len(names):
+                missing.append(f"{status}, and left out of all means: {listed(names)}")
+        if len(self.records) > SCORED:
+            missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
+        return missing
+
+    def kept(self) -> pd.DataFrame:
+        """Returns the records of members that enter means."""
+        return kept_records(self.records)
+
+    def has(self, quantity: str) -> bool:
+        """Returns whether any setting has a mean of a quantity."""
+        return bool(self.means["mean"][self.means["quantity"] == quantity].notna().any())
+
+    @cached_property
+    def shown(self) -> StoredRun:
+        """The run limited to SHOWN settings beside rho and seed if it has more than MOST.
+
+        They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
+        of settings would be slow to draw and hard to read.
+        """
+        names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
+        means = self.means[self.means["quantity"] == JUDGED[0]]
+        if "rho" in means:
+            means = means[means["rho"] == means["rho"].max()]
+        settings = means.sort_values("mean")
+        if len(settings) <= MOST or not names:
+            return self
+        # NaN comes last, and settings without a mean show little.
+        with_mean = max(SHOWN, settings["mean"].count())
+        chosen = settings[names].iloc[np.linspace(0, with_mean - 1, SHOWN).astype(int)].sort_index()
+        limited = copy.copy(self)
+        for name in ("rows", "records", "means", "trend", "comparison", "selection"):
+            table = getattr(self, name)
+            if {*names} <= {*table}:
+                setattr(limited, name, table.merge(chosen))
+        if len(self.history):
+            limited.history = self.history.merge(limited.records[["member"]])
+        return limited
+
+    def statuses(self) -> str:
+        """Returns a sentence on the number of members of each status."""
+        counts = self.records["status"].value_counts().sort_index()
+        noun = "member" if len(self.records) == 1 else "members"
+        return f"{len(self.records)} {noun}: {', '.join(f'{n} {status}' for status, n in counts.items())}."
+
+    def note(self, *, interval: bool = True, dots: bool = False) -> str:
+        """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
+        means = self.means[self.means["quantity"] == "fg_flip"]
+        fewest = min(means["n"])
+        most = max(means["n"])
+        note = f"Seeds: {most}"
+        if fewest != most:
+            note = f"Seeds: {fewest} to {most}"
+        test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
+        # Blank, and so text, where every member diverged.
+        counts = sorted(pd.to_numeric(test["n_images"], errors="coerce").dropna().unique())
+        images = " or ".join(f"{count:.0f}" for count in counts)
+        note += f"; test images: {images or 'none'}"
+        if interval and not (dots and most < FEWEST):
+            # Charts draw intervals only with the seeds that a verdict needs, and tables none of two.
+            if most > 2:
+                note += f"; {INTERVAL_IN_WORDS}"
+            elif most == 1 and means["images_low"].notna().any():
+                note += f"; {IMAGES_INTERVAL}"
+        note += "."
+        if dots and most > 1:
+            note += " Small dots: single seeds."
+        return note
 
 
-def load(run: str | Path) -> RunData:
-    """Reads a run folder: `.members`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
+def load(run: str | Path) -> StoredRun:
+    """Reads a run folder: `.results`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
     Numbers are int64 or float64, with NaN for undefined. `units` returns the units of columns, and
     `flipjax.metrics.quantities` defines the quantities. `.dataset` is an xarray data set.
 
     See `flipjax.run` for an example.
 
-    - `.members`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
+    - `.results`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
       `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
       `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
     - `.images`, one row per member, selection rule, split and image: `member`, `selection`, `split`; `image`, its index
@@ -155,18 +330,7 @@ def load(run: str | Path) -> RunData:
         FileNotFoundError: the folder has no results.
         DamagedError: a file is damaged or belongs to another run, or results of a finished run are gone.
     """
-    folder = Path(run)
-    config = known_record(folder)
-    cells = {path: _checked(cell, config) for path, cell in _read_cells(folder)}
-    missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
-    stored = sum(len(cell.members) for cell in cells.values()) + sum(len(results.member) for results in missing)
-    planned = planned_members(config, stored=stored)
-    if (folder / "results.csv").is_file() and stored < planned:
-        expected = f"{folder / 'cells'}: expected the results of {planned} members"
-        raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")
-    if not cells:
-        raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
-    return RunData(folder, cells, missing)
+    return StoredRun(Path(run))
 
 
 def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
@@ -225,27 +389,26 @@ def units(columns: Iterable[str]) -> dict[str, str]:
     return unit_of
 
 
-def write_images(run: str | Path) -> Path | None:
-    """Writes `images.parquet` into a run folder, the rows of `RunData.images` with units, and returns its path.
+def write_images(run: StoredRun) -> Path | None:
+    """Writes `images.parquet` into the folder of a run, its images with their units, and returns its path.
 
     Keeps a file that is of the same results. Returns None without pyarrow, or above MOST_IMAGE_ROWS, which would delay
-    large grids; `RunData.images` still computes them.
+    large grids; `StoredRun.images` still computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
     import pyarrow
     from pyarrow import parquet
 
-    path = Path(run) / "images.parquet"
-    data = load(run)
-    token = token_of(data.folder).encode()
+    path = run.folder / "images.parquet"
+    token = token_of(run.folder).encode()
     if _stored_token(path) == token:
         return path
-    rows = sum(count_image_rows(cell) for cell in data.cells.values())
+    rows = sum(count_image_rows(cell) for cell in run.cells.values())
     if not 0 < rows <= MOST_IMAGE_ROWS:
         path.unlink(missing_ok=True)
         return None
-    parts = data.image_parts()
+    parts = run.image_parts()
     first = next(parts)
     unit_of = units(map(str, first))
     fields = []
