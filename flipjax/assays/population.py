@@ -10,6 +10,7 @@ from flipjax.assays.contrast import Outcomes
 from flipjax.config import Config, ConfigError, default_config
 from flipjax.configurations import configure
 from flipjax.data.arrays import ArrayData
+from flipjax.metrics.decomposition import margins, pixel_ratios
 from flipjax.results.record import known_record
 from flipjax.runs import Run, run
 from flipjax.support.terminal import INTERRUPTED
@@ -184,11 +185,10 @@ def outcomes_of(trained: Run, setting: NetworkSetting, *, images: int) -> Outcom
                 continue
             if axes["status"] == "diverged":
                 continue
-            confusion = np.asarray(cell.decomposition(name, "test").confusion, np.float64)
+            ratios = pixel_ratios(margins(np.asarray(cell.decomposition(name, "test").confusion)))
             seed = seeds.index(axes["seed"])
-            inner = confusion[:, 1:, 1:]
-            correct[seed, rows] = np.trace(inner, axis1=1, axis2=2)
-            flip[seed, rows] = inner.sum((1, 2)) - correct[seed, rows]
-            spill[seed, rows] = confusion[:, 0, 1:].sum(1)
-            foreground[rows] = confusion[:, 1:].sum((1, 2))
+            correct[seed, rows] = ratios.correct.part
+            flip[seed, rows] = ratios.flip.part
+            spill[seed, rows] = ratios.spill.part
+            foreground[rows] = ratios.flip.whole
     return Outcomes(correct, flip, spill, foreground)

@@ -19,13 +19,13 @@ from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import FORMS_OF_COMPARISONS, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.measurements import weigh_pixels
 from flipjax.audit.problems import AuditError, naming
-from flipjax.audit.summary import CLASS_IOU, SEED, rate_counts
+from flipjax.audit.summary import CLASS_IOU, SEED
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import Background
 from flipjax.metrics.decomposition import read_leaves
 from flipjax.metrics.drawn_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
-from flipjax.metrics.evaluate import with_group
+from flipjax.metrics.evaluate import ratios_of, with_group
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import Summary, summary_of, values_of
@@ -306,7 +306,7 @@ def _rate_intervals(before: Images, after: Images, group: str, clusters: np.ndar
 
 def _rate_sums(images: Images, clusters: np.ndarray | None) -> tuple[RateSums, list[str]]:
     """Returns what all rates divide in each image or cluster, and their keys."""
-    rates = rate_counts(images.decomposition, images.class_names)
+    rates = ratios_of(images)
     part = np.stack([rate.part for rate in rates.values()], axis=1)
     whole = np.stack([rate.whole for rate in rates.values()], axis=1)
     return pooled_sums(part, whole, clusters=clusters), [*rates]

@@ -17,12 +17,9 @@ from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.decomposition import margins
 from flipjax.metrics.drawn_rates import mean_rate, pooled_sums
-from flipjax.metrics.evaluate import evaluate, with_group
-from flipjax.metrics.host import Array
+from flipjax.metrics.evaluate import evaluate, ratios_of, with_group
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.quantities import INTERIOR, RIM
 from flipjax.metrics.rates import Estimate, pooled_rate
 from flipjax.metrics.summary import image_intervals, interval_names
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
@@ -39,8 +36,6 @@ SEED = 0
 """Seed of the draws of mean IoU's interval."""
 WORDS = (0, 0)
 """The data of JAX's key of seed 0, by which images are resampled, as `flipjax.metrics.bootstrap` does with that key."""
-AFTER_REPAIR = {"repair_flip": "fg_flip", "repair_correct": "fg_correct"}
-"""Rates of repaired labels, and the rates that they are of labels."""
 
 
 SummaryValue: TypeAlias = float | list[float]
@@ -178,12 +173,8 @@ def rate_intervals(
         groups: names of groups.
         clusters: int (n,), images that count as one; None: each alone.
     """
-    rates = rate_counts(images.decomposition, images.class_names)
+    rates = ratios_of(images)
     of_classes = [[*rates].index(f"{CLASS_IOU}{name}") for name in images.class_names]
-    rates.update(region_counts(images))
-    if images.log_odds is not None:
-        repaired = rate_counts(images.repaired.decomposition, images.class_names)
-        rates.update({key: repaired[of_pixels] for key, of_pixels in AFTER_REPAIR.items()})
     part = np.stack([rate.part for rate in rates.values()], axis=1)
     whole = np.stack([rate.whole for rate in rates.values()], axis=1)
     intervals = {}
@@ -207,64 +198,6 @@ def dependent_images(measured: Measurements) -> np.ndarray | None:
         return None
     # A single image, of pair -1, is alone.
     return np.where(measured.pairs < 0, -1 - np.arange(len(measured.pairs)), measured.pairs)
-
-
-@dataclasses.dataclass(frozen=True)
-class RateCounts:
-    """What a rate divides, of each image."""
-
-    part: Array
-    """Numerators (n,), at most the denominators."""
-    whole: Array
-    """Denominators (n,)."""
-
-
-def rate_counts(decomposition: Decomposition, class_names: Sequence[str]) -> dict[str, RateCounts]:
-    """Returns what each rate of pixels divides, by its key in `metrics.summarize`.
-
-    Example:
-        >>> counts = Decomposition(np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
-        >>> rate = rate_counts(counts, ["background", "cat", "dog"])["flip/cat"]
-        >>> rate.part.tolist(), rate.whole.tolist()
-        ([1], [4])
-    """
-    inside = is_foreground(len(class_names), decomposition.background)
-    counts = margins(np.asarray(decomposition.confusion), background=decomposition.background)
-    correct = counts.same[:, inside].sum(1)
-    missed = counts.missed[:, inside].sum(1)
-    foreground = counts.truth[:, inside].sum(1)
-    flipped = foreground - correct - missed
-    spill = (counts.truth - counts.missed)[:, ~inside].sum(1)
-    union = counts.truth + counts.predicted - counts.same
-    shown = (foreground > 0).astype(np.float64)
-    share = np.divide(flipped, foreground, out=np.zeros(len(shown)), where=foreground > 0)
-    rates = {
-        "fg_correct": RateCounts(correct, foreground),
-        "fg_flip": RateCounts(flipped, foreground),
-        "fg_miss": RateCounts(missed, foreground),
-        "flip_image_mean": RateCounts(share, shown),
-        "flipped_images": RateCounts((share > 0.5).astype(np.float64), shown),
-    }
-    for c, name in enumerate(class_names):
-        rates[f"iou/{name}"] = RateCounts(counts.same[:, c], union[:, c])
-    rates["iou/foreground"] = RateCounts(foreground - missed, foreground + spill)
-    for c in np.flatnonzero(inside).tolist():
-        flips = counts.truth[:, c] - counts.same[:, c] - counts.missed[:, c]
-        rates[f"flip/{class_names[c]}"] = RateCounts(flips, counts.truth[:, c])
-    return rates
-
-
-def region_counts(images: Images) -> dict[str, RateCounts]:
-    """Returns what the rates of rims and interiors divide, by key; nothing if these are not known."""
-    regions = images.regions
-    if regions is None:
-        return {}
-    flips = np.asarray(regions.flips)
-    pixels = np.asarray(regions.true)
-    return {
-        "rim_flip": RateCounts(flips[:, RIM], pixels[:, RIM]),
-        "interior_flip": RateCounts(flips[:, INTERIOR], pixels[:, INTERIOR]),
-    }
 
 
 def _add_segments(summary: Summary, objects: Objects) -> None:

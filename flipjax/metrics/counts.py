@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import Decomposition, divide, margins, rates
+from flipjax.metrics.decomposition import Decomposition, divide, margins, mean_over_classes, pixel_ratios
+from flipjax.metrics.evaluate import class_keys, is_per_class
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import decompose
+from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.settings import jax_defaults
 from flipjax.metrics.summary import Summary
 
@@ -302,23 +304,26 @@ class FlipCounts:
 
 def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_shares: Array) -> Summary:
     """Returns the summary of counts, whose long sums are also passed as arrays."""
-    inside = is_foreground(len(names), counts.background)
-    values = rates(margins(pixels, background=counts.background), background=counts.background)
-    summary = {
+    foreground = np.flatnonzero(is_foreground(len(names), counts.background))
+    ratios = pixel_ratios(margins(pixels, background=counts.background), background=counts.background)
+    of_sums = {
         "n_images": counts.images,
-        "fg_correct": values.correct,
-        "fg_flip": values.flip,
-        "fg_miss": values.miss,
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
+        "mean_iou": mean_over_classes(ratios.iou),
     }
-    for c, name in enumerate(names):
-        summary[f"iou/{name}"] = values.iou[..., c]
-    summary["iou/foreground"] = values.foreground_iou
-    summary["mean_iou"] = values.mean_iou
-    for c, name in enumerate(names):
-        if inside[c]:
-            summary[f"flip/{name}"] = values.class_flip[..., c]
+    summary = {}
+    for evaluator in EVALUATORS:
+        key = evaluator.quantity.key
+        if key in of_sums:
+            summary[key] = of_sums[key]
+        elif evaluator.of_pixels is not None:
+            value = evaluator.of_pixels(ratios).value
+            if is_per_class(evaluator.quantity):
+                for column, class_key in enumerate(class_keys(evaluator.quantity, names, foreground)):
+                    summary[class_key] = value[..., column]
+            else:
+                summary[key] = value
     summary["flip_matrix"] = pixels
     return summary
 

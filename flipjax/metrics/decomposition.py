@@ -13,12 +13,12 @@ from flipjax.metrics.host import Array, read_array, read_numbers
 
 
 def _rate(name: str, text: str) -> property:
-    """Returns a property of `Decomposition`: one of its `Rates`, or flip-risk."""
+    """Returns a property of `Decomposition`: the value of one of its `PixelRatios`, or flip-risk."""
 
     def value(confusion: Any, risk_sum: Any, background: Background) -> Any:
         counts = margins(confusion, background=background)
         if name != "flip_risk":
-            return getattr(rates(counts, background=background), name)
+            return getattr(pixel_ratios(counts, background=background), name).value
         inside = is_foreground(confusion.shape[-1], background)
         return divide(risk_sum, counts.predicted.sum(-1, where=inside))
 
@@ -114,26 +114,46 @@ class Margins(NamedTuple):
     """Pixels of each class predicted as background."""
 
 
-class Rates(NamedTuple):
-    """Rates of `Margins`, arrays of NumPy or JAX as those are; NaN where the denominator is 0.
+class Ratio(NamedTuple):
+    """A rate as what it divides, arrays of NumPy or JAX: of each image, or summed over images.
 
-    Attributes:
-        correct, flip, miss: (...), shares of the true foreground.
-        spill: (...), share of the true background predicted as foreground.
-        iou: (..., C), intersection over union of each class.
-        foreground_iou: (...), of the union of the foreground classes.
-        mean_iou: (...), over the classes that occur in truth or prediction.
-        class_flip: (..., C), share of each class predicted as another foreground class; NaN for background.
+    Example:
+        >>> Ratio(np.array([1, 0]), np.array([4, 0])).value.tolist()
+        [0.25, nan]
     """
 
-    correct: Any
-    flip: Any
-    miss: Any
-    spill: Any
-    iou: Any
-    foreground_iou: Any
-    mean_iou: Any
-    class_flip: Any
+    part: Any
+    """(...), or (..., C) of a rate of each class; at most the whole."""
+    whole: Any
+    """(...), or (..., C)."""
+
+    @property
+    def value(self) -> Any:
+        """The rate, NaN where the whole is 0."""
+        return divide(self.part, self.whole)
+
+    def take(self, images: np.ndarray) -> Ratio:
+        """Returns that of some images, bool or indices (n,)."""
+        return Ratio(self.part[images], self.whole[images])
+
+
+class PixelRatios(NamedTuple):
+    """The rates of pixels, linear in `Margins`: of each image or of sums over images."""
+
+    correct: Ratio
+    """(...), of the true foreground, what has the right label."""
+    flip: Ratio
+    """(...), of the true foreground, what is labelled as another foreground."""
+    miss: Ratio
+    """(...), of the true foreground, what is labelled as background."""
+    spill: Ratio
+    """(...), of the true background, what is labelled as foreground."""
+    iou: Ratio
+    """(..., C), intersection and union of each class."""
+    foreground_iou: Ratio
+    """(...), intersection and union of foreground, whatever the class."""
+    class_flip: Ratio
+    """(..., F), of each foreground class, what is labelled as another one."""
 
 
 def margins(confusion: Array, *, background: Background = 0) -> Margins:
@@ -155,12 +175,12 @@ def margins(confusion: Array, *, background: Background = 0) -> Margins:
     return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
 
 
-def rates(counts: Margins, *, background: Background = 0) -> Rates:
-    """Returns shares and IoU of margins: float64 for NumPy, float32 for JAX.
+def pixel_ratios(counts: Margins, *, background: Background = 0) -> PixelRatios:
+    """Returns what each rate of pixels divides; sums over images of these are those of the images' sums.
 
     Example:
-        >>> values = rates(margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]])))
-        >>> values.flip.item(), values.iou.round(3).tolist()
+        >>> ratios = pixel_ratios(margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]])))
+        >>> ratios.flip.value.item(), ratios.iou.value.round(3).tolist()
         (0.2, [0.625, 0.545, 0.0])
     """
     truth, predicted, same, missed = counts
@@ -169,19 +189,26 @@ def rates(counts: Margins, *, background: Background = 0) -> Rates:
     correct = same.sum(-1, where=inside)
     miss = missed.sum(-1, where=inside)
     spill = (truth - missed).sum(-1, where=~inside)
-    union = truth + predicted - same
-    iou = divide(same, union)
-    present = union > 0
-    return Rates(
-        correct=divide(correct, foreground),
-        flip=divide(foreground - correct - miss, foreground),
-        miss=divide(miss, foreground),
-        spill=divide(spill, truth.sum(-1, where=~inside)),
-        iou=iou,
-        foreground_iou=divide(foreground - miss, foreground + spill),
-        mean_iou=divide(iou.sum(-1, where=present), present.sum(-1)),
-        class_flip=divide(truth - same - missed, truth * inside),
+    return PixelRatios(
+        correct=Ratio(correct, foreground),
+        flip=Ratio(foreground - correct - miss, foreground),
+        miss=Ratio(miss, foreground),
+        spill=Ratio(spill, truth.sum(-1, where=~inside)),
+        iou=Ratio(same, truth + predicted - same),
+        foreground_iou=Ratio(foreground - miss, foreground + spill),
+        class_flip=Ratio((truth - same - missed)[..., inside], truth[..., inside]),
     )
+
+
+def mean_over_classes(ratio: Ratio) -> Any:
+    """Returns the mean (...) over the classes that occur of a rate of each class (..., C), such as mean IoU.
+
+    Example:
+        >>> mean_over_classes(Ratio(np.array([1, 0]), np.array([4, 0]))).item()
+        0.25
+    """
+    present = ratio.whole > 0
+    return divide(ratio.value.sum(-1, where=present), present.sum(-1))
 
 
 def concatenate(parts: Iterable[Decomposition]) -> Decomposition:

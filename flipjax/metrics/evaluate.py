@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from flipjax.metrics.decomposition import divide
+from flipjax.metrics.decomposition import Ratio, divide
 from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.registry import Compute, Evaluator, Quantity, always
@@ -82,17 +82,46 @@ def is_per_class(quantity: Quantity) -> bool:
     return "<" in quantity.key
 
 
-def keys_of(quantity: Quantity, images: Images) -> list[str]:
-    """Returns the keys of a quantity: one, or one for each class that has it."""
-    names = images.class_names
+def class_keys(quantity: Quantity, names: Sequence[str], foreground: np.ndarray) -> list[str]:
+    """Returns the keys of a quantity that has a value for each class, or each foreground class, in order."""
     if "<class>" in quantity.key:
         return [quantity.key.replace("<class>", name) for name in names]
-    if "<foreground>" not in quantity.key:
+    return [quantity.key.replace("<foreground>", names[c]) for c in foreground.tolist()]
+
+
+def keys_of(quantity: Quantity, images: Images) -> list[str]:
+    """Returns the keys of a quantity: one, or one for each class that has it."""
+    if not is_per_class(quantity):
         return [quantity.key]
-    foreground = [names[c] for c in images.foreground]
+    foreground = images.foreground
     if quantity.across:
-        foreground = [foreground[index] for index in images.compared]
-    return [quantity.key.replace("<foreground>", name) for name in foreground]
+        foreground = foreground[images.compared]
+    return class_keys(quantity, images.class_names, foreground)
+
+
+def ratios_of(images: Images) -> dict[str, Ratio]:
+    """Returns what every rate of the images divides in each, (n,), by its key in `flipjax.metrics.summarize`.
+
+    Example:
+        >>> from flipjax.metrics.decomposition import Decomposition
+        >>> from flipjax.metrics.images import read_images
+        >>> counts = Decomposition(np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
+        >>> ratio = ratios_of(read_images(counts, class_names=["background", "cat", "dog"]))["flip/cat"]
+        >>> ratio.part.tolist(), ratio.whole.tolist()
+        ([1], [4])
+    """
+    ratios = {}
+    for evaluator in EVALUATORS:
+        if evaluator.of_images is None or not evaluator.exists(images):
+            continue
+        ratio = evaluator.of_images(images)
+        keys = keys_of(evaluator.quantity, images)
+        if not is_per_class(evaluator.quantity):
+            ratios[keys[0]] = ratio
+            continue
+        for column, key in enumerate(keys):
+            ratios[key] = Ratio(ratio.part[:, column], ratio.whole[:, column])
+    return ratios
 
 
 # A user's own quantities.

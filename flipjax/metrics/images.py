@@ -15,7 +15,15 @@ from numpy.typing import ArrayLike
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import Decomposition, Margins, Rates, RegionSums, margins, rates, read_leaves
+from flipjax.metrics.decomposition import (
+    Decomposition,
+    PixelRatios,
+    Ratio,
+    RegionSums,
+    margins,
+    pixel_ratios,
+    read_leaves,
+)
 from flipjax.metrics.host import Array
 from flipjax.metrics.ranking import Ranking, rank_images
 from flipjax.metrics.resampling import read_counts, read_integers
@@ -32,8 +40,8 @@ class Images:
     Example:
         >>> counts = np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]])
         >>> images = read_images(Decomposition(counts, np.zeros(1)), [1])
-        >>> images.rates.flip.tolist(), images.of_group("common").rates.flip.tolist()
-        ([0.25], [nan])
+        >>> images.pooled(images.ratios.flip).tolist()
+        [0.25]
     """
 
     class_names: tuple[str, ...]
@@ -160,12 +168,25 @@ class Images:
         return self.decomposition.flip_risk
 
     @cached_property
-    def rates(self) -> Rates:
-        """Shares and IoU of the pixels pooled over the images, (S, ...)."""
-        # Sums of whole numbers are exact in float64.
+    def ratios(self) -> PixelRatios:
+        """What each rate of pixels divides in each image, leaves (N,) or (N, C)."""
         counts = margins(self.decomposition.confusion, background=self.background)
-        sums = Margins(*(self.total(values).astype(np.int64) for values in counts))
-        return rates(sums, background=self.background)
+        return pixel_ratios(counts, background=self.background)
+
+    def pooled(self, ratio: Ratio) -> np.ndarray:
+        """Returns a rate (N,) or (N, C) of the images as one in each resample, (S,) or (S, C)."""
+        return self.summed(ratio).value
+
+    def summed(self, ratio: Ratio) -> Ratio:
+        """Returns the sums over images of what a rate divides, in each resample."""
+        if np.ndim(ratio.whole) > 1:
+            return Ratio(self.total(ratio.part), self.total(ratio.whole))
+        # Images that lack the rate are left out, so that they do not change the order in which floats are summed.
+        exists = ratio.whole > 0
+        counts = self.counts
+        if not exists.all():
+            counts = counts[:, exists]
+        return Ratio(counts @ ratio.part[exists], counts @ ratio.whole[exists])
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -190,7 +211,9 @@ class Images:
         ious = []
         for group in range(self.scene_groups.count):
             of_class = self.foreground[self.scene_groups.class_of(group)]
-            ious.append(self.of_group(str(group)).rates.iou[:, of_class])
+            images = self.of_group(str(group))
+            iou = Ratio(images.ratios.iou.part[:, of_class], images.ratios.iou.whole[:, of_class])
+            ious.append(images.pooled(iou))
         return np.stack(ious, axis=1)
 
 

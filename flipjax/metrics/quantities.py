@@ -1,10 +1,12 @@
 """The quantities of images: each is one function, registered here with its title and unit.
 
-A function takes `Images` with S rows of weights, one for each resample of the images, or one row of ones. It returns a
-value for each row, (S,), or one for each row and each of C classes, F foreground classes or ten deciles: (S, C), (S, F)
-or (S, 10). The same function gives the number of all images and of each group in `flipjax.metrics.summarize`,
-results.csv and an audit, and the intervals over resampled images. Its docstring is its description among the
-attributes of `run.dataset`. The order of the functions is that of the columns. NumPy only.
+A rate is declared once, as what it divides in each image (`rate`, `pixel_rate`): its value is that of the sums over
+images, of all or of a group, its interval over images (`flipjax.metrics.intervals`) and `FlipCounts` follow from the
+same. Any other quantity takes `Images` with S rows of weights, one for each resample of the images, or one row of ones.
+It returns a value for each row, (S,), or one for each row and each of C classes, F foreground classes or ten deciles:
+(S, C), (S, F) or (S, 10). The same function gives the number of all images and of each group in
+`flipjax.metrics.summarize`, results.csv and an audit, and the intervals over resampled images. Its docstring is its
+description among the attributes of `run.dataset`. The order of the functions is that of the columns. NumPy only.
 
 A new quantity is a function here; `flipjax.results.text` names those in the main tables of a run's page. If it needs
 something that is not known of an image yet, that is a field of `Images`; ARCHITECTURE.md says who fills it.
@@ -14,8 +16,8 @@ Example:
     >>> from flipjax.metrics.images import read_images
     >>> counts = np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]])
     >>> images = read_images(Decomposition(counts, np.zeros(1)), [1])
-    >>> fg_flip(images).tolist(), fg_flip(images.of_group("common")).tolist()
-    ([0.25], [nan])
+    >>> fg_flip(images.ratios).part.tolist(), images.pooled(fg_flip(images.ratios)).tolist()
+    ([1], [0.25])
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import math
 import numpy as np
 
 from flipjax.metrics import pairs, selective
-from flipjax.metrics.decomposition import divide
+from flipjax.metrics.decomposition import PixelRatios, Ratio, divide, mean_over_classes
 from flipjax.metrics.images import Images
 from flipjax.metrics.pull import pull_counts
 from flipjax.metrics.ranking import rank_images
@@ -40,7 +42,9 @@ from flipjax.metrics.registry import (
     has_scenes,
     has_swapped_groups,
     has_usual_scenes,
+    pixel_rate,
     quantity,
+    rate,
     required,
 )
 from flipjax.metrics.scene_swap import scene_reliance as scene_reliance_of
@@ -67,60 +71,58 @@ def n_images_without_risk(images: Images) -> np.ndarray:
     return images.ranking.n_images_without_risk
 
 
-@quantity("fg_correct", "correct", unit="share", better="up")
-def fg_correct(images: Images) -> np.ndarray:
+@pixel_rate("fg_correct", "correct", better="up")
+def fg_correct(pixels: PixelRatios) -> Ratio:
     """Share of the true foreground with the right label."""
-    return images.rates.correct
+    return pixels.correct
 
 
-@quantity("fg_flip", "flip", unit="share", better="down")
-def fg_flip(images: Images) -> np.ndarray:
+@pixel_rate("fg_flip", "flip", better="down")
+def fg_flip(pixels: PixelRatios) -> Ratio:
     """Share of the true foreground labelled as another foreground."""
-    return images.rates.flip
+    return pixels.flip
 
 
-@quantity("fg_miss", "miss", unit="share", better="down")
-def fg_miss(images: Images) -> np.ndarray:
+@pixel_rate("fg_miss", "miss", better="down")
+def fg_miss(pixels: PixelRatios) -> Ratio:
     """Share of the true foreground labelled as background."""
-    return images.rates.miss
+    return pixels.miss
 
 
-@quantity("flip_image_mean", "flip, image mean", unit="share", better="down")
-def flip_image_mean(images: Images) -> np.ndarray:
+@rate("flip_image_mean", "flip, image mean", better="down")
+def flip_image_mean(images: Images) -> Ratio:
     """Mean over images of each image's flip share; images without true foreground have none."""
-    with_foreground = images.where(~np.isnan(images.flip))
-    return divide(with_foreground.counts @ with_foreground.flip, with_foreground.counts.sum(1))
+    return Ratio(np.nan_to_num(images.flip), ~np.isnan(images.flip) * 1.0)
 
 
-@quantity("flipped_images", "flipped images", unit="share", better="down")
-def flipped_images(images: Images) -> np.ndarray:
+@rate("flipped_images", "flipped images", better="down")
+def flipped_images(images: Images) -> Ratio:
     """Share of the images with true foreground whose flip share is above 0.5."""
-    with_foreground = images.where(~np.isnan(images.flip))
-    return divide(with_foreground.total(with_foreground.flip > 0.5), with_foreground.counts.sum(1))
+    return Ratio((images.flip > 0.5) * 1.0, ~np.isnan(images.flip) * 1.0)
 
 
-@quantity("iou/<class>", "IoU of <class>", unit="share", better="up")
-def iou(images: Images) -> np.ndarray:
+@pixel_rate("iou/<class>", "IoU of <class>", better="up")
+def iou(pixels: PixelRatios) -> Ratio:
     """Intersection over union of <class>, over all pixels."""
-    return images.rates.iou
+    return pixels.iou
 
 
-@quantity("iou/foreground", "foreground IoU", unit="share", better="up")
-def foreground_iou(images: Images) -> np.ndarray:
+@pixel_rate("iou/foreground", "foreground IoU", better="up")
+def foreground_iou(pixels: PixelRatios) -> Ratio:
     """IoU of foreground, whatever the class."""
-    return images.rates.foreground_iou
+    return pixels.foreground_iou
 
 
 @quantity("mean_iou", "mean IoU", unit="share", better="up", swept=False)
 def mean_iou(images: Images) -> np.ndarray:
     """Mean IoU of the classes that occur in truth or prediction, the background's included."""
-    return images.rates.mean_iou
+    return mean_over_classes(images.summed(images.ratios.iou))
 
 
-@quantity("flip/<foreground>", "flip of <foreground>", unit="share", better="down", swept=False)
-def class_flip(images: Images) -> np.ndarray:
+@pixel_rate("flip/<foreground>", "flip of <foreground>", better="down", swept=False)
+def class_flip(pixels: PixelRatios) -> Ratio:
     """Share of <foreground> labelled as another foreground class."""
-    return images.rates.class_flip[:, images.foreground]
+    return pixels.class_flip
 
 
 @quantity("flip_risk_mean", "mean flip-risk", unit="nats", needs=has_risk, swept=False)
@@ -248,19 +250,19 @@ def swap_aurc(images: Images) -> np.ndarray:
     return rank_images(images.flip, images.swap.risk, images.counts).risk_aurc
 
 
-@quantity("repair_flip", "flip after repair", unit="share", better="down", needs=has_scenes)
-def repair_flip(images: Images) -> np.ndarray:
+@rate("repair_flip", "flip after repair", better="down", needs=has_scenes)
+def repair_flip(images: Images) -> Ratio:
     """Flip once each predicted region has the class predicted on other scenes.
 
     On data with the training's rho the repair raises Flip.
     """
-    return fg_flip(images.repaired)
+    return images.repaired.ratios.flip
 
 
-@quantity("repair_correct", "correct after repair", unit="share", better="up", needs=has_scenes)
-def repair_correct(images: Images) -> np.ndarray:
+@rate("repair_correct", "correct after repair", better="up", needs=has_scenes)
+def repair_correct(images: Images) -> Ratio:
     """Correct with the repaired labels."""
-    return fg_correct(images.repaired)
+    return images.repaired.ratios.correct
 
 
 @quantity(
@@ -334,18 +336,18 @@ def counterfactual_flip(images: Images) -> np.ndarray:
 # Quantities of rims and interiors, and calibration.
 
 
-@quantity("rim_flip", "flip in the rim", unit="share", better="down", needs=has_regions)
-def rim_flip(images: Images) -> np.ndarray:
+@rate("rim_flip", "flip in the rim", better="down", needs=has_regions)
+def rim_flip(images: Images) -> Ratio:
     """Flip of the pixels of true regions next to their outside."""
     regions = required(images.regions)
-    return divide(images.total(regions.flips[:, RIM]), images.total(regions.true[:, RIM]))
+    return Ratio(np.asarray(regions.flips)[:, RIM], np.asarray(regions.true)[:, RIM])
 
 
-@quantity("interior_flip", "flip inside", unit="share", better="down", needs=has_regions)
-def interior_flip(images: Images) -> np.ndarray:
+@rate("interior_flip", "flip inside", better="down", needs=has_regions)
+def interior_flip(images: Images) -> Ratio:
     """Flip of their other pixels: a wrong label flips rim and interior."""
     regions = required(images.regions)
-    return divide(images.total(regions.flips[:, INTERIOR]), images.total(regions.true[:, INTERIOR]))
+    return Ratio(np.asarray(regions.flips)[:, INTERIOR], np.asarray(regions.true)[:, INTERIOR])
 
 
 @quantity("rim_risk", "flip-risk in the rim", unit="nats", needs=has_regions)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from flipjax.groups import Groups
+from flipjax.metrics.decomposition import PixelRatios, Ratio
 from flipjax.metrics.images import Images
 
 T = TypeVar("T")
@@ -46,6 +47,10 @@ class Quantity:
 
 Compute = Callable[[Images], np.ndarray]
 """A function from images to the values of a quantity."""
+OfImages = Callable[[Images], Ratio]
+"""A function from images to what a rate divides in each: (N,), or (N, C) with a column for each class of its key."""
+OfPixels = Callable[[PixelRatios], Ratio]
+"""A function that chooses one of the rates of pixels."""
 Condition = Callable[[Images], bool]
 """A function that says whether images have what a quantity needs."""
 
@@ -66,6 +71,10 @@ class Evaluator:
     """Whether it follows the weights of `Images`, and so can have an interval over images."""
     resampled: bool
     """Whether a sweep computes that interval from resamples."""
+    of_images: OfImages | None = None
+    """What the quantity divides in each image, if it is a rate: its value, interval and sums follow from that."""
+    of_pixels: OfPixels | None = None
+    """Which of the rates of pixels the quantity is, so that it also follows from a sum of confusion matrices."""
 
 
 EVALUATORS: list[Evaluator] = []
@@ -148,5 +157,42 @@ def quantity(
         described = Quantity(key, title, unit, better, meaning, across)
         EVALUATORS.append(Evaluator(described, compute, needs, swept, weighted, weighted and resampled))
         return compute
+
+    return register
+
+
+def rate(
+    key: str,
+    title: str,
+    *,
+    better: str,
+    needs: Condition = always,
+    swept: bool = True,
+    of_pixels: OfPixels | None = None,
+) -> Callable[[OfImages], OfImages]:
+    """Registers a share, declared as what it divides in each image; its value is that of the sums over images."""
+
+    def register(of_images: OfImages) -> OfImages:
+        def compute(images: Images) -> np.ndarray:
+            return images.pooled(of_images(images))
+
+        meaning = " ".join((of_images.__doc__ or "").split())
+        described = Quantity(key, title, "share", better, meaning)
+        EVALUATORS.append(Evaluator(described, compute, needs, swept, True, True, of_images, of_pixels))
+        return of_images
+
+    return register
+
+
+def pixel_rate(key: str, title: str, *, better: str, swept: bool = True) -> Callable[[OfPixels], OfPixels]:
+    """Registers a share that is one of the rates of pixels."""
+
+    def register(of_pixels: OfPixels) -> OfPixels:
+        def of_images(images: Images) -> Ratio:
+            return of_pixels(images.ratios)
+
+        of_images.__doc__ = of_pixels.__doc__
+        rate(key, title, better=better, swept=swept, of_pixels=of_pixels)(of_images)
+        return of_pixels
 
     return register

@@ -15,7 +15,7 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.metrics.decomposition import margins, rates
+from flipjax.metrics.decomposition import margins, pixel_ratios
 from flipjax.pytrees import Array
 from flipjax.support.ranges import functions_of
 from flipjax.training import dfr, optimise
@@ -106,8 +106,8 @@ def validate(
     confusion = decomposition.confusion * selecting[:, None, None]
     by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, count), confusion)
     group = jnp.arange(count)
-    iou = rates(margins(by_group)).iou[group, 1 + experiment.groups.class_of(group)]
-    flip = rates(margins(confusion.sum(0))).flip
+    iou = pixel_ratios(margins(by_group)).iou.value[group, 1 + experiment.groups.class_of(group)]
+    flip = pixel_ratios(margins(confusion.sum(0))).flip.value
     risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
     risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
     return Validation(loss, loss_at_rho, iou.min(), flip, risk), group_weights
