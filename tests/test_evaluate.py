@@ -20,7 +20,8 @@ from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
-from flipjax.metrics.rates import pooled_rate
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.intervals import estimate_rate
 from flipjax.models import weights
 from flipjax.results.frames import read_csv, records_of
 
@@ -79,8 +80,8 @@ def test_every_number_is_that_of_the_model_itself(small, monkeypatch, capsys):
     confusion = np.asarray(result.confusion)[:, 1:]
     flipped = confusion[:, 0, 2] + confusion[:, 1, 1]
     # Both images of a pair count as one.
-    _, low, high = pooled_rate(flipped[:, None], confusion.sum((1, 2))[:, None], clusters=table.pairs)
-    assert stored["intervals"]["fg_flip"] == pytest.approx([low[0], high[0]], abs=0.02)
+    _, low, high = estimate_rate(Ratio(flipped, confusion.sum((1, 2))), clusters=table.pairs)
+    assert stored["intervals"]["fg_flip"] == pytest.approx([low, high], abs=0.02)
 
 
 SMOKE = f"--config={ROOT / 'configs/smoke.py'}"

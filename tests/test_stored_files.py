@@ -17,7 +17,7 @@ from results.tables import RECORDED
 
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.cues import AurocInterval, CueAuroc
+from flipjax.assays.cues import CueAuroc
 from flipjax.assays.network import read_schedule, store_schedule
 from flipjax.assays.population import Design, NetworkSetting
 from flipjax.assays.record import to_plain
@@ -32,6 +32,7 @@ from flipjax.configurations import configure
 from flipjax.data import store as pool
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
+from flipjax.metrics.intervals import Estimate
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import History
 from flipjax.monitor.lines import read_table
@@ -155,7 +156,7 @@ ASSAY = Assay(
     cluster_counts=np.array([[9, 1], [2, 8]]),
     size=32,
     association=Association(np.array([[18, 2], [4, 16]]), ((0,), (1,)), np.array([0.9, 0.8]), 0.7, 0.01, "clusters"),
-    cues=(CueAuroc("warmth", AurocInterval(0.6, 0.5, 0.7), AurocInterval(0.9, 0.8, 1.0)),),
+    cues=(CueAuroc("warmth", Estimate(0.6, 0.5, 0.7), Estimate(0.9, 0.8, 1.0)),),
     verdict=AssayVerdict("used", "Because.", "", 0.02),
     contrast=Contrast(ESTIMATE, 0.01, 0.1, "clusters"),
     learnt=Learnt(0.9, 0.75),

@@ -33,7 +33,7 @@ PACKAGES = (
     "flipjax",
     "flipjax.metrics",
     "flipjax.metrics.nnxmetric",
-    "flipjax.metrics.rates",
+    "flipjax.metrics.intervals",
     "flipjax.losses",
     "flipjax.augment",
     "flipjax.data",

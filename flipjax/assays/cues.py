@@ -2,35 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
+
+from flipjax.metrics.intervals import Estimate
 
 SAMPLES = 400
 """Resamples of images or clusters for an interval."""
 FRAME = 8
 """The border is one part of so many of the image's side."""
-
-
-class AurocInterval(NamedTuple):
-    """An AUROC with its 95% interval.
-
-    Example:
-        >>> str(AurocInterval(0.9, 0.85, 0.949))
-        '0.90 [0.85, 0.95]'
-    """
-
-    value: float
-    """The AUROC."""
-    low: float
-    """The lower end of its interval."""
-    high: float
-    """The upper end."""
-
-    def __str__(self) -> str:
-        """Returns the AUROC with its interval."""
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +27,8 @@ class CueAuroc:
     """
 
     name: str
-    of_class: AurocInterval
-    of_value: AurocInterval
+    of_class: Estimate
+    of_value: Estimate
 
 
 def _luma(images: np.ndarray) -> np.ndarray:
@@ -211,7 +192,7 @@ def _auroc_of_value(cue: CueAuroc) -> float:
     return cue.of_value.value
 
 
-def _with_interval(measured: np.ndarray, labels: np.ndarray, resamples: list[np.ndarray]) -> AurocInterval:
+def _with_interval(measured: np.ndarray, labels: np.ndarray, resamples: list[np.ndarray]) -> Estimate:
     """Returns the mean AUROC of labels with its percentile interval; signs are those of all images."""
     aurocs = np.array([auroc(measured, labels == label) for label in range(labels.max() + 1)])
     signs = np.where(aurocs >= 0.5, 1.0, -1.0)
@@ -221,4 +202,4 @@ def _with_interval(measured: np.ndarray, labels: np.ndarray, resamples: list[np.
         labels = labels - 1
     drawn = [mean_auroc(measured[rows], labels[rows], signs) for rows in resamples]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return AurocInterval(mean_auroc(measured, labels, signs), float(low), float(high))
+    return Estimate(mean_auroc(measured, labels, signs), float(low), float(high))

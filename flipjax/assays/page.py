@@ -216,7 +216,7 @@ def _count_block(assay: Assay) -> Numbers:
 def _cue_table(assay: Assay) -> TextTable:
     rows = []
     for cue in assay.cues:
-        rows.append([cue.name, str(cue.of_value), str(cue.of_class)])
+        rows.append([cue.name, cue.of_value.text(".2f"), cue.of_class.text(".2f")])
     return TextTable(["cue", assay.attribute, "class"], rows)
 
 

@@ -43,7 +43,7 @@ def cue_sentence(assay: Assay) -> str:
     if not assay.cues:
         return ""
     cue = assay.cues[0]
-    auroc = f"AUROC {cue.of_value}"
+    auroc = f"AUROC {cue.of_value.text('.2f')}"
     if cue.of_value.low <= TELLS:
         return f"No measured cue tells {assay.attribute} well; the best is {cue.name} ({auroc})."
     of_class = f"{cue.of_class.value:.2f}"

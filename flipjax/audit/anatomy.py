@@ -13,8 +13,8 @@ from flipjax.audit.problems import AuditError
 from flipjax.metrics import Anatomy, flip_kinds, relabelling
 from flipjax.metrics.anatomy_flips import FlipKinds, Relabelling
 from flipjax.metrics.classes import Background, background_classes
-from flipjax.metrics.decomposition import divide
-from flipjax.metrics.rates import Estimate, pooled_rate
+from flipjax.metrics.decomposition import Ratio, divide
+from flipjax.metrics.intervals import Estimate, estimate_rate
 from flipjax.results.frames import DIGITS
 from flipjax.support.files import read_json
 
@@ -175,11 +175,9 @@ def _counts_by_kind(kinds: FlipKinds) -> dict[str, np.ndarray]:
 
 def _pooled_rates(kinds: FlipKinds, clusters: np.ndarray | None) -> dict[str, Estimate]:
     """Returns the share of the true foreground of all images that flips in each way, with its interval."""
-    foreground = np.asarray(kinds.foreground)[:, None]
     rates = {}
     for name, count in _counts_by_kind(kinds).items():
-        pooled = pooled_rate(count[:, None], foreground, clusters=clusters)
-        rates[name] = Estimate(pooled.value[0], pooled.low[0], pooled.high[0])
+        rates[name] = estimate_rate(Ratio(count, np.asarray(kinds.foreground)), clusters=clusters)
     return rates
 
 
@@ -198,7 +196,7 @@ def kinds_table(flips: AnatomyFlips) -> pd.DataFrame:
     counts = _counts_by_kind(flips.kinds)
     for name, title in titles.items():
         count = counts[name]
-        share, low, high = (float(number) for number in flips.rates[name])
+        share, low, high = flips.rates[name]
         rows.append({"kind": title, "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
         if name == "flip_shift":
             rows += _shift_rows(flips)

@@ -121,7 +121,7 @@ def heat_chart(audit: Audit) -> Chart | None:
     groups = sorted(groups[:MAP_COLUMNS])
     frames = []
     for row in told_groups(audit):
-        flips_more = row.difference.value[0] > 0
+        flips_more = row.difference.value > 0
         if flips_more and row.class_name in classes and row.group in groups:
             frames.append((classes.index(row.class_name), groups.index(row.group)))
     panel = heat_panel(flip_cells(audit.compared, classes, groups), classes, groups, framed=frames)
@@ -134,7 +134,7 @@ def heat_chart(audit: Audit) -> Chart | None:
 
 
 def _size_of_difference(row: GroupFlip) -> float:
-    return abs(float(row.difference.value[0]))
+    return abs(float(row.difference.value))
 
 
 def flip_cells(compared: Sequence[GroupFlip], classes: Sequence[str], groups: Sequence[str]) -> np.ndarray:
@@ -142,7 +142,7 @@ def flip_cells(compared: Sequence[GroupFlip], classes: Sequence[str], groups: Se
     cells = np.full((len(classes), len(groups)), np.nan)
     for row in compared:
         if row.class_name in classes and row.group in groups:
-            cells[classes.index(row.class_name), groups.index(row.group)] = row.here.value[0]
+            cells[classes.index(row.class_name), groups.index(row.group)] = row.here.value
     return cells
 
 

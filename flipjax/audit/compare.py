@@ -19,14 +19,13 @@ from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import FORMS_OF_COMPARISONS, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.measurements import weigh_pixels
 from flipjax.audit.problems import AuditError, naming
-from flipjax.audit.summary import CLASS_IOU, SEED
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import Background
 from flipjax.metrics.decomposition import read_leaves
-from flipjax.metrics.drawn_rates import RateSums, paired_difference, paired_mean_difference, pooled_sums
 from flipjax.metrics.evaluate import ratios_of, with_group
 from flipjax.metrics.images import Images, read_images
+from flipjax.metrics.intervals import paired_difference, paired_mean_difference
 from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.summary import Summary, summary_of, values_of
 from flipjax.results.frames import records_of
@@ -44,6 +43,8 @@ MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_
 """Quantities whose differences are always printed, first."""
 SAME_SIZE = 1e-4
 """Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
+SEED = 0
+"""Seed of the resamples."""
 Interval = tuple[float, float]
 """The ends of an interval."""
 
@@ -199,8 +200,8 @@ def compare_audits(
 ) -> Comparison:
     """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
 
-    Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU say what the number of
-    images allows even where no image differs (`flipjax.metrics.drawn_rates`). Those of other quantities are 95%
+    Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU have a closed form
+    (`flipjax.metrics.intervals.paired_difference`), [0, 0] where no image differs. Those of other quantities are 95%
     bootstrap intervals of paired differences, and missing where all resamples agree. Gates limit differences, by key
     of the summary or by `KEY:low` or `KEY:high`; one on an interval that is missing fails.
 
@@ -245,6 +246,8 @@ def compare_audits(
     if junit:
         write_junit(junit, "flipjax audit --compare", tried)
     head = f"{len(after)} images; differences are new less old, with 95% intervals over {unit}."
+    if np.array_equal(stored_before.decomposition.confusion, stored_after.decomposition.confusion):
+        head = f"{head}\nBoth predictions have the same counts in every image: no rate differs."
     return Comparison(table, f"{head}\n\n{_text(table)}", failures(tried))
 
 
@@ -290,26 +293,16 @@ def _rate_intervals(before: Images, after: Images, group: str, clusters: np.ndar
     """Returns the intervals of the differences of all rates and of mean IoU in a group of images, by key."""
     if clusters is not None:
         clusters = clusters[after.on_side(group)]
-    old, names = _rate_sums(before.of_group(group), clusters)
-    new, _ = _rate_sums(after.of_group(group), clusters)
-    difference = paired_difference(old, new, generator=np.random.default_rng(SEED))
+    old = before.of_group(group)
+    new = after.of_group(group)
+    old_ratios = ratios_of(old)
     intervals = {}
-    for name, low, high in zip(names, difference.low.tolist(), difference.high.tolist(), strict=True):
-        intervals[with_group(name, group)] = (low, high)
-    of_classes = [names.index(f"{CLASS_IOU}{name}") for name in after.class_names]
-    # The same draws, so that mean IoU has the interval of a class's IoU if all classes are alike.
-    generator = np.random.default_rng(SEED)
-    mean = paired_mean_difference(old.columns(of_classes), new.columns(of_classes), generator=generator)
-    intervals[with_group("mean_iou", group)] = (float(mean.low[0]), float(mean.high[0]))
+    for key, ratio in ratios_of(new).items():
+        change = paired_difference(old_ratios[key], ratio, clusters=clusters)
+        intervals[with_group(key, group)] = (change.low, change.high)
+    change = paired_mean_difference(old.ratios.iou, new.ratios.iou, clusters=clusters)
+    intervals[with_group("mean_iou", group)] = (change.low, change.high)
     return intervals
-
-
-def _rate_sums(images: Images, clusters: np.ndarray | None) -> tuple[RateSums, list[str]]:
-    """Returns what all rates divide in each image or cluster, and their keys."""
-    rates = ratios_of(images)
-    part = np.stack([rate.part for rate in rates.values()], axis=1)
-    whole = np.stack([rate.whole for rate in rates.values()], axis=1)
-    return pooled_sums(part, whole, clusters=clusters), [*rates]
 
 
 def _bootstrap_intervals(

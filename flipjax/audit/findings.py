@@ -74,7 +74,7 @@ def told_groups(audit: Audit) -> list[GroupFlip]:
     more = []
     less = []
     for row in _significant(audit):
-        difference = row.difference.value[0]
+        difference = row.difference.value
         if difference > LEAST_DIFFERENCE and row.test_difference > 0:
             more.append(row)
         elif difference < -LEAST_DIFFERENCE and row.test_difference < 0:
@@ -112,7 +112,7 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     flip = with_interval(cells, "flip", form=".1%")
     value, low, high = DIFFERENCE_COLUMNS
     difference = with_interval(cells, value, low, high, form="+.3f")
-    direction = "more" if row.difference.value[0] > 0 else "less"
+    direction = "more" if row.difference.value > 0 else "less"
     images = audit.measured.image_noun
     unit = images if audit.clusters is None else "clusters"
     return (
@@ -132,7 +132,7 @@ def _no_group_line(audit: Audit) -> str:
     significant = _significant(audit)
     if significant:
         margin = f" by {PRINTED_STEP:g} or more"
-    if any(abs(row.difference.value[0]) > LEAST_DIFFERENCE for row in significant):
+    if any(abs(row.difference.value) > LEAST_DIFFERENCE for row in significant):
         margin += " over pixels and over images alike"
     return (
         f"No class flips significantly more in one group than in the others{margin} (least q {number(least, '.2f')})."
@@ -184,7 +184,9 @@ def _segment_lines(audit: Audit) -> list[str]:
         if all_classes["matched"]:
             strict = in_words(all_classes, "strict_flip")
             other_class = f"; of {all_classes['matched']:,} matched by a predicted one, {strict} have another class"
-        lines.append(f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}.")
+        share = cell_of(audit, "object_images", form=".1%")
+        hit = f"in {share} of the {audit.measured.image_noun} one flips or is missed"
+        lines.append(f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}; {hit}.")
     elif audit.measured.segments_left_out:
         lines.append(f"No true segment{which_segments}.")
     return [*lines, *_gain_lines(audit.objects)]

@@ -13,8 +13,8 @@ from flipjax.audit.permutation import PermutationUnits, group_p_values, make_uni
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
-from flipjax.metrics.decomposition import flips_of, margins
-from flipjax.metrics.rates import Estimate, difference_of, mean_of, pooled_rate
+from flipjax.metrics.decomposition import Ratio, flips_of, margins
+from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, mean_of
 from flipjax.results.frames import DIGITS
 
 PAIRS = 400
@@ -103,7 +103,7 @@ class GroupFlip:
     other_images: int
     """Images of the other groups that do."""
     here: Estimate
-    """The flipped share of the class's pixels in the group, each (1,)."""
+    """The flipped share of the class's pixels in the group."""
     elsewhere: Estimate
     """That in the other groups."""
     test_difference: float
@@ -122,20 +122,20 @@ class GroupFlip:
     @property
     def flips(self) -> bool:
         """Whether the class flips in any group."""
-        return bool(self.here.value[0] > 0 or self.elsewhere.value[0] > 0)
+        return self.here.value > 0 or self.elsewhere.value > 0
 
     @property
     def repeats(self) -> bool:
         """Whether another comparison says the same: of two groups, that of the one that flips more."""
         if len(self.rivals) != 1:
             return False
-        change = float(self.difference.value[0])
+        change = self.difference.value
         return change < 0 or (change == 0 and self.group > self.rivals[0])
 
     def row(self) -> dict[str, object]:
         """Returns the row of flips_by_group.csv."""
-        value, low, high = (float(end[0]) for end in self.here)
-        change, change_low, change_high = (float(end[0]) for end in self.difference)
+        value, low, high = self.here
+        change, change_low, change_high = self.difference
         return {
             "class": self.class_name,
             "group": self.group,
@@ -143,7 +143,7 @@ class GroupFlip:
             "flip": value,
             "low": low,
             "high": high,
-            "others": float(self.elsewhere.value[0]),
+            "others": self.elsewhere.value,
             "others_images": self.other_images,
             "difference": change,
             "difference_low": change_low,
@@ -273,7 +273,7 @@ def _rate(flip: np.ndarray, whole: np.ndarray, images: np.ndarray, clusters: np.
     """Returns Flip of a class in some images."""
     if clusters is not None:
         clusters = clusters[images]
-    return pooled_rate(flip[images, None], whole[images, None], clusters=clusters)
+    return estimate_rate(Ratio(flip[images], whole[images]), clusters=clusters)
 
 
 def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
@@ -284,7 +284,9 @@ def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
     `difference_high`; `p` and `q`.
     """
     table = pd.DataFrame([row.row() for row in compared if not row.repeats], columns=list(COLUMNS))
-    bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=-1)
+    bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=0)
+    # Of differences that are not sure, the larger comes first, not the one that is nearly sure to be none.
+    bound = np.maximum(bound, 0)
     return by_bound(table, bound, table["difference"].abs())
 
 
@@ -295,7 +297,7 @@ def by_bound(table: pd.DataFrame, bound: object, value: object) -> pd.DataFrame:
 
 
 def flip_gap(decomposition: Decomposition, sides: Sides, clusters: np.ndarray | None = None) -> Estimate:
-    """Returns Flip in rare minus common groups within each class, averaged over the classes: each ().
+    """Returns Flip in rare minus common groups within each class, averaged over the classes.
 
     Args:
         decomposition: of n images.
@@ -308,8 +310,7 @@ def flip_gap(decomposition: Decomposition, sides: Sides, clusters: np.ndarray | 
         common = _rate(flips[:, c], pixels[:, c], side.common, clusters)
         rare = _rate(flips[:, c], pixels[:, c], side.rare, clusters)
         differences.append(difference_of(rare, common))
-    mean = mean_of(differences)
-    return Estimate(mean.value[0], mean.low[0], mean.high[0])
+    return mean_of(differences)
 
 
 def flip_pairs(
@@ -342,7 +343,7 @@ def flip_pairs(
     sizes = confusion
     if weighted is not None:
         sizes = np.asarray(weighted.confusion)
-    share = pooled_rate(sizes[:, truth, prediction], sizes.sum(2)[:, truth], clusters=clusters)
+    share = estimate_rate(Ratio(sizes[:, truth, prediction], sizes.sum(2)[:, truth]), clusters=clusters)
     names = np.array(class_names, object)
     table = pd.DataFrame(
         {

@@ -9,7 +9,8 @@ import pandas as pd
 from flipjax.audit.anatomy import AnatomyFlips, kinds_table
 from flipjax.audit.measurements import Measurements
 from flipjax.metrics.classes import is_foreground
-from flipjax.metrics.rates import pooled_rate
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.intervals import estimate_rate
 
 PLACES = {"whole": "whole segments", "rim": "near borders", "inside": "inside segments"}
 """Kinds of `metrics.segment_tables` that are flips, in words; each flipped pixel has one of them."""
@@ -37,7 +38,8 @@ def place_table(measured: Measurements) -> pd.DataFrame:
     inside = is_foreground(len(measured.class_names), measured.decomposition.background)
     foreground = np.asarray(measured.weighted_decomposition.confusion)[:, inside].sum((1, 2))
     weighted = counts * measured.pixel_weights[:, None]
-    share = pooled_rate(weighted, np.repeat(foreground[:, None], len(PLACES), axis=1), clusters=measured.clusters)
+    ratio = Ratio(weighted, np.repeat(foreground[:, None], len(PLACES), axis=1))
+    share = estimate_rate(ratio, clusters=measured.clusters)
     return pd.DataFrame(
         {
             "kind": [*PLACES.values()],

@@ -12,7 +12,8 @@ from flipjax import metrics
 from flipjax.audit.measurements import Measurements
 from flipjax.metrics import SegmentTables
 from flipjax.metrics.classes import Background
-from flipjax.metrics.rates import pooled_rate
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.intervals import Estimate, estimate_rate
 from flipjax.results.frames import write_csv
 from flipjax.support.files import replacing
 
@@ -27,6 +28,8 @@ class Objects:
     """`metrics.segment_flips` by class and `all`, with `_low` and `_high` of `seg_flip` and `strict_flip`."""
     confusion: np.ndarray
     """Segments by true and predicted class, int64 (C, C)."""
+    images_hit: Estimate
+    """The share of the images with true segments in which one of them flips or is missed as a whole."""
     budget: pd.DataFrame
     """`metrics.error_budget`: wrong pixels by kind, and what mending them is worth."""
     class_names: tuple[str, ...]
@@ -55,10 +58,20 @@ def count_objects(measured: Measurements) -> Objects:
         tables=tables,
         flips=with_intervals(flips, tables.true, measured.clusters),
         confusion=metrics.segment_confusion(tables.true, num_classes=C),
+        images_hit=_images_hit(tables.true, measured),
         budget=metrics.error_budget(tables.pixels, num_classes=C),
         class_names=tuple(measured.class_names),
         background=measured.decomposition.background,
     )
+
+
+def _images_hit(true: pd.DataFrame, measured: Measurements) -> Estimate:
+    """Returns the share of images with true segments in which one flips or is missed."""
+    shown = np.zeros(len(measured.names))
+    hit = np.zeros(len(measured.names))
+    shown[true["image"].to_numpy(np.int64)] = 1
+    hit[true["image"][true["outcome"].isin(("flip", "miss"))].to_numpy(np.int64)] = 1
+    return estimate_rate(Ratio(hit, shown), clusters=measured.clusters)
 
 
 def with_intervals(flips: pd.DataFrame, true: pd.DataFrame, clusters: np.ndarray | None) -> pd.DataFrame:
@@ -83,7 +96,7 @@ def with_intervals(flips: pd.DataFrame, true: pd.DataFrame, clusters: np.ndarray
     }
     table = flips.copy()
     for name, (part, whole) in rates.items():
-        estimate = pooled_rate(of_class * part[:, None], of_class * whole[:, None], clusters=unit)
+        estimate = estimate_rate(Ratio(of_class * part[:, None], of_class * whole[:, None]), clusters=unit)
         table[f"{name}_low"] = estimate.low
         table[f"{name}_high"] = estimate.high
     return table

@@ -17,10 +17,9 @@ from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.drawn_rates import mean_rate, pooled_sums
 from flipjax.metrics.evaluate import evaluate, ratios_of, with_group
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.rates import Estimate, pooled_rate
+from flipjax.metrics.intervals import Estimate, estimate_mean, estimate_rate
 from flipjax.metrics.summary import image_intervals, interval_names
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 
@@ -30,10 +29,6 @@ GROUP_Q = "group_q/"
 """Beginning of the keys of their q."""
 LEAST_Q = "least_group_q"
 """Key of the smallest q."""
-CLASS_IOU = "iou/"
-"""Beginning of the keys of IoU, of each class and of the foreground."""
-SEED = 0
-"""Seed of the draws of mean IoU's interval."""
 WORDS = (0, 0)
 """The data of JAX's key of seed 0, by which images are resampled, as `flipjax.metrics.bootstrap` does with that key."""
 
@@ -55,10 +50,9 @@ class Summary:
 
     def add(self, key: str, estimate: Estimate) -> None:
         """Adds a number, with its interval where there is one."""
-        value, low, high = (float(np.ravel(end)[0]) for end in estimate)
-        self.values[key] = value
-        if not math.isnan(low):
-            self.intervals[key] = (low, high)
+        self.values[key] = estimate.value
+        if not math.isnan(estimate.low):
+            self.intervals[key] = (estimate.low, estimate.high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +94,7 @@ def summarize_audit(parts: SummaryParts, *, samples: int) -> Summary:
 
 
 def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> Summary:
-    """Returns the quantities of the images; rates have the interval of `pooled_rate`, others that of a bootstrap."""
+    """Returns the quantities of the images; rates have a closed form of `metrics.intervals`, others a bootstrap."""
     groups = [group for group in images.group_names if images.on_side(group).any()]
     summary = Summary({value.name: value.value[0].tolist() for value in evaluate(images, groups=groups)})
     # One image has no interval.
@@ -174,19 +168,15 @@ def rate_intervals(
         clusters: int (n,), images that count as one; None: each alone.
     """
     rates = ratios_of(images)
-    of_classes = [[*rates].index(f"{CLASS_IOU}{name}") for name in images.class_names]
-    part = np.stack([rate.part for rate in rates.values()], axis=1)
-    whole = np.stack([rate.whole for rate in rates.values()], axis=1)
     intervals = {}
     for group in groups:
         inside = images.on_side(group)
         of_group = None if clusters is None else clusters[inside]
-        estimate = pooled_rate(part[inside], whole[inside], clusters=of_group)
-        for key, low, high in zip(rates, estimate.low.tolist(), estimate.high.tolist(), strict=True):
-            intervals[with_group(key, group)] = (low, high)
-        ious = pooled_sums(part[inside][:, of_classes], whole[inside][:, of_classes], clusters=of_group)
-        mean = mean_rate(ious, generator=np.random.default_rng(SEED))
-        intervals[with_group("mean_iou", group)] = (float(mean.low[0]), float(mean.high[0]))
+        for key, ratio in rates.items():
+            estimate = estimate_rate(ratio.take(inside), clusters=of_group)
+            intervals[with_group(key, group)] = (estimate.low, estimate.high)
+        mean = estimate_mean(images.ratios.iou.take(inside), clusters=of_group)
+        intervals[with_group("mean_iou", group)] = (mean.low, mean.high)
     return intervals
 
 
@@ -204,9 +194,9 @@ def _add_segments(summary: Summary, objects: Objects) -> None:
     """Adds SegFlip and StrictFlip of all segments."""
     total = objects.flips.iloc[-1]
     for name in ("seg_flip", "strict_flip"):
-        numbers = [total[name], total.get(f"{name}_low", math.nan), total.get(f"{name}_high", math.nan)]
-        value, low, high = np.array(numbers, np.float64)[:, None]
-        summary.add(name, Estimate(value, low, high))
+        ends = [float(total.get(f"{name}_{end}", math.nan)) for end in ("low", "high")]
+        summary.add(name, Estimate(float(total[name]), *ends))
+    summary.add("object_images", objects.images_hit)
 
 
 def _add_group_differences(summary: Summary, compared: Sequence[GroupFlip]) -> None:

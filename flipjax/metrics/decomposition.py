@@ -132,6 +132,10 @@ class Ratio(NamedTuple):
         """The rate, NaN where the whole is 0."""
         return divide(self.part, self.whole)
 
+    def total(self) -> Ratio:
+        """Returns the sums over images, the first axis."""
+        return Ratio(self.part.sum(0), self.whole.sum(0))
+
     def take(self, images: np.ndarray) -> Ratio:
         """Returns that of some images, bool or indices (n,)."""
         return Ratio(self.part[images], self.whole[images])

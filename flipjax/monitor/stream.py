@@ -15,7 +15,7 @@ from flipjax.monitor.drift import LONGEST_DELAY, DriftTest, Verdict, alarm_delay
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import History
 from flipjax.monitor.lines import LOSSES, ScoredImage, check_stdin, read_lines, read_table
-from flipjax.monitor.threshold import ERROR, RARE, Fraction, Monitor, detection, fit
+from flipjax.monitor.threshold import ERROR, RARE, Monitor, detection, fit
 from flipjax.support.files import DamagedError
 from flipjax.support.terminal import printable, say
 
@@ -129,15 +129,8 @@ def _threshold_rows(monitor: Monitor, scores: np.ndarray, losses: np.ndarray) ->
     rows = []
     for name, threshold in thresholds.items():
         fractions = detection(dataclasses.replace(monitor, threshold=threshold), scores, losses)
-        rows.append([name, f"{threshold:.6g}", *(_fraction_text(fraction) for fraction in fractions)])
+        rows.append([name, f"{threshold:.6g}", *(fraction.text(".2f") for fraction in fractions)])
     return rows
-
-
-def _fraction_text(fraction: Fraction) -> str:
-    """Returns a fraction with its interval, or a dash if it is undefined."""
-    if math.isnan(fraction.value):
-        return "-"
-    return f"{fraction.value:.2f} [{fraction.low:.2f}, {fraction.high:.2f}]"
 
 
 def _delay_rows(monitor: Monitor) -> list[list[str]]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics import selective
 from flipjax.metrics.host import read_array, read_numbers
+from flipjax.metrics.intervals import Estimate
 
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
@@ -182,17 +183,6 @@ def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
     return np.where(np.isnan(values), monitor.flags_empty, values > monitor.threshold)
 
 
-class Fraction(NamedTuple):
-    """A fraction of images with its Wilson 95% interval; NaN where it is undefined."""
-
-    value: float
-    """The fraction."""
-    low: float
-    """The lower end of its interval."""
-    high: float
-    """The upper end."""
-
-
 class Detection(NamedTuple):
     """Flag rate, precision and recall of a monitor, each with its 95% interval; NaN where undefined.
 
@@ -202,11 +192,11 @@ class Detection(NamedTuple):
         (0.5, 0.09, 0.91)
     """
 
-    flagged: Fraction
-    """Flagged images among all."""
-    precision: Fraction
+    flagged: Estimate
+    """Flagged images among all; intervals are Wilson's."""
+    precision: Estimate
     """Errors among the flagged images."""
-    recall: Fraction
+    recall: Estimate
     """Flagged images among the errors."""
 
 
@@ -237,12 +227,12 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
     return Detection(_fraction(flagged), _fraction(error[flagged & has_loss]), _fraction(flagged[error]))
 
 
-def _fraction(events: np.ndarray) -> Fraction:
+def _fraction(events: np.ndarray) -> Estimate:
     """Returns the fraction of events, bool (n,), and its Wilson 95% interval."""
     from scipy.stats import binomtest  # Imported here because it is slow and `watch` does not need it.
 
     if not len(events):
-        return Fraction(math.nan, math.nan, math.nan)
+        return Estimate(math.nan, math.nan, math.nan)
     test = binomtest(int(events.sum()), len(events))
     interval = test.proportion_ci(method="wilson")
-    return Fraction(float(test.statistic), float(interval.low), float(interval.high))
+    return Estimate(float(test.statistic), float(interval.low), float(interval.high))

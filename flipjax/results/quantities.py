@@ -60,6 +60,13 @@ OBJECT_QUANTITIES = _table(
         "Share with another class of the true segments that a predicted one matches at IoU above 1/2.",
     ),
     Quantity(
+        "object_images",
+        "images with a flipped or missed segment",
+        "share",
+        "down",
+        "Share of the images with true segments in which one of them flips or is missed as a whole.",
+    ),
+    Quantity(
         "flip_mirror",
         "mirrored flips",
         "share",
@@ -117,6 +124,7 @@ AUDIT_KEYS = (
     "flip_risk_share",
     "seg_flip",
     "strict_flip",
+    "object_images",
     "flip_mirror",
     "flip_shift",
     "flip_other",

@@ -9,7 +9,7 @@ import pytest
 from flipjax.assays.__main__ import seconds_of
 from flipjax.assays.association import associate
 from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.cues import CUES, AurocInterval, CueAuroc, auroc, measure_cues, rank_cues
+from flipjax.assays.cues import CUES, CueAuroc, auroc, measure_cues, rank_cues
 from flipjax.assays.population import Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
 from flipjax.assays.remedy import Level, count_counter_examples
@@ -17,6 +17,7 @@ from flipjax.assays.schedule import Schedule, choose_schedule, duration, fit_rem
 from flipjax.assays.units import AssayUnits
 from flipjax.assays.verdict import NOT_USED, UNKNOWN, USED, Learnt, judge_contrast
 from flipjax.config import ConfigError
+from flipjax.metrics.intervals import Estimate
 
 
 def test_cramers_v_of_a_table_by_hand():
@@ -243,5 +244,5 @@ def test_the_record_is_read_as_it_was_written():
     level = from_plain(Level, to_plain(levels((0.5, 0.2))[0]))
     assert level.flip_rare.of_seeds.tolist() == [0.2] * 4
     assert math.isnan(from_plain(FlipEstimate, to_plain(FlipEstimate(math.nan, np.array([]), 0.0, 1.0))).value)
-    cue = CueAuroc("warmth", AurocInterval(0.6, 0.5, 0.7), AurocInterval(0.9, 0.8, 1.0))
+    cue = CueAuroc("warmth", Estimate(0.6, 0.5, 0.7), Estimate(0.9, 0.8, 1.0))
     assert from_plain(CueAuroc, to_plain(cue)) == cue

@@ -20,9 +20,8 @@ from scipy.stats import false_discovery_control, fisher_exact, norm
 
 from flipjax.audit.flips import compare_groups
 from flipjax.metrics import Decomposition
-from flipjax.metrics.decomposition import divide
-from flipjax.metrics.drawn_rates import paired_difference, paired_mean_difference, pooled_sums
-from flipjax.metrics.rates import pool_clusters, pooled_rate
+from flipjax.metrics.decomposition import Ratio, divide
+from flipjax.metrics.intervals import estimate_rate, paired_difference, paired_mean_difference, pool_clusters
 from flipjax.results.frames import to_frame, write_csv
 from flipjax.results.verdicts import LEVEL
 
@@ -45,8 +44,6 @@ UNLIKE = ("equal", "like lesions")
 """Sizes of organs that two models are compared on."""
 SHARED = (0.0, 0.8)
 """Probability that the new model flips an organ as the old one does."""
-DRAWS = 1000
-"""Of the weights of an interval of a difference, fewer than in an audit."""
 ORGANS = 5
 """Organs whose mean has an interval, too."""
 
@@ -109,7 +106,7 @@ def coverage(generator, repetitions):
                         patient = np.repeat(np.arange(patients), together)
                         part = pool_clusters(shares * whole, patient)
                         whole = pool_clusters(whole, patient)
-                        _, low, high = pooled_rate(part, whole)
+                        _, low, high = estimate_rate(Ratio(part, whole))
                         first, last = bootstrap(generator, part, whole)
                         yield {
                             "flips": kind,
@@ -140,19 +137,21 @@ def held(estimate, truth):
 
 def differences(generator, repetitions):
     """Yields rows: how often intervals of the difference of two models hold it, and that of a mean over organs."""
-    options = {"generator": generator, "samples": DRAWS}
     for kind, spread, together, patients in itertools.product(KINDS, UNLIKE, TOGETHER, IMAGES):
         patient = np.repeat(np.arange(patients), together)
         for rates, shared in itertools.product(MODELS, SHARED):
             old, new, truth = draw_models(generator, kind, rates, shared, patients, together, repetitions)
             whole = draw_sizes(generator, SPREADS[spread], old.shape)
-            sums = [pooled_sums(shares * whole, whole, clusters=patient) for shares in (old, new)]
-            estimate = paired_difference(*sums, **options)
+            ratios = [
+                Ratio(pool_clusters(shares * whole, patient), pool_clusters(whole, patient)) for shares in (old, new)
+            ]
+            estimate = paired_difference(*ratios)
             means = []
             for first in range(0, repetitions // 4, ORGANS):
                 # Data sets are alike in truth, so they stand for the organs of one.
-                organs = [both.columns(range(first, first + ORGANS)) for both in sums]
-                means.append(held(paired_mean_difference(*organs, **options), truth)[0])
+                columns = slice(first, first + ORGANS)
+                organs = [Ratio(ratio.part[:, columns], ratio.whole[:, columns]) for ratio in ratios]
+                means.append(held(paired_mean_difference(*organs), truth))
             yield {
                 "flips": kind,
                 "sizes": spread,

@@ -1,0 +1,243 @@
+"""Intervals over images: by hand, beside slow twins, their laws, and their coverage."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, binomtest, norm, t
+
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.intervals import (
+    Estimate,
+    difference_of,
+    estimate_mean,
+    estimate_rate,
+    mean_of,
+    paired_difference,
+    paired_mean_difference,
+    pool_clusters,
+)
+
+counts_of_images = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12)
+
+
+def ratio_of(rows):
+    """Returns the ratio of pairs of numbers, of which the smaller is the part."""
+    part, whole = np.sort(np.array(rows, float), axis=1).T
+    return Ratio(part, whole)
+
+
+@pytest.mark.parametrize(("flipped", "images"), [(0, 3), (0, 20), (60, 60), (1, 1)])
+def test_none_or_all_of_n_have_the_interval_of_clopper_and_pearson(flipped, images):
+    whole = np.full(images, 100)
+    value, low, high = estimate_rate(Ratio(whole * (np.arange(images) < flipped), whole))
+    exact = binomtest(flipped, images).proportion_ci(method="exact")
+    np.testing.assert_allclose([value, low, high], [flipped / images, exact.low, exact.high])
+
+
+@pytest.mark.parametrize(("flipped", "images"), [(1, 20), (7, 20), (3, 200)])
+def test_whole_objects_have_that_of_fewer_images(flipped, images):
+    # The variance of n images is p (1 - p) / (n - 1), so that n - 1 count, and fewer by Student's t.
+    number = (images - 1) * (norm.ppf(0.975) / t.ppf(0.975, images - 1)) ** 2
+    x = flipped / images * number
+    _, low, high = estimate_rate(Ratio((np.arange(images) < flipped) * 100, np.full(images, 100)))
+    expected = [beta.ppf(0.025, x, number - x + 1), beta.ppf(0.975, x + 1, number - x)]
+    np.testing.assert_allclose([low, high], expected)
+    exact = binomtest(flipped, images).proportion_ci(method="exact")
+    assert low <= exact.low and exact.high <= high
+
+
+def slow_rate(part, whole):
+    """The ends of one rate by the formula, image by image."""
+    units = [(x, w) for x, w in zip(part, whole, strict=True) if w > 0]
+    n, total = len(units), sum(w for _, w in units)
+    rate = sum(x for x, _ in units) / total
+    variance = 0.0
+    if n > 1:
+        variance = sum(((x - rate * w) / total) ** 2 for x, w in units) * n / (n - 1)
+    number = 1e9
+    if rate in (0, 1) or n == 1:
+        number = n
+    elif variance > 0:
+        number = rate * (1 - rate) / variance * (norm.ppf(0.975) / t.ppf(0.975, n - 1)) ** 2
+        number = min(max(number, 1), 1e9)
+    x = rate * number
+    low = beta.ppf(0.025, x, number - x + 1) if x > 0 else 0
+    high = beta.ppf(0.975, x + 1, number - x) if x < number else 1
+    return low, high
+
+
+@given(counts_of_images)
+def test_the_slow_twin(rows):
+    ratio = ratio_of(rows)
+    _, low, high = estimate_rate(ratio)
+    if not ratio.whole.any():
+        assert math.isnan(low) and math.isnan(high)
+        return
+    np.testing.assert_allclose([low, high], slow_rate(*map(np.ndarray.tolist, ratio)), rtol=1e-5, atol=1e-6)
+
+
+@given(counts_of_images)
+def test_the_interval_holds_the_rate_and_mirrors(rows):
+    ratio = ratio_of(rows)
+    one = estimate_rate(ratio)
+    other = estimate_rate(Ratio(ratio.whole - ratio.part, ratio.whole))
+    if ratio.whole.any():
+        assert 0 <= one.low <= one.value + 1e-9 and one.value - 1e-9 <= one.high <= 1
+    np.testing.assert_allclose([one.low, one.high], [1 - other.high, 1 - other.low], atol=1e-7)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.1, 1 / 3])
+def test_shares_that_do_not_vary_are_sure_whether_or_not_rounding_makes_them_vary(share):
+    whole = np.array([7.0, 13.0, 29.0, 31.0])
+    _, low, high = estimate_rate(Ratio(whole * share, whole))
+    assert share - 1e-4 < low < share < high < share + 1e-4
+
+
+def test_one_image_says_little():
+    _, low, high = estimate_rate(Ratio(np.array([3]), np.array([10])))
+    assert low < 0.001 and high > 0.99
+
+
+def test_an_image_cut_into_pieces_of_one_cluster_gives_the_same_interval():
+    generator = np.random.default_rng(0)
+    part = generator.integers(0, 9, (12, 2))
+    whole = part + generator.integers(1, 9, (12, 2))
+    pieces = Ratio(np.repeat(part / 3, 3, axis=0), np.repeat(whole / 3, 3, axis=0))
+    clusters = np.repeat(np.arange(12), 3)
+    np.testing.assert_allclose(estimate_rate(pieces, clusters=clusters), estimate_rate(Ratio(part, whole)))
+    np.testing.assert_allclose(estimate_mean(pieces, clusters=clusters), estimate_mean(Ratio(part, whole)))
+    changed = Ratio(part[::-1], whole)
+    cut = Ratio(np.repeat(part[::-1] / 3, 3, axis=0), pieces.whole)
+    expected = paired_difference(Ratio(part, whole), changed)
+    np.testing.assert_allclose(paired_difference(pieces, cut, clusters=clusters), expected)
+
+
+def test_images_without_the_class_do_not_count():
+    part, whole = np.array([1, 0, 3]), np.array([4, 9, 4])
+    with_empty = Ratio(np.append(part, np.zeros(5)), np.append(whole, np.zeros(5)))
+    np.testing.assert_allclose(estimate_rate(with_empty), estimate_rate(Ratio(part, whole)))
+    changed = Ratio(np.append(part + 1, np.zeros(5)), with_empty.whole)
+    expected = paired_difference(Ratio(part, whole), Ratio(part + 1, whole))
+    np.testing.assert_allclose(paired_difference(with_empty, changed), expected)
+
+
+def test_pixels_that_weigh_double_are_two_pixels():
+    part, whole = np.array([1, 0, 3]), np.array([4, 9, 4])
+    np.testing.assert_allclose(estimate_rate(Ratio(part * 2.5, whole * 2.5)), estimate_rate(Ratio(part, whole)))
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("whole", 0.03), ("whole", 0.1), ("whole", 0.3), ("borders", 0.1)])
+def test_the_interval_of_a_rate_holds_it(kind, rate):
+    generator = np.random.default_rng(1)
+    size = generator.integers(1, 50, (40, 400))
+    share = generator.random(size.shape) < rate
+    if kind == "borders":
+        share = generator.beta(30 * rate, 30 - 30 * rate, size.shape)
+    _, low, high = estimate_rate(Ratio(size * share, size))
+    # Of 400; lognormal shares have .86 at 20 images, whatever the interval (studies/coverage).
+    assert ((low <= rate) & (rate <= high)).mean() >= 0.92
+
+
+def test_the_mean_of_one_rate_has_that_rate_s_interval():
+    part = (np.arange(20) < 7)[:, None]
+    ratio = Ratio(part, np.ones((20, 1)))
+    np.testing.assert_allclose(estimate_mean(ratio), estimate_rate(ratio).at(0))
+
+
+def test_a_mean_leaves_out_classes_without_pixels_and_is_undefined_without_any():
+    ratio = Ratio(np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([[4.0, 0.0], [4.0, 0.0]]))
+    np.testing.assert_allclose(estimate_mean(ratio), estimate_rate(Ratio(ratio.part[:, 0], ratio.whole[:, 0])))
+    assert np.isnan(estimate_mean(Ratio(np.zeros((2, 1)), np.zeros((2, 1))))).all()
+
+
+def test_a_mean_is_as_unsure_as_a_class_of_one_image_makes_it():
+    part = np.array([[9.0, 0.0], [9.1, 0.0], [8.9, 3.0]])
+    whole = np.array([[10.0, 0.0], [10.0, 0.0], [10.0, 4.0]])
+    _, low, high = estimate_mean(Ratio(part, whole))
+    # Of the class of one image nearly all is possible, and it is half of the mean.
+    assert low < 0.9 / 2 + 0.02 and high > 0.9 / 2 + 0.99 / 2
+
+
+def test_three_perfect_images_do_not_make_a_mean_of_one_sure():
+    whole = np.array([[40, 9], [30, 9], [50, 9]])
+    np.testing.assert_allclose(estimate_mean(Ratio(whole, whole)), [1, 0.025 ** (1 / 3), 1])
+
+
+@pytest.mark.parametrize("images", [1, 3, 60])
+def test_equal_predictions_do_not_differ(images):
+    flips = Ratio(np.arange(images) % 3, np.full(images, 40))
+    assert paired_difference(flips, flips)[1:] == (0, 0)
+    classes = Ratio(np.ones((images, 2)), np.full((images, 2), 4))
+    assert paired_mean_difference(classes, classes) == (0, 0, 0)
+
+
+def slow_difference(old, new, whole):
+    """The ends of one difference, with two more images, by the formula of a rate whose denominator is shared."""
+    n, size = len(whole), sum(whole) / len(whole)
+    most = max(abs(b - a) / w for a, b, w in zip(old, new, whole, strict=True))
+    changes = [*(b - a for a, b in zip(old, new, strict=True)), most * size, -most * size]
+    wholes = [*whole, size, size]
+    middle = sum(changes) / sum(wholes)
+    moved = [(change - middle * w) / size for change, w in zip(changes, wholes, strict=True)]
+    half = t.ppf(0.975, n + 1) * math.sqrt(sum(m * m for m in moved) / (n + 1) / (n + 2))
+    return max(middle - half, -1), min(middle + half, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=8))
+def test_the_slow_twin_of_a_difference(rows):
+    old, new, further = np.array(rows).T
+    whole = np.maximum(old, new) + further
+    value, low, high = paired_difference(Ratio(old, whole), Ratio(new, whole))
+    assert -1 <= low <= value + 1e-9 and value - 1e-9 <= high <= 1
+    np.testing.assert_allclose([low, high], slow_difference(old.tolist(), new.tolist(), whole.tolist()), atol=1e-9)
+    other = paired_difference(Ratio(new, whole), Ratio(old, whole))
+    np.testing.assert_allclose(other, [-value, -high, -low], atol=1e-9)
+
+
+def test_denominators_may_differ_as_those_of_iou():
+    # Two images: IoU 2 of 4 with the old model, 3 of 6 and then 3 of 4 with the new one.
+    old = Ratio(np.array([2, 2]), np.array([4, 4]))
+    new = Ratio(np.array([3, 3]), np.array([6, 4]))
+    value, low, high = paired_difference(old, new)
+    assert value == pytest.approx(0.1) and low < 0.1 < high
+
+
+def test_a_rate_that_a_model_lacks_has_no_difference():
+    known, lacking = Ratio(np.array([1, 2]), np.array([4, 4])), Ratio(np.zeros(2), np.zeros(2))
+    assert np.isnan(paired_difference(known, lacking)).all()
+
+
+def test_the_difference_of_a_mean_of_one_rate_is_that_of_the_rate():
+    old = Ratio(np.array([[2.0], [2.0], [1.0]]), np.full((3, 1), 4.0))
+    new = Ratio(np.array([[4.0], [3.0], [1.0]]), np.full((3, 1), 5.0))
+    np.testing.assert_allclose(paired_mean_difference(old, new), paired_difference(old, new).at(0))
+
+
+@pytest.mark.parametrize(("old_rate", "new_rate"), [(0.0, 0.05), (0.1, 0.1), (0.3, 0.1)])
+def test_the_interval_of_a_difference_holds_it(old_rate, new_rate):
+    generator = np.random.default_rng(1)
+    whole = generator.integers(1, 50, (60, 400))
+    old, new = (Ratio(whole * (generator.random(whole.shape) < rate), whole) for rate in (old_rate, new_rate))
+    _, low, high = paired_difference(old, new)
+    truth = new_rate - old_rate
+    assert ((low <= truth) & (truth <= high)).mean() >= 0.92
+
+
+def test_clusters_are_summed_in_order_of_their_numbers():
+    assert pool_clusters([[1, 0], [2, 1], [5, 2]], [7, 3, 7]).tolist() == [[2, 1], [6, 2]]
+
+
+def test_a_difference_of_equal_rates_of_other_images_holds_zero():
+    rate = estimate_rate(Ratio(np.array([1, 3]), np.array([4, 4])))
+    value, low, high = difference_of(rate, rate)
+    assert value == 0 and low == pytest.approx(-high) and low < 0
+
+
+def test_a_mean_of_estimates_leaves_out_what_is_undefined():
+    known = Estimate(0.2, 0.1, 0.4)
+    unknown = Estimate(math.nan, math.nan, math.nan)
+    np.testing.assert_allclose(mean_of([known, unknown]), known)
+    assert np.isnan(mean_of([unknown])).all()
