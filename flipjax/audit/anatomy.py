@@ -114,7 +114,7 @@ class AnatomyFlips:
     weighted_kinds: FlipKinds
     """`kinds` with pixels counted by their size, if that differs between images; shares of all images are of these."""
     best: Relabelling
-    """The best renaming of each image, leaves (n,)."""
+    """The best renaming of each image, leaves (n,); pixels count by their size."""
     texts: tuple[str, ...]
     """The best renaming of each image in words, `none` where there is none."""
     rates: dict[str, Estimate]
@@ -148,7 +148,7 @@ class AnatomyFlips:
 
 def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
     """Counts the flips of each image by kind, and finds the renaming that mends most."""
-    best = relabelling(measured.decomposition, anatomy)
+    best = relabelling(measured.weighted_decomposition, anatomy)
     texts = [anatomy.renamings[index].describe(measured.class_names) for index in np.asarray(best.renaming)]
     # Columns of one image count its pixels; rates of all images weigh a pixel by its size, as every rate of an audit.
     weighted_kinds = flip_kinds(measured.weighted_decomposition, anatomy)

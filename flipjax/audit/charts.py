@@ -41,7 +41,8 @@ WIDEST = 4.9
 
 def note_of(audit: Audit) -> str:
     """Returns how many images and classes there are."""
-    return f"{len(audit.images)} {audit.measured.image_noun}, {len(audit.foreground)} foreground classes."
+    images = f"{len(audit.images)} {audit.measured.image_noun}"
+    return f"{images}, {len(audit.foreground)} foreground classes{audit.weighing}."
 
 
 def part_of(note: str, shown: int, foreground: int) -> str:

@@ -140,7 +140,8 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=_null)
     write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     write_csv(folder / "images.csv", audit.images)
-    write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
+    rows = flip_rows(audit.pixels, audit.confusion, audit.class_names, background=audit.background)
+    write_csv(folder / "flip_matrix.csv", rows)
     write_csv(folder / "flips_by_group.csv", audit.by_group)
     write_csv(folder / "summary.csv", summary_rows(audit.summary, audit.intervals))
     write_segments(folder, audit.objects, audit.measured.names)
@@ -166,7 +167,8 @@ def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dic
     stored["intervals"] = {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()}
     if audit.anatomy is not None:
         stored["renamed"] = [dataclasses.asdict(renamed) for renamed in audit.anatomy.renamed()]
-    stored["flip_matrix"] = audit.confusion.tolist()
+    stored["flip_matrix"] = audit.pixels.tolist()
+    stored["weighing"] = audit.measured.weighing
     stored["segment_matrix"] = audit.objects.confusion.tolist()
     stored["segments"] = audit.objects.flips.round(DIGITS).to_dict("index")
     stored["budget"] = audit.objects.budget.round(DIGITS).to_dict("index")

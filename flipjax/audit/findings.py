@@ -60,7 +60,7 @@ def _overall_line(audit: Audit) -> str:
     for key, word in OUTCOME_WORDS.items():
         if key not in left_out:
             shares.append(f"{cell_of(audit, key, form='.1%')} {word}")
-    return f"{audit.measured.pixel_noun.capitalize()} of the true foreground: {', '.join(shares)}."
+    return f"{audit.measured.pixel_noun.capitalize()} of the true foreground{audit.weighing}: {', '.join(shares)}."
 
 
 def told_groups(audit: Audit) -> list[GroupFlip]:
@@ -292,4 +292,4 @@ def _ignored_lines(audit: Audit) -> list[str]:
     ignored = audit.images["ignored_pixels"].sum()
     if not ignored:
         return []
-    return [f"{ignored / (audit.confusion.sum() + ignored):.1%} of the pixels are ignored."]
+    return [f"{ignored / (audit.pixels.sum() + ignored):.1%} of the pixels are ignored."]

@@ -215,6 +215,26 @@ class Measurements:
         return weigh_pixels(self.decomposition, self.pixel_size)
 
     @property
+    def weighing(self) -> str:
+        """What is said where shares over images are: by what pixels count; nothing if all count alike."""
+        if weights_of(self.pixel_size) is None:
+            return ""
+        if self.are_volumes:
+            return "voxels weighed by their volume"
+        return "pixels weighed by their area"
+
+    @functools.cached_property
+    def weighted_regions(self) -> RegionSums | None:
+        """The sums over rims and interiors whose pixels count by their size."""
+        if self.regions is None or not self.weighing:
+            return self.regions
+        weighted = []
+        for leaf in self.regions:
+            axes_of_an_image = tuple(range(1, np.ndim(leaf)))
+            weighted.append(np.asarray(leaf) * np.expand_dims(self.pixel_weights, axes_of_an_image))
+        return RegionSums(*weighted)
+
+    @property
     def pixel_weights(self) -> np.ndarray:
         """How often a pixel of each image counts in `weighted_decomposition`, int64 (n,)."""
         weights = weights_of(self.pixel_size)

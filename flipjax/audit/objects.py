@@ -59,10 +59,21 @@ def count_objects(measured: Measurements) -> Objects:
         flips=with_intervals(flips, tables.true, measured.clusters),
         confusion=metrics.segment_confusion(tables.true, num_classes=C),
         images_hit=_images_hit(tables.true, measured),
-        budget=metrics.error_budget(tables.pixels, num_classes=C),
+        budget=_budget(tables.pixels, measured),
         class_names=tuple(measured.class_names),
         background=measured.decomposition.background,
     )
+
+
+def _budget(pixels: pd.DataFrame, measured: Measurements) -> pd.DataFrame:
+    """Returns `metrics.error_budget` of pixels that count by their size, with numbers of pixels."""
+    classes = len(measured.class_names)
+    counted = metrics.error_budget(pixels, num_classes=classes)
+    if not measured.weighing:
+        return counted
+    weights = measured.pixel_weights[pixels["image"].to_numpy(np.int64)]
+    weighted = metrics.error_budget(pixels.assign(pixels=pixels["pixels"] * weights), num_classes=classes)
+    return weighted.assign(pixels=counted["pixels"])
 
 
 def _images_hit(true: pd.DataFrame, measured: Measurements) -> Estimate:

@@ -17,7 +17,7 @@ from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
 from flipjax.audit.summary import SummaryInterval, SummaryParts, SummaryValue, summarize_audit
 from flipjax.groups import TWO_BY_TWO
-from flipjax.metrics import Anatomy, Decomposition
+from flipjax.metrics import Anatomy, Decomposition, RegionSums
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.images import Images, read_images
 
@@ -97,9 +97,21 @@ class Audit:
         return self.has_scores and len(self.images) - self.number("n_images_without_risk") >= FEWEST
 
     @functools.cached_property
-    def confusion(self) -> np.ndarray:
-        """The pixels of all images, int64 (C, C), rows truth."""
+    def pixels(self) -> np.ndarray:
+        """The pixels of all images, int64 (C, C), rows truth: numbers to show, of which no share is taken."""
         return np.asarray(self.decomposition.confusion).sum(0, dtype=np.int64)
+
+    @functools.cached_property
+    def confusion(self) -> np.ndarray:
+        """The pixels of all images by their size, if that differs, int64 (C, C): every share is of these."""
+        return np.asarray(self.measured.weighted_decomposition.confusion).sum(0, dtype=np.int64)
+
+    @property
+    def weighing(self) -> str:
+        """What captions of shares over images add; nothing if all pixels count alike."""
+        if not self.measured.weighing:
+            return ""
+        return f"; {self.measured.weighing}"
 
     @property
     def background(self) -> Background:
@@ -127,10 +139,10 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     if all_groups is None and len(foreground) == 2:
         all_groups = TWO_BY_TWO
     groups = dataclasses.replace(measured.groups, all_groups=all_groups)
-    counted = _images_of(measured, measured.decomposition, groups)
+    counted = _images_of(measured, measured.decomposition, measured.regions, groups)
     weighted = counted
-    if measured.weighted_decomposition is not measured.decomposition:
-        weighted = _images_of(measured, measured.weighted_decomposition, groups)
+    if measured.weighing:
+        weighted = _images_of(measured, measured.weighted_decomposition, measured.weighted_regions, groups)
     objects = count_objects(measured)
     places = group_places(groups, foreground, class_names)
     compared = compare_groups(measured.weighted_decomposition, places, class_names, clusters=clusters)
@@ -157,7 +169,9 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     )
 
 
-def _images_of(measured: Measurements, decomposition: Decomposition, groups: ImageGroups) -> Images:
+def _images_of(
+    measured: Measurements, decomposition: Decomposition, regions: RegionSums | None, groups: ImageGroups
+) -> Images:
     """Returns the images of an audit, with the pixels of a decomposition, as quantities take them."""
     log_odds = None
     center = None
@@ -170,7 +184,7 @@ def _images_of(measured: Measurements, decomposition: Decomposition, groups: Ima
         class_names=measured.class_names,
         all_groups=groups.all_groups,
         pair=measured.pairs,
-        regions=measured.regions,
+        regions=regions,
         log_odds=log_odds,
         center=center,
     )

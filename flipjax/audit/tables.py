@@ -153,7 +153,7 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
     counts = margins(audit.confusion, background=audit.background)
     names = list(audit.class_names)
     inside = is_foreground(len(names), audit.background)
-    table = pd.DataFrame({"class": names, "pixels": counts.truth})
+    table = pd.DataFrame({"class": names, "pixels": audit.pixels.sum(1)})
     table["images"] = np.asarray(audit.decomposition.confusion).any(2).sum(0)
     for name, part in (("correct", counts.same), ("miss", counts.missed)):
         table[name] = np.where(inside, divide(part, counts.truth), math.nan)
@@ -179,14 +179,15 @@ def _class_blocks(audit: Audit) -> list[Numbers]:
             flips[c] = audit.number(f"flip/{name}")
     order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
     shown = tabulate(table.iloc[order], columns)
-    return first_and_others("Classes by Flip, pooled over the images", "The other classes", shown)
+    caption = f"Classes by Flip, pooled over the images{audit.weighing}"
+    return first_and_others(caption, "The other classes", shown)
 
 
 def _kind_blocks(audit: Audit) -> list[Numbers]:
     """Returns the kinds of flips, by class and by place, and the images that a renaming mends."""
     if not audit.number("fg_flip") > 0:
         return []
-    meaning = f"shares of the {audit.measured.pixel_noun} of the true foreground, which sum to Flip"
+    meaning = f"shares of the {audit.measured.pixel_noun} of the true foreground, which sum to Flip{audit.weighing}"
     blocks = [
         Numbers(f"{KINDS} by the class that is predicted: {meaning}", _kind_rows(audit.kinds.by_class)),
         Numbers(f"{KINDS} by their place: {meaning}", _kind_rows(audit.kinds.by_place)),
@@ -240,9 +241,8 @@ def _flip_list(audit: Audit) -> Numbers:
         audit.measured.pixel_noun: "{pixels:,}",
         "share of the true class [95%]": interval_column("share", form=".1%"),
     }
-    return Numbers(
-        "The largest flips by the lower bound; all are in flip_matrix.csv", tabulate(audit.pairs[:SHOWN], columns)
-    )
+    caption = f"The largest flips by the lower bound{audit.weighing}; all are in flip_matrix.csv"
+    return Numbers(caption, tabulate(audit.pairs[:SHOWN], columns))
 
 
 def riskiest(audit: Audit) -> TextTable:

@@ -55,11 +55,14 @@ def image_columns(images: Images) -> dict[str, np.ndarray]:
     return columns
 
 
-def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: Background = 0) -> list[Row]:
+def flip_rows(
+    pixels: np.ndarray, confusion: np.ndarray, class_names: Sequence[str], *, background: Background = 0
+) -> list[Row]:
     """Returns a row for each true foreground class and predicted class: pixels, and their share of the true class.
 
     Args:
-        confusion: int (C, C), rows truth.
+        pixels: int (C, C), rows truth.
+        confusion: the pixels as they count in shares, which may be by their size.
         class_names: C names.
         background: its class, several or None.
     """
@@ -78,7 +81,7 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
                 "truth": class_names[truth],
                 "prediction": class_names[predicted],
                 "outcome": outcome,
-                "pixels": int(confusion[truth, predicted]),
+                "pixels": int(pixels[truth, predicted]),
                 "share": rounded(shares[truth, predicted]),
             }
         )

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from audited import audit, refused, rows_of, segments_of
 
@@ -223,6 +224,41 @@ def test_rates_weigh_voxels_where_spacings_differ(tmp_path):
     volume = np.array([1, 2, 0.25]) * (LABELS > 0).sum((1, 2, 3))
     expected = (volume * flips).sum() / volume.sum()
     assert batches.summary["fg_flip"] == pytest.approx(expected)
+
+
+def test_one_weight_in_all_shares_of_volumes_of_different_spacing(tmp_path):
+    """Two volumes of a class: 6 of 8 voxels of 1 mm3 are right, one flips, one is missed; of 4 of 10 mm3 one flips."""
+    labels = np.zeros((2, 2, 2, 4), int)
+    labels[0, 0] = 1
+    labels[1, 0, 0] = 1
+    predictions = labels.copy()
+    predictions[0, 0, 0, 0] = 2
+    predictions[0, 0, 0, 1] = 0
+    predictions[1, 0, 0, 0] = 2
+    with stream(tmp_path / "out", class_names=["background", "cat", "dog"], kind="masks", spatial_ndim=3) as batches:
+        batches.add(predictions, labels, spacing=[(1, 1, 1), (1, 2, 5)])
+    # 8 + 40 mm3 of the class.
+    shares = {"correct": 36 / 48, "flip": 11 / 48, "miss": 1 / 48}
+    for outcome, share in shares.items():
+        assert batches.summary[f"fg_{outcome}"] == pytest.approx(share)
+    matrix = pd.read_csv(tmp_path / "out" / "flip_matrix.csv").set_index(["truth", "outcome"]).loc["cat"]
+    assert matrix["pixels"].to_dict() == {"correct": 9, "flip": 2, "miss": 1}
+    assert matrix["share"].to_dict() == pytest.approx(shares, abs=1e-6)
+    stored = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert stored["weighing"] == "voxels weighed by their volume"
+    assert stored["summary"]["flip/cat"] == pytest.approx(11 / 48)
+    # Of 12 mm3 wrong, one of 8 voxels is missed.
+    assert stored["budget"]["miss"]["pixels"] == 1
+    assert stored["budget"]["miss"]["share"] == pytest.approx(1 / 12, abs=1e-6)
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert "| cat | 2 | 12 | 0.0 | 0.7500 |" in page and "0.0208" in page
+    assert page.count("voxels weighed by their volume") >= 3
+
+
+def test_volumes_of_one_spacing_have_no_weights(tmp_path):
+    with stream(tmp_path / "out", class_names=CLASSES, kind="masks", spatial_ndim=3) as batches:
+        batches.add(MASKS, LABELS, spacing=(1, 1, 2))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["weighing"] == ""
 
 
 def save_pair(tmp_path, prediction, labels):
