@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import flipjax
 from flipjax import command
-from flipjax.audit.arrays import MAX_BYTES
+from flipjax.audit.options import FORMS, GROUPS, INPUTS, AuditOptions
 from flipjax.backend.start import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
@@ -26,8 +26,8 @@ AUDIT = Path("runs/audit")
 """Output folder of an audit where none is named."""
 COMPARISON = Path("runs/comparison")
 """Output folder of a comparison where none is named."""
-KINDS = ("logits", "probabilities", "masks")
-"""What predictions may be."""
+Outcome = tuple[str, list[str], tuple[Path, ...]]
+"""The tables of a call, a line for each failed limit, and the files to name, of which those that were written are."""
 OF_COMPARISONS = ("compare", "out", "fail_above", "fail_below", "junit")
 """Options that stand beside --compare."""
 
@@ -41,69 +41,28 @@ def limit(text: str) -> tuple[str, float]:
     return key, number
 
 
-def _read_spacing(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+def _add_options(parser: argparse.ArgumentParser, section: str) -> None:
+    """Adds the options of a section to a parser."""
+    group = parser.add_argument_group(section)
+    for field in dataclasses.fields(AuditOptions):
+        of_field = field.metadata
+        if of_field["section"] == section:
+            flags = (f"--{field.name}", *of_field["more_flags"])
+            group.add_argument(*flags, default=field.default, help=of_field["help"], **of_field["of_parser"])
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a call found."""
-
-    text: str
-    """Its tables."""
-    failed: list[str]
-    """A line for each failed limit."""
-    files: tuple[Path, ...]
-    """The files to name, of which those that were written are."""
+def _read_options(parsed: argparse.Namespace) -> AuditOptions:
+    """Returns the options of a command line."""
+    return AuditOptions(**{field.name: getattr(parsed, field.name) for field in dataclasses.fields(AuditOptions)})
 
 
-def _add_inputs(parser: command.Parser) -> None:
-    add = parser.add_argument_group("what is audited").add_argument
-    text = "scores in floating point, or with --kind masks class indices"
-    add("--predictions", "--logits", type=Path, metavar="DIR|FILE", help=text)
-    add("--labels", type=Path, metavar="DIR|FILE", help="class indices, as integers")
+def _add_models(parser: command.Parser) -> None:
+    add = parser.add_argument_group("models and comparisons").add_argument
     add("--model", metavar="FILE", help="a model that flipjax saved, which predicts the photos of --images")
     add("--run", type=Path, metavar="DIR", help="the folder of a sweep, whose --member predicts the photos of --images")
     add("--member", metavar="NAME", help="of the run, such as m003")
     add("--rule", metavar="NAME", help="the selection rule whose weights the member has (default the first)")
-    add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
-    text = "a regular expression of one group: the image's name in a file's path without suffix (default all of it)"
-    add("--names", metavar="REGEX", help=text)
     add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two audits of the same images, to be compared")
-
-
-def _add_forms(parser: command.Parser) -> None:
-    add = parser.add_argument_group("how values are read").add_argument
-    add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
-    add("--channels", choices=("first", "last"), help="position of the class axis, if shapes are ambiguous")
-    add("--num_classes", type=int, metavar="C", help="number of classes in masks (default: from names or values)")
-    maps = "a CSV with the columns from, to and maybe name, or ade20k, cityscapes or cityscapes_train"
-    add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
-    add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
-    add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help="label of pixels to ignore, such as 255")
-    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help="classes: 0 (default), 0,2, none")
-    add("--class_names", type=command.read_names, metavar="A,B,C", help="of all classes, or of all but the background")
-    text = "mirror pairs and chains of classes: a JSON file, or none (default: found in the class names)"
-    add("--anatomy", metavar="FILE|none", help=text)
-    add("--spacing", type=_read_spacing, metavar="X,Y[,Z]", help="of pixels in mm, where no NIfTI header says it")
-    add("--spatial_ndim", type=int, choices=(2, 3), help="2 for images, 3 for volumes (default: as the labels say)")
-    text = f"limit of an image's values, of an unpacked npz, and of the confusion matrices (default {MAX_BYTES:,})"
-    add("--max_bytes", type=int, default=MAX_BYTES, metavar="N", help=text)
-    add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
-
-
-def _add_groups(parser: command.Parser) -> None:
-    add = parser.add_argument_group("groups, clusters and segments").add_argument
-    add("--table", type=Path, metavar="CSV", help="columns of the images for --groups and --clusters, beside name")
-    text = "a column of --table; or a CSV of names and groups, or of name, class and scene; or a regular expression on "
-    add("--groups", metavar="COLUMN|CSV|REGEX", help=f"{text}names")
-    text = "what the column of groups holds: names (default), or numbers 2 * class + scene of two classes"
-    add("--groups_are", choices=("names", "class_scene"), default="names", help=text)
-    text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
-    add("--training_groups", type=Path, metavar="CSV", help=text)
-    add("--clusters", metavar="COLUMN|REGEX", help="of the table, or on names: patients or films, resampled whole")
-    add("--unit", choices=("class", "component", "instance"), help="of segments (default class, of COCO's instance)")
-    add("--min_size", metavar="SIZE", help="smaller segments do not count: pixels, or 3mm2, or 0.5mL (default none)")
 
 
 def _add_results(parser: command.Parser) -> None:
@@ -119,9 +78,10 @@ def _add_results(parser: command.Parser) -> None:
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
-    _add_inputs(parser)
-    _add_forms(parser)
-    _add_groups(parser)
+    _add_options(parser, INPUTS)
+    _add_models(parser)
+    _add_options(parser, FORMS)
+    _add_options(parser, GROUPS)
     _add_results(parser)
     return parser
 
@@ -136,15 +96,15 @@ def run_audit(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code; errors are raised."""
     options = _parser().parse_args(arguments)
     try:
-        outcome = _compare(options) if options.compare else _measure(options)
+        text, failed, written = _compare(options) if options.compare else _measure(options)
     except BaseException as error:
         _write_failure(options, error)
         raise
-    written = ", ".join(str(path) for path in outcome.files if path.is_file())
-    print(printable(f"{outcome.text}\n\n{written}"))
-    for line in outcome.failed:
+    there = ", ".join(str(path) for path in written if path.is_file())
+    print(printable(f"{text}\n\n{there}"))
+    for line in failed:
         print(f"flipjax audit: {printable(line)}", file=sys.stderr)
-    return command.SOME_FAILED if outcome.failed else command.DONE
+    return command.SOME_FAILED if failed else command.DONE
 
 
 def _write_failure(options: argparse.Namespace, error: BaseException) -> None:
@@ -161,7 +121,7 @@ def _write_failure(options: argparse.Namespace, error: BaseException) -> None:
 
 
 def _compare(options: argparse.Namespace) -> Outcome:
-    """Compares two audits."""
+    """Compares two audits; returns their tables, a line for each failed limit, and the files to name."""
     # Imported late, because JAX takes a second and `--help` does not need it.
     from flipjax.audit.compare import compare_audits
 
@@ -182,49 +142,26 @@ def _compare(options: argparse.Namespace) -> Outcome:
         fail_below=options.fail_below,
         junit=options.junit,
     )
-    return Outcome(compared.text, compared.failed, (out / "compare.csv", out / "compare.json"))
+    return compared.text, compared.failed, (out / "compare.csv", out / "compare.json")
 
 
 def _measure(options: argparse.Namespace) -> Outcome:
     """Audits files or a model."""
-    from flipjax.audit.audits import audit_files
+    from flipjax.audit.audits import audit_with
 
     keep_programs(small=True)
     if not options.labels:
         raise ConfigError("--labels", "a folder or a file", "none")
     out = options.out or AUDIT
-    audited = audit_files(
-        options.predictions,
-        options.labels,
+    audited = audit_with(
+        _read_options(options),
         out=out,
         model=_read_model(options),
-        table=options.table,
-        groups=options.groups,
-        groups_are=options.groups_are,
-        training_groups=options.training_groups,
-        clusters=options.clusters,
-        class_names=options.class_names,
-        background=options.background,
-        images=options.images,
-        min_size=options.min_size,
-        anatomy=options.anatomy,
         fail_above=options.fail_above,
         fail_below=options.fail_below,
         junit=options.junit,
-        jobs=options.jobs,
-        max_bytes=options.max_bytes,
-        names=options.names,
-        kind=options.kind,
-        channels=options.channels,
-        num_classes=options.num_classes,
-        label_map=options.label_map,
-        prediction_map=options.prediction_map,
-        ignore_index=options.ignore_index,
-        spacing=options.spacing,
-        spatial_ndim=options.spatial_ndim,
-        unit=options.unit,
     )
-    return Outcome(audited.text, audited.failed, (out / "index.html", out / "images.csv"))
+    return audited.text, audited.failed, (out / "index.html", out / "images.csv")
 
 
 def _read_model(options: argparse.Namespace) -> "Model | None":

@@ -56,15 +56,15 @@ class StoredArray:
     shape: tuple[int, ...]
     """The shape that `load` returns."""
     load: Callable[[], np.ndarray]
-    """Reads the stored values."""
+    """Reads the stored values, or computes them by a model."""
     label_map: LabelMap | None = None
     """The map from stored values to classes; None if they are classes."""
     spacing: tuple[float, ...] | None = None
     """Distance of pixels in mm along each axis of space, of a NIfTI header."""
     affine: np.ndarray | None = None
     """Place in the scanner, float64 (4, 4), of a NIfTI header."""
-    computed: "Computed | None" = None
-    """How a model computes the values; None if they are stored."""
+    of_model: bool = False
+    """Whether a model computes the values, whose errors are its own."""
 
     def __str__(self) -> str:
         """Returns its origin."""
@@ -72,6 +72,8 @@ class StoredArray:
 
     def read(self) -> np.ndarray:
         """Returns the stored values; raises BrokenFileError if the file is damaged or missing."""
+        if self.of_model:
+            return np.asarray(self.load())
         with naming(self):
             return np.asarray(self.load())
 
@@ -80,20 +82,6 @@ class StoredArray:
         if self.label_map is None:
             return values
         return self.label_map.apply(values, source=self, ignore_index=ignore_index)
-
-
-@dataclasses.dataclass(frozen=True)
-class Computed:
-    """A prediction that a model makes."""
-
-    read: Callable[[], np.ndarray]
-    """Reads what the model sees: a photo uint8 (H, W, 3), or a volume float32 (D, H, W)."""
-    predict: Callable[[np.ndarray], np.ndarray]
-    """Computes scores (*spatial, C) from what `read` returns."""
-
-    def values(self) -> np.ndarray:
-        """Returns the scores."""
-        return self.predict(self.read())
 
 
 @dataclasses.dataclass(frozen=True)

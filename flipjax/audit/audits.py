@@ -3,7 +3,7 @@
 An audit of files goes through these steps, so that whatever can be refused is refused before anything is counted:
 
 1. `flipjax.audit.opening` reads headers: which images there are, and how to read them.
-2. `Asked.settle` fits groups, anatomy and limits to the classes: now if options say how many classes there are, else
+2. `settle` fits groups, anatomy and limits to the classes: now if options say how many classes there are, else
    after counting.
 3. `_count_all` reads each image once, and adds its counts to a `Tally`.
 4. `flipjax.audit.results` concludes, and `flipjax.audit.files` writes.
@@ -12,10 +12,10 @@ An audit of files goes through these steps, so that whatever can be refused is r
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TypeAlias, Unpack
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -33,7 +33,8 @@ from flipjax.audit.groups import ImageGroups, read_groups, selector_of
 from flipjax.audit.image_table import read_image_rows
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
-from flipjax.audit.opening import Encoding, OpenedPairs, ReadingOptions, open_pairs
+from flipjax.audit.opening import Encoding, OpenedPairs, open_pairs
+from flipjax.audit.options import AuditOptions
 from flipjax.audit.pairs import Pair, in_options
 from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
 from flipjax.audit.results import Audit, conclude_audit
@@ -65,41 +66,6 @@ class Audited:
 
 
 @dataclasses.dataclass(frozen=True)
-class Assignment:
-    """The groups and clusters that an audit was asked for."""
-
-    names: tuple[str, ...]
-    """The images' names."""
-    groups: str | None
-    """A column of the table, `class,scene`, or a regular expression on names; None for no groups."""
-    clusters: str | None
-    """A column of the table, or a regular expression on names; None for no clusters."""
-    table: pd.DataFrame | None
-    """The images' rows, if there is a table."""
-    training: Path | None
-    """A table of training images by class and scene."""
-    meaning: str
-    """How values of a column of groups are read: one of `flipjax.audit.groups.MEANINGS`."""
-
-    def read_groups(self, foreground: Sequence[str] | None) -> ImageGroups:
-        """Returns the groups of images, given the names of the foreground classes if they are known."""
-        return read_groups(
-            self.groups,
-            self.names,
-            foreground=foreground,
-            table=self.table,
-            training=self.training,
-            meaning=self.meaning,
-        )
-
-    def read_clusters(self) -> np.ndarray | None:
-        """Returns the cluster of each image, if any."""
-        if self.clusters is None:
-            return None
-        return read_clusters(self.clusters, self.table, self.names)
-
-
-@dataclasses.dataclass(frozen=True)
 class Settled:
     """What depends on the classes of an audit."""
 
@@ -113,43 +79,35 @@ class Settled:
     """A sentence on them, or nothing."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What an audit was asked for, of images whose headers were read."""
+def settle(
+    options: AuditOptions,
+    opened: OpenedPairs,
+    encoding: Encoding,
+    gates: Sequence[Gate],
+    read_groups_of: Callable[[Sequence[str] | None], ImageGroups],
+) -> Settled:
+    """Returns what depends on the classes, once their number is known.
 
-    opened: OpenedPairs
-    """The images."""
-    assignment: Assignment
-    """The images' groups and clusters."""
-    gates: Sequence[Gate]
-    """Limits on numbers of the summary."""
-    anatomy: Path | str | None
-    """A file of mirror pairs and chains, `none`, or None to find them in the class names."""
+    Args:
+        options: of the audit.
+        opened: the images.
+        encoding: with the number of classes.
+        gates: limits on numbers of the summary.
+        read_groups_of: reads the images' groups, given the names of the foreground classes.
 
-    def settle(self, encoding: Encoding) -> Settled:
-        """Returns what depends on the classes, once their number is known.
-
-        Raises:
-            AuditError: names, groups, anatomy or limits do not fit the classes.
-        """
-        background = encoding.spec.background
-        with in_options():
-            names = metrics.class_names(self.opened.class_names, classes=encoding.classes, background=background)
-        in_foreground = encoding.spec.foreground(len(names))
-        foreground = [name for name, inside in zip(names, in_foreground, strict=True) if inside]
-        groups = self.assignment.read_groups(foreground)
-        anatomy, fact = read_anatomy(self.anatomy, names, background)
-        if self.gates:
-            check_gates(self.gates, known_keys(names, background, groups, anatomy))
-        return Settled(names, groups, anatomy, fact)
-
-    def settle_before_counting(self) -> Settled | None:
-        """Returns what depends on the classes if their number is known; else checks the rest, and returns None."""
-        encoding = self.opened.encoding
-        if encoding.classes and not encoding.name_count:
-            return self.settle(encoding)
-        self.assignment.read_groups(None)
-        return None
+    Raises:
+        AuditError: names, groups, anatomy or limits do not fit the classes.
+    """
+    background = encoding.spec.background
+    with in_options():
+        names = metrics.class_names(opened.class_names, classes=encoding.classes, background=background)
+    in_foreground = encoding.spec.foreground(len(names))
+    foreground = [name for name, inside in zip(names, in_foreground, strict=True) if inside]
+    groups = read_groups_of(foreground)
+    anatomy, fact = read_anatomy(options.anatomy, names, background)
+    if gates:
+        check_gates(gates, known_keys(names, background, groups, anatomy))
+    return Settled(names, groups, anatomy, fact)
 
 
 def audit_files(
@@ -158,22 +116,10 @@ def audit_files(
     *,
     out: Path,
     model: Predictor | None = None,
-    table: Path | None = None,
-    groups: str | None = None,
-    groups_are: str = "names",
-    training_groups: Path | None = None,
-    clusters: str | None = None,
-    class_names: Sequence[str] | None = None,
-    background: Background = 0,
-    images: Path | None = None,
-    min_size: str | float | None = None,
-    anatomy: Path | str | None = None,
     fail_above: Limits | None = None,
     fail_below: Limits | None = None,
     junit: Path | None = None,
-    jobs: int = 1,
-    max_bytes: int = arrays.MAX_BYTES,
-    **reading: Unpack[ReadingOptions],
+    **options: Any,
 ) -> Audited:
     """Audits predictions in files, and writes the files listed in this folder's README.md.
 
@@ -183,22 +129,10 @@ def audit_files(
         model: maps a photo uint8 (1, H, W, 3) to logits (1, H, W, C), such as a `flipjax.Model`; of volumes, maps
             float32 (1, D, H, W) to logits (1, D, H, W, C).
         out: a new folder, or the folder of an earlier audit.
-        table: a CSV with the column `name` and columns of the images.
-        groups: a column of the table or `class,scene`; the path of a CSV; or a regular expression on the images' names.
-        groups_are: `names`; or `class_scene`, numbers 2 * class + scene of two classes in two scenes.
-        training_groups: a CSV of the training images by class and scene.
-        clusters: a column of the table, or a regular expression on names: images of one cluster are resampled together.
-        class_names: names of all classes, or of all except the background.
-        background: the background class, several, or None.
-        images: a folder of photos, or of volumes for a model.
-        min_size: smaller segments have no row: a number of pixels, or text as `3mm2` or `0.5mL`; None counts all.
-        anatomy: a JSON file of mirror pairs and chains, or `none`; None finds them in the class names.
         fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
         fail_below: lower limits, likewise.
         junit: a file for the limits as JUnit test cases.
-        jobs: number of processes.
-        max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
-        **reading: how values are read: further arguments of `flipjax.audit.opening.open_pairs`.
+        **options: fields of `flipjax.audit.options.AuditOptions`, which are the options of the command.
 
     Raises:
         AuditError: an input or an option cannot be used.
@@ -222,51 +156,47 @@ def audit_files(
         >>> audited.audit.summary["fg_flip"], audited.failed
         (0.125, ['--fail_above fg_flip=0.1: found 0.125'])
     """
+    asked = AuditOptions(predictions=predictions, labels=labels, **options)
+    return audit_with(asked, out=out, model=model, fail_above=fail_above, fail_below=fail_below, junit=junit)
+
+
+def audit_with(
+    options: AuditOptions,
+    *,
+    out: Path,
+    model: Predictor | None = None,
+    fail_above: Limits | None = None,
+    fail_below: Limits | None = None,
+    junit: Path | None = None,
+) -> Audited:
+    """Audits files as `audit_files` does, with its options as one record."""
     predict = None
     if model is not None:
-        if jobs > 1:
-            raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
-        class_names = class_names or getattr(model, "class_names", None)
+        if options.jobs > 1:
+            raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {options.jobs}")
+        class_names = options.class_names or getattr(model, "class_names", None)
+        options = dataclasses.replace(options, class_names=class_names)
         predict = functools.partial(predict_image, model)
     with in_options():
-        check_texts("class_names", class_names or ())
-        smallest = MinSize.parse(min_size)
-    options: dict[str, object] = {
-        "predictions": predictions,
-        "labels": labels,
-        "table": table,
-        "groups": groups,
-        "groups_are": groups_are,
-        "training_groups": training_groups,
-        "clusters": clusters,
-        "min_size": min_size,
-        "anatomy": anatomy,
-        "jobs": jobs,
-        **reading,
-        "background": background,
-        "images": images,
-        "max_bytes": max_bytes,
-    }
-    opened = open_pairs(
-        predictions,
-        labels,
-        predict=predict,
-        images=images,
-        background=background,
-        class_names=class_names,
-        max_bytes=max_bytes,
-        **reading,
-    )
+        check_texts("class_names", options.class_names or ())
+        smallest = MinSize.parse(options.min_size)
+    opened = open_pairs(options, predict=predict)
     names = tuple(pair.name for pair in opened.pairs)
-    asked = Asked(
-        opened=opened,
-        assignment=_assign(names, table, groups, clusters, training_groups, groups_are),
-        gates=make_gates(fail_above, fail_below),
-        anatomy=anatomy,
+    groups, rows = _read_rows(options, names)
+    read_groups_of = functools.partial(
+        _read_groups, groups, names, rows, training=options.training_groups, meaning=options.groups_are
     )
-    settled = asked.settle_before_counting()
-    cluster_numbers = asked.assignment.read_clusters()
-    photo_by_name = _find_photos(images, opened, reading.get("names"))
+    gates = make_gates(fail_above, fail_below)
+    settled = None
+    if opened.encoding.classes and not opened.encoding.name_count:
+        settled = settle(options, opened, opened.encoding, gates, read_groups_of)
+    else:
+        # What can be refused without the classes is refused before counting.
+        read_groups_of(None)
+    cluster_numbers = None
+    if options.clusters is not None:
+        cluster_numbers = read_clusters(options.clusters, rows, names)
+    photo_by_name = _find_photos(options, opened)
     pairs = [dataclasses.replace(pair, photo=photo_by_name.get(pair.name)) for pair in opened.pairs]
     _check_smallest(smallest, pairs, opened.encoding)
     spec = opened.encoding.spec
@@ -276,20 +206,20 @@ def audit_files(
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
         # FiftyOne shows masks over photos, so without photos none are kept.
         keep = keep_mask if photo_by_name else None
-        _count_all(pairs, opened.encoding, tally, min_size=smallest, jobs=jobs, keep=keep)
-        encoding = _with_classes(opened, tally, max_bytes)
+        _count_all(pairs, opened.encoding, tally, min_size=smallest, jobs=options.jobs, keep=keep)
+        encoding = _with_classes(opened, tally, options.max_bytes)
         if settled is None:
-            settled = asked.settle(encoding)
-        _announce(settled.class_names, opened, background)
+            settled = settle(options, opened, encoding, gates, read_groups_of)
+        _announce(settled.class_names, opened, options.background)
         counted = tally.measurements(settled.class_names)
         measured = dataclasses.replace(counted, groups=settled.groups, clusters=cluster_numbers)
         audit = conclude_audit(measured, anatomy=settled.anatomy)
-        tried = try_gates(asked.gates, audit.summary, audit.intervals)
-        sources = _describe_sources(predictions or f"of a model, from {images}", labels, groups)
+        tried = try_gates(gates, audit.summary, audit.intervals)
+        predicted = options.predictions or f"of a model, from {options.images}"
+        sources = _describe_sources(predicted, options.labels, options.groups)
         facts = _facts_on(measured, (sources, *opened.facts), encoding, settled)
-        options.update(encoding.as_json())
-        options["class_names"] = list(settled.class_names)
-        document = make_document(audit, facts=facts, options=_as_json(options))
+        stored = {**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)}
+        document = make_document(audit, facts=facts, options=stored)
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
     if photo_by_name:
         fiftyone.write_samples(out, audit, photo_by_name, shapes=measured.shapes, ignored=ignored)
@@ -312,22 +242,27 @@ def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encodin
     return [fact for fact in facts if fact]
 
 
-def _assign(
-    names: tuple[str, ...],
-    table: Path | None,
+def _read_rows(options: AuditOptions, names: tuple[str, ...]) -> tuple[str | None, pd.DataFrame | None]:
+    """Returns what groups are, and the table of images, which `--groups` may name in place of a column."""
+    if options.table is not None:
+        return options.groups, read_image_rows(options.table, names)
+    if options.groups is not None and _is_table(Path(options.groups)):
+        rows = read_image_rows(Path(options.groups), names)
+        return selector_of(Path(options.groups), rows), rows
+    return options.groups, None
+
+
+def _read_groups(
     groups: str | None,
-    clusters: str | None,
+    names: tuple[str, ...],
+    rows: pd.DataFrame | None,
+    foreground: Sequence[str] | None,
+    *,
     training: Path | None,
     meaning: str,
-) -> Assignment:
-    """Reads the table of images, which `--groups` may name in place of a column."""
-    rows = None
-    if table is not None:
-        rows = read_image_rows(table, names)
-    elif groups is not None and _is_table(Path(groups)):
-        rows = read_image_rows(Path(groups), names)
-        groups = selector_of(Path(groups), rows)
-    return Assignment(names, groups, clusters, rows, training, meaning)
+) -> ImageGroups:
+    """Returns the groups of images, given the names of the foreground classes if they are known."""
+    return read_groups(groups, names, foreground=foreground, table=rows, training=training, meaning=meaning)
 
 
 def _is_table(path: Path) -> bool:
@@ -343,11 +278,11 @@ def _announce(class_names: Sequence[str], opened: OpenedPairs, background: Backg
             print(f"flipjax audit: {text}", file=sys.stderr)
 
 
-def _find_photos(images: Path | None, opened: OpenedPairs, pattern: str | None) -> dict[str, Path]:
+def _find_photos(options: AuditOptions, opened: OpenedPairs) -> dict[str, Path]:
     """Returns the photos of images by name; none of volumes."""
-    if images is None or opened.encoding.spec.spatial_ndim == 3:
+    if options.images is None or opened.encoding.spec.spatial_ndim == 3:
         return {}
-    return find_photos(images, [pair.name for pair in opened.pairs], read_pattern(pattern))
+    return find_photos(options.images, [pair.name for pair in opened.pairs], read_pattern(options.names))
 
 
 def _check_smallest(smallest: MinSize, pairs: Sequence[Pair], encoding: Encoding) -> None:
@@ -398,17 +333,7 @@ def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding
     return encoding
 
 
-def _as_json(options: Mapping[str, object]) -> dict[str, object]:
-    """Returns options as summary.json stores them."""
-    stored = {}
-    for name, value in options.items():
-        if isinstance(value, Path):
-            value = str(value)
-        stored[name] = value
-    return stored
-
-
-def _describe_sources(predictions: Path | str, labels: Path, groups: str | None) -> str:
+def _describe_sources(predictions: Path | str, labels: Path | None, groups: str | None) -> str:
     """Returns a sentence on where the images come from."""
     sentence = f"Predictions: {predictions}. Labels: {labels}."
     if groups:

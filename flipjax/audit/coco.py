@@ -51,16 +51,6 @@ class InstanceImage:
 
 
 @dataclasses.dataclass(frozen=True)
-class NamedArray:
-    """The segments of an image with its name."""
-
-    name: str
-    """The image's name."""
-    array: StoredArray
-    """Its segments."""
-
-
-@dataclasses.dataclass(frozen=True)
 class CocoImages:
     """The images of a COCO file, in its order."""
 
@@ -97,7 +87,7 @@ def open_coco(path: Path, *, truth: Coco | None = None) -> CocoImages:
             images = _panoptic(path, stored["annotations"], truth, void=void)
     if not images:
         raise AuditError(f"{path}: expected images, found none")
-    return CocoImages(truth, tuple(image.name for image in images), tuple(image.array for image in images))
+    return CocoImages(truth, tuple(name for name, _ in images), tuple(array for _, array in images))
 
 
 def _category_names(stored: JsonObject) -> dict[int, str]:
@@ -138,7 +128,9 @@ def _read_ids(path: Path) -> np.ndarray:
     return read_png(path, ["RGB"]) @ np.array([1, 1 << 8, 1 << 16], np.int32)
 
 
-def _panoptic(path: Path, annotations: Iterable[JsonObject], truth: Coco, *, void: int) -> list[NamedArray]:
+def _panoptic(
+    path: Path, annotations: Iterable[JsonObject], truth: Coco, *, void: int
+) -> list[tuple[str, StoredArray]]:
     """Returns the images of panoptic annotations, each a PNG of ids."""
     images = []
     for annotation in annotations:
@@ -153,7 +145,7 @@ def _panoptic(path: Path, annotations: Iterable[JsonObject], truth: Coco, *, voi
             shape = image.height, image.width
         load = functools.partial(_read_ids, file)
         array = StoredArray(str(file), shape, load, LabelMap(str(path), classes))
-        images.append(NamedArray(file.stem, array))
+        images.append((file.stem, array))
     return images
 
 
@@ -161,7 +153,7 @@ def _score(entry: JsonObject) -> float:
     return float(entry.get("score", 1))
 
 
-def _results(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[NamedArray]:
+def _results(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[tuple[str, StoredArray]]:
     """Returns the images of results, of which those with higher scores cover the others."""
     kept = [entry for entry in entries if _score(entry) >= LEAST_SCORE]
     return _painted(path, sorted(kept, key=_score), truth)
@@ -172,11 +164,11 @@ def _painting_order(entry: JsonObject) -> tuple[bool, float]:
     return not entry.get("iscrowd", 0), -float(entry.get("area", 0))
 
 
-def _instances(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[NamedArray]:
+def _instances(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[tuple[str, StoredArray]]:
     return _painted(path, sorted(entries, key=_painting_order), truth)
 
 
-def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[NamedArray]:
+def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[tuple[str, StoredArray]]:
     """Returns the images of outlines, which are painted in this order when the image is read."""
     outlines: dict[int, dict[int, Outline]] = {image_id: {} for image_id in truth.images}
     classes = {image_id: {0: 0} for image_id in truth.images}
@@ -193,7 +185,7 @@ def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[Nam
     for image_id, image in truth.images.items():
         load = functools.partial(_paint, image.shape, outlines[image_id])
         label_map = LabelMap(str(path), classes[image_id])
-        images.append(NamedArray(image.name, StoredArray(f"{path}[{image.name}]", image.shape, load, label_map)))
+        images.append((image.name, StoredArray(f"{path}[{image.name}]", image.shape, load, label_map)))
     return images
 
 

@@ -60,7 +60,8 @@ def _overall_line(audit: Audit) -> str:
     for key, word in OUTCOME_WORDS.items():
         if key not in left_out:
             shares.append(f"{cell_of(audit, key, form='.1%')} {word}")
-    return f"{audit.measured.pixel_noun.capitalize()} of the true foreground{audit.weighing}: {', '.join(shares)}."
+    weighing = f" ({audit.measured.weighing})" if audit.weighing else ""
+    return f"{audit.measured.pixel_noun.capitalize()} of the true foreground{weighing}: {', '.join(shares)}."
 
 
 def told_groups(audit: Audit) -> list[GroupFlip]:

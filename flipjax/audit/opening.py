@@ -8,7 +8,6 @@ its own), then from the label map, then from the shapes. The number of classes m
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from flipjax.audit import arrays, coco
 from flipjax.audit.coco import Coco
 from flipjax.audit.label_maps import IGNORED, LabelMap, read_label_map
 from flipjax.audit.names import read_pattern
+from flipjax.audit.options import AuditOptions
 from flipjax.audit.pairs import Pair, check_spacing, find_axis, in_options, pair_images
 from flipjax.audit.problems import AuditError, raise_broken
 from flipjax.audit.sources import Source, open_source, predicted_source
@@ -85,88 +85,46 @@ class OpenedPairs:
     """Sentences on files that were left out."""
 
 
-class ReadingOptions(TypedDict, total=False):
-    """Arguments of `open_pairs` that say how values are read."""
-
-    kind: str
-    channels: str | None
-    num_classes: int | None
-    label_map: str | None
-    prediction_map: str | None
-    ignore_index: int | None
-    unit: str | None
-    names: str | None
-    spacing: Sequence[float] | None
-    spatial_ndim: int | None
-
-
-def open_pairs(
-    predictions: Path | None,
-    labels: Path,
-    *,
-    predict: Predict | None = None,
-    images: Path | None = None,
-    kind: str = "logits",
-    background: Background = 0,
-    class_names: Sequence[str] | None = None,
-    num_classes: int | None = None,
-    ignore_index: int | None = None,
-    channels: str | None = None,
-    label_map: str | None = None,
-    prediction_map: str | None = None,
-    unit: str | None = None,
-    names: str | None = None,
-    spacing: Sequence[float] | None = None,
-    spatial_ndim: int | None = None,
-    max_bytes: int = arrays.MAX_BYTES,
-) -> OpenedPairs:
+def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> OpenedPairs:
     """Finds the images of two folders or files, by headers only.
 
     Args:
-        predictions: a folder with one file per image, or one file with all; None with `predict`.
-        labels: the same.
-        predict: computes logits from a photo.
-        images: the folder of the photos.
-        kind: of predictions, `logits`, `probabilities` or `masks`.
-        background: the background class, several, or None.
-        class_names: names of all classes, or of all except the background.
-        num_classes: of masks, where neither names nor values give it.
-        ignore_index: label of pixels to leave out.
-        channels: `first` or `last`, needed if shapes fit both.
-        label_map: a CSV, or the name of a map from labels to classes.
-        prediction_map: the same for predicted masks.
-        unit: segment unit, `class`, `component` or `instance`.
-        names: a regular expression of one group, the image's name in a file's path below its folder without suffix.
-        spacing: distance of pixels in mm along each axis of space, where files do not say it.
-        spatial_ndim: 2 for images, 3 for volumes; None: as the labels say.
-        max_bytes: most bytes of an image's values, of an unpacked npz, and of the confusion matrices.
+        options: of the audit.
+        predict: computes logits from a photo, in place of predictions.
 
     Raises:
         AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
     """
+    predictions = options.predictions
+    labels = options.labels
+    max_bytes = options.max_bytes
+    if labels is None:
+        raise AuditError("--labels: expected a folder or a file, found none")
     with in_options():
         asked = LabelSpec(
-            background=background,
-            ignore_index=ignore_index,
-            kind=kind,
-            num_classes=num_classes,
-            class_names=class_names,
+            background=options.background,
+            ignore_index=options.ignore_index,
+            kind=options.kind,
+            num_classes=options.num_classes,
+            class_names=options.class_names,
         )
     if asked.kind != "masks":
-        _check_without_masks(asked, prediction_map)
+        _check_without_masks(asked, options.prediction_map)
     to_class = None
-    if label_map:
-        to_class = read_label_map(label_map)
+    if options.label_map:
+        to_class = read_label_map(options.label_map)
     to_predicted = None
-    if prediction_map:
-        to_predicted = read_label_map(prediction_map, option="--prediction_map")
-    pattern = read_pattern(names)
-    truth = open_source(labels, wanted="labels", axes=spatial_ndim, label_map=to_class, pattern=pattern, most=max_bytes)
+    if options.prediction_map:
+        to_predicted = read_label_map(options.prediction_map, option="--prediction_map")
+    pattern = read_pattern(options.names)
+    truth = open_source(
+        labels, wanted="labels", axes=options.spatial_ndim, label_map=to_class, pattern=pattern, most=max_bytes
+    )
     if truth.coco and (to_class or to_predicted):
         raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
     if predict:
         raise_broken(truth.broken)
-        source = predicted_source(predict, images, truth, kind=asked.kind, pattern=pattern, most=max_bytes)
+        source = predicted_source(predict, options.images, truth, kind=asked.kind, pattern=pattern, most=max_bytes)
     elif predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     else:
@@ -180,11 +138,11 @@ def open_pairs(
             most=max_bytes,
         )
     raise_broken((*source.broken, *truth.broken))
-    segment_unit = _unit_of_segments(unit, truth, labels)
-    spec = _complete_spec(asked, truth, to_class, background=background)
+    segment_unit = _unit_of_segments(options.unit, truth, labels)
+    spec = _complete_spec(asked, truth, to_class, background=options.background)
     pairs = pair_images(source, truth)
-    class_axis, score_classes = find_axis(pairs, spec.kind, channels)
-    common_spacing = _read_spacing(spacing, truth)
+    class_axis, score_classes = find_axis(pairs, spec.kind, options.channels)
+    common_spacing = _read_spacing(options.spacing, truth)
     check_spacing(pairs, common_spacing)
     all_names = spec.class_names or _names_of(truth.coco, to_class, spec)
     count, name_count = _count_classes(spec, score_classes, all_names, to_class)

@@ -62,15 +62,7 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
     values = pair.labels.read()
     labels = pair.labels.to_classes(values, ignore_index=encoding.spec.ignore_index)
     instances = encoding.unit == "instance"
-    photo: np.ndarray | Path | None = pair.photo
-    computed = pair.prediction.computed
-    if computed is None:
-        prediction = pair.prediction.read()
-    else:
-        image = computed.read()
-        prediction = computed.predict(image)
-        # Volumes have no photo.
-        photo = image if labels.ndim == 2 else None
+    prediction = pair.prediction.read()
     predicted_unit = None
     if encoding.spec.kind == "masks":
         if instances and pair.prediction.label_map:
@@ -88,7 +80,7 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
         spacing=pair.labels.spacing or pair.prediction.spacing or encoding.spacing,
         unit=values if instances else encoding.unit,
         predicted_unit=predicted_unit,
-        photo=photo,
+        photo=pair.photo,
         pair=pair,
     )
 

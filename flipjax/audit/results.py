@@ -15,7 +15,7 @@ from flipjax.audit.kinds import KindsOfFlips, kinds_of_flips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
-from flipjax.audit.summary import SummaryInterval, SummaryParts, SummaryValue, summarize_audit
+from flipjax.audit.summary import SummaryInterval, SummaryValue, summarize_audit
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition, RegionSums
 from flipjax.metrics.classes import Background, is_foreground
@@ -149,8 +149,15 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     kinds = None
     if anatomy:
         kinds = count_kinds(measured, anatomy)
-    parts = SummaryParts(weighted, measured, objects, compared, common_and_rare(groups, foreground), kinds)
-    summary = summarize_audit(parts, samples=samples)
+    summary = summarize_audit(
+        weighted,
+        measured,
+        objects,
+        compared=compared,
+        sides=common_and_rare(groups, foreground),
+        kinds=kinds,
+        samples=samples,
+    )
     columns: dict[str, Sequence[str]] = {"name": measured.names, **groups.columns}
     if groups.numbers is not None:
         names = [class_names[c] for c in foreground]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit import arrays
-from flipjax.audit.arrays import Computed, ImageHeader, Stack, StoredArray
+from flipjax.audit.arrays import ImageHeader, Stack, StoredArray
 from flipjax.audit.coco import Coco, open_coco
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import check_names, files_below, name_files, suffix_of
@@ -233,10 +233,13 @@ def predicted_source(
     classes = predict(next(iter(readers.values()))()).shape[-1]
     images = []
     for name, array in zip(labels.names, labels.images, strict=True):
-        computed = Computed(readers[name], predict)
-        origin = f"the prediction of {folder / name}"
-        images.append(StoredArray(origin, (*array.shape, classes), computed.values, computed=computed))
+        load = functools.partial(_predicted, predict, readers[name])
+        images.append(StoredArray(f"the prediction of {folder / name}", (*array.shape, classes), load, of_model=True))
     return Source(folder, labels.names, tuple(images), axes=labels.axes)
+
+
+def _predicted(predict: Callable[[np.ndarray], np.ndarray], read: Callable[[], np.ndarray]) -> np.ndarray:
+    return predict(read())
 
 
 def _readers_of(

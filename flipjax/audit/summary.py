@@ -55,41 +55,35 @@ class Summary:
             self.intervals[key] = (estimate.low, estimate.high)
 
 
-@dataclasses.dataclass(frozen=True)
-class SummaryParts:
-    """What the numbers of an audit are made of."""
-
-    images: Images
-    """n images, whose pixels count by their size if that differs."""
-    measured: Measurements
-    """The images as they were read, with each pixel counted once."""
-    objects: Objects
-    """The segments of the images."""
-    compared: Sequence[GroupFlip]
-    """Flip by class and group."""
-    sides: Sides
-    """Common and rare images by class."""
-    kinds: AnatomyFlips | None
-    """Mirrored and shifted labels."""
-
-
-def summarize_audit(parts: SummaryParts, *, samples: int) -> Summary:
+def summarize_audit(
+    images: Images,
+    measured: Measurements,
+    objects: Objects,
+    *,
+    compared: Sequence[GroupFlip],
+    sides: Sides,
+    kinds: AnatomyFlips | None,
+    samples: int,
+) -> Summary:
     """Returns all numbers of an audit, without those of empty groups.
 
     Args:
-        parts: what they are made of.
+        images: n images, whose pixels count by their size if that differs.
+        measured: the images as they were read, with each pixel counted once.
+        objects: the segments of the images.
+        compared: Flip by class and group.
+        sides: common and rare images by class.
+        kinds: mirrored and shifted labels.
         samples: resamples for intervals of what is no rate.
     """
-    summary = _pixel_summary(parts.images, parts.measured, samples=samples)
-    _add_segments(summary, parts.objects)
-    if parts.kinds is not None:
-        for key, estimate in parts.kinds.rates.items():
+    summary = _pixel_summary(images, measured, samples=samples)
+    _add_segments(summary, objects)
+    if kinds is not None:
+        for key, estimate in kinds.rates.items():
             summary.add(key, estimate)
-    if parts.sides:
-        summary.add(
-            "flip_gap/mean", flip_gap(parts.measured.weighted_decomposition, parts.sides, parts.measured.clusters)
-        )
-    _add_group_differences(summary, parts.compared)
+    if sides:
+        summary.add("flip_gap/mean", flip_gap(measured.weighted_decomposition, sides, measured.clusters))
+    _add_group_differences(summary, compared)
     return summary
 
 

@@ -23,7 +23,7 @@ Example:
     >>> f"{1 - 2 * TAIL:.0%}"
     '95%'
 """
-MOST = 1e9
+_MOST = 1e9
 """Largest effective number of images, where shares vary no more than rounding does: Beta quantiles stay exact."""
 
 
@@ -266,7 +266,7 @@ def _interval(value: np.ndarray, influence: np.ndarray, units: np.ndarray) -> Es
     quantile = ndtri(1 - TAIL) / stdtrit(np.maximum(units - 1, 1), 1 - TAIL)
     effective = divide(value * (1 - value) * quantile**2, variance)
     # Shares that do not vary at all are those that vary least.
-    effective = np.clip(np.nan_to_num(effective, nan=MOST), 1.0, MOST)
+    effective = np.clip(np.nan_to_num(effective, nan=_MOST), 1.0, _MOST)
     # Where all units agree on nothing or everything their variance says nothing, and one unit has none.
     at_end = (value <= 0) | (value >= 1) | (units < 2)
     effective = np.where(at_end, np.maximum(units, 1), effective)

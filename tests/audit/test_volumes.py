@@ -352,3 +352,18 @@ def test_a_kind_that_volumes_do_not_have_names_the_other(values, kind, advice, t
         capsys, f"--predictions={predictions}", f"--labels={labels}", f"--kind={kind}", f"--out={tmp_path / 'o'}"
     )
     assert f"{predictions / 'v0.nii'}: expected {kind} of one volume" in found and advice in found
+
+
+def test_an_error_of_a_model_is_its_own_and_no_damaged_file(tmp_path):
+    labels = write(tmp_path / "labels", LABELS, ".npy")
+    images = write(tmp_path / "images", LABELS.astype(np.float32), ".npy")
+    calls = []
+
+    def model(volume):
+        calls.append(volume)
+        if len(calls) > 1:
+            raise ValueError("a mistake of mine")
+        return LOGITS[:1]
+
+    with pytest.raises(ValueError, match="a mistake of mine"):
+        audit_files(None, labels, model=model, images=images, out=tmp_path / "out")
