@@ -82,9 +82,9 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
     """Returns the rate of all images, sums of parts over sums of wholes, with its interval.
 
     The interval is Clopper and Pearson's of as many independent images as would have the rate's variance, which is
-    linearised over images; fewer by Student's t. Where nothing or everything flips it is that of all images: of none in
-    n the upper end is about 3.7 / n. Where each image has about the same share it is narrow; where no organ has flipped
-    yet, and borders do, nothing tells that one may.
+    linearised over images; fewer by Student's t, and no fewer than whole objects have. Where nothing or everything
+    flips it is that of all images: of none in n the upper end is about 3.7 / n. Where each image has about the same
+    share it is narrow; where no organ has flipped yet, and borders do, nothing tells that one may.
 
     Args:
         ratio: (n,), or (n, k) of k rates; parts at most the wholes.
@@ -103,7 +103,10 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
     """
     sums = _in_columns(ratio, clusters)
     value, influence = _linearise(sums)
-    return _as_given(_interval(value, influence, (sums.whole > 0).sum(0)), ratio)
+    units = (sums.whole > 0).sum(0)
+    # Kish's number, of images of one size. Shares vary most if each image flips as a whole or not at all.
+    least = np.nan_to_num(divide(sums.whole.sum(0) ** 2, (sums.whole**2).sum(0)), nan=1.0)
+    return _as_given(_interval(value, influence, units, least), ratio)
 
 
 def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
@@ -260,13 +263,13 @@ def _mean(value: float, numbers: Estimate, influence: np.ndarray, *, range_of: t
     return Estimate(value, max(value - float(half_below), least), min(value + float(half_above), largest))
 
 
-def _interval(value: np.ndarray, influence: np.ndarray, units: np.ndarray) -> Estimate:
-    """Returns rates (k,) with Korn and Graubard's intervals, of the units that have them, (k,)."""
+def _interval(value: np.ndarray, influence: np.ndarray, units: np.ndarray, least: np.ndarray) -> Estimate:
+    """Returns rates (k,) with their intervals, of units (k,) that count as `least` or more."""
     variance = _variance(influence, units)
     quantile = ndtri(1 - TAIL) / stdtrit(np.maximum(units - 1, 1), 1 - TAIL)
     effective = divide(value * (1 - value) * quantile**2, variance)
     # Shares that do not vary at all are those that vary least.
-    effective = np.clip(np.nan_to_num(effective, nan=_MOST), 1.0, _MOST)
+    effective = np.clip(np.nan_to_num(effective, nan=_MOST), least, _MOST)
     # Where all units agree on nothing or everything their variance says nothing, and one unit has none.
     at_end = (value <= 0) | (value >= 1) | (units < 2)
     effective = np.where(at_end, np.maximum(units, 1), effective)

@@ -59,8 +59,8 @@ def test_seven_of_twenty_patients_against_none_of_sixty():
     table = group_table(compare_groups(counts, places, NAMES[:3]))
     first = table.iloc[0]
     assert (first["class"], first["group"], first["flip"], first["others"]) == ("cat", "site 0", 0.35, 0)
-    # 7 of 20 by Korn and Graubard, as of 16.7 images; by permutation p is C(20, 7) / C(80, 7), 2.4e-5.
-    np.testing.assert_allclose([first["low"], first["high"]], [0.1383, 0.6167], atol=1e-4)
+    # 7 of 20 by Clopper and Pearson; by permutation p is C(20, 7) / C(80, 7), 2.4e-5.
+    np.testing.assert_allclose([first["low"], first["high"]], [0.1539, 0.5922], atol=1e-4)
     assert first["p"] <= 2e-4 and first["q"] < 0.001
     rest = table[table["group"] != "site 0"]
     assert len(rest) == 3 and (rest["difference"] < 0).all()
