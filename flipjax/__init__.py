@@ -6,10 +6,10 @@ Submodules load on first access: `import flipjax; flipjax.metrics.decompose(logi
 from flipjax.support import lazy
 
 _NAMES = {
-    "": "assays audit augment config data intervene losses methods metrics models monitor plan report results training",
+    "": "assays audit augment config data intervene losses metrics models monitor report results training",
     ".assays.conduct": "assay",
     ".assays.results": "Assay",
-    ".configurations": "configure",
+    ".config.reading": "configure",
     ".runs": "Run open_run run",
     ".support.version": "__version__",
     ".training.model": "Model load_model",

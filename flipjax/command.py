@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flipjax.config import ConfigError
-from flipjax.configurations import OVERRIDE, configure, describe_configs, describe_keys, read_config, run_name
+from flipjax.config.reading import OVERRIDE, configure, describe_configs, describe_keys, read_config, run_name
 from flipjax.support.extras import to_install
 from flipjax.support.terminal import INTERRUPTED, one_line, printable, say
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flipjax.pytrees import Knobs
+from flipjax.config.methods import Knobs
 
 Scalar = float | Array
 

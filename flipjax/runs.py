@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import AXES, PLACES, Config, ConfigError, default_config
-from flipjax.configurations import configure, run_name
+from flipjax.config.identity import digest_of
+from flipjax.config.plan import plan
+from flipjax.config.program import Value
+from flipjax.config.reading import configure, run_name
+from flipjax.config.settings import leaves, static_settings
 from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import Benchmark, benchmark
-from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
-from flipjax.plan import plan
-from flipjax.program import Value
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record
 from flipjax.results.run import StoredRun
 from flipjax.results.scores import unpack_classes
-from flipjax.settings import leaves, static_settings
 from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE

@@ -37,10 +37,10 @@ from hypothesis import settings  # noqa: E402
 
 from flipjax.backend import compiler, convolutions  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
+from flipjax.config.groups import Groups  # noqa: E402
+from flipjax.config.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
-from flipjax.groups import Groups  # noqa: E402
-from flipjax.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.support.files import cache_folder, keep_newest  # noqa: E402
 from flipjax.training import run  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402

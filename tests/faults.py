@@ -20,7 +20,7 @@ from unittest import mock
 import damage
 import jax
 
-from flipjax import configurations
+from flipjax.config import reading
 from flipjax.data import POOLS
 from flipjax.report import charts, page
 from flipjax.sweep.__main__ import main
@@ -104,7 +104,7 @@ def same(folder, *names, whole=None):
 
 def read_config(*overrides):
     """The configuration of the whole run."""
-    return configurations.read_config(whole_run()[1], overrides)
+    return reading.read_config(whole_run()[1], overrides)
 
 
 def trials(place, count, *, seed=0):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from results.tables import cell_of, curves_of
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.report import gallery
 from flipjax.results.arrays import EVALUATED

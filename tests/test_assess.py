@@ -15,9 +15,9 @@ from results.tables import rows_of
 
 from flipjax import configure, intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec, default_config
+from flipjax.config.plan import plan
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
-from flipjax.plan import plan
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.frames import records_of

@@ -10,10 +10,10 @@ import pytest
 from results.tables import cell_of, rows_of
 
 from flipjax.config import ConfigError
-from flipjax.configurations import read_config
+from flipjax.config.plan import plan
+from flipjax.config.reading import read_config
 from flipjax.data import POOLS, benchmark
 from flipjax.data.pool import gather
-from flipjax.plan import plan
 from flipjax.results import load, score
 from flipjax.results.scores import unpack_classes
 from flipjax.training.member import init_state

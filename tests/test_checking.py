@@ -8,11 +8,11 @@ from folder.tree import photos
 
 import flipjax
 from flipjax.config import ConfigError, PoolSpec
+from flipjax.config.plan import plan
 from flipjax.data import check, from_arrays
 from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import load_folder
 from flipjax.data.store import BadFilesError, say_usual
-from flipjax.plan import plan
 from flipjax.training.task import make_task, with_data
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}

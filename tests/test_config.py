@@ -16,16 +16,16 @@ from ml_collections import FrozenConfigDict
 import flipjax
 from flipjax import configure
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
-from flipjax.configurations import describe_keys
+from flipjax.config.identity import digest_of
+from flipjax.config.keys import keys_in, static, traced
+from flipjax.config.methods import STRENGTHS, Knobs, methods_of
+from flipjax.config.naming import CREATURES, LANDSCAPES
+from flipjax.config.plan import experiment, plan, with_model
+from flipjax.config.ranges import within
+from flipjax.config.reading import describe_keys
+from flipjax.config.settings import assign, check, leaves
 from flipjax.data import POOLS
-from flipjax.data.naming import CREATURES, LANDSCAPES
-from flipjax.identity import digest_of
-from flipjax.methods import STRENGTHS, Knobs, methods_of
 from flipjax.models import MODELS
-from flipjax.plan import experiment, plan, with_model
-from flipjax.settings import assign, check, leaves
-from flipjax.support.keys import keys_in, static, traced
-from flipjax.support.ranges import within
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 NAN = float("nan")

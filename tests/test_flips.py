@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import flipjax
 from flipjax.config import ConfigError, PoolSpec
+from flipjax.config.plan import plan
 from flipjax.data import benchmark, flips
 from flipjax.data.flips import drawing
-from flipjax.plan import plan
 from flipjax.support.files import DamagedError
 from flipjax.training.task import check_sizes_of
 

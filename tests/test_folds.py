@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 import flipjax
 from flipjax.config import ConfigError, SplitSpec
+from flipjax.config.plan import plan
 from flipjax.data import from_arrays
 from flipjax.data.folds import find_images, fold_numbers, found_size, found_table
 from flipjax.data.parts import make_parts
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.data.split import split_pool, strata
-from flipjax.plan import plan
 from flipjax.training.task import make_task, with_data
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("land", "water")}

@@ -15,8 +15,8 @@ from identities import HEAD, LOSS_TAIL, SOURCES, write
 
 import flipjax
 from flipjax.config import ConfigError, default_config
-from flipjax.configurations import configure, read_config
-from flipjax.identity import digest_of, first_difference, settings_of, sources_of
+from flipjax.config.identity import digest_of, first_difference, settings_of, sources_of
+from flipjax.config.reading import configure, read_config
 from flipjax.support import fingerprint
 
 
@@ -39,8 +39,8 @@ def test_what_computes_something_else_is_another_run_and_what_does_not_is_the_sa
 IN_A_PROCESS = """
 import pathlib, sys
 import identities
-from flipjax.configurations import read_config
-from flipjax.identity import digest_of
+from flipjax.config.reading import read_config
+from flipjax.config.identity import digest_of
 
 for name in identities.SOURCES:
     print(digest_of(read_config(identities.write(pathlib.Path(sys.argv[1]), name, 1))))

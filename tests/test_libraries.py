@@ -18,9 +18,9 @@ import flipjax
 from flipjax.backend import convolutions
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
+from flipjax.config.plan import plan
 from flipjax.models import convolution
 from flipjax.models.convolution import convolve, convolve_doubled
-from flipjax.plan import plan
 from flipjax.sweep import description
 from flipjax.training import devices
 

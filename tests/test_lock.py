@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from flipjax.config import ConfigError, default_config
-from flipjax.plan import plan
-from flipjax.program import shard_members
+from flipjax.config.plan import plan
+from flipjax.config.program import shard_members
 from flipjax.sweep import lock as locks
 from flipjax.sweep.lock import Lock, Shard, read_shard
 

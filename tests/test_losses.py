@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from metrics.logits import random_case, softmax
 
 from flipjax import losses as kernels
+from flipjax.config.methods import Knobs
 from flipjax.losses import image_loss, reference_validation
-from flipjax.methods import Knobs
 
 # One program each: operation by operation each shape would compile a dozen.
 cross_entropy = jax.jit(kernels.cross_entropy)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flipjax.config import ModelSpec, PopulationSpec
-from flipjax.methods import METHODS, active_knobs
+from flipjax.config.methods import METHODS, active_knobs
 from flipjax.models import convolution
 from flipjax.training import devices, population, run
 from flipjax.training.assess import Questions

@@ -13,10 +13,10 @@ from populations import assert_same
 
 import flipjax
 from flipjax.config import SELECTIONS, PopulationSpec
+from flipjax.config.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.data import from_arrays
 from flipjax.data.pool import gather
 from flipjax.intervene import split_point
-from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate, nested

@@ -13,9 +13,9 @@ from networks import Net
 
 from flipjax import losses
 from flipjax.config import ConfigError, default_config
-from flipjax.identity import sources_of
-from flipjax.methods import METHODS, Knobs, methods_of
-from flipjax.plan import plan
+from flipjax.config.identity import sources_of
+from flipjax.config.methods import METHODS, Knobs, methods_of
+from flipjax.config.plan import plan
 from flipjax.training import run
 from flipjax.training.member import init_state
 from flipjax.training.own import check_own
@@ -184,6 +184,6 @@ def test_what_does_not_fit_is_one_line(tiny, place):
 def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):
     text = "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
     (tmp_path / "own.py").write_text(text)
-    code = f"import sys; from flipjax.configurations import read_config; read_config({str(tmp_path / 'own.py')!r})"
+    code = f"import sys; from flipjax.config.reading import read_config; read_config({str(tmp_path / 'own.py')!r})"
     code += "; from flipjax.support.threads import cores; print(len(sys.modules['jax'].devices()) == cores())"
     assert python(code).stdout == "True\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flipjax.config import Experiment, ModelSpec
-from flipjax.methods import Knobs
+from flipjax.config.methods import Knobs
 from flipjax.models import convolution
 from flipjax.models.weights import draw_weights
 from flipjax.training import network

@@ -12,11 +12,11 @@ import pytest
 from conftest import python
 
 import flipjax
-from flipjax import command, configurations
+from flipjax import command
 from flipjax.__main__ import COMMANDS, main
-from flipjax.config import KEYS, ConfigError
-from flipjax.methods import METHODS
-from flipjax.settings import leaves
+from flipjax.config import KEYS, ConfigError, reading
+from flipjax.config.methods import METHODS
+from flipjax.config.settings import leaves
 from flipjax.support import extras
 
 
@@ -114,21 +114,21 @@ def test_an_unknown_option_of_a_command_is_one_line(capsys, name):
 
 def test_configurations_are_those_in_configs():
     files = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-    assert list(configurations.shipped_configs().values()) == files
-    listed = configurations.describe_configs().splitlines()
+    assert list(reading.shipped_configs().values()) == files
+    listed = reading.describe_configs().splitlines()
     assert {path.stem for path in files} < {*listed}
 
 
 @pytest.mark.parametrize("name", ["smoke", "smoke.py", "configs/smoke.py"])
 def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    assert configurations.find_config(name).name == "smoke.py"
+    assert reading.find_config(name).name == "smoke.py"
 
 
 def test_a_file_of_this_folder_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("smoke.py").write_text("mine = 1\n")
-    assert configurations.find_config("smoke.py") == Path("smoke.py")
+    assert reading.find_config("smoke.py") == Path("smoke.py")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_file_of_this_folder_comes_first(tmp_path, monkeypatch):
 def test_a_configuration_that_is_not_there_is_refused(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        configurations.find_config(name)
+        reading.find_config(name)
 
 
 BROKEN = {
@@ -164,7 +164,7 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
     assert main(["sweep", "--config", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"flipjax sweep: {path}: ") and re.search(says, error, re.S), error
-    assert "flipjax/configurations.py" not in error
+    assert "flipjax/config/reading.py" not in error
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
     ],
 )
 def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, text, value):
-    found = leaves(configurations.read_config(None, [f"--config.{key}={text}"]))[key]
+    found = leaves(reading.read_config(None, [f"--config.{key}={text}"]))[key]
     assert found == value and type(found) is type(value)
 
 

@@ -78,7 +78,7 @@ def grid(tmp_path_factory):
     config = {"name": "<i>grid", "command": "python -m flipjax.sweep --config x&y"}
     make_run(folder, classes=classes, config=config)
     code = "import sys; sys.modules.update(dict.fromkeys(['jax', 'jaxlib', 'flax', 'tensorflow_datasets']))\n"
-    code += "import flipjax.plan, flipjax.report.compare; from flipjax.report.__main__ import main\n"
+    code += "import flipjax.config.plan, flipjax.report.compare; from flipjax.report.__main__ import main\n"
     return folder, python(f"{code}assert main([{str(folder)!r}]) == 0").stdout
 
 

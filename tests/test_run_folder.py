@@ -15,8 +15,8 @@ import pytest
 
 from flipjax import results
 from flipjax.config import ConfigError
-from flipjax.plan import plan
-from flipjax.program import shard_members
+from flipjax.config.plan import plan
+from flipjax.config.program import shard_members
 from flipjax.results.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep.lock import Lock, Shard

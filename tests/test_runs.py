@@ -14,8 +14,7 @@ from results.tables import RECORDED
 from run_folder import SETTINGS, TRAINED, make_run
 
 import flipjax
-from flipjax import configurations
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, reading
 from flipjax.data import POOLS, from_arrays
 from flipjax.metrics import decompose
 from flipjax.models.weights import WeightsError
@@ -64,7 +63,7 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
 def test_the_readme_from_python(tmp_path, monkeypatch):
     text = (pathlib.Path(__file__).parents[1] / "README.md").read_text().partition("## From Python\n")[2]
     code = text.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.setattr(configurations, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    monkeypatch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
     exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.
     assert (tmp_path / "model.safetensors").is_file()
 

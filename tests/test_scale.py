@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from flipjax.config import ConfigError, PoolSpec, PopulationSpec
+from flipjax.config.plan import plan
+from flipjax.config.program import restrict
 from flipjax.data import POOLS
-from flipjax.plan import plan
-from flipjax.program import restrict
 from flipjax.results.frames import read_csv
 from flipjax.sweep import memory
 from flipjax.training import devices, population

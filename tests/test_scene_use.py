@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.intervene import scene_shift, scene_use, training_evidence
 
 

@@ -12,9 +12,9 @@ from golden import GOLDEN
 from populations import assert_same, copied, nested_all
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
+from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.methods import Augmentation, Knobs
 from flipjax.models import encoders, layers
 from flipjax.models.weights import canonical, convert_weights, draw_weights, load_weights, read_weights, shapes_of
 from flipjax.training import devices, population

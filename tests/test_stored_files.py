@@ -28,7 +28,8 @@ from flipjax.assays.verdict import AssayVerdict, Learnt
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits, read_audit
 from flipjax.config import PoolSpec
-from flipjax.configurations import configure
+from flipjax.config.plan import plan
+from flipjax.config.reading import configure
 from flipjax.data import store as pool
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
@@ -37,7 +38,6 @@ from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import History
 from flipjax.monitor.lines import read_table
 from flipjax.monitor.threshold import fit
-from flipjax.plan import plan
 from flipjax.report import charts, page
 from flipjax.report.gallery.store import load_gallery
 from flipjax.results import load

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flipjax.config import PoolSpec
+from flipjax.config.naming import CREATURES, CUES, LANDSCAPES, known_groups
 from flipjax.data import synthetic
-from flipjax.data.naming import CREATURES, CUES, LANDSCAPES, known_groups
 from flipjax.data.pool import at_strength, gather, scenes_alone
 from flipjax.data.synthetic import creatures
 

@@ -13,8 +13,8 @@ from conftest import GROUPS
 from jax.flatten_util import ravel_pytree
 
 from flipjax import losses
+from flipjax.config.methods import METHODS, Knobs, active_knobs
 from flipjax.data.pool import gather
-from flipjax.methods import METHODS, Knobs, active_knobs
 from flipjax.metrics import decompose, flip_risk, summarize
 from flipjax.training import network, run, step
 from flipjax.training.member import Best, Member, State, Status, init_state

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats.contingency import association
 
 from flipjax.assays.units import AssayUnits, permuted_values
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 
 PERMUTATIONS = 2000
 """Permutations of the attribute over images or clusters."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from flipjax.assays.contrast import Outcomes
 from flipjax.config import Config, ConfigError, default_config
-from flipjax.configurations import configure
+from flipjax.config.reading import configure
 from flipjax.data.arrays import ArrayData
 from flipjax.metrics.decomposition import margins, pixel_ratios
 from flipjax.results.record import known_record
@@ -28,7 +28,7 @@ class NetworkSetting:
 
     Attributes:
         rare_kept: fraction of the counter-examples in training.
-        method: of `flipjax.methods`.
+        method: of `flipjax.config.methods`.
     """
 
     rare_kept: float

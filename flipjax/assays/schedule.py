@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting, configuration
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config.plan import plan
 from flipjax.data.arrays import ArrayData
-from flipjax.plan import plan
 from flipjax.support.terminal import clock
 from flipjax.sweep.duration import epoch_seconds
 from flipjax.training.task import make_task, with_data

@@ -31,7 +31,7 @@ from flipjax.audit.records import ImageRecord
 from flipjax.audit.results import conclude_audit
 from flipjax.audit.summary import SummaryValue
 from flipjax.audit.tables import make_document
-from flipjax.groups import AnyGroups
+from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec

@@ -19,7 +19,7 @@ from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import FORMS_OF_COMPARISONS, Limits, check_gates, failures, make_gates, try_gates, write_junit
 from flipjax.audit.measurements import weigh_pixels
 from flipjax.audit.problems import AuditError, naming
-from flipjax.groups import NamedGroups
+from flipjax.config.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import Background
 from flipjax.metrics.decomposition import read_leaves

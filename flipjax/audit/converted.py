@@ -19,10 +19,10 @@ from flipjax.audit.audits import stream
 from flipjax.audit.files import claimed
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec
+from flipjax.config.plan import plan, with_model
+from flipjax.config.program import Program
+from flipjax.config.settings import static_settings
 from flipjax.data.pool import Pool, gather
-from flipjax.plan import plan, with_model
-from flipjax.program import Program
-from flipjax.settings import static_settings
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict

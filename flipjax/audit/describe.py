@@ -6,7 +6,7 @@ import numpy as np
 
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.opening import Encoding
-from flipjax.groups import NamedGroups
+from flipjax.config.groups import NamedGroups
 from flipjax.metrics.classes import is_foreground
 from flipjax.support.terminal import listed
 

@@ -10,7 +10,7 @@ import pandas as pd
 from flipjax.audit.group_names import name_groups
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.permutation import PermutationUnits, group_p_values, make_units
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, flips_of, margins

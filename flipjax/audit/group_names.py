@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.audit.groups import ImageGroups
-from flipjax.groups import AnyGroups, Groups, NamedGroups
+from flipjax.config.groups import AnyGroups, Groups, NamedGroups
 
 PREFIX = "group/"
 """Beginning of the keys of a group's numbers."""
@@ -20,7 +20,7 @@ def name_groups(
     """Returns group names: those of `NamedGroups`, class+scene if both have names, or numbers.
 
     Example:
-        >>> from flipjax.groups import TWO_BY_TWO
+        >>> from flipjax.config.groups import TWO_BY_TWO
         >>> name_groups(TWO_BY_TWO, ("cow", "dog"), ("land", "sea"))[1], name_groups(TWO_BY_TWO, ("cow", "dog"), ())[1]
         ('cow+sea', '1')
     """

@@ -17,7 +17,7 @@ import pandas as pd
 from flipjax.audit.image_table import NAME, match_names
 from flipjax.audit.label_maps import read_table
 from flipjax.audit.problems import AuditError
-from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
+from flipjax.config.groups import TWO_BY_TWO, Groups, NamedGroups
 from flipjax.support.terminal import listed
 
 CLASS_AND_SCENE = ("class", "scene")

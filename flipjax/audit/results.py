@@ -16,7 +16,7 @@ from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
 from flipjax.audit.summary import SummaryInterval, SummaryValue, summarize_audit
-from flipjax.groups import TWO_BY_TWO
+from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition, RegionSums
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.images import Images, read_images

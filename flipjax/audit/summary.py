@@ -13,7 +13,7 @@ from flipjax.audit.group_names import key_names, with_names
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects
-from flipjax.groups import TWO_BY_TWO
+from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground

@@ -103,7 +103,7 @@ def background_swap(
     Args:
         key: PRNG key.
         rows: (B, 2) int32, object and scene photo.
-        groups: (B,) int32, group of each (`flipjax.groups`).
+        groups: (B,) int32, group of each (`flipjax.config.groups`).
         others: (B,) int32, a photo of another scene for each row.
         other_groups: (B,) int32, the group in that scene.
         partnered: (B,) bool, whether there is such a photo.

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from flipjax import command
+from flipjax.config.settings import check_value
 from flipjax.data import coco_cd, waterbirds_seg
-from flipjax.settings import check_value
 from flipjax.support.terminal import printable
 
 FLAGS = {

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from flipjax.config.groups import Groups
+from flipjax.config.keys import Integer, Scalar
 from flipjax.data.deck import deal, draw_deck, scene_orders
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, count_content, interleave, strata, strata_names
-from flipjax.groups import Groups
-from flipjax.pytrees import Array
-from flipjax.support.keys import Integer, Scalar
+from flipjax.support.arrays import Array
 
 
 class Table(NamedTuple):
@@ -25,7 +25,7 @@ class Table(NamedTuple):
 
     Attributes:
         rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool), as `gather` takes.
-        groups: int32 (n,), as in `flipjax.groups.Groups`.
+        groups: int32 (n,), as in `flipjax.config.groups.Groups`.
         pairs: int32 (n,), id of the counterfactual set (an object in all S scenes), or -1.
         refit: bool (n,), whether DFR refits its head on the image; the others select the epoch. True for half of each
             group of an evaluation table, with counterfactual sets kept together; False in a training table.

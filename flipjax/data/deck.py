@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.config.groups import Groups
+from flipjax.config.keys import Integer
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, shuffle, strata
-from flipjax.groups import Groups
-from flipjax.pytrees import Array
-from flipjax.support.keys import Integer
+from flipjax.support.arrays import Array
 
 
 class Deck(NamedTuple):

@@ -9,11 +9,11 @@ import dataclasses
 
 import numpy as np
 
+from flipjax.config.groups import Groups
 from flipjax.data.correlation import Table, half_of_each_group
 from flipjax.data.deck import scene_orders
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, clusters_of, shuffle, strata
-from flipjax.groups import Groups
 
 VALIDATION = 8
 """One of so many parts of the images outside the tested fold is for validation."""
@@ -25,7 +25,7 @@ class FoundImages:
 
     Attributes:
         rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool), as `gather` takes.
-        groups: int32 (n,), as in `flipjax.groups.Groups`.
+        groups: int32 (n,), as in `flipjax.config.groups.Groups`.
         clusters: (n,), images of one cluster, such as those of a patient, stay in one fold.
         folds: int32 (n,), the fold in which an image is tested, from 0.
         all_groups: says which groups are rare.

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import Config, ConfigError, SplitSpec
-from flipjax.configurations import configure
+from flipjax.config.groups import Groups
+from flipjax.config.naming import check_sizes, known_groups
+from flipjax.config.reading import configure
+from flipjax.config.settings import check, check_value, pool_spec, read_static, static_settings, values_of
 from flipjax.data import POOLS, flips
 from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table
-from flipjax.data.naming import check_sizes, known_groups
 from flipjax.data.parts import make_parts
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.groups import Groups
-from flipjax.settings import check, check_value, pool_spec, read_static, static_settings, values_of
 
 AT_ONCE = 256
 """Batch size."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 
 Kind = Literal["composite", "photo"]
 """Whether images are cut-outs over scenes, or photos."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flipjax.config import ConfigError, SplitSpec
-from flipjax.data.naming import check_sizes
+from flipjax.config.naming import check_sizes
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog

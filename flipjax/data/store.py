@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec
+from flipjax.config.naming import groups_of
 from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
-from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Kind, Pool, PoolItem
 from flipjax.support.files import DamagedError, adding_folder, cache_folder
 from flipjax.support.terminal import Bar, listed, one_line, printable, say

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.groups import AnyGroups
+from flipjax.config.groups import AnyGroups
 from flipjax.metrics.anatomy import Anatomy
 from flipjax.metrics.anatomy_flips import pooled_kinds
 from flipjax.metrics.classes import LabelOptions, LabelSpec

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
+from flipjax.config.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import (

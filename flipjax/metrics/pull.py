@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
 from flipjax.metrics.resampling import read_integers

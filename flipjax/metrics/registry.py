@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import PixelRatios, Ratio
 from flipjax.metrics.images import Images
 

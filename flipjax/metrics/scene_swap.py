@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.pull import usual_table

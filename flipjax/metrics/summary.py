@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.groups import AnyGroups
+from flipjax.config.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.evaluate import evaluate, with_group
 from flipjax.metrics.images import Images, read_images

@@ -13,7 +13,7 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from flipjax.backend.convolutions import ONEDNN, XLA, library
-from flipjax.pytrees import PyTree
+from flipjax.support.arrays import PyTree
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCKED = 2**19

@@ -23,7 +23,7 @@ from safetensors.numpy import save as to_bytes
 
 from flipjax.config import ModelSpec
 from flipjax.models import MODELS
-from flipjax.pytrees import PyTree
+from flipjax.support.arrays import PyTree
 from flipjax.support.files import digest, replacing, sha256_of
 
 SUFFIX = ".safetensors"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flipjax.config.settings import leaves
 from flipjax.report.charts import Chart, drawn
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
@@ -28,7 +29,6 @@ from flipjax.results.run import StoredRun, load
 from flipjax.results.sentences import classes_warning, verdicts
 from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
 from flipjax.results.verdicts import judge
-from flipjax.settings import leaves
 from flipjax.support.terminal import listed
 
 SAME_IMAGES = "Both runs were tested on the same images."

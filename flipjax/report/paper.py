@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
+from flipjax.config.settings import leaves
 from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
 from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
@@ -17,7 +18,6 @@ from flipjax.results.estimates import INTERVAL_IN_WORDS
 from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.run import StoredRun, load
 from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
-from flipjax.settings import leaves
 from flipjax.support.files import write_text
 
 PUBLISHED = Path(__file__).with_name("published_deciles.csv")

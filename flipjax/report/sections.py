@@ -6,7 +6,7 @@ from itertools import cycle, islice
 import numpy as np
 import pandas as pd
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.images import Images
 from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels

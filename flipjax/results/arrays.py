@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import RegionSums
 
 EVALUATED = ("val", "test")
@@ -112,7 +112,7 @@ class MemberResults(Curves):
         class_name: of the C classes, background first.
         scene_name: of the S scenes.
         usual: whether a scene is usual for a foreground class.
-        program: the identity of the program, as in `flipjax.program.Program`.
+        program: the identity of the program, as in `flipjax.config.program.Program`.
     """
 
     rule: np.ndarray = array("rule", dtype=np.str_)

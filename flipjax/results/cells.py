@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.images import Images
 from flipjax.metrics.scene_swap import SceneSwap, training_evidence

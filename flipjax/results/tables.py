@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics.evaluate import evaluate, keys_of, own_evaluators
 from flipjax.metrics.images import ALL
 from flipjax.metrics.quantities import SWEPT

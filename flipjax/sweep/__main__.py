@@ -21,11 +21,11 @@ from pathlib import Path
 from flipjax import command
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.data.naming import known_groups
-from flipjax.identity import sources_of
-from flipjax.plan import plan
-from flipjax.program import Program
-from flipjax.settings import own_quantities
+from flipjax.config.identity import sources_of
+from flipjax.config.naming import known_groups
+from flipjax.config.plan import plan
+from flipjax.config.program import Program
+from flipjax.config.settings import own_quantities
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
 

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
-from flipjax.pytrees import PyTree
+from flipjax.support.arrays import PyTree
 from flipjax.support.files import DamagedError, adding_folder, read_json, sha256_of
 
 RECORD = "record.json"

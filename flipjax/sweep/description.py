@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from flipjax.backend.convolutions import ONEDNN, multiplies_bfloat16
-from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec
+from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec, Recipe
+from flipjax.config.groups import Groups
+from flipjax.config.methods import Knobs
+from flipjax.config.program import Program, Value
 from flipjax.data import flips, store, tfds
-from flipjax.groups import Groups
 from flipjax.models.weights import file_of
-from flipjax.program import Program, Value
-from flipjax.pytrees import Knobs, Recipe
 from flipjax.sweep.memory import megabytes
 from flipjax.training.devices import library_of
 from flipjax.training.member import Member, State, init_state

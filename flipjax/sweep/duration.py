@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from flipjax.config import Config, PopulationSpec
-from flipjax.program import Program, restrict
+from flipjax.config.program import Program, restrict
 from flipjax.support.terminal import clock
 from flipjax.sweep.programs import layout_of, with_library
 from flipjax.training import devices, population

@@ -16,17 +16,17 @@ from flipjax.backend import compiler
 from flipjax.backend.memory import trim
 from flipjax.backend.random import key_of
 from flipjax.config import Config, Experiment, PopulationSpec
+from flipjax.config.plan import member_axes
+from flipjax.config.program import Program
+from flipjax.config.ranges import name_of
+from flipjax.config.settings import own_quantities, values_of
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.plan import member_axes
-from flipjax.program import Program
-from flipjax.pytrees import Array
 from flipjax.report import gallery
 from flipjax.results import store
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.tables import compute_values, make_results
-from flipjax.settings import own_quantities, values_of
-from flipjax.support.ranges import name_of
+from flipjax.support.arrays import Array
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training import devices, population

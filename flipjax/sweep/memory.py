@@ -6,7 +6,7 @@ import os
 import jax
 
 from flipjax.config import PopulationSpec
-from flipjax.program import Program
+from flipjax.config.program import Program
 from flipjax.sweep.programs import compile_epoch, layout_of
 from flipjax.training.task import Task
 

@@ -6,7 +6,7 @@ import functools
 import jax
 
 from flipjax.config import PopulationSpec
-from flipjax.program import Program, restrict
+from flipjax.config.program import Program, restrict
 from flipjax.training import devices, population
 from flipjax.training.member import init_state
 from flipjax.training.task import Task, make_members, starting_weights

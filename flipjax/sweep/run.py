@@ -23,9 +23,10 @@ from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, PopulationSpec
+from flipjax.config.identity import settings_of, sources_of
+from flipjax.config.program import Program, gallery_member, restrict, shard_members
+from flipjax.config.settings import own_quantities
 from flipjax.data.arrays import ArrayData
-from flipjax.identity import settings_of, sources_of
-from flipjax.program import Program, gallery_member, restrict, shard_members
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.frames import write_csv, write_results
@@ -33,7 +34,6 @@ from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, history_table, join, results_table
-from flipjax.settings import own_quantities
 from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish

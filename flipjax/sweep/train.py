@@ -6,9 +6,9 @@ import numpy as np
 
 from flipjax.backend.memory import trim
 from flipjax.config import PopulationSpec
-from flipjax.program import Program
-from flipjax.pytrees import Array
+from flipjax.config.program import Program
 from flipjax.results.arrays import Curves
+from flipjax.support.arrays import Array
 from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.programs import layout_of

@@ -16,10 +16,10 @@ from filelock import FileLock
 
 from flipjax.backend.software import differing_software
 from flipjax.config import ConfigError
+from flipjax.config.groups import Groups
+from flipjax.config.identity import first_difference
+from flipjax.config.program import Program, gallery_member
 from flipjax.data.pool import Catalog
-from flipjax.groups import Groups
-from flipjax.identity import first_difference
-from flipjax.program import Program, gallery_member
 from flipjax.report import gallery
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell

@@ -22,7 +22,7 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
-from flipjax.pytrees import Array
+from flipjax.support.arrays import Array
 from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
 from flipjax.training.own import as_ratio
 

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from flipjax.backend.convolutions import ONEDNN, XLA, check_library, faster_library, has_onednn
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.program import Program
-from flipjax.pytrees import PyTree
+from flipjax.config.program import Program
+from flipjax.support.arrays import PyTree
 from flipjax.training.network import BATCH
 
 Tree = TypeVar("Tree")

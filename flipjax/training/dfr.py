@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.pytrees import Array
+from flipjax.support.arrays import Array
 from flipjax.training.network import Weights, evaluation_batch, flat, map_batches, model_of, nested
 
 Head: TypeAlias = dict[str, jax.Array]

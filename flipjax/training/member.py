@@ -8,10 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flipjax.config import Experiment
-from flipjax.pytrees import Augmentation, Cue, Knobs, PyTree, Recipe
-from flipjax.support.keys import Scalar
+from flipjax.config import Cue, Experiment, Recipe
+from flipjax.config.keys import Scalar
+from flipjax.config.methods import Augmentation, Knobs
+from flipjax.support.arrays import PyTree
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
+
+# `flipjax.config` declares these parts of a member without JAX.
+for part in (Recipe, Knobs, Augmentation, Cue):
+    jax.tree_util.register_dataclass(part)
 
 
 class Status(enum.IntEnum):

@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike
 from flipjax import metrics
 from flipjax.backend.compiler import program
 from flipjax.config import ConfigError, Experiment, ModelSpec
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
+from flipjax.config.settings import check_value
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import NARROW
 from flipjax.metrics.settings import GUARDS, PROMOTIONS, jax_defaults
 from flipjax.models import weights
 from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
-from flipjax.pytrees import Array
-from flipjax.settings import check_value
+from flipjax.support.arrays import Array
 from flipjax.support.files import sha256
 from flipjax.training.network import logits_of, model_of
 

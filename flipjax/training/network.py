@@ -16,12 +16,13 @@ from jax.sharding import PartitionSpec as P
 
 from flipjax import intervene, losses, metrics
 from flipjax.config import Experiment, ModelSpec
+from flipjax.config.methods import Knobs
+from flipjax.config.ranges import functions_of
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.models.convolution import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
-from flipjax.pytrees import Array, Knobs, PyTree
-from flipjax.support.ranges import functions_of
+from flipjax.support.arrays import Array, PyTree
 
 FLAT = 2**20
 """Most numbers in a vector of `flat`; copies of more would cost memory."""

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flipjax.pytrees import Recipe
-from flipjax.support.keys import Scalar
+from flipjax.config import Recipe
+from flipjax.config.keys import Scalar
 
 
 def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:

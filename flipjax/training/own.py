@@ -12,9 +12,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flipjax.config import ConfigError, Experiment
+from flipjax.config.ranges import functions_of, name_of
 from flipjax.models.weights import Weights, draw_weights
-from flipjax.pytrees import PyTree
-from flipjax.support.ranges import functions_of, name_of
+from flipjax.support.arrays import PyTree
 from flipjax.training.network import apply
 
 Shape = jax.ShapeDtypeStruct

@@ -23,7 +23,7 @@ from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength
 from flipjax.models.weights import Weights
-from flipjax.pytrees import Array, PyTree
+from flipjax.support.arrays import Array, PyTree
 from flipjax.training import run, stacks
 from flipjax.training.devices import AXIS, Layout, deal, replicate, shard
 from flipjax.training.member import Member, State, Status, init_state
@@ -112,7 +112,8 @@ def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO
 
     Example:
         >>> from flipjax.config import ModelSpec
-        >>> from flipjax.pytrees import Knobs, Recipe
+        >>> from flipjax.config import Recipe
+        >>> from flipjax.config.methods import Knobs
         >>> rows, groups = jnp.zeros((8, 2), jnp.int32), jnp.zeros(8, jnp.int32)
         >>> member = Member(jax.random.key(0), rows, groups, Recipe(), Knobs())
         >>> blank(Experiment(model=ModelSpec(width=4, depth=1)), [member] * 3).group_weights.shape

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from flipjax import losses, metrics
 from flipjax.config import Experiment
+from flipjax.config.ranges import functions_of
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.metrics.decomposition import margins, pixel_ratios
-from flipjax.pytrees import Array
-from flipjax.support.ranges import functions_of
+from flipjax.support.arrays import Array
 from flipjax.training import dfr, optimise
 from flipjax.training.member import Best, Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches, nested

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.models.weights import is_key
-from flipjax.pytrees import Array, PyTree
+from flipjax.support.arrays import Array, PyTree
 from flipjax.training.devices import AXIS, Layout
 
 Tree = TypeVar("Tree")

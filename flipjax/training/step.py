@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from flipjax import augment
 from flipjax.config import Experiment
+from flipjax.config.groups import Groups
+from flipjax.config.ranges import functions_of
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.groups import Groups
-from flipjax.support.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.member import Member, State
 from flipjax.training.network import Weights, flat, loss_and_gradients
@@ -194,7 +194,8 @@ def total_steps(experiment: Experiment, member: Member) -> int:
 
     Example:
         >>> from flipjax.config import TrainSpec
-        >>> from flipjax.pytrees import Knobs, Recipe
+        >>> from flipjax.config import Recipe
+        >>> from flipjax.config.methods import Knobs
         >>> rows, groups = jnp.zeros((192, 2), jnp.int32), jnp.zeros(192, jnp.int32)
         >>> member = Member(jax.random.key(0), rows, groups, Recipe(), Knobs())
         >>> total_steps(Experiment(train=TrainSpec(epochs=4, batch_size=16)), member)

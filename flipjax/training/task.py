@@ -11,6 +11,7 @@ import numpy as np
 
 from flipjax.backend.random import key_of
 from flipjax.config import Config, ConfigError, Experiment
+from flipjax.config.program import Program, Setting
 from flipjax.data import POOLS
 from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table, traced_table
@@ -25,7 +26,6 @@ from flipjax.intervene.centers import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.anatomy_names import name_pairs
 from flipjax.models.weights import WeightsError, load_weights
-from flipjax.program import Program, Setting
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
 
@@ -90,7 +90,7 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> program, task = outline_task(plan(configure("smoke"))[0])
         >>> task.catalog.class_names, task.pool.images.shape, len(task.tables["test"].rows)
         (('mossling', 'ripplet'), (320, 32, 32, 3), 128)
@@ -198,7 +198,7 @@ def check_sizes_of(program: Program) -> None:
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> check_sizes_of(plan(configure("smoke"))[0])  # Nothing is wrong.
     """
     spec = program.experiment

@@ -21,14 +21,14 @@ import jax.numpy as jnp
 
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
-from flipjax.configurations import configure
+from flipjax.config.checks import check_setting
+from flipjax.config.identity import digest_of
+from flipjax.config.keys import as_python
+from flipjax.config.plan import plan, setting_of
+from flipjax.config.program import Program, Setting, Value
+from flipjax.config.reading import configure
+from flipjax.config.settings import check_value, nearest, values_of
 from flipjax.data.arrays import ArrayData
-from flipjax.identity import digest_of
-from flipjax.plan import plan, setting_of
-from flipjax.plan_checks import check_setting
-from flipjax.program import Program, Setting, Value
-from flipjax.settings import check_value, nearest, values_of
-from flipjax.support.keys import as_python
 from flipjax.training.devices import form_of, library_of
 from flipjax.training.member import Member
 from flipjax.training.model import Model

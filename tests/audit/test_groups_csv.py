@@ -5,7 +5,7 @@ import pytest
 from audited import audit, refused, rows_of
 
 from flipjax import metrics
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 
 CLASSES = ("cat", "dog", "cow")
 SCENES = ("barn", "home", "sea")

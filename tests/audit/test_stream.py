@@ -9,7 +9,7 @@ import pytest
 from audited import audit
 
 from flipjax.audit import stream
-from flipjax.groups import NamedGroups
+from flipjax.config.groups import NamedGroups
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ["background", "cat", "dog", "cow"]

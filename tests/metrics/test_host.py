@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flipjax import metrics
-from flipjax.groups import Groups, NamedGroups
+from flipjax.config.groups import Groups, NamedGroups
 from flipjax.metrics import Decomposition, pixels, pull, selective
 from metrics.logits import FakeTensor, random_case
 

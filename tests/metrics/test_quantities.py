@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flipjax.groups import Groups, NamedGroups
+from flipjax.config.groups import Groups, NamedGroups
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import RegionSums
 from flipjax.metrics.evaluate import evaluate, keys_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, special
 
 from flipjax import metrics
-from flipjax.groups import NamedGroups
+from flipjax.config.groups import NamedGroups
 from flipjax.metrics import regions, selective
 from flipjax.metrics.images import read_images
 from flipjax.metrics.summary import summary_of

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults

@@ -10,7 +10,7 @@ from damage import DAMAGES, FUZZ, read_damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.report.gallery.store import load_gallery
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.cells import Cell, to_xarray

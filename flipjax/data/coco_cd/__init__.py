@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 
 if TYPE_CHECKING:
     from flipjax.data.coco_cd.coco_cd_dataset_builder import CocoCDConfig

@@ -18,8 +18,8 @@ import numpy as np
 from flipjax.backend.compiler import program
 from flipjax.backend.random import key_of
 from flipjax.config import PoolSpec
+from flipjax.config.naming import CREATURES, CUES, drawn_names
 from flipjax.data import store
-from flipjax.data.naming import CREATURES, CUES, drawn_names
 from flipjax.data.pool import Catalog, Cue, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
@@ -31,7 +31,7 @@ CHUNK = 32
 PERIOD = 4
 """Pixels from one stripe of a texture to the next."""
 TURNS = (0.0, 0.5, 0.25, 0.75)
-"""Hue of each of `flipjax.data.naming.HUES`, and direction of STRIPES in half turns."""
+"""Hue of each of `flipjax.config.naming.HUES`, and direction of STRIPES in half turns."""
 
 
 def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -39,7 +39,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
     Args:
         spec: `size` (side in pixels), `seed`, `objects` (per class), `scenes` (per kind), `cue`, `classes` and
-            `scene_kinds` (of `flipjax.data.naming`; empty: the first two) and `usual`.
+            `scene_kinds` (of `flipjax.config.naming`; empty: the first two) and `usual`.
 
     Returns:
         A composite pool and its catalog, the same on every call; objects and scenes alternate between their kinds.
@@ -151,7 +151,7 @@ def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, draw
         cue: 'marker' (a square of the kind's colour, 0 elsewhere), 'tint' (the kind's colour everywhere) or 'texture'
             (stripes in the kind's direction about a grey of 128).
         size: side of the image in pixels.
-        drawn: the possible values, as indices into `flipjax.data.naming.CUES`.
+        drawn: the possible values, as indices into `flipjax.config.naming.CUES`.
 
     Returns:
         uint8 (size, size, 3).

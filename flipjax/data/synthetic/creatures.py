@@ -30,7 +30,7 @@ Point: TypeAlias = tuple[Scalar, Scalar]
 """x and y in creature units: of one place, or of every sample of the image, each (H, W)."""
 
 PAIR = (0, 1)
-"""Indices of mossling and ripplet in `flipjax.data.naming.CREATURES`, and of land and water in `LANDSCAPES`."""
+"""Indices of mossling and ripplet in `flipjax.config.naming.CREATURES`, and of land and water in `LANDSCAPES`."""
 SUPERSAMPLE = 2
 """Samples along each side of a pixel, whose mean is the pixel."""
 UNIFORM_COUNT = 37
@@ -95,7 +95,7 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, drawn: tuple[int, ..
     Args:
         key: PRNG key.
         kind: int32 (), its index in `drawn`.
-        drawn: the possible kinds, as indices into `flipjax.data.naming.CREATURES`.
+        drawn: the possible kinds, as indices into `flipjax.config.naming.CREATURES`.
 
     Returns:
         The creature, float32.

@@ -73,7 +73,7 @@ def render_landscape(
         u: its random numbers.
         kind: int32 (), its index in `drawn`.
         size: side of the image in pixels.
-        drawn: the possible kinds, as indices into `flipjax.data.naming.LANDSCAPES`.
+        drawn: the possible kinds, as indices into `flipjax.config.naming.LANDSCAPES`.
         step: offset in `drawn` of the other sort of ground.
 
     Returns:

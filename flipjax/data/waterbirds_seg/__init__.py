@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
+from flipjax.config.groups import Groups
+from flipjax.config.settings import check_value
 from flipjax.data.split import PARTS
-from flipjax.groups import Groups
-from flipjax.settings import check_value
 from flipjax.support.files import sha256, write_text
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Patch
 from PIL import Image
 
-from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.pairs import region_class

@@ -34,11 +34,11 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax.config import Experiment
+from flipjax.config import Cue, Experiment, Recipe
+from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import convolution
-from flipjax.pytrees import Augmentation, Cue, Knobs, Recipe
 from flipjax.results.frames import write_csv
 from flipjax.training import population, step
 from flipjax.training.devices import AXIS, Layout

@@ -24,7 +24,7 @@ import time
 import numpy as np
 
 from flipjax.config import SELECTIONS
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.report import gallery
 from flipjax.results.arrays import Curves, ImageResults
 from flipjax.results.cells import Cell

@@ -10,11 +10,11 @@ from jax import lax
 
 from flipjax.backend.convolutions import XLA, faster_library, has_onednn
 from flipjax.backend.memory import keep_freed
-from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
+from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Recipe, TrainSpec
+from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import convolution, pack
-from flipjax.pytrees import Augmentation, Knobs, Recipe
 from flipjax.training import devices, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import nested

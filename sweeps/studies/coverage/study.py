@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from flipjax.groups import Groups
+from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition, bootstrap, summarize
 from flipjax.results.arrays import Curves, ImageResults
 from flipjax.results.cells import Cell

@@ -13,10 +13,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from flipjax.groups import TWO_BY_TWO, Groups
-from flipjax.methods import Augmentation, Knobs
-from flipjax.support.keys import Integer, Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
-from flipjax.support.ranges import Range, functions, multiple, name_of, one_of, within
+from flipjax.config.groups import TWO_BY_TWO, Groups
+from flipjax.config.keys import Integer, Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
+from flipjax.config.methods import Augmentation, Knobs
+from flipjax.config.ranges import Range, functions, multiple, name_of, one_of, within
 
 POOL_NAMES = ("synthetic", "flips-1", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 """Where images may come from: values of `config.pool.name`.
@@ -113,7 +113,7 @@ SEED = within(0, 2**31 - 1)
 RHO = Range(_is_rho, "a number in (0, 1]")
 FOLDS = Range(_is_fold_count, "0, or 2 to 1000")
 COLUMN = Range(bool, "the name of a column")
-# `flipjax.plan_checks` checks the names: a configuration may bring methods of its own.
+# `flipjax.config.checks` checks the names: a configuration may bring methods of its own.
 METHOD = Range(bool, "a method, or several joined by +")
 CUES = one_of("scene", "marker", "tint", "texture")
 SWAPPED = one_of("mean", "sampled", "both", "none")
@@ -152,28 +152,6 @@ class Config(Protocol):
 
     def __setitem__(self, name: str, value: Any, /) -> None:
         """Sets a section or a value."""
-
-
-class ConfigError(ValueError):
-    """An invalid request: `field` is the key, flag or file, `problem` the expected and the actual value.
-
-    Example:
-        >>> raise ConfigError("config.pool.root", "a folder of photos", "nothing")
-        Traceback (most recent call last):
-        flipjax.config.ConfigError: config.pool.root: expected a folder of photos; found nothing
-    """
-
-    exit_code = 2
-
-    def __init__(self, field: str, expected: str = "", found: object = None, *, problem: str = ""):
-        """Builds the message from `expected` and `found`, or takes it as `problem`."""
-        self.field = field
-        self.problem = problem
-        if not problem:
-            self.problem = f"expected {expected}"
-            if found is not None:
-                self.problem += f"; found {found}"
-        super().__init__(f"{field}: {self.problem}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config import KEYS, Config, ConfigError
-from flipjax.settings import leaves
+from flipjax.config.errors import ConfigError
+from flipjax.config.keys import as_python
+from flipjax.config.ranges import name_of
+from flipjax.config.sections import KEYS, Config
+from flipjax.config.settings import leaves
 from flipjax.support import fingerprint
 from flipjax.support.files import JsonObject, sha256
-from flipjax.support.keys import as_python
-from flipjax.support.ranges import name_of
 
 SAME_RUN = {name for name, key in KEYS.items() if key.same_run}
 """Keys that do not distinguish runs."""

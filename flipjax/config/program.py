@@ -1,7 +1,7 @@
 """A program, which is compiled once, and the settings of its members. Imports no JAX.
 
-`flipjax.plan` makes the programs of a configuration. The functions here choose some of a program's members: those that
-are left to train, those of a shard, and the one that the gallery shows.
+`flipjax.config.plan` makes the programs of a configuration. The functions here choose some of a program's members:
+those that are left to train, those of a shard, and the one that the gallery shows.
 """
 
 import dataclasses
@@ -9,10 +9,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from flipjax.config import Condition, Cue, Experiment, Recipe, Thinning
-from flipjax.methods import Augmentation, Knobs
+from flipjax.config.keys import Scalar
+from flipjax.config.methods import Augmentation, Knobs
+from flipjax.config.sections import Condition, Cue, Experiment, Recipe, Thinning
 from flipjax.support.files import sha256
-from flipjax.support.keys import Scalar
 
 Value: TypeAlias = "str | Scalar | tuple[Value, ...] | None"
 """A member's value of an axis or of a static key; None where its method does not use one."""
@@ -22,7 +22,7 @@ GALLERY_RHO = 0.9
 
 Example:
     >>> from flipjax import configure
-    >>> from flipjax.plan import plan
+    >>> from flipjax.config.plan import plan
     >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.85, 1.0), "axes.seed": (0,)}))
     >>> gallery_member(program)  # Of the level nearest to it.
     'm001'
@@ -35,7 +35,7 @@ class Setting:
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.9), "axes.seed": (0,)}))
         >>> program.settings[1].name, program.settings[1].condition
         ('m001', Condition(rho=0.9, seed=0, method='ce'))
@@ -75,7 +75,7 @@ class Program:
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> first, second = plan(configure("smoke", {"grid.model.width": (8, 16)}))
         >>> second.name, second.experiment.model.width, second.names, second.epochs, second.rhos
         ('001', 16, ('m004', 'm005', 'm006', 'm007'), (4, 4, 4, 4), (0.5, 0.95))
@@ -114,7 +114,7 @@ def restrict(program: Program, names: Collection[str]) -> Program:
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> [program] = plan(configure("smoke"))
         >>> restrict(program, ["m001", "m003"]).names, restrict(program, program.names) is program
         (('m001', 'm003'), True)
@@ -134,7 +134,7 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> programs = plan(configure("smoke"))
         >>> shards = [shard_members(programs, index=index, count=3) for index in range(3)]
         >>> [len(shard) for shard in shards], sorted(set.union(*shards))
@@ -155,7 +155,7 @@ def gallery_member(program: Program) -> str:
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> [program] = plan(configure("smoke"))
         >>> gallery_member(program), program.settings[2].condition.rho
         ('m002', 0.95)

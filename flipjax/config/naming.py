@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Sequence
 
-from flipjax.config import ConfigError, PoolSpec, SplitSpec
-from flipjax.groups import Groups
-from flipjax.support.ranges import multiple
+from flipjax.config.errors import ConfigError
+from flipjax.config.groups import Groups
+from flipjax.config.ranges import multiple
+from flipjax.config.sections import PoolSpec, SplitSpec
 
 CREATURES = ("mossling", "ripplet", "duneling", "frostlet")
 """Classes that the synthetic pool can draw; the first two by default."""

@@ -1,15 +1,16 @@
 """Checks of keys that belong together: of a network, of methods and of folds. Imports no JAX.
 
-`flipjax.settings.check` checks each value on its own. These checks take two keys or more, and raise ConfigError for the
-first that does not fit the others. `flipjax.plan` calls them, and `flipjax.training.train` for a single member.
+`settings.check` checks each value on its own. These checks take two keys or more, and raise ConfigError for the first
+that does not fit the others. `plan` calls them, and `flipjax.training.train` for a single member.
 """
 
-from flipjax.config import KEYS, Config, ConfigError, Experiment, ModelSpec
-from flipjax.methods import METHODS, OWN, STRENGTHS, active_knobs, methods_of, parts_of
-from flipjax.program import Program, Setting
-from flipjax.settings import value_of, values_of
-from flipjax.support.keys import Key
-from flipjax.support.ranges import functions_of, name_of
+from flipjax.config.errors import ConfigError
+from flipjax.config.keys import Key
+from flipjax.config.methods import METHODS, OWN, STRENGTHS, active_knobs, methods_of, parts_of
+from flipjax.config.program import Program, Setting
+from flipjax.config.ranges import functions_of, name_of
+from flipjax.config.sections import KEYS, Config, Experiment, ModelSpec
+from flipjax.config.settings import value_of, values_of
 
 
 def check_method_names(config: Config) -> None:
@@ -114,7 +115,7 @@ def check_setting(experiment: Experiment, setting: Setting, config: Config) -> N
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.plan import member_axes, plan, setting_of
+        >>> from flipjax.config.plan import member_axes, plan, setting_of
         >>> config = configure("smoke")
         >>> [program] = plan(config)
         >>> axes = {**member_axes(config)[0], "method": "group_dro"}
@@ -146,7 +147,7 @@ def check_methods(program: Program) -> None:
     Example:
         >>> import dataclasses
         >>> from flipjax import configure
-        >>> from flipjax.plan import plan
+        >>> from flipjax.config.plan import plan
         >>> [program] = plan(configure("smoke", {"axes.method": ("dfr",), "split.n_val": 8}))
         >>> small = dataclasses.replace(program.experiment.split, n_val=4)
         >>> check_methods(dataclasses.replace(program, experiment=dataclasses.replace(program.experiment, split=small)))

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from flipjax.config import KEYS, PLACES, Config, ConfigError, default_config
-from flipjax.methods import METHODS
-from flipjax.settings import assign, changed, check_name, leaves, normalised
-from flipjax.support.keys import Key, Kind
-from flipjax.support.ranges import functions_of, name_of
+from flipjax.config.errors import ConfigError
+from flipjax.config.keys import Key, Kind
+from flipjax.config.methods import METHODS
+from flipjax.config.ranges import functions_of, name_of
+from flipjax.config.sections import KEYS, PLACES, Config, default_config
+from flipjax.config.settings import assign, changed, check_name, leaves, normalised
 from flipjax.support.threads import cores
 
 OVERRIDE = "--config."
@@ -99,7 +100,7 @@ def parse_value(name: str, text: str) -> object:
 
 def shipped_configs() -> dict[str, Path]:
     """Returns the shipped configurations by name, from the wheel's or the repository's `configs` folder."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.py"))}

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flipjax.support.keys import Scalar, keys_in, knob, knobs_in, switch, traced
-from flipjax.support.ranges import functions_of, name_of, within
+from flipjax.config.keys import Scalar, keys_in, knob, knobs_in, switch, traced
+from flipjax.config.ranges import functions_of, name_of, within
 
 DRO = ("group_dro", "group_dro_reference")
 """Methods that weigh groups.

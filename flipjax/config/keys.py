@@ -16,7 +16,7 @@ import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from flipjax.support.ranges import Range, one_of
+from flipjax.config.ranges import Range, one_of
 
 if TYPE_CHECKING:
     import jax

@@ -1,8 +1,7 @@
 """Plans the programs of a configuration, each compiled once, and their members. Imports no JAX.
 
-`plan` checks a configuration and makes a `flipjax.program.Program` for each setting of its grid: the static half
-(`experiment`), and a setting for each member (`member_axes`, `setting_of`). `flipjax.plan_checks` checks keys that must
-fit one another.
+`plan` checks a configuration and makes a `Program` for each setting of its grid: the static half (`experiment`), and a
+setting for each member (`member_axes`, `setting_of`). `flipjax.config.checks` checks keys that must fit one another.
 """
 
 import dataclasses
@@ -10,12 +9,18 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config import (
+from flipjax.config.checks import check_folds, check_method_names, check_methods, check_model
+from flipjax.config.errors import ConfigError
+from flipjax.config.identity import digest_of
+from flipjax.config.methods import STRENGTHS, Augmentation, active_knobs, knobs_of, knobs_set_by, methods_of
+from flipjax.config.naming import check_sizes, known_groups
+from flipjax.config.program import Program, Setting, Value
+from flipjax.config.ranges import name_of
+from flipjax.config.sections import (
     AXES,
     KEYS,
     Condition,
     Config,
-    ConfigError,
     Cue,
     Experiment,
     ModelSpec,
@@ -24,12 +29,7 @@ from flipjax.config import (
     Thinning,
     TrainSpec,
 )
-from flipjax.data.naming import check_sizes, known_groups
-from flipjax.identity import digest_of
-from flipjax.methods import STRENGTHS, Augmentation, active_knobs, knobs_of, knobs_set_by, methods_of
-from flipjax.plan_checks import check_folds, check_method_names, check_methods, check_model
-from flipjax.program import Program, Setting, Value
-from flipjax.settings import (
+from flipjax.config.settings import (
     active_numbers,
     changed,
     check,
@@ -41,7 +41,6 @@ from flipjax.settings import (
     unlisted,
     values_of,
 )
-from flipjax.support.ranges import name_of
 
 
 def plan(config: Config) -> list[Program]:

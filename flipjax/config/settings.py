@@ -5,9 +5,10 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from flipjax.config import AXES, KEYS, PLACES, QUANTITIES, SECTIONS, WHOLE, Config, ConfigError, PoolSpec
-from flipjax.support.keys import Key, Kind, as_python
-from flipjax.support.ranges import functions_of
+from flipjax.config.errors import ConfigError
+from flipjax.config.keys import Key, Kind, as_python
+from flipjax.config.ranges import functions_of
+from flipjax.config.sections import AXES, KEYS, PLACES, QUANTITIES, SECTIONS, WHOLE, Config, PoolSpec
 
 Part = TypeVar("Part")
 """A dataclass of `flipjax.config.SECTIONS`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from flipjax.support.ranges import Range
+from flipjax.config.ranges import Range
 
 if TYPE_CHECKING:
     import jax
