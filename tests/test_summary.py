@@ -13,7 +13,7 @@ from metrics.logits import EXAMPLES, check_refused
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition, bootstrap
-from flipjax.metrics.resampling import draw_images
+from flipjax.metrics.resampling import draw_images, generator_of
 from flipjax.metrics.selective import auroc_ends
 
 
@@ -89,22 +89,19 @@ def test_errors_at_the_door_of_summaries():
         bootstrap(key=jax.random.key(0), samples=0)
 
 
-def test_bootstrap_of_keys_equals_that_of_a_function():
+def test_a_bootstrap_is_the_percentiles_of_summaries_of_its_resamples():
     rng = np.random.default_rng(10)
     logits, labels = rng.normal(0, 2, (40, 6, 6, 3)).astype(np.float32), rng.integers(0, 3, (40, 6, 6))
     result, groups = metrics.decompose(logits, labels), np.arange(40) % 4
-    options = {"key": jax.random.key(3), "samples": 60, "groups": groups}
     keys = ["fg_flip", "iou/foreground", "risk_aurc", "risk_decile", "group/rare/risk_aurc", "worst_group_iou"]
-
-    def statistic(part):
-        summary = metrics.summarize(part, groups)
-        return np.hstack([summary[name] for name in keys])
-
-    together, looped = metrics.bootstrap(result, keys, **options), metrics.bootstrap(result, statistic, **options)
+    together = metrics.bootstrap(result, keys, key=jax.random.key(3), samples=60, groups=groups)
     assert list(together) == keys
-    for end in (0, 1):
-        np.testing.assert_allclose(np.hstack([together[name][end] for name in keys]), looped[end], rtol=1e-12)
-    assert metrics.bootstrap(result, keys[0], **options) == together[keys[0]]
+    counts = draw_images(generator_of(jax.random.key(3)), 40, samples=60, groups=groups)
+    drawn = metrics.resampled(result, keys, counts=counts, groups=groups)
+    for name in keys:
+        np.testing.assert_allclose(together[name], np.percentile(drawn[name], [2.5, 97.5], axis=0), rtol=1e-12)
+    alone = metrics.bootstrap(result, keys[0], key=jax.random.key(3), samples=60, groups=groups)
+    assert alone == together[keys[0]]
 
 
 def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
@@ -115,12 +112,11 @@ def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
     share = metrics.bootstrap(images([0.0, 1.0], [0.1, 0.2]), "top_decile_flip_share", key=key)
     assert share.low == 0.5 and share.high == 1.0
     assert np.isnan(metrics.bootstrap(images([0.0], [0.1]), "risk_auroc", key=key, samples=5)).all()
-    # Image i has risk i: in the places of a pair stands a pair.
-    single = Decomposition(np.ones((6, 3, 3), int), np.arange(6.0))
-    apart = metrics.bootstrap(
-        single, lambda part: np.ptp(part.risk_sum.reshape(3, 2) // 2, axis=1).max(), key=key, pairs=np.arange(6) // 2
-    )
-    assert apart == (0.0, 0.0)
+
+
+def test_pairs_are_drawn_whole():
+    counts = draw_images(np.random.default_rng(0), 6, samples=20, pairs=np.arange(6) // 2)
+    assert (counts[:, ::2] == counts[:, 1::2]).all() and (counts.sum(1) == 6).all() and counts.std() > 0
 
 
 @EXAMPLES

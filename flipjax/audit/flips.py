@@ -14,7 +14,7 @@ from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, flips_of, margins
-from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, mean_of
+from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, estimate_rates, mean_of
 from flipjax.results.frames import DIGITS
 
 PAIRS = 400
@@ -343,7 +343,7 @@ def flip_pairs(
     sizes = confusion
     if weighted is not None:
         sizes = np.asarray(weighted.confusion)
-    share = estimate_rate(Ratio(sizes[:, truth, prediction], sizes.sum(2)[:, truth]), clusters=clusters)
+    share = estimate_rates(Ratio(sizes[:, truth, prediction], sizes.sum(2)[:, truth]), clusters=clusters)
     names = np.array(class_names, object)
     table = pd.DataFrame(
         {

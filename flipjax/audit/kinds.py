@@ -10,7 +10,7 @@ from flipjax.audit.anatomy import AnatomyFlips, kinds_table
 from flipjax.audit.measurements import Measurements
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rate
+from flipjax.metrics.intervals import estimate_rates
 
 PLACES = {"whole": "whole segments", "rim": "near borders", "inside": "inside segments"}
 """Kinds of `metrics.segment_tables` that are flips, in words; each flipped pixel has one of them."""
@@ -39,7 +39,7 @@ def place_table(measured: Measurements) -> pd.DataFrame:
     foreground = np.asarray(measured.weighted_decomposition.confusion)[:, inside].sum((1, 2))
     weighted = counts * measured.pixel_weights[:, None]
     ratio = Ratio(weighted, np.repeat(foreground[:, None], len(PLACES), axis=1))
-    share = estimate_rate(ratio, clusters=measured.clusters)
+    share = estimate_rates(ratio, clusters=measured.clusters)
     return pd.DataFrame(
         {
             "kind": [*PLACES.values()],

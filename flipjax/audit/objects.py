@@ -53,10 +53,9 @@ def count_objects(measured: Measurements) -> Objects:
     """Counts segments; rates have intervals if several images, or clusters, have segments."""
     tables = measured.segments
     C = len(measured.class_names)
-    flips = metrics.segment_flips(tables.true, class_names=measured.class_names)
     return Objects(
         tables=tables,
-        flips=with_intervals(flips, tables.true, measured.clusters),
+        flips=metrics.segment_flips(tables.true, clusters=measured.clusters, class_names=measured.class_names),
         confusion=metrics.segment_confusion(tables.true, num_classes=C),
         images_hit=_images_hit(tables.true, measured),
         budget=_budget(tables.pixels, measured),
@@ -83,34 +82,6 @@ def _images_hit(true: pd.DataFrame, measured: Measurements) -> Estimate:
     shown[true["image"].to_numpy(np.int64)] = 1
     hit[true["image"][true["outcome"].isin(("flip", "miss"))].to_numpy(np.int64)] = 1
     return estimate_rate(Ratio(hit, shown), clusters=measured.clusters)
-
-
-def with_intervals(flips: pd.DataFrame, true: pd.DataFrame, clusters: np.ndarray | None) -> pd.DataFrame:
-    """Adds the intervals of SegFlip and StrictFlip to `metrics.segment_flips`; none for one image or cluster.
-
-    Args:
-        flips: of the segments `true`, a row a class that occurs, in order of their numbers, and `all`.
-        true: true segments.
-        clusters: int (n,), the cluster of each image, or None.
-    """
-    unit = true["image"].to_numpy(np.int64)
-    if clusters is not None:
-        unit = clusters[unit]
-    if len(np.unique(unit)) < 2:
-        return flips
-    truth = true["class"].to_numpy(np.int64)
-    match = true["matched"].fillna(-1).to_numpy(np.int64)
-    of_class = np.column_stack([truth[:, None] == np.unique(truth), np.ones(len(truth), bool)])
-    rates = {
-        "seg_flip": ((true["outcome"] == "flip").to_numpy(bool), np.ones(len(truth), bool)),
-        "strict_flip": ((match >= 0) & (match != truth), match >= 0),
-    }
-    table = flips.copy()
-    for name, (part, whole) in rates.items():
-        estimate = estimate_rate(Ratio(of_class * part[:, None], of_class * whole[:, None]), clusters=unit)
-        table[f"{name}_low"] = estimate.low
-        table[f"{name}_high"] = estimate.high
-    return table
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:

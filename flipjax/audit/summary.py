@@ -20,7 +20,7 @@ from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.evaluate import evaluate, ratios_of, with_group
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.intervals import Estimate, estimate_mean, estimate_rate
-from flipjax.metrics.summary import image_intervals, interval_names
+from flipjax.metrics.resampling import image_intervals, interval_names, read_together
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 
 GROUP_DIFFERENCE = "group_difference/"
@@ -180,8 +180,7 @@ def dependent_images(measured: Measurements) -> np.ndarray | None:
         return measured.clusters
     if measured.pairs is None:
         return None
-    # A single image, of pair -1, is alone.
-    return np.where(measured.pairs < 0, -1 - np.arange(len(measured.pairs)), measured.pairs)
+    return read_together("pairs", measured.pairs, len(measured.pairs))
 
 
 def _add_segments(summary: Summary, objects: Objects) -> None:

@@ -17,6 +17,7 @@ _NAMES = {
     ".regions": "RegionSums region_sums",
     ".segment_rates": "error_budget segment_auroc segment_confusion segment_flips",
     ".segment_table": "SegmentTables segment_tables segments",
-    ".summary": "Interval bootstrap resampled summarize",
+    ".resampling": "Interval bootstrap resampled",
+    ".summary": "summarize",
 }
 __getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -19,6 +19,9 @@ from flipjax.metrics.kernels import logit_scores as logit_scores
 from flipjax.metrics.kernels import risk_map as risk_map
 from flipjax.metrics.regions import RegionSums as RegionSums
 from flipjax.metrics.regions import region_sums as region_sums
+from flipjax.metrics.resampling import Interval as Interval
+from flipjax.metrics.resampling import bootstrap as bootstrap
+from flipjax.metrics.resampling import resampled as resampled
 from flipjax.metrics.segment_rates import error_budget as error_budget
 from flipjax.metrics.segment_rates import segment_auroc as segment_auroc
 from flipjax.metrics.segment_rates import segment_confusion as segment_confusion
@@ -26,7 +29,4 @@ from flipjax.metrics.segment_rates import segment_flips as segment_flips
 from flipjax.metrics.segment_table import SegmentTables as SegmentTables
 from flipjax.metrics.segment_table import segment_tables as segment_tables
 from flipjax.metrics.segment_table import segments as segments
-from flipjax.metrics.summary import Interval as Interval
-from flipjax.metrics.summary import bootstrap as bootstrap
-from flipjax.metrics.summary import resampled as resampled
 from flipjax.metrics.summary import summarize as summarize

@@ -86,7 +86,7 @@ def class_keys(quantity: Quantity, names: Sequence[str], foreground: np.ndarray)
     """Returns the keys of a quantity that has a value for each class, or each foreground class, in order."""
     if "<class>" in quantity.key:
         return [quantity.key.replace("<class>", name) for name in names]
-    return [quantity.key.replace("<foreground>", names[c]) for c in foreground.tolist()]
+    return [quantity.key.replace("<foreground>", names[int(c)]) for c in foreground]
 
 
 def keys_of(quantity: Quantity, images: Images) -> list[str]:
@@ -99,7 +99,7 @@ def keys_of(quantity: Quantity, images: Images) -> list[str]:
     return class_keys(quantity, images.class_names, foreground)
 
 
-def ratios_of(images: Images) -> dict[str, Ratio]:
+def ratios_of(images: Images, *, evaluators: Sequence[Evaluator] = EVALUATORS) -> dict[str, Ratio]:
     """Returns what every rate of the images divides in each, (n,), by its key in `flipjax.metrics.summarize`.
 
     Example:
@@ -111,7 +111,7 @@ def ratios_of(images: Images) -> dict[str, Ratio]:
         ([1], [4])
     """
     ratios = {}
-    for evaluator in EVALUATORS:
+    for evaluator in evaluators:
         if evaluator.of_images is None or not evaluator.exists(images):
             continue
         ratio = evaluator.of_images(images)

@@ -103,6 +103,14 @@ def read_numbers(values: ArrayLike, *, name: str) -> np.ndarray:
         raise TypeError(f"{name}: expected real numbers, found {array.dtype} ({error}).") from error
 
 
+def read_integers(name: str, values: ArrayLike, images: int) -> np.ndarray:
+    """Returns values as integers (N,); raises ValueError if they are not N integers."""
+    numbers = read_array(values, name=name)
+    if numbers.shape != (images,) or numbers.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
+    return numbers
+
+
 def settings_for(values: Any) -> contextlib.AbstractContextManager:
     """Returns the settings under which JAX computes with an array; of NumPy arrays a context that does nothing."""
     if isinstance(values, np.ndarray):

@@ -24,9 +24,8 @@ from flipjax.metrics.decomposition import (
     pixel_ratios,
     read_leaves,
 )
-from flipjax.metrics.host import Array
+from flipjax.metrics.host import Array, read_integers
 from flipjax.metrics.ranking import Ranking, rank_images
-from flipjax.metrics.resampling import read_counts, read_integers
 from flipjax.metrics.scene_swap import SceneSwap, scene_swap
 
 ALL = "all"
@@ -228,7 +227,6 @@ def read_images(
     *,
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
-    counts: np.ndarray | None = None,
     pair: np.ndarray | None = None,
     regions: RegionSums | None = None,
     log_odds: np.ndarray | None = None,
@@ -241,7 +239,6 @@ def read_images(
         groups: (n,) integers.
         class_names: of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
         all_groups: what the groups number; two by two by default for two foreground classes, and else each integer.
-        counts: (S, n), how often each resample holds each image.
         pair: as in `Images`.
         regions: as in `Images`.
         log_odds: as in `Images`.
@@ -249,7 +246,7 @@ def read_images(
 
     Raises:
         TypeError: confusion does not hold integers.
-        ValueError: not exactly one image axis, or groups, class names or resamples that do not fit.
+        ValueError: not exactly one image axis, or groups or class names that do not fit.
     """
     if isinstance(decomposition, list):
         raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
@@ -259,8 +256,6 @@ def read_images(
         found = f"{shape} and {risk_shape}; of one image pass leaf[None]"
         raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
     confusion, risk_sum = read_leaves(decomposition)
-    if counts is not None:
-        counts = read_counts(counts, len(confusion))
     n, C = confusion.shape[:2]
     background = decomposition.background
     group = np.zeros(n, np.int64)
@@ -274,7 +269,6 @@ def read_images(
         confusion=confusion,
         risk_sum=risk_sum,
         background=background,
-        weights=counts,
         pair=pair,
         regions=regions,
         log_odds=log_odds,

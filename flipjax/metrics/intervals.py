@@ -14,21 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtri, stdtrit
 
-from flipjax.metrics.decomposition import Ratio, divide
+from flipjax.metrics.decomposition import Ratio, divide, mean_over_classes
 
-TAIL = 0.025
-"""Probability that the truth lies beyond one end of an interval.
-
-Example:
-    >>> f"{1 - 2 * TAIL:.0%}"
-    '95%'
-"""
-_MOST = 1e9
+LEVEL = 0.95
+"""Share of the intervals that hold the truth."""
+_LARGEST_SIZE = 1e9
 """Largest effective number of images, where shares vary no more than rounding does: Beta quantiles stay exact."""
 
 
 class Estimate(NamedTuple):
-    """A number, or an array of them, with its 95% interval; NaN where it is undefined.
+    """A number with its 95% interval; NaN where it is undefined.
 
     Example:
         >>> Estimate(0.4, 0.1, 0.75).text(".0%"), Estimate(0.4, math.nan, math.nan).text(".2f")
@@ -36,15 +31,11 @@ class Estimate(NamedTuple):
     """
 
     value: float
-    """The number, or numbers (k,)."""
+    """The number."""
     low: float
     """The lower end of its interval."""
     high: float
     """The upper end."""
-
-    def at(self, place: int) -> Estimate:
-        """Returns that of one number of an array."""
-        return Estimate(*(float(np.ravel(end)[place]) for end in self))
 
     def text(self, form: str = ".3f") -> str:
         """Returns the number with its interval, without one if there is none, or a dash if it is undefined."""
@@ -53,6 +44,21 @@ class Estimate(NamedTuple):
         if math.isnan(self.low):
             return format(self.value, form)
         return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
+
+class Estimates(NamedTuple):
+    """Several numbers with their intervals, arrays (k,)."""
+
+    value: np.ndarray
+    """The numbers."""
+    low: np.ndarray
+    """The lower ends of their intervals."""
+    high: np.ndarray
+    """The upper ends."""
+
+    def at(self, place: int) -> Estimate:
+        """Returns one of them."""
+        return Estimate(float(self.value[place]), float(self.low[place]), float(self.high[place]))
 
 
 def pool_clusters(counts: ArrayLike, clusters: ArrayLike | None) -> np.ndarray:
@@ -78,7 +84,7 @@ def pool_clusters(counts: ArrayLike, clusters: ArrayLike | None) -> np.ndarray:
     return sums
 
 
-def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
+def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
     """Returns the rate of all images, sums of parts over sums of wholes, with its interval.
 
     The interval is Clopper and Pearson's of as many independent images as would have the rate's variance, which is
@@ -87,26 +93,34 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
     share it is narrow; where no organ has flipped yet, and borders do, nothing tells that one may.
 
     Args:
-        ratio: (n,), or (n, k) of k rates; parts at most the wholes.
+        ratio: (n,); parts at most the wholes.
         clusters: int (n,), images that count as one; None: each alone.
+        level: share of the intervals that hold the truth, between 0 and 1.
 
     Returns:
-        `Estimate` of floats, or of arrays (k,). Without images of a rate all three are NaN.
+        All three are NaN without images that have the rate.
 
     Source: Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
-    estimated from survey data, Survey Methodology 24, 1998, 193-201.
+    estimated from survey data, Survey Methodology 24, 1998, 193-201; recommended by Parker et al., National Center for
+    Health Statistics data presentation standards for proportions, 2017; the least number is Kish's, Survey Sampling,
+    1965. `sweeps/studies/coverage` measures the coverage.
 
     Example:
         >>> none = estimate_rate(Ratio(np.zeros(3), np.full(3, 40)))  # 1 - .025 ** (1 / 3)
         >>> none.text()
         '0.000 [0.000, 0.708]'
     """
-    sums = _in_columns(ratio, clusters)
+    return estimate_rates(_as_column(ratio), clusters=clusters, level=level).at(0)
+
+
+def estimate_rates(ratio: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
+    """Returns `estimate_rate` of k rates (n, k) at once."""
+    sums = _of_clusters(ratio, clusters)
     value, influence = _linearise(sums)
     units = (sums.whole > 0).sum(0)
     # Kish's number, of images of one size. Shares vary most if each image flips as a whole or not at all.
     least = np.nan_to_num(divide(sums.whole.sum(0) ** 2, (sums.whole**2).sum(0)), nan=1.0)
-    return _as_given(_interval(value, influence, units, least), ratio)
+    return _interval(value, influence, units, least, tail=(1 - level) / 2)
 
 
 def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
@@ -123,40 +137,57 @@ def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
         >>> estimate_mean(Ratio(perfect, perfect)).text(".2f")
         '1.00 [0.29, 1.00]'
     """
-    rates = estimate_rate(ratio, clusters=clusters)
-    _, influence = _linearise(_in_columns(ratio, clusters))
-    return _mean(_mean_of(rates.value), rates, influence, range_of=(0.0, 1.0))
+    rates = estimate_rates(ratio, clusters=clusters)
+    _, influence = _linearise(_of_clusters(ratio, clusters))
+    return _mean(_mean_of(rates.value), rates, influence)
 
 
-def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
+def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
     """Returns the rates of a new model minus those of an old one over the same images, with their intervals.
 
     The interval is Student's t of the linearised differences of the images and of two more, one each way, that differ
     as much as the most different image does. Equal predictions have [0, 0].
 
     Args:
-        old: (n,), or (n, k) of k rates.
+        old: (n,).
         new: the same of the new model.
         clusters: as in `estimate_rate`.
+        level: as in `estimate_rate`.
 
     Returns:
-        `Estimate` as in `estimate_rate`; NaN where either model lacks a rate.
+        All three are NaN where either model lacks the rate.
 
     Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial proportions based on paired
-    data, J. Educ. Behav. Stat. 37, 2012, 479-488, of proportions.
+    data, J. Educ. Behav. Stat. 37, 2012, 479-488, whose further images differ entirely. That they differ as the most
+    different image does is flipjax's; `sweeps/studies/coverage` measures the coverage.
 
     Example:
         >>> flips = Ratio(np.array([0, 0, 5]), np.full(3, 10))
         >>> paired_difference(flips, flips).text(".1f")
         '0.0 [0.0, 0.0]'
     """
-    return _as_given(_paired(old, new, clusters)[0], new)
+    return paired_differences(_as_column(old), _as_column(new), clusters=clusters, level=level).at(0)
+
+
+def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
+    """Returns `paired_difference` of k rates (n, k) at once."""
+    before = _of_clusters(old, clusters)
+    after = _of_clusters(new, clusters)
+    largest = np.nan_to_num(np.abs(after.value - before.value)).max(0, initial=0)
+    units = ((before.whole > 0) | (after.whole > 0)).sum(0)
+    _, influence_before = _linearise(_with_two_more(before, units, np.zeros_like(largest), largest))
+    _, influence_after = _linearise(_with_two_more(after, units, largest, np.zeros_like(largest)))
+    value = after.total().value - before.total().value
+    variance = _variance(influence_after - influence_before, units + 2)
+    return _students_t(value, variance, units, tail=(1 - level) / 2)
 
 
 def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
     """Returns the difference of the means over k rates (n, k), such as mean IoU, with its interval.
 
-    A rate that a model lacks is left out of its mean.
+    A rate that a model lacks is left out of its mean. The interval is that of `paired_difference` for the mean itself:
+    one pair of further images, whose means differ as much as those of the most different image do. It covers too
+    little for fewer than 20 images, or where few images have some of the k rates.
 
     Example:
         >>> old = Ratio(np.array([[0, 1], [0, 1]]), np.full((2, 2), 4))
@@ -164,9 +195,21 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
         >>> paired_mean_difference(old, new).value
         0.25
     """
-    changes, influence = _paired(old, new, clusters)
-    value = _mean_of(_in_columns(new, clusters).total().value) - _mean_of(_in_columns(old, clusters).total().value)
-    return _mean(value, changes, influence, range_of=(-1.0, 1.0))
+    before = _of_clusters(old, clusters)
+    after = _of_clusters(new, clusters)
+    value = _mean_of(after.total().value) - _mean_of(before.total().value)
+    units = int(((before.whole > 0) | (after.whole > 0)).any(1).sum())
+    if math.isnan(value):
+        return Estimate(value, math.nan, math.nan)
+    moved = (_mean_influence(after) - _mean_influence(before)) * units
+    # What each unit says of the difference: its own mean, and that which moves the difference by as much.
+    of_own_means = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
+    largest = max(np.abs(of_own_means).max(), np.abs(moved + value).max())
+    middle = value * units / (units + 2)
+    squares = (moved**2).sum() + units * (value - middle) ** 2
+    squares += (largest - middle) ** 2 + (largest + middle) ** 2
+    variance = np.array([squares / (units + 1) / (units + 2)])
+    return _students_t(np.array([value]), variance, np.array([units]), tail=(1 - LEVEL) / 2).at(0)
 
 
 def difference_of(first: Estimate, second: Estimate) -> Estimate:
@@ -203,21 +246,14 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(mean, mean - below, mean + above)
 
 
-def _in_columns(ratio: Ratio, clusters: ArrayLike | None) -> Ratio:
+def _as_column(ratio: Ratio) -> Ratio:
+    """Returns what a rate (n,) divides as that of one rate, (n, 1)."""
+    return Ratio(np.asarray(ratio.part)[:, None], np.asarray(ratio.whole)[:, None])
+
+
+def _of_clusters(ratio: Ratio, clusters: ArrayLike | None) -> Ratio:
     """Returns what rates divide of each cluster, float64 (units, k)."""
-    part = np.asarray(ratio.part, np.float64)
-    whole = np.asarray(ratio.whole, np.float64)
-    if whole.ndim == 1:
-        part = part[:, None]
-        whole = whole[:, None]
-    return Ratio(pool_clusters(part, clusters), pool_clusters(whole, clusters))
-
-
-def _as_given(estimate: Estimate, ratio: Ratio) -> Estimate:
-    """Returns floats for a rate that was given as (n,)."""
-    if np.ndim(ratio.whole) == 1:
-        return estimate.at(0)
-    return estimate
+    return Ratio(pool_clusters(ratio.part, clusters), pool_clusters(ratio.whole, clusters))
 
 
 def _linearise(sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
@@ -228,16 +264,10 @@ def _linearise(sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
     return value, residual / np.where(total > 0, total, 1.0)
 
 
-def _paired(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple[Estimate, np.ndarray]:
-    """Returns the differences (k,) of rates, and what each unit and the two more move them by, (units + 2, k)."""
-    before = _in_columns(old, clusters)
-    after = _in_columns(new, clusters)
-    most = np.nan_to_num(np.abs(after.value - before.value)).max(0, initial=0)
-    units = ((before.whole > 0) | (after.whole > 0)).sum(0)
-    _, influence_before = _linearise(_with_two_more(before, units, np.zeros_like(most), most))
-    _, influence_after = _linearise(_with_two_more(after, units, most, np.zeros_like(most)))
-    influence = influence_after - influence_before
-    return _students_t(after.total().value - before.total().value, influence, units), influence
+def _mean_influence(sums: Ratio) -> np.ndarray:
+    """Returns what each unit moves the mean over rates by, (units,), of those rates that any unit has."""
+    _, influence = _linearise(sums)
+    return influence[:, sums.whole.sum(0) > 0].mean(1)
 
 
 def _mean_of(values: np.ndarray) -> float:
@@ -246,41 +276,42 @@ def _mean_of(values: np.ndarray) -> float:
     return float(divide(values[known].sum(), known.sum()))
 
 
-def _mean(value: float, numbers: Estimate, influence: np.ndarray, *, range_of: tuple[float, float]) -> Estimate:
-    """Returns a mean of k numbers with the interval that follows from theirs and from what units move them by."""
-    known = ~np.isnan(numbers.low)
+def _mean(value: float, rates: Estimates, influence: np.ndarray) -> Estimate:
+    """Returns a mean of k rates with the interval that follows from theirs and from what units move them by."""
+    known = ~np.isnan(rates.low)
     moved = influence[:, known]
     length = np.sqrt((moved**2).sum(0))
     lengths = np.outer(length, length)
     together = np.where(lengths > 0, moved.T @ moved / np.where(lengths > 0, lengths, 1.0), 1.0)
     np.fill_diagonal(together, 1.0)
-    below = (numbers.value - numbers.low)[known]
-    above = (numbers.high - numbers.value)[known]
+    below = (rates.value - rates.low)[known]
+    above = (rates.high - rates.value)[known]
     # Rounding may make the sum of squares of no width negative.
     half_below = divide(math.sqrt(max(below @ together @ below, 0.0)), known.sum())
     half_above = divide(math.sqrt(max(above @ together @ above, 0.0)), known.sum())
-    least, largest = range_of
-    return Estimate(value, max(value - float(half_below), least), min(value + float(half_above), largest))
+    return Estimate(value, max(value - float(half_below), 0.0), min(value + float(half_above), 1.0))
 
 
-def _interval(value: np.ndarray, influence: np.ndarray, units: np.ndarray, least: np.ndarray) -> Estimate:
+def _interval(
+    value: np.ndarray, influence: np.ndarray, units: np.ndarray, least: np.ndarray, *, tail: float
+) -> Estimates:
     """Returns rates (k,) with their intervals, of units (k,) that count as `least` or more."""
     variance = _variance(influence, units)
-    quantile = ndtri(1 - TAIL) / stdtrit(np.maximum(units - 1, 1), 1 - TAIL)
+    quantile = ndtri(1 - tail) / stdtrit(np.maximum(units - 1, 1), 1 - tail)
     effective = divide(value * (1 - value) * quantile**2, variance)
     # Shares that do not vary at all are those that vary least.
-    effective = np.clip(np.nan_to_num(effective, nan=_MOST), least, _MOST)
+    effective = np.clip(np.nan_to_num(effective, nan=_LARGEST_SIZE), least, _LARGEST_SIZE)
     # Where all units agree on nothing or everything their variance says nothing, and one unit has none.
     at_end = (value <= 0) | (value >= 1) | (units < 2)
     effective = np.where(at_end, np.maximum(units, 1), effective)
     positive = np.clip(value, 0.0, 1.0) * effective
     negative = effective - positive
-    low = betaincinv(np.maximum(positive, np.finfo(float).tiny), negative + 1, TAIL)
-    high = betaincinv(positive + 1, np.maximum(negative, np.finfo(float).tiny), 1 - TAIL)
+    low = betaincinv(np.maximum(positive, np.finfo(float).tiny), negative + 1, tail)
+    high = betaincinv(positive + 1, np.maximum(negative, np.finfo(float).tiny), 1 - tail)
     low = np.where(positive > 0, low, 0.0)
     high = np.where(negative > 0, high, 1.0)
     known = ~np.isnan(value)
-    return Estimate(value, np.where(known, low, np.nan), np.where(known, high, np.nan))
+    return Estimates(value, np.where(known, low, np.nan), np.where(known, high, np.nan))
 
 
 def _variance(influence: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -295,9 +326,9 @@ def _with_two_more(sums: Ratio, units: np.ndarray, first: np.ndarray, second: np
     return Ratio(part, np.vstack([sums.whole, size, size]))
 
 
-def _students_t(value: np.ndarray, influence: np.ndarray, units: np.ndarray) -> Estimate:
+def _students_t(value: np.ndarray, variance: np.ndarray, units: np.ndarray, *, tail: float) -> Estimates:
     """Returns differences (k,) with the intervals of units (k,) and two more, which draw their middle towards 0."""
     number = units + 2
     middle = value * units / number
-    half = stdtrit(number - 1, 1 - TAIL) * np.sqrt(_variance(influence, number))
-    return Estimate(value, np.maximum(middle - half, -1.0), np.minimum(middle + half, 1.0))
+    half = stdtrit(number - 1, 1 - tail) * np.sqrt(variance)
+    return Estimates(value, np.maximum(middle - half, -1.0), np.minimum(middle + half, 1.0))

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from flipjax.config.groups import Groups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
-from flipjax.metrics.resampling import read_integers
+from flipjax.metrics.host import read_integers
 
 
 def flips_to(confusion: ArrayLike, *, background: Background = 0) -> np.ndarray:

@@ -70,7 +70,7 @@ class Evaluator:
     weighted: bool
     """Whether it follows the weights of `Images`, and so can have an interval over images."""
     resampled: bool
-    """Whether a sweep computes that interval from resamples."""
+    """Whether a sweep computes that interval from resamples; that of a rate has a formula."""
     of_images: OfImages | None = None
     """What the quantity divides in each image, if it is a rate: its value, interval and sums follow from that."""
     of_pixels: OfPixels | None = None
@@ -178,7 +178,7 @@ def rate(
 
         meaning = " ".join((of_images.__doc__ or "").split())
         described = Quantity(key, title, "share", better, meaning)
-        EVALUATORS.append(Evaluator(described, compute, needs, swept, True, True, of_images, of_pixels))
+        EVALUATORS.append(Evaluator(described, compute, needs, swept, True, False, of_images, of_pixels))
         return of_images
 
     return register

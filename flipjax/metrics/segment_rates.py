@@ -13,28 +13,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipjax.metrics import selective
-from flipjax.metrics.decomposition import divide, margins, mean_over_classes, pixel_ratios
-from flipjax.metrics.resampling import draw_images, percentile_ends
+from flipjax.metrics.decomposition import Ratio, divide, margins, mean_over_classes, pixel_ratios
+from flipjax.metrics.intervals import estimate_rates
 from flipjax.metrics.segment_table import KINDS, OUTCOMES
 
 if TYPE_CHECKING:
-    import jax
     import pandas as pd
 
 
 def segment_flips(
     true_segments: pd.DataFrame,
     *,
-    key: jax.Array | None = None,
-    samples: int = 1000,
+    clusters: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Computes flip rates of the segments of each class, with 95% bootstrap intervals over images with segments.
+    """Computes flip rates of the segments of each class, with their 95% intervals over images or clusters.
 
     Args:
         true_segments: from `segments`.
-        key: a JAX PRNG key; None: no intervals.
-        samples: the number of resamples of images.
+        clusters: int (n,), the cluster of each image, such as its patient; None: each image alone.
         class_names: of all C classes, for the index; None: class numbers.
 
     Returns:
@@ -43,10 +40,11 @@ def segment_flips(
         `seg_flip`: flips over segments; `flip_of_found`: flips over segments that are correct or flip;
         `bleeding`: of the flips, the share whose predicted class the image really shows somewhere else;
         `matched`: segments that a predicted one matches at IoU above 1/2, and `strict_flip`, the share of these whose
-        match has another class; with a key `..._low` and `..._high` of `seg_flip` and `strict_flip`.
-        NaN where the denominator is 0. Intervals leave out resamples without segments of the class.
+        match has another class; `..._low` and `..._high` of `seg_flip` and `strict_flip`, by
+        `flipjax.metrics.intervals.estimate_rate`, if several images or clusters have segments.
+        NaN where the denominator is 0.
 
-    Source: Kirillov et al., Panoptic segmentation, 2019, for the match; Efron and Tibshirani, 1993.
+    Source: Kirillov et al., Panoptic segmentation, 2019, for the match.
 
     Example:
         >>> truth, prediction = np.array([[[1, 1], [2, 2]]]), np.array([[[2, 2], [2, 2]]])
@@ -59,33 +57,29 @@ def segment_flips(
 
     class_of_segment = np.asarray(true_segments["class"], np.int64)
     classes = np.unique(class_of_segment)
-    images, image_of_segment = np.unique(np.asarray(true_segments["image"], np.int64), return_inverse=True)
+    unit = np.asarray(true_segments["image"], np.int64)
+    if clusters is not None:
+        unit = clusters[unit]
     # The rows of the result: a class each, and `all`, which has every segment.
     is_of_class = class_of_segment[:, None] == classes
     in_row = np.column_stack([is_of_class, np.ones(len(true_segments), bool)])
-    # The number of segments with each property: by image and row, and by row.
-    by_image = {}
-    counts = {}
-    for name, has_property in _properties(true_segments).items():
-        counted = pd.DataFrame(in_row & has_property[:, None])
-        by_image[name] = counted.groupby(image_of_segment).sum().to_numpy()
-        counts[name] = by_image[name].sum(0).astype(np.int64)
+    segments_with = {name: in_row & has[:, None] for name, has in _properties(true_segments).items()}
+    counts = {name: chosen.sum(0) for name, chosen in segments_with.items()}
     table = {name: counts[name] for name in ("segments", *OUTCOMES)}
     table["seg_flip"] = divide(counts["flip"], counts["segments"])
     table["flip_of_found"] = divide(counts["flip"], counts["flip"] + counts["correct"])
     table["bleeding"] = divide(counts["bleeding"], counts["flip"])
     table["matched"] = counts["matched"]
     table["strict_flip"] = divide(counts["strict_flip"], counts["matched"])
-    if key is not None and len(images):
-        import jax
-
-        generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        # How often each image is in each resample, (samples, images).
-        drawn = draw_images(generator, len(images), samples=samples)
-        flip_rates = divide(drawn @ by_image["flip"], drawn @ by_image["segments"])
-        table["seg_flip_low"], table["seg_flip_high"] = percentile_ends(flip_rates)
-        strict_flip_rates = divide(drawn @ by_image["strict_flip"], drawn @ by_image["matched"])
-        table["strict_flip_low"], table["strict_flip_high"] = percentile_ends(strict_flip_rates)
+    if len(np.unique(unit)) > 1:
+        rates = {
+            "seg_flip": Ratio(segments_with["flip"], segments_with["segments"]),
+            "strict_flip": Ratio(segments_with["strict_flip"], segments_with["matched"]),
+        }
+        for name, ratio in rates.items():
+            estimate = estimate_rates(ratio, clusters=unit)
+            table[f"{name}_low"] = estimate.low
+            table[f"{name}_high"] = estimate.high
     if class_names is None:
         names = [str(c) for c in classes]
     else:

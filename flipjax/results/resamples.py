@@ -1,14 +1,16 @@
-"""Intervals over the test images of trained models: bootstrap resamples of what each image left behind."""
+"""Intervals over the test images of trained models, from what each image left behind."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flipjax.metrics.evaluate import evaluate, with_group
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.evaluate import evaluate, ratios_of, with_group
+from flipjax.metrics.images import Images
+from flipjax.metrics.intervals import estimate_mean
 from flipjax.metrics.quantities import SWEPT
-from flipjax.metrics.resampling import draw_images, percentile_ends
-from flipjax.metrics.summary import auroc_intervals
+from flipjax.metrics.resampling import auroc_intervals, draw_images, percentile_ends, read_together
 from flipjax.results.cells import Cell, cells_by_member
 from flipjax.results.rows import COMPARED
 
@@ -16,25 +18,15 @@ SAMPLES = 500
 """Resamples of an interval."""
 IMAGES_INTERVAL = "95% interval over the test images, for these models"
 RESAMPLED = [evaluator for evaluator in SWEPT if evaluator.resampled]
-"""The quantities with an interval over images."""
+"""The quantities with an interval from resamples."""
 AUROCS = ("risk_auroc", "swap_auroc")
-"""The quantities whose interval does not come from resamples."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _MemberResamples:
-    """One member's quantities on resampled images."""
-
-    values: dict[str, np.ndarray]
-    """Resamples (samples,) of each quantity, by key."""
-    auroc_ends: dict[str, np.ndarray]
-    """The interval (2,) of each AUROC, by key."""
+"""The quantities whose interval is Newcombe's."""
 
 
 class Resamples:
-    """Quantities of a run's members on resampled test images, computed lazily.
+    """Intervals of quantities of a run's members over the test images, computed lazily.
 
-    Images of one object are drawn together, and all members of a cell see the same resamples.
+    Images of one object count as one, and all members of a cell see the same resamples.
     """
 
     def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
@@ -46,34 +38,56 @@ class Resamples:
     def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
         """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
 
-        Uses bootstrap percentiles; for an AUROC, the mean of the members' own intervals.
+        Of a rate by `metrics.intervals.estimate_mean`, which knows how members depend on the same images; of an AUROC
+        the mean of the members' own intervals; of all others bootstrap percentiles.
         """
-        resamples = []
+        models = []
+        drawn = []
         for member in members:
             cell = self._cells.get(member)
             if cell is None or selection not in cell.rules:
                 return {}
-            resamples.append(self._of(member, cell, selection))
-        if not resamples:
+            images = cell.images_of(member, "test", selection)
+            models.append(images)
+            drawn.append(self._drawn(cell, images))
+        if not models:
             return {}
-        intervals = {}
-        for key in resamples[0].values:
-            intervals[key] = percentile_ends(np.mean([member.values[key] for member in resamples], axis=0))
-        for key in resamples[0].auroc_ends:
-            intervals[key] = np.mean([member.auroc_ends[key] for member in resamples], axis=0)
+        intervals = _rate_intervals(models)
+        for key in drawn[0]:
+            intervals[key] = percentile_ends(np.mean([values[key] for values in drawn], axis=0))
+        aurocs = [_auroc_ends(images) for images in models]
+        for key in aurocs[0]:
+            intervals[key] = np.mean([ends[key] for ends in aurocs], axis=0)
         return intervals
 
-    def _of(self, member: str, cell: Cell, selection: str) -> _MemberResamples:
+    def _drawn(self, cell: Cell, images: Images) -> dict[str, np.ndarray]:
         """Evaluates one member on resamples; all members of a cell share the draws, so that differences are paired."""
-        images = cell.images_of(member, "test", selection)
         if id(cell) not in self._draws:
             generator = np.random.default_rng(0)
             self._draws[id(cell)] = draw_images(
                 generator, len(images.group), samples=self._samples, groups=images.group, pairs=images.pair
             )
-        drawn = dataclasses.replace(images, weights=self._draws[id(cell)])
-        evaluated = evaluate(drawn, groups=COMPARED, evaluators=RESAMPLED)
-        values = {quantity.name: quantity.value for quantity in evaluated}
-        names = [with_group(key, group) for group in COMPARED for key in AUROCS]
-        aurocs = auroc_intervals(images, names, pairs=images.pair)
-        return _MemberResamples(values, {key: np.array(ends) for key, ends in aurocs.items()})
+        resampled = dataclasses.replace(images, weights=self._draws[id(cell)])
+        return {value.name: value.value for value in evaluate(resampled, groups=COMPARED, evaluators=RESAMPLED)}
+
+
+def _rate_intervals(models: Sequence[Images]) -> dict[str, np.ndarray]:
+    """Returns the interval (2,) of the mean over models of each rate, by key."""
+    intervals = {}
+    for group in COMPARED:
+        of_group = [images.of_group(group) for images in models]
+        first = of_group[0]
+        clusters = read_together("pair", first.pair, len(first))
+        ratios = [ratios_of(images, evaluators=SWEPT) for images in of_group]
+        for key in ratios[0]:
+            part = np.stack([of_model[key].part for of_model in ratios], axis=1)
+            whole = np.stack([of_model[key].whole for of_model in ratios], axis=1)
+            mean = estimate_mean(Ratio(part, whole), clusters=clusters)
+            intervals[with_group(key, group)] = np.array([mean.low, mean.high])
+    return intervals
+
+
+def _auroc_ends(images: Images) -> dict[str, np.ndarray]:
+    """Returns the interval (2,) of each AUROC of a model, by key."""
+    names = [with_group(key, group) for group in COMPARED for key in AUROCS]
+    return {key: np.array(ends) for key, ends in auroc_intervals(images, names, pairs=images.pair).items()}

@@ -14,8 +14,10 @@ from flipjax.metrics.intervals import (
     difference_of,
     estimate_mean,
     estimate_rate,
+    estimate_rates,
     mean_of,
     paired_difference,
+    paired_differences,
     paired_mean_difference,
     pool_clusters,
 )
@@ -95,12 +97,12 @@ def test_an_image_cut_into_pieces_of_one_cluster_gives_the_same_interval():
     whole = part + generator.integers(1, 9, (12, 2))
     pieces = Ratio(np.repeat(part / 3, 3, axis=0), np.repeat(whole / 3, 3, axis=0))
     clusters = np.repeat(np.arange(12), 3)
-    np.testing.assert_allclose(estimate_rate(pieces, clusters=clusters), estimate_rate(Ratio(part, whole)))
+    np.testing.assert_allclose(estimate_rates(pieces, clusters=clusters), estimate_rates(Ratio(part, whole)))
     np.testing.assert_allclose(estimate_mean(pieces, clusters=clusters), estimate_mean(Ratio(part, whole)))
     changed = Ratio(part[::-1], whole)
     cut = Ratio(np.repeat(part[::-1] / 3, 3, axis=0), pieces.whole)
-    expected = paired_difference(Ratio(part, whole), changed)
-    np.testing.assert_allclose(paired_difference(pieces, cut, clusters=clusters), expected)
+    expected = paired_differences(Ratio(part, whole), changed)
+    np.testing.assert_allclose(paired_differences(pieces, cut, clusters=clusters), expected)
 
 
 def test_images_without_the_class_do_not_count():
@@ -117,22 +119,52 @@ def test_pixels_that_weigh_double_are_two_pixels():
     np.testing.assert_allclose(estimate_rate(Ratio(part * 2.5, whole * 2.5)), estimate_rate(Ratio(part, whole)))
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("whole", 0.03), ("whole", 0.1), ("whole", 0.3), ("borders", 0.1)])
-def test_the_interval_of_a_rate_holds_it(kind, rate):
-    generator = np.random.default_rng(1)
-    size = generator.integers(1, 50, (40, 400))
-    share = generator.random(size.shape) < rate
-    if kind == "borders":
-        share = generator.beta(30 * rate, 30 - 30 * rate, size.shape)
-    _, low, high = estimate_rate(Ratio(size * share, size))
-    # Of 400; lognormal shares have .86 at 20 images, whatever the interval (studies/coverage).
-    assert ((low <= rate) & (rate <= high)).mean() >= 0.92
+@given(counts_of_images, st.floats(0.5, 0.98), st.floats(0.001, 0.019))
+def test_a_higher_level_has_a_wider_interval(rows, level, further):
+    ratio = ratio_of(rows)
+    if ratio.whole.any():
+        _, low, high = estimate_rate(ratio, level=level)
+        _, lower, higher = estimate_rate(ratio, level=level + further)
+        assert lower <= low + 1e-12 and high <= higher + 1e-12
+    changed = Ratio(ratio.part[::-1], np.maximum(ratio.whole, ratio.part[::-1]))
+    _, low, high = paired_difference(ratio, changed, level=level)
+    _, lower, higher = paired_difference(ratio, changed, level=level + further)
+    assert np.isnan(low) or (lower <= low + 1e-12 and high <= higher + 1e-12)
+
+
+def shares_of(generator, kind, rate, shape):
+    """Draws shares of images: organs that flip as a whole, nearly the same share of each image, or skewed shares."""
+    if kind == "organs":
+        return (generator.random(shape) < rate).astype(float)
+    if kind == "constant":
+        return generator.normal(rate, 0.004, shape).clip(0, 1)
+    return generator.lognormal(-4.2, 1.2, shape).clip(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "images", "coverage", "width"),
+    [
+        ("organs", 0.05, 40, 0.971, 0.175),
+        ("organs", 0.2, 20, 0.949, 0.409),
+        ("organs", 0.2, 60, 0.967, 0.257),
+        ("constant", 0.027, 60, 0.951, 0.002),
+        ("skewed", 0.0306, 60, 0.888, 0.030),
+    ],
+    ids=str,
+)
+def test_the_interval_of_a_rate_holds_it_as_often_as_was_measured(kind, rate, images, coverage, width):
+    """Of 1,000 samples, so within .03; the logarithm of the sizes of organs has a standard deviation of .6."""
+    generator = np.random.default_rng(0)
+    whole = generator.lognormal(5, 0.6, (images, 1000))
+    _, low, high = estimate_rates(Ratio(whole * shares_of(generator, kind, rate, whole.shape), whole))
+    assert ((low <= rate) & (rate <= high)).mean() == pytest.approx(coverage, abs=0.03)
+    assert (high - low).mean() == pytest.approx(width, abs=0.015)
 
 
 def test_the_mean_of_one_rate_has_that_rate_s_interval():
     part = (np.arange(20) < 7)[:, None]
     ratio = Ratio(part, np.ones((20, 1)))
-    np.testing.assert_allclose(estimate_mean(ratio), estimate_rate(ratio).at(0))
+    np.testing.assert_allclose(estimate_mean(ratio), estimate_rates(ratio).at(0))
 
 
 def test_a_mean_leaves_out_classes_without_pixels_and_is_undefined_without_any():
@@ -201,17 +233,75 @@ def test_a_rate_that_a_model_lacks_has_no_difference():
 def test_the_difference_of_a_mean_of_one_rate_is_that_of_the_rate():
     old = Ratio(np.array([[2.0], [2.0], [1.0]]), np.full((3, 1), 4.0))
     new = Ratio(np.array([[4.0], [3.0], [1.0]]), np.full((3, 1), 5.0))
-    np.testing.assert_allclose(paired_mean_difference(old, new), paired_difference(old, new).at(0))
+    np.testing.assert_allclose(paired_mean_difference(old, new), paired_differences(old, new).at(0))
 
 
-@pytest.mark.parametrize(("old_rate", "new_rate"), [(0.0, 0.05), (0.1, 0.1), (0.3, 0.1)])
-def test_the_interval_of_a_difference_holds_it(old_rate, new_rate):
-    generator = np.random.default_rng(1)
-    whole = generator.integers(1, 50, (60, 400))
-    old, new = (Ratio(whole * (generator.random(whole.shape) < rate), whole) for rate in (old_rate, new_rate))
-    _, low, high = paired_difference(old, new)
+@pytest.mark.parametrize(
+    ("old_rate", "new_rate", "images", "coverage", "width", "power"),
+    [
+        (0.05, 0.05, 60, 0.986, 0.198, 0.02),
+        (0.1, 0.0, 40, 0.955, 0.242, 0.13),
+        (0.2, 0.0, 60, 0.943, 0.249, 0.98),
+    ],
+    ids=str,
+)
+def test_the_interval_of_a_difference_holds_it_as_often_as_was_measured(
+    old_rate, new_rate, images, coverage, width, power
+):
+    """Of 1,000 samples, so within .03: organs that one model flips, or the other."""
+    generator = np.random.default_rng(0)
+    whole = generator.lognormal(5, 0.6, (images, 1000))
+    drawn = generator.random(whole.shape)
+    old = Ratio(whole * (drawn < old_rate), whole)
+    new = Ratio(whole * ((drawn >= old_rate) & (drawn < old_rate + new_rate)), whole)
+    _, low, high = paired_differences(old, new)
     truth = new_rate - old_rate
-    assert ((low <= truth) & (truth <= high)).mean() >= 0.92
+    assert ((low <= truth) & (truth <= high)).mean() == pytest.approx(coverage, abs=0.03)
+    assert (high - low).mean() == pytest.approx(width, abs=0.015)
+    assert ((low > 0) | (high < 0)).mean() == pytest.approx(power, abs=0.05)
+
+
+def slow_mean_difference(old, new, whole):
+    """The ends of one difference of means over classes with pixels in every image, image by image."""
+    n, classes = whole.shape
+    totals = whole.sum(0)
+    changes = (new - old).sum(0) / totals
+    moved = []
+    for i in range(n):
+        # What the difference would be if every image changed it as this one does.
+        change = sum((new[i, k] - old[i, k] - changes[k] * whole[i, k]) / totals[k] for k in range(classes))
+        moved.append(changes.mean() + n * change / classes)
+    own = [sum((new[i, k] - old[i, k]) / whole[i, k] for k in range(classes)) / classes for i in range(n)]
+    largest = max(map(abs, own + moved))
+    values = [*moved, largest, -largest]
+    half = t.ppf(0.975, n + 1) * math.sqrt(np.var(values, ddof=1) / (n + 2))
+    middle = sum(values) / (n + 2)
+    return max(middle - half, -1), min(middle + half, 1)
+
+
+@given(st.integers(1, 8), st.integers(0, 2**16))
+def test_the_slow_twin_of_a_difference_of_means(images, seed):
+    generator = np.random.default_rng(seed)
+    whole = generator.integers(1, 20, (images, 3))
+    old, new = generator.integers(0, whole + 1), generator.integers(0, whole + 1)
+    value, low, high = paired_mean_difference(Ratio(old, whole), Ratio(new, whole))
+    np.testing.assert_allclose([low, high], slow_mean_difference(old, new, whole), atol=1e-9)
+    assert -1 <= low <= value + 1e-9 and value - 1e-9 <= high <= 1
+    other = paired_mean_difference(Ratio(new, whole), Ratio(old, whole))
+    np.testing.assert_allclose(other, [-value, -high, -low], atol=1e-9)
+
+
+def test_a_change_of_mean_iou_is_found_in_sixty_images():
+    """Five organs, of which the new model flips a twentieth: found in nearly all of 100 samples, and covered."""
+    generator = np.random.default_rng(0)
+    found = held = 0
+    for _ in range(100):
+        whole = generator.lognormal(5, 0.6, (60, 5))
+        flipped = generator.random(whole.shape) < 0.05
+        _, low, high = paired_mean_difference(Ratio(whole, whole), Ratio(whole * ~flipped, whole))
+        found += high < 0
+        held += low <= -0.05 <= high
+    assert found >= 80 and held >= 88
 
 
 def test_clusters_are_summed_in_order_of_their_numbers():

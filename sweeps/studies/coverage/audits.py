@@ -21,7 +21,7 @@ from scipy.stats import false_discovery_control, fisher_exact, norm
 from flipjax.audit.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import Ratio, divide
-from flipjax.metrics.intervals import estimate_rate, paired_difference, paired_mean_difference, pool_clusters
+from flipjax.metrics.intervals import estimate_rates, paired_differences, paired_mean_difference, pool_clusters
 from flipjax.results.frames import to_frame, write_csv
 from flipjax.results.verdicts import LEVEL
 
@@ -106,7 +106,7 @@ def coverage(generator, repetitions):
                         patient = np.repeat(np.arange(patients), together)
                         part = pool_clusters(shares * whole, patient)
                         whole = pool_clusters(whole, patient)
-                        _, low, high = estimate_rate(Ratio(part, whole))
+                        _, low, high = estimate_rates(Ratio(part, whole))
                         first, last = bootstrap(generator, part, whole)
                         yield {
                             "flips": kind,
@@ -145,7 +145,7 @@ def differences(generator, repetitions):
             ratios = [
                 Ratio(pool_clusters(shares * whole, patient), pool_clusters(whole, patient)) for shares in (old, new)
             ]
-            estimate = paired_difference(*ratios)
+            estimate = paired_differences(*ratios)
             means = []
             for first in range(0, repetitions // 4, ORGANS):
                 # Data sets are alike in truth, so they stand for the organs of one.
