@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.groups import AnyGroups
+from flipjax.config.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.evaluate import evaluate, with_group
 from flipjax.metrics.host import read_integers, read_numbers
