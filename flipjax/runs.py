@@ -15,7 +15,7 @@ from flipjax.config.identity import digest_of
 from flipjax.config.plan import plan
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
-from flipjax.config.settings import leaves, static_settings
+from flipjax.config.settings import leaves, static_settings, values_of
 from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.metrics import Decomposition
@@ -219,9 +219,20 @@ class RunMember:
     def _cell(self) -> Cell:
         return self.run.cells[self._cell_name]
 
+    @property
+    def status(self) -> str:
+        """Such as `finished` or `diverged`, under the first selection rule."""
+        return str(self.run.members.loc[self.name, "status"])
+
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
-        """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""
-        return self._cell.decomposition(self.name, part, selection=rule)
+        """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default.
+
+        Where the rule kept no epoch, as of a member that diverged at once, it holds no pixels, and its shares are NaN.
+
+        Raises:
+            ConfigError: another part or rule.
+        """
+        return self._cell.decomposition(self.name, part, selection=self._rule(rule))
 
     def predictions(self, part: str = "test") -> np.ndarray:
         """Returns the stored predicted classes of `val` or `test` images, by the first selection rule.
@@ -230,13 +241,18 @@ class RunMember:
             uint8 (n, h, w), in the order of `images()`. Images of more than 64 pixels a side are subsampled evenly.
 
         Raises:
+            ConfigError: another part, or the member has none because it kept no epoch.
             ValueError: the run stored none: without `config.intervene.scores`, of one seed, or of too many images.
         """
         images = self._cell.images
         if images.masks is None:
             wanted = "a run of two seeds or more with config.intervene.scores, and few enough images"
             raise ValueError(f"predictions: expected {wanted}; {self.run.folder} stored none")
-        classes = unpack_classes(images.masks[self._cell.results.places[self.name], images.inside(part)])
+        place = self._cell.results.places[self.name]
+        inside = images.inside(part)
+        if not self._cell.results.best_epoch[0, place]:
+            raise ConfigError("member", "one that kept an epoch, which has predictions", f"{self.name}, {self.status}")
+        classes = unpack_classes(images.masks[place, inside])
         size = self.static.get("pool.size", self.run.config.pool.size)
         step = math.ceil(size / MASK_SIDE)
         side = len(range(step // 2, size, step))
@@ -246,8 +262,19 @@ class RunMember:
         """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
         static = {name: value for name, value in self.static.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, {**static, "grid": default_config().grid})
-        axes: dict[str, Any] = {name: value for name, value in self.axes.items() if name in IMAGE_AXES}
+        # Photos as they are found have no rho, and any value of the configuration gives their images.
+        axes: dict[str, Any] = {"rho": values_of(config, "rho")[0]}
+        axes.update({name: value for name, value in self.axes.items() if name in IMAGE_AXES})
         return benchmark(config, **axes, data=self.run.data)
+
+    def _rule(self, rule: str | None) -> str:
+        """Returns a selection rule of the run, by default the first."""
+        rules = self._cell.rules
+        if rule is None:
+            return rules[0]
+        if rule not in rules:
+            raise ConfigError("rule", f"one of {', '.join(rules)}", rule)
+        return rule
 
     def model(self, rule: str | None = None, *, build: Callable | None = None) -> Model:
         """Returns the network with the weights kept by a selection rule, the first by default.
@@ -257,10 +284,11 @@ class RunMember:
             build: the function that builds a user's own network, needed for an opened run.
 
         Raises:
+            ConfigError: another rule.
             FileNotFoundError: the run did not keep these weights.
             WeightsError: the file is damaged, or needs `build`.
         """
-        rule = rule or self._cell.rules[0]
+        rule = self._rule(rule)
         program = self._cell_name.partition("/")[0]
         file = self.run.folder / "cells" / program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():

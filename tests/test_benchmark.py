@@ -65,7 +65,7 @@ def test_images_have_the_members_strength_of_the_cue(config, images):
 def test_the_rows_are_those_of_the_sweep(images):
     """Scores the stored predictions of the recorded run; quantities without scores equal its results.csv."""
     data = load(RECORDED / "run")
-    (cell,), run = data.cells.values(), data.members
+    (cell,), run = data.cells.values(), data.results
     chosen = run[(run.rho == 0.95) & (run.seed == 1) & (run.split == "test") & (run.selection == "val_loss")]
     for member, own in chosen.groupby("member"):
         packed = cell.images.masks[cell.results.places[member], cell.images.inside("test")]

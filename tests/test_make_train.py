@@ -118,6 +118,19 @@ def test_cue_strength_is_a_traced_number_of_a_member(small, alone):
         train.member(cue_strength=1.5)
 
 
+def test_a_traced_value_out_of_range_ends_without_numbers(small):
+    made = jax.jit(jax.vmap(lambda rate, mirrored: small.member(learning_rate=rate, hflip=mirrored)))
+    members = made(np.float32([2e-3, 2e-3, -1.0]), np.float32([0.5, 1.5, 0.5]))
+    assert np.isnan(members.recipe.learning_rate).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("levels", [np.array([0.5, 0.9]), [0.5, 0.9]], ids=["array", "list"])
+def test_several_values_of_a_member_are_one_sentence(small, levels):
+    message = r"config.axes.rho: expected one value; found an array of shape \(2,\); train.members\(rho=...\) makes"
+    with pytest.raises(ConfigError, match=message):
+        small.member(rho=levels)
+
+
 def test_vmap_over_traced_levels_seeds_and_rates(small, alone):
     def run(train, rho, seed, rate):
         return train(train.member(rho=rho, seed=seed, learning_rate=rate))
@@ -126,6 +139,9 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, alone):
     trained = jax.jit(jax.vmap(run, (None, 0, None, 0)))(small, rhos, np.int32(1), rates)
     assert trained.status.tolist() == [Status.FINISHED] * 2 + [Status.DIVERGED] * 2
     assert trained.epochs.tolist() == [2, 2, 1, 1]
+    # What raises no error gives no number.
+    flips = np.asarray(trained.test["val_loss"].flip)
+    assert np.isnan(flips[2:]).all() and np.isfinite(flips[:2]).any()
     for place, rho in enumerate((0.5, 0.75)):
         one = alone(small.member(rho=rho, seed=1))
         np.testing.assert_allclose(trained.history["valid_loss"][place], one.history["valid_loss"], atol=1e-2)

@@ -141,6 +141,48 @@ def test_predictions_that_are_not_stored_are_one_sentence(tmp_path):
         flipjax.open_run(tmp_path / "bare").member(flipjax.open_run(tmp_path / "bare").members.index[0]).predictions()
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda member: member.predictions("tset"), "part: expected one of val, test; found tset"),
+        (lambda member: member.decomposition("train"), "part: expected one of val, test; found train"),
+        (lambda member: member.decomposition(rule="val_los"), "rule: expected one of .*; found val_los"),
+        (lambda member: member.model("val_los"), "rule: expected one of .*; found val_los"),
+    ],
+    ids=["predictions", "decomposition", "rule of a decomposition", "rule of a model"],
+)
+def test_parts_and_rules_that_there_are_not_are_one_sentence(recorded, call, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        call(recorded.member("m001"))
+
+
+def test_a_member_that_diverged_at_once_has_no_numbers(without_page):
+    changes = {"axes.rho": (1.0,), "axes.seed": (0, 1), "axes.learning_rate": (2e-3, 1e30), "intervene.scores": "all"}
+    run = flipjax.run(faults.whole_run()[1], changes)
+    (lost, _) = run.members.index[run.members["status"] == "diverged"]
+    assert run.results.query(f"member == '{lost}'")["best_epoch"].max() == 0
+    images = run.images.groupby("member")
+    assert images["flip"].count()[lost] == 0 == images["mirror"].count()[lost] and images["flip"].count().max() > 0
+    assert {*images.get_group(lost)["status"]} == {run.member(lost).status} == {"diverged"}
+    assert np.isnan(run.member(lost).decomposition().flip).all()
+    with pytest.raises(ConfigError, match=rf"^member: expected one that kept an epoch.*found {lost}, diverged"):
+        run.member(lost).predictions()
+
+
+def test_photos_as_they_are_found_have_no_rho(tmp_path):
+    from test_arrays import NAMES, PHOTOS
+
+    data = from_arrays(**PHOTOS, **NAMES)
+    changes = {"split.folds": 2, "split.n_train": 0, "axes.rho": (0.9,), "train.epochs": 1, "model.width": 4}
+    run = flipjax.run(faults.whole_run()[1], changes | {"axes.seed": (0, 1)}, data=data, workdir="folds")
+    assert "rho" not in run.results and "rho" not in run.member("m000").axes
+    assert len(run.member("m000").images().test.masks) == run.results.query("group == 'all'")["n_images"].iloc[-1]
+    page = (tmp_path / "folds/report/index.html").read_text()
+    shown = page.partition("<summary>Configuration")[0]
+    for claim in ("rho 0.", "rho</dt>", "are balanced", "equally frequent", "no scene was usual"):
+        assert claim not in shown, claim
+
+
 def test_a_plot_is_a_figure_of_its_own(recorded, tmp_path):
     before = dict(matplotlib.rcParams)
     figure = recorded.plot()

@@ -156,6 +156,18 @@ class Groups:
         return f"{class_names[self.class_of(group)]} on {scene_names[self.scene_of(group)]}"
 
 
+    def title_of_name(self, name: str, class_names: Sequence[str], scene_names: Sequence[str]) -> str:
+        """Returns the name of a group of `named` in words: of a number as `title_of`, of the others the name itself.
+
+        Example:
+            >>> [Groups().title_of_name(name, ("cat", "dog"), ("indoor", "outdoor")) for name in ("2", "rare")]
+            ['dog on indoor', 'rare']
+        """
+        if not name.isdigit():
+            return name
+        return self.title_of(int(name), class_names, scene_names)
+
+
 @dataclasses.dataclass(frozen=True)
 class NamedGroups:
     """Groups that are not class-scene pairs, such as cities: group i has name i.

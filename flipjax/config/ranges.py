@@ -1,6 +1,7 @@
 """Ranges of configuration keys: a test of values and a description for errors."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,12 +10,16 @@ MANY = 10**6
 
 
 class Range(NamedTuple):
-    """A set of values."""
+    """A set of values; of numbers without gaps, `low` to `high`."""
 
     accepts: Callable[[Any], bool]
     """Tests a value, which has the type of the key's default."""
     text: str
     """Describes the set in errors."""
+    low: float = -math.inf
+    """The least of its numbers."""
+    high: float = math.inf
+    """The largest."""
 
 
 def one_of(*choices: object) -> Range:
@@ -24,7 +29,7 @@ def one_of(*choices: object) -> Range:
 
 def within(low: float, high: float = MANY) -> Range:
     """Returns the range of numbers from `low` to `high`, without NaN."""
-    return Range(lambda value: low <= value <= high, f"a number in [{low}, {high}]")
+    return Range(lambda value: low <= value <= high, f"a number in [{low}, {high}]", low, high)
 
 
 def multiple(of: int, low: int, high: int = MANY) -> Range:

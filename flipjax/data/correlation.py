@@ -122,9 +122,9 @@ def traced_table(
 
 def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, rhos: Sequence[float]) -> int:
     """Returns the number of common images per class; raises ValueError if it is impossible."""
-    accepts, text = catalog.groups.rho_range
-    if not accepts(rho):
-        raise ValueError(f"rho: expected {text}, found {rho}")
+    possible = catalog.groups.rho_range
+    if not possible.accepts(rho):
+        raise ValueError(f"rho: expected {possible.text}, found {rho}")
     classes = catalog.groups.classes
     if n_train < 1 or n_train % classes:
         raise ValueError(f"n_train: expected a positive multiple of {classes}, equal classes, found {n_train}")
@@ -195,9 +195,9 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         >>> largest_n_train(catalog, split_pool(catalog, n_val=4, n_test=4, seed=0), rhos=(0.5, 0.95))
         20
     """
-    accepts, text = catalog.groups.rho_range
-    if not len(rhos) or not all(map(accepts, rhos)):
-        raise ValueError(f"rhos: expected {text}, found {rhos}")
+    possible = catalog.groups.rho_range
+    if not len(rhos) or not all(map(possible.accepts, rhos)):
+        raise ValueError(f"rhos: expected {possible.text}, found {rhos}")
     capacity = capacity_of(catalog, split)
     largest = 0
     for n in range(capacity.total + 1):

@@ -1,6 +1,7 @@
 """The images of a member as arrays for any framework."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Benchmark:
     all_groups: Groups
     """Say which groups are common and rare."""
     rho: float
-    """The member's rho."""
+    """The member's rho; NaN of photos as they are found, which have a scene of their own."""
     seed: int
     """The member's seed."""
 
@@ -130,6 +131,8 @@ def benchmark(
     val = _images_of(pool, parts.val, catalog.groups)
     test = _images_of(pool, parts.test, catalog.groups)
     class_names = ("background", *catalog.class_names)
+    if sizes.folds and catalog.kind == "photo":
+        rho = math.nan
     images = Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
     if spec.name == flips.NAME:
         flips.check_digests(catalog, flips.digests_of_member(images))

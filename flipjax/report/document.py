@@ -93,8 +93,8 @@ class Document:
     """Its sections; those without blocks are left out."""
     missing: Sequence[str] = ()
     """What could not be read."""
-    terms: Sequence[str] | None = None
-    """The definitions of templates/terms.html that the page has; None: all."""
+    terms: Sequence[str] = ()
+    """The definitions of templates/terms.html that the page has."""
     definitions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Further definitions, by term, before those."""
     config: Mapping[str, object] | None = None

@@ -37,7 +37,7 @@ from flipjax.report.sections import (
 from flipjax.results import sentences
 from flipjax.results.frames import write_csv
 from flipjax.results.run import SHOWN, StoredRun, load, token_of
-from flipjax.results.text import varying_axes
+from flipjax.results.text import level_text, varying_axes
 from flipjax.support.files import link_below, read_json, write_text
 
 MADE_OF = "made_of.json"
@@ -116,6 +116,8 @@ def make_document(run: StoredRun, figures: Path) -> Document:
         lines=findings(run),
         sections=_sections(shown, items, charts_over_rho),
         missing=[*shown.missing, *damaged],
+        terms=_terms(run),
+        definitions=_definitions(run),
         config=shown.record.get("config", {}),
         front=Front(charts_in_front, pair),
     )
@@ -145,6 +147,41 @@ def _facts(run: StoredRun, shown: StoredRun) -> list[str]:
             "groups; summary.csv and results.csv hold all."
         )
     return facts
+
+
+def _definitions(run: StoredRun) -> dict[str, str]:
+    """Returns what rho, common and rare are in this run, by term."""
+    counts = run.test_counts
+    groups = run.example.groups
+    titles = list(counts)
+    common = ", ".join(titles[group] for group in groups.common)
+    rare = ", ".join(titles[group] for group in groups.rare)
+    sides = f"Images of a class in its usual scenes ({common}), and in other scenes ({rare})."
+    if not run.is_balanced:
+        numbers = ", ".join(f"{count} of {title}" for title, count in counts.items())
+        sides += f" The test images are as they were found: {numbers}."
+    if "rho" not in run.records:
+        return {"common, rare": sides}
+    rho = "The fraction of a class's training images that show its usual scene."
+    if run.is_balanced:
+        rho += " In the test set all groups of class and scene are equally frequent."
+    lowest = float(run.records["rho"].min())
+    if groups.rho_range.accepts(lowest) and lowest <= groups.independence + 1e-6:
+        sides += f" At rho {level_text(lowest)} no scene was usual in training, so the two differ by chance alone."
+    return {"rho": rho, "common, rare": sides}
+
+
+def _terms(run: StoredRun) -> list[str]:
+    """Returns the terms of templates/terms.html that the page of a run explains."""
+    terms = ["correct, flip, miss", "95% interval", "verdict", "classes not learnt", "IoU gap", "flip-risk"]
+    images = run.example.images
+    if images.log_odds is not None:
+        terms.append("scene swap")
+    if (images.pair >= 0).any():
+        terms.append("counterfactual pair")
+    if images.scores is not None:
+        terms.append("scores of images")
+    return [*terms, "risk-coverage"]
 
 
 def _sections(shown: StoredRun, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:

@@ -76,7 +76,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     """
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if RARE_REPAIRED.quantity in set(summary["quantity"]):
-        caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
+        caption += " Repair raises Flip where scenes stay correlated with classes."
     lines = [COMMON_FLIP, RARE_FLIP, COMMON_REPAIRED, RARE_REPAIRED]
     drawn = line_panels(summary, records, lines, y_name=FLIP_SHARE)
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
@@ -155,7 +155,8 @@ def risk_charts(run: StoredRun) -> list[Chart]:
             run,
             "top_decile",
             "Top-decile flip share",
-            "Part of all flips in the tenth of the images with the highest flip-risk, and the largest of any tenth.",
+            "Sum of the flip shares of the tenth of the images with the highest flip-risk over that of all, and the largest "
+            "of any tenth.",
             TENTHS,
             y="share of all flips",
             reference=panels.ReferenceLevel(0.1, "flips spread evenly"),

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from flipjax.config.errors import ConfigError
 from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import RegionSums
 
@@ -140,6 +141,12 @@ class MemberResults(Curves):
         usual = tuple(tuple(np.flatnonzero(row).tolist()) for row in self.usual)
         return Groups(len(self.usual), len(self.scene_name), usual)
 
+    @cached_property
+    def group_titles(self) -> tuple[str, ...]:
+        """The names of the groups in words, such as 'cat on land', in the order of `group`."""
+        scenes = self.scene_name.tolist()
+        return tuple(self.groups.title_of_name(name, self.class_names[1:], scenes) for name in self.group.tolist())
+
     def settings(self) -> list[dict[str, AxisValue]]:
         """Returns each member's values of the axes."""
         names = self.axis.tolist()
@@ -200,8 +207,30 @@ class ImageResults(NamedArrays):
     own: np.ndarray | None = array("rule", "member", "image", "own_quantity", "ratio", dtype=np.float32, optional=True)
 
     def inside(self, part: str) -> np.ndarray:
-        """Returns which images are in a part, bool (N,)."""
+        """Returns which images are in a part, bool (N,); raises ConfigError for one that there is not."""
+        if part not in EVALUATED:
+            raise ConfigError("part", f"one of {', '.join(EVALUATED)}", part)
         return self.image_part == part
+
+    def without_numbers(self, member: np.ndarray) -> ImageResults:
+        """Returns the results with no pixels, NaN for floats, where bool `member` (rules, K) is True.
+
+        What holds no rule is of the first one. The training images of a member stay.
+        """
+        changed = {}
+        for name, value in self.arrays().items():
+            axes = self.axes_of(name)
+            if axes[:2] == ("rule", "member"):
+                blank = member
+            elif axes[0] == "member" and len(axes) > 1 and name != "trained":
+                blank = member[0]
+            else:
+                continue
+            changed[name] = value.copy()
+            changed[name][blank] = np.nan if value.dtype.kind == "f" else 0
+        # A sum over no pixels is 0.
+        changed["risk_sum"] = np.where(member[..., None], np.float32(0), self.risk_sum)
+        return dataclasses.replace(self, **changed)
 
     def own_ratios(self, rule: int, index: int, inside: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the numerators and denominators (n, 2) of some images of a member, by a user's own quantity."""

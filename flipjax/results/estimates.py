@@ -22,14 +22,25 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from flipjax.metrics.registry import RANGES
-from flipjax.results.frames import DIGITS, groups_of, rounded
+from flipjax.results.frames import DIGITS, groups_of, level_text, rounded
 from flipjax.results.quantities import quantity_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, axes_of, kept_records, member_quantities, quantities_in
 
 INTERVAL_IN_WORDS = "95% Student t interval over seeds"
 """What `low` and `high` of a row of several seeds are, for captions."""
-SUMMARY_COLUMNS = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
+SUMMARY_COLUMNS = (
+    "quantity",
+    "n",
+    "left_out",
+    "unlearnt",
+    "values",
+    "mean",
+    "low",
+    "high",
+    "images_low",
+    "images_high",
+)
 """Columns of `aggregate`, after the axes."""
 DIFFERENCE_COLUMNS = (
     "quantity",
@@ -37,6 +48,7 @@ DIFFERENCE_COLUMNS = (
     "left_out",
     "unlearnt",
     "learnt",
+    "unlearnt_where",
     "values",
     "difference",
     "low",
@@ -177,8 +189,8 @@ def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.D
     """Returns the mean of every quantity over seeds, one row per setting of the other axes and quantity.
 
     Columns: the axes except the seed; `quantity`; `n`, members with a finite value; `left_out`, members that enter no
-    mean (`flipjax.results.rows.LEFT_OUT`), such as those that diverged; `values` per seed, separated by blanks; `mean`,
-    `low` and `high` as in `estimate`; `images_low` and `images_high`, the interval over the test images for these
+    mean (`flipjax.results.rows.LEFT_OUT`), such as those that diverged; `unlearnt`, members in the mean that have not
+    learnt the classes; `values` per seed, separated by blanks; `mean`, `low` and `high` as in `estimate`; `images_low` and `images_high`, the interval over the test images for these
     models, if `resamples` are given. A member that finished without a finite value of a quantity is neither in `n` nor
     in `left_out`.
     """
@@ -192,7 +204,9 @@ def means_of(records: pd.DataFrame, axes: Sequence[str], *, resamples: Resamples
     for axis_values, members in groups_of(records, axes):
         setting = dict(zip(axes, axis_values, strict=True))
         kept = kept_records(members)
-        table = estimate(kept).assign(**setting, left_out=len(members) - len(kept))
+        table = estimate(kept).assign(
+            **setting, left_out=len(members) - len(kept), unlearnt=count_unlearnt(kept)
+        )
         interval_of = {}
         if resamples is not None:
             interval_of = resamples.intervals(kept["member"].tolist(), setting.get("selection", ""))
@@ -208,8 +222,8 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
     A seed counts for a quantity if it is finite at every level; levels without a member that enters means are ignored.
     Columns: the axes except rho and the seed; `from` and `to`, the lowest and the highest level; `before` and `after`,
     the means at these levels over the seeds that count; then those of `compare`, where `unlearnt` counts members at
-    both levels and `learnt` says whether at each of them most members have learnt the classes. A setting with fewer
-    than two levels has no rows.
+    both levels, `learnt` says whether at each of them most members have learnt the classes, and `unlearnt_where` names the
+    level where they have not. A setting with fewer than two levels has no rows.
     """
     axes = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     columns = [*axes, "from", "to", "before", "after", *DIFFERENCE_COLUMNS]
@@ -241,16 +255,17 @@ def _change_over(records: pd.DataFrame, levels: np.ndarray) -> pd.DataFrame:
     at_highest = (paired["rho"] == levels[-1]).to_numpy(np.float64)
     # Levels in between have weight 0 and add nothing, but 0 times NaN is NaN: a seed that is NaN there has no trend.
     change = estimate(paired, at_highest - at_lowest, seeds)
-    lowest = records[records["rho"] == levels[0]]
-    highest = records[records["rho"] == levels[-1]]
+    ends = {level: records[records["rho"] == level] for level in (levels[0], levels[-1])}
+    not_learnt = [f"at rho {level_text(float(level))}" for level, of_level in ends.items() if not has_learnt(of_level)]
     return change.assign(
         **{"from": levels[0], "to": levels[-1]},
         before=estimate(paired, at_lowest, seeds)["mean"],
         after=estimate(paired, at_highest, seeds)["mean"],
         difference=change["mean"],
-        unlearnt=count_unlearnt(lowest) + count_unlearnt(highest),
+        unlearnt=sum(map(count_unlearnt, ends.values())),
         # A change to or from what was not learnt would read as an effect of rho, so both levels must have learnt.
-        learnt=has_learnt(lowest) and has_learnt(highest),
+        learnt=not not_learnt,
+        unlearnt_where=" and ".join(not_learnt),
     )
 
 
@@ -265,7 +280,7 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
     Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of the
     value and of the reference that enter no mean, whose partners do not count either; `unlearnt`, the members of
     the value that have not learnt the classes; `learnt`, whether most members of the value have learnt the classes, or
-    most members of the reference; `values`, the differences per seed, separated by blanks; `difference`, their mean
+    most members of the reference; `unlearnt_where` names both where neither has; `values`, the differences per seed, separated by blanks; `difference`, their mean
     (value minus reference); `low`, `high` and `variance` as in `estimate`.
     """
     axes = [name for name in axes_of(rows) if name not in (axis, "seed")]
@@ -308,11 +323,14 @@ def _difference(
     seeds = seeds_of(kept)
     is_paired = kept.groupby(seeds)[axis].transform("nunique") == 2
     table = estimate(kept[is_paired], weights[is_paired], seeds[is_paired])
+    # Between two methods, that one learns and the other does not is itself a difference: one side is enough, and the
+    # verdict's sentence counts the members of the value that have not learnt.
+    learnt = has_learnt(kept[~is_reference]) or has_learnt(kept[is_reference])
+    compared = value_members[axis].iloc[0]
     return table.assign(
         left_out=len(members) - len(kept),
         difference=table["mean"],
         unlearnt=count_unlearnt(kept[~is_reference]),
-        # Between two methods, that one learns and the other does not is itself a difference: one side is enough, and
-        # the verdict's sentence counts the members of the value that have not learnt.
-        learnt=has_learnt(kept[~is_reference]) or has_learnt(kept[is_reference]),
+        learnt=learnt,
+        unlearnt_where="" if learnt else f"by {compared} and {reference}",
     )

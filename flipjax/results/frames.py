@@ -22,7 +22,7 @@ DIGITS = 6
 """Decimals of stored values."""
 DIGEST = "results.sha256"
 """The file beside results.csv that holds its digest."""
-TEXTS = ("member", "split", "group", "status", "selection", "values", "interval")
+TEXTS = ("member", "split", "group", "group_name", "status", "selection", "values", "interval")
 """Columns that are text, whatever it looks like."""
 FORMULA = re.compile(r"\s*[=+@\-\uff1d\uff0b\uff20\uff0d](?!\d+(\.\d+)?(e-?\d+)?$).", re.S)
 """Text that a spreadsheet would evaluate as a formula; a leading apostrophe prevents it."""
@@ -156,3 +156,17 @@ def rounded(value: float) -> float | int | str:
         return ""
     # Adding 0 to -0 leaves 0.
     return round(float(value), DIGITS) + 0.0
+
+
+def level_text(rho: float) -> str:
+    """Returns rho to three significant digits, or to as many as tell it from 0 and 1.
+
+    Example:
+        >>> level_text(1 / 3), level_text(0.95), level_text(0.99996), level_text(1.0)
+        ('0.333', '0.95', '0.99996', '1')
+    """
+    for digits in range(3, 17):
+        text = f"{rho:.{digits}g}"
+        if float(text) not in (0.0, 1.0) or float(text) == rho:
+            return text
+    return repr(rho)

@@ -163,7 +163,7 @@ def score(
     """Returns the rows of results.csv for a model's predictions: each group, `all`, `common` and `rare`.
 
     The numbers equal those of a sweep, without quantities that need predictions on other scenes. Append them to a run
-    with `pd.concat([load(run).members, rows])`. See `flipjax.data.benchmark` for an example.
+    with `pd.concat([load(run).results, rows])`. See `flipjax.data.benchmark` for an example.
 
     Args:
         predictions: for `benchmark.test.images` in order, as in `flipjax.metrics.decompose`: logits (n, H, W, C) of
@@ -202,7 +202,8 @@ def score(
     trailing = {name: member.get(name, "") for name in TRAILING}
     rows: dict[str, Row] = {}
     for group in scored.group_names:
-        rows[group] = {**leading, "split": part, "group": group}
+        title = benchmark.all_groups.title_of_name(group, benchmark.class_names[1:], benchmark.scene_names)
+        rows[group] = {**leading, "split": part, "group": group, "group_name": title}
     for evaluated in evaluate(scored, evaluators=SWEPT):
         rows[evaluated.group][quantities.column(evaluated.key)] = rounded(evaluated.value[0])
     return to_frame([{**row, **trailing} for row in rows.values()])

@@ -88,7 +88,26 @@ class StoredRun:
     @property
     def classes(self) -> int:
         """The number of foreground classes."""
-        return next(iter(self.cells.values())).groups.classes
+        return self.example.groups.classes
+
+    @property
+    def example(self) -> Cell:
+        """The first cell, whose names of classes and scenes a page takes."""
+        return next(iter(self.cells.values()))
+
+    @cached_property
+    def test_counts(self) -> dict[str, int]:
+        """The number of test images of each group, by its name in words."""
+        results = self.example.results
+        images = self.example.images
+        counts = np.bincount(images.image_group[images.inside("test")], minlength=results.groups.count)
+        named = dict(zip(results.group.tolist(), results.group_titles, strict=True))
+        return {named[str(group)]: int(count) for group, count in enumerate(counts)}
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the groups are equally frequent in the test images."""
+        return len(set(self.test_counts.values())) == 1
 
     def setting_of(self, member: str) -> dict[str, AxisValue]:
         """Returns a member's value of every axis; '' for those that its method does not use."""
@@ -305,13 +324,14 @@ def load(run: str | Path) -> StoredRun:
     See `flipjax.run` for an example.
 
     - `.results`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
-      `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
-      `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
+      `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare, and `group_name`, such as 'cat on land';
+      `n_images`; the quantities, such as `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
     - `.images`, one row per member, selection rule, split and image: `member`, `selection`, `split`; `image`, its index
       in the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
       share (-1: none); `group`, class * S + scene of S scenes; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
       `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then the
-      other scores of `SCORES`, NaN where not stored.
+      other scores of `SCORES`, NaN where not stored; `status`, that of the member. A rule that kept no epoch has no
+      numbers.
     - `.scores`, as scores.csv, one row per member and score: `member`, the axes, `selection`, `score`, `passes`,
       `threshold`, and `<measure>_<side>` for the measures of `flipjax.results.measures`, the sides all, common and
       rare.

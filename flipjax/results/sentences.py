@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.results.frames import Row, records_of
+from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.learning import MARGIN
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT
@@ -25,6 +25,8 @@ CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")
 """Quantities whose change over rho makes a sentence."""
 AT_HIGHEST = ("risk_auroc", "context_use")
 """Quantities whose mean at the highest rho makes a sentence."""
+MOST_SETTINGS = 6
+"""Settings whose members a warning names, at most."""
 CHANCE = 0.5
 """The AUROC of chance."""
 GOOD = 0.7
@@ -52,16 +54,23 @@ def classes_warning(records: pd.DataFrame, *, classes: int) -> list[str]:
     if unlearnt.empty:
         return []
     which = f"{_of_all(len(unlearnt), len(records))} members have not learnt the classes"
+    axes = varying_axes(records, until="member")
     if "rho" in records:
-        lowest = records["rho"].min()
-        at_lowest = records["rho"] == lowest
-        which += f" ({(unlearnt['rho'] == lowest).sum()} of {at_lowest.sum()} at rho {level_text(lowest)})"
+        axes.append("rho")
+    axes = [name for name in axes if name not in ("seed", "selection")]
+    named = []
+    for values, members in groups_of(unlearnt, axes):
+        setting = setting_label(dict(zip(axes, values, strict=True)), axes)
+        names = listed(members["member"])
+        named.append(f"{names} ({setting})" if setting else names)
+    if len(named) > MOST_SETTINGS:
+        named = [*named[:MOST_SETTINGS], f"and in {len(named) - MOST_SETTINGS} more settings"]
     accuracy = (
         f"Of the object pixels that they find in common groups of validation images at most {1 / classes + MARGIN:.0%} "
         f"have the right class, where guessing gives {1 / classes:.0%}."
     )
-    helps = "Their trends have no verdict. What helps: more epochs, larger images, a pretrained encoder."
-    return [f"Warning: {which}: {listed(unlearnt['member'])}. {accuracy} {helps}"]
+    helps = "What helps: more epochs, larger images, a pretrained encoder."
+    return [f"Warning: {which}: {'; '.join(named)}. {accuracy} {helps}"]
 
 
 def never_predicted_warning(never: Mapping[str, Sequence[str]]) -> list[str]:
@@ -134,7 +143,6 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     for row in in_order(trends[trends["n"] == 0], axes, CHANGES[:1]):
         levels = f"from rho {level_text(row['from'])} to {level_text(row['to'])}"
         sentences.append(_of_setting(row, axes, f"No change {levels} is known: no seed has all levels."))
-    unlearnt = {setting_label(row, axes) for row in records_of(trends) if not row["learnt"]}
     axes = varying_axes(summary)
     rows = summary[summary["quantity"].isin(AT_HIGHEST) & summary["mean"].notna()]
     if "rho" in rows and len(rows):
@@ -142,7 +150,7 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
         rows = rows[rows["rho"] == rows.groupby([*axes, "quantity"], dropna=False)["rho"].transform("max")]
     for row in in_order(rows, axes, AT_HIGHEST):
         if row["quantity"] == "risk_auroc":
-            learnt = setting_label(row, axes) not in unlearnt
+            learnt = 2 * row["unlearnt"] < max(1, row["n"])
             finding = f"{ranking_words(row, learnt=learnt)} (AUROC {mean_text(row)})"
         else:
             finding = f"Context use: {mean_text(row)}"

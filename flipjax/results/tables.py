@@ -135,6 +135,7 @@ def results_table(results: MemberResults) -> pd.DataFrame:
         columns[name] = of_member(settings[name].to_numpy())
     columns["split"] = spread(_shared(results.part).reshape(1, 1, parts, 1))
     columns["group"] = spread(_shared(results.group).reshape(1, 1, 1, groups))
+    columns["group_name"] = spread(np.array(results.group_titles, object).reshape(1, 1, 1, groups))
     values = results.values.transpose(1, 0, 2, 3, 4).reshape(members * rules * parts * groups, len(results.quantity))
     for key, of_rows in zip(results.quantity.tolist(), values.T, strict=True):
         columns[column(key)] = _counts(of_rows) if quantity_of(key).unit == COUNTS else of_rows
@@ -260,5 +261,6 @@ def _images_of(cell: Cell, rows: pd.DataFrame, rule: str, part: str) -> pd.DataF
     }
     for name, values in measured.items():
         columns[name] = values.reshape(shape)
+    columns["status"] = statuses(cell.results)[cell.rules.index(rule), :, None]
     frame = pd.DataFrame({name: np.broadcast_to(values, shape).ravel() for name, values in columns.items()})
     return frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from flipjax.results.estimates import range_of, weighted_range
-from flipjax.results.frames import Row, groups_of, records_of
+from flipjax.results.frames import Row, groups_of, level_text, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.verdicts import FEWEST, JUDGED, LEVEL
 
@@ -79,20 +79,6 @@ def value_text(axis: str, value: object) -> str:
         # Random search draws numbers of 16 digits.
         return f"{value:g}"
     return str(value)
-
-
-def level_text(rho: float) -> str:
-    """Returns rho to three significant digits, or to as many as tell it from 0 and 1.
-
-    Example:
-        >>> level_text(1 / 3), level_text(0.95), level_text(0.99996), level_text(1.0)
-        ('0.333', '0.95', '0.99996', '1')
-    """
-    for digits in range(3, 17):
-        text = f"{rho:.{digits}g}"
-        if float(text) not in (0.0, 1.0) or float(text) == rho:
-            return text
-    return repr(rho)
 
 
 def number(value: float, form: str = ".3f") -> str:

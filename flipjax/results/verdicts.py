@@ -29,6 +29,8 @@ LEVEL = 0.05
 """Probability of any verdict in a family without true differences, at most."""
 JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")
 """The quantities that a page compares and judges."""
+NOT_KNOWN = f"no verdict: {CLASSES_NOT_LEARNT}"
+"""Why a difference has no verdict, before the levels of rho or the methods whose members have not learnt."""
 LEAST_SPREAD = 10.0**-DIGITS
 """Standard deviation below which seeds count as equal: stored values are rounded, so a smaller one is not real."""
 
@@ -59,8 +61,9 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     a verdict with probability LEVEL at most.
 
     Example:
-        >>> two = {"quantity": ["gap/mean"] * 2, "n": [4, 4], "learnt": True, "variance": [0.001, 0.002]}
-        >>> two = pd.DataFrame(two | {"difference": [0.3, 0.01], "low": [0.25, -0.06], "high": [0.35, 0.08]})
+        >>> two = {"quantity": ["gap/mean"] * 2, "n": [4, 4], "variance": [0.001, 0.002], "difference": [0.3, 0.01]}
+        >>> two |= {"low": [0.25, -0.06], "high": [0.35, 0.08], "learnt": True, "unlearnt_where": ""}
+        >>> two = pd.DataFrame(two)
         >>> judge(two)[["p", "comparisons", "verdict", "reason"]].round(4).to_numpy().tolist()
         [[0.0001, 2, 'higher', ''], [0.685, 2, '', 'no significant difference']]
     """
@@ -104,14 +107,16 @@ def _reasons(judged: pd.DataFrame) -> np.ndarray:
     reasons = {
         "": (judged["verdict"] != "") | ~judged["quantity"].isin(JUDGED),
         "no seed has both": judged["n"] == 0,
-        f"no verdict: {CLASSES_NOT_LEARNT}": ~judged["learnt"].astype(bool),
+        NOT_KNOWN: ~judged["learnt"].astype(bool),
         f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
         "no difference in any seed": judged["p"].isna() & (judged["difference"] == 0),
         "no verdict: all seeds are equal": judged["p"].isna(),
         "no significant difference": interval_has_zero,
     }
     conditions = [condition.to_numpy(bool) for condition in reasons.values()]
-    return np.select(conditions, list(reasons), "not significant after Holm's correction")
+    reason = np.select(conditions, list(reasons), "not significant after Holm's correction")
+    where = [f"{NOT_KNOWN} {place}" for place in judged["unlearnt_where"]]
+    return np.where(reason == NOT_KNOWN, where, reason)
 
 
 def shared_p(difference: ArrayLike, variance: ArrayLike, n: ArrayLike, *, sharing: int = 1) -> np.ndarray:

@@ -38,7 +38,10 @@ def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:
     axes = []
     for name in program.settings[0].axes:
         values = [setting.axes[name] for setting in program.settings]
-        axes.append(f"{name} ({_brief(values)})")
+        text = _brief(values)
+        if name == "rho" and experiment.split.folds:
+            text += " in a composite pool; photos as they are found have none"
+        axes.append(f"{name} ({text})")
     yield f"program {program.name}: {count} members, {', '.join(axes)}"
     state = jax.eval_shape(functools.partial(_start, experiment))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))

@@ -87,7 +87,11 @@ def finish(
     # The gallery needs the weights of the first rule.
     population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept_rules])
     states = population.states_of(current)
-    results = compute_values(_member_results(program, task, states, curves), images)
+    results = _member_results(program, task, states, curves)
+    if not results.best_epoch.all():
+        # A rule that kept no epoch has the weights of the start, whose predictions are nobody's.
+        images = images.without_numbers(results.best_epoch == 0)
+    results = compute_values(results, images)
     workdir.verify()
     # Weights come before the results, which mark a program as done.
     for rule in kept_rules:
@@ -281,12 +285,12 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
     There are at most MOST_MEMBERS, and a part of a program shows only its own.
     """
-    axes = program.setting_of(shown).axes
-    same_seed = [setting for setting in program.settings if setting.axes["seed"] == axes["seed"]]
-    lowest = {**axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
+    of_shown = program.setting_of(shown)
+    same_seed = [setting for setting in program.settings if setting.axes["seed"] == of_shown.axes["seed"]]
+    lowest = {**of_shown.axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
     names = [shown]
     names += [setting.name for setting in same_seed if setting.axes == lowest]
-    names += [setting.name for setting in same_seed if setting.axes["rho"] == axes["rho"]]
+    names += [setting.name for setting in same_seed if setting.condition.rho == of_shown.condition.rho]
     return list(dict.fromkeys(names))[:MOST_MEMBERS]
 
 

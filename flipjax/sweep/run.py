@@ -250,7 +250,11 @@ class Sweep:
                 if program.name in self.failed:
                     status = "failed"
                 alike = results_of_members(program, stored) or example
-                settings = [setting.columns for setting in absent.settings]
+                # A pool of photos as they are found has no rho.
+                axes = set(alike.axis.tolist())
+                settings = []
+                for setting in absent.settings:
+                    settings.append({name: value for name, value in setting.columns.items() if name in axes})
                 blank.append(blank_results(alike, absent.names, settings, status))
                 write(path, blank[-1])
         return blank

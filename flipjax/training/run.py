@@ -220,7 +220,13 @@ class Trained(NamedTuple):
     best: dict[str, Best]
     """The kept weights by selection rule, with their score and epoch (0: the rule never had a value)."""
     test: dict[str, metrics.Decomposition]
-    """The decomposition of the n test images, by selection rule."""
+    """The decomposition of the n test images, by selection rule; no pixels for a rule that kept no epoch."""
+
+
+def _test(experiment: Experiment, kept: Best, pool: Pool, rows: Array) -> metrics.Decomposition:
+    """Returns the counts of pool rows; none, and so NaN shares, where a rule kept no weights."""
+    counts = evaluate(experiment, kept.weights, pool, rows)
+    return jax.tree.map(lambda leaf: jnp.where(kept.epoch > 0, leaf, jnp.zeros_like(leaf)), counts)
 
 
 class Progress(NamedTuple):
@@ -278,5 +284,5 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
         state = refit(experiment, member, state, data.pool, data.halves)
     pool = at_strength(data.pool, member.cue_strength)
     best = {rule: kept._replace(weights=nested(experiment, kept.weights)) for rule, kept in state.best.items()}
-    test = {rule: evaluate(experiment, kept.weights, pool, data.test) for rule, kept in best.items()}
+    test = {rule: _test(experiment, kept, pool, data.test) for rule, kept in best.items()}
     return Trained(state.status, state.epoch, progress.history, best, test)

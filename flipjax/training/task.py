@@ -82,7 +82,17 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
         # The fold is in the tables, so that folds share compiled programs.
         split=dataclasses.replace(spec.split, fold=0),
     )
-    return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, parts, tables)
+    settings = program.settings
+    if spec.split.folds and catalog.kind == "photo":
+        # Photos as they are found have a scene of their own, so no member has a rho.
+        settings = tuple(_without_rho(setting) for setting in settings)
+    loaded = dataclasses.replace(program, experiment=experiment, settings=settings)
+    return loaded, Task(pool, catalog, parts, tables)
+
+
+def _without_rho(setting: Setting) -> Setting:
+    axes = {name: value for name, value in setting.axes.items() if name != "rho"}
+    return dataclasses.replace(setting, axes=axes)
 
 
 def outline_task(program: Program) -> tuple[Program, Task] | None:
@@ -243,8 +253,10 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
                 levels.setdefault((setting.condition.method, knob), set()).add(float(setting.condition.rho))
     notes = []
     for (method, knob), rhos in levels.items():
-        listed = ", ".join(str(rho) for rho in sorted(rhos))
-        notes.append(f"{method} at rho {listed}: a group has no training image; {WITHOUT_A_GROUP[knob]}")
+        where = method
+        if "rho" in program.settings[0].axes:
+            where += f" at rho {', '.join(str(rho) for rho in sorted(rhos))}"
+        notes.append(f"{where}: a group has no training image; {WITHOUT_A_GROUP[knob]}")
     return notes
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
@@ -60,16 +61,27 @@ class Setup:
             ConfigError: unknown axis, value out of range, or method not in the program.
         """
         axes = {name: values_of(self.config, name)[0] for name in AXES}
+        in_range: list[jax.Array] = []
         for name, value in values.items():
             if name not in AXES:
                 raise ConfigError(f"config.axes.{name}", f"an axis; {nearest(f'axes.{name}')}")
+            if np.ndim(value):
+                several = f"an array of shape {np.shape(value)}; train.members({name}=...) makes a member of each value"
+                raise ConfigError(f"config.axes.{name}", "one value", several)
             if isinstance(value, jax.Array):
                 axes[name] = value
+                limits = AXES[name].values
+                number = value.astype(jnp.float32)
+                in_range.append((number >= limits.low) & (number <= limits.high))
             else:
                 axes[name] = as_python(value)
                 check_value(AXES[name].name, axes[name])
         setting = setting_of(self.config, axes, name="", static={})
         check_setting(self.program.experiment, setting, self.config)
+        if in_range:
+            # A traced value raises nothing: a learning rate of NaN ends as DIVERGED, without any number.
+            rate = jnp.where(jnp.stack(in_range).all(), setting.recipe.learning_rate, jnp.nan)
+            setting = dataclasses.replace(setting, recipe=dataclasses.replace(setting.recipe, learning_rate=rate))
         return setting
 
     def member(self, setting: Setting) -> Member:
@@ -123,8 +135,8 @@ class Train:
 
         Args:
             **axes: rho, seed, method, learning_rate and any other key of `config.axes`. Python numbers are checked. All
-                but `method` and `schedule` may be traced JAX arrays: then a rho that the pool does not allow ends as
-                DIVERGED, and rho n is rounded in float32.
+                but `method` and `schedule` may be traced JAX arrays: then a value out of range, or a rho that the pool
+                does not allow, ends as DIVERGED with NaN in place of numbers, and rho n is rounded in float32.
 
         Raises:
             ConfigError: unknown axis or value out of range.

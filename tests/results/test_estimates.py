@@ -15,8 +15,8 @@ from flipjax.results import text
 from flipjax.results.estimates import aggregate, compare, estimate, trend
 from flipjax.results.frames import records_of
 from flipjax.results.resamples import Resamples
-from flipjax.results.rows import CLASSES_NOT_LEARNT
-from flipjax.results.sentences import headline, verdicts
+from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
+from flipjax.results.sentences import classes_warning, headline, verdicts
 from flipjax.results.text import COLUMNS, FURTHER, comparison_table, legend, summary_table, to_text, trend_table
 from flipjax.results.verdicts import FEWEST, JUDGED, LEVEL, differences_of, holm, judge, shared_p
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
@@ -132,7 +132,8 @@ def family(differences, *, spread=0.01, seeds=5, quantity="group/rare/fg_flip"):
     """A table of `compare` with given mean differences of one quantity."""
     differences = np.array(differences, np.float64)
     half = T[4] * spread / np.sqrt(seeds)
-    columns = {"quantity": quantity, "n": seeds, "learnt": True, "difference": differences, "variance": spread**2}
+    columns = {"quantity": quantity, "n": seeds, "learnt": True, "unlearnt_where": ""}
+    columns |= {"difference": differences, "variance": spread**2}
     return pd.DataFrame(columns | {"low": differences - half, "high": differences + half}, index=differences)
 
 
@@ -172,7 +173,7 @@ def test_quantities_that_are_not_judged_and_few_seeds_are_in_no_family():
         ({"n": 1, "variance": np.nan}, "no verdict below 4 seeds"),
         ({"variance": 0.0}, "no verdict: all seeds are equal"),
         ({"variance": 0.0, "difference": 0.0}, "no difference in any seed"),
-        ({"learnt": False}, "no verdict: classes not learnt"),
+        ({"learnt": False, "unlearnt_where": "at rho 0.5"}, "no verdict: classes not learnt at rho 0.5"),
     ],
     ids=["no common seed", "one seed", "equal values", "equal members", "not learnt"],
 )
@@ -364,14 +365,31 @@ def test_three_seeds_make_no_verdict_on_flip_risk():
     assert said_of_ranking(grid(0.47, seeds=3)).startswith("No verdict on flip-risk (AUROC 0.490")
 
 
-def test_what_was_not_learnt_has_no_verdict_and_the_sentence_says_so():
+def test_what_was_not_learnt_has_no_verdict_and_the_sentence_says_where():
     rows = grid(0.85)
     rows["status"] = rows["status"].mask(rows["rho"] == 0.5, CLASSES_NOT_LEARNT)
     trends = judge(trend(rows))
     assert set(trends["verdict"]) == {""} and not trends["learnt"].any()
     flip, *_ = headline(aggregate(rows), trends)
-    assert "goes from 0.100 at rho 0.5" in flip and flip.endswith("no verdict: classes not learnt.")
+    assert "goes from 0.100 at rho 0.5" in flip and flip.endswith("no verdict: classes not learnt at rho 0.5.")
+    # Those of the highest rho have learnt them.
+    assert said_of_ranking(rows).startswith("Flip-risk ranks flips (AUROC")
+
+
+def test_a_verdict_on_flip_risk_is_of_the_level_that_it_names():
+    rows = grid(0.85)
+    rows["status"] = rows["status"].mask(rows["rho"] == 0.99, CLASSES_NOT_LEARNT)
     assert said_of_ranking(rows).startswith("No verdict on flip-risk: classes not learnt")
+
+
+def test_a_warning_names_the_members_that_have_not_learnt_with_their_rho_and_method():
+    rows = methods_at_once(("swap",))
+    (warning,) = classes_warning(member_quantities(rows), classes=2)
+    names = ", ".join(f"swap-0.9-{seed}" for seed in range(4))
+    assert warning.startswith(
+        f"Warning: 4 of the 8 members have not learnt the classes: {names} (method swap, rho 0.9). Of the object"
+    )
+    assert "no verdict" not in warning
 
 
 def test_one_member_in_four_that_learnt_nothing_leaves_the_verdict():
@@ -398,7 +416,7 @@ def methods_at_once(unlearnt):
         ((), "4 seeds: lower."),
         (("ce",), "4 seeds: lower."),
         (("swap",), "4 seeds: lower, but 4 of its members have not learnt the classes."),
-        (("ce", "swap"), "4 seeds: no verdict: classes not learnt."),
+        (("ce", "swap"), "4 seeds: no verdict: classes not learnt by swap and ce."),
     ],
     ids=["all learnt", "the reference has not", "the method has not", "neither has"],
 )

@@ -1,9 +1,13 @@
 """Rows of results.csv, counterfactual sets, and the titles of quantities."""
 
+import dataclasses
+import pathlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import flipjax
 from flipjax.metrics import Decomposition, pairs, summarize
 from flipjax.metrics.registry import RANGES
 from flipjax.metrics.scene_swap import SceneSwap
@@ -12,10 +16,11 @@ from flipjax.report.gallery.items import member_items
 from flipjax.results import quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities
-from flipjax.results.tables import join, results_table, typed
+from flipjax.results.tables import image_tables, join, results_table, typed
 from flipjax.support.files import DamagedError
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
 
+GLOSSARY = pathlib.Path(flipjax.__file__).with_name("GLOSSARY.md")
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
 CONTRACT += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
 
@@ -31,7 +36,9 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
     decomposition, groups = random_decomposition(40), np.arange(40) % 4
     rows = rows_of(cell_with(decomposition)).query("split == 'test'")
     assert rows["group"].tolist() == ["all", "0", "1", "2", "3", "common", "rare"]
-    first = ["member", "rho", "seed", "split", "group"]
+    named = ["hopper on land", "hopper on water", "skimmer on land", "skimmer on water"]
+    assert rows["group_name"].tolist() == ["all", *named, "common", "rare"]
+    first = ["member", "rho", "seed", "split", "group", "group_name"]
     assert list(rows) == [*first, *map(quantities.column, quantities.of_classes(CLASSES)), *END]
     assert [name for name in rows if name in CONTRACT] == list(CONTRACT)
     rare = rows.iloc[-1]
@@ -48,6 +55,33 @@ def test_a_rule_that_kept_no_epoch_has_blank_rows():
     kept, none = (results_table(cell_with(random_decomposition(8), best_epoch=best).results) for best in (2, 0))
     assert {*none["n_images"]} == {""} and none["fg_flip"].isna().all()
     assert list(none) == list(kept) and len(none) == len(kept)
+
+
+def test_the_top_decile_sums_the_flip_shares_of_images_and_not_their_pixels():
+    # Ten images, of which the riskiest is small and flips wholly, and a large one flips by half.
+    confusion = np.zeros((10, 3, 3), np.int64)
+    confusion[:, 1, 1] = 100
+    confusion[8, 1] = (0, 500, 500)
+    confusion[9, 1] = (0, 0, 10)
+    whole = summarize(Decomposition(confusion, np.linspace(1, 100, 10)), class_names=CLASSES)
+    assert whole["top_decile_flip_share"] == pytest.approx(1.0 / (1.0 + 0.5))
+    (said,) = [line for line in GLOSSARY.read_text().splitlines() if line.startswith("- **top-decile share**")]
+    assert "sum of the flip shares" in said and "pixels" not in said
+
+
+def test_a_rule_that_kept_no_epoch_leaves_no_numbers_of_images():
+    kept, none = (random_decomposition(8, seed) for seed in range(2))
+    stored = cell_of({"a": [kept, kept], "b": [none, none]}, np.arange(8) % 4, np.full(8, -1), rules=("first", "last"))
+    images = stored.images.without_numbers(np.array([[False, True], [False, False]]))
+    blank = dataclasses.replace(stored, stored_images=images)
+    np.testing.assert_array_equal(blank.decomposition("a", "test").confusion, kept.confusion)
+    np.testing.assert_array_equal(blank.decomposition("b", "test", selection="last").confusion, none.confusion)
+    counts = blank.decomposition("b", "test")
+    assert not counts.confusion.any() and np.isnan(counts.flip).all() and np.isnan(counts.flip_risk).all()
+    tables = list(image_tables(blank, rows_of(blank)))
+    (of_first,) = [table for table in tables if {*table["selection"]} == {"first"} and {*table["split"]} == {"test"}]
+    shares = of_first.groupby("member")["flip"].count()
+    assert shares.to_dict() == {"a": 8, "b": 0} and {*of_first["status"]} == {"done"}
 
 
 def test_a_group_without_images_has_blank_shares():

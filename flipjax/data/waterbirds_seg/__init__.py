@@ -95,9 +95,9 @@ def write_manifest(
 
     from flipjax.data.waterbirds_seg import manifest
 
-    accepts, text = Groups().rho_range
-    if not accepts(rho):
-        raise ConfigError("--rho", text, rho)
+    possible = Groups().rho_range
+    if not possible.accepts(rho):
+        raise ConfigError("--rho", possible.text, rho)
     check_value("split.seed", seed)
     birds = manifest.read_birds(cub_dir, fix_labels=fix_labels)
     rows = manifest.make_manifest(birds, manifest.read_scenes(places_dir), rho=rho, seed=seed)
