@@ -155,7 +155,6 @@ class Groups:
         """
         return f"{class_names[self.class_of(group)]} on {scene_names[self.scene_of(group)]}"
 
-
     def title_of_name(self, name: str, class_names: Sequence[str], scene_names: Sequence[str]) -> str:
         """Returns the name of a group of `named` in words: of a number as `title_of`, of the others the name itself.
 

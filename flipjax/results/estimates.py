@@ -190,9 +190,9 @@ def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.D
 
     Columns: the axes except the seed; `quantity`; `n`, members with a finite value; `left_out`, members that enter no
     mean (`flipjax.results.rows.LEFT_OUT`), such as those that diverged; `unlearnt`, members in the mean that have not
-    learnt the classes; `values` per seed, separated by blanks; `mean`, `low` and `high` as in `estimate`; `images_low` and `images_high`, the interval over the test images for these
-    models, if `resamples` are given. A member that finished without a finite value of a quantity is neither in `n` nor
-    in `left_out`.
+    learnt the classes; `values` per seed, separated by blanks; `mean`, `low` and `high` as in `estimate`; `images_low`
+    and `images_high`, the interval over the test images for these models, if `resamples` are given. A member that
+    finished without a finite value of a quantity is neither in `n` nor in `left_out`.
     """
     axes = [name for name in axes_of(rows) if name != "seed"]
     return means_of(member_quantities(rows), axes, resamples=resamples)
@@ -204,9 +204,7 @@ def means_of(records: pd.DataFrame, axes: Sequence[str], *, resamples: Resamples
     for axis_values, members in groups_of(records, axes):
         setting = dict(zip(axes, axis_values, strict=True))
         kept = kept_records(members)
-        table = estimate(kept).assign(
-            **setting, left_out=len(members) - len(kept), unlearnt=count_unlearnt(kept)
-        )
+        table = estimate(kept).assign(**setting, left_out=len(members) - len(kept), unlearnt=count_unlearnt(kept))
         interval_of = {}
         if resamples is not None:
             interval_of = resamples.intervals(kept["member"].tolist(), setting.get("selection", ""))
@@ -222,8 +220,8 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
     A seed counts for a quantity if it is finite at every level; levels without a member that enters means are ignored.
     Columns: the axes except rho and the seed; `from` and `to`, the lowest and the highest level; `before` and `after`,
     the means at these levels over the seeds that count; then those of `compare`, where `unlearnt` counts members at
-    both levels, `learnt` says whether at each of them most members have learnt the classes, and `unlearnt_where` names the
-    level where they have not. A setting with fewer than two levels has no rows.
+    both levels, `learnt` says whether at each of them most members have learnt the classes, and `unlearnt_where` names
+    the level where they have not. A setting with fewer than two levels has no rows.
     """
     axes = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     columns = [*axes, "from", "to", "before", "after", *DIFFERENCE_COLUMNS]
@@ -278,10 +276,11 @@ def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None =
     are no rows if the axis takes one value.
 
     Columns: the other axes; `axis`; `reference`; `quantity`; `n`, the seeds that count; `left_out`, the members of the
-    value and of the reference that enter no mean, whose partners do not count either; `unlearnt`, the members of
-    the value that have not learnt the classes; `learnt`, whether most members of the value have learnt the classes, or
-    most members of the reference; `unlearnt_where` names both where neither has; `values`, the differences per seed, separated by blanks; `difference`, their mean
-    (value minus reference); `low`, `high` and `variance` as in `estimate`.
+    value and of the reference that enter no mean, whose partners do not count either; `unlearnt`, the members of the
+    value that have not learnt the classes; `learnt`, whether most members of the value have learnt the classes, or most
+    members of the reference; `unlearnt_where` names both where neither has; `values`, the differences per seed,
+    separated by blanks; `difference`, their mean (value minus reference); `low`, `high` and `variance` as in
+    `estimate`.
     """
     axes = [name for name in axes_of(rows) if name not in (axis, "seed")]
     columns = [*axes, axis, "reference", *DIFFERENCE_COLUMNS]

@@ -324,8 +324,9 @@ def load(run: str | Path) -> StoredRun:
     See `flipjax.run` for an example.
 
     - `.results`, as results.csv, one row per member, selection rule, split and group: `member`; the axes, such as
-      `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare, and `group_name`, such as 'cat on land';
-      `n_images`; the quantities, such as `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
+      `rho`, `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare, and `group_name`, such as 'cat on
+      land'; `n_images`; the quantities, such as `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`,
+      `best_epoch`, `selection`.
     - `.images`, one row per member, selection rule, split and image: `member`, `selection`, `split`; `image`, its index
       in the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
       share (-1: none); `group`, class * S + scene of S scenes; `correct`, `flip`, `miss`, `spill`, `flip_risk`,

@@ -15,6 +15,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ class Setup:
     n_train: int = dataclasses.field(compare=False)
     """Training images of each member."""
 
-    def setting(self, values: Mapping[str, object]) -> Setting:
+    def setting(self, values: Mapping[str, Any]) -> Setting:
         """Returns the setting of some axes, with the configuration's first values for the others; checks numbers.
 
         Raises:
