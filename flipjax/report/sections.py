@@ -155,7 +155,7 @@ def risk_charts(run: StoredRun) -> list[Chart]:
             run,
             "top_decile",
             "Top-decile flip share",
-            "Sum of the flip shares of the tenth of the images with the highest flip-risk, over that of all images, and "
+            "Sum of the flip shares of the tenth of the images with the highest flip-risk, over that of all, and "
             "the largest of any tenth.",
             TENTHS,
             y="share of all flips",
