@@ -1,11 +1,12 @@
-"""Reads one stored array: npy, npz, PNG and NIfTI. Headers are read first, values later, one array at a time.
+"""Reads the array of one image: npy, npz, PNG and other images of class indices, and NIfTI.
 
-Pickles are refused. `sources` finds the files of an argument; `coco` reads COCO's JSON.
+`read_header` says shape and place of a file's array without reading its values, `read_values` reads them. A `Stack` is
+a file with the arrays of all images. Pickles are refused. `sources` finds the files of an argument, `coco` reads
+COCO's JSON.
 """
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import math
 import tempfile
@@ -23,24 +24,21 @@ from flipjax.support.terminal import listed
 
 if TYPE_CHECKING:
     import nibabel  # pyright: ignore[reportMissingImports]
-    from PIL import Image
 
 SUFFIX = ".npy"
 """Ending of the name of an array in an npz."""
 NAMES = f"names{SUFFIX}"
 """The array of an npz that names its images."""
-MASK_MODES = ("P", "L", "I;16", "I", "1")
-"""Modes of PNG masks. Those of 16 bits have I;16, or I from older Pillow versions; 1 is black and white."""
-ORIENTATION = 274
-"""EXIF tag of the orientation."""
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 """Arrays of an npz that are never read in place of another one."""
 SCORES = ("logits", "probabilities")
 """Kinds of arrays with an axis of classes beside those of space; the others hold class indices."""
 INTENSITIES = "images"
 """Kind of volumes that a model sees: any numbers."""
-MAX_BYTES = 1 << 32
-"""Default limit on the bytes of an image's values, of an unpacked npz, and of the confusion matrices."""
+NNUNET_ARRAYS = ("probabilities", "softmax")
+"""Names of the array in an npz of nnU-Net, (C, Z, Y, X)."""
+MOST_BYTES = 1 << 32
+"""Limit on the bytes of all confusion matrices."""
 MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 """Millimetres of a NIfTI header's units of length; most programs leave them unknown and mean millimetres."""
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -65,6 +63,8 @@ class StoredArray:
     """Place in the scanner, float64 (4, 4), of a NIfTI header."""
     of_model: bool = False
     """Whether a model computes the values, whose errors are its own."""
+    of_nnunet: bool = False
+    """Whether it is an array as nnU-Net stores its probabilities, (C, Z, Y, X)."""
 
     def __str__(self) -> str:
         """Returns its origin."""
@@ -83,10 +83,16 @@ class StoredArray:
             return values
         return self.label_map.apply(values, source=self, ignore_index=ignore_index)
 
+    def transposed(self, order: Sequence[int]) -> "StoredArray":
+        """Returns the array with its axes in this order."""
+        order = tuple(order)
+        shape = tuple(self.shape[axis] for axis in order)
+        return dataclasses.replace(self, shape=shape, load=lambda: np.transpose(self.load(), order))
+
 
 @dataclasses.dataclass(frozen=True)
-class ImageHeader:
-    """What the header of a file with one image says."""
+class Header:
+    """What is known of the array of a file before its values are read."""
 
     shape: tuple[int, ...]
     """The stored shape."""
@@ -94,6 +100,10 @@ class ImageHeader:
     """Distance of voxels in mm along each axis; None if the format has none."""
     affine: np.ndarray | None = None
     """Place in the scanner, float64 (4, 4), likewise."""
+    palette: bytes = b""
+    """Red, green and blue of each index of a PNG with a palette."""
+    array_name: str = ""
+    """Name of the array in an npz."""
 
 
 def check_folder(folder: Path, allowed: Collection[str]) -> None:
@@ -105,181 +115,123 @@ def check_folder(folder: Path, allowed: Collection[str]) -> None:
         raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
 
 
-def check_size(source: object, size: int, most: int, *, error: type[AuditError] = AuditError) -> None:
-    """Raises an error if a number of bytes exceeds its limit."""
-    if size > most:
-        raise error(f"{source}: expected at most {most:,} bytes, found {size:,} (--max_bytes sets the limit)")
+def check_matrices(images: int, classes: int) -> None:
+    """Raises AuditError if the confusion matrices of so many images and classes are too large."""
+    size = 4 * images * classes**2
+    if size > MOST_BYTES:
+        problem = f"{images} images and {classes} classes have confusion matrices of {size:,} bytes"
+        raise AuditError(f"{problem}, expected at most {MOST_BYTES:,}; are these values classes?")
 
 
 class Stack:
     """An array of an npy or npz file, opened without reading it, and the array `names` of an npz, if any."""
 
-    def __init__(self, path: Path, wanted: str, most: int):
-        """Opens the file; an npz is unpacked, to at most `most` bytes."""
-        self._arguments = (path, wanted, most)
+    def __init__(self, path: Path, kind: str):
+        """Opens the file; an npz is unpacked.
+
+        Args:
+            path: of the file.
+            kind: of the array, which names it in an npz.
+        """
         self.names: tuple[str, ...] | None = None
         """The images' names, if they are stored."""
-        opened = functools.partial(np.load, mmap_mode="r", allow_pickle=False)
         if suffix_of(path) == ".npy":
-            values = opened(path)
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             with (
                 zipfile.ZipFile(path) as archive,
                 tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
             ):
+                unpacked = archive.extract(array_name(path, archive, kind) + SUFFIX, folder)
                 # An open array outlives its file.
-                values = opened(archive.extract(_member(path, archive, wanted, most), folder))
+                values = np.load(unpacked, mmap_mode="r", allow_pickle=False)
                 if NAMES in archive.namelist():
                     with archive.open(NAMES) as stream:
                         names = np.lib.format.read_array(stream, allow_pickle=False)
                     self.names = tuple(map(str, names))
-        _check_kind(path, values.dtype, wanted)
+        _check_dtype(path, values.dtype, kind)
         self.values = np.asarray(values)
         """The array, which stays in the file."""
-
-    def __reduce__(self) -> "tuple[type[Stack], tuple[Path, str, int]]":
-        """Lets another process open the file, in place of sending it the values."""
-        return Stack, self._arguments
 
     def row(self, index: int) -> np.ndarray:
         """Reads an image."""
         return np.array(self.values[index])
 
 
-def _member(path: Path, archive: zipfile.ZipFile, wanted: str, most: int) -> str:
-    """Returns the name of the file of the wanted array in an npz."""
-    unpacked = sum(entry.file_size for entry in archive.infolist())
-    check_size(path, unpacked, most, error=BrokenFileError)
+def array_name(path: Path, archive: zipfile.ZipFile, kind: str) -> str:
+    """Returns the name of the array of this kind in an npz: the kind, or that of the only array beside other kinds."""
     names = [name.removesuffix(SUFFIX) for name in archive.namelist()]
-    if wanted in names:
-        return wanted + SUFFIX
+    if kind in names:
+        return kind
     candidates = [name for name in names if name not in RESERVED]
     if len(candidates) != 1:
-        raise BrokenFileError(f"{path}: expected an array named {wanted}, or one alone, found {listed(names)}")
-    return candidates[0] + SUFFIX
+        raise BrokenFileError(f"{path}: expected an array named {kind}, or one alone, found {listed(names)}")
+    return candidates[0]
 
 
-def _check_kind(path: Path, dtype: np.dtype, wanted: str) -> None:
-    if wanted in SCORES and dtype.kind != "f":
-        problem = f"expected {wanted} in floating point, found {dtype}; for class indices pass --kind masks"
+def _check_dtype(path: Path, dtype: np.dtype, kind: str) -> None:
+    """Raises AuditError for scores that are no floating point."""
+    if kind in SCORES and dtype.kind != "f":
+        problem = f"expected {kind} in floating point, found {dtype}; for class indices pass --kind masks"
         raise AuditError(f"{path}: {problem}")
 
 
-def read_header(path: Path, wanted: str, most: int) -> ImageHeader:
-    """Returns what the header of a file says, with the stored shape."""
-    with naming(path):
-        return format_of(path).read_header(path, wanted, most)
+def _npy_header(path: Path, kind: str) -> Header:
+    return Header(Stack(path, kind).values.shape)
 
 
-def axes_of(shape: Sequence[int], path: Path, wanted: str) -> int:
-    """Returns the axes of space of the stored shape of a file: 2 of an image, 3 of a volume.
-
-    A batch of one, which models often save, has one more axis; NIfTI files hold volumes.
-
-    Example:
-        >>> axes_of((1, 6, 7), Path("a.npy"), "labels"), axes_of((5, 6, 7), Path("a.npy"), "masks")
-        (2, 3)
-        >>> axes_of((6, 7, 3), Path("a.npy"), "logits"), axes_of((1, 6, 7), Path("a.nii"), "labels")
-        (2, 3)
-    """
-    if format_of(path).volumes:
-        return 3
-    axes = len(shape) - (wanted in SCORES)
-    if axes > 2 and shape[0] == 1:
-        return axes - 1
-    return axes
+def _read_npy(path: Path, kind: str) -> np.ndarray:
+    return np.load(path, allow_pickle=False)
 
 
-def image_shape(path: Path, shape: Sequence[int], wanted: str, axes: int, most: int) -> tuple[int, ...]:
-    """Returns the shape of the one image of a file, from its stored shape.
-
-    Args:
-        path: the file.
-        shape: as stored; axes of length 1 may stand before it, or in NIfTI files after the axes of space.
-        wanted: kind of the array.
-        axes: of space, 2 or 3.
-        most: bytes of the values in float32 or int32.
-
-    Raises:
-        BrokenFileError: another number of axes, an empty array, or one that is too large.
-    """
-    rank = axes + (wanted in SCORES)
-    of_image = tuple(shape)
-    if format_of(path).volumes:
-        while len(of_image) > max(rank, 3) and of_image[3] == 1:
-            of_image = (*of_image[:3], *of_image[4:])
-    elif format_of(path).stacks and len(of_image) == rank + 1 and of_image[0] == 1:
-        of_image = of_image[1:]
-    if len(of_image) != rank or 0 in of_image:
-        one = "volume" if axes == 3 else "image"
-        text = f"{path}: expected {wanted} of one {one}, an array of {rank} axes, found {tuple(shape)}"
-        raise BrokenFileError(text + _other_kind(wanted, axes, len(of_image)))
-    check_size(path, 4 * math.prod(of_image), most, error=BrokenFileError)
-    return of_image
+def _npz_header(path: Path, kind: str) -> Header:
+    with zipfile.ZipFile(path) as archive:
+        name = array_name(path, archive, kind)
+        with archive.open(name + SUFFIX) as stream:
+            version = np.lib.format.read_magic(stream)
+            shape, _, dtype = HEADERS[version](stream)
+    _check_dtype(path, dtype, kind)
+    return Header(shape, array_name=name)
 
 
-def _other_kind(wanted: str, axes: int, rank: int) -> str:
-    """Returns which --kind an array of `rank` axes may have, if it is not the wanted one."""
-    if wanted in SCORES and rank == axes:
-        return "; for class indices pass --kind masks"
-    if wanted == "masks" and rank == axes + 1:
-        return "; for scores pass --kind logits or --kind probabilities"
-    return ""
+def _read_npz(path: Path, kind: str) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive, archive.open(array_name(path, archive, kind) + SUFFIX) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def read_image(path: Path, wanted: str, most: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads the one image of a file, which has this shape."""
-    return format_of(path).read_values(path, wanted, most).reshape(shape)
+def _mask_header(path: Path, kind: str) -> Header:
+    from flipjax.data.images import read_mask_header
+
+    with image_errors():
+        header = read_mask_header(path)
+    return Header((header.height, header.width), palette=header.palette)
 
 
-def _npy_header(path: Path, wanted: str, most: int) -> ImageHeader:
-    return ImageHeader(Stack(path, wanted, most).values.shape)
+def _read_mask(path: Path, kind: str) -> np.ndarray:
+    from flipjax.data.images import read_mask
+
+    with image_errors():
+        return read_mask(path).astype(np.int32)
 
 
-def _npz_header(path: Path, wanted: str, most: int) -> ImageHeader:
-    with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive, wanted, most)) as stream:
-        version = np.lib.format.read_magic(stream)
-        shape, _, dtype = HEADERS[version](stream)
-    _check_kind(path, dtype, wanted)
-    return ImageHeader(shape)
+def read_photo(path: Path) -> np.ndarray:
+    """Reads a photo uint8 (H, W, 3) as sweeps do: turned by EXIF, of 8 bits a channel, without transparent pixels."""
+    from flipjax.data import images
 
-
-def _read_stack(path: Path, wanted: str, most: int) -> np.ndarray:
-    return np.array(Stack(path, wanted, most).values)
-
-
-def _png_header(path: Path, wanted: str, most: int) -> ImageHeader:
-    with open_png(path, MASK_MODES) as image:
-        return ImageHeader((image.height, image.width))
-
-
-def _read_mask(path: Path, wanted: str, most: int) -> np.ndarray:
-    return read_png(path, MASK_MODES)
+    with naming(path), image_errors():
+        return images.read_photo(path)
 
 
 @contextlib.contextmanager
-def open_png(path: Path, modes: Sequence[str]) -> "Iterator[Image.Image]":
-    """Opens a PNG of one of these modes; its size is known without reading the pixels."""
-    from PIL import Image
+def image_errors() -> Iterator[None]:
+    """Converts errors of the pools' reader of images, which name the file, to a BrokenFileError."""
+    # Imported late: an audit without images needs no Pillow.
+    from flipjax.data.images import BadFileError
 
-    with Image.open(path, formats=["PNG"]) as image:
-        frames = getattr(image, "n_frames", 1)
-        if image.mode not in modes or frames > 1:
-            expected = f"one mask in a PNG of mode {', '.join(modes)}"
-            raise BrokenFileError(f"{path}: expected {expected}, found mode {image.mode} and {frames} frames")
-        yield image
-
-
-def read_png(path: Path, modes: Sequence[str]) -> np.ndarray:
-    """Reads the values of a PNG, int32 (H, W), or (H, W, 3) of mode RGB."""
-    with open_png(path, modes) as image:
-        image.verify()  # Pillow checks checksums only here.
-    with open_png(path, modes) as image:
-        orientation = image.getexif().get(ORIENTATION, 1)
-        if orientation != 1:
-            # Viewers apply it, but programs that read pixels do not.
-            raise BrokenFileError(f"{path}: expected a mask that EXIF does not turn, found orientation {orientation}")
-        return np.asarray(image).astype(np.int32)
+    try:
+        yield
+    except BadFileError as error:
+        raise BrokenFileError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -297,7 +249,7 @@ def _opened_volume(path: Path) -> "Iterator[nibabel.Nifti1Image]":
         yield nibabel.Nifti1Image.from_filename(path)
 
 
-def _volume_header(path: Path, wanted: str, most: int) -> ImageHeader:
+def _volume_header(path: Path, kind: str) -> Header:
     """Reads shape, spacing and place of a NIfTI volume."""
     from nibabel.nifti1 import Nifti1Header  # pyright: ignore[reportMissingImports]
     from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
@@ -310,22 +262,22 @@ def _volume_header(path: Path, wanted: str, most: int) -> ImageHeader:
     if not all(0 < size < math.inf for size in spacing):
         raise BrokenFileError(f"{path}: expected voxel sizes above 0 mm in its header, found {spacing}")
     with _opened_volume(path) as volume:
-        return ImageHeader(volume.shape, spacing, np.asarray(volume.affine))
+        return Header(volume.shape, spacing, np.asarray(volume.affine))
 
 
-def _read_volume(path: Path, wanted: str, most: int) -> np.ndarray:
+def _read_volume(path: Path, kind: str) -> np.ndarray:
     """Reads the values of a NIfTI volume: what a model sees, scores, or class indices."""
     from nibabel.arrayproxy import ArrayProxy  # pyright: ignore[reportMissingImports]
 
     with _opened_volume(path) as volume:
         stored = volume.dataobj
-        if wanted == INTENSITIES:
+        if kind == INTENSITIES:
             return np.asarray(stored, np.float32)
-        if wanted not in SCORES:
+        if kind not in SCORES:
             return _class_indices(path, np.asarray(stored))
         assert isinstance(stored, ArrayProxy)
         if not np.issubdtype(stored.dtype, np.floating) and stored.slope == 1:
-            raise BrokenFileError(f"{path}: expected {wanted} in floating point, found {stored.dtype}")
+            raise BrokenFileError(f"{path}: expected {kind} in floating point, found {stored.dtype}")
         return np.asarray(stored, np.float32)
 
 
@@ -350,13 +302,13 @@ def _are_int32(values: np.ndarray) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A type of files with arrays. Its functions take the file, the kind of array wanted and the most bytes."""
+    """A type of files with arrays. Its functions take the file and the kind of the array."""
 
     suffixes: tuple[str, ...]
     """Lower-case suffixes of its files."""
-    read_header: Callable[[Path, str, int], ImageHeader]
-    """Returns the stored shape, and the spacing if the format has one, without reading the values."""
-    read_values: Callable[[Path, str, int], np.ndarray]
+    read_header: Callable[[Path, str], Header]
+    """Returns the stored shape, and what else the format says, without reading the values."""
+    read_values: Callable[[Path, str], np.ndarray]
     """Returns the stored values."""
     scores: bool = True
     """Whether it may hold logits, probabilities and intensities, rather than class indices alone."""
@@ -367,9 +319,9 @@ class Format:
 
 
 FORMATS = (
-    Format((".npy",), _npy_header, _read_stack, stacks=True),
-    Format((".npz",), _npz_header, _read_stack, stacks=True),
-    Format((".png",), _png_header, _read_mask, scores=False),
+    Format((".npy",), _npy_header, _read_npy, stacks=True),
+    Format((".npz",), _npz_header, _read_npz, stacks=True),
+    Format((".png", ".tif", ".tiff", ".bmp"), _mask_header, _read_mask, scores=False),
     Format((".nii", ".nii.gz"), _volume_header, _read_volume, volumes=True),
 )
 """The formats that an audit reads. A new one of one image or volume a file is an entry here; `Stack` reads stacks."""
@@ -383,20 +335,83 @@ def format_of(path: Path) -> Format:
     raise BrokenFileError(f"{path}: expected a file of type {' '.join(suffixes_of('labels'))}")
 
 
-def suffixes_of(wanted: str) -> tuple[str, ...]:
-    """Returns the suffixes of files that may hold the wanted kind of array.
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """Returns the suffixes of files that may hold this kind of array.
 
     Example:
-        >>> suffixes_of("logits"), suffixes_of("masks")
-        (('.npy', '.npz', '.nii', '.nii.gz'), ('.npy', '.npz', '.png', '.nii', '.nii.gz'))
+        >>> suffixes_of("logits")
+        ('.npy', '.npz', '.nii', '.nii.gz')
     """
-    entries = [entry for entry in FORMATS if entry.scores or wanted not in (*SCORES, INTENSITIES)]
+    entries = [entry for entry in FORMATS if entry.scores or kind not in (*SCORES, INTENSITIES)]
     return tuple(suffix for entry in entries for suffix in entry.suffixes)
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """Reads a photo uint8 (H, W, 3)."""
-    from PIL import Image
+def read_header(path: Path, kind: str) -> Header:
+    """Returns what is known of a file's array before its values are read; raises BrokenFileError for a damaged one."""
+    with naming(path):
+        return format_of(path).read_header(path, kind)
 
-    with naming(path), Image.open(path, formats=["PNG", "JPEG"]) as image:
-        return np.asarray(image.convert("RGB"))
+
+def read_values(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads the one image of a file, which has this shape."""
+    return format_of(path).read_values(path, kind).reshape(shape)
+
+
+def axes_of(shape: Sequence[int], path: Path, kind: str) -> int:
+    """Returns the axes of space of the stored shape of a file: 2 of an image, 3 of a volume.
+
+    A batch of one, which models often save, has one more axis; NIfTI files hold volumes.
+
+    Example:
+        >>> axes_of((1, 6, 7), Path("a.npy"), "labels"), axes_of((5, 6, 7), Path("a.npy"), "masks")
+        (2, 3)
+        >>> axes_of((6, 7, 3), Path("a.npy"), "logits"), axes_of((1, 6, 7), Path("a.nii"), "labels")
+        (2, 3)
+    """
+    if format_of(path).volumes:
+        return 3
+    axes = len(shape) - (kind in SCORES)
+    if axes > 2 and shape[0] == 1:
+        return axes - 1
+    return axes
+
+
+def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, ...]:
+    """Returns the shape of the one image of a file, without axes of length 1 that are none of its own.
+
+    Axes of length 1 may stand before it, in NIfTI files after the axes of space; nnU-Net's images have one of depth.
+
+    Args:
+        path: the file.
+        header: of the file.
+        kind: of the array.
+        axes: of space, 2 or 3.
+
+    Raises:
+        BrokenFileError: another number of axes, or an empty array.
+    """
+    rank = axes + (kind in SCORES)
+    shape = tuple(header.shape)
+    if format_of(path).volumes:
+        while len(shape) > max(rank, 3) and shape[3] == 1:
+            shape = (*shape[:3], *shape[4:])
+        if len(shape) == rank + 1 and shape[0] == 1:
+            shape = shape[1:]
+    elif format_of(path).stacks and len(shape) == rank + 1 and shape[0] == 1:
+        shape = shape[1:]
+    elif header.array_name in NNUNET_ARRAYS and rank == 3 and len(shape) == 4 and shape[1] == 1:
+        shape = (shape[0], *shape[2:])
+    if len(shape) != rank or 0 in shape:
+        one = "volume" if axes == 3 else "image"
+        text = f"{path}: expected {kind} of one {one}, an array of {rank} axes, found {header.shape}"
+        raise BrokenFileError(text + _other_kind(kind, axes, len(shape)))
+    return shape
+
+
+def _other_kind(kind: str, axes: int, rank: int) -> str:
+    """Returns which --kind an array of `rank` axes may have, if it is not the one that is named."""
+    if kind in SCORES and rank == axes:
+        return "; for class indices pass --kind masks"
+    if kind == "masks" and rank == axes + 1:
+        return "; for scores pass --kind logits or --kind probabilities"
+    return ""

@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax import metrics
-from flipjax.audit import arrays, fiftyone, files
+from flipjax.audit import fiftyone, files
 from flipjax.audit.anatomy import read_anatomy
+from flipjax.audit.arrays import check_matrices
 from flipjax.audit.batches import stream, takes_for_background
 from flipjax.audit.clusters import likely_clusters, read_clusters
 from flipjax.audit.counts import Keep, Tally, count_pairs
@@ -36,7 +37,7 @@ from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import Encoding, OpenedPairs, open_pairs
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.pairs import Pair, in_options
-from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
+from flipjax.audit.problems import BrokenFileError, raise_broken
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.sources import find_photos
 from flipjax.audit.summary import known_keys
@@ -172,8 +173,6 @@ def audit_with(
     """Audits files as `audit_files` does, with its options as one record."""
     predict = None
     if model is not None:
-        if options.jobs > 1:
-            raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {options.jobs}")
         class_names = options.class_names or getattr(model, "class_names", None)
         options = dataclasses.replace(options, class_names=class_names)
         predict = functools.partial(predict_image, model)
@@ -206,8 +205,8 @@ def audit_with(
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
         # FiftyOne shows masks over photos, so without photos none are kept.
         keep = keep_mask if photo_by_name else None
-        _count_all(pairs, opened.encoding, tally, min_size=smallest, jobs=options.jobs, keep=keep)
-        encoding = _with_classes(opened, tally, options.max_bytes)
+        _count_all(pairs, opened.encoding, tally, min_size=smallest, keep=keep)
+        encoding = _with_classes(opened, tally)
         if settled is None:
             settled = settle(options, opened, encoding, gates, read_groups_of)
         _announce(settled.class_names, opened, options.background)
@@ -217,7 +216,8 @@ def audit_with(
         tried = try_gates(gates, audit.summary, audit.intervals)
         predicted = options.predictions or f"of a model, from {options.images}"
         sources = _describe_sources(predicted, options.labels, options.groups)
-        facts = _facts_on(measured, (sources, *opened.facts), encoding, settled)
+        on_overlaps = [overlaps.sentence() for overlaps in opened.overlaps]
+        facts = _facts_on(measured, (sources, *opened.facts, *on_overlaps), encoding, settled)
         stored = {**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)}
         document = make_document(audit, facts=facts, options=stored)
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
@@ -293,7 +293,7 @@ def _check_smallest(smallest: MinSize, pairs: Sequence[Pair], encoding: Encoding
 
 
 def _count_all(
-    pairs: Sequence[Pair], encoding: Encoding, tally: Tally, *, min_size: MinSize, jobs: int, keep: Keep | None
+    pairs: Sequence[Pair], encoding: Encoding, tally: Tally, *, min_size: MinSize, keep: Keep | None
 ) -> None:
     """Counts all images into the tally.
 
@@ -301,7 +301,7 @@ def _count_all(
         AuditError: values do not fit, or files are broken, which are listed once all were tried.
     """
     broken: list[BrokenFileError] = []
-    counted = count_pairs(pairs, encoding, min_size=min_size, jobs=jobs, keep=keep)
+    counted = count_pairs(pairs, encoding, min_size=min_size, keep=keep)
     with closing(counted) as results, Bar(total=len(pairs)) as bar:
         for number, (pair, counts) in enumerate(zip(pairs, results, strict=True), 1):
             if isinstance(counts, BrokenFileError):
@@ -312,7 +312,7 @@ def _count_all(
     raise_broken(broken)
 
 
-def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding:
+def _with_classes(opened: OpenedPairs, tally: Tally) -> Encoding:
     """Returns the encoding with the number of classes, which values or names say if no option does.
 
     Raises:
@@ -326,7 +326,7 @@ def _with_classes(opened: OpenedPairs, tally: Tally, max_bytes: int) -> Encoding
         count = encoding.name_count
     elif encoding.classes:
         count = encoding.classes
-    arrays.check_size(f"confusion matrices of {count} classes", 4 * len(opened.pairs) * count**2, max_bytes)
+    check_matrices(len(opened.pairs), count)
     with in_options():
         encoding = encoding.with_classes(count)
     tally.set_classes(encoding.spec)

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from flipjax.audit.arrays import StoredArray, open_png, read_png
+from flipjax.audit.arrays import StoredArray, image_errors
 from flipjax.audit.label_maps import LabelMap
-from flipjax.audit.problems import AuditError, naming
+from flipjax.audit.problems import AuditError, BrokenFileError, naming
 from flipjax.support.files import JsonObject, read_json
 from flipjax.support.terminal import listed
 
@@ -125,7 +125,20 @@ def _class_of(entry: JsonObject, truth: Coco, void: int, source: str) -> int:
 
 def _read_ids(path: Path) -> np.ndarray:
     """Reads the ids R + 256 G + 65536 B of segments."""
-    return read_png(path, ["RGB"]) @ np.array([1, 1 << 8, 1 << 16], np.int32)
+    from flipjax.data.images import read_image
+
+    with image_errors():
+        return np.asarray(read_image(path)).astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
+
+
+def _size_of_ids(path: Path) -> tuple[int, int]:
+    """Returns the height and width of a PNG of ids; raises BrokenFileError for one of another mode."""
+    from PIL import Image
+
+    with naming(path), Image.open(path, formats=["PNG"]) as image:
+        if image.mode != "RGB":
+            raise BrokenFileError(f"{path}: expected ids in a PNG of mode RGB, found mode {image.mode}")
+        return image.height, image.width
 
 
 def _panoptic(
@@ -141,10 +154,8 @@ def _panoptic(
             if number in classes or not 0 < number <= LARGEST_ID:
                 raise AuditError(f"{path}: {file.name}: expected different ids in 1..{LARGEST_ID}, found {number}")
             classes[number] = _class_of(entry, truth, void, f"{path}: {file.name}: segment {number}")
-        with naming(file), open_png(file, ["RGB"]) as image:
-            shape = image.height, image.width
         load = functools.partial(_read_ids, file)
-        array = StoredArray(str(file), shape, load, LabelMap(str(path), classes))
+        array = StoredArray(str(file), _size_of_ids(file), load, LabelMap(str(path), classes))
         images.append((file.stem, array))
     return images
 

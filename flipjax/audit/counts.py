@@ -7,21 +7,17 @@ flip-risk, `sum_regions` reads these, and `segment_columns` finds segments and c
 import dataclasses
 import functools
 import math
-import multiprocessing
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import numpy as np
 
-from flipjax.audit.label_maps import IGNORED
-from flipjax.audit.maps import ClassPair, ImageMaps, KeptMaps, Rank, Shown, make_maps
+from flipjax.audit.maps import ClassPair, ImageMaps, KeptMaps, Rank, make_maps
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
 from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair, in_options
-from flipjax.audit.problems import AuditError, BrokenFileError
+from flipjax.audit.problems import BrokenFileError
 from flipjax.audit.records import ImageRecord, load_photo, read_record, read_records
-from flipjax.backend.start import keep_programs
 from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import read_pixels
@@ -93,8 +89,6 @@ def count_image(
     masks = spec.kind == "masks"
     if not masks:
         _check_values(record.prediction, spec.kind)
-    elif spec.num_classes is None:
-        _check_ignored(record, spec)
     scores, labels, classes = checks.check_pair(record.prediction, record.labels, spec)
     labels = np.asarray(labels)
     counted = np.ones(labels.shape, bool)
@@ -170,14 +164,6 @@ def _rows_of_size(table: dict[str, np.ndarray], least: int) -> dict[str, np.ndar
     return {name: values[kept] for name, values in table.items()}
 
 
-def _check_ignored(record: ImageRecord, spec: LabelSpec) -> None:
-    """Raises ValueError for labels of 255 where no prediction is so large: they are not classes."""
-    labels = np.asarray(record.labels)
-    top = int(labels.max(initial=0))
-    if top == IGNORED and spec.ignore_index is None and int(np.max(record.prediction, initial=0)) < IGNORED:
-        raise ValueError("labels: expected classes, found 255; pass ignore_index=255")
-
-
 def _check_values(scores: np.ndarray, kind: str) -> None:
     """Raises ValueError for a pixel without a finite score, or for probabilities that are called logits."""
     least = scores.min()
@@ -209,7 +195,6 @@ def count_pairs(
     encoding: Encoding,
     *,
     min_size: MinSize = EVERY_SIZE,
-    jobs: int = 1,
     keep: Keep | None = None,
 ) -> Generator[ImageCounts | BrokenFileError]:
     """Reads and counts images, and yields them in order; one that is broken is yielded as its error.
@@ -220,16 +205,13 @@ def count_pairs(
         pairs: the images.
         encoding: their encoding.
         min_size: smaller segments have no row.
-        jobs: number of processes.
-        keep: called with each image and its predicted classes, in any process.
+        keep: called with each image and its predicted classes.
 
     Raises:
         AuditError: values do not fit an option. The message names the image.
     """
     count = functools.partial(_count, encoding=encoding, min_size=min_size, keep=keep)
-    if jobs > 1:
-        yield from _in_processes(pairs, count, encoding, jobs)
-    elif encoding.spec.kind == "masks":
+    if encoding.spec.kind == "masks":
         yield from in_order(functools.partial(_read_and_count, encoding=encoding, count=count), pairs)
     else:
         with closing(read_records(pairs, encoding)) as records:
@@ -254,50 +236,6 @@ def _read_and_count(
         return count(read_record(pair, encoding))
     except BrokenFileError as error:
         return error
-
-
-def _count_piece(
-    pairs: Sequence[Pair],
-    encoding: Encoding,
-    count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError],
-) -> list[ImageCounts | BrokenFileError]:
-    """Counts a piece of the images in one process, and leaves out maps that the page cannot show for the others'.
-
-    Maps travel between processes, and few of them are shown.
-    """
-    shown = Shown()
-    results: list[ImageCounts | BrokenFileError] = []
-    for index, pair in enumerate(pairs):
-        result = _read_and_count(pair, encoding, count)
-        results.append(result)
-        if isinstance(result, BrokenFileError):
-            continue
-        for dropped in shown.add(index, result.rank(encoding.spec)):
-            counts = results[dropped]
-            if isinstance(counts, ImageCounts):
-                results[dropped] = dataclasses.replace(counts, maps=None)
-    return results
-
-
-def _in_processes(
-    pairs: Sequence[Pair],
-    count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError],
-    encoding: Encoding,
-    jobs: int,
-) -> Iterator[ImageCounts | BrokenFileError]:
-    """Counts images in several processes, and yields them in order."""
-    size = math.ceil(len(pairs) / (jobs * PIECES))
-    pieces = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    # JAX is multithreaded, which is unsafe with fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=functools.partial(keep_programs, small=True))
-    try:
-        for parts in pool.map(functools.partial(_count_piece, encoding=encoding, count=count), pieces):
-            yield from parts
-    except BrokenProcessPool as error:
-        raise AuditError(f"--jobs {jobs}: a process ended at once; with fewer jobs each has more memory") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class Tally:

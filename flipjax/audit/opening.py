@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit import arrays, coco
+from flipjax.audit import coco
+from flipjax.audit.arrays import check_matrices
 from flipjax.audit.coco import Coco
 from flipjax.audit.label_maps import IGNORED, LabelMap, read_label_map
 from flipjax.audit.names import read_pattern
 from flipjax.audit.options import AuditOptions
-from flipjax.audit.pairs import Pair, check_spacing, find_axis, in_options, pair_images
+from flipjax.audit.organs import AS_IMAGES, Overlaps
+from flipjax.audit.pairs import Pair, check_spacing, fit_axes, in_options, pair_images
 from flipjax.audit.problems import AuditError, raise_broken
-from flipjax.audit.sources import Source, open_source, predicted_source
+from flipjax.audit.sources import Source, check_colours, open_source, predicted_source
 from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.support.terminal import listed
 
@@ -40,6 +42,8 @@ class Encoding:
     """Distance of pixels in mm along each axis of space, of images whose files do not say it."""
     name_count: int = 0
     """The number of class names, if values must show whether these are of all classes or of the foreground; else 0."""
+    kind_is_default: bool = False
+    """Whether scores are read as logits because nobody said what they are."""
 
     @property
     def classes(self) -> int:
@@ -82,7 +86,9 @@ class OpenedPairs:
     class_names: tuple[str, ...] | None = None
     """Names of the classes, from an option, a COCO file or a label map."""
     facts: tuple[str, ...] = ()
-    """Sentences on files that were left out."""
+    """Sentences on files that were left out, and on how axes are read."""
+    overlaps: tuple[Overlaps, ...] = ()
+    """Counts of voxels in several organs, complete once all images were read."""
 
 
 def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> OpenedPairs:
@@ -95,16 +101,14 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
     Raises:
         AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
     """
-    predictions = options.predictions
     labels = options.labels
-    max_bytes = options.max_bytes
     if labels is None:
         raise AuditError("--labels: expected a folder or a file, found none")
     with in_options():
         asked = LabelSpec(
             background=options.background,
             ignore_index=options.ignore_index,
-            kind=options.kind,
+            kind=options.kind or "logits",
             num_classes=options.num_classes,
             class_names=options.class_names,
         )
@@ -113,51 +117,106 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
     to_class = None
     if options.label_map:
         to_class = read_label_map(options.label_map)
+    truth, source = _open_sources(options, labels, asked.kind, to_class, predict)
+    raise_broken((*source.broken, *truth.broken))
+    check_colours(source, truth)
+    segment_unit = _unit_of_segments(options.unit, truth, labels)
+    spec = _complete_spec(asked, truth, to_class, background=options.background)
+    paired = fit_axes(pair_images(source, truth), spec.kind, channels=options.channels, axes=options.axes)
+    common_spacing = _read_spacing(options.spacing, truth)
+    check_spacing(paired.pairs, common_spacing)
+    all_names = spec.class_names or _names_of(truth.coco, to_class, spec)
+    pairs = paired.pairs
+    if truth.organs or source.organs:
+        all_names = _names_with_organs(all_names, source, truth)
+        pairs = [_with_organ_classes(pair, source, truth, all_names, spec.background) for pair in pairs]
+    count, name_count = _count_classes(spec, paired.score_classes, all_names, to_class)
+    if count:
+        check_matrices(len(pairs), count)
+        with in_options():
+            check_background(spec.background, count, name=str(options.predictions or "--model"))
+        spec = dataclasses.replace(spec, num_classes=count)
+    return OpenedPairs(
+        pairs=pairs,
+        encoding=Encoding(
+            spec,
+            paired.class_axis,
+            segment_unit,
+            common_spacing,
+            name_count,
+            kind_is_default=options.kind is None,
+        ),
+        coco=truth.coco,
+        class_names=tuple(all_names) if all_names else None,
+        facts=(*_facts(source, truth), *paired.facts),
+        overlaps=tuple(side.overlaps for side in (source, truth) if side.overlaps is not None),
+    )
+
+
+def _open_sources(
+    options: AuditOptions, labels: Path, kind: str, to_class: LabelMap | None, predict: Predict | None
+) -> tuple[Source, Source]:
+    """Finds the images of labels and of predictions, and returns both."""
     to_predicted = None
     if options.prediction_map:
         to_predicted = read_label_map(options.prediction_map, option="--prediction_map")
     pattern = read_pattern(options.names)
-    truth = open_source(
-        labels, wanted="labels", axes=options.spatial_ndim, label_map=to_class, pattern=pattern, most=max_bytes
-    )
+    truth = open_source(labels, kind="labels", axes=options.spatial_ndim, label_map=to_class, pattern=pattern)
     if truth.coco and (to_class or to_predicted):
         raise AuditError(f"{labels}: expected no label map beside a COCO JSON, which has its own categories")
     if predict:
         raise_broken(truth.broken)
-        source = predicted_source(predict, options.images, truth, kind=asked.kind, pattern=pattern, most=max_bytes)
-    elif predictions is None:
+        return truth, predicted_source(predict, options.images, truth, kind=kind, pattern=pattern)
+    if options.predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
-    else:
-        source = open_source(
-            predictions,
-            wanted=asked.kind,
-            axes=truth.axes,
-            label_map=to_predicted,
-            truth=truth.coco,
-            pattern=pattern,
-            most=max_bytes,
-        )
-    raise_broken((*source.broken, *truth.broken))
-    segment_unit = _unit_of_segments(options.unit, truth, labels)
-    spec = _complete_spec(asked, truth, to_class, background=options.background)
-    pairs = pair_images(source, truth)
-    class_axis, score_classes = find_axis(pairs, spec.kind, options.channels)
-    common_spacing = _read_spacing(options.spacing, truth)
-    check_spacing(pairs, common_spacing)
-    all_names = spec.class_names or _names_of(truth.coco, to_class, spec)
-    count, name_count = _count_classes(spec, score_classes, all_names, to_class)
-    if count:
-        arrays.check_size(f"confusion matrices of {count} classes", 4 * len(pairs) * count**2, max_bytes)
-        with in_options():
-            check_background(spec.background, count, name=str(predictions or "--model"))
-        spec = dataclasses.replace(spec, num_classes=count)
-    return OpenedPairs(
-        pairs=pairs,
-        encoding=Encoding(spec, class_axis, segment_unit, common_spacing, name_count),
-        coco=truth.coco,
-        class_names=tuple(all_names) if all_names else None,
-        facts=_facts(source, truth),
+    source = open_source(
+        options.predictions,
+        kind=kind,
+        axes=truth.axes,
+        label_map=to_predicted,
+        truth=truth.coco,
+        pattern=pattern,
     )
+    return truth, source
+
+
+def _names_with_organs(names: Sequence[str] | None, predictions: Source, labels: Source) -> tuple[str, ...]:
+    """Returns the class names where a folder has a mask an organ: those given, or background and all organs.
+
+    Raises:
+        AuditError: only one side has organs, and nothing names the classes of the other.
+    """
+    organs = sorted({*(predictions.organs or ()), *(labels.organs or ())})
+    if names is None:
+        if predictions.organs is None or labels.organs is None:
+            path = labels.path if labels.organs else predictions.path
+            other = predictions.path if labels.organs else labels.path
+            raise AuditError(
+                f"{path}: holds a mask for each organ ({listed(organs)}), so expected --class_names, which name the "
+                f"classes of {other} in order; {AS_IMAGES}"
+            )
+        return ("background", *organs)
+    unknown = [organ for organ in organs if organ not in names]
+    if unknown:
+        raise AuditError(f"--class_names: expected the organs, each a file's name, found no {listed(unknown)}")
+    return tuple(names)
+
+
+def _with_organ_classes(
+    pair: Pair, predictions: Source, labels: Source, names: Sequence[str], background: Background
+) -> Pair:
+    """Returns a pair whose label maps of organs have the classes that the names say."""
+    first = 0
+    if background is not None and not any("background" in name.lower() for name in names):
+        # The names are of the foreground alone.
+        first = 1
+    changed = pair
+    for field, source in (("prediction", predictions), ("labels", labels)):
+        if source.organs is not None:
+            numbers = {1 + i: first + names.index(organ) for i, organ in enumerate(source.organs)}
+            array = dataclasses.replace(getattr(pair, field), label_map=LabelMap(str(source.path), {0: 0, **numbers}))
+            changed = dataclasses.replace(changed, **{field: array})
+    return changed
 
 
 def _check_without_masks(asked: LabelSpec, prediction_map: str | None) -> None:

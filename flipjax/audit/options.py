@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flipjax import command
-from flipjax.audit.arrays import MAX_BYTES
+from flipjax.audit.pairs import ORDERS
 from flipjax.metrics.classes import Background
 
 INPUTS = "what is audited"
@@ -62,9 +62,12 @@ class AuditOptions:
         "a regular expression of one group: the image's name in a file's path without suffix (default all of it)",
         metavar="REGEX",
     )
-    kind: str = option("logits", FORMS, "content of --predictions (default logits)", choices=KINDS)
+    kind: str | None = option(None, FORMS, "content of --predictions (default logits)", choices=KINDS)
     channels: str | None = option(
         None, FORMS, "position of the class axis, if shapes are ambiguous", choices=("first", "last")
+    )
+    axes: str | None = option(
+        None, FORMS, "axes of npy and npz volumes beside NIfTI, such as zyx, if shapes are ambiguous", choices=ORDERS
     )
     num_classes: int | None = option(
         None, FORMS, "number of classes in masks (default: from names or values)", type=int, metavar="C"
@@ -92,14 +95,6 @@ class AuditOptions:
     spatial_ndim: int | None = option(
         None, FORMS, "2 for images, 3 for volumes (default: as the labels say)", type=int, choices=(2, 3)
     )
-    max_bytes: int = option(
-        MAX_BYTES,
-        FORMS,
-        f"limit of an image's values, of an unpacked npz, and of the confusion matrices (default {MAX_BYTES:,})",
-        type=int,
-        metavar="N",
-    )
-    jobs: int = option(1, FORMS, "processes that read and count (default 1)", type=int, metavar="N")
     table: Path | None = option(
         None, GROUPS, "columns of the images for --groups and --clusters, beside name", type=Path, metavar="CSV"
     )

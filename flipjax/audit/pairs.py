@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ from flipjax.support.terminal import listed
 
 OPTIONS = ("background", "class_names", "ignore_index", "min_size", "num_classes", "spacing")
 """Arguments of metrics and of `stream` that are options of the command."""
+STORED = "xyz"
+"""The order of axes in NIfTI files."""
+REVERSED = "zyx"
+"""The order in arrays of SimpleITK."""
+ORDERS = tuple("".join(order) for order in itertools.permutations(STORED))
+"""All orders of the axes of a volume."""
 AFFINE_RTOL = 1e-4
 """How far the affines of a prediction and its labels may differ, relatively."""
 AFFINE_ATOL = 1e-3
@@ -60,6 +67,10 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
         check_matched(paths, predictions.names, labels.names)
         by_name = dict(zip(labels.names, truth, strict=True))
         truth = tuple(by_name[name] for name in predictions.names)
+    elif not single and predictions.stacked and labels.stacked and (predictions.names or labels.names):
+        named, unnamed = (predictions, labels) if predictions.names else (labels, predictions)
+        problem = f"expected names in both stacks or in neither, found them in {named.path} alone"
+        raise AuditError(f"{unnamed.path}: {problem}; save the array `names` in both, or in neither")
     elif not single and not (predictions.stacked and labels.stacked):
         raise AuditError(f"{paths}: expected two folders, or two stacks, which may hold names; found one of each")
     elif len(predictions.images) != len(truth):
@@ -97,6 +108,142 @@ def form_of(axis: str, spatial: str) -> str:
     return texts[axis]
 
 
+@dataclasses.dataclass(frozen=True)
+class FittedPairs:
+    """Pairs whose axes are known."""
+
+    pairs: list[Pair]
+    """The pairs, with axes of space in the same order on both sides."""
+    class_axis: str
+    """The class axis of predictions, `first` or `last`; `none` of masks."""
+    score_classes: int
+    """The number of classes of scores, 0 of masks."""
+    facts: tuple[str, ...] = ()
+    """A sentence on axes that were turned by nnU-Net's rule."""
+
+
+def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, axes: str | None = None) -> FittedPairs:
+    """Finds the class axis of predictions, and the order of the axes of volumes in arrays beside NIfTI.
+
+    NIfTI has the axes X, Y, Z. Arrays do not say theirs: most programs write X, Y, Z or Z, Y, X, and where both fit the
+    shapes, `--axes` must say it. nnU-Net stores probabilities (C, Z, Y, X).
+
+    Args:
+        pairs: by name.
+        kind: of the predictions.
+        channels: `first` or `last`, if given.
+        axes: the order of the axes of space in npy and npz files beside NIfTI, such as `zyx`, if given.
+
+    Raises:
+        AuditError: predictions do not fit the labels, or fit them in several ways.
+    """
+    has_loose_arrays = any(_is_loose(pair) for pair in pairs)
+    if axes is not None and not has_loose_arrays:
+        raise AuditError(f"--axes: expected npy or npz files of volumes beside NIfTI, found none for {axes}")
+    of_nnunet = all(pair.prediction.of_nnunet for pair in pairs)
+    orders = (STORED,)
+    if axes is not None:
+        orders = (axes,)
+    elif has_loose_arrays:
+        orders = (STORED, REVERSED)
+    class_axes = ("last", "first")
+    if kind == "masks":
+        class_axes = ("none",)
+    elif channels:
+        class_axes = (channels,)
+    fits = [_fit(pairs, axis, order) for order in orders for axis in class_axes]
+    fitting = [fit for fit in fits if not fit.misfits]
+    if has_loose_arrays and axes is None and of_nnunet:
+        by_rule = [fit for fit in fitting if fit.class_axis == "first" and fit.order == REVERSED]
+        if by_rule:
+            fact = (
+                f"Axes of {pairs[0].prediction} and the like, as nnU-Net writes them: (C, Z, Y, X); --axes sets others."
+            )
+            return _fitted(pairs, by_rule[0], fact)
+    orders_that_fit = {fit.order for fit in fitting}
+    if orders_that_fit - {STORED} and axes is None:
+        raise AuditError(_ask_for_axes(pairs, sorted(orders_that_fit)))
+    if len(fitting) == 1:
+        return _fitted(pairs, fitting[0])
+    # An error shows the misfits of the fit with the fewest: most files fit it, so the others are likely the faults.
+    fewest = min((fit.misfits for fit in fits), key=len) or pairs
+    spatial = "D, H, W" if len(pairs[0].labels.shape) == 3 else "H, W"
+    shown = listed(f"{pair.name} {pair.prediction.shape} with labels {pair.labels.shape}" for pair in fewest)
+    forms = " or ".join(form_of(axis, spatial) for axis in class_axes)
+    advice = ""
+    if fitting:
+        advice = "; pass --channels first or --channels last"
+    elif has_loose_arrays:
+        advice = _other_orders(pairs, class_axes)
+    raise AuditError(f"expected predictions {forms} for labels ({spatial}), C alike in all; found {shown}{advice}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """How predictions fit their labels if their axes are in one order."""
+
+    class_axis: str
+    order: str
+    classes: int
+    misfits: Sequence[Pair]
+
+
+def _fit(pairs: Sequence[Pair], class_axis: str, order: str) -> _Fit:
+    counts = [_classes_at(class_axis, _ordered(pair, class_axis, order)) for pair in pairs]
+    classes = next((count for count in counts if count is not None), None)
+    if classes is None:
+        return _Fit(class_axis, order, 0, pairs)
+    misfits = [pair for pair, count in zip(pairs, counts, strict=True) if count != classes]
+    return _Fit(class_axis, order, classes, misfits)
+
+
+def _fitted(pairs: Sequence[Pair], fit: _Fit, *facts: str) -> FittedPairs:
+    ordered = [_ordered(pair, fit.class_axis, fit.order) for pair in pairs]
+    return FittedPairs(ordered, fit.class_axis, fit.classes, facts)
+
+
+def _is_loose(pair: Pair) -> bool:
+    """Returns whether one side is a volume in NIfTI and the other an array, which does not say its axes."""
+    if pair.prediction.of_model or len(pair.labels.shape) != 3:
+        return False
+    return (pair.prediction.affine is None) != (pair.labels.affine is None)
+
+
+def _ordered(pair: Pair, class_axis: str, order: str) -> Pair:
+    """Returns a pair whose array beside NIfTI has the axes X, Y, Z, if it is stored in this order."""
+    if order == STORED or not _is_loose(pair):
+        return pair
+    spatial = [order.index(axis) for axis in STORED]
+    if pair.labels.affine is None:
+        return dataclasses.replace(pair, labels=pair.labels.transposed(spatial))
+    prediction = pair.prediction
+    if class_axis == "first" and len(prediction.shape) == 4:
+        spatial = [0, *(1 + axis for axis in spatial)]
+    elif class_axis == "last" and len(prediction.shape) == 4:
+        spatial = [*spatial, 3]
+    return dataclasses.replace(pair, prediction=prediction.transposed(spatial))
+
+
+def _ask_for_axes(pairs: Sequence[Pair], orders: Sequence[str]) -> str:
+    """Returns the question how arrays beside NIfTI are stored."""
+    pair = next(pair for pair in pairs if _is_loose(pair))
+    array, volume = pair.prediction, pair.labels
+    if pair.labels.affine is None:
+        array, volume = pair.labels, pair.prediction
+    expected = "--axes: expected the order of the axes of arrays beside NIfTI"
+    fits = f"{' and '.join(orders)} fit" if len(orders) > 1 else f"{orders[0]} fits"
+    passed = " or ".join(f"--axes {order}" for order in orders)
+    return f"{expected}: {array} {array.shape} beside {volume} {volume.shape}, {fits} the shapes; pass {passed}"
+
+
+def _other_orders(pairs: Sequence[Pair], class_axes: Sequence[str]) -> str:
+    """Returns which --axes fits where neither the stored nor the reversed order does, or nothing."""
+    fitting = {order for order in ORDERS for axis in class_axes if not _fit(pairs, axis, order).misfits}
+    if not fitting:
+        return ""
+    return f"; pass {' or '.join(f'--axes {order}' for order in sorted(fitting))} for arrays beside NIfTI (X, Y, Z)"
+
+
 def _classes_at(axis: str, pair: Pair) -> int | None:
     """Returns the number of classes of a prediction with this class axis, 0 of masks; None if it does not fit."""
     shape = pair.prediction.shape
@@ -112,38 +259,6 @@ def _classes_at(axis: str, pair: Pair) -> int | None:
     if spatial != pair.labels.shape:
         return None
     return classes
-
-
-def find_axis(pairs: Sequence[Pair], kind: str, channels: str | None) -> tuple[str, int]:
-    """Returns the class axis, `first` or `last` (`channels` if given) or `none` of masks, and the number of classes.
-
-    Raises:
-        AuditError: predictions do not fit the labels, or fit them both ways.
-    """
-    if kind == "masks":
-        axes = ("none",)
-    elif channels:
-        axes = (channels,)
-    else:
-        axes = ("last", "first")
-    fitting: dict[str, int] = {}
-    # An error shows the misfits of the axis with the fewest: most files fit it, so the others are likely the faults.
-    fewest_misfits: Sequence[Pair] = pairs
-    for axis in axes:
-        counts = [_classes_at(axis, pair) for pair in pairs]
-        class_count = next((count for count in counts if count is not None), None)
-        misfits = [pair for pair, count in zip(pairs, counts, strict=True) if count is None or count != class_count]
-        if class_count is not None and not misfits:
-            fitting[axis] = class_count
-        elif len(misfits) < len(fewest_misfits):
-            fewest_misfits = misfits
-    if len(fitting) == 1:
-        return next(iter(fitting.items()))
-    spatial = "D, H, W" if len(pairs[0].labels.shape) == 3 else "H, W"
-    shown = listed(f"{pair.name} {pair.prediction.shape} with labels {pair.labels.shape}" for pair in fewest_misfits)
-    forms = " or ".join(form_of(axis, spatial) for axis in axes)
-    advice = "; pass --channels first or --channels last" if fitting else ""
-    raise AuditError(f"expected predictions {forms} for labels ({spatial}), C alike in all; found {shown}{advice}")
 
 
 @contextlib.contextmanager

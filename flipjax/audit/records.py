@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit.arrays import read_photo
+from flipjax.audit.label_maps import IGNORED
 from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair
 from flipjax.audit.problems import AuditError, BrokenFileError
+from flipjax.metrics.classes import LabelSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +61,25 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
     Raises:
         AuditError: a file is damaged, or a map lacks some labels.
     """
+    spec = encoding.spec
     values = pair.labels.read()
-    labels = pair.labels.to_classes(values, ignore_index=encoding.spec.ignore_index)
+    labels = pair.labels.to_classes(values, ignore_index=spec.ignore_index)
     instances = encoding.unit == "instance"
     prediction = pair.prediction.read()
     predicted_unit = None
-    if encoding.spec.kind == "masks":
+    if spec.kind == "masks":
         if instances and pair.prediction.label_map:
             # The ids of segments.
             predicted_unit = prediction
         prediction = pair.prediction.to_classes(prediction)
+        _check_void(pair, labels, spec)
+        prediction = _without_void(pair, prediction, labels, spec)
     else:
         if encoding.channels == "first":
             prediction = np.moveaxis(prediction, 0, -1)
         prediction = _channels_last(prediction)
+        if encoding.kind_is_default:
+            _check_logits(pair, prediction)
     return ImageRecord(
         name=pair.name,
         prediction=prediction,
@@ -83,6 +90,46 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
         photo=pair.photo,
         pair=pair,
     )
+
+
+def _check_void(pair: Pair, labels: np.ndarray, spec: LabelSpec) -> None:
+    """Raises AuditError for labels of 255 that nobody said to ignore: they are hardly a class."""
+    classes = spec.num_classes or 0
+    if spec.ignore_index is None and classes <= IGNORED and int(labels.max(initial=0)) == IGNORED:
+        raise AuditError(
+            f"{pair.labels}: expected classes, found {IGNORED}, which is void in most data; pass --ignore_index "
+            f"{IGNORED}, or --num_classes {IGNORED + 1} if it is a class"
+        )
+
+
+def _without_void(pair: Pair, prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> np.ndarray:
+    """Returns predicted classes where void, as in labels, is another class: there it does not count.
+
+    Raises:
+        AuditError: a pixel that counts is predicted as void.
+    """
+    void = spec.ignore_index
+    if void is None or (void != IGNORED and void >= 0):
+        return prediction
+    is_void = prediction == void
+    if not is_void.any():
+        return prediction
+    counted = int((is_void & (labels != void)).sum())
+    if counted:
+        raise AuditError(
+            f"{pair.prediction}: expected a class at each pixel that counts, found {void} (--ignore_index) at "
+            f"{counted:,} of them; --prediction_map says which class they are"
+        )
+    return np.where(is_void, 0, prediction)
+
+
+def _check_logits(pair: Pair, scores: np.ndarray) -> None:
+    """Raises AuditError if all scores are in 0..1, as of a sigmoid or softmax, and nobody said that they are logits."""
+    if 0 <= scores.flat[0] <= 1 and scores.min() >= 0 and scores.max() <= 1:
+        raise AuditError(
+            f"{pair.prediction}: expected logits, found all values in 0..1; pass --kind probabilities, or --kind "
+            "logits if that is what they are"
+        )
 
 
 def _channels_last(scores: np.ndarray) -> np.ndarray:

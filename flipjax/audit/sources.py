@@ -5,22 +5,22 @@ Images are found from headers alone, and read one by one.
 
 import dataclasses
 import functools
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from flipjax.audit import arrays
-from flipjax.audit.arrays import ImageHeader, Stack, StoredArray
+from flipjax.audit.arrays import Header, Stack, StoredArray
 from flipjax.audit.coco import Coco, open_coco
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import check_names, files_below, name_files, suffix_of
+from flipjax.audit.organs import OrganFiles, Overlaps, find_organs, read_case
 from flipjax.audit.problems import AuditError, BrokenFileError, naming, raise_broken
 from flipjax.support.terminal import listed
 
-PHOTOS = (".png", ".jpg", ".jpeg")
+PHOTOS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Suffixes of photos."""
 
 
@@ -38,6 +38,12 @@ class Source:
     """Axes of space: 2 of images, 3 of volumes."""
     coco: Coco | None = None
     """Categories of a COCO file."""
+    organs: tuple[str, ...] | None = None
+    """Organs of a folder with a mask an organ, which its label maps number from 1."""
+    overlaps: Overlaps | None = None
+    """Counts voxels in several organs while they are read."""
+    palettes: Mapping[Path, bytes] = dataclasses.field(default_factory=dict)
+    """The colours of files with a palette."""
     stacked: bool = False
     """Whether one file holds all images."""
     broken: tuple[BrokenFileError, ...] = ()
@@ -51,12 +57,11 @@ class Source:
 def open_source(
     path: Path,
     *,
-    wanted: str,
+    kind: str,
     axes: int | None = None,
     label_map: LabelMap | None = None,
     truth: Coco | None = None,
     pattern: re.Pattern[str] | None = None,
-    most: int = arrays.MAX_BYTES,
 ) -> Source:
     """Finds the images of a folder (one file per image) or of a file (one image, a stack, or COCO's JSON).
 
@@ -64,56 +69,54 @@ def open_source(
 
     Args:
         path: a folder, whose subfolders count, of npy, npz, NIfTI and for class indices PNG files; or one of them.
-        wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
+        kind: of the array, which names it in an npz that holds several: logits, probabilities, masks or labels.
         axes: of space, 2 or 3; None: as the shapes say, where a file of three axes is a stack of images.
         label_map: of the values; a JSON has its own.
         truth: for COCO predictions, the categories of the labels.
         pattern: of `read_pattern`; the names of files.
-        most: bytes of an image, and of an unpacked npz.
 
     Raises:
-        AuditError: nothing is found, files are of another type or too large, or a name is ambiguous. Files of a folder
-            that are broken are listed in the result.
+        AuditError: nothing is found, files are of another type, or a name is ambiguous. Files of a folder that are
+            broken are listed in the result.
     """
     if path.suffix.lower() == ".json":
-        if wanted != "labels" and not (wanted == "masks" and truth):
+        if kind != "labels" and not (kind == "masks" and truth):
             raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format, too")
         opened = open_coco(path, truth=truth)
         return Source(path, check_names(path, opened.names), opened.images, coco=opened.labels)
     if path.is_dir():
-        return _open_folder(path, wanted=wanted, axes=axes, label_map=label_map, pattern=pattern, most=most)
+        return _open_folder(path, kind=kind, axes=axes, label_map=label_map, pattern=pattern)
     if pattern is not None:
         raise AuditError(f"--names: expected folders of files, found {path}")
-    if not path.is_file() or suffix_of(path) not in arrays.suffixes_of(wanted):
+    if not path.is_file() or suffix_of(path) not in arrays.suffixes_of(kind):
         found = []
         if path.exists():
             found.append(path.name)
-        _refuse_types(path, wanted, found)
+        _refuse_types(path, kind, found)
     if arrays.format_of(path).stacks:
         with naming(path):
-            stack = Stack(path, wanted, most)
-        of_image = _axes_of_file(stack.values.shape, wanted, axes)
-        if len(stack.values.shape) == of_image + (wanted in arrays.SCORES) + 1:
-            return _open_stack(path, stack, axes=of_image, label_map=label_map, most=most)
-    source = _open_files(path.parent, {path.stem: Path(path.name)}, wanted=wanted, axes=axes, most=most, map_=label_map)
+            stack = Stack(path, kind)
+        of_image = _axes_of_file(stack.values.shape, kind, axes)
+        if len(stack.values.shape) == of_image + (kind in arrays.SCORES) + 1:
+            return _open_stack(path, stack, axes=of_image, label_map=label_map)
+    source = _open_files(path.parent, {path.stem: Path(path.name)}, kind=kind, axes=axes, label_map=label_map)
     return dataclasses.replace(source, path=path)
 
 
-def _axes_of_file(shape: Sequence[int], wanted: str, axes: int | None) -> int:
+def _axes_of_file(shape: Sequence[int], kind: str, axes: int | None) -> int:
     """Returns the axes of space of a file that may be a stack: three axes of class indices are a stack of images."""
     if axes is not None:
         return axes
-    if len(shape) - (wanted in arrays.SCORES) > 3:
+    if len(shape) - (kind in arrays.SCORES) > 3:
         return 3
     return 2
 
 
-def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | None, most: int) -> Source:
+def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | None) -> Source:
     """Opens a file that holds all images, one a row."""
     count, *shape = stack.values.shape
     if not stack.values.size or len(stack.names or range(count)) != count:
         raise AuditError(f"{path}: expected images and a name for each, found {(count, *shape)}, {stack.names}")
-    arrays.check_size(path, 4 * math.prod(shape), most)
     rows = []
     for i in range(count):
         rows.append(StoredArray(f"{path} row {i}", (*shape,), functools.partial(stack.row, i), label_map))
@@ -122,25 +125,36 @@ def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | No
 
 
 def _open_folder(
-    path: Path,
-    *,
-    wanted: str,
-    axes: int | None,
-    label_map: LabelMap | None,
-    pattern: re.Pattern[str] | None,
-    most: int,
+    path: Path, *, kind: str, axes: int | None, label_map: LabelMap | None, pattern: re.Pattern[str] | None
 ) -> Source:
-    """Opens a folder with a file for each image."""
+    """Opens a folder with a file for each image, or with one for each organ of a volume."""
     below = files_below(path)
     files = below.files
-    usable = [file for file in files if _is_file(path / file) and suffix_of(file) in arrays.suffixes_of(wanted)]
+    usable = [file for file in files if _is_file(path / file) and suffix_of(file) in arrays.suffixes_of(kind)]
+    if pattern is None and label_map is None and kind in ("labels", "masks"):
+        organs = find_organs(path, usable)
+        if organs is not None:
+            return _open_organs(path, organs)
     if pattern is None and len(usable) < len(files):
-        _refuse_types(path, wanted, [file.as_posix() for file in files if file not in {*usable}])
+        _refuse_types(path, kind, [file.as_posix() for file in files if file not in {*usable}])
     if not usable:
-        _refuse_types(path, wanted, [])
+        _refuse_types(path, kind, [])
     named = name_files(path, usable, pattern)
-    source = _open_files(path, named, wanted=wanted, axes=axes, most=most, map_=label_map)
+    source = _open_files(path, named, kind=kind, axes=axes, label_map=label_map)
     return dataclasses.replace(source, left_out=len(files) - len(named), hidden=below.hidden)
+
+
+def _open_organs(path: Path, organs: OrganFiles) -> Source:
+    """Opens a folder with a mask for each organ of each case, whose label maps number the organs from 1."""
+    overlaps = Overlaps(path)
+    images = []
+    for case, masks in organs.cases.items():
+        header = arrays.read_header(masks[0], "labels")
+        shape = arrays.image_shape(masks[0], header, "labels", 3)
+        numbers = range(1, 1 + len(masks))
+        load = functools.partial(read_case, masks, numbers, shape, case=case, overlaps=overlaps)
+        images.append(StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine))
+    return Source(path, tuple(organs.cases), tuple(images), axes=3, organs=organs.organs, overlaps=overlaps)
 
 
 def _is_file(path: Path) -> bool:
@@ -151,38 +165,63 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _refuse_types(path: Path, wanted: str, names: Sequence[str]) -> None:
+def _refuse_types(path: Path, kind: str, names: Sequence[str]) -> None:
     """Raises AuditError for files of other types, or none."""
     shown = listed(names) if names else "nothing there"
-    raise AuditError(f"{path}: expected files of type {' '.join(arrays.suffixes_of(wanted))}, found {shown}")
+    raise AuditError(f"{path}: expected files of type {' '.join(arrays.suffixes_of(kind))}, found {shown}")
 
 
 def _open_files(
-    folder: Path, named: dict[str, Path], *, wanted: str, axes: int | None, most: int, map_: LabelMap | None
+    folder: Path, named: dict[str, Path], *, kind: str, axes: int | None, label_map: LabelMap | None
 ) -> Source:
     """Reads the headers of files with one image each; those that are broken are listed, not raised."""
-    headers: dict[str, ImageHeader] = {}
+    headers: dict[str, Header] = {}
     broken: list[BrokenFileError] = []
     for name, file in named.items():
         try:
-            headers[name] = arrays.read_header(folder / file, wanted, most)
+            headers[name] = arrays.read_header(folder / file, kind)
         except BrokenFileError as error:
             broken.append(error)
     if axes is None:
-        of_files = [arrays.axes_of(header.shape, named[name], wanted) for name, header in headers.items()]
+        of_files = [arrays.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
         axes = 3 if 3 in of_files else 2
     images = {}
+    palettes = {}
     for name, header in headers.items():
         file = folder / named[name]
         try:
-            shape = arrays.image_shape(file, header.shape, wanted, axes, most)
+            shape = arrays.image_shape(file, header, kind, axes)
         except BrokenFileError as error:
             broken.append(error)
             continue
-        load = functools.partial(arrays.read_image, file, wanted, most, shape)
-        spacing = header.spacing and header.spacing[:axes]
-        images[name] = StoredArray(str(file), shape, load, map_, spacing, header.affine)
-    return Source(folder, tuple(images), tuple(images.values()), axes=axes, broken=tuple(broken))
+        if header.palette:
+            palettes[file] = header.palette
+        images[name] = StoredArray(
+            str(file),
+            shape,
+            functools.partial(arrays.read_values, file, kind, shape),
+            label_map,
+            spacing=header.spacing and header.spacing[:axes],
+            affine=header.affine,
+            of_nnunet=header.array_name in arrays.NNUNET_ARRAYS,
+        )
+    names = tuple(images)
+    return Source(folder, names, tuple(images.values()), axes=axes, palettes=palettes, broken=tuple(broken))
+
+
+def check_colours(predictions: Source, labels: Source) -> None:
+    """Raises AuditError if the colours of masks with a palette say that an index is not the same class in all."""
+    if not predictions.palettes and not labels.palettes:
+        return
+    from flipjax.data.images import clashing_colours, swapped_colours
+
+    with arrays.image_errors():
+        clash = clashing_colours(predictions.palettes) or clashing_colours(labels.palettes)
+        clash = clash or swapped_colours(predictions.palettes, labels.palettes)
+    if clash:
+        raise AuditError(
+            f"expected class indices, found colours that were numbered anew: {clash}; save the indices of the classes"
+        )
 
 
 def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | None = None) -> dict[str, Path]:
@@ -203,6 +242,26 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
     return {name: folder / photos[name] for name in names}
 
 
+def find_volumes(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | None = None) -> dict[str, StoredArray]:
+    """Returns the volumes of images by name: intensities float32 with the place that a NIfTI header says.
+
+    Raises:
+        AuditError: the folder is missing, files are broken, or an image has no volume.
+    """
+    if not folder.is_dir():
+        types = " ".join(arrays.suffixes_of(arrays.INTENSITIES))
+        raise AuditError(f"--images: expected a folder of volumes ({types}), found {folder}")
+    volumes = open_source(folder, kind=arrays.INTENSITIES, axes=3, pattern=pattern)
+    raise_broken(volumes.broken)
+    by_name = dict(zip(volumes.names or (), volumes.images, strict=True))
+    without_volume = [name for name in names if name not in by_name]
+    if without_volume:
+        raise AuditError(
+            f"--images: expected a volume named as each of labels in {folder}; none for {listed(without_volume)}"
+        )
+    return {name: by_name[name] for name in names}
+
+
 def predicted_source(
     predict: Callable[[np.ndarray], np.ndarray],
     folder: Path | None,
@@ -210,7 +269,6 @@ def predicted_source(
     *,
     kind: str,
     pattern: re.Pattern[str] | None = None,
-    most: int = arrays.MAX_BYTES,
 ) -> Source:
     """Returns the photos or volumes of labelled images as predictions to compute, with C taken from the first one.
 
@@ -220,7 +278,6 @@ def predicted_source(
         labels: with names, those of the photos.
         kind: of the scores; a model gives logits.
         pattern: of `read_pattern`.
-        most: bytes of a volume.
 
     Raises:
         AuditError: options or photos do not fit.
@@ -229,7 +286,7 @@ def predicted_source(
         raise AuditError(f"--model: expected --images beside it and --kind logits, found {folder} and {kind}")
     if labels.names is None:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
-    readers = _readers_of(folder, labels, pattern, most)
+    readers = _readers_of(folder, labels, pattern)
     classes = predict(next(iter(readers.values()))()).shape[-1]
     images = []
     for name, array in zip(labels.names, labels.images, strict=True):
@@ -242,24 +299,16 @@ def _predicted(predict: Callable[[np.ndarray], np.ndarray], read: Callable[[], n
     return predict(read())
 
 
-def _readers_of(
-    folder: Path, labels: Source, pattern: re.Pattern[str] | None, most: int
-) -> dict[str, Callable[[], np.ndarray]]:
+def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -> dict[str, Callable[[], np.ndarray]]:
     """Returns functions that read what a model sees, by name."""
     names = labels.names or ()
     if labels.axes == 2:
         photos = find_photos(folder, names, pattern)
         return {name: functools.partial(arrays.read_photo, photo) for name, photo in photos.items()}
-    volumes = open_source(folder, wanted=arrays.INTENSITIES, axes=3, pattern=pattern, most=most)
-    raise_broken(volumes.broken)
-    by_name = dict(zip(volumes.names or (), volumes.images, strict=True))
-    without_volume = [name for name in names if name not in by_name]
-    if without_volume:
-        raise AuditError(
-            f"--images: expected a volume named as each of labels in {folder}; none for {listed(without_volume)}"
-        )
-    return {name: functools.partial(_read_intensities, by_name[name]) for name in names}
+    volumes = find_volumes(folder, names, pattern)
+    return {name: functools.partial(read_intensities, volume) for name, volume in volumes.items()}
 
 
-def _read_intensities(volume: StoredArray) -> np.ndarray:
+def read_intensities(volume: StoredArray) -> np.ndarray:
+    """Returns the values of a volume as a model sees them, float32 (D, H, W)."""
     return np.asarray(volume.read(), np.float32)

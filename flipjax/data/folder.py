@@ -59,7 +59,7 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     key = sha256(f"folder {store.FORMAT} {options}\n{items} {digests}")[:32]
 
     def open_folder() -> tuple[Catalog, Reader]:
-        return catalog, decoder_of(catalog, size=spec.size)
+        return with_palettes_checked(catalog), decoder_of(catalog, size=spec.size)
 
     return store.load_pool(spec, key, open_folder)
 
@@ -101,6 +101,27 @@ def decoder_of(catalog: Catalog, *, size: int) -> Reader:
         return images.cut_out(photo, images.alpha_of(mask, mask_name), name=mask_name, size=size)
 
     return read
+
+
+def with_palettes_checked(catalog: Catalog) -> Catalog:
+    """Returns a catalog of photos with a problem more if an index means different colours in different masks."""
+    if catalog.kind != "photo":
+        return catalog
+    palettes = {}
+    for item in catalog.objects:
+        path = Path(catalog.source, item.files[-1])
+        try:
+            palettes[path] = images.read_mask_header(path).palette
+        except BadFileError:
+            continue  # Decoding reports it.
+    try:
+        clash = images.clashing_colours(palettes)
+    except BadFileError:
+        return catalog
+    if not clash:
+        return catalog
+    problem = f"masks/: expected class indices, found colours: {clash}; save the indices of the classes"
+    return dataclasses.replace(catalog, problems=(*catalog.problems, problem))
 
 
 def _digest_or_blank(path: Path) -> str:
@@ -354,7 +375,7 @@ def check_folder(spec: PoolSpec) -> Overview:
         ConfigError: root is no folder, or usual scenes are invalid.
         BadFilesError: (a ConfigError) the folder is no pool.
     """
-    catalog = with_usual(list_folder(spec), spec.usual)
+    catalog = with_palettes_checked(with_usual(list_folder(spec), spec.usual))
     problems = list(catalog.problems)
     for _ in decoded([*catalog.objects, *catalog.scenes], decoder_of(catalog, size=spec.size), "images", problems):
         pass

@@ -3,7 +3,7 @@
 import csv
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,16 @@ from flipjax.support.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Image formats that are opened. Pillow's other decoders start programs or are rarely tested."""
-MAX_PIXELS = 2**26
-"""Largest image, in pixels."""
+MASK_FORMATS = ("PNG", "TIFF", "BMP")
+"""Formats of masks, which keep each value."""
+MASK_MODES = ("P", "L", "I;16", "I;16B", "I", "1", "LA", "RGB", "RGBA")
+"""Modes of masks: indices of a palette, integers of 8 to 32 bits, black and white, or grey in several channels."""
+ORIENTATION = 274
+"""EXIF tag of the orientation."""
+TURNED = "a mask that EXIF turns, as viewers do and programs do not; save it without its orientation"
+"""Why a mask with an orientation cannot be used."""
+MAX_PIXELS = 178_956_970
+"""Largest image, in pixels: Pillow refuses more."""
 BYTES_A_PIXEL = 8
 """Largest file, in bytes per allowed pixel."""
 
@@ -111,6 +119,107 @@ def read_image(path: Path, *, name: str = "", turn: bool = False) -> Image.Image
     return decode(read_file(path, name=name), name=name or str(path), turn=turn)
 
 
+def read_photo(path: Path, *, name: str = "") -> np.ndarray:
+    """Reads a photo uint8 (H, W, 3), turned as its EXIF orientation says.
+
+    Raises:
+        BadFileError: it is no image, has more than 8 bits a channel, or transparent pixels.
+    """
+    return np.asarray(rgb(read_image(path, name=name, turn=True), name or str(path)))
+
+
+class MaskHeader(NamedTuple):
+    """What is known of a mask before its pixels are read."""
+
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+    palette: bytes
+    """Red, green and blue of each index of a mask of mode P; of other masks empty."""
+
+
+def read_mask_header(path: Path) -> MaskHeader:
+    """Reads the size of a mask and its palette; raises BadFileError for what is no mask of class indices."""
+    try:
+        with Image.open(path, formats=MASK_FORMATS) as image:
+            frames = getattr(image, "n_frames", 1)
+            if image.mode not in MASK_MODES or frames > 1:
+                expected = f"expected one mask of mode {', '.join(MASK_MODES)}"
+                raise BadFileError(f"{path}: {expected}; found mode {image.mode} and {frames} frames")
+            if image.getexif().get(ORIENTATION, 1) != 1:
+                raise BadFileError(f"{path}: {TURNED}")
+            palette = b""
+            if image.mode == "P":
+                palette = bytes(image.getpalette("RGB") or ())
+            return MaskHeader(image.height, image.width, palette)
+    except BadFileError:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadFileError(f"{path}: unreadable: no image of {', '.join(MASK_FORMATS)}, or a damaged one") from error
+    except Exception as error:  # Pillow raises many exception types for damaged files.
+        raise BadFileError(f"{path}: unreadable: {error or type(error).__name__}") from error
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Reads the class indices of a mask, integers (H, W); raises as `read_mask_header` and `labels_of` do."""
+    read_mask_header(path)
+    return labels_of(read_image(path), str(path))
+
+
+def clashing_colours(palettes: Mapping[Path, bytes]) -> str:
+    """Returns in words where one index has different colours in two masks, so that it is no class; else nothing.
+
+    Programs that reduce colours to indices number them anew in each file.
+
+    Args:
+        palettes: of each file, as `read_mask_header` reads them. Pixels are read only where palettes differ.
+    """
+    if _are_alike(palettes.values()):
+        return ""
+    first_of_index: dict[int, tuple[bytes, Path]] = {}
+    for path, palette in palettes.items():
+        for index, colour in _used_colours(path, palette).items():
+            first_colour, first_path = first_of_index.setdefault(index, (colour, path))
+            if colour != first_colour:
+                return f"index {index} is {_rgb_text(first_colour)} in {first_path} and {_rgb_text(colour)} in {path}"
+    return ""
+
+
+def swapped_colours(palettes: Mapping[Path, bytes], others: Mapping[Path, bytes]) -> str:
+    """Returns in words which colour has another index in some masks than in others, each alike in itself.
+
+    Masks with quite other colours, such as predictions in grey beside labels in colour, do not clash.
+    """
+    if not palettes or not others or _are_alike([*palettes.values(), *others.values()]):
+        return ""
+    index_of_colour: dict[bytes, tuple[int, Path]] = {}
+    for path, palette in palettes.items():
+        for index, colour in _used_colours(path, palette).items():
+            index_of_colour.setdefault(colour, (index, path))
+    for path, palette in others.items():
+        for index, colour in _used_colours(path, palette).items():
+            first_index, first_path = index_of_colour.get(colour, (index, path))
+            if index != first_index:
+                return f"{_rgb_text(colour)} is index {first_index} in {first_path} and {index} in {path}"
+    return ""
+
+
+def _are_alike(palettes: Collection[bytes]) -> bool:
+    """Returns whether palettes agree as far as they go; programs leave out unused colours at their end."""
+    longest = max(palettes, key=len, default=b"")
+    return all(longest.startswith(palette) for palette in palettes)
+
+
+def _used_colours(path: Path, palette: bytes) -> dict[int, bytes]:
+    """Returns the colour of each index that a mask uses."""
+    return {index: palette[3 * index : 3 * index + 3] for index in np.unique(read_mask(path)).tolist()}
+
+
+def _rgb_text(colour: bytes) -> str:
+    return f"RGB {', '.join(map(str, colour))}"
+
+
 def encode_png(image: Image.Image) -> bytes:
     """Returns a PNG file. For photos, run lengths are as small as zlib's search for repetitions, and faster."""
     stream = io.BytesIO()
@@ -191,31 +300,54 @@ def alpha_of(mask: Image.Image, name: str) -> Image.Image:
     """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image; raises BadFileError if it has none."""
     if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
         mask = mask.getchannel("A")
+        if mask.getextrema()[1] > 127:
+            return mask
     if mask.mode in ("1", "LA"):
         mask = mask.convert("L")
-    most = int(np.asarray(mask).max(initial=0)) if mask.mode == "L" else 0
-    if most == 1:
-        return mask.point([255 * value for value in range(256)])
-    if most <= 127:
+    elif mask.mode == "RGB" and are_grey(np.asarray(mask)):
+        mask = mask.getchannel(0)
+    values: list[int] = []
+    if mask.mode == "L":
+        values = [value for value, pixels in enumerate(mask.histogram()) if pixels]
+    # Two values are a mask, whatever the larger one; more are soft edges.
+    if (values[:1] == [0] and len(values) == 2) or values == [1]:
+        return mask.point([255 * (value > 0) for value in range(256)])
+    if not values or values[-1] <= 127 or (len(values) == 1 and values != [255]):
         kinds = {
-            "L": f"the values up to {most}",
+            "L": f"the values {listed(values)}",
             "P": "a palette mask, whose pixels are ids of colours",
             "RGB": "an RGB mask",
             "RGBA": "an image without a transparent pixel",
         }
-        expected = "expected a mask of one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
+        expected = "expected a mask of one grey channel of 8 bits: two values, of which one is 0, or a soft edge"
         raise BadFileError(f"{name}: {expected}; found {kinds.get(mask.mode, f'mode {mask.mode}')}")
     return mask
 
 
+def are_grey(values: np.ndarray) -> bool:
+    """Returns whether all channels of (H, W, channels) are equal."""
+    return bool((values == values[..., :1]).all())
+
+
 def labels_of(mask: Image.Image, name: str) -> np.ndarray:
-    """Returns the integers of a label mask (H, W); raises BadFileError for several channels or floats."""
-    labels = np.asarray(mask)
-    if labels.ndim > 2 or labels.dtype.kind == "f":
-        raise BadFileError(f"{name}: a mask of mode {mask.mode}; expected one channel of labels 0, 1 and 2")
-    if labels.dtype == np.uint8:
-        return labels
-    return labels.astype(np.int64)
+    """Returns the class indices of a mask, uint8 or int32 (H, W); channels of grey and an opaque alpha count as one.
+
+    Raises:
+        BadFileError: it has colours, transparent pixels or floating point.
+    """
+    values = np.asarray(mask)
+    if values.ndim == 3:
+        if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
+            raise BadFileError(f"{name}: a mask with transparent pixels; expected one channel of class indices")
+        colours = values[..., : 1 if mask.mode == "LA" else 3]
+        if not are_grey(colours):
+            raise BadFileError(f"{name}: a mask of colours (mode {mask.mode}); expected one channel of class indices")
+        values = colours[..., 0]
+    if values.dtype.kind == "f":
+        raise BadFileError(f"{name}: a mask of mode {mask.mode}; expected one channel of class indices")
+    if values.dtype == np.uint8:
+        return values
+    return values.astype(np.int32)
 
 
 def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
