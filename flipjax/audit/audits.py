@@ -24,7 +24,7 @@ import pandas as pd
 from flipjax import metrics
 from flipjax.audit import fiftyone, files
 from flipjax.audit.anatomy import read_anatomy
-from flipjax.audit.arrays import check_matrices
+from flipjax.audit.arrays import StoredArray, check_matrices
 from flipjax.audit.batches import stream, takes_for_background
 from flipjax.audit.clusters import likely_clusters, read_clusters
 from flipjax.audit.counts import Keep, Tally, count_pairs
@@ -36,10 +36,10 @@ from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import Encoding, OpenedPairs, open_pairs
 from flipjax.audit.options import AuditOptions
-from flipjax.audit.pairs import Pair, in_options
+from flipjax.audit.pairs import Pair, check_volume, in_options
 from flipjax.audit.problems import BrokenFileError, raise_broken
 from flipjax.audit.results import Audit, conclude_audit
-from flipjax.audit.sources import find_photos
+from flipjax.audit.sources import find_photos, find_volumes
 from flipjax.audit.summary import known_keys
 from flipjax.audit.tables import make_document
 from flipjax.metrics import Anatomy
@@ -196,7 +196,11 @@ def audit_with(
     if options.clusters is not None:
         cluster_numbers = read_clusters(options.clusters, rows, names)
     photo_by_name = _find_photos(options, opened)
-    pairs = [dataclasses.replace(pair, photo=photo_by_name.get(pair.name)) for pair in opened.pairs]
+    volume_by_name = _find_volumes(options, opened)
+    pairs = []
+    for pair in opened.pairs:
+        seen = {"photo": photo_by_name.get(pair.name), "volume": volume_by_name.get(pair.name)}
+        pairs.append(dataclasses.replace(pair, **seen))
     _check_smallest(smallest, pairs, opened.encoding)
     spec = opened.encoding.spec
     ignored = fiftyone.ignored_value(spec.num_classes)
@@ -279,10 +283,25 @@ def _announce(class_names: Sequence[str], opened: OpenedPairs, background: Backg
 
 
 def _find_photos(options: AuditOptions, opened: OpenedPairs) -> dict[str, Path]:
-    """Returns the photos of images by name; none of volumes."""
+    """Returns the photos of images by name; none of volumes, whose images are `Pair.volume`."""
     if options.images is None or opened.encoding.spec.spatial_ndim == 3:
         return {}
     return find_photos(options.images, [pair.name for pair in opened.pairs], read_pattern(options.names))
+
+
+def _find_volumes(options: AuditOptions, opened: OpenedPairs) -> dict[str, StoredArray]:
+    """Returns the volumes that labels were drawn on, by name; none of photos.
+
+    Raises:
+        AuditError: a volume is missing, or has another shape or place than its labels.
+    """
+    if options.images is None or opened.encoding.spec.spatial_ndim == 2:
+        return {}
+    names = [pair.name for pair in opened.pairs]
+    volumes = find_volumes(options.images, names, read_pattern(options.names))
+    for pair in opened.pairs:
+        check_volume(volumes[pair.name], pair.labels)
+    return volumes
 
 
 def _check_smallest(smallest: MinSize, pairs: Sequence[Pair], encoding: Encoding) -> None:

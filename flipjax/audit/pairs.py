@@ -41,6 +41,8 @@ class Pair:
     """Where its labels are."""
     photo: Path | None = None
     """Its photo for the page."""
+    volume: StoredArray | None = None
+    """The volume that its labels were drawn on, for the page, with the shape and place of the labels."""
 
 
 def check_spacing(pairs: Sequence[Pair], spacing: tuple[float, ...] | None) -> None:
@@ -87,12 +89,24 @@ def _check_position(pair: Pair) -> None:
     """Raises AuditError if two volumes differ in voxel size, direction or position."""
     affine = pair.prediction.affine
     expected = pair.labels.affine
-    if affine is None or expected is None:
-        return
+    if affine is not None and expected is not None:
+        _check_affine(pair.prediction, affine, expected)
+
+
+def check_volume(volume: StoredArray, labels: StoredArray) -> None:
+    """Raises AuditError if a volume and the labels drawn on it differ in shape or place."""
+    if volume.shape != labels.shape:
+        raise AuditError(f"{volume}: expected the shape of its labels, {labels.shape}, found {volume.shape}")
+    if volume.affine is not None and labels.affine is not None:
+        _check_affine(volume, volume.affine, labels.affine)
+
+
+def _check_affine(array: StoredArray, affine: np.ndarray, expected: np.ndarray) -> None:
+    """Raises AuditError for an affine of a file that is not that of its labels."""
     if np.allclose(affine, expected, rtol=AFFINE_RTOL, atol=AFFINE_ATOL):
         return
     raise AuditError(
-        f"{pair.prediction}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
+        f"{array}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
         f"{affine[:3].round(3).tolist()}; resample one onto the other"
     )
 

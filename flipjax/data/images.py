@@ -25,8 +25,8 @@ TURNED = "a mask that EXIF turns, as viewers do and programs do not; save it wit
 """Why a mask with an orientation cannot be used."""
 MAX_PIXELS = 178_956_970
 """Largest image, in pixels: Pillow refuses more."""
-BYTES_A_PIXEL = 8
-"""Largest file, in bytes per allowed pixel."""
+MOST_BYTES = 2**29
+"""Largest file, in bytes."""
 
 
 class Pixels(NamedTuple):
@@ -56,13 +56,12 @@ class EmptyObjectError(BadFileError):
 def read_file(path: Path, *, name: str = "") -> bytes:
     """Reads a file; raises BadFileError, with `name` for the path, if it is missing, not regular or too large."""
     name = name or str(path)
-    most = BYTES_A_PIXEL * MAX_PIXELS
     try:
         if not path.is_file():
             raise BadFileError(f"{name}: no regular file")
         size = path.stat().st_size
-        if size > most:
-            raise BadFileError(f"{name}: {size:,} bytes, more than the {most:,} of {MAX_PIXELS:,} pixels")
+        if size > MOST_BYTES:
+            raise BadFileError(f"{name}: {size:,} bytes, more than {MOST_BYTES:,}")
         return path.read_bytes()
     except OSError as error:
         raise BadFileError(f"{name}: unreadable: {error.strerror or error}") from error
@@ -300,7 +299,7 @@ def alpha_of(mask: Image.Image, name: str) -> Image.Image:
     """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image; raises BadFileError if it has none."""
     if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
         mask = mask.getchannel("A")
-        if mask.getextrema()[1] > 127:
+        if np.asarray(mask).max(initial=0) > 127:
             return mask
     if mask.mode in ("1", "LA"):
         mask = mask.convert("L")

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from flipjax import metrics
-from flipjax.audit.arrays import MAX_BYTES, read_header, read_image
+from flipjax.audit.arrays import read_header, read_values
 from flipjax.audit.problems import BrokenFileError, naming
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -121,9 +121,9 @@ def test_compressed_volumes_are_read_alike_by_isal_and_gzip(tmp_path, inflated_b
     scores = np.random.default_rng(0).random((4, 5, 6, 3)).astype(np.float32)
     path = tmp_path / "v.nii.gz"
     nibabel.save(nibabel.Nifti1Image(scores, np.diag([1.0, 2.0, 3.0, 1.0])), path)
-    header = read_header(path, "probabilities", MAX_BYTES)
+    header = read_header(path, "probabilities")
     assert header.shape == (4, 5, 6, 3) and header.spacing == (1, 2, 3)
-    np.testing.assert_array_equal(read_image(path, "probabilities", MAX_BYTES, header.shape), scores)
+    np.testing.assert_array_equal(read_values(path, "probabilities", header.shape), scores)
 
 
 @pytest.mark.parametrize("end", [-40, 200], ids=["cut", "cut in the header"])
@@ -134,4 +134,4 @@ def test_a_compressed_volume_that_ends_early_is_broken(tmp_path, inflated_by, en
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
     path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(BrokenFileError, match=re.escape(str(path))), naming(path):
-        read_image(path, "labels", MAX_BYTES, values.shape)
+        read_values(path, "labels", values.shape)

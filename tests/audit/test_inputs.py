@@ -33,14 +33,6 @@ def save(folder, predictions=MASKS, labels=LABELS):
     return [*save_masks(folder, predictions, labels, NAMES), "--num_classes=4"]
 
 
-def test_processes_count_the_same(tmp_path):
-    np.savez(tmp_path / "in.npz", masks=MASKS, labels=LABELS)
-    options = [f"--predictions={tmp_path / 'in.npz'}", f"--labels={tmp_path / 'in.npz'}", "--kind=masks"]
-    for jobs in (1, 2):
-        audit(tmp_path / f"{jobs}", *options, f"--jobs={jobs}")
-    assert (tmp_path / "1/images.csv").read_bytes() == (tmp_path / "2/images.csv").read_bytes()
-
-
 def test_clusters_are_resampled_as_a_whole(tmp_path):
     options = [*save(tmp_path), "--groups=^[ab]|c"]
     found = audit(tmp_path / "out", *options, "--clusters=^[a-c]")
