@@ -7,6 +7,7 @@ from scipy.stats.contingency import association
 
 from flipjax.assays.units import AssayUnits, permuted_values
 from flipjax.config.groups import Groups
+from flipjax.metrics.permutation import permutation_p
 
 PERMUTATIONS = 2000
 """Permutations of the attribute over images or clusters."""
@@ -68,10 +69,11 @@ def associate(units: AssayUnits, *, seed: int = 0, permutations: int = PERMUTATI
     observed = cramers_v(counts)
     random = np.random.default_rng(seed)
     unit, drawn = permuted_values(units, random, permutations, within_classes=False)
-    at_least = 1
+    at_least = 0
     for values in drawn:
         at_least += cramers_v(dataclasses.replace(units, value=values).counts) >= observed - 1e-12
-    return Association(counts, usual, rho, observed, at_least / (1 + permutations), unit)
+    p = float(permutation_p(np.array(at_least), permutations))
+    return Association(counts, usual, rho, observed, p, unit)
 
 
 def cramers_v(counts: np.ndarray) -> float:

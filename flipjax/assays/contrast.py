@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from flipjax.assays.association import usual_mask
 from flipjax.assays.units import AssayUnits, permuted_values
+from flipjax.metrics.permutation import permutation_p
 
 PERMUTATIONS = 2000
 """Permutations of the attribute within classes, under which the same predictions have no contrast."""
@@ -196,7 +197,7 @@ def measure_contrast(
     for draw, values in enumerate(drawn):
         shares = group_flips(dataclasses.replace(units, value=values), averaged, averaged.flip)
         null[draw] = np.nansum(weights * shares)
-    p = (1 + (null >= estimate.value - 1e-12).sum()) / (1 + permutations)
+    p = permutation_p((null >= estimate.value - 1e-12).sum(), permutations)
     return Contrast(estimate, float(p), float(np.quantile(null, 0.95)), unit)
 
 

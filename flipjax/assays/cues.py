@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
+from flipjax.metrics.decomposition import divide
 from flipjax.metrics.intervals import Estimate
+from flipjax.metrics.resampling import draw_images, percentile_ends
+from flipjax.metrics.selective import auroc
 
 SAMPLES = 400
 """Resamples of images or clusters for an interval."""
@@ -121,34 +123,6 @@ def measure_cues(
     return measured
 
 
-def auroc(values: np.ndarray, positive: np.ndarray) -> float:
-    """Returns the probability that a positive image has the larger value, ties counting half; NaN without either.
-
-    Example:
-        >>> auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-        0.75
-    """
-    count = positive.sum()
-    negative_count = len(positive) - count
-    if count == 0 or negative_count == 0:
-        return float("nan")
-    rank_sum = rankdata(values)[positive].sum()
-    return float((rank_sum - count * (count + 1) / 2) / (count * negative_count))
-
-
-def mean_auroc(values: np.ndarray, labels: np.ndarray, signs: np.ndarray) -> float:
-    """Returns the mean AUROC of each label against the others, the sign of each given: +1 as it is, -1 mirrored.
-
-    Labels that no or every image has are left out; NaN if all are, as in a resample of few clusters.
-    """
-    aurocs = np.array([auroc(values, labels == label) for label in range(len(signs))])
-    oriented = 0.5 + signs * (aurocs - 0.5)
-    told = oriented[np.isfinite(oriented)]
-    if not len(told):
-        return float("nan")
-    return float(told.mean())
-
-
 def rank_cues(
     cues: dict[str, np.ndarray],
     classes: np.ndarray,
@@ -170,21 +144,14 @@ def rank_cues(
         seed: of the resamples.
         samples: their number.
     """
-    random = np.random.default_rng(seed)
     of_cluster = np.unique(clusters, return_inverse=True)[1]
-    order = np.argsort(of_cluster, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(of_cluster))])
-    count = len(starts) - 1
-    resamples = []
-    for _ in range(samples):
-        drawn = random.integers(count, size=count)
-        resamples.append(np.concatenate([order[starts[i] : starts[i + 1]] for i in drawn]))
+    counts = draw_images(np.random.default_rng(seed), len(values), samples=samples, clusters=of_cluster)
     ranked = []
     for name, measured in cues.items():
         if np.ptp(measured) == 0:
             continue
-        of_class = _with_interval(measured, classes, resamples)
-        ranked.append(CueAuroc(name, of_class, _with_interval(measured, values, resamples)))
+        of_class = _with_interval(measured, classes, counts)
+        ranked.append(CueAuroc(name, of_class, _with_interval(measured, values, counts)))
     return sorted(ranked, key=_auroc_of_value, reverse=True)
 
 
@@ -192,14 +159,28 @@ def _auroc_of_value(cue: CueAuroc) -> float:
     return cue.of_value.value
 
 
-def _with_interval(measured: np.ndarray, labels: np.ndarray, resamples: list[np.ndarray]) -> Estimate:
-    """Returns the mean AUROC of labels with its percentile interval; signs are those of all images."""
-    aurocs = np.array([auroc(measured, labels == label) for label in range(labels.max() + 1)])
-    signs = np.where(aurocs >= 0.5, 1.0, -1.0)
-    if len(signs) == 2:
+def _with_interval(measured: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> Estimate:
+    """Returns the mean AUROC of each label against the others with its percentile interval; signs are of all images.
+
+    Labels that no or every image of a resample has are left out of its mean.
+
+    Args:
+        measured: (n,) numbers of a cue.
+        labels: int (n,), from 0.
+        counts: (samples, n), how often each resample holds each image.
+    """
+    is_label = [labels == label for label in range(labels.max() + 1)]
+    if len(is_label) == 2:
         # One against the rest is the same for both.
-        signs = signs[1:]
-        labels = labels - 1
-    drawn = [mean_auroc(measured[rows], labels[rows], signs) for rows in resamples]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Estimate(mean_auroc(measured, labels, signs), float(low), float(high))
+        is_label = is_label[1:]
+    of_all = np.array([[auroc(measured, inside)] for inside in is_label])
+    drawn = np.array([auroc(measured, inside, weights=counts) for inside in is_label])
+    signs = np.where(of_all >= 0.5, 1.0, -1.0)
+    low, high = percentile_ends(_mean_of_labels(0.5 + signs * (drawn - 0.5)))
+    return Estimate(float(_mean_of_labels(0.5 + signs * (of_all - 0.5))[0]), float(low), float(high))
+
+
+def _mean_of_labels(aurocs: np.ndarray) -> np.ndarray:
+    """Returns the mean over labels (rows) of what is not NaN; NaN where all are."""
+    known = ~np.isnan(aurocs)
+    return divide(aurocs.sum(0, where=known), known.sum(0))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from flipjax.metrics.permutation import permute_within
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AssayUnits:
@@ -62,31 +64,11 @@ def permuted_values(
         moved = "images"
         blocks = np.arange(len(units.value))
         firsts = blocks
-    return moved, _permuted(units.value, stratum, blocks, firsts, random, permutations)
+    of_block = units.value[firsts]
+    of_stratum = stratum[firsts]
 
+    def draw() -> Iterator[np.ndarray]:
+        for _ in range(permutations):
+            yield permute_within(of_block, of_stratum, permutations=1, generator=random)[0][blocks]
 
-def _permuted(
-    value: np.ndarray,
-    stratum: np.ndarray,
-    blocks: np.ndarray,
-    firsts: np.ndarray,
-    random: np.random.Generator,
-    permutations: int,
-) -> Iterator[np.ndarray]:
-    """Yields values whose blocks were permuted within each stratum.
-
-    Args:
-        value: int (n,).
-        stratum: int (n,).
-        blocks: int (n,), the block of each image.
-        firsts: the first image of each block.
-        random: draws the permutations.
-        permutations: their number.
-    """
-    of_block = value[firsts]
-    strata = [np.flatnonzero(stratum[firsts] == number) for number in np.unique(stratum)]
-    for _ in range(permutations):
-        moved = of_block.copy()
-        for members in strata:
-            moved[members] = random.permutation(of_block[members])
-        yield moved[blocks]
+    return moved, draw()

@@ -9,12 +9,12 @@ import pandas as pd
 
 from flipjax.audit.group_names import name_groups
 from flipjax.audit.groups import ImageGroups
-from flipjax.audit.permutation import PermutationUnits, group_p_values, make_units
 from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, flips_of, margins
 from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, estimate_rates, mean_of
+from flipjax.metrics.permutation import PermutationUnits, group_p_values, make_units
 from flipjax.results.frames import DIGITS
 
 PAIRS = 400
@@ -176,7 +176,7 @@ def compare_groups(
 ) -> list[GroupFlip]:
     """Compares the Flip of each class in each group with that in all other groups.
 
-    p is by permutation of the images (`permutation.group_p_values`). q corrects it once over all classes that flip and
+    p is by permutation of the images (`metrics.permutation.group_p_values`). q corrects it once over all classes that flip and
     their groups (Benjamini and Hochberg, Controlling the false discovery rate, 1995); two groups are one comparison.
 
     Args:

@@ -9,7 +9,7 @@ import pytest
 from flipjax.assays.__main__ import seconds_of
 from flipjax.assays.association import associate
 from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.cues import CUES, CueAuroc, auroc, measure_cues, rank_cues
+from flipjax.assays.cues import CUES, CueAuroc, measure_cues, rank_cues
 from flipjax.assays.population import Design, NetworkSetting
 from flipjax.assays.record import from_plain, to_plain
 from flipjax.assays.remedy import Level, count_counter_examples
@@ -33,14 +33,6 @@ def test_an_attribute_of_few_patients_is_permuted_with_them():
     single = associate(dataclasses.replace(units, cluster=np.arange(180)), permutations=200)
     assert whole.unit == "clusters"
     assert single.p < 0.01 < 0.2 < whole.p
-
-
-def test_auroc_equals_a_loop_over_pairs():
-    random = np.random.default_rng(0)
-    values = random.integers(0, 6, 40).astype(float)
-    positive = random.random(40) < 0.4
-    pairs = [(a > b) + 0.5 * (a == b) for a in values[positive] for b in values[~positive]]
-    assert auroc(values, positive) == pytest.approx(np.mean(pairs))
 
 
 def test_the_cue_that_carries_the_attribute_comes_first():

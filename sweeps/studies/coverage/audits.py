@@ -3,11 +3,11 @@
     python sweeps/studies/coverage/audits.py
 
 Draws images whose truth is known: an organ flips as a whole or not at all, or each image flips its own share of pixels;
-images are single, or five of each patient are alike. Counts how often the interval of Flip holds it, beside that of a
-percentile bootstrap; how often the interval of the difference of two models does; and how often a site is accused where
-sites are alike, and where one site flips more, beside Fisher's exact test of flipped patients. Prints the tables and
-writes rates.csv, differences.csv, groups.csv and limit.csv (the accused of many images) beside this file; `--only
-groups` makes one of them.
+images are single, or five of each patient are alike. Counts how often the interval of Flip (Korn and Graubard's) holds
+it, beside that of a percentile bootstrap; how often the interval of the difference of two models (Bonett and Price's)
+does; and how often a site is accused where sites are alike, and where one site flips more, beside Fisher's exact test
+of flipped patients. Prints the tables and writes rates.csv, differences.csv, groups.csv and limit.csv (the accused of
+many images) beside this file; `--only groups` makes one of them.
 """
 
 import argparse
@@ -146,6 +146,9 @@ def differences(generator, repetitions):
                 Ratio(pool_clusters(shares * whole, patient), pool_clusters(whole, patient)) for shares in (old, new)
             ]
             estimate = paired_differences(*ratios)
+            covered = held(estimate, truth)
+            # Where both models flip the same, the interval is [0, 0].
+            differ = (ratios[0].part != ratios[1].part).any(0)
             means = []
             for first in range(0, repetitions // 4, ORGANS):
                 # Data sets are alike in truth, so they stand for the organs of one.
@@ -160,7 +163,9 @@ def differences(generator, repetitions):
                 "old rate": rates[0],
                 "new rate": rates[1],
                 "shared": shared,
-                "coverage": held(estimate, truth).mean(),
+                "coverage": covered.mean(),
+                "predictions differ": differ.mean(),
+                "coverage of those": covered[differ].mean() if differ.any() else np.nan,
                 "width": (estimate.high - estimate.low).mean(),
                 "coverage of a mean": np.mean(means),
             }

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from flipjax.audit import permutation
-from flipjax.audit.permutation import PermutationUnits, group_p_values, make_units
+from flipjax.metrics import permutation
+from flipjax.metrics.permutation import PermutationUnits, group_p_values, make_units, permute_within
 
 
 def units_of(shares, sizes):
@@ -36,6 +36,17 @@ def test_p_is_that_of_all_divisions(shares):
     [p] = group_p_values([units_of(shares, (3, 4))])
     # Drawn, so within a few standard errors of 199 permutations or of more.
     np.testing.assert_allclose(p, slow_p(shares, 3), atol=0.1 if p[0] > 0.1 else 0.02)
+
+
+def test_values_change_places_within_their_stratum_alone():
+    strata = np.array([0, 1, 0, 1, 1])
+    rows = permute_within(np.arange(5), strata, permutations=600, generator=np.random.default_rng(0))
+    for stratum in (0, 1):
+        inside = np.flatnonzero(strata == stratum)
+        orders, times = np.unique(rows[:, inside], axis=0, return_counts=True)
+        # Each order of two is drawn about 300 times, of three about 100.
+        assert orders.tolist() == sorted(map(list, itertools.permutations(inside.tolist())))
+        assert times.min() > 65
 
 
 def test_a_single_unit_has_no_p():

@@ -1,4 +1,8 @@
-"""Tests by permutation whether the images of a group flip unlike the images of the other groups. NumPy only."""
+"""Tests by permutation of images, or of clusters of them: what is alike by chance changes places. NumPy only.
+
+`group_p_values` tests whether the images of a group flip unlike those of other groups. For another statistic, compute
+it of each row of `permute_within`, and its p with `permutation_p`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ from flipjax.metrics.decomposition import divide
 
 STAGES = {199: 20, 1_999: 100}
 """Permutations after which a test ends if so many of them are at least as extreme as the data: p is above .1 or .05."""
-LEAST = 9_999
+FEWEST = 9_999
 """Permutations of all other tests, at least."""
-MOST = 99_999
+LARGEST_NUMBER = 99_999
 """Permutations of a test, at most."""
 PER_TEST = 40
 """Permutations for each test of the family, so that one finding among all tests can have q = 1 / 40."""
@@ -81,6 +85,44 @@ def _starts(ordered: np.ndarray) -> np.ndarray:
     return np.searchsorted(ordered, np.unique(ordered))
 
 
+def permute_within(
+    values: np.ndarray, strata: np.ndarray, *, permutations: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Returns values in random order within each stratum, a row for each permutation: (permutations, n).
+
+    Args:
+        values: (n,).
+        strata: int (n,): values of one number change places.
+        permutations: their number.
+        generator: draws them.
+
+    Example:
+        >>> strata = np.array([0, 1, 0])
+        >>> rows = permute_within(np.array([1, 5, 2]), strata, permutations=9, generator=np.random.default_rng(0))
+        >>> np.unique(rows, axis=0).tolist()
+        [[1, 5, 2], [2, 5, 1]]
+    """
+    rows = np.tile(values, (permutations, 1))
+    for stratum in np.unique(strata):
+        inside = np.flatnonzero(strata == stratum)
+        if len(inside) == len(values):
+            return generator.permuted(rows, axis=1, out=rows)
+        rows[:, inside] = generator.permuted(rows[:, inside], axis=1)
+    return rows
+
+
+def permutation_p(extreme: np.ndarray, permutations: int) -> np.ndarray:
+    """Returns p of tests in which so many permutations were at least as extreme as the data, which are one of them.
+
+    Source: Phipson and Smyth, Permutation p-values should never be zero, 2010.
+
+    Example:
+        >>> permutation_p(np.array([0, 9]), 99).tolist()
+        [0.01, 0.1]
+    """
+    return (np.asarray(extreme) + 1) / (permutations + 1)
+
+
 def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> list[np.ndarray]:
     """Tests each group of each class against the other groups of the class.
 
@@ -97,8 +139,7 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
         p of each group, float64 (groups,), for each class: 1 where the units of all groups flip alike, NaN for a group
         of one unit or against one unit, of which no other like it is known.
 
-    Source: Phipson and Smyth, Permutation p-values should never be zero, 2010; Besag and Clifford, Sequential Monte
-    Carlo p-values, 1991.
+    Source: Besag and Clifford, Sequential Monte Carlo p-values, 1991, for when a test ends.
 
     Example:
         >>> units = make_units(np.array([1, 1, 1, 0, 0, 0]), np.ones(6), np.repeat([0, 1], 3))
@@ -107,7 +148,7 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
     """
     generator = np.random.default_rng(seed)
     number = sum(len(units.starts) for units in classes)
-    last = int(np.clip(PER_TEST * number, LEAST, MOST))
+    last = int(np.clip(PER_TEST * number, FEWEST, LARGEST_NUMBER))
     tests = [_Test(units, np.zeros(len(units.starts), np.int64), exact=_exact_p(units)) for units in classes]
     unsettled = [test for test in tests if test.exact is None]
     budget = BUDGET
@@ -174,7 +215,7 @@ class _Test:
         """The fraction of permutations, the data among them, at least as extreme as the data."""
         p = self.exact
         if p is None:
-            p = (self.extreme + 1) / (self.permutations + 1)
+            p = permutation_p(self.extreme, self.permutations)
         return np.where(self.tested, p, np.nan)
 
 
@@ -184,20 +225,10 @@ def _count_extreme(units: PermutationUnits, permutations: int, generator: np.ran
     block = max(1, AT_ONCE // len(units.share))
     count = np.zeros(len(units.starts), np.int64)
     for start in range(0, permutations, block):
-        drawn = _permuted(units, min(block, permutations - start), generator)
+        rows = min(block, permutations - start)
+        drawn = permute_within(units.share, units.stratum, permutations=rows, generator=generator)
         count += (np.abs(_differences(drawn, units)) >= least).sum(0)
     return count
-
-
-def _permuted(units: PermutationUnits, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """Returns the shares in random order within each stratum: (rows, u)."""
-    drawn = np.tile(units.share, (rows, 1))
-    for number in np.unique(units.stratum):
-        inside = np.flatnonzero(units.stratum == number)
-        if len(inside) == len(units.share):
-            return generator.permuted(drawn, axis=1, out=drawn)
-        drawn[:, inside] = generator.permuted(drawn[:, inside], axis=1)
-    return drawn
 
 
 def _differences(shares: np.ndarray, units: PermutationUnits) -> np.ndarray:
