@@ -177,7 +177,8 @@ def compare_groups(
     """Compares the Flip of each class in each group with that in all other groups.
 
     p is by permutation of images (`metrics.permutation.group_p_values`). q corrects it once over all classes that flip
-    and their groups (Benjamini and Hochberg, Controlling the false discovery rate, 1995); two groups are one comparison.
+    and their groups (Benjamini and Hochberg, Controlling the false discovery rate, 1995); two groups make one
+    comparison.
 
     Args:
         decomposition: of n images.
