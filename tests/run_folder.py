@@ -74,12 +74,20 @@ def make_run(
     classes=CLASSES,
     scenes=SCENES,
     all_groups=TWO_BY_TWO,
+    groups=None,
     counts=counts_at,
     stored=True,
+    further=None,
+    cell_name="only",
+    best_epoch=2,
     **options,
 ):
-    """Writes a run folder with a member per dict of axes in `settings`, the first two of them with images."""
-    groups = np.arange(IMAGES) % all_groups.count
+    """Writes a cell of a run folder with a member per dict of axes in `settings`, the first two of them with images.
+
+    `status` and `best_epoch` may be lists, and `further` returns more arrays of images from the decompositions.
+    """
+    if groups is None:
+        groups = np.arange(IMAGES) % all_groups.count
     pairs = np.arange(IMAGES) // all_groups.scenes
     members = {}
     for axes in settings:
@@ -97,12 +105,14 @@ def make_run(
         scenes=scenes,
         all_groups=all_groups,
         status=status,
+        best_epoch=best_epoch,
         **(scores_and_masks(shape) if stored else {}),
+        **(further(list(members.values())) if further else {}),
     )
     write_csv(folder / "results.csv", results_table(cell.results))
     write_csv(folder / "history.csv", history_table(cell.results))
-    write(folder / "cells/only/results.npz", cell.results, cell.images)
+    write(folder / f"cells/{cell_name}/results.npz", cell.results, cell.images)
     made = [gallery_of(name, members[name], groups, pairs) for name in names[:2]]
-    gallery.save_gallery(folder / "cells/only/gallery.npz", gallery.concatenate_galleries(made))
+    gallery.save_gallery(folder / f"cells/{cell_name}/gallery.npz", gallery.concatenate_galleries(made))
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))

@@ -53,7 +53,7 @@ def part_of(note: str, shown: int, foreground: int) -> str:
 
 
 def shares_chart(audit: Audit) -> Chart:
-    """Returns stacked shares of correct, flip and miss, for all images, each group and each true class."""
+    """Returns stacked shares of correct, flip and miss, for all images, each group and each true class with pixels."""
     keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
     groups = {"all": ""}
     for key in keys[:BARS]:
@@ -61,18 +61,21 @@ def shares_chart(audit: Audit) -> Chart:
     by_group = []
     for share in panels.SHARES:
         by_group.append([audit.number(f"{prefix}{share.key}") for prefix in groups.values()])
-    classes = most_flipped(audit.confusion, background=audit.background, limit=BARS)
     counts = margins(audit.confusion, background=audit.background)
+    shown = most_flipped(audit.confusion, background=audit.background, limit=BARS)
+    classes = [c for c in shown if counts.truth[c]]
     truth = counts.truth[classes]
     correct = counts.same[classes]
     missed = counts.missed[classes]
-    by_class = np.stack([correct, truth - correct - missed, missed]) / np.maximum(truth, 1)
+    by_class = np.stack([correct, truth - correct - missed, missed]) / truth
     labels = [name.replace("+", "\n") for name in groups]
     names = [audit.class_names[c] for c in classes]
-    bars = [panels.bar_panel(by_class.tolist(), names, title="by true class")]
-    if keys:
-        bars.insert(0, panels.bar_panel(by_group, labels, title="by group"))
-    return panels.shares_chart(bars, note=part_of(note_of(audit), len(classes), len(audit.foreground)))
+    bars = []
+    if keys and classes:
+        bars.append(panels.bar_panel(by_group, labels, title="by group"))
+    if classes:
+        bars.append(panels.bar_panel(by_class.tolist(), names, title="by true class"))
+    return panels.shares_chart(bars, note=part_of(note_of(audit), len(shown), len(audit.foreground)))
 
 
 def ranking_charts(audit: Audit) -> list[Chart]:

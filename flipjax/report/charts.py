@@ -115,15 +115,12 @@ class Chart:
         return f"data:image/svg+xml;base64,{base64.b64encode(self.files['svg']).decode()}"
 
 
-def drawn(*charts: Chart) -> list[Chart]:
-    """Returns the charts that have panels."""
-    return [chart for chart in charts if chart.panels]
-
-
 def fill_rows(charts: Sequence[Chart]) -> list[Chart]:
     """Returns the charts that have panels, side by side where they fit, stretched to the page's width."""
     rows: list[list[Chart]] = []
-    for chart in drawn(*charts):
+    for chart in charts:
+        if not chart.panels:
+            continue
         if not rows or _width(rows[-1]) + GAP + chart.size[0] > ROW:
             rows.append([])
         rows[-1].append(chart)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config.settings import leaves
-from flipjax.report.charts import Chart, drawn
+from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
@@ -42,8 +42,8 @@ FIRST_RULE = "first"
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     """Writes a page that compares two run folders, and returns its tables as terminal text.
 
-    Differences cover only settings and seeds that both runs have. Writes index.html, comparison.csv,
-    summary.md, summary.tex and figures/.
+    Differences cover only settings and seeds that both runs have, of members that enter means. Writes index.html,
+    comparison.csv, summary.md, summary.tex and figures/.
 
     Raises:
         FileNotFoundError: a folder has no results.
@@ -58,8 +58,8 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     reference = next(iter(runs))
     rows = _rows_of_both(runs)
     differences = judge(compare(rows, axis="run", reference=reference))
-    # No difference has a seed that both runs have.
-    if not sum(differences["n"]):
+    # A blank axis stands for every value, so that settings may be paired whose names differ.
+    if not (sum(differences["n"]) or _settings(rows, _axes(rows)).duplicated("setting").any()):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     document = _document(runs, rows, differences)
     write_csv(folder / "comparison.csv", differences)
@@ -69,8 +69,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
 def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd.DataFrame) -> Document:
     """Returns the page of two runs, of their joined rows and the judged differences of the second from the first."""
     reference, compared = runs
-    # In rows of results.csv the axes come before the column `split`.
-    axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
+    axes = _axes(rows)
     records = member_quantities(rows)
     facts = [f"{name}: {run.statuses()} {run.note()}" for name, run in runs.items()]
     note_of_charts = " ".join(facts)
@@ -93,14 +92,14 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
         title=f"{compared} against {reference}",
         facts=facts,
         lines=[
-            *_settings_in_words(rows, axes),
+            *_settings_in_words(_settings(kept_records(rows), axes)),
             *classes_warning(records, classes=runs[reference].classes),
             *verdicts(differences, axis="run", axes=axes),
             *_same_images(runs),
         ],
         sections=[
-            Section("Differences", [differences_table, *drawn(differences_chart)]),
-            Section("Both runs", [results_table, *drawn(flips_chart)]),
+            Section("Differences", [differences_table, differences_chart]),
+            Section("Both runs", [results_table, flips_chart]),
             Section("Differences of their configurations", [_configurations(runs)]),
         ],
         missing=missing,
@@ -153,22 +152,38 @@ def _cells_of_both(runs: Mapping[str, StoredRun]) -> dict[str, Cell]:
     return cells
 
 
-def _settings_in_words(rows: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """Returns sentences on the settings and seeds of both runs, and on those of one run only."""
+def _axes(rows: pd.DataFrame) -> list[str]:
+    """Returns the axes that name a setting: those that vary, without rho and the seed."""
+    # In rows of results.csv the axes come before the column `split`.
+    return [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
+
+
+def _settings(rows: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """Returns the columns `run` and `setting` of each member: its setting, rho and seed in words.
+
+    A setting that is twice in the table is of both runs.
+    """
     names = list(axes)
     for name in ("rho", "seed"):
         if name in rows:
             names.append(name)
     # A row a member.
-    members = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    members = rows[(rows["split"] == "test") & (rows["group"] == "all")]
     settings = []
     for row in records_of(members):
         settings.append(" ".join(f"{name} {value_text(name, row[name])}" for name in names))
-    table = pd.DataFrame({"run": members["run"], "setting": settings})
-    # With the seed, a setting is that of one member of a run: where it is twice in the table, both runs have it.
-    in_both = table.duplicated("setting", keep=False)
-    sentences = [f"Compared: {listed(table['setting'][in_both].unique(), most=MOST_LISTED)}."]
-    for (run_name,), of_run in groups_of(table[~in_both], ["run"]):
+    return pd.DataFrame({"run": members["run"], "setting": settings})
+
+
+def _settings_in_words(settings: pd.DataFrame) -> list[str]:
+    """Returns sentences on the settings and seeds of both runs, and on those of one run only."""
+    in_both = settings.duplicated("setting", keep=False)
+    compared = settings["setting"][in_both].unique()
+    if len(compared):
+        sentences = [f"Compared: {listed(compared, most=MOST_LISTED)}."]
+    else:
+        sentences = ["Nothing is compared: of no setting and seed a member enters the means of both runs."]
+    for (run_name,), of_run in groups_of(settings[~in_both], ["run"]):
         sentences.append(f"Only in {run_name}: {listed(of_run['setting'], most=MOST_LISTED)}.")
     return sentences
 

@@ -299,7 +299,10 @@ def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
-    """Returns panels of correct, flip and miss as stacked shares of the true foreground, common then rare groups."""
+    """Returns panels of correct, flip and miss as stacked shares of the true foreground, common then rare groups.
+
+    A facet without a mean has no panel.
+    """
     placed = place(summary)
     (table,) = placed.tables
     labels = list(placed.ticks.values())
@@ -308,6 +311,8 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
         means = table[table["facet"] == facet].sort_values("x", kind="stable").set_index("quantity")["mean"]
         # A list of keys, here of one, so that the result is a series: a mean for each place, in order.
         shares = [means[[f"group/{group}/{share.key}"]].tolist() for share in SHARES]
+        if np.isnan(shares).all():
+            continue
         title = f"{group} groups"
         if facet:
             title = f"{facet} · {title}"
@@ -318,7 +323,8 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
 def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]:
     """Returns a panel of differences for each of DIFFERENCES, with a row per value of `axis` and a bar per rho.
 
-    Differences are from the reference. Settings of further axes have their own rows. One difference alone has no panel.
+    Differences are from the reference. Settings of further axes have their own rows. One difference alone has no panel,
+    and where no seed has both, there is no difference.
 
     Args:
         comparison: rows of `flipjax.results.estimates.compare` along `axis`.
@@ -330,7 +336,7 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
     table = table.assign(label=_row_labels(table, axis), level=[_level_or_blank(rho) for rho in table["rho"]])
     panels = []
     for quantity in DIFFERENCES:
-        rows = table[table["quantity"] == quantity]
+        rows = table[(table["quantity"] == quantity) & table["difference"].notna()]
         if len(rows) > 1:
             panels.append(_forest_panel(rows, quantity))
     return panels

@@ -9,7 +9,7 @@ from typing import ClassVar
 import jinja2
 
 from flipjax.report.charts import Chart
-from flipjax.report.document import Document, terminal_text, visible, write_latex, write_summary
+from flipjax.report.document import Block, Document, Section, terminal_text, visible, write_latex, write_summary
 from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
 from flipjax.report.style import OUTCOMES
 from flipjax.results.learning import MARGIN
@@ -40,6 +40,8 @@ class Gallery:
 def write_page(folder: Path, document: Document) -> None:
     """Writes a self-contained index.html, and its charts as `figures/*.png` and `figures/*.svg`.
 
+    Charts without panels, of which nothing is known, are left out.
+
     Example:
         >>> import tempfile
         >>> from flipjax.report.document import Section
@@ -49,15 +51,23 @@ def write_page(folder: Path, document: Document) -> None:
         ...     "Flip rises with rho." in Path(folder, "index.html").read_text()
         True
     """
-    blocks = [block for section in document.sections for block in section.blocks]
-    for block in (*blocks, *document.front.charts):
+    sections = [Section(section.title, _drawable(section.blocks)) for section in document.sections]
+    front = dataclasses.replace(document.front, charts=_drawable(document.front.charts))
+    blocks = [block for section in sections for block in section.blocks]
+    for block in (*blocks, *front.charts):
         if isinstance(block, Chart):
             block.save(folder / "figures")
     # Only later lines are folded.
-    warnings_first = dataclasses.replace(document, lines=sorted(document.lines, key=_is_no_warning))
-    values = {field.name: getattr(warnings_first, field.name) for field in dataclasses.fields(Document)}
+    lines = sorted(document.lines, key=_is_no_warning)
+    shown = dataclasses.replace(document, lines=lines, sections=sections, front=front)
+    values = {field.name: getattr(shown, field.name) for field in dataclasses.fields(Document)}
     page = _environment().get_template("page.html").render(values)
     write_text(folder / "index.html", page)
+
+
+def _drawable(blocks: Sequence[Block]) -> list[Block]:
+    """Returns the blocks without charts that have no panels."""
+    return [block for block in blocks if not isinstance(block, Chart) or block.panels]
 
 
 @functools.cache

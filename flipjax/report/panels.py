@@ -159,6 +159,8 @@ def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title
 
     words = []
     for label, values in zip(labels, zip(*shares, strict=True), strict=False):
+        if np.isnan(values).any():
+            continue
         parts = [f"{share.name} {value:.2f}" for share, value in zip(SHARES, values, strict=True)]
         words.append(f"{label}: {', '.join(parts)}")
     text = f"{title}. {'; '.join(words)}.".replace("\n", " ")

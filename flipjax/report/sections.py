@@ -270,7 +270,9 @@ def pull_charts(run: StoredRun) -> list[Chart]:
     scene_names = cell.results.scene_name.tolist()
     matrices = []
     for setting in images_by_setting(run):
-        matrices.append(pull_panel(setting.members, cell.groups, scene_names, title=setting.title))
+        flips = unusual_flips(setting.members, cell.groups)
+        if flips.any():
+            matrices.append(pull_panel(flips, cell.groups, cell.class_names[1:], scene_names, title=setting.title))
     caption = (
         "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
         f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
@@ -278,14 +280,23 @@ def pull_charts(run: StoredRun) -> list[Chart]:
     return [over_rho, Chart("pull_matrix", "Where a scene's flips go", caption, run.note(interval=False), matrices)]
 
 
-def pull_panel(members: Sequence[Images], groups: Groups, scene_names: Sequence[str], *, title: str) -> Panel:
-    """Returns a panel of the flips in each scene by predicted class, for members of one setting."""
-    usual = usual_table(groups)
+def unusual_flips(members: Sequence[Images], groups: Groups) -> np.ndarray:
+    """Returns flipped pixels of members of one setting in scenes that are unusual for their class.
+
+    Returns:
+        int (S, F), by scene and predicted class.
+    """
     cubes = [flip_cube(images.confusion, images.group, all_groups=groups) for images in members]
-    flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
+    return (np.sum(cubes, axis=0) * ~usual_table(groups)[..., None]).sum(0)
+
+
+def pull_panel(
+    flips: np.ndarray, groups: Groups, class_names: Sequence[str], scene_names: Sequence[str], *, title: str
+) -> Panel:
+    """Returns a panel of the flips (S, F) in each scene by predicted class, of F foreground classes."""
+    usual = usual_table(groups)
     shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
-    class_names = members[0].class_names[1:]
-    pull = (flips * usual.T).sum() / max(flips.sum(), 1)
+    pull = (flips * usual.T).sum() / flips.sum()
     head = f"{title}: {pull:.0%} in the frames"
     return panels.cell_panel(
         shares,

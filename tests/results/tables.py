@@ -90,7 +90,7 @@ def cell_of(
         curves or curves_of(names),
         settings or [{"rho": 0.5, "seed": seed} for seed in range(len(names))],
         rules=rules,
-        status=[status] * len(names),
+        status=[status] * len(names) if isinstance(status, str) else status,
         best_epoch=np.full((len(rules), len(names)), best_epoch),
         class_names=classes,
         scene_names=scenes,
