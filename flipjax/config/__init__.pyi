@@ -3,6 +3,7 @@
 from flipjax.config.errors import ConfigError as ConfigError
 from flipjax.config.sections import AXES as AXES
 from flipjax.config.sections import DTYPES as DTYPES
+from flipjax.config.sections import FROZEN as FROZEN
 from flipjax.config.sections import KEYS as KEYS
 from flipjax.config.sections import LARGE as LARGE
 from flipjax.config.sections import MODEL_NAMES as MODEL_NAMES

@@ -9,8 +9,13 @@ from flipjax.config.keys import Key
 from flipjax.config.methods import METHODS, OWN, STRENGTHS, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
-from flipjax.config.sections import KEYS, Config, Experiment, ModelSpec
+from flipjax.config.sections import AXES, FROZEN, KEYS, Config, Experiment, ModelSpec
 from flipjax.config.settings import value_of, values_of
+
+PIXEL_KNOBS = ("swap", "cutmix", "own_augment")
+"""Knobs of methods that change the pixels of training images."""
+PIXEL_NUMBERS = ("crop", "jitter", "cue_strength")
+"""Optional traced keys that change the pixels of images."""
 
 
 def check_method_names(config: Config) -> None:
@@ -92,6 +97,27 @@ def check_model(built: Experiment) -> None:
         if model.name == "unet":
             reason = f"model.depth {model.depth}"
         raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", built.pool.size)
+    if model.title == FROZEN:
+        check_frozen(built)
+
+
+def check_frozen(built: Experiment) -> None:
+    """Raises ConfigError if anything changes pixels that frozen features are computed of, once an image.
+
+    Example:
+        >>> check_frozen(Experiment(model=ModelSpec("frozen"), active_numbers=("jitter",)))
+        Traceback (most recent call last):
+        flipjax.config.errors.ConfigError: config.train.jitter: expected 0 alone for model.name frozen, ...
+    """
+    because = "for model.name frozen, whose features are computed once an image, of pixels that nothing changes"
+    for knob in PIXEL_KNOBS:
+        if knob in built.active_knobs:
+            found = f"the knob {knob}"
+            raise ConfigError("config.axes.method", f"no bg_swap, bg_cutmix or own augmentation {because}", found)
+    for number in PIXEL_NUMBERS:
+        if number in built.active_numbers:
+            key = AXES[number]
+            raise ConfigError(f"config.{key.name}", f"{key.default:g} alone {because}", "others")
 
 
 def unused_keys(model: ModelSpec) -> list[Key]:

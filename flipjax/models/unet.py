@@ -24,7 +24,7 @@ EPSILON = 1e-5
 """Added to the variance of a norm."""
 
 
-def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+def he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
     """Draws kernels (height, width, inputs, outputs) with variance 2 / (height * width * inputs) (He et al., 2015)."""
     # One draw for all: XLA:CPU takes half a second and more to compile each use of the generator.
     flat, unravel = ravel_pytree([jnp.zeros(shape) for shape in shapes])
@@ -187,11 +187,59 @@ def halve_by_slices(images: jax.Array) -> jax.Array:
     return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
 
 
-class UNet(nnx.Module):
-    """Encoder of `depth` levels, decoder with skip connections, and a plain 1 x 1 head: no norm touches the logits.
+class PackNetwork(nnx.Module):
+    """A network that ends in a plain 1 x 1 head: no norm touches the logits.
 
-    Its arrays are one member's, or those of several with a leading axis of members: then it is a packed U-Net.
+    Its arrays are one member's, or those of several with a leading axis of members: then it is a packed network.
     """
+
+    dtype: jnp.dtype
+    head: nnx.Linear
+
+    def inputs_of_head(self, images: jax.Array) -> tuple[Pack, jax.Array]:
+        """Maps images to the inputs of the head, a pack float32, and to whether each member is finite."""
+        raise NotImplementedError
+
+    def enlarge(self, planes: jax.Array) -> jax.Array:
+        """Maps the head's outputs (..., H, W) to the size of the images."""
+        return planes
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """Maps images (B, H, W, channels) to the inputs of the head, float32, for one member."""
+        ((chunk,), _) = self.inputs_of_head(images)
+        return chunk
+
+    def as_pack(self, images: jax.Array, *, channels: int) -> Pack:
+        """Returns images (B, ...) for all members, or (members, B, ...), as inputs of layers of so many outputs."""
+        images = images.astype(self.dtype)
+        if images.ndim == 4:
+            return [images]
+        return join(images, channels=channels)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps images (B, H, W, channels) to logits (B, H, W, classes) float32, of the images' own size.
+
+        In a pack: images (members, B, H, W, channels), or (B, H, W, channels) for all, to logits (members, B, H, W,
+        classes); of a member whose activations are not finite they are NaN.
+        """
+        pack, finite = self.inputs_of_head(images)
+        head: Any = self.head
+        kernel = head.kernel[...]
+        bias = head.bias[...]
+        if kernel.ndim == 2:
+            return jnp.moveaxis(self.enlarge(_planes(pack[0], kernel, bias)), 0, -1)
+        size = kernel.shape[0] // len(pack)
+        parts = []
+        for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
+            wide = block_diag(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
+            parts.append(apart(_product, chunk, wide))
+        planes = self.enlarge(jnp.concatenate(parts))
+        logits = jnp.moveaxis(planes, 1, -1) + bias[:, None, None, None]
+        return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
+
+
+class UNet(PackNetwork):
+    """Encoder of `depth` levels, decoder with skip connections, and head; 2**(depth - 1) divides height and width."""
 
     def __init__(self, spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs):
         """Makes the levels with `spec.width * 2**level` channels."""
@@ -203,7 +251,7 @@ class UNet(nnx.Module):
         for inputs, outputs in channels:
             shapes.append((3, 3, inputs, outputs))
             shapes.append((3, 3, outputs, outputs))
-        *kernels, head = _he_kernels(rngs.params(), [*shapes, (1, 1, widths[0], num_classes)])
+        *kernels, head = he_kernels(rngs.params(), [*shapes, (1, 1, widths[0], num_classes)])
         blocks = []
         for first, second in zip(kernels[::2], kernels[1::2], strict=True):
             blocks.append(ConvolutionBlock(first, second, norm=spec.norm))
@@ -212,17 +260,9 @@ class UNet(nnx.Module):
         self.decoder = nnx.List(blocks[spec.depth :])
         self.head = nnx.Linear(widths[0], num_classes, kernel_init=lambda *_: head[0, 0], rngs=rngs)
 
-    def features(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to the inputs of the head, (B, H, W, width) float32, for one member."""
-        ((chunk,), _) = self._features(images)
-        return chunk
-
-    def _features(self, images: jax.Array) -> tuple[Pack, jax.Array]:
-        images = images.astype(self.dtype)
-        if images.ndim == 4:
-            pack = [images]
-        else:
-            pack = join(images, channels=self.head.kernel.shape[-2])
+    def inputs_of_head(self, images: jax.Array) -> tuple[Pack, jax.Array]:
+        """Maps images (B, H, W, 3) in [0, 1] to a pack of `width` channels, and to whether members are finite."""
+        pack = self.as_pack(images, channels=self.head.kernel.shape[-2])
         pool = halve if self.head.kernel.ndim == 2 else halve_by_slices
         skips = []
         finite = []
@@ -234,26 +274,6 @@ class UNet(nnx.Module):
             pack, whole = block(pack, skip=skip)
             finite.append(whole)
         return [chunk.astype(jnp.float32) for chunk in pack], jnp.stack(finite).all(0)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 2**(depth - 1) divides H and W.
-
-        In a pack: images (members, B, H, W, 3), or (B, H, W, 3) for all, to logits (members, B, H, W, classes); of
-        a member whose activations are not finite they are NaN.
-        """
-        pack, finite = self._features(images)
-        head: Any = self.head
-        kernel = head.kernel[...]
-        bias = head.bias[...]
-        if kernel.ndim == 2:
-            return jnp.moveaxis(_planes(pack[0], kernel, bias), 0, -1)
-        size = kernel.shape[0] // len(pack)
-        parts = []
-        for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
-            wide = block_diag(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
-            parts.append(apart(_product, chunk, wide))
-        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias[:, None, None, None]
-        return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
 
 
 def _affine_by_class(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:

@@ -1,11 +1,12 @@
 """Weights of networks: under PyTorch's names, and in files.
 
 Files are those of `segmentation_models_pytorch`, of its encoders, and flipjax's own: `.safetensors` under PyTorch's
-names, with a digest that is compared at each reading. No file can run code: PyTorch's are read with `weights_only`.
+names, with a digest that is compared at each reading. No file can run code: PyTorch's are read with `weights_only`, and
+those of its old form without PyTorch.
 """
 
 import functools
-import importlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from safetensors.numpy import save as to_bytes
 
 from flipjax.config import ModelSpec
 from flipjax.models import MODELS
+from flipjax.models.old_pytorch import OldFormError, is_old_form, read_old_form
 from flipjax.support.arrays import PyTree
 from flipjax.support.files import digest, replacing, sha256_of
 
@@ -232,7 +234,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     Raises:
         WeightsError: no such file, another kind of file, PyTorch unsafe, a damaged file, or one with objects other
             than arrays.
-        ModuleNotFoundError: PyTorch is missing.
+        ModuleNotFoundError: PyTorch is missing, and the file is not of its old form.
     """
     path = path_of(path)
     if not path.is_file() or path.suffix not in SUFFIXES:
@@ -250,6 +252,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    if is_old_form(path):
+        try:
+            return _read_without_torch(path)
+        except OldFormError:
+            # PyTorch reads a few more types and classes.
+            if importlib.util.find_spec("torch") is None:
+                raise
     torch: Any = importlib.import_module("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         wanted = "PyTorch 2.6 or newer, whose weights_only runs no code (CVE-2025-32434)"
@@ -259,6 +268,15 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         # NumPy has no bfloat16.
         plain = tensor.float() if tensor.is_floating_point() else tensor
         arrays[str(name)] = plain.detach().numpy()
+    return arrays
+
+
+def _read_without_torch(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, array in _state_dict(read_old_form(path)).items():
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32)
+        arrays[str(name)] = array
     return arrays
 
 

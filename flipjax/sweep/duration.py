@@ -53,7 +53,7 @@ def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
     size = min(count, layout.devices * layout.width)
     chosen = [program.names[index * count // size] for index in range(size)]
     members = make_members(restrict(program, chosen), task)
-    weights = starting_weights(program.experiment)
+    weights = starting_weights(program.experiment, task.pool)
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
 
     def run() -> float:

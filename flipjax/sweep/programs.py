@@ -49,4 +49,5 @@ def compile_epoch(program: Program, spec: PopulationSpec, task: Task, *, members
 def compile_start(program: Program, task: Task) -> None:
     """Compiles the initial state of a member, as the run makes it."""
     member = make_members(restrict(program, program.names[:1]), task)[0]
-    population.start_program().lower(program.experiment, member, starting_weights(program.experiment)).compile()
+    start = starting_weights(program.experiment, task.pool)
+    population.start_program().lower(program.experiment, member, start).compile()

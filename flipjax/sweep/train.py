@@ -58,7 +58,7 @@ def train_members(
     members = tasks.make_members(program, task)
     for line in [*tasks.mirror_notes(program, task.catalog), *tasks.missing_group_notes(program, members)]:
         bar.say(line)
-    start = tasks.starting_weights(experiment)
+    start = tasks.starting_weights(experiment, task.pool)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
     budgets = np.array(program.epochs)
     work = epoch_work(program)

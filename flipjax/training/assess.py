@@ -19,9 +19,10 @@ import numpy as np
 
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
-from flipjax.data.pool import Pool, gather
+from flipjax.data.pool import Pool, gather, inputs_of
 from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
+from flipjax.models.frozen import Projection, features_of
 from flipjax.support.arrays import Array
 from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
 from flipjax.training.own import as_ratio
@@ -108,10 +109,17 @@ class Questions:
             fill_layers = []
             if self.mirror_and_fills:
                 fill_layers = [fill(images) for fill in FILLS.values()]
-            model = functools.partial(logits_of, experiment, weights)
-            logits, mirrored_logits, log_odds = _make_passes(
-                model, images, scene_layers, fill_layers, mirror=self.mirror_and_fills
-            )
+            model = functools.partial(_logits_of_pixels, experiment, weights, pool)
+            passes = functools.partial(_make_passes, model, images, scene_layers, fill_layers)
+            if pool.features is None:
+                logits, mirrored_logits, log_odds = passes(mirror=self.mirror_and_fills)
+            else:
+                # Of stored features, as in training: those made anew may round otherwise, and cost the encoder's pass.
+                logits = logits_of(experiment, weights, inputs_of(pool, batch, images))
+                mirrored_logits = logits
+                log_odds = jnp.zeros((len(images), 0, logits.shape[-1] - 1))
+                if scene_layers or fill_layers:
+                    _, mirrored_logits, log_odds = passes(mirror=self.mirror_and_fills)
             scores_by_name = self._scores(logits, mirrored_logits)
             decomposition = metrics.decompose(logits, labels)
             regions = metrics.region_sums(logits, labels)
@@ -176,6 +184,15 @@ class Questions:
         """Returns numerators and denominators of a user's own quantities, (n, Q, 2)."""
         ratios = [jnp.stack(as_ratio(quantity)(logits, labels), axis=-1) for quantity in self.own]
         return jnp.stack(ratios, axis=1)
+
+
+def _logits_of_pixels(experiment: Experiment, weights: Weights, pool: Pool, images: jax.Array) -> jax.Array:
+    """Returns the logits of images (B, H, W, 3) that are not of the pool, whose features are made anew."""
+    if pool.features is None:
+        return logits_of(experiment, weights, images)
+    projection = Projection(*pool.features.projection)
+    features = features_of(pool.features.encoder, projection, images)
+    return logits_of(experiment, weights, features.astype(jnp.float32))
 
 
 class _Scenes(NamedTuple):

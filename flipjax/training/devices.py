@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.backend.convolutions import ONEDNN, XLA, check_library, faster_library, has_onednn
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import FROZEN, SMALL, ConfigError, PopulationSpec
 from flipjax.config.program import Program
 from flipjax.support.arrays import PyTree
 from flipjax.training.network import BATCH
@@ -20,6 +20,8 @@ Tree = TypeVar("Tree")
 
 AXIS = "members"
 """The axis of a mesh over whose devices members are dealt."""
+PACKED = (*SMALL, FROZEN)
+"""Networks whose members can run side by side in channels."""
 DEFAULT_WIDTH = 16
 """Members at once on a device that is no CPU."""
 
@@ -114,7 +116,7 @@ def form_of(spec: PopulationSpec, *, model: str) -> str:
     form = spec.map
     if form == "auto":
         form = _fastest_form(model)
-    if form == "packed" and model != "unet":
+    if form == "packed" and model not in PACKED:
         raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
     return form
 
@@ -122,7 +124,7 @@ def form_of(spec: PopulationSpec, *, model: str) -> str:
 def _fastest_form(model: str) -> str:
     if jax.default_backend() == "cpu":
         return "loop"
-    return "packed" if model == "unet" else "vmap"
+    return "packed" if model in PACKED else "vmap"
 
 
 def replicate(layout: Layout, tree: Tree) -> Tree:

@@ -15,13 +15,14 @@ from numpy.typing import ArrayLike
 
 from flipjax import metrics
 from flipjax.backend.compiler import program
-from flipjax.config import ConfigError, Experiment, ModelSpec
+from flipjax.config import FROZEN, ConfigError, Experiment, ModelSpec
 from flipjax.config.groups import Groups
 from flipjax.config.settings import check_value
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import NARROW
 from flipjax.metrics.settings import GUARDS, PROMOTIONS, jax_defaults
 from flipjax.models import weights
+from flipjax.models.frozen import Projection, encoder_weights, features_of
 from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
 from flipjax.support.arrays import Array
 from flipjax.support.files import sha256
@@ -117,7 +118,14 @@ class Model:
                 raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {array.shape}")
             if array.dtype == jnp.uint8:
                 array = array.astype(jnp.float32) / 255
-            return logits_of(self.experiment, self.weights, array.astype(jnp.float32))
+            return logits_of(self.experiment, self.weights, self._inputs(array.astype(jnp.float32)))
+
+    def _inputs(self, images: jax.Array) -> jax.Array:
+        """Returns what the network sees of images: these, or their frozen features, for which the package is needed."""
+        if self.spec.title != FROZEN:
+            return images
+        projection = Projection(**self.weights.statistics["projection"])
+        return features_of(encoder_weights(), projection, images).astype(jnp.float32)
 
     def logits(self, images: ArrayLike) -> np.ndarray:
         """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches.

@@ -18,7 +18,7 @@ from flipjax import intervene, losses, metrics
 from flipjax.config import Experiment, ModelSpec
 from flipjax.config.methods import Knobs
 from flipjax.config.ranges import functions_of
-from flipjax.data.pool import Pool, gather
+from flipjax.data.pool import Pool, gather, inputs_of
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.models.convolution import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
@@ -219,7 +219,7 @@ def evaluate(
 
     def of_batch(batch: jax.Array) -> PyTree:
         images, labels = gather(pool, batch)
-        return measure(logits_of(experiment, weights, images), labels)
+        return measure(logits_of(experiment, weights, inputs_of(pool, batch, images)), labels)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
@@ -232,7 +232,8 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         images, _ = gather(pool, batch)
-        colours, counts = sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
+        logits = logits_of(experiment, weights, inputs_of(pool, batch, images))
+        colours, counts = sum_surroundings(images, intervene.foreground(logits))
         return (sums[0] + colours, sums[1] + counts), None
 
     H, W, channels = pool.images.shape[1:]

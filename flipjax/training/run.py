@@ -15,7 +15,7 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.config.ranges import functions_of
 from flipjax.data.correlation import Table
-from flipjax.data.pool import Pool, at_strength, gather
+from flipjax.data.pool import Pool, at_strength, gather, inputs_of
 from flipjax.metrics.decomposition import margins, pixel_ratios
 from flipjax.support.arrays import Array
 from flipjax.training import dfr, optimise
@@ -81,7 +81,7 @@ def validate(
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch[:, :2])
-        logits = logits_of(experiment, weights, images)
+        logits = logits_of(experiment, weights, inputs_of(pool, batch[:, :2], images))
         image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own_losses=own_losses)
         return image_losses, metrics.decompose(logits, masks)
 

@@ -13,7 +13,7 @@ from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.config.groups import Groups
 from flipjax.config.ranges import functions_of
-from flipjax.data.pool import Pool, at_strength, gather
+from flipjax.data.pool import Pool, at_strength, gather, inputs_of
 from flipjax.training import optimise, sampling
 from flipjax.training.member import Member, State
 from flipjax.training.network import Weights, flat, loss_and_gradients
@@ -72,7 +72,9 @@ def _flip_and_crop(
 ) -> tuple[jax.Array, jax.Array]:
     """Makes the images and masks of pool rows (B, 2), mirrors some and crops some."""
     probability = member.augmentation.crop
-    images, masks = augment.mirror(*gather(pool, rows), mirrored, pairs=experiment.mirror)
+    images, masks = gather(pool, rows)
+    images = inputs_of(pool, rows, images, mirrored)
+    images, masks = augment.mirror(images, masks, mirrored, pairs=experiment.mirror)
     # In a loop over members `cond` is a real branch, so only augmented members pay for it.
     if "crop" in experiment.active_numbers:
         aspects = None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend.random import key_of
-from flipjax.config import Config, ConfigError, Experiment
+from flipjax.config import FROZEN, Config, ConfigError, Experiment
 from flipjax.config.program import Program, Setting
 from flipjax.data import POOLS
 from flipjax.data.arrays import ArrayData
@@ -26,6 +26,7 @@ from flipjax.intervene.centers import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.metrics.anatomy_names import name_pairs
 from flipjax.models.weights import WeightsError, load_weights
+from flipjax.training.features import check_places, with_features
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights
 
@@ -62,7 +63,10 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
     else:
         pool = jax.tree.map(jnp.asarray, data.pool)
         catalog = data.catalog
-    return _task_of(program, pool, catalog)
+    made, task = _task_of(program, pool, catalog)
+    if spec.model.title == FROZEN:
+        task = task._replace(pool=with_features(made, task.pool, task.catalog, task.parts))
+    return made, task
 
 
 def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, Task]:
@@ -106,7 +110,7 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
         (('mossling', 'ripplet'), (320, 32, 32, 3), 128)
     """
     spec = program.experiment
-    if spec.pool.name != "synthetic":
+    if spec.pool.name != "synthetic" or spec.model.title == FROZEN:
         return None
     return _task_of(program, outline_synthetic(spec.pool), list_synthetic(spec.pool))
 
@@ -126,17 +130,23 @@ def with_data(config: Config, data: ArrayData | None) -> Config:
     return config
 
 
-def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
-    """Returns the parameters and statistics in the file `model.weights`, or none.
+def starting_weights(experiment: Experiment, pool: Pool | None = None, *, whole: bool = False) -> Weights:
+    """Returns the parameters and statistics that do not depend on a member's key, or none.
+
+    They are those of the file `model.weights`, or the projection of frozen features.
 
     Args:
         experiment: with the groups of its pool.
+        pool: that of the task, whose features tell their projection.
         whole: whether an encoder alone is an error.
 
     Raises:
         ConfigError: the file does not hold weights of the model.
     """
     model = experiment.model
+    if pool is not None and pool.features is not None:
+        kernel, bias = pool.features.projection
+        return Weights({}, {"projection": {"kernel": kernel, "bias": bias}})
     if not model.weights:
         return NO_WEIGHTS
     try:
@@ -166,6 +176,8 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
     if isinstance(rho, jax.Array) or isinstance(seed, jax.Array):
         if task.parts.found_images is not None:
             raise ConfigError("config.split.folds", "0 where rho or the seed is traced", task.parts.sizes.folds)
+        if task.pool.features is not None and task.catalog.kind == "composite":
+            raise ConfigError("config.model.name", "another network where rho or the seed is traced", FROZEN)
         split = task.parts.split
         rows, groups, possible = traced_table(task.catalog, split, rho=rho, seed=seed, n_train=n_train)
         rate = jnp.where(possible, recipe.learning_rate, jnp.nan)
@@ -175,6 +187,7 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
         if isinstance(kept, jax.Array):
             raise ConfigError("config.split.rare_kept", "a Python number, since it chooses images", "a JAX array")
         table = task.parts.training_table(rho=rho, rare_kept=kept, seed=seed, n_train=n_train, rhos=rhos)
+        check_places(task.pool, table.rows)
         rows = table.rows
         groups = table.groups
     as_float32 = functools.partial(jax.tree.map, jnp.float32)

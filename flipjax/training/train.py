@@ -228,8 +228,10 @@ def make_train(
     # Boolean masks need concrete values, so index before tracing.
     halves = val.rows[val.refit], val.rows[~val.refit]
     shared = Data(task.pool, val, task.tables["test"].rows, halves)
+    if start is not None and task.pool.features is not None:
+        raise ConfigError("start", "none for model.name frozen, whose features are those of its own training images")
     if start is None:
-        weights = starting_weights(experiment)
+        weights = starting_weights(experiment, task.pool)
     else:
         weights = _fitting(experiment, start)
     return Train(shared, weights, experiment, Setup(digest_of(asked), asked, program, task, n_train))
