@@ -9,8 +9,12 @@ from PIL import Image
 
 from flipjax import metrics
 from flipjax.audit import results
+from flipjax.audit.group_names import with_names
 from flipjax.metrics.images import read_images
 from flipjax.metrics.summary import summary_of
+
+GROUPS = ("cat+land", "cat+sea", "dog+land", "dog+sea")
+USUAL = {"cat": "land", "dog": "sea"}
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +36,11 @@ def write_folder(folder, images, groups):
     save_pictures(folder / "labels", [mask for _, mask in images], names)
     Image.fromarray(images[0][1]).save(folder / "labels/img_00.png")
     # In another order than the images: it is names that count.
-    lines = [f"photos/{name}.jpg,{group},x\n" for name, group in zip(names, groups, strict=True)]
-    (folder / "groups.csv").write_text("name,group,comment\n" + "".join(lines[::-1]))
+    lines = []
+    for name, group in zip(names, groups, strict=True):
+        class_name, scene = GROUPS[group].split("+")
+        lines.append(f"photos/{name}.jpg,{class_name},{scene},{USUAL[class_name]}\n")
+    (folder / "groups.csv").write_text("name,class,scene,usual\n" + "".join(lines[::-1]))
     return [f"--logits={folder}/logits", f"--labels={folder}/labels"]
 
 
@@ -49,9 +56,9 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     inputs = write_folder(tmp_path, images, case[2])
     options = [
         *inputs,
-        "--groups",
+        "--table",
         tmp_path / "groups.csv",
-        "--groups_are=class_scene",
+        "--groups=class,scene",
         "--ignore_index",
         255,
         "--class_names",
@@ -63,15 +70,16 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     sums = [metrics.region_sums(*image, ignore_index=255) for image in alone]
     regions = metrics.RegionSums(*map(np.concatenate, zip(*sums, strict=True)))
     expected = summary_of(read_images(decomposition, case[2], class_names=["cat", "dog"], regions=regions))
+    expected = with_names(expected, dict(enumerate(GROUPS)))
     for key, value in expected.items():
         np.testing.assert_allclose(np.array(result["summary"][key], float), value, rtol=1e-6, err_msg=key)
     further = {"flip_gap/mean", "seg_flip", "strict_flip", "object_images", "least_group_q"}
     for key in ("group_difference", "group_q"):
-        further |= {f"{key}/{name}/scene {scene}" for name in ("cat", "dog") for scene in (0, 1)}
+        further |= {f"{key}/{name}/{scene}" for name in ("cat", "dog") for scene in ("land", "sea")}
     assert set(result["summary"]) == further | set(expected)
     order = np.argsort(-np.asarray(decomposition.flip_risk))
     assert [row["name"] for row in rows] == [f"img_{i:02d}" for i in order]
-    assert [int(row["group"]) for row in rows] == case[2][order].tolist()
+    assert [row["group"] for row in rows] == [GROUPS[group] for group in case[2][order]]
     for name in ("flip", "correct", "miss", "spill", "flip_risk"):
         column = [float(row[name]) for row in rows]
         np.testing.assert_allclose(column, np.asarray(getattr(decomposition, name))[order], atol=1e-6, err_msg=name)
@@ -96,7 +104,7 @@ def test_more_classes_another_background_and_groups_by_position(tmp_path, withou
     logits = generator.normal(size=(6, 5, 7, 11)).astype(np.float32) + 3 * np.eye(11)[labels]
     inputs = write_stack(tmp_path, (logits, labels))
     (tmp_path / "groups.csv").write_text("name,group\n" + "".join(f"{i}.jpg,{41 * (i % 2) - 1}\n" for i in range(6)))
-    result = audit(tmp_path / "out", *inputs, "--background", 10, "--groups", tmp_path / "groups.csv")
+    result = audit(tmp_path / "out", *inputs, "--background", 10, "--table", tmp_path / "groups.csv", "--groups=group")
     expected = metrics.summarize(metrics.decompose(logits, labels, background=10), 41 * (np.arange(6) % 2) - 1)
     assert result["summary"]["group/-1/fg_flip"] == pytest.approx(expected["group/-1/fg_flip"])
     assert result["class_names"][10] == "background" and {"iou/class0", "iou/background"} <= {*expected}

@@ -26,12 +26,12 @@ from flipjax.audit import fiftyone, files
 from flipjax.audit.anatomy import read_anatomy
 from flipjax.audit.arrays import StoredArray, check_matrices
 from flipjax.audit.batches import stream, takes_for_background
-from flipjax.audit.clusters import likely_clusters, read_clusters
+from flipjax.audit.clusters import fact_on_restarting, likely_clusters, read_clusters
 from flipjax.audit.counts import Keep, Tally, count_pairs
 from flipjax.audit.describe import describe_images, describe_missing
 from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
-from flipjax.audit.groups import ImageGroups, read_groups, selector_of
-from flipjax.audit.image_table import read_image_rows
+from flipjax.audit.groups import ImageGroups, fact_on_absent_classes, read_groups
+from flipjax.audit.image_table import read_image_table
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import Encoding, OpenedPairs, open_pairs
@@ -181,10 +181,13 @@ def audit_with(
         smallest = MinSize.parse(options.min_size)
     opened = open_pairs(options, predict=predict)
     names = tuple(pair.name for pair in opened.pairs)
-    groups, rows = _read_rows(options, names)
-    read_groups_of = functools.partial(
-        _read_groups, groups, names, rows, training=options.training_groups, meaning=options.groups_are
-    )
+    table = None
+    facts_on_tables: tuple[str, ...] = ()
+    if options.tables:
+        image_table = read_image_table(options.tables, names, clusters=options.clusters)
+        table = image_table.rows
+        facts_on_tables = image_table.facts
+    read_groups_of = functools.partial(_read_groups, options.groups, names, table)
     gates = make_gates(fail_above, fail_below)
     settled = None
     if opened.encoding.classes and not opened.encoding.name_count:
@@ -194,7 +197,7 @@ def audit_with(
         read_groups_of(None)
     cluster_numbers = None
     if options.clusters is not None:
-        cluster_numbers = read_clusters(options.clusters, rows, names)
+        cluster_numbers = read_clusters(options.clusters, table, names)
     photo_by_name = _find_photos(options, opened)
     volume_by_name = _find_volumes(options, opened)
     pairs = []
@@ -221,7 +224,7 @@ def audit_with(
         predicted = options.predictions or f"of a model, from {options.images}"
         sources = _describe_sources(predicted, options.labels, options.groups)
         on_overlaps = [overlaps.sentence() for overlaps in opened.overlaps]
-        facts = _facts_on(measured, (sources, *opened.facts, *on_overlaps), encoding, settled)
+        facts = _facts_on(measured, (sources, *opened.facts, *facts_on_tables, *on_overlaps), encoding, settled)
         stored = {**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)}
         document = make_document(audit, facts=facts, options=stored)
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
@@ -240,38 +243,26 @@ def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encodin
         settled.groups.fact,
         settled.anatomy_fact,
         *describe_missing(measured),
+        fact_on_absent_classes(
+            settled.groups, measured.names, np.asarray(measured.decomposition.confusion).sum(2), settled.class_names
+        ),
     ]
+    groups = settled.groups.numbers
     if measured.clusters is None:
         facts.append(likely_clusters(measured.names))
+    elif groups is not None:
+        facts.append(fact_on_restarting(measured.clusters, groups))
     return [fact for fact in facts if fact]
 
 
-def _read_rows(options: AuditOptions, names: tuple[str, ...]) -> tuple[str | None, pd.DataFrame | None]:
-    """Returns what groups are, and the table of images, which `--groups` may name in place of a column."""
-    if options.table is not None:
-        return options.groups, read_image_rows(options.table, names)
-    if options.groups is not None and _is_table(Path(options.groups)):
-        rows = read_image_rows(Path(options.groups), names)
-        return selector_of(Path(options.groups), rows), rows
-    return options.groups, None
-
-
 def _read_groups(
-    groups: str | None,
+    selector: str | None,
     names: tuple[str, ...],
-    rows: pd.DataFrame | None,
+    table: pd.DataFrame | None,
     foreground: Sequence[str] | None,
-    *,
-    training: Path | None,
-    meaning: str,
 ) -> ImageGroups:
     """Returns the groups of images, given the names of the foreground classes if they are known."""
-    return read_groups(groups, names, foreground=foreground, table=rows, training=training, meaning=meaning)
-
-
-def _is_table(path: Path) -> bool:
-    """Whether `--groups` means a file: one that exists, or whose name says that it should."""
-    return path.exists() or path.suffix.lower() == ".csv"
+    return read_groups(selector, names, foreground=foreground, table=table)
 
 
 def _announce(class_names: Sequence[str], opened: OpenedPairs, background: Background) -> None:

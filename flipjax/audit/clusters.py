@@ -26,16 +26,41 @@ def read_clusters(clusters: str, table: pd.DataFrame | None, names: Sequence[str
         AuditError: neither exists, an image has none, or all images are in one cluster.
     """
     if table is not None and clusters in table:
-        texts = table[clusters].str.strip()
+        texts = table[clusters]
         without = texts.index[texts == ""].tolist()
         if without:
             raise AuditError(f"--clusters: expected a cluster for each image, found none for {listed(without)}")
     else:
-        texts = match_names(clusters, names, option="--clusters", table=table)
+        columns = None
+        if table is not None:
+            columns = [*map(str, table)]
+        texts = match_names(clusters, names, option="--clusters", columns=columns)
     numbers, present = pd.factorize(np.array(texts, object), sort=True)
     if len(present) < 2:
         raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
     return numbers.astype(np.int64)
+
+
+def fact_on_restarting(clusters: np.ndarray, groups: np.ndarray) -> str:
+    """Returns a warning if most clusters lie in several groups, as patients do that are numbered anew at each site.
+
+    Args:
+        clusters: the cluster of each image, int (n,).
+        groups: the group of each image, int (n,).
+
+    Example:
+        >>> fact_on_restarting(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))[:32]
+        '2 of 2 clusters lie in several g'
+    """
+    pairs = np.unique(np.stack([clusters, groups], axis=1), axis=0)
+    groups_of_cluster = np.unique(pairs[:, 0], return_counts=True)[1]
+    several = int((groups_of_cluster > 1).sum())
+    if several <= MOST_DIFFERENT * len(groups_of_cluster):
+        return ""
+    return (
+        f"{several} of {len(groups_of_cluster)} clusters lie in several groups: if their numbers begin anew in each "
+        "group, they are not the same patients; make a column that joins both."
+    )
 
 
 def likely_clusters(names: Sequence[str]) -> str:

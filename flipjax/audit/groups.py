@@ -1,37 +1,33 @@
 """Reads the groups of images from a column of their table, from their classes and scenes, or from their names.
 
-`read_groups` takes the value of `--groups` and returns `ImageGroups` in one of three ways:
+`read_groups` takes the value of `--groups` and returns `ImageGroups` in one of two ways:
 
-- `_by_class_and_scene`, from the columns class and scene: the most frequent scene of a class is its common one;
-- `_by_code`, from a column of numbers 2 * class + scene;
-- `_by_name`, from any other texts.
+- `_by_class_and_scene`, from the columns class and scene: the most frequent scene of a class is its common one, or that
+  of the column usual;
+- `_by_name`, from any other texts: names of groups.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.image_table import NAME, match_names
-from flipjax.audit.label_maps import read_table
+from flipjax.audit.image_table import match_names
 from flipjax.audit.problems import AuditError
-from flipjax.config.groups import TWO_BY_TWO, Groups, NamedGroups
+from flipjax.config.groups import Groups, NamedGroups
 from flipjax.support.terminal import listed
 
 CLASS_AND_SCENE = ("class", "scene")
 """Columns whose values make the groups of a class in a scene."""
 BOTH_COLUMNS = ",".join(CLASS_AND_SCENE)
 """The value of `--groups` that names both."""
-TRAINING_CSV = (
-    "a CSV with the columns class and scene, a row a training image or with their number in the column images"
-)
-"""The file that --training_groups takes, in the words of an error."""
-MEANINGS = ("names", "class_scene")
-"""What the values of a column of groups are: names, or the numbers 2 * class + scene of two classes and scenes."""
-CODES = {"0", "1", "2", "3"}
-"""Values of a column of two classes in two scenes."""
+USUAL = "usual"
+"""Column of the scene that training showed most with an image's class."""
+NO_GROUP = "no group"
+"""The group of images whose cell is empty."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +55,6 @@ def read_groups(
     *,
     foreground: Sequence[str] | None,
     table: pd.DataFrame | None = None,
-    training: Path | None = None,
-    meaning: str = "names",
 ) -> ImageGroups:
     """Returns the group of each image.
 
@@ -70,177 +64,124 @@ def read_groups(
         names: the images' names, in order.
         foreground: the names of the F foreground classes. None if these names are not yet known: groups are then not
             checked against them.
-        table: the images' rows, as `flipjax.audit.image_table.read_image_rows` returns them.
-        training: a table of training images by class and scene. The most frequent scene of a class is its common one.
-            None uses the images themselves.
-        meaning: of the selected texts: `names`; or `class_scene`, 2 * class + scene of two classes in two scenes. The
-            columns class and scene always hold names.
+        table: the images' rows, of `flipjax.audit.image_table.ImageTable`.
 
     Raises:
         AuditError: images have no group, or classes or groups are unknown.
     """
-    if meaning not in MEANINGS:
-        raise AuditError(f"--groups_are: expected one of {', '.join(MEANINGS)}, found {meaning}")
     if selector is None:
-        if training is not None:
-            raise AuditError("--training_groups: expected --groups beside it, found none")
-        if meaning != MEANINGS[0]:
-            raise AuditError("--groups_are: expected --groups beside it, found none")
         return ImageGroups(numbers=None)
-    # Without both columns in a table the text is an expression like any other; if it matches no name, the error lists
-    # the table's columns.
-    if table is not None and selector == BOTH_COLUMNS and {*CLASS_AND_SCENE} <= {*table}:
-        return _by_class_and_scene(table, foreground, training)
-    if training is not None:
-        raise AuditError(f"--training_groups: expected groups of the columns class and scene, found {selector}")
-    if table is not None and selector in table:
-        texts = table[selector]
-    else:
-        texts = pd.Series(match_names(selector, names, option="--groups", table=table), list(names), dtype=object)
-    if meaning == "class_scene":
-        return _by_code(selector, texts.str.strip(), foreground)
-    return _by_name(texts)
-
-
-def selector_of(path: Path, table: pd.DataFrame) -> str:
-    """Returns the columns that hold the groups, as `read_groups` takes them, if `--groups` names only the table.
-
-    Raises:
-        AuditError: the table has neither class and scene, nor a column group, nor one column beside the names.
-    """
-    columns = [column for column in map(str, table) if column != NAME]
-    if {*CLASS_AND_SCENE} <= {*columns}:
-        return BOTH_COLUMNS
-    if len(columns) == 1:
-        return columns[0]
-    if "group" in columns:
-        return "group"
-    listing = ", ".join(columns) or "none"
-    raise AuditError(f"{path}: expected one column beside name, found {listing}; pass --table {path} --groups COLUMN")
-
-
-def _by_code(selector: str, texts: pd.Series, foreground: Sequence[str] | None) -> ImageGroups:
-    """Returns the groups that numbers 2 * class + scene stand for."""
-    if foreground is not None and len(foreground) != 2:
-        classes = listed(foreground)
-        raise AuditError(f"--groups_are class_scene: expected two classes in the foreground, found {classes}")
-    wrong = {*texts} - CODES
-    if wrong:
-        problem = f"groups 0..3 (2 * class + scene) for two classes, found {listed(sorted(wrong))}"
-        raise AuditError(f"{selector}: expected {problem}")
-    return ImageGroups(numbers=texts.map(int).to_numpy(np.int64), all_groups=TWO_BY_TWO)
+    columns = None
+    if table is not None:
+        columns = [*map(str, table)]
+        # Without both columns in a table the text is an expression like any other; if it matches no name, the error
+        # lists the table's columns.
+        if selector == BOTH_COLUMNS and {*CLASS_AND_SCENE} <= {*columns}:
+            return _by_class_and_scene(table, foreground)
+        if selector in columns:
+            return _by_name(table[selector], column=selector)
+    if selector.lower().endswith(".csv") or Path(selector).is_file():
+        advice = f"pass --table {selector} --groups COLUMN"
+        raise AuditError(f"--groups: expected a column or a regular expression, found a file; {advice}")
+    return _by_name(pd.Series(match_names(selector, names, option="--groups", columns=columns), list(names), dtype=str))
 
 
 @dataclasses.dataclass(frozen=True)
-class _SceneCounts:
-    """How often each foreground class was counted in each scene."""
+class _Scenes:
+    """The scenes of F foreground classes."""
 
-    image_counts: pd.DataFrame
-    """Numbers of images by class (rows) and scene (columns)."""
-    source: Path | str
-    """The file of training images that were counted, or `the images`."""
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of the F foreground classes, in order."""
-        return self.image_counts.index.tolist()
-
-    @property
-    def scene_names(self) -> list[str]:
-        """The names of the S scenes, in order."""
-        return self.image_counts.columns.tolist()
-
-    @property
-    def usual(self) -> tuple[tuple[int, ...], ...]:
-        """The number of the common scene of each class, as `Groups.usual` takes it; none for a class without one."""
-        return tuple(_most_frequent(counts_of_class) for counts_of_class in self.image_counts.to_numpy())
+    class_names: tuple[str, ...]
+    """The names of the foreground classes, in order."""
+    scene_names: tuple[str, ...]
+    """The names of the S scenes, in order."""
+    usual: tuple[tuple[int, ...], ...]
+    """The number of the common scene of each class, as `Groups.usual` takes it; none for a class without one."""
+    source: str
+    """What says which scenes are common, in words."""
 
 
-def _by_class_and_scene(
-    image_rows: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None
-) -> ImageGroups:
-    """Returns F x S groups: the most frequent scene of a class is its common one.
+def _by_class_and_scene(image_rows: pd.DataFrame, foreground: Sequence[str] | None) -> ImageGroups:
+    """Returns F x S groups, of which a class's usual scene makes the common one.
 
-    A class without one most frequent scene has no common or rare group. Where no class has one, or there is one scene,
-    groups are names, `CLASS in SCENE`.
+    A class without a usual scene has no common or rare group. Where no class has one, or there is one scene, groups are
+    names, `CLASS in SCENE`.
     """
-    counts = _scene_counts(image_rows, foreground, training)
-    some_class_has_a_common_scene = any(len(scenes) > 0 for scenes in counts.usual)
-    if some_class_has_a_common_scene and len(counts.scene_names) > 1:
-        groups = _common_and_rare(image_rows, counts)
+    without = image_rows.index[(image_rows[[*CLASS_AND_SCENE]] == "").any(axis=1)]
+    if len(without):
+        raise AuditError(f"--groups: expected a class and a scene for each image, found none for {listed(without)}")
+    scenes = _read_scenes(image_rows, foreground)
+    if any(scenes.usual) and len(scenes.scene_names) > 1:
+        groups = _common_and_rare(image_rows, scenes)
     else:
         groups = _by_name(image_rows["class"] + " in " + image_rows["scene"])
     columns = {name: image_rows[name].tolist() for name in CLASS_AND_SCENE}
-    return dataclasses.replace(groups, columns=columns, fact=_fact_on_scenes(image_rows, counts))
+    return dataclasses.replace(groups, columns=columns, fact=_fact_on_scenes(image_rows, scenes))
 
 
-def _scene_counts(image_rows: pd.DataFrame, foreground: Sequence[str] | None, training: Path | None) -> _SceneCounts:
-    """Counts the training images by class and scene, or without them the images themselves.
+def _read_scenes(image_rows: pd.DataFrame, foreground: Sequence[str] | None) -> _Scenes:
+    """Returns the scenes of the foreground classes: usual are those of the column `usual`, or the most frequent ones.
 
     Raises:
-        AuditError: an image's class is not in the foreground, or the training images cannot be counted.
+        AuditError: an image's class is not in the foreground, or a class has several usual scenes.
     """
-    source: Path | str = "the images"
-    counted = image_rows[[*CLASS_AND_SCENE]]
-    if training is not None:
-        source = training
-        counted = pd.DataFrame(read_table(training))
-    # Without the names of the foreground classes, those of the images are taken. A class that is in no image, only in
-    # training images, then has no groups.
+    # Without the names of the foreground classes, those of the images are taken. A class that is in no image then has
+    # no groups.
     class_names = foreground
     if class_names is None:
         class_names = sorted({*image_rows["class"]})
     unknown = [f"{name} ({text[:40]})" for name, text in image_rows["class"].items() if text not in class_names]
     if unknown:
         raise AuditError(f"--groups: expected classes of {', '.join(class_names)}, found others, {listed(unknown)}")
-    counts = _count_scenes(counted, source)
-    # The scene that is common in training may be in no image, and an image may show one that training lacks.
-    scene_names = sorted({*image_rows["scene"], *map(str, counts)})
-    image_counts = counts.reindex(index=list(class_names), columns=scene_names, fill_value=0)
-    return _SceneCounts(image_counts=image_counts, source=source)
+    if USUAL in image_rows:
+        usual_of_class = _usual_of_classes(image_rows)
+        # The scene that is common in training may be in no image.
+        scene_names = sorted({*image_rows["scene"], *usual_of_class.values()})
+        usual = [(scene_names.index(usual_of_class[name]),) if name in usual_of_class else () for name in class_names]
+        return _Scenes(tuple(class_names), tuple(scene_names), tuple(usual), f"by the column {USUAL}")
+    scene_names = sorted({*image_rows["scene"]})
+    counts = pd.crosstab(image_rows["class"], image_rows["scene"])
+    image_counts = counts.reindex(index=list(class_names), columns=scene_names, fill_value=0).to_numpy()
+    usual = [_most_frequent(counts_of_class) for counts_of_class in image_counts]
+    return _Scenes(tuple(class_names), tuple(scene_names), tuple(usual), "most frequent in the images")
 
 
-def _common_and_rare(image_rows: pd.DataFrame, counts: _SceneCounts) -> ImageGroups:
+def _usual_of_classes(image_rows: pd.DataFrame) -> dict[str, str]:
+    """Returns the usual scene of each class by the column `usual`; empty cells say nothing."""
+    usual: dict[str, str] = {}
+    for class_name, scenes in image_rows.groupby("class")[USUAL]:
+        named = sorted({*scenes} - {""})
+        if len(named) > 1:
+            raise AuditError(f"--groups: expected one usual scene of {class_name}, found {listed(named)}")
+        usual.update({str(class_name): scene for scene in named})
+    return usual
+
+
+def _common_and_rare(image_rows: pd.DataFrame, scenes: _Scenes) -> ImageGroups:
     """Returns the group of each image among F x S groups, of which the usual scenes make the common ones."""
-    class_names = counts.class_names
-    scene_names = counts.scene_names
-    if len(class_names) < 2:
-        raise AuditError(f"--groups: expected two classes or more in the foreground, found {listed(class_names)}")
-    all_groups = Groups(len(class_names), len(scene_names), counts.usual, partial=True)
-    class_of_image = pd.Index(class_names).get_indexer(pd.Index(image_rows["class"]))
-    scene_of_image = pd.Index(scene_names).get_indexer(pd.Index(image_rows["scene"]))
+    if len(scenes.class_names) < 2:
+        raise AuditError(
+            f"--groups: expected two classes or more in the foreground, found {listed(scenes.class_names)}"
+        )
+    all_groups = Groups(len(scenes.class_names), len(scenes.scene_names), scenes.usual, partial=True)
+    class_of_image = pd.Index(scenes.class_names).get_indexer(pd.Index(image_rows["class"]))
+    scene_of_image = pd.Index(scenes.scene_names).get_indexer(pd.Index(image_rows["scene"]))
     numbers = all_groups.of(class_of_image, scene_of_image)
-    return ImageGroups(numbers=numbers, all_groups=all_groups, scene_names=tuple(scene_names))
+    return ImageGroups(numbers=numbers, all_groups=all_groups, scene_names=scenes.scene_names)
 
 
-def _fact_on_scenes(image_rows: pd.DataFrame, counts: _SceneCounts) -> str:
+def _fact_on_scenes(image_rows: pd.DataFrame, scenes: _Scenes) -> str:
     """Returns sentences on the common scene of each class, and on the images' classes that have none."""
     pairs = []
     without = []
-    for name, scenes in zip(counts.class_names, counts.usual, strict=True):
-        if scenes:
-            pairs.append(f"{name} in {counts.scene_names[scenes[0]]}")
+    for name, usual in zip(scenes.class_names, scenes.usual, strict=True):
+        if usual:
+            pairs.append(f"{name} in {scenes.scene_names[usual[0]]}")
         elif name in set(image_rows["class"]):
             without.append(name)
-    fact = f"Common, most frequent in {counts.source}: {listed(pairs)}."
+    fact = f"Common, {scenes.source}: {listed(pairs)}."
     if without:
-        fact += f" Without one most frequent scene, so neither common nor rare: {', '.join(sorted(without))}."
+        fact += f" Without one usual scene, so neither common nor rare: {', '.join(sorted(without))}."
     return fact
-
-
-def _count_scenes(table: pd.DataFrame, source: Path | str) -> pd.DataFrame:
-    """Returns the numbers of images by class (rows) and scene (columns).
-
-    Raises:
-        AuditError: the table lacks the column class or scene, or its column images holds no counts.
-    """
-    image_counts = pd.Series(1, table.index)
-    if "images" in table:
-        image_counts = pd.to_numeric(table["images"], errors="coerce")
-    are_counts = (image_counts >= 0) & (image_counts % 1 == 0)
-    if not {*CLASS_AND_SCENE} <= {*table} or not are_counts.all():
-        raise AuditError(f"{source}: expected {TRAINING_CSV}, found {', '.join(map(str, table))}")
-    return image_counts.groupby([table["class"], table["scene"]]).sum().unstack(fill_value=0)
 
 
 def _most_frequent(scene_counts: np.ndarray) -> tuple[int, ...]:
@@ -251,13 +192,22 @@ def _most_frequent(scene_counts: np.ndarray) -> tuple[int, ...]:
     return (int(most_frequent[0]),)
 
 
-def _by_name(texts: pd.Series) -> ImageGroups:
-    """Returns groups that have the texts as names: images with the same text are one group."""
+def _by_name(texts: pd.Series, *, column: str = "") -> ImageGroups:
+    """Returns groups that have the texts as names: images with the same text are one group.
+
+    Args:
+        texts: one an image, with the images' names as index.
+        column: that holds them, whose empty cells are the group `NO_GROUP`.
+    """
+    without = texts.index[texts == ""]
+    facts = []
+    if len(without) and not column:
+        raise AuditError(f"--groups: expected a group for each image, found none for {listed(without)}")
+    if len(without):
+        facts.append(f"{len(without)} images have an empty cell in {column}: {NO_GROUP!r}, such as {without[0]}.")
+        texts = texts.replace("", NO_GROUP)
     # Summary keys join group names with slashes.
     group_names = texts.str.split().str.join(" ").str.replace("/", "_")
-    unnamed = group_names.index[group_names == ""]
-    if len(unnamed):
-        raise AuditError(f"--groups: expected a group for each image, found none for {listed(unnamed)}")
     # Texts that differ only in what was replaced, blanks and slashes, would silently become one group.
     spellings_of_name = texts.groupby(group_names).nunique()
     ambiguous_names = spellings_of_name.index[spellings_of_name > 1]
@@ -266,4 +216,43 @@ def _by_name(texts: pd.Series) -> ImageGroups:
         found = listed(map(repr, spellings))
         raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {found}")
     numbers, present = pd.factorize(group_names, sort=True)
-    return ImageGroups(numbers=numbers.astype(np.int64), all_groups=NamedGroups(tuple(present)))
+    alike = alike_but_for_case(present)
+    if alike:
+        facts.append(f"Groups whose names differ in case alone: {listed(alike)}.")
+    all_groups = NamedGroups(tuple(present))
+    return ImageGroups(numbers=numbers.astype(np.int64), all_groups=all_groups, fact=" ".join(facts))
+
+
+def alike_but_for_case(names: Collection[str]) -> list[str]:
+    """Returns the names that differ from another one in case alone.
+
+    Example:
+        >>> alike_but_for_case(["SCANNER_2", "scanner_1", "scanner_2"])
+        ['SCANNER_2', 'scanner_2']
+    """
+    spellings = defaultdict[str, list[str]](list)
+    for name in names:
+        spellings[name.casefold()].append(name)
+    return [name for alike in spellings.values() if len(alike) > 1 for name in alike]
+
+
+def fact_on_absent_classes(
+    groups: ImageGroups, names: Sequence[str], labels: np.ndarray, class_names: Sequence[str]
+) -> str:
+    """Returns a sentence on images whose labels lack the class that their row names, or nothing.
+
+    Args:
+        groups: of n images, with their class.
+        names: of the images.
+        labels: their labelled pixels by class, (n, C).
+        class_names: of all C classes.
+    """
+    if "class" not in groups.columns:
+        return ""
+    absent = []
+    for name, class_name, pixels in zip(names, groups.columns["class"], labels, strict=True):
+        if not pixels[list(class_names).index(class_name)]:
+            absent.append(f"{name} ({class_name})")
+    if not absent:
+        return ""
+    return f"{len(absent)} images whose labels have no pixel of the class that their row names: {listed(absent)}."

@@ -139,9 +139,12 @@ def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | N
 
 
 def _decoded(text: str) -> str:
-    """Returns a part of a path in UTF-8, whatever this system takes for its encoding; else as it was."""
+    """Returns a part of a path in UTF-8, whatever this system takes for its encoding; else as it was.
+
+    Accents are composed, since systems differ in that.
+    """
     try:
-        return os.fsencode(text).decode()
+        return unicodedata.normalize("NFC", os.fsencode(text).decode())
     except UnicodeError:
         return text
 
@@ -163,30 +166,8 @@ def check_matched(paths: str, predictions: Collection[str], labels: Collection[s
     }
     if not any(lacking.values()):
         return
-    alike = _looking_alike([name for names in lacking.values() for name in names])
-    parts = []
-    for problem, names in lacking.items():
-        if names:
-            # Names that look alike are spelt in ASCII.
-            shown = (ascii(name)[1:-1] if name in alike else name for name in names)
-            parts.append(f"{problem}, {listed(shown)}")
+    parts = [f"{problem}, {listed(names)}" for problem, names in lacking.items() if names]
     advice = ""
-    if alike:
-        advice = "; some differ in invisible characters or in how accents are composed (NFC, NFD)"
-    elif not {*predictions} & {*labels}:
+    if not {*predictions} & {*labels}:
         advice = "; where files are called otherwise, --names REGEX takes the part of a name that both sides have"
     raise AuditError(f"expected the same names in {paths}; found {'; '.join(parts)}{advice}")
-
-
-def _looking_alike(names: Sequence[str]) -> set[str]:
-    r"""Returns the names that look like another one.
-
-    Example:
-        >>> sorted(map(ascii, _looking_alike(["e\u0301", "\u00e9", "a"])))
-        ["'\\xe9'", "'e\\u0301'"]
-    """
-    by_look = defaultdict[str, set[str]](set)
-    for name in names:
-        shown = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
-        by_look[" ".join(shown.split())].add(name)
-    return {name for alike in by_look.values() if len(alike) > 1 for name in alike}

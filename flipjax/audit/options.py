@@ -95,28 +95,19 @@ class AuditOptions:
     spatial_ndim: int | None = option(
         None, FORMS, "2 for images, 3 for volumes (default: as the labels say)", type=int, choices=(2, 3)
     )
-    table: Path | None = option(
-        None, GROUPS, "columns of the images for --groups and --clusters, beside name", type=Path, metavar="CSV"
+    table: Sequence[Path] | Path | None = option(
+        None,
+        GROUPS,
+        "CSVs of columns for --groups and --clusters: the first with the column name, or each with a row a patient",
+        type=Path,
+        nargs="+",
+        metavar="CSV",
     )
     groups: str | None = option(
         None,
         GROUPS,
-        "a column of --table; or a CSV of names and groups, or of name, class and scene; or a regular expression on "
-        "names",
-        metavar="COLUMN|CSV|REGEX",
-    )
-    groups_are: str = option(
-        "names",
-        GROUPS,
-        "what the column of groups holds: names (default), or numbers 2 * class + scene of two classes",
-        choices=("names", "class_scene"),
-    )
-    training_groups: Path | None = option(
-        None,
-        GROUPS,
-        "columns class and scene of the training images: a class's most frequent scene is common (default --groups)",
-        type=Path,
-        metavar="CSV",
+        "a column of --table; or class,scene (and the column usual, if there is one); or a regular expression on names",
+        metavar="COLUMN|REGEX",
     )
     clusters: str | None = option(
         None, GROUPS, "of the table, or on names: patients or films, resampled whole", metavar="COLUMN|REGEX"
@@ -137,4 +128,15 @@ class AuditOptions:
         for name, value in stored.items():
             if isinstance(value, Path):
                 stored[name] = str(value)
+        if self.table is not None:
+            stored["table"] = [str(path) for path in self.tables]
         return stored
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """The tables of images and patients."""
+        if self.table is None:
+            return ()
+        if isinstance(self.table, Path):
+            return (self.table,)
+        return tuple(self.table)

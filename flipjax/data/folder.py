@@ -304,9 +304,9 @@ def _rows(root: Path, spec: PoolSpec, problems: list[str], incomplete: list[str]
         table = read_table(root / "metadata.csv", required)
     except BadFileError as error:
         raise BadFilesError(root, [str(error)]) from error
-    for number, row in table:
-        where = f"metadata.csv line {number}"
-        fields = {name: value.strip() for name, value in row.items()}
+    for row in table:
+        where = f"metadata.csv line {row.line}"
+        fields = row.cells
         empty = [name for name in required if not fields[name]]
         if empty:
             problems.append(f"{where}: no {', '.join(empty)}")

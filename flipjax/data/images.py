@@ -1,6 +1,5 @@
 """Reads tables and images; decodes masks and cut-outs, and resizes them; errors are one line."""
 
-import csv
 import io
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flipjax.support.files import csv_rows
+from flipjax.data.tables import Row, TableError, parse_table
 from flipjax.support.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -67,18 +66,17 @@ def read_file(path: Path, *, name: str = "") -> bytes:
         raise BadFileError(f"{name}: unreadable: {error.strerror or error}") from error
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Reads the rows of a CSV with some columns, each with its line number; raises BadFileError if it has none."""
+def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Reads the rows of a CSV with some columns, whatever their case; raises BadFileError if it has none."""
     try:
-        rows = list(csv_rows(io.StringIO(read_file(path).decode("utf-8-sig"), newline="")))
-    except (UnicodeError, csv.Error) as error:
-        raise BadFileError(f"{path}: no CSV in UTF-8 ({error})") from error
-    present = [*rows[0][1]] if rows else []
-    missing = [name for name in columns if name not in present]
-    if missing:
-        expected = f"expected rows with {', '.join(columns)}; found {listed(present)}"
-        raise BadFileError(f"{path}: no column {', '.join(missing)}; {expected}")
-    return rows
+        table = parse_table(read_file(path)).renamed(columns)
+    except TableError as error:
+        raise BadFileError(f"{path}: {error}") from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing or not table.rows:
+        expected = f"expected rows with {', '.join(columns)}; found {listed(table.columns)}"
+        raise BadFileError(f"{path}: no column {', '.join(missing or columns)}; {expected}")
+    return list(table.rows)
 
 
 def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:

@@ -1,24 +1,20 @@
 """Reads scores from a CSV or from JSON lines."""
 
-import csv
 import dataclasses
 import json
 import math
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from flipjax.config import ConfigError
-from flipjax.support.files import csv_rows
+from flipjax.data import tables
 
 SCORES = ("score", "flip_risk")
 """Accepted names of the column or key of scores; the second is the one that audits use."""
 LOSSES = ("loss", "flip")
 """Accepted names of the column or key of losses, likewise."""
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-"""A number as text; what Python reads besides, such as `1_000` or `nan`, is none."""
 LONGEST = 1 << 20
 """Lines must be shorter, in bytes."""
 
@@ -60,18 +56,27 @@ def check_stdin() -> BinaryIO:
 def read_table(path: Path) -> list[ScoredImage]:
     """Reads scores from a CSV with a column of SCORES; an empty field is an image without predicted foreground.
 
+    All other cells stay text, so that the patient 007 is not the patient 7.
+
     Raises:
         ConfigError: the file is not such a CSV; the message names the line.
         OSError: the file cannot be read.
     """
-    number = 1
-    images = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            for number, row in csv_rows(stream):
-                images.append(_scored(_parsed(row), number))
-    except (csv.Error, ValueError) as error:
-        raise ConfigError("--scores", problem=f"{path} line {number}: {error}") from error
+        table = tables.read_table(path).renamed((*SCORES, *LOSSES))
+        score_column = _first_of(SCORES, table.columns)
+        if not score_column:
+            raise tables.TableError(f"line 1: expected {' or '.join(SCORES)}, found {', '.join(table.columns)}")
+        scores = table.numbers(score_column)
+        losses: list[float | None] = [None] * len(scores)
+        loss_column = _first_of(LOSSES, table.columns)
+        if loss_column:
+            losses = table.numbers(loss_column)
+    except tables.TableError as error:
+        raise ConfigError("--scores", problem=f"{path}: {error}") from error
+    images = []
+    for row, score, loss in zip(table.rows, scores, losses, strict=True):
+        images.append(ScoredImage({"id": row.line, **row.cells}, _number(score), _number(loss)))
     return images
 
 
@@ -109,18 +114,6 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"expected a number, or null without predicted foreground, found {text}")
 
 
-def _parsed(row: Mapping[str, str]) -> dict[str, object]:
-    """Returns the fields of a row: numbers, None for an empty one, or text."""
-    return {name: _parsed_field(text.strip()) for name, text in row.items()}
-
-
-def _parsed_field(text: str) -> float | str | None:
-    """Returns a field as a number, as text, or None if it is empty."""
-    if NUMBER.fullmatch(text):
-        return float(text)
-    return text or None
-
-
 def _scored(values: object, number: int) -> ScoredImage:
     """Returns the image of a line with its score and its loss, if it has one."""
     if not isinstance(values, Mapping):
@@ -132,7 +125,7 @@ def _scored(values: object, number: int) -> ScoredImage:
     return ScoredImage({"id": number, **values}, _number(values[score]), _number(values.get(loss)))
 
 
-def _first_of(names: Sequence[str], values: Mapping[str, object]) -> str:
+def _first_of(names: Sequence[str], values: Container[str]) -> str:
     """Returns the first of some names that a line has, or ''."""
     for name in names:
         if name in values:

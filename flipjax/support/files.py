@@ -1,7 +1,6 @@
 """Atomic file writes, corruption errors, digests, and the cache directory."""
 
 import contextlib
-import csv
 import errno
 import functools
 import hashlib
@@ -161,28 +160,6 @@ def make_folder(path: str | Path) -> None:
     with replacing(probe):
         pass
     probe.unlink()
-
-
-def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields the rows of a CSV by column, each with its line number; missing fields are empty.
-
-    Raises:
-        csv.Error: not a CSV, a repeated column, or a row with more fields than columns.
-
-    Example:
-        >>> list(csv_rows(["name,group", "a,1"]))
-        [(2, {'name': 'a', 'group': '1'})]
-    """
-    reader = csv.DictReader(lines, restval="")
-    names = list(reader.fieldnames or ())
-    # csv.DictReader would silently keep the last one.
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise csv.Error(f"several columns are called {', '.join(map(ascii, twice))}")
-    for row in reader:
-        if None in row:
-            raise csv.Error(f"line {reader.line_num} has more fields than there are columns")
-        yield reader.line_num, row
 
 
 def sha256(content: bytes | str) -> str:

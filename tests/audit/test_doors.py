@@ -60,10 +60,10 @@ FOLDERS = [
     ({"a/q.npy": npy(LOGITS[1, :5])}, ["q (5, 7, 3)", "(6, 7)"]),
     ({name: None for name in GOOD if name[0] == "a"}, ["/a:"]),
     ({"g.csv": None}, ["g.csv"]),
-    ({"g.csv": GROUPS[:19] + "t,1\n"}, ["lacking are r, s", "image t"]),
-    ({"g.csv": "name,site,patient\np,0,a\nq,1,b\nr,2,c\ns,0,d\n"}, ["site, patient", "--table", "--groups COLUMN"]),
+    ({"g.csv": GROUPS[:19] + "t,1\n"}, ["found none for r, s", "of this audit: t"]),
+    ({"g.csv": "name,site,patient\np,0,a\nq,1,b\nr,2,c\ns,0,d\n"}, ["site, patient", "--groups"]),
     ({"g.csv": GROUPS + "p,1\n"}, ["p"]),
-    ({"g.csv": "name,city\np,a/b\nq,a_b\nr,c\ns,c \n"}, ["'a/b', 'a_b', 'c', 'c '"]),
+    ({"g.csv": "name,group\np,a/b\nq,a_b\nr,c\ns,c d\n"}, ["'a/b', 'a_b'"]),
     ({"g.csv": "name,group,group\np,0,1\nq,1,0\nr,2,3\ns,0,1\n"}, ["'group'"]),
     ({"g.csv": GROUPS.replace("s,0", "s,0,3")}, ["line 5"]),
     ({"out/mine.txt": b"x"}, ["--out"]),
@@ -90,7 +90,7 @@ VALUES = [
     (LABELS, LABELS, [MASKS, "--num_classes=99999"], ["99999 classes", "are these values classes"]),
     (LOGITS, LABELS, ["--clusters=[0-9"], ["--clusters", "'[0-9'"]),
     (LOGITS, LABELS, ["--clusters=$"], ["--clusters", "two"]),
-    (LOGITS, LABELS, ["--training_groups=g.csv"], ["--training_groups"]),
+    (LOGITS, LABELS, ["--groups=g.csv"], ["--table g.csv"]),
     (LOGITS, LABELS, ["--prediction_map=ade20k"], ["--prediction_map"]),
     (LOGITS, LABELS, ["--model=none.safetensors"], ["none.safetensors"]),
     (LOGITS, LABELS, ["--compare", "here", "there"], ["--compare"]),
@@ -122,7 +122,7 @@ def folders(root, change):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if data is not None:
             (root / name).write_bytes(data.encode() if isinstance(data, str) else data)
-    groups = [f"--groups={root / 'g.csv'}"] if "g.csv" in change else []
+    groups = [f"--table={root / 'g.csv'}", "--groups=group"] if "g.csv" in change else []
     return [f"--logits={root / 'a'}", f"--labels={root / 'b'}", f"--out={root / 'out'}", *groups]
 
 

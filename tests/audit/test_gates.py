@@ -82,7 +82,7 @@ def test_limits_on_groups(tmp_path, flipped):
         "--fail_below=group_q/cat/b=0.05",
         "--fail_below=least_group_q=0.05",
     ]
-    result = audit(tmp_path / "out", *flipped, f"--groups={tmp_path / 'sites.csv'}", *limits, code=1)
+    result = audit(tmp_path / "out", *flipped, f"--table={tmp_path / 'sites.csv'}", "--groups=site", *limits, code=1)
     values = [gate["value"] for gate in result["gates"]]
     # 3 of 4 against 0 of 8 cats flip: p is C(4, 3) / C(12, 3). Dogs never flip, which is no test.
     assert values == pytest.approx([0.75, 4 / 220, 4 / 220]) and not result["passed"]
@@ -91,7 +91,7 @@ def test_limits_on_groups(tmp_path, flipped):
 
 def test_sites_that_are_called_by_numbers_keep_their_names(tmp_path, flipped):
     (tmp_path / "sites.csv").write_text("name,site\n" + "".join(f"i{i},{1 + (i < 4)}\n" for i in range(12)))
-    result = audit(tmp_path / "out", *flipped, f"--groups={tmp_path / 'sites.csv'}")
+    result = audit(tmp_path / "out", *flipped, f"--table={tmp_path / 'sites.csv'}", "--groups=site")
     assert result["summary"]["group/2/n_images"] == 4 and result["summary"]["group/1/n_images"] == 8
     assert result["summary"]["group/2/flip/cat"] == pytest.approx(0.75)
 

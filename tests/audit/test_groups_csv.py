@@ -27,26 +27,31 @@ def masks(tmp_path_factory):
     return path, predictions, labels
 
 
-def options(path, folder, groups, training=""):
-    """Writes the tables of groups, and returns the options that name all inputs."""
-    for name, text in ("groups", groups), ("training_groups", training):
-        if text:
-            (folder / f"{name}.csv").write_text(text)
-            yield f"--{name}={folder / name}.csv"
+def options(path, folder, table):
+    """Writes a table whose last columns are the groups, and returns the options that name all inputs."""
+    (folder / "groups.csv").write_text(table)
+    columns = table.partition("\n")[0].removeprefix("name,").removesuffix(",usual")
+    yield from (f"--table={folder / 'groups.csv'}", f"--groups={columns}")
     yield from ("--kind=masks", f"--class_names={','.join(CLASSES)}", f"--predictions={path}", f"--labels={path}")
 
 
-def run(path, folder, *tables):
-    return audit(folder / "out", *options(path, folder, *tables))["summary"]
+def run(path, folder, table):
+    return audit(folder / "out", *options(path, folder, table))["summary"]
 
 
 ROWS = "name,class,scene\n" + "".join(f"i{k},{CLASSES[CLASS[k]]},{SCENES[SCENE[k]]}\n" for k in range(18))
 
 
+def with_usual(scenes):
+    """Returns the table with the scene that training shows most with each class."""
+    header, *rows = ROWS.splitlines()
+    lines = [f"{header},usual", *(f"{row},{scenes[row.split(',')[1]]}" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
 def test_classes_in_scenes_have_gaps_whatever_their_number(masks, tmp_path, capsys):
     path, predictions, labels = masks
-    training = "class,scene,images\ncat,sea,9\ncat,home,4\ndog,sea,5\ncow,home,1\n"
-    found = run(path, tmp_path, ROWS, training)
+    found = run(path, tmp_path, with_usual({"cat": "sea", "dog": "sea", "cow": "home"}))
     all_groups = Groups(3, 3, ((2,), (2,), (1,)), partial=True)
     decomposition = metrics.decompose(predictions, labels, **OPTIONS)
     expected = metrics.summarize(decomposition, 3 * CLASS + SCENE, class_names=CLASSES, all_groups=all_groups)
@@ -55,7 +60,7 @@ def test_classes_in_scenes_have_gaps_whatever_their_number(masks, tmp_path, caps
     assert found["group/cow+sea/iou/cow"] == pytest.approx(expected["group/8/iou/cow"])
     assert -1 <= found["flip_gap/mean"] <= 1
     said = capsys.readouterr().out
-    assert "training_groups.csv: cat in sea, dog in sea, cow in home." in said
+    assert "Common, by the column usual: cat in sea, dog in sea, cow in home." in said
     (row,) = (row for row in rows_of(tmp_path / "out/images.csv") if row["name"] == "i4")
     assert (row["class"], row["scene"], row["group"]) == ("dog", "home", "dog+home")
 
@@ -93,17 +98,20 @@ def test_any_column_makes_groups(masks, tmp_path):
 
 
 MISFITS = [
-    (ROWS.replace("i4,dog", "i4,ox"), "", "expected classes of cat, dog, cow, found others, i4 (ox)"),
-    (in_cities(["", "x"]), "", "expected a group for each image, found none for i0"),
-    (in_cities(["x y", '"x\ny"']), "", "names that differ in more than spaces"),
-    (ROWS, "class,images\ncat,2\n", "_groups.csv: expected a CSV with the columns class and scene"),
-    (ROWS, "class,scene,images\ncat,sea,1.5\n", "_groups.csv: expected a CSV with the columns class and scene"),
+    pytest.param(ROWS.replace("i4,dog", "i4,ox"), "classes of cat, dog, cow, found others, i4 (ox)", id="class"),
+    pytest.param(ROWS.replace("i4,dog", "i4,"), "a class and a scene for each image, found none for i4", id="none"),
+    pytest.param(in_cities(["x y", '"x\ny"']), "names that differ in more than spaces", id="names"),
+    pytest.param(
+        with_usual({"cat": "sea", "dog": "sea", "cow": "home"}).replace("i3,cat,home,sea", "i3,cat,home,home"),
+        "expected one usual scene of cat, found home, sea",
+        id="usual",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("groups", "training", "message"), MISFITS)
-def test_groups_that_do_not_fit_are_one_line(masks, tmp_path, capsys, groups, training, message):
-    line = refused(capsys, *options(masks[0], tmp_path, groups, training), f"--out={tmp_path / 'out'}")
+@pytest.mark.parametrize(("groups", "message"), MISFITS)
+def test_groups_that_do_not_fit_are_one_line(masks, tmp_path, capsys, groups, message):
+    line = refused(capsys, *options(masks[0], tmp_path, groups), f"--out={tmp_path / 'out'}")
     assert message in line
 
 

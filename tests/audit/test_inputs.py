@@ -50,7 +50,9 @@ def test_clusters_are_resampled_as_a_whole(tmp_path):
         assert stored["group_names"].tolist() == [name[0] for name in NAMES]
     lines = "".join(f"{name},{name[0]},x{name[0]}\n" for name in NAMES)
     (tmp_path / "g.csv").write_text(f"name,group,film\n{lines}")
-    by_column = audit(tmp_path / "out", *options[:-1], f"--groups={tmp_path / 'g.csv'}", "--clusters=film")
+    by_column = audit(
+        tmp_path / "out", *options[:-1], f"--table={tmp_path / 'g.csv'}", "--groups=group", "--clusters=film"
+    )
     assert by_column["intervals"] == found["intervals"]
 
 

@@ -32,7 +32,7 @@ def test_a_stream_is_the_command(kind, tmp_path):
     (tmp_path / "groups.csv").write_text(f"name,group\n{rows}")
     options = [f"--{name}={tmp_path / 'in.npz'}" for name in ("predictions", "labels")]
     options += ["--ignore_index=255", f"--kind={kind}", f"--class_names={','.join(NAMES)}"]
-    audit(tmp_path / "command", *options, f"--groups={tmp_path / 'groups.csv'}")
+    audit(tmp_path / "command", *options, f"--table={tmp_path / 'groups.csv'}", "--groups=group")
     own = {"class_names": NAMES, "ignore_index": 255, "kind": kind}
     with stream(tmp_path / "stream", channels="first", **own) as batches:
         for at in (slice(0, 5), slice(5, 6), slice(6, 14)):

@@ -180,13 +180,13 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[ManifestRow]:
         BadFileError: the file is no CSV, lacks a column or has a bad row; names the first.
     """
     rows: dict[str, ManifestRow] = {}
-    for number, fields in read_table(path, ManifestRow._fields):
+    for cells in read_table(path, ManifestRow._fields):
         try:
-            row = _row(fields, fix_labels)
+            row = _row(cells.cells, fix_labels)
             if rows.setdefault(row.img_filename, row) is not row:
                 raise ValueError(f"img_filename: {row.img_filename} is listed twice")
         except ValueError as error:
-            raise BadFileError(f"{path} line {number}: {error}") from error
+            raise BadFileError(f"{path} line {cells.line}: {error}") from error
     return list(rows.values())
 
 
