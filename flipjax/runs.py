@@ -15,8 +15,8 @@ from flipjax.config.identity import digest_of
 from flipjax.config.plan import plan
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
-from flipjax.config.settings import leaves, static_settings, values_of
-from flipjax.data.arrays import ArrayData
+from flipjax.config.values import leaves, static_settings, values_of
+from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
@@ -28,7 +28,6 @@ from flipjax.support.files import DamagedError
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
-from flipjax.training.task import with_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +91,9 @@ def run(
         >>> test[["member", "rho", "n_images"]].values.tolist(), counts.confusion.shape
         ([['m000', 0.5, 4], ['m001', 1.0, 4]], (8, 3, 3))
     """
-    asked = with_data(configure(config, changes), data)
-    digest = digest_of(asked)
+    configuration = configure(configure(config, changes), keys_of(data))
+    planned = plan(configuration)
+    digest = planned.identity
     name = "run"
     folder_name = f"{name}-{digest[:8]}"
     if isinstance(config, str | Path):
@@ -102,10 +102,10 @@ def run(
         folder_name = name if plain else f"{name}-{digest[:8]}"
     folder = Path("runs") / folder_name if workdir is None else Path(workdir)
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
-    text, _ = run_sweep(plan(asked), asked, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
+    text, _ = run_sweep(planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
     if not (folder / "results.csv").is_file():
         raise RuntimeError(f"{folder}: {text}")
-    return Run(folder, asked, data)
+    return Run(folder, configuration, data)
 
 
 def open_run(folder: str | Path) -> "Run":

@@ -104,7 +104,7 @@ def test_photos_have_no_scenes_to_sample():
 
 
 def test_photos_have_no_backgrounds_to_swap():
-    swapping = plan(configure(default_config(), {"axes.method": ("bg_swap",)}))[0]
+    swapping = plan(configure(default_config(), {"axes.method": ("bg_swap",)})).programs[0]
     with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
         check_pool(swapping, PHOTOS)
 

@@ -37,7 +37,7 @@ def images():
 
 def test_the_images_are_a_members_own(config, images):
     config.axes.schedule = ("constant", "cosine")
-    program, task = make_task(plan(config)[0])
+    program, task = make_task(plan(config).programs[0])
     index = next(i for i, s in enumerate(program.settings) if (s.axes["rho"], s.axes["seed"]) == (0.95, 1))
     members = make_members(program, task)
     scheduled = [setting.axes["schedule"] == "cosine" for setting in program.settings]
@@ -79,7 +79,7 @@ def test_the_rows_are_those_of_the_sweep(images):
 
 
 def test_logits_give_the_numbers_of_a_member(config, images):
-    program, task = make_task(plan(config)[0])
+    program, task = make_task(plan(config).programs[0])
     experiment = program.experiment
     rows = task.tables["test"].rows
     weights = jax.jit(init_state, static_argnums=0)(experiment, make_members(program, task)[0]).weights

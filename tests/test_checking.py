@@ -10,10 +10,10 @@ import flipjax
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.plan import plan
 from flipjax.data import check, from_arrays
-from flipjax.data.arrays import ArrayData
+from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.data.folder import load_folder
 from flipjax.data.store import BadFilesError, say_usual
-from flipjax.training.task import make_task, with_data
+from flipjax.training.task import make_task
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
 
@@ -56,7 +56,7 @@ def test_the_call_that_fits_is_one_that_runs(data):
     assert line.strip() == overview.next
     call = ast.parse(line.strip()).body[0].value
     name, changes = (ast.literal_eval(argument) for argument in call.args)
-    programs = plan(with_data(flipjax.configure(name, changes), data))
+    programs = plan(flipjax.configure(name, {**changes, **keys_of(data)})).programs
     _, task = make_task(programs[0], data)
     assert len(task.tables["test"].rows) == changes["split.n_test"]
 

@@ -16,14 +16,15 @@ from ml_collections import FrozenConfigDict
 import flipjax
 from flipjax import configure
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
+from flipjax.config.checks import check
 from flipjax.config.identity import digest_of
 from flipjax.config.keys import keys_in, static, traced
 from flipjax.config.methods import STRENGTHS, Knobs, methods_of
 from flipjax.config.naming import CREATURES, LANDSCAPES
 from flipjax.config.plan import experiment, plan, with_model
 from flipjax.config.ranges import within
-from flipjax.config.reading import describe_keys
-from flipjax.config.settings import assign, check, leaves
+from flipjax.config.reading import assign, describe_keys
+from flipjax.config.values import leaves
 from flipjax.data import POOLS
 from flipjax.models import MODELS
 
@@ -131,7 +132,7 @@ def test_numbers_of_any_library_ranges_and_arrays_become_pythons(field, given, w
     assert value == wanted and repr(value) == repr(wanted)
     in_file = default_config()
     set_in_file(in_file, field, given)
-    assert plan(in_file)[0].identity == plan(configure(default_config(), {field: wanted}))[0].identity
+    assert plan(in_file).identity == plan(configure(default_config(), {field: wanted})).identity
 
 
 @pytest.mark.parametrize("config", [3, None, {"train.epochs": 3}, ("smoke",), ConfigError], ids=repr)
@@ -149,7 +150,7 @@ def test_a_frozen_configuration_is_copied():
     frozen = FrozenConfigDict(configure("smoke"))
     changed = configure(frozen, {"train.epochs": 3, "axes.seed": range(2)})
     assert changed.train.epochs == 3 and changed.axes.seed == (0, 1)
-    assert plan(frozen)[0].identity == plan(configure("smoke"))[0].identity
+    assert plan(frozen).identity == plan(configure("smoke")).identity
 
 
 NAMES_INSTEAD = {
@@ -189,7 +190,7 @@ def test_a_configuration_with_another_network_keeps_its_pool_and_is_a_copy():
     before = config.to_dict()
     with pytest.raises(ConfigError, match=r"config\.pool\.size: expected a multiple of 32"):
         plan(with_model(config, model))
-    (program,) = plan(with_model(configure(config, {"pool.size": 64}), model))
+    (program,) = plan(with_model(configure(config, {"pool.size": 64}), model)).programs
     assert program.experiment.model == model and program.experiment.pool.objects == config.pool.objects
     assert config.to_dict() == before
     own = configure(config, {"model.width": 8, "model.build": print})
@@ -208,7 +209,7 @@ GRIDS = {
 def test_a_grid_is_a_product_or_a_list_of_what_belongs_together(grid, wanted):
     config = default_config()
     config.grid = grid
-    programs = plan(config)
+    programs = plan(config).programs
     specs = [program.experiment for program in programs]
     assert [(spec.model.width, spec.pool.size) for spec in specs] == wanted
     axes = [setting.axes for program in programs for setting in program.settings]
@@ -225,7 +226,7 @@ def test_members_that_are_no_product_stand_in_a_list():
         {"rho": 0.9, "learning_rate": 1e-3, "crop": 0.5},
         {"rho": 0.6, "method": "group_dro", "dro_step": 0.1},
     ]
-    (program,) = plan(config)
+    (program,) = plan(config).programs
     axes = [dict(setting.axes) for setting in program.settings]
     found = [(each["rho"], each["seed"], each["learning_rate"], each["dro_step"]) for each in axes]
     assert found == [(0.9, 0, 1e-3, None), (0.9, 1, 1e-3, None), (0.6, 0, 2e-3, 0.1), (0.6, 1, 2e-3, 0.1)]
@@ -303,7 +304,7 @@ def test_a_configuration_that_cannot_run_is_refused_by_name(field, changes):
 
 
 def test_a_program_holds_what_any_method_needs():
-    (program,) = plan(configure(default_config(), {"axes.method": ("ce", "balanced+group_dro", "jtt")}))
+    (program,) = plan(configure(default_config(), {"axes.method": ("ce", "balanced+group_dro", "jtt")})).programs
     assert program.experiment.active_knobs == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
     assert program.epochs == (15, 15, 19, 15, 15, 19)
 
@@ -332,14 +333,14 @@ def test_a_file_in_configs_says_how_it_is_run(path):
 @pytest.mark.parametrize(("path", "variant"), VARIANTS, ids=[f"{path.stem}:{variant}" for path, variant in VARIANTS])
 def test_a_file_in_configs_can_run(path, variant):
     get_config = runpy.run_path(str(path))["get_config"]
-    assert plan(get_config(*filter(None, [variant])))
+    assert plan(get_config(*filter(None, [variant]))).programs
 
 
 def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice():
     config = default_config()
     config.axes.update(rho=(0.9,), method=("ce", "group_dro", "bg_cutmix"), dro_step=(0.1, 1.0), crop=(0.0, 0.75))
     config.knobs.cutmix = 0.25
-    (program,) = plan(config)
+    (program,) = plan(config).programs
     assert program.experiment.active_numbers == ("crop",)
     found = [(s.axes["method"], s.columns["dro_step"], s.knobs, s.augmentation.crop) for s in program.settings]
     knobs = [Knobs(), Knobs(dro=1, dro_step=0.1), Knobs(dro=1, dro_step=1.0), Knobs(cutmix=0.25)]
@@ -358,7 +359,7 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
     ids=["not asked", "whole", "weaker"],
 )
 def test_a_program_blends_cues_only_where_a_member_asks_for_it(changes, blended, is_axis):
-    (program,) = plan(configure(default_config(), changes))
+    (program,) = plan(configure(default_config(), changes)).programs
     assert program.experiment.pool.blended == blended
     assert ("cue_strength" in program.settings[0].axes) == is_axis
 

@@ -16,7 +16,7 @@ import pytest
 
 from flipjax.__main__ import main
 from flipjax.config import KEYS, PLACES, default_config, set_paper_recipe
-from flipjax.config.settings import leaves, static_settings
+from flipjax.config.values import leaves, static_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "sweeps/examples"

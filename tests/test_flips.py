@@ -106,7 +106,7 @@ def test_another_pool_is_not_flips_1(changes, field):
 
 @pytest.mark.parametrize("variant", ["flips-1", "flips-1:four"])
 def test_the_configuration_is_one_that_fits(variant):
-    for program in plan(flipjax.configure(variant)):
+    for program in plan(flipjax.configure(variant)).programs:
         check_sizes_of(program)
 
 

@@ -11,11 +11,12 @@ import flipjax
 from flipjax.config import ConfigError, SplitSpec
 from flipjax.config.plan import plan
 from flipjax.data import from_arrays
+from flipjax.data.arrays import keys_of
 from flipjax.data.folds import find_images, fold_numbers, found_size, found_table
 from flipjax.data.parts import make_parts
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.data.split import split_pool, strata
-from flipjax.training.task import make_task, with_data
+from flipjax.training.task import make_task
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("land", "water")}
 
@@ -150,7 +151,7 @@ def test_folds_share_one_experiment():
     data = from_arrays(images, np.tile(np.arange(16) < 5, (40, 16, 1)), [0, 1] * 20, [0, 1, 1, 0] * 10, **NAMES)
     sizes = {"split.folds": 4, "split.n_train": 0, "train.batch_size": 8, "axes.rho": (0.9,)}
     config = flipjax.configure("smoke", {**sizes, "grid.split.fold": (0, 1, 2, 3)})
-    made = [make_task(program, data) for program in plan(with_data(config, data))]
+    made = [make_task(program, data) for program in plan(flipjax.configure(config, keys_of(data))).programs]
     assert len({program.experiment for program, _ in made}) == 1
     tested = np.concatenate([task.tables["test"].rows[:, 0] for _, task in made])
     assert sorted(tested) == list(range(40))

@@ -194,7 +194,7 @@ def test_a_program_of_oneDNN_that_is_absent_is_refused(absent):  # noqa: N802
 
 def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noqa: N802
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
-    (program,) = plan(faults.read_config("--config.model.width=16"))
+    (program,) = plan(faults.read_config("--config.model.width=16")).programs
     assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "xla"
     monkeypatch.setattr(devices, "has_onednn", lambda: True)
     assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "onednn"
@@ -242,7 +242,7 @@ def test_instructions_of_bfloat16(monkeypatch, tmp_path, flags, expected):
 def test_a_dry_run_names_bfloat16_where_it_is_faster(monkeypatch, library, dtype, instructions, named):
     monkeypatch.setattr(description, "multiplies_bfloat16", lambda: instructions)
     config = flipjax.configure("smoke", {"model.dtype": dtype, "population.convolutions": library})
-    text = "\n".join(description.describe_plan(plan(config), PopulationSpec(convolutions=library)))
+    text = "\n".join(description.describe_plan(plan(config)))
     assert f"convolutions on a CPU: {library}" in text
     assert ("config.model.dtype=bfloat16 is faster" in text) == named
 

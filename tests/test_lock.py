@@ -124,7 +124,7 @@ def test_shards_partition_members_whatever_the_grid_order():
     def shards(seeds):
         config = default_config()
         config.axes.seed = seeds
-        (program,) = plan(config)
+        (program,) = plan(config).programs
         axes = {setting.name: tuple(setting.axes.items()) for setting in program.settings}
         return [{axes[name] for name in shard_members([program], index=index, count=3)} for index in range(3)]
 

@@ -25,8 +25,12 @@ whole_jit = jax.jit if jax.__version_info__ < (0, 11) else fast_jit
 SHORT = {"train__epochs": 2, "axes__method": ("ce", "bg_cutmix"), "axes__rho": (0.5,), "axes__seed": (0,)}
 
 
+def configuration(**changes):
+    return flipjax.configure("smoke", SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
 def make(**changes):
-    return flipjax.make_train("smoke", SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+    return flipjax.make_train(configuration(**changes))
 
 
 @pytest.fixture(scope="module")
@@ -151,17 +155,17 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, alone):
     with pytest.raises(ValueError, match="expected one member"):
         small.model(trained)
     model = small.model(one, "val_loss")
-    tuned = flipjax.make_train(small.setup.config, start=model)
+    tuned = flipjax.make_train(configuration(**SHORT), start=model)
     began = jax.jit(init_state, static_argnums=0)(small.experiment, small.member(), tuned.start).weights
     populations.assert_same(began, flat(one.best["val_loss"].weights))
     with pytest.raises(ValueError, match=r"start: .*first"):
-        flipjax.make_train(small.setup.config, {"model.width": 8}, start=model)
+        flipjax.make_train(configuration(**SHORT), {"model.width": 8}, start=model)
 
 
 def test_data_in_memory_takes_the_place_of_the_pool(small):
     # Equal configurations share programs.
-    assert jax.tree.structure(flipjax.make_train(small.setup.config)) == jax.tree.structure(small)
-    given = flipjax.make_train(small.setup.config, data=small.setup.task)
+    assert jax.tree.structure(make(**SHORT)) == jax.tree.structure(small)
+    given = flipjax.make_train(configuration(**SHORT), data=small.setup.task)
     populations.assert_same(given.member(rho=0.9).rows, small.member(rho=0.9).rows)
 
 
@@ -175,7 +179,7 @@ REFUSED = [
     (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),
     (lambda train: train.members([]), "members"),
     (lambda train: flipjax.make_train("smoke", {"grid.model.width": (4, 8)}), "grid"),
-    (lambda train: flipjax.make_train(train.setup.config, {"pool.name": "arrays"}), "arrays"),
+    (lambda train: make(**SHORT, pool__name="arrays"), "arrays"),
 ]
 
 

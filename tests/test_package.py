@@ -16,7 +16,7 @@ from flipjax import command
 from flipjax.__main__ import COMMANDS, main
 from flipjax.config import KEYS, ConfigError, reading
 from flipjax.config.methods import METHODS
-from flipjax.config.settings import leaves
+from flipjax.config.values import leaves
 from flipjax.support import extras
 
 

@@ -239,7 +239,7 @@ def table_of_csv(path):
 
 @functools.cache
 def small_program():
-    (program,) = plan(configure("smoke"))
+    (program,) = plan(configure("smoke")).programs
     return program
 
 

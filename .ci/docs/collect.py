@@ -47,7 +47,6 @@ PACKAGES = (
     "flipjax.monitor",
     "flipjax.models",
     "flipjax.config",
-    "flipjax.config.settings",
     "flipjax.config.methods",
     "flipjax.config.groups",
     "flipjax.config.plan",

@@ -5,12 +5,13 @@ import math
 from collections.abc import Sequence
 
 from flipjax.assays.population import EVERYTHING, Design, NetworkSetting, configuration
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import ConfigError
 from flipjax.config.plan import plan
-from flipjax.data.arrays import ArrayData
+from flipjax.config.reading import configure
+from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.support.terminal import clock
 from flipjax.sweep.duration import epoch_seconds
-from flipjax.training.task import make_task, with_data
+from flipjax.training.task import make_task
 
 LEAST_EPOCHS = 10
 """Epochs below which nothing is scheduled: networks would not learn."""
@@ -114,9 +115,9 @@ def duration(seconds: float) -> str:
 
 def time_epoch(data: ArrayData, design: Design) -> float:
     """Returns the seconds of an epoch of one network of a design, measured on the first fold."""
-    config = with_data(configuration(design, [EVERYTHING], folds=[0]), data)
-    loaded, task = make_task(plan(config)[0], data)
-    return epoch_seconds(loaded, PopulationSpec(**config.population), task)
+    planned = plan(configure(configuration(design, [EVERYTHING], folds=[0]), keys_of(data)))
+    loaded, task = make_task(planned.programs[0], data)
+    return epoch_seconds(loaded, planned.population, task)
 
 
 def choose_schedule(

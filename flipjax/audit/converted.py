@@ -18,10 +18,9 @@ from jax.sharding import PartitionSpec as P
 from flipjax.audit.audits import stream
 from flipjax.audit.files import claimed
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec
+from flipjax.config import Config, ConfigError, Experiment, InterveneSpec, ModelSpec
 from flipjax.config.plan import plan, with_model
 from flipjax.config.program import Program
-from flipjax.config.settings import static_settings
 from flipjax.data.pool import Pool, gather
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
@@ -30,18 +29,6 @@ from flipjax.training.task import Task, check_scenes, make_task, split_evenly, s
 
 Answer = TypeVar("Answer")
 """A pytree of arrays (n, ...), of n images."""
-
-
-def make_program(config: Config, model: ModelSpec) -> Program:
-    """Returns the configuration's pool and split with another model.
-
-    Raises:
-        ConfigError: a field is invalid, or the grid has several pools or splits.
-    """
-    for name in static_settings(config)[0]:
-        if name.startswith(("pool.", "split.")):
-            raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
-    return plan(with_model(config, model))[0]
 
 
 class Predicted(NamedTuple):
@@ -96,7 +83,7 @@ def map_rows(
 
 
 def swap_scenes(
-    experiment: Experiment, weights: Weights, task: Task, rows: np.ndarray, *, wanted: Config
+    experiment: Experiment, weights: Weights, task: Task, rows: np.ndarray, *, intervene: InterveneSpec
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns log-odds (n, K, F) on other scenes, and the split point (F,), fitted on the validation images.
 
@@ -104,7 +91,7 @@ def swap_scenes(
     """
     validation = np.asarray(task.tables["val"].rows)
     if task.pool.kind == "composite":
-        scenes = training_scenes(task, wanted, seed=experiment.split.seed)
+        scenes = training_scenes(task, intervene, seed=experiment.split.seed)
     else:
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
         scenes = surroundings(experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
@@ -157,17 +144,15 @@ def evaluate_weights(
     """
     if samples < 1:
         raise ConfigError("--samples", "a number >= 1", samples)
-    program = make_program(config, ModelSpec(name=model, dtype=dtype, weights=weights))
-    wanted = None
-    if intervene:
-        wanted = config.intervene
-        if wanted.scenes == "none":
-            raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
+    planned = plan(with_model(config, ModelSpec(name=model, dtype=dtype, weights=weights)))
+    swapped = planned.intervene if intervene else None
+    if swapped and swapped.scenes == "none":
+        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     with claimed(out):
-        device = start_backend(PopulationSpec(**config.population), sys.maxsize)
-        program, task = _load_task(program)
-        if wanted:
-            check_scenes(task, wanted)
+        device = start_backend(planned.population, sys.maxsize)
+        program, task = _load_task(planned.programs[0])
+        if swapped:
+            check_scenes(task, swapped)
         start = starting_weights(program.experiment, whole=True)
         trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
         pool = program.experiment.pool
@@ -178,12 +163,12 @@ def evaluate_weights(
             "split": split,
             "samples": samples,
             "device": device,
-            "intervene": wanted and dict(wanted),
+            "intervene": swapped and dataclasses.asdict(swapped),
             "pool": pool.name,
             "size": pool.size,
         }
         images = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
-        evaluation = SplitEvaluation(program.experiment, trained, task, split, wanted)
+        evaluation = SplitEvaluation(program.experiment, trained, task, split, swapped)
         return evaluation.audit(out, samples=samples, fact=f"{model} of {weights} on {images}.", options=options)
 
 
@@ -199,8 +184,8 @@ class SplitEvaluation:
     """The pool, with the tables of its parts."""
     split: str
     """The part that is evaluated, `val` or `test`."""
-    wanted: Config | None
-    """`config.intervene`, to swap scenes; None does not."""
+    intervene: InterveneSpec | None
+    """Which scenes to swap; None: none."""
 
     def audit(self, out: Path, *, samples: int, fact: str, options: Mapping[str, object]) -> str:
         """Writes an audit of the images, and returns its tables as text."""
@@ -227,8 +212,8 @@ class SplitEvaluation:
                     images=np.rint(255 * np.asarray(predicted.images)).astype(np.uint8),
                 )
             scenes = None
-            if self.wanted:
-                scenes = swap_scenes(self.experiment, self.weights, self.task, rows, wanted=self.wanted)
+            if self.intervene:
+                scenes = swap_scenes(self.experiment, self.weights, self.task, rows, intervene=self.intervene)
             audit.close(facts=[fact], options=options, samples=samples, pairs=pairs, scenes=scenes)
         return audit.text
 

@@ -1,21 +1,174 @@
-"""Checks of keys that belong together: of a network, of methods and of folds. Imports no JAX.
+"""Checks of a configuration: of each name and value alone, and of keys that belong together. Imports no JAX.
 
-`settings.check` checks each value on its own. These checks take two keys or more, and raise ConfigError for the first
-that does not fit the others. `plan` calls them, and `flipjax.training.train` for a single member.
+`check` takes each value on its own. The checks below it take two keys or more: methods and the functions that bring
+them, folds, networks. Each raises ConfigError for the first that does not fit; `flipjax.config.plan` calls them.
 """
 
+import difflib
+from collections.abc import Mapping, Sequence
+
 from flipjax.config.errors import ConfigError
-from flipjax.config.keys import Key
-from flipjax.config.methods import METHODS, OWN, STRENGTHS, active_knobs, methods_of, parts_of
+from flipjax.config.keys import Key, Kind
+from flipjax.config.methods import METHODS, OWN, STRENGTHS, Method, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
-from flipjax.config.sections import AXES, FROZEN, KEYS, Config, Experiment, ModelSpec
-from flipjax.config.settings import value_of, values_of
+from flipjax.config.sections import (
+    AXES,
+    FROZEN,
+    KEYS,
+    PLACES,
+    QUANTITIES,
+    SECTIONS,
+    WHOLE,
+    Config,
+    Experiment,
+    ModelSpec,
+    SplitSpec,
+)
+from flipjax.config.values import leaves, values_of
 
 PIXEL_KNOBS = ("swap", "cutmix", "own_augment")
 """Knobs of methods that change the pixels of training images."""
 PIXEL_NUMBERS = ("crop", "jitter", "cue_strength")
 """Optional traced keys that change the pixels of images."""
+
+
+def check_name(name: str, *, prefix: str = "config.") -> None:
+    """Raises ConfigError for an unknown key, with the nearest one, and for a whole section.
+
+    Example:
+        >>> check_name("axes.roh")
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.axes.roh: expected a key of the configuration; the nearest is config.axes.rho
+    """
+    if name in PLACES or name in WHOLE:
+        return
+    if name.removeprefix("grid.") in SECTIONS:
+        examples = [place for place in PLACES if place.startswith(f"{name}.")]
+        expected = "a section of the grid"
+        if examples:
+            expected = f"dotted names of its keys, such as {examples[0]!r}"
+        raise ConfigError(f"{prefix}{name}", expected, "a section")
+    raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
+
+
+def nearest(name: str, *, prefix: str = "config.") -> str:
+    """Suggests a name like an unknown one, by initials or spelling; otherwise lists those of its section.
+
+    Example:
+      >>> nearest("train.lr"), nearest("train.epoch", prefix="--config.")
+      ('the nearest is config.axes.learning_rate', 'the nearest is --config.train.epochs')
+    """
+    section = name.split(".")[0]
+    last = name.split(".")[-1]
+    of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(PLACES)
+    abbreviated = [place for place in PLACES if last == _initials(place)]
+    near = [place for place in abbreviated if place in of_section] or abbreviated
+    near = near or difflib.get_close_matches(name, of_section, n=1)
+    if near:
+        return f"the nearest is {prefix}{near[0]}"
+    return f"valid are {', '.join(of_section)}"
+
+
+def _initials(place: str) -> str:
+    """Returns the initials of the words of a dotted name's last part, such as lr of axes.learning_rate."""
+    words = place.split(".")[-1].split("_")
+    return "".join(word[0] for word in words)
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first invalid field of `config`, checking each on its own.
+
+    Example:
+        >>> from flipjax import configure
+        >>> check(configure("smoke", {"axes.rho": (0.5, 1.5)}))
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.axes.rho: expected a number in (0, 1]; found 1.5
+    """
+    fields = leaves(config)
+    # Lists of settings; an empty or absent list of members is none, and a mapping of a grid has its own leaves.
+    grid = fields.pop("grid", None)
+    members = fields.pop("members", ())
+    quantities = fields.pop("quantities", ())
+    if quantities and not QUANTITIES.accepts(quantities):
+        raise ConfigError("config.quantities", QUANTITIES.text, repr(quantities))
+    for name in sorted(KEYS.keys() - fields.keys()):
+        raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
+    for name, value in fields.items():
+        check_name(name)
+        if name.startswith(("axes.", "grid.")):
+            _check_values(name, value)
+        else:
+            check_value(name, value)
+    if grid is not None:
+        if not grid:
+            raise ConfigError("config.grid", "a list of mappings from static keys to values", repr(grid))
+        in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
+        _check_settings("grid", grid, in_grid, kind="static keys")
+    _check_settings("members", members, AXES, kind="axes")
+    for setting in members:
+        for name in setting:
+            if len(config.axes.get(name, ())) > 1:
+                expected = "one value where config.members sets it, too"
+                raise ConfigError(f"config.axes.{name}", expected, config.axes[name])
+
+
+def _check_values(name: str, values: object) -> None:
+    """Raises ConfigError unless the values of an axis are distinct and valid."""
+    if not isinstance(values, tuple | list) or not values:
+        raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(values))
+    for value in values:
+        check_value(PLACES[name].name, value)
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{name}", "distinct values", tuple(values))
+
+
+def _check_settings(field: str, settings: object, keys: Mapping[str, Key], *, kind: str) -> None:
+    """Raises ConfigError unless `settings` is a list of mappings from the names of `keys` to values."""
+    expected = f"a list of mappings from {kind} to values"
+    if not isinstance(settings, list | tuple):
+        raise ConfigError(f"config.{field}", expected, repr(settings))
+    for setting in settings:
+        if not hasattr(setting, "items") or not setting:
+            raise ConfigError(f"config.{field}", expected, repr(settings))
+    for index, setting in enumerate(settings):
+        for name, value in setting.items():
+            if name not in keys:
+                raise ConfigError(f"config.{field}[{index}].{name}", f"one of the {kind}: {', '.join(keys)}")
+            check_value(keys[name].name, value)
+
+
+def check_value(name: str, value: object) -> None:
+    """Raises ConfigError unless `value` has the type and range of the dotted key `name`.
+
+    Example:
+        >>> check_value("train.hflip", 1.5)
+        Traceback (most recent call last):
+        flipjax.config.ConfigError: config.train.hflip: expected a number in [0, 1]; found 1.5
+    """
+    key = KEYS[name]
+    if key.accepts(value):
+        return
+    expected = key.expected
+    if isinstance(key.default, int) and isinstance(value, float):
+        expected += ", an integer"
+    elif _is_several(key, value):
+        expected += f"; several go to {_place_of_several(key)}"
+    raise ConfigError(f"config.{name}", expected, repr(value))
+
+
+def _is_several(key: Key, value: object) -> bool:
+    """Whether a value is a tuple of values of the key, which can be varied."""
+    varies = key.in_grid or key.kind is Kind.TRACED
+    return varies and isinstance(value, tuple | list) and len(value) > 0 and all(map(key.accepts, value))
+
+
+def _place_of_several(key: Key) -> str:
+    """Returns the dotted name of a section that takes several values of a key."""
+    if key.kind is Kind.TRACED:
+        return f"config.axes.{key.field}"
+    return f"config.grid.{key.name}"
+
 
 
 def check_method_names(config: Config) -> None:
@@ -52,18 +205,15 @@ def check_method_names(config: Config) -> None:
         raise ConfigError("config.axes.method", expected, asked)
 
 
-def check_folds(spec: Experiment, config: Config) -> None:
-    """Raises ConfigError if keys need folds, or folds need other keys.
+def check_folds(split: SplitSpec, *, rhos: Sequence[object], rare_kept: Sequence[object]) -> None:
+    """Raises ConfigError if keys need folds, or folds need other keys; `rhos` and `rare_kept` are all values of these.
 
     Example:
-        >>> from flipjax.config import SplitSpec, default_config
-        >>> check_folds(Experiment(split=SplitSpec(fold=1)), default_config())
+        >>> check_folds(SplitSpec(fold=1), rhos=(0.5,), rare_kept=(1.0,))
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.split.fold: expected 0 without config.split.folds; found 1
     """
-    split = spec.split
     if split.folds:
-        rhos = values_of(config, "rho")
         if split.fold >= split.folds:
             raise ConfigError("config.split.fold", f"0 to {split.folds - 1}, below config.split.folds", split.fold)
         if len(rhos) > 1:
@@ -71,9 +221,8 @@ def check_folds(spec: Experiment, config: Config) -> None:
         return
     if split.fold:
         raise ConfigError("config.split.fold", "0 without config.split.folds", split.fold)
-    kept = values_of(config, "rare_kept")
-    if any(share != 1 for share in kept):
-        raise ConfigError("config.split.rare_kept", "1 without config.split.folds", kept)
+    if any(share != 1 for share in rare_kept):
+        raise ConfigError("config.split.rare_kept", "1 without config.split.folds", rare_kept)
 
 
 def check_model(built: Experiment) -> None:
@@ -107,7 +256,7 @@ def check_frozen(built: Experiment) -> None:
     Example:
         >>> check_frozen(Experiment(model=ModelSpec("frozen"), active_numbers=("jitter",)))
         Traceback (most recent call last):
-        flipjax.config.errors.ConfigError: config.train.jitter: expected 0 alone for model.name frozen, ...
+        flipjax.config.ConfigError: config.train.jitter: expected 0 alone for model.name frozen, ...
     """
     because = "for model.name frozen, whose features are computed once an image, of pixels that nothing changes"
     for knob in PIXEL_KNOBS:
@@ -136,29 +285,33 @@ def unused_keys(model: ModelSpec) -> list[Key]:
     return unused
 
 
-def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
+def check_setting(setting: Setting, program: Program, methods: Mapping[str, Method]) -> None:
     """Raises ConfigError if a setting needs a knob or an optional number that the program leaves out.
+
+    Args:
+        setting: with a value of every axis.
+        program: in which it would train.
+        methods: those of the configuration.
 
     Example:
         >>> from flipjax import configure
-        >>> from flipjax.config.plan import member_axes, plan, setting_of
-        >>> config = configure("smoke")
-        >>> [program] = plan(config)
-        >>> axes = {**member_axes(config)[0], "method": "group_dro"}
-        >>> check_setting(program.experiment, setting_of(config, axes, name="m000", static={}), config)
+        >>> from flipjax.config.plan import plan, setting_of
+        >>> planned = plan(configure("smoke"))
+        >>> setting = setting_of({**planned.first_values, "method": "group_dro"}, planned.methods)
+        >>> check_setting(setting, planned.programs[0], planned.methods)
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.axes.method: expected one of the program's, ce; found 'group_dro'
     """
+    experiment = program.experiment
     method = setting.condition.method
-    methods = methods_of(config)
     is_method = parts_of(method, methods) is not None
     if not is_method or not {*active_knobs([method], methods)} <= {*experiment.active_knobs}:
-        expected = f"one of the program's, {', '.join(values_of(config, 'method'))}"
-        raise ConfigError("config.axes.method", expected, repr(method))
+        of_program = dict.fromkeys(planned.condition.method for planned in program.settings)
+        raise ConfigError("config.axes.method", f"one of the program's, {', '.join(of_program)}", repr(method))
     for key in KEYS.values():
         if not key.optional or key.field in experiment.active_numbers:
             continue
-        value = setting.axes.get(key.field, value_of(config, key))
+        value = setting.axes[key.field]
         # A traced value is not known, so it may be another one.
         is_default = isinstance(value, int | float) and value == key.default
         if not is_default:
@@ -174,7 +327,7 @@ def check_methods(program: Program) -> None:
         >>> import dataclasses
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> [program] = plan(configure("smoke", {"axes.method": ("dfr",), "split.n_val": 8}))
+        >>> [program] = plan(configure("smoke", {"axes.method": ("dfr",), "split.n_val": 8})).programs
         >>> small = dataclasses.replace(program.experiment.split, n_val=4)
         >>> check_methods(dataclasses.replace(program, experiment=dataclasses.replace(program.experiment, split=small)))
         Traceback (most recent call last):

@@ -12,7 +12,7 @@ from flipjax.config.errors import ConfigError
 from flipjax.config.keys import as_python
 from flipjax.config.ranges import name_of
 from flipjax.config.sections import KEYS, Config
-from flipjax.config.settings import leaves
+from flipjax.config.values import leaves
 from flipjax.support import fingerprint
 from flipjax.support.files import JsonObject, sha256
 

@@ -1,21 +1,22 @@
-"""Plans the programs of a configuration, each compiled once, and their members. Imports no JAX.
+"""A configuration, parsed: a `ConfigDict` becomes a frozen record of checked values. Imports no JAX.
 
-`plan` checks a configuration and makes a `Program` for each setting of its grid: the static half (`experiment`), and a
-setting for each member (`member_axes`, `setting_of`). `flipjax.config.checks` checks keys that must fit one another.
+`plan` checks a configuration and makes a `Plan`, which all other rooms read in its place. It holds a `Program` for each
+setting of the grid: the static half (`experiment`), and a setting for each member (`member_axes`, `setting_of`).
 """
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from flipjax.config.checks import check_folds, check_method_names, check_methods, check_model
+from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
 from flipjax.config.errors import ConfigError
-from flipjax.config.identity import digest_of
-from flipjax.config.methods import STRENGTHS, Augmentation, active_knobs, knobs_of, knobs_set_by, methods_of
+from flipjax.config.identity import digest_of, settings_of, sources_of
+from flipjax.config.methods import STRENGTHS, Augmentation, Method, active_knobs, knobs_of, knobs_set_by, methods_of
 from flipjax.config.naming import check_sizes, known_groups
 from flipjax.config.program import Program, Setting, Value
-from flipjax.config.ranges import name_of
+from flipjax.config.ranges import functions_of, name_of
+from flipjax.config.reading import changed, normalised
 from flipjax.config.sections import (
     AXES,
     KEYS,
@@ -23,35 +24,73 @@ from flipjax.config.sections import (
     Config,
     Cue,
     Experiment,
+    InterveneSpec,
     ModelSpec,
+    PoolSpec,
+    PopulationSpec,
     Recipe,
     SplitSpec,
     Thinning,
     TrainSpec,
 )
-from flipjax.config.settings import (
+from flipjax.config.values import (
+    Part,
     active_numbers,
-    changed,
-    check,
-    normalised,
     pool_spec,
     read_static,
-    read_traced,
     static_settings,
     unlisted,
+    value_of,
     values_of,
 )
+from flipjax.support.files import JsonObject
 
 
-def plan(config: Config) -> list[Program]:
-    """Returns the programs of a configuration, one per setting of `config.grid`, each with all members.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A configuration as a record of checked values, which nothing can change.
+
+    Example:
+        >>> from flipjax import configure
+        >>> planned = plan(configure("smoke", {"grid.model.depth": (2, 3)}))
+        >>> len(planned.programs), planned.members, planned.population.map, planned.first_values["rho"]
+        (2, 8, 'auto', 0.5)
+    """
+
+    programs: tuple[Program, ...]
+    """A program for each setting of the grid, each with all members."""
+    population: PopulationSpec
+    """How members run on the machine."""
+    intervene: InterveneSpec
+    """What is asked of other scenes, and the scores."""
+    quantities: tuple[Callable, ...]
+    """The user's own quantities of images, functions of logits and labels."""
+    methods: Mapping[str, Method]
+    """The methods by name, the user's own among them."""
+    first_values: Mapping[str, Value]
+    """The first value of every axis, by name."""
+    identity: str
+    """A digest of all that distinguishes runs."""
+    settings: JsonObject
+    """The configuration as config.json holds it: a function is its name and a digest."""
+    sources: Mapping[str, str]
+    """The sources of the user's functions and classes, by their names."""
+
+    @property
+    def members(self) -> int:
+        """The number of members of all programs."""
+        return sum(len(program.settings) for program in self.programs)
+
+
+def plan(config: Config) -> Plan:
+    """Returns the record of a configuration, whose members are numbered through all programs.
 
     Raises:
       ConfigError: a field is invalid.
 
     Example:
         >>> from flipjax import configure
-        >>> for program in plan(configure("smoke", {"grid.model.depth": (2, 3), "axes.seed": (0,)})):
+        >>> for program in plan(configure("smoke", {"grid.model.depth": (2, 3), "axes.seed": (0,)})).programs:
         ...     print(program.name, program.experiment.model.depth, program.names, program.rhos)
         000 2 ('m000', 'm001') (0.5, 0.95)
         001 3 ('m002', 'm003') (0.5, 0.95)
@@ -59,45 +98,111 @@ def plan(config: Config) -> list[Program]:
     config = normalised(config)
     check(config)
     check_method_names(config)
+    settings = settings_of(config)
+    identity = digest_of(settings)
+    return Plan(
+        programs=tuple(_programs_of(config, identity)),
+        population=read_static(PopulationSpec, config, {}),
+        intervene=read_static(InterveneSpec, config, {}),
+        quantities=functions_of(config.quantities),
+        methods=methods_of(config),
+        first_values={name: values_of(config, name)[0] for name in AXES},
+        identity=identity,
+        settings=settings,
+        sources=sources_of(config),
+    )
+
+
+def _programs_of(config: Config, identity: str) -> list[Program]:
+    """Returns the programs of a configuration whose values are checked, one for each setting of its grid."""
     statics = static_settings(config)
     if any(static in statics[:index] for index, static in enumerate(statics)):
         raise ConfigError("config.grid", "distinct settings", config.grid)
+    methods = methods_of(config)
     members = member_axes(config)
+    listed = members[0].keys()
+    unvaried = {name: value_of(config, key) for name, key in AXES.items() if name not in listed}
     rhos = values_of(config, "rho")
-    identity = digest_of(config)
-    # Members are numbered through all programs.
     numbers = itertools.count()
     programs: list[Program] = []
     for index, static in enumerate(statics):
         spec = experiment(config, static)
-        check_folds(spec, config)
+        check_folds(spec.split, rhos=rhos, rare_kept=values_of(config, "rare_kept"))
         # A pool of files has groups that are known once it is loaded.
         groups = known_groups(spec.pool)
         if groups is not None:
             if not spec.split.folds:
                 check_sizes(groups, spec.split, rhos)
             spec = dataclasses.replace(spec, groups=groups)
-        settings = [setting_of(config, axes, name=f"m{next(numbers):03d}", static=static) for axes in members]
-        name = f"{index:03d}"
-        program = Program(name, spec, tuple(settings), rhos, identity=f"{identity}/{name}")
+        shown = {field: _shown(value) for field, value in static.items()}
+        settings = []
+        for axes in members:
+            name = f"m{next(numbers):03d}"
+            settings.append(setting_of({**unvaried, **axes}, methods, name=name, axes={**shown, **axes}))
+        program = Program(f"{index:03d}", spec, tuple(settings), rhos, identity=f"{identity}/{index:03d}")
         check_methods(program)
         programs.append(program)
     return programs
 
 
 def with_model(config: Config, model: ModelSpec) -> Config:
-    """Returns a copy of a configuration with another network, and without a grid.
+    """Returns a copy of a configuration of one pool and one split with another network, and without a grid.
+
+    Raises:
+        ConfigError: the grid has several pools or splits.
 
     Example:
         >>> from flipjax import configure
         >>> with_model(configure("smoke"), ModelSpec(width=16)).model.width
         16
     """
+    for name in static_settings(config)[0]:
+        if name.startswith(("pool.", "split.")):
+            raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
     changes: dict[str, object] = {"grid": {}}
     for key in KEYS.values():
         if key.part is ModelSpec:
             changes[key.name] = getattr(model, key.field)
     return changed(config, changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePlan:
+    """What a configuration says of images alone.
+
+    Example:
+        >>> from flipjax import configure
+        >>> plan_images(configure("smoke")).split.n_train
+        192
+    """
+
+    pool: PoolSpec
+    """The pool."""
+    split: SplitSpec
+    """The sizes of its parts."""
+    rhos: tuple[float, ...]
+    """All levels of rho."""
+    cue_strength: float
+    """The first strength of the cue."""
+
+
+def plan_images(config: Config) -> ImagePlan:
+    """Returns what a configuration says of images; its networks and methods may be those of another machine.
+
+    Raises:
+        ConfigError: a field is invalid, or the grid has several pools or splits.
+    """
+    config = normalised(config)
+    check(config)
+    for name in static_settings(config)[0]:
+        if name.startswith(("pool.", "split.")):
+            raise ConfigError(f"config.grid.{name}", f"one value, as config.{name}", "several")
+    return ImagePlan(
+        pool=pool_spec(config, {}),
+        split=read_static(SplitSpec, config, {}),
+        rhos=values_of(config, "rho"),
+        cue_strength=values_of(config, "cue_strength")[0],
+    )
 
 
 def member_axes(config: Config) -> list[dict[str, Value]]:
@@ -161,34 +266,46 @@ def experiment(config: Config, overrides: Mapping[str, object]) -> Experiment:
     return built
 
 
-def setting_of(config: Config, values: Mapping[str, Value], *, name: str, static: Mapping[str, object]) -> Setting:
-    """Returns a member's setting from its axis values, which are unchecked and may be traced.
+def setting_of(
+    values: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    *,
+    name: str = "",
+    axes: Mapping[str, Value] | None = None,
+) -> Setting:
+    """Returns a member's setting.
 
-    `static` holds the values of the grid by dotted name.
+    Args:
+        values: a value of every axis, unchecked and perhaps traced; None for a knob that its method does not use.
+        methods: those of the configuration.
+        name: of the member.
+        axes: its columns in tables; None: `values`.
 
     Example:
         >>> from flipjax import configure
-        >>> config = configure("smoke", {"axes.method": ("group_dro",)})
-        >>> setting = setting_of(config, member_axes(config)[0], name="m000", static={"model.width": 8})
-        >>> setting.axes["model.width"], setting.condition.rho, setting.knobs.dro_step
-        (8, 0.5, 0.01)
+        >>> planned = plan(configure("smoke", {"axes.method": ("group_dro",)}))
+        >>> setting = setting_of({**planned.first_values, "rho": 0.9}, planned.methods)
+        >>> setting.condition.rho, setting.knobs.dro_step, setting.knobs.cutmix
+        (0.9, 0.01, 0.0)
     """
-    strengths = dict(config.knobs)
-    for knob in STRENGTHS:
-        if values.get(knob) is not None:
-            strengths[knob] = values[knob]
-    condition = read_traced(Condition, config, values)
-    static_axes = {field: _shown(value) for field, value in static.items()}
+    condition = _part_of(Condition, values)
+    strengths = {knob: values[knob] for knob in STRENGTHS}
     return Setting(
         name=name,
-        axes={**static_axes, **values},
+        axes=values if axes is None else axes,
         condition=condition,
-        recipe=read_traced(Recipe, config, values),
-        knobs=knobs_of(condition.method, strengths, methods_of(config)),
-        augmentation=read_traced(Augmentation, config, values),
-        cue=read_traced(Cue, config, values),
-        thinning=read_traced(Thinning, config, values),
+        recipe=_part_of(Recipe, values),
+        knobs=knobs_of(condition.method, strengths, methods),
+        augmentation=_part_of(Augmentation, values),
+        cue=_part_of(Cue, values),
+        thinning=_part_of(Thinning, values),
     )
+
+
+def _part_of(part: type[Part], values: Mapping[str, Any]) -> Part:
+    """Returns a traced part of a member from the values of all axes."""
+    fields = {key.field: key.encode(values[key.field]) for key in KEYS.values() if key.part is part}
+    return part(**fields)
 
 
 def _shown(value: Any) -> Value:

@@ -23,7 +23,7 @@ GALLERY_RHO = 0.9
 Example:
     >>> from flipjax import configure
     >>> from flipjax.config.plan import plan
-    >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.85, 1.0), "axes.seed": (0,)}))
+    >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.85, 1.0), "axes.seed": (0,)})).programs
     >>> gallery_member(program)  # Of the level nearest to it.
     'm001'
 """
@@ -36,7 +36,7 @@ class Setting:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.9), "axes.seed": (0,)}))
+        >>> [program] = plan(configure("smoke", {"axes.rho": (0.5, 0.9), "axes.seed": (0,)})).programs
         >>> program.settings[1].name, program.settings[1].condition
         ('m001', Condition(rho=0.9, seed=0, method='ce'))
     """
@@ -76,7 +76,7 @@ class Program:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> first, second = plan(configure("smoke", {"grid.model.width": (8, 16)}))
+        >>> first, second = plan(configure("smoke", {"grid.model.width": (8, 16)})).programs
         >>> second.name, second.experiment.model.width, second.names, second.epochs, second.rhos
         ('001', 16, ('m004', 'm005', 'm006', 'm007'), (4, 4, 4, 4), (0.5, 0.95))
     """
@@ -115,7 +115,7 @@ def restrict(program: Program, names: Collection[str]) -> Program:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> [program] = plan(configure("smoke"))
+        >>> [program] = plan(configure("smoke")).programs
         >>> restrict(program, ["m001", "m003"]).names, restrict(program, program.names) is program
         (('m001', 'm003'), True)
     """
@@ -135,7 +135,7 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> programs = plan(configure("smoke"))
+        >>> programs = plan(configure("smoke")).programs
         >>> shards = [shard_members(programs, index=index, count=3) for index in range(3)]
         >>> [len(shard) for shard in shards], sorted(set.union(*shards))
         ([2, 1, 1], ['m000', 'm001', 'm002', 'm003'])
@@ -156,7 +156,7 @@ def gallery_member(program: Program) -> str:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> [program] = plan(configure("smoke"))
+        >>> [program] = plan(configure("smoke")).programs
         >>> gallery_member(program), program.settings[2].condition.rho
         ('m002', 0.95)
     """

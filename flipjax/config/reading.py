@@ -1,4 +1,7 @@
-"""Configurations by name or file: found, run, changed key by key, and described. Imports no JAX."""
+"""Configurations by name or file: found, run, changed key by key, and described. Imports no JAX.
+
+What is read here is a `ConfigDict` that a user may still change; `flipjax.config.plan` makes a frozen record of it.
+"""
 
 import ast
 import difflib
@@ -10,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from flipjax.config.checks import check_name
 from flipjax.config.errors import ConfigError
-from flipjax.config.keys import Key, Kind
+from flipjax.config.keys import Key, Kind, as_python
 from flipjax.config.methods import METHODS
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import KEYS, PLACES, Config, default_config
-from flipjax.config.settings import assign, changed, check_name, leaves, normalised
+from flipjax.config.values import leaves
 from flipjax.support.threads import cores
 
 OVERRIDE = "--config."
@@ -71,6 +75,84 @@ def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Con
         name = option.removeprefix(OVERRIDE)
         assign(read, name, parse_value(name, text))
     return read
+
+
+def assign(config: Config, name: str, value: object) -> None:
+    """Sets a dotted key of a configuration; `check` reports wrong types together with ranges.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest one.
+
+    Example:
+        >>> from flipjax.config import default_config
+        >>> config = default_config()
+        >>> assign(config, "grid.model.width", [8, 16])
+        >>> config.grid.model.width
+        (8, 16)
+    """
+    check_name(name)
+    *sections, field = name.split(".")
+    if sections[:1] == ["grid"] and not hasattr(config.grid, "items"):
+        raise ConfigError(f"config.{name}", "config.grid as a whole, which is a list here", "one key of it")
+    section = config
+    for part in sections:
+        section = section[part]
+    with section.unlocked(), section.ignore_type():
+        section[field] = as_python(value)
+
+
+def changed(config: Config, changes: Mapping[str, object]) -> Config:
+    """Returns a copy with other values of dotted keys; raises as `assign`.
+
+    Example:
+        >>> from flipjax.config import default_config
+        >>> config = default_config()
+        >>> changed(config, {"train.epochs": 4}).train.epochs, config.train.epochs
+        (4, 15)
+    """
+    copy = normalised(config)
+    for name, value in changes.items():
+        assign(copy, name, value)
+    return copy
+
+
+def normalised(config: Config) -> Config:
+    """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays.
+
+    Example:
+        >>> from flipjax.config import default_config
+        >>> config = default_config()
+        >>> config.axes.seed = range(3)
+        >>> normalised(config).axes.seed
+        (0, 1, 2)
+    """
+    # A FrozenConfigDict cannot be changed, and neither can its copies.
+    if hasattr(config, "as_configdict"):
+        config = config.as_configdict()
+    copy = config.copy_and_resolve_references()
+    _normalise(copy)
+    _lock_as(copy, config)
+    return copy
+
+
+def _normalise(section: Config) -> None:
+    with section.unlocked(), section.ignore_type():
+        for name, value in section.items():
+            if hasattr(value, "unlocked"):
+                _normalise(value)
+            else:
+                section[name] = as_python(value)
+
+
+def _lock_as(section: Config, pattern: Config) -> None:
+    """Locks the sections that `pattern` has locked, since locking one locks all below it."""
+    if pattern.is_locked:
+        section.lock()
+    else:
+        section.unlock()
+    for name, value in pattern.items():
+        if hasattr(value, "is_locked"):
+            _lock_as(section[name], value)
 
 
 def parse_value(name: str, text: str) -> object:

@@ -11,7 +11,7 @@ a run is carried out.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.config.keys import Integer, Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
@@ -342,7 +342,9 @@ class InterveneSpec:
         InterveneSpec(scenes='mean', scores='all')
     """
 
-    scenes: str = option("mean", SWAPPED, "scenes behind pasted regions; for real scenes")
+    scenes: Literal["mean", "sampled", "both", "none"] = option(
+        "mean", SWAPPED, "scenes behind pasted regions; for real scenes"
+    )
     scores: str = option("all", one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits")
 
 

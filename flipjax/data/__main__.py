@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flipjax import command
-from flipjax.config.settings import check_value
+from flipjax.config.checks import check_value
 from flipjax.data import coco_cd, waterbirds_seg
 from flipjax.support.terminal import printable
 

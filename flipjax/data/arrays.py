@@ -28,6 +28,25 @@ class ArrayData(NamedTuple):
     """Classes, scenes and fixed parts of its images, and their digest."""
 
 
+def keys_of(data: ArrayData | None) -> dict[str, object]:
+    """Returns the values that make `data` the pool of a configuration, by dotted key; none without data."""
+    if data is None:
+        return {}
+    catalog = data.catalog
+    usual = []
+    for scenes in catalog.groups.usual:
+        usual.append(tuple(catalog.scene_names[scene] for scene in scenes))
+    return {
+        "pool.name": "arrays",
+        "pool.size": int(data.pool.images.shape[1]),
+        "pool.root": catalog.content[:16],
+        "pool.classes": catalog.class_names,
+        "pool.scene_kinds": catalog.scene_names,
+        "pool.cue": "scene",
+        "pool.usual": tuple(usual),
+    }
+
+
 def from_arrays(
     images: ArrayLike,
     masks: ArrayLike,

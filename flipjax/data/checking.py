@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from flipjax.config import ConfigError, PoolSpec
+from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
-from flipjax.config.settings import check_value
 from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import check_folder, sweep_command
 from flipjax.data.overview import Overview, make_overview

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.config import Config, ConfigError, SplitSpec
+from flipjax.config import Config
+from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
 from flipjax.config.naming import check_sizes, known_groups
+from flipjax.config.plan import plan_images
 from flipjax.config.reading import configure
-from flipjax.config.settings import check, check_value, pool_spec, read_static, static_settings, values_of
 from flipjax.data import POOLS, flips
 from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table
@@ -106,22 +107,17 @@ def benchmark(
         >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()
         [['oracle', 'rare', 1.0]]
     """
-    config = configure(config)
-    check(config)
-    varied = [name for name in static_settings(config)[0] if name.startswith(("pool.", "split."))]
-    if varied:
-        raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
-    strength = cue_strength
-    if strength is None:
-        strength = values_of(config, "cue_strength")[0]
+    planned = plan_images(configure(config))
+    strength = planned.cue_strength if cue_strength is None else cue_strength
     check_value("pool.cue_strength", strength)
-    sizes = read_static(SplitSpec, config, {})
-    overrides = {"pool.name": "arrays"} if data else {}
-    spec = dataclasses.replace(pool_spec(config, overrides), blended=strength != 1)
+    sizes = planned.split
+    spec = dataclasses.replace(planned.pool, blended=strength != 1)
+    if data:
+        spec = dataclasses.replace(spec, name="arrays")
     known_groups(spec)
     pool, catalog = data or POOLS[spec.name](spec)
     pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)
-    rhos = (*values_of(config, "rho"), rho)
+    rhos = (*planned.rhos, rho)
     if not sizes.folds:
         check_sizes(catalog.groups, sizes, rhos)
     parts = make_parts(catalog, sizes, rho=rhos[0])

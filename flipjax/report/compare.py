@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.config.settings import leaves
+from flipjax.config.values import leaves
 from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.config.settings import leaves
+from flipjax.config.values import leaves
 from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
 from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking

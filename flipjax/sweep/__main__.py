@@ -20,12 +20,9 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.config.identity import sources_of
+from flipjax.config import ConfigError
 from flipjax.config.naming import known_groups
-from flipjax.config.plan import plan
-from flipjax.config.program import Program
-from flipjax.config.settings import own_quantities
+from flipjax.config.plan import Plan, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
 
@@ -50,16 +47,16 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def _check_functions(config: Config, programs: Sequence[Program]) -> None:
+def _check_functions(planned: Plan) -> None:
     """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
     from flipjax.training.own import check_own, check_quantities
 
-    for program in programs:
+    for program in planned.programs:
         groups = known_groups(program.experiment.pool)
         if groups is not None:
             experiment = dataclasses.replace(program.experiment, groups=groups)
             check_own(experiment)
-            check_quantities(experiment, own_quantities(config))
+            check_quantities(experiment, planned.quantities)
 
 
 # The folder is checked first, so later system errors concern the disk; files already written are complete.
@@ -68,20 +65,19 @@ def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
     with Signals() as signals:
         options = _parser().parse(arguments)
-        programs = plan(options.config)
-        if sources_of(options.config):
-            _check_functions(options.config, programs)
+        planned = plan(options.config)
+        if planned.sources:
+            _check_functions(planned)
         if options.dry_run or options.time:
-            return _dry_run(programs, options)
+            return _dry_run(planned, options)
         folder = options.workdir or Path("runs") / options.config_name
         shard = _shard(options, arguments, folder)
-        members = sum(len(program.names) for program in programs)
-        say(f"{options.config_name}: members {members}, programs {len(programs)}, folder {folder}; starting JAX")
+        counts = f"members {planned.members}, programs {len(planned.programs)}"
+        say(f"{options.config_name}: {counts}, folder {folder}; starting JAX")
         from flipjax.sweep.run import run_sweep
 
         text, code = run_sweep(
-            programs,
-            options.config,
+            planned,
             folder,
             name=options.config_name,
             line=shlex.join(["python", "-m", "flipjax.sweep", *arguments]),
@@ -97,46 +93,45 @@ def main(arguments: list[str]) -> int:
         return code
 
 
-def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
+def _dry_run(planned: Plan, options: argparse.Namespace) -> int:
     """Prints the plan, and its compiled memory use or its hours; returns the exit code."""
     # Imported late, because JAX takes a second and `--help` does not need it.
     from flipjax.sweep.description import check_pools, describe_plan
 
-    spec = PopulationSpec(**options.config.population)
-    print(*describe_plan(programs, spec), sep="\n", flush=True)
-    problems = list(check_pools(programs))
+    print(*describe_plan(planned), sep="\n", flush=True)
+    problems = list(check_pools(planned.programs))
     for problem in problems:
         say(printable(f"flipjax sweep: {problem}"))
     if problems:
         return command.SOME_FAILED
     code = command.DONE
     if options.time or options.dry_run == "compiled":
-        print(start_backend(spec, max(len(program.names) for program in programs)))
+        print(start_backend(planned.population, max(len(program.names) for program in planned.programs)))
         if options.time:
-            _print_time(programs, options.config)
+            _print_time(planned)
         if options.dry_run == "compiled":
-            code = _print_memory(programs, spec)
+            code = _print_memory(planned)
     return code
 
 
-def _print_time(programs: Sequence[Program], config: Config) -> None:
+def _print_time(planned: Plan) -> None:
     """Prints the time that training and evaluation take, from an epoch of each program."""
     from flipjax.sweep.duration import time_plan
 
-    print(*time_plan(programs, config), sep="\n", flush=True)
+    print(*time_plan(planned), sep="\n", flush=True)
 
 
-def _print_memory(programs: Sequence[Program], spec: PopulationSpec) -> int:
+def _print_memory(planned: Plan) -> int:
     """Prints the memory that training takes, by the compiler; returns the exit code."""
     from flipjax.sweep.memory import TooLargeError, fit
     from flipjax.sweep.programs import with_library
     from flipjax.training.task import make_task
 
     code = command.DONE
-    for program in programs:
+    for program in planned.programs:
         try:
             loaded, task = make_task(program)
-            print(fit(loaded, with_library(spec, program, task), task).note, flush=True)
+            print(fit(loaded, with_library(planned.population, program, task), task).note, flush=True)
         except TooLargeError as error:
             say(printable(f"flipjax sweep: program {program.name}: {error}"))
             code = command.USAGE

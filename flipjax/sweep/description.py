@@ -11,6 +11,7 @@ from flipjax.backend.convolutions import ONEDNN, multiplies_bfloat16
 from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec, Recipe
 from flipjax.config.groups import Groups
 from flipjax.config.methods import Knobs
+from flipjax.config.plan import Plan
 from flipjax.config.program import Program, Value
 from flipjax.data import flips, store, tfds
 from flipjax.models.weights import file_of
@@ -23,12 +24,11 @@ LISTED = 7
 """Values of an axis that a line lists; of more numbers it gives the range."""
 
 
-def describe_plan(programs: Sequence[Program], spec: PopulationSpec) -> Iterator[str]:
+def describe_plan(plan: Plan) -> Iterator[str]:
     """Yields the lines that describe a plan: members, model, steps and, as far as known, memory of each program."""
-    for program in programs:
-        yield from _describe_program(program, spec)
-    members = sum(len(program.settings) for program in programs)
-    yield f"programs to compile: {len(programs)}; members: {members}; nothing was trained"
+    for program in plan.programs:
+        yield from _describe_program(program, plan.population)
+    yield f"programs to compile: {len(plan.programs)}; members: {plan.members}; nothing was trained"
 
 
 def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:

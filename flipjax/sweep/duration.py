@@ -1,9 +1,10 @@
 """The time of training and evaluation, from the work of an epoch or from one that is timed."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from flipjax.config import Config, PopulationSpec
+from flipjax.config import InterveneSpec, PopulationSpec
+from flipjax.config.plan import Plan
 from flipjax.config.program import Program, restrict
 from flipjax.support.terminal import clock
 from flipjax.sweep.programs import layout_of, with_library
@@ -20,26 +21,25 @@ def epoch_work(program: Program) -> int:
     return (3 * experiment.split.n_train + experiment.split.n_val) * experiment.pool.size**2
 
 
-def evaluation_epochs(program: Program, config: Config, n_train: int) -> float:
+def evaluation_epochs(program: Program, intervene: InterveneSpec, n_train: int) -> float:
     """Returns the work of evaluating a member after training, in epochs."""
     experiment = program.experiment
     passes = len(experiment.train.selection)
-    passes += 2 * SCENE_DRAWS[config.intervene.scenes] * experiment.groups.scenes
-    if config.intervene.scores == "all":
+    passes += 2 * SCENE_DRAWS[intervene.scenes] * experiment.groups.scenes
+    if intervene.scores == "all":
         passes += 3
     images = experiment.split.n_val + experiment.split.n_test
     return passes * images / (3 * n_train + experiment.split.n_val)
 
 
-def time_plan(programs: Sequence[Program], config: Config) -> Iterator[str]:
+def time_plan(plan: Plan) -> Iterator[str]:
     """Trains an epoch of each program on as many members as run at once; yields lines with the time of all."""
     total = 0.0
-    spec = PopulationSpec(**config.population)
-    for program in programs:
+    for program in plan.programs:
         loaded, task = make_task(program)
-        seconds = epoch_seconds(loaded, with_library(spec, program, task), task)
+        seconds = epoch_seconds(loaded, with_library(plan.population, program, task), task)
         n_train = training_size(loaded, task.parts)
-        epochs = sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, config, n_train)
+        epochs = sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, plan.intervene, n_train)
         needed = seconds * epochs
         yield f"program {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all"
         total += needed

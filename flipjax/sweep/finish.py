@@ -15,11 +15,10 @@ from flipjax import intervene, metrics
 from flipjax.backend import compiler
 from flipjax.backend.memory import trim
 from flipjax.backend.random import key_of
-from flipjax.config import Config, Experiment, PopulationSpec
-from flipjax.config.plan import member_axes
+from flipjax.config import Experiment, PopulationSpec
+from flipjax.config.plan import Plan
 from flipjax.config.program import Program
 from flipjax.config.ranges import name_of
-from flipjax.config.settings import own_quantities, values_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.report import gallery
 from flipjax.results import store
@@ -65,13 +64,13 @@ class Evaluation:
 
 
 def finish(
-    program: Program, config: Config, task: Task, current: Population, workdir: Workdir, curves: Curves, shown: str
+    program: Program, plan: Plan, task: Task, current: Population, workdir: Workdir, curves: Curves, shown: str
 ) -> Cell:
     """Evaluates every member's selected weights; writes weights, the gallery and, last, the results.
 
     Args:
       program: with all of its members or a part.
-      config: of the run.
+      plan: of the run.
       task: of the program.
       current: the trained population.
       workdir: the run folder.
@@ -81,9 +80,9 @@ def finish(
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
         current = population.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
-    kept_rules = {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]
+    kept_rules = {"first": rules[:1], "all": rules, "none": ()}[plan.population.keep]
     population.free((current.states.weights, current.states.average, current.states.opt_state))
-    images = _assess(program, config, task, current)
+    images = _assess(program, plan, task, current)
     # The gallery needs the weights of the first rule.
     population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept_rules])
     states = population.states_of(current)
@@ -127,7 +126,7 @@ def _member_results(program: Program, task: Task, states: State, curves: Curves)
     )
 
 
-def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, task: Task) -> None:
+def compile_evaluation(program: Program, plan: Plan, spec: PopulationSpec, task: Task) -> None:
     """Compiles what `finish` runs for all of a program's members; thread-safe, and the run reuses it."""
     experiment = program.experiment
     members = len(program.names)
@@ -137,7 +136,7 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
         return flat(first_weights(experiment, key_of(0), NO_WEIGHTS))
 
     weights = jax.eval_shape(new_weights)
-    evaluation = _evaluation(program, config, task)
+    evaluation = _evaluation(program, plan, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     shared = devices.shapes_of(layout, evaluation.shared)
     asked = [evaluation.first]
@@ -150,36 +149,34 @@ def compile_evaluation(program: Program, config: Config, spec: PopulationSpec, t
     trim()
 
 
-def _evaluation(program: Program, config: Config, task: Task) -> Evaluation:
+def _evaluation(program: Program, plan: Plan, task: Task) -> Evaluation:
     """Returns what to ask of every member."""
-    wanted = config.intervene
-    own = own_quantities(config)
     scenery: Scenery
-    if wanted.scenes == "none":
+    if plan.intervene.scenes == "none":
         scenes = "none"
         scenery = None
     elif task.pool.kind == "composite":
         scenes = "given"
-        scenery = training_scenes(task, wanted, seed=program.experiment.split.seed)
+        scenery = training_scenes(task, plan.intervene, seed=program.experiment.split.seed)
     else:
         scenes = "surroundings"
         scenery = task.tables["val"].rows
-    has_scores = wanted.scores != "none"
+    has_scores = plan.intervene.scores != "none"
     first = Questions(
         scenes,
         logit_scores=has_scores,
-        mirror_and_fills=wanted.scores == "all",
-        masks=has_scores and _masks_fit(config),
-        own=own,
+        mirror_and_fills=plan.intervene.scores == "all",
+        masks=has_scores and _masks_fit(plan, program.experiment),
+        own=plan.quantities,
     )
-    later = Questions("none", logit_scores=False, mirror_and_fills=False, masks=False, own=own)
+    later = Questions("none", logit_scores=False, mirror_and_fills=False, masks=False, own=plan.quantities)
     rows = np.concatenate([table.rows for table in task.tables.values()])
     return Evaluation(first, later, task.pool, rows, scenery)
 
 
-def _assess(program: Program, config: Config, task: Task, current: Population) -> ImageResults:
+def _assess(program: Program, plan: Plan, task: Task, current: Population) -> ImageResults:
     """Returns what every image of both parts leaves behind."""
-    evaluation = _evaluation(program, config, task)
+    evaluation = _evaluation(program, plan, task)
     questions = evaluation.first
     shared = devices.replicate(current.layout, evaluation.shared)
     answer = population.map_selected(current, questions, *shared, later=evaluation.later)
@@ -263,12 +260,13 @@ def _split_points(log_odds: np.ndarray) -> np.ndarray:
     return np.stack([split_evenly(member) for member in log_odds])
 
 
-def _masks_fit(config: Config) -> bool:
-    """Returns whether there are seeds to compare predicted classes of, and those of the whole grid fit MASK_BYTES."""
-    members = len(member_axes(config))
-    images = config.split.n_val + config.split.n_test
-    side = min(config.pool.size, MASK_SIDE)
-    return len(values_of(config, "seed")) > 1 and members * images * side**2 // 4 <= MASK_BYTES
+def _masks_fit(plan: Plan, experiment: Experiment) -> bool:
+    """Returns whether there are seeds to compare predicted classes of, and those of all members fit MASK_BYTES."""
+    settings = plan.programs[0].settings
+    seeds = {int(setting.condition.seed) for setting in settings}
+    images = experiment.split.n_val + experiment.split.n_test
+    side = min(experiment.pool.size, MASK_SIDE)
+    return len(seeds) > 1 and len(settings) * images * side**2 // 4 <= MASK_BYTES
 
 
 def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:

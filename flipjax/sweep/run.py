@@ -22,10 +22,9 @@ from flipjax.backend.convolutions import ONEDNN
 from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.config.identity import settings_of, sources_of
+from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config.plan import Plan
 from flipjax.config.program import Program, gallery_member, restrict, shard_members
-from flipjax.config.settings import own_quantities
 from flipjax.data.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
@@ -52,14 +51,10 @@ DONE = ("finished", "stopped")
 
 @dataclasses.dataclass
 class Sweep:
-    """The programs of a plan, their run folder and their results."""
+    """A plan, its run folder and its results."""
 
-    programs: Sequence[Program]
-    """The programs of the plan, each with all its members."""
-    config: Config
-    """The configuration of the plan."""
-    spec: PopulationSpec
-    """How members run on the machine."""
+    plan: Plan
+    """What to train, and what to ask of it."""
     workdir: Workdir
     """The run folder, which is locked."""
     signals: Signals
@@ -79,21 +74,21 @@ class Sweep:
     def members(self) -> set[str]:
         """The members trained by this process."""
         shard = self.shard or Shard(0, 1)
-        return shard_members(self.programs, index=shard.index, count=shard.count)
+        return shard_members(self.plan.programs, index=shard.index, count=shard.count)
 
     def read(self, say: Callable[[str], object]) -> None:
         """Reads the stored results of every program."""
-        self.stored = {program.name: read_program(self.workdir, program, say=say) for program in self.programs}
+        self.stored = {program.name: read_program(self.workdir, program, say=say) for program in self.plan.programs}
 
     def pending(self) -> list[Program]:
         """Returns the programs, restricted to this process's members that are not stored."""
         missing = self.members.intersection(self.missing())
-        return [restrict(program, missing) for program in self.programs if missing.intersection(program.names)]
+        return [restrict(program, missing) for program in self.plan.programs if missing.intersection(program.names)]
 
     def missing(self) -> list[str]:
         """Returns the members of all shards that are not stored."""
         missing = []
-        for program in self.programs:
+        for program in self.plan.programs:
             missing += [name for name in program.names if name not in self.stored[program.name]]
         return missing
 
@@ -127,7 +122,7 @@ class Sweep:
 
     def _whole(self, program: Program) -> Program:
         """Returns the program of the plan that some members belong to, with all of its members."""
-        return next(planned for planned in self.programs if planned.name == program.name)
+        return next(planned for planned in self.plan.programs if planned.name == program.name)
 
     def _train_program(self, program: Program, bar: Bar) -> None:
         """Trains as many members at a time as fit, compiling side by side and, where it is drawn, beside the pool."""
@@ -141,12 +136,12 @@ class Sweep:
                 fitting = threads.submit(fit, outlined, spec, shapes)
             loaded, task = tasks.make_task(program, self.data)
             check_own(loaded.experiment)
-            check_quantities(loaded.experiment, own_quantities(self.config))
-            tasks.check_scenes(task, self.config.intervene)
+            check_quantities(loaded.experiment, self.plan.quantities)
+            tasks.check_scenes(task, self.plan.intervene)
             self.workdir.record_pool(loaded, task.catalog)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
             spec = self._with_library(whole, task)
-            evaluation = threads.submit(compile_evaluation, loaded, self.config, spec, task)
+            evaluation = threads.submit(compile_evaluation, loaded, self.plan, spec, task)
             if fitting is None:
                 fitting = threads.submit(fit, loaded, spec, task)
             compile_start(loaded, task)
@@ -160,7 +155,7 @@ class Sweep:
             if size < len(names):
                 bar.say(room.note)
                 first = restrict(loaded, names[:size])
-                evaluation = threads.submit(compile_evaluation, first, self.config, spec, task)
+                evaluation = threads.submit(compile_evaluation, first, self.plan, spec, task)
             while names:
                 wave = restrict(loaded, names[:size])
                 try:
@@ -172,7 +167,7 @@ class Sweep:
 
     def _with_library(self, whole: Program, task: tasks.Task) -> PopulationSpec:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
-        spec = with_library(self.spec, whole, task)
+        spec = with_library(self.plan.population, whole, task)
         library = self.workdir.record_library(whole, spec.convolutions)
         if library == ONEDNN and not devices.has_onednn():
             found = f"one of {library} in {self.workdir.folder}, without which it would go on to other bits; {ADVICE}"
@@ -195,14 +190,14 @@ class Sweep:
         evaluation.exception()
         curves = self.live.pop(wave.name)
         shown = gallery_member(self._whole(wave))
-        cell = finish(wave, self.config, task, trained, self.workdir, curves, shown)
+        cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown)
         self.stored[wave.name].update(dict.fromkeys(cell.members, cell))
         self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
         """Writes the curves of stored members and of those in training."""
         tables = []
-        for program in self.programs:
+        for program in self.plan.programs:
             results = results_of_members(program, self.stored[program.name])
             if results is not None:
                 tables.append(history_table(results))
@@ -212,7 +207,7 @@ class Sweep:
 
     def results(self) -> list[MemberResults]:
         """Returns the stored members' results, program by program."""
-        stored = [results_of_members(program, self.stored[program.name]) for program in self.programs]
+        stored = [results_of_members(program, self.stored[program.name]) for program in self.plan.programs]
         return [results for results in stored if results is not None]
 
     def done(self) -> bool:
@@ -226,7 +221,7 @@ class Sweep:
             return "no program finished: no results", command.SOME_FAILED
         self.workdir.verify()
         self.workdir.remove_partial()
-        for program in self.programs:
+        for program in self.plan.programs:
             self.stored[program.name] = merge_parts(self.workdir, program, self.stored[program.name])
         results = self.results()
         blank = self._write_blank(results[0])
@@ -240,7 +235,7 @@ class Sweep:
     def _write_blank(self, example: MemberResults) -> list[MemberResults]:
         """Stores which members have no results, and returns them; `example` has the columns of a failed program."""
         blank = []
-        for program in self.programs:
+        for program in self.plan.programs:
             path = self.workdir.results_of(program) / BLANK
             stored = self.stored[program.name]
             absent = restrict(program, set(program.names).difference(stored))
@@ -271,8 +266,7 @@ class Sweep:
 
 
 def run_sweep(
-    programs: Sequence[Program],
-    config: Config,
+    plan: Plan,
     folder: str | Path,
     *,
     name: str,
@@ -289,12 +283,11 @@ def run_sweep(
     """Trains a configuration's members that are missing in a run folder, and writes tables and page.
 
     Args:
-        programs: the plan of the configuration.
-        config: the configuration.
+        plan: of the configuration.
         folder: the run folder.
         name: of the run, for config.json.
         line: the command or call, for config.json.
-        data: in-memory images (`flipjax.data.from_arrays`), for a configuration from `flipjax.training.task.with_data`.
+        data: in-memory images, for the plan of a configuration with `flipjax.data.arrays.keys_of(data)`.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
         force_unlock: whether to take the folder from a process that is gone.
@@ -310,7 +303,6 @@ def run_sweep(
         ConfigError: the configuration, the folder or the data cannot be used.
         OSError: the folder cannot be written to, or is gone.
     """
-    settings = settings_of(config)
     signals = signals or Signals()
     lock = Lock(Path(folder))
     if shard:
@@ -318,9 +310,9 @@ def run_sweep(
     workdir = Workdir(lock)
     signals.release = lock.release
     try:
-        sweep = Sweep(programs, config, PopulationSpec(**config.population), workdir, signals, shard, data)
+        sweep = Sweep(plan, workdir, signals, shard, data)
         try:
-            workdir.open(settings, fresh=fresh, force=force_unlock)
+            workdir.open(plan.settings, fresh=fresh, force=force_unlock)
         except OSError as error:
             sweep.read(say)
             if error.errno != errno.EROFS or fresh or sweep.missing():
@@ -332,9 +324,9 @@ def run_sweep(
         if not collect:
             pending = sweep.pending()
         if pending:
-            device = start_backend(sweep.spec, max(len(program.names) for program in pending))
-            facts = _facts_of(config, programs, name=name, line=line)
-            workdir.describe(settings, facts, describe_start(device), strict=strict_versions)
+            device = start_backend(plan.population, max(len(program.names) for program in pending))
+            facts = _facts_of(plan, name=name, line=line)
+            workdir.describe(plan.settings, facts, describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             unbroken = _train_pending(sweep, pending, fail_fast=fail_fast)
             if not unbroken:
@@ -350,16 +342,11 @@ def run_sweep(
         lock.release()
 
 
-def _facts_of(config: Config, programs: Sequence[Program], *, name: str, line: str) -> dict[str, object]:
+def _facts_of(plan: Plan, *, name: str, line: str) -> dict[str, object]:
     """Returns what config.json says of a run besides its settings and starts."""
-    facts: dict[str, object] = {
-        "name": name,
-        "command": line,
-        "members": sum(len(program.names) for program in programs),
-    }
-    functions = sources_of(config)
-    if functions:
-        facts["functions"] = functions
+    facts: dict[str, object] = {"name": name, "command": line, "members": plan.members}
+    if plan.sources:
+        facts["functions"] = plan.sources
     return facts
 
 

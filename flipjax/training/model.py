@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from flipjax import metrics
 from flipjax.backend.compiler import program
 from flipjax.config import FROZEN, ConfigError, Experiment, ModelSpec
+from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
-from flipjax.config.settings import check_value
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import NARROW
 from flipjax.metrics.settings import GUARDS, PROMOTIONS, jax_defaults

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend.random import key_of
-from flipjax.config import FROZEN, Config, ConfigError, Experiment
+from flipjax.config import FROZEN, ConfigError, Experiment, InterveneSpec
 from flipjax.config.program import Program, Setting
 from flipjax.data import POOLS
 from flipjax.data.arrays import ArrayData
@@ -50,8 +50,8 @@ class Task(NamedTuple):
 def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program, Task]:
     """Loads and splits the program's pool; returns the program with the pool's groups, and the task.
 
-    The `pool` and `catalog` of `data` replace the pool, for a configuration from `with_data`. The cue has the strength
-    of the first member.
+    The `pool` and `catalog` of `data` replace the pool, for a configuration with `flipjax.data.arrays.keys_of(data)`.
+    The cue has the strength of the first member.
 
     See the pools and `flipjax.data.split.split_pool` for errors.
     """
@@ -105,7 +105,7 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> program, task = outline_task(plan(configure("smoke"))[0])
+        >>> program, task = outline_task(plan(configure("smoke")).programs[0])
         >>> task.catalog.class_names, task.pool.images.shape, len(task.tables["test"].rows)
         (('mossling', 'ripplet'), (320, 32, 32, 3), 128)
     """
@@ -113,21 +113,6 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
     if spec.pool.name != "synthetic" or spec.model.title == FROZEN:
         return None
     return _task_of(program, outline_synthetic(spec.pool), list_synthetic(spec.pool))
-
-
-def with_data(config: Config, data: ArrayData | None) -> Config:
-    """Returns a configuration whose pool is `data`, as from `flipjax.data.from_arrays`; itself if `data` is None."""
-    if data is None:
-        return config
-    config = config.copy_and_resolve_references()
-    catalog = data.catalog
-    size = int(data.pool.images.shape[1])
-    names = {"classes": catalog.class_names, "scene_kinds": catalog.scene_names, "cue": "scene"}
-    usual = []
-    for scenes in catalog.groups.usual:
-        usual.append(tuple(catalog.scene_names[scene] for scene in scenes))
-    config.pool.update(name="arrays", size=size, root=catalog.content[:16], usual=tuple(usual), **names)
-    return config
 
 
 def starting_weights(experiment: Experiment, pool: Pool | None = None, *, whole: bool = False) -> Weights:
@@ -222,7 +207,7 @@ def check_sizes_of(program: Program) -> None:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> check_sizes_of(plan(configure("smoke"))[0])  # Nothing is wrong.
+        >>> check_sizes_of(plan(configure("smoke")).programs[0])  # Nothing is wrong.
     """
     spec = program.experiment
     if spec.pool.name == "synthetic":
@@ -285,31 +270,32 @@ def mirror_notes(program: Program, catalog: Catalog) -> list[str]:
     return [f"mirrored images exchange the labels of {'; '.join(pairs)}: {follows} (config.train.mirror_labels)"]
 
 
-def check_scenes(task: Task, wanted: Config) -> None:
+def check_scenes(task: Task, intervene: InterveneSpec) -> None:
     """Raises ConfigError if the pool lacks the scenes required by `config.intervene`."""
-    if wanted.scenes in ("sampled", "both") and task.pool.kind != "composite":
-        raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", wanted.scenes)
+    if intervene.scenes in ("sampled", "both") and task.pool.kind != "composite":
+        raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", intervene.scenes)
 
 
-def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
+def training_scenes(task: Task, intervene: InterveneSpec, *, seed: int) -> tuple[jax.Array, jax.Array]:
     """Returns a composite pool's training scenes of each kind, (S, D, H, W, channels) in 0..1, and weights (D,).
 
     Of a pool with a strength: those at strengths 0 and 1, (2, S, D, H, W, channels).
 
     Args:
         task: of the program.
-        wanted: `config.intervene`, as checked by `check_scenes`.
+        intervene: which scenes, as checked by `check_scenes`.
         seed: of the split and the draw, so that all members use the same scenes.
     """
     pool = task.pool
     if pool.strength is None:
-        return _training_scenes(pool, task, wanted, seed=seed)
-    without_cue, _ = _training_scenes(at_strength(pool, 0), task, wanted, seed=seed)
-    with_cue, weights = _training_scenes(dataclasses.replace(pool, strength=None), task, wanted, seed=seed)
+        return _training_scenes(pool, task, intervene, seed=seed)
+    without_cue, _ = _training_scenes(at_strength(pool, 0), task, intervene, seed=seed)
+    with_cue, weights = _training_scenes(dataclasses.replace(pool, strength=None), task, intervene, seed=seed)
     return jnp.stack([without_cue, with_cue]), weights
 
 
-def _training_scenes(pool: Pool, task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
+def _training_scenes(pool: Pool, task: Task, intervene: InterveneSpec, *, seed: int) -> tuple[jax.Array, jax.Array]:
+    assert intervene.scenes != "none", "asked of a configuration that swaps no scenes"
     scenes = task.parts.split.train.scenes
     kinds = task.catalog.scene_kind[scenes]
     if pool.cue == "scene" and pool.strength is None:
@@ -319,10 +305,10 @@ def _training_scenes(pool: Pool, task: Task, wanted: Config, *, seed: int) -> tu
     count = kinds.max() + 1
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]
     drawn = np.zeros((count, 0), np.int64)
-    if wanted.scenes != "mean":
+    if intervene.scenes != "mean":
         drawn = scenes[draw_scenes(key_of(seed), kinds, count=1)]
     samples = photos[drawn] / np.float32(255)
-    return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
+    return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=intervene.scenes)
 
 
 def split_evenly(log_odds: np.ndarray) -> np.ndarray:

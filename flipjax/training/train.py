@@ -22,22 +22,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend.start import check_mesh, check_settings
-from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
-from flipjax.config.checks import check_setting
-from flipjax.config.identity import digest_of
+from flipjax.config import AXES, Config, ConfigError, Experiment
+from flipjax.config.checks import check_setting, check_value, nearest
 from flipjax.config.keys import as_python
-from flipjax.config.plan import plan, setting_of
+from flipjax.config.plan import Plan, plan, setting_of
 from flipjax.config.program import Program, Setting, Value
 from flipjax.config.reading import configure
-from flipjax.config.settings import check_value, nearest, values_of
-from flipjax.data.arrays import ArrayData
+from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.training.devices import form_of, library_of
 from flipjax.training.member import Member
 from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.own import check_own
 from flipjax.training.run import Data, Trained, train_member
-from flipjax.training.task import Task, make_member, make_task, starting_weights, training_size, with_data
+from flipjax.training.task import Task, make_member, make_task, starting_weights, training_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +44,10 @@ class Setup:
 
     identity: str
     """The digest of the configuration."""
-    config: Config = dataclasses.field(compare=False)
-    """The configuration that was asked for."""
+    plan: Plan = dataclasses.field(compare=False)
+    """What was asked for."""
     program: Program = dataclasses.field(compare=False)
-    """Its one program."""
+    """Its one program, with the groups of its pool."""
     task: Task = dataclasses.field(compare=False)
     """The images, their parts and tables."""
     n_train: int = dataclasses.field(compare=False)
@@ -61,7 +59,7 @@ class Setup:
         Raises:
             ConfigError: unknown axis, value out of range, or method not in the program.
         """
-        axes = {name: values_of(self.config, name)[0] for name in AXES}
+        axes: dict[str, Any] = dict(self.plan.first_values)
         in_range: list[jax.Array] = []
         for name, value in values.items():
             if name not in AXES:
@@ -77,8 +75,8 @@ class Setup:
             else:
                 axes[name] = as_python(value)
                 check_value(AXES[name].name, axes[name])
-        setting = setting_of(self.config, axes, name="", static={})
-        check_setting(self.program.experiment, setting, self.config)
+        setting = setting_of(axes, self.plan.methods)
+        check_setting(setting, self.program, self.plan.methods)
         if in_range:
             # A traced value raises nothing: a learning rate of NaN ends as DIVERGED, without any number.
             rate = jnp.where(jnp.stack(in_range).all(), setting.recipe.learning_rate, jnp.nan)
@@ -129,7 +127,7 @@ class Train:
     def convolutions(self) -> str:
         """The library of convolutions with which a sweep compiles it, an argument of `flipjax.backend.fast_jit`."""
         setup = self.setup
-        return library_of(setup.program, PopulationSpec(**setup.config.population), n_train=setup.n_train)
+        return library_of(setup.program, setup.plan.population, n_train=setup.n_train)
 
     def member(self, **axes: Value) -> Member:
         """Returns a member, with the configuration's first value for each omitted axis.
@@ -215,13 +213,13 @@ def make_train(
         ((192, 2), (4,))
     """
     check_settings()
-    asked = with_data(configure(config, changes), data)
-    programs = plan(asked)
-    if len(programs) > 1:
-        raise ConfigError("config.grid", "one program; make_train is called for each", f"{len(programs)} programs")
-    program, task = make_task(programs[0], data)
+    planned = plan(configure(configure(config, changes), keys_of(data)))
+    count = len(planned.programs)
+    if count > 1:
+        raise ConfigError("config.grid", "one program; make_train is called for each", f"{count} programs")
+    program, task = make_task(planned.programs[0], data)
     check_own(program.experiment)
-    packed = form_of(PopulationSpec(**asked.population), model=program.experiment.model.title) == "packed"
+    packed = form_of(planned.population, model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)
     n_train = training_size(program, task.parts)
     val = task.tables["val"]
@@ -234,7 +232,7 @@ def make_train(
         weights = starting_weights(experiment, task.pool)
     else:
         weights = _fitting(experiment, start)
-    return Train(shared, weights, experiment, Setup(digest_of(asked), asked, program, task, n_train))
+    return Train(shared, weights, experiment, Setup(planned.identity, planned, program, task, n_train))
 
 
 def _fitting(experiment: Experiment, start: Model | Weights) -> Weights:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
+from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
-from flipjax.config.settings import check_value
 from flipjax.data.split import PARTS
 from flipjax.support.files import sha256, write_text
 
