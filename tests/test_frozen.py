@@ -10,11 +10,11 @@ import pytest
 from flipjax.config import ConfigError
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
-from flipjax.data.arrays import from_arrays, from_cut_outs
+from flipjax.data.arrays import from_arrays, from_cut_outs, keys_of
 from flipjax.data.pool import gather, inputs_of
 from flipjax.models import frozen
 from flipjax.training.features import AT_ONCE
-from flipjax.training.task import make_task, with_data
+from flipjax.training.task import make_task
 
 try:
     frozen.weights_file()
@@ -62,10 +62,9 @@ def photos(count=48):
 
 
 def task_of(data, **changes):
-    config = with_data(
-        configure("smoke", {**SMALL, **{name.replace("__", "."): v for name, v in changes.items()}}), data
-    )
-    return make_task(plan(config)[0], data)
+    keys = {name.replace("__", "."): value for name, value in changes.items()}
+    config = configure("smoke", {**SMALL, **keys, **keys_of(data)})
+    return make_task(plan(config).programs[0], data)
 
 
 @pytest.fixture(scope="module")

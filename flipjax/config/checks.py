@@ -170,7 +170,6 @@ def _place_of_several(key: Key) -> str:
     return f"config.grid.{key.name}"
 
 
-
 def check_method_names(config: Config) -> None:
     """Raises ConfigError if the axis of methods has an unknown one, or leaves out one that the configuration brings.
 

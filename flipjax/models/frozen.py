@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from flipjax.config import FROZEN, KEYS, Config, ConfigError, ModelSpec
-from flipjax.config.settings import changed
+from flipjax.config.reading import changed
 from flipjax.models.encoders import EfficientNetLite0
 from flipjax.models.old_pytorch import read_old_form
 from flipjax.models.pack import Pack
