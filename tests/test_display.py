@@ -16,9 +16,14 @@ from flipjax.training.member import Status
 def test_an_epoch_is_said_with_what_became_of_members_and_the_mean_of_finite_losses():
     program = SimpleNamespace(name="000", epochs=(4, 3))
     status = np.array([Status.RUNNING, Status.STOPPED, Status.DIVERGED])
-    said = epoch_note(program, 1, status, np.array([0.5, 1.5, np.nan]))
-    assert said == "program 000, epoch 1/4: 1 running, 1 stopped, 1 diverged; mean validation loss 1.0000"
-    assert epoch_note(program, 2, status[2:], np.array([np.inf])).endswith("1 diverged; mean validation loss -")
+    said = epoch_note(
+        program, 1, status, cross_entropy=np.array([0.5, 1.5, np.nan]), worst_group_iou=np.array([0.2, 0.4, 0.0])
+    )
+    states = "1 running, 1 stopped, 1 diverged"
+    numbers = "cross-entropy 1.0000, worst-group IoU 0.300"
+    assert said == f"program 000, epoch 1/4: {states}; mean validation {numbers}"
+    said = epoch_note(program, 2, status[2:], cross_entropy=np.array([np.inf]), worst_group_iou=np.array([0.0]))
+    assert said.endswith("1 diverged; mean validation -")
 
 
 def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch):

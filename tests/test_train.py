@@ -92,7 +92,7 @@ def play(settle, experiment, valid, *, train_losses=None, knobs=None, restart=0,
     for number, pair in enumerate(zip(valid, train_losses or valid, strict=True), start=1):
         assert state.status == RUNNING
         loss, train_loss = map(np.float32, pair)
-        result = Validation(loss, loss, np.float32(0), np.float32(0), np.float32(risk))
+        result = Validation(loss, loss, np.float32(0), np.float32(0), np.float32(risk), loss)
         state = settle(experiment, member, dataclasses.replace(state, weights=jnp.float32(number)), train_loss, result)
         if number == restart:
             state = dataclasses.replace(state, restart=state.epoch, **fresh)
@@ -147,13 +147,17 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     def answered(weights, rows):
         images, labels = gather(pool, rows)
         logits, _ = apply(tiny, nested(tiny, weights), images, training=False)
-        return logits, labels, losses.image_loss(logits, labels, None, Knobs(dice=0.5)), flip_risk(logits)
+        own = losses.image_loss(logits, labels, None, Knobs(dice=0.5))
+        return logits, labels, own, losses.cross_entropy(logits, labels), flip_risk(logits)
 
-    logits, labels, each, risks = map(np.asarray, answered(state.weights, rows))
+    logits, labels, each, entropies, risks = map(np.asarray, answered(state.weights, rows))
     for dfr, kept in ((0.0, refit | True), (1.0, ~refit)):  # DFR keeps half of each group to itself.
         member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5, dfr=dfr))
         result, weights = validate(tiny, member, pool, state, validation)
         of_group = [each[kept & (groups == g)].mean() for g in range(GROUPS.count)]
+        of_entropy = [entropies[kept & (groups == g)].mean() for g in range(GROUPS.count)]
+        np.testing.assert_allclose(result.cross_entropy, np.mean(of_entropy), rtol=1e-5)
+        assert result.cross_entropy < result.loss  # By the Dice loss, which other methods lack.
         np.testing.assert_allclose(result.loss, np.mean(of_group), rtol=1e-5)  # Whatever the group weights are by now.
         shares = np.bincount(member.groups, minlength=GROUPS.count) / len(member.groups)
         np.testing.assert_allclose(result.loss_at_rho, shares @ of_group, rtol=1e-5)

@@ -53,7 +53,15 @@ Example:
     >>> set(MODEL_NAMES) == {*SMALL, *LARGE, FROZEN}
     True
 """
-SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
+SELECTIONS = (
+    "val_loss",
+    "val_loss_at_rho",
+    "val_worst_group_iou",
+    "val_flip",
+    "label_free_risk",
+    "val_cross_entropy",
+    "last",
+)
 """Rules that choose the epoch of a member, see `TrainSpec`: values in `config.train.selection`.
 
 Example:
@@ -277,7 +285,8 @@ class TrainSpec:
 
     Each rule of `selection` has rows in the results; reports show the first. The rules are lowest validation loss with
     equal groups or with groups weighted as in the training set (which needs no group labels), highest worst-group IoU,
-    lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch.
+    lowest Flip, lowest mean flip-risk (which needs no labels), lowest cross-entropy with equal groups, and the last
+    epoch. A validation loss is that of the member's own method; the others have one scale for all methods.
 
     Example:
         >>> TrainSpec(selection=("val_loss", "val_worst_group_iou")).selection[0], TrainSpec().epochs
@@ -288,7 +297,12 @@ class TrainSpec:
     batch_size: int = static(16, within(1), "batch size")
     patience: int = static(8, within(1), "epochs without improvement of the first rule after which a member stops")
     # Rules are common to all programs; own losses and augmentations are methods, which are an axis.
-    selection: tuple[str, ...] = static(SELECTIONS[:1], RULES, "rules that choose the epoch", in_grid=False)
+    selection: tuple[str, ...] = static(
+        SELECTIONS[:1],
+        RULES,
+        "rules that choose the epoch; val_loss and val_loss_at_rho are of each method's own loss",
+        in_grid=False,
+    )
     mirror_labels: str = static(
         "exchange",
         one_of("exchange", "keep"),

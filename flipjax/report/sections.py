@@ -45,7 +45,7 @@ GAP_LOOKS = tuple(zip(CLASSES[1:], "^v^v^v^", strict=True))
 SETTING_MARKERS = "osD^vP*"
 """Marks of the lines of settings, in turn."""
 MEASURES = {
-    "valid_loss": ("validation loss", None),
+    "valid_cross_entropy": ("validation cross-entropy", None),
     "valid_flip": ("validation flip", 1.0),
     "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
 }

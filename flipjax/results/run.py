@@ -336,7 +336,8 @@ def load(run: str | Path) -> StoredRun:
     - `.scores`, as scores.csv, one row per member and score: `member`, the axes, `selection`, `score`, `passes`,
       `threshold`, and `<measure>_<side>` for the measures of `flipjax.results.measures`, the sides all, common and
       rare.
-    - `.history`, as history.csv, one row per member and epoch: `member`, `epoch`, losses in nats, shares,
+    - `.history`, as history.csv, one row per member and epoch: `member`, `epoch`; `train_loss` and
+      `valid_loss`, of the member's own method; `valid_cross_entropy` in nats and shares, which compare methods;
       `learning_rate`, `group_weight_<g>`.
     - `.summary`, one row per setting, selection rule and quantity: the axes except the seed, `selection`, `quantity`
       (as `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,

@@ -93,7 +93,13 @@ def train_members(
         write(curves_of(program, columns, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
-        note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
+        note = epoch_note(
+            program,
+            epoch,
+            current.status,
+            cross_entropy=record["valid_cross_entropy"][active],
+            worst_group_iou=record["valid_worst_group_iou"][active],
+        )
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     # A run killed right after its last checkpoint has not.
     write(curves_of(program, columns, history, population.states_of(current).epoch))
@@ -101,16 +107,22 @@ def train_members(
     return current
 
 
-def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
-    """Returns the progress note of an epoch, from all members' status (K,) and the losses (R,) of those that ran.
+def epoch_note(
+    program: Program, epoch: int, status: np.ndarray, *, cross_entropy: np.ndarray, worst_group_iou: np.ndarray
+) -> str:
+    """Returns the progress note of an epoch, from all members' status (K,) and validation (R,) of those that ran.
 
-    The mean leaves out non-finite losses of diverged members.
+    Both numbers have one scale for all methods, so that their means mean something; losses of methods have not. The
+    means leave out diverged members, whose cross-entropy is not finite.
     """
     counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
     members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    finite = losses[np.isfinite(losses)]
-    mean = f"{finite.mean():.4f}" if finite.size else "-"
-    return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
+    finite = np.isfinite(cross_entropy)
+    validation = "-"
+    if finite.any():
+        means = cross_entropy[finite].mean(), worst_group_iou[finite].mean()
+        validation = "cross-entropy {:.4f}, worst-group IoU {:.3f}".format(*means)
+    return f"program {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation {validation}"
 
 
 def curves_of(program: Program, columns: Sequence[str], history: np.ndarray, epochs: Array | Rows) -> Curves:

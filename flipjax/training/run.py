@@ -35,14 +35,16 @@ class Validation(NamedTuple):
     """A member's measures on the validation images used for selection: float32 scalars.
 
     Example:
-        >>> validation = Validation(loss=0.4, loss_at_rho=0.3, worst_group_iou=0.6, flip=0.1, risk=0.2)
+        >>> validation = Validation(
+        ...     loss=0.4, loss_at_rho=0.3, worst_group_iou=0.6, flip=0.1, risk=0.2, cross_entropy=0.4
+        ... )
         >>> validation.scores(jnp.int32(3))["val_worst_group_iou"]
         -0.6
     """
 
     loss: jax.Array
-    """The member's loss, averaged over groups with equal weights so that epochs are comparable; for the reference's
-    GroupDRO its robust loss, as in the paper's code."""
+    """The loss of the member's own method, averaged over groups with equal weights so that epochs are comparable; for
+    the reference's GroupDRO its robust loss, as in the paper's code. Losses of other methods have other scales."""
     loss_at_rho: jax.Array
     """The member's loss, averaged over groups with the weights that they have in the training set."""
     worst_group_iou: jax.Array
@@ -51,12 +53,15 @@ class Validation(NamedTuple):
     """Fraction of the true foreground."""
     risk: jax.Array
     """Mean flip-risk in nats over images that have one; needs no labels."""
+    cross_entropy: jax.Array
+    """The cross-entropy in nats, averaged over groups with equal weights: one scale for all methods."""
 
     def scores(self, epoch: jax.Array) -> dict[str, jax.Array]:
         """Returns the score minimised by each selection rule; NaN is never selected."""
         return {
             "val_loss": self.loss,
             "val_loss_at_rho": self.loss_at_rho,
+            "val_cross_entropy": self.cross_entropy,
             "val_worst_group_iou": -self.worst_group_iou,
             "val_flip": self.flip,
             "label_free_risk": self.risk,
@@ -79,18 +84,19 @@ def validate(
     rows, groups, _, refit = map(jnp.asarray, table)
     own_losses = functions_of(experiment.train.loss)
 
-    def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
+    def of_batch(batch: jax.Array) -> tuple[jax.Array, jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch[:, :2])
         logits = logits_of(experiment, weights, inputs_of(pool, batch[:, :2], images))
         image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own_losses=own_losses)
-        return image_losses, metrics.decompose(logits, masks)
+        return image_losses, losses.cross_entropy(logits, masks), metrics.decompose(logits, masks)
 
     listed = jnp.concatenate([rows, groups[:, None]], axis=1)
-    image_losses, decomposition = map_batches(of_batch, listed, largest=evaluation_batch(experiment))
+    image_losses, cross_entropies, decomposition = map_batches(of_batch, listed, largest=evaluation_batch(experiment))
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
     count = experiment.groups.count
     group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]
     loss = group_losses.mean()
+    cross_entropy = losses.group_means(cross_entropies, groups, num_groups=count, weights=selecting)[0].mean()
     # XLA does not fuse across a loop, so a sequential map rounds identically for one member and for many.
     counts = jax.nn.one_hot(member.groups, count).sum(0)
     total = jax.lax.fori_loop(0, count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
@@ -110,7 +116,7 @@ def validate(
     flip = pixel_ratios(margins(confusion.sum(0))).flip.value
     risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
     risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
-    return Validation(loss, loss_at_rho, iou.min(), flip, risk), group_weights
+    return Validation(loss, loss_at_rho, iou.min(), flip, risk, cross_entropy), group_weights
 
 
 def settle(experiment: Experiment, member: Member, state: State, loss: jax.Array, validation: Validation) -> State:
