@@ -1,6 +1,7 @@
 """Searches learning rate and weight decay at random, all in one program: python sweeps/examples/random_search.py [N]
 
-The member with the least validation cross-entropy is chosen, a scale that all methods share; its Flip on the test images is printed. N is 8 unless given.
+The member with the least validation cross-entropy, a scale that all methods share, is chosen; its Flip on the test
+images is printed. N is 8 unless given.
 """
 
 import sys
