@@ -11,6 +11,7 @@ import pandas as pd
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.problems import AuditError
 from flipjax.metrics import Anatomy, flip_kinds, relabelling
+from flipjax.metrics.anatomy import shift_in_words
 from flipjax.metrics.anatomy_flips import FlipKinds, Relabelling
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Ratio, divide
@@ -75,9 +76,9 @@ def describe_anatomy(anatomy: Anatomy, class_names: Sequence[str]) -> str:
     """Returns the pairs and chains in words.
 
     Example:
-        >>> names = ["background", "kidney_left", "kidney_right", "L1", "L2"]
+        >>> names = ["background", "kidney_left", "kidney_right", "L1", "L2", "L3"]
         >>> describe_anatomy(Anatomy.from_names(names), names)
-        'mirror pair kidney_left and kidney_right; chain L1 to L2'
+        'mirror pair kidney_left and kidney_right; chain L1 to L3'
     """
     parts = [f"mirror pair {class_names[a]} and {class_names[b]}" for a, b in anatomy.mirror]
     if len(parts) > 2:
@@ -93,14 +94,14 @@ def describe_anatomy(anatomy: Anatomy, class_names: Sequence[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Renamed:
-    """Images whose flips one renaming mends."""
+    """Images with one fault, whose flips one renaming mends."""
 
-    renaming: str
-    """The renaming, in words."""
+    fault: str
+    """What is wrong with the labels, in words."""
     images: int
-    """The number of images of which it is the best renaming, and mends half of the flips or more."""
+    """The number of images of which it explains most: renaming mends half of the flips or more."""
     mended_share: float
-    """The share of these images' flipped pixels that it mends."""
+    """The share of these images' flipped pixels that the renaming mends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ class AnatomyFlips:
     best: Relabelling
     """The best renaming of each image, leaves (n,); pixels count by their size."""
     texts: tuple[str, ...]
-    """The best renaming of each image in words, `none` where there is none."""
+    """The fault that the best renaming of each image mends, in words; `none` where there is none."""
     rates: dict[str, Estimate]
     """`flip_mirror`, `flip_shift` and `flip_other` of all images, with intervals; they sum to Flip."""
 
@@ -126,7 +127,7 @@ class AnatomyFlips:
             "flip_mirror": np.round(self.kinds.mirror, DIGITS),
             "flip_shift": np.round(self.kinds.shift, DIGITS),
             "flip_other": np.round(self.kinds.other, DIGITS),
-            "renaming": list(self.texts),
+            "fault": list(self.texts),
             "mended": np.round(self.best.mended_share, DIGITS),
             "renamed_flip": np.round(self.best.flip, DIGITS),
             "renamed_dice": np.round(self.best.mean_dice, DIGITS),
@@ -149,7 +150,7 @@ class AnatomyFlips:
 def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
     """Counts the flips of each image by kind, and finds the renaming that mends most."""
     best = relabelling(measured.weighted_decomposition, anatomy)
-    texts = [anatomy.renamings[index].describe(measured.class_names) for index in np.asarray(best.renaming)]
+    texts = [anatomy.renamings[index].fault(measured.class_names) for index in np.asarray(best.renaming)]
     # Columns of one image count its pixels; rates of all images weigh a pixel by its size, as every rate of an audit.
     weighted_kinds = flip_kinds(measured.weighted_decomposition, anatomy)
     return AnatomyFlips(
@@ -181,7 +182,7 @@ def _pooled_rates(kinds: FlipKinds, clusters: np.ndarray | None) -> dict[str, Es
     return rates
 
 
-def kinds_table(flips: AnatomyFlips) -> pd.DataFrame:
+def kinds_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
     """Returns a row for each kind of flip: `kind`, `share` of the true foreground, `low`, `high`, `images` with it.
 
     Mirrored labels have a row if there are mirror pairs, shifts if there are chains; these have one more for each
@@ -199,21 +200,22 @@ def kinds_table(flips: AnatomyFlips) -> pd.DataFrame:
         share, low, high = flips.rates[name]
         rows.append({"kind": title, "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
         if name == "flip_shift":
-            rows += _shift_rows(flips)
+            rows += _shift_rows(flips, class_names)
     return pd.DataFrame(rows)
 
 
-def _shift_rows(flips: AnatomyFlips) -> list[dict[str, object]]:
+def _shift_rows(flips: AnatomyFlips, class_names: Sequence[str]) -> list[dict[str, object]]:
     """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
     shifted = flips.weighted_kinds.shifted
     shares = divide(shifted.sum(0), np.asarray(flips.weighted_kinds.foreground).sum())
     images = (flips.kinds.shifted > 0).sum(0)
+    in_chains = [class_names[c] for chain in flips.anatomy.chains for c in chain if c is not None]
     rows: list[dict[str, object]] = []
     for step, share, image_count in zip(flips.anatomy.steps, shares, images, strict=True):
         if image_count > 0:
             rows.append(
                 {
-                    "kind": f"shift by {step:+d}",
+                    "kind": shift_in_words(in_chains, step),
                     "share": float(share),
                     "low": np.nan,
                     "high": np.nan,

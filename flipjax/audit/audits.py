@@ -22,14 +22,14 @@ import numpy as np
 import pandas as pd
 
 from flipjax import metrics
-from flipjax.audit import fiftyone, files
+from flipjax.audit import files
 from flipjax.audit.anatomy import read_anatomy
 from flipjax.audit.arrays import StoredArray, check_matrices
 from flipjax.audit.batches import stream, takes_for_background
 from flipjax.audit.clusters import fact_on_restarting, likely_clusters, read_clusters
-from flipjax.audit.counts import Keep, Tally, count_pairs
-from flipjax.audit.describe import describe_images, describe_missing
-from flipjax.audit.gates import Gate, Limits, check_gates, failures, make_gates, try_gates, write_junit
+from flipjax.audit.counts import Tally, count_pairs
+from flipjax.audit.describe import describe_images, describe_missing, describe_weight
+from flipjax.audit.gates import Gate, Limits, check_gates, failures, limits_in_words, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups, fact_on_absent_classes, read_groups
 from flipjax.audit.image_table import read_image_table
 from flipjax.audit.measurements import Measurements, MinSize
@@ -205,14 +205,9 @@ def audit_with(
         seen = {"photo": photo_by_name.get(pair.name), "volume": volume_by_name.get(pair.name)}
         pairs.append(dataclasses.replace(pair, **seen))
     _check_smallest(smallest, pairs, opened.encoding)
-    spec = opened.encoding.spec
-    ignored = fiftyone.ignored_value(spec.num_classes)
-    mask_files = fiftyone.collect_masks(out, ignored=ignored, ignore_index=spec.ignore_index)
-    with files.claimed(out), mask_files as keep_mask, closing(Tally(spec, smallest)) as tally:
+    with files.claimed(out), closing(Tally(opened.encoding.spec, smallest)) as tally:
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
-        # FiftyOne shows masks over photos, so without photos none are kept.
-        keep = keep_mask if photo_by_name else None
-        _count_all(pairs, opened.encoding, tally, min_size=smallest, keep=keep)
+        _count_all(pairs, opened.encoding, tally, min_size=smallest)
         encoding = _with_classes(opened, tally)
         if settled is None:
             settled = settle(options, opened, encoding, gates, read_groups_of)
@@ -226,10 +221,8 @@ def audit_with(
         on_overlaps = [overlaps.sentence() for overlaps in opened.overlaps]
         facts = _facts_on(measured, (sources, *opened.facts, *facts_on_tables, *on_overlaps), encoding, settled)
         stored = {**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)}
-        document = make_document(audit, facts=facts, options=stored)
+        document = make_document(audit, facts=facts, options=stored, limits=limits_in_words(tried))
         files.write_audit(out, audit, document, tally.maps_of, gates=tried)
-    if photo_by_name:
-        fiftyone.write_samples(out, audit, photo_by_name, shapes=measured.shapes, ignored=ignored)
     if junit:
         write_junit(junit, "flipjax audit", tried)
     return Audited(audit, terminal_text(document), failures(tried))
@@ -239,6 +232,7 @@ def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encodin
     """Returns the sentences that come first in the report: on images, files, groups, anatomy and what is missing."""
     facts = [
         describe_images(measured.shapes, encoding),
+        describe_weight(measured),
         *on_files,
         settled.groups.fact,
         settled.anatomy_fact,
@@ -302,16 +296,14 @@ def _check_smallest(smallest: MinSize, pairs: Sequence[Pair], encoding: Encoding
             smallest.pixels(pair.labels.spacing or pair.prediction.spacing or encoding.spacing)
 
 
-def _count_all(
-    pairs: Sequence[Pair], encoding: Encoding, tally: Tally, *, min_size: MinSize, keep: Keep | None
-) -> None:
+def _count_all(pairs: Sequence[Pair], encoding: Encoding, tally: Tally, *, min_size: MinSize) -> None:
     """Counts all images into the tally.
 
     Raises:
         AuditError: values do not fit, or files are broken, which are listed once all were tried.
     """
     broken: list[BrokenFileError] = []
-    counted = count_pairs(pairs, encoding, min_size=min_size, keep=keep)
+    counted = count_pairs(pairs, encoding, min_size=min_size)
     with closing(counted) as results, Bar(total=len(pairs)) as bar:
         for number, (pair, counts) in enumerate(zip(pairs, results, strict=True), 1):
             if isinstance(counts, BrokenFileError):

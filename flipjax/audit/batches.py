@@ -22,7 +22,7 @@ from flipjax.audit import files
 from flipjax.audit.anatomy import NONE, read_anatomy
 from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.counts import ImageCounts, Tally, count_image
-from flipjax.audit.describe import describe_images, describe_missing
+from flipjax.audit.describe import describe_images, describe_missing, describe_weight
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import MinSize, SwapLogOdds
 from flipjax.audit.names import check_names, check_texts
@@ -354,6 +354,7 @@ class AuditStream:
         all_facts = [
             *facts,
             describe_images(measured.shapes, self._encoding),
+            describe_weight(measured),
             *describe_missing(measured),
             anatomy_fact,
         ]

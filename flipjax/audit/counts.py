@@ -31,8 +31,6 @@ PIECES = 8
 """Pieces that the images of one process are cut into; progress advances by one piece."""
 CONTEXT = "context_"
 """Beginning of the names of columns of which segments have one for each class."""
-Keep = Callable[[ImageRecord, np.ndarray], None]
-"""A function that takes an image and its predicted classes, such as one that writes masks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +69,13 @@ class ImageCounts:
         return Rank(float(image.flip), risk, self.segments.true)
 
 
-def count_image(
-    record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVERY_SIZE, keep: Keep | None = None
-) -> ImageCounts:
+def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVERY_SIZE) -> ImageCounts:
     """Counts one image.
 
     Args:
         record: the image.
         spec: kernel options, classes last; without `num_classes` masks have as many as the image needs.
         min_size: smaller segments have no row.
-        keep: called with the image and its predicted classes.
 
     Raises:
         TypeError, ValueError: as in `flipjax.metrics.decompose` and `segment_tables`; a pixel has no finite score,
@@ -116,8 +111,6 @@ def count_image(
         prediction, labels, of_masks, risks=risks, unit=record.unit, predicted_unit=record.predicted_unit
     )
     large, left_out = _of_size(columns, min_size.pixels(record.spacing))
-    if keep is not None:
-        keep(record, prediction)
     photo = None
     if record.photo is not None:
         photo = functools.partial(load_photo, record.photo, labels.shape)
@@ -195,7 +188,6 @@ def count_pairs(
     encoding: Encoding,
     *,
     min_size: MinSize = EVERY_SIZE,
-    keep: Keep | None = None,
 ) -> Generator[ImageCounts | BrokenFileError]:
     """Reads and counts images, and yields them in order; one that is broken is yielded as its error.
 
@@ -205,12 +197,11 @@ def count_pairs(
         pairs: the images.
         encoding: their encoding.
         min_size: smaller segments have no row.
-        keep: called with each image and its predicted classes.
 
     Raises:
         AuditError: values do not fit an option. The message names the image.
     """
-    count = functools.partial(_count, encoding=encoding, min_size=min_size, keep=keep)
+    count = functools.partial(_count, encoding=encoding, min_size=min_size)
     if encoding.spec.kind == "masks":
         yield from in_order(functools.partial(_read_and_count, encoding=encoding, count=count), pairs)
     else:
@@ -219,13 +210,13 @@ def count_pairs(
 
 
 def _count(
-    record: ImageRecord | BrokenFileError, encoding: Encoding, min_size: MinSize, keep: Keep | None
+    record: ImageRecord | BrokenFileError, encoding: Encoding, min_size: MinSize
 ) -> ImageCounts | BrokenFileError:
     """Counts an image that was read, or passes on the error of one that is broken."""
     if isinstance(record, BrokenFileError):
         return record
     with in_options(record.pair):
-        return count_image(record, encoding.spec, min_size=min_size, keep=keep)
+        return count_image(record, encoding.spec, min_size=min_size)
 
 
 def _read_and_count(

@@ -1,4 +1,4 @@
-"""Sentences on what an audit read: images, spacing, classes and groups that are missing, likely clusters."""
+"""Sentences on what an audit read: images, what pixels count by, classes and groups that are missing."""
 
 from collections.abc import Sequence
 
@@ -38,8 +38,8 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
 
 
 def describe_missing(measured: Measurements) -> list[str]:
-    """Returns sentences on what was measured of few or no images: spacings, classes and groups."""
-    lines = _of_spacing(measured)
+    """Returns sentences on what was measured of no images: classes and groups."""
+    lines = []
     labels = np.asarray(measured.decomposition.confusion).sum((0, 2))
     inside = is_foreground(len(labels), measured.decomposition.background)
     absent = [name for c, name in enumerate(measured.class_names) if inside[c] and not labels[c]]
@@ -54,25 +54,21 @@ def describe_missing(measured: Measurements) -> list[str]:
     return lines
 
 
-def _of_spacing(measured: Measurements) -> list[str]:
-    """Returns a sentence on the distance of pixels, if the page must say it."""
+def describe_weight(measured: Measurements) -> str:
+    """Returns the sentence on what pixels count by in every rate, with the distance of pixels where it is known."""
+    begin = f"Every rate is by {measured.weight}"
     spacing = measured.spacing
     if spacing is None:
         lacking = measured.without_spacing
         if not measured.are_volumes:
-            return []
+            return f"{begin}."
         if len(lacking) == len(measured.names):
-            return ["No spacing is known (--spacing X,Y,Z in mm), so sizes are in voxels alone."]
-        return [f"Without spacing: {listed(lacking)}; sizes of all are in voxels alone (--spacing X,Y,Z in mm)."]
+            return f"{begin}: no spacing is known (--spacing X,Y,Z in mm)."
+        return f"{begin}: no spacing is known of {listed(lacking)} (--spacing X,Y,Z in mm)."
     different = np.unique(spacing.round(4), axis=0)
     if len(different) == 1:
-        return [f"Spacing {' x '.join(f'{size:g}' for size in different[0])} mm."]
-    if measured.are_volumes:
-        weighed = "voxels by their volume"
-        unit = "mm3"
-    else:
-        weighed = "pixels by their area"
-        unit = "mm2"
+        return f"{begin}; spacing {' x '.join(f'{size:g}' for size in different[0])} mm."
+    unit = "mm3" if measured.are_volumes else "mm2"
     sizes = spacing.prod(axis=1)
-    span = f"{sizes.min():.3g} to {sizes.max():.3g} {unit}"
-    return [f"{len(different)} spacings: rates over images weigh {weighed}, {span}."]
+    pixel = measured.pixel_noun.removesuffix("s")
+    return f"{begin}: in {len(different)} spacings a {pixel} is {sizes.min():.3g} to {sizes.max():.3g} {unit}."

@@ -1,4 +1,4 @@
-"""Writes the files of an audit atomically: tables, decomposition and the page. `fiftyone` writes masks and samples."""
+"""Writes the files of an audit atomically: tables, decomposition and the page."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from flipjax.audit.maps import ReadMaps
 from flipjax.audit.objects import write_segments
 from flipjax.audit.problems import AuditError
 from flipjax.audit.results import Audit
-from flipjax.audit.rows import summary_rows
+from flipjax.metrics import segment_confusion
 from flipjax.report.document import Document, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
@@ -27,15 +27,12 @@ PROGRAM = "flipjax.audit"
 FILES = {
     "decomposition.npz",
     "figures",
-    "fiftyone.json",
     "flip_matrix.csv",
     "flips_by_group.csv",
     "images.csv",
     "index.html",
-    "masks",
     "segments.csv",
     "segments.parquet",
-    "summary.csv",
     "summary.json",
     "summary.md",
 }
@@ -143,7 +140,6 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     rows = flip_rows(audit.pixels, audit.confusion, audit.class_names, background=audit.background)
     write_csv(folder / "flip_matrix.csv", rows)
     write_csv(folder / "flips_by_group.csv", audit.by_group)
-    write_csv(folder / "summary.csv", summary_rows(audit.summary, audit.intervals))
     write_segments(folder, audit.objects, audit.measured.names)
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **_arrays(audit))
@@ -168,8 +164,9 @@ def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dic
     if audit.anatomy is not None:
         stored["renamed"] = [dataclasses.asdict(renamed) for renamed in audit.anatomy.renamed()]
     stored["flip_matrix"] = audit.pixels.tolist()
-    stored["weighing"] = audit.measured.weighing
-    stored["segment_matrix"] = audit.objects.confusion.tolist()
+    stored["weight"] = audit.measured.weight
+    true = audit.objects.tables.true
+    stored["segment_matrix"] = segment_confusion(true, num_classes=len(audit.class_names)).tolist()
     stored["segments"] = audit.objects.flips.round(DIGITS).to_dict("index")
     stored["budget"] = audit.objects.budget.round(DIGITS).to_dict("index")
     return stored

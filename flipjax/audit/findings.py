@@ -1,9 +1,9 @@
 """Sentences on an audit. Each restates a row of a table or a number of summary.json.
 
-`findings` returns all of them, in the order of the terminal's text; `first_findings` returns those that a page shows
-beside its first chart. A function `_..._lines` returns the sentences on one subject, none where the audit has nothing
-to say on it; a function `_..._line` returns one of them. `told_groups` chooses the groups that have a sentence; the map
-of groups marks the same.
+`first_findings` returns those that must be read before an audit is signed, which a page shows first;
+`further_findings` returns the others, which it folds. A function `_..._lines` returns the sentences on one subject,
+none where the audit has nothing to say on it; a function `_..._line` returns one of them. `told_groups` chooses the
+groups that have a sentence; the map of groups marks the same.
 """
 
 import itertools
@@ -13,13 +13,14 @@ import operator
 import numpy as np
 
 from flipjax.audit.flips import GroupFlip
-from flipjax.audit.objects import Objects
+from flipjax.audit.objects import FLIPPED, MISSED, Objects
 from flipjax.audit.results import Audit
 from flipjax.audit.text import DIFFERENCE_COLUMNS, cell_of, in_words, keys_without_information, q_text
 from flipjax.results.frames import records_of
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import number, with_interval
 from flipjax.results.verdicts import LEVEL
+from flipjax.support.terminal import listed
 
 LEAST_AGREEMENT = 0.05
 """Cohen's kappa below which predictions and labels agree little better than chance (Cohen, 1960)."""
@@ -28,8 +29,12 @@ PRINTED_STEP = 0.001
 LEAST_DIFFERENCE = PRINTED_STEP / 2
 """Largest difference in Flip between groups that has no sentence. Over thousands of images so small a one may be
 significant, but it is 0 in print."""
-MOST_RENAMINGS = 3
-"""Largest number of renamings that have a sentence each: those that mend flips in the most images."""
+MOST_FAULTS = 3
+"""Largest number of faults of anatomy that have a sentence each: those of the most images."""
+MOST_CLASSES = 3
+"""Largest number of classes that are said to be missed whole, and to flip whole: those of the most images."""
+MOST_NAMES = 5
+"""Largest number of images that a sentence names."""
 OUTCOME_WORDS = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
 """Outcomes of a pixel of the true foreground, by the name of their rate."""
 ERROR_KIND_WORDS = {
@@ -43,14 +48,26 @@ ERROR_KIND_WORDS = {
 """The kinds of wrong pixels of `flipjax.metrics.error_budget`, in words."""
 
 
-def findings(audit: Audit) -> list[str]:
-    """Returns all sentences: those of `first_findings`, then on segments, scores and what looks wrong."""
-    return [*first_findings(audit), *_segment_lines(audit), *_score_lines(audit), *_warning_lines(audit)]
-
-
 def first_findings(audit: Audit) -> list[str]:
-    """Returns what a reader must see first: correct, flip and miss, anatomy, groups that differ, the largest flip."""
-    return [_overall_line(audit), *_anatomy_lines(audit), *_group_lines(audit), *_largest_flip_lines(audit)]
+    """Returns what a reader must see first: the rates, what is missed or flipped whole, guilty groups, anatomy."""
+    return [
+        _overall_line(audit),
+        *_object_lines(audit),
+        *_whole_lines(audit, "miss", MISSED),
+        *_whole_lines(audit, "flip", FLIPPED),
+        *_group_lines(audit),
+        *_anatomy_lines(audit),
+    ]
+
+
+def further_findings(audit: Audit) -> list[str]:
+    """Returns the sentences on the largest flip, on segments, on scores and on what looks wrong."""
+    return [
+        *_largest_flip_lines(audit),
+        *_segment_lines(audit),
+        *_score_lines(audit),
+        *_warning_lines(audit),
+    ]
 
 
 def _overall_line(audit: Audit) -> str:
@@ -60,8 +77,69 @@ def _overall_line(audit: Audit) -> str:
     for key, word in OUTCOME_WORDS.items():
         if key not in left_out:
             shares.append(f"{cell_of(audit, key, form='.1%')} {word}")
-    weighing = f" ({audit.measured.weighing})" if audit.weighing else ""
-    return f"{audit.measured.pixel_noun.capitalize()} of the true foreground{weighing}: {', '.join(shares)}."
+    return f"Of the true foreground: {', '.join(shares)}."
+
+
+def _object_lines(audit: Audit) -> list[str]:
+    """Returns in how many images a whole segment flips or is missed, which rates of pixels do not tell."""
+    shown = audit.objects.counts.segments.any(1).sum()
+    if not shown:
+        return []
+    images = audit.measured.image_noun
+    flipped = int(audit.objects.counts.flipped_segments.any(1).sum())
+    text = f"A whole segment flips in {flipped} of {shown} {images}, {_share(audit, 'flipped_object_images')}"
+    if audit.background is not None:
+        missed = int(audit.objects.counts.missed_segments.any(1).sum())
+        text += f"; one is missed in {missed}, {_share(audit, 'missed_object_images')}"
+    return [f"{text}."]
+
+
+def _share(audit: Audit, key: str) -> str:
+    return cell_of(audit, key, form=".1%")
+
+
+def _whole_lines(audit: Audit, outcome: str, key: str) -> list[str]:
+    """Returns the classes of which segments are missed, or flip, as a whole; those of the most images first.
+
+    Args:
+        audit: the audit.
+        outcome: `miss` or `flip`.
+        key: the beginning of the classes' keys.
+    """
+    images_of_class = {}
+    for c in audit.foreground:
+        images = audit.objects.images_with(outcome, c)
+        if len(images):
+            images_of_class[c] = images
+    most_first = sorted(images_of_class, key=lambda c: -len(images_of_class[c]))
+    lines = [_whole_line(audit, outcome, key, c, images_of_class[c]) for c in most_first[:MOST_CLASSES]]
+    others = [audit.class_names[c] for c in most_first[MOST_CLASSES:]]
+    if others:
+        words = "is missed" if outcome == "miss" else "flips"
+        lines.append(f"A whole segment also {words} of {listed(others)}.")
+    return lines
+
+
+def _whole_line(audit: Audit, outcome: str, key: str, c: int, images: np.ndarray) -> str:
+    """Returns the sentence of a class of which segments are missed, or flip, as a whole in some images."""
+    name = audit.class_names[c]
+    shown = int((audit.objects.counts.segments[:, c] > 0).sum())
+    share = cell_of(audit, f"{key}/{name}", form=".1%")
+    words = "is missed whole"
+    if outcome == "flip":
+        flipped = audit.objects.flipped
+        predicted = flipped["predicted"][flipped["class"] == c].mode().iloc[0]
+        words = f"flips whole, mostly to {audit.class_names[int(predicted)]},"
+    return (
+        f"{name} {words} in {len(images)} of {shown} {audit.measured.image_noun}, {share} of its segments: "
+        f"{names_in_words(audit, images, MOST_NAMES)}."
+    )
+
+
+def names_in_words(audit: Audit, images: np.ndarray, most: int) -> str:
+    """Returns the names of images, at most `most` of them."""
+    names = [audit.measured.names[image] for image in images.tolist()]
+    return listed(names, most=most)
 
 
 def told_groups(audit: Audit) -> list[GroupFlip]:
@@ -148,15 +226,18 @@ def _anatomy_lines(audit: Audit) -> list[str]:
     # An anatomy without mirror pairs and chains is none, so there is at least one share.
     shares = []
     if flips.anatomy.mirror:
-        shares.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} flip to their mirror image")
+        shares.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} is labelled as its mirror image")
     if flips.anatomy.chains:
-        shares.append(f"{cell_of(audit, 'flip_shift', form='.1%')} shift along a chain")
-    lines = [f"Of the {audit.measured.pixel_noun} of the true foreground {', '.join(shares)}."]
-    # They come in order of the images whose flips they mend.
-    for renamed in itertools.islice(flips.renamed(), MOST_RENAMINGS):
+        shares.append(f"{cell_of(audit, 'flip_shift', form='.1%')} is shifted along a chain")
+    lines = [f"Of the true foreground {', '.join(shares)}."]
+    faults = np.array(flips.texts, object)
+    # They come in order of their images.
+    for renamed in itertools.islice(flips.renamed(), MOST_FAULTS):
+        images = np.flatnonzero(flips.worth_telling & (faults == renamed.fault))
+        fault = renamed.fault[:1].upper() + renamed.fault[1:]
         lines.append(
-            f"In {renamed.images} of {len(audit.images)} {audit.measured.image_noun} one renaming, {renamed.renaming}, "
-            f"mends {renamed.mended_share:.0%} of the flips."
+            f"{fault} in {renamed.images} of {len(audit.images)} {audit.measured.image_noun}, which explains "
+            f"{renamed.mended_share:.0%} of their flips: {names_in_words(audit, images, MOST_NAMES)}."
         )
     return lines
 
@@ -168,8 +249,8 @@ def _largest_flip_lines(audit: Audit) -> list[str]:
     first = records_of(audit.pairs[:1])[0]
     share = with_interval(first, "share", form=".1%")
     return [
-        f"Largest flip by the lower bound: {first['truth']} is predicted as {first['prediction']} on {share} of its "
-        f"{audit.measured.pixel_noun} ({first['flipped_images']} of {first['images']} {audit.measured.image_noun})."
+        f"Largest flip by the lower bound: {first['truth']} is predicted as {first['prediction']} on {share} of it "
+        f"({first['flipped_images']} of {first['images']} {audit.measured.image_noun})."
     ]
 
 
@@ -185,9 +266,7 @@ def _segment_lines(audit: Audit) -> list[str]:
         if all_classes["matched"]:
             strict = in_words(all_classes, "strict_flip")
             other_class = f"; of {all_classes['matched']:,} matched by a predicted one, {strict} have another class"
-        share = cell_of(audit, "object_images", form=".1%")
-        hit = f"in {share} of the {audit.measured.image_noun} one flips or is missed"
-        lines.append(f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}; {hit}.")
+        lines.append(f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}.")
     elif audit.measured.segments_left_out:
         lines.append(f"No true segment{which_segments}.")
     return [*lines, *_gain_lines(audit.objects)]
@@ -216,17 +295,28 @@ def _gain_lines(objects: Objects) -> list[str]:
 
 def _score_lines(audit: Audit) -> list[str]:
     """Returns how well flip-risk and scene-swap risk rank flipped images, and what repair by the latter changes."""
+    if not audit.ranks:
+        return _unranked_score_lines(audit)
     lines = []
     share_of_tenth = audit.number("top_decile_flip_share")
     if audit.has_tenths and not math.isnan(share_of_tenth):
         lines.append(f"The tenth of the images with the highest flip-risk holds {share_of_tenth:.0%} of all flips.")
-    if audit.has_scores and not math.isnan(audit.number("risk_auroc")):
+    if not math.isnan(audit.number("risk_auroc")):
         auroc = cell_of(audit, "risk_auroc", form=".2f")
         lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
     if "swap_auroc" in audit.summary:
         lines.append(_swap_line(audit))
         lines.append(REPAIR_NOTE)
     return lines
+
+
+def _unranked_score_lines(audit: Audit) -> list[str]:
+    """Returns why scores rank no images, where all that have one have the same; masks have none."""
+    risk = np.asarray(audit.decomposition.flip_risk)
+    known = risk[~np.isnan(risk)]
+    if not audit.has_scores or len(known) < 2:
+        return []
+    return [f"Flip-risk is {known[0]:.3f} in every image, so that it ranks none: no AUROC, no deciles."]
 
 
 def _swap_line(audit: Audit) -> str:

@@ -254,7 +254,7 @@ def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
     """Returns the comparisons with q. A class that never flips is no test, because it cannot differ: q is 1."""
     from scipy.stats import false_discovery_control  # Imported here because it is slow.
 
-    family = [row for row in rows if row.flips and not row.repeats and not math.isnan(row.p)]
+    family = _family_of(rows)
     q_values = {}
     if family:
         corrected = false_discovery_control([row.p for row in family])
@@ -268,6 +268,16 @@ def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
             q = q_values.get((row.class_name, name), math.nan)
         completed.append(dataclasses.replace(row, q=q))
     return completed
+
+
+def family_size(compared: Sequence[GroupFlip]) -> int:
+    """Returns the number of comparisons for which q is corrected."""
+    return len(_family_of(compared))
+
+
+def _family_of(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
+    """Returns the comparisons that are tests: of classes that flip, each once, with a p."""
+    return [row for row in rows if row.flips and not row.repeats and not math.isnan(row.p)]
 
 
 def _rate(flip: np.ndarray, whole: np.ndarray, images: np.ndarray, clusters: np.ndarray | None) -> Estimate:

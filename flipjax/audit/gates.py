@@ -156,6 +156,21 @@ def failures(tried: Sequence[TriedGate]) -> list[str]:
     return [tried_gate.line for tried_gate in tried if not tried_gate.passed]
 
 
+def limits_in_words(tried: Sequence[TriedGate]) -> list[str]:
+    """Returns a sentence for each limit that failed, and one for those that hold.
+
+    Example:
+        >>> tried = [TriedGate(Gate(ABOVE, "fg_flip", limit), 0.2) for limit in (0.1, 0.3)]
+        >>> limits_in_words(tried)
+        ['Limit failed: --fail_above fg_flip=0.1: found 0.2.', 'Limits that hold: --fail_above fg_flip=0.3.']
+    """
+    lines = [f"Limit failed: {line}." for line in failures(tried)]
+    held = [str(tried_gate.gate) for tried_gate in tried if tried_gate.passed]
+    if held:
+        lines.append(f"Limits that hold: {'; '.join(held)}.")
+    return lines
+
+
 def write_junit(path: Path, suite: str, tried: Sequence[TriedGate], *, error: str = "") -> None:
     """Writes gates as a JUnit report, a test case each, which CI systems show.
 

@@ -28,7 +28,7 @@ class KindsOfFlips:
 
 def kinds_of_flips(measured: Measurements, anatomy: AnatomyFlips | None) -> KindsOfFlips:
     """Divides the flips of an audit by class and by place."""
-    by_class = pd.DataFrame() if anatomy is None else kinds_table(anatomy)
+    by_class = pd.DataFrame() if anatomy is None else kinds_table(anatomy, measured.class_names)
     return KindsOfFlips(by_class, place_table(measured))
 
 

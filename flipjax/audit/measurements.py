@@ -16,6 +16,7 @@ import numpy as np
 
 from flipjax.audit.groups import ImageGroups
 from flipjax.metrics import Decomposition, RegionSums, SegmentTables
+from flipjax.metrics.classes import is_foreground
 
 UNITS = {"pixels": "pixels", "mm2": "mm2", "ml": "mL"}
 """The spelling of each unit of a smallest segment, by its lower-case one."""
@@ -215,18 +216,28 @@ class Measurements:
         return weigh_pixels(self.decomposition, self.pixel_size)
 
     @property
-    def weighing(self) -> str:
-        """What is said where shares over images are: by what pixels count; nothing if all count alike."""
-        if weights_of(self.pixel_size) is None:
-            return ""
+    def weighs(self) -> bool:
+        """Whether pixels count by their size, because it differs between images."""
+        return weights_of(self.pixel_size) is not None
+
+    @property
+    def weight(self) -> str:
+        """By what pixels count in every rate over images: volume or area where sizes differ, else voxels or pixels."""
+        if not self.weighs:
+            return self.pixel_noun
         if self.are_volumes:
-            return "voxels weighed by their volume"
-        return "pixels weighed by their area"
+            return "volume"
+        return "area"
+
+    @property
+    def foreground(self) -> list[int]:
+        """The classes that are no background."""
+        return np.flatnonzero(is_foreground(len(self.class_names), self.decomposition.background)).tolist()
 
     @functools.cached_property
     def weighted_regions(self) -> RegionSums | None:
         """The sums over rims and interiors whose pixels count by their size."""
-        if self.regions is None or not self.weighing:
+        if self.regions is None or not self.weighs:
             return self.regions
         weighted = []
         for leaf in self.regions:

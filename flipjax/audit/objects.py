@@ -1,4 +1,4 @@
-"""Counts the segments of an audit by outcome, with intervals over images."""
+"""Counts the segments of an audit by outcome, of each class and of each image, with intervals over images."""
 
 import dataclasses
 import importlib.util
@@ -17,6 +17,80 @@ from flipjax.metrics.intervals import Estimate, estimate_rate
 from flipjax.results.frames import write_csv
 from flipjax.support.files import replacing
 
+MISSED = "missed_segments"
+"""Beginning of the keys `missed_segments/<class>`, and the name of their counts."""
+FLIPPED = "flipped_segments"
+"""Beginning of the keys `flipped_segments/<class>`, and the name of their counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentCounts:
+    """How many true segments of each class an image has, and what became of them: int64 (n, C) each."""
+
+    segments: np.ndarray
+    """All of them."""
+    flipped_segments: np.ndarray
+    """Those that flip as a whole."""
+    missed_segments: np.ndarray
+    """Those that are missed as a whole."""
+    matched_segments: np.ndarray
+    """Those that a predicted segment matches at IoU above 1/2."""
+    renamed_segments: np.ndarray
+    """Of these, those whose match has another class."""
+
+    def hit_images(self, wrong: np.ndarray) -> Ratio:
+        """Returns which images with true segments have one of those that are `wrong`, (n,)."""
+        return Ratio((wrong.sum(1) > 0) * 1.0, (self.segments.sum(1) > 0) * 1.0)
+
+    def ratios(self, class_names: Sequence[str], foreground: Sequence[int]) -> dict[str, Ratio]:
+        """Returns what each rate of whole segments divides in each image, (n,), by its key of the summary."""
+        either = self.flipped_segments + self.missed_segments
+        ratios = {
+            "seg_flip": Ratio(self.flipped_segments.sum(1), self.segments.sum(1)),
+            "strict_flip": Ratio(self.renamed_segments.sum(1), self.matched_segments.sum(1)),
+            "object_images": self.hit_images(either),
+            "flipped_object_images": self.hit_images(self.flipped_segments),
+            "missed_object_images": self.hit_images(self.missed_segments),
+        }
+        for c in foreground:
+            of_class = self.segments[:, c]
+            ratios[f"{FLIPPED}/{class_names[c]}"] = Ratio(self.flipped_segments[:, c], of_class)
+            ratios[f"{MISSED}/{class_names[c]}"] = Ratio(self.missed_segments[:, c], of_class)
+        return ratios
+
+
+def count_segments(true: pd.DataFrame, *, images: int, classes: int) -> SegmentCounts:
+    """Counts true segments by image, class and outcome.
+
+    Args:
+        true: the table `true` of `flipjax.metrics.segment_tables`.
+        images: n.
+        classes: C.
+
+    Example:
+        >>> rows = {"image": [0, 0, 1], "class": [1, 2, 2], "outcome": ["flip", "miss", "correct"]}
+        >>> counts = count_segments(pd.DataFrame(rows | {"matched": [2, None, 2]}), images=2, classes=3)
+        >>> counts.segments.tolist(), counts.missed_segments.tolist()
+        ([[0, 1, 1], [0, 0, 1]], [[0, 0, 1], [0, 0, 0]])
+    """
+    image = true["image"].to_numpy(np.int64)
+    truth = true["class"].to_numpy(np.int64)
+    outcome = true["outcome"].to_numpy(str)
+    match = true["matched"].fillna(-1).to_numpy(np.int64)
+
+    def count(chosen: np.ndarray) -> np.ndarray:
+        counts = np.zeros((images, classes), np.int64)
+        np.add.at(counts, (image[chosen], truth[chosen]), 1)
+        return counts
+
+    return SegmentCounts(
+        segments=count(np.ones(len(true), bool)),
+        flipped_segments=count(outcome == "flip"),
+        missed_segments=count(outcome == "miss"),
+        matched_segments=count(match >= 0),
+        renamed_segments=count((match >= 0) & (match != truth)),
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
@@ -24,12 +98,12 @@ class Objects:
 
     tables: SegmentTables
     """A row a true segment, a row a predicted segment, and pixels by kind of error."""
+    counts: SegmentCounts
+    """Segments of each image by class."""
     flips: pd.DataFrame
     """`metrics.segment_flips` by class and `all`, with `_low` and `_high` of `seg_flip` and `strict_flip`."""
-    confusion: np.ndarray
-    """Segments by true and predicted class, int64 (C, C)."""
-    images_hit: Estimate
-    """The share of the images with true segments in which one of them flips or is missed as a whole."""
+    rates: dict[str, Estimate]
+    """The rates of `SegmentCounts.ratios`; without interval of one image or cluster."""
     budget: pd.DataFrame
     """`metrics.error_budget`: wrong pixels by kind, and what mending them is worth."""
     class_names: tuple[str, ...]
@@ -48,16 +122,29 @@ class Objects:
         counts = self.flipped.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"])
         return counts.sort_values(["size", "sum"], ascending=False, kind="stable").reset_index()
 
+    def images_with(self, outcome: str, c: int) -> np.ndarray:
+        """Returns the images in which a segment of class c has an outcome, int64, in order."""
+        true = self.tables.true
+        chosen = (true["outcome"] == outcome) & (true["class"] == c)
+        return np.unique(true["image"][chosen].to_numpy(np.int64))
+
 
 def count_objects(measured: Measurements) -> Objects:
-    """Counts segments; rates have intervals if several images, or clusters, have segments."""
+    """Counts segments; rates have intervals if there are several images, or clusters."""
     tables = measured.segments
-    C = len(measured.class_names)
+    classes = len(measured.class_names)
+    counts = count_segments(tables.true, images=len(measured.names), classes=classes)
+    clusters = measured.clusters
+    alone = len(measured.names) < 2 or (clusters is not None and len(np.unique(clusters)) < 2)
+    rates = {}
+    for key, ratio in counts.ratios(measured.class_names, measured.foreground).items():
+        estimate = estimate_rate(ratio, clusters=clusters)
+        rates[key] = Estimate(estimate.value, np.nan, np.nan) if alone else estimate
     return Objects(
         tables=tables,
-        flips=metrics.segment_flips(tables.true, clusters=measured.clusters, class_names=measured.class_names),
-        confusion=metrics.segment_confusion(tables.true, num_classes=C),
-        images_hit=_images_hit(tables.true, measured),
+        counts=counts,
+        flips=metrics.segment_flips(tables.true, clusters=clusters, class_names=measured.class_names),
+        rates=rates,
         budget=_budget(tables.pixels, measured),
         class_names=tuple(measured.class_names),
         background=measured.decomposition.background,
@@ -68,20 +155,11 @@ def _budget(pixels: pd.DataFrame, measured: Measurements) -> pd.DataFrame:
     """Returns `metrics.error_budget` of pixels that count by their size, with numbers of pixels."""
     classes = len(measured.class_names)
     counted = metrics.error_budget(pixels, num_classes=classes)
-    if not measured.weighing:
+    if not measured.weighs:
         return counted
     weights = measured.pixel_weights[pixels["image"].to_numpy(np.int64)]
     weighted = metrics.error_budget(pixels.assign(pixels=pixels["pixels"] * weights), num_classes=classes)
     return weighted.assign(pixels=counted["pixels"])
-
-
-def _images_hit(true: pd.DataFrame, measured: Measurements) -> Estimate:
-    """Returns the share of images with true segments in which one flips or is missed."""
-    shown = np.zeros(len(measured.names))
-    hit = np.zeros(len(measured.names))
-    shown[true["image"].to_numpy(np.int64)] = 1
-    hit[true["image"][true["outcome"].isin(("flip", "miss"))].to_numpy(np.int64)] = 1
-    return estimate_rate(Ratio(hit, shown), clusters=measured.clusters)
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:

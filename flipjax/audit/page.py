@@ -10,31 +10,28 @@ from matplotlib.colors import to_hex
 from flipjax.audit import charts
 from flipjax.audit.maps import ReadMaps
 from flipjax.audit.results import Audit
-from flipjax.audit.segment_tables import MATRIX, MOST_FLIPPED, matrix_classes
+from flipjax.audit.tables import PAIRS, WHOLE_SEGMENTS
 from flipjax.metrics.classes import background_classes
 from flipjax.metrics.segment_units import BOXES
-from flipjax.report import gallery
 from flipjax.report.charts import fill_rows
-from flipjax.report.document import Block, Document, Front, Numbers, Section
+from flipjax.report.document import Block, Document, Front, Numbers
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
 from flipjax.results.frames import Row, records_of
 
-RISKIEST = "The images of the highest flip-risk, and the most flipped of the others; risk is of predicted foreground."
-"""Caption of the images of an audit with scores."""
-MOST_FLIPPED_IMAGES = "The images of the largest flip share."
-"""Caption of the images of an audit of masks."""
+WORST = "The worst: the largest share of segments that flip or are missed whole, then of wrong foreground."
+"""Caption of the images."""
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
 """Caption of the cut-outs of segments."""
 FIRST_ITEMS = 2
 """Images beside the findings."""
-SHOWN = 6
-"""Images of the highest flip-risk that are shown, and as many of the most flipped."""
+SHOWN = 12
+"""Images that are shown, at most."""
 NAMED = 12
 """Classes in the legend, at most."""
-PAIRS = 20
+PAIRS_SHOWN = 12
 """Pairs of classes of which segments are shown."""
 EACH = 3
 """Segments of a pair that are shown."""
@@ -50,56 +47,39 @@ def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
-    after: dict[str, list[Block]] = {
-        "Results": [*fill_rows([charts.shares_chart(audit)])],
-        "Flip-risk": [*fill_rows(charts.ranking_charts(audit)[::-1])],
-    }
+    after: dict[str, list[Block]] = {"Flip-risk": [*fill_rows(charts.ranking_charts(audit)[::-1])]}
     if segments:
-        after["Segments"] = [Gallery(segments, palette_of(audit, segments), CUT)]
-    if items:
-        caption = RISKIEST if audit.has_scores else MOST_FLIPPED_IMAGES
-        after["Images"] = [Gallery(items, palette_of(audit, items), caption)]
-    before = {"Classes": [charts.matrix_chart(audit)]}
-    links = _links(audit, segments)
+        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT)]
+    if items[FIRST_ITEMS:]:
+        after["Images"] = [Gallery(items, palette_of(audit, items), WORST)]
     sections = []
     for section in document.sections:
-        title = section.title
-        blocks: list[Block] = [*before.get(title, [])]
-        for block in section.blocks:
-            if isinstance(block, Numbers) and block.caption in links:
-                block = dataclasses.replace(block, links=links[block.caption])
-            blocks.append(block)
-        sections.append(Section(title, [*blocks, *after.get(title, [])]))
-    beside = [chart for chart in (charts.heat_chart(audit), charts.kinds_chart(audit)) if chart is not None]
-    front = Front(beside, _worst(audit, items))
+        blocks = [_with_links(audit, block, segments) for block in section.blocks]
+        sections.append(dataclasses.replace(section, blocks=[*blocks, *after.get(section.title, [])]))
+    heat = charts.heat_chart(audit)
+    front = Front([] if heat is None else [heat], _worst(audit, items))
     write_page(folder, dataclasses.replace(document, sections=sections, front=front))
 
 
 def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
-    """Returns the images with the largest flip share, which stand beside the findings."""
-    flipped = sorted((item for item in items if item.flip > 0), key=_flip, reverse=True)[:FIRST_ITEMS]
-    if not flipped:
+    """Returns the worst images, which stand beside the findings."""
+    if not items:
         return None
-    return Gallery(flipped, palette_of(audit, flipped), "The most flipped of the images below.")
+    return Gallery(items[:FIRST_ITEMS], palette_of(audit, items[:FIRST_ITEMS]), WORST)
 
 
-def _flip(item: Item) -> float:
-    return item.flip
-
-
-def _links(audit: Audit, segments: Sequence[Item]) -> dict[str, dict[tuple[int, int], str]]:
-    """Returns the anchors of cells, by table: a number of segments leads to their pictures, in the order of pairs."""
+def _with_links(audit: Audit, block: Block, segments: Sequence[Item]) -> Block:
+    """Returns the table of pairs with links from numbers of segments to their pictures; any other block as it is."""
+    if not isinstance(block, Numbers) or not block.caption.startswith(PAIRS):
+        return block
     anchors = [item.anchor for item in segments if item.anchor]
-    classes = matrix_classes(audit.objects)
-    in_matrix = {}
-    for row, truth in enumerate(classes):
-        # The first column names the true class.
-        for column, predicted in enumerate(classes, 1):
-            anchor = anchor_of(truth, predicted)
-            if anchor in anchors:
-                in_matrix[row, column] = anchor
-    in_list = {(row, 1): anchor for row, anchor in enumerate(anchors)}
-    return {MATRIX: in_matrix, MOST_FLIPPED: in_list}
+    column = block.table.header.index(WHOLE_SEGMENTS)
+    links = {}
+    for row, pair in enumerate(records_of(audit.pairs[: len(block.table.rows)])):
+        anchor = anchor_of(*(audit.class_names.index(pair[name]) for name in ("truth", "prediction")))
+        if anchor in anchors:
+            links[row, column] = anchor
+    return dataclasses.replace(block, links=links)
 
 
 def anchor_of(truth: int, predicted: int) -> str:
@@ -108,20 +88,25 @@ def anchor_of(truth: int, predicted: int) -> str:
 
 
 def draw_items(audit: Audit, maps_of: ReadMaps) -> list[Item]:
-    """Returns example images; for masks, those with the largest flip share. Requests maps in order of the images."""
-    if audit.has_scores:
-        indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
-    else:
-        flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
-        indices = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
-        indices = indices[flip[indices] > 0]
-        kinds = np.full(len(indices), "most flipped")
+    """Returns the worst images that kept their maps, the worst first."""
     items = []
-    for index, kind in zip(indices.tolist(), kinds.tolist(), strict=True):
+    for index in audit.worst_images[:SHOWN]:
         maps = maps_of(index)
         if maps is not None:
-            items.append(make_item(audit, index, kind, maps))
+            items.append(make_item(audit, index, _what_is_wrong(audit, index), maps))
     return items
+
+
+def _what_is_wrong(audit: Audit, index: int) -> str:
+    """Returns which segments of an image are missed, or flip, as a whole."""
+    missed = str(audit.images["missed_classes"].loc[index])
+    flipped = str(audit.images["flipped_classes"].loc[index])
+    words = []
+    if missed:
+        words.append(f"{missed} missed")
+    if flipped:
+        words.append(flipped)
+    return "; ".join(words) or "no whole segment wrong"
 
 
 def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
@@ -132,7 +117,7 @@ def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     if volumes:
         # The slice of the largest segment alone is kept.
         flips = flips.drop_duplicates(["image", *pair])
-    rows = audit.objects.flipped_pairs[:PAIRS][pair].merge(flips.groupby(pair).head(EACH))
+    rows = audit.objects.flipped_pairs[:PAIRS_SHOWN][pair].merge(flips.groupby(pair).head(EACH))
     items = []
     for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
         truth = row["class"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,13 +17,14 @@ from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
 from flipjax.audit.summary import SummaryInterval, SummaryValue, summarize_audit
-from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Anatomy, Decomposition, RegionSums
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.classes import Background
 from flipjax.metrics.images import Images, read_images
 
 FEWEST = 30
 """Fewest images of which deciles are shown."""
+SAME_RISK = 1e-6
+"""Range of the flip-risk of all images, in nats, up to which they count as equal: it is stored in 24 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,19 @@ class Audit:
     def tenths(self, key: str) -> np.ndarray:
         """Returns the numbers of each tenth of the images, (10,), which only audits of scores have."""
         return np.array(self.summary[key])
+
+    @functools.cached_property
+    def worst_images(self) -> list[int]:
+        """The images with something wrong, the worst first: by `rank_of_image`."""
+        counts = self.objects.counts
+        whole = (counts.flipped_segments + counts.missed_segments).sum(1)
+        correct = np.asarray(self.decomposition.correct)
+        ranks = [
+            rank_of_image(*of_image)
+            for of_image in zip(whole.tolist(), counts.segments.sum(1).tolist(), correct.tolist(), strict=True)
+        ]
+        wrong = [image for image, rank in enumerate(ranks) if max(rank) > 0]
+        return sorted(wrong, key=lambda image: ranks[image], reverse=True)
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -91,10 +106,17 @@ class Audit:
         """Whether flip-risk exists; masks have none."""
         return "flip_risk_mean" in self.summary
 
+    @functools.cached_property
+    def ranks(self) -> bool:
+        """Whether flip-risk ranks images: scores have it, and it is not the same in all."""
+        risk = np.asarray(self.decomposition.flip_risk)
+        known = risk[~np.isnan(risk)]
+        return self.has_scores and len(known) > 1 and bool(np.ptp(known) > SAME_RISK)
+
     @property
     def has_tenths(self) -> bool:
         """Whether enough images have a rank for deciles to be meaningful."""
-        return self.has_scores and len(self.images) - self.number("n_images_without_risk") >= FEWEST
+        return self.ranks and len(self.images) - self.number("n_images_without_risk") >= FEWEST
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
@@ -107,21 +129,25 @@ class Audit:
         return np.asarray(self.measured.weighted_decomposition.confusion).sum(0, dtype=np.int64)
 
     @property
-    def weighing(self) -> str:
-        """What captions of shares over images add; nothing if all pixels count alike."""
-        if not self.measured.weighing:
-            return ""
-        return f"; {self.measured.weighing}"
-
-    @property
     def background(self) -> Background:
         """The background class, several, or None."""
         return self.decomposition.background
 
-    @functools.cached_property
+    @property
     def foreground(self) -> list[int]:
         """The other classes."""
-        return np.flatnonzero(is_foreground(len(self.class_names), self.background)).tolist()
+        return self.measured.foreground
+
+
+def rank_of_image(whole: int, segments: int, correct: float) -> tuple[float, float]:
+    """Returns what images are ranked by, the worst highest: whole segments that are wrong, then wrong foreground.
+
+    Args:
+        whole: segments that flip or are missed as a whole.
+        segments: all true segments.
+        correct: share of the true foreground that is correct; NaN without any.
+    """
+    return whole / max(segments, 1), 0.0 if math.isnan(correct) else 1 - correct
 
 
 def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, samples: int = 1000) -> Audit:
@@ -134,14 +160,11 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     """
     class_names = measured.class_names
     clusters = measured.clusters
-    foreground = np.flatnonzero(is_foreground(len(class_names), measured.decomposition.background)).tolist()
-    all_groups = measured.groups.all_groups
-    if all_groups is None and len(foreground) == 2:
-        all_groups = TWO_BY_TWO
-    groups = dataclasses.replace(measured.groups, all_groups=all_groups)
+    foreground = measured.foreground
+    groups = measured.groups
     counted = _images_of(measured, measured.decomposition, measured.regions, groups)
     weighted = counted
-    if measured.weighing:
+    if measured.weighs:
         weighted = _images_of(measured, measured.weighted_decomposition, measured.weighted_regions, groups)
     objects = count_objects(measured)
     places = group_places(groups, foreground, class_names)
@@ -161,7 +184,7 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     columns: dict[str, Sequence[str]] = {"name": measured.names, **groups.columns}
     if groups.numbers is not None:
         names = [class_names[c] for c in foreground]
-        group_names = name_groups(all_groups, names, groups.scene_names, present=groups.numbers)
+        group_names = name_groups(groups.all_groups, names, groups.scene_names, present=groups.numbers)
         columns["group"] = [group_names[group] for group in groups.numbers.tolist()]
     names_of_keys = key_names(groups, foreground, class_names)
     return Audit(

@@ -1,6 +1,5 @@
 """Rows of the files of an audit: images.csv and summary.csv."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,11 +8,13 @@ import pandas as pd
 from flipjax.audit.anatomy import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects
-from flipjax.audit.summary import SummaryInterval, SummaryValue
 from flipjax.metrics.images import Images
-from flipjax.results.frames import DIGITS, Row, rounded
-from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
+from flipjax.results.frames import DIGITS
+from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES
 from flipjax.results.rows import image_columns
+
+SEPARATOR = "; "
+"""What stands between the classes of a cell."""
 
 
 def image_table(
@@ -46,8 +47,11 @@ def image_table(
     if volume is not None:
         table["foreground_ml"] = volume.round(DIGITS)
     table["largest_flip"] = counts["largest_flip"]
-    table["segments"] = np.bincount(objects.tables.true["image"], minlength=len(risk))
-    table["flipped_segments"] = np.bincount(objects.flipped["image"], minlength=len(risk))
+    table["segments"] = objects.counts.segments.sum(1)
+    table["flipped_segments"] = objects.counts.flipped_segments.sum(1)
+    table["missed_segments"] = objects.counts.missed_segments.sum(1)
+    table["flipped_classes"] = _flipped_classes(objects, len(risk))
+    table["missed_classes"] = _missed_classes(objects)
     if anatomy is not None:
         table.update(anatomy.columns())
     rank = np.nan_to_num(risk, nan=-np.inf)
@@ -56,22 +60,16 @@ def image_table(
     return pd.DataFrame(table).iloc[np.argsort(-rank, kind="stable")]
 
 
-def summary_rows(summary: Mapping[str, SummaryValue], intervals: Mapping[str, SummaryInterval]) -> list[Row]:
-    """Returns one row per number of the summary: key, title, decile, value and interval."""
-    rows = []
-    for key, value in summary.items():
-        low, high = intervals.get(key, (math.nan, math.nan))
-        # An object array keeps integers beside floats.
-        for tenth, numbers in enumerate(np.broadcast(np.array(value, object), low, high), 1):
-            value_cell, low_cell, high_cell = (rounded(number) for number in numbers)
-            rows.append(
-                {
-                    "quantity": key,
-                    "title": title_of(key),
-                    "decile": tenth if isinstance(value, list) else "",
-                    "value": value_cell,
-                    "low": low_cell,
-                    "high": high_cell,
-                }
-            )
-    return rows
+def _flipped_classes(objects: Objects, images: int) -> list[str]:
+    """Returns which classes flip whole in each image, as `lesion as liver`."""
+    flips: list[dict[str, None]] = [{} for _ in range(images)]
+    flipped = objects.flipped
+    for image, truth, predicted in zip(flipped["image"], flipped["class"], flipped["predicted"], strict=True):
+        flips[image][f"{objects.class_names[truth]} as {objects.class_names[predicted]}"] = None
+    return [SEPARATOR.join(of_image) for of_image in flips]
+
+
+def _missed_classes(objects: Objects) -> list[str]:
+    """Returns the classes of which a segment is missed whole in each image."""
+    missed = objects.counts.missed_segments > 0
+    return [SEPARATOR.join(objects.class_names[c] for c in np.flatnonzero(of_image)) for of_image in missed]

@@ -12,8 +12,7 @@ from flipjax.audit.flips import GroupFlip, Sides, flip_gap, group_places
 from flipjax.audit.group_names import key_names, with_names
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import Measurements
-from flipjax.audit.objects import Objects
-from flipjax.config.groups import TWO_BY_TWO
+from flipjax.audit.objects import Objects, SegmentCounts
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
@@ -77,7 +76,8 @@ def summarize_audit(
         samples: resamples for intervals of what is no rate.
     """
     summary = _pixel_summary(images, measured, samples=samples)
-    _add_segments(summary, objects)
+    for key, estimate in objects.rates.items():
+        summary.add(key, estimate)
     if kinds is not None:
         for key, estimate in kinds.rates.items():
             summary.add(key, estimate)
@@ -126,19 +126,17 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     """
     C = len(class_names)
     foreground = np.flatnonzero(is_foreground(C, background)).tolist()
-    all_groups = groups.all_groups
-    if all_groups is None and len(foreground) == 2:
-        all_groups = TWO_BY_TWO
-    groups = dataclasses.replace(groups, all_groups=all_groups)
     # One image shows which quantities there are.
     empty = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)
     first = None
     if groups.numbers is not None:
         first = groups.numbers[:1]
-    images = read_images(empty, first, class_names=class_names, all_groups=all_groups)
+    images = read_images(empty, first, class_names=class_names, all_groups=groups.all_groups)
     numbers = [evaluated.name for evaluated in evaluate(images) if evaluated.value.ndim == 1]
     keys = set(with_names(dict.fromkeys(numbers), key_names(groups, foreground, class_names)))
     keys.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
+    nothing = np.zeros((1, C), np.int64)
+    keys.update(SegmentCounts(*[nothing] * 5).ratios(class_names, foreground))
     group_names = group_places(groups, foreground, class_names).keys()
     if not group_names:
         keys.discard(LEAST_Q)
@@ -181,15 +179,6 @@ def dependent_images(measured: Measurements) -> np.ndarray | None:
     if measured.pairs is None:
         return None
     return read_together("pairs", measured.pairs, len(measured.pairs))
-
-
-def _add_segments(summary: Summary, objects: Objects) -> None:
-    """Adds SegFlip and StrictFlip of all segments."""
-    total = objects.flips.iloc[-1]
-    for name in ("seg_flip", "strict_flip"):
-        ends = [float(total.get(f"{name}_{end}", math.nan)) for end in ("low", "high")]
-        summary.add(name, Estimate(float(total[name]), *ends))
-    summary.add("object_images", objects.images_hit)
 
 
 def _add_group_differences(summary: Summary, compared: Sequence[GroupFlip]) -> None:

@@ -1,16 +1,16 @@
-"""The report of an audit: its sections and tables of images, classes and groups."""
+"""The report of an audit: its sections and tables. Each number stands in one table."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.anatomy import AnatomyFlips
-from flipjax.audit.findings import findings, first_findings
+from flipjax.audit.findings import ERROR_KIND_WORDS, first_findings, further_findings, names_in_words, told_groups
+from flipjax.audit.flips import family_size
+from flipjax.audit.objects import FLIPPED, MISSED, Objects
 from flipjax.audit.results import Audit
-from flipjax.audit.segment_tables import segment_blocks
+from flipjax.audit.terms import terms_of
 from flipjax.audit.text import (
     DIFFERENCE_COLUMNS,
     SHOWN,
@@ -21,61 +21,85 @@ from flipjax.audit.text import (
     q_text,
     tabulate,
 )
+from flipjax.metrics import segment_auroc
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import divide, margins
+from flipjax.metrics.segment_units import STRATA
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import Row
-from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
-from flipjax.results.text import TextTable, number
+from flipjax.results.quantities import (
+    AUDIT_QUANTITIES,
+    COLUMNS,
+    PER_CLASS_OF_AUDITS,
+    SCENE_IMAGE_QUANTITIES,
+    of_classes,
+    title_of,
+)
+from flipjax.results.text import TextTable
 
 TITLE = "Audit of flips"
 """Title of the page."""
-KINDS = "Kinds of flips"
-"""Title of the section on mirrored and shifted labels."""
+PAIRS = "Flips by pair of classes"
+"""Beginning of the caption of the table whose cells lead to pictures of segments."""
+WHOLE_SEGMENTS = "whole segments"
+"""The column of that table whose cells do."""
 OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc", "swap_auroc", "repair_flip")
 """Quantities of the table of groups."""
-OF_RENAMED = {
-    "renaming": "{renaming}",
-    "flips mended": "{mended:.1%}",
-    "Flip": "{flip:.3f}",
-    "Flip after it": "{renamed_flip:.3f}",
-    "mean Dice after it": "{renamed_dice:.3f}",
+NAMED = 12
+"""Images that a cell names, at most."""
+SENTENCES = 24
+"""Lines of sentences on a terminal, at most."""
+OF_FAULTS = {
+    "fault": "{fault}",
+    "flips explained": "{mended:.1%}",
+    "Flip without it": "{renamed_flip:.3f}",
+    "mean Dice without it": "{renamed_dice:.3f}",
 }
-"""Columns of the table of renamed images, each of a column of images.csv."""
+"""Columns of the table of images with a fault of anatomy, each of a column of images.csv."""
 
 
-def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, object]) -> Document:
-    """Returns the report without pictures, with sections in page order."""
-    order = "riskiest" if audit.has_scores else "most flipped"
-    lines = findings(audit)
+def make_document(
+    audit: Audit, *, facts: Sequence[str], options: Mapping[str, object], limits: Sequence[str] = ()
+) -> Document:
+    """Returns the report without pictures, with sections in page order.
+
+    Args:
+        audit: the audit.
+        facts: sentences on what was audited.
+        options: of the audit, shown at the end.
+        limits: sentences on the limits that were tried.
+    """
+    first = [*first_findings(audit), *limits]
+    lines = [*first, *further_findings(audit)]
     sections = {
-        "Results": [*_group_blocks(audit), Numbers("All images", overall(audit)), *_class_blocks(audit)],
-        KINDS: _kind_blocks(audit),
-        "Flip-risk": [_deciles(audit)],
-        "Classes": [_flip_list(audit)],
-        "Segments": segment_blocks(audit),
-        "Images": [Numbers(f"The {order} images; all are in images.csv", riskiest(audit))],
-        "Details": [_details(audit)],
+        "Classes": [_class_block(audit), *_whole_blocks(audit)],
+        "Groups": _group_blocks(audit),
+        "Flips": [_pair_block(audit), *_kind_blocks(audit)],
+        "Flip-risk": [],
+        "Images": _image_blocks(audit),
+        "All numbers": [Numbers("All images; summary.json has those of groups, too", overall(audit))],
+        "Errors": _error_blocks(audit),
     }
+    shown = []
+    for title, blocks in sections.items():
+        shown.append(Section(title, [block for block in blocks if block.table.rows], folded=True))
     return Document(
         TITLE,
         facts,
         lines,
-        [Section(title, [block for block in blocks if block.table.rows]) for title, blocks in sections.items()],
-        terms=_terms(audit),
+        shown,
+        terms=_shared_terms(audit),
+        definitions=terms_of(audit, str(options.get("unit", "class"))),
         config=options,
         # Warnings come before all.
-        first=len(first_findings(audit)) + sum(line.startswith("Warning") for line in lines),
+        height=SENTENCES,
+        first=len(first) + sum(line.startswith("Warning") for line in lines),
     )
 
 
-def _terms(audit: Audit) -> list[str]:
-    """Returns the terms that the page explains."""
-    terms = ["correct, flip, miss", "segment", "StrictFlip"]
-    if "gap/mean" in audit.summary:
-        terms += ["common, rare", "IoU gap"]
-    if audit.has_scores:
-        terms += ["flip-risk", "risk-coverage"]
+def _shared_terms(audit: Audit) -> list[str]:
+    """Returns the terms that the page shares with those of runs."""
+    terms = []
     if "swap_auroc" in audit.summary:
         terms.append("scene swap")
     if "counterfactual_flip" in audit.summary:
@@ -83,14 +107,66 @@ def _terms(audit: Audit) -> list[str]:
     return terms
 
 
+def _class_block(audit: Audit) -> Numbers:
+    """Returns the outcomes of each class: of its pixels, and of its whole segments; the largest Flip first."""
+    counts = margins(audit.confusion, background=audit.background)
+    names = list(audit.class_names)
+    inside = is_foreground(len(names), audit.background)
+    table = pd.DataFrame({"class": names, "pixels": audit.pixels.sum(1)})
+    table["images"] = np.asarray(audit.decomposition.confusion).any(2).sum(0)
+    table["correct"] = np.where(inside, divide(counts.same, counts.truth), math.nan)
+    for column, key in (("flip", "flip"), ("miss", "miss"), ("flipped", FLIPPED), ("missed", MISSED)):
+        table[column] = [cell_of(audit, f"{key}/{name}", form=".3f") or "-" for name in names]
+    table["iou"] = [cell_of(audit, f"iou/{name}", form=".3f") for name in names]
+    table.loc[counts.truth == 0, "iou"] = "-"
+    columns: dict[str, str | Callable[[Row], str]] = {"class": "{class}", audit.measured.image_noun: "{images}"}
+    volume = audit.measured.millilitres(np.asarray(audit.decomposition.confusion).sum(2))
+    if volume is None:
+        columns[audit.measured.pixel_noun] = "{pixels:,}"
+    else:
+        table["volume"] = volume.sum(0)
+        columns["mL"] = "{volume:,.1f}"
+    columns["correct"] = "{correct:.3f}"
+    columns["flip [95%]"] = "{flip}"
+    columns["flipped whole [95%]"] = "{flipped}"
+    if audit.background is not None:
+        columns["miss [95%]"] = "{miss}"
+        columns["missed whole [95%]"] = "{missed}"
+    columns["IoU [95%]"] = "{iou}"
+    flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names], np.float64)
+    order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
+    return Numbers(
+        f"Classes by Flip: shares of a class, and of its whole segments, over all {audit.measured.image_noun}",
+        tabulate(table.iloc[order], columns),
+    )
+
+
+def _whole_blocks(audit: Audit) -> list[Numbers]:
+    """Returns the images in which segments are missed, or flip, as a whole, by class."""
+    rows = []
+    for c in audit.foreground:
+        for outcome, words in (("miss", "missed"), ("flip", "flips")):
+            images = audit.objects.images_with(outcome, c)
+            if not len(images):
+                continue
+            shown = int((audit.objects.counts.segments[:, c] > 0).sum())
+            names = names_in_words(audit, images, NAMED)
+            rows.append([audit.class_names[c], words, f"{len(images)} of {shown}", names])
+    images = audit.measured.image_noun
+    table = TextTable(["class", "whole", images, f"names of the {images}"], rows, names=2)
+    caption = f"Segments that are missed, or flip, as a whole; images.csv names them for all {images}"
+    return [Numbers(caption, table, words=True)]
+
+
 def _group_blocks(audit: Audit) -> list[Numbers]:
     """Returns where classes flip more than elsewhere, and the groups' main quantities."""
     if audit.groups is None:
         return []
+    images = audit.measured.image_noun
     columns = {
         "class": "{class}",
         "group": "{group}",
-        "images": "{images}",
+        images: "{images}",
         "Flip [95%]": interval_column("flip"),
         "elsewhere": "{others:.3f}",
         "difference [95%]": interval_column(*DIFFERENCE_COLUMNS, form="+.3f"),
@@ -98,15 +174,20 @@ def _group_blocks(audit: Audit) -> list[Numbers]:
     }
     # A group that flips less says only that another flips more.
     higher = audit.by_group[audit.by_group["difference"] > 0]
-    unit = "images" if audit.clusters is None else "clusters"
-    caption = (
-        f"Classes that flip more in a group than elsewhere, largest sure difference first; over {unit}, q by "
-        f"permutation over all {len(audit.by_group)} comparisons (Benjamini-Hochberg)"
-    )
-    table = tabulate(higher, columns, names=2)
+    unit = images if audit.clusters is None else "clusters"
+    told = {(row.class_name, row.group) for row in told_groups(audit)}
+    sure = [row in told for row in zip(higher["class"], higher["group"], strict=True)]
+    correction = f"q over {unit}, corrected for {family_size(audit.compared)} comparisons (Benjamini-Hochberg)"
     return [
-        *first_and_others(caption, "The other groups that flip more", table),
-        *_groups_by_flip(audit, bool(table.rows)),
+        Numbers(
+            f"Classes that flip more in a group than elsewhere; {correction}", tabulate(higher[sure], columns, names=2)
+        ),
+        Numbers(
+            f"Other classes and groups, whose difference may be chance; {correction}",
+            tabulate(higher[~np.array(sure, bool)], columns, names=2),
+            folded=True,
+        ),
+        *_groups_by_flip(audit),
     ]
 
 
@@ -114,7 +195,7 @@ def _q_cell(row: Row) -> str:
     return q_text(row["q"])
 
 
-def _groups_by_flip(audit: Audit, folded: bool) -> list[Numbers]:
+def _groups_by_flip(audit: Audit) -> list[Numbers]:
     """Returns the main quantities of each group."""
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
 
@@ -128,10 +209,61 @@ def _groups_by_flip(audit: Audit, folded: bool) -> list[Numbers]:
     rows = []
     for name in names:
         rows.append([name, *(cell_of(audit, f"group/{name}/{key}", form=".3f") for key in ("n_images", *keys))])
-    caption = "Groups by Flip, common and rare first, with 95% intervals"
-    table = TextTable(["group", "images", *map(title_of, keys)], rows)
-    shown, others = first_and_others(caption, "The other groups", table)
-    return [dataclasses.replace(shown, folded=folded), others]
+    caption = "Groups, those with the largest Flip first"
+    table = TextTable(["group", audit.measured.image_noun, *map(title_of, keys)], rows)
+    return first_and_others(caption, "The other groups", table)
+
+
+def _pair_block(audit: Audit) -> Numbers:
+    """Returns flips between classes, the largest lower bound first, with the segments that flip whole."""
+    names = np.array(audit.class_names, object)
+    whole = audit.objects.flipped_pairs
+    segments = {}
+    for truth, predicted, number in zip(names[whole["class"]], names[whole["predicted"]], whole["size"], strict=True):
+        segments[truth, predicted] = int(number)
+    table = audit.pairs[:SHOWN].copy()
+    pairs = zip(table["truth"], table["prediction"], strict=True)
+    table["segments"] = [segments.get(pair, 0) for pair in pairs]
+    columns = {
+        "flip": "{truth} as {prediction}",
+        audit.measured.image_noun: "{flipped_images} of {images}",
+        audit.measured.pixel_noun: "{pixels:,}",
+        "share of the true class [95%]": interval_column("share", form=".1%"),
+        WHOLE_SEGMENTS: "{segments:,}",
+    }
+    caption = f"{PAIRS}, the largest lower bound first; all are in flip_matrix.csv"
+    return Numbers(caption, tabulate(table, columns))
+
+
+def _kind_blocks(audit: Audit) -> list[Numbers]:
+    """Returns the kinds of flips by class and by place, and the images with a fault of anatomy."""
+    if not audit.number("fg_flip") > 0:
+        return []
+    kinds = pd.concat([audit.kinds.by_class.assign(by="class"), audit.kinds.by_place.assign(by="place")])
+    columns: dict[str, str | Callable[[Row], str]] = {
+        "kind": "{kind}",
+        "by": "{by}",
+        "share of the true foreground [95%]": interval_column("share", form=".2%"),
+        audit.measured.image_noun: "{images}",
+    }
+    caption = "Kinds of flips, by the class that is predicted and by their place; either way they sum to Flip"
+    return [Numbers(caption, tabulate(kinds, columns, names=2)), *_fault_blocks(audit)]
+
+
+def _fault_blocks(audit: Audit) -> list[Numbers]:
+    """Returns the images with a fault of anatomy, the most flipped pixels that it explains first."""
+    anatomy = audit.anatomy
+    if anatomy is None:
+        return []
+    told = audit.images.loc[np.flatnonzero(anatomy.worth_telling)]
+    mended = np.asarray(anatomy.best.mended)[told.index]
+    told = told.iloc[np.argsort(-mended, kind="stable")]
+    columns = {"name": "{name}"}
+    if audit.groups is not None:
+        columns["group"] = "{group}"
+    columns.update(OF_FAULTS)
+    caption = f"{audit.measured.image_noun.capitalize()} of which one fault explains half of the flips or more"
+    return first_and_others(caption, "The others", tabulate(told, columns))
 
 
 def overall(audit: Audit) -> TextTable:
@@ -140,7 +272,7 @@ def overall(audit: Audit) -> TextTable:
     left_out = keys_without_information(audit)
     rows = []
     for key in table:
-        of_class = key.startswith(("iou/", "flip/")) and key != "iou/foreground"
+        of_class = key.startswith(PER_CLASS_OF_AUDITS) and key != "iou/foreground"
         if key in audit.summary and key not in left_out and not of_class:
             cell = cell_of(audit, key)
             if cell != "-":
@@ -148,127 +280,68 @@ def overall(audit: Audit) -> TextTable:
     return TextTable(["quantity", "value [95% interval]"], rows)
 
 
-def _class_blocks(audit: Audit) -> list[Numbers]:
-    """Returns the outcomes of each class's pixels and its IoU, largest Flip first; of many classes the others fold."""
-    counts = margins(audit.confusion, background=audit.background)
-    names = list(audit.class_names)
-    inside = is_foreground(len(names), audit.background)
-    table = pd.DataFrame({"class": names, "pixels": audit.pixels.sum(1)})
-    table["images"] = np.asarray(audit.decomposition.confusion).any(2).sum(0)
-    for name, part in (("correct", counts.same), ("miss", counts.missed)):
-        table[name] = np.where(inside, divide(part, counts.truth), math.nan)
-    table["iou"] = [cell_of(audit, f"iou/{name}") for name in names]
-    table.loc[counts.truth == 0, "iou"] = "-"
-    table["flip"] = [cell_of(audit, f"flip/{name}", form=".3f") for name in names]
-    columns = {"class": "{class}", "images": "{images}"}
-    volume = audit.measured.millilitres(np.asarray(audit.decomposition.confusion).sum(2))
-    if volume is None:
-        columns["pixels"] = "{pixels:,}"
-    else:
-        table["volume"] = volume.sum(0)
-        columns["voxels"] = "{pixels:,}"
-        columns["mL"] = "{volume:,.1f}"
-    columns["correct"] = "{correct:.4f}"
-    columns["Flip [95%]"] = "{flip}"
-    if "fg_miss" not in keys_without_information(audit):
-        columns["miss"] = "{miss:.4f}"
-    columns["IoU [95%]"] = "{iou}"
-    flips = np.full(len(names), math.nan)
-    for c, name in enumerate(names):
-        if f"flip/{name}" in audit.summary:
-            flips[c] = audit.number(f"flip/{name}")
-    order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
-    shown = tabulate(table.iloc[order], columns)
-    caption = f"Classes by Flip, pooled over the images{audit.weighing}"
-    return first_and_others(caption, "The other classes", shown)
-
-
-def _kind_blocks(audit: Audit) -> list[Numbers]:
-    """Returns the kinds of flips, by class and by place, and the images that a renaming mends."""
-    if not audit.number("fg_flip") > 0:
+def _error_blocks(audit: Audit) -> list[Numbers]:
+    """Returns what mending each kind of error is worth, and how scores rank wrong segments."""
+    objects = audit.objects
+    if len(objects.flips) == 1:
         return []
-    meaning = f"shares of the {audit.measured.pixel_noun} of the true foreground, which sum to Flip{audit.weighing}"
-    blocks = [
-        Numbers(f"{KINDS} by the class that is predicted: {meaning}", _kind_rows(audit.kinds.by_class)),
-        Numbers(f"{KINDS} by their place: {meaning}", _kind_rows(audit.kinds.by_place)),
+    strata = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
+    return [
+        Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
+        Numbers(f"AUROC of scores for wrong predicted segments; {strata}", ranking(objects), folded=True),
     ]
-    if audit.anatomy is not None:
-        blocks += _renamed_blocks(audit, audit.anatomy)
-    return blocks
 
 
-def _kind_rows(kinds: pd.DataFrame) -> TextTable:
-    """Returns the rows of `KindsOfFlips`."""
-    columns: dict[str, str | Callable[[Row], str]] = {
-        "kind": "{kind}",
-        "share of the true foreground [95%]": interval_column("share", form=".2%"),
-        "images": "{images}",
+def ranking(objects: Objects) -> TextTable:
+    """Returns how well scores and segment size rank wrong predicted segments; empty for masks."""
+    predicted = objects.tables.predicted
+    if not predicted["flip_risk"].notna().any():
+        return TextTable([], [])
+    table = segment_auroc(predicted).assign(softmax=segment_auroc(predicted, score="max_softmax")["auroc"])
+    columns = {
+        "predicted segments": "{stratum}",
+        "number": "{segments:,}",
+        "wrong": "{wrong:,}",
+        "flip-risk": "{auroc:.3f}",
+        "max softmax": "{softmax:.3f}",
+        "being small": "{size_auroc:.3f}",
     }
-    return tabulate(kinds, columns)
+    return tabulate(table.reset_index(), columns)
 
 
-def _renamed_blocks(audit: Audit, anatomy: AnatomyFlips) -> list[Numbers]:
-    """Returns the images whose flips a renaming mends, most mended pixels first."""
-    told = audit.images.loc[np.flatnonzero(anatomy.worth_telling)]
-    mended = np.asarray(anatomy.best.mended)[told.index]
-    told = told.iloc[np.argsort(-mended, kind="stable")]
-    columns = {"name": "{name}"}
+def mending(objects: Objects) -> TextTable:
+    """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
+    kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
+    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=ERROR_KIND_WORDS)
+    columns = {
+        "wrong pixels": "{kind}",
+        "pixels": "{pixels:,}",
+        "share": "{share:.1%}",
+        "gain in mean IoU": "{gain:+.3f}",
+    }
+    return tabulate(table.reset_index(), columns)
+
+
+def _image_blocks(audit: Audit) -> list[Numbers]:
+    """Returns the worst images: those with the largest share of segments that flip or are missed whole."""
+    columns: dict[str, str | Callable[[Row], str]] = {"name": "{name}"}
     if audit.groups is not None:
         columns["group"] = "{group}"
-    columns.update(OF_RENAMED)
-    caption = "Images in which one renaming of the predicted classes mends half of the flips or more"
-    return [*first_and_others(caption, "The other images that a renaming mends", tabulate(told, columns))]
+    columns["flip"] = "{flip:.3f}"
+    if audit.background is not None:
+        columns["miss"] = "{miss:.3f}"
+        columns["missed whole"] = "{missed_classes}"
+    columns["flips whole"] = "{flipped_classes}"
+    if audit.ranks:
+        columns["flip-risk"] = "{flip_risk:.3f}"
+    for name in SCENE_IMAGE_QUANTITIES:
+        if name in audit.images:
+            columns[title_of_image(name)] = f"{{{name}:.3f}}"
+    worst = audit.images.loc[audit.worst_images[:SHOWN]]
+    caption = f"The worst {audit.measured.image_noun}; all are in images.csv"
+    return [Numbers(caption, tabulate(worst, columns))]
 
 
-def _deciles(audit: Audit) -> Numbers:
-    """Returns mean flip-risk and flip share by decile, if there are enough images."""
-    rows = []
-    if audit.has_tenths:
-        highest = math.log(len(audit.foreground))
-        for tenth, mean_risk in enumerate(audit.tenths("risk_decile").tolist()):
-            risk = cell_of(audit, "risk_decile", index=tenth)
-            flip = cell_of(audit, "flip_by_risk_decile", index=tenth)
-            rows.append([str(tenth + 1), risk, number(mean_risk / highest, ".1%"), flip])
-    caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
-    return Numbers(caption, TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows))
-
-
-def _flip_list(audit: Audit) -> Numbers:
-    """Returns flips between classes, largest lower bound first."""
-    columns = {
-        "flip": "{truth} as {prediction}",
-        "images": "{flipped_images} of {images}",
-        audit.measured.pixel_noun: "{pixels:,}",
-        "share of the true class [95%]": interval_column("share", form=".1%"),
-    }
-    caption = f"The largest flips by the lower bound{audit.weighing}; all are in flip_matrix.csv"
-    return Numbers(caption, tabulate(audit.pairs[:SHOWN], columns))
-
-
-def riskiest(audit: Audit) -> TextTable:
-    """Returns the images with the highest flip-risk, or for masks the largest flip share."""
-    names = ["name"]
-    if audit.groups is not None:
-        names.append("group")
-    if audit.has_scores:
-        names.append("flip_risk")
-    names += ["flip", "correct"]
-    if "fg_miss" not in keys_without_information(audit):
-        names += ["miss", "spill"]
-    names.append("largest_flip")
-    names += [name for name in SCENE_IMAGE_QUANTITIES if name in audit.images]
-    table = audit.images
-    if audit.has_scores:
-        table = table.dropna(subset=["flip_risk"])
-    columns = {}
-    for name in names:
-        form = ":.4f" if table[name].dtype == float else ""
-        columns[name] = f"{{{name}{form}}}"
-    return tabulate(table[:SHOWN], columns)
-
-
-def _details(audit: Audit) -> Numbers:
-    """Returns every number of the summary by key, except lists of deciles."""
-    keys = [key for key, value in audit.summary.items() if not isinstance(value, list)]
-    table = TextTable(["key", "value [95% interval]"], [[key, cell_of(audit, key, form=".6f")] for key in keys])
-    return Numbers("All numbers of summary.json", table, folded=True)
+def title_of_image(name: str) -> str:
+    """Returns the title of a column of one image."""
+    return SCENE_IMAGE_QUANTITIES[name].title

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from flipjax.metrics.anatomy_names import name_chains, name_pairs
+from flipjax.metrics.anatomy_names import are_vertebrae, is_of, name_chains, name_pairs
 from flipjax.metrics.classes import read_names
 from flipjax.support.terminal import listed
 
@@ -56,6 +56,21 @@ class Renaming:
             first = after_first
             last = before_last
         return f"shift of {class_names[first]}..{class_names[last]} by {self.places:+d}"
+
+    def fault(self, class_names: Sequence[str]) -> str:
+        """Returns the fault that the renaming mends, in words; `none` of no renaming.
+
+        Example:
+            >>> Anatomy(chains=((1, 2, 3),)).renamings[1].fault(["background", "L1", "L2", "L3"])
+            'labelled one vertebra too high'
+        """
+        if self.kind == "none":
+            return self.kind
+        if self.kind == "mirror":
+            return "left and right exchanged"
+        names = [class_names[c] for c, _ in self.moves]
+        # Labels that must move towards the end are too near the beginning.
+        return f"labelled {shift_in_words(names, -self.places)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +126,8 @@ class Anatomy:
 
         Pairs differ in one word: left and right, or l and r, lt and rt, lh and rh, in any case and place.
         Chains have one number: `rib_left_1`, ..., and vertebrae from C1 to S5 are one chain in this order, of which
-        T13 and L6 may be absent. Teeth (`tooth_11`) follow one another along the upper and the lower jaw, in the
-        notation of the FDI or from 1 to 32, and the mirror image of 11 is 21. Names such as `class1` make no chain.
+        T13 and L6 may be absent. Names such as `class1`, `tooth_11` and `tumor_stage_1`, and T1 and T2 alone, make no
+        chain: `of_names` takes any.
 
         Raises:
             ValueError: not a sequence of names.
@@ -121,8 +136,8 @@ class Anatomy:
             UserWarning: a chain with a gap, such as L2 and L4 without L3. Shifts across it count its places.
 
         Example:
-            >>> Anatomy.from_names(["background", "Left-Putamen", "Right-Putamen", "tooth 12", "tooth 11", "tooth 21"])
-            Anatomy(mirror=((1, 2), (4, 5)), chains=((3, 4, 5),), num_classes=6)
+            >>> Anatomy.from_names(["background", "Left-Putamen", "Right-Putamen", "T12", "L2", "L1"])
+            Anatomy(mirror=((1, 2),), chains=((3, 5, 4),), num_classes=6)
         """
         names = _check_names(class_names)
         return cls(name_pairs(names), name_chains(names), len(names))
@@ -208,6 +223,26 @@ class Anatomy:
                 if moves:
                     renamings.append(Renaming("shift", moves, chain=number, places=step))
         return tuple(renamings)
+
+
+def shift_in_words(names: Sequence[str], places: int) -> str:
+    """Returns how far labels are shifted along a chain of these names, in the words of the body where they are known.
+
+    Args:
+        names: of the chain's classes.
+        places: from the true class to the predicted one; above 0 towards the end of the chain.
+
+    Example:
+        >>> shift_in_words(["L1", "L2"], -1), shift_in_words(["rib_1", "rib_2"], 2), shift_in_words(["node_1"], 1)
+        ('one vertebra too high', '2 ribs too low', 'one place too late')
+    """
+    unit, units, before, after = "place", "places", "early", "late"
+    if are_vertebrae(names):
+        unit, units, before, after = "vertebra", "vertebrae", "high", "low"
+    elif is_of(names, "rib"):
+        unit, units, before, after = "rib", "ribs", "high", "low"
+    distance = f"one {unit}" if abs(places) == 1 else f"{abs(places)} {units}"
+    return f"{distance} too {after if places > 0 else before}"
 
 
 def _shortest_then_forwards(step: int) -> tuple[int, int]:

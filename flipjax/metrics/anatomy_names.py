@@ -1,7 +1,5 @@
-"""Mirror pairs and chains in names of classes: sides, vertebrae, ribs, teeth. Strings only."""
+"""Mirror pairs and chains in names of classes: sides, vertebrae, ribs. Strings only."""
 
-import dataclasses
-import itertools
 import re
 import warnings
 from collections import defaultdict
@@ -23,6 +21,8 @@ GENERIC = frozenset(
         "category",
         "class",
         "cls",
+        "fdi",
+        "grade",
         "group",
         "id",
         "index",
@@ -31,11 +31,15 @@ GENERIC = frozenset(
         "object",
         "phase",
         "region",
+        "score",
         "stage",
+        "teeth",
+        "time",
+        "tooth",
         "type",
     )
 )
-"""Words that number things of no order in the body."""
+"""Words that number things of no order in the body; teeth do not follow one another by number (`Anatomy.of_names`)."""
 NUMBER = "#"
 """What stands for the number in the key of a chain."""
 SPINE = (("c", 7), ("t", 13), ("l", 6), ("s", 5))
@@ -44,36 +48,8 @@ SPINE_LETTERS = {"c": "c", "t": "t", "th": "t", "d": "t", "l": "l", "s": "s"}
 """Spellings of these letters: thoracic vertebrae are also Th1 or D1."""
 RARE_VERTEBRAE = (("t", 13), ("l", 6))
 """Vertebrae that few people have: their absence is no gap."""
-TEETH = frozenset(("tooth", "teeth", "fdi"))
-"""Words that number teeth."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Jaws:
-    """A notation of teeth."""
-
-    rows: tuple[tuple[int, ...], ...]
-    """Numbers of each row of teeth, from the right end of a jaw to the left."""
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        """All numbers."""
-        return frozenset(itertools.chain.from_iterable(self.rows))
-
-
-def _quadrants(right: int, left: int, teeth: int) -> tuple[int, ...]:
-    """Returns the FDI numbers of a row of teeth, from the last of the right quadrant to the last of the left."""
-    outward = range(1, teeth + 1)
-    return (*(10 * right + tooth for tooth in reversed(outward)), *(10 * left + tooth for tooth in outward))
-
-
-NOTATIONS = (
-    # ISO 3950, as the FDI numbers permanent and milk teeth.
-    Jaws((_quadrants(1, 2, 8), _quadrants(4, 3, 8), _quadrants(5, 6, 5), _quadrants(8, 7, 5))),
-    # The Universal Numbering System: the lower jaw counts from the left.
-    Jaws((tuple(range(1, 17)), tuple(range(32, 16, -1)))),
-)
-"""The known numberings of teeth."""
+FEWEST_OF_A_LETTER = 3
+"""Fewest classes of a chain that a letter alone names: T1 and T2 are also images of magnetic resonance."""
 
 
 def read_key(name: str) -> Key:
@@ -88,7 +64,7 @@ def read_key(name: str) -> Key:
 
 
 def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Returns the pairs of classes whose names differ in their side alone, and of opposite teeth.
+    """Returns the pairs of classes whose names differ in their side alone.
 
     Example:
         >>> name_pairs(["background", "lung_l", "heart", "lung_r"])
@@ -102,9 +78,6 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
         opposite = classes.get(_mirrored(key), c)
         if c != opposite:
             pairs.add((min(c, opposite), max(c, opposite)))
-    for stem, numbered in _numbered(names).items():
-        if TEETH & {*stem}:
-            pairs.update(_opposite_teeth(numbered))
     return tuple(sorted(pairs))
 
 
@@ -115,7 +88,7 @@ def _mirrored(key: Key) -> Key:
 
 
 def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
-    """Returns the chains of classes whose names differ in their number alone, of vertebrae, and of rows of teeth.
+    """Returns the chains of classes whose names differ in their number alone, and of vertebrae.
 
     Example:
         >>> name_chains(["background", "L2", "T12", "L1", "rib_2", "rib_1"])
@@ -133,11 +106,9 @@ def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
             chains.append(chain)
             numbered = {stem: classes for stem, classes in numbered.items() if stem not in stems}
     for stem, classes in numbered.items():
-        rows = [range(min(classes), max(classes) + 1)]
-        jaws = _notation(classes) if TEETH & {*stem} else None
-        if jaws is not None:
-            rows = jaws.rows
-        chains += [_fill(row, classes) for row in rows]
+        letter_alone = len(stem) == 2 and stem[0] in SPINE_LETTERS
+        if len(classes) >= FEWEST_OF_A_LETTER or not letter_alone:
+            chains.append(_fill(range(min(classes), max(classes) + 1), classes))
     in_order = sorted(filter(None, chains), key=_first_class)
     for chain in in_order:
         _warn_of_gaps(chain, names)
@@ -156,14 +127,41 @@ def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
     for c, name in enumerate(names):
         key = read_key(name)
         numbers = [word for word in key if word.isdecimal()]
-        words = {word for word in key if not word.isdecimal()}
-        if len(numbers) != 1 or words <= GENERIC:
+        if len(numbers) != 1 or _numbered_word(key, numbers[0]) in GENERIC:
             continue
         stem = tuple(NUMBER if word.isdecimal() else word for word in key)
         if int(numbers[0]) in stems[stem]:
             twice.add(stem)
         stems[stem][int(numbers[0])] = c
     return {stem: classes for stem, classes in stems.items() if stem not in twice}
+
+
+def _numbered_word(key: Key, number: str) -> str:
+    """Returns the word before the number of a name, else the one after it; nothing of a number alone."""
+    place = key.index(number)
+    beside = (*key[:place][-1:], *key[place + 1 :][:1])
+    return beside[0] if beside else ""
+
+
+def is_of(names: Sequence[str], word: str) -> bool:
+    """Returns whether all names have a word.
+
+    Example:
+        >>> is_of(["rib_left_1", "LeftRib 2"], "rib"), is_of(["L1", "rib_1"], "rib")
+        (True, False)
+    """
+    return all(word in read_key(name) for name in names)
+
+
+def are_vertebrae(names: Sequence[str]) -> bool:
+    """Returns whether all names end with a letter of the spine and a number.
+
+    Example:
+        >>> are_vertebrae(["vertebrae_T12", "vertebrae_L1"]), are_vertebrae(["rib_1", "rib_2"])
+        (True, False)
+    """
+    keys = [read_key(name) for name in names]
+    return all(len(key) > 1 and key[-2] in SPINE_LETTERS and key[-1].isdecimal() for key in keys)
 
 
 def _spines(numbered: Mapping[Key, Mapping[int, int]]) -> list[dict[Key, str]]:
@@ -184,24 +182,6 @@ def _vertebrae() -> list[Vertebra]:
     for letter, most in SPINE:
         vertebrae += [(letter, number) for number in range(1, most + 1)]
     return vertebrae
-
-
-def _notation(classes: Mapping[int, int]) -> Jaws | None:
-    """Returns the notation that has all numbers of teeth."""
-    return next((jaws for jaws in NOTATIONS if classes.keys() <= jaws.numbers), None)
-
-
-def _opposite_teeth(classes: Mapping[int, int]) -> set[tuple[int, int]]:
-    """Returns the pairs of classes that are teeth at the same place of the right and the left side."""
-    jaws = _notation(classes)
-    if jaws is None:
-        return set()
-    pairs: set[tuple[int, int]] = set()
-    for row in jaws.rows:
-        for tooth, opposite in zip(row, reversed(row), strict=True):
-            if tooth in classes and opposite in classes and classes[tooth] < classes[opposite]:
-                pairs.add((classes[tooth], classes[opposite]))
-    return pairs
 
 
 def _fill(places: Sequence[P], classes: Mapping[P, int]) -> tuple[int | None, ...]:

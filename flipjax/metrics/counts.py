@@ -270,7 +270,7 @@ class FlipCounts:
         """Returns keys of `flipjax.metrics.summarize` that follow from sums.
 
         They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
-        `iou/foreground`, `mean_iou`, `flip/<class>` and `flip_matrix`.
+        `iou/foreground`, `mean_iou`, `flip/<class>`, `miss/<class>` and `flip_matrix`.
 
         Args:
             class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...

@@ -158,6 +158,8 @@ class PixelRatios(NamedTuple):
     """(...), intersection and union of foreground, whatever the class."""
     class_flip: Ratio
     """(..., F), of each foreground class, what is labelled as another one."""
+    class_miss: Ratio
+    """(..., F), of each foreground class, what is labelled as background."""
 
 
 def margins(confusion: Array, *, background: Background = 0) -> Margins:
@@ -201,6 +203,7 @@ def pixel_ratios(counts: Margins, *, background: Background = 0) -> PixelRatios:
         iou=Ratio(same, truth + predicted - same),
         foreground_iou=Ratio(foreground - miss, foreground + spill),
         class_flip=Ratio((truth - same - missed)[..., inside], truth[..., inside]),
+        class_miss=Ratio(missed[..., inside], truth[..., inside]),
     )
 
 

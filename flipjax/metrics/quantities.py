@@ -125,6 +125,12 @@ def class_flip(pixels: PixelRatios) -> Ratio:
     return pixels.class_flip
 
 
+@pixel_rate("miss/<foreground>", "miss of <foreground>", better="down", swept=False)
+def class_miss(pixels: PixelRatios) -> Ratio:
+    """Share of <foreground> labelled as background."""
+    return pixels.class_miss
+
+
 @quantity("flip_risk_mean", "mean flip-risk", unit="nats", needs=has_risk, swept=False)
 def flip_risk_mean(images: Images) -> np.ndarray:
     """Mean over the images of flip-risk; images without predicted foreground have none."""

@@ -67,6 +67,8 @@ class Section:
     """Its heading."""
     blocks: Sequence[Block]
     """Tables, charts and galleries."""
+    folded: bool = False
+    """Whether it opens on a click."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Document:
     """Charts and a gallery beside the findings."""
     first: int = 4
     """Findings that are shown; the page folds the others."""
+    height: int = SENTENCES
+    """Largest number of lines of findings on a terminal."""
 
     @property
     def tables(self) -> list[Numbers]:
@@ -115,7 +119,7 @@ def terminal_text(document: Document) -> str:
     """Returns facts, findings and as much of the tables as fits on LINES lines."""
     first, *facts = document.facts
     lines = [f"{document.title}: {first}", *facts, ""]
-    lines += _cut(document.lines, SENTENCES)
+    lines += _cut(document.lines, document.height)
     lines += _cut(document.missing, SENTENCES // 2)
     left_out = 0
     for block in document.tables:

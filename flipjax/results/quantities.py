@@ -67,6 +67,34 @@ OBJECT_QUANTITIES = _table(
         "Share of the images with true segments in which one of them flips or is missed as a whole.",
     ),
     Quantity(
+        "flipped_object_images",
+        "images with a flipped segment",
+        "share",
+        "down",
+        "Share of the images with true segments in which one of them flips as a whole.",
+    ),
+    Quantity(
+        "missed_object_images",
+        "images with a missed segment",
+        "share",
+        "down",
+        "Share of the images with true segments in which one of them is missed as a whole.",
+    ),
+    Quantity(
+        "flipped_segments/<foreground>",
+        "flipped segments of <foreground>",
+        "share",
+        "down",
+        "Share of the true segments of a class that flip as a whole.",
+    ),
+    Quantity(
+        "missed_segments/<foreground>",
+        "missed segments of <foreground>",
+        "share",
+        "down",
+        "Share of the true segments of a class that are missed as a whole.",
+    ),
+    Quantity(
         "flip_mirror",
         "mirrored flips",
         "share",
@@ -119,18 +147,23 @@ KNOWN = {
 AUDIT_KEYS = (
     "mean_iou",
     "flip/<foreground>",
+    "miss/<foreground>",
     "flip_gap/mean",
     "flip_risk_mean",
     "flip_risk_share",
     "seg_flip",
     "strict_flip",
     "object_images",
+    "flipped_object_images",
+    "missed_object_images",
     "flip_mirror",
     "flip_shift",
     "flip_other",
     "least_group_q",
 )
 """Keys of an audit that are gates beside those of a sweep."""
+PER_CLASS_OF_AUDITS = ("iou/", "flip/", "miss/", "flipped_segments/", "missed_segments/")
+"""Beginnings of the keys of an audit that each class has."""
 AUDIT_QUANTITIES = {key: KNOWN[key] for key in AUDIT_KEYS}
 """Quantities of an audit beside those of a sweep, without deciles."""
 

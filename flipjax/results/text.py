@@ -358,4 +358,6 @@ def literal(text: str) -> str:
         a\|b &lt;i> ![i]\(https://x)
     """
     text = re.sub(r"\s+", " ", text.replace("\\", "\\\\"))
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(").replace("`", "\\`")
+    # Only before a letter, a slash or a mark does it begin a tag.
+    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
+    return text.replace("|", "\\|").replace("](", "]\\(").replace("`", "\\`")

@@ -39,8 +39,9 @@ def test_anatomy_is_found_in_names_and_told(tmp_path, case, capsys):
     result = audit(tmp_path / "out", *case, "--fail_above=flip_mirror=0.1", "--fail_above=flip_shift=0.1", code=1)
     printed = capsys.readouterr().out
     assert "Anatomy, found in the class names: mirror pair kidney_left and kidney_right; chain L1 to L3" in printed
-    assert "In 3 of 8 images one renaming, mirror, mends 100% of the flips." in printed
-    assert "In 1 of 8 images one renaming, shift of L1..L3 by -1, mends 50% of the flips." in printed
+    assert "Left and right exchanged in 3 of 8 images, which explains 100% of their flips: i0, i1, i2." in printed
+    # L1 is called L2, and L2 is called L3.
+    assert "Labelled one vertebra too low in 1 of 8 images, which explains 50% of their flips: i5." in printed
     # Two of five classes of three of eight images are mirrored; two of five of one are shifted.
     shares = {"flip_mirror": 2 / 5 * 3 / 8, "flip_shift": 2 / 5 / 8, "flip_other": 0}
     assert {key: result["summary"][key] for key in shares} == pytest.approx(shares)
@@ -48,11 +49,11 @@ def test_anatomy_is_found_in_names_and_told(tmp_path, case, capsys):
     assert [gate["passed"] for gate in result["gates"]] == [False, True]
 
 
-def test_each_image_has_its_renaming(tmp_path, case):
+def test_each_image_has_its_fault(tmp_path, case):
     audit(tmp_path / "out", *case)
     rows = {row["name"]: row for row in rows_of(tmp_path / "out/images.csv")}
-    assert [rows[f"i{i}"]["renaming"] for i in range(8)] == ["mirror"] * 3 + ["none"] * 2 + [
-        "shift of L1..L3 by -1",
+    assert [rows[f"i{i}"]["fault"] for i in range(8)] == ["left and right exchanged"] * 3 + ["none"] * 2 + [
+        "labelled one vertebra too low",
         *["none"] * 2,
     ]
     first = rows["i0"]
@@ -77,7 +78,7 @@ def test_the_anatomy_of_a_stream(tmp_path, without_pictures, anatomy):
 def test_it_can_be_turned_off(tmp_path, case):
     result = audit(tmp_path / "out", *case, "--anatomy=none")
     assert "flip_mirror" not in result["summary"] and "renamed" not in result
-    assert "renaming" not in rows_of(tmp_path / "out/images.csv")[0]
+    assert "fault" not in rows_of(tmp_path / "out/images.csv")[0]
 
 
 def test_it_can_be_given(tmp_path, case):
@@ -122,15 +123,22 @@ def test_rows_of_shifts_sum_to_their_kind_where_pixels_differ_in_size():
         segments=metrics.segment_tables(predictions, labels, kind="masks", num_classes=4),
         spacing=np.array([[1.0, 1.0], [3.0, 3.0]]),
     )
-    table = kinds_table(count_kinds(measured, metrics.Anatomy(chains=((1, 2, 3),)))).set_index("kind")
+    table = kinds_table(count_kinds(measured, metrics.Anatomy(chains=((1, 2, 3),))), measured.class_names).set_index(
+        "kind"
+    )
     # The foreground is 4 pixels of 1 mm2 and 4 of 9 mm2.
     assert table["share"].to_dict() == pytest.approx(
-        {"shift along a chain": 19 / 40, "shift by +1": 1 / 40, "shift by +2": 18 / 40, "other": 0}
+        {
+            "shift along a chain": 19 / 40,
+            "one vertebra too low": 1 / 40,
+            "2 vertebrae too low": 18 / 40,
+            "other": 0,
+        }
     )
     # Without mirror pairs there is no row of them.
     assert table["images"].to_dict() == {
         "shift along a chain": 2,
-        "shift by +1": 1,
-        "shift by +2": 1,
+        "one vertebra too low": 1,
+        "2 vertebrae too low": 1,
         "other": 0,
     }

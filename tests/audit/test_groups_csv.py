@@ -93,7 +93,7 @@ def test_any_column_makes_groups(masks, tmp_path):
     # Of many groups those that flip most come first.
     found = run(path, tmp_path, "name,site\n" + "".join(f"i{k},site{k}\n" for k in range(18)))
     order = sorted(range(18), key=lambda k: -found[f"group/site{k}/fg_flip"])
-    shown = (tmp_path / "out/summary.md").read_text().split("## Groups by Flip")[1].split("## The other groups")[0]
+    shown = (tmp_path / "out/summary.md").read_text().split("## Groups, those with")[1].split("## The other groups")[0]
     assert {k for k in range(18) if f"site{k} " in shown} == set(order[:10])
 
 

@@ -55,14 +55,6 @@ def test_nested_folders_are_matched_by_their_path(tmp_path, plain):
     assert sorted(row["name"] for row in rows_of(tmp_path / "out/images.csv")) == PATIENTS
 
 
-def test_masks_for_viewers_keep_the_folders(tmp_path):
-    photos = tmp_path / "photos"
-    save(photos, PATIENTS, LABELS)
-    audit(tmp_path / "out", *masks_of(tmp_path), f"--images={photos}")
-    found = np.asarray(Image.open(tmp_path / "out/masks/prediction/patient_1/slice_0.png"))
-    np.testing.assert_array_equal(found, MASKS[2])
-
-
 CITIES = [f"rome_{i:06d}" for i in range(6)]
 
 
@@ -248,18 +240,6 @@ def test_file_names_that_are_no_text_are_refused(tmp_path, capsys):
 def test_names_of_two_lines_are_refused(name, tmp_path, capsys):
     line = masks_of(tmp_path, [*PATIENTS[:5], name], [*PATIENTS[:5], name])
     assert "expected file names of one line" in refused(capsys, *line, f"--out={tmp_path / 'out'}")
-
-
-def test_masks_replace_a_link_not_what_it_leads_to(tmp_path):
-    photos = save(tmp_path / "photos", PATIENTS, LABELS)
-    line = [*masks_of(tmp_path), f"--images={photos}"]
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "mine.txt").write_text("x")
-    audit(tmp_path / "out", *masks_of(tmp_path))
-    (tmp_path / "out/masks").symlink_to(outside)
-    audit(tmp_path / "out", *line)
-    assert (outside / "mine.txt").read_text() == "x" and not (tmp_path / "out/masks").is_symlink()
 
 
 def test_published_label_maps_name_their_classes(tmp_path):

@@ -13,7 +13,7 @@ from flipjax.config.groups import NamedGroups
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ["background", "cat", "dog", "cow"]
-TABLES = ("images.csv", "flip_matrix.csv", "summary.csv", "segments.parquet", "segments.csv", "decomposition.npz")
+TABLES = ("images.csv", "flip_matrix.csv", "segments.parquet", "segments.csv", "decomposition.npz")
 
 
 def tables(folder):
@@ -39,7 +39,7 @@ def test_a_stream_is_the_command(kind, tmp_path):
             part = np.moveaxis(logits[at], -1, 1) if kind == "logits" else jnp.asarray(predictions[at])
             batches.add(part, labels[at], names=[f"i{k}" for k in range(14)][at], groups=groups[at])
     found = tables(tmp_path / "stream")
-    assert len(found) == 5 and found == tables(tmp_path / "command")
+    assert len(found) == 4 and found == tables(tmp_path / "command")
     pages = [(tmp_path / name / "index.html").read_text() for name in ("command", "stream")]
     pictures = [re.findall(r'src="(data:[^"]+)"', page) for page in pages]
     assert len(pictures[0]) > 20 and pictures[0] == pictures[1]

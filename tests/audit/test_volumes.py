@@ -22,7 +22,7 @@ LOGITS = (GENERATOR.normal(0, 1.2, (*LABELS.shape, 4)) + 2 * np.eye(4)[LABELS]).
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
 MASKS = LOGITS.argmax(-1).astype(np.uint8)
 VALUES = {"logits": LOGITS, "probabilities": PROBABILITIES, "masks": MASKS}
-TABLES = ("images.csv", "flip_matrix.csv", "summary.csv", "decomposition.npz")
+TABLES = ("images.csv", "flip_matrix.csv", "decomposition.npz")
 
 
 def write(folder, values, suffix, spacing=(1.0, 1.0, 1.0)):
@@ -245,20 +245,20 @@ def test_one_weight_in_all_shares_of_volumes_of_different_spacing(tmp_path):
     assert matrix["pixels"].to_dict() == {"correct": 9, "flip": 2, "miss": 1}
     assert matrix["share"].to_dict() == pytest.approx(shares, abs=1e-6)
     stored = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert stored["weighing"] == "voxels weighed by their volume"
+    assert stored["weight"] == "volume"
     assert stored["summary"]["flip/cat"] == pytest.approx(11 / 48)
     # Of 12 mm3 wrong, one of 8 voxels is missed.
     assert stored["budget"]["miss"]["pixels"] == 1
     assert stored["budget"]["miss"]["share"] == pytest.approx(1 / 12, abs=1e-6)
     page = (tmp_path / "out" / "summary.md").read_text()
-    assert "| cat | 2 | 12 | 0.0 | 0.7500 |" in page and "0.0208" in page
-    assert page.count("voxels weighed by their volume") >= 3
+    assert "| cat | 2 | 0.0 | 0.750 |" in page and "| 0.021 [" in page
+    assert page.count("by volume") == 1
 
 
 def test_volumes_of_one_spacing_have_no_weights(tmp_path):
     with stream(tmp_path / "out", class_names=CLASSES, kind="masks", spatial_ndim=3) as batches:
         batches.add(MASKS, LABELS, spacing=(1, 1, 2))
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["weighing"] == ""
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["weight"] == "voxels"
 
 
 def save_pair(tmp_path, prediction, labels):
@@ -327,7 +327,9 @@ def test_measurements_without_every_spacing_say_so(tmp_path):
     with stream(tmp_path / "out", class_names=CLASSES, kind="masks", spatial_ndim=3) as batches:
         batches.add(MASKS[:1], LABELS[:1], spacing=(1, 1, 1))
         batches.add(MASKS[1:], LABELS[1:])
-    assert "Without spacing: 1, 2; sizes of all are in voxels alone" in (tmp_path / "out/summary.md").read_text()
+    assert (
+        "Every rate is by voxels: no spacing is known of 1, 2 (--spacing" in (tmp_path / "out/summary.md").read_text()
+    )
     assert "foreground_ml" not in rows_of(tmp_path / "out/images.csv")[0]
 
 

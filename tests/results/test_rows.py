@@ -208,7 +208,8 @@ def test_every_number_of_a_summary_is_in_the_table_of_quantities():
     decomposition = Decomposition(counts, np.linspace(0, 9, 8))
     summary = summarize(decomposition, np.arange(8) % 4, class_names=WORDS)
     keys = [key for key, value in summary.items() if not isinstance(value, list)]
-    audited = {"mean_iou", "flip/common", "flip/rare", "flip_risk_mean", "flip_risk_share"}
+    of_classes = {f"{outcome}/{name}" for outcome in ("flip", "miss") for name in ("common", "rare")}
+    audited = {"mean_iou", "flip_risk_mean", "flip_risk_share", *of_classes}
     assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(WORDS)) | audited
     assert {quantities.quantity_of(key).unit for key in summary.keys() - {"flip_matrix"}} <= set(RANGES)
     titles = {"flip/rare": "flip of rare", "group/rare/gap/common": "IoU gap of common, rare"}
