@@ -1,6 +1,5 @@
 """The package as people meet it: lazy submodules, one command for all, configurations by name."""
 
-import ast
 import importlib
 import pkgutil
 import re
@@ -19,19 +18,9 @@ from flipjax.config.methods import METHODS
 from flipjax.config.values import leaves
 from flipjax.support import extras
 
-
-@pytest.mark.parametrize("name", ["flipjax", "flipjax.intervene", "flipjax.metrics"])
-def test_a_stub_has_the_public_names_of_its_package(name):
-    package = importlib.import_module(name)
-    stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
-    names = {name.asname for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
-    assert names == {*package.__all__}
-
-
-PACKAGES = [
-    "flipjax",
-    *(module.name for module in pkgutil.walk_packages(flipjax.__path__, "flipjax.") if module.ispkg),
-]
+MODULES = ("flipjax", *(module.name for module in pkgutil.walk_packages(flipjax.__path__, "flipjax.") if module.ispkg))
+PACKAGES = [name for name in MODULES if hasattr(importlib.import_module(name), "__all__")]
+"""Packages with public names; those of the others are in their modules."""
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -42,7 +31,7 @@ def test_a_package_lists_its_public_names_and_nothing_else(name):
         name for name in listed if name.startswith("_") and name != "__version__"
     ]
     assert [name for name in listed if not hasattr(package, name)] == []
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"attribute '?nothing"):
         _ = package.nothing
 
 

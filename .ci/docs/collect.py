@@ -6,10 +6,10 @@ added are the index, an API reference of every public name, and an index of the 
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import itertools
 import pathlib
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -84,6 +84,12 @@ def public_names(module):
     listed = getattr(module, "__all__", None)
     if listed is not None:
         return sorted(listed)
+    if hasattr(module, "__path__"):
+        # The public names of a package without any of its own are its modules.
+        parts = [part.name for part in pkgutil.iter_modules(module.__path__) if part.name != "__main__"]
+        for part in parts:
+            importlib.import_module(f"{module.__name__}.{part}")
+        return sorted(parts)
     names = [name for name in constants_of(module) if name.isupper()]
     for name, value in vars(module).items():
         local = getattr(value, "__module__", None) == module.__name__
@@ -94,9 +100,11 @@ def public_names(module):
 
 def home_of(module, name):
     """Returns the name of the module that defines a constant; a lazy package knows where its names come from."""
-    for home, names in getattr(module, "_NAMES", {}).items():
-        if name in names.split():
-            return importlib.util.resolve_name(home, module.__name__)
+    stub = pathlib.Path(inspect.getfile(module)).with_suffix(".pyi")
+    if stub.is_file():
+        for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+                return f"{module.__name__}.{node.module}"
     return module.__name__
 
 

@@ -4,10 +4,6 @@
 and the remedies.
 """
 
-from flipjax.support import lazy
+import lazy_loader
 
-_NAMES = {
-    ".conduct": "assay",
-    ".results": "Assay read_assay",
-}
-__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

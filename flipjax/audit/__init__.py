@@ -3,9 +3,6 @@
 Modules load lazily, so that `--help` needs no JAX.
 """
 
-from flipjax.support import lazy
+import lazy_loader
 
-_NAMES = {
-    ".audits": "audit_files stream",
-}
-__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, _NAMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -28,9 +28,19 @@ from flipjax.config.sections import (
 from flipjax.config.values import leaves, values_of
 
 PIXEL_KNOBS = ("swap", "cutmix", "own_augment")
-"""Knobs of methods that change the pixels of training images."""
+"""Knobs of methods that change the pixels of training images.
+
+Example:
+    >>> {*active_knobs(["bg_swap", "ce"])} & {*PIXEL_KNOBS}
+    {'swap'}
+"""
 PIXEL_NUMBERS = ("crop", "jitter", "cue_strength")
-"""Optional traced keys that change the pixels of images."""
+"""Optional traced keys that change the pixels of images.
+
+Example:
+    >>> [AXES[name].name for name in PIXEL_NUMBERS]
+    ['train.crop', 'train.jitter', 'pool.cue_strength']
+"""
 
 
 def check_name(name: str, *, prefix: str = "config.") -> None:

@@ -191,6 +191,11 @@ def plan_images(config: Config) -> ImagePlan:
 
     Raises:
         ConfigError: a field is invalid, or the grid has several pools or splits.
+
+    Example:
+        >>> from flipjax import configure
+        >>> plan_images(configure("smoke", {"axes.cue_strength": (0.5, 1.0)})).cue_strength
+        0.5
     """
     config = normalised(config)
     check(config)

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flipjax.support import lazy
-
 if TYPE_CHECKING:
     from flax import nnx
 
@@ -72,5 +70,8 @@ Example:
     ['unet', 'smp_resnet50', 'smp_mit_b2', 'smp_efficientnet_lite0', 'frozen']
 """
 
-_HERE = ("MODELS", "build_frozen", "build_large", "build_small")
-__getattr__, __dir__, __all__ = lazy.lazy_names(__name__, {}, here=_HERE)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["MODELS", "build_frozen", "build_large", "build_small"]
+
+
+def __dir__() -> list[str]:
+    return __all__
