@@ -152,10 +152,12 @@ class Stack:
         _check_dtype(path, values.dtype, kind)
         self.values = np.asarray(values)
         """The array, which stays in the file."""
+        self._path = path
+        self._kind = kind
 
     def row(self, index: int) -> np.ndarray:
         """Reads an image."""
-        return np.array(self.values[index])
+        return _integers(self._path, np.array(self.values[index]), self._kind)
 
 
 def array_name(path: Path, archive: zipfile.ZipFile, kind: str) -> str:
@@ -181,7 +183,7 @@ def _npy_header(path: Path, kind: str) -> Header:
 
 
 def _read_npy(path: Path, kind: str) -> np.ndarray:
-    return np.load(path, allow_pickle=False)
+    return _integers(path, np.load(path, allow_pickle=False), kind)
 
 
 def _npz_header(path: Path, kind: str) -> Header:
@@ -196,7 +198,14 @@ def _npz_header(path: Path, kind: str) -> Header:
 
 def _read_npz(path: Path, kind: str) -> np.ndarray:
     with zipfile.ZipFile(path) as archive, archive.open(array_name(path, archive, kind) + SUFFIX) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
+        return _integers(path, np.lib.format.read_array(stream, allow_pickle=False), kind)
+
+
+def _integers(path: Path, values: np.ndarray, kind: str) -> np.ndarray:
+    """Returns class indices that were stored as floats or bool as int32, and all other values as they are."""
+    if kind in (*SCORES, INTENSITIES) or values.dtype.kind not in "fb":
+        return values
+    return _class_indices(path, values)
 
 
 def _mask_header(path: Path, kind: str) -> Header:
@@ -290,6 +299,8 @@ def _class_indices(path: Path, values: np.ndarray) -> np.ndarray:
 
 def _are_int32(values: np.ndarray) -> bool:
     """Returns whether values are whole numbers that int32 holds."""
+    if values.dtype.kind == "b":
+        return True
     if values.dtype.kind in "iu":
         if values.dtype.itemsize < 4:
             return True

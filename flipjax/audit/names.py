@@ -11,6 +11,9 @@ from pathlib import Path, PurePath
 from flipjax.audit.problems import AuditError
 from flipjax.support.terminal import listed
 
+HIDDEN = (".", "Thumbs.db", "desktop.ini")
+"""Beginnings of the names of files and folders that systems leave."""
+
 
 def suffix_of(path: PurePath) -> str:
     """Returns the lower-case suffix of a file; .nii.gz counts as one suffix."""
@@ -83,7 +86,7 @@ class FolderFiles:
     files: tuple[Path, ...]
     """The files that count. Links to folders and empty folders are among them, so that they are not overlooked."""
     hidden: tuple[Path, ...]
-    """Files whose name begins with a dot, as systems leave them."""
+    """Files that systems leave: those whose name begins with a dot, and Windows' own."""
 
 
 def files_below(folder: Path) -> FolderFiles:
@@ -92,10 +95,10 @@ def files_below(folder: Path) -> FolderFiles:
     hidden: list[Path] = []
     for root, subfolders, files in os.walk(folder):
         here = Path(root).relative_to(folder)
-        hidden += [here / name for name in [*subfolders, *files] if name.startswith(".")]
+        hidden += [here / name for name in [*subfolders, *files] if name.startswith(HIDDEN)]
         # `os.walk` enters what this list still holds: not the hidden folders.
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        visible = [here / name for name in files if not name.startswith(".")]
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(HIDDEN))
+        visible = [here / name for name in files if not name.startswith(HIDDEN)]
         # It enters no links.
         links = [here / name for name in subfolders if (Path(root) / name).is_symlink()]
         is_empty = not visible and not subfolders

@@ -21,6 +21,8 @@ STORED = "xyz"
 """The order of axes in NIfTI files."""
 REVERSED = "zyx"
 """The order in arrays of SimpleITK."""
+USED_ORDERS = (STORED, REVERSED, "zxy")
+"""The orders that programs write, the last one with slices first."""
 ORDERS = tuple("".join(order) for order in itertools.permutations(STORED))
 """All orders of the axes of a volume."""
 AFFINE_RTOL = 1e-4
@@ -174,9 +176,8 @@ def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, a
                 f"Axes of {pairs[0].prediction} and the like, as nnU-Net writes them: (C, Z, Y, X); --axes sets others."
             )
             return _fitted(pairs, by_rule[0], fact)
-    orders_that_fit = {fit.order for fit in fitting}
-    if orders_that_fit - {STORED} and axes is None:
-        raise AuditError(_ask_for_axes(pairs, sorted(orders_that_fit)))
+    if axes is None and any(fit.order != STORED for fit in fitting):
+        raise AuditError(_ask_for_axes(pairs, class_axes))
     if len(fitting) == 1:
         return _fitted(pairs, fitting[0])
     # An error shows the misfits of the fit with the fewest: most files fit it, so the others are likely the faults.
@@ -238,16 +239,16 @@ def _ordered(pair: Pair, class_axis: str, order: str) -> Pair:
     return dataclasses.replace(pair, prediction=prediction.transposed(spatial))
 
 
-def _ask_for_axes(pairs: Sequence[Pair], orders: Sequence[str]) -> str:
+def _ask_for_axes(pairs: Sequence[Pair], class_axes: Sequence[str]) -> str:
     """Returns the question how arrays beside NIfTI are stored."""
     pair = next(pair for pair in pairs if _is_loose(pair))
     array, volume = pair.prediction, pair.labels
     if pair.labels.affine is None:
         array, volume = pair.labels, pair.prediction
-    expected = "--axes: expected the order of the axes of arrays beside NIfTI"
-    fits = f"{' and '.join(orders)} fit" if len(orders) > 1 else f"{orders[0]} fits"
-    passed = " or ".join(f"--axes {order}" for order in orders)
-    return f"{expected}: {array} {array.shape} beside {volume} {volume.shape}, {fits} the shapes; pass {passed}"
+    orders = [order for order in USED_ORDERS if any(not _fit(pairs, axis, order).misfits for axis in class_axes)]
+    advice = " or ".join(f"--axes {order}" for order in orders)
+    expected = "--axes: expected the order of the axes of arrays beside NIfTI (X, Y, Z)"
+    return f"{expected}, which shapes leave open: {array} {array.shape} beside {volume} {volume.shape}; pass {advice}"
 
 
 def _other_orders(pairs: Sequence[Pair], class_axes: Sequence[str]) -> str:

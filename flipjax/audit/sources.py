@@ -51,7 +51,7 @@ class Source:
     left_out: int = 0
     """Number of files that --names does not match."""
     hidden: tuple[Path, ...] = ()
-    """Files whose name begins with a dot, which are left out."""
+    """Files that systems leave, which are left out."""
 
 
 def open_source(
