@@ -1,8 +1,6 @@
-"""Who has a run folder: processes of this machine, of other containers and hosts, shards, and nobody."""
+"""Who has a run folder: one process, the shards of one run, or nobody."""
 
 import contextlib
-import dataclasses
-import json
 import subprocess
 import sys
 
@@ -15,109 +13,61 @@ from flipjax.sweep import lock as locks
 from flipjax.sweep.lock import Lock, Shard, read_shard
 
 HOLD = """
-import dataclasses, json, sys, pathlib
+import sys, pathlib
 from flipjax.sweep.lock import Lock
 lock = Lock(pathlib.Path(sys.argv[1]))
 lock.acquire()
-print(json.dumps(dataclasses.asdict(lock._myself)), flush=True)
+print("held", flush=True)
 input()
-print(lock.owned())
 """
 
 
 @contextlib.contextmanager
 def hold(folder):
-    """A process that has the folder's lock, and what it says of itself."""
+    """A process that has the folder's lock, and is killed at the end."""
     line = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process, json.loads(process.stdout.readline())
+        assert process.stdout.readline() == "held\n"
+        yield process
         process.kill()
 
 
-def write(folder, owner):
-    (folder / ".lock").touch()
-    (folder / ".lock.owner").write_text(owner if isinstance(owner, str) else json.dumps(owner))
-
-
-@pytest.mark.parametrize("text", ["", "[" * 10**5, "[]", '{"pid": 5}', '{"pid": -1, "since": "y"}'])
-def test_a_lock_that_nobody_has_is_taken_whatever_it_says(tmp_path, text):
-    write(tmp_path, text)
+def test_a_lock_that_nobody_has_is_taken_and_leaves_nothing(tmp_path):
+    (tmp_path / ".lock").write_text("of a process that was killed")
     lock = Lock(tmp_path)
     lock.acquire()
-    assert lock.owned()
     lock.release()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_is_refused_by_name_until_it_ends_and_loses_a_lock_that_is_forced(tmp_path):
-    with hold(tmp_path) as (process, owner):
-        who = f"in use by process {process.pid} on {owner['host']} since {owner['since']}"
-        with pytest.raises(ConfigError, match=who):
-            Lock(tmp_path).acquire()
-        lock = Lock(tmp_path)
-        lock.acquire(force=True)
-        assert lock.owned() and process.communicate("\n")[0] == "False\n"
-        lock.release()
-    with hold(tmp_path):
-        pass
+def test_a_process_is_refused_until_the_other_ends(tmp_path):
+    with hold(tmp_path), pytest.raises(ConfigError, match="in use by another process"):
+        Lock(tmp_path).acquire()
     assert (tmp_path / ".lock").exists()
     Lock(tmp_path).acquire()
 
 
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """Writes a lock of a process of the same job on another machine, with other values of some fields."""
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    there = dataclasses.asdict(locks.this_process()) | {"host": "elsewhere", "boot": "another"}
-
-    def lock(**changes):
-        write(tmp_path, there | changes)
-        return Lock(tmp_path)
-
-    return lock
-
-
-@pytest.mark.parametrize("shard_job", ["", "b-0"], ids=["no shard", "another shard"])
-def test_a_lock_of_another_machine_is_refused(elsewhere, shard_job):
-    with pytest.raises(ConfigError, match="on elsewhere since"):
-        elsewhere(shard_job=shard_job).acquire()
-
-
-def test_a_lock_of_another_machine_is_taken_by_force(elsewhere):
-    elsewhere().acquire(force=True)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"restarts": "1"}, {"shard_job": "a-0"}, {"boot": locks.this_process().boot}],
-    ids=["restarted", "the same shard", "this machine"],
-)
-def test_the_same_job_started_again_takes_its_lock(elsewhere, monkeypatch, changes):
-    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    elsewhere(**changes).acquire()
-
-
-def test_a_shard_that_its_launcher_starts_again_waits_for_the_first_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    with hold(tmp_path) as (process, _):
-        monkeypatch.setattr(locks.time, "sleep", lambda seconds: process.kill())
+def test_a_shard_of_a_launcher_waits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(locks.WAITS, "1")
+    with hold(tmp_path) as process:
+        monkeypatch.setattr(locks.time, "sleep", lambda seconds: (process.kill(), process.wait()))
         Lock(tmp_path).acquire()
-        assert process.wait() and f"waiting for process {process.pid} on " in capsys.readouterr().err
+    assert "waiting for another process" in capsys.readouterr().err
 
 
 def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
     first, second = (Lock(tmp_path, name=f"-of-2-{index}") for index in range(2))
     first.acquire()
     second.acquire()
-    with pytest.raises(ConfigError, match="in use by process"):
+    with pytest.raises(ConfigError, match="in use by another process"):
         Lock(tmp_path).acquire()
-    with pytest.raises(ConfigError, match="in use by process"):
+    with pytest.raises(ConfigError, match="in use by another process"):
         Lock(tmp_path, name="-of-3-0").acquire()
     second.release()
     first.release()
     whole = Lock(tmp_path)
     whole.acquire()
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".lock.owner"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
 def test_shards_partition_members_whatever_the_grid_order():

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -84,15 +83,11 @@ def held(run):
 
 
 @pytest.mark.parametrize("options", [(), ("--fresh",), ("--shard", "0/2")], ids=["as it is", "fresh", "a shard"])
-def test_a_second_process_is_refused_with_the_name_of_the_first(run, held, options):
+def test_a_second_process_is_refused(run, held, options):
     before = sorted(held.rglob("*"))
     code, text = run(*options)
-    assert code == 2 and f"{held} is in use by process {os.getpid()} on {socket.gethostname()}" in text
+    assert code == 2 and f"{held} is in use by another process" in text
     assert sorted(held.rglob("*")) == before
-
-
-def test_a_lock_is_taken_by_force(run, held):
-    assert run("--force_unlock")[0] == 0
 
 
 def test_fresh_renames_the_earlier_runs_each_to_a_name_of_its_own(run, tmp_path, monkeypatch):
@@ -138,7 +133,7 @@ def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
     def start(config, lock):
         workdir = Workdir(lock)
         try:
-            workdir.open(config, fresh=False, force=False)
+            workdir.open(config, fresh=False)
             workdir.describe(config, {"name": "x", "command": "x"}, {"device": "x", "flipjax": "x"}, strict=True)
         finally:
             lock.release()
@@ -159,16 +154,10 @@ def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
         start({"a": 3}, Lock(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["cells", "cells/000", "cells/000/parts", "checkpoints", "logs", "report"])
-def test_a_folder_of_a_run_that_leads_elsewhere_is_refused(run, tmp_path, name):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "x.npz").write_text("mine")
-    shutil.rmtree(run.folder / name, ignore_errors=True)
-    (run.folder / name).symlink_to(outside)
-    code, text = run()
-    assert code == 2 and f"{name}, a link to {outside}" in text
-    assert [path.read_text() for path in outside.iterdir()] == ["mine"]
+def test_a_folder_of_a_run_may_lie_elsewhere(run, tmp_path):
+    shutil.move(run.folder / "cells", tmp_path / "scratch")
+    (run.folder / "cells").symlink_to(tmp_path / "scratch")
+    assert run()[0] == 0 and (run.folder / "cells").is_symlink()
 
 
 PLACES = {

@@ -121,10 +121,9 @@ def test_a_json_of_another_program_is_refused_in_one_line_that_names_it(kind, te
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_record_or_owner_that_cannot_be_read_is_as_none(text, tmp_path):
+def test_a_record_that_cannot_be_read_is_as_none(text, tmp_path):
     (tmp_path / "config.json").write_bytes(TEXTS[text])
-    (tmp_path / f".lock{lock.OWNER}").write_bytes(TEXTS[text])
-    assert known_record(tmp_path) == {} and lock._owner_of(tmp_path / ".lock") == lock.Owner()
+    assert known_record(tmp_path) == {}
 
 
 def item(name, y, scene):
@@ -196,8 +195,6 @@ def written(tmp_path_factory):
     (folder / "assay").mkdir()
     (folder / "assay/assay.json").write_text(json.dumps(to_plain(ASSAY), indent=1))
     store_schedule(SCHEDULE, "asked", folder / "assay")
-    (folder / "lock").mkdir()
-    (folder / f"lock/.lock{lock.OWNER}").write_text(json.dumps(dataclasses.asdict(lock.this_process())))
     (folder / "report").mkdir()
     for name in ("index.html", "summary.md", "summary.csv"):
         (folder / "report" / name).touch()
@@ -249,7 +246,7 @@ def go_on(folder):
     mine = lock.Lock(folder)
     run = workdir.Workdir(mine)
     try:
-        run.open(config, fresh=False, force=False)
+        run.open(config, fresh=False)
         run.describe(config, {"name": "config"}, {"jax": "0.10.2", "device": "2 x cpu (cpu)"}, strict=False)
         assert run.record_library(small_program(), "xla")
         run.record_pool(small_program(), dataclasses.replace(listing()[0], content="0" * 32))
@@ -260,10 +257,6 @@ def go_on(folder):
 
 def failed_comparison(folder):
     compare.mark_failed(folder, "an error")
-
-
-def owner_of_lock(folder):
-    return str(lock._owner_of(folder / ".lock"))
 
 
 def schedule_of_assay(folder):
@@ -302,7 +295,6 @@ KINDS = {
     "digest of results.csv": Kind("run", "results.sha256", lambda path: table_of_csv(path / "results.csv")),
     "scores.csv": Kind("run", "scores.csv", lambda path: table_of_csv(path / "scores.csv"), exact=False),
     "images of an audit": Kind("images.csv", "", read_table, exact=False),
-    "lock": Kind("lock", f".lock{lock.OWNER}", owner_of_lock, exact=False),
     "report": Kind("report", page.MADE_OF, text_of_report, exact=False),
     "assay": Kind("assay", "assay.json", read_assay, exact=False),
     "schedule": Kind("assay", f"schedule_{SCHEDULE.design.network}.json", schedule_of_assay, exact=False),

@@ -24,7 +24,6 @@ from flipjax.report.page_tables import (
     result_tables,
     score_tables,
 )
-from flipjax.report.run import ReportError
 from flipjax.report.sections import (
     class_charts,
     flip_charts,
@@ -38,7 +37,7 @@ from flipjax.results import sentences
 from flipjax.results.frames import write_csv
 from flipjax.results.run import SHOWN, StoredRun, load, token_of
 from flipjax.results.text import level_text, varying_axes
-from flipjax.support.files import link_below, read_json, write_text
+from flipjax.support.files import read_json, write_text
 
 MADE_OF = "made_of.json"
 """Name of the file with the token of the results that a page was made of (`source`), and the page's terminal text."""
@@ -58,13 +57,10 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
 
     Raises:
         FileNotFoundError: the folder has no results.
-        ReportError: its results cannot be read, or the report's folder is a link.
+        ReportError: its results cannot be read.
     """
     run_folder = workdir.folder if isinstance(workdir, StoredRun) else Path(workdir)
     folder = run_folder / "report"
-    link = link_below(run_folder, ("report", "report/figures"))
-    if link is not None:
-        raise ReportError(f"{link}: expected a folder of the run, found a link, which leads to files elsewhere")
     token = token_of(run_folder)
     if not again:
         existing_text = _existing_text(folder, token)

@@ -14,9 +14,9 @@ class ReportError(Exception):
     """Unusable run folder. The message states the file, the expected and the found content.
 
     Example:
-        >>> raise ReportError("runs/a: expected a folder of the run, found a link")
+        >>> raise ReportError("runs/a: expected a run of one level, found two")
         Traceback (most recent call last):
-        flipjax.report.run.ReportError: runs/a: expected a folder of the run, found a link
+        flipjax.report.run.ReportError: runs/a: expected a run of one level, found two
     """
 
     exit_code = 1

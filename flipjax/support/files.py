@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -140,18 +140,6 @@ def keep_newest(folder: Path, *, most: int) -> None:
                 break
             path.unlink(missing_ok=True)
             left -= states[path].st_size
-
-
-def link_below(folder: Path, patterns: Iterable[str]) -> Path | None:
-    """Returns a link among what matches one of some patterns below a folder: through it, files elsewhere would change.
-
-    The folder itself may be a link.
-    """
-    for pattern in patterns:
-        for path in sorted(folder.glob(pattern)):
-            if path.is_symlink():
-                return path
-    return None
 
 
 def make_folder(path: str | Path) -> None:

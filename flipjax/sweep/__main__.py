@@ -38,7 +38,6 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
     parser.add_argument("--strict_versions", action="store_true", help="refuse to continue with other software")
-    parser.add_argument("--force_unlock", action="store_true", help="take over the folder of a process that has died")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shards of the members")
     parser.add_argument("--collect", action="store_true", help="write the tables of all trained shards")
     parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs, then collect")
@@ -83,7 +82,6 @@ def main(arguments: list[str]) -> int:
             line=shlex.join(["python", "-m", "flipjax.sweep", *arguments]),
             fresh=options.fresh,
             fail_fast=options.fail_fast,
-            force_unlock=options.force_unlock,
             strict_versions=options.strict_versions,
             shard=shard,
             collect=bool(options.collect or options.launcher),

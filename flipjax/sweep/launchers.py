@@ -9,14 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.sweep.lock import SHARD_JOB
+from flipjax.sweep.lock import WAITS
 
 if TYPE_CHECKING:
     import submitit
@@ -92,16 +91,12 @@ class ShardJob(Generic[Job]):
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
-    """Returns each shard's command: the sweep's arguments without the launcher's.
-
-    The command sets the job's name, by which a restarted shard recognises its predecessor's lock.
-    """
+    """Returns each shard's command: the sweep's arguments without the launcher's."""
     launchers = command.Parser(add_help=False)
     for option in ("--launcher", "--shards", "--launcher_option"):
         launchers.add_argument(option)
     line = [sys.executable, "-m", "flipjax.sweep", *launchers.parse_known_args(arguments)[1]]
-    job = uuid.uuid4().hex
-    return [["env", f"{SHARD_JOB}={job}-{index}", *line, "--shard", f"{index}/{count}"] for index in range(count)]
+    return [["env", f"{WAITS}=1", *line, "--shard", f"{index}/{count}"] for index in range(count)]
 
 
 def launch(kind: str, jobs: Jobs, *, say: Callable[[str], object]) -> dict[int, int]:

@@ -274,7 +274,6 @@ def run_sweep(
     data: ArrayData | None = None,
     fresh: bool = False,
     fail_fast: bool = False,
-    force_unlock: bool = False,
     strict_versions: bool = False,
     shard: Shard | None = None,
     collect: bool = False,
@@ -290,7 +289,6 @@ def run_sweep(
         data: in-memory images, for the plan of a configuration with `flipjax.data.arrays.keys_of(data)`.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
-        force_unlock: whether to take the folder from a process that is gone.
         strict_versions: whether to refuse to continue with other software.
         shard: which members to train; None: all.
         collect: whether to only write the tables of stored members.
@@ -312,7 +310,7 @@ def run_sweep(
     try:
         sweep = Sweep(plan, workdir, signals, shard, data)
         try:
-            workdir.open(plan.settings, fresh=fresh, force=force_unlock)
+            workdir.open(plan.settings, fresh=fresh)
         except OSError as error:
             sweep.read(say)
             if error.errno != errno.EROFS or fresh or sweep.missing():

