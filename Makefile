@@ -16,7 +16,7 @@ FUZZED := tests/audit/test_doors.py tests/results/test_store.py tests/test_image
 sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 	$(BIN)/python -m flipjax.sweep --config $(CONFIG) $(ARGS)
 
-smoke: $(DEV)  ## The same in half a minute, on a tiny grid
+smoke: $(DEV)  ## The same in half a minute to one, on a tiny grid
 	$(BIN)/python -m flipjax.sweep --config configs/smoke.py $(ARGS)
 
 test: $(DEV)  ## The whole suite; what it compiles is kept for the next time (ARGS=--cache-clear forgets it)

@@ -1,6 +1,7 @@
 """Sweeps from Python: `run` trains a folder's missing members as the command line does; `open_run` reads one."""
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -21,10 +22,14 @@ from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
-from flipjax.results.record import RECORD, read_record
+from flipjax.results.quantities import column, key_of, title_of
+from flipjax.results.record import RECORD, known_record, read_record
+from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
 from flipjax.results.scores import unpack_classes
+from flipjax.results.text import varying_axes
 from flipjax.support.files import DamagedError
+from flipjax.support.terminal import listed
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
@@ -108,12 +113,25 @@ def run(
     return Run(folder, configuration, data)
 
 
-def open_run(folder: str | Path) -> "Run":
-    """Reads a run folder; for errors see `flipjax.results.load`.
+def open_run(folder: str | Path, *, data: ArrayData | None = None) -> "Run":
+    """Reads a run folder; for errors see `flipjax.results.load`, and for an example `flipjax.run`.
 
-    See `flipjax.run` for an example.
+    Args:
+        folder: the run folder.
+        data: the images in memory that the run was made of, which `member(name).images()` then returns.
+
+    Raises:
+        ConfigError: `data` are other images than those of the run.
     """
-    return Run(Path(folder))
+    opened = Run(Path(folder), data=data)
+    if data is not None:
+        made_of = known_record(opened.folder).get("config", {}).get("pool", {}).get("root")
+        given = keys_of(data)["pool.root"]
+        if given != made_of:
+            raise ConfigError(
+                "data", f"the images that {folder} was made of ({made_of or 'a pool'})", f"others ({given})"
+            )
+    return opened
 
 
 class Run(StoredRun):
@@ -151,25 +169,56 @@ class Run(StoredRun):
             raise ConfigError("member", f"one of {', '.join(self.members.index)}", name)
         return RunMember(self, name)
 
-    def plot(self) -> "Figure":
-        """Returns a figure of Flip over rho, common and rare groups, a panel a setting of the other axes.
+    def plot(self, quantity: str | None = None, *, by: str | None = None, group: str = "all") -> "Figure":
+        """Returns a figure over rho whose panels are as wide as a column of a paper, to save as a PDF.
 
-        A panel is as wide as a column of a paper. `run.plot().savefig("flip.pdf")` writes it.
+        Without arguments it shows Flip of the common and the rare groups, a panel a setting of the other axes.
+        `run.plot(quantity="fg_flip", by="method", group="rare")` overlays the methods, with intervals over seeds.
+
+        Args:
+            quantity: a column of `results`, such as `fg_flip` or `iou_foreground`.
+            by: an axis of which each value is a line; of one level of rho the settings stand beside each other.
+            group: `all`, `common` or `rare`.
 
         Raises:
-            ConfigError: the run has one level of rho and one setting, or no member that has learnt the classes, so that
-                there is nothing to draw.
+            ConfigError: another quantity, axis or group; or the run has one level of rho and one setting, or no member
+                that has learnt the classes, so that there is nothing to draw.
         """
         # Imported here because matplotlib is slow to import.
         from flipjax.report.charts import make_figure
-        from flipjax.report.sections import flip_chart
+        from flipjax.report.sections import flip_chart, overlay_chart
 
-        chart = flip_chart(self.means, self.kept(), note=self.note(dots=True))
+        if quantity is None and by is None and group == "all":
+            chart = flip_chart(self.means, self.kept(), note=self.note(dots=True))
+        else:
+            key = self._key_of(quantity or "fg_flip", group)
+            axes = []
+            if by is not None:
+                known = varying_axes(self.means)
+                if by not in known:
+                    raise ConfigError("by", f"an axis that varies beside rho ({listed(known)})", by)
+                axes.append(by)
+            chart = overlay_chart(self, key, axes, name=column(key), title=title_of(key))
         if self.kept().empty:
             raise ConfigError("plot", "a run with members that have learnt the classes", "none; see .members")
         if not chart.panels:
             raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
         return make_figure(chart)
+
+    def _key_of(self, quantity: str, group: str) -> str:
+        """Returns the key of a quantity of a group in `summary`."""
+        if group not in COMPARED:
+            raise ConfigError("group", f"one of {', '.join(COMPARED)}", group)
+        keys = {*self.means["quantity"]}
+        key = key_of(quantity, group)
+        if key not in keys:
+            names = [column(name) for name in keys if not name.startswith("group/")]
+            near = difflib.get_close_matches(quantity, names, n=3) or sorted(names)
+            of_group = "" if group == "all" else f" of the {group} groups"
+            raise ConfigError(
+                "quantity", f"a column of results.csv{of_group}, such as {listed(near, most=3)}", quantity
+            )
+        return key
 
     def report(self) -> str:
         """Redraws the page if something changed, and returns its tables as text."""
@@ -259,7 +308,16 @@ class RunMember:
         return classes[:, : side * side].reshape(-1, side, side)
 
     def images(self) -> Benchmark:
-        """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
+        """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does.
+
+        Raises:
+            ConfigError: the run is of images in memory, and `flipjax.open_run` was not given them as `data`.
+        """
+        if self.run.data is None and self.run.config.pool.name == "arrays":
+            stored = (
+                f"a folder that does not hold them; flipjax.open_run({str(self.run.folder)!r}, data=...) takes them"
+            )
+            raise ConfigError("data", "the images in memory that the run was made of", stored)
         static = {name: value for name, value in self.static.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, {**static, "grid": default_config().grid})
         # Photos as they are found have no rho, and any value of the configuration gives their images.

@@ -160,3 +160,9 @@ def test_what_is_no_pool_is_refused_by_name(chosen):
     with pytest.raises(ConfigError) as refused:
         make(**whole | {field: wrong}, **NAMES)
     assert refused.value.field in whole and "\n" not in str(refused.value)
+
+
+def test_images_in_memory_print_as_five_lines():
+    lines = repr(from_arrays(**PHOTOS, **NAMES)).splitlines()
+    assert len(lines) == 5 and max(map(len, lines)) < 100
+    assert lines[0].startswith("ArrayData: a photo pool of ") and lines[1].startswith("  classes: ")

@@ -169,9 +169,14 @@ def test_it_works_under_strict_settings_of_jax(setting, call):
         np.testing.assert_array_equal(call(model, sample), logits)
 
 
-def test_traced_images_are_taken_whatever_their_values():
+@pytest.mark.parametrize("value", [2.0, -0.1, np.nan])
+def test_a_traced_image_out_of_range_has_no_logits(value):
     model = drawn(SPECS[0])
-    assert jax.jit(Model.__call__)(model, np.full((1, 4, 4, 3), 2.0)).shape == (1, 4, 4, 3)
+    both = np.float32(images(2, 4, 4))
+    both[1, 0, 0, 0] = value
+    logits = np.asarray(jax.jit(Model.__call__)(model, both))
+    assert np.isnan(logits[1]).all()
+    np.testing.assert_allclose(logits[0], model.logits(both[:1])[0], rtol=1e-5, atol=1e-5)
 
 
 LATER = {"another network": {"name": "later"}, "another norm": {"norm": "later"}, "another key": {"later": 1}}

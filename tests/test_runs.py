@@ -102,6 +102,12 @@ def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(withou
     assert "scale=1.0" in functions["mine"] and "dark.SCALE = 3.0" in functions["dark"] and "Net" in functions
     assert set(run.members["status"]) <= TRAINED
     assert run.config.pool.root and data.catalog.content.startswith(run.config.pool.root)
+    with pytest.raises(ConfigError, match=r"^data: expected the images in memory .* flipjax.open_run\('.*', data="):
+        flipjax.open_run(run.folder).member("m000").images()
+    again = flipjax.open_run(run.folder, data=data).member("m000").images()
+    np.testing.assert_array_equal(again.test.images, run.member("m000").images().test.images)
+    with pytest.raises(ConfigError, match=r"^data: expected the images that .* was made of"):
+        flipjax.open_run(run.folder, data=from_arrays(**{**PHOTOS, "images": 255 - PHOTOS["images"]}, **NAMES))
     member = run.member("m000")
     test = member.images().test
     found = member.model().decompose(test.images, test.masks)
@@ -190,6 +196,34 @@ def test_a_plot_is_a_figure_of_its_own(recorded, tmp_path):
     figure.savefig(tmp_path / "flip.pdf")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert any("bg_swap" in title for title in titles) and figure.get_size_inches()[1] < 4
+
+
+def test_a_plot_overlays_methods_with_intervals(tmp_path):
+    settings = [{"rho": r, "seed": s, "method": m} for m in ("ce", "dro") for r in (0.5, 0.9) for s in range(4)]
+    make_run(tmp_path, settings, stored=False)
+    run = flipjax.open_run(tmp_path)
+    (axes,) = run.plot(quantity="fg_flip", by="method", group="rare").axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ce", "dro"]
+    rare = run.means[run.means["quantity"] == "group/rare/fg_flip"]
+    # Matplotlib draws the intervals as one collection of lines a method.
+    drawn = [line for collection in axes.collections for line in getattr(collection, "get_segments", list)()]
+    ends = sorted((low[1], high[1]) for low, high in drawn)
+    np.testing.assert_allclose(ends, sorted(zip(rare["low"], rare["high"], strict=True)))
+    assert len(run.plot("iou_foreground").axes) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"quantity": "fg_flop"}, "quantity: expected a column of results.csv, such as fg_flip"),
+        ({"by": "seed"}, r"by: expected an axis that varies beside rho \(method\); found seed"),
+        ({"group": "usual"}, "group: expected one of all, common, rare; found usual"),
+    ],
+    ids=["quantity", "axis", "group"],
+)
+def test_what_no_plot_can_show_is_one_sentence(recorded, call, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        recorded.plot(**call)
 
 
 @pytest.mark.parametrize(

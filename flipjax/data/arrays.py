@@ -27,6 +27,28 @@ class ArrayData(NamedTuple):
     catalog: Catalog
     """Classes, scenes and fixed parts of its images, and their digest."""
 
+    def __repr__(self) -> str:
+        """Returns five lines: what the pool is, its images by class and by scene, its parts, and its digest."""
+        catalog = self.catalog
+        size = "x".join(map(str, self.pool.images.shape[1:3]))
+        photos = f", {len(catalog.scenes)} scene photos" if catalog.kind == "composite" else ""
+        scenes = catalog.scene_kind if catalog.kind == "composite" else catalog.object_scene
+        fixed = Counter("free" if part < 0 else PARTS[part] for part in catalog.object_split.tolist())
+        lines = [
+            f"ArrayData: a {catalog.kind} pool of {len(catalog.objects)} images of {size}{photos}",
+            f"  classes: {_counted(catalog.class_names, catalog.object_class)}",
+            f"  scenes: {_counted(catalog.scene_names, scenes)}",
+            f"  parts: {', '.join(f'{count} {part}' for part, count in fixed.items())}",
+            f"  content: {catalog.content}",
+        ]
+        return "\n".join(lines)
+
+
+def _counted(names: Sequence[str], numbers: np.ndarray) -> str:
+    """Returns each name with how often its number occurs."""
+    counts = np.bincount(numbers, minlength=len(names)).tolist()
+    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+
 
 def keys_of(data: ArrayData | None) -> dict[str, object]:
     """Returns the values that make `data` the pool of a configuration, by dotted key; none without data."""

@@ -1,6 +1,7 @@
 """Describes a pool: its groups, the sizes of the parts that fit, and the largest training set of each rho."""
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,8 @@ from flipjax.support.terminal import printable
 
 N_TRAIN = 800
 """Training images of configs/photos_grid.py."""
+STEPS = 800
+"""Steps of a member of configs/photos_grid.py: of fewer images, its 16 epochs would be too short to learn."""
 RHOS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Levels of configs/photos_grid.py."""
 
@@ -92,6 +95,12 @@ def make_overview(
     classes = catalog.groups.classes
     n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=usable)) // classes * classes
     changes = {"split.n_train": n_train, "split.n_val": n_val, "split.n_test": n_test, "axes.rho": usable}
+    if n_train < N_TRAIN:
+        epochs = math.ceil(STEPS / (n_train // TrainSpec().batch_size))
+        changes.update({"train.epochs": epochs, "train.patience": epochs // 2})
+        lines.append(
+            f"\nTraining: {epochs} epochs of {n_train} images take the {STEPS} steps of photos_grid, as few do not"
+        )
     return Overview(tuple(lines), (), changes)
 
 

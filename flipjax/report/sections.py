@@ -15,6 +15,7 @@ from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_pan
 from flipjax.report.run import images_by_setting
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
+from flipjax.results.estimates import range_of
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.run import StoredRun
@@ -316,27 +317,51 @@ def front_chart(run: StoredRun, flip: Chart) -> Chart | None:
     That is `flip` for one setting, and for several one panel of Flip in the rare groups over rho, with a line each.
     """
     if len(flip.panels) > 1:
-        return _settings_chart(run)
+        return overlay_chart(
+            run, RARE_FLIP.quantity, varying_axes(run.means), name="flip_rare", title="Flip in the rare groups"
+        )
     if flip.panels:
         return flip
     return None
 
 
-def _settings_chart(run: StoredRun) -> Chart:
-    """Returns one panel of Flip in the rare groups over rho, with a line for each setting."""
-    axes = varying_axes(run.means)
-    summary = run.means[run.means["quantity"] == RARE_FLIP.quantity]
+def overlay_chart(run: StoredRun, quantity: str, axes: Sequence[str], *, name: str, title: str) -> Chart:
+    """Returns the chart of a quantity over rho: a line for each setting on some axes, a panel for each on the others.
+
+    Of one level of rho the settings stand beside each other.
+
+    Args:
+        run: the run.
+        quantity: its key.
+        axes: of the lines.
+        name: of the chart's files.
+        title: of the chart.
+    """
+    summary = run.means[run.means["quantity"] == quantity]
     records = run.kept()
-    # Each setting takes the place of a quantity.
-    summary = summary.assign(quantity=list(_names_of(summary, axes)))
-    names = summary["quantity"].unique()
-    of_record = pd.Series(list(_names_of(records, axes)), records.index)
-    columns = {name: records[RARE_FLIP.quantity].where(of_record == name) for name in names}
-    looks = zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False)
-    lines = [Line(name, name, colour, marker) for name, colour, marker in looks]
-    drawn = line_panels(summary.drop(columns=axes), records[["rho"]].assign(**columns), lines, y_name=FLIP_SHARE)
-    caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
-    return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), drawn)
+    least, largest = range_of(quantity)
+    limits = None
+    if (least, largest) == (0.0, 1.0):
+        limits = (least, largest)
+    y = title_of(quantity)
+    caption = f"{title}: means over seeds"
+    if "rho" in summary and summary["rho"].nunique() > 1:
+        # Each setting takes the place of a quantity.
+        summary = summary.assign(quantity=[label or y for label in _names_of(summary, axes)])
+        names = summary["quantity"].unique()
+        of_record = pd.Series([label or y for label in _names_of(records, axes)], records.index)
+        columns = {label: records[quantity].where(of_record == label) for label in names}
+        looks = zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False)
+        lines = [Line(label, label, colour, marker) for label, colour, marker in looks]
+        others = [axis for axis in varying_axes(summary) if axis not in axes]
+        summary = summary.drop(columns=[*axes])
+        records = records[["rho", *others]].assign(**columns)
+        if axes:
+            caption += f"; lines by {', '.join(axes)}"
+    else:
+        lines = [Line(quantity, y, WHOLE)]
+    drawn = line_panels(summary, records, lines, y_name=y, limits=limits)
+    return Chart(name, title, f"{caption}.", run.note(dots=True), drawn)
 
 
 def _names_of(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[str]:

@@ -104,14 +104,24 @@ class Model:
     def __call__(self, images: ArrayLike) -> jax.Array:
         """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), uint8 or in [0, 1].
 
-        Under jit and other transformations the values of images are not known: floats out of range are then taken.
+        Under jit and other transformations the values of images are not known: the logits of an image with floats out
+        of range, or NaN, are then NaN.
 
         Raises:
             ValueError: images of another shape or type, or out of range.
         """
+        array = _read_images(images)
+        logits = self._logits(array)
+        if not isinstance(array, Tracer) or array.dtype == jnp.uint8:
+            return logits
+        inside = ((array >= 0) & (array <= 1)).all((1, 2, 3))
+        return jnp.where(inside[:, None, None, None], logits, jnp.nan)
+
+    def _logits(self, images: Array) -> jax.Array:
+        """Returns logits of images whose values are taken as they are."""
         # Layers broadcast scales of channels over images, also for users who forbid it in their own code.
         with jax_defaults((*PROMOTIONS, *GUARDS)):
-            array = jnp.asarray(_read_images(images))
+            array = jnp.asarray(images)
             stride = self.stride
             divisible = array.ndim == 4 and array.shape[1] % stride == 0 and array.shape[2] % stride == 0
             if not divisible or array.shape[3] != 3 or not array.size:
@@ -133,7 +143,7 @@ class Model:
         Raises:
             ValueError: images of another shape or type, out of range, or none.
         """
-        return self._by_batches(Model.__call__, images)
+        return self._by_batches(_logits, images)
 
     def predict(self, images: ArrayLike) -> np.ndarray:
         """Returns classes (n, H, W) uint8 of images as in `logits`; 0 is the background."""
@@ -279,5 +289,9 @@ def _batches(arrays: Array) -> list[Array]:
     return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
 
 
+def _logits(model: Model, images: jax.Array) -> jax.Array:
+    return model._logits(images)
+
+
 def _classes(model: Model, images: jax.Array) -> jax.Array:
-    return model(images).argmax(-1).astype(jnp.uint8)
+    return model._logits(images).argmax(-1).astype(jnp.uint8)
