@@ -142,7 +142,7 @@ def _compare(options: argparse.Namespace) -> Outcome:
         fail_below=options.fail_below,
         junit=options.junit,
     )
-    return compared.text, compared.failed, (out / "compare.csv", out / "compare.json")
+    return compared.text, compared.failed, (out / "index.html", out / "compare.json")
 
 
 def _measure(options: argparse.Namespace) -> Outcome:

@@ -23,19 +23,20 @@ from flipjax.audit.anatomy import NONE, read_anatomy
 from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.counts import ImageCounts, Tally, count_image
 from flipjax.audit.describe import describe_images, describe_missing, describe_weight
+from flipjax.audit.gates import Limits, check_gates, failures, limits_in_words, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import MinSize, SwapLogOdds
 from flipjax.audit.names import check_names, check_texts
 from flipjax.audit.opening import Encoding
 from flipjax.audit.records import ImageRecord
 from flipjax.audit.results import conclude_audit
-from flipjax.audit.summary import SummaryValue
+from flipjax.audit.summary import SummaryInterval, SummaryValue, known_keys
 from flipjax.audit.tables import make_document
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec
-from flipjax.metrics.images import number_groups
+from flipjax.metrics.images import name_numbers, read_groups
 from flipjax.metrics.segment_units import UNITS
 from flipjax.report.document import terminal_text
 from flipjax.support.threads import in_order
@@ -80,6 +81,9 @@ class AuditStream:
         all_groups: AnyGroups | None = None,
         scene_names: Sequence[str] = (),
         anatomy: Anatomy | str | None = "names",
+        fail_above: Limits | None = None,
+        fail_below: Limits | None = None,
+        junit: Path | None = None,
         **spec: Unpack[SpecOptions],
     ):
         """Claims the folder.
@@ -90,9 +94,13 @@ class AuditStream:
             min_size: smaller segments have no row: a number of pixels, or text as `3mm2` of images and `0.5mL` of
                 volumes, which need a spacing; None counts every segment.
             spacing: distance of pixels in mm along each axis of space, of batches that do not say it.
-            all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
+            all_groups: what groups are, if not names: `Groups()` makes them numbers 2 * class + scene of two classes,
+                as in `flipjax.metrics.summarize`; `NamedGroups` lists the names, also of groups without images.
             scene_names: names of its S scenes.
             anatomy: mirror pairs and chains of classes; `names` finds them in `class_names`, None leaves them out.
+            fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
+            fail_below: lower limits, likewise.
+            junit: a file for the limits as JUnit test cases.
             **spec: `background`, `ignore_index`, `kind`, `channels`, `num_classes`, `class_names` and `spatial_ndim` (3
                 for volumes) of `flipjax.metrics.LabelSpec`; masks need `num_classes` or `class_names`.
 
@@ -107,8 +115,14 @@ class AuditStream:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
         self.summary: dict[str, SummaryValue] = {}
         """The numbers of summary.json, once closed."""
+        self.intervals: dict[str, SummaryInterval] = {}
+        """The 95% intervals of those that have one, by key, once closed."""
+        self.failed: list[str] = []
+        """A line for each limit that a number is beyond, once closed."""
         self.text = ""
         """The first tables, once closed."""
+        self._gates = make_gates(fail_above, fail_below)
+        self._junit = junit
         self._encoding = Encoding(dataclasses.replace(read, channels="last"), read.channels, unit)
         """How to read batches; it has the number of classes once one was added."""
         self._default_spacing = None
@@ -124,7 +138,7 @@ class AuditStream:
         self._class_names: tuple[str, ...] = ()
         """Names of the classes, once a batch was added."""
         self._groups: list[np.ndarray] = []
-        """The groups of each batch."""
+        """The groups of each batch: names, or numbers of `all_groups`."""
         self._clusters: list[str] = []
         """The cluster of each image."""
         self._closed = False
@@ -152,7 +166,8 @@ class AuditStream:
                 framework. `*spatial` is H, W, of volumes D, H, W.
             labels: integers (N, *spatial).
             names: N image names; None numbers images from 0.
-            groups: integers (N,) as in `flipjax.metrics.summarize`, for all batches or none.
+            groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
+                what these name or number.
             clusters: N patients, films or whatever images are not independent within, as text or numbers; for all
                 batches or none. Images of one cluster are resampled together.
             spacing: in mm, of all images or (N, axes).
@@ -244,15 +259,13 @@ class AuditStream:
             raise ValueError("groups: expected with every batch or with none.")
         if groups is None:
             return None
-        numbers = np.array(to_array(groups, name="groups"))
-        number_groups(
-            numbers,
+        return read_groups(
+            groups,
             images=count,
-            all_groups=self._all_groups,
             classes=encoding.classes,
             background=encoding.spec.background,
+            all_groups=self._all_groups,
         )
-        return numbers
 
     def _check_clusters(self, clusters: Iterable[object] | None, count: int) -> list[str]:
         """Returns a batch's clusters as texts."""
@@ -334,22 +347,22 @@ class AuditStream:
         """Writes all files."""
         if not self._names:
             raise ValueError("stream: expected at least one image, found none.")
-        groups = None
-        if self._groups:
-            groups = np.concatenate(self._groups)
         swap = None
         if scenes is not None:
             log_odds, center = scenes
             swap = SwapLogOdds(log_odds, center)
         measured = dataclasses.replace(
             self._tally.measurements(self._class_names),
-            groups=ImageGroups(groups, self._all_groups, self._scene_names),
+            groups=self._numbered_groups(),
             clusters=self._numbered_clusters(),
             pairs=pairs,
             swap=swap,
         )
         anatomy, anatomy_fact = self._read_anatomy()
+        keys = known_keys(self._class_names, self._encoding.spec.background, measured.groups, anatomy)
+        check_gates(self._gates, keys)
         audit = conclude_audit(measured, anatomy=anatomy, samples=samples)
+        tried = try_gates(self._gates, audit.summary, audit.intervals)
         used = {"out": str(self._folder), **self._encoding.as_json(), "class_names": list(self._class_names)}
         all_facts = [
             *facts,
@@ -362,10 +375,14 @@ class AuditStream:
             advice = likely_clusters(measured.names)
             all_facts.append(advice.replace("--clusters", "clusters to `add`, as of"))
         all_facts = [fact for fact in all_facts if fact]
-        document = make_document(audit, facts=all_facts, options={**used, **options})
-        files.write_audit(self._folder, audit, document, self._tally.maps_of)
+        document = make_document(audit, facts=all_facts, options={**used, **options}, limits=limits_in_words(tried))
+        files.write_audit(self._folder, audit, document, self._tally.maps_of, gates=tried)
+        if self._junit:
+            write_junit(self._junit, "flipjax.audit.stream", tried)
         self._tally.close()
         self.summary = dict(audit.summary)
+        self.intervals = dict(audit.intervals)
+        self.failed = failures(tried)
         self.text = terminal_text(document)
         self._closed = True
 
@@ -377,6 +394,15 @@ class AuditStream:
         if self._anatomy is None:
             source = NONE
         return read_anatomy(source, self._class_names, self._encoding.spec.background)
+
+    def _numbered_groups(self) -> ImageGroups:
+        """Returns the groups of the images: names, unless the caller said what they are."""
+        if not self._groups:
+            return ImageGroups(None)
+        groups = np.concatenate(self._groups)
+        if self._all_groups is not None:
+            return ImageGroups(groups, self._all_groups, self._scene_names)
+        return ImageGroups(*name_numbers(groups))
 
     def _numbered_clusters(self) -> np.ndarray | None:
         """Returns the number of each image's cluster, int64 (n,)."""

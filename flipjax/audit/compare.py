@@ -1,8 +1,9 @@
 """Compares two audits of the same images by paired differences, and checks gates (limits on results).
 
 `compare_audits` reads the counts that both audits stored, checks that they are of the same images and labels, takes the
-differences of all numbers of their summaries (`Values`), tries the gates, and writes the files. The intervals of rates
-and of mean IoU come from a formula (`_rate_intervals`), those of other numbers from resamples (`_bootstrap_intervals`).
+differences of all numbers of their summaries (`Values`) and of each class (`flipjax.audit.changes`), tries the gates,
+and writes the files. The intervals of rates and of mean IoU come from a formula (`_rate_intervals`), those of other
+numbers from resamples (`_bootstrap_intervals`).
 """
 
 import dataclasses
@@ -16,31 +17,38 @@ import pandas as pd
 
 from flipjax.audit import files
 from flipjax.audit.arrays import check_folder
-from flipjax.audit.gates import FORMS_OF_COMPARISONS, Limits, check_gates, failures, make_gates, try_gates, write_junit
+from flipjax.audit.changes import Change, ComparedAudits, changes_table, find_changes, make_document
+from flipjax.audit.gates import (
+    FORMS_OF_COMPARISONS,
+    Limits,
+    check_gates,
+    failures,
+    limits_in_words,
+    make_gates,
+    try_gates,
+    write_junit,
+)
 from flipjax.audit.measurements import weigh_pixels
+from flipjax.audit.objects import SegmentCounts
 from flipjax.audit.problems import AuditError, naming
 from flipjax.config.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import Background
-from flipjax.metrics.decomposition import read_leaves
+from flipjax.metrics.decomposition import Ratio, read_leaves
 from flipjax.metrics.evaluate import ratios_of, with_group
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.intervals import paired_difference, paired_mean_difference
 from flipjax.metrics.resampling import draw_images, percentile_ends
-from flipjax.metrics.summary import Summary, summary_of, values_of
-from flipjax.results.frames import records_of
-from flipjax.results.text import TextTable, to_text, with_interval
+from flipjax.metrics.summary import summary_of, values_of
+from flipjax.report.document import terminal_text, write_summary
+from flipjax.results.frames import DIGITS, write_csv
 from flipjax.support.files import make_folder, read_json, write_text
 from flipjax.support.terminal import listed
 
 PROGRAM = "flipjax.audit.compare"
 """What compare.json says of its origin."""
-FILES = {"compare.json", "compare.csv"}
+FILES = {"compare.json", "compare.csv", "changes.csv", "index.html", "summary.md"}
 """All files of a comparison."""
-SHOWN = 12
-"""Differences that are printed on the terminal besides those of MAIN, at most."""
-MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
-"""Quantities whose differences are always printed, first."""
 SAME_SIZE = 1e-4
 """Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
 SEED = 0
@@ -63,6 +71,8 @@ class Stored:
     """The group of each image, or None."""
     clusters: np.ndarray | None
     """The cluster of each image, or None."""
+    segments: SegmentCounts | None
+    """Segments of each image by class and outcome; None if they are not stored."""
     pixel_size: np.ndarray | None
     """The area (mm2) or volume (mm3) of a pixel of each image; None if it is not known, or not stored."""
 
@@ -83,8 +93,12 @@ class Comparison:
 
     table: pd.DataFrame
     """A row per quantity: `old`, `new`, `difference`, and `low` and `high` of its interval."""
+    changes: Sequence[Change]
+    """Flips and misses of each class, over all images and in each group."""
+    findings: Sequence[str]
+    """What got worse, what got better, and what the totals hide, in sentences."""
     text: str
-    """The differences as text."""
+    """The sentences and the main differences as text."""
     failed: list[str]
     """A line per failed gate."""
 
@@ -117,8 +131,17 @@ def read_audit(folder: Path) -> Stored:
             class_names=tuple(map(str, arrays["class_names"])),
             group_names=_ordered(arrays, "group_names", order),
             clusters=_ordered(arrays, "clusters", order),
+            segments=_read_segments(arrays, order),
             pixel_size=_ordered(arrays, "pixel_size", order),
         )
+
+
+def _read_segments(arrays: Mapping[str, np.ndarray], order: Sequence[int]) -> SegmentCounts | None:
+    """Returns the stored counts of segments in order of the images' names, or None if they are not stored."""
+    fields = [field.name for field in dataclasses.fields(SegmentCounts)]
+    if not {*fields} <= arrays.keys():
+        return None
+    return SegmentCounts(**{name: _put_in_order(arrays[name], order) for name in fields})
 
 
 def _read_background(folder: Path) -> Background:
@@ -188,6 +211,23 @@ def _read_images(stored: Stored, after: Stored, pixel_size: np.ndarray | None) -
     return read_images(counts, numbers, class_names=after.class_names, all_groups=all_groups)
 
 
+def _read_compared(old: Path, new: Path) -> ComparedAudits:
+    """Reads two audits of the same images, labels and sizes of pixels."""
+    before, after = _read_pair(old, new)
+    pixel_size = before.pixel_size if after.pixel_size is None else after.pixel_size
+    same_risk = np.array_equal(before.decomposition.risk_sum, after.decomposition.risk_sum, equal_nan=True)
+    same_counts = np.array_equal(before.decomposition.confusion, after.decomposition.confusion)
+    return ComparedAudits(
+        names=after.names,
+        before=_read_images(before, after, pixel_size),
+        after=_read_images(after, after, pixel_size),
+        old_segments=before.segments,
+        new_segments=after.segments,
+        clusters=after.clusters,
+        identical=same_counts and same_risk,
+    )
+
+
 def compare_audits(
     old: Path,
     new: Path,
@@ -198,12 +238,13 @@ def compare_audits(
     fail_below: Limits | None = None,
     junit: Path | None = None,
 ) -> Comparison:
-    """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
+    """Compares two audits of the same images and labels, and writes a page, compare.csv, compare.json and changes.csv.
 
     Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU have a closed form
     (`flipjax.metrics.intervals.paired_difference`), [0, 0] where no image differs. Those of other quantities are 95%
-    bootstrap intervals of paired differences, and missing where all resamples agree. Gates limit differences, by key
-    of the summary or by `KEY:low` or `KEY:high`; one on an interval that is missing fails.
+    bootstrap intervals of paired differences, and missing where all resamples agree. Identical predictions differ by 0
+    [0, 0] in every number. Gates limit differences, by key of the summary or by `KEY:low` or `KEY:high`; one on an
+    interval that is missing fails.
 
     Args:
         old: the folder of an audit.
@@ -217,53 +258,74 @@ def compare_audits(
     Raises:
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.
     """
-    stored_before, stored_after = _read_pair(old, new)
-    pixel_size = stored_after.pixel_size
-    if pixel_size is None:
-        pixel_size = stored_before.pixel_size
-    before = _read_images(stored_before, stored_after, pixel_size)
-    after = _read_images(stored_after, stored_after, pixel_size)
-    values = Values(summary_of(before), summary_of(after))
+    compared = _read_compared(old, new)
+    values = Values(compared)
     gates = make_gates(fail_above, fail_below)
     check_gates(gates, values.keys, forms=FORMS_OF_COMPARISONS)
     check_folder(out, FILES)
-    intervals = _difference_intervals(before, after, values.keys, clusters=stored_after.clusters, samples=samples)
+    intervals = _difference_intervals(compared, values, samples=samples)
     table = values.differences(intervals)
+    changes = find_changes(compared)
     tried = try_gates(gates, dict(zip(table.index, table["difference"].tolist(), strict=True)), intervals)
+    unit = "the images"
+    if compared.clusters is not None:
+        unit = f"{len(np.unique(compared.clusters))} clusters"
+    facts = [
+        f"{len(compared.names)} images; differences are new less old, with 95% intervals over {unit}.",
+        f"Old: {old}. New: {new}.",
+    ]
+    document = make_document(
+        compared,
+        changes,
+        table,
+        facts=facts,
+        limits=limits_in_words(tried),
+        options={"old": str(old), "new": str(new), "samples": samples},
+    )
     make_folder(out)
     write_text(out / "compare.csv", table.to_csv(float_format="%.6g"))
-    stored: dict[str, object] = {"program": PROGRAM, "old": str(old), "new": str(new), "images": len(after)}
-    unit = "the images"
-    if stored_after.clusters is not None:
-        clusters = len(np.unique(stored_after.clusters))
-        stored["clusters"] = clusters
-        unit = f"{clusters} clusters"
+    write_csv(out / "changes.csv", changes_table(changes).round(DIGITS))
+    stored: dict[str, object] = {"program": PROGRAM, "old": str(old), "new": str(new), "images": len(compared.names)}
+    if compared.clusters is not None:
+        stored["clusters"] = len(np.unique(compared.clusters))
+    stored["identical"] = compared.identical
     if tried:
         stored["passed"] = all(gate.passed for gate in tried)
-    stored["differences"] = table.round(6).astype(object).where(table.notna(), None).to_dict("index")
+    stored["findings"] = list(document.lines)
+    stored["changes"] = _without_nan(changes_table(changes).round(DIGITS)).to_dict("records")
+    stored["differences"] = _without_nan(table.round(DIGITS)).to_dict("index")
     stored["gates"] = [gate.as_json() for gate in tried]
     write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
+    write_summary(out, document)
+    if files.draws_pages():
+        from flipjax.report.html import write_page  # Imported here, because tables need no drawing packages.
+
+        write_page(out, document)
     if junit:
         write_junit(junit, "flipjax audit --compare", tried)
-    head = f"{len(after)} images; differences are new less old, with 95% intervals over {unit}."
-    if np.array_equal(stored_before.decomposition.confusion, stored_after.decomposition.confusion):
-        head = f"{head}\nBoth predictions have the same counts in every image: no rate differs."
-    return Comparison(table, f"{head}\n\n{_text(table)}", failures(tried))
+    return Comparison(table, changes, document.lines, terminal_text(document), failures(tried))
 
 
-@dataclasses.dataclass(frozen=True)
+def _without_nan(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table whose undefined numbers are None, as JSON has no NaN."""
+    return table.astype(object).where(table.notna(), None)
+
+
 class Values:
-    """The summaries of two audits of the same images."""
+    """The numbers of two audits of the same images."""
 
-    before: Summary
-    """Those of the old audit."""
-    after: Summary
-    """Those of the new audit."""
-
-    @property
-    def keys(self) -> list[str]:
+    def __init__(self, compared: ComparedAudits):
+        """Computes the numbers of both."""
+        self.before = {**summary_of(compared.before), **_segment_rates(compared, compared.old_segments)}
+        """Those of the old audit by key."""
+        self.after = {**summary_of(compared.after), **_segment_rates(compared, compared.new_segments)}
+        """Those of the new audit."""
+        self.keys = []
         """Keys of the numbers that can differ: no lists, and no counts of images."""
-        return [key for key, value in self.after.items() if np.ndim(value) == 0 and "n_images" not in key]
+        for key, value in self.after.items():
+            if key in self.before and np.ndim(value) == 0 and "n_images" not in key:
+                self.keys.append(key)
+        self._identical = compared.identical
 
     def differences(self, intervals: Mapping[str, Interval]) -> pd.DataFrame:
         """Returns the table of a `Comparison`."""
@@ -271,36 +333,60 @@ class Values:
         table["old"] = [float(self.before[key]) for key in self.keys]
         table["new"] = [float(self.after[key]) for key in self.keys]
         table["difference"] = table["new"] - table["old"]
+        if self._identical:
+            # Also of numbers that neither audit has.
+            table["difference"] = 0.0
         table["low"] = [intervals[key][0] for key in self.keys]
         table["high"] = [intervals[key][1] for key in self.keys]
         return table
 
 
-def _difference_intervals(
-    before: Images, after: Images, keys: Sequence[str], *, clusters: np.ndarray | None, samples: int
-) -> dict[str, Interval]:
+def _segment_ratios(compared: ComparedAudits, counts: SegmentCounts | None, group: str) -> dict[str, Ratio]:
+    """Returns what the rates of whole segments divide in each image of a group, by key; none if they are not stored."""
+    if counts is None:
+        return {}
+    inside = compared.after.on_side(group)
+    ratios = counts.ratios(compared.after.class_names, compared.after.foreground.tolist())
+    return {key: ratio.take(inside) for key, ratio in ratios.items()}
+
+
+def _segment_rates(compared: ComparedAudits, counts: SegmentCounts | None) -> dict[str, float]:
+    """Returns the rates of whole segments over all images and in each group, by key."""
+    rates = {}
+    for group in compared.after.group_names:
+        for key, ratio in _segment_ratios(compared, counts, group).items():
+            rates[with_group(key, group)] = float(ratio.total().value)
+    return rates
+
+
+def _difference_intervals(compared: ComparedAudits, values: Values, *, samples: int) -> dict[str, Interval]:
     """Returns the interval of each difference by key; NaN where it has none."""
+    if compared.identical:
+        return dict.fromkeys(values.keys, (0.0, 0.0))
     intervals: dict[str, Interval] = {}
-    for group in after.group_names:
-        intervals.update(_rate_intervals(before, after, group, clusters))
-    other_keys = [key for key in keys if key not in intervals]
+    for group in compared.after.group_names:
+        intervals.update(_rate_intervals(compared, group))
+    other_keys = [key for key in values.keys if key not in intervals]
     if other_keys:
-        intervals.update(_bootstrap_intervals(before, after, other_keys, clusters, samples))
+        intervals.update(_bootstrap_intervals(compared.before, compared.after, other_keys, compared.clusters, samples))
     return intervals
 
 
-def _rate_intervals(before: Images, after: Images, group: str, clusters: np.ndarray | None) -> dict[str, Interval]:
+def _rate_intervals(compared: ComparedAudits, group: str) -> dict[str, Interval]:
     """Returns the intervals of the differences of all rates and of mean IoU in a group of images, by key."""
+    clusters = compared.clusters
     if clusters is not None:
-        clusters = clusters[after.on_side(group)]
-    old = before.of_group(group)
-    new = after.of_group(group)
-    old_ratios = ratios_of(old)
+        clusters = clusters[compared.after.on_side(group)]
+    before = compared.before.of_group(group)
+    after = compared.after.of_group(group)
+    old_ratios = {**ratios_of(before), **_segment_ratios(compared, compared.old_segments, group)}
+    new_ratios = {**ratios_of(after), **_segment_ratios(compared, compared.new_segments, group)}
     intervals = {}
-    for key, ratio in ratios_of(new).items():
-        change = paired_difference(old_ratios[key], ratio, clusters=clusters)
-        intervals[with_group(key, group)] = (change.low, change.high)
-    change = paired_mean_difference(old.ratios.iou, new.ratios.iou, clusters=clusters)
+    for key, ratio in new_ratios.items():
+        if key in old_ratios:
+            change = paired_difference(old_ratios[key], ratio, clusters=clusters)
+            intervals[with_group(key, group)] = (change.low, change.high)
+    change = paired_mean_difference(before.ratios.iou, after.ratios.iou, clusters=clusters)
     intervals[with_group("mean_iou", group)] = (change.low, change.high)
     return intervals
 
@@ -324,17 +410,3 @@ def _bootstrap_intervals(
             high = math.nan
         intervals[key] = (low, high)
     return intervals
-
-
-def _text(table: pd.DataFrame) -> str:
-    """Returns the main differences, and those whose interval does not hold 0, the largest first."""
-    main = [key for key in MAIN if key in table.index]
-    excludes_zero = (table["low"] > 0) | (table["high"] < 0)
-    others = table[excludes_zero].drop(index=main, errors="ignore")
-    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
-    shown = pd.concat([table.loc[main], others.loc[largest]]).dropna(subset=["difference"])
-    rows = []
-    for row in records_of(shown.rename_axis("quantity").reset_index()):
-        change = with_interval(row, "difference", form="+.4f")
-        rows.append([row["quantity"], f"{row['old']:.4f}", f"{row['new']:.4f}", change])
-    return to_text(TextTable(["quantity", "old", "new", "new less old [95%]"], rows))

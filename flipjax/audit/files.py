@@ -13,7 +13,7 @@ import numpy as np
 from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import TriedGate
 from flipjax.audit.maps import ReadMaps
-from flipjax.audit.objects import write_segments
+from flipjax.audit.objects import SegmentCounts, write_segments
 from flipjax.audit.problems import AuditError
 from flipjax.audit.results import Audit
 from flipjax.metrics import segment_confusion
@@ -180,6 +180,8 @@ def _arrays(audit: Audit) -> dict[str, np.ndarray]:
         "names": np.array(audit.measured.names, np.str_),
         "class_names": np.array(audit.class_names, np.str_),
     }
+    for field in dataclasses.fields(SegmentCounts):
+        arrays[field.name] = getattr(audit.objects.counts, field.name).astype(np.int32)
     if audit.groups is not None:
         arrays["groups"] = audit.groups
         arrays["group_names"] = np.array(audit.images.sort_index()["group"].tolist(), np.str_)

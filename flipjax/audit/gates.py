@@ -21,9 +21,11 @@ BELOW = "--fail_below"
 """The option of lower limits."""
 ENDS = ("low", "high")
 """The ends of an interval."""
-FORMS = "iou/CLASS, flip/CLASS, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
+OF_CLASSES = "iou/CLASS, flip/CLASS, miss/CLASS, flipped_segments/CLASS, missed_segments/CLASS"
+"""Keys of classes."""
+FORMS = f"{OF_CLASSES}, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
 """Keys of an audit that are too many to list."""
-FORMS_OF_COMPARISONS = "iou/CLASS, flip/CLASS, group/GROUP/KEY"
+FORMS_OF_COMPARISONS = f"{OF_CLASSES}, group/GROUP/KEY"
 """Keys of a comparison that are too many to list."""
 
 

@@ -38,6 +38,10 @@ class SegmentCounts:
     renamed_segments: np.ndarray
     """Of these, those whose match has another class."""
 
+    def of_outcome(self, outcome: str) -> np.ndarray:
+        """Returns the counts of segments that flip (`flip`) or are missed (`miss`)."""
+        return {"flip": self.flipped_segments, "miss": self.missed_segments}[outcome]
+
     def hit_images(self, wrong: np.ndarray) -> Ratio:
         """Returns which images with true segments have one of those that are `wrong`, (n,)."""
         return Ratio((wrong.sum(1) > 0) * 1.0, (self.segments.sum(1) > 0) * 1.0)

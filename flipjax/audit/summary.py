@@ -16,9 +16,9 @@ from flipjax.audit.objects import Objects, SegmentCounts
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.evaluate import evaluate, ratios_of, with_group
+from flipjax.metrics.evaluate import evaluate, rate_intervals
 from flipjax.metrics.images import Images, read_images
-from flipjax.metrics.intervals import Estimate, estimate_mean, estimate_rate
+from flipjax.metrics.intervals import Estimate
 from flipjax.metrics.resampling import image_intervals, interval_names, read_together
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 
@@ -147,29 +147,6 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     if not anatomy:
         keys.difference_update(FLIP_KINDS)
     return keys
-
-
-def rate_intervals(
-    images: Images, groups: Sequence[str], clusters: np.ndarray | None
-) -> dict[str, tuple[float, float]]:
-    """Returns the intervals of all rates over images and of mean IoU, of all images and of each group.
-
-    Args:
-        images: n images.
-        groups: names of groups.
-        clusters: int (n,), images that count as one; None: each alone.
-    """
-    rates = ratios_of(images)
-    intervals = {}
-    for group in groups:
-        inside = images.on_side(group)
-        of_group = None if clusters is None else clusters[inside]
-        for key, ratio in rates.items():
-            estimate = estimate_rate(ratio.take(inside), clusters=of_group)
-            intervals[with_group(key, group)] = (estimate.low, estimate.high)
-        mean = estimate_mean(images.ratios.iou.take(inside), clusters=of_group)
-        intervals[with_group("mean_iou", group)] = (mean.low, mean.high)
-    return intervals
 
 
 def dependent_images(measured: Measurements) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, Unpack
@@ -14,8 +15,8 @@ from flipjax.metrics.anatomy import Anatomy
 from flipjax.metrics.anatomy_flips import pooled_kinds
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
-from flipjax.metrics.host import read_array
-from flipjax.metrics.images import number_groups
+from flipjax.metrics.evaluate import rate_intervals
+from flipjax.metrics.images import name_numbers, read_groups, read_images, read_names
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import Summary, summarize
 
@@ -36,6 +37,22 @@ SHARED = ("background", "ignore_index", "kind", "spatial_ndim")
 """Fields of `LabelSpec` that are equal in all metrics of a merge."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """N images of a batch."""
+
+    images: Decomposition
+    """Their decomposition, NumPy leaves (N, C, C) and (N,)."""
+    groups: np.ndarray | None
+    """The name of each image's group, or with `all_groups` its number; None without groups."""
+    clusters: np.ndarray | None
+    """The name of each image's cluster, or None."""
+
+    def is_like(self, other: Batch) -> bool:
+        """Returns whether both have groups or none, and clusters or none."""
+        return (self.groups is None) == (other.groups is None) and (self.clusters is None) == (other.clusters is None)
+
+
 class FlipMetric:
     """Accumulates decompositions over batches of PyTorch, NumPy or JAX arrays, with the interface of torchmetrics.
 
@@ -49,7 +66,8 @@ class FlipMetric:
 
     Args:
         class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
-        all_groups: the groups that `groups` number, as in `summarize`.
+        all_groups: what `groups` are, if not names: `Groups()` makes them numbers 2 * class + scene of two classes, as
+            in `summarize`; `NamedGroups` lists the names, so that groups without images are known, too.
         anatomy: mirror pairs and chains of classes, which add `flip_mirror`, `flip_shift` and `flip_other` to the
             summary; "names" finds them in the class names, None looks for none.
         **options: further fields of `LabelSpec`; masks need `num_classes`.
@@ -88,24 +106,25 @@ class FlipMetric:
 
     def reset(self) -> None:
         """Removes all images."""
-        self._parts: list[Decomposition] = []
-        self._groups: list[np.ndarray] = []
+        self._batches: tuple[Batch, ...] = ()
 
-    def __copy__(self) -> Self:
-        """Returns a metric of the same images; later ones are added to each alone."""
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        copied._parts = [*self._parts]
-        copied._groups = [*self._groups]
-        return copied
-
-    def update(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> None:
+    def update(
+        self,
+        predictions: ArrayLike,
+        labels: ArrayLike,
+        groups: ArrayLike | None = None,
+        *,
+        clusters: ArrayLike | None = None,
+    ) -> None:
         """Adds a batch.
 
         Args:
             predictions: as `decompose` takes them; (N, C, *spatial) with `channels="first"`.
             labels: (N, *spatial) integers.
-            groups: (N,) integers as in `summarize`, copied; with every batch or with none.
+            groups: N names of groups, texts or integers, such as sites; with `all_groups` what these name or number.
+                Copied; with every batch or with none.
+            clusters: N patients, films or whatever images are not independent within, texts or integers: `intervals`
+                counts them as one. With every batch or with none.
 
         Raises:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
@@ -113,18 +132,21 @@ class FlipMetric:
         """
         part = concatenate([decompose(predictions, labels, **self._options)])
         self._check_batch(part)
-        if self._parts and (groups is None) == bool(self._groups):
-            raise ValueError("groups: expected with every batch or with none.")
-        if groups is not None:
-            self._groups.append(self._read_groups(groups, part))
-        self._parts.append(part)
+        of_groups = None if groups is None else self._read_groups(groups, part)
+        of_clusters = None
+        if clusters is not None:
+            of_clusters = read_names(clusters, images=len(part.risk_sum), name="clusters")
+        batch = Batch(part, of_groups, of_clusters)
+        if self._batches and not batch.is_like(self._batches[0]):
+            raise ValueError("groups: expected with every batch or with none, and clusters likewise.")
+        self._batches += (batch,)
 
     def _check_batch(self, part: Decomposition) -> None:
         """Raises a ValueError for another number of classes than before, or for NaN scores."""
         classes = part.confusion.shape[-1]
         expected = self.spec.num_classes or classes
-        if self._parts:
-            expected = self._parts[0].confusion.shape[-1]
+        if self._batches:
+            expected = self._batches[0].images.confusion.shape[-1]
         if classes != expected:
             raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
         self.spec.names(classes)
@@ -133,37 +155,66 @@ class FlipMetric:
             raise ValueError(f"{self.spec.kind}: expected numbers, found NaN in images {broken[:8].tolist()}.")
 
     def _read_groups(self, groups: ArrayLike, part: Decomposition) -> np.ndarray:
-        """Returns a copy of the groups of a batch, int (N,); raises a ValueError for others than one an image."""
-        numbers = np.array(read_array(groups, name="groups"), ndmin=1, copy=True)
-        number_groups(
-            numbers,
+        """Returns a copy of the groups of a batch; raises a ValueError for others than one an image."""
+        return read_groups(
+            groups,
             images=len(part.risk_sum),
             classes=part.confusion.shape[-1],
             background=part.background,
             all_groups=self.all_groups,
         )
-        return numbers
 
     @property
     def decomposition(self) -> Decomposition:
         """The decomposition of all images, with NumPy leaves; raises a ValueError before the first update."""
-        if not self._parts:
+        if not self._batches:
             raise ValueError("FlipMetric: expected at least one update, found none.")
-        return concatenate(self._parts)
+        return concatenate([batch.images for batch in self._batches])
+
+    @property
+    def last_batch(self) -> Batch:
+        """The images of the last update."""
+        return self._batches[-1]
 
     def compute(self) -> Summary:
         """Returns the summary of all images; see `summarize`."""
-        return self._summary(self.decomposition, self._groups)
+        return self.summarize_batch(_joined(self._batches))
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key; over clusters where given.
+
+        Source: `flipjax.metrics.intervals`.
+
+        Example:
+            >>> metric = FlipMetric(kind="masks", num_classes=3)
+            >>> labels = np.array([[[0, 1, 2]]] * 3)
+            >>> metric.update(labels, labels, groups=["north", "north", "south"])
+            >>> low, high = metric.intervals()["fg_flip"]
+            >>> round(high, 3), sorted(key for key in metric.intervals() if key.endswith("/fg_flip"))
+            (0.708, ['group/north/fg_flip', 'group/south/fg_flip'])
+        """
+        batch = _joined(self._batches)
+        numbers, all_groups = self._numbered(batch)
+        images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
+        clusters = None if batch.clusters is None else name_numbers(batch.clusters)[0]
+        return rate_intervals(images, images.group_names, clusters)
 
     def __call__(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> Summary:
         """Adds a batch as `update` does and returns the summary of this batch."""
         self.update(predictions, labels, groups)
-        return self._summary(self._parts[-1], self._groups[-1:])
+        return self.summarize_batch(self.last_batch)
 
-    def _summary(self, images: Decomposition, groups: list[np.ndarray]) -> Summary:
-        """Returns the numbers of all images, with the kinds of flips if classes have mirror images or chains."""
-        numbers = np.concatenate(groups) if groups else None
-        summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=self.all_groups)
+    def _numbered(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
+        """Returns the group of each image as a number, and what the groups number."""
+        if batch.groups is None or self.all_groups is not None:
+            return batch.groups, self.all_groups
+        return name_numbers(batch.groups)
+
+    def summarize_batch(self, batch: Batch) -> Summary:
+        """Returns the numbers of a batch, with the kinds of flips if classes have mirror images or chains."""
+        images = batch.images
+        numbers, all_groups = self._numbered(batch)
+        summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         anatomy = self.anatomy
         if anatomy == "names":
             anatomy = named_anatomy(self.spec, images.confusion.shape[-1])
@@ -178,21 +229,21 @@ class FlipMetric:
             ValueError: different options, numbers or names of classes, or only some with groups. Nothing is added then.
         """
         metrics = (self, *others)
-        filled = [metric for metric in metrics if metric._parts]
+        filled = [metric._batches[0] for metric in metrics if metric._batches]
         named = [metric for metric in metrics if metric.spec.class_names is not None]
         for name in SHARED:
             _check_same(name, [getattr(metric.spec, name) for metric in metrics])
         _check_same("all_groups", [metric.all_groups for metric in metrics])
         _check_same("anatomy", [metric.anatomy for metric in metrics])
-        _check_same("classes", [metric._parts[0].confusion.shape[-1] for metric in filled])
-        _check_same("with groups", [bool(metric._groups) for metric in filled])
+        _check_same("classes", [batch.images.confusion.shape[-1] for batch in filled])
+        _check_same("with groups", [batch.groups is not None for batch in filled])
+        _check_same("with clusters", [batch.clusters is not None for batch in filled])
         if filled:
-            classes = filled[0]._parts[0].confusion.shape[-1]
+            classes = filled[0].images.confusion.shape[-1]
             _check_same("class_names", [metric.spec.names(classes) for metric in named])
         else:
             _check_same("class_names", [metric.spec.class_names for metric in named])
-        self._parts = [part for metric in metrics for part in metric._parts]
-        self._groups = [group for metric in metrics for group in metric._groups]
+        self._batches = tuple(batch for metric in metrics for batch in metric._batches)
         return self
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure | SubFigure, Axes]:
@@ -211,6 +262,19 @@ class FlipMetric:
         ax.bar_label(bars, fmt="{:.3f}")
         ax.set(ylim=(0, 1), ylabel="share of the true foreground", title=f"{summary['n_images']} images")
         return ax.figure, ax
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """Returns the images of all batches; raises a ValueError for none."""
+    if not batches:
+        raise ValueError("FlipMetric: expected at least one update, found none.")
+    groups = None
+    if batches[0].groups is not None:
+        groups = np.concatenate([batch.groups for batch in batches if batch.groups is not None])
+    clusters = None
+    if batches[0].clusters is not None:
+        clusters = np.concatenate([batch.clusters for batch in batches if batch.clusters is not None])
+    return Batch(concatenate([batch.images for batch in batches]), groups, clusters)
 
 
 def _check_same(name: str, values: Sequence[object]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from flipjax.metrics.decomposition import Ratio, divide
 from flipjax.metrics.images import ALL, Images
+from flipjax.metrics.intervals import estimate_mean, estimate_rate
 from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.registry import Compute, Evaluator, Quantity, always
 
@@ -122,6 +123,29 @@ def ratios_of(images: Images, *, evaluators: Sequence[Evaluator] = EVALUATORS) -
         for column, key in enumerate(keys):
             ratios[key] = Ratio(ratio.part[:, column], ratio.whole[:, column])
     return ratios
+
+
+def rate_intervals(
+    images: Images, groups: Sequence[str], clusters: np.ndarray | None
+) -> dict[str, tuple[float, float]]:
+    """Returns the intervals of all rates over images and of mean IoU, of all images and of each group.
+
+    Args:
+        images: n images.
+        groups: names of groups.
+        clusters: int (n,), images that count as one; None: each alone.
+    """
+    rates = ratios_of(images)
+    intervals = {}
+    for group in groups:
+        inside = images.on_side(group)
+        of_group = None if clusters is None else clusters[inside]
+        for key, ratio in rates.items():
+            estimate = estimate_rate(ratio.take(inside), clusters=of_group)
+            intervals[with_group(key, group)] = (estimate.low, estimate.high)
+        mean = estimate_mean(images.ratios.iou.take(inside), clusters=of_group)
+        intervals[with_group("mean_iou", group)] = (mean.low, mean.high)
+    return intervals
 
 
 # A user's own quantities.

@@ -24,7 +24,7 @@ from flipjax.metrics.decomposition import (
     pixel_ratios,
     read_leaves,
 )
-from flipjax.metrics.host import Array, read_integers
+from flipjax.metrics.host import Array, read_array, read_integers
 from flipjax.metrics.ranking import Ranking, rank_images
 from flipjax.metrics.scene_swap import SceneSwap, scene_swap
 
@@ -304,3 +304,66 @@ def number_groups(
         found = f"found {present.tolist()} of {F} foreground classes"
         raise ValueError(f"groups: expected 0..{count - 1}, {meaning}, {found}.")
     return numbers, numbered
+
+
+def read_groups(
+    groups: ArrayLike, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None
+) -> np.ndarray:
+    """Returns a copy of the groups of n images of a batch: names (n,), or numbers if `all_groups` says of what.
+
+    Args:
+        groups: names, as texts or integers; with `all_groups` their names or numbers.
+        images: n.
+        classes: C.
+        background: as in `LabelSpec`.
+        all_groups: what the groups are; None: names of any kind.
+
+    Raises:
+        ValueError: not one for each image, an empty or unknown name, or another number of classes.
+
+    Example:
+        >>> read_groups(["north", "east/1"], images=2, classes=3, background=0, all_groups=None).tolist()
+        ['north', 'east_1']
+    """
+    if all_groups is None:
+        return read_names(groups, images=images, name="groups")
+    values = read_array(groups, name="groups")
+    if isinstance(all_groups, NamedGroups) and values.dtype.kind not in "iu":
+        names = read_names(groups, images=images, name="groups").tolist()
+        unknown = sorted({*names} - {*all_groups.names})
+        if unknown:
+            raise ValueError(f"groups: expected names of {', '.join(all_groups.names)}, found {', '.join(unknown)}.")
+        return np.array([all_groups.names.index(name) for name in names], np.int64)
+    numbers = np.array(values, ndmin=1, copy=True)
+    number_groups(numbers, images=images, classes=classes, background=background, all_groups=all_groups)
+    return numbers
+
+
+def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
+    """Returns the names of n images' groups or clusters, texts (n,), of texts or integers.
+
+    Raises:
+        ValueError: not one for each image, or an empty one.
+    """
+    given = read_array(values, name=name)
+    if given.dtype.kind not in "OU":
+        given = read_integers(name, given, images)
+    if given.shape != (images,):
+        raise ValueError(f"{name}: expected {images}, one an image, found {given.dtype} of shape {given.shape}.")
+    # Keys of summaries join names with slashes.
+    names = [" ".join(str(text).split()).replace("/", "_") for text in given.tolist()]
+    if "" in names:
+        raise ValueError(f"{name}: expected a name for each image, found none for image {names.index('')} of a batch.")
+    return np.array(names, object)
+
+
+def name_numbers(names: np.ndarray) -> tuple[np.ndarray, NamedGroups]:
+    """Returns the number of each name, int (n,), and the groups that they number, in order of the names.
+
+    Example:
+        >>> numbers, groups = name_numbers(np.array(["south", "north", "south"], object))
+        >>> numbers.tolist(), groups.names
+        ([1, 0, 1], ('north', 'south'))
+    """
+    present, numbers = np.unique(np.asarray(names, str), return_inverse=True)
+    return numbers, NamedGroups(tuple(present.tolist()))

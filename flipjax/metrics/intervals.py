@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv, ndtri, stdtrit
+from scipy.special import betaincinv, ndtri, stdtr, stdtrit
 
 from flipjax.metrics.decomposition import Ratio, divide, mean_over_classes
 
@@ -171,6 +171,30 @@ def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = No
 
 def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
     """Returns `paired_difference` of k rates (n, k) at once."""
+    value, variance, units = _paired_moments(old, new, clusters)
+    return _students_t(value, variance, units, tail=(1 - level) / 2)
+
+
+def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> np.ndarray:
+    """Returns the probabilities (k,) of such differences of k rates (n, k) by chance, as `paired_differences` sees it.
+
+    One is below 0.05 where the interval of the difference does not hold 0; 1 where no image differs, NaN where either
+    model lacks the rate.
+
+    Example:
+        >>> whole = np.ones((8, 2))
+        >>> new = np.array([[1, 0]] * 8)  # The first flips newly in each of eight images.
+        >>> paired_p_values(Ratio(0 * whole, whole), Ratio(new, whole)).round(3).tolist()
+        [0.003, 1.0]
+    """
+    value, variance, units = _paired_moments(old, new, clusters)
+    middle = np.abs(value) * units / (units + 2)
+    distance = np.divide(middle, np.sqrt(variance), out=np.zeros_like(middle), where=variance > 0)
+    return np.where(np.isnan(value), np.nan, 2 * stdtr(units + 1, -distance))
+
+
+def _paired_moments(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the differences of k rates, their variances with two more units, and the numbers of units: (k,) each."""
     before = _of_clusters(old, clusters)
     after = _of_clusters(new, clusters)
     largest = np.nan_to_num(np.abs(after.value - before.value)).max(0, initial=0)
@@ -178,8 +202,7 @@ def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = N
     _, influence_before = _linearise(_with_two_more(before, units, np.zeros_like(largest), largest))
     _, influence_after = _linearise(_with_two_more(after, units, largest, np.zeros_like(largest)))
     value = after.total().value - before.total().value
-    variance = _variance(influence_after - influence_before, units + 2)
-    return _students_t(value, variance, units, tail=(1 - level) / 2)
+    return value, _variance(influence_after - influence_before, units + 2), units
 
 
 def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:

@@ -9,13 +9,15 @@ import torch  # pyright: ignore[reportMissingImports]
 from torchmetrics import Metric  # pyright: ignore[reportMissingImports]
 from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissingImports]
 
-from flipjax.metrics.accumulate import FlipMetric
+from flipjax.metrics.accumulate import Batch, FlipMetric
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.summary import Summary, summarize
 
 STATES = ("confusion", "risk_sum", "groups")
 """Names of the metric's states, which torchmetrics joins over processes."""
+NAME_BYTES = 64
+"""Bytes of the name of a group, at most: processes exchange names as tensors of bytes."""
 
 
 class TorchFlipMetric(Metric):
@@ -53,18 +55,20 @@ class TorchFlipMetric(Metric):
     def update(self, preds: Any, target: Any, groups: Any = None) -> None:
         """Adds a batch; see `FlipMetric.update`. Raises a ValueError for an unknown key, too."""
         # `self.batch` counts a batch and checks it beside the last; torchmetrics owns the state, to move and gather it.
-        batch = self.batch
+        metric = self.batch
         if not self.confusion:
-            batch.reset()
-        batch.update(preds, target, groups)
-        batch._parts = batch._parts[-1:]
-        batch._groups = batch._groups[-1:]
+            metric.reset()
+        metric.update(preds, target, groups)
+        batch = metric.last_batch
+        metric._batches = (batch,)
         if self.keys and not self.confusion:
-            scalars = _scalars(batch.compute())
+            scalars = _scalars(metric.compute())
             unknown = set(self.keys) - scalars.keys()
             if unknown:
                 raise ValueError(f"keys: expected keys of {', '.join(scalars)}, found {', '.join(sorted(unknown))}.")
-        arrays = [batch.decomposition.confusion, batch.decomposition.risk_sum, *batch._groups]
+        arrays = [batch.images.confusion, batch.images.risk_sum]
+        if batch.groups is not None:
+            arrays.append(to_bytes(batch.groups))
         for name, array in zip(STATES, arrays, strict=False):
             getattr(self, name).append(torch.as_tensor(np.array(array), device=self.device))
 
@@ -78,11 +82,33 @@ class TorchFlipMetric(Metric):
             if values:
                 stored[name] = np.asarray(dim_zero_cat(values).cpu())
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
-        groups = []
+        groups = None
         if "groups" in stored:
-            groups.append(stored["groups"])
-        summary = _scalars(self.batch._summary(images, groups))
+            groups = from_bytes(stored["groups"])
+            if self.batch.all_groups is not None:
+                groups = groups.astype(np.int64)
+        summary = _scalars(self.batch.summarize_batch(Batch(images, groups, None)))
         return {name: torch.tensor(summary[name], device=self.device) for name in self.keys or summary}
+
+
+def to_bytes(names: np.ndarray) -> np.ndarray:
+    """Returns names, or numbers, (n,) as uint8 (n, NAME_BYTES); raises a ValueError for a longer one.
+
+    Example:
+        >>> from_bytes(to_bytes(np.array(["Köln", "west"], object))).tolist()
+        ['Köln', 'west']
+    """
+    encoded = [str(name).encode() for name in names.tolist()]
+    longest = max(encoded, key=len, default=b"")
+    if len(longest) > NAME_BYTES:
+        raise ValueError(f"groups: expected names of at most {NAME_BYTES} bytes, found {longest.decode()!r}.")
+    return np.array(encoded, f"S{NAME_BYTES}").view(np.uint8).reshape(-1, NAME_BYTES)
+
+
+def from_bytes(stored: np.ndarray) -> np.ndarray:
+    """Returns the names that `to_bytes` stored."""
+    texts = np.ascontiguousarray(stored, np.uint8).view(f"S{NAME_BYTES}").ravel()
+    return np.array([text.decode() for text in texts.tolist()], object)
 
 
 def _scalars(summary: Summary) -> dict[str, float]:

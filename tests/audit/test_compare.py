@@ -49,7 +49,7 @@ def test_equal_predictions_pass_a_limit_on_the_upper_end_and_are_said_to_be_equa
         audited(tmp_path / name, flipped(labels, 1), labels)
     assert compared(tmp_path, "--fail_above=fg_flip=0", "--fail_above=fg_flip:high=0.001") == 0
     out, _ = capsys.readouterr()
-    assert "+0.0000 [+0.0000, +0.0000]" in out and "Both predictions have the same counts in every image" in out
+    assert "+0.0000 [+0.0000, +0.0000]" in out and "Both predictions are the same in every image" in out
     stored = json.loads((tmp_path / "compared" / "compare.json").read_text())
     assert stored["passed"] is True
     for key in ("fg_flip", "fg_correct", "iou/cat", "flip/dog", "mean_iou", "flipped_images"):
@@ -98,13 +98,121 @@ def test_a_ranking_that_no_resample_changes_has_no_interval(tmp_path, capsys):
     labels = true_labels()
     scores = np.eye(3)[flipped(labels, 0)] * 5
     scores[0] /= 4
-    for name in ("old", "new"):
+    for name, factor in (("old", 1), ("new", 1.1)):
         with stream(tmp_path / name, class_names=NAMES) as audit:
-            audit.add(scores, labels)
+            audit.add(factor * scores, labels)
     assert compared(tmp_path, "--fail_below=risk_auroc=0", "--fail_below=risk_auroc:low=-0.1") == 1
     assert capsys.readouterr().err.count("--fail_below risk_auroc:low=-0.1: found no number") == 1
     stored = json.loads((tmp_path / "compared" / "compare.json").read_text())["differences"]["risk_auroc"]
     assert stored == {"old": 1.0, "new": 1.0, "difference": 0.0, "low": None, "high": None}
+
+
+EVERY_KIND_OF_LIMIT = [
+    "--fail_above=fg_flip:high=0",
+    "--fail_below=mean_iou:low=0",
+    "--fail_below=risk_auroc:low=0",
+    "--fail_above=missed_segments/cat:high=0",
+    "--fail_above=group/0/flip/dog:high=0",
+    "--fail_below=iou/cow:low=0",
+]
+
+
+def test_an_unchanged_model_passes_every_limit(tmp_path, capsys):
+    """Also one on a class that no image shows."""
+    labels = true_labels(4)
+    scores = 3 * np.eye(4)[flipped(labels, 1)]
+    for name in ("old", "new"):
+        with stream(tmp_path / name, class_names=(*NAMES, "cow")) as audit:
+            audit.add(scores, labels, groups=[0, 0, 1, 1])
+    assert compared(tmp_path, *EVERY_KIND_OF_LIMIT) == 0
+    assert "Both predictions are the same in every image: no number differs." in capsys.readouterr().out
+    stored = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    assert stored["identical"] is True and stored["findings"][0].startswith("Both predictions are the same")
+
+
+@pytest.fixture
+def worse(tmp_path):
+    """Thirty images of two sites: in 8 of the 15 of south cats newly flip, and dogs are found again in all of them."""
+    labels = true_labels(30)
+    south = np.arange(30) % 2 == 1
+    old = labels.copy()
+    old[south] = np.where(labels[south] == 2, 0, labels[south])
+    new = labels.copy()
+    for image in np.flatnonzero(south)[:8]:
+        new[image][labels[image] == 1] = 2
+    given = {"groups": np.where(south, "south", "north")}
+    audited(tmp_path / "old", old, labels, **given)
+    audited(tmp_path / "new", new, labels, **given)
+    return tmp_path
+
+
+def test_a_class_that_got_worse_in_a_site_is_said_with_its_images(worse, capsys):
+    assert compared(worse) == 0
+    said = capsys.readouterr().out
+    assert "Worse: cat flips more in south, 53.3% after 0.0% (15 images): +0.533 [" in said
+    assert "it newly flips whole in 8: i1, i3, i5, i7, i9 and 3 more." in said
+    assert "Better: dog is missed less in south, 0.0% after 100.0% (15 images): -1.000 [" in said
+    assert "it no longer is missed whole in 15: i1, " in said
+    # Cats flip and dogs are missed, each in all images and in one of two sites; nothing else differs.
+    assert "q is over 4 comparisons that can differ" in said
+    assert "north" not in said.split("Main differences")[0]
+
+
+def test_q_is_corrected_over_the_family_that_is_named(worse):
+    from scipy.stats import false_discovery_control
+
+    changes = compare_audits(worse / "old", worse / "new", out=worse / "compared").changes
+    tests = [change for change in changes if change.p < 1]
+    expected = false_discovery_control([change.p for change in tests])
+    assert [change.q for change in tests] == pytest.approx(expected)
+    assert all(change.q == 1 for change in changes if change.p == 1)
+
+
+def test_the_page_and_the_files_of_a_comparison(worse):
+    compare_audits(worse / "old", worse / "new", out=worse / "compared", fail_above={"group/south/flip/cat": 0.1})
+    page = (worse / "compared" / "index.html").read_text()
+    assert "Worse: cat flips more in south" in page and "Limit failed: --fail_above group/south/flip/cat=0.1" in page
+    stored = json.loads((worse / "compared" / "compare.json").read_text())
+    assert stored["passed"] is False
+    [row] = [
+        row for row in stored["changes"] if (row["class"], row["group"], row["outcome"]) == ("cat", "south", "flip")
+    ]
+    assert (row["old"], row["newly_whole"], row["no_longer_whole"]) == (0, 8, 0)
+    table = pd.read_csv(worse / "compared" / "changes.csv")
+    assert table["q"].is_monotonic_increasing and len(table) == len(stored["changes"])
+
+
+def test_limits_on_whole_segments_and_on_groups(worse, capsys):
+    limits = ["--fail_above=flipped_segments/cat:high=0.1", "--fail_above=group/south/missed_segments/dog=-0.5"]
+    assert compared(worse, *limits) == 1
+    assert capsys.readouterr().err.count("flipped_segments/cat:high=0.1: found") == 1
+
+
+def test_totals_that_hide_a_class_are_said(tmp_path, capsys):
+    """One cat of four flips newly in every image, and all large dogs are mended in one of ten."""
+    labels = np.zeros((20, 20, 20), int)
+    labels[:, :2, :2] = 1
+    labels[:, 4:, :] = 2
+    old = labels.copy()
+    old[:2, 4:] = 1
+    new = labels.copy()
+    new[:, 0, :2] = 2
+    audited(tmp_path / "old", old, labels)
+    audited(tmp_path / "new", new, labels)
+    assert compared(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "Over all classes flip changes by -0.0" in said and "which hides cat." in said
+
+
+def test_an_audit_without_counts_of_segments_is_compared_without_them(worse):
+    """One that was written before they were stored."""
+    path = worse / "old" / "decomposition.npz"
+    with np.load(path) as stored:
+        arrays = {name: array for name, array in stored.items() if not name.endswith("segments")}
+    np.savez_compressed(path, **arrays)
+    comparison = compare_audits(worse / "old", worse / "new", out=worse / "compared")
+    assert "seg_flip" not in comparison.table.index and "fg_flip" in comparison.table.index
+    assert not any(change.newly for change in comparison.changes)
 
 
 def test_volumes_count_by_their_size_as_in_their_audits(tmp_path):

@@ -19,6 +19,7 @@ from flipjax.metrics.intervals import (
     paired_difference,
     paired_differences,
     paired_mean_difference,
+    paired_p_values,
     pool_clusters,
 )
 
@@ -319,3 +320,18 @@ def test_a_mean_of_estimates_leaves_out_what_is_undefined():
     unknown = Estimate(math.nan, math.nan, math.nan)
     np.testing.assert_allclose(mean_of([known, unknown]), known)
     assert np.isnan(mean_of([unknown])).all()
+
+
+@pytest.mark.parametrize("clusters", [None, np.arange(24) // 2], ids=["images", "clusters"])
+def test_p_of_a_difference_is_small_where_its_interval_does_not_hold_0(clusters):
+    generator = np.random.default_rng(5)
+    whole = generator.integers(5, 40, (24, 60))
+    chance = generator.uniform(0, 0.4, 60)
+    old = Ratio(generator.binomial(whole, 0.2), whole)
+    new = Ratio(generator.binomial(whole, chance), whole)
+    change = paired_differences(old, new, clusters=clusters)
+    p = paired_p_values(old, new, clusters=clusters)
+    excludes_zero = (change.low > 0) | (change.high < 0)
+    assert excludes_zero.any() and not excludes_zero.all()
+    np.testing.assert_array_equal(p < 0.05, excludes_zero)
+    assert paired_p_values(old, old, clusters=clusters).tolist() == [1] * 60

@@ -1,0 +1,334 @@
+"""What got worse or better from one audit to another: of each class, over all images and in each group.
+
+`find_changes` tests the flips and misses of the classes; `sentences_on` says those that are sure, with the images in
+which a whole segment is newly wrong; `make_document` makes the page of a comparison.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit.objects import SegmentCounts
+from flipjax.audit.text import q_text
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.evaluate import ratios_of
+from flipjax.metrics.images import ALL, Images
+from flipjax.metrics.intervals import Estimate, paired_difference, paired_p_values
+from flipjax.report.document import Document, Numbers, Section
+from flipjax.results.frames import records_of
+from flipjax.results.quantities import title_of
+from flipjax.results.text import TextTable, number, with_interval
+from flipjax.results.verdicts import LEVEL
+from flipjax.support.terminal import listed
+
+OUTCOMES = {"flip": "flips", "miss": "is missed"}
+"""What can become of a class, by the beginning of the key of its rate, in words."""
+LEAST = 0.0005
+"""Largest difference that has no sentence: it is 0.000 in print."""
+NAMED = 5
+"""Images that a sentence names, at most."""
+MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
+"""Quantities whose differences are always printed, first."""
+SHOWN = 12
+"""Differences that are printed besides those of MAIN, at most."""
+HIDDEN = 0.5
+"""A total hides a class whose difference it has less than this share of."""
+TOTALS = ("fg_flip", "fg_miss")
+"""Rates over all classes, in which what a class gains can make up for what another loses."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedAudits:
+    """Two audits of the same n images and labels."""
+
+    names: Sequence[str]
+    """The images' names."""
+    before: Images
+    """The images of the old audit, in the groups of the new one."""
+    after: Images
+    """Those of the new audit."""
+    old_segments: SegmentCounts | None
+    """Segments of the old audit; None if it did not store them."""
+    new_segments: SegmentCounts | None
+    """Those of the new audit."""
+    clusters: np.ndarray | None
+    """Images that count as one, int (n,), or None."""
+    identical: bool
+    """Whether both predictions have the same counts and scores in every image."""
+
+    @property
+    def unit(self) -> str:
+        """What counts as one, in words."""
+        if self.clusters is None:
+            return "images"
+        return "clusters"
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """How the flips, or misses, of a class differ between two audits, in all images or in a group."""
+
+    class_name: str
+    """The class."""
+    group: str
+    """The group, or `all`."""
+    outcome: str
+    """A key of OUTCOMES."""
+    images: int
+    """Images that show the class."""
+    old: float
+    """The share of the class in the old audit."""
+    new: float
+    """The share in the new audit."""
+    difference: Estimate
+    """New less old."""
+    p: float
+    """Probability of such a difference by chance; 1 where no image differs."""
+    newly: tuple[str, ...] = ()
+    """Images in which a whole segment of the class has this outcome in the new audit alone."""
+    no_longer: tuple[str, ...] = ()
+    """Images in which one had it in the old audit alone."""
+    q: float = math.nan
+    """p corrected over all changes that are tests."""
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it could differ: some image does."""
+        return self.p < 1
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it has a sentence."""
+        return self.q < LEVEL and abs(self.difference.value) > LEAST
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether more flips, or is missed, than before."""
+        return self.difference.value > 0
+
+    def row(self) -> dict[str, object]:
+        """Returns the row of changes.csv."""
+        return {
+            "class": self.class_name,
+            "group": self.group,
+            "outcome": self.outcome,
+            "images": self.images,
+            "old": self.old,
+            "new": self.new,
+            "difference": self.difference.value,
+            "low": self.difference.low,
+            "high": self.difference.high,
+            "p": self.p,
+            "q": self.q,
+            "newly_whole": len(self.newly),
+            "no_longer_whole": len(self.no_longer),
+        }
+
+
+def find_changes(compared: ComparedAudits) -> list[Change]:
+    """Tests the flips and misses of each class in all images and in each group, corrected as one family."""
+    changes = []
+    for group in compared.after.group_names:
+        inside = np.flatnonzero(compared.after.on_side(group))
+        clusters = None if compared.clusters is None else compared.clusters[inside]
+        old = ratios_of(compared.before.of_group(group))
+        new = ratios_of(compared.after.of_group(group))
+        for c in compared.after.foreground.tolist():
+            for outcome in OUTCOMES:
+                if outcome == "miss" and compared.after.background is None:
+                    continue
+                key = f"{outcome}/{compared.after.class_names[c]}"
+                if new[key].whole.any():
+                    change = _change_of(compared, key, group, old[key], new[key], clusters)
+                    changes.append(_with_images(change, compared, c, inside))
+    return _corrected(changes)
+
+
+def _change_of(
+    compared: ComparedAudits, key: str, group: str, old: Ratio, new: Ratio, clusters: np.ndarray | None
+) -> Change:
+    """Returns the change of a rate, not corrected yet."""
+    outcome, _, name = key.partition("/")
+    in_column = (Ratio(old.part[:, None], old.whole[:, None]), Ratio(new.part[:, None], new.whole[:, None]))
+    return Change(
+        class_name=name,
+        group=group,
+        outcome=outcome,
+        images=int((new.whole > 0).sum()),
+        old=float(old.total().value),
+        new=float(new.total().value),
+        difference=paired_difference(old, new, clusters=clusters),
+        p=float(paired_p_values(*in_column, clusters=clusters)[0]),
+    )
+
+
+def _with_images(change: Change, compared: ComparedAudits, c: int, inside: np.ndarray) -> Change:
+    """Returns the change with the images in which whole segments of class c changed their outcome."""
+    if compared.old_segments is None or compared.new_segments is None:
+        return change
+    had = compared.old_segments.of_outcome(change.outcome)[inside, c] > 0
+    has = compared.new_segments.of_outcome(change.outcome)[inside, c] > 0
+    newly = tuple(compared.names[image] for image in inside[has & ~had].tolist())
+    no_longer = tuple(compared.names[image] for image in inside[had & ~has].tolist())
+    return dataclasses.replace(change, newly=newly, no_longer=no_longer)
+
+
+def _corrected(changes: Sequence[Change]) -> list[Change]:
+    """Returns the changes with q (Benjamini and Hochberg, 1995); of what differs in no image it is 1."""
+    from scipy.stats import false_discovery_control  # Imported here because it is slow.
+
+    tests = [change for change in changes if change.is_test]
+    q_values = iter(false_discovery_control([change.p for change in tests]).tolist() if tests else [])
+    return [dataclasses.replace(change, q=next(q_values) if change.is_test else 1.0) for change in changes]
+
+
+def sentences_on(changes: Sequence[Change], compared: ComparedAudits, totals: pd.DataFrame) -> list[str]:
+    """Returns what a reader must know: what is sure to be worse, then better, and what the totals hide.
+
+    Args:
+        changes: of `find_changes`.
+        compared: both audits.
+        totals: the table of differences by key.
+    """
+    if compared.identical:
+        return ["Both predictions are the same in every image: no number differs."]
+    told = sorted((change for change in changes if change.is_told), key=lambda change: (not change.is_worse, change.q))
+    family = sum(change.is_test for change in changes)
+    lines = [_change_line(change, compared) for change in told]
+    if not told:
+        lines.append(f"No class flips or is missed significantly more or less, in all {_groups_in_words(compared)}.")
+    lines += _hidden_lines(told, totals)
+    if family:
+        lines.append(
+            f"q is over {family} comparisons that can differ: flips and misses of each class, in all images"
+            f"{' and in each group' if len(compared.after.group_names) > 1 else ''} (Benjamini-Hochberg)."
+        )
+    return lines
+
+
+def _groups_in_words(compared: ComparedAudits) -> str:
+    if len(compared.after.group_names) > 1:
+        return "images and in each group"
+    return "images"
+
+
+def _change_line(change: Change, compared: ComparedAudits) -> str:
+    """Returns the sentence of a class that got worse, or better."""
+    word = "Worse" if change.is_worse else "Better"
+    direction = "more" if change.is_worse else "less"
+    place = "" if change.group == ALL else f" in {change.group}"
+    text = (
+        f"{word}: {change.class_name} {OUTCOMES[change.outcome]} {direction}{place}, {change.new:.1%} after "
+        f"{change.old:.1%} ({change.images} images): {change.difference.text('+.3f')}, q {q_text(change.q)} over "
+        f"{compared.unit}"
+    )
+    whole = "flips whole" if change.outcome == "flip" else "is missed whole"
+    if change.newly:
+        text += f"; it newly {whole} in {len(change.newly)}: {listed(change.newly, most=NAMED)}"
+    elif change.no_longer:
+        text += f"; it no longer {whole} in {len(change.no_longer)}: {listed(change.no_longer, most=NAMED)}"
+    return f"{text}."
+
+
+def _hidden_lines(told: Sequence[Change], totals: pd.DataFrame) -> list[str]:
+    """Returns the totals that change little, or for the better, although a class got worse."""
+    lines = []
+    for key, outcome in zip(TOTALS, OUTCOMES, strict=True):
+        worse = [change for change in told if change.outcome == outcome and change.is_worse]
+        if key not in totals.index or not worse:
+            continue
+        [row] = records_of(totals.loc[[key]])
+        if row["difference"] < HIDDEN * max(change.difference.value for change in worse):
+            total = with_interval(row, "difference", form="+.3f")
+            classes = listed(sorted({change.class_name for change in worse}))
+            lines.append(f"Over all classes {title_of(key)} changes by {total}, which hides {classes}.")
+    return lines
+
+
+def changes_table(changes: Sequence[Change]) -> pd.DataFrame:
+    """Returns the rows of changes.csv, the smallest q first, then the largest difference."""
+    table = pd.DataFrame([change.row() for change in changes])
+    if table.empty:
+        return table
+    order = np.lexsort((-table["difference"].abs().to_numpy(), table["q"].to_numpy()))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _text_of_changes(changes: Sequence[Change]) -> TextTable:
+    """Returns the changes that can differ as text."""
+    rows = []
+    for row in records_of(changes_table([change for change in changes if change.is_test])):
+        whole = f"{row['newly_whole']} newly, {row['no_longer_whole']} no longer"
+        change = with_interval(row, "difference", form="+.3f")
+        cells = [row["class"], row["group"], row["outcome"], str(row["images"]), number(row["old"]), number(row["new"])]
+        rows.append([*cells, change, q_text(row["q"]), whole])
+    header = ["class", "group", "outcome", "images", "old", "new", "new less old [95%]", "q", "whole segments"]
+    return TextTable(header, rows, names=3)
+
+
+def totals_text(totals: pd.DataFrame, *, every: bool = False) -> TextTable:
+    """Returns the main differences, and those whose interval does not hold 0, the largest first; or all of them."""
+    main = [key for key in MAIN if key in totals.index]
+    excludes_zero = (totals["low"] > 0) | (totals["high"] < 0)
+    others = totals.drop(index=main) if every else totals[excludes_zero].drop(index=main, errors="ignore")
+    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index
+    shown = pd.concat([totals.loc[main], others.loc[largest if every else largest[:SHOWN]]])
+    rows = []
+    for row in records_of(shown.dropna(subset=["difference", "new"]).rename_axis("quantity").reset_index()):
+        change = with_interval(row, "difference", form="+.4f")
+        rows.append([row["quantity"], f"{row['old']:.4f}", f"{row['new']:.4f}", change])
+    return TextTable(["quantity", "old", "new", "new less old [95%]"], rows)
+
+
+TERMS = {
+    "new less old": (
+        "Differences of the same images, so that what is hard in both does not count. More flips or misses are worse. "
+        "The interval is Bonett and Price's (2012); equal predictions have [0, 0]."
+    ),
+    "q": "The probability of such a difference by chance, corrected for the number of comparisons.",
+}
+"""Terms of the page of a comparison."""
+
+
+def make_document(
+    compared: ComparedAudits,
+    changes: Sequence[Change],
+    totals: pd.DataFrame,
+    *,
+    facts: Sequence[str],
+    limits: Sequence[str],
+    options: Mapping[str, object],
+) -> Document:
+    """Returns the report of a comparison.
+
+    Args:
+        compared: both audits.
+        changes: of `find_changes`.
+        totals: the table of differences by key.
+        facts: sentences on what was compared.
+        limits: sentences on the limits that were tried.
+        options: shown at the end.
+    """
+    lines = [*sentences_on(changes, compared, totals), *limits]
+    classes = Numbers("Classes and groups that changed, the surest first", _text_of_changes(changes))
+    main = Numbers("Main differences, and others whose interval does not hold 0", totals_text(totals))
+    everything = Numbers("All differences; compare.json has them, too", totals_text(totals, every=True), folded=True)
+    sections = [
+        Section("Totals", [main]),
+        Section("Classes", [classes] if classes.table.rows else [], folded=True),
+        Section("All numbers", [everything], folded=True),
+    ]
+    return Document(
+        "Comparison of two audits",
+        facts,
+        lines,
+        sections,
+        terms=(),
+        definitions=TERMS,
+        config=options,
+        first=len(lines),
+        height=24,
+    )
