@@ -58,6 +58,7 @@ def test_an_audit_of_a_pytorch_model(run, tmp_path):
     assert "fg_flip 0." in run("audit_my_model.py", "out")
     assert (tmp_path / "out/index.html").stat().st_size > 10_000
     assert len((tmp_path / "out/images.csv").read_text().splitlines()) == 13
+    assert "predicted_name" in run("worst_segments.py", "out")
 
 
 def test_own_loss_augmentation_and_network(run):

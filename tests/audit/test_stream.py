@@ -9,6 +9,7 @@ import pytest
 from audited import audit
 
 from flipjax.audit import stream
+from flipjax.audit.problems import AuditError
 from flipjax.config.groups import NamedGroups
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -54,6 +55,7 @@ MISFITS = [
     ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, a"),
     ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
     ({"groups": [0]}, r"groups: expected 2 integers"),
+    ({"groups": ["a", " "]}, "groups: expected a name for each image"),
     ({"images": np.zeros((2, 4, 4, 3))}, r"images: expected uint8 of shape \(2, 4, 4, 3\), found float64"),
 ]
 
@@ -201,3 +203,25 @@ def test_classes_and_groups_without_images_are_said(tmp_path):
     assert "Not in the labels, so without rates of their own: cow." in text
     assert "Groups without images, so without numbers: south." in text
     assert np.isnan(batches.summary["flip/cow"]) and "group/south/fg_flip" not in batches.summary
+
+
+def test_groups_are_names_and_limits_are_tried(tmp_path):
+    labels = np.where(LABELS == 3, 1, LABELS)
+    limits = {"fail_above": {"fg_flip": 0.0, "group/rome/fg_flip:high": 1.0}, "junit": tmp_path / "gates.xml"}
+    two_classes = {"class_names": NAMES[:3], "kind": "masks"}
+    with stream(tmp_path / "out", **two_classes, **limits) as batches:
+        batches.add(np.where(MASKS == 3, 2, MASKS), labels, groups=["rome", "oslo"] * 3, clusters=list("aabbcc"))
+    assert {"group/rome/fg_flip", "group/oslo/fg_flip"} <= batches.summary.keys() and "gap/mean" not in batches.summary
+    low, high = batches.intervals["group/rome/fg_flip"]
+    assert low < batches.summary["group/rome/fg_flip"] < high
+    assert len(batches.failed) == 1 and batches.failed[0].startswith("--fail_above fg_flip=0: found 0.")
+    assert (tmp_path / "gates.xml").is_file()
+
+
+def test_a_limit_on_an_unknown_key_is_refused(tmp_path):
+    misspelt = {"fail_above": {"group/rom/fg_flip": 1}}
+    with (
+        pytest.raises(AuditError, match="found 'group/rom/fg_flip'"),
+        stream(tmp_path / "out", **OF_MASKS, **misspelt) as batches,
+    ):
+        batches.add(MASKS, LABELS, groups=["rome", "oslo"] * 3)

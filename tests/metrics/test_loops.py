@@ -8,7 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from flipjax import metrics
+from flipjax.config.groups import TWO_BY_TWO, NamedGroups
 from flipjax.metrics import FlipMetric
+from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.intervals import estimate_rate
 from metrics.logits import random_case
 
 
@@ -17,7 +20,8 @@ def test_a_metric_gathers_batches():
     groups = np.arange(8) % 4
     labels[:, 0] = 255
     wanted = metrics.summarize(metrics.decompose(logits, labels, ignore_index=255), groups, class_names=["cat", "dog"])
-    first, second = (FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"]) for _ in range(2))
+    options = {"channels": "first", "ignore_index": 255, "class_names": ["cat", "dog"], "all_groups": TWO_BY_TWO}
+    first, second = (FlipMetric(**options) for _ in range(2))
     moved = np.moveaxis(logits, -1, 1)
     first.update(moved[:3], labels[:3], groups[:3])
     first.update(moved[3:5], labels[3:5], groups[3:5])
@@ -36,6 +40,48 @@ def test_a_copy_of_a_metric_goes_on_alone():
     second = copy.copy(first)
     second.update(logits[:1], labels[:1], [0])
     assert first.compute()["n_images"] == 4 and second.compute()["n_images"] == 5
+
+
+@pytest.mark.parametrize("sites", [["rome", "oslo", "a/b", "rome"], [3, 0, 7, 3]], ids=["texts", "integers"])
+def test_groups_are_names_also_of_two_classes(sites):
+    """Four sites of two classes are no classes in scenes: nothing is common or rare."""
+    logits, labels = random_case(5, (4, 5, 6))
+    metric = FlipMetric(class_names=["cat", "dog"])
+    metric.update(logits[:2], labels[:2], sites[:2])
+    metric.update(logits[2:], labels[2:], np.array(sites[2:]))
+    summary = metric.compute()
+    names = {key.split("/")[1] for key in summary if key.startswith("group/")}
+    assert names == {str(site).replace("/", "_") for site in sites} and "gap/mean" not in summary
+    first = f"group/{sites[0]}/fg_flip"
+    of_first = metrics.summarize(metrics.decompose(logits[[0, 3]], labels[[0, 3]]))
+    assert summary[first] == pytest.approx(of_first["fg_flip"])
+
+
+def test_intervals_count_images_of_a_patient_as_one():
+    logits, labels = random_case(5, (6, 5, 6))
+    alone, together = FlipMetric(), FlipMetric()
+    alone.update(logits, labels, ["a", "b"] * 3)
+    together.update(logits, labels, ["a", "b"] * 3, clusters=["p", "p", "q", "q", "r", "r"])
+    ratio = metrics.decompose(logits, labels)
+    counts = np.asarray(ratio.confusion)
+    flips = counts[:, 1, 2] + counts[:, 2, 1]
+    whole = counts[:, 1:].sum((1, 2))
+    for metric, clusters in ((alone, None), (together, [0, 0, 1, 1, 2, 2])):
+        expected = estimate_rate(Ratio(flips, whole), clusters=clusters)
+        assert metric.intervals()["fg_flip"] == pytest.approx(expected[1:])
+    assert "group/a/mean_iou" in together.intervals()
+    with pytest.raises(ValueError, match="clusters likewise"):
+        together.update(logits, labels, ["a", "b"] * 3)
+
+
+def test_listed_names_have_groups_without_images():
+    labels = np.array([[[0, 1, 2]]])
+    metric = FlipMetric(kind="masks", num_classes=3, all_groups=NamedGroups(("north", "south")))
+    metric.update(labels, labels, ["south"])
+    metric.update(labels, labels, [0])
+    assert metric.compute()["group/north/n_images"] == 1
+    with pytest.raises(ValueError, match="groups: expected names of north, south, found west"):
+        metric.update(labels, labels, ["west"])
 
 
 def test_a_metric_summarises_each_batch():
@@ -60,7 +106,7 @@ def test_what_a_metric_refuses_changes_nothing():
     more, theirs = random_case(7, (3, 5, 6), 4)
     groups, diverged = np.array([0, 1, 2]), logits.copy()
     diverged[1] = np.nan
-    metric = FlipMetric()
+    metric = FlipMetric(all_groups=TWO_BY_TWO)
     metric.update(logits, labels, groups)
     groups[:] = 3
     before = metric.compute()
@@ -78,9 +124,9 @@ def test_what_a_metric_refuses_changes_nothing():
         "expected 3 classes, found 4": lambda: metric.update(more, theirs, [0, 1, 2]),
         "background: expected the same": lambda: metric.merge(FlipMetric(), FlipMetric(background=1)),
         "ignore_index: expected the same": lambda: metric.merge(FlipMetric(ignore_index=255)),
-        "groups: expected the same": lambda: metric.merge(with_groups, without_groups),
-        "classes: expected the same": lambda: metric.merge(with_groups, of_four),
-        "class_names: expected the same": lambda: metric.merge(other_names["ab"], other_names["ba"]),
+        "with groups: expected the same": lambda: with_groups.merge(without_groups),
+        "classes: expected the same": lambda: with_groups.merge(of_four),
+        "class_names: expected the same": lambda: without_groups.merge(other_names["ab"], other_names["ba"]),
         r"class_names: .* found .*'a', 'b'.*'b', 'a'": lambda: FlipMetric(class_names=["a", "b"]).merge(
             other_names["ba"]
         ),

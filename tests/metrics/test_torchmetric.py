@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
 torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is no dependency")
 
+from flipjax.config.groups import TWO_BY_TWO  # noqa: E402
 from flipjax.metrics import FlipMetric  # noqa: E402
 from flipjax.metrics.torchmetric import TorchFlipMetric  # noqa: E402
 
@@ -19,8 +20,8 @@ def batches():
     return [(torch.randn(4, 3, 6, 7), batch) for batch in labels]
 
 
-def expected(batches, groups=None):
-    metric = FlipMetric(channels="first", **OPTIONS)
+def expected(batches, groups=None, **options):
+    metric = FlipMetric(channels="first", **OPTIONS, **options)
     for logits, labels in batches:
         metric.update(logits, labels, groups)
     return metric.compute()
@@ -47,12 +48,24 @@ def test_in_a_metric_collection(batches):
     check({"fg_flip": metrics.compute()["val_fg_flip"]}, expected(batches[:1]))
 
 
+def test_groups_are_names_of_sites(batches):
+    sites = ["Köln", "west", "west", "north"]
+    metric = TorchFlipMetric(ignore_index=255)
+    for logits, labels in batches:
+        metric.update(logits, labels, sites)
+    found = metric.compute()
+    assert "gap/mean" not in found and "group/Köln/fg_flip" in found
+    check({name: found[name] for name in ("group/west/fg_flip", "fg_flip")}, expected(batches, sites))
+    with pytest.raises(ValueError, match="at most 64 bytes"):
+        metric.update(*batches[0], ["x" * 65] * 4)
+
+
 def test_groups_keys_and_what_is_refused(batches):
     groups = torch.arange(4)
-    metric = TorchFlipMetric(keys=("gap/mean", "fg_flip"), ignore_index=255)
+    metric = TorchFlipMetric(keys=("gap/mean", "fg_flip"), ignore_index=255, all_groups=TWO_BY_TWO)
     for logits, labels in batches:
         metric.update(logits, labels, groups)
-    check(metric.compute(), expected(batches, groups))
+    check(metric.compute(), expected(batches, groups, all_groups=TWO_BY_TWO))
     assert list(metric.compute()) == ["gap/mean", "fg_flip"]
     with pytest.raises(ValueError, match="groups: expected with every batch or with none"):
         metric.update(*batches[0])
