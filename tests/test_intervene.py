@@ -371,12 +371,6 @@ def test_regions_of_what_is_no_batch_of_logits_are_refused(logits, message, func
         function(logits)
 
 
-def test_logits_of_longer_floats_are_computed_in_float32():
-    logits, _ = random_case(4, (1, 5, 6))
-    long = logits.astype(np.longdouble)
-    np.testing.assert_array_equal(intervene.mirror_risk(long, long), intervene.mirror_risk(logits, logits))
-
-
 ODDS = np.zeros((1, 2, 2), np.float32)
 NO_ODDS = {
     "complex": ODDS + 0j,

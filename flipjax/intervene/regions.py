@@ -11,10 +11,8 @@ from scipy import ndimage
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.host import Array
-from flipjax.metrics.settings import jax_defaults
 
 
-@jax_defaults()
 def foreground(logits: ArrayLike, *, background: Background = 0) -> Array:
     """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), a JAX or NumPy array as the logits.
 

@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import Array
-from flipjax.metrics.settings import jax_defaults
 
 Use = Literal["mean", "sampled", "both"]
 
@@ -22,7 +21,6 @@ WIDE = 0.1
 """Standard deviation of the blur of whole images, relative to the image height."""
 
 
-@jax_defaults()
 def mean_scenes(images: ArrayLike, *, kinds: ArrayLike | None = None) -> jax.Array:
     """Returns the pixelwise mean of the scene images of each kind.
 
@@ -106,7 +104,6 @@ def draw_scenes(key: jax.Array, kinds: ArrayLike, *, count: int) -> np.ndarray:
     return np.stack(drawn)
 
 
-@jax_defaults()
 def join_scenes(means: ArrayLike, samples: ArrayLike, *, scenes: Use) -> tuple[jax.Array, jax.Array]:
     """Combines mean and sampled scenes, with the weights of `choose_scenes`.
 
@@ -153,7 +150,6 @@ def mean_surroundings(images: ArrayLike, regions: ArrayLike) -> jax.Array:
     return finish_surroundings(*sum_surroundings(*check_photos(images, regions, name="regions")))
 
 
-@jax_defaults()
 def sum_surroundings(images: ArrayLike, regions: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Sums a batch for `mean_surroundings`: sums (H, W, channels) and counts (H, W, 1), float32."""
     photos = jnp.asarray(to_array(images), jnp.float32)
@@ -162,14 +158,12 @@ def sum_surroundings(images: ArrayLike, regions: ArrayLike) -> tuple[jax.Array, 
     return jnp.where(outside, photos, 0).sum(0), outside.sum(0).astype(jnp.float32)
 
 
-@jax_defaults()
 def finish_surroundings(sums: jax.Array, counts: jax.Array) -> jax.Array:
     """Returns the mean (1, H, W, channels) from sums and counts of `sum_surroundings`, added over batches."""
     overall = sums.sum((0, 1)) / counts.sum()
     return jnp.where(counts > 0, sums / jnp.maximum(counts, 1), overall)[None]
 
 
-@jax_defaults()
 def soft_edge(regions: ArrayLike, *, sigma: float | None = None) -> jax.Array:
     """Returns the cover of regions: their masks blurred by a Gaussian, without dilation.
 
@@ -198,7 +192,6 @@ def soft_edge(regions: ArrayLike, *, sigma: float | None = None) -> jax.Array:
     return jnp.clip(_blur_matrix(H, sigma) @ cover @ _blur_matrix(W, sigma).T, 0, 1)
 
 
-@jax_defaults()
 def paste(images: ArrayLike, cover: jax.Array, scene: ArrayLike) -> jax.Array:
     """Blends images (..., H, W, channels) onto a scene of the same trailing shape, by their cover (..., H, W).
 
@@ -210,7 +203,6 @@ def paste(images: ArrayLike, cover: jax.Array, scene: ArrayLike) -> jax.Array:
     return alpha * jnp.asarray(to_array(images)) + (1 - alpha) * jnp.asarray(to_array(scene))
 
 
-@jax_defaults()
 def grey_scenes(images: ArrayLike) -> jax.Array:
     """Returns a uniform scene with the mean colour of each image. It is smooth, but not neutral.
 
@@ -228,7 +220,6 @@ def grey_scenes(images: ArrayLike) -> jax.Array:
     return jnp.broadcast_to(photos.mean((1, 2), keepdims=True), photos.shape)
 
 
-@jax_defaults()
 def blurred_scenes(images: ArrayLike, *, sigma: float | None = None) -> jax.Array:
     """Blurs each image into a scene with its colours but no texture. It is no more neutral than `grey_scenes`.
 

@@ -22,7 +22,6 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.host import Array
 from flipjax.metrics.scene_swap import swap_regions
-from flipjax.metrics.settings import jax_defaults
 
 Predict = Callable[[Any], ArrayLike]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's."""
@@ -77,14 +76,12 @@ def log_odds_on_scenes(
         plain = region_log_odds(next(answers), regions, background=background)
         if both:
             turned = region_log_odds(next(answers), regions[:, :, ::-1], background=background)
-            with jax_defaults():
-                odds.append((plain + turned) / 2)
+            odds.append((plain + turned) / 2)
         else:
             odds.append(plain)
     return jnp.stack(odds, axis=1)
 
 
-@jax_defaults()
 def region_log_odds(logits: ArrayLike, regions: ArrayLike, *, background: Background = 0) -> jax.Array:
     """Returns the log-odds of the foreground classes over each region: mean logits, centred over the classes.
 
@@ -211,7 +208,6 @@ def scene_marginal(
     return average_draws(log_odds, weight_of)
 
 
-@jax_defaults()
 def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
     """Returns the weights of the D scenes of each kind, float32 (D,); equal ones for None."""
     if weights is None:
@@ -225,7 +221,6 @@ def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
     return array
 
 
-@jax_defaults()
 def average_draws(log_odds: jax.Array, weights: Array) -> jax.Array:
     """Averages log-odds (N, K * D, F) over D scenes of each kind, with weights (D,): (N, K, F)."""
     D = len(weights)
@@ -310,7 +305,6 @@ def repair(
     return np.where(target >= 0, target, swap.labels).astype(np.int32)
 
 
-@jax_defaults()
 def mirror_risk(logits: ArrayLike, mirrored: ArrayLike, *, background: Background = 0) -> jax.Array:
     """Returns the entropy of the prediction averaged with that of the mirrored image, over the predicted foreground.
 
@@ -358,7 +352,6 @@ class _Swap:
     """(B, H, W), the predicted label of each pixel."""
 
 
-@jax_defaults()
 def _swap(
     logits: ArrayLike, log_odds: ArrayLike, *, center: ArrayLike, regions: ArrayLike, background: Background
 ) -> _Swap:

@@ -9,8 +9,8 @@ import numpy as np
 
 from flipjax.metrics.anatomy import Anatomy, Renaming, moves_along
 from flipjax.metrics.classes import background_classes, is_foreground
-from flipjax.metrics.decomposition import Decomposition, divide, margins
-from flipjax.metrics.host import Array, settings_for
+from flipjax.metrics.decomposition import Decomposition, divide, margins, pixel_ratios
+from flipjax.metrics.host import Array
 
 FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
 """Keys of `pooled_kinds`."""
@@ -72,17 +72,16 @@ def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
         >>> print(kinds.mirror, kinds.shift, round(kinds.other, 4), dict(zip(anatomy.steps, kinds.shifted.tolist())))
         0.5 0.25 0.0833 {-1: 0, 1: 3}
     """
-    with settings_for(decomposition.confusion):
-        confusion = _confusion_of(decomposition, anatomy)
-        truth, prediction = np.array([*anatomy.mirror, *(pair[::-1] for pair in anatomy.mirror)], int).reshape(-1, 2).T
-        mirrored = confusion[..., truth, prediction].sum(-1)
-        steps = _step_table(anatomy, confusion.shape[-1])
-        by_step = [confusion[..., *np.nonzero(steps == step)].sum(-1) for step in anatomy.steps]
-        xp = confusion.__array_namespace__()
-        none = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
-        shifted = xp.stack(by_step, axis=-1) if by_step else none
-        flipped, foreground = _flips(decomposition, confusion)
-        return FlipKinds(mirrored, shifted, flipped, foreground)
+    confusion = _confusion_of(decomposition, anatomy)
+    truth, prediction = np.array([*anatomy.mirror, *(pair[::-1] for pair in anatomy.mirror)], int).reshape(-1, 2).T
+    mirrored = confusion[..., truth, prediction].sum(-1)
+    steps = _step_table(anatomy, confusion.shape[-1])
+    by_step = [confusion[..., *np.nonzero(steps == step)].sum(-1) for step in anatomy.steps]
+    xp = confusion.__array_namespace__()
+    none = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
+    shifted = xp.stack(by_step, axis=-1) if by_step else none
+    flipped, foreground = _flips(decomposition, confusion)
+    return FlipKinds(mirrored, shifted, flipped, foreground)
 
 
 def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, float]:
@@ -152,18 +151,17 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
         >>> print(best.mended, best.flipped, best.flip, round(best.mean_dice, 4))
         8 9 0.1 0.619
     """
-    with settings_for(decomposition.confusion):
-        confusion = _confusion_of(decomposition, anatomy)
-        xp = confusion.__array_namespace__()
-        gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
-        renaming = gains.argmax(-1)
-        mended = gains.max(-1)
-        flipped, foreground = _flips(decomposition, confusion)
-        flip = divide(flipped - mended, foreground)[()]
-        inside = is_foreground(confusion.shape[-1], decomposition.background)
-        sources = xp.asarray(_source_table(anatomy, len(inside)))[renaming]
-        mean_dice = _renamed_dice(confusion, sources, inside)
-        return Relabelling(renaming, mended, flipped, flip, mean_dice)
+    confusion = _confusion_of(decomposition, anatomy)
+    xp = confusion.__array_namespace__()
+    gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
+    renaming = gains.argmax(-1)
+    mended = gains.max(-1)
+    flipped, foreground = _flips(decomposition, confusion)
+    flip = divide(flipped - mended, foreground)[()]
+    inside = is_foreground(confusion.shape[-1], decomposition.background)
+    sources = xp.asarray(_source_table(anatomy, len(inside)))[renaming]
+    mean_dice = _renamed_dice(confusion, sources, inside)
+    return Relabelling(renaming, mended, flipped, flip, mean_dice)
 
 
 def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
@@ -217,10 +215,9 @@ def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Array:
 
 def _flips(decomposition: Decomposition, confusion: Array) -> tuple[Array, Array]:
     """Returns the pixels (...) that flip and those of the true foreground."""
-    inside = is_foreground(confusion.shape[-1], decomposition.background)
     counts = margins(confusion, background=decomposition.background)
-    foreground = counts.truth.sum(-1, where=inside)
-    return foreground - (counts.same + counts.missed).sum(-1, where=inside), foreground
+    flip = pixel_ratios(counts, background=decomposition.background).flip
+    return flip.part, flip.whole
 
 
 def _gain(confusion: Array, renaming: Renaming) -> Array:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import warnings
 
 import jax
@@ -18,7 +17,6 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.metrics.host import Array, read_array, wide_type
-from flipjax.metrics.settings import jax_defaults
 
 SCORES = ("logits", "probabilities")
 """Kinds of predictions that have a score for each class."""
@@ -26,15 +24,10 @@ _TOLERANCE = 5e-3
 """How far probabilities may be from a sum of 1: half a percent covers the rounding of float16 sums over 150 classes."""
 _SAMPLE = 6
 """Places along each axis, at least, of the pixels that are checked before all are."""
-_FEW_ROWS = range(3, 8)
-"""Lengths of a first axis that may be classes. Without labels to tell, it is taken for them if the last axis is too
-long to be classes."""
-MANY_CLASSES = 32
-"""Length from which on a last axis that may be either is taken for columns, and whole numbers for class indices."""
+_MANY_CLASSES = 32
+"""Length of a last axis from which on whole numbers are taken for class indices."""
 _MOST_CLASSES = 1 << 12
 """Limit for masks: the confusion matrix of one image then takes 64 MiB."""
-_FORKED: list[int] = []
-"""Process id, if this process was forked after JAX started: it lacks JAX's threads, so JAX would hang."""
 
 
 def to_array(values: ArrayLike, *, name: str = "array") -> Array:
@@ -42,16 +35,9 @@ def to_array(values: ArrayLike, *, name: str = "array") -> Array:
 
     Raises:
         TypeError: a dict of model outputs, a masked array, or what is no array.
-        ValueError: a JAX array that was deleted.
-        RuntimeError: the process was forked after JAX started.
     """
-    if _FORKED:
-        advice = "start workers by spawn, in a DataLoader with multiprocessing_context='spawn'"
-        raise RuntimeError(f"this process was forked after JAX had started and would hang: {advice}.")
     if not isinstance(values, jax.Array):
-        return read_array(values, name=name, hidden="pass array.filled(255), ignore_index=255")
-    if not isinstance(values, Tracer) and values.is_deleted():
-        raise ValueError(f"{name}: expected an array, found one that was deleted, such as one donated to a function.")
+        return read_array(values, name=name)
     wide = wide_type(values.dtype.name)
     if wide is None:
         return values
@@ -71,20 +57,17 @@ def _is_on_host(array: object) -> bool:
     return [device.platform for device in array.devices()] == ["cpu"]
 
 
-def check_scores(
-    scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None, guess_channels: bool = True
-) -> Array:
+def check_scores(scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None) -> Array:
     """Checks logits or probabilities and their options; returns the array (..., *spatial, C).
 
     Args:
         scores: logits or probabilities.
         spec: their options.
         labels_shape: of the labels, if there are any.
-        guess_channels: whether to refuse scores without labels whose sizes look like channels first.
 
     Raises:
         TypeError: not floating point.
-        ValueError: too few axes or classes, channels first, an invalid option, or invalid probabilities.
+        ValueError: too few axes or classes, labels of another shape, an invalid option, or invalid probabilities.
     """
     if spec.kind not in SCORES:
         raise ValueError(f"kind: expected {' or '.join(map(repr, SCORES))}, found {spec.kind!r}.")
@@ -103,12 +86,9 @@ def check_scores(
         else:
             array = jnp.moveaxis(array, -1 - spatial_ndim, -1)
     shape = array.shape
-    if labels_shape != shape[:-1]:
-        if spec.channels == "last":
-            _check_channels(shape, labels_shape, spatial_ndim, name=kind, guess=guess_channels)
-        if labels_shape is not None:
-            hint = _shape_hint(labels_shape, shape, spatial_ndim)
-            raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.{hint}")
+    if labels_shape not in (None, shape[:-1]):
+        hint = _shape_hint(labels_shape, shape, spec)
+        raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.{hint}")
     check_background(spec.background, shape[-1], name=kind)
     _check_size(shape[:-1], spec.spatial_ndim, name=kind)
     if labels_shape is None and spec.ignore_index is not None:
@@ -120,8 +100,7 @@ def check_scores(
 
 def check_logits(logits: ArrayLike, *, background: Background) -> jax.Array:
     """Returns checked logits (..., H, W, C) as a JAX array; raises the errors of `check_scores`."""
-    with jax_defaults():
-        return jnp.asarray(check_scores(logits, LabelSpec(background)))
+    return jnp.asarray(check_scores(logits, LabelSpec(background)))
 
 
 def check_pair(
@@ -179,28 +158,9 @@ def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None
         raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
 
 
-def _check_channels(
-    shape: tuple[int, ...], labels: tuple[int, ...] | None, spatial_ndim: int, *, name: str, guess: bool
-) -> None:
-    """Raises a ValueError if channels come first: as the labels say, or without labels as the sizes suggest.
-
-    A long last axis after a short first one, or in a square, is hardly one of classes.
-    """
-    lead = len(shape) - spatial_ndim - 1
-    axes = (*range(lead), *range(lead + 1, len(shape)), lead)
-    advice = f"pass channels='first', or np.transpose({name}, {axes})"
-    if labels is not None:
-        if labels == shape[:lead] + shape[lead + 1 :]:
-            raise ValueError(f"{name}: {shape} is channels first: {advice}.")
-        return
-    first, *_, before, last = shape[lead:]
-    looks_first = last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
-    if guess and looks_first:
-        raise ValueError(f"{name}: {shape} is channels first: {advice}; if classes are last, pass channels='last'.")
-
-
-def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spec: LabelSpec) -> str:
     """Returns what to pass in place of labels of another shape than logits with classes last, or ''."""
+    spatial_ndim = spec.spatial_ndim
     lead = len(logits) - spatial_ndim - 1
     before = logits[:lead]
     spatial = logits[lead:-1]
@@ -214,6 +174,9 @@ def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
         "place of logits? Pass integers and kind='masks'.",
         (*before, 1, *after): f"Pass labels.squeeze({lead}) and channels='first'.",
     }
+    if spec.channels == "last":
+        axes = (*range(lead), *range(lead + 1, len(logits)), lead)
+        advice[(*before, *after)] = f"Are classes first? Pass channels='first', or np.transpose({spec.kind}, {axes})."
     if labels in advice:
         return f" {advice[labels]}"
     target = labels[-spatial_ndim:]
@@ -242,7 +205,7 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
             raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
-    if not labelled and scores.shape[-1] >= MANY_CLASSES and all(map(_are_indices, (sample, scores))):
+    if not labelled and scores.shape[-1] >= _MANY_CLASSES and all(map(_are_indices, (sample, scores))):
         text = "logits: found whole numbers alone. Class indices have no flip-risk; decompose takes kind='masks'."
     # One-hot scores are probabilities too, but have no entropy to distort.
     elif any(map(_no_probabilities, (sample, scores))) or ((scores == 0) | (scores == 1)).all():
@@ -307,18 +270,3 @@ def _extremes(labels: Array, ignore_index: int | None) -> tuple[Array, Array]:
 
 
 _extremes_on_device = jax.jit(_extremes, static_argnums=1)
-
-
-def _note_fork() -> None:
-    """Notes whether this process was forked after JAX started."""
-    devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
-    try:
-        # JAX raises here once it has started; there is no other way to ask.
-        jax.config.update("jax_num_cpu_devices", devices + 1)
-        jax.config.update("jax_num_cpu_devices", devices)
-    except RuntimeError:
-        _FORKED.append(os.getpid())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)

@@ -20,7 +20,6 @@ from flipjax.metrics.evaluate import class_keys, is_per_class
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.quantities import EVALUATORS
-from flipjax.metrics.settings import jax_defaults
 from flipjax.metrics.summary import Summary
 
 LOW_BITS = 16
@@ -130,7 +129,6 @@ class FlipCounts:
         return _registered(bound)
 
     @classmethod
-    @jax_defaults()
     def empty(cls, *, num_classes: int | None = None, background: Background | EllipsisType = ...) -> Self:
         """Returns counts of no image, which merge with any others.
 
@@ -173,9 +171,7 @@ class FlipCounts:
                 options[name] = value
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
-        # Not a decorator, which the warnings of `decompose` would point at.
-        with jax_defaults():
-            return cls._of_images(decompose(logits, labels, **options), mask)
+        return cls._of_images(decompose(logits, labels, **options), mask)
 
     @classmethod
     def _of_images(cls, decomposition: Decomposition, mask: Any) -> Self:
@@ -190,10 +186,8 @@ class FlipCounts:
         if len(counted) > MOST_TERMS:
             raise ValueError(f"logits: expected at most {MOST_TERMS:,} images at once, found {len(counted):,}.")
         confusion = jnp.where(counted[:, None, None], confusion.reshape(-1, C, C), 0)
-        counts = margins(confusion, background=decomposition.background)
-        inside = is_foreground(C, decomposition.background)
-        foreground = counts.truth.sum(-1, where=inside)
-        flips = foreground - (counts.same + counts.missed).sum(-1, where=inside)
+        background = decomposition.background
+        flips, foreground = pixel_ratios(margins(confusion, background=background), background=background).flip
         share = flips / jnp.maximum(foreground, 1)
         fixed = jnp.round(share * (1 << SHARE_BITS)).astype(jnp.int32)
         return cls(
@@ -203,7 +197,7 @@ class FlipCounts:
             (foreground > 0).sum(dtype=jnp.int32),
             # Not doubled, which could exceed an int32.
             (flips > foreground - flips).sum(dtype=jnp.int32),
-            decomposition.background,
+            background,
         )
 
     @property
@@ -211,7 +205,6 @@ class FlipCounts:
         """C; 0 of an `empty` without classes."""
         return self.pixels.low.shape[-1]
 
-    @jax_defaults()
     def merge(self, other: FlipCounts) -> Self:
         """Returns the counts of the images of both.
 
@@ -246,7 +239,6 @@ class FlipCounts:
         """Returns other counts as this class."""
         return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
 
-    @jax_defaults()
     def reduce(self) -> Self:
         """Returns the sums over the first axis, as of devices or of the parts of an `all_gather`.
 
@@ -265,7 +257,6 @@ class FlipCounts:
             flipped_images=self.flipped_images.sum(0, dtype=jnp.int32),
         )
 
-    @jax_defaults()
     def compute(self, *, class_names: Sequence[str] | None = None) -> Summary:
         """Returns keys of `flipjax.metrics.summarize` that follow from sums.
 

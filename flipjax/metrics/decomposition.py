@@ -27,17 +27,13 @@ def _rate(name: str, text: str) -> property:
         risk_sum = self.risk_sum
         if isinstance(confusion, np.ndarray):
             return value(confusion, risk_sum, self.background)[()]
-        import jax.numpy as jnp
-
         from flipjax.metrics import checks
-        from flipjax.metrics.settings import jax_defaults
 
-        with jax_defaults():
-            # NumPy compiles nothing for a new number of images.
-            if checks.on_host(confusion, risk_sum):
-                confusion = np.asarray(confusion)
-                risk_sum = np.asarray(risk_sum)
-            return jnp.asarray(value(confusion, risk_sum, self.background), jnp.float32)
+        # NumPy compiles nothing for a new number of images.
+        if checks.on_host(confusion, risk_sum):
+            confusion = np.asarray(confusion)
+            risk_sum = np.asarray(risk_sum)
+        return as_float32(value(confusion, risk_sum, self.background))
 
     return property(compute, doc=text)
 
@@ -288,16 +284,25 @@ def divide(part: Any, whole: Any) -> Any:
         [0.25, nan]
     """
     if hasattr(whole, "aval") or hasattr(part, "aval"):
+        import jax
         import jax.numpy as jnp
 
-        from flipjax.metrics.settings import jax_defaults
-
-        with jax_defaults():
+        # A NaN that is meant: a user who looks for others finds them.
+        with jax.debug_nans(False):
             return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), jnp.nan)
     numerator = np.asarray(part, np.float64)
     denominator = np.asarray(whole, np.float64)
     empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     return np.divide(numerator, denominator, out=empty, where=denominator > 0)
+
+
+def as_float32(numbers: Any) -> Any:
+    """Returns numbers, NumPy or JAX, as float32 of JAX. Their NaN are meant, also where a user looks for others."""
+    import jax
+    import jax.numpy as jnp
+
+    with jax.debug_nans(False):
+        return jnp.asarray(numbers, jnp.float32)
 
 
 def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray:

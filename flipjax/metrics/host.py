@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +17,7 @@ NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8
 """Types of `ml_dtypes` that NumPy knows no limits of, and what holds their values."""
 
 
-def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it hides") -> np.ndarray:
+def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
     """Returns an array-like as a NumPy array in native byte order.
 
     PyTorch is detected by its methods, never imported. Its bfloat16 becomes float32, since NumPy has no bfloat16.
@@ -26,7 +25,6 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
     Args:
         values: array-like.
         name: of the argument, for messages.
-        hidden: what to do with a masked array, for messages.
 
     Raises:
         TypeError: a mapping, a masked array, or what is no array, such as a traced one.
@@ -35,13 +33,14 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
         >>> read_array(np.ma.masked_equal([1, 255], 255), name="groups")
         Traceback (most recent call last):
         ...
-        TypeError: groups: expected an array, found a masked one; leave out what it hides.
+        TypeError: groups: expected an array, found a masked one; pass array.filled(...).
     """
     if isinstance(values, Mapping):
         keys = ", ".join(map(repr, values))
         raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
     if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array, found a masked one; {hidden}.")
+        # NumPy would count what it hides.
+        raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(...).")
     try:
         if hasattr(values, "detach"):
             array = np.asarray(_on_cpu(values))
@@ -53,9 +52,6 @@ def read_array(values: ArrayLike, *, name: str, hidden: str = "leave out what it
     wide = wide_type(array.dtype.name)
     if wide is not None:
         return array.astype(wide)
-    if array.dtype == np.longdouble:
-        # JAX has no longer type than float64.
-        return array.astype(np.float64)
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))
@@ -93,7 +89,7 @@ def read_numbers(values: ArrayLike, *, name: str) -> np.ndarray:
         >>> read_numbers([1, None], name="scores").tolist()
         [1.0, nan]
     """
-    array = read_array(values, name=name, hidden="make what it hides NaN with array.filled(np.nan)")
+    array = read_array(values, name=name)
     # bfloat16 and other types of `ml_dtypes` have no kind of their own.
     if array.dtype.kind not in "biufOV" or array.dtype.names is not None:
         raise TypeError(f"{name}: expected real numbers, found {array.dtype}.")
@@ -109,12 +105,3 @@ def read_integers(name: str, values: ArrayLike, images: int) -> np.ndarray:
     if numbers.shape != (images,) or numbers.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
     return numbers
-
-
-def settings_for(values: Any) -> contextlib.AbstractContextManager:
-    """Returns the settings under which JAX computes with an array; of NumPy arrays a context that does nothing."""
-    if isinstance(values, np.ndarray):
-        return contextlib.nullcontext()
-    from flipjax.metrics.settings import jax_defaults
-
-    return jax_defaults()

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar, Unpack, cast
+from typing import Any, NamedTuple, TypeVar, Unpack, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.metrics import checks
-from flipjax.metrics.blocks import cut, of_windows
+from flipjax.metrics.blocks import cut
 from flipjax.metrics.checks import on_host
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec
-from flipjax.metrics.decomposition import Decomposition, divide
+from flipjax.metrics.decomposition import Decomposition, as_float32, divide
 from flipjax.metrics.host import Array
-from flipjax.metrics.pixels import MOST_PACKED_CLASSES, count_pixels, find_errors, map_pixels, sum_scores
-from flipjax.metrics.settings import jax_defaults
+from flipjax.metrics.pixels import count_pixels, find_errors, map_pixels, sum_scores
 
 Out = TypeVar("Out")
 T = TypeVar("T")
@@ -55,8 +54,6 @@ def decompose(
     Under jit or vmap label values are not checked: labels outside 0..C-1 are then not counted.
     Outside jit, host arrays are padded to a few block sizes, so that new image sizes compile nothing. Counts are exact;
     only the rounding of `risk_sum` depends on the blocks.
-    Settings of JAX that check a user's own code, such as debugging of NaN, are set aside (`flipjax.metrics.settings`);
-    under jit JAX still checks the outputs of the user's program, where a rate without pixels is NaN.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision, with two classes or more beside the background;
@@ -95,10 +92,9 @@ def decompose(
         True
     """
     spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
-    with jax_defaults():
-        scores, labels, C = checks.check_pair(logits, labels, spec)
-        counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
-        return Decomposition(jnp.asarray(counts), jnp.asarray(sums.astype(np.float32)), spec.background)
+    scores, labels, C = checks.check_pair(logits, labels, spec)
+    counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
+    return Decomposition(jnp.asarray(counts), as_float32(sums), spec.background)
 
 
 def flip_risk(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
@@ -126,9 +122,8 @@ def flip_risk(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
         0.6931
     """
     read = LabelSpec(**spec)
-    with jax_defaults():
-        scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
-        return foreground_means(scores, read)[0]
+    scores = checks.check_scores(logits, read)
+    return foreground_means(scores, read)[0]
 
 
 def error_map(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
@@ -148,11 +143,10 @@ def error_map(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]
         [[0, 1, 2, 3, 4]]
     """
     read = LabelSpec(**spec)
-    with jax_defaults():
-        scores, labels, C = checks.check_pair(logits, labels, read)
-        (codes,) = _apply(find_errors, scores, labels, read, width=C, maps=True, classes=C)
-        # Unlike `jnp.asarray`, compiles nothing for a new shape.
-        return jax.device_put(codes)
+    scores, labels, C = checks.check_pair(logits, labels, read)
+    (codes,) = _apply(find_errors, scores, labels, read, width=C, maps=True, classes=C)
+    # Unlike `jnp.asarray`, compiles nothing for a new shape.
+    return jax.device_put(codes)
 
 
 def risk_map(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
@@ -172,9 +166,8 @@ def risk_map(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
         [[0.6931 0.    ]]
     """
     read = LabelSpec(**spec)
-    with jax_defaults():
-        scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
-        return jax.device_put(read_pixels(scores, read).risk)
+    scores = checks.check_scores(logits, read)
+    return jax.device_put(read_pixels(scores, read).risk)
 
 
 class PixelMaps(NamedTuple):
@@ -192,8 +185,7 @@ class PixelMaps(NamedTuple):
 
 def read_pixels(scores: Array, spec: LabelSpec) -> PixelMaps:
     """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
-    with jax_defaults():
-        return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
+    return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
 
 
 def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOptions]) -> dict[str, jax.Array]:
@@ -226,17 +218,16 @@ def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOption
         {'flip_risk': 0.662, 'max_softmax': 0.5, 'margin': 0.8, 'energy': 0.0, 'p_norm': -0.901}
     """
     read = LabelSpec(**spec)
-    with jax_defaults():
-        scores = checks.check_scores(logits, read, guess_channels="channels" not in spec)
-        if not isinstance(p, int) or p < 1:
-            raise ValueError(f"p: expected an integer above 0, found {p!r}.")
-        return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))
+    scores = checks.check_scores(logits, read)
+    if not isinstance(p, int) or p < 1:
+        raise ValueError(f"p: expected an integer above 0, found {p!r}.")
+    return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))
 
 
 def foreground_means(scores: Array, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
     """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
     count, *sums = _apply(sum_scores, scores, None, spec, width=scores.shape[-1], p=p)
-    return [jnp.asarray(divide(total, count), jnp.float32) for total in sums]
+    return [as_float32(divide(total, count)) for total in sums]
 
 
 def _apply(
@@ -272,8 +263,8 @@ def _apply(
     lead = len(shape) - spec.spatial_ndim
     images = math.prod(shape[:lead])
     pixels = math.prod(shape[lead:])
+    whole = partial(_with_meant_nan, program, spec=spec, **options)
     if not images or not on_host(*given):
-        whole = partial(program, spec=spec, **options)
         kept = lead
         if maps:
             kept = len(shape)
@@ -285,18 +276,16 @@ def _apply(
         arrays.append(np.broadcast_to(np.True_, shape))
     totals: list[np.ndarray] = []
     with jax.ensure_compile_time_eval():
-        # Of 9 to 15 channels XLA vectorises the reads only from a constant place, of more it copies the block.
-        constant = MOST_PACKED_CLASSES < width < 16 and spec.kind != "masks"
-        shapes, blocks = cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width, constant=constant)
-        on_block = of_windows(program, shapes, constant=constant, spec=spec, **options)
-        begun = ((position, new, on_block(*windows)) for position, new, windows in blocks)
-        for (rows, columns), new, outputs in _one_ahead(begun):
+        blocks = cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width)
+        begun = ((block, whole(*block.arrays)) for block in blocks)
+        for block, outputs in _one_ahead(begun):
+            rows, columns = block.place
             parts = [np.asarray(output)[: rows.stop - rows.start] for output in outputs]
             if maps:
                 totals = totals or [np.empty((images, pixels), part.dtype) for part in parts]
                 for total, part in zip(totals, parts, strict=True):
-                    block = total[rows, columns]
-                    block[new] = part.reshape(len(part), -1)[:, : block.shape[1]][new]
+                    there = total[rows, columns]
+                    there[block.new_part] = part.reshape(len(part), -1)[:, : there.shape[1]][block.new_part]
                 continue
             # Keeps int32 and widens float32 to float64.
             totals = totals or [np.zeros((images, *part.shape[1:]), np.result_type(part, np.int32)) for part in parts]
@@ -305,6 +294,12 @@ def _apply(
     if maps:
         return [total.reshape(shape) for total in totals]
     return [total.reshape((*shape[:lead], *total.shape[1:])) for total in totals]
+
+
+def _with_meant_nan(program: Callable[..., Out], *arrays: Array, **options: Any) -> Out:
+    """Calls a program whose NaN are meant, such as the risk of masks, also where a user looks for others."""
+    with jax.debug_nans(False):
+        return program(*arrays, **options)
 
 
 def run(program: Callable[..., Out], *arrays: jax.Array, kept: int) -> Out:

@@ -16,7 +16,6 @@ from flipjax.metrics.decomposition import RegionSums
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import PixelMaps, read_pixels
 from flipjax.metrics.pixels import counted_label, is_foreground, sum_together
-from flipjax.metrics.settings import jax_defaults
 
 SHARE = 24
 """The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""
@@ -56,9 +55,8 @@ def region_sums(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOption
         ([1, 2], [0, 1], 3, 0.0)
     """
     read = LabelSpec(**spec)
-    with jax_defaults():
-        scores, truth, C = checks.check_pair(logits, labels, read, masks=False)
-        return sum_regions(read_pixels(scores, read), truth, read, classes=C)
+    scores, truth, C = checks.check_pair(logits, labels, read, masks=False)
+    return sum_regions(read_pixels(scores, read), truth, read, classes=C)
 
 
 def sum_regions(maps: PixelMaps, labels: Array, spec: LabelSpec, *, classes: int) -> RegionSums:
@@ -67,8 +65,7 @@ def sum_regions(maps: PixelMaps, labels: Array, spec: LabelSpec, *, classes: int
     arrays: list[Array] = [labels, maps.prediction, maps.confidence, maps.risk]
     if labels.size and checks.on_host(*arrays):
         arrays = [*_padded([np.asarray(array) for array in arrays], spec.spatial_ndim)]
-    with jax_defaults():
-        return _sums(*arrays, width, spec=spec, classes=classes)
+    return _sums(*arrays, width, spec=spec, classes=classes)
 
 
 def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:

@@ -20,7 +20,6 @@ from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import NARROW
-from flipjax.metrics.settings import GUARDS, PROMOTIONS, jax_defaults
 from flipjax.models import weights
 from flipjax.models.frozen import Projection, encoder_weights, features_of
 from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
@@ -119,16 +118,14 @@ class Model:
 
     def _logits(self, images: Array) -> jax.Array:
         """Returns logits of images whose values are taken as they are."""
-        # Layers broadcast scales of channels over images, also for users who forbid it in their own code.
-        with jax_defaults((*PROMOTIONS, *GUARDS)):
-            array = jnp.asarray(images)
-            stride = self.stride
-            divisible = array.ndim == 4 and array.shape[1] % stride == 0 and array.shape[2] % stride == 0
-            if not divisible or array.shape[3] != 3 or not array.size:
-                raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {array.shape}")
-            if array.dtype == jnp.uint8:
-                array = array.astype(jnp.float32) / 255
-            return logits_of(self.experiment, self.weights, self._inputs(array.astype(jnp.float32)))
+        array = jnp.asarray(images)
+        stride = self.stride
+        divisible = array.ndim == 4 and array.shape[1] % stride == 0 and array.shape[2] % stride == 0
+        if not divisible or array.shape[3] != 3 or not array.size:
+            raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {array.shape}")
+        if array.dtype == jnp.uint8:
+            array = array.astype(jnp.float32) / 255
+        return logits_of(self.experiment, self.weights, self._inputs(array.astype(jnp.float32)))
 
     def _inputs(self, images: jax.Array) -> jax.Array:
         """Returns what the network sees of images: these, or their frozen features, for which the package is needed."""

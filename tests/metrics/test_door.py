@@ -1,9 +1,6 @@
 """Errors and warnings of flipjax.metrics at the door."""
 
 import dataclasses
-import os
-import signal
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import checks
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from metrics.logits import EXAMPLES, random_case, softmax
 
@@ -42,7 +38,6 @@ SPOILED_SCORES = [
     ("probabilities", lambda x, y: {"kind": "probabilities"}),
     ("probabilities", lambda x, y: {"kind": "probabilities", "logits": 1 / (1 + np.exp(-x))}),
 ]
-CHANNELS_FIRST = [("logits", lambda x, y: {"logits": np.zeros((*x.shape[:-3], 5, 64, 64), np.float32)})]
 SPOILED_LABELS = [
     ("labels", lambda x, y: {"labels": y[..., 1:]}),
     ("labels", lambda x, y: {"labels": None}),
@@ -66,7 +61,7 @@ SPOILED_MASKS = [
 
 DOORS = {
     "scores with labels": (SPOILED_SCORES, LABELLED),
-    "scores alone": (SPOILED_SCORES + CHANNELS_FIRST, UNLABELLED),
+    "scores alone": (SPOILED_SCORES, UNLABELLED),
     "labels": (SPOILED_LABELS, LABELLED),
     "masks": (SPOILED_MASKS, LABELLED[:2]),
 }
@@ -133,8 +128,11 @@ def test_labels_passed_as_logits_are_recognised(large_case):
     assert caught[0].filename == __file__
 
 
-def test_labels_say_that_a_last_axis_of_many_is_one_of_classes():
-    assert checks.check_pair(np.zeros((5, 40, 40), np.float32), np.zeros((5, 40), int), metrics.LabelSpec())[2] == 40
+@pytest.mark.parametrize("shape", [(2, 7, 9, 40), (5, 64, 64), (3, 40, 40)], ids=str)
+def test_the_last_axis_is_one_of_classes_whatever_the_sizes(shape):
+    logits = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    assert metrics.decompose(logits, np.zeros(shape[:-1], int)).confusion.shape[-1] == shape[-1]
+    assert metrics.flip_risk(logits).shape == shape[:-3]
 
 
 # Warnings are errors here.
@@ -192,23 +190,6 @@ def test_the_advice_of_a_message_works(lead, spatial, classes):
         if "resize" not in advice:
             repaired = eval(advice, {"np": np, "logits": scores, "labels": truth})
             np.testing.assert_array_equal(repaired, logits if "logits" in advice else labels)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_forked_after_jax_had_started_refuses_and_does_not_hang():
-    logits, labels = random_case(8, (2, 5, 6))
-    metrics.decompose(logits, labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of JAX's threads, and from Python 3.12 on of any.
-        child = os.fork()
-    if not child:
-        signal.alarm(20)
-        try:
-            metrics.decompose(logits, labels)
-        except RuntimeError as error:
-            os._exit(7 if "multiprocessing_context='spawn'" in str(error) else 1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_options_are_the_fields_of_a_label_spec():

@@ -136,26 +136,6 @@ def test_tensors_in_bfloat16_are_scores():
     assert selective.auroc(FakeTensor(SCORES, "torch.bfloat16"), LOSSES) == selective.auroc(SCORES, LOSSES)
 
 
-def test_a_deleted_array_is_named():
-    logits, labels = map(jnp.asarray, random_case(3, (2, 5, 6)))
-    labels.delete()
-    with pytest.raises(ValueError, match=r"^labels: expected an array, found one that was deleted"):
-        metrics.decompose(logits, labels)
-
-
-@pytest.mark.parametrize("function", [metrics.flip_risk, metrics.risk_map, metrics.logit_scores])
-@pytest.mark.parametrize("rows", [3, 7])
-def test_few_rows_of_many_classes_are_taken_where_channels_are_told(function, rows):
-    logits = random_case(1, (rows, 50), 40)[0]
-    with pytest.raises(ValueError, match=r"^logits: .* channels first: .*; if classes are last, pass channels='last'"):
-        function(logits)
-    told = jax.tree.leaves(function(logits, channels="last"))
-    # Turned, there are many rows.
-    turned = jax.tree.leaves(function(logits.swapaxes(0, 1)))
-    for value, expected in zip(told, turned, strict=True):
-        np.testing.assert_allclose(np.sum(value), np.sum(expected), rtol=1e-5)
-
-
 def test_more_classes_than_a_block_holds_are_read_a_pixel_at_a_time():
     classes = pixels._MOST_OUTPUTS_OF_BLOCK + 1
     risk = metrics.flip_risk(np.full((1, 1, classes), 0.5, np.float32), background=None)

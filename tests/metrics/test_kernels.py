@@ -1,10 +1,8 @@
 """The kernels of flipjax.metrics: one law against slow NumPy twins, hand-computed cases, and limits."""
 
 import contextlib
-import ctypes
 import functools
 import itertools
-import mmap
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition, blocks
+from flipjax.metrics import Decomposition, blocks, pixels
 from metrics.logits import EXAMPLES, FakeTensor, one_hot, random_case, slow_decompose, slow_entropy, softmax
 
 # Few, so that few programs compile; more than 192 classes are read in blocks.
@@ -318,7 +316,7 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
         result = metrics.decompose(np.ascontiguousarray(np.moveaxis(logits, -1, 1)), labels, channels="first")
         assert len(result.flip) == len(result.flip_risk) == len(metrics.flip_risk(logits)) == images
         metrics.error_map(logits, labels)
-        return blocks.of_windows.cache_info().misses
+        return [program._cache_size() for program in (pixels.count_pixels, pixels.sum_scores, pixels.find_errors)]
 
     before = programs(4, 24, 24)
     for shape in ((3, 24, 24), (1, 24, 24), (4, 17, 31), (7, 30, 34), (90, 5, 3)):
@@ -327,37 +325,28 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
 
 def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
-    _, parts = blocks.cut([logits], spatial_ndim=2, lead=1, width=21)
-    (size,) = {next(parts)[2][0][0].size for _ in range(5)}
+    cut = blocks.cut([logits], spatial_ndim=2, lead=1, width=21)
+    (size,) = {next(cut).arrays[0].size for _ in range(5)}
     assert size <= blocks.MANY_SCORES
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="memory is protected by Unix alone")
-@pytest.mark.parametrize(("classes", "side"), [(3, 8), (9, 4)])
-def test_memory_is_read_in_place_and_none_beside_it(monkeypatch, classes, side):
+@pytest.mark.parametrize("begin", [0, 4, 16, 60], ids=str)
+def test_a_block_is_the_array_s_own_memory_where_it_begins_with_a_line(monkeypatch, begin):
     monkeypatch.setattr(blocks, "FEW_SCORES", 512)
     monkeypatch.setattr(blocks, "MANY_SCORES", 512)
-    monkeypatch.setattr(blocks, "SHORTEST", side**2)
-    logits, labels = random_case(5, (5, side, side), classes)
+    monkeypatch.setattr(blocks, "SHORTEST", 16)
+    logits, labels = random_case(5, (5, 4, 4), 9)
+    memory = np.empty(logits.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + begin
+    there = memory[start : start + logits.nbytes].view(np.float32).reshape(logits.shape)
+    there[...] = logits
+    for block in blocks.cut([there], spatial_ndim=2, lead=1, width=9):
+        assert block.arrays[0].ctypes.data % 64 == 0
+        assert np.shares_memory(block.arrays[0], there) == (begin == 0 and block.arrays[0].shape[0] == 2)
     expected = jax.jit(metrics.decompose)(logits, labels)
-    memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
-    for page in (0, 2):
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + page * mmap.PAGESIZE
-        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), mmap.PAGESIZE, 0) == 0
-    rest = mmap.PAGESIZE - logits.nbytes
-    for offset in (0, 4, 16, 60, 64, rest - 16, rest):
-        there = np.frombuffer(memory, np.float32, logits.size, mmap.PAGESIZE + offset).reshape(logits.shape)
-        there[...] = logits
-        _, parts = blocks.cut([there], spatial_ndim=2, lead=1, width=classes, constant=classes == 9)
-        first, last = (-(-address // 64) for address in np.lib.array_utils.byte_bounds(there))
-        for _, _, [(window, start)] in parts:
-            shared = np.shares_memory(window, there)
-            assert shared if classes == 3 else 4 * start in blocks.BEGINS and shared == (start > 0 or offset % 64 == 0)
-            # Its lines of 64 bytes are the array's.
-            assert not shared or 64 * (first - (offset % 64 > 0)) <= window.ctypes.data <= 64 * last - window.nbytes
-        found = metrics.decompose(there, labels)
-        np.testing.assert_array_equal(found.confusion, expected.confusion)
-        np.testing.assert_allclose(found.risk_sum, expected.risk_sum, rtol=1e-6)
+    found = metrics.decompose(there, labels)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    np.testing.assert_allclose(found.risk_sum, expected.risk_sum, rtol=1e-6)
 
 
 def test_constants_inside_a_callers_jit():
