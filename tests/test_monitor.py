@@ -19,6 +19,7 @@ from flipjax import monitor
 from flipjax.monitor import files
 from flipjax.monitor.__main__ import main
 from flipjax.monitor.drift import BETS
+from flipjax.monitor.lines import read_table
 from flipjax.support.files import DamagedError
 from flipjax.support.process import begin_process
 
@@ -376,26 +377,52 @@ def lines_of(scores, **further):
 
 
 def test_a_restart_with_a_history_goes_on(run, tmp_path):
-    whole = run("watch monitor.json", lines_of([*range(40), *range(60, 99)]))[1].splitlines()
-    command = "watch monitor.json --history seen.jsonl"
-    first = run(command, lines_of(range(40)))[1].splitlines()
-    # A crash cuts the last line.
-    with (tmp_path / "seen.jsonl").open("a") as stream:
-        stream.write('{"sco')
+    normal = [37 * number % 99 for number in range(40)]
+    whole = run("watch monitor.json", lines_of([*normal, *range(60, 99)]))[1].splitlines()
+    command = "watch monitor.json --history seen.json"
+    first = run(command, lines_of(normal))[1].splitlines()
     code, second, said = run(command, lines_of(range(60, 99)))
     drifts = [json.loads(line)["drift"] for line in [*first, *second.splitlines()]]
     assert code == 0 and "goes on after 40 images" in said
     assert drifts == [json.loads(line)["drift"] for line in whole]
+    assert not drifts[39]["alarm"] and drifts[-1]["alarm"]
 
 
 @pytest.mark.parametrize(
     "text", ["", "scores\n", '{"monitor": "another"}\n', "[1]\n"], ids=["empty", "text", "of another", "a list"]
 )
 def test_a_file_that_is_no_history_is_left(run, tmp_path, text):
-    (tmp_path / "seen.jsonl").write_text(text)
-    code, printed, said = run("watch monitor.json --history seen.jsonl", lines_of([1]))
-    assert code == 2 and printed == "" and "seen.jsonl: expected" in said
-    assert (tmp_path / "seen.jsonl").read_text() == text
+    (tmp_path / "seen.json").write_text(text)
+    code, printed, said = run("watch monitor.json --history seen.json", lines_of([1]))
+    assert code == 2 and printed == "" and "seen.json: expected" in said
+    assert (tmp_path / "seen.json").read_text() == text
+
+
+def test_the_ids_of_patients_are_text(run, tmp_path):
+    ids = ["007", "7", "1E2", "100", "12345678901234567", "12345678901234568"]
+    table = "".join(f"{score},{name}\n" for score in range(10) for name in ids)
+    (tmp_path / "patients.csv").write_text("score,patient\n" + table)
+    code, _, _ = run("fit --scores patients.csv --clusters patient --flag_rate 0.2 --out patients.json")
+    assert code == 0 and len(monitor.load_monitor(tmp_path / "patients.json").scores) == 6
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("score;loss\n0.25;0\n0.5;1\n".encode("utf-8-sig"), id="semicolons"),
+        pytest.param(b"Score;Loss\r\n0,25;0\r\n0,5;1\r\n", id="decimal commas"),
+        pytest.param("score\tloss\n0.25\t0\n0.5\t1\n".encode("utf-16"), id="UTF-16"),
+    ],
+)
+def test_scores_of_spreadsheets(tmp_path, content):
+    (tmp_path / "scores.csv").write_bytes(content)
+    assert [(image.score, image.loss) for image in read_table(tmp_path / "scores.csv")] == [(0.25, 0), (0.5, 1)]
+
+
+def test_commas_that_may_divide_thousands_are_refused(run, tmp_path):
+    (tmp_path / "scores.csv").write_text("score;name\n1,250;a\n2,500;b\n")
+    code, _, said = run("fit --scores scores.csv --out other")
+    assert code == 2 and "score: expected numbers with a decimal point, found '1,250'" in said
 
 
 def test_clusters_on_the_command_line(run, tmp_path):

@@ -35,7 +35,7 @@ from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.metrics.intervals import Estimate
 from flipjax.monitor.files import load_monitor, save_monitor
-from flipjax.monitor.history import History
+from flipjax.monitor.history import open_state
 from flipjax.monitor.lines import read_table
 from flipjax.monitor.threshold import fit
 from flipjax.report import charts, page
@@ -96,7 +96,7 @@ JSON = {
     "a run to continue": ("config.json", lambda path: workdir._read_json(path)),
     "assay": ("assay.json", in_folder(read_assay)),
     "monitor": ("monitor.json", load_monitor),
-    "history": ("history.jsonl", lambda path: History(path, FITTED)),
+    "history": ("stream.json", lambda path: open_state(path, FITTED)),
     "checkpoint": (f"1/{CHECKPOINT}", checkpoint),
 }
 TEXTS = {
@@ -180,9 +180,9 @@ def written(tmp_path_factory):
     shutil.copytree(RECORDED, folder / "run")
     go_on(folder / "run")
     save_monitor(FITTED, folder / "monitor.json")
-    with History(folder / "history.jsonl", FITTED) as history:
-        history.add(0.5)
-        history.add(np.nan, "a")
+    state = open_state(folder / "stream.json", FITTED)
+    state.add(0.5)
+    state.add(np.nan, "a")
     Checkpoints(folder / "checkpoints", identity="mine").save(1, TREE)
     labels = np.arange(24).reshape(2, 3, 4) % 3
     with pytest.MonkeyPatch.context() as patch:
@@ -300,7 +300,7 @@ KINDS = {
     "schedule": Kind("assay", f"schedule_{SCHEDULE.design.network}.json", schedule_of_assay, exact=False),
     "comparison": Kind("comparison", "compare.json", failed_comparison, exact=False),
     "monitor": Kind("monitor.json", "", lambda path: {"scores": load_monitor(path).scores}),
-    "history": Kind("history.jsonl", "", lambda path: list(History(path, FITTED).seen()), exact=False),
+    "history": Kind("stream.json", "", lambda path: open_state(path, FITTED).images),
     "checkpoint": Kind("checkpoints", f"1/{CHECKPOINT}", read_checkpoint, exact=False),
     "arrays of a checkpoint": Kind("checkpoints", "1/arrays/0/manifest.ocdbt", read_checkpoint),
     "audit": Kind("audit", "decomposition.npz", rates_of_audit),

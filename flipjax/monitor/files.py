@@ -1,7 +1,6 @@
 """Stores monitors as JSON with a digest."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.monitor.threshold import LEAST_ALARM, Monitor
-from flipjax.support.files import DamagedError, JsonObject, read_json, replacing
+from flipjax.support.files import DamagedError, JsonObject, check_regular, read_json, replacing, sha256
 
 FORMAT = "flipjax monitor 3"
 """What a monitor's file calls its format; another layout has another number."""
@@ -22,7 +21,7 @@ def digest_of(monitor: Monitor) -> str:
     return _digest(_values_of(monitor))
 
 
-def _values_of(monitor: Monitor) -> dict[str, object]:
+def _values_of(monitor: Monitor) -> JsonObject:
     return {**dataclasses.asdict(monitor), "format": FORMAT, "scores": monitor.scores.tolist()}
 
 
@@ -37,9 +36,7 @@ def save_monitor(monitor: Monitor, path: str | Path) -> None:
         ...     load_monitor(Path(folder, "monitor.json")).threshold
         94.0
     """
-    values = _values_of(monitor)
-    with replacing(path) as stream:
-        stream.write(json.dumps({**values, "digest": _digest(values)}, sort_keys=True).encode() + b"\n")
+    write_record(path, _values_of(monitor))
 
 
 def load_monitor(path: str | Path) -> Monitor:
@@ -59,12 +56,32 @@ def load_monitor(path: str | Path) -> Monitor:
         (94.0, 0.01)
     """
     try:
-        values = read_json(path)
-        if values.pop("digest") != _digest(values) or values.pop("format") not in (FORMAT, *EARLIER):
-            raise ValueError("its values do not match its digest")
+        values = read_record(path)
+        if values.pop("format") not in (FORMAT, *EARLIER):
+            raise ValueError("another format")
         return _monitor_of(values)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
+
+
+def write_record(path: str | Path, values: JsonObject) -> None:
+    """Writes values as JSON with their digest, atomically; equal values give equal files."""
+    with replacing(path) as stream:
+        stream.write(json.dumps({**values, "digest": _digest(values)}, sort_keys=True).encode() + b"\n")
+
+
+def read_record(path: str | Path) -> JsonObject:
+    """Returns the values of a file of `write_record`.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is no such file, or was changed.
+        OSError: it cannot be read.
+    """
+    check_regular(Path(path))
+    values = read_json(path)
+    if values.pop("digest") != _digest(values):
+        raise ValueError("its values do not match its digest")
+    return values
 
 
 def _monitor_of(values: JsonObject) -> Monitor:
@@ -88,9 +105,6 @@ def _array_of(scores: object) -> np.ndarray:
     return np.array(scores, np.float64)
 
 
-def _digest(values: dict[str, object]) -> str:
-    """Returns the digest of stored values, whose text is never held whole."""
-    total = hashlib.sha256()
-    for part in json.JSONEncoder(sort_keys=True).iterencode(values):
-        total.update(part.encode())
-    return total.hexdigest()
+def _digest(values: JsonObject) -> str:
+    """Returns the digest of stored values."""
+    return sha256(json.dumps(values, sort_keys=True))

@@ -13,7 +13,7 @@ import numpy as np
 from flipjax.config import ConfigError
 from flipjax.monitor.drift import LONGEST_DELAY, DriftTest, Verdict, alarm_delay, judge
 from flipjax.monitor.files import load_monitor, save_monitor
-from flipjax.monitor.history import History
+from flipjax.monitor.history import open_state
 from flipjax.monitor.lines import LOSSES, ScoredImage, check_stdin, read_lines, read_table
 from flipjax.monitor.threshold import ERROR, RARE, Monitor, detection, fit
 from flipjax.support.files import DamagedError
@@ -196,13 +196,13 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
         report(problem)
 
     with contextlib.ExitStack() as stack:
-        kept = None
+        state = None
         if history is not None:
-            kept = stack.enter_context(History(history, monitor))
-            line = f"{history}: goes on after {_replay(test, kept)} images"
-            if test.alarm:
-                line += ", with an alarm"
-            report(line)
+            state = open_state(history, monitor)
+            for seen in state.images:
+                test.add(seen.score, seen.cluster)
+            alarm = ", with an alarm" if test.alarm else ""
+            report(f"{history}: goes on after {len(state.images)} images{alarm}")
         # The counts are reported even if the stream ends by a signal.
         stack.callback(report_counts)
         for number, image in enumerate(read_lines(check_stdin(), complain=complain), 1):
@@ -213,24 +213,16 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
             except ValueError as error:
                 complain(f"image {number}: {error}")
                 continue
+            if state is not None and not test.alarm:
+                # After the alarm nothing changes.
+                state.add(image.score, cluster)
             verdict = judge(monitor, test, image.score, cluster)
-            if kept is not None:
-                kept.add(image.score, cluster)
             counts.add(verdict)
             if verdict.alarm and not counts.alarm:
                 counts.alarm = f"drift alarm at image {counts.images} ({image.values['id']})"
                 report(counts.alarm)
             print(_line(image, verdict), flush=True)
     return counts.unreadable
-
-
-def _replay(test: DriftTest, history: History) -> int:
-    """Adds the images of a history to a test, and returns their number."""
-    number = 0
-    for image in history.seen():
-        test.add(image.score, image.cluster)
-        number += 1
-    return number
 
 
 def _line(image: ScoredImage, verdict: Verdict) -> str:

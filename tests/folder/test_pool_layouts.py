@@ -1,4 +1,4 @@
-"""Folders of pools as cameras, annotation tools and spreadsheets write them: pixels and groups are those that are meant."""
+"""Pools as cameras, annotation tools and spreadsheets write them: pixels and groups are those that are meant."""
 
 import numpy as np
 import pytest
