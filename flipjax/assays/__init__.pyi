@@ -2,4 +2,5 @@
 
 from .conduct import assay as assay
 from .results import Assay as Assay
-from .results import read_assay as read_assay
+from .results import OpenedAssay as OpenedAssay
+from .results import open_assay as open_assay

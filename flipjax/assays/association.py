@@ -45,11 +45,18 @@ class Association:
         return np.where(usual, 0, self.counts).sum(1)
 
 
-def associate(units: AssayUnits, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Association:
+def associate(
+    units: AssayUnits,
+    usual: tuple[tuple[int, ...], ...] = (),
+    *,
+    seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> Association:
     """Measures the association of class and attribute.
 
     Args:
         units: class, value and cluster of each image.
+        usual: the values that go with each class; empty: by the counts.
         seed: of the permutations.
         permutations: their number.
 
@@ -63,7 +70,7 @@ def associate(units: AssayUnits, *, seed: int = 0, permutations: int = PERMUTATI
         ([[45, 5], [5, 45]], [0.9, 0.9], 0.8, True)
     """
     counts = units.counts
-    usual = usual_values(counts)
+    usual = usual or usual_values(counts)
     mask = usual_mask(usual, units.values)
     rho = np.where(mask, counts, 0).sum(1) / counts.sum(1)
     observed = cramers_v(counts)
@@ -87,7 +94,8 @@ def cramers_v(counts: np.ndarray) -> float:
 def usual_values(counts: np.ndarray) -> tuple[tuple[int, ...], ...]:
     """Returns the values that go with each class: those that it shows more often than independence would.
 
-    If class and value are independent, value y mod V is usual for class y, as in a sweep.
+    A value that no class shows more often goes with the class that has the fewest, and to a class without any goes
+    value y mod V, as in a sweep.
 
     Args:
         counts: (F, V), images of each class with each value.
@@ -95,15 +103,22 @@ def usual_values(counts: np.ndarray) -> tuple[tuple[int, ...], ...]:
     Example:
         >>> usual_values(np.array([[95, 5], [85, 15]]))
         ((0,), (1,))
+        >>> usual_values(np.full((2, 3), 9))
+        ((0, 2), (1,))
     """
+    mask = more_often(counts)
+    for value in np.flatnonzero(~mask.any(0)):
+        mask[np.argmin(mask.sum(1)), value] = True
+    for y in np.flatnonzero(~mask.any(1)):
+        mask[y, y % counts.shape[1]] = True
+    return tuple(tuple(np.flatnonzero(of_class).tolist()) for of_class in mask)
+
+
+def more_often(counts: np.ndarray) -> np.ndarray:
+    """Returns whether each class shows each value more often than independence would, bool (F, V)."""
     expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
     # Relative to chance, so that rounding of equal shares marks nothing.
-    more_often = counts > expected * (1 + 1e-9)
-    usual = tuple(tuple(np.flatnonzero(of_class).tolist()) for of_class in more_often)
-    try:
-        return Groups(len(counts), counts.shape[1], usual).usual
-    except ValueError:
-        return Groups(len(counts), counts.shape[1]).usual
+    return counts > expected * (1 + 1e-9)
 
 
 def usual_mask(usual: tuple[tuple[int, ...], ...], values: int) -> np.ndarray:

@@ -8,14 +8,13 @@ groups; for two classes and two values it is half of their interaction.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from flipjax.assays.association import usual_mask
+from flipjax.assays.looks import p_over_looks
 from flipjax.assays.units import AssayUnits, permuted_values
-from flipjax.metrics.permutation import permutation_p
 
 PERMUTATIONS = 2000
 """Permutations of the attribute within classes, under which the same predictions have no contrast."""
@@ -42,6 +41,55 @@ class Outcomes:
         """Number of seeds."""
         return len(self.flip)
 
+    @property
+    def tested(self) -> np.ndarray:
+        """Whether each image was tested by any seed, bool (n,)."""
+        return np.isfinite(self.flip).max(axis=0)
+
+    def where(self, images: np.ndarray) -> "Outcomes":
+        """Returns the outcomes of some images, bool (n,)."""
+        return Outcomes(
+            self.correct[:, images],
+            self.flip[:, images],
+            self.spill[:, images],
+            self.foreground[images],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Variance:
+    """The variance of a mean, as it is estimated."""
+
+    value: float
+    """Infinite if it cannot be estimated."""
+    freedom: float
+    """Degrees of freedom of the estimate."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spread:
+    """The variance of a weighted sum of the groups' Flip, by its parts, which add up."""
+
+    seeds: Variance
+    """Of the mean over seeds."""
+    images: Variance
+    """Over images, or clusters."""
+    of_groups: np.ndarray
+    """The part of each group in that over images, float64 (F, V)."""
+
+    @property
+    def total(self) -> float:
+        """The variance of both parts."""
+        return self.seeds.value + self.images.value
+
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom of the total; infinite without any variance."""
+        if self.total == 0:
+            return math.inf
+        squares = self.seeds.value**2 / self.seeds.freedom + self.images.value**2 / self.images.freedom
+        return self.total**2 / squares
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlipEstimate:
@@ -52,19 +100,22 @@ class FlipEstimate:
         of_seeds: float64 (S,).
         low: of the 95% interval over seeds and images.
         high: of it.
+        spread: the variance that the interval rests on.
     """
 
     value: float
     of_seeds: np.ndarray
     low: float
     high: float
+    spread: Spread
 
     @property
     def text(self) -> str:
         """The value with its interval.
 
         Example:
-            >>> FlipEstimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7).text
+            >>> spread = Spread(Variance(0.01, 1), Variance(0.001, 9), np.full((2, 2), 0.001))
+            >>> FlipEstimate(0.5, np.array([0.4, 0.6]), 0.3, 0.7, spread).text
             '0.50 [0.30, 0.70]'
         """
         if math.isnan(self.value):
@@ -73,6 +124,14 @@ class FlipEstimate:
         value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))
         return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
+    @property
+    def p(self) -> float:
+        """One-sided p of 0 or less, by Student's t over seeds and images; NaN without any variance to be had."""
+        total = self.spread.total
+        if total == 0 or math.isinf(total):
+            return math.nan
+        return float(stdtr(self.spread.freedom, -self.value / math.sqrt(total)))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Contrast:
@@ -80,15 +139,17 @@ class Contrast:
 
     Attributes:
         estimate: in [-1, 1].
-        p: one-sided; fraction of permuted attributes with as large a contrast.
+        p: one-sided; fraction of permuted attributes that have as large a contrast, or had stopped at an earlier look.
         permuted: 95th percentile of the contrast under permuted attributes.
         unit: what was permuted, `images` or `clusters`.
+        looks: seeds at each look, ascending; at the last one all.
     """
 
     estimate: FlipEstimate
     p: float
     permuted: float
     unit: str
+    looks: tuple[int, ...]
 
 
 def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> np.ndarray | None:
@@ -159,10 +220,12 @@ def estimate_flip(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> F
     flips = group_flips(units, tested, tested.flip)
     of_seeds = np.nansum(weights * flips, axis=(1, 2))
     value = float(of_seeds.mean())
-    low, high = _interval(value, (_seed_variance(of_seeds), _image_variance(units, tested, weights)))
+    over_images, of_groups = _image_variance(units, tested, weights)
+    spread = Spread(_seed_variance(of_seeds), over_images, of_groups)
+    low, high = _interval(value, spread)
     least = float(np.minimum(weights, 0).sum())
     largest = float(np.maximum(weights, 0).sum())
-    return FlipEstimate(value, of_seeds, max(least, low), min(largest, high))
+    return FlipEstimate(value, of_seeds, max(least, low), min(largest, high), spread)
 
 
 def measure_contrast(
@@ -170,6 +233,7 @@ def measure_contrast(
     usual: tuple[tuple[int, ...], ...],
     tested: Outcomes,
     *,
+    looks: Sequence[int] = (),
     seed: int = 0,
     permutations: int = PERMUTATIONS,
 ) -> Contrast | None:
@@ -181,6 +245,7 @@ def measure_contrast(
         units: class, value and cluster of each image.
         usual: the usual values of each class.
         tested: of the same images.
+        looks: the number of seeds at each look so far, ascending; empty: one look at all.
         seed: of the permutations.
         permutations: their number.
 
@@ -190,15 +255,18 @@ def measure_contrast(
     weights = contrast_weights(units.counts, usual)
     if weights is None:
         return None
+    looks = tuple(looks) or (tested.seeds,)
     estimate = estimate_flip(units, tested, weights)
-    averaged = dataclasses.replace(tested, flip=mean_over_seeds(tested.flip)[None])
+    # A row a look, whose outcomes are the means over the seeds so far.
+    means = np.stack([mean_over_seeds(tested.flip[:count]) for count in looks])
+    averaged = dataclasses.replace(tested, flip=means)
     unit, drawn = permuted_values(units, np.random.default_rng(seed), permutations, within_classes=True)
-    null = np.empty(permutations)
+    null = np.empty((permutations, len(looks)))
     for draw, values in enumerate(drawn):
         shares = group_flips(dataclasses.replace(units, value=values), averaged, averaged.flip)
-        null[draw] = np.nansum(weights * shares)
-    p = permutation_p((null >= estimate.value - 1e-12).sum(), permutations)
-    return Contrast(estimate, float(p), float(np.quantile(null, 0.95)), unit)
+        null[draw] = np.nansum(weights * shares, axis=(1, 2))
+    p = p_over_looks(null, estimate.value, looks)
+    return Contrast(estimate, p, float(np.quantile(null[:, -1], 0.95)), unit, looks)
 
 
 def mean_over_seeds(values: np.ndarray) -> np.ndarray:
@@ -209,15 +277,6 @@ def mean_over_seeds(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(1, count), np.nan)
 
 
-class Variance(NamedTuple):
-    """The variance of a mean, as it is estimated."""
-
-    value: float
-    """Infinite if it cannot be estimated."""
-    freedom: float
-    """Degrees of freedom of the estimate."""
-
-
 def _seed_variance(of_seeds: np.ndarray) -> Variance:
     """Returns the variance of the mean of seeds."""
     count = len(of_seeds)
@@ -226,8 +285,8 @@ def _seed_variance(of_seeds: np.ndarray) -> Variance:
     return Variance(float(of_seeds.var(ddof=1)) / count, count - 1.0)
 
 
-def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> Variance:
-    """Returns the variance over images or clusters, by linearisation of the groups' ratios.
+def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> tuple[Variance, np.ndarray]:
+    """Returns the variance over images or clusters, by linearisation of the groups' ratios, and each group's part.
 
     A group of G images or clusters is a sample with G - 1 degrees of freedom. Where a group is one cluster, such as the
     only patient of a scanner, nothing tells the variance.
@@ -248,24 +307,23 @@ def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) ->
     count = held.sum(1)
     weighed = (weights.ravel() != 0) & (count > 0)
     if (count[weighed] < 2).any():
-        return Variance(math.inf, 1.0)
+        return Variance(math.inf, 1.0), np.full(weights.shape, math.nan)
     freedom = np.where(weighed, count - 1.0, math.inf)
     sums *= np.sqrt(1 + 1 / freedom)[:, None]
     # Summed over groups before squared: a patient with images in several groups moves them together.
     variance = float((sums.sum(0) ** 2).sum())
     of_groups = (sums**2).sum(1)
-    if not of_groups.any():
-        return Variance(variance, float(freedom.min()))
-    return Variance(variance, float(of_groups.sum() ** 2 / (of_groups**2 / freedom).sum()))
+    freedom_of_sum = float(freedom.min())
+    if of_groups.any():
+        freedom_of_sum = float(of_groups.sum() ** 2 / (of_groups**2 / freedom).sum())
+    return Variance(variance, freedom_of_sum), of_groups.reshape(weights.shape)
 
 
-def _interval(mean: float, variances: Sequence[Variance]) -> tuple[float, float]:
-    """Returns the 95% interval of a mean whose variance is a sum, by Satterthwaite's degrees of freedom."""
-    total = sum(variance.value for variance in variances)
-    if math.isinf(total):
+def _interval(mean: float, spread: Spread) -> tuple[float, float]:
+    """Returns the 95% interval of a mean by Student's t."""
+    if math.isinf(spread.total):
         return -math.inf, math.inf
-    if total == 0:
+    if spread.total == 0:
         return mean, mean
-    freedom = total**2 / sum(variance.value**2 / variance.freedom for variance in variances)
-    half = float(stdtrit(freedom, 0.975)) * math.sqrt(total)
+    half = float(stdtrit(spread.freedom, 0.975)) * math.sqrt(spread.total)
     return mean - half, mean + half

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from flipjax.assays.association import usual_values
+from flipjax.assays.association import more_often, usual_values
 from flipjax.assays.options import Options
 from flipjax.assays.units import AssayUnits
 from flipjax.config import ConfigError, PoolSpec
@@ -15,7 +15,7 @@ from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import LAYOUTS, list_folder, load_folder
 from flipjax.data.folds import FoundImages, find_images
 from flipjax.data.pool import Catalog, gather
-from flipjax.data.store import BadFilesError, pool_digest
+from flipjax.data.store import BadFilesError, pool_digest, with_usual
 
 SIZE = 48
 """The side at which images are read by default: networks train in minutes."""
@@ -86,7 +86,7 @@ def read_images(data: ArrayData | str | Path, options: Options) -> AssayImages:
     Args:
         data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values
             of the attribute.
-        options: of the assay; `size`, `classes`, `values`, `clusters`, `rho`, `folds` and `seed` matter.
+        options: of the assay; `size`, `classes`, `values`, `usual`, `clusters`, `rho`, `folds` and `seed` matter.
 
     Raises:
         ConfigError: the images cannot be used; the message names the file, column or argument.
@@ -103,9 +103,12 @@ def read_images(data: ArrayData | str | Path, options: Options) -> AssayImages:
     data = _resized(data, size)
     _check_masks(data)
     catalog, notes = _without_parts(data.catalog)
-    data = ArrayData(data.pool, catalog)
     if catalog.kind == "photo":
-        data = ArrayData(data.pool, dataclasses.replace(catalog, usual=_usual_of(catalog)))
+        catalog = dataclasses.replace(catalog, usual=_usual_of(catalog, options))
+        notes += _notes_on_values_of_no_class(catalog, options)
+    elif options.usual:
+        catalog = with_usual(catalog, _names_of_usual(options))
+    data = ArrayData(data.pool, catalog)
     try:
         found = find_images(data.catalog, folds=options.folds, seed=options.seed, rho=options.rho)
     except ValueError as error:
@@ -134,7 +137,11 @@ def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
     )
     try:
         if photos:
-            spec = dataclasses.replace(spec, usual=_usual_names(list_folder(spec)))
+            catalog = list_folder(spec)
+            names = []
+            for values in _usual_of(catalog, options):
+                names.append(tuple(catalog.scene_names[value] for value in values))
+            spec = dataclasses.replace(spec, usual=tuple(names))
         pool, catalog = load_folder(spec)
     except BadFilesError as error:
         # The reader's word for the values, scenes, is none of the user's.
@@ -143,19 +150,49 @@ def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
     return ArrayData(jax.tree.map(np.asarray, pool), catalog)
 
 
-def _usual_of(catalog: Catalog) -> tuple[tuple[int, ...], ...]:
-    """Returns the values that go with each class, by the counts of the photos."""
+def _names_of_usual(options: Options) -> tuple[tuple[str, ...], ...]:
+    """Returns the names of the usual values of each class that were asked for."""
+    return tuple(tuple(names.split("+")) for names in options.usual)
+
+
+def _counts_of(catalog: Catalog) -> np.ndarray:
+    """Returns the photos of each class with each value, int64 (F, V)."""
     counts = np.zeros((len(catalog.class_names), len(catalog.scene_names)), np.int64)
     np.add.at(counts, (catalog.object_class, catalog.object_scene), 1)
-    return usual_values(counts)
+    return counts
 
 
-def _usual_names(catalog: Catalog) -> tuple[tuple[str, ...], ...]:
-    """Returns the names of the values that go with each class."""
-    names = []
-    for values in _usual_of(catalog):
-        names.append(tuple(catalog.scene_names[value] for value in values))
-    return tuple(names)
+def _usual_of(catalog: Catalog, options: Options) -> tuple[tuple[int, ...], ...]:
+    """Returns the values that go with each class: those asked for, or by the counts of the photos.
+
+    Raises:
+        ConfigError: other values than those of the photos, or not for each class, were asked for.
+    """
+    if not options.usual:
+        return usual_values(_counts_of(catalog))
+    try:
+        return with_usual(catalog, _names_of_usual(options)).groups.usual
+    except ConfigError as error:
+        classes = ", ".join(catalog.class_names)
+        expected = f"some of {', '.join(catalog.scene_names)} for each of {classes}, such as A,B or A+C,B"
+        raise ConfigError("--usual", expected, ",".join(options.usual)) from error
+
+
+def _notes_on_values_of_no_class(catalog: Catalog, options: Options) -> list[str]:
+    """Returns a sentence if a value goes with no class by the counts, so that its usual class was chosen by order."""
+    if options.usual:
+        return []
+    without_class = np.flatnonzero(~more_often(_counts_of(catalog)).any(0))
+    if not len(without_class):
+        return []
+    names = ", ".join(catalog.scene_names[value] for value in without_class)
+    pairs = []
+    for class_name, values in zip(catalog.class_names, catalog.groups.usual, strict=True):
+        pairs.append("+".join(catalog.scene_names[value] for value in values) + f" for {class_name}")
+    return [
+        f"No class shows {options.attribute} {names} more often than the others: usual are, by order, "
+        f"{', '.join(pairs)}; --usual sets others."
+    ]
 
 
 def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:

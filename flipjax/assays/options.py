@@ -1,96 +1,158 @@
-"""The options of an assay, their defaults and ranges."""
+"""The options of an assay: each is declared once, for the command line, the call and the folder's state."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flipjax.command import read_names
 from flipjax.config import ConfigError
 
 if TYPE_CHECKING:
     from flipjax.data.arrays import ArrayData
 
-BUDGET = 600.0
-"""Seconds that training may take by default."""
-TARGET = 0.1
-"""Flip in the rare groups that counter-examples should reach, by default."""
-MARGIN = 0.05
-"""Largest contrast that does not matter, by default."""
-FOLDS = 5
-"""Folds by default."""
-SEEDS = 4
-"""Networks for each fold by default: the fewest that a verdict needs."""
-RHO = 0.9
-"""Fraction of the objects of a composite pool that are shown in a usual scene, by default."""
-PRETRAINED = "smp_efficientnet_lite0"
-"""The network with pretrained weights."""
-NETWORKS = ("auto", "unet", PRETRAINED)
+SMALL = "small"
+"""The small U-Net."""
+FROZEN = "frozen"
+"""A decoder of frozen features of EfficientNet-Lite0."""
+PRETRAINED = "pretrained"
+"""A U-Net of EfficientNet-Lite0, whose ImageNet weights are trained on."""
+NETWORKS = ("auto", SMALL, FROZEN, PRETRAINED)
 """Choices of `network`."""
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Seconds of the units of a duration."""
 
 
-@dataclasses.dataclass(frozen=True)
+def seconds_of(text: str) -> float:
+    """Returns a duration such as 90s, 10m or 1.5h in seconds.
+
+    Example:
+        >>> seconds_of("10m"), seconds_of("90")
+        (600.0, 90.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None:
+        raise ConfigError("--budget", "a duration such as 90s, 10m or 1.5h", text)
+    return float(match[1]) * UNITS[match[2] or "s"]
+
+
+def read_some_names(text: str) -> tuple[str, ...]:
+    """Returns the names of an option, divided by commas; none of an empty text."""
+    if not text:
+        return ()
+    return tuple(read_names(text))
+
+
+def described(
+    meaning: str, *, limits: tuple[float, float] | None = None, extends: bool = False, **of_parser: Any
+) -> dict[str, Any]:
+    """Returns the metadata of a field of `Options`.
+
+    Args:
+        meaning: in the help of the command.
+        limits: the least and the largest value.
+        extends: whether a folder goes on with another value, since it changes no network that was trained.
+        of_parser: further arguments of `add_argument`.
+    """
+    return {"help": meaning, "limits": limits, "extends": extends, "of_parser": of_parser}
+
+
+def option(default: Any, meaning: str, **more: Any) -> Any:
+    """Returns a field of `Options` with a default; for the other arguments see `described`."""
+    return dataclasses.field(default=default, metadata=described(meaning, **more))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The request of an assay, as `flipjax.assay` takes it."""
+    """The request of an assay.
 
-    attribute: str
-    """The column of metadata.csv that holds the attribute; for other data the name of the scenes."""
-    clusters: str = ""
-    """Column of metadata.csv, such as patient, whose equal values never cross folds."""
-    classes: tuple[str, ...] = ()
-    """Names of the classes in order; empty: as found."""
-    values: tuple[str, ...] = ()
-    """Names of the attribute's values in order; empty: as found."""
-    size: int = 0
-    """Side in pixels at which images are read; 0: 48, or that of smaller arrays."""
-    rho: float = RHO
-    """Fraction of the objects of a composite pool that are shown in a usual scene."""
-    folds: int = FOLDS
-    """Number of folds."""
-    seeds: int = 0
-    """Networks for each fold; 0: chosen."""
-    epochs: int = 0
-    """Epochs of each network; 0: as many as the budget allows."""
-    network: str = "auto"
-    """`unet`, `smp_efficientnet_lite0`, or `auto`."""
-    weights: str = ""
-    """File of pretrained weights."""
-    budget: float = BUDGET
-    """Seconds that training may take."""
-    target: float = TARGET
-    """Wanted Flip in the rare groups."""
-    margin: float = MARGIN
-    """Largest contrast that does not matter."""
-    seed: int = 0
-    """Seed of the folds and of the permutations."""
+    Example:
+        >>> Options(attribute="scanner").folds
+        5
+    """
 
-    @property
-    def network_seeds(self) -> int:
-        """Networks for each fold."""
-        return self.seeds or SEEDS
+    attribute: str = dataclasses.field(
+        metadata=described("column of metadata.csv, or the name of the scenes", required=True, metavar="NAME")
+    )
+    clusters: str = option("", "column such as patient, whose images never cross folds", metavar="NAME")
+    classes: tuple[str, ...] = option(
+        (), "names of the classes in order (default: as found)", type=read_some_names, metavar="A,B"
+    )
+    values: tuple[str, ...] = option(
+        (), "names of the attribute's values in order (default: as found)", type=read_some_names, metavar="A,B"
+    )
+    usual: tuple[str, ...] = option(
+        (),
+        "usual value of each class in order; A+C are two of a class (default: those it has more often than others)",
+        type=read_some_names,
+        metavar="A,B",
+    )
+    size: int = option(
+        0, "side in pixels at which images are read (default 48; 96 for frozen and pretrained)", type=int, metavar="N"
+    )
+    rho: float = option(
+        0.9, "cutouts/ and scenes/: correlation to assay (default .9)", limits=(0.5, 1), type=float, metavar="R"
+    )
+    folds: int = option(5, "folds (default 5)", limits=(2, 20), type=int, metavar="N")
+    seeds: int = option(
+        8, "networks for each fold, at most (default 8)", limits=(2, 100), extends=True, type=int, metavar="N"
+    )
+    epochs: int = option(
+        0, "epochs of each network (default: by the number of images)", limits=(0, 10_000), type=int, metavar="N"
+    )
+    network: str = option(
+        "auto", "network (default: small, and frozen where it does not learn)", choices=NETWORKS, extends=True
+    )
+    weights: str = option("", "pretrained weights from flipjax convert, for --network pretrained", metavar="FILE")
+    budget: float = option(
+        600.0,
+        "time for training, such as 90s, 10m or 1h (default 10m)",
+        limits=(1, 1e7),
+        extends=True,
+        type=seconds_of,
+        metavar="TIME",
+    )
+    target: float = option(
+        0.1,
+        "wanted Flip in the rare groups (default .1)",
+        limits=(0.001, 0.999),
+        extends=True,
+        type=float,
+        metavar="FLIP",
+    )
+    margin: float = option(
+        0.05,
+        "contrast that does not matter (default .05)",
+        limits=(0.001, 0.5),
+        extends=True,
+        type=float,
+        metavar="X",
+    )
+    keep: bool = option(
+        True, "keep the networks, 0.1 to 1 MB each, pretrained ones 25 (default; --no-keep)", extends=True
+    )
+    seed: int = option(0, "of folds and permutations (default 0)", limits=(0, 2**31 - 1), type=int, metavar="N")
+    out: Path | None = option(
+        None, "folder of the page (default runs/assay-DIR-NAME)", extends=True, type=Path, metavar="DIR"
+    )
 
-    @property
-    def first_network(self) -> str:
-        """The network that is tried first."""
-        if self.network == "auto":
-            return "unet"
-        return self.network
+
+FIELDS = dataclasses.fields(Options)
+"""The options."""
 
 
 def check_options(options: Options) -> None:
     """Raises ConfigError for an option out of range."""
-    ranges: dict[str, tuple[float, float, float]] = {
-        "--folds": (options.folds, 2, 20),
-        "--seeds": (options.seeds, 0, 100),
-        "--epochs": (options.epochs, 0, 10_000),
-        "--target": (options.target, 0.001, 0.999),
-        "--margin": (options.margin, 0.001, 0.5),
-        "--rho": (options.rho, 0.5, 1),
-        "--budget": (options.budget, 1, 1e7),
-    }
-    for name, (value, least, largest) in ranges.items():
+    for field in FIELDS:
+        value = getattr(options, field.name)
+        if field.metadata["limits"] is None:
+            continue
+        least, largest = field.metadata["limits"]
         if not least <= value <= largest:
-            raise ConfigError(name, f"a number from {least:g} to {largest:g}", value)
+            expected = f"a number from {least:g} to {largest:g}"
+            raise ConfigError(f"--{field.name}", expected, value)
     if options.size and (options.size < 16 or options.size % 8):
         raise ConfigError("--size", "a multiple of 8 from 16 on", options.size)
     if options.network not in NETWORKS:
@@ -98,18 +160,16 @@ def check_options(options: Options) -> None:
     if options.weights and options.network != PRETRAINED:
         expected = f"--network {PRETRAINED}, whose weights they are"
         raise ConfigError("--weights", expected, f"--network {options.network}")
-    if 0 < options.seeds < 2:
-        raise ConfigError("--seeds", "0 (chosen) or 2 or more, since an interval is over seeds", options.seeds)
 
 
-def out_folder(data: ArrayData | str | Path, attribute: str, out: str | Path | None) -> Path:
+def out_folder(data: ArrayData | str | Path, options: Options) -> Path:
     """Returns the folder of an assay's page; raises ConfigError if it lies among the images."""
     source = "arrays"
     if isinstance(data, str | Path):
         source = Path(data).resolve().name
-    folder = Path("runs") / f"assay-{source}-{attribute}"
-    if out is not None:
-        folder = Path(out)
+    folder = Path("runs") / f"assay-{source}-{options.attribute}"
+    if options.out is not None:
+        folder = Path(options.out)
     if isinstance(data, str | Path) and folder.resolve().is_relative_to(Path(data).resolve()):
         raise ConfigError("--out", "a folder outside the images, into which nothing is written", str(folder))
     return folder

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from flipjax.assays.association import usual_mask
 from flipjax.assays.contrast import FlipEstimate
-from flipjax.assays.record import to_plain
-from flipjax.assays.results import Assay
+from flipjax.assays.looks import level_of_look, spent_level
+from flipjax.assays.results import Assay, to_plain
 from flipjax.assays.sentences import findings
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.gallery.items import Item, items_of, palette_of
@@ -23,18 +23,23 @@ SHOWN = 24
 """Images that the page shows, the most flipped first."""
 
 
-def write_assay(assay: Assay, folder: Path) -> str:
-    """Writes index.html, figures/ and summary.md of an assay, and returns the findings and tables as text."""
+def write_assay(assay: Assay, shown: Path | None) -> str:
+    """Writes index.html, figures/ and summary.md of an assay, and returns the findings and tables as text.
+
+    Args:
+        assay: with the folder of the page.
+        shown: the run folder whose flipped images are shown, if any.
+    """
     sections = [Section("Verdict", [_verdict_block(assay)])]
     if assay.levels:
         title = "What ends it" if assay.used else "Flip"
         sections.append(Section(title, _remedy_blocks(assay)))
         sections.append(Section("Groups", [Numbers("What the networks made of each group", _group_table(assay))]))
     sections.append(Section("Class and attribute", [_count_block(assay)]))
-    cues = f"How well a number of the image tells class and value: AUROC with 95% intervals over {_unit(assay)}"
+    cues = f"How well a number of the image tells class and value: AUROC with 95% intervals over {assay.unit}"
     if assay.cues:
         sections.append(Section("Cues", [Numbers(cues, _cue_table(assay))]))
-    gallery = _gallery(assay, folder)
+    gallery = _gallery(shown)
     if gallery is not None:
         sections.append(Section("Flips", [gallery]))
     document = Document(
@@ -44,10 +49,10 @@ def write_assay(assay: Assay, folder: Path) -> str:
         sections=sections,
         terms=(),
         definitions=_definitions(assay),
-        config={"margin": assay.margin, "schedule": to_plain(assay.schedule)},
+        config={"margin": assay.margin, "training": to_plain(assay.training)},
         first=6,
     )
-    return write_report(folder, document)
+    return write_report(Path(assay.folder), document)
 
 
 def _facts(assay: Assay) -> list[str]:
@@ -58,13 +63,11 @@ def _facts(assay: Assay) -> list[str]:
         if assay.cluster_name != "clusters":
             clusters += f" ({assay.cluster_name})"
     facts = [f"{assay.source}: {assay.images} images{clusters}, read at {assay.size} x {assay.size} pixels"]
-    if assay.schedule is not None:
-        facts.append(assay.schedule.networks_sentence)
-        facts.append(
-            "The answer is about networks trained as these are; a deployed model is tested by flipjax audit, "
-            "on its predictions"
-        )
-    facts.append(f"Took {assay.seconds:.0f} s; {', '.join(assay.software)}; images and options {assay.digest[:12]}")
+    if assay.training is not None:
+        facts.append(assay.training.sentence)
+        words = assay.training.words
+        facts.append(f"The answer is about {words}; a deployed model is tested by flipjax audit, on its predictions")
+    facts.append(f"Took {assay.seconds:.0f} s; {', '.join(assay.software)}")
     return facts
 
 
@@ -73,18 +76,36 @@ def _verdict_block(assay: Assay) -> Numbers:
     rows = []
     contrast = assay.contrast
     if contrast is not None:
-        p_seeds = f"p over seeds {_probability(assay.verdict.p_seeds)}"
-        meaning = f"how much more the rare groups flip than the common ones, classes and values cancelled; {p_seeds}"
+        p = f"one-sided p {_probability(contrast.estimate.p)}"
+        meaning = f"how much more the rare groups flip than the common ones, classes and values cancelled; {p}"
         rows.append(["contrast", contrast.estimate.text, meaning])
+        after = ", ".join(map(str, contrast.looks))
+        level = f"{level_of_look(contrast.looks):.3f}"
+        rows.append(["looks", f"{len(contrast.looks)}", f"after {after} seeds; p of the last may be {level}"])
+        rows.append(["spread", *_spread_row(assay)])
+        spent = f"{spent_level(contrast.looks[-1]):.3f}"
         permuted = f"at most, in 95% of cases with the attribute permuted over {contrast.unit}"
-        rows.append(["permuted", f"{contrast.permuted:.2f}", f"{permuted}; p {_probability(contrast.p)}"])
+        p = _probability(contrast.p)
+        rows.append(["permuted", f"{contrast.permuted:.2f}", f"{permuted}; p {p}, which may be {spent}"])
         rows.append(["margin", f"{assay.margin:g}", "a contrast within it does not matter"])
     if assay.learnt is not None:
-        needed = f"of the class among the found pixels of common groups; {assay.learnt.needed:.2f} is needed"
+        needed = (
+            "of the class among the object pixels that are found, mean over the common groups and seeds; "
+            f"{assay.learnt.needed:.2f} is needed"
+        )
         rows.append(["accuracy", f"{assay.learnt.accuracy:.2f}", needed])
     if not rows:
         rows.append(["nothing trained", "-", assay.verdict.reason])
     return Numbers("What the verdict rests on", TextTable(["", "value", "meaning"], rows), words=True)
+
+
+def _spread_row(assay: Assay) -> list[str]:
+    """Returns the parts of the contrast's variance, and what they are."""
+    outlook = assay.outlook
+    if outlook is None or np.isnan(outlook.image_share):
+        return ["-", "of the contrast's variance; needs two seeds and two images of a group"]
+    share = f"{outlook.image_share:.0%}"
+    return [share, f"of the contrast's variance is over {assay.unit}, the rest over seeds"]
 
 
 def _probability(p: float) -> str:
@@ -104,7 +125,7 @@ def _definitions(assay: Assay) -> dict[str, str]:
         shown = [value for value, is_usual in zip(assay.value_names, usual[y], strict=True) if is_usual]
         pairs.append(f"{' or '.join(shown)} for {name}")
     attribute = assay.attribute
-    unit = _unit(assay)
+    unit = assay.unit
     return {
         "common, rare": f"Images of a class with a {attribute} that the class has more often than the others have it "
         f"({', '.join(pairs)}), and its other images, the counter-examples.",
@@ -112,12 +133,14 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "the right class, found with another class, and taken for background.",
         "contrast": "How much more the rare groups flip than the common ones, beyond what a harder class and a harder "
         f"{attribute} explain.",
-        "used": f"Networks take {attribute} for the class: the contrast is above 0 over seeds, and beyond that of 95% "
-        "of permuted attributes.",
+        "used": f"Networks take {attribute} for the class: the contrast is above 0 over seeds and {unit}, and beyond "
+        "that of permuted attributes, with a probability of .05 at most, over all looks, where nothing is used.",
         "not used": f"The whole interval of the contrast lies within the margin of {assay.margin:g}: evidence that "
         f"networks of this kind do not take {attribute} for the class.",
         "cannot be told": "Networks do not learn the classes, or the interval is too wide, or no counter-example "
         "exists: evidence of nothing.",
+        "Flip of groups": "Of each group, the flipped share of the pixels of all its objects; the mean over groups, "
+        "each counted once, and over seeds.",
         "95% interval": f"Over networks of different seeds and over {unit}; of an AUROC, over {unit} alone.",
     }
 
@@ -170,7 +193,7 @@ def _curve(assay: Assay) -> Chart:
         "counter_examples",
         "Flip over the number of counter-examples",
         "Networks of all common images and some of the counter-examples, tested on images that they did not train on.",
-        f"{assay.images} images, tested once for each seed; bars: 95% intervals over seeds and {_unit(assay)}.",
+        f"{assay.images} images, tested once for each seed; bars: 95% intervals over seeds and {assay.unit}.",
         [panel],
         columns=1,
     )
@@ -186,13 +209,6 @@ def _group_table(assay: Assay) -> TextTable:
             shares = [f"{row.flip:.2f}", f"{row.miss:.2f}", f"{row.correct:.2f}"]
         rows.append([f"{row.class_name}, {row.value_name}", kind, f"{row.images}", *shares])
     return TextTable(["group", "", "images", "Flip", "Miss", "correct"], rows)
-
-
-def _unit(assay: Assay) -> str:
-    """Returns what intervals are over, beside seeds."""
-    if assay.clustered:
-        return "clusters"
-    return "images"
 
 
 def _count_block(assay: Assay) -> Numbers:
@@ -224,11 +240,11 @@ def _flip(item: Item) -> float:
     return item.flip
 
 
-def _gallery(assay: Assay, folder: Path) -> Gallery | None:
-    """Returns the most flipped images that the population's run kept, or None."""
-    if assay.contrast is None:
+def _gallery(shown: Path | None) -> Gallery | None:
+    """Returns the most flipped images that a run kept, or None."""
+    if shown is None:
         return None
-    run = load(folder / "population")
+    run = load(shown)
     stored, _ = items_of(run)
     items = sorted(stored, key=_flip, reverse=True)[:SHOWN]
     if not items:

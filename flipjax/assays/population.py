@@ -1,25 +1,22 @@
 """Trains the networks of an assay with the engine of a sweep, and reads what they made of the images that they test."""
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from flipjax.assays.contrast import Outcomes
-from flipjax.config import Config, ConfigError, default_config
+from flipjax.assays.inputs import AssayImages
+from flipjax.config import Config, default_config
+from flipjax.config.plan import plan
 from flipjax.config.reading import configure
-from flipjax.data.arrays import ArrayData
+from flipjax.data.arrays import keys_of
 from flipjax.metrics.decomposition import margins, pixel_ratios
-from flipjax.results.record import known_record
-from flipjax.runs import Run, run
-from flipjax.support.terminal import INTERRUPTED
-
-
-class InterruptedAssayError(Exception):
-    """Training was interrupted; the same call continues it."""
-
-    exit_code = INTERRUPTED
+from flipjax.runs import Run
+from flipjax.support.terminal import Signals
+from flipjax.sweep.run import run_sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,147 +45,187 @@ class NetworkSetting:
             return f"{self.rare_kept:.0%} of the counter-examples"
         return self.method
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder of its runs."""
+        if self.method == "ce":
+            return f"kept_{100 * self.rare_kept:.0f}"
+        return self.method
 
-FINE_TUNING = {
-    "axes.learning_rate": (3e-4,),
-    "axes.weight_decay": (0.05,),
-    "axes.schedule": ("cosine",),
-    "axes.warmup": (0.1,),
-}
-"""The optimiser of pretrained weights, that of `photos_grid:pretrained`."""
+
 EVERYTHING = NetworkSetting(1.0, "ce")
 """The setting of the population: all counter-examples, and no method against flips."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Design:
-    """How an assay trains.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A network that an assay trains.
 
     Attributes:
+        name: of `options.NETWORKS`.
+        words: what the verdict calls many of them.
+        images: at the size that it trains on.
+        changes: keys of the configuration, by dotted name.
+        epochs: of each.
         folds: number of folds, each tested by networks that trained on the others.
-        seeds: networks for each fold and setting.
-        epochs: of each network.
-        network: `config.model.name`.
-        weights: file of pretrained weights, or ''.
         rho: at which the objects of a composite pool are shown; photos keep their own scenes.
+        keep: whether weights are kept.
     """
 
-    folds: int
-    seeds: int
+    name: str
+    words: str
+    images: AssayImages
+    changes: Mapping[str, object]
     epochs: int
-    network: str = "unet"
-    weights: str = ""
+    folds: int
     rho: float = 1.0
+    keep: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What is trained in one run folder: seeds of a setting, over some folds.
+
+    Attributes:
+        setting: of the networks.
+        seeds: those that it trains.
+        folds: those that it tests.
+        name: of its folder, below that of the network.
+    """
+
+    setting: NetworkSetting
+    seeds: tuple[int, ...]
+    folds: tuple[int, ...]
+    name: str
 
     @property
-    def members(self) -> int:
-        """Networks of one setting."""
-        return self.folds * self.seeds
+    def networks(self) -> int:
+        """Their number."""
+        return len(self.seeds) * len(self.folds)
 
 
-def configuration(design: Design, settings: Sequence[NetworkSetting], *, folds: Sequence[int]) -> Config:
-    """Returns the configuration that trains each setting for each seed and fold.
+def wave(setting: NetworkSetting, number: int, *, seeds: int, folds: int) -> Stage:
+    """Returns a wave of a setting: as many further seeds over all folds; the first is number 0.
+
+    Example:
+        >>> second = wave(EVERYTHING, 1, seeds=2, folds=3)
+        >>> second.name, second.seeds, second.networks
+        ('kept_100/wave_2', (2, 3), 6)
+    """
+    trained = tuple(range(number * seeds, (number + 1) * seeds))
+    return Stage(setting, trained, tuple(range(folds)), f"{setting.folder}/wave_{number + 1}")
+
+
+def first_fold(whole: Stage) -> Stage:
+    """Returns the trial of a wave: its first fold."""
+    return dataclasses.replace(whole, folds=whole.folds[:1], name=f"{whole.name}_first_fold")
+
+
+def other_folds(whole: Stage) -> Stage:
+    """Returns the rest of a wave after its trial."""
+    return dataclasses.replace(whole, folds=whole.folds[1:], name=f"{whole.name}_other_folds")
+
+
+def configuration(network: Network, stage: Stage) -> Config:
+    """Returns the configuration that trains the networks of a stage.
 
     Networks of the last epoch are tested, so that validation images choose nothing. Scores and swapped scenes are left
     out for speed.
     """
-    fine_tuning: dict[str, object] = {}
-    if design.weights:
-        fine_tuning = FINE_TUNING
     return configure(
         default_config(),
         {
-            "members": [dataclasses.asdict(setting) for setting in settings],
-            "split.folds": design.folds,
-            "grid.split.fold": tuple(folds),
+            "members": [dataclasses.asdict(stage.setting)],
+            "split.folds": network.folds,
+            "grid.split.fold": stage.folds,
             "split.n_train": 0,
-            "train.epochs": design.epochs,
-            "train.patience": design.epochs,
+            "train.epochs": network.epochs,
+            "train.patience": network.epochs,
             "train.selection": ("last",),
-            "model.name": design.network,
-            "model.weights": design.weights,
-            **fine_tuning,
+            **network.changes,
             "intervene.scenes": "none",
             "intervene.scores": "none",
-            "population.keep": "none",
-            "axes.rho": (design.rho,),
-            "axes.seed": tuple(range(design.seeds)),
+            "population.keep": "first" if network.keep else "none",
+            "axes.rho": (network.rho,),
+            "axes.seed": stage.seeds,
+            **keys_of(network.images.data),
         },
     )
 
 
-def train_population(
-    data: ArrayData,
-    design: Design,
-    settings: Sequence[NetworkSetting],
-    folder: Path,
-    *,
-    folds: Sequence[int] | None = None,
-) -> Run:
-    """Trains the missing networks of some settings in a run folder; a finished one trains nothing.
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedStage:
+    """A stage as far as it is trained.
+
+    Attributes:
+        stage: what was to be trained.
+        run: its run; None if no fold is done.
+        seconds: that this call took.
+        whole: whether all of it is trained.
+    """
+
+    stage: Stage
+    run: Run | None
+    seconds: float
+    whole: bool
+
+
+def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -> TrainedStage:
+    """Trains what is missing of a stage; one that is whole is read.
 
     Args:
-        data: the images.
-        design: folds, seeds, epochs and network.
-        settings: what differs between the networks of a fold and seed.
-        folder: the run folder.
-        folds: the folds to test; None: all.
-
-    Raises:
-        ConfigError: the folder holds another assay.
-        InterruptedAssayError: a signal stopped the training.
+        network: that is trained.
+        stage: seeds, folds and setting.
+        folder: of the assay.
+        until: value of `time.monotonic()` at which training stops, after an epoch; the next call goes on from there.
     """
-    tested = folds
-    if tested is None:
-        tested = range(design.folds)
-    config = configuration(design, settings, folds=tested)
-    try:
-        trained = run(config, data=data, workdir=folder)
-    except ConfigError as error:
-        if error.field != "--workdir":
-            raise
-        raise ConfigError(
-            "--out", "a new folder, or that of the same images and options", str(folder.parent)
-        ) from error
-    if len(trained.members) < len(tested) * design.seeds * len(settings):
-        raise InterruptedAssayError(f"{folder}: interrupted; the same command continues")
-    return trained
+    workdir = folder / network.name / stage.name
+    data = network.images.data
+    asked = configuration(network, stage)
+    if (workdir / "results.csv").is_file():
+        return TrainedStage(stage, Run(workdir, asked, data), 0.0, whole=True)
+    begun = time.monotonic()
+    run_sweep(
+        plan(asked),
+        workdir,
+        name=stage.name,
+        line="flipjax assay",
+        data=data,
+        signals=Signals(until=until),
+        page=False,
+    )
+    seconds = time.monotonic() - begun
+    whole = (workdir / "results.csv").is_file()
+    trained = whole or any(workdir.glob("cells/*/*.npz"))
+    return TrainedStage(stage, Run(workdir, asked, data) if trained else None, seconds, whole=whole)
 
 
-def training_seconds(trained: Run) -> float:
-    """Returns the seconds that training a run folder took, in all of its starts that were not killed."""
-    starts = known_record(trained.folder).get("sessions", [])
-    return sum(start.get("seconds", 0.0) for start in starts)
-
-
-def outcomes_of(trained: Run, setting: NetworkSetting, *, images: int) -> Outcomes:
+def outcomes_of(stages: Sequence[TrainedStage], *, images: int) -> Outcomes:
     """Returns what the networks of a setting made of every image that they tested.
 
     Args:
-        trained: of `train_population`.
-        setting: one of its settings.
+        stages: of one setting.
         images: number of images in the pool; those of untested folds, and of diverged networks, are NaN.
     """
-    table = trained.results.drop_duplicates("member").set_index("member")
-    records = table.to_dict("index")
-    seeds = sorted(table["seed"].unique())
+    seeds = sorted({seed for trained in stages for seed in trained.stage.seeds})
     correct = np.full((len(seeds), images), np.nan)
     flip = np.full((len(seeds), images), np.nan)
     spill = np.full((len(seeds), images), np.nan)
     foreground = np.full(images, np.nan)
-    for cell in trained.cells.values():
-        inside = cell.images.image_part == "test"
-        rows = cell.images.object_row[inside]
-        for name in cell.members:
-            axes = records[name]
-            if axes["rare_kept"] != setting.rare_kept or axes["method"] != setting.method:
-                continue
-            if axes["status"] == "diverged":
-                continue
-            ratios = pixel_ratios(margins(np.asarray(cell.decomposition(name, "test").confusion)))
-            seed = seeds.index(axes["seed"])
-            correct[seed, rows] = ratios.correct.part
-            flip[seed, rows] = ratios.flip.part
-            spill[seed, rows] = ratios.spill.part
-            foreground[rows] = ratios.flip.whole
+    for trained in stages:
+        if trained.run is None:
+            continue
+        records = trained.run.results.drop_duplicates("member").set_index("member").to_dict("index")
+        for cell in trained.run.cells.values():
+            inside = cell.images.image_part == "test"
+            rows = cell.images.object_row[inside]
+            for name in cell.members:
+                if records[name]["status"] == "diverged":
+                    continue
+                ratios = pixel_ratios(margins(np.asarray(cell.decomposition(name, "test").confusion)))
+                seed = seeds.index(records[name]["seed"])
+                correct[seed, rows] = ratios.correct.part
+                flip[seed, rows] = ratios.flip.part
+                spill[seed, rows] = ratios.spill.part
+                foreground[rows] = ratios.flip.whole
     return Outcomes(correct, flip, spill, foreground)

@@ -9,12 +9,40 @@ from scipy.optimize import isotonic_regression
 from scipy.special import logit
 
 from flipjax.assays.contrast import FlipEstimate, Outcomes, estimate_flip
+from flipjax.assays.options import FROZEN
+from flipjax.assays.population import NetworkSetting
 from flipjax.assays.units import AssayUnits
 
 FARTHEST = 8.0
 """The largest multiple of the counter-examples that is extrapolated to."""
 FEWEST_LEVELS = 3
 """Levels with counter-examples below which nothing is extrapolated: a line through two has no check."""
+
+SETTINGS = (
+    NetworkSetting(0.5, "ce"),
+    NetworkSetting(0.25, "ce"),
+    NetworkSetting(1.0, "balanced"),
+    NetworkSetting(1.0, "group_dro"),
+    NetworkSetting(0.0, "ce"),
+)
+"""Fewer counter-examples, for the curve, and methods that need no new data; the budget leaves out the last first.
+
+Two fractions come first: nothing is extrapolated from fewer than FEWEST_LEVELS levels.
+"""
+SWAP = NetworkSetting(1.0, "bg_swap")
+"""A method of composite pools, tried before the other methods."""
+
+
+def settings_of(kind: str, network: str) -> list[NetworkSetting]:
+    """Returns what tells how a shortcut ends, the most important first.
+
+    Args:
+        kind: of the pool, `composite` or `photo`.
+        network: of `options.NETWORKS`; frozen features have no method that changes pixels.
+    """
+    if kind == "composite" and network != FROZEN:
+        return [*SETTINGS[:2], SWAP, *SETTINGS[2:]]
+    return [*SETTINGS]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

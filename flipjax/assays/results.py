@@ -1,21 +1,33 @@
-"""The result of an assay, and its record."""
+"""The result of an assay, its record, and its folder opened again."""
 
 import dataclasses
+import importlib.util
+import json
+import math
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 from flipjax.assays import remedy
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast
 from flipjax.assays.cues import CueAuroc
-from flipjax.assays.record import MISFITS, from_plain
-from flipjax.assays.schedule import Schedule
-from flipjax.assays.verdict import USED, AssayVerdict, Learnt
-from flipjax.support.files import DamagedError, read_json
+from flipjax.assays.inputs import AssayImages
+from flipjax.assays.population import NetworkSetting, TrainedStage, outcomes_of
+from flipjax.assays.verdict import USED, AssayVerdict, Learnt, Outlook
+from flipjax.data.arrays import ArrayData
+from flipjax.results.frames import write_csv
+from flipjax.runs import Run, RunMember
+from flipjax.support.files import DamagedError, read_json, replacing, write_text
 
 RECORD = "assay.json"
 """The file of the record."""
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+"""A value that JSON can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +53,41 @@ class GroupRow:
     miss: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What an assay trained.
+
+    Attributes:
+        network: of `options.NETWORKS`.
+        words: what the verdict calls many of them.
+        folds: each tested by networks that trained on the others.
+        seeds: networks for each fold of the population.
+        epochs: of each network.
+        tested: images that were tested.
+        seconds: that training took, over all calls.
+        left_out: settings that the budget had no room for, in words.
+        budget_for_all: budget in seconds that leaves none out.
+    """
+
+    network: str
+    words: str
+    folds: int
+    seeds: int
+    epochs: int
+    tested: int
+    seconds: float
+    left_out: tuple[str, ...] = ()
+    budget_for_all: float = math.nan
+
+    @property
+    def sentence(self) -> str:
+        """The population in words."""
+        return (
+            f"{self.folds * self.seeds} {self.words} ({self.folds} folds x {self.seeds} seeds, {self.epochs} epochs), "
+            f"trained in {self.seconds:.0f} s"
+        )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Assay:
     """An assay: the verdict, what it rests on, and what ends the shortcut.
@@ -62,16 +109,16 @@ class Assay:
         verdict: `used`, `not used` or `cannot be told`, with the reason.
         contrast: of the population; None if nothing was trained.
         learnt: whether it learnt the classes; None likewise.
+        outlook: what would tell; None if the verdict is clear or rests on no contrast.
         groups: what it made of each group.
         levels: the population with fewer counter-examples, fewest first; only the first is `all` unless used.
         methods: the population with methods against flips.
         counter_examples: how many bring Flip to the target; None unless used.
-        schedule: what was trained.
+        training: what was trained; None if nothing was.
         margin: the largest contrast that does not matter.
         notes: what else must be known, a sentence each.
-        seconds: that the assay took.
+        seconds: that this call took.
         folder: where the page and the record lie.
-        digest: of the images and options.
         software: of flipjax, jax and numpy.
     """
 
@@ -89,16 +136,16 @@ class Assay:
     verdict: AssayVerdict
     contrast: Contrast | None
     learnt: Learnt | None
+    outlook: Outlook | None
     groups: tuple[GroupRow, ...]
     levels: tuple[remedy.Level, ...]
     methods: tuple[remedy.Level, ...]
     counter_examples: remedy.CounterExamples | None
-    schedule: Schedule | None
+    training: Training | None
     margin: float
     notes: tuple[str, ...]
     seconds: float
     folder: str
-    digest: str
     software: tuple[str, ...]
 
     @property
@@ -111,21 +158,173 @@ class Assay:
         """Whether the verdict is `used`."""
         return self.verdict.word == USED
 
+    @property
+    def unit(self) -> str:
+        """What intervals are over, beside seeds."""
+        if self.clustered:
+            return "clusters"
+        return "images"
 
-def read_assay(folder: str | Path) -> Assay | None:
-    """Returns the stored assay of a folder, or None.
 
-    See `flipjax.assay` for an example.
+def write_record(assay: Assay, sentences: Sequence[str]) -> None:
+    """Writes the record of an assay, with its findings in sentences, as plain JSON."""
+    record = {"findings": list(sentences), **_fields_of(assay)}
+    write_text(Path(assay.folder) / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _fields_of(record: Any) -> dict[str, Json]:
+    return {field.name: to_plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def to_plain(value: object) -> Json:
+    """Returns a value of dataclasses, tuples, arrays and numbers as JSON's types, NaN and infinity as null.
+
+    Example:
+        >>> to_plain((np.arange(2), math.nan, "used"))
+        [[0, 1], None, 'used']
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields_of(value)
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [to_plain(entry) for entry in value]
+    # NumPy's float64 is also a float: this stands first, so that it becomes a plain one.
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"expected a value that JSON can hold, found {type(value).__name__}")
+
+
+# The images
+
+
+def image_rows(images: AssayImages, setting: NetworkSetting, stages: Sequence[TrainedStage]) -> pd.DataFrame:
+    """Returns a row for each image and seed of a setting that tested it.
+
+    Columns are `image`, its name; `class`, `value`, `common`, whether the value is usual for the class; `cluster`,
+    `fold`; `setting`, `seed`; `correct`, `flip` and `miss`, shares of the object's pixels; and `pixels`, their number.
+    """
+    tested = outcomes_of(stages, images=images.count)
+    seeds = sorted({seed for trained in stages for seed in trained.stage.seeds})
+    units = images.units
+    catalog = images.catalog
+    plain = pd.DataFrame(
+        {
+            "image": [catalog.object_names[row] for row in images.found.rows[:, 0]],
+            "class": np.array(catalog.class_names)[units.class_],
+            "value": np.array(catalog.scene_names)[units.value],
+            "common": ~images.found.rare,
+            "cluster": [catalog.objects[row].cluster for row in images.found.rows[:, 0]],
+            "fold": images.found.folds,
+            "setting": setting.name,
+        }
+    )
+    tables = []
+    with np.errstate(invalid="ignore"):
+        correct = tested.correct / tested.foreground
+        flip = tested.flip / tested.foreground
+    for index, seed in enumerate(seeds):
+        shares = {"correct": correct[index], "flip": flip[index], "miss": 1 - correct[index] - flip[index]}
+        table = plain.assign(seed=seed, **shares, pixels=tested.foreground)
+        tables.append(table[np.isfinite(flip[index])].astype({"pixels": np.int64}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_image_rows(folder: Path, table: pd.DataFrame) -> None:
+    """Writes the rows of `image_rows` to images.parquet, or to images.csv without pyarrow."""
+    parquet = folder / "images.parquet"
+    csv = folder / "images.csv"
+    if importlib.util.find_spec("pyarrow") is None:
+        parquet.unlink(missing_ok=True)
+        write_csv(csv, table)
+        return
+    csv.unlink(missing_ok=True)
+    with replacing(parquet) as stream:
+        table.to_parquet(stream, index=False)
+
+
+# The folder, opened again
+
+
+def open_assay(folder: str | Path, data: ArrayData | None = None) -> "OpenedAssay":
+    """Opens the folder of an assay again: its findings, images, networks.
+
+    Args:
+        folder: of the page.
+        data: the images of an assay of arrays, for `RunMember.images`; those of a folder are not stored either.
 
     Raises:
-        DamagedError: its record is no assay's.
+        FileNotFoundError: there is no record of an assay.
+        DamagedError: its record cannot be read.
+
+    See `flipjax.assay` for an example.
     """
     path = Path(folder) / RECORD
     try:
-        return from_plain(Assay, read_json(path))
-    except FileNotFoundError:
-        return None
-    except MISFITS as error:
-        raise DamagedError(
-            f"{path}: no record of an assay ({type(error).__name__}); remove it to make it anew"
-        ) from error
+        record = read_json(path)
+        return OpenedAssay(Path(folder), record, record["verdict"]["word"], tuple(record["findings"]), data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path}: no record of an assay; the command of the assay makes it anew") from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpenedAssay:
+    """A stored assay.
+
+    Attributes:
+        folder: of the page.
+        record: of assay.json: the fields of `Assay`, as JSON's types.
+        verdict: `used`, `not used` or `cannot be told`.
+        findings: the sentences.
+        data: the images, if they were given.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    verdict: str
+    findings: tuple[str, ...]
+    data: ArrayData | None = None
+
+    def __repr__(self) -> str:
+        """Shows the folder and the verdict."""
+        return f"<OpenedAssay {self.folder}: {self.verdict}; .images .members .member(name) .runs>"
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The rows of images.parquet: one for each setting, seed and image, with its correct, flip and miss shares."""
+        parquet = self.folder / "images.parquet"
+        if parquet.is_file():
+            return pd.read_parquet(parquet)
+        return pd.read_csv(self.folder / "images.csv", keep_default_na=False)
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """The finished runs by network, setting and wave, such as `small/kept_100/wave_2`."""
+        runs = {}
+        for path in sorted(self.folder.glob("*/*/*/results.csv")):
+            name = path.parent.relative_to(self.folder).as_posix()
+            runs[name] = Run(path.parent, data=self.data)
+        return runs
+
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """One row for each trained network, by the name that `member` takes: network, setting, fold, seed, status."""
+        rows = []
+        for run_name, run in self.runs.items():
+            network, setting, _ = run_name.split("/")
+            for member, row in run.results.drop_duplicates("member").set_index("member").iterrows():
+                fold = run.member(str(member)).static["split.fold"]
+                rows.append([f"{run_name}/{member}", network, setting, fold, row["seed"], row["status"]])
+        columns = ["member", "network", "setting", "fold", "seed", "status"]
+        return pd.DataFrame(rows, columns=columns).set_index("member")
+
+    def member(self, name: str) -> RunMember:
+        """Returns a trained network by its name in `members`, with `model()`, `decomposition()` and `images()`."""
+        run, _, member = name.rpartition("/")
+        if run not in self.runs:
+            raise KeyError(f"member: expected a name of .members, such as {self.members.index[0]}; found {name!r}")
+        return self.runs[run].member(member)

@@ -1,14 +1,30 @@
 """The findings of an assay in sentences, each a row of a table of its page."""
 
+import math
+
 import numpy as np
 
 from flipjax.assays.association import usual_mask
+from flipjax.assays.options import FROZEN, SMALL
 from flipjax.assays.remedy import FEWEST_LEVELS, Level
 from flipjax.assays.results import Assay
+from flipjax.assays.verdict import Step
 from flipjax.support.terminal import listed
 
 TELLS = 0.6
 """AUROC that the interval of a cue must exceed to be called one that tells the attribute."""
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as `--budget` takes it, in whole minutes above two, rounded up.
+
+    Example:
+        >>> duration(90), duration(120.5)
+        ('90s', '3m')
+    """
+    if seconds <= 120:
+        return f"{math.ceil(seconds)}s"
+    return f"{math.ceil(seconds / 60)}m"
 
 
 def findings(assay: Assay) -> list[str]:
@@ -50,17 +66,70 @@ def cue_sentence(assay: Assay) -> str:
     return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class}."
 
 
+def advise(assay: Assay, step: Step, *, seeds: int, budget: float) -> str:
+    """Returns what would tell what cannot be told, as it is typed.
+
+    Args:
+        assay: whose contrast cannot be told.
+        step: after its last wave.
+        seeds: that would tell, in all.
+        budget: in seconds, that these need.
+    """
+    training = assay.training
+    outlook = assay.outlook
+    assert training is not None
+    if step == Step.NOT_LEARNT:
+        return _advise_learning(training.network)
+    goes_on = f"--budget {duration(budget)} goes on in this folder, to {seeds} seeds"
+    if training.tested < assay.images:
+        return f"So far {training.tested} of {assay.images} images were tested: {goes_on}."
+    if outlook is None or math.isnan(outlook.image_share):
+        return f"{goes_on}."
+    if step == Step.MORE_IMAGES:
+        share = f"{outlook.image_share:.0%} of its variance is over {assay.unit}, not seeds"
+        return f"{share}: {_advise_images(assay, outlook.collect)}"
+    share = f"{1 - outlook.image_share:.0%} of its variance is over seeds"
+    if step == Step.OUT_OF_SEEDS:
+        return f"{share}: --seeds {seeds} --budget {duration(budget)} goes on in this folder, and would tell."
+    return f"{share}: {goes_on}."
+
+
+def _advise_learning(network: str) -> str:
+    """Returns what may learn the classes where a network does not."""
+    if network == SMALL:
+        return "--network frozen, larger images (--size) or more epochs (--epochs), into a new --out, may learn them."
+    if network == FROZEN:
+        return "Larger images (--size), more epochs (--epochs), into a new --out, or more images may learn them."
+    return "More epochs (--epochs), into a new --out, or more images may learn them."
+
+
+def _advise_images(assay: Assay, collect: np.ndarray) -> str:
+    """Returns how many images, or clusters, of which groups would tell."""
+    if not collect.sum():
+        return "the contrast lies so near the margin that no number of images that can be advised would tell."
+    cells = []
+    for (y, value), count in np.ndenumerate(collect):
+        if count:
+            cells.append(f"{count} of {assay.class_names[y]} with {assay.value_names[value]}")
+    noun = assay.cluster_name if assay.clustered else "images"
+    return f"about {collect.sum()} more {noun} would tell, {listed(cells)}."
+
+
 def _flips(assay: Assay) -> list[str]:
     """Returns Flip of the population, and what the budget left out where the attribute is used."""
     if not assay.levels:
         return []
     whole = assay.levels[-1]
     rare = whole.flip_rare.text
-    lines = [f"Flip in the rare groups is {rare}, in the common ones {whole.flip_common.text}."]
-    schedule = assay.schedule
-    if assay.used and schedule is not None and schedule.left_out:
-        left_out = schedule.left_out_sentence
-        lines.append(f"{left_out[0].upper()}{left_out[1:]} (into a new --out).")
+    lines = [
+        f"Flip in the rare groups is {rare}, in the common ones {whole.flip_common.text} (means over groups, each of "
+        "all its object pixels)."
+    ]
+    training = assay.training
+    if assay.used and training is not None and training.left_out:
+        left_out = listed(list(training.left_out))
+        budget = duration(training.budget_for_all)
+        lines.append(f"The budget had no room for {left_out}; --budget {budget} goes on in this folder.")
     return lines
 
 

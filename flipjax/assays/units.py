@@ -38,6 +38,12 @@ class AssayUnits:
         """Whether a cluster has more than one image."""
         return len(np.unique(self.cluster)) < len(self.cluster)
 
+    def where(self, images: np.ndarray) -> "AssayUnits":
+        """Returns some of the images, bool (n,)."""
+        return dataclasses.replace(
+            self, class_=self.class_[images], value=self.value[images], cluster=self.cluster[images]
+        )
+
 
 def permuted_values(
     units: AssayUnits, random: np.random.Generator, permutations: int, *, within_classes: bool

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import math
 import os
 import shutil
 import signal
@@ -50,10 +51,11 @@ class Signals:
     After that, the first signal sets `stop`, which asks the run to stop after the epoch, and a second one ends it.
     """
 
-    def __init__(self) -> None:
-        """Changes nothing yet."""
+    def __init__(self, *, until: float = math.inf) -> None:
+        """Changes nothing yet; a run is also asked to stop once `time.monotonic()` is beyond `until`."""
         self.training = False
-        self.stop = False
+        self.until = until
+        self._signalled = False
         self.release: Callable[[], object] = _hold_nothing
         self._before: dict[int, Handler] = {}
 
@@ -68,9 +70,14 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def stop(self) -> bool:
+        """Whether the run is to stop after the epoch."""
+        return self._signalled or time.monotonic() > self.until
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        stops_later = self.training and not self.stop
-        self.stop = True
+        stops_later = self.training and not self._signalled
+        self._signalled = True
         says = "stopping after this epoch; once more stops at once"
         if not stops_later:
             says = "interrupted; the same command continues"

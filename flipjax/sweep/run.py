@@ -63,6 +63,8 @@ class Sweep:
     """The shard to train; None: all."""
     data: ArrayData | None = None
     """Images in memory, which replace the configuration's pool."""
+    page: bool = True
+    """Whether the run has a page."""
     stored: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
     """The stored cell by program and member."""
     live: dict[str, Curves] = dataclasses.field(default_factory=dict)
@@ -256,9 +258,11 @@ class Sweep:
 
     def show(self, run: StoredRun, whole: bool) -> tuple[str, int]:
         """Draws the report of the run unless it is up to date; returns its text and the exit code, 0 if `whole`."""
+        folder = self.workdir.folder
+        if not self.page:
+            return f"{folder}/results.csv", command.DONE if whole else command.SOME_FAILED
         from flipjax.report import page
 
-        folder = self.workdir.folder
         text = f"{page.build_report(run)}\n{folder}/results.csv, {folder}/report/index.html"
         if whole:
             return text, command.DONE
@@ -278,6 +282,7 @@ def run_sweep(
     shard: Shard | None = None,
     collect: bool = False,
     signals: Signals | None = None,
+    page: bool = True,
 ) -> tuple[str, int]:
     """Trains a configuration's members that are missing in a run folder, and writes tables and page.
 
@@ -293,6 +298,7 @@ def run_sweep(
         shard: which members to train; None: all.
         collect: whether to only write the tables of stored members.
         signals: may end the run; None: only exceptions such as KeyboardInterrupt do.
+        page: whether to draw the report.
 
     Returns:
         The text of the tables, and the exit code.
@@ -308,7 +314,7 @@ def run_sweep(
     workdir = Workdir(lock)
     signals.release = lock.release
     try:
-        sweep = Sweep(plan, workdir, signals, shard, data)
+        sweep = Sweep(plan, workdir, signals, shard, data, page)
         try:
             workdir.open(plan.settings, fresh=fresh)
         except OSError as error:

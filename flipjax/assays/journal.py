@@ -1,0 +1,138 @@
+"""The state of an assay's folder: what was asked for, and the time that each stage took.
+
+The folder goes on with a larger budget, more seeds or another target. What would change networks that are trained, the
+images or another option, is refused with its name.
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from flipjax.assays.inputs import AssayImages
+from flipjax.assays.options import FIELDS, Options
+from flipjax.assays.population import Network, Stage, TrainedStage, train_stage
+from flipjax.config import ConfigError
+from flipjax.results.verdicts import FEWEST
+from flipjax.support.files import DamagedError, read_json, write_text
+from flipjax.support.threads import cores
+
+STATE = "state.json"
+"""The file of the state."""
+PAGE = 15.0
+"""Seconds of the budget that reading the images and writing the page take; a quarter of a short one."""
+COMPILING = 10.0
+"""Seconds that compiling a method's program takes."""
+
+
+@dataclasses.dataclass(eq=False)
+class Journal:
+    """The time of an assay, over all of its calls.
+
+    Attributes:
+        folder: of the assay.
+        asked: what decides its networks, by option.
+        wave: seeds of a wave: as many as train side by side.
+        seconds: that each stage took, by network and stage.
+        budget: seconds for all of them.
+    """
+
+    folder: Path
+    asked: Mapping[str, object]
+    wave: int
+    seconds: dict[str, float]
+    budget: float
+
+    @property
+    def training_budget(self) -> float:
+        """The part of the budget that is for training, in seconds."""
+        return self.budget - min(PAGE, self.budget / 4)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that all stages took."""
+        return sum(self.seconds.values())
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for training."""
+        return self.training_budget - self.spent
+
+    def budget_with(self, more: float) -> float:
+        """Returns the budget, in seconds, that leaves so much time for training."""
+        return PAGE + self.spent + more
+
+    def train(self, network: Network, stage: Stage) -> TrainedStage:
+        """Trains what is missing of a stage within the time that is left, and notes the time that it took."""
+        trained = train_stage(network, stage, self.folder, until=time.monotonic() + self.left)
+        if trained.seconds > 0:
+            name = f"{network.name}/{stage.name}"
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + trained.seconds, 1)
+            self.write()
+        return trained
+
+    def cost(self, network: Network, stage: Stage) -> float:
+        """Returns the seconds that a stage takes beside those that it has taken, by the pace of all before."""
+        if (self.folder / network.name / stage.name / "results.csv").is_file():
+            return 0.0
+        paces: list[float] = []
+        for name, seconds in self.seconds.items():
+            path = self.folder / name
+            if name.startswith(f"{network.name}/") and (path / "results.csv").is_file():
+                paces.append(seconds / len([*(path / "cells").iterdir()]))
+        # The first one compiles, and the machine may be busy for some.
+        expected = statistics.median(paces) * len(stage.folds)
+        if stage.setting.method != "ce":
+            expected += COMPILING
+        return max(1.0, expected - self.seconds.get(f"{network.name}/{stage.name}", 0.0))
+
+    def write(self) -> None:
+        """Writes the state."""
+        state = {"asked": self.asked, "wave": self.wave, "seconds": self.seconds}
+        write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+
+
+def open_journal(folder: Path, images: AssayImages, options: Options) -> Journal:
+    """Returns the state of a folder, or a new one, which is not written yet.
+
+    Raises:
+        ConfigError: the folder is of other images or options; the message names the first that differs.
+        DamagedError: its state cannot be read.
+    """
+    asked: dict[str, object] = {}
+    for field in FIELDS:
+        if not field.metadata["extends"]:
+            value = getattr(options, field.name)
+            asked[field.name] = list(value) if isinstance(value, tuple) else value
+    asked["images"] = images.catalog.content
+    path = folder / STATE
+    try:
+        stored = read_json(path)
+        journal = Journal(folder, stored["asked"], int(stored["wave"]), dict(stored["seconds"]), options.budget)
+        before = dict(journal.asked)
+    except FileNotFoundError:
+        return Journal(folder, asked, wave_size(cores()), {}, options.budget)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path}: no state of an assay; remove it, or pass another --out") from error
+    for name, value in asked.items():
+        if before.get(name) == value:
+            continue
+        if name == "images":
+            raise ConfigError("--out", "the folder of an assay of the same images, or a new one", str(folder))
+        expected = f"{before.get(name)!r} as in {folder}, or another --out"
+        raise ConfigError(f"--{name}", expected, repr(value))
+    return journal
+
+
+def wave_size(processors: int) -> int:
+    """Returns the seeds of a wave: a network for each processor, 1, 2 or the FEWEST that a verdict needs.
+
+    Example:
+        >>> [wave_size(processors) for processors in (1, 2, 3, 16)]
+        [1, 2, 2, 4]
+    """
+    if processors >= FEWEST:
+        return FEWEST
+    return min(processors, FEWEST // 2)
