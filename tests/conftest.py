@@ -283,16 +283,6 @@ def without_page(monkeypatch):
     monkeypatch.setattr(page, "build_report", lambda folder: "")
 
 
-@pytest.fixture(scope="module")
-def assays_without_run_pages():
-    """The runs of an assay have no pages of their own."""
-    from flipjax.report import page
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "build_report", lambda folder: "")
-        yield
-
-
 @pytest.fixture
 def onednn():
     """A processor for which XLA has oneDNN."""

@@ -77,7 +77,7 @@ def test_images_in_memory_and_the_page_that_names_their_attribute(run, tmp_path,
     assert json.loads((tmp_path / "runs/own_arrays/config.json").read_text())["config"]["pool"]["attribute"] == "site"
 
 
-def test_an_assay_of_slices_of_patients(run, tmp_path, assays_without_run_pages, without_pictures):
+def test_an_assay_of_slices_of_patients(run, tmp_path, without_pictures):
     said = run("assay_slices.py", "epochs=2", "seeds=2", "folds=2", "size=16")
     assert "60 patients" in said
     assert (tmp_path / "runs/assay_slices/assay.json").is_file()

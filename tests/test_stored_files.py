@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import shutil
 from collections.abc import Callable
 
@@ -15,16 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from results.tables import RECORDED
 
-from flipjax.assays.association import Association
-from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.cues import CueAuroc
-from flipjax.assays.network import read_schedule, store_schedule
-from flipjax.assays.population import Design, NetworkSetting
-from flipjax.assays.record import to_plain
-from flipjax.assays.remedy import CounterExamples, Level
-from flipjax.assays.results import Assay, GroupRow, read_assay
-from flipjax.assays.schedule import Schedule
-from flipjax.assays.verdict import AssayVerdict, Learnt
+from flipjax.assays.journal import STATE, stored_state
+from flipjax.assays.results import open_assay
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits, read_audit
 from flipjax.config import PoolSpec
@@ -33,7 +24,6 @@ from flipjax.config.reading import configure
 from flipjax.data import store as pool
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
-from flipjax.metrics.intervals import Estimate
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import open_state
 from flipjax.monitor.lines import read_table
@@ -94,7 +84,7 @@ def checkpoint(path):
 JSON = {
     "record of a run": ("config.json", in_folder(read_record)),
     "a run to continue": ("config.json", lambda path: workdir._read_json(path)),
-    "assay": ("assay.json", in_folder(read_assay)),
+    "assay": ("assay.json", in_folder(open_assay)),
     "monitor": ("monitor.json", load_monitor),
     "history": ("stream.json", lambda path: open_state(path, FITTED)),
     "checkpoint": (f"1/{CHECKPOINT}", checkpoint),
@@ -142,35 +132,8 @@ def listing():
 TREE = {"b": np.arange(3.0), "a": [np.zeros((2, 2), np.int32)]}
 
 
-ESTIMATE = FlipEstimate(0.4, np.array([0.3, 0.5]), 0.2, math.nan)
-SCHEDULE = Schedule(Design(5, 4, 12), (NetworkSetting(0.5, "ce"),), (NetworkSetting(0.0, "ce"),), 0.25, 300.0)
-ASSAY = Assay(
-    attribute="scanner",
-    source="photos",
-    class_names=("cat", "größer"),
-    value_names=("a", "b"),
-    images=40,
-    clusters=20,
-    cluster_name="patient",
-    cluster_counts=np.array([[9, 1], [2, 8]]),
-    size=32,
-    association=Association(np.array([[18, 2], [4, 16]]), ((0,), (1,)), np.array([0.9, 0.8]), 0.7, 0.01, "clusters"),
-    cues=(CueAuroc("warmth", Estimate(0.6, 0.5, 0.7), Estimate(0.9, 0.8, 1.0)),),
-    verdict=AssayVerdict("used", "Because.", "", 0.02),
-    contrast=Contrast(ESTIMATE, 0.01, 0.1, "clusters"),
-    learnt=Learnt(0.9, 0.75),
-    groups=(GroupRow("cat", "a", True, 18, 0.8, 0.1, 0.1), GroupRow("cat", "b", False, 2, 0.2, 0.7, 0.1)),
-    levels=(Level("all", 1.0, ESTIMATE, ESTIMATE, 0.6),),
-    methods=(),
-    counter_examples=CounterExamples(0.1, 2.0, np.array([[0, 3], [4, 0]]), "images", 0.5),
-    schedule=SCHEDULE,
-    margin=0.05,
-    notes=("A note.",),
-    seconds=12.5,
-    folder="runs/assay",
-    digest="0" * 32,
-    software=("flipjax 0", "jax 0"),
-)
+ASSAY = {"findings": ["scanner: used."], "verdict": {"word": "used", "reason": "Because."}, "images": 40}
+ASSAY_STATE = {"asked": {"attribute": "scanner"}, "wave": 2, "seconds": {"small/kept_100/wave_2": 4.5}}
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +156,8 @@ def written(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder))
         pool.load_pool(PoolSpec(size=16), "key", listing)
     (folder / "assay").mkdir()
-    (folder / "assay/assay.json").write_text(json.dumps(to_plain(ASSAY), indent=1))
-    store_schedule(SCHEDULE, "asked", folder / "assay")
+    (folder / "assay/assay.json").write_text(json.dumps(ASSAY))
+    (folder / "assay" / STATE).write_text(json.dumps(ASSAY_STATE))
     (folder / "report").mkdir()
     for name in ("index.html", "summary.md", "summary.csv"):
         (folder / "report" / name).touch()
@@ -259,11 +222,6 @@ def failed_comparison(folder):
     compare.mark_failed(folder, "an error")
 
 
-def schedule_of_assay(folder):
-    schedule = read_schedule(folder, SCHEDULE.design.network, "asked")
-    assert schedule is None or isinstance(schedule, Schedule)
-
-
 def text_of_report(folder):
     text = page._existing_text(folder, "source")
     assert text is None or isinstance(text, str)
@@ -296,8 +254,8 @@ KINDS = {
     "scores.csv": Kind("run", "scores.csv", lambda path: table_of_csv(path / "scores.csv"), exact=False),
     "images of an audit": Kind("images.csv", "", read_table, exact=False),
     "report": Kind("report", page.MADE_OF, text_of_report, exact=False),
-    "assay": Kind("assay", "assay.json", read_assay, exact=False),
-    "schedule": Kind("assay", f"schedule_{SCHEDULE.design.network}.json", schedule_of_assay, exact=False),
+    "assay": Kind("assay", "assay.json", lambda folder: open_assay(folder).verdict, exact=False),
+    "state of an assay": Kind("assay", STATE, lambda folder: stored_state(folder).wave, exact=False),
     "comparison": Kind("comparison", "compare.json", failed_comparison, exact=False),
     "monitor": Kind("monitor.json", "", lambda path: {"scores": load_monitor(path).scores}),
     "history": Kind("stream.json", "", lambda path: open_state(path, FITTED).images),

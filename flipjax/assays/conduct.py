@@ -283,7 +283,7 @@ def _choose_network(experiment: Experiment, rare: np.ndarray) -> Trial:
     try:
         larger = frozen_network(experiment.data, options)
     except MissingNetworkError as error:
-        note = f"{accuracy}. Frozen features of EfficientNet-Lite0 may learn the classes; {error}."
+        note = f"{accuracy}. Frozen features of EfficientNet-Lite0 may learn the classes; they need {error}."
         return dataclasses.replace(trial, notes=(note,))
     say(f"{accuracy}; on with {larger.words}")
     second = _try_network(experiment, larger, rare)

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.options import FIELDS, Options
@@ -40,7 +41,7 @@ class Journal:
     """
 
     folder: Path
-    asked: Mapping[str, object]
+    asked: Mapping[str, Any]
     wave: int
     seconds: dict[str, float]
     budget: float
@@ -101,29 +102,40 @@ def open_journal(folder: Path, images: AssayImages, options: Options) -> Journal
         ConfigError: the folder is of other images or options; the message names the first that differs.
         DamagedError: its state cannot be read.
     """
-    asked: dict[str, object] = {}
+    asked: dict[str, Any] = {}
     for field in FIELDS:
         if not field.metadata["extends"]:
             value = getattr(options, field.name)
             asked[field.name] = list(value) if isinstance(value, tuple) else value
     asked["images"] = images.catalog.content
-    path = folder / STATE
-    try:
-        stored = read_json(path)
-        journal = Journal(folder, stored["asked"], int(stored["wave"]), dict(stored["seconds"]), options.budget)
-        before = dict(journal.asked)
-    except FileNotFoundError:
+    stored = stored_state(folder)
+    if stored is None:
         return Journal(folder, asked, wave_size(cores()), {}, options.budget)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(f"{path}: no state of an assay; remove it, or pass another --out") from error
     for name, value in asked.items():
-        if before.get(name) == value:
+        before = stored.asked.get(name)
+        if before == value:
             continue
         if name == "images":
             raise ConfigError("--out", "the folder of an assay of the same images, or a new one", str(folder))
-        expected = f"{before.get(name)!r} as in {folder}, or another --out"
-        raise ConfigError(f"--{name}", expected, repr(value))
-    return journal
+        raise ConfigError(f"--{name}", f"{before!r} as in {folder}, or another --out", repr(value))
+    return dataclasses.replace(stored, budget=options.budget)
+
+
+def stored_state(folder: Path) -> Journal | None:
+    """Returns the state of a folder, without a budget, or None if there is none.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    path = folder / STATE
+    try:
+        stored = read_json(path)
+        seconds = {str(name): float(value) for name, value in stored["seconds"].items()}
+        return Journal(folder, dict(stored["asked"]), int(stored["wave"]), seconds, 0.0)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise DamagedError(f"{path}: no state of an assay; remove it, or pass another --out") from error
 
 
 def wave_size(processors: int) -> int:

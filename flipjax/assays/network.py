@@ -59,12 +59,7 @@ def first_network(data: ArrayData | str | Path, images: AssayImages, options: Op
 
 def frozen_network(data: ArrayData | str | Path, options: Options) -> Network:
     """Returns the decoder of frozen features; raises MissingNetworkError."""
-    from flipjax.models.frozen import weights_file
-
-    try:
-        weights_file()
-    except ConfigError as error:
-        raise MissingNetworkError(error.problem) from error
+    _weights_file()
     words = "networks on frozen features of EfficientNet-Lite0"
     return _network(FROZEN, words, _read_larger(data, options), options, {"model.name": FROZEN})
 
@@ -119,15 +114,21 @@ def _rho_of(images: AssayImages, options: Options) -> float:
 
 def _converted_weights(folder: Path) -> str:
     """Returns weights of EfficientNet-Lite0 of its package, converted into a folder; raises MissingNetworkError."""
-    from flipjax.models.frozen import weights_file
     from flipjax.models.weights import convert_weights
 
     target = folder / "weights" / "efficientnet_lite0"
     if not target.with_suffix(".safetensors").is_file():
-        try:
-            file = weights_file()
-        except ConfigError as error:
-            raise MissingNetworkError(error.problem) from error
+        file = _weights_file()
         make_folder(target.parent)
         convert_weights(file, target, encoder="efficientnet_lite0", num_classes=3)
     return str(target)
+
+
+def _weights_file() -> Path:
+    """Returns the package's file of weights; raises MissingNetworkError."""
+    from flipjax.models.frozen import weights_file
+
+    try:
+        return weights_file()
+    except ConfigError as error:
+        raise MissingNetworkError(error.problem.removeprefix("frozen needs ")) from error

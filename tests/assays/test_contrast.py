@@ -17,6 +17,7 @@ from flipjax.assays.contrast import (
     group_flips,
     measure_contrast,
 )
+from flipjax.assays.looks import level_of_look, p_over_looks, spent_level
 from flipjax.assays.units import AssayUnits, permuted_values
 
 TWO = ((0,), (1,))
@@ -207,8 +208,84 @@ def test_whole_clusters_are_permuted_where_each_has_one_value():
         ([[5, 95], [95, 5]], ((1,), (0,))),
         ([[8, 1, 1], [1, 8, 1], [1, 1, 8]], ((0,), (1,), (2,))),
         ([[5, 5, 0], [0, 1, 9]], ((0, 1), (2,))),
+        ([[9, 9, 9], [9, 9, 9]], ((0, 2), (1,))),
+        ([[5, 1, 3], [1, 5, 3]], ((0, 2), (1,))),
+        ([[8, 8], [8, 8], [8, 8]], ((0,), (1,), (0,))),
     ],
-    ids=["one frequent value", "independent", "swapped", "three", "two usual values"],
+    ids=[
+        "one frequent value",
+        "independent",
+        "swapped",
+        "three",
+        "two usual values",
+        "three equal values",
+        "a value of no class",
+        "three equal classes",
+    ],
 )
 def test_usual_values_are_those_above_independence(counts, usual):
     assert usual_values(np.array(counts)) == usual
+
+
+def null_of(seeds, *, key, images=60, permutations=199):
+    """A statistic of noise, its permutations, and both at each look: rows of one image's noise, shared by all seeds."""
+    random = np.random.default_rng(key)
+    noise = random.normal(size=images) + 0.7 * random.normal(size=(max(seeds), images))
+    labels = np.arange(images) % 2 * 2 - 1.0
+    means = np.stack([noise[:count].mean(0) for count in seeds])
+    null = np.stack([means @ random.permutation(labels) for _ in range(permutations)])
+    return means @ labels, null
+
+
+def test_p_over_looks_counts_what_an_earlier_look_would_have_stopped():
+    # By hand: of 99 permutations and the data, 2.26% is spent by four seeds: the one largest stops there.
+    first = np.arange(99.0)
+    last = -np.arange(99.0)
+    null = np.stack([first, last], axis=1)
+    # At the last look 0, -1 and -2 are as large as -2; the one that stopped is counted, too.
+    assert p_over_looks(null, -2.0, [4, 8]) == pytest.approx((1 + 1 + 3) / 100)
+
+
+def test_one_look_is_an_ordinary_permutation_test():
+    observed, null = null_of([4], key=0)
+    assert p_over_looks(null, observed[0], [4]) == (1 + (null[:, 0] >= observed[0]).sum()) / 200
+
+
+def test_looks_do_not_accuse_more_often_than_their_level():
+    seeds = [4, 6, 8, 12, 16]
+    accused = 0
+    for key in range(400):
+        observed, null = null_of(seeds, key=key)
+        for look in range(len(seeds)):
+            so_far = seeds[: look + 1]
+            if p_over_looks(null[:, : look + 1], observed[look], so_far) <= spent_level(so_far[-1]):
+                accused += 1
+                break
+    # 17 are expected at .0433, and 31 or more have a probability of .002.
+    assert accused <= 30
+
+
+def test_the_levels_of_looks_spend_what_they_may():
+    seeds = [4, 6, 8, 16]
+    random = np.random.default_rng(0)
+    sums = np.cumsum(random.normal(size=(200_000, 16)), axis=1)[:, [count - 1 for count in seeds]]
+    z = sums / np.sqrt(seeds)
+    stopped = np.zeros(len(z), bool)
+    for look, count in enumerate(seeds):
+        stopped |= stats.norm.sf(z[:, look]) <= level_of_look(seeds[: look + 1])
+        assert stopped.mean() == pytest.approx(spent_level(count), abs=0.0012)
+
+
+def test_the_spread_is_told_by_its_parts():
+    units = images([[40, 20], [20, 40]])
+    random = np.random.default_rng(0)
+    hard = random.normal(0, 0.2, 120)
+    alike = outcomes(0.4 + hard + np.zeros((4, 1)))
+    differing = outcomes(0.4 + (units.class_ != units.value) * np.array([[-0.3], [-0.1], [0.1], [0.3]]) + np.zeros(120))
+    weights = contrast_weights(units.counts, TWO)
+    of_images = estimate_flip(units, alike, weights).spread
+    of_seeds = estimate_flip(units, differing, weights).spread
+    assert of_images.seeds.value == pytest.approx(0, abs=1e-12) and of_images.images.value > 1e-4
+    assert of_seeds.seeds.value == pytest.approx(np.var([-0.3, -0.1, 0.1, 0.3], ddof=1) / 4)
+    assert of_seeds.images.value == pytest.approx(0, abs=1e-12)
+    assert of_images.of_groups.sum() == pytest.approx(of_images.images.value)

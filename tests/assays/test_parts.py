@@ -1,23 +1,33 @@
-"""Association, cues, remedies, schedule, verdicts and the record of an assay."""
+"""Association, cues, remedies, verdicts, what would tell, and the record of an assay."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 
-from flipjax.assays.__main__ import seconds_of
 from flipjax.assays.association import associate
-from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.cues import CUES, CueAuroc, measure_cues, rank_cues
-from flipjax.assays.population import Design, NetworkSetting
-from flipjax.assays.record import from_plain, to_plain
+from flipjax.assays.contrast import Contrast, FlipEstimate, Spread, Variance
+from flipjax.assays.cues import CUES, measure_cues, rank_cues
+from flipjax.assays.options import seconds_of
 from flipjax.assays.remedy import Level, count_counter_examples
-from flipjax.assays.schedule import Schedule, choose_schedule, duration, fit_remedies
+from flipjax.assays.results import to_plain
+from flipjax.assays.sentences import duration
 from flipjax.assays.units import AssayUnits
-from flipjax.assays.verdict import NOT_USED, UNKNOWN, USED, Learnt, judge_contrast
-from flipjax.config import ConfigError
-from flipjax.metrics.intervals import Estimate
+from flipjax.assays.verdict import (
+    NOT_USED,
+    UNKNOWN,
+    USED,
+    AssayVerdict,
+    Learnt,
+    Outlook,
+    Step,
+    images_needed,
+    judge_contrast,
+    look_ahead,
+    next_step,
+)
 
 
 def test_cramers_v_of_a_table_by_hand():
@@ -75,8 +85,11 @@ def test_cues_of_bytes_and_floats_are_alike(dtype):
         np.testing.assert_allclose(values, plain[name], rtol=1e-5, atol=1e-6)
 
 
+SPREAD = Spread(Variance(1e-5, 3), Variance(1e-4, 90), np.array([[0.0, 5e-5], [5e-5, 0.0]]))
+
+
 def flip(value):
-    return FlipEstimate(value, np.full(4, value), value - 0.05, value + 0.05)
+    return FlipEstimate(value, np.full(4, value), value - 0.05, value + 0.05, SPREAD)
 
 
 def levels(*pairs):
@@ -131,67 +144,18 @@ def test_a_level_out_of_order_does_not_reach_the_target_alone():
     assert needed.kind != "enough"
 
 
-SETTINGS = [NetworkSetting(0.5, "ce"), NetworkSetting(1.0, "balanced"), NetworkSetting(0.0, "ce")]
-
-
-def test_the_budget_leaves_out_the_last_settings_first():
-    schedule = choose_schedule(Design(5, 4, 1), SETTINGS, seconds=0.2, budget=200)
-    assert schedule.design.epochs >= 10
-    assert schedule.left_out == tuple(SETTINGS[len(schedule.settings) :])
-    assert schedule.expected <= 200
-
-
-def test_what_is_left_out_has_the_budget_that_it_needs():
-    shorter = choose_schedule(Design(5, 4, 1), SETTINGS, seconds=0.2, budget=120)
-    assert shorter.settings == ()
-    assert shorter.left_out_sentence == (
-        "the budget has no room for 50% of the counter-examples, balanced, 0% of the counter-examples; "
-        f"--budget {duration(shorter.budget_for_all)} would have"
-    )
-    budget = seconds_of(duration(shorter.budget_for_all))
-    longer = choose_schedule(Design(5, 4, 1), SETTINGS, seconds=0.2, budget=budget)
-    assert longer.left_out == ()
-    assert longer.design.epochs >= shorter.design.epochs
-
-
-REMEDIES = Schedule(Design(5, 4, 20), tuple(SETTINGS), (), 0.2, 360.0, 360.0)
-
-
-def test_a_population_that_keeps_its_time_leaves_its_remedies():
-    assert fit_remedies(REMEDIES, spent=100, budget=360) is REMEDIES
-
-
-@pytest.mark.parametrize(("spent", "kept"), [(120, 3), (121, 2), (154, 2), (155, 1), (217, 1), (218, 0), (1000, 0)])
-def test_a_slower_population_leaves_out_what_would_overrun_the_budget(spent, kept):
-    # A network is promised 4.1 s, 20 with a trial of two and compiling 110.2 s. With 15 s for the page and 10 for
-    # compiling n settings take 15 + (110.2 + 10 + 82 n) spent / 110.2, which may be 1.15 times 360.
-    schedule = fit_remedies(REMEDIES, spent=spent, budget=360)
-    assert schedule.settings == tuple(SETTINGS[:kept])
-    assert schedule.left_out == tuple(SETTINGS[kept:])
-    if kept < 3:
-        assert schedule.budget_for_all == pytest.approx(15 + 366.2 * spent / 110.2, abs=0.1)
-        assert schedule.expected == pytest.approx(15 + (120.2 + 82 * kept) * spent / 110.2, abs=0.1)
-
-
 @pytest.mark.parametrize("text", ["90s", "2m", "10m", "1h"])
 def test_a_duration_that_is_written_is_read(text):
     assert duration(seconds_of(text)) in (text, f"{int(seconds_of(text))}s", f"{seconds_of(text) / 60:.0f}m")
     assert seconds_of(duration(seconds_of(text))) == seconds_of(text)
 
 
-def test_asked_epochs_and_seeds_are_kept():
-    schedule = choose_schedule(Design(3, 6, 1), SETTINGS, seconds=0.01, budget=600, epochs=3)
-    assert (schedule.design.seeds, schedule.design.epochs, schedule.left_out) == (6, 3, ())
-
-
-def test_a_budget_without_room_says_how_much_is_needed():
-    with pytest.raises(ConfigError, match=r"--budget: expected 9m or more for 20 networks of 10 epochs; found 60s"):
-        choose_schedule(Design(5, 4, 1), SETTINGS, seconds=2.0, budget=60)
-
-
-def contrast(seeds, low, high, p=0.001):
-    of_seeds = np.array(seeds)
-    return Contrast(FlipEstimate(float(of_seeds.mean()), of_seeds, low, high), p, 0.02, "images")
+def contrast(value, *, seeds=0.0, images=0.02, p=0.001, count=4):
+    """A contrast with these standard errors over seeds and images, after one look."""
+    spread = Spread(Variance(seeds**2, count - 1), Variance(images**2, 200), np.array([[0, 1], [1, 0]]) * images**2 / 2)
+    half = 2.0 * math.hypot(seeds, images)
+    estimate = FlipEstimate(value, np.full(count, value), value - half, value + half, spread)
+    return Contrast(estimate, p, 0.02, "images", (count,))
 
 
 LEARNT = Learnt(0.95, 0.75)
@@ -200,15 +164,15 @@ LEARNT = Learnt(0.95, 0.75)
 @pytest.mark.parametrize(
     ("measured", "learnt", "word"),
     [
-        (contrast([0.5, 0.52, 0.48, 0.5], 0.4, 0.6), LEARNT, USED),
-        (contrast([0.5, 0.52, 0.48, 0.5], 0.4, 0.6, p=0.2), LEARNT, UNKNOWN),
-        (contrast([0.9, 0.0, 0.0, 0.1], -0.3, 0.8), LEARNT, UNKNOWN),
-        (contrast([0.01, 0.02, 0.0, 0.01], -0.01, 0.03), LEARNT, NOT_USED),
-        (contrast([0.03, 0.031, 0.03, 0.029], 0.02, 0.04), LEARNT, NOT_USED),
-        (contrast([-0.3, -0.32, -0.3, -0.31], -0.4, -0.2, p=1.0), LEARNT, UNKNOWN),
-        (contrast([0.5, 0.52, 0.48, 0.5], 0.4, 0.6), Learnt(0.6, 0.75), UNKNOWN),
-        (contrast([0.5, 0.5, 0.5, 0.5], 0.4, 0.6), LEARNT, UNKNOWN),
-        (contrast([0.5, 0.52, 0.48], 0.4, 0.6), LEARNT, UNKNOWN),
+        (contrast(0.5), LEARNT, USED),
+        (contrast(0.5, p=0.2), LEARNT, UNKNOWN),
+        (contrast(0.25, seeds=0.22), LEARNT, UNKNOWN),
+        (contrast(0.01, images=0.005), LEARNT, NOT_USED),
+        (contrast(0.03, images=0.005), LEARNT, NOT_USED),
+        (contrast(-0.3, p=1.0), LEARNT, UNKNOWN),
+        (contrast(0.5), Learnt(0.6, 0.75), UNKNOWN),
+        (contrast(0.5), Learnt(math.nan, 0.75), UNKNOWN),
+        (contrast(0.5, count=3), LEARNT, UNKNOWN),
     ],
     ids=[
         "used",
@@ -218,7 +182,7 @@ LEARNT = Learnt(0.95, 0.75)
         "small",
         "negative",
         "not learnt",
-        "equal seeds",
+        "nothing found",
         "three seeds",
     ],
 )
@@ -226,15 +190,74 @@ def test_a_verdict_of_each_kind(measured, learnt, word):
     verdict = judge_contrast(measured, learnt, margin=0.05, attribute="scanner")
     assert verdict.word == word
     assert verdict.reason.endswith(".")
-    assert bool(verdict.help) == (word == UNKNOWN)
 
 
-def test_the_record_is_read_as_it_was_written():
-    schedule = Schedule(Design(5, 4, 12), (NetworkSetting(0.5, "ce"),), (), 0.25, 300.0)
-    schedule_again = from_plain(Schedule, to_plain(schedule))
-    assert to_plain(schedule_again) == to_plain(schedule) and math.isnan(schedule_again.budget_for_all)
-    level = from_plain(Level, to_plain(levels((0.5, 0.2))[0]))
-    assert level.flip_rare.of_seeds.tolist() == [0.2] * 4
-    assert math.isnan(from_plain(FlipEstimate, to_plain(FlipEstimate(math.nan, np.array([]), 0.0, 1.0))).value)
-    cue = CueAuroc("warmth", Estimate(0.6, 0.5, 0.7), Estimate(0.9, 0.8, 1.0))
-    assert from_plain(CueAuroc, to_plain(cue)) == cue
+@pytest.mark.parametrize("p", [0.0225, 0.0227], ids=["spent by four seeds", "not yet"])
+def test_a_look_may_spend_no_more_than_its_part(p):
+    verdict = judge_contrast(contrast(0.5, p=p), LEARNT, margin=0.05, attribute="scanner")
+    assert (verdict.word == USED) == (p < 0.0226)
+
+
+COUNTED = np.array([[90, 10], [10, 90]])
+
+
+def test_a_spread_over_images_asks_for_images_of_the_groups_that_have_it():
+    # Its error must fall from .02 to .015: the variance to .5625 of it, and so 1.78 times the rare images.
+    outlook = look_ahead(contrast(0.03), COUNTED, margin=0.05)
+    assert outlook.seeds == 0
+    assert outlook.image_share == 1
+    assert outlook.collect.tolist() == [[0, 8], [8, 0]]
+
+
+def test_a_spread_over_seeds_asks_for_seeds():
+    # .05^2 wanted, .02^2 of it over images: four seeds with .1^2 must become .04 / (.0025 - .0004) = 19.05.
+    outlook = look_ahead(contrast(0.1, seeds=0.1), COUNTED, margin=0.05)
+    assert outlook.seeds == 20
+    assert outlook.image_share == pytest.approx(0.0385, abs=1e-4)
+
+
+def test_no_number_of_images_tells_a_contrast_at_the_margin():
+    outlook = look_ahead(contrast(0.0001, images=0.02), COUNTED, margin=0.0002)
+    assert (outlook.seeds, outlook.collect.sum()) == (0, 0)
+
+
+def test_the_fewest_images_are_those_of_all_splits():
+    variance = np.array([[1.0, 4.0], [0.0, 9.0]])
+    counts = np.array([[12, 8], [5, 3]])
+    needed = images_needed(variance, counts, target=5.0)
+    assert (variance * counts / (counts + needed)).sum() <= 5.0
+    fewest = 10**6
+    for first in range(20):
+        for second in range(20):
+            for third in range(20):
+                more = np.array([[first, second], [0, third]])
+                if (variance * counts / (counts + more)).sum() <= 5.0:
+                    fewest = min(fewest, more.sum())
+    assert fewest <= needed.sum() <= fewest + 2
+
+
+@pytest.mark.parametrize(
+    ("verdict", "learnt", "outlook_seeds", "seeds", "allowed", "affordable", "step"),
+    [
+        (UNKNOWN, Learnt(0.6, 0.75), 0, 2, 8, 8, Step.NOT_LEARNT),
+        (USED, LEARNT, 0, 4, 8, 8, Step.SURE),
+        (UNKNOWN, LEARNT, 0, 2, 8, 8, Step.MORE_SEEDS),
+        (UNKNOWN, LEARNT, 0, 4, 8, 8, Step.MORE_IMAGES),
+        (UNKNOWN, LEARNT, 6, 4, 8, 8, Step.MORE_SEEDS),
+        (UNKNOWN, LEARNT, 12, 4, 8, 20, Step.OUT_OF_SEEDS),
+        (UNKNOWN, LEARNT, 8, 4, 8, 6, Step.OUT_OF_BUDGET),
+        (UNKNOWN, LEARNT, 0, 2, 8, 2, Step.OUT_OF_BUDGET),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_each_step_after_a_wave(verdict, learnt, outlook_seeds, seeds, allowed, affordable, step):
+    outlook = Outlook(outlook_seeds, np.zeros((0, 0), int), 0.5)
+    given = {"seeds": seeds, "allowed": allowed, "affordable": affordable}
+    assert next_step(AssayVerdict(verdict, ""), learnt, outlook, **given) == step
+
+
+def test_a_record_is_plain_json():
+    record = to_plain(contrast(math.nan))
+    assert record["estimate"]["value"] is None
+    assert record["estimate"]["spread"]["of_groups"] == [[0.0, 0.0002], [0.0002, 0.0]]
+    assert json.loads(json.dumps(record)) == record

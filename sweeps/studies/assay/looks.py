@@ -1,8 +1,9 @@
 """How often a sequential assay calls an attribute used, simulated: python sweeps/studies/assay/looks.py [--assays N]
 
-Nothing is trained: 300 images of two classes and two values, 30 in each rare group, with a difficulty that all seeds
-share, and seeds whose contrasts differ. One wave is two seeds; after each from the second on an assay looks, and stops
-once the attribute is *used*. Beside it: a fixed design of four seeds, and looks without a correction. Rows: looks.csv.
+Nothing is trained. 300 images of two classes and two values, 30 in each rare group, have a difficulty that all seeds
+share, and each seed has a contrast of its own. A wave is two seeds; from the second on an assay looks after each, and
+stops once the attribute is *used*, or its contrast within the margin. Beside it two fixed designs, of four and of
+sixteen seeds, and looks at the level of a single one. Rows: looks.csv.
 """
 
 import argparse
@@ -12,18 +13,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.assays.contrast import Outcomes, contrast_weights, estimate_flip, permuted_contrasts
-from flipjax.assays.looks import p_over_looks, spent_level
+from flipjax.assays.contrast import Outcomes, measure_contrast
 from flipjax.assays.units import AssayUnits
-from flipjax.results.verdicts import LEVEL, shared_p
+from flipjax.assays.verdict import NOT_USED, USED, Learnt, judge_contrast
+from flipjax.results.verdicts import LEVEL
 
-WAVES = 8
-"""Waves of the longest assay."""
-SEEDS = 2
-"""Seeds of a wave."""
-PERMUTATIONS = 400
+HERE = Path(__file__).parent
+LOOKS = (4, 6, 8, 10, 12, 14, 16)
+"""Seeds after the second to the eighth wave."""
+PERMUTATIONS = 199
 GROUPS = np.array([[120, 30], [30, 120]])
 """Images of each class with each value."""
+USUAL = ((0,), (1,))
+MARGIN = 0.05
+LEARNT = Learnt(0.95, 0.75)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,22 +34,19 @@ class World:
     """What networks make of images.
 
     Attributes:
-        contrast: true mean over seeds.
-        of_seeds: standard deviation of the contrast over seeds.
-        of_images: standard deviation of the difficulty of an image, the same for all seeds.
+        contrast: its true mean over seeds.
+        over_seeds: standard deviation of the contrast over seeds.
+        over_images: standard deviation of the difficulty of an image, the same for all seeds.
     """
 
     contrast: float
-    of_seeds: float
-    of_images: float
+    over_seeds: float
+    over_images: float
 
 
-WORLDS = {
-    "images alone": (0.0, 0.3),
-    "images and seeds": (0.05, 0.3),
-    "seeds above all": (0.15, 0.1),
-}
-"""Spread over seeds and over images."""
+SPREADS = ((0.0, 0.3), (0.05, 0.3), (0.15, 0.3), (0.15, 0.1), (0.3, 0.1))
+"""Standard deviations over seeds and over images: from images alone to seeds above all."""
+CONTRASTS = (0.0, 0.1, 0.2, 0.4)
 
 
 def units() -> AssayUnits:
@@ -55,14 +55,77 @@ def units() -> AssayUnits:
     return AssayUnits(y, value, np.arange(len(y)), 2, 2)
 
 
-def simulate(world: World, *, key: int) -> Outcomes:
-    """Returns what networks of all waves make of the images."""
+def simulate(world: World, images: AssayUnits, *, key: int) -> Outcomes:
+    """Returns what the networks of all waves make of the images."""
     random = np.random.default_rng(key)
-    images = units()
     rare = images.class_ != images.value
-    seeds = WAVES * SEEDS
-    difficulty = random.normal(0, world.of_images, len(rare))
-    # A contrast is the mean of the rare groups less that of the common ones.
-    contrast = world.contrast + random.normal(0, world.of_seeds, (seeds, 1))
-    flip = 0.3 + difficulty + contrast * (rare - 0.5) + random.normal(0, 0.1, (seeds, len(rare)))
-    return Outcomes(1 - flip, flip, np.zeros_like(flip), np.ones(len(rare)))
+    shape = (LOOKS[-1], len(rare))
+    difficulty = random.normal(0, world.over_images, len(rare))
+    contrast = world.contrast + random.normal(0, world.over_seeds, (LOOKS[-1], 1))
+    # The contrast is the mean of the rare groups less that of the common ones.
+    flip = 0.3 + difficulty + contrast * (rare - 0.5) + random.normal(0, 0.1, shape)
+    return Outcomes(1 - flip, flip, np.zeros(shape), np.ones(len(rare)))
+
+
+def looked_at(images: AssayUnits, tested: Outcomes, *, key: int) -> tuple[int, str]:
+    """Returns the number of looks of an assay that stops once it is sure, and its verdict; '' if none was sure."""
+    for count in range(1, len(LOOKS) + 1):
+        outcomes = of_seeds(tested, LOOKS[count - 1])
+        contrast = measure_contrast(images, USUAL, outcomes, looks=LOOKS[:count], seed=key, permutations=PERMUTATIONS)
+        assert contrast is not None
+        verdict = judge_contrast(contrast, LEARNT, margin=MARGIN, attribute="value")
+        if verdict.word in (USED, NOT_USED):
+            return count, verdict.word
+    return len(LOOKS), ""
+
+
+def fixed(images: AssayUnits, tested: Outcomes, seeds: int, *, key: int) -> bool:
+    """Returns whether a design of a fixed number of seeds finds the attribute used, at LEVEL."""
+    outcomes = of_seeds(tested, seeds)
+    contrast = measure_contrast(images, USUAL, outcomes, seed=key, permutations=PERMUTATIONS)
+    assert contrast is not None
+    return bool(contrast.estimate.p <= LEVEL and contrast.p <= LEVEL)
+
+
+def of_seeds(tested: Outcomes, count: int) -> Outcomes:
+    """Returns the outcomes of the first seeds."""
+    return Outcomes(tested.correct[:count], tested.flip[:count], tested.spill[:count], tested.foreground)
+
+
+def row_of(world: World, *, assays: int) -> dict[str, float]:
+    """Returns how often assays of a world call the attribute used, by the waves that they may have."""
+    images = units()
+    counts = {f"used by wave {wave}": 0 for wave in (2, 4, 8)}
+    counts |= {"not used": 0, "fixed, 4 seeds": 0, "fixed, 16 seeds": 0, "looks without a correction": 0}
+    seeds = 0
+    for key in range(assays):
+        tested = simulate(world, images, key=key)
+        looks, verdict = looked_at(images, tested, key=key)
+        seeds += LOOKS[looks - 1]
+        for wave in (2, 4, 8):
+            counts[f"used by wave {wave}"] += verdict == USED and looks < wave
+        counts["not used"] += verdict == NOT_USED
+        counts["fixed, 4 seeds"] += fixed(images, tested, 4, key=key)
+        counts["fixed, 16 seeds"] += fixed(images, tested, 16, key=key)
+        if world.contrast == 0:
+            counts["looks without a correction"] += any(fixed(images, tested, count, key=key) for count in LOOKS)
+    shares = {name: count / assays for name, count in counts.items()}
+    return {**dataclasses.asdict(world), **shares, "seeds": seeds / assays, "assays": assays}
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assays", type=int, default=500, help="of each world without a contrast; 40%% with one")
+    options = parser.parse_args()
+    rows = []
+    for contrast in CONTRASTS:
+        for over_seeds, over_images in SPREADS:
+            assays = options.assays if contrast == 0 else options.assays * 2 // 5
+            rows.append(row_of(World(contrast, over_seeds, over_images), assays=assays))
+            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+    pd.DataFrame(rows).round(4).to_csv(HERE / "looks.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

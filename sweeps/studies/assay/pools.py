@@ -21,7 +21,7 @@ def animals(*, rho: float = 0.9, count: int = COUNT, size: int = 32, **changes) 
     return flipjax.configure("correlation_grid", {**keys, **changes})
 
 
-def photos(folder: Path, *, rho: float = 0.9, size: int = 64) -> Config:
+def photos(folder: Path, *, rho: float = 0.9, size: int = 96) -> Config:
     """Returns the configuration of cut-outs on scenes of a folder that draws photos at a rho."""
     keys = {"pool.root": str(folder), "pool.size": size, "split.n_train": COUNT, "axes.rho": (rho,)}
     return flipjax.configure("photos_grid", keys)

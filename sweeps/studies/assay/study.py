@@ -4,9 +4,10 @@
     python sweeps/studies/assay/study.py random [NUMBER ...]                    random.csv
     python sweeps/studies/assay/study.py collected [CASE ...]                   collected.csv
 
-`answers` assays images whose answer is known. `random` assays twenty attributes that are coins, each of images of its
-own. `collected` draws the counter-examples that an assay asks for, and trains anew. Without names all are run; a
-finished one is read back from --runs. --photos holds cut-outs of cats and dogs on land and water.
+`answers` assays images whose answer is known, all of them within 25 minutes on two cores. `random` assays twenty
+attributes that are coins, each of images of its own. `collected` draws the counter-examples that an assay asks for, and
+trains anew. Without names all are run; a finished one is read back from --runs. --photos holds cut-outs of cats and
+dogs on land and water.
 """
 
 import argparse
@@ -21,16 +22,18 @@ import pools
 from drawings import Drawing, drawn_data
 
 import flipjax
-from flipjax.assays import population, remedy
+from flipjax.assays import remedy
 from flipjax.assays.association import usual_mask
 from flipjax.assays.inputs import AssayImages, read_images
-from flipjax.assays.options import SEEDS, Options
-from flipjax.assays.population import EVERYTHING, Design, NetworkSetting
+from flipjax.assays.network import first_network
+from flipjax.assays.options import Options
+from flipjax.assays.population import EVERYTHING, NetworkSetting, outcomes_of, train_stage, wave
 from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
 from flipjax.data.arrays import ArrayData
+from flipjax.results.verdicts import FEWEST
 
 HERE = Path(__file__).parent
 Source = Callable[[Path], ArrayData | Path]
@@ -77,27 +80,28 @@ def animals_folder(photos: Path) -> Path:
     return pools.write_folder(data, Path("runs/assays_animals"), attribute="scene_folder")
 
 
-SHORT = {"size": 32, "budget": 120.0}
-LONG = {"size": 32, "budget": 300.0}
-FIXED = {"size": 32, "budget": 300.0, "folds": 2, "epochs": 16}
-"""For a verdict that depends on no timing."""
-PRETRAINED = {"size": 64, "budget": 3600.0, "folds": 2, "epochs": 8}
-"""For networks of which an epoch takes seconds."""
+SHORT = {"size": 32, "budget": 90.0}
+"""For verdicts that need little time, or that are followed by nothing."""
+LONG = {"size": 32, "budget": 150.0}
+"""For verdicts that are followed by what ends the use."""
+TWO_FOLDS = {**LONG, "folds": 2}
+PHOTOS = {"budget": 240.0}
+"""Read at 48 pixels for the small U-Net, and at 96 for frozen features."""
 COIN = ("not used", "cannot be told")
 CASES = {
-    "tint": Case(("used",), drawn(Drawing(("disc", "oval"))), SHORT),
-    "tint_hard": Case(("used", "cannot be told"), drawn(Drawing(("disc", "oval"), ratio=1.3)), FIXED),
+    "tint": Case(("used",), drawn(Drawing(("disc", "oval"))), LONG),
+    "tint_hard": Case(("used", "cannot be told"), drawn(Drawing(("disc", "oval"), ratio=1.3)), TWO_FOLDS),
     "coin": Case(COIN, drawn(Drawing(("disc", "oval"), rho=0.5, strength=0)), SHORT),
     "alike": Case(("cannot be told",), drawn(Drawing(("disc", "oval"), ratio=1.2, rho=0.5, strength=0)), SHORT),
     "same": Case(("cannot be told",), drawn(Drawing(("disc", "disc"), rho=0.5, strength=0)), SHORT),
     "easy": Case(("not used",), drawn(Drawing(("kite", "ring"))), SHORT),
     "scene": Case(("used",), animals(), LONG),
-    "scene_folder": Case(("used",), animals_folder, FIXED),
+    "scene_folder": Case(("used",), animals_folder, TWO_FOLDS),
     "scene_random": Case(COIN, animals(coin=True), LONG),
     "marker": Case(COIN, animals(**{"pool.cue": "marker", "axes.cue_strength": (0.1,)}), LONG),
-    "photos": Case(("used", "cannot be told"), photographed(), {"size": 64, "budget": 300.0}, photos=True),
-    "photos_random": Case(COIN, photographed(coin=True), {"size": 64, "budget": 300.0, "folds": 3}, photos=True),
-    "photos_even": Case(COIN, photographed(rho=0.5), PRETRAINED, photos=True),
+    "photos": Case(("used", "cannot be told"), photographed(), PHOTOS, photos=True),
+    "photos_random": Case(COIN, photographed(coin=True), PHOTOS, photos=True),
+    "photos_even": Case(COIN, photographed(rho=0.5), PHOTOS, photos=True),
 }
 """`photos_even` has the scene at rho .5, so that only networks which recognise cats and dogs learn the classes."""
 
@@ -116,9 +120,10 @@ def answer(name: str, case: Case, *, photos: Path, runs: Path) -> dict[str, Any]
         "verdict": result.verdict.word,
         "as expected": result.verdict.word in case.expected,
         **verdict_row(result),
-        "network": result.schedule.design.network,
-        "folds": result.schedule.design.folds,
-        "epochs": result.schedule.design.epochs,
+        "network": result.training.network,
+        "folds": result.training.folds,
+        "seeds": result.training.seeds,
+        "epochs": result.training.epochs,
         "budget": round(case.options["budget"]),
         "seconds": round(result.seconds),
     }
@@ -126,6 +131,7 @@ def answer(name: str, case: Case, *, photos: Path, runs: Path) -> dict[str, Any]
 
 def verdict_row(result: Assay) -> dict[str, Any]:
     """Returns what the verdict of a trained assay rests on."""
+    assert result.contrast is not None and result.learnt is not None
     estimate = result.contrast.estimate
     needed = result.counter_examples
     row = {
@@ -181,8 +187,8 @@ TARGET = 0.2
 """Wanted Flip in the rare groups."""
 LEVELS = (NetworkSetting(0.25, "ce"), NetworkSetting(0.5, "ce"), EVERYTHING)
 """The fractions of the counter-examples that tell how many are needed, as in an assay."""
-COLLECTED = Design(folds=2, seeds=4, epochs=20)
-"""The networks of a level, before and after more are collected."""
+FOLDS, EPOCHS = 2, 20
+"""Of the networks of a level, FEWEST seeds, before and after more are collected."""
 
 
 def more_shapes(drawing: Drawing) -> Callable[[int], ArrayData]:
@@ -218,14 +224,16 @@ COLLECTIONS = {
 def measure_levels(
     name: str, data: ArrayData, settings: Sequence[NetworkSetting], folder: Path
 ) -> tuple[AssayImages, list[remedy.Level]]:
-    """Trains the networks of COLLECTED in some settings, and returns the images and what each setting made of them."""
-    images = read_images(data, Options(attribute=name, size=data.pool.images.shape[1], folds=COLLECTED.folds))
-    design = dataclasses.replace(COLLECTED, rho=round(float(1 - images.found.rare.mean()), 6))
-    trained = population.train_population(images.data, design, settings, folder)
+    """Trains networks in some settings, and returns the images and what each setting made of them."""
+    options = Options(attribute=name, size=data.pool.images.shape[1], folds=FOLDS, epochs=EPOCHS)
+    images = read_images(data, options)
+    network = first_network(data, images, options, folder)
     rare = ~usual_mask(images.catalog.groups.usual, images.units.values)
     levels = []
     for setting in settings:
-        tested = population.outcomes_of(trained, setting, images=images.count)
+        stage = wave(setting, 0, seeds=FEWEST, folds=FOLDS)
+        trained = train_stage(network, stage, folder, until=float("inf"))
+        tested = outcomes_of([trained], images=images.count)
         levels.append(remedy.measure_level(setting.name, setting.rare_kept, images.units, rare, tested))
     return images, levels
 
@@ -282,7 +290,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="cut-outs of cats and dogs on land and water")
     options = parser.parse_args()
     # Before images are drawn: the number of devices cannot change later.
-    start_backend(PopulationSpec(), SEEDS)
+    start_backend(PopulationSpec(), FEWEST)
+    begun = time.monotonic()
     if options.table == "answers":
         for name in options.cases or CASES:
             case = CASES[name]
@@ -296,6 +305,7 @@ def main() -> None:
         for name in options.cases or COLLECTIONS:
             store_row("collected", collect(name, COLLECTIONS[name], runs=options.runs), order=list(COLLECTIONS))
     print(pd.read_csv(HERE / f"{options.table}.csv").to_string(index=False))
+    print(f"{(time.monotonic() - begun) / 60:.0f} minutes")
 
 
 if __name__ == "__main__":
