@@ -67,7 +67,7 @@ def keep_programs(*, small: bool = False) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Requirement:
-    """A setting of JAX that training needs.
+    """A setting of JAX that decides the numbers of a run.
 
     Attributes:
         name: as in `jax.config`; in capitals, of the environment.
@@ -80,32 +80,23 @@ class Requirement:
     expected: str
 
 
-UNGUARDED = (None, "allow", "log", "log_explicit")
-"""Values of a transfer guard under which arrays can be moved."""
 REQUIREMENTS = (
     Requirement("jax_enable_x64", (False,), "0, or unset: flipjax trains in float32"),
     Requirement("jax_threefry_partitionable", (True,), "1, or unset: other random bits are another run"),
-    Requirement("jax_numpy_rank_promotion", ("allow", "warn"), "allow, or unset: training broadcasts"),
-    Requirement("jax_numpy_dtype_promotion", ("standard",), "standard, or unset: training mixes types"),
-    Requirement("jax_debug_nans", (False,), "0, or unset: what is not defined, or diverged, is NaN"),
-    Requirement("jax_debug_infs", (False,), "0, or unset: a score that no epoch has reached yet is infinite"),
     Requirement("jax_default_matmul_precision", (None, "default"), "default, or unset: other products are another run"),
-    Requirement("jax_transfer_guard_host_to_device", UNGUARDED, "allow, or unset: members are made on the host"),
-    Requirement("jax_transfer_guard_device_to_host", UNGUARDED, "allow, or unset: results are read on the host"),
-    Requirement("jax_transfer_guard_device_to_device", UNGUARDED, "allow, or unset: devices share members"),
 )
-"""The settings of JAX that runs need."""
+"""The settings of JAX that would change the numbers of a run, and say nothing of it."""
 
 
 def check_settings() -> None:
-    """Raises ConfigError for JAX settings that would change results, or end training with an error of JAX.
+    """Raises ConfigError for JAX settings that would change results without a word.
 
     Example:
         >>> import jax
-        >>> with jax.numpy_rank_promotion("raise"):
+        >>> with jax.enable_x64(True):
         ...     check_settings()
         Traceback (most recent call last):
-        flipjax.config.ConfigError: JAX_NUMPY_RANK_PROMOTION: expected allow, or unset: training broadcasts; found raise
+        flipjax.config.ConfigError: JAX_ENABLE_X64: expected 0, or unset: flipjax trains in float32; found 1
     """
     import jax
 
