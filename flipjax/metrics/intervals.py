@@ -89,7 +89,7 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: flo
 
     The interval is Clopper and Pearson's of as many independent images as would have the rate's variance, which is
     linearised over images; fewer by Student's t, and no fewer than whole objects have. Where nothing or everything
-    flips it is that of all images: of none in n the upper end is about 3.7 / n. Where each image has about the same
+    flips it is that of Kish's number: of none in n images of equal size the upper end is about 3.7 / n. Where each image has about the same
     share it is narrow; where no organ has flipped yet, and borders do, nothing tells that one may.
 
     Args:
@@ -326,7 +326,7 @@ def _interval(
     effective = np.clip(np.nan_to_num(effective, nan=_LARGEST_SIZE), least, _LARGEST_SIZE)
     # Where all units agree on nothing or everything their variance says nothing, and one unit has none.
     at_end = (value <= 0) | (value >= 1) | (units < 2)
-    effective = np.where(at_end, np.maximum(units, 1), effective)
+    effective = np.where(at_end, least, effective)
     positive = np.clip(value, 0.0, 1.0) * effective
     negative = effective - positive
     low = betaincinv(np.maximum(positive, np.finfo(float).tiny), negative + 1, tail)

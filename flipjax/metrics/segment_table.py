@@ -55,18 +55,23 @@ def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: n
     """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
     # Two classes alone have no third.
     counts = np.pad(counts, ((0, 0), (0, max(0, len(LARGEST) - counts.shape[1]))))
-    most_frequent = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
+    is_foreground = np.pad(foreground, (0, counts.shape[1] - len(foreground)))
+    # Of classes with as many pixels another foreground class comes first, and the segment's own class last.
+    precedence = np.tile(np.where(is_foreground, 2, 1), (len(counts), 1))
+    precedence[np.arange(len(counts)), rows.classes] = 0
+    most_frequent = np.argsort(-(3 * counts + precedence), axis=1, kind="stable")[:, : len(LARGEST)]
     pixels = np.take_along_axis(counts, most_frequent, axis=1)
     columns: dict[str, np.ndarray] = {}
     for name, predicted, count in zip(LARGEST, most_frequent.T, pixels.T, strict=True):
         columns[name] = np.where(count > 0, predicted, -1)
         columns[f"{name}_share"] = np.where(count > 0, count / rows.pixels, np.nan)
     winner = most_frequent[:, 0]
+    most_of_foreground = counts.max(1, where=is_foreground, initial=0)
     # The first condition that holds counts.
     conditions = {
         "correct": winner == rows.classes,
         "flip": foreground[winner] & (2 * pixels[:, 0] >= rows.pixels),
-        "miss": ~foreground[winner],
+        "miss": pixels[:, 0] > most_of_foreground,
     }
     codes = np.select(
         list(conditions.values()),
@@ -135,8 +140,8 @@ def segments(predictions: Images, labels: Images, **options: Unpack[SegmentOptio
     - `image`, `class`, `pixels`, the box `top`, `left`, `bottom`, `right` (ends exclusive), `stratum` 0..4 of its
       share of the image (below 1/256, 1/64, 1/16, 1/4, above); with ids `instance`.
     - `predicted`, `second`, `third` with `..._share`: the three most frequent predictions; blank where there are fewer.
-    - `outcome`: `correct`: most of it is predicted as its class; `flip`: at least half as one other foreground class;
-      `miss`: most of it as background; else `mixed`. `bleeding`: of a flip, whether the image has that class elsewhere.
+    - `outcome`: `correct`: more of it is predicted as its class than as any other; `flip`: at least half as one other
+      foreground class; `miss`: more as a background class than as any foreground class; else `mixed`. `bleeding`: of a flip, whether the image has that class elsewhere.
     - `rim_pixels`: those within `rim` pixels of another label. `rim_errors`, `inside_errors`: wrong pixels.
     - `flip_risk`: mean entropy over its pixels that are predicted as foreground; blank for masks.
     - `matched`, `iou`: class and IoU of the predicted segment with an IoU above 1/2, of any class; there is at most one

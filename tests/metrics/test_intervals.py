@@ -45,15 +45,16 @@ def slow_rate(part, whole):
     units = [(x, w) for x, w in zip(part, whole, strict=True) if w > 0]
     n, total = len(units), sum(w for _, w in units)
     rate = sum(x for x, _ in units) / total
+    kish = total**2 / sum(w * w for _, w in units)
     variance = 0.0
     if n > 1:
         variance = sum(((x - rate * w) / total) ** 2 for x, w in units) * n / (n - 1)
     number = 1e9
     if rate in (0, 1) or n == 1:
-        number = n
+        number = kish
     elif variance > 0:
         number = rate * (1 - rate) / variance * (norm.ppf(0.975) / t.ppf(0.975, n - 1)) ** 2
-        number = min(max(number, total**2 / sum(w * w for _, w in units)), 1e9)
+        number = min(max(number, kish), 1e9)
     x = rate * number
     low = beta.ppf(0.025, x, number - x + 1) if x > 0 else 0
     high = beta.ppf(0.975, x + 1, number - x) if x < number else 1
@@ -85,6 +86,15 @@ def test_shares_that_do_not_vary_are_sure_whether_or_not_rounding_makes_them_var
     whole = np.array([7.0, 13.0, 29.0, 31.0])
     _, low, high = estimate_rate(Ratio(whole * share, whole))
     assert share - 1e-4 < low < share < high < share + 1e-4
+
+
+@pytest.mark.parametrize("flips", [0, 1], ids=["nothing", "everything"])
+def test_images_of_unequal_sizes_say_less_where_all_agree(flips):
+    whole = np.array([30.0, 10.0, 10.0])
+    # Kish's number: 50^2 / 1100.
+    end = 0.025 ** (1100 / 2500)
+    expected = (0, 1 - end) if not flips else (end, 1)
+    np.testing.assert_allclose(estimate_rate(Ratio(whole * flips, whole))[1:], expected)
 
 
 def test_one_image_says_little():
@@ -183,7 +193,7 @@ def test_a_mean_is_as_unsure_as_a_class_of_one_image_makes_it():
 
 
 def test_three_perfect_images_do_not_make_a_mean_of_one_sure():
-    whole = np.array([[40, 9], [30, 9], [50, 9]])
+    whole = np.array([[40, 9], [40, 9], [40, 9]])
     np.testing.assert_allclose(estimate_mean(Ratio(whole, whole)), [1, 0.025 ** (1 / 3), 1])
 
 

@@ -84,12 +84,36 @@ def slow_kind(place, labels, prediction, known, foreground):
 
 
 def slow_outcome(c, counts, foreground):
-    winner = int(counts.argmax())
-    if winner == c:
+    largest = [d for d in range(len(counts)) if counts[d] == counts.max()]
+    others = [d for d in largest if d in foreground and d != c]
+    backgrounds = [d for d in largest if d not in foreground]
+    winner = (others + backgrounds + [c])[0]
+    if largest == [c]:
         return winner, "correct"
-    if winner not in foreground:
+    if others and 2 * counts[others[0]] >= counts.sum():
+        return winner, "flip"
+    if largest == backgrounds:
         return winner, "miss"
-    return winner, "flip" if counts[winner] >= counts.sum() / 2 else "mixed"
+    return winner, "mixed"
+
+
+TIES = {
+    "own and another": ([1, 1, 1, 2, 2, 2], 2, "flip"),
+    "own and a lower class": ([2, 2, 2, 1, 1, 1], 1, "flip"),
+    "own, another and background": ([1, 1, 2, 2, 0, 0], 2, "mixed"),
+    "own and background": ([1, 1, 1, 0, 0, 0], 0, "mixed"),
+    "another and background": ([2, 2, 2, 0, 0, 0], 2, "flip"),
+    "two others": ([2, 2, 2, 3, 3, 3], 2, "flip"),
+    "own before two others": ([1, 1, 2, 3, 0, 1], 1, "correct"),
+}
+
+
+@pytest.mark.parametrize(("predicted", "first", "outcome"), TIES.values(), ids=TIES)
+def test_ties_within_a_segment(predicted, first, outcome):
+    own = 2 if predicted == [2, 2, 2, 1, 1, 1] else 1
+    truth = np.full((1, 6), own)
+    table = metrics.segments(np.array([predicted]), truth, kind="masks", num_classes=4)
+    assert table[["predicted", "outcome"]].values.tolist() == [[first, outcome]]
 
 
 @EXAMPLES
