@@ -88,9 +88,10 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: flo
     """Returns the rate of all images, sums of parts over sums of wholes, with its interval.
 
     The interval is Clopper and Pearson's of as many independent images as would have the rate's variance, which is
-    linearised over images; fewer by Student's t, and no fewer than whole objects have. Where nothing or everything
-    flips it is that of Kish's number: of none in n images of equal size the upper end is about 3.7 / n. Where each image has about the same
-    share it is narrow; where no organ has flipped yet, and borders do, nothing tells that one may.
+    linearised over images; fewer by Student's t, and no fewer than Kish's number, which whole objects have. Where
+    nothing or everything flips it is that of Kish's number: of none in n images of equal size the upper end is about
+    3.7 / n. Where each image has about the same share it is narrow; where no organ has flipped yet, and borders do,
+    nothing tells that one may.
 
     Args:
         ratio: (n,); parts at most the wholes.

@@ -141,7 +141,8 @@ def segments(predictions: Images, labels: Images, **options: Unpack[SegmentOptio
       share of the image (below 1/256, 1/64, 1/16, 1/4, above); with ids `instance`.
     - `predicted`, `second`, `third` with `..._share`: the three most frequent predictions; blank where there are fewer.
     - `outcome`: `correct`: more of it is predicted as its class than as any other; `flip`: at least half as one other
-      foreground class; `miss`: more as a background class than as any foreground class; else `mixed`. `bleeding`: of a flip, whether the image has that class elsewhere.
+      foreground class; `miss`: more as a background class than as any foreground class; else `mixed`. `bleeding`: of a
+      flip, whether the image has that class elsewhere.
     - `rim_pixels`: those within `rim` pixels of another label. `rim_errors`, `inside_errors`: wrong pixels.
     - `flip_risk`: mean entropy over its pixels that are predicted as foreground; blank for masks.
     - `matched`, `iou`: class and IoU of the predicted segment with an IoU above 1/2, of any class; there is at most one
